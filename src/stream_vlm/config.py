@@ -1,0 +1,287 @@
+"""Every setting once: type, unit, range, default and a sentence a roboticist understands.
+
+ROS parameters, YAML presets, CLI flags and the table in the docs are derived from these models; nothing declares a setting a second time.
+A setting's public name is its dotted path, for example `stream.rate_hz`. Cameras are a list of names plus one group per name:
+`cameras: [front]` with `camera.front.topic`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stream_vlm.stream import StreamError
+
+
+class SettingError(StreamError):
+    """A setting is unknown, of another type or out of range; the message names it, its value and what is allowed."""
+
+
+def setting(
+    default: Any,
+    description: str,
+    *,
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    read_only: bool = False,
+) -> Any:
+    """Declare one setting. `read_only` settings take effect only when the node is configured anew."""
+    extra = {"unit": unit, "minimum": minimum, "maximum": maximum, "read_only": read_only}
+    return Field(default, ge=minimum, le=maximum, description=description, json_schema_extra=extra)
+
+
+class Group(BaseModel):
+    """Base of every group: unknown names and non-finite numbers are refused, assignments are checked."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+
+
+class ModelSettings(Group):
+    """Which model looks, and on what."""
+
+    directory: str = setting(
+        "", "Directory of a Hugging Face Qwen2.5-VL checkpoint; empty uses the small model shipped with the package.", read_only=True
+    )
+    device: Literal["auto", "cpu", "cuda"] = setting(
+        "auto", "Where the model runs: cpu, cuda, or auto (cuda where one is found).", read_only=True
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto", "Arithmetic of the model: auto is float32 on cpu and bfloat16 on cuda.", read_only=True
+    )
+    threads: int = setting(
+        0, "CPU threads the model may use; 0 leaves the choice to PyTorch.", minimum=0, maximum=256, read_only=True
+    )
+
+
+class StreamSettings(Group):
+    """How often the model looks."""
+
+    rate_hz: float = setting(
+        2.0, "How many frames a second the model looks at, per camera; it always takes the newest.", unit="Hz", minimum=0.1, maximum=30.0
+    )
+
+
+class ContextSettings(Group):
+    """What the model still sees of the past."""
+
+    policy: Literal["auto", "rounds", "chunked"] = setting(
+        "auto",
+        "What leaves the context: rounds drops the oldest turns, chunked starts afresh at a border; auto takes what the checkpoint was made for.",
+        read_only=True,
+    )
+    max_seconds: float = setting(
+        0.0,
+        "Longest stretch of stream kept in the context; 0 takes what the checkpoint was made for.",
+        unit="s",
+        minimum=0.0,
+        maximum=3600.0,
+        read_only=True,
+    )
+
+
+class DecisionSettings(Group):
+    """When the model may speak."""
+
+    response_threshold: float = setting(
+        0.0,
+        "Speak unasked only when the probability of a response is at least this; 0 follows the most likely state.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    refractory_s: float = setting(
+        0.0, "After an unasked utterance, stay silent for this long.", unit="s", minimum=0.0, maximum=3600.0
+    )
+    max_new_tokens: int = setting(
+        32, "Longest utterance; a sentence that does not end by then is cut at a whole word.", unit="tokens", minimum=1, maximum=1024
+    )
+
+
+class EventSettings(Group):
+    """How decisions over time become events."""
+
+    max_open_s: float = setting(
+        120.0,
+        "An event under way for longer than this is given up and closed as abandoned.",
+        unit="s",
+        minimum=1.0,
+        maximum=3600.0,
+    )
+    grace_s: float = setting(
+        1.0,
+        "Silence shorter than this does not interrupt an event that is under way.",
+        unit="s",
+        minimum=0.0,
+        maximum=60.0,
+    )
+
+
+class MemorySettings(Group):
+    """Where and how the past is kept."""
+
+    path: str = setting(
+        "~/.ros/stream_vlm/memory.db", "SQLite file of the episodic memory; created when missing, continued when there.", read_only=True
+    )
+    thumbnail_width: int = setting(
+        320, "Width of the stored evidence pictures; height keeps the camera's proportions.", unit="pixel", minimum=32, maximum=1920
+    )
+    thumbnail_quality: int = setting(80, "JPEG quality of the stored evidence pictures.", minimum=10, maximum=100)
+    thumbnail_period_s: float = setting(
+        1.0,
+        "While nothing is said, store an evidence picture at most this often; utterances and events always get theirs.",
+        unit="s",
+        minimum=0.0,
+        maximum=3600.0,
+    )
+    busy_timeout_s: float = setting(
+        5.0, "How long to wait for another program that holds the memory file locked.", unit="s", minimum=0.0, maximum=60.0, read_only=True
+    )
+
+
+class PoseSettings(Group):
+    """Where the robot was when it saw something."""
+
+    odom_topic: str = setting(
+        "", "Odometry topic (nav_msgs/Odometry) that gives each record its place; empty records no place.", read_only=True
+    )
+    max_age_s: float = setting(
+        0.5, "A pose farther than this from the picture's stamp is not used.", unit="s", minimum=0.0, maximum=60.0
+    )
+
+
+class DiagnosticsSettings(Group):
+    """How the node reports its health on /diagnostics."""
+
+    period_s: float = setting(1.0, "How often health is published.", unit="s", minimum=0.1, maximum=60.0, read_only=True)
+    silent_after_s: float = setting(
+        3.0, "A camera without a picture for this long is reported as silent.", unit="s", minimum=0.1, maximum=3600.0
+    )
+    future_tolerance_s: float = setting(
+        1.0, "A picture stamped farther than this ahead of the node's clock is refused.", unit="s", minimum=0.0, maximum=3600.0
+    )
+
+
+class CameraSettings(Group):
+    """One camera."""
+
+    topic: str = setting("image_raw", "Topic of the camera, relative to the node's namespace.", read_only=True)
+    transport: Literal["raw", "compressed"] = setting(
+        "raw", "raw for sensor_msgs/Image, compressed for sensor_msgs/CompressedImage.", read_only=True
+    )
+
+
+CameraName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=64)]
+
+
+class Settings(Group):
+    """Everything the package can be told."""
+
+    cameras: list[CameraName] = Field(
+        default=["camera"],
+        min_length=1,
+        description="Names of the cameras; each has its own group camera.NAME.",
+        json_schema_extra={"unit": "", "minimum": None, "maximum": None, "read_only": True},
+    )
+    camera: dict[CameraName, CameraSettings] = Field(default_factory=dict)
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    stream: StreamSettings = Field(default_factory=StreamSettings)
+    context: ContextSettings = Field(default_factory=ContextSettings)
+    decision: DecisionSettings = Field(default_factory=DecisionSettings)
+    events: EventSettings = Field(default_factory=EventSettings)
+    memory: MemorySettings = Field(default_factory=MemorySettings)
+    pose: PoseSettings = Field(default_factory=PoseSettings)
+    diagnostics: DiagnosticsSettings = Field(default_factory=DiagnosticsSettings)
+
+
+@dataclass(frozen=True)
+class SettingInfo:
+    """One setting as an outsider needs it: its dotted name, its type and what is allowed.
+
+    Attributes:
+        kind: bool, int, float, str or list (of str).
+        choices: allowed values of an enumerated string; empty otherwise.
+    """
+
+    name: str
+    kind: type
+    default: Any
+    description: str
+    unit: str
+    minimum: float | None
+    maximum: float | None
+    choices: tuple[str, ...]
+    read_only: bool
+
+
+def _describe(prefix: str, group: type[BaseModel]) -> Iterator[SettingInfo]:
+    for field_name, field in group.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from _describe(f"{prefix}{field_name}.", annotation)
+            continue
+        if get_origin(annotation) is dict:
+            continue
+        extra = field.json_schema_extra
+        if not isinstance(extra, Mapping):
+            raise TypeError(f"setting {prefix}{field_name} was not declared with setting()")
+        choices = tuple(str(choice) for choice in get_args(annotation)) if get_origin(annotation) is Literal else ()
+        default = field.get_default(call_default_factory=True)
+        yield SettingInfo(
+            name=f"{prefix}{field_name}",
+            kind=type(default),
+            default=default,
+            description=field.description or "",
+            unit=str(extra["unit"]),
+            minimum=extra["minimum"],  # type: ignore[arg-type]
+            maximum=extra["maximum"],  # type: ignore[arg-type]
+            choices=choices,
+            read_only=bool(extra["read_only"]),
+        )
+
+
+def describe_settings(cameras: list[str] | None = None) -> list[SettingInfo]:
+    """Every setting with its dotted name, in declaration order; `cameras` adds the groups `camera.NAME.*`."""
+    described = list(_describe("", Settings))
+    for camera in cameras or []:
+        described += _describe(f"camera.{camera}.", CameraSettings)
+    return described
+
+
+def load_settings(values: Mapping[str, Any]) -> Settings:
+    """Build `Settings` from dotted names, for example `{"stream.rate_hz": 2.0}`; what is not named keeps its default.
+
+    Every camera named in `cameras` gets a group, with its defaults where nothing was said.
+
+    Raises:
+        SettingError: an unknown name, a value of another type or out of range; the message names the setting, the value and the rule.
+    """
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        branch = tree
+        *groups, leaf = name.split(".")
+        for group in groups:
+            branch = branch.setdefault(group, {})
+            if not isinstance(branch, dict):
+                raise SettingError(f"{name}: '{group}' is a setting, not a group of settings")
+        branch[leaf] = value
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as error:
+        raise SettingError("; ".join(_explain(detail) for detail in error.errors())) from error
+    stray = sorted(set(settings.camera) - set(settings.cameras))
+    if stray:
+        raise SettingError(f"camera.{stray[0]}: no such camera; 'cameras' names {settings.cameras}")
+    if len(set(settings.cameras)) != len(settings.cameras):
+        raise SettingError(f"cameras: {settings.cameras} names a camera twice; give each camera its own name")
+    groups_by_name = {name: settings.camera.get(name, CameraSettings()) for name in settings.cameras}
+    return settings.model_copy(update={"camera": groups_by_name})
+
+
+def _explain(detail: Mapping[str, Any]) -> str:
+    name = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"{name}: no such setting"
+    return f"{name}: {detail['input']!r} is refused: {detail['msg'].lower()}"
