@@ -1,0 +1,32 @@
+"""From token ids to text, never half a word."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedTokenizerBase
+
+
+class WordStream:
+    """Collects generated ids and gives back only whole words while they come in."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+
+    def push(self, token_id: int) -> str:
+        """Take in one id and return the whole words so far; the newest word is held back until something follows it."""
+        self._ids.append(token_id)
+        return self._without_last_word(self._text())
+
+    def finish(self, complete: bool) -> str:
+        """The final text; `complete` says that the model ended by itself, otherwise the last word may be cut and is left out."""
+        text = self._text()
+        return text if complete else self._without_last_word(text)
+
+    def _text(self) -> str:
+        text: str = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+        return text.strip()
+
+    @staticmethod
+    def _without_last_word(text: str) -> str:
+        head, separator, _ = text.rpartition(" ")
+        return head if separator else ""

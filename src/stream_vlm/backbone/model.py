@@ -1,0 +1,98 @@
+"""A loaded model that any number of cameras share, and how its texts become token ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from stream_vlm.backbone.checkpoint import Checkpoint, load_checkpoint
+from stream_vlm.backbone.decode import WordStream
+from stream_vlm.backbone.stream import CachedStream
+from stream_vlm.backbone.stream_config import CheckpointError
+from stream_vlm.config import Settings
+from stream_vlm.stream import State
+from stream_vlm.vision.tower import TorchVisionTower
+
+
+@dataclass(frozen=True)
+class TurnTokens:
+    """Token ids of the pieces of a turn that never change.
+
+    Attributes:
+        markers: by state, the ids that say it; decisions are read from the first of each, which differ.
+        stop: ids that end an utterance.
+        picture: the id that stands for one vision token.
+    """
+
+    head: tuple[int, ...]
+    markers: dict[State, tuple[int, ...]]
+    action_close: tuple[int, ...]
+    stop: frozenset[int]
+    picture: int
+
+
+class StreamingModel:
+    """A checkpoint made ready to watch: opens one stream with a cache of its own for each camera."""
+
+    def __init__(self, checkpoint: Checkpoint, settings: Settings) -> None:
+        if settings.model.threads:
+            torch.set_num_threads(settings.model.threads)
+        self.checkpoint = checkpoint
+        self.settings = settings
+        self.turns = checkpoint.stream.turns
+        self.tower = TorchVisionTower(checkpoint.model.model.visual, checkpoint.pictures)
+        self.tokens = self._turn_tokens()
+
+    @property
+    def model_id(self) -> str:
+        """Name and digest of the checkpoint."""
+        return self.checkpoint.model_id
+
+    @property
+    def device(self) -> str:
+        """Where it runs, for example "cpu" or "cuda:0"."""
+        return str(self.checkpoint.model.device)
+
+    def open_stream(self, camera: str) -> CachedStream:
+        """A new stream for `camera`, with an empty context."""
+        return CachedStream(self, camera)
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Token ids of `text`, special tokens written out in it included, none added."""
+        return tuple(self.checkpoint.tokenizer.encode(text, add_special_tokens=False)) if text else ()
+
+    def words(self) -> WordStream:
+        """A fresh decoder from token ids to whole words."""
+        return WordStream(self.checkpoint.tokenizer)
+
+    def _turn_tokens(self) -> TurnTokens:
+        turns = self.turns
+        markers = {state: self.encode_text(turns.marker(state)) for state in State if turns.marker(state)}
+        firsts = [ids[0] for ids in markers.values() if ids]
+        unknown = self.checkpoint.tokenizer.unk_token_id
+        if len(set(firsts)) < len(markers) or State.SILENCE not in markers or State.RESPONSE not in markers or unknown in firsts:
+            raise CheckpointError(
+                f"{self.model_id}: the state markers {[turns.marker(state) for state in markers]} do not begin with different tokens of this "
+                "tokenizer, so states cannot be told apart; add them as tokens or name others in stream_config.json"
+            )
+        vocabulary = self.checkpoint.tokenizer.get_vocab()
+        stop = frozenset(vocabulary[token] for token in turns.stop if token in vocabulary)
+        if not stop:
+            raise CheckpointError(f"{self.model_id}: none of the stop tokens {turns.stop} is in the tokenizer; name others in stream_config.json")
+        return TurnTokens(
+            head=self.encode_text(turns.head),
+            markers=markers,
+            action_close=self.encode_text(turns.action_close),
+            stop=stop,
+            picture=self.checkpoint.model.config.image_token_id,
+        )
+
+
+def load_model(settings: Settings) -> StreamingModel:
+    """Load the checkpoint that `settings.model` names.
+
+    Raises:
+        CheckpointError: it is missing, partial, damaged, of another architecture, or its tokenizer cannot express the states.
+    """
+    return StreamingModel(load_checkpoint(settings.model), settings)

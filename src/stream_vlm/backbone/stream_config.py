@@ -1,0 +1,114 @@
+"""What a checkpoint says about streaming: turn format, picture size and context length, in `stream_config.json` beside its weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from transformers import PreTrainedTokenizerBase
+
+from stream_vlm.context.policies import ChunkedPolicy, ContextPolicy, RoundsPolicy
+from stream_vlm.context.turns import PROMPTED, STREAMO, TurnFormat
+from stream_vlm.stream import State, StreamError
+from stream_vlm.vision.pixels import PictureFormat
+
+FILE_NAME = "stream_config.json"
+
+
+class CheckpointError(StreamError):
+    """A checkpoint directory that cannot be used; the message names the directory, what is wrong and the remedy."""
+
+
+class StreamConfig(BaseModel):
+    """How a checkpoint was made to watch.
+
+    Attributes:
+        name: what memory records call the model.
+        turns: how a tick is written down.
+        fixed_size: (height, width) pixels that pictures are stretched to, or None to keep their proportions within the checkpoint's budget.
+        pair_frames: True when a temporal patch holds the previous and the current picture.
+        rate_hz: frames a second it was trained at.
+        policy: context policy it was trained for.
+        max_turns, keep_turns: longest context in ticks, and what is left of it after trimming.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format_version: Literal[1] = 1
+    name: str
+    turns: TurnFormat
+    fixed_size: tuple[int, int] | None = None
+    pair_frames: bool = False
+    rate_hz: float = Field(1.0, gt=0)
+    policy: Literal["rounds", "chunked"] = "rounds"
+    max_turns: int = Field(120, ge=2)
+    keep_turns: int = Field(90, ge=1)
+
+    def context_policy(self, chosen: str, max_seconds: float, rate_hz: float, turn_tokens: int, head_tokens: int) -> ContextPolicy:
+        """The policy in force.
+
+        Args:
+            chosen: the setting `context.policy`.
+            max_seconds: the setting `context.max_seconds`; 0 takes the checkpoint's own length.
+            rate_hz: ticks a second.
+            turn_tokens: tokens of a silent tick.
+            head_tokens: tokens of the head.
+        """
+        if max_seconds > 0:
+            max_turns = max(2, round(max_seconds * rate_hz))
+            keep_turns = max(1, round(max_turns * self.keep_turns / self.max_turns))
+        else:
+            max_turns, keep_turns = self.max_turns, self.keep_turns
+        # Room for words beyond silent turns: a quarter more, and at least 256 tokens.
+        max_tokens = head_tokens + max_turns * turn_tokens + max(256, max_turns * turn_tokens // 4)
+        if (self.policy if chosen == "auto" else chosen) == "chunked":
+            return ChunkedPolicy(max_turns, max_tokens)
+        return RoundsPolicy(max_turns, keep_turns, max_tokens)
+
+
+def read_stream_config(directory: Path, tokenizer: PreTrainedTokenizerBase) -> StreamConfig:
+    """The directory's `stream_config.json`; without one, Streamo's format where the tokenizer has its markers, else plain words.
+
+    Raises:
+        CheckpointError: the file is not valid; the message names the field.
+    """
+    path = directory / FILE_NAME
+    if path.is_file():
+        try:
+            return StreamConfig.model_validate_json(path.read_text())
+        except ValidationError as error:
+            detail = error.errors()[0]
+            field = ".".join(str(part) for part in detail["loc"])
+            raise CheckpointError(f"{path}: {field or 'content'}: {detail['msg']}; mend the file or remove it") from error
+    known = tokenizer.get_vocab()
+    tuned = all(STREAMO.marker(state) in known for state in State)
+    return StreamConfig(name=directory.name, turns=STREAMO if tuned else PROMPTED)
+
+
+def read_picture_format(directory: Path, config: StreamConfig) -> PictureFormat:
+    """Picture format from the checkpoint's `preprocessor_config.json` and its stream configuration.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable or lacks a field.
+    """
+    path = directory / "preprocessor_config.json"
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+        return PictureFormat(
+            patch_size=values["patch_size"],
+            merge_size=values["merge_size"],
+            temporal_patch_size=values["temporal_patch_size"],
+            mean=tuple(values["image_mean"]),
+            std=tuple(values["image_std"]),
+            fixed_size=config.fixed_size,
+            min_pixels=values.get("min_pixels") or PictureFormat.min_pixels,
+            # Hub checkpoints allow pictures of millions of pixels; a stream cannot afford them.
+            max_pixels=min(values.get("max_pixels") or PictureFormat.max_pixels, PictureFormat.max_pixels),
+            pair_frames=config.pair_frames,
+        )
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: missing; copy it from the checkpoint's origin") from error
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: {error!r}; copy the file anew from the checkpoint's origin") from error

@@ -1,0 +1,76 @@
+"""Typed pieces of the context: what each stretch of tokens is, so that policies drop pictures and words as wholes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class SegmentKind(Enum):
+    """What a stretch of tokens is."""
+
+    HEAD = "head"
+    """System prompt; never leaves."""
+    QUERY = "query"
+    """The user's words."""
+    TEXT = "text"
+    """Turn markers and time markers."""
+    FRAME = "frame"
+    """Vision tokens of one picture."""
+    ACTION = "action"
+    """The model's own state marker and words."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of tokens that enters and leaves the context as a whole.
+
+    Attributes:
+        turn: the tick of the stream that it belongs to; -1 for the head.
+        token_ids: one id a token; a FRAME repeats the picture placeholder.
+        grid: (rows, columns) of merged vision tokens of a FRAME, None otherwise.
+    """
+
+    kind: SegmentKind
+    turn: int
+    token_ids: tuple[int, ...]
+    grid: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.grid is not None and self.grid[0] * self.grid[1] != len(self.token_ids):
+            raise ValueError(f"a frame of {self.grid[0]} x {self.grid[1]} vision tokens cannot have {len(self.token_ids)} token ids")
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+
+def positions(segments: Sequence[Segment], start: int = 0) -> tuple[NDArray[np.int64], int]:
+    """Three-axis rotary positions of consecutive segments (Qwen2.5-VL, arXiv 2502.13923, section 2.1.2).
+
+    Text advances all three axes by one a token. A picture that begins at p stands at (p, p + row, p + column), and what follows it begins
+    at p + max(rows, columns).
+
+    Args:
+        start: position of the first token.
+
+    Returns:
+        int64 array (3, tokens) of (time, height, width) positions, and the position of the token that would follow.
+    """
+    pieces: list[NDArray[np.int64]] = []
+    at = start
+    for segment in segments:
+        if segment.grid is None:
+            pieces.append(np.broadcast_to(np.arange(at, at + len(segment), dtype=np.int64), (3, len(segment))))
+            at += len(segment)
+        else:
+            rows, columns = segment.grid
+            row, column = np.divmod(np.arange(rows * columns, dtype=np.int64), columns)
+            pieces.append(np.stack([np.full(rows * columns, at, dtype=np.int64), at + row, at + column]))
+            at += max(rows, columns)
+    if not pieces:
+        return np.zeros((3, 0), dtype=np.int64), at
+    return np.concatenate(pieces, axis=1), at

@@ -1,0 +1,1 @@
+"""The vision tower behind one function, from pixels to embeddings."""
