@@ -1,0 +1,272 @@
+"""Sources read pictures, stamps and poses as they were recorded, and say plainly what they cannot read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from stream_vlm.sources import SourceError, open_source
+from stream_vlm.sources.bag import BagSource, camera_name
+from stream_vlm.sources.bag_writer import BagWriter, write_bag
+from stream_vlm.sources.pictures import CameraEncodingError
+from stream_vlm.sources.ticks import TickReader
+from stream_vlm.stream import NANOSECONDS, Frame, Pose
+
+FOOTAGE = Path(__file__).resolve().parents[2] / "shared" / "footage"
+
+
+def picture(value: int, height: int = 48, width: int = 64) -> np.ndarray:
+    image = np.full((height, width, 3), value, dtype=np.uint8)
+    image[:, : width // 2, 0] = 255 - value
+    return image
+
+
+def film(camera: str = "front", count: int = 20, fps: float = 10.0, first_ns: int = 5 * NANOSECONDS) -> Iterator[Frame]:
+    for index in range(count):
+        stamp_ns = first_ns + round(index / fps * NANOSECONDS)
+        yield Frame(camera, stamp_ns, f"{camera}_optical", picture(index * 10), Pose("map", index * 0.1, 2.0, 0.0))
+
+
+def write_video(path: Path, count: int = 20, fps: float = 10.0) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (64, 48))
+    for index in range(count):
+        writer.write(picture(index * 10)[:, :, ::-1].copy())
+    writer.release()
+    return path
+
+
+def test_a_video_file_is_stamped_with_the_timestamps_of_its_container(tmp_path: Path) -> None:
+    frames = list(open_source(str(write_video(tmp_path / "clip.mp4"))).frames())
+    assert [frame.stamp_ns for frame in frames] == [index * NANOSECONDS // 10 for index in range(20)]
+    assert frames[0].image.shape == (48, 64, 3) and frames[0].image.dtype == np.uint8
+
+
+def test_a_video_file_is_read_as_rgb(tmp_path: Path) -> None:
+    first = next(iter(open_source(str(write_video(tmp_path / "clip.mp4"))).frames()))
+    red, green, blue = first.image[24, 8].astype(int)
+    assert red > 200 and green < 60 and blue < 60
+
+
+def test_only_the_asked_length_of_a_video_is_read(tmp_path: Path) -> None:
+    source = open_source(str(write_video(tmp_path / "clip.mp4")), seconds=0.75)
+    assert source.duration_s == pytest.approx(0.75)
+    assert len(list(source.frames())) == 8
+
+
+def test_real_footage_has_the_length_its_annotations_say() -> None:
+    if not FOOTAGE.is_dir():
+        pytest.skip("real footage is not part of the project and is not here")
+    clips = json.loads((FOOTAGE / "annotations.json").read_text())["clips"]
+    name, clip = min(clips.items(), key=lambda item: item[1]["duration_s"])
+    frames = open_source(str(FOOTAGE / name)).frames()
+    stamps = [frame.stamp_ns for frame in frames]
+    assert stamps[-1] / NANOSECONDS == pytest.approx(clip["duration_s"], abs=0.2)
+    assert min(np.diff(stamps)) > 0
+
+
+def test_a_file_that_is_no_video_is_refused_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"this is not a video" * 100)
+    with pytest.raises(SourceError, match=r"clip\.mp4.*not a video"):
+        open_source(str(tmp_path / "clip.mp4"))
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").touch()
+    with pytest.raises(SourceError, match="0 bytes"):
+        open_source(str(tmp_path / "clip.mp4"))
+
+
+def test_a_video_that_breaks_off_yields_what_it_has_and_then_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 48))
+    for index in range(100):
+        writer.write(picture(index * 2))
+    writer.release()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    seen = []
+    with pytest.raises(SourceError, match=r"breaks off after \d+ of 100 pictures"):
+        for frame in open_source(str(path)).frames():
+            seen.append(frame)
+    assert 10 < len(seen) < 90
+
+
+@pytest.mark.parametrize("spec", ["", "no/such/file.mp4", "rtsp-camera", "-1"])
+def test_an_unknown_source_is_answered_with_what_is_possible(spec: str) -> None:
+    with pytest.raises(SourceError, match=r"video file.*webcam index.*world:SEED.*rosbag2"):
+        open_source(spec)
+
+
+@pytest.mark.parametrize("spec", ["world:", "world:seven", "world:-1", "world:1.5"])
+def test_a_simulated_camera_needs_a_whole_number_as_its_seed(spec: str) -> None:
+    with pytest.raises(SourceError, match="no seed"):
+        open_source(spec)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -3.0, float("nan")])
+def test_a_length_that_is_not_positive_is_refused(seconds: float) -> None:
+    with pytest.raises(SourceError, match="above 0"):
+        open_source("world:1", seconds=seconds)
+
+
+def test_a_webcam_that_is_not_there_is_refused_by_its_index() -> None:
+    with pytest.raises(SourceError, match="webcam 99"):
+        open_source("99")
+
+
+def test_a_simulated_camera_shows_the_same_stream_for_the_same_seed() -> None:
+    once, again = (list(open_source("world:3", seconds=2).frames()) for _ in range(2))
+    assert [frame.stamp_ns for frame in once] == [frame.stamp_ns for frame in again]
+    assert all(np.array_equal(first.image, second.image) for first, second in zip(once, again, strict=True))
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+class TestARecording:
+    def test_keeps_header_stamps_frame_ids_and_pictures(self, tmp_path: Path, storage: str, transport: str) -> None:
+        write_bag(tmp_path / "bag", film(), {"front": "/front/image_raw"}, storage, transport)  # type: ignore[arg-type]
+        frames = list(open_source(str(tmp_path / "bag")).frames())
+        expected = list(film())
+        assert [(frame.camera, frame.stamp_ns, frame.frame_id) for frame in frames] == [
+            (frame.camera, frame.stamp_ns, frame.frame_id) for frame in expected
+        ]
+        difference = np.abs(frames[3].image.astype(int) - expected[3].image.astype(int))
+        assert difference.mean() < (8 if transport == "compressed" else 1e-9)
+
+    def test_gives_each_frame_the_pose_of_its_stamp(self, tmp_path: Path, storage: str, transport: str) -> None:
+        write_bag(tmp_path / "bag", film(), {"front": "/front/image_raw"}, storage, transport)  # type: ignore[arg-type]
+        frames = list(open_source(str(tmp_path / "bag"), odom_topic="/odom").frames())
+        assert [frame.pose for frame in frames] == [frame.pose for frame in film()]
+
+    def test_can_be_opened_by_its_file(self, tmp_path: Path, storage: str, transport: str) -> None:
+        write_bag(tmp_path / "bag", film(count=3), {"front": "/front/image_raw"}, storage, transport)  # type: ignore[arg-type]
+        file = next(path for path in (tmp_path / "bag").iterdir() if path.suffix in (".mcap", ".db3"))
+        assert len(list(open_source(str(file)).frames())) == 3
+
+
+def test_a_pose_too_far_from_the_picture_is_not_used(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        for frame in film(count=10):
+            writer.frame(frame, "/image")
+        writer.pose(Pose("map", 1.0, 2.0, 0.0), 5 * NANOSECONDS)
+    frames = list(BagSource(tmp_path / "bag", odom_topic="/odom", pose_max_age_s=0.25).frames())
+    assert [frame.pose is not None for frame in frames] == [True] * 3 + [False] * 7
+
+
+def test_every_camera_of_a_recording_is_read_unless_topics_are_chosen(tmp_path: Path) -> None:
+    frames = sorted([*film("left"), *film("right")], key=lambda frame: frame.stamp_ns)
+    topics = {"left": "/robot/left/image_raw", "right": "/robot/right/image_raw"}
+    write_bag(tmp_path / "bag", frames, topics)
+    assert open_source(str(tmp_path / "bag")).cameras == ("robot_left", "robot_right")
+    assert open_source(str(tmp_path / "bag"), topics=["/robot/right/image_raw"]).cameras == ("robot_right",)
+
+
+@pytest.mark.parametrize(
+    ("topics", "odom", "complaint"),
+    [
+        (["/nothing"], "", r"/nothing is not in the bag; its image topics are \['/front/image_raw'\]"),
+        (["/odom"], "", "/odom is a nav_msgs/msg/Odometry, not an image topic"),
+        ([], "/front/image_raw", r"no nav_msgs/msg/Odometry topic; the bag's are \['/odom'\]"),
+    ],
+)
+def test_a_topic_that_is_not_in_the_recording_is_answered_with_those_that_are(
+    tmp_path: Path, topics: list[str], odom: str, complaint: str
+) -> None:
+    write_bag(tmp_path / "bag", film(count=3), {"front": "/front/image_raw"})
+    with pytest.raises(SourceError, match=complaint):
+        open_source(str(tmp_path / "bag"), topics=topics, odom_topic=odom)
+
+
+def test_a_damaged_picture_in_a_recording_is_left_out_and_counted(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag", transport="compressed") as writer:
+        for frame in film(count=4):
+            writer.frame(frame, "/front/image/compressed")
+        header = writer.header(6 * NANOSECONDS, "front_optical")
+        broken = writer.make("sensor_msgs/msg/CompressedImage", header=header, format="jpeg", data=np.arange(50, dtype=np.uint8))
+        writer.message("/front/image/compressed", 6 * NANOSECONDS, broken)
+    source = BagSource(tmp_path / "bag")
+    assert len(list(source.frames())) == 4
+    assert source.unreadable == {"front": 1}
+
+
+def test_a_recording_is_not_overwritten(tmp_path: Path) -> None:
+    write_bag(tmp_path / "bag", film(count=1), {"front": "/image"})
+    with pytest.raises(SourceError, match="exists already"):
+        write_bag(tmp_path / "bag", film(count=1), {"front": "/image"})
+
+
+def test_a_folder_that_is_no_recording_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"metadata\.yaml"):
+        open_source(str(tmp_path))
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_corrupt_recording_is_refused(tmp_path: Path, storage: str) -> None:
+    write_bag(tmp_path / "bag", film(count=3), {"front": "/image"}, storage)  # type: ignore[arg-type]
+    for file in (tmp_path / "bag").iterdir():
+        if file.suffix in (".mcap", ".db3"):
+            file.write_bytes(b"\x00" * 4096)
+    with pytest.raises(SourceError, match="bag: "):
+        list(open_source(str(tmp_path / "bag")).frames())
+
+
+@pytest.mark.parametrize(
+    ("topic", "name"),
+    [
+        ("/front/image_raw", "front"),
+        ("/front/image_raw/compressed", "front"),
+        ("/robot1/left/image", "robot1_left"),
+        ("/image_raw", "image_raw"),
+        ("/2d/image", "camera_2d"),
+        ("/cam-1/color/image_raw", "cam_1_color"),
+    ],
+)
+def test_a_camera_is_named_after_its_topic(topic: str, name: str) -> None:
+    assert camera_name(topic) == name
+
+
+def test_ticks_take_the_first_frame_of_each_beat() -> None:
+    reader = TickReader(film(count=20), rate_hz=2.0)
+    ticks = list(reader)
+    assert [(tick.stamp_ns - 5 * NANOSECONDS) / NANOSECONDS for tick in ticks] == [0.0, 0.5, 1.0, 1.5]
+    assert [tick.index for tick in ticks] == [0, 1, 2, 3]
+    assert reader.seen == 20
+
+
+def test_ticks_show_the_cameras_of_one_beat_together() -> None:
+    frames = sorted([*film("left"), *film("right", first_ns=5 * NANOSECONDS + 7_000_000)], key=lambda frame: frame.stamp_ns)
+    ticks = list(TickReader(frames, rate_hz=2.0))
+    assert [[frame.camera for frame in tick.frames] for tick in ticks] == [["left", "right"]] * 4
+
+
+def test_a_camera_that_starts_late_joins_when_it_is_there() -> None:
+    frames = sorted([*film("left"), *film("right", first_ns=6 * NANOSECONDS, count=10)], key=lambda frame: frame.stamp_ns)
+    ticks = list(TickReader(frames, rate_hz=2.0))
+    assert [len(tick.frames) for tick in ticks] == [1, 1, 2, 2]
+
+
+def test_a_repeated_stamp_is_left_out_and_counted() -> None:
+    frames = [frame for frame in film(count=4) for _ in range(2)]
+    reader = TickReader(frames, rate_hz=10.0)
+    assert len(list(reader)) == 4
+    assert reader.stale == 4
+
+
+def test_a_recording_whose_clock_jumps_back_is_refused() -> None:
+    with pytest.raises(SourceError, match="jump back by 1.9 s"):
+        list(TickReader([*film(), *film()], rate_hz=2.0))
+
+
+def test_reading_a_bag_topic_with_an_unknown_encoding_names_the_encoding(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        header = writer.header(NANOSECONDS, "")
+        data = np.zeros(12, dtype=np.uint8)
+        image = writer.make("sensor_msgs/msg/Image", header=header, height=2, width=2, encoding="rgb9", is_bigendian=0, step=6, data=data)
+        writer.message("/front/image", NANOSECONDS, image)
+    with pytest.raises(SourceError, match="holds no picture: .*'rgb9'"):
+        list(open_source(str(tmp_path / "bag")).frames())
+    assert issubclass(CameraEncodingError, Exception)
