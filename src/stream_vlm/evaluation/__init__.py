@@ -1,0 +1,1 @@
+"""How well the watcher watched: matching what it said with what happened, and pictures of both."""

@@ -1,0 +1,109 @@
+"""Event F1 counts each true event once, forgives small timing errors and nothing else."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from pathlib import Path
+
+import pytest
+
+from stream_vlm.evaluation.matching import match_events, score_events
+from stream_vlm.evaluation.records import RecordError, TimedEvent, TimedUtterance, as_line, read_records
+
+
+def event(label: str, end: float, camera: str = "") -> TimedEvent:
+    return TimedEvent(label, end - 1.0, end, camera=camera)
+
+
+DOOR = "door opens"
+LAMP = "lamp turns on"
+CUP = "hand takes the red cup"
+
+
+def test_a_claim_that_says_the_same_within_the_tolerance_matches() -> None:
+    score = score_events([event(DOOR, 11.0)], [event(DOOR, 10.0)])
+    assert (score.labelled.tp, score.labelled.fp, score.labelled.fn) == (1, 0, 0)
+    assert score.labelled.f1 == 1.0
+    assert score.labelled.timing_error_s == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("off_by", "matched"), [(1.5, 1), (-1.5, 1), (1.51, 0), (-1.51, 0)])
+def test_the_tolerance_is_on_the_end_and_inclusive(off_by: float, matched: int) -> None:
+    assert score_events([event(DOOR, 10.0 + off_by)], [event(DOOR, 10.0)]).labelled.tp == matched
+
+
+def test_a_wrong_label_is_a_false_alarm_and_a_miss_but_right_in_time() -> None:
+    score = score_events([event(LAMP, 10.0)], [event(DOOR, 10.0)])
+    assert (score.labelled.tp, score.labelled.fp, score.labelled.fn) == (0, 1, 1)
+    assert score.class_agnostic.f1 == 1.0
+
+
+def test_a_second_claim_about_the_same_event_is_a_false_alarm() -> None:
+    score = score_events([event(DOOR, 9.8), event(DOOR, 10.2)], [event(DOOR, 10.0)])
+    assert (score.labelled.tp, score.labelled.fp, score.labelled.fn) == (1, 1, 0)
+    assert score.labelled.f1 == pytest.approx(2 / 3)
+
+
+def test_the_colour_is_scored_apart() -> None:
+    score = score_events([event("hand takes the blue cup", 10.0), event(DOOR, 20.0)], [event(CUP, 10.0), event(DOOR, 20.0)])
+    assert score.labelled.f1 == 1.0
+    assert score.colour_accuracy == 0.0
+
+
+def test_doors_and_lamps_have_no_colour_to_get_wrong() -> None:
+    assert score_events([event(DOOR, 1.0)], [event(DOOR, 1.0)]).colour_accuracy is None
+
+
+def test_a_label_outside_the_closed_language_must_be_repeated_word_for_word() -> None:
+    truth = [event("a cat jumps onto the table", 5.0)]
+    assert score_events([event("A cat  jumps onto the table", 5.0)], truth).labelled.tp == 1
+    assert score_events([event("a cat jumps", 5.0)], truth).labelled.tp == 0
+
+
+def test_another_camera_s_claim_does_not_count() -> None:
+    assert score_events([event(DOOR, 5.0, "left")], [event(DOOR, 5.0, "right")]).labelled.tp == 0
+    assert score_events([event(DOOR, 5.0, "left")], [event(DOOR, 5.0)]).labelled.tp == 1
+
+
+def test_saying_nothing_when_nothing_happens_is_perfect_and_saying_nothing_otherwise_is_worth_nothing() -> None:
+    assert score_events([], []).labelled.f1 == 1.0
+    assert score_events([], [event(DOOR, 1.0)]).labelled.f1 == 0.0
+    assert score_events([event(DOOR, 1.0)], []).labelled.f1 == 0.0
+
+
+def test_a_greedy_choice_that_costs_a_match_is_not_taken() -> None:
+    # The nearest true event of the first claim is the only one the second claim can have.
+    claimed, truth = [event(DOOR, 11.0), event(DOOR, 12.4)], [event(DOOR, 9.6), event(DOOR, 11.3)]
+    assert score_events(claimed, truth).labelled.tp == 2
+
+
+def test_matching_is_as_good_as_trying_every_assignment() -> None:
+    chance = random.Random(5)
+    for _ in range(200):
+        claimed = [event(DOOR, chance.uniform(0, 8)) for _ in range(chance.randint(0, 4))]
+        truth = [event(DOOR, chance.uniform(0, 8)) for _ in range(chance.randint(0, 4))]
+        matching = match_events(claimed, truth, 1.5, lambda label: label)
+        error = sum(abs(claimed[left].t_end - truth[right].t_end) for left, right in matching.pairs)
+        assert len({left for left, _ in matching.pairs}) == len({right for _, right in matching.pairs}) == matching.tp
+        expected = min(
+            (-len(pairs), sum(abs(claimed[left].t_end - truth[right].t_end) for left, right in pairs))
+            for size in range(min(len(claimed), len(truth)) + 1)
+            for lefts in itertools.combinations(range(len(claimed)), size)
+            for rights in itertools.permutations(range(len(truth)), size)
+            for pairs in [list(zip(lefts, rights, strict=True))]
+            if all(abs(claimed[left].t_end - truth[right].t_end) <= 1.5 for left, right in pairs)
+        )
+        assert (-matching.tp, pytest.approx(error)) == expected
+
+
+def test_records_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    events = [TimedEvent("Tür geht auf", 1.5, 2.25, 0.875, "front"), event(LAMP, 3.0)]
+    (tmp_path / "events.jsonl").write_text("".join(as_line(each) for each in events), encoding="utf-8")
+    assert read_records(tmp_path / "events.jsonl", TimedEvent) == events
+
+
+def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "utterances.jsonl").write_text('{"t": 1.0, "text": "door opens"}\n{"t": 2.0}\n')
+    with pytest.raises(RecordError, match=r"utterances\.jsonl, line 2"):
+        read_records(tmp_path / "utterances.jsonl", TimedUtterance)
