@@ -30,7 +30,7 @@ def setting(
     read_only: bool = False,
 ) -> Any:
     """Declare one setting. `read_only` settings take effect only when the node is configured anew."""
-    extra = {"unit": unit, "minimum": minimum, "maximum": maximum, "read_only": read_only}
+    extra: dict[str, Any] = {"unit": unit, "minimum": minimum, "maximum": maximum, "read_only": read_only}
     return Field(default, ge=minimum, le=maximum, description=description, json_schema_extra=extra)
 
 

@@ -1,0 +1,24 @@
+# Everything a newcomer needs: `make demo` and `make test` work on a bare machine (Linux x86-64, Python 3.10 to 3.13, a C++ compiler, no ROS).
+# ROS_DISTRO=kilted does the same on Kilted, in folders of its own. PYTHON=python3.12 picks the interpreter.
+
+PYTHON ?= python3
+ROS_DISTRO ?= jazzy
+RUN := build/$(ROS_DISTRO)/run
+
+.PHONY: help build test lint clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+build:  ## install ROS 2 and the requirements into build/$ROS_DISTRO, build the package; instant when nothing changed
+	@$(PYTHON) tools/bootstrap.py $(ROS_DISTRO)
+
+lint: build  ## ruff and mypy
+	$(RUN) ruff check
+	$(RUN) mypy src tools test
+
+test: lint  ## lint, then every test
+	$(RUN) pytest
+
+clean:  ## remove everything that was installed or built
+	rm -rf build

@@ -1,0 +1,34 @@
+"""What every test file shares: a ROS domain of its own and the places of the repository."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+# Before anything imports rclpy, and inherited by every process a test starts: nobody's robot hears a test, and no test hears a robot.
+# 0 to 101 are the domain ids whose ports stay clear of Linux's ephemeral range.
+os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 101))
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_report_header() -> str:
+    """Say which domain this run has, so that its nodes can be looked at while it hangs."""
+    return f"ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']} ROS_DISTRO={os.environ.get('ROS_DISTRO', 'none')}"
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout's root."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def footage() -> Path:
+    """The folder of real clips beside the checkout; tests that need it skip, and say so, where it is absent."""
+    folder = REPOSITORY.parent / "shared" / "footage"
+    if not folder.is_dir():
+        pytest.skip(f"no real footage at {folder}")
+    return folder
