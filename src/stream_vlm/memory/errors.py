@@ -1,0 +1,53 @@
+"""From what SQLite and the file system say to one sentence that names the file and the remedy."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stream_vlm.stream import StreamError
+
+
+class MemoryFileError(StreamError):
+    """The memory file cannot be opened, read or written; nothing in it was changed. The message names the file and the remedy."""
+
+
+class RecallError(StreamError):
+    """A question to the memory that cannot be answered as it stands; the message names the value and what is allowed."""
+
+
+# SQLite's own words, in the order in which they are looked for. Python 3.10 does not expose the error code, the words are stable.
+_REMEDIES = (
+    ("database is locked", "another program holds it locked; close that program or raise memory.busy_timeout_s"),
+    ("database or disk is full", "the disk is full; free some space or set memory.path to another disk"),
+    ("attempt to write a readonly database", "it may not be written; give this user the right to write the file and its folder"),
+    ("unable to open database file", "it cannot be opened; give this user the right to read and write the file and its folder"),
+    ("file is not a database", "it is not a SQLite file; it is left as it is, set memory.path to another file"),
+    ("malformed", "it is damaged; it is left as it is, move it away to start afresh, or rescue its rows with 'sqlite3 FILE .recover'"),
+    ("disk I/O error", "the disk failed; check the disk and its cable, then set memory.path to a healthy one if need be"),
+)
+
+
+def explain(path: Path, error: sqlite3.Error | OSError) -> MemoryFileError:
+    """The sentence for what went wrong with the memory file at `path`."""
+    said = str(error)
+    for words, remedy in _REMEDIES:
+        if words in said:
+            return MemoryFileError(f"{path}: {remedy} ({said})")
+    return MemoryFileError(f"{path}: the memory file failed: {said}")
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns the faults of the file (sqlite3.DatabaseError but not a refused row, OSError) into `MemoryFileError`.
+
+    A row that breaks the schema (sqlite3.IntegrityError) is a fault of the row: trying again cannot help, so it passes as it is.
+    """
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise
+    except (sqlite3.DatabaseError, OSError) as error:
+        raise explain(path, error) from error

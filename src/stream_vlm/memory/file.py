@@ -1,0 +1,164 @@
+"""The memory file itself: found or created, checked before it is trusted, and connected to."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlite_utils import Database
+
+from stream_vlm.memory.errors import MemoryFileError, explained
+from stream_vlm.memory.schema import APPLICATION_ID, SCHEMA_VERSION, migrate, version_of
+
+SQLITE_HEADER = b"SQLite format 3\x00"
+"""First bytes of every SQLite file."""
+
+FULLY_CHECKED_BYTES = 64 * 2**20
+"""Up to this size the whole file is checked at opening; beyond, all but the pictures, whose bytes would take seconds to read."""
+
+CHECKED_TABLES = ("session", "record")
+
+
+def open_for_writing(path: Path, busy_timeout_s: float) -> Database:
+    """Create the file where it is missing (mode 0600), check it, bring it to today's schema and return the writer's connection.
+
+    The connection may be used from any thread, by one at a time.
+
+    Raises:
+        MemoryFileError: the path is no usable file, or the file is damaged, another program's or of a newer version. It is left as it was.
+    """
+    _refuse_what_is_no_file(path)
+    with explained(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    db = _connect(path, "mode=rw", busy_timeout_s)
+    try:
+        with explained(path):
+            _refuse_what_is_not_ours(db, path)
+            if version_of(db) == 0:
+                # Only an empty file can take this: later a `forget` gives its pages back without rewriting the file.
+                db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            journal_mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            if journal_mode != "wal":
+                raise MemoryFileError(
+                    f"{path}: its file system cannot share a write-ahead log (journal mode stays '{journal_mode}'); "
+                    "set memory.path to a folder on a local disk"
+                )
+            # FULL, not NORMAL: with a write-ahead log NORMAL would lose the last commits in a power cut, and what was published is
+            # promised to be stored. It costs one fsync a step, on the writer's thread.
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA foreign_keys = ON")
+            migrate(db)
+            _refuse_damage(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def check_for_reading(path: Path, busy_timeout_s: float) -> None:
+    """Make sure that the file at `path` can be asked; nothing is created, nothing is changed.
+
+    Raises:
+        MemoryFileError: there is no memory at `path`, or it is damaged, another program's, or of another version.
+    """
+    _refuse_what_is_no_file(path)
+    if not path.exists():
+        raise MemoryFileError(f"{path}: there is no memory file; check memory.path, or let the robot watch first")
+    db = open_for_reading(path, busy_timeout_s)
+    try:
+        with explained(path):
+            _refuse_what_is_not_ours(db, path)
+            version = version_of(db)
+            if version == 0:
+                raise MemoryFileError(f"{path}: the file is empty; let the robot watch first")
+            if version < SCHEMA_VERSION:
+                raise MemoryFileError(
+                    f"{path}: version {version} of the memory is older than this program's {SCHEMA_VERSION}; "
+                    "start the node on it once, which brings it up to date"
+                )
+            _refuse_damage(db, path)
+    finally:
+        db.close()
+
+
+def open_for_reading(path: Path, busy_timeout_s: float) -> Database:
+    """Return a connection that can only read; it sees each commit whole, while the writer goes on.
+
+    In a folder that may not be written SQLite cannot set up the shared memory of a write-ahead log. Where there is no log either, nobody is
+    writing, and the file is read as it lies.
+
+    Raises:
+        MemoryFileError: the file cannot be opened.
+    """
+    db = _connect(path, "mode=ro", busy_timeout_s)
+    try:
+        db.execute("PRAGMA schema_version").fetchone()
+        return db
+    except sqlite3.OperationalError as error:
+        db.close()
+        if "unable to open" not in str(error) or _log_of(path).exists():
+            with explained(path):
+                raise
+    except sqlite3.DatabaseError:
+        db.close()
+        with explained(path):
+            raise
+    return _connect(path, "immutable=1", busy_timeout_s)
+
+
+def _connect(path: Path, mode: str, busy_timeout_s: float) -> Database:
+    with explained(path):
+        connection = sqlite3.connect(
+            f"file:{quote(str(path))}?{mode}", uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False
+        )
+    return Database(connection, recursive_triggers=False, execute_plugins=False)
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    with explained(path):
+        if path.is_dir():
+            raise MemoryFileError(f"{path}: is a folder; set memory.path to a file in it, for example {path / 'memory.db'}")
+        if not path.exists():
+            return
+        if not path.is_file():
+            raise MemoryFileError(f"{path}: is not an ordinary file; set memory.path to one")
+        with path.open("rb") as file:
+            header = file.read(len(SQLITE_HEADER))
+    if header and header != SQLITE_HEADER:
+        raise MemoryFileError(f"{path}: is not a SQLite file; it is left as it is, move it away or set memory.path to another file")
+
+
+def _refuse_what_is_not_ours(db: Database, path: Path) -> None:
+    application_id = db.execute("PRAGMA application_id").fetchone()[0]
+    if application_id != APPLICATION_ID and db.table_names():
+        raise MemoryFileError(
+            f"{path}: is another program's SQLite file (application_id {application_id}); it is left as it is, "
+            "set memory.path to another file"
+        )
+    version = version_of(db)
+    if version > SCHEMA_VERSION:
+        raise MemoryFileError(
+            f"{path}: version {version} of the memory is newer than this program's {SCHEMA_VERSION}; it is left as it is, "
+            "upgrade stream_vlm_ros or set memory.path to another file"
+        )
+
+
+def _refuse_damage(db: Database, path: Path) -> None:
+    if path.stat().st_size <= FULLY_CHECKED_BYTES:
+        checks = ["PRAGMA quick_check(1)"]
+    else:
+        checks = [f"PRAGMA quick_check({table})" for table in CHECKED_TABLES]
+    for check in checks:
+        found = db.execute(check).fetchone()[0]
+        if found != "ok":
+            raise MemoryFileError(
+                f"{path}: is damaged ({' '.join(str(found).split())}); it is left as it is, move it away to start afresh, "
+                "or rescue its rows with 'sqlite3 FILE .recover'"
+            )

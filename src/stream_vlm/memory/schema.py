@@ -1,0 +1,115 @@
+"""The tables, and how a file of an older version becomes one of today's.
+
+The comments inside the SQL are stored with it: `.schema` in any SQLite tool shows the units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlite_utils import Database
+
+APPLICATION_ID = 0x53564C4D
+"""Marks the file as ours ("SVLM") in SQLite's header, for `file` and for `Memory.open`."""
+
+
+def _v1_first_tables(db: Database) -> None:
+    """Sessions, pictures and records; words through FTS5, places through an R*Tree."""
+    db.execute("""
+        CREATE TABLE session (
+            session_id TEXT NOT NULL PRIMARY KEY,
+            model_id TEXT NOT NULL,         -- the model that looks in this session
+            reason TEXT NOT NULL,           -- why it began: start, clock jump ...
+            started_ns INTEGER NOT NULL,    -- ns on the evidence's clock: ROS time, a bag's clock or a video's timeline
+            wall_started_ns INTEGER NOT NULL -- ns since 1970 on the computer's own clock
+        ) STRICT""")
+    db.execute("""
+        CREATE TABLE picture (
+            id INTEGER PRIMARY KEY,
+            session_id TEXT NOT NULL REFERENCES session(session_id),
+            camera TEXT NOT NULL,
+            frame_id TEXT NOT NULL,         -- optical frame (REP-103)
+            stamp_ns INTEGER NOT NULL,      -- ns, when the picture was taken
+            width INTEGER NOT NULL,         -- pixel
+            height INTEGER NOT NULL,        -- pixel
+            jpeg BLOB NOT NULL,
+            UNIQUE (session_id, camera, stamp_ns)
+        ) STRICT""")
+    db.execute("""
+        CREATE TABLE record (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            kind TEXT NOT NULL,             -- observation, utterance, event, query or answer
+            camera TEXT NOT NULL,           -- empty for a query to every camera
+            session_id TEXT NOT NULL REFERENCES session(session_id),
+            frame_id TEXT NOT NULL,         -- optical frame of the evidence (REP-103)
+            start_ns INTEGER NOT NULL,      -- ns, first evidence
+            end_ns INTEGER NOT NULL,        -- ns, last evidence; equals start_ns for an instant
+            text TEXT NOT NULL,             -- what was said, asked, answered or happened
+            state TEXT NOT NULL,            -- silence, standby or response; empty for a query
+            confidence REAL NOT NULL,       -- 0..1
+            event_id TEXT NOT NULL,         -- links an utterance with its event, or empty
+            query_id TEXT NOT NULL,         -- links an answer with its query, or empty
+            model_id TEXT NOT NULL,
+            picture_id INTEGER REFERENCES picture(id),
+            pose_frame TEXT,                -- NULL, as all of the pose, where it was not known at end_ns
+            x REAL, y REAL, z REAL,         -- m
+            qx REAL, qy REAL, qz REAL, qw REAL,
+            CHECK (end_ns >= start_ns)
+        ) STRICT""")
+    # One index carries every filter but place, so that counting and sorting never touch the rows themselves.
+    db.execute("CREATE INDEX record_by_kind ON record (kind, start_ns, end_ns, camera)")
+    # The longest span bounds how far back a record can begin that still reaches into a time range.
+    db.execute("CREATE INDEX record_by_span ON record (end_ns - start_ns) WHERE end_ns > start_ns")
+    db.execute("CREATE INDEX record_by_event ON record (event_id) WHERE event_id <> ''")
+    db.execute("CREATE INDEX record_by_query ON record (query_id) WHERE query_id <> ''")
+    db.execute("CREATE INDEX record_by_picture ON record (picture_id) WHERE picture_id IS NOT NULL")
+    db.execute("""
+        CREATE VIRTUAL TABLE record_text USING fts5 (
+            text, content = 'record', content_rowid = 'id', tokenize = 'porter unicode61'
+        )""")
+    db.execute("CREATE VIRTUAL TABLE record_place USING rtree (id, min_x, max_x, min_y, max_y)")
+    # Silent observations are most of the rows and have no words: indexed, they would flatten every word's weight.
+    add_text = "INSERT INTO record_text (rowid, text) VALUES (new.id, new.text)"
+    drop_text = "INSERT INTO record_text (record_text, rowid, text) VALUES ('delete', old.id, old.text)"
+    add_place = "INSERT OR REPLACE INTO record_place VALUES (new.id, new.x, new.x, new.y, new.y)"
+    drop_place = "DELETE FROM record_place WHERE id = old.id"
+    for name, when, action in (
+        ("record_text_added", "AFTER INSERT ON record WHEN new.text <> ''", add_text),
+        ("record_text_replaced", "AFTER UPDATE OF text ON record WHEN new.text <> ''", add_text),
+        ("record_text_replacing", "BEFORE UPDATE OF text ON record WHEN old.text <> ''", drop_text),
+        ("record_text_dropped", "BEFORE DELETE ON record WHEN old.text <> ''", drop_text),
+        ("record_place_added", "AFTER INSERT ON record WHEN new.x IS NOT NULL", add_place),
+        ("record_place_replaced", "AFTER UPDATE OF x, y ON record WHEN new.x IS NOT NULL", add_place),
+        ("record_place_taken", "AFTER UPDATE OF x, y ON record WHEN new.x IS NULL", drop_place),
+        ("record_place_dropped", "AFTER DELETE ON record WHEN old.x IS NOT NULL", drop_place),
+    ):
+        db.execute(f"CREATE TRIGGER {name} {when} BEGIN {action}; END")
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+MIGRATIONS: tuple[Callable[[Database], None], ...] = (_v1_first_tables,)
+"""Step n brings a file of version n to version n + 1. Steps are only ever added."""
+
+SCHEMA_VERSION = len(MIGRATIONS)
+"""What this package writes; stored in SQLite's `user_version`."""
+
+
+def version_of(db: Database) -> int:
+    """The version the file was written with; 0 for an empty file."""
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(db: Database) -> None:
+    """Bring the file to `SCHEMA_VERSION`, all in one transaction: a step that fails leaves the file as it was."""
+    if version_of(db) >= SCHEMA_VERSION:
+        return
+    # IMMEDIATE: of two programs that open an old file at once, the second waits and then finds nothing left to do.
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for step in MIGRATIONS[version_of(db) :]:
+            step(db)
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.commit()
+    except BaseException:
+        db.rollback()
+        raise

@@ -1,0 +1,242 @@
+"""The memory: what was committed is stored, and every thread may ask while one writes."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from sqlite_utils import Database
+
+from stream_vlm.config import MemorySettings
+from stream_vlm.memory.errors import MemoryFileError, RecallError, explained
+from stream_vlm.memory.file import check_for_reading, open_for_reading, open_for_writing
+from stream_vlm.memory.recall import RecallQuery, RecallResult
+from stream_vlm.memory.rows import Picture, Row, StepRecorder, StepRows
+from stream_vlm.memory.search import search
+from stream_vlm.stream import Pose, StepResult, StreamError
+
+__all__ = ["Memory", "MemoryFileError", "SessionError", "StoredFrame"]
+
+
+class SessionError(StreamError):
+    """A session was begun twice, or written to without having been begun."""
+
+
+@dataclass(frozen=True)
+class StoredFrame:
+    """The picture a record rests on: a JPEG, the evidence's own stamp (ns), camera and optical frame."""
+
+    jpeg: bytes
+    stamp_ns: int
+    camera: str
+    frame_id: str
+
+
+class Memory:
+    """One SQLite file, open.
+
+    `begin_session`, `prepare`, `commit` and `write` belong to one thread (see `MemoryWriter`); `recall`, `frame` and `count` may be called
+    from any thread at any moment and see every commit whole.
+    """
+
+    def __init__(self, path: Path, settings: MemorySettings, writing: Database | None) -> None:
+        self.path = path
+        self.settings = settings
+        self._writing = writing
+        self._recorder = StepRecorder()
+        self._models: dict[str, str] = {}
+        self._readers: queue.LifoQueue[Database] = queue.LifoQueue()
+        self._closed = threading.Event()
+        self._writing_lock = threading.Lock()
+        self._rows = self._count_rows()
+
+    @classmethod
+    def open(cls, settings: MemorySettings, *, read_only: bool = False) -> Memory:
+        """Open the file at `settings.path`, which goes on where it ended; without `read_only` it is created where it is missing.
+
+        Raises:
+            MemoryFileError: the file cannot be used; it is left as it was. The message says why and what to do.
+        """
+        if not settings.path.strip() or "\0" in settings.path:
+            raise MemoryFileError(f"memory.path: {settings.path!r} names no file; give the path of one")
+        path = Path(settings.path).expanduser().absolute()
+        if read_only:
+            check_for_reading(path, settings.busy_timeout_s)
+            return cls(path, settings, None)
+        return cls(path, settings, open_for_writing(path, settings.busy_timeout_s))
+
+    def begin_session(self, session_id: str, model_id: str, reason: str, started_ns: int, *, lock_timeout_s: float | None = None) -> None:
+        """Store that a session begins: with which model, why, and when (ns on the evidence's clock).
+
+        `lock_timeout_s` is how long to wait for another program's lock; None takes the setting `memory.busy_timeout_s`.
+
+        Raises:
+            SessionError: the file already has a session of this name.
+            MemoryFileError: it could not be stored.
+        """
+        with self._transaction(lock_timeout_s) as db:
+            if db.execute("SELECT 1 FROM session WHERE session_id = ?", [session_id]).fetchone():
+                raise SessionError(f"session '{session_id}' is already in {self.path}; give the new one a name of its own")
+            db.execute(
+                "INSERT INTO session (session_id, model_id, reason, started_ns, wall_started_ns) VALUES (?, ?, ?, ?, ?)",
+                [session_id, model_id, reason, started_ns, time.time_ns()],
+            )
+        self._models[session_id] = model_id
+
+    def write(self, result: StepResult) -> None:
+        """Store one step in one transaction; when this returns, it survives a crash and a power cut.
+
+        Raises:
+            SessionError: the step's session was not begun.
+            MemoryFileError: it could not be stored; nothing of it is.
+        """
+        self.commit(self.prepare(result))
+
+    def prepare(self, result: StepResult) -> StepRows:
+        """What will be stored of `result`, pictures encoded; touches no file. Call once a step, in order."""
+        return self._recorder.prepare(result, self.settings)
+
+    def commit(self, step: StepRows, *, lock_timeout_s: float | None = None) -> None:
+        """Store what `prepare` made; as `write`. `lock_timeout_s` as for `begin_session`."""
+        model_id = self._models.get(step.session_id)
+        if model_id is None:
+            raise SessionError(f"session '{step.session_id}' was not begun; call begin_session before its first step")
+        with self._transaction(lock_timeout_s) as db:
+            picture_ids = {camera: _insert_picture(db, step.session_id, picture) for camera, picture in step.pictures.items()}
+            for row in step.rows:
+                _insert_record(db, step.session_id, model_id, row, picture_ids.get(row.camera))
+        self._rows += len(step.rows)
+
+    def recall(self, query: RecallQuery) -> RecallResult:
+        """Answer `query` from everything ever stored, of every session.
+
+        Raises:
+            MemoryFileError: the file cannot be read.
+        """
+        started = time.perf_counter()
+        with self._reading() as db, db.atomic():
+            records, total = search(db, query)
+        return RecallResult(records, total, (time.perf_counter() - started) * 1e3)
+
+    def frame(self, record_id: int) -> StoredFrame:
+        """The picture that record `record_id` rests on.
+
+        Raises:
+            RecallError: there is no such record, or no picture of it is stored; the message says which.
+            MemoryFileError: the file cannot be read.
+        """
+        if not -(2**63) <= record_id < 2**63:
+            raise RecallError(f"record {record_id}: no such record; ask for the record_id of a recalled record")
+        with self._reading() as db:
+            row = db.execute(
+                "SELECT jpeg, stamp_ns, picture.camera, picture.frame_id FROM record LEFT JOIN picture ON picture.id = picture_id"
+                " WHERE record.id = ?",
+                [record_id],
+            ).fetchone()
+        if row is None:
+            raise RecallError(f"record {record_id}: no such record; ask for the record_id of a recalled record")
+        if row[0] is None:
+            raise RecallError(f"record {record_id}: no picture of it is stored; see memory.thumbnail_period_s")
+        return StoredFrame(*row)
+
+    def count(self) -> int:
+        """How many records are stored. Kept in mind by the one that writes, counted by one that only reads."""
+        return self._rows if self._writing is not None else self._count_rows()
+
+    def close(self) -> None:
+        """Close every connection; calling it again does nothing."""
+        self._closed.set()
+        while True:
+            try:
+                self._readers.get_nowait().close()
+            except queue.Empty:
+                break
+        with self._writing_lock:
+            if self._writing is not None:
+                self._writing.close()
+
+    def __enter__(self) -> Memory:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _writer(self) -> Database:
+        if self._writing is None:
+            raise MemoryFileError(f"{self.path}: was opened for reading only")
+        if self._closed.is_set():
+            raise MemoryFileError(f"{self.path}: was closed; open it again")
+        return self._writing
+
+    @contextmanager
+    def _transaction(self, lock_timeout_s: float | None) -> Iterator[Database]:
+        seconds = self.settings.busy_timeout_s if lock_timeout_s is None else lock_timeout_s
+        with self._writing_lock, explained(self.path):
+            db = self._writer()
+            db.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
+            with db.atomic():
+                yield db
+
+    @contextmanager
+    def _reading(self) -> Iterator[Database]:
+        """Lend a reading connection; as many are made as threads ask at once."""
+        if self._closed.is_set():
+            raise MemoryFileError(f"{self.path}: was closed; open it again")
+        try:
+            db = self._readers.get_nowait()
+        except queue.Empty:
+            db = open_for_reading(self.path, self.settings.busy_timeout_s)
+        try:
+            with explained(self.path):
+                yield db
+        finally:
+            if self._closed.is_set():
+                db.close()
+            else:
+                self._readers.put(db)
+
+    def _count_rows(self) -> int:
+        with self._reading() as db:
+            return int(db.execute("SELECT count(*) FROM record").fetchone()[0])
+
+
+def _insert_picture(db: Database, session_id: str, picture: Picture) -> int:
+    inserted = db.execute(
+        "INSERT INTO picture (session_id, camera, frame_id, stamp_ns, width, height, jpeg) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [session_id, picture.camera, picture.frame_id, picture.stamp_ns, picture.width, picture.height, picture.jpeg],
+    )
+    return int(inserted.lastrowid or 0)
+
+
+def _insert_record(db: Database, session_id: str, model_id: str, row: Row, picture_id: int | None) -> None:
+    columns = {
+        "kind": row.kind,
+        "camera": row.camera,
+        "session_id": session_id,
+        "frame_id": row.frame_id,
+        "start_ns": row.start_ns,
+        "end_ns": row.end_ns,
+        "text": row.text,
+        "state": row.state,
+        "confidence": row.confidence,
+        "event_id": row.event_id,
+        "query_id": row.query_id,
+        "model_id": model_id,
+        "picture_id": picture_id,
+        **_pose_columns(row.pose),
+    }
+    names = ", ".join(columns)
+    db.execute(f"INSERT INTO record ({names}) VALUES ({', '.join(f':{name}' for name in columns)})", columns)
+
+
+def _pose_columns(pose: Pose | None) -> dict[str, str | float]:
+    if pose is None:
+        return {}
+    place = {"x": pose.x, "y": pose.y, "z": pose.z, "qx": pose.qx, "qy": pose.qy, "qz": pose.qz, "qw": pose.qw}
+    return {"pose_frame": pose.frame_id} | {name: float(value) for name, value in place.items()}
