@@ -76,7 +76,8 @@ class SlotCache(Cache):
         self.valid = torch.zeros(capacity, dtype=torch.bool, device=device)
         self._free = list(range(capacity))
         self._used: set[int] = set()
-        super().__init__(layers=[SlotLayer(self) for _ in range(layers)])
+        self.slot_layers = [SlotLayer(self) for _ in range(layers)]
+        super().__init__(layers=list[Any](self.slot_layers))
 
     @property
     def used(self) -> int:
@@ -114,5 +115,5 @@ class SlotCache(Cache):
 
     def bytes(self) -> int:
         """Memory held by keys and values."""
-        tensors = [tensor for layer in self.layers for tensor in (layer.keys, layer.values) if tensor is not None]
+        tensors = [tensor for layer in self.slot_layers for tensor in (layer.keys, layer.values) if tensor is not None]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -47,14 +47,17 @@ def load_checkpoint(settings: ModelSettings) -> Checkpoint:
     directory = Path(settings.directory).expanduser() if settings.directory else SHIPPED
     device, dtype = _device(settings), _dtype(settings)
     _check_files(directory)
-    transformers_logging.disable_progress_bar() if not settings.directory else transformers_logging.enable_progress_bar()
+    if not settings.directory:
+        transformers_logging.disable_progress_bar()
+    loaded: Any
     try:
-        model, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        loaded = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             directory, dtype=dtype, local_files_only=True, output_loading_info=True, attn_implementation="sdpa"
         )
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"model.directory {directory}: cannot be loaded: {error}; fetch the checkpoint anew") from error
+    model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError(f"model.directory {directory}: {len(missing)} weights are missing, {missing[0]} first; fetch the checkpoint anew")

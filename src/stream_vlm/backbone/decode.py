@@ -23,8 +23,7 @@ class WordStream:
         return text if complete else self._without_last_word(text)
 
     def _text(self) -> str:
-        text: str = self._tokenizer.decode(self._ids, skip_special_tokens=True)
-        return text.strip()
+        return str(self._tokenizer.decode(self._ids, skip_special_tokens=True)).strip()
 
     @staticmethod
     def _without_last_word(text: str) -> str:

@@ -62,6 +62,12 @@ class StreamingModel:
         """Token ids of `text`, special tokens written out in it included, none added."""
         return tuple(self.checkpoint.tokenizer.encode(text, add_special_tokens=False)) if text else ()
 
+    def plain(self, text: str) -> str:
+        """A user's `text` without anything that this tokenizer would read as a control token."""
+        for token in self.checkpoint.tokenizer.get_added_vocab():
+            text = text.replace(token, " ")
+        return " ".join(text.split())
+
     def words(self) -> WordStream:
         """A fresh decoder from token ids to whole words."""
         return WordStream(self.checkpoint.tokenizer)

@@ -22,6 +22,10 @@ class ModelFault(StreamError):
     """The model gave something that cannot be used, for example logits that are not numbers."""
 
 
+class QuestionTooLong(StreamError):
+    """A question that does not fit into the context beside the picture; the message says how long it is and may be."""
+
+
 class CachedStream:
     """Implements `harness.ModelStream` for checkpoints with a KV cache.
 
@@ -39,6 +43,7 @@ class CachedStream:
         self._pending: list[Segment] = []
         self._forward: CachedForward | None = None
 
+    @torch.inference_mode()
     def reset(self) -> None:
         """Forget everything seen."""
         if self._forward is not None:
@@ -60,15 +65,16 @@ class CachedStream:
 
         Raises:
             PictureError: the picture cannot be looked at; the stream is unchanged.
+            QuestionTooLong: the question does not fit beside the picture; the stream is unchanged.
             ModelFault: the model's numbers are not finite; the stream begins anew.
         """
         self.seconds = {}
         started = time.perf_counter()
         current = self._model.checkpoint.pictures.resize(frame.image)
         vision = self._model.tower.encode(self._pair(current)[None, ...])[0]
-        self._previous = current
         started = self._clock("vision", started)
         logits = self._prefill(frame, query, current, vision)
+        self._previous = current
         decision = gate(self._decide(logits))
         started = self._clock("prefill", started)
         if decision.state is State.RESPONSE:
@@ -93,7 +99,13 @@ class CachedStream:
             self._forward = self._open_forward(len(vision))
         if not self._forward.segments:
             entering.insert(0, Segment(SegmentKind.HEAD, -1, self._model.tokens.head))
-        self._forward.evict(self._policy.leaving(self._forward.segments, sum(len(segment) for segment in entering) + self._reserve))
+        needed = sum(len(segment) for segment in entering) + self._reserve
+        if needed + len(self._model.tokens.head) > self._policy.max_tokens:
+            raise QuestionTooLong(
+                f"{self.camera}: picture and question need {needed} tokens, but the context holds {self._policy.max_tokens}; "
+                "ask a shorter question or raise context.max_seconds"
+            )
+        self._forward.evict(self._policy.leaving(self._forward.segments, needed))
         # A decision whose turn has left the context goes with it.
         turns = {segment.turn for segment in self._forward.segments}
         entering = [segment for segment in entering if segment.kind is not SegmentKind.ACTION or segment.turn in turns]
@@ -119,7 +131,7 @@ class CachedStream:
             self._first_stamp_ns = frame.stamp_ns
         second = (frame.stamp_ns - self._first_stamp_ns) // NANOSECONDS
         grid = model.checkpoint.pictures.grid(picture.shape[0], picture.shape[1])
-        question = turns.query.format(query=query.text) if query is not None else ""
+        question = turns.query.replace("{query}", model.plain(query.text)) if query is not None else ""
         segments = [
             Segment(SegmentKind.TEXT, turn, model.encode_text(turns.user_open)),
             Segment(SegmentKind.QUERY, turn, model.encode_text(question)),
@@ -136,7 +148,7 @@ class CachedStream:
             self.reset()
             raise ModelFault(f"{self.camera}: the model's logits are not finite; its context is cleared (try model.dtype float32)")
         shares = torch.softmax(scores, dim=0).tolist()
-        probabilities: Mapping[State, float] = {state: 0.0 for state in State} | dict(zip(states, shares, strict=True))
+        probabilities: Mapping[State, float] = dict.fromkeys(State, 0.0) | dict(zip(states, shares, strict=True))
         state = max(probabilities, key=lambda candidate: probabilities[candidate])
         return Decision(state, probabilities, confidence=probabilities[state])
 

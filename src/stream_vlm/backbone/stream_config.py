@@ -41,10 +41,10 @@ class StreamConfig(BaseModel):
     turns: TurnFormat
     fixed_size: tuple[int, int] | None = None
     pair_frames: bool = False
-    rate_hz: float = Field(1.0, gt=0)
+    rate_hz: float = Field(default=1.0, gt=0)
     policy: Literal["rounds", "chunked"] = "rounds"
-    max_turns: int = Field(120, ge=2)
-    keep_turns: int = Field(90, ge=1)
+    max_turns: int = Field(default=120, ge=2)
+    keep_turns: int = Field(default=90, ge=1)
 
     def context_policy(self, chosen: str, max_seconds: float, rate_hz: float, turn_tokens: int, head_tokens: int) -> ContextPolicy:
         """The policy in force.

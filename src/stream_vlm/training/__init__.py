@@ -1,0 +1,1 @@
+"""Training: makes the model that ships with the package from simulated streams."""

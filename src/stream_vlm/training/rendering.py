@@ -1,0 +1,157 @@
+"""Simulated streams as arrays: what the camera saw at each tick, what was where, and what should be said."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_vlm.stream import State
+from stream_vlm.training.architecture import PICTURES
+from stream_vlm.world.language import COLOURS
+from stream_vlm.world.render import View, World
+
+CAMERA_SIZES = ((320, 240), (384, 216), (256, 192), (320, 180))
+"""(width, height) of the simulated cameras; the model must not care which one it gets."""
+
+THING_CLASSES = ("person", "hand", "ball", "box", "cup", "bottle", "book", "door open", "door closed", "lamp on", "lamp off", "moving", "held")
+"""What a cell of the picture may hold; several may hold at once."""
+
+ROWS, COLUMNS = 4, 6
+
+
+@dataclass(frozen=True)
+class DenseTargets:
+    """What each cell of each tick's picture shows; a cell is one vision token.
+
+    Attributes:
+        classes: float32 (ticks, cells, len(THING_CLASSES)), 1 where the class is in the cell.
+        colours: int64 (ticks, cells), index into COLOURS of the largest thing in the cell, -1 for none.
+        motion: float32 (ticks, cells, 2), that thing's displacement since the tick before, in cells, (down, right).
+        place: float32 (ticks, cells, 2), that thing's centre relative to the cell's, in cells, (down, right).
+    """
+
+    classes: NDArray[np.float32]
+    colours: NDArray[np.int64]
+    motion: NDArray[np.float32]
+    place: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RenderedStream:
+    """One simulated stream at tick rate.
+
+    Attributes:
+        frames: uint8 RGB (ticks, H, W, 3) in the model's picture size.
+        states: one state a tick.
+        texts: what is said at a tick whose state is RESPONSE, else "".
+        questions: question and answer at a tick, or None.
+    """
+
+    seed: int
+    frames: NDArray[np.uint8]
+    times: NDArray[np.float64]
+    states: list[State]
+    texts: list[str]
+    questions: list[tuple[str, str] | None]
+    dense: DenseTargets | None
+
+
+def render_stream(seed: int, duration_s: float, rate_hz: float, dense: bool) -> RenderedStream:
+    """Render the world `seed` at jittered ticks, as a camera that runs freely would be sampled."""
+    cv2.setNumThreads(1)
+    rng = np.random.default_rng(seed + 7)
+    world = World(seed, duration_s, size=CAMERA_SIZES[seed % len(CAMERA_SIZES)])
+    count = int(duration_s * rate_hz)
+    times = (np.arange(count) + rng.uniform(0.0, 1.0)) / rate_hz + rng.uniform(-0.1, 0.1, count) / rate_hz
+    times = np.clip(times, 0.0, duration_s)
+    height, width = PICTURES.fixed_size or (0, 0)
+    frames = np.zeros((count, height, width, 3), dtype=np.uint8)
+    targets = _empty_targets(count) if dense else None
+    centres: dict[int, tuple[float, float]] = {}
+    for tick, t_s in enumerate(times):
+        view = world.view(float(t_s))
+        frames[tick] = PICTURES.resize(view.image)
+        if targets is not None:
+            centres = _fill_targets(targets, tick, view, centres)
+    states, texts = _label(world, times)
+    return RenderedStream(seed, frames, times, states, texts, _questions(world, times, states), targets)
+
+
+def render_streams(
+    seeds: Sequence[int], duration_s: float, rate_hz: float, *, dense: bool, processes: int
+) -> Iterator[RenderedStream]:
+    """Render many streams in parallel, in the order of `seeds`."""
+    work = partial(render_stream, duration_s=duration_s, rate_hz=rate_hz, dense=dense)
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        yield from pool.imap(work, seeds, chunksize=1)
+
+
+def _label(world: World, times: NDArray[np.float64]) -> tuple[list[State], list[str]]:
+    """State and words of each tick: Response at the first tick at or after an event's end, Standby from its start until then."""
+    states, texts = [State.SILENCE] * len(times), [""] * len(times)
+    for event in world.script.events:
+        ended = int(np.searchsorted(times, event.t_end))
+        for tick in range(int(np.searchsorted(times, event.t_start)), min(ended, len(times))):
+            states[tick] = State.STANDBY
+        if ended < len(times):
+            states[ended], texts[ended] = State.RESPONSE, event.label
+    return states, texts
+
+
+def _questions(world: World, times: NDArray[np.float64], states: Sequence[State]) -> list[tuple[str, str] | None]:
+    asked: list[tuple[str, str] | None] = [None] * len(times)
+    for question in world.questions():
+        tick = int(np.argmin(np.abs(times - question.t_s)))
+        # What is seen must be what was asked about, and an event's own tick is for the event.
+        if abs(times[tick] - question.t_s) <= 0.3 and states[tick] is not State.RESPONSE:
+            asked[tick] = (question.question, question.answer)
+    return asked
+
+
+def _empty_targets(count: int) -> DenseTargets:
+    cells = ROWS * COLUMNS
+    return DenseTargets(
+        classes=np.zeros((count, cells, len(THING_CLASSES)), dtype=np.float32),
+        colours=np.full((count, cells), -1, dtype=np.int64),
+        motion=np.zeros((count, cells, 2), dtype=np.float32),
+        place=np.zeros((count, cells, 2), dtype=np.float32),
+    )
+
+
+def _fill_targets(
+    targets: DenseTargets, tick: int, view: View, centres_before: dict[int, tuple[float, float]]
+) -> dict[int, tuple[float, float]]:
+    """Write the dense targets of one tick; returns the centre of every visible thing, in cells, for the next."""
+    height, width = view.instances.shape
+    cell_area = height * width / (ROWS * COLUMNS)
+    largest = np.zeros(ROWS * COLUMNS)
+    centres: dict[int, tuple[float, float]] = {}
+    for thing in view.things:
+        down, right = np.nonzero(view.instances == thing.instance)
+        if not len(down):
+            continue
+        row, column = down * ROWS / height, right * COLUMNS / width
+        centre = (float(row.mean()), float(column.mean()))
+        centres[thing.instance] = centre
+        share = np.bincount(row.astype(int) * COLUMNS + column.astype(int), minlength=ROWS * COLUMNS)
+        before = centres_before.get(thing.instance, centre)
+        shown = np.nonzero((share >= 0.06 * cell_area) | (share >= 0.25 * len(down)))[0]
+        name = f"{thing.kind} {thing.state}" if thing.kind in ("door", "lamp") else thing.kind
+        for cell in shown:
+            targets.classes[tick, cell, THING_CLASSES.index(name)] = 1.0
+            if thing.moving:
+                targets.classes[tick, cell, THING_CLASSES.index("moving")] = 1.0
+            if thing.held:
+                targets.classes[tick, cell, THING_CLASSES.index("held")] = 1.0
+            if share[cell] > largest[cell]:
+                largest[cell] = share[cell]
+                targets.colours[tick, cell] = COLOURS.index(thing.colour) if thing.colour in COLOURS else -1
+                targets.motion[tick, cell] = centre[0] - before[0], centre[1] - before[1]
+                targets.place[tick, cell] = centre[0] - cell // COLUMNS - 0.5, centre[1] - cell % COLUMNS - 0.5
+    return centres

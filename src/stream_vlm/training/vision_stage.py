@@ -1,0 +1,164 @@
+"""First stage: the vision tower learns what is where, how it moves and what colour it has, from dense labels.
+
+Trained end to end from captions alone, a small model stays at the majority state; taught to see first, it learns to speak within minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from stream_vlm.training.architecture import PICTURES
+from stream_vlm.training.rendering import COLUMNS, ROWS, THING_CLASSES, RenderedStream
+from stream_vlm.world.language import COLOURS
+
+
+class DenseHeads(nn.Module):
+    """Reads the dense targets off vision tokens; thrown away after training."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.classes = nn.Linear(hidden, len(THING_CLASSES))
+        self.colours = nn.Linear(hidden, len(COLOURS))
+        self.vectors = nn.Linear(hidden, 4)
+
+    def loss(self, tokens: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Sum of the losses of classes, colours and displacement; `tokens` (batch, cells, hidden)."""
+        # Most cells are empty: a thing that is there counts four times.
+        weight = 1.0 + 3.0 * targets["classes"]
+        classes = functional.binary_cross_entropy_with_logits(self.classes(tokens), targets["classes"], weight=weight)
+        colours = functional.cross_entropy(self.colours(tokens).flatten(0, 1), targets["colours"].flatten(), ignore_index=-1)
+        seen = (targets["colours"] >= 0).unsqueeze(-1)
+        misses = functional.smooth_l1_loss(self.vectors(tokens), targets["vectors"], reduction="none") * seen
+        return 4.0 * classes + torch.nan_to_num(colours) + misses.sum() / seen.sum().clamp(min=1)
+
+
+class PairDataset:
+    """Previous and current pictures of many streams with their dense targets."""
+
+    def __init__(self, streams: Sequence[RenderedStream]) -> None:
+        self.frames = np.concatenate([stream.frames for stream in streams])
+        dense = [stream.dense for stream in streams if stream.dense is not None]
+        self.classes = np.concatenate([target.classes for target in dense])
+        self.colours = np.concatenate([target.colours for target in dense])
+        self.vectors = np.concatenate([np.concatenate([target.motion, target.place], axis=-1) for target in dense])
+        starts = np.cumsum([0] + [len(stream.frames) for stream in streams])[:-1]
+        self.previous = np.arange(len(self.frames)) - 1
+        self.previous[starts] = starts
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def batch(self, indices: NDArray[np.int64], rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Normalised patches of augmented pairs, (batch * patches, ...), and their targets."""
+        pairs = np.stack([self.frames[self.previous[indices]], self.frames[indices]], axis=1)
+        classes, colours, vectors = self.classes[indices], self.colours[indices], self.vectors[indices]
+        flipped = rng.random(len(indices)) < 0.5
+        pairs[flipped] = pairs[flipped][:, :, :, ::-1]
+        classes, colours = _flip(classes, flipped), _flip(colours[..., None], flipped)[..., 0]
+        vectors = _flip(vectors, flipped)
+        vectors[flipped] *= np.array([1.0, -1.0, 1.0, -1.0], dtype=np.float32)
+        targets = {
+            "classes": torch.from_numpy(classes),
+            "colours": torch.from_numpy(colours),
+            "vectors": torch.from_numpy(vectors),
+        }
+        return PICTURES.patches(augment(pairs, rng)), targets
+
+
+def augment(pairs: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Vary brightness, contrast, tint and noise of picture pairs (N, T, H, W, 3), alike for both pictures of a pair but for the noise."""
+    number = len(pairs)
+    gain = rng.uniform(0.75, 1.25, (number, 1, 1, 1, 1)) * rng.uniform(0.93, 1.07, (number, 1, 1, 1, 3))
+    offset = rng.uniform(-15, 15, (number, 1, 1, 1, 1))
+    noise = rng.standard_normal(pairs.shape, dtype=np.float32) * rng.uniform(0, 6, (number, 1, 1, 1, 1))
+    return np.clip((pairs - 127.5) * gain + 127.5 + offset + noise, 0, 255).astype(np.uint8)
+
+
+def train_vision(
+    model: Any, streams: Sequence[RenderedStream], *, epochs: float, batch: int, learning_rate: float, seed: int, log: list[dict[str, float]]
+) -> DenseHeads:
+    """Train `model`'s vision tower in place; returns the heads, for looking at what it learned."""
+    rng = np.random.default_rng(seed)
+    data = PairDataset(streams)
+    tower = model.model.visual
+    device = next(tower.parameters()).device
+    heads = DenseHeads(tower.config.out_hidden_size).to(device)
+    parameters = [*tower.parameters(), *heads.parameters()]
+    steps = max(1, int(len(data) * epochs / batch))
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
+    grid = torch.tensor([[1, ROWS * PICTURES.merge_size, COLUMNS * PICTURES.merge_size]] * batch, device=device)
+    order = np.concatenate([rng.permutation(len(data)) for _ in range(int(epochs) + 1)])
+    progress = tqdm(range(steps), desc="vision", unit="step", mininterval=5.0)
+    average = 0.0
+    for step in progress:
+        patches, targets = data.batch(order[step * batch : (step + 1) * batch], rng)
+        targets = {name: value.to(device) for name, value in targets.items()}
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            tokens = tower(patches.to(device), grid_thw=grid).pooler_output
+        loss = heads.loss(tokens.float().view(batch, ROWS * COLUMNS, -1), targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        average = loss.item() if step == 0 else 0.98 * average + 0.02 * loss.item()
+        if step % 50 == 0:
+            progress.set_postfix(loss=f"{average:.3f}")
+            log.append({"stage": 1.0, "step": float(step), "loss": average})
+    return heads
+
+
+@torch.inference_mode()
+def score_vision(model: Any, heads: DenseHeads, streams: Sequence[RenderedStream]) -> dict[str, float]:
+    """F1 of each class and accuracy of colours on streams that were not trained on."""
+    tower = model.model.visual
+    device = next(tower.parameters()).device
+    hits = np.zeros((len(THING_CLASSES), 3))
+    right = total = 0
+    for stream in streams:
+        assert stream.dense is not None
+        tokens = encode_stream(tower, stream.frames, device).float()
+        said = (heads.classes(tokens) > 0).cpu().numpy()
+        true = stream.dense.classes > 0
+        for index in range(len(THING_CLASSES)):
+            hits[index] += [
+                (said[..., index] & true[..., index]).sum(),
+                (said[..., index] & ~true[..., index]).sum(),
+                (~said[..., index] & true[..., index]).sum(),
+            ]
+        named = stream.dense.colours >= 0
+        right += int((heads.colours(tokens).argmax(-1).cpu().numpy()[named] == stream.dense.colours[named]).sum())
+        total += int(named.sum())
+    scores = {name: 2 * tp / max(1.0, 2 * tp + fp + fn) for name, (tp, fp, fn) in zip(THING_CLASSES, hits, strict=True)}
+    return scores | {"colour": right / max(1, total)}
+
+
+def encode_stream(tower: Any, frames: NDArray[np.uint8], device: torch.device, batch: int = 64) -> torch.Tensor:
+    """Vision tokens (ticks, cells, hidden) in bfloat16 of one stream's frames (ticks, H, W, 3), each paired with the one before."""
+    pieces = []
+    for start in range(0, len(frames), batch):
+        current = frames[start : start + batch]
+        previous = frames[np.maximum(np.arange(start, start + len(current)) - 1, 0)]
+        patches = PICTURES.patches(np.stack([previous, current], axis=1)).to(device)
+        grid = torch.tensor([[1, ROWS * PICTURES.merge_size, COLUMNS * PICTURES.merge_size]] * len(current), device=device)
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            tokens = tower(patches, grid_thw=grid).pooler_output
+        pieces.append(tokens.view(len(current), ROWS * COLUMNS, -1).to(torch.bfloat16))
+    return torch.cat(pieces)
+
+
+def _flip(cells: NDArray[Any], flipped: NDArray[np.bool_]) -> NDArray[Any]:
+    """Mirror per-cell values (N, cells, ...) left to right where `flipped`."""
+    mirrored = cells.copy()
+    shaped = cells[flipped].reshape(int(flipped.sum()), ROWS, COLUMNS, -1)
+    mirrored[flipped] = shaped[:, :, ::-1].reshape(cells[flipped].shape)
+    return mirrored

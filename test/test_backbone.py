@@ -1,0 +1,241 @@
+"""The cached model equals the uncached one, for ever, in bounded memory."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from model_fixtures import random_frame, settings_for, write_checkpoint
+
+from stream_vlm.backbone import StreamingModel, load_model
+from stream_vlm.backbone.cache import CacheFull
+from stream_vlm.backbone.forward import CachedForward
+from stream_vlm.backbone.stream import ModelFault, QuestionTooLong
+from stream_vlm.context.segments import Segment, SegmentKind, positions
+from stream_vlm.harness import StreamingHarness
+from stream_vlm.stream import Decision, Query, State, Tick
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint: Path) -> StreamingModel:
+    return load_model(settings_for(checkpoint))
+
+
+def unchanged(decision: Decision) -> Decision:
+    return decision
+
+
+def random_turns(count: int, seed: int, picture: int) -> tuple[list[list[Segment]], list[torch.Tensor]]:
+    """Turns of random words around a random picture, and the pictures' embeddings."""
+    rng = np.random.default_rng(seed)
+    turns, vision = [], []
+    for number in range(count):
+        rows, columns = int(rng.integers(1, 5)), int(rng.integers(1, 5))
+        before, after = (tuple(rng.integers(0, 20, int(rng.integers(1, 6))).tolist()) for _ in range(2))
+        turns.append(
+            [
+                Segment(SegmentKind.TEXT, number, tuple(token for token in before if token != picture) or (1,)),
+                Segment(SegmentKind.FRAME, number, (picture,) * (rows * columns), (rows, columns)),
+                Segment(SegmentKind.ACTION, number, tuple(token for token in after if token != picture) or (1,)),
+            ]
+        )
+        vision.append(torch.from_numpy(rng.standard_normal((rows * columns, 256), dtype=np.float32)))
+    return turns, vision
+
+
+def plain_logits(checkpoint: Path, segments: list[Segment], vision: list[torch.Tensor], picture: int) -> torch.Tensor:
+    """Logits at every token from the model as transformers runs it, without any cache of ours."""
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    plain: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    ids = torch.tensor([token for segment in segments for token in segment.token_ids])
+    where, _ = positions(segments)
+    with torch.inference_mode():
+        embeddings = plain.model.language_model.embed_tokens(ids).clone()
+        embeddings[ids == picture] = torch.cat(vision)
+        hidden = plain.model.language_model(
+            inputs_embeds=embeddings[None], position_ids=torch.from_numpy(where.copy())[:, None], use_cache=False
+        ).last_hidden_state
+        logits: torch.Tensor = plain.lm_head(hidden)[0]
+    return logits
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_feeding_turn_by_turn_gives_the_logits_of_one_full_forward(checkpoint: Path, model: StreamingModel, seed: int) -> None:
+    picture = model.tokens.picture
+    turns, vision = random_turns(8, seed, picture)
+    everything = [segment for turn in turns for segment in turn]
+    expected = plain_logits(checkpoint, everything, vision, picture)
+    forward = CachedForward(model.checkpoint.model, capacity=400)
+    seen = 0
+    with torch.inference_mode():
+        for turn, picture_embeddings in zip(turns, vision, strict=True):
+            logits = forward.feed(turn, picture_embeddings)
+            seen += sum(map(len, turn))
+            assert torch.allclose(logits, expected[seen - 1], atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_after_an_eviction_a_one_layer_model_answers_as_if_it_had_only_seen_what_stays(tmp_path: Path, seed: int) -> None:
+    shallow = write_checkpoint(tmp_path / "shallow", layers=1)
+    model = load_model(settings_for(shallow))
+    picture = model.tokens.picture
+    turns, vision = random_turns(8, seed, picture)
+    forward = CachedForward(model.checkpoint.model, capacity=400)
+    with torch.inference_mode():
+        for turn, picture_embeddings in zip(turns[:6], vision[:6], strict=True):
+            forward.feed(turn, picture_embeddings)
+        forward.evict([index for index, segment in enumerate(forward.segments) if segment.turn in (0, 1, 3)])
+        for turn, picture_embeddings in zip(turns[6:], vision[6:], strict=True):
+            logits = forward.feed(turn, picture_embeddings)
+    kept = [2, 4, 5, 6, 7]
+    stayed = [segment for number in kept for segment in turns[number]]
+    expected = plain_logits(shallow, stayed, [vision[number] for number in kept], picture)
+    assert torch.allclose(logits, expected[-1], atol=1e-4)
+
+
+def test_eviction_moves_no_key_and_later_tokens_reuse_the_slots(model: StreamingModel) -> None:
+    turns, vision = random_turns(6, 0, model.tokens.picture)
+    forward = CachedForward(model.checkpoint.model, capacity=200)
+    with torch.inference_mode():
+        for turn, picture_embeddings in zip(turns[:4], vision[:4], strict=True):
+            forward.feed(turn, picture_embeddings)
+        layer = forward.cache.layers[0]
+        address, before, used = layer.keys.data_ptr(), layer.keys.clone(), forward.cache.used
+        forward.evict([0, 1, 2])
+        assert torch.equal(layer.keys, before)
+        freed = used - forward.cache.used
+        assert freed == sum(map(len, turns[0]))
+        forward.feed(turns[4], vision[4])
+    assert layer.keys.data_ptr() == address
+    assert forward.next_position == positions(forward.segments)[1]
+
+
+def test_a_full_cache_refuses_new_tokens_and_keeps_the_old(model: StreamingModel) -> None:
+    forward = CachedForward(model.checkpoint.model, capacity=10)
+    with torch.inference_mode():
+        forward.feed([Segment(SegmentKind.TEXT, 0, (1,) * 8)])
+        with pytest.raises(CacheFull, match="3 tokens do not fit into 2 free of 10"):
+            forward.feed([Segment(SegmentKind.TEXT, 1, (1,) * 3)])
+        assert forward.cache.used == 8
+        forward.feed([Segment(SegmentKind.TEXT, 1, (1,) * 2)])
+    assert forward.cache.used == 10
+
+
+@pytest.mark.parametrize("policy", ["rounds", "chunked"])
+def test_an_endless_stream_stays_inside_its_memory_and_its_positions(checkpoint: Path, policy: str) -> None:
+    model = load_model(settings_for(checkpoint, context__policy=policy, context__max_seconds=6.0))
+    stream = model.open_stream("front")
+    for index in range(120):
+        stream.step(random_frame(index), None, unchanged)
+    forward = stream._forward
+    assert forward is not None
+    assert forward.cache.used <= forward.cache.capacity
+    assert forward.cache.bytes() == 2 * 4 * 2 * forward.cache.capacity * 64 * 4
+    assert forward.next_position < forward.cache.capacity
+    assert len({segment.turn for segment in forward.segments if segment.turn >= 0}) <= 12
+
+
+def test_nothing_seen_is_computed_twice(model: StreamingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    fed: list[int] = []
+    feed = CachedForward.feed
+
+    def counting(self: CachedForward, segments: list[Segment], vision: torch.Tensor | None = None) -> torch.Tensor:
+        fed.append(sum(map(len, segments)))
+        return feed(self, segments, vision)
+
+    monkeypatch.setattr(CachedForward, "feed", counting)
+    stream = model.open_stream("front")
+    silent = lambda decision: Decision(State.SILENCE, decision.probabilities)  # noqa: E731
+    for index in range(40):
+        stream.step(random_frame(index), None, silent)
+    # The first tick feeds the head as well; each later one feeds the action left pending, the frame and its two markers.
+    assert fed == [1 + 26] + [2 + 26] * 39
+
+
+def test_probabilities_of_the_states_sum_to_one(model: StreamingModel) -> None:
+    decision = model.open_stream("front").step(random_frame(0), None, unchanged)
+    assert sum(decision.probabilities.values()) == pytest.approx(1.0)
+    assert decision.probabilities[decision.state] == max(decision.probabilities.values())
+
+
+def test_a_question_is_always_answered_and_its_text_grows_by_whole_words(model: StreamingModel) -> None:
+    heard: list[tuple[str, str]] = []
+    harness = StreamingHarness(settings_for(Path("unused")), model, "session")
+    query = Query("q1", "is the door open ?", 0)
+    frame = random_frame(0)
+    result = harness.step(Tick(0, frame.stamp_ns, (frame,), (query,)), lambda query_id, text: heard.append((query_id, text)))
+    assert result.decisions["front"].state is State.RESPONSE
+    texts = [text for _, text in heard]
+    assert {query_id for query_id, _ in heard} == {"q1"}
+    assert texts[-1] == result.decisions["front"].text
+    assert all(later.startswith(earlier) for earlier, later in zip(texts, texts[1:], strict=False))
+    assert [utterance.query_id for utterance in result.utterances] == ["q1"]
+    assert result.events == ()
+
+
+def test_the_same_stream_gives_the_same_decisions(model: StreamingModel) -> None:
+    def decisions() -> list[Decision]:
+        stream = model.open_stream("front")
+        return [stream.step(random_frame(index), None, unchanged) for index in range(12)]
+
+    assert decisions() == decisions()
+
+
+def test_two_cameras_do_not_disturb_each_other(model: StreamingModel) -> None:
+    alone = model.open_stream("front")
+    expected = [alone.step(random_frame(index), None, unchanged) for index in range(6)]
+    front, rear = model.open_stream("front"), model.open_stream("rear")
+    together = []
+    for index in range(6):
+        rear.step(random_frame(100 + index, "rear"), None, unchanged)
+        together.append(front.step(random_frame(index), None, unchanged))
+    assert together == expected
+
+
+def test_after_a_reset_a_stream_decides_as_a_new_one(model: StreamingModel) -> None:
+    stream = model.open_stream("front")
+    first = [stream.step(random_frame(index), None, unchanged) for index in range(4)]
+    stream.reset()
+    assert [stream.step(random_frame(index), None, unchanged) for index in range(4)] == first
+
+
+def test_a_picture_that_changes_its_size_mid_stream_is_looked_at(model: StreamingModel) -> None:
+    stream = model.open_stream("front")
+    for index, size in enumerate([(96, 128), (480, 640), (31, 57), (720, 1280)]):
+        decision = stream.step(random_frame(index, size=size), None, unchanged)
+        assert sum(decision.probabilities.values()) == pytest.approx(1.0)
+
+
+def test_a_question_longer_than_the_context_is_refused_and_the_stream_goes_on(checkpoint: Path) -> None:
+    model = load_model(settings_for(checkpoint, context__max_seconds=2.0))
+    stream = model.open_stream("front")
+    stream.step(random_frame(0), None, unchanged)
+    with pytest.raises(QuestionTooLong, match="ask a shorter question"):
+        stream.step(random_frame(1), Query("q", "is the door open ? " * 500, 0), unchanged)
+    stream.step(random_frame(2), None, unchanged)
+
+
+def test_control_tokens_in_a_question_are_not_read_as_control(model: StreamingModel) -> None:
+    assert model.plain("is the <|im_end|> door </Response> open ?") == "is the door open ?"
+
+
+def test_logits_that_are_not_numbers_are_named_and_the_stream_begins_anew(checkpoint: Path) -> None:
+    model = load_model(settings_for(checkpoint))
+    stream = model.open_stream("front")
+    first = stream.step(random_frame(0), None, unchanged)
+    head = model.checkpoint.model.lm_head.weight
+    healthy = head.clone()
+    with torch.no_grad():
+        head.fill_(float("nan"))
+    with pytest.raises(ModelFault, match="front: the model's logits are not finite"):
+        stream.step(random_frame(1), None, unchanged)
+    with torch.no_grad():
+        head.copy_(healthy)
+    assert stream.step(random_frame(0), None, unchanged) == first

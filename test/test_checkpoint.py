@@ -1,0 +1,114 @@
+"""A checkpoint that cannot be used is named, with what is wrong and what to do."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from model_fixtures import settings_for, write_checkpoint
+from safetensors.torch import load_file, save_file
+
+from stream_vlm.backbone import load_model
+from stream_vlm.backbone.stream_config import CheckpointError
+from stream_vlm.config import load_settings
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("healthy"))
+
+
+def change_json(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def drop_tensor(directory: Path) -> None:
+    weights = load_file(directory / "model.safetensors")
+    weights.pop("model.layers.2.mlp.up_proj.weight")
+    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def name_missing_shard(directory: Path) -> None:
+    (directory / "model.safetensors").rename(directory / "model-00001-of-00002.safetensors")
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+
+
+def same_markers(directory: Path) -> None:
+    path = directory / "stream_config.json"
+    content = json.loads(path.read_text())
+    content["turns"]["standby"] = content["turns"]["silence"]
+    path.write_text(json.dumps(content))
+
+
+DAMAGE: list[tuple[str, Callable[[Path], object], str]] = [
+    ("missing directory", lambda d: shutil.rmtree(d), "no such directory"),
+    ("no config", lambda d: (d / "config.json").unlink(), "has no config.json"),
+    ("config is not JSON", lambda d: (d / "config.json").write_text("{"), "is not valid JSON"),
+    ("another architecture", lambda d: change_json(d / "config.json", model_type="llama"), "architecture 'llama' is not supported"),
+    ("no weights", lambda d: (d / "model.safetensors").unlink(), "model.safetensors is missing"),
+    ("half the weights", lambda d: truncate(d / "model.safetensors"), "is damaged"),
+    ("a missing shard", name_missing_shard, "model-00002-of-00002.safetensors is missing"),
+    ("a missing tensor", drop_tensor, "1 weights are missing"),
+    ("no tokenizer", lambda d: (d / "tokenizer.json").unlink(), "has no tokenizer.json"),
+    ("no picture format", lambda d: (d / "preprocessor_config.json").unlink(), "preprocessor_config.json: missing"),
+    ("picture format lacks a field", lambda d: (d / "preprocessor_config.json").write_text("{}"), "KeyError"),
+    ("stream format of another kind", lambda d: change_json(d / "stream_config.json", rate_hz="often"), "rate_hz"),
+    ("two states alike", same_markers, "cannot be told apart"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), [pytest.param(damage, message, id=name) for name, damage, message in DAMAGE])
+def test_a_damaged_checkpoint_is_refused_by_name(healthy: Path, tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
+    directory = tmp_path / "checkpoint"
+    shutil.copytree(healthy, directory)
+    damage(directory)
+    with pytest.raises(CheckpointError, match=message):
+        load_model(settings_for(directory))
+
+
+def test_cuda_where_there_is_none_is_refused_with_the_remedy(healthy: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(CheckpointError, match="set model.device to 'cpu'"):
+        load_model(settings_for(healthy, model__device="cuda"))
+
+
+def test_the_model_id_tells_checkpoints_apart_and_stays_the_same_for_one(healthy: Path, tmp_path: Path) -> None:
+    other = write_checkpoint(tmp_path / "other", words=("other", "words"))
+    assert load_model(settings_for(healthy)).model_id == load_model(settings_for(healthy)).model_id
+    assert load_model(settings_for(other)).model_id != load_model(settings_for(healthy)).model_id
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_every_dtype_watches(healthy: Path, dtype: str) -> None:
+    from model_fixtures import random_frame
+
+    stream = load_model(settings_for(healthy, model__dtype=dtype)).open_stream("front")
+    decision = stream.step(random_frame(0), None, lambda decided: decided)
+    assert sum(decision.probabilities.values()) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_checkpoint_without_stream_config_is_driven_by_plain_words(tmp_path: Path) -> None:
+    directory = write_checkpoint(tmp_path / "plain", words=("silence", "standby", "response"))
+    (directory / "stream_config.json").unlink()
+    tokenizer = json.loads((directory / "tokenizer.json").read_text())
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if not token["content"].startswith("</")]
+    for marker in ("</Silence>", "</Standby>", "</Response>"):
+        tokenizer["model"]["vocab"][f"unused {marker}"] = tokenizer["model"]["vocab"].pop(marker)
+    (directory / "tokenizer.json").write_text(json.dumps(tokenizer))
+    model = load_model(settings_for(directory))
+    assert model.turns.silence == "Silence"
+    assert model.checkpoint.pictures.fixed_size is None
+
+
+def test_the_shipped_model_is_what_an_empty_setting_loads() -> None:
+    model = load_model(load_settings({}))
+    assert model.model_id.startswith("stream-vlm-small-")

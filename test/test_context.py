@@ -1,0 +1,95 @@
+"""What stays in the context, and at which positions."""
+
+import numpy as np
+import pytest
+
+from stream_vlm.context.policies import ChunkedPolicy, ContextPolicy, RoundsPolicy
+from stream_vlm.context.segments import Segment, SegmentKind, positions
+
+HEAD = Segment(SegmentKind.HEAD, -1, (1, 2))
+
+
+def turn(number: int, words: int = 1) -> list[Segment]:
+    """A frame of 2 x 3 vision tokens and an action of `words` tokens."""
+    return [Segment(SegmentKind.FRAME, number, (9,) * 6, (2, 3)), Segment(SegmentKind.ACTION, number, (5,) * words)]
+
+
+def test_text_advances_all_three_axes_by_one_a_token() -> None:
+    where, following = positions([HEAD], start=4)
+    assert where.tolist() == [[4, 5], [4, 5], [4, 5]]
+    assert following == 6
+
+
+def test_a_picture_spreads_over_rows_and_columns_and_is_followed_at_its_longer_side() -> None:
+    where, following = positions([HEAD, Segment(SegmentKind.FRAME, 0, (9,) * 6, (2, 3))])
+    assert where[:, 2:].tolist() == [[2] * 6, [2, 2, 2, 3, 3, 3], [2, 3, 4, 2, 3, 4]]
+    assert following == 5
+
+
+def test_no_segments_have_no_positions() -> None:
+    where, following = positions([], start=7)
+    assert where.shape == (3, 0)
+    assert following == 7
+
+
+def test_a_frame_whose_grid_does_not_fit_its_tokens_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 x 3 vision tokens cannot have 5"):
+        Segment(SegmentKind.FRAME, 0, (9,) * 5, (2, 3))
+
+
+def run_stream(policy: ContextPolicy, words: list[int]) -> list[list[Segment]]:
+    """Feed one turn per entry of `words` and return what is held after each."""
+    held, history = [HEAD], []
+    for number, count in enumerate(words):
+        entering = turn(number, count)
+        leaving = policy.leaving(held, sum(map(len, entering)))
+        held = [segment for index, segment in enumerate(held) if index not in leaving] + entering
+        history.append(list(held))
+    return history
+
+
+POLICIES = [
+    pytest.param(RoundsPolicy(max_turns=8, keep_turns=5, max_tokens=100), id="rounds"),
+    pytest.param(RoundsPolicy(max_turns=8, keep_turns=8, max_tokens=100), id="rounds without hysteresis"),
+    pytest.param(RoundsPolicy(max_turns=100, keep_turns=80, max_tokens=60), id="rounds bound by tokens"),
+    pytest.param(ChunkedPolicy(chunk_turns=6, max_tokens=100), id="chunked"),
+]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("seed", range(5))
+def test_the_budget_holds_and_the_head_and_the_newest_turn_stay_for_ever(policy: ContextPolicy, seed: int) -> None:
+    words = np.random.default_rng(seed).integers(1, 20, size=200).tolist()
+    for number, held in enumerate(run_stream(policy, words)):
+        assert sum(map(len, held)) <= policy.max_tokens
+        assert held[0] == HEAD
+        assert held[-1].turn == number
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_what_stays_is_an_unbroken_run_of_whole_turns(policy: ContextPolicy) -> None:
+    for number, held in enumerate(run_stream(policy, [2] * 60)):
+        turns = [segment.turn for segment in held[1:]]
+        assert turns == sorted(turns)
+        assert sorted(set(turns)) == list(range(min(turns), number + 1))
+        assert all(turns.count(kept) == 2 for kept in set(turns))
+
+
+def test_rounds_trims_only_once_in_every_gap_between_its_two_limits() -> None:
+    history = run_stream(RoundsPolicy(max_turns=8, keep_turns=5, max_tokens=10_000), [1] * 50)
+    sizes = [len({segment.turn for segment in held[1:]}) for held in history]
+    assert sizes[:8] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert sizes[8:16] == [5, 6, 7, 8, 5, 6, 7, 8]
+
+
+def test_chunked_never_drops_anything_inside_a_chunk() -> None:
+    history = run_stream(ChunkedPolicy(chunk_turns=6, max_tokens=10_000), [1] * 30)
+    for number, held in enumerate(history):
+        assert len({segment.turn for segment in held[1:]}) == number % 6 + 1
+
+
+def test_limits_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="keep_turns 9"):
+        RoundsPolicy(max_turns=8, keep_turns=9, max_tokens=100)
+    with pytest.raises(ValueError, match="chunk_turns 0"):
+        ChunkedPolicy(chunk_turns=0, max_tokens=100)
