@@ -1,0 +1,74 @@
+"""Decisions over time become spans with a beginning, an end and a confidence."""
+
+import numpy as np
+import pytest
+
+from stream_vlm.config import EventSettings
+from stream_vlm.events import EventTracker
+from stream_vlm.stream import Decision, EventSpan, Frame, State
+
+IMAGE = np.zeros((2, 2, 3), dtype=np.uint8)
+HALF_SECOND = 500_000_000
+
+
+def decision(state: State, text: str = "", confidence: float = 0.8) -> Decision:
+    rest = (1.0 - confidence) / 2
+    return Decision(state, {each: confidence if each is state else rest for each in State}, text, confidence)
+
+
+def observe(states: str, settings: EventSettings | None = None) -> tuple[EventTracker, list[EventSpan]]:
+    """Feed one decision each half second: "." silence, "-" standby, "!" response."""
+    tracker = EventTracker("s", "front", settings or EventSettings())
+    spans = []
+    for index, letter in enumerate(states):
+        state = {".": State.SILENCE, "-": State.STANDBY, "!": State.RESPONSE}[letter]
+        frame = Frame("front", index * HALF_SECOND, "front_optical", IMAGE)
+        span = tracker.observe(frame, decision(state, f"event {index}" if state is State.RESPONSE else ""))
+        if span:
+            spans.append(span)
+    return tracker, spans
+
+
+def seconds(span: EventSpan) -> tuple[float, float]:
+    return span.start_ns / 1e9, span.end_ns / 1e9
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        pytest.param("..---!..", [(1.0, 2.5)], id="standby opens, response closes"),
+        pytest.param("....!...", [(1.5, 2.0)], id="an instant reaches back to the frame before"),
+        pytest.param("!", [(0.0, 0.0)], id="an instant in the very first frame"),
+        pytest.param("..--.-!.", [(1.0, 3.0)], id="a short silence does not interrupt"),
+        pytest.param("..--......!", [(4.5, 5.0)], id="a long silence gives the event up"),
+        pytest.param("..--!!", [(1.0, 2.0), (2.0, 2.5)], id="two in a row"),
+        pytest.param("..----", [], id="what never completes is not reported"),
+        pytest.param("........", [], id="silence"),
+    ],
+)
+def test_spans_reach_from_the_first_standby_to_the_response(states: str, expected: list[tuple[float, float]]) -> None:
+    _, spans = observe(states)
+    assert [seconds(span) for span in spans] == expected
+
+
+def test_a_span_carries_its_label_its_frame_and_the_mean_confidence() -> None:
+    _, (span,) = observe(".--!")
+    assert (span.label, span.camera, span.frame_id) == ("event 3", "front", "front_optical")
+    assert span.confidence == pytest.approx(0.8)
+
+
+def test_every_event_of_a_session_has_an_id_of_its_own() -> None:
+    _, spans = observe("!.!.!")
+    assert len({span.event_id for span in spans}) == 3
+
+
+def test_an_event_under_way_for_too_long_is_given_up() -> None:
+    _, spans = observe("-" * 20 + "!", EventSettings(max_open_s=5.0))
+    assert seconds(spans[0])[0] > 2.0
+
+
+def test_while_an_event_is_open_its_beginning_is_known() -> None:
+    tracker, _ = observe("..--")
+    assert tracker.under_way_since == 2 * HALF_SECOND
+    tracker, _ = observe("..--!")
+    assert tracker.under_way_since is None
