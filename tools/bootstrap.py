@@ -201,7 +201,9 @@ def main() -> int:
     """Build for one distribution, or print one message that says what stops it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("distribution", help="one of: " + ", ".join(DISTRIBUTIONS))
-    distribution = parser.parse_args().distribution
+    parser.add_argument("--colcon", action="store_true", help="also install colcon into build/colcon, which only its test needs")
+    arguments = parser.parse_args()
+    distribution = arguments.distribution
     try:
         if distribution not in DISTRIBUTIONS:
             raise CannotBuild(f"ROS_DISTRO={distribution} has no wheels; choose one of: {', '.join(DISTRIBUTIONS)}")
@@ -212,6 +214,10 @@ def main() -> int:
         with (home / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two shells may build at the same time
             built = build_package(home, distribution)
+        if arguments.colcon:
+            with (ROOT / "build" / "colcon.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                prepare_venv(ROOT / "build" / "colcon", [ROOT / "requirements" / "colcon.txt"])
     except CannotBuild as error:
         print(f"Cannot build: {error}", file=sys.stderr)
         return 1
