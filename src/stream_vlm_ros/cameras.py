@@ -1,0 +1,150 @@
+"""The cameras' subscriptions: each callback deposits the message and its stamp, and returns. Nothing is queued, nothing decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+from rclpy.node import Node
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSCompatibility,
+    QoSPolicyKind,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+    qos_policy_name_from_kind,
+)
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
+
+from stream_vlm.config import Settings
+from stream_vlm.sampler import LatestFrames
+from stream_vlm.stream import NANOSECONDS, StaleFrame
+from stream_vlm_ros.health import CameraHealth
+from stream_vlm_ros.messages import nanoseconds
+from stream_vlm_ros.session import Sessions
+
+MESSAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
+TYPE_NAMES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
+NEWEST_ONLY = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT, durability=DurabilityPolicy.VOLATILE
+)
+"""Sensor data, the newest only; every policy can be overridden with qos_overrides.TOPIC.subscription.POLICY."""
+OVERRIDABLE = QoSOverridingOptions(
+    policy_kinds=(QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
+)
+
+
+@dataclass(frozen=True)
+class CameraMessage:
+    """A message that is not decoded yet: what waits in the sampler."""
+
+    camera: str
+    stamp_ns: int
+    message: Image | CompressedImage
+
+
+class Camera:
+    """One camera's subscription, from the topic to the sampler's slot."""
+
+    def __init__(
+        self, node: Node, name: str, settings: Settings, sampler: LatestFrames[CameraMessage], sessions: Sessions[CameraMessage]
+    ) -> None:
+        self.name = name
+        self._node = node
+        self._settings = settings
+        self._sampler = sampler
+        self._sessions = sessions
+        self._transport = settings.camera[name].transport
+        self.qos = QoSProfile(
+            history=NEWEST_ONLY.history, depth=NEWEST_ONLY.depth, reliability=NEWEST_ONLY.reliability, durability=NEWEST_ONLY.durability
+        )
+        try:
+            self._subscription = self._subscribe(message_lost=self._on_message_lost)
+        except UnsupportedEventTypeError:
+            node.get_logger().info(f"{settings.camera[name].topic}: this middleware does not report lost messages")
+            self._subscription = self._subscribe(message_lost=None)
+        self.topic: str = self._subscription.topic_name
+        self.health = CameraHealth(self.topic, node.get_logger().warning)
+
+    def _subscribe(self, message_lost: Callable[[Any], None] | None) -> Subscription:
+        return self._node.create_subscription(
+            MESSAGE_TYPES[self._transport],
+            self._settings.camera[self.name].topic,
+            self._deposit,
+            self.qos,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos, message_lost=message_lost),
+            qos_overriding_options=OVERRIDABLE,
+        )
+
+    def destroy(self) -> None:
+        """Stop listening."""
+        self._node.destroy_subscription(self._subscription)
+
+    def _deposit(self, message: Image | CompressedImage) -> None:
+        self.health.arrived()
+        stamp_ns = nanoseconds(message.header.stamp)
+        fault = self._stamp_fault(stamp_ns)
+        if fault:
+            self.health.refused.report("stamp", fault)
+            return
+        self._sessions.observe_stamp(self.name, stamp_ns)
+        try:
+            self._sampler.put(CameraMessage(self.name, stamp_ns, message))
+        except StaleFrame as error:
+            self.health.refused.report("stale", str(error))
+            return
+        self.health.newest_stamp_ns = stamp_ns
+
+    def _stamp_fault(self, stamp_ns: int) -> str:
+        if stamp_ns <= 0:
+            return f"{self.name}: pictures on {self.topic} carry the stamp {stamp_ns} ns and are refused; have the driver set header.stamp"
+        now_ns = self._node.get_clock().now().nanoseconds
+        ahead_s = (stamp_ns - now_ns) / NANOSECONDS
+        if ahead_s <= self._settings.diagnostics.future_tolerance_s:
+            return ""
+        if now_ns == 0:
+            return f"{self.name}: use_sim_time is true and no /clock was heard yet; play the bag with --clock, or set use_sim_time to false"
+        return (
+            f"{self.name}: a picture on {self.topic} is stamped {ahead_s:.1f} s ahead of the node's clock and is refused; "
+            "synchronise the clocks, or set use_sim_time when a bag or a simulation is the robot"
+        )
+
+    def _on_incompatible_qos(self, event: Any) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind)
+        self.health.incompatible_qos = self._qos_remedy(policy)
+        self._node.get_logger().warning(self.health.incompatible_qos)
+
+    def _on_message_lost(self, event: Any) -> None:
+        self.health.lost_in_transport = event.total_count
+
+    def _qos_remedy(self, policy: str) -> str:
+        return (
+            f"{self.name}: a publisher on {self.topic} offers a {policy} that does not match, so none of its pictures arrive; "
+            f""
+            f"give both sides the same {policy}: change the driver, or ours with qos_overrides.{self.topic}.subscription.{policy.lower()}"
+        )
+
+    def explain_silence(self) -> str:
+        """Why no picture arrives, as far as the graph shows it, and what to do."""
+        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        expected = TYPE_NAMES[self._transport]
+        if not publishers:
+            return f"nobody publishes on {self.topic}; start the camera's driver or set camera.{self.name}.topic (see: ros2 topic list -t)"
+        others = sorted({publisher.topic_type for publisher in publishers} - {expected})
+        if others and len(others) == len({publisher.topic_type for publisher in publishers}):
+            other_transport = next((transport for transport, name in TYPE_NAMES.items() if name in others), None)
+            remedy = f"set camera.{self.name}.transport to {other_transport}" if other_transport else f"set camera.{self.name}.topic"
+            return f"{self.topic} carries {', '.join(others)}, not {expected}; {remedy}"
+        for publisher in publishers:
+            compatibility, reason = qos_check_compatible(publisher.qos_profile, self.qos)
+            if compatibility is QoSCompatibility.ERROR:
+                return f"{self.health.incompatible_qos or self.topic + ': QoS does not match'} ({reason.strip()})"
+        return f"{len(publishers)} publisher(s) on {self.topic}, but no picture arrives; does the driver run, does the network keep up?"

@@ -1,0 +1,70 @@
+"""What the node holds from configure to cleanup: memory, model, speech and the services that answer from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Protocol
+
+from rclpy.node import Node
+
+from stream_vlm.config import Settings
+from stream_vlm.harness import Model
+from stream_vlm.memory.store import Memory
+from stream_vlm.memory.writer import MemoryWriter
+from stream_vlm.stream import StepResult, StreamError
+from stream_vlm_ros.ask import AskServer
+from stream_vlm_ros.outputs import Outputs
+from stream_vlm_ros.questions import Questions
+from stream_vlm_ros.services import MemoryServices
+
+
+class DeviceModel(Model, Protocol):
+    """A model that says where it runs."""
+
+    @property
+    def device(self) -> str: ...
+
+
+ModelLoader = Callable[[Settings], DeviceModel]
+"""Loads the model that the settings name; raises StreamError when it cannot."""
+
+
+class Configured:
+    """Memory first, because it is quick to refuse; then the model. What was opened is closed again when a later part fails."""
+
+    def __init__(self, node: Node, settings: Settings, load: ModelLoader, session_id: Callable[[], str]) -> None:
+        """
+        Raises:
+            StreamError: the memory or the model cannot be used.
+        """
+        self.settings = settings
+        self.questions: Questions | None = None
+        """The queue to the model while the node is active."""
+        with ExitStack() as stack:
+            self.memory = stack.enter_context(Memory.open(settings.memory))
+            self.model = load(settings)
+            self.outputs = Outputs(node)
+            stack.callback(self.outputs.destroy)
+            self.writer = MemoryWriter(self.memory, self._tell, self._tell_unstored)
+            stack.callback(self.writer.close)
+            services = MemoryServices(node, self.memory)
+            stack.callback(services.destroy)
+            ask = AskServer(node, self.memory, lambda: self.questions, session_id)
+            stack.callback(ask.destroy)
+            self._stack = stack.pop_all()
+
+    def close(self) -> None:
+        """Store what waits and free everything."""
+        self._stack.close()
+
+    def _tell(self, result: StepResult) -> None:
+        self.outputs.publish(result)
+        if self.questions is not None:
+            for utterance in result.utterances:
+                if utterance.query_id:
+                    self.questions.answered(utterance)
+
+    def _tell_unstored(self, result: StepResult, error: StreamError) -> None:
+        """The robot still speaks when its memory fails; the diagnostics show `error` for as long as it lasts."""
+        self._tell(result)

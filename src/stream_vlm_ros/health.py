@@ -1,0 +1,102 @@
+"""What the node knows about its own health: counted and timed where it happens, read by the diagnostics."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+LOG_PERIOD_S = 10.0
+"""The same kind of fault is logged at most this often; it is counted every time."""
+RATE_WINDOW = 60
+"""Arrivals that a rate is measured over."""
+LATENCY_WINDOW = 200
+"""Steps that percentiles are taken over."""
+
+
+class FaultLog:
+    """Counts faults of one thing, remembers the last one and logs each kind once per `LOG_PERIOD_S`."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
+        self._lock = threading.Lock()
+        self._logged_at: dict[str, float] = {}
+        self.count = 0
+        self.last = ""
+        self.last_at = float("-inf")
+
+    def report(self, kind: str, sentence: str) -> None:
+        """Take in one fault: `kind` is its name in a word or two, `sentence` says what is wrong and what to do."""
+        now = time.monotonic()
+        with self._lock:
+            self.count += 1
+            self.last, self.last_at = sentence, now
+            due = now - self._logged_at.get(kind, float("-inf")) >= LOG_PERIOD_S
+            if due:
+                self._logged_at[kind] = now
+        if due:
+            self._log(sentence)
+
+    def recent(self, within_s: float) -> str:
+        """The last fault when it happened within `within_s` seconds, else an empty string."""
+        return self.last if time.monotonic() - self.last_at <= within_s else ""
+
+
+class CameraHealth:
+    """What arrived from one camera, and what was wrong with it."""
+
+    def __init__(self, topic: str, log: Callable[[str], None]) -> None:
+        self.topic = topic
+        self.refused = FaultLog(log)
+        self.incompatible_qos = ""
+        self.lost_in_transport = 0
+        self.newest_stamp_ns: int | None = None
+        self.subscribed_at = time.monotonic()
+        self._arrivals: deque[float] = deque(maxlen=RATE_WINDOW)
+
+    def arrived(self) -> None:
+        """A message came in, good or bad."""
+        self._arrivals.append(time.monotonic())
+
+    def silent_for(self) -> float:
+        """Seconds since the last message, or since the subscription when none came."""
+        return time.monotonic() - (self._arrivals[-1] if self._arrivals else self.subscribed_at)
+
+    @property
+    def ever_heard(self) -> bool:
+        return bool(self._arrivals)
+
+    def rate_hz(self) -> float:
+        """Messages a second over the last arrivals; falls towards 0 when they stop."""
+        arrivals = list(self._arrivals)
+        if len(arrivals) < 2:
+            return 0.0
+        between = (arrivals[-1] - arrivals[0]) / (len(arrivals) - 1)
+        return 1.0 / max(between, time.monotonic() - arrivals[-1], 1e-6)
+
+
+@dataclass
+class StepHealth:
+    """How long steps take and what went wrong in them."""
+
+    faults: FaultLog
+    steps: int = 0
+    _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))
+
+    def took(self, seconds: float) -> None:
+        """A step was done in `seconds`, decoding included."""
+        self.steps += 1
+        self._seconds.append(seconds)
+
+    def percentile_ms(self, percent: float) -> float:
+        """The step time (ms) that `percent` of the recent steps stayed within; 0 before the first step."""
+        return 1e3 * percentile(sorted(self._seconds), percent)
+
+
+def percentile(ascending: Sequence[float], percent: float) -> float:
+    """Nearest-rank percentile of sorted numbers; 0 when there are none."""
+    if not ascending:
+        return 0.0
+    return ascending[min(len(ascending) - 1, int(len(ascending) * percent / 100.0))]

@@ -1,0 +1,144 @@
+"""Our types to ROS messages and back. Every header carries the evidence's own stamp and frame."""
+
+from __future__ import annotations
+
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PoseStamped
+from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import Header
+
+from stream_vlm.memory.recall import Place, RecallQuery, RecallRecord
+from stream_vlm.memory.store import StoredFrame
+from stream_vlm.stream import NANOSECONDS, EventSpan, Pose, State, StepResult, Utterance
+from stream_vlm_ros.msg import EventGrounding, MemoryRecord, StreamState
+from stream_vlm_ros.msg import Utterance as UtteranceMessage
+from stream_vlm_ros.srv import Recall
+
+STATE_CODES = {State.SILENCE: StreamState.SILENCE, State.STANDBY: StreamState.STANDBY, State.RESPONSE: StreamState.RESPONSE}
+
+
+def nanoseconds(stamp: Time) -> int:
+    """A stamp as int64 nanoseconds."""
+    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
+
+
+def stamp_message(stamp_ns: int) -> Time:
+    """Nanoseconds as a stamp."""
+    seconds, rest = divmod(stamp_ns, NANOSECONDS)
+    return Time(sec=seconds, nanosec=rest)
+
+
+def header_message(stamp_ns: int, frame_id: str) -> Header:
+    """The evidence's header."""
+    return Header(stamp=stamp_message(stamp_ns), frame_id=frame_id)
+
+
+def pose_message(pose: Pose | None, stamp_ns: int) -> PoseStamped:
+    """`pose` at `stamp_ns`; an empty message (to be marked not valid) when it is not known."""
+    message = PoseStamped()
+    if pose is None:
+        return message
+    message.header = header_message(stamp_ns, pose.frame_id)
+    place, turn = message.pose.position, message.pose.orientation
+    place.x, place.y, place.z = pose.x, pose.y, pose.z
+    turn.x, turn.y, turn.z, turn.w = pose.qx, pose.qy, pose.qz, pose.qw
+    return message
+
+
+def utterance_message(utterance: Utterance, session_id: str) -> UtteranceMessage:
+    return UtteranceMessage(
+        header=header_message(utterance.stamp_ns, utterance.frame_id),
+        camera=utterance.camera,
+        session_id=session_id,
+        text=utterance.text,
+        confidence=utterance.confidence,
+        event_id=utterance.event_id,
+        query_id=utterance.query_id,
+    )
+
+
+def event_message(event: EventSpan, session_id: str, pose: Pose | None) -> EventGrounding:
+    """`event` with the robot's `pose` at its end."""
+    return EventGrounding(
+        header=header_message(event.end_ns, event.frame_id),
+        event_id=event.event_id,
+        camera=event.camera,
+        session_id=session_id,
+        label=event.label,
+        start=stamp_message(event.start_ns),
+        end=stamp_message(event.end_ns),
+        confidence=event.confidence,
+        pose_valid=pose is not None,
+        pose=pose_message(pose, event.end_ns),
+    )
+
+
+def state_messages(result: StepResult) -> list[StreamState]:
+    """One message for each picture that was decided about."""
+    messages = []
+    for frame in result.tick.frames:
+        decision = result.decisions.get(frame.camera)
+        if decision is None:
+            continue
+        since = result.under_way_since.get(frame.camera)
+        messages.append(
+            StreamState(
+                header=header_message(frame.stamp_ns, frame.frame_id),
+                camera=frame.camera,
+                session_id=result.session_id,
+                step=result.tick.index,
+                state=STATE_CODES[decision.state],
+                probabilities=[decision.probabilities.get(state, 0.0) for state in STATE_CODES],
+                under_way=since is not None,
+                under_way_since=stamp_message(since or 0),
+                step_ms=1e3 * result.seconds.get("step", 0.0),
+            )
+        )
+    return messages
+
+
+def recall_query(request: Recall.Request) -> RecallQuery:
+    """The memory's own query; zeros and empty fields of the request mean "not asked for".
+
+    Raises:
+        RecallError: a value that cannot be meant.
+    """
+    start_ns, end_ns = nanoseconds(request.start), nanoseconds(request.end)
+    return RecallQuery(
+        text=request.text,
+        start_ns=start_ns or None,
+        end_ns=end_ns or None,
+        place=Place(request.x, request.y, request.radius) if request.near else None,
+        cameras=tuple(request.cameras),
+        kinds=tuple(request.kinds),
+        order=request.order or Recall.Request.RELEVANCE,
+        limit=request.limit or RecallQuery.limit,
+    )
+
+
+def record_message(record: RecallRecord) -> MemoryRecord:
+    return MemoryRecord(
+        record_id=record.record_id,
+        kind=record.kind,
+        camera=record.camera,
+        session_id=record.session_id,
+        frame_id=record.frame_id,
+        start=stamp_message(record.start_ns),
+        end=stamp_message(record.end_ns),
+        text=record.text,
+        state=record.state,
+        confidence=record.confidence,
+        event_id=record.event_id,
+        query_id=record.query_id,
+        model_id=record.model_id,
+        has_frame=record.has_frame,
+        pose_valid=record.pose is not None,
+        pose=pose_message(record.pose, record.end_ns),
+        score=record.score,
+    )
+
+
+def evidence_message(frame: StoredFrame) -> CompressedImage:
+    message = CompressedImage(header=header_message(frame.stamp_ns, frame.frame_id), format="jpeg")
+    message.data.frombytes(frame.jpeg)
+    return message

@@ -1,0 +1,166 @@
+"""The lifecycle node: which parts exist in which state. The parts themselves are in `configured` and `watching`."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import traceback
+from collections.abc import Callable
+
+import rclpy
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
+
+from stream_vlm.config import Settings
+from stream_vlm.stream import StreamError
+from stream_vlm_ros.configured import Configured, DeviceModel, ModelLoader
+from stream_vlm_ros.diagnostics import Diagnostics
+from stream_vlm_ros.logs import RosLogHandler
+from stream_vlm_ros.parameters import Parameters
+from stream_vlm_ros.watching import Watching
+
+THREADS = 4
+"""Of the executor: callbacks only deposit, so few are enough; recall services must find one free."""
+
+
+class StreamVlmNode(LifecycleNode):
+    """Watches the cameras, speaks, remembers and answers.
+
+    configure opens the memory and loads the model; activate warms the model up and listens; deactivate stops listening and keeps the model;
+    cleanup frees everything.
+    """
+
+    def __init__(self, load: ModelLoader) -> None:
+        super().__init__("stream_vlm")
+        self._load = load
+        self._configured: Configured | None = None
+        self._watching: Watching | None = None
+        self._label = "unconfigured"
+        self._fault = ""
+        self._settings = Parameters(self, self._take_up_settings)
+        self._diagnostics = Diagnostics(self, lambda: (self._label, self._fault), lambda: (self._configured, self._watching))
+        self._autostart_timer = self.create_timer(0.0, self._autostart) if self._settings.autostart else None
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("configure", self._configure, then="inactive")
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("activate", self._activate, then="active")
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("deactivate", self._stop_watching, then="inactive")
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("cleanup", self._free, then="unconfigured")
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("shutdown", self._free, then="finalized")
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything and return to unconfigured, from where the node can be configured anew."""
+        fault = self._fault
+        outcome = self._transition("error handling", self._free, then="unconfigured")
+        self._fault = self._fault or fault
+        return outcome
+
+    def shut_down(self) -> None:
+        """Stop in good order from any state: what was seen is stored and said."""
+        if self._label != "finalized":
+            self.trigger_shutdown()
+
+    def _transition(self, name: str, body: Callable[[], None], then: str) -> TransitionCallbackReturn:
+        # rclpy swallows what a transition callback raises, so it is said here.
+        try:
+            body()
+        except StreamError as error:
+            self._fault = f"{name} failed: {error}"
+            self.get_logger().error(self._fault)
+            return TransitionCallbackReturn.FAILURE
+        except Exception as error:
+            self._fault = f"{name} failed: {type(error).__name__}: {error}; see the log for where"
+            self.get_logger().error(f"{name} failed:\n{traceback.format_exc()}")
+            return TransitionCallbackReturn.ERROR
+        self._label, self._fault = then, ""
+        self.get_logger().info(f"{name}: now {then}")
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        settings = self._settings.configure()
+        try:
+            self._configured = Configured(self, settings, self._load, lambda: self._watching.sessions.session_id if self._watching else "")
+        except BaseException:
+            self._settings.unlock()
+            raise
+        self._diagnostics.set_period(settings.diagnostics.period_s)
+        self.get_logger().info(f"model {self._configured.model.model_id}, memory {self._configured.memory.path}")
+
+    def _activate(self) -> None:
+        if self._configured is None:
+            raise RuntimeError("activated without having been configured")
+        self._watching = Watching(self, self._configured)
+        topics = ", ".join(camera.topic for camera in self._watching.cameras.values())
+        self.get_logger().info(f"watching {topics}")
+
+    def _stop_watching(self) -> None:
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.close()
+
+    def _free(self) -> None:
+        self._stop_watching()
+        configured, self._configured = self._configured, None
+        if configured is not None:
+            configured.close()
+        self._settings.unlock()
+
+    def _take_up_settings(self) -> None:
+        if self._watching is not None:
+            self._watching.take_up_settings()
+
+    def _autostart(self) -> None:
+        if self._autostart_timer is not None:
+            self.destroy_timer(self._autostart_timer)
+            self._autostart_timer = None
+        if self._label == "unconfigured" and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+
+def load_model(settings: Settings) -> DeviceModel:
+    """The checkpoint that `model.directory` names, or the one that ships with the package."""
+    # torch and transformers take seconds to import: a node that is only started does not wait for them.
+    from stream_vlm import backbone
+
+    return backbone.load_model(settings)
+
+
+def main(load: ModelLoader = load_model) -> int:
+    """Run the node until SIGINT or SIGTERM; then store what was seen, leave in good order and return 0."""
+    stop = threading.Event()
+    # Our own handlers: rclpy's would tear the middleware down before what is being stored could be published.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    node = StreamVlmNode(load)
+    logging.getLogger("stream_vlm").addHandler(RosLogHandler(node.get_logger()))
+    executor = MultiThreadedExecutor(THREADS)
+    executor.add_node(node)
+    spinner = threading.Thread(target=_spin, args=(executor, node, stop), name="stream_vlm executor")
+    spinner.start()
+    stop.wait()
+    node.shut_down()
+    executor.wake()
+    spinner.join()
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    return 0
+
+
+def _spin(executor: MultiThreadedExecutor, node: StreamVlmNode, stop: threading.Event) -> None:
+    while not stop.is_set():
+        try:
+            executor.spin_once()
+        except Exception:  # of one callback: the others must go on
+            node.get_logger().error(f"a callback failed, the node goes on:\n{traceback.format_exc()}")

@@ -1,0 +1,113 @@
+"""What the node holds from activate to deactivate: subscriptions, the sampling timer and the worker."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import numpy as np
+from nav_msgs.msg import Odometry
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from stream_vlm.harness import Model, StreamingHarness
+from stream_vlm.sampler import LatestFrames
+from stream_vlm.stream import Frame
+from stream_vlm_ros.cameras import Camera, CameraMessage
+from stream_vlm_ros.configured import Configured
+from stream_vlm_ros.health import FaultLog, StepHealth
+from stream_vlm_ros.odometry import OdometryError, PoseBuffer
+from stream_vlm_ros.questions import Questions
+from stream_vlm_ros.session import Sessions
+from stream_vlm_ros.worker import Stream, Worker
+
+FLUSH_S = 10.0
+"""Longest wait, when the node stops looking, for steps to be stored and said."""
+
+
+class Watching:
+    """The stream from the cameras' topics to the memory, running."""
+
+    def __init__(self, node: Node, configured: Configured) -> None:
+        self._node = node
+        self._configured = configured
+        settings = configured.settings
+        logger = node.get_logger()
+        warm_up(configured.model)
+        sampler: LatestFrames[CameraMessage] = LatestFrames()
+        self.sampler = sampler
+        self.sessions = Sessions(sampler, settings.cameras, logger.warning)
+        self.poses = PoseBuffer()
+        self.odometry_faults = FaultLog(logger.warning)
+        self.steps = StepHealth(FaultLog(logger.error))
+        self.questions = Questions(settings.cameras)
+        with ExitStack() as stack:
+            stack.callback(self._drain)
+            self.cameras = {}
+            for name in settings.cameras:
+                camera = self.cameras[name] = Camera(node, name, settings, sampler, self.sessions)
+                stack.callback(camera.destroy)
+            self._listen_to_odometry(stack)
+            stream = Stream(
+                harness=StreamingHarness(settings, configured.model, self.sessions.session_id, configured.writer),
+                sessions=self.sessions,
+                questions=self.questions,
+                poses=self.poses,
+                cameras={name: camera.health for name, camera in self.cameras.items()},
+                steps=self.steps,
+                writer=configured.writer,
+            )
+            worker = Worker(stream, logger.error)
+            worker.start()
+            stack.callback(worker.stop)
+            stack.callback(self.sessions.watch_clock(node.get_clock()).unregister)
+            self._timer = node.create_timer(
+                1.0 / settings.stream.rate_hz, worker.beat, callback_group=MutuallyExclusiveCallbackGroup(), clock=node.get_clock()
+            )
+            stack.callback(node.destroy_timer, self._timer)
+            configured.questions = self.questions
+            self._stack = stack.pop_all()
+
+    def take_up_settings(self) -> None:
+        """A parameter changed: only the timer holds a copy of one."""
+        self._timer.timer_period_ns = round(1e9 / self._configured.settings.stream.rate_hz)
+
+    def close(self) -> None:
+        """Stop looking; what was seen is stored and said first."""
+        self._stack.close()
+
+    def _drain(self) -> None:
+        self._configured.writer.flush(FLUSH_S)
+        self._configured.questions = None
+        self.questions.close("the node was deactivated before the answer came; activate it and ask again")
+
+    def _listen_to_odometry(self, stack: ExitStack) -> None:
+        topic = self._configured.settings.pose.odom_topic
+        if not topic:
+            return
+        subscription = self._node.create_subscription(
+            Odometry,
+            topic,
+            self._on_odometry,
+            qos_profile_sensor_data,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        stack.callback(self._node.destroy_subscription, subscription)
+
+    def _on_odometry(self, message: Odometry) -> None:
+        try:
+            self.poses.put(message)
+        except OdometryError as error:
+            self.odometry_faults.report("pose", str(error))
+
+
+def warm_up(model: Model) -> None:
+    """Look at one black picture and forget it: the first real one should not pay for lazy initialisation.
+
+    Raises:
+        StreamError: the model cannot look at a picture at all.
+    """
+    black = Frame("warm-up", 1, "", np.zeros((480, 640, 3), np.uint8))
+    model.open_stream(black.camera).step(black, None, lambda decision: decision)

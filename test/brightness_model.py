@@ -1,0 +1,81 @@
+"""A stand-in for the model where something else is under test: it speaks when the picture's brightness changes.
+
+Run as a program it is the real node over real DDS with this model in the place of a checkpoint: it starts in a second and what it will say
+about a picture is known. Options that a test needs are read from the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stream_vlm.config import Settings
+from stream_vlm.harness import ModelStream
+from stream_vlm.stream import Decision, Frame, Query, State, StreamError
+
+SLOW_ANSWER_ENV = "BRIGHTNESS_ANSWER_S"
+"""Seconds that an answer takes, in ten parts."""
+CRASH_ENV = "BRIGHTNESS_CRASH_AT"
+"""Brightness (0..255) at which a step raises an error that no one expects."""
+
+
+@dataclass
+class BrightnessStream:
+    """Dark, half light and bright: half light is standby, a change between the other two is a response."""
+
+    last: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def step(
+        self, frame: Frame, query: Query | None, gate: Callable[[Decision], Decision], on_text: Callable[[str], None] | None = None
+    ) -> Decision:
+        brightness = float(frame.image.mean())
+        if os.environ.get(CRASH_ENV) and abs(brightness - float(os.environ[CRASH_ENV])) < 3:
+            raise ArithmeticError(f"brightness {brightness:.0f}")
+        if query is not None:
+            return self._answer(brightness, gate, on_text)
+        seen = "half light" if 100 <= brightness <= 155 else "bright" if brightness > 155 else "dark"
+        state = State.STANDBY if seen == "half light" else State.RESPONSE if self.last and seen != self.last else State.SILENCE
+        if state is not State.STANDBY:
+            self.last = seen
+        probabilities = {other: 0.8 if other is state else 0.1 for other in State}
+        return gate(Decision(state, probabilities, f"it became {seen}" if state is State.RESPONSE else "", 0.8))
+
+    def _answer(self, brightness: float, gate: Callable[[Decision], Decision], on_text: Callable[[str], None] | None) -> Decision:
+        text = f"the brightness is {brightness:.0f}"
+        words = text.split()
+        for count in range(1, len(words) + 1):
+            time.sleep(float(os.environ.get(SLOW_ANSWER_ENV, "0")) / len(words))
+            if on_text is not None:
+                on_text(" ".join(words[:count]))
+        return gate(Decision(State.RESPONSE, {State.RESPONSE: 1.0, State.SILENCE: 0.0, State.STANDBY: 0.0}, text, 0.9))
+
+    def reset(self) -> None:
+        self.last = ""
+
+
+@dataclass
+class BrightnessModel:
+    settings: Settings
+    model_id: str = "brightness"
+    device: str = "cpu"
+
+    def open_stream(self, camera: str) -> ModelStream:
+        return BrightnessStream()
+
+
+def load(settings: Settings) -> BrightnessModel:
+    """Like a checkpoint, a directory that is named must be there."""
+    if settings.model.directory and not Path(settings.model.directory).is_dir():
+        raise StreamError(f"model.directory: {settings.model.directory} does not exist; name another")
+    return BrightnessModel(settings)
+
+
+if __name__ == "__main__":
+    from stream_vlm_ros.node import main
+
+    sys.exit(main(load))
