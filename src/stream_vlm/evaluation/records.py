@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,12 +61,14 @@ def seconds_of_stream(stamp_ns: int, first_ns: int) -> float:
     return round((stamp_ns - first_ns) / NANOSECONDS, 6)
 
 
-def records_of(result: StepResult, first_ns: int) -> tuple[list[TimedUtterance], list[TimedEvent], list[TimedState]]:
-    """Return what one step said, grounded and decided; `first_ns` is the stamp of the stream's first frame."""
+AnyRecord = TimedEvent | TimedUtterance | TimedState
+
+
+def records_of(result: StepResult, first_ns: int) -> tuple[Sequence[AnyRecord], Sequence[AnyRecord], Sequence[AnyRecord]]:
+    """Return the utterances, the events and the states of one step; `first_ns` is the stamp of the stream's first frame."""
     stamps = {frame.camera: frame.stamp_ns for frame in result.tick.frames}
     utterances = [
-        TimedUtterance(seconds_of_stream(said.stamp_ns, first_ns), said.text, round(said.confidence, 6), said.camera)
-        for said in result.utterances
+        TimedUtterance(seconds_of_stream(said.stamp_ns, first_ns), said.text, round(said.confidence, 6), said.camera) for said in result.utterances
     ]
     events = [
         TimedEvent(
@@ -85,7 +87,7 @@ def records_of(result: StepResult, first_ns: int) -> tuple[list[TimedUtterance],
     return utterances, events, states
 
 
-def as_line(record: TimedEvent | TimedUtterance | TimedState) -> str:
+def as_line(record: AnyRecord) -> str:
     """Return `record` as one line of JSON, newline included."""
     return json.dumps(asdict(record), ensure_ascii=False) + "\n"
 
@@ -111,6 +113,6 @@ def _parse(path: Path, number: int, line: str, kind: type[Record]) -> Record:
         raise RecordError(f"{path}, line {number}: no {kind.__name__} record: {error}") from error
 
 
-def last_moment(records: Iterable[TimedEvent | TimedUtterance | TimedState]) -> float:
+def last_moment(records: Iterable[AnyRecord]) -> float:
     """Return the latest time (seconds of stream) that any record speaks of, or 0 when there is none."""
     return max((record.t_end if isinstance(record, TimedEvent) else record.t for record in records), default=0.0)

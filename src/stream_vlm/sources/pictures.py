@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.image import ImageError, image_to_cvimage
-from rosbags.image.image import to_cvtype
+from rosbags.image.image import Format, to_cvtype
 
 from stream_vlm.stream import StreamError
 
@@ -42,9 +42,11 @@ def _compressed(message: Any, camera: str) -> NDArray[np.uint8]:
     data = np.frombuffer(message.data, dtype=np.uint8)
     # OpenCV raises on no bytes at all and returns None on bytes that are no picture.
     picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if picture is None:
+    # OpenCV fills the missing part of a cut JPEG with grey and says nothing.
+    head, tail = data[:2].tobytes(), data[-1024:].tobytes()
+    if picture is None or (head == b"\xff\xd8" and b"\xff\xd9" not in tail):
         raise CameraEncodingError(
-            f"{camera}: {data.size} compressed bytes of format '{message.format}' are no picture; "
+            f"{camera}: {data.size} compressed bytes of format '{message.format}' are no whole picture; "
             "is the topic a sensor_msgs/CompressedImage with JPEG or PNG, and is the driver sending whole pictures?"
         )
     return _rgb(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
@@ -55,15 +57,17 @@ def _raw(message: Any, camera: str) -> NDArray[np.uint8]:
     if height == 0 or width == 0:
         raise CameraEncodingError(f"{camera}: a picture of {width} x {height} pixels is empty; check the driver's resolution")
     try:
-        _, _, dtype, channels = to_cvtype(message.encoding)
+        _, colours, dtype, channels = to_cvtype(message.encoding)
     except ImageError as error:
         raise _not_a_picture(camera, message.encoding) from error
+    if colours is Format.GENERIC:
+        # Depth and unnamed channels: what they show as colours would be a guess.
+        raise _not_a_picture(camera, message.encoding)
     row = width * channels * np.dtype(dtype).itemsize
     data = np.frombuffer(message.data, dtype=np.uint8)
     if step < row:
         raise CameraEncodingError(
-            f"{camera}: step {step} is shorter than a row of {width} '{message.encoding}' pixels ({row} bytes); "
-            "the driver fills step wrongly"
+            f"{camera}: step {step} is shorter than a row of {width} '{message.encoding}' pixels ({row} bytes); the driver fills step wrongly"
         )
     if data.size < step * (height - 1) + row:
         raise CameraEncodingError(

@@ -41,8 +41,7 @@ class VideoSource:
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise SourceError(
-                f"{path}: not a video that can be read ({path.stat().st_size} bytes); "
-                "is the file complete, and is its codec known to FFmpeg?"
+                f"{path}: not a video that can be read ({path.stat().st_size} bytes); is the file complete, and is its codec known to FFmpeg?"
             )
         self._fps = self._capture.get(cv2.CAP_PROP_FPS)
         self._promised = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -85,6 +84,4 @@ class VideoSource:
             raise SourceError(f"{self.path}: holds no picture that can be decoded")
         # Containers estimate their length; only a clear shortfall is a broken file.
         if count < 0.9 * self._promised - 2:
-            raise SourceError(
-                f"{self.path}: breaks off after {count} of {self._promised} pictures; the rest of the file is corrupt or missing"
-            )
+            raise SourceError(f"{self.path}: breaks off after {count} of {self._promised} pictures; the rest of the file is corrupt or missing")

@@ -1,0 +1,7 @@
+"""`python -m stream_vlm.cli`."""
+
+import sys
+
+from stream_vlm.cli import main
+
+sys.exit(main())

@@ -1,0 +1,131 @@
+"""`stream-vlm doctor`: is everything in place, and if not, what to do."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from stream_vlm.config import load_settings
+from stream_vlm.stream import StreamError
+
+Verdict = Literal["ok", "note", "wrong"]
+MARKS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One checked thing: `note` is no fault but limits what can be done; `wrong` must be mended, and `said` says how."""
+
+    thing: str
+    verdict: Verdict
+    said: str
+
+
+def check_python() -> Finding:
+    """Which interpreter is this? (An unsupported one does not get as far as here.)"""
+    return Finding("python", "ok", f"{'.'.join(map(str, sys.version_info[:3]))}, {sys.executable}")
+
+
+def check_libraries() -> Finding:
+    """Can everything that watching needs be imported?"""
+    names = {"torch": "torch", "transformers": "transformers", "cv2": "opencv-python-headless", "rosbags.image": "rosbags-image"}
+    missing = []
+    for module, package in names.items():
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            # A library that is installed but broken raises whatever its own loading raises.
+            missing.append(f"{package} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'})")
+    if missing:
+        return Finding("libraries", "wrong", f"cannot be imported: {'; '.join(missing)}; install them with 'pip install .' in the project")
+    return Finding("libraries", "ok", ", ".join(f"{package} {importlib.metadata.version(package)}" for package in names.values()))
+
+
+def check_device() -> Finding:
+    """Where will the model run?"""
+    import torch
+
+    if torch.cuda.is_available():
+        return Finding("device", "ok", f"cuda: {torch.cuda.get_device_name(0)}")
+    return Finding("device", "note", f"cpu, {torch.get_num_threads()} threads; no GPU was found, the shipped model is made for that")
+
+
+def check_model(directory: str) -> Finding:
+    """Does the checkpoint load?"""
+    from stream_vlm.backbone import load_model
+
+    try:
+        model = load_model(load_settings({"model.directory": directory}))
+    except StreamError as error:
+        return Finding("model", "wrong", str(error))
+    return Finding("model", "ok", model.model_id)
+
+
+def check_memory(path: str) -> Finding:
+    """Can the memory file be written, or be created where it will be?"""
+    from stream_vlm.config import MemorySettings
+    from stream_vlm.memory.store import Memory
+
+    file = Path(path).expanduser()
+    try:
+        if file.exists():
+            with Memory.open(MemorySettings(path=str(file)), read_only=True) as memory:
+                rows = memory.count()
+            if not os.access(file, os.W_OK) or not os.access(file.parent, os.W_OK):
+                return Finding("memory", "wrong", f"{file}: {rows} records, but this user may not write it; change its owner or memory.path")
+            return Finding("memory", "ok", f"{file}: {rows} records")
+        folder = next(parent for parent in file.absolute().parents if parent.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            return Finding("memory", "ok", f"{file}: not there yet, can be created")
+    except StreamError as error:
+        return Finding("memory", "wrong", str(error))
+    except OSError as error:
+        return Finding("memory", "wrong", f"{file}: cannot be created: {error.strerror}; set memory.path to a folder that you may write")
+
+
+def check_ros() -> Finding:
+    """Is ROS 2 there, with this package's messages?"""
+    try:
+        importlib.import_module("rclpy")
+    except Exception as error:
+        # rclpy raises its own errors when its libraries are not on the loader's path.
+        return Finding(
+            "ros", "note", f"rclpy cannot be imported ({type(error).__name__}): run and replay work, the node does not; source ROS 2 first"
+        )
+    distro = os.environ.get("ROS_DISTRO", "unknown distribution")
+    try:
+        importlib.import_module("stream_vlm_ros.msg")
+    except ImportError:
+        return Finding(
+            "ros", "note", f"{distro}: the messages of stream_vlm_ros are missing; build with colcon or 'make build' and source the result"
+        )
+    domain = os.environ.get("ROS_DOMAIN_ID", "0")
+    return Finding("ros", "ok", f"{distro}, rmw {os.environ.get('RMW_IMPLEMENTATION', 'default')}, domain {domain}")
+
+
+@click.command(short_help="Check the installation and say what to mend.")
+@click.option("--model", "directory", default="", help="Directory of the checkpoint to check; the shipped model when left out.")
+@click.option("--memory", "path", default=load_settings({}).memory.path, show_default=True, help="Memory file to check.")
+def doctor(directory: str, path: str) -> int:
+    """Check Python, libraries, device, checkpoint, memory file and ROS; exit with 1 when something must be mended."""
+    checks: list[Callable[[], Finding]] = [check_python, check_libraries, check_device, lambda: check_model(directory)]
+    checks += [lambda: check_memory(path), check_ros]
+    wrong = 0
+    for check in checks:
+        try:
+            finding = check()
+        except ImportError as error:
+            finding = Finding(check.__name__.removeprefix("check_").strip("<>"), "wrong", f"{error}; see 'libraries' above")
+        wrong += finding.verdict == "wrong"
+        click.echo(f"{MARKS[finding.verdict]} {finding.thing:<10} {finding.said}")
+    click.echo("everything is in place" if not wrong else f"{wrong} to mend")
+    return 1 if wrong else 0

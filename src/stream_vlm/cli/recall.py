@@ -1,0 +1,98 @@
+"""`stream-vlm recall`: ask any memory file, with or without a robot running."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from stream_vlm.cli.times import parse_time, show_span
+from stream_vlm.config import MemorySettings
+from stream_vlm.memory.recall import DEFAULT_KINDS, ORDERS, Place, RecallQuery, RecallRecord, RecallResult
+from stream_vlm.memory.rows import KINDS
+from stream_vlm.memory.store import Memory
+from stream_vlm.stream import NANOSECONDS
+
+
+@click.command(short_help="Ask the memory what was seen.")
+@click.argument("words", nargs=-1)
+@click.option(
+    "--memory",
+    "path",
+    type=click.Path(path_type=Path),
+    default=Path(MemorySettings().path),
+    show_default=True,
+    help="Memory file, or the folder of a run.",
+)
+@click.option("--from", "start", metavar="TIME", help="Only what ended at or after this: '14:05', '10 min ago', '2026-01-31 14:05', 12.5.")
+@click.option("--to", "end", metavar="TIME", help="Only what began at or before this.")
+@click.option("--near", type=(float, float, float), metavar="X Y RADIUS", help="Only what was seen from within RADIUS metres of (X, Y).")
+@click.option("--camera", "cameras", multiple=True, help="Only this camera; may be repeated.")
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help=f"May be repeated; {', '.join(DEFAULT_KINDS)} when left out.")
+@click.option("--order", type=click.Choice(ORDERS), default=ORDERS[0], show_default=True, help="What comes first.")
+@click.option("--limit", type=int, default=20, show_default=True, help="At most this many records, 1 to 1000.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line instead of a table.")
+def recall(
+    words: tuple[str, ...],
+    path: Path,
+    start: str | None,
+    end: str | None,
+    near: tuple[float, float, float] | None,
+    cameras: tuple[str, ...],
+    kinds: tuple[str, ...],
+    order: str,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Ask the memory. WORDS are looked for, any of them; every other filter that is given must hold.
+
+    \b
+    stream-vlm recall red ball --order newest        when did you last see the red ball
+    stream-vlm recall --from '10 min ago'            what happened in the last ten minutes
+    stream-vlm recall --near 2 1.5 1 --order oldest  what was seen there, in order
+    """
+    now = datetime.now().astimezone()
+    query = RecallQuery(
+        text=" ".join(words),
+        start_ns=None if start is None else parse_time(start, now),
+        end_ns=None if end is None else parse_time(end, now),
+        place=None if near is None else Place(*near),
+        cameras=cameras,
+        kinds=kinds,
+        order=order,
+        limit=limit,
+    )
+    file = path.expanduser()
+    settings = MemorySettings(path=str(file / "memory.db" if file.is_dir() else file))
+    with Memory.open(settings, read_only=True) as memory:
+        result = memory.recall(query)
+    if as_json:
+        for record in result.records:
+            click.echo(json.dumps(as_object(record), ensure_ascii=False))
+        return
+    for line in table(result):
+        click.echo(line)
+
+
+def as_object(record: RecallRecord) -> dict[str, object]:
+    """Return a record's fields for JSON, with `start` and `end` in seconds beside the exact nanoseconds."""
+    return {**asdict(record), "start": record.start_ns / NANOSECONDS, "end": record.end_ns / NANOSECONDS}
+
+
+def table(result: RecallResult) -> list[str]:
+    """Return a heading, one line a record, and how many there were."""
+    if not result.records:
+        return [f"nothing remembered that fits ({result.took_ms:.1f} ms)"]
+    rows = [("when", "kind", "camera", "sure", "what", "where")]
+    for record in result.records:
+        place = f"({record.pose.x:.2f}, {record.pose.y:.2f}) {record.pose.frame_id}".rstrip() if record.pose else ""
+        what = record.text or record.state
+        rows.append((show_span(record.start_ns, record.end_ns), record.kind, record.camera, f"{record.confidence:.2f}", what, place))
+    used = [index for index in range(len(rows[0])) if any(row[index] for row in rows[1:])]
+    widths = {index: max(len(row[index]) for row in rows) for index in used}
+    lines = ["  ".join(row[index].ljust(widths[index]) for index in used).rstrip() for row in rows]
+    shown, total = len(result.records), result.total
+    return [*lines, f"{shown} of {total} records, {result.took_ms:.1f} ms"]

@@ -1,0 +1,153 @@
+"""`stream-vlm run SOURCE` and `stream-vlm replay BAG`: watch without ROS, faster than real time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stream_vlm.cli.settings import settings_of_run, with_cameras
+from stream_vlm.cli.watching import Existing, Watched, prepare_folder, watch
+from stream_vlm.config import Settings
+from stream_vlm.harness import Model
+from stream_vlm.sources import Source, SourceError, open_source
+from stream_vlm.sources.opening import POSSIBLE, is_bag
+from stream_vlm.stream import StepResult
+
+Command = Callable[..., Any]
+
+
+def run_options(command: Command) -> Command:
+    """Add the options that `run` and `replay` share."""
+    for option in reversed(
+        (
+            click.option(
+                "--out", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for what it leaves behind."
+            ),
+            click.option("--seconds", type=float, help="Watch only this much of the stream."),
+            click.option("--model", "directory", default="", help="Directory of a checkpoint; the shipped model when left out."),
+            click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting, for example stream.rate_hz=1."),
+            click.option("--force", "existing", flag_value="replace", help="Replace the run that DIR holds."),
+            click.option("--append", "existing", flag_value="append", help="Go on in the memory that DIR holds, as a new session."),
+            click.option("--quiet", is_flag=True, help="Print the summary only."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(short_help="Watch a video file, a webcam or a simulated camera.")
+@click.argument("source", metavar="SOURCE")
+@run_options
+def run(
+    source: str,
+    folder: Path,
+    seconds: float | None,
+    directory: str,
+    assignments: tuple[str, ...],
+    existing: Existing | None,
+    quiet: bool,
+) -> None:
+    """Watch SOURCE: a video file, a webcam index such as 0, or world:SEED.
+
+    Leaves utterances.jsonl, events.jsonl, states.jsonl (times in seconds of stream) and memory.db in DIR.
+    """
+    settings = _settings(assignments, directory)
+    _watch(open_source(source, seconds=seconds), settings, folder, existing or "refuse", quiet)
+
+
+@click.command(short_help="Watch a rosbag2 recording as if it were the robot.")
+@click.argument("bag", metavar="BAG")
+@click.option("--topic", "topics", multiple=True, help="Image topic to watch; every camera of the recording when left out.")
+@click.option("--odom", "odom_topic", default="", help="nav_msgs/Odometry topic that gives each record its place.")
+@run_options
+def replay(
+    bag: str,
+    topics: tuple[str, ...],
+    odom_topic: str,
+    folder: Path,
+    seconds: float | None,
+    directory: str,
+    assignments: tuple[str, ...],
+    existing: Existing | None,
+    quiet: bool,
+) -> None:
+    """Watch BAG, a rosbag2 folder or its .mcap or .db3 file, without ROS.
+
+    Header stamps and frame ids are kept; replaying it again gives the same results.
+
+    Leaves utterances.jsonl, events.jsonl, states.jsonl (times in seconds of stream) and memory.db in DIR.
+    """
+    if not is_bag(bag):
+        raise SourceError(f"{bag}: no rosbag2 recording; 'run' watches what is none: {POSSIBLE}")
+    settings = _settings(assignments, directory, odom_topic)
+    source = open_source(bag, seconds=seconds, topics=topics, odom_topic=settings.pose.odom_topic, pose_max_age_s=settings.pose.max_age_s)
+    _watch(source, settings, folder, existing or "refuse", quiet)
+
+
+def _settings(assignments: tuple[str, ...], directory: str, odom_topic: str = "") -> Settings:
+    given = {"model.directory": directory, "pose.odom_topic": odom_topic}
+    return settings_of_run(assignments, {name: value for name, value in given.items() if value})
+
+
+def _watch(source: Source, settings: Settings, folder: Path, existing: Existing, quiet: bool) -> None:
+    # A folder that is taken should be said before a model is loaded.
+    prepare_folder(folder, existing if existing != "replace" else "append")
+    settings = with_cameras(settings, source.cameras)
+    model = _load_model(settings)
+    several = len(source.cameras) > 1
+    with _progress(source, quiet) as advance:
+        warned: set[str] = set()
+
+        def on_step(result: StepResult, seconds: float) -> None:
+            said = [] if quiet else [f"{seconds:8.1f} s  {f'{said.camera}: ' if several else ''}{said.text}" for said in result.utterances]
+            for camera, fault in result.faults.items():
+                if camera not in warned:
+                    warned.add(camera)
+                    click.echo(f"warning: {camera}: {fault}", err=True)
+            advance(seconds, said)
+
+        watched = watch(source, settings, model, folder, existing, on_step)
+    click.echo(_summary(watched, folder))
+
+
+def _load_model(settings: Settings) -> Model:
+    # torch is imported here, when a run is sure to need it.
+    from stream_vlm.backbone import load_model
+
+    return load_model(settings)
+
+
+@contextlib.contextmanager
+def _progress(source: Source, quiet: bool) -> Iterator[Callable[[float, list[str]], None]]:
+    """Show a bar over the seconds of stream on a terminal, and print what is said above it."""
+    from tqdm import tqdm
+
+    total = source.duration_s
+    layout = "{desc}: {percentage:3.0f}% |{bar}| {n:.0f}/{total:.0f} s of stream, {remaining} left"
+    if total is None:
+        layout = "{desc}: {n:.0f} s of stream in {elapsed}"
+    with tqdm(total=total, desc=source.name, unit="s", bar_format=layout, leave=False, disable=True if quiet else None) as bar:
+
+        def advance(seconds: float, lines: list[str]) -> None:
+            for line in lines:
+                tqdm.write(line)
+            bar.update(max(0.0, min(seconds, total or seconds) - bar.n))
+
+        yield advance
+
+
+def _summary(watched: Watched, folder: Path) -> str:
+    speed = watched.seconds / watched.elapsed_s if watched.elapsed_s > 0 else 0.0
+    parts = [
+        f"{folder}: {watched.ticks} ticks over {watched.seconds:.1f} s of stream in {watched.elapsed_s:.1f} s ({speed:.1f} x real time)",
+        f"{watched.utterances} utterances",
+        f"{watched.events} events",
+    ]
+    if watched.stale:
+        parts.append(f"{watched.stale} frames out of order were left out")
+    parts += [f"{camera}: {count} frames could not be used" for camera, count in sorted(watched.faults.items())]
+    return ", ".join(parts)

@@ -1,0 +1,178 @@
+"""The command line: quick to start, typed, and one clear message for what cannot be done."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stream_vlm.cli import COMMANDS, main
+from stream_vlm.cli.times import TimeError, parse_time, show_span
+from stream_vlm.config import MemorySettings
+from stream_vlm.memory.store import Memory
+from stream_vlm.stream import NANOSECONDS, Decision, EventSpan, Frame, Pose, State, StepResult, Tick
+
+NOW = datetime(2026, 3, 15, 12, 30, 0, tzinfo=timezone(timedelta(hours=1)))
+
+
+@pytest.fixture
+def memory_file(tmp_path: Path) -> Path:
+    """Two events: a red ball at 2 s near (1, 0), a door at 10 s near (5, 0)."""
+    path = tmp_path / "run" / "memory.db"
+    path.parent.mkdir()
+    with Memory.open(MemorySettings(path=str(path))) as memory:
+        memory.begin_session("s", "model", "test", 0)
+        for index, (label, seconds, x) in enumerate([("red ball rolls in from the left", 2, 1.0), ("door opens", 10, 5.0)]):
+            stamp = seconds * NANOSECONDS
+            frame = Frame("front", stamp, "optical", np.zeros((8, 8, 3), np.uint8), Pose("map", x, 0.0, 0.0))
+            event = EventSpan(f"e{index}", "front", "optical", label, stamp - NANOSECONDS, stamp, 0.9)
+            decision = Decision(State.RESPONSE, {State.RESPONSE: 1.0}, label, 0.9)
+            memory.write(StepResult("s", Tick(index, stamp, (frame,)), {"front": decision}, events=(event,)))
+    return path
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["recall", "--help"], ["run", "--help"]])
+def test_help_and_recall_start_without_loading_torch(arguments: list[str]) -> None:
+    program = f"import sys; from stream_vlm.cli import main; main({arguments!r}); print('torch' in sys.modules, 'cv2' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False False"
+
+
+def test_recall_answers_without_loading_torch(memory_file: Path) -> None:
+    arguments = ["recall", "ball", "--memory", str(memory_file)]
+    program = f"import sys; from stream_vlm.cli import main; main({arguments!r}); print('torch' in sys.modules, 'cv2' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "red ball rolls in from the left" in done.stdout
+    assert done.stdout.splitlines()[-1] == "False False"
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "train"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"Usage: stream-vlm {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["run", "no-such.mp4", "--out", "OUT"], "no-such.mp4: no such source; it can be a video file"),
+        (["run", "world:x", "--out", "OUT"], "'x' is no seed"),
+        (["run", "world:1", "--seconds", "-1", "--out", "OUT"], "above 0"),
+        (["run", "world:1", "--out", "OUT", "--set", "stream.rate_hz=fast"], "stream.rate_hz: 'fast' is refused"),
+        (["run", "world:1", "--out", "OUT", "--set", "stream.speed=1"], "stream.speed: no such setting"),
+        (["run", "world:1", "--out", "OUT", "--set", "stream.rate_hz"], "write NAME=VALUE"),
+        (["run", "world:1", "--out", "OUT", "--set", "memory.path=/x.db"], "choose DIR with --out"),
+        (["run", "world:1", "--out", "OUT", "--set", "camera.a.topic=/x"], "the cameras are those of the source"),
+        (["replay", "no-such-bag", "--out", "OUT"], "no-such-bag: no rosbag2 recording"),
+        (["recall", "--memory", "OUT/no.db"], "no.db"),
+        (["recall", "--limit", "0", "--memory", "OUT/no.db"], "limit: 0"),
+        (["recall", "--near", "nan", "0", "1", "--memory", "OUT/no.db"], "place: x = nan"),
+        (["recall", "--from", "later", "--memory", "OUT/no.db"], "'later' is no time"),
+        (["recall", "--from", "20", "--to", "10", "--memory", "OUT/no.db"], "is after end"),
+    ],
+)
+def test_bad_input_gets_one_clear_message_and_a_failing_exit_status(
+    arguments: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([argument.replace("OUT", str(tmp_path)) for argument in arguments]) == 1
+    printed = capsys.readouterr()
+    assert complaint in printed.err and printed.out == ""
+    assert len(printed.err.splitlines()) == 1 and "Traceback" not in printed.err
+
+
+@pytest.mark.parametrize("arguments", [["run", "world:1"], ["fly"], ["recall", "--order", "best"], ["world", "--seed", "-1", "--out", "x"]])
+def test_a_wrong_call_exits_with_2_and_says_what_is_missing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert "Error:" in capsys.readouterr().err
+
+
+def test_recall_finds_words_in_a_memory_file(memory_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recall", "ball", "--memory", str(memory_file)]) == 0
+    out = capsys.readouterr().out
+    assert "1.0 - 2.0 s" in out and "red ball rolls in" in out and "(1.00, 0.00) map" in out and "door" not in out
+
+
+def test_recall_takes_the_folder_of_a_run(memory_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recall", "--memory", str(memory_file.parent), "--order", "newest", "--limit", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "door opens" in out and "1 of 2 records" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["--from", "5"], ["door opens"]),
+        (["--to", "5"], ["red ball rolls in from the left"]),
+        (["--near", "5", "0", "1"], ["door opens"]),
+        (["--camera", "back"], []),
+        (["--order", "oldest"], ["red ball rolls in from the left", "door opens"]),
+        (["--kind", "observation", "--limit", "1", "--order", "oldest"], [""]),
+    ],
+)
+def test_recall_s_filters_hold(arguments: list[str], found: list[str], memory_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recall", "--memory", str(memory_file), "--json", *arguments]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["text"] for record in records] == found
+
+
+def test_recall_as_json_keeps_nanoseconds_exact(memory_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["recall", "door", "--memory", str(memory_file), "--json"])
+    record = json.loads(capsys.readouterr().out)
+    assert record["end_ns"] == 10 * NANOSECONDS and record["end"] == 10.0 and record["pose"]["x"] == 5.0
+
+
+def test_recall_does_not_create_a_memory(tmp_path: Path) -> None:
+    assert main(["recall", "--memory", str(tmp_path / "memory.db")]) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "moment"),
+    [
+        ("now", NOW),
+        ("10 min ago", NOW - timedelta(minutes=10)),
+        ("1 hour ago", NOW - timedelta(hours=1)),
+        ("90s ago", NOW - timedelta(seconds=90)),
+        ("2 days ago", NOW - timedelta(days=2)),
+        ("9:05", NOW.replace(hour=9, minute=5)),
+        ("9:05:30", NOW.replace(hour=9, minute=5, second=30)),
+        ("yesterday", NOW.replace(hour=0, minute=0) - timedelta(days=1)),
+        ("yesterday 9:05", NOW.replace(hour=9, minute=5) - timedelta(days=1)),
+        ("2026-01-31 14:05:30", datetime(2026, 1, 31, 14, 5, 30, tzinfo=NOW.tzinfo)),
+        ("2026-01-31t14:05:30+00:00", datetime(2026, 1, 31, 14, 5, 30, tzinfo=timezone.utc)),
+    ],
+)
+def test_times_are_read_as_people_write_them(words: str, moment: datetime) -> None:
+    assert parse_time(words, NOW) == int(moment.timestamp()) * NANOSECONDS
+
+
+@pytest.mark.parametrize(("words", "ns"), [("0", 0), ("12.5", 12_500_000_000), ("12.5 s", 12_500_000_000), ("3s", 3_000_000_000)])
+def test_plain_seconds_count_from_the_beginning_of_a_recording(words: str, ns: int) -> None:
+    assert parse_time(words, NOW) == ns
+
+
+@pytest.mark.parametrize("words", ["", "later", "25:00", "10 parsecs ago", "-5", "2026-13-01", "9" * 30 + " days ago"])
+def test_words_that_name_no_time_are_refused_with_examples(words: str) -> None:
+    with pytest.raises(TimeError, match=r"is no time; write '14:05'"):
+        parse_time(words, NOW)
+
+
+def test_a_span_says_what_both_ends_share_once() -> None:
+    day = int(datetime(2026, 1, 31, 14, 5, 30).timestamp()) * NANOSECONDS
+    assert show_span(day, day + 5 * NANOSECONDS) == "2026-01-31 14:05:30 - 14:05:35"
+    assert show_span(NANOSECONDS, 2 * NANOSECONDS) == "1.0 - 2.0 s"
+    assert show_span(NANOSECONDS, NANOSECONDS) == "1.0 s"
+
+
+def test_the_doctor_says_what_to_mend(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "memory.db").write_text("not a database at all, but long enough to be looked at" * 50)
+    assert main(["doctor", "--model", str(tmp_path / "nothing"), "--memory", str(tmp_path / "memory.db")]) == 1
+    findings = {line.split()[1]: line for line in capsys.readouterr().out.splitlines()}
+    assert findings["model"].startswith("WRONG") and str(tmp_path / "nothing") in findings["model"]
+    assert findings["memory"].startswith("WRONG") and "not a SQLite file" in findings["memory"]
+    assert findings["python"].startswith("ok") and findings["libraries"].startswith("ok")

@@ -1,0 +1,166 @@
+"""Watching a recording without ROS leaves the same complete results every time, and never overwrites a run unasked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stream_vlm.cli.settings import with_cameras
+from stream_vlm.cli.watching import ResultsError, watch
+from stream_vlm.config import MemorySettings, Settings, load_settings
+from stream_vlm.memory.recall import RecallQuery
+from stream_vlm.memory.store import Memory
+from stream_vlm.sources import SourceError, open_source
+from stream_vlm.sources.bag_writer import write_bag
+from stream_vlm.stream import NANOSECONDS, Decision, Frame, Query, State, StreamError
+
+FIRST_NS = 1_700_000_000 * NANOSECONDS
+
+
+class BrightnessStream:
+    """Decides by brightness alone: dark is silence, grey is standby, bright is a response; black pictures cannot be used."""
+
+    seconds = {"step": 0.0}
+
+    def step(
+        self,
+        frame: Frame,
+        query: Query | None,
+        gate: Callable[[Decision], Decision],
+        on_text: Callable[[str], None] | None = None,
+    ) -> Decision:
+        level = float(frame.image.mean())
+        if level == 0:
+            raise StreamError(f"{frame.camera}: a black picture shows nothing")
+        state = State.SILENCE if level < 80 else State.STANDBY if level < 160 else State.RESPONSE
+        probabilities = {each: 0.8 if each is state else 0.1 for each in State}
+        return gate(Decision(state, probabilities, "light turns on" if state is State.RESPONSE else "", 0.8))
+
+    def reset(self) -> None: ...
+
+
+class BrightnessModel:
+    model_id = "brightness"
+
+    def open_stream(self, camera: str) -> BrightnessStream:
+        return BrightnessStream()
+
+
+def film(camera: str = "front", levels: tuple[int, ...] = (20, 20, 120, 120, 200, 20, 20, 120, 200, 20)) -> Iterator[Frame]:
+    """Two pictures a second."""
+    for index, level in enumerate(levels):
+        stamp_ns = FIRST_NS + index * NANOSECONDS // 2
+        yield Frame(camera, stamp_ns, f"{camera}_optical", np.full((48, 64, 3), level, dtype=np.uint8))
+
+
+@pytest.fixture
+def bag(tmp_path: Path) -> Path:
+    write_bag(tmp_path / "kitchen", film(), {"front": "/front/image_raw"})
+    return tmp_path / "kitchen"
+
+
+def watch_bag(bag: Path, folder: Path, **options: str):  # type: ignore[no-untyped-def]
+    source = open_source(str(bag))
+    return watch(source, with_cameras(load_settings({}), source.cameras), BrightnessModel(), folder, **options)  # type: ignore[arg-type]
+
+
+def lines(file: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_events_are_written_in_seconds_of_stream(bag: Path, tmp_path: Path) -> None:
+    watch_bag(bag, tmp_path / "out")
+    events = lines(tmp_path / "out" / "events.jsonl")
+    assert [(event["label"], event["t_start"], event["t_end"], event["camera"]) for event in events] == [
+        ("light turns on", 1.0, 2.0, "front"),
+        ("light turns on", 3.5, 4.0, "front"),
+    ]
+    assert all(event["confidence"] == pytest.approx(0.8) for event in events)
+
+
+def test_every_utterance_and_state_is_written(bag: Path, tmp_path: Path) -> None:
+    watch_bag(bag, tmp_path / "out")
+    assert [said["t"] for said in lines(tmp_path / "out" / "utterances.jsonl")] == [2.0, 4.0]
+    states = [state["state"] for state in lines(tmp_path / "out" / "states.jsonl")]
+    assert states == ["silence"] * 2 + ["standby"] * 2 + ["response"] + ["silence"] * 2 + ["standby", "response", "silence"]
+
+
+def test_the_memory_holds_the_events_at_their_own_stamps(bag: Path, tmp_path: Path) -> None:
+    watch_bag(bag, tmp_path / "out")
+    with Memory.open(MemorySettings(path=str(tmp_path / "out" / "memory.db")), read_only=True) as memory:
+        records = memory.recall(RecallQuery(kinds=("event",), order="oldest")).records
+    assert [(record.start_ns - FIRST_NS, record.frame_id) for record in records] == [
+        (NANOSECONDS, "front_optical"),
+        (3 * NANOSECONDS + NANOSECONDS // 2, "front_optical"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["utterances.jsonl", "events.jsonl", "states.jsonl"])
+def test_watching_a_recording_twice_gives_the_same_bytes(bag: Path, tmp_path: Path, name: str) -> None:
+    for folder in ("once", "again"):
+        watch_bag(bag, tmp_path / folder)
+    assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "again" / name).read_bytes() != b""
+
+
+def test_a_folder_that_holds_a_run_is_refused_and_left_as_it_is(bag: Path, tmp_path: Path) -> None:
+    watch_bag(bag, tmp_path / "out")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    with pytest.raises(ResultsError, match=r"already holds a run .*--force.*--append"):
+        watch_bag(bag, tmp_path / "out")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+
+
+def test_replacing_a_run_starts_from_an_empty_memory(bag: Path, tmp_path: Path) -> None:
+    first = watch_bag(bag, tmp_path / "out")
+    second = watch_bag(bag, tmp_path / "out", existing="replace")
+    assert first.session_id == second.session_id == "kitchen"
+    assert len(lines(tmp_path / "out" / "events.jsonl")) == 2
+
+
+def test_appending_goes_on_in_the_same_memory_as_a_session_of_its_own(bag: Path, tmp_path: Path) -> None:
+    watch_bag(bag, tmp_path / "out")
+    assert watch_bag(bag, tmp_path / "out", existing="append").session_id == "kitchen-2"
+    with Memory.open(MemorySettings(path=str(tmp_path / "out" / "memory.db")), read_only=True) as memory:
+        records = memory.recall(RecallQuery(kinds=("event",), order="oldest")).records
+    assert sorted({record.session_id for record in records}) == ["kitchen", "kitchen-2"]
+    assert len({record.event_id for record in records}) == 4
+
+
+def test_several_cameras_are_watched_together(tmp_path: Path) -> None:
+    frames = sorted([*film("left"), *film("right", (20,) * 10)], key=lambda frame: frame.stamp_ns)
+    write_bag(tmp_path / "bag", frames, {"left": "/left/image_raw", "right": "/right/image_raw"})
+    watched = watch_bag(tmp_path / "bag", tmp_path / "out")
+    assert watched.ticks == 10
+    assert {event["camera"] for event in lines(tmp_path / "out" / "events.jsonl")} == {"left"}
+    assert len(lines(tmp_path / "out" / "states.jsonl")) == 20
+
+
+def test_a_picture_the_model_cannot_use_is_counted_and_the_run_goes_on(tmp_path: Path) -> None:
+    write_bag(tmp_path / "bag", film(levels=(20, 0, 120, 200)), {"front": "/front/image_raw"})
+    watched = watch_bag(tmp_path / "bag", tmp_path / "out")
+    assert watched.faults == {"front": 1}
+    assert watched.ticks == 4 and watched.events == 1
+
+
+def test_what_was_watched_before_a_source_broke_off_is_kept(tmp_path: Path) -> None:
+    class BreakingSource:
+        name, cameras, duration_s, live = "broken", ("front",), None, False
+
+        def frames(self) -> Iterator[Frame]:
+            yield from film()
+            raise SourceError("clip: breaks off after 10 pictures")
+
+    settings: Settings = with_cameras(load_settings({}), ("front",))
+    with pytest.raises(SourceError, match="breaks off"):
+        watch(BreakingSource(), settings, BrightnessModel(), tmp_path / "out")
+    assert len(lines(tmp_path / "out" / "events.jsonl")) == 2
+
+
+def test_a_folder_that_cannot_be_made_is_named(bag: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ResultsError, match=r"file/out: cannot hold the results"):
+        watch_bag(bag, tmp_path / "file" / "out")
