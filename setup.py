@@ -19,6 +19,7 @@ setup(
     packages=find_packages("src", include=["stream_vlm", "stream_vlm.*"]),
     package_data={"stream_vlm": ["assets/**/*", "py.typed"]},
     install_requires=[
+        "click>=8.1",
         "torch>=2.4",
         "transformers>=5.20,<6",
         "numpy>=1.26",
