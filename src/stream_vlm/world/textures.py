@@ -1,0 +1,69 @@
+"""Surfaces: bricks, planks, tiles, carpet and the rest, as seen straight on."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from stream_vlm.world.palette import Rgb, mix, shade
+from stream_vlm.world.sprite import Image
+
+
+def paint_texture(name: str, rgb: Rgb, width: int, height: int, unit: float, rng: np.random.Generator) -> Image:
+    """A uint8 RGB (height, width, 3) sheet of the texture `name`; `unit` is the size in pixels of one brick, tile or plank."""
+    sheet = np.empty((height, width, 3), np.float32)
+    sheet[:] = rgb
+    if name in ("bricks", "tiles", "planks"):
+        _lay_rows(sheet, name, rgb, unit, rng)
+    elif name == "checker":
+        _checker(sheet, rgb, unit, rng)
+    elif name == "stripes":
+        other = np.array(shade(rgb, float(rng.uniform(0.8, 0.94))), np.float32)
+        step = max(4, int(unit * rng.uniform(0.35, 0.8)))
+        for left in range(0, width, 2 * step):
+            sheet[:, left : left + step] = other
+    elif name == "panels":
+        line = tuple(float(channel) for channel in shade(rgb, 0.8))
+        for left in np.arange(unit * 0.5, width, unit * 1.4):
+            cv2.rectangle(sheet, (int(left), int(unit * 0.3)), (int(left + unit * 1.1), int(height - unit * 0.3)), line, max(1, int(unit * 0.05)))
+    elif name == "carpet":
+        sheet += rng.normal(0, 9, (height, width, 1)).astype(np.float32)
+    elif name == "gradient":
+        ramp = np.linspace(1.12, 0.82, height if rng.random() < 0.6 else width, dtype=np.float32)
+        sheet *= ramp[:, None, None] if len(ramp) == height and height != width else ramp[None, : width, None] if len(ramp) == width else ramp[:, None, None]
+    if name in ("mottled", "concrete"):
+        sheet *= _clouds(width, height, 0.16 if name == "mottled" else 0.1, rng)
+    sheet *= _clouds(width, height, 0.05, rng)
+    return np.clip(sheet, 0, 255).astype(np.uint8)
+
+
+def _clouds(width: int, height: int, depth: float, rng: np.random.Generator) -> np.ndarray:
+    total = np.zeros((height, width), np.float32)
+    for cells in (4, 9, 20):
+        coarse = rng.normal(0, 1, (cells, cells)).astype(np.float32)
+        total += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) / (cells / 4) ** 0.5
+    return (1 + depth * total * 0.6)[..., None]
+
+
+def _lay_rows(sheet: np.ndarray, name: str, rgb: Rgb, unit: float, rng: np.random.Generator) -> None:
+    height, width = sheet.shape[:2]
+    wide, tall, spread = {"bricks": (unit, unit * 0.42, 0.1), "tiles": (unit, unit, 0.03), "planks": (unit * 5, unit * 0.6, 0.13)}[name]
+    joint = shade(rgb, float(rng.uniform(0.6, 0.8))) if name != "bricks" or rng.random() < 0.5 else mix(rgb, (220, 216, 208), 0.6)
+    sheet[:] = joint
+    gap = max(1, int(round(unit * (0.05 if name != "planks" else 0.03))))
+    for row, top in enumerate(np.arange(0, height, tall)):
+        offset = {"bricks": (row % 2) * wide / 2, "tiles": 0.0, "planks": float(rng.uniform(0, wide))}[name]
+        for left in np.arange(-offset, width, wide):
+            tone = shade(rgb, float(rng.uniform(1 - spread, 1 + spread)))
+            corner = int(left) + gap, int(top) + gap
+            cv2.rectangle(sheet, corner, (int(left + wide), int(top + tall)), tuple(float(channel) for channel in tone), -1)
+    if name == "planks":
+        grain = rng.normal(0, 7, (height, max(2, width // 24), 1)).astype(np.float32)
+        sheet += cv2.resize(grain, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
+
+
+def _checker(sheet: np.ndarray, rgb: Rgb, unit: float, rng: np.random.Generator) -> None:
+    height, width = sheet.shape[:2]
+    rows, columns = (np.arange(height) // unit).astype(int), (np.arange(width) // unit).astype(int)
+    odd = (rows[:, None] + columns[None, :]) % 2 == 1
+    sheet[odd] = shade(rgb, float(rng.uniform(0.72, 0.9)))
