@@ -1,5 +1,7 @@
 """What leaves the checkout: the pip package, the ROS package's manifest, and files that speak only of the project."""
 
+import ast
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -52,6 +54,27 @@ def test_the_installed_command_starts_without_ros_on_the_path(installed: Path) -
     script += "import stream_vlm; assert stream_vlm.__file__.startswith(sys.path[0]), stream_vlm.__file__\n"
     script += "sys.modules['rclpy'] = None\nfrom stream_vlm.cli import main; sys.exit(main())\n"
     assert "usage: stream-vlm" in run([sys.executable, "-c", script]).lower()
+
+
+def imported_distributions(source: Path) -> set[str]:
+    """Names on the package index of everything foreign that the modules under `source` import when they are imported."""
+    roots: set[str] = set()
+    for file in source.rglob("*.py"):
+        for statement in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(statement, ast.Import):
+                roots.update(alias.name.partition(".")[0] for alias in statement.names)
+            elif isinstance(statement, ast.ImportFrom) and statement.module:
+                roots.add(statement.module.partition(".")[0])
+    providers = importlib.metadata.packages_distributions()
+    foreign = roots - sys.stdlib_module_names - {source.name}
+    return {re.sub(r"[-_.]+", "-", name).lower() for root in foreign for name in providers.get(root, [root])}
+
+
+@pytest.mark.parametrize("place", ["requirements/library.txt", "setup.py", "docs/install.md"])
+def test_every_library_that_is_imported_is_declared(repository: Path, place: str) -> None:
+    from_rosdep = {"numpy", "matplotlib", "opencv-python-headless", "tqdm"} if place == "docs/install.md" else set()
+    named = set(re.findall(r"[a-z][a-z0-9-]+", (repository / place).read_text().lower()))
+    assert imported_distributions(repository / "src" / "stream_vlm") - from_rosdep - named == set()
 
 
 def test_the_version_is_the_same_everywhere(repository: Path, installed: Path) -> None:

@@ -170,9 +170,8 @@ def build_package(home: Path, distribution: str) -> bool:
     site_packages = Path("lib", "python{}.{}".format(*sys.version_info[:2]), "site-packages")
     requirements = [ROOT / "requirements" / (name + ".txt") for name in ("library", distribution, "development")]
     venv, installed = prepare_venv(home / "venv", requirements)
-    if installed:
-        repair_exported_targets(venv, venv / site_packages)
-        shutil.rmtree(str(home / "cmake"), ignore_errors=True)
+    if installed and repair_exported_targets(venv, venv / site_packages):
+        shutil.rmtree(str(home / "cmake"), ignore_errors=True)  # it was configured against another ROS
     run = home / "run"
     script = RUN_SCRIPT.format(distribution=distribution, site_packages=site_packages, shown=run.relative_to(ROOT))
     stamp_file = home / "package.stamp"
