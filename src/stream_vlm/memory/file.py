@@ -139,8 +139,7 @@ def _refuse_what_is_not_ours(db: Database, path: Path) -> None:
     application_id = db.execute("PRAGMA application_id").fetchone()[0]
     if application_id != APPLICATION_ID and db.table_names():
         raise MemoryFileError(
-            f"{path}: is another program's SQLite file (application_id {application_id}); it is left as it is, "
-            "set memory.path to another file"
+            f"{path}: is another program's SQLite file (application_id {application_id}); it is left as it is, set memory.path to another file"
         )
     version = version_of(db)
     if version > SCHEMA_VERSION:
@@ -151,12 +150,9 @@ def _refuse_what_is_not_ours(db: Database, path: Path) -> None:
 
 
 def _refuse_damage(db: Database, path: Path) -> None:
-    if path.stat().st_size <= FULLY_CHECKED_BYTES:
-        checks = ["PRAGMA quick_check(1)"]
-    else:
-        checks = [f"PRAGMA quick_check({table})" for table in CHECKED_TABLES]
-    for check in checks:
-        found = db.execute(check).fetchone()[0]
+    small = path.stat().st_size <= FULLY_CHECKED_BYTES
+    for part in ("1",) if small else CHECKED_TABLES:
+        found = db.execute(f"PRAGMA quick_check({part})").fetchone()[0]
         if found != "ok":
             raise MemoryFileError(
                 f"{path}: is damaged ({' '.join(str(found).split())}); it is left as it is, move it away to start afresh, "

@@ -11,8 +11,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 QUESTION_WORDS = frozenset(
     _WORD.findall(
-        "what when where which who whose how why did do does tell show list"
-        " see saw seen seeing notice noticed happen happened happening remember"
+        "what when where which who whose how why did do does tell show list see saw seen seeing notice noticed happen happened happening remember"
     )
 )
 """Words that make a sentence a question to the memory; they say nothing about what is looked for."""

@@ -1,0 +1,189 @@
+"""How fast the memory takes a step in and answers, on this machine: prints a table and writes it as JSON.
+
+Every step goes the way a robot's does: picture encoded, one transaction, one fsync. Questions are drawn at random from a seed and cover
+words, time, place, camera and their mixtures, over everything stored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_vlm.config import MemorySettings
+from stream_vlm.memory.recall import Place, RecallQuery
+from stream_vlm.memory.store import Memory
+from stream_vlm.stream import NANOSECONDS, Decision, EventSpan, Frame, Pose, State, StepResult, Tick, Utterance
+
+COLOURS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple")
+THINGS = ("ball", "box", "cup", "door", "lamp", "chair", "person", "bag", "bottle", "plant")
+HAPPENINGS = ("enters from the left", "leaves to the right", "is picked up", "is put down on the table", "opens", "closes", "rolls in")
+CAMERAS = ("front", "rear")
+FIRST_NS = 1_700_000_000 * NANOSECONDS
+SPEAKS_EVERY = 5
+
+OPEN_AND_ASK = """
+import sys, time
+started = time.perf_counter()
+from stream_vlm.config import MemorySettings
+from stream_vlm.memory.recall import RecallQuery
+from stream_vlm.memory.store import Memory
+with Memory.open(MemorySettings(path=sys.argv[1]), read_only=True) as memory:
+    memory.recall(RecallQuery("red ball"))
+print((time.perf_counter() - started) * 1e3)
+"""
+
+Timings = dict[str, float]
+
+
+def timings(milliseconds: list[float]) -> Timings:
+    """p50, p95, p99 and the worst of `milliseconds`."""
+    p50, p95, p99 = np.percentile(milliseconds, [50, 95, 99])
+    return {"p50_ms": float(p50), "p95_ms": float(p95), "p99_ms": float(p99), "max_ms": max(milliseconds)}
+
+
+def pictures(rng: np.random.Generator) -> list[NDArray[np.uint8]]:
+    """A few noisy 640 x 480 pictures with edges, so that their JPEGs are as large as a room's."""
+    made = []
+    for _ in range(8):
+        blocks = rng.integers(0, 255, (24, 32, 3)).repeat(20, axis=0).repeat(20, axis=1)
+        made.append(np.clip(blocks + rng.normal(0, 4, blocks.shape), 0, 255).astype(np.uint8))
+    return made
+
+
+def steps(rng: random.Random) -> Iterator[StepResult]:
+    """An endless stream at 1 Hz: a robot wanders through 20 x 20 m, its cameras take turns, every fifth step reports an event."""
+    shown = pictures(np.random.default_rng(rng.randrange(2**32)))
+    x = y = 10.0
+    index = 0
+    while True:
+        stamp_ns = FIRST_NS + index * NANOSECONDS
+        x, y = (min(20.0, max(0.0, value + rng.uniform(-0.5, 0.5))) for value in (x, y))
+        camera = CAMERAS[index % len(CAMERAS)]
+        frame = Frame(camera, stamp_ns, f"{camera}_optical", shown[index % len(shown)], Pose("map", x, y, 0.0))
+        speaks = index % SPEAKS_EVERY == SPEAKS_EVERY - 1
+        state = State.RESPONSE if speaks else State.SILENCE
+        events: tuple[EventSpan, ...] = ()
+        utterances: tuple[Utterance, ...] = ()
+        if speaks:
+            label = f"the {rng.choice(COLOURS)} {rng.choice(THINGS)} {rng.choice(HAPPENINGS)}"
+            event_id = f"bench-e{index}"
+            events = (EventSpan(event_id, camera, frame.frame_id, label, stamp_ns - 3 * NANOSECONDS, stamp_ns, 0.8),)
+            utterances = (Utterance(camera, frame.frame_id, stamp_ns, label, 0.9, event_id),)
+        decision = Decision(state, {state: 1.0}, utterances[0].text if utterances else "", 0.9)
+        yield StepResult("bench", Tick(index, stamp_ns, (frame,)), {camera: decision}, utterances, events)
+        index += 1
+
+
+def questions(rng: random.Random, seconds: int) -> dict[str, Callable[[], RecallQuery]]:
+    """Makers of questions by mode, over a stream of `seconds`."""
+
+    def words(number: int) -> str:
+        return " ".join(rng.sample([*COLOURS, *THINGS, "enters", "leaves", "table", "opens"], number))
+
+    def ten_minutes(text: str) -> RecallQuery:
+        start_ns = FIRST_NS + rng.randrange(seconds) * NANOSECONDS
+        return RecallQuery(text, start_ns, start_ns + 600 * NANOSECONDS)
+
+    def place() -> Place:
+        return Place(rng.uniform(0, 20), rng.uniform(0, 20), 1.0)
+
+    return {
+        "one word": lambda: RecallQuery(words(1)),
+        "two words": lambda: RecallQuery(words(2)),
+        "eight words": lambda: RecallQuery(words(8)),
+        "last seen": lambda: RecallQuery(f"when did you last see the {rng.choice(COLOURS)} {rng.choice(THINGS)}", order="newest"),
+        "words, 10 minutes": lambda: ten_minutes(words(2)),
+        "words, 1 m around": lambda: RecallQuery(words(2), place=place()),
+        "words, one camera": lambda: RecallQuery(words(2), cameras=("front",)),
+        "10 minutes": lambda: ten_minutes("what did you see"),
+        "1 m around": lambda: RecallQuery(place=place()),
+        "1 m around, observations too": lambda: RecallQuery(place=place(), kinds=("observation", "event")),
+        "newest": lambda: RecallQuery(order="newest"),
+        "every observation": lambda: RecallQuery(kinds=("observation",), limit=100),
+    }
+
+
+def fill(memory: Memory, stream: Iterator[StepResult], records: int) -> dict[str, Timings]:
+    """Write steps until `records` are stored; the time to encode a step's picture and the time to commit it."""
+    encoding, committing = [], []
+    while memory.count() < records:
+        result = next(stream)
+        started = time.perf_counter()
+        rows = memory.prepare(result)
+        prepared = time.perf_counter()
+        memory.commit(rows)
+        committing.append((time.perf_counter() - prepared) * 1e3)
+        encoding.append((prepared - started) * 1e3)
+    return {"encode": timings(encoding), "commit": timings(committing)}
+
+
+def ask(memory: Memory, rng: random.Random, seconds: int, times: int) -> dict[str, Timings]:
+    """Each mode's questions, `times` of them, answered one after the other."""
+    return {mode: timings([memory.recall(make()).took_ms for _ in range(times)]) for mode, make in questions(rng, seconds).items()}
+
+
+def open_to_first_answer(path: Path, times: int) -> Timings:
+    """A fresh process each time: import, open, check, answer."""
+    command = [sys.executable, "-c", OPEN_AND_ASK, str(path)]
+    return timings([float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(times)])
+
+
+def show(title: str, rows: dict[str, Timings]) -> None:
+    """Print one table."""
+    print(f"\n{title:<36}{'p50':>9}{'p95':>9}{'p99':>9}{'max':>9}  ms")
+    for name, timing in rows.items():
+        print(f"  {name:<34}" + "".join(f"{timing[key]:9.2f}" for key in ("p50_ms", "p95_ms", "p99_ms", "max_ms")))
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=int, nargs="+", default=[10_000, 43_200], help="sizes of the memory at which it is asked")
+    parser.add_argument("--times", type=int, default=200, help="questions a mode")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="where the memory file is made and removed again: the disk that is measured")
+    parser.add_argument("--out", type=Path, default=Path("build/bench/memory.json"))
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    report: dict[str, object] = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}",
+        "questions_a_mode": arguments.times,
+    }
+    sizes = []
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        path = Path(folder) / "memory.db"
+        with Memory.open(MemorySettings(path=str(path))) as memory:
+            memory.begin_session("bench", "none", "benchmark", FIRST_NS)
+            stream = steps(rng)
+            for records in sorted(arguments.records):
+                write = fill(memory, stream, records)
+                seconds = next(stream).tick.index
+                recall = ask(memory, rng, seconds, arguments.times)
+                opening = open_to_first_answer(path, 5)
+                megabytes = path.stat().st_size / 1e6
+                show(f"writing up to {records} records", write)
+                show(f"recall from {records} records", recall)
+                show("opening", {"fresh process to first answer": opening})
+                print(f"  file {megabytes:.0f} MB")
+                sizes.append({"records": records, "file_mb": megabytes, "write": write, "recall": recall, "open": opening})
+    report["sizes"] = sizes
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(report, indent=2) + "\n")
+    print(f"\n{report['machine']}\n→ {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
