@@ -5,7 +5,7 @@ PYTHON ?= python3
 ROS_DISTRO ?= jazzy
 RUN := build/$(ROS_DISTRO)/run
 
-.PHONY: help build test lint clean
+.PHONY: help build test lint train clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -19,6 +19,9 @@ lint: build  ## ruff and mypy
 
 test: lint  ## lint, then every test
 	$(RUN) pytest
+
+train: build  ## train the small default model on the simulated camera; ARGS="--help" shows what can be set
+	$(RUN) stream-vlm train $(ARGS)
 
 clean:  ## remove everything that was installed or built
 	rm -rf build
