@@ -15,8 +15,10 @@ def draw_door(fixture: Fixture, width: float, height: float, openness: float) ->
     """A door in its frame, `width` x `height` pixels; `openness` 0 is closed, 1 wide open. Origin: middle of its foot."""
     rng = np.random.default_rng(fixture.look)
     hinge = -1.0 if rng.random() < 0.5 else 1.0
-    beyond: Rgb = (30, 28, 30) if rng.random() < 0.55 else (244, 240, 228)
-    widest = float(rng.uniform(1.15, 1.45))
+    # What lies behind differs from the leaf, as a dark corridor or a bright room does.
+    bright_leaf = sum(fixture.rgb) > 330
+    beyond: Rgb = (30, 28, 30) if bright_leaf == (rng.random() < 0.85) else (244, 240, 228)
+    widest = float(rng.uniform(1.15, 1.5))
     frame = mix(fixture.rgb, (240, 238, 232), 0.55) if rng.random() < 0.6 else shade(fixture.rgb, 0.6)
     half = width / 2
     swing = openness * widest

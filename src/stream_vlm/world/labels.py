@@ -137,13 +137,16 @@ class Interviewer:
         return language.ask_colour(thing.kind), thing.colour
 
     def _presence(self, t_s: float, state: SceneState) -> tuple[str, str] | None:
-        kinds = ["person", *language.PORTABLE_KINDS] if self._script.scene.person_height else list(language.PORTABLE_KINDS)
+        kinds = ["person", *language.PORTABLE_KINDS]
         present = {self._script.things[instance].kind for instance in self._visible(state)}
         wanted = self._rng.random() < 0.5
         fitting = [kind for kind in kinds if (kind in present) == wanted]
         if not fitting:
             return None
-        return language.ask_presence(str(self._rng.choice(fitting))), "yes" if wanted else "no"
+        # People are there most of the time, a given thing less often: ask so that each kind is answered yes as often as no.
+        rare = [(0.25 if wanted else 1.0) if kind == "person" else (1.0 if wanted else 0.6) for kind in fitting]
+        kind = self._rng.choice(fitting, p=np.array(rare) / sum(rare))
+        return language.ask_presence(str(kind)), "yes" if wanted else "no"
 
     def _side(self, t_s: float, state: SceneState) -> tuple[str, str] | None:
         by_side: dict[str, list[int]] = {}

@@ -50,6 +50,8 @@ class Placer:
                 continue
             heading = float(self._rng.normal(0, 0.7)) if self._rng.random() < 0.8 else float(self._rng.uniform(-np.pi, np.pi))
             place = Placement(float(self._rng.uniform(margin, 1 - margin)), v, v, heading=heading)
+            if self._hides_a_fixture(place):
+                continue
             if all(self._apart(place, person, other, things[instance]) for instance, other in state.resting.items()):
                 return place
         return None
@@ -67,7 +69,7 @@ class Placer:
             stand = Placement(place.u, v, v, place.shift + side * (ARM_REACH * height + thing.width * 0.25), -side * np.pi / 2)
             across = stand.across() / NARROWEST_ASPECT
             margin = self._person_margin(v)
-            if not margin <= across <= 1 - margin:
+            if not margin <= across <= 1 - margin or self._hides_a_fixture(stand):
                 continue
             others = ((other, things[instance]) for instance, other in state.resting.items() if instance not in (person.instance, thing.instance))
             if all(self._apart(stand, person, other, what) for other, what in others):
@@ -89,6 +91,18 @@ class Placer:
 
     def _person_margin(self, v: float) -> float:
         return self._scene.margin + 0.2 * self._scene.height_at(v) / NARROWEST_ASPECT
+
+    def _hides_a_fixture(self, place: Placement) -> bool:
+        """True when a person at `place` would stand before most of a door or lamp."""
+        half_person = 0.17 * self._scene.height_at(place.depth)
+        for fixture in self._scene.fixtures:
+            if fixture.style == "pendant":
+                continue
+            middle = (fixture.area.left + fixture.area.right) / 2 * NARROWEST_ASPECT
+            half_fixture = (fixture.area.right - fixture.area.left) / 2 * NARROWEST_ASPECT
+            if abs(place.across() - middle) < half_person + 0.4 * half_fixture:
+                return True
+        return False
 
     def _apart(self, place: Placement, thing: Thing, other_place: Placement, other: Thing) -> bool:
         across = abs(place.across() - other_place.across())

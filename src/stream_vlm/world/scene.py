@@ -154,7 +154,7 @@ def _camera(pitch_deg: float, rng: np.random.Generator) -> Camera:
         blur=float(rng.uniform(0.5, 1.1)) if rng.random() < 0.4 else 0.0,
         vignette=float(rng.uniform(0, 0.35)),
         warmth=float(rng.uniform(0.86, 1.16)),
-        exposure=float(rng.uniform(0.8, 1.12)),
+        exposure=float(rng.uniform(0.9, 1.25)),
         exposure_drift=float(rng.uniform(0, 0.09)),
         exposure_period_s=float(rng.uniform(12, 60)),
         shadows=float(rng.uniform(0.08, 0.28)) if rng.random() < 0.4 else 0.0,
@@ -171,16 +171,18 @@ def _room_scene(view: str, rng: np.random.Generator) -> Scene:
     overhead = view == "overhead"
     if overhead:
         pitch = rng.uniform(38, 60)
-        skyline = float(rng.uniform(0.2, 0.32)) if rng.random() < 0.6 else -0.1
+        skyline = float(rng.uniform(0.24, 0.36)) if rng.random() < 0.6 else -0.1
         vanish = float(rng.uniform(-1.2, -0.6))
         person_height = float(rng.uniform(0.42, 0.62))
         floor = Area(0, max(0.46, skyline + 0.16), 1, 0.95)
     else:
         pitch = rng.uniform(3, 16)
-        skyline = float(rng.uniform(0.5, 0.64))
-        vanish = skyline - float(rng.uniform(0.16, 0.3))
-        person_height = float(rng.uniform(0.58, 0.84))
-        nearest = 0.97 if rng.random() < 0.75 else 1.1
+        # A wall near by makes doors and lamps as large as people; a camera at table height cuts off people's feet.
+        near_wall = rng.random() < 0.55
+        skyline = float(rng.uniform(0.64, 0.8) if near_wall else rng.uniform(0.5, 0.62))
+        vanish = skyline - float(rng.uniform(0.3, 0.45) if near_wall else rng.uniform(0.2, 0.32))
+        nearest = float(rng.choice([0.97, 1.08, 1.25], p=[0.7, 0.15, 0.15]))
+        person_height = float(rng.uniform(0.6, 0.84))
         floor = Area(0, skyline + 0.62 * (nearest - skyline), 1, nearest)
     wooden = rng.random() < 0.5
     floor_rgb = wood_colour(rng) if wooden else muted_colour(rng, 0.25, 0.85)
@@ -189,7 +191,7 @@ def _room_scene(view: str, rng: np.random.Generator) -> Scene:
     floor_texture = "planks" if wooden else str(rng.choice(["tiles", "carpet", "concrete", "checker", "plain"]))
     camera = _camera(float(pitch), rng)
     base = Scene(
-        view, camera, _look(rng), skyline, vanish, person_height, float(rng.uniform(0.105, 0.155)),
+        view, camera, _look(rng), skyline, vanish, person_height, float(rng.uniform(0.115, 0.17)),
         wall_rgb, floor_rgb, wall_texture, floor_texture, floor, (), (), (),
     )  # fmt: skip
     return _furnish(base, rng)
@@ -206,8 +208,8 @@ def _furnish(scene: Scene, rng: np.random.Generator) -> Scene:
     tall = scene.height_at(scene.skyline)
     if wall_in_view and rng.random() < (0.9 if scene.view == "corridor" else 0.55):
         u = slots.pop()
-        height = min(tall * 1.18 * float(np.cos(scene.camera.pitch)), scene.skyline - 0.03)
-        half = 0.5 * max(0.1, 0.46 * tall * 1.18) / NARROWEST_ASPECT
+        height = min(tall * 1.2 * (0.75 + 0.25 * float(np.cos(scene.camera.pitch))), scene.skyline - 0.02)
+        half = 0.5 * max(0.13, 0.48 * height) / NARROWEST_ASPECT
         u = float(np.clip(u, half + 0.08 + scene.camera.pan, 1 - half - 0.08 - scene.camera.pan))
         area = Area(u - half, scene.skyline - height, u + half, scene.skyline + 0.004)
         rgb = wood_colour(rng) if rng.random() < 0.5 else muted_colour(rng, 0.3, 0.95)
@@ -217,7 +219,8 @@ def _furnish(scene: Scene, rng: np.random.Generator) -> Scene:
         fixtures.append(_room_lamp(scene, u, tall, rng))
     if rng.random() < 0.68:
         surface, table = _table(scene, slots.pop(), rng)
-        if not any(_overlap(table.area, fixture.area, 0.02) for fixture in fixtures):
+        clear = not any(_overlap(table.area, fixture.area, 0.02) for fixture in fixtures)
+        if clear and surface.area.bottom < 0.93:
             surfaces.append(surface)
             decorations.append(table)
     if wall_in_view:
@@ -227,8 +230,8 @@ def _furnish(scene: Scene, rng: np.random.Generator) -> Scene:
             decorations[:0] = [item for item in found if item.kind in ("window", "poster", "shelf", "sofa") or not any(_overlap(item.area, other.area, 0) for other in decorations)]
     if rng.random() < 0.3:
         decorations.append(Decoration("rug", Area(rng.uniform(0.1, 0.4), scene.floor.top, rng.uniform(0.6, 0.9), 0.97), muted_colour(rng), _look(rng)))
-    low = max(scene.floor.top, scene.skyline + 0.12)
-    surfaces.append(Surface(Area(0.08, low, 0.92, min(0.95, scene.floor.bottom)), scene.floor_rgb))
+    low = max(min(scene.floor.top, 0.84), scene.skyline + 0.06)
+    surfaces.append(Surface(Area(0.08, low, 0.92, max(0.95, low + 0.04)), scene.floor_rgb))
     return _with(scene, surfaces, decorations, fixtures)
 
 
@@ -293,12 +296,12 @@ def _table_scene(view: str, rng: np.random.Generator) -> Scene:
         pitch = rng.uniform(32, 62)
         skyline = float(rng.uniform(0.06, 0.26)) if rng.random() < 0.6 else -0.1
         zone = Area(0, max(0.42, skyline + 0.22), 1, 0.93)
-        size = float(rng.uniform(0.17, 0.3))
+        size = float(rng.uniform(0.17, 0.36))
     else:
         pitch = rng.uniform(6, 20)
         skyline = float(rng.uniform(0.5, 0.68))
         zone = Area(0, skyline + 0.08, 1, 0.93)
-        size = float(rng.uniform(0.17, 0.3))
+        size = float(rng.uniform(0.2, 0.4))
     wooden = rng.random() < 0.5
     floor_rgb = wood_colour(rng) if wooden else muted_colour(rng, 0.25, 0.95)
     floor_texture = "planks" if wooden else str(rng.choice(["plain", "concrete", "carpet", "checker"]))
