@@ -17,5 +17,5 @@ def world(seed: int, minutes: float, folder: Path, fps: float, size: tuple[int, 
     """Write what a simulated camera sees as a video, and what really happened as labels.json: states, events, captions, questions."""
     from stream_vlm.world.export import write_stream
 
-    write_stream(seed, minutes, folder, fps, size)
+    write_stream(seed, minutes, folder, fps=fps, size=size)
     click.echo(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")

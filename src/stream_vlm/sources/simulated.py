@@ -46,6 +46,6 @@ class SimulatedSource:
     def frames(self) -> Iterator[Frame]:
         """Yield pictures, uint8 RGB (H, W, 3), stamped from 0."""
         camera = self.cameras[0]
-        for index in range(int(self.duration_s * self._fps)):
+        for index in range(round(self.duration_s * self._fps)):
             t_s = index / self._fps
             yield Frame(camera, round(t_s * NANOSECONDS), f"{camera}_optical_frame", self.world.view(t_s).image)

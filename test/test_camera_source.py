@@ -1,0 +1,184 @@
+"""camera_source publishes a recording as a camera would: on real DDS, in real time, with its own stamps and clock."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not in this environment")
+
+from nav_msgs.msg import Odometry  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
+from rosgraph_msgs.msg import Clock  # noqa: E402
+from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
+
+from stream_vlm.sources.bag_writer import write_bag  # noqa: E402
+from stream_vlm.stream import NANOSECONDS, Frame, Pose  # noqa: E402
+from stream_vlm_ros.images import decode_image  # noqa: E402
+from stream_vlm_ros.messages import nanoseconds  # noqa: E402
+
+RELIABLE_ENOUGH = QoSProfile(depth=500, reliability=ReliabilityPolicy.BEST_EFFORT)
+PERIOD_NS = NANOSECONDS // 10
+
+
+class Listener:
+    """Collects messages by topic."""
+
+    def __init__(self) -> None:
+        rclpy.init()
+        self.node = rclpy.create_node("listener")
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+        self.heard: dict[str, list[Any]] = {}
+
+    def listen(self, kind: Any, topic: str) -> list[Any]:
+        self.heard[topic] = []
+        self.node.create_subscription(kind, topic, self.heard[topic].append, RELIABLE_ENOUGH)
+        return self.heard[topic]
+
+    def spin_until(self, done: Callable[[], bool], timeout_s: float = 30.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            assert time.monotonic() < deadline, {topic: len(messages) for topic, messages in self.heard.items()}
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.node.destroy_node()
+        rclpy.try_shutdown()
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    listener = Listener()
+    yield listener
+    listener.close()
+
+
+@pytest.fixture
+def play() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start camera_source as a process of its own; it is ended with the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "stream_vlm_ros.source_node", *arguments]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def film(camera: str = "front", count: int = 10, first_ns: int = 1_700_000_000 * NANOSECONDS) -> Iterator[Frame]:
+    for index in range(count):
+        image = np.full((48, 64, 3), 20 * index, dtype=np.uint8)
+        yield Frame(camera, first_ns + index * PERIOD_NS, f"{camera}_optical", image, Pose("map", float(index), 0.0, 0.0))
+
+
+@pytest.fixture
+def bag(tmp_path: Path) -> Path:
+    write_bag(tmp_path / "bag", film(), {"front": "/front/image_raw"})
+    return tmp_path / "bag"
+
+
+def stamps(messages: list[Any]) -> list[int]:
+    return [nanoseconds(message.header.stamp) for message in messages]
+
+
+@pytest.mark.parametrize(("transport", "kind", "suffix"), [("raw", Image, ""), ("compressed", CompressedImage, "/compressed")])
+def test_pictures_arrive_as_they_were_recorded(
+    transport: str, kind: Any, suffix: str, bag: Path, listener: Listener, play: Callable[..., Any]
+) -> None:
+    heard = listener.listen(kind, f"/eye/image_raw{suffix}")
+    process = play(str(bag), "--topic", "/eye/image_raw", "--transport", transport, "--listeners", "1")
+    listener.spin_until(lambda: len(heard) == 10)
+    assert process.wait(10) == 0
+    assert [round(decode_image(message, "front").mean()) for message in heard] == [pytest.approx(20 * index, abs=2) for index in range(10)]
+    assert {message.header.frame_id for message in heard} == {"front_optical"}
+
+
+def test_stamps_are_this_computer_s_time_at_the_recording_s_pace(bag: Path, listener: Listener, play: Callable[..., Any]) -> None:
+    heard = listener.listen(Image, "/image_raw")
+    before = time.time_ns()
+    play(str(bag), "--listeners", "1")
+    listener.spin_until(lambda: len(heard) == 10)
+    assert before < stamps(heard)[0] and stamps(heard)[-1] < time.time_ns()
+    assert np.diff(stamps(heard)).tolist() == [PERIOD_NS] * 9
+
+
+def test_with_a_clock_the_recorded_stamps_are_kept_and_never_lie_ahead_of_it(bag: Path, listener: Listener, play: Callable[..., Any]) -> None:
+    heard, clock = listener.listen(Image, "/image_raw"), listener.listen(Clock, "/clock")
+    play(str(bag), "--listeners", "1", "--clock")
+    listener.spin_until(lambda: len(heard) == 10)
+    assert stamps(heard) == [frame.stamp_ns for frame in film()]
+    times = [nanoseconds(message.clock) for message in clock]
+    assert times == sorted(times)
+    assert times[-1] >= stamps(heard)[-1]
+
+
+def test_a_loop_with_a_clock_goes_back_to_the_recording_s_beginning(bag: Path, listener: Listener, play: Callable[..., Any]) -> None:
+    heard = listener.listen(Image, "/image_raw")
+    process = play(str(bag), "--listeners", "1", "--clock", "--loop", "--rate", "4")
+    listener.spin_until(lambda: len(heard) >= 15)
+    process.terminate()
+    assert min(np.diff(stamps(heard))) < 0
+    assert set(stamps(heard)) <= {frame.stamp_ns for frame in film()}
+
+
+def test_a_loop_without_a_clock_goes_on_in_time(bag: Path, listener: Listener, play: Callable[..., Any]) -> None:
+    heard = listener.listen(Image, "/image_raw")
+    process = play(str(bag), "--listeners", "1", "--loop", "--rate", "4")
+    listener.spin_until(lambda: len(heard) >= 15)
+    process.terminate()
+    assert min(np.diff(stamps(heard))) > 0
+
+
+def test_poses_of_a_recording_are_published_at_the_pictures_stamps(bag: Path, listener: Listener, play: Callable[..., Any]) -> None:
+    heard, poses = listener.listen(Image, "/image_raw"), listener.listen(Odometry, "/base/odom")
+    play(str(bag), "--listeners", "1", "--bag-odom", "/odom", "--odom-topic", "/base/odom")
+    listener.spin_until(lambda: len(heard) == 10 and len(poses) >= 9)
+    assert set(stamps(poses)) <= set(stamps(heard))
+    assert [message.pose.pose.position.x for message in poses][-1] == 9.0
+
+
+def test_every_camera_of_a_recording_gets_its_topic(tmp_path: Path, listener: Listener, play: Callable[..., Any]) -> None:
+    frames = sorted([*film("left"), *film("right")], key=lambda frame: frame.stamp_ns)
+    write_bag(tmp_path / "two", frames, {"left": "/left/image_raw", "right": "/right/image_raw"})
+    left, right = listener.listen(Image, "/left/image_raw"), listener.listen(Image, "/right/image_raw")
+    play(str(tmp_path / "two"), "--listeners", "1")
+    listener.spin_until(lambda: len(left) == 10 and len(right) == 10)
+
+
+def test_it_says_what_it_published_as_json(bag: Path, play: Callable[..., Any]) -> None:
+    process = play(str(bag), "--rate", "10", "--clock")
+    output, _ = process.communicate(timeout=30)
+    first, last = (json.loads(line) for line in output.splitlines())
+    frames = list(film())
+    assert first == {"first_stamp_ns": frames[0].stamp_ns, "topics": {"front": "/image_raw"}}
+    assert last["published"] + last["passed_over"] == 10 and last["last_stamp_ns"] <= frames[-1].stamp_ns
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["nothing.mp4"], "no such source; it can be a video file"),
+        (["world:1", "--rate", "0"], "--rate 0.0: must be above 0"),
+        (["world:1", "--listeners", "1", "--wait", "0.5"], "/image_raw: 0 of 1 listeners after"),
+    ],
+)
+def test_what_cannot_be_played_is_said_in_one_message(arguments: list[str], complaint: str, play: Callable[..., Any]) -> None:
+    process = play(*arguments)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert complaint in errors and "Traceback" not in errors
