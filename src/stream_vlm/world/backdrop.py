@@ -24,7 +24,7 @@ def paint_backdrop(scene: Scene, width: int, height: int, margin: int) -> Image:
             paint_decoration(canvas, plot, decoration, scene.camera.pitch)
     if scene.view == "desk" or (scene.view != "tabletop" and rng.random() < 0.5):
         canvas = _soft_light(canvas, rng)
-    return cv2.resize(canvas, (width + 2 * margin, height + 2 * margin), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(canvas, (width + 2 * margin, height + 2 * margin), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _floor(scene: Scene, plot: Plot, rng: np.random.Generator) -> Image:
@@ -42,7 +42,8 @@ def _floor(scene: Scene, plot: Plot, rng: np.random.Generator) -> Image:
     corners = [plot.at(centre - narrow, top), plot.at(centre + narrow, top), plot.at(centre + wide, bottom), plot.at(centre - wide, bottom)]
     source = np.array([[0, 0], [side, 0], [side, side], [0, side]], np.float32)
     homography = cv2.getPerspectiveTransform(source, np.array(corners, np.float32))
-    return np.asarray(cv2.warpPerspective(sheet, homography, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT), np.uint8)
+    laid = cv2.warpPerspective(sheet, homography, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
+    return np.asarray(laid, np.uint8)
 
 
 def _wall(scene: Scene, plot: Plot, canvas: Image, rng: np.random.Generator) -> None:

@@ -66,7 +66,9 @@ def _window(canvas: Image, box: Box, rgb: Rgb, rng: np.random.Generator) -> None
     for _ in range(3):
         centre = int(rng.uniform(left, right)), int(bottom - rng.uniform(0, 0.25) * (bottom - top))
         radius = int(rng.uniform(0.1, 0.25) * (right - left))
-        cv2.circle(canvas, (int(np.clip(centre[0], left + radius, max(right - radius, left + radius))), max(centre[1] - radius, top + radius)), radius, shade((70, 98, 62), float(rng.uniform(0.5, 1))), -1, cv2.LINE_AA)
+        x = int(np.clip(centre[0], left + radius, max(right - radius, left + radius)))
+        y = max(centre[1] - radius, top + radius)
+        cv2.circle(canvas, (x, y), radius, shade((70, 98, 62), float(rng.uniform(0.5, 1))), -1, cv2.LINE_AA)
     frame: Rgb = (235, 233, 228) if rng.random() < 0.7 else (86, 66, 50)
     thick = max(2, int((right - left) * 0.06))
     cv2.rectangle(canvas, (left, top), (right, bottom), frame, thick)
@@ -138,7 +140,11 @@ def _cabinet(canvas: Image, box: Box, deep: int, rgb: Rgb, rng: np.random.Genera
     wide = (right - left) / doors
     for index in range(doors):
         cv2.rectangle(
-            canvas, (int(left + index * wide + 4), int(top + deep + 6)), (int(left + (index + 1) * wide - 4), bottom - 6), shade(rgb, 0.6), 2
+            canvas,
+            (int(left + index * wide + 4), int(top + deep + 6)),
+            (int(left + (index + 1) * wide - 4), bottom - 6),
+            shade(rgb, 0.6),
+            2,
         )
     _top(canvas, box, deep, rgb)
 
@@ -269,7 +275,12 @@ def _plant(canvas: Image, box: Box, rgb: Rgb, look: int, t_s: float) -> None:
             canvas, (int(centre[0]), int(centre[1])), (int(length / 2), max(1, int(tall * 0.045))),
             float(np.rad2deg(bend)) + 90, 0, 360, shade((60, 112, 58), float(rng.uniform(0.6, 1.2))), -1, cv2.LINE_AA,
         )  # fmt: skip
-    corners = [(middle - pot, bottom - tall * 0.27), (middle + pot, bottom - tall * 0.27), (middle + pot * 0.7, bottom), (middle - pot * 0.7, bottom)]
+    corners = [
+        (middle - pot, bottom - tall * 0.27),
+        (middle + pot, bottom - tall * 0.27),
+        (middle + pot * 0.7, bottom),
+        (middle - pot * 0.7, bottom),
+    ]
     cv2.fillPoly(canvas, [np.array(corners, np.int32)], rgb, cv2.LINE_AA)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from stream_vlm.world.language import COLOURS, PORTABLE_KINDS, caption
 from stream_vlm.world.palette import pixel_colour, standing_out
 from stream_vlm.world.placing import Placer
-from stream_vlm.world.scene import Fixture, make_scene
+from stream_vlm.world.scene import Fixture
+from stream_vlm.world.scenery import make_scene
 from stream_vlm.world.script import Event, Placement, SceneState, Script, Thing
 
 MOST_PEOPLE = 3
@@ -62,16 +63,14 @@ class Director:
         """Silence before the next event, seconds: at least 1, mostly under 10, now and then half a minute."""
         if self._rng.random() < 0.03:
             return float(self._rng.uniform(20, 30))
-        mean = max(1.2, 60 / max(self._rate, 0.1) - 3.4)
+        mean = max(1.2, 60 / max(self._rate, 0.1) - 2.5)
         return float(min(1.05 + self._rng.exponential(mean - 1.0), max(10.0, 2 * mean)))
 
     def _set_stage(self) -> None:
         scene, rng = self._scene, self._rng
         door = self._fixture("door")
         lamp = self._fixture("lamp")
-        self._state = SceneState(
-            door_open=bool(rng.random() < 0.4) if door else None, lamp_on=bool(rng.random() < 0.5) if lamp else None
-        )
+        self._state = SceneState(door_open=bool(rng.random() < 0.4) if door else None, lamp_on=bool(rng.random() < 0.5) if lamp else None)
         for _ in range(int(rng.integers(1, 4))):
             thing = self._new_portable(str(rng.choice(PORTABLE_KINDS)))
             place = self._placer.for_portable(thing, self._state, self._things) if thing else None
@@ -102,10 +101,10 @@ class Director:
             (0.8 if self._state.lamp_on is not None else 0, self._lamp),
             ({0: 2.6, 1: 1.5, 2: 0.7}.get(crowd, 0) if with_people else 0, self._enters),
             (0.7 * crowd, self._leaves),
-            (1.6 if people and portable else 0, self._picks_up),
-            (2.2 if self._state.holding else 0, self._puts_down),
-            (0.8 if goods < MOST_PORTABLE else 0, self._rolls_in),
-            (1.6 if self._present("ball") else 0, self._rolls_away),
+            (2.2 if people and portable else 0, self._picks_up),
+            (3.4 if self._state.holding else 0, self._puts_down),
+            (0.55 if goods < MOST_PORTABLE else 0, self._rolls_in),
+            (1.1 if self._present("ball") else 0, self._rolls_away),
             (0 if with_people else 0.7 * len(portable), self._takes),
             (0 if with_people or goods >= MOST_PORTABLE else 3.2 - 0.6 * goods, self._hand_puts_down),
         ]

@@ -161,9 +161,7 @@ class Figure:
         around = 0.1 * height
         brush = Brush(min(xs) - around, min(ys) - around, max(xs) + around, max(ys) + around * 0.7, 3 if height < 90 else 2)
         # Farther parts first; for a camera above, what is higher is nearer.
-        near = {
-            name: float(-joint[1] * np.cos(pitch) + joint[2] * np.sin(pitch)) for name, joint in skeleton.joints.items()
-        }
+        near = {name: float(-joint[1] * np.cos(pitch) + joint[2] * np.sin(pitch)) for name, joint in skeleton.joints.items()}
         arms = sorted(("left", "right"), key=lambda side: near[f"{side} shoulder"] + 0.5 * near[f"{side} hand"])
         legs = sorted(("left", "right"), key=lambda side: near[f"{side} hip"] + near[f"{side} foot"])
         looks_away = skeleton.forward[1] > 0.35
@@ -173,12 +171,8 @@ class Figure:
         if first_arm:
             self._arm(brush, seen, arms[0], height, 0.85)
         self._torso(brush, seen, skeleton, height)
-        if looks_away and pose.reach is None:
-            self._head(brush, seen, skeleton, height, pitch)
-            self._arm(brush, seen, arms[1], height, 1.0)
-        else:
-            self._head(brush, seen, skeleton, height, pitch)
-            self._arm(brush, seen, arms[1], height, 1.0)
+        self._head(brush, seen, skeleton, height, pitch)
+        self._arm(brush, seen, arms[1], height, 1.0)
         if not first_arm:
             self._arm(brush, seen, arms[0], height, 0.95)
         return brush.sprite()
@@ -253,7 +247,9 @@ class Figure:
             brush.oval((hair[0], hair[1] + 0.12 * radius), radius * 0.98, radius * 1.02, wardrobe.hair)
             if wardrobe.long_hair:
                 brush.limb(hair, (chest[0], chest[1] + 0.3 * radius), radius * 0.95, radius * 0.75, wardrobe.hair, lit=False)
-        brush.oval((hair[0] - 0.25 * radius, hair[1] - 0.35 * radius), radius * 0.4, radius * 0.28, mix(wardrobe.hair, (255, 255, 255), 0.14))
+        brush.oval(
+            (hair[0] - 0.25 * radius, hair[1] - 0.35 * radius), radius * 0.4, radius * 0.28, mix(wardrobe.hair, (255, 255, 255), 0.14)
+        )
         if wardrobe.hat is not None:
             brush.oval((hair[0], hair[1] - 0.35 * radius), radius * 1.12, radius * 0.72, wardrobe.hat)
 
@@ -265,8 +261,6 @@ class Figure:
                 brush.disc((face[0] + turn + sign * 0.3 * radius, face[1] - 0.12 * radius), 0.1 * radius, dark)
             brush.oval((face[0] + turn, face[1] + 0.45 * radius), 0.24 * radius, 0.07 * radius, mix(dark, (170, 60, 60), 0.5))
         elif abs(towards[0]) > 0.5:
-            sign = float(np.sign(towards[0]))
-            brush.disc((face[0] + sign * 0.62 * radius, face[1] + 0.05 * radius), 0.16 * radius, shade(self.wardrobe.skin, 0.95))
-            brush.disc((face[0] + sign * 0.3 * radius, face[1] - 0.14 * radius), 0.1 * radius, dark)
-
-
+            ahead = 1.0 if towards[0] > 0 else -1.0
+            brush.disc((face[0] + ahead * 0.62 * radius, face[1] + 0.05 * radius), 0.16 * radius, shade(self.wardrobe.skin, 0.95))
+            brush.disc((face[0] + ahead * 0.3 * radius, face[1] - 0.14 * radius), 0.1 * radius, dark)

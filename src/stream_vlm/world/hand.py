@@ -34,14 +34,23 @@ class Hand:
         palm = back * (reach + 0.14 * size)
         wrist = back * (reach + 0.42 * size)
         end = wrist + back * arm
-        corners = np.array([palm - side * size * 0.5, palm + side * size * 0.5, end, -back * size * 0.6, side * size * 0.7, -side * size * 0.7])
+        corners = np.array(
+            [palm - side * size * 0.5, palm + side * size * 0.5, end, -back * size * 0.6, side * size * 0.7, -side * size * 0.7]
+        )
         margin = 0.3 * size
         box = (*(corners.min(axis=0) - margin), *(corners.max(axis=0) + margin))
         brush, thumb_brush = Brush(*box), Brush(*box)
         cuff = wrist + back * (self._bare * size)
         thick = 0.15 * size * self._thick
         brush.limb(_point(end), _point(cuff), thick * 2.1, thick * 1.6, self._sleeve)
-        brush.limb(_point(cuff - back * 0.02 * size), _point(cuff + back * 0.04 * size), thick * 1.6, thick * 1.6, shade(self._sleeve, 0.75), lit=False)
+        brush.limb(
+            _point(cuff - back * 0.02 * size),
+            _point(cuff + back * 0.04 * size),
+            thick * 1.6,
+            thick * 1.6,
+            shade(self._sleeve, 0.75),
+            lit=False,
+        )
         brush.limb(_point(cuff), _point(wrist), thick * 1.25, thick, self._skin)
         brush.hull(
             [_point(wrist), _point(palm + side * 0.17 * size), _point(palm - side * 0.17 * size)],

@@ -1,4 +1,4 @@
-"""The truth about a simulated stream: a state for every tick, captions, questions with answers, and the document that travels with a video."""
+"""The truth about a simulated stream: a state for every tick, captions, questions with answers, and the document beside a video."""
 
 from __future__ import annotations
 

@@ -72,8 +72,9 @@ class Walk:
             walking = min(walking, gone / turn_s)
         if not self.ends_outside:
             walking = min(walking, left / turn_s)
-        # One full stride covers about four fifths of the body height.
-        pose = Pose(heading=heading, stride=2 * np.pi * far * along / (0.8 * height), walking=float(np.clip(walking, 0, 1)))
+        # One full stride covers about four fifths of the body height; steps are counted from where the picture's border is crossed.
+        paces = far * (along - 1 if self.ends_outside else along) / (0.8 * height)
+        pose = Pose(heading=heading, stride=2 * np.pi * paces, walking=float(np.clip(walking, 0, 1)))
         return (x, y), holding(pose) if carrying else pose
 
 

@@ -93,10 +93,23 @@ def _box(rgb: Rgb, height: float, pitch: float, rng: np.random.Generator) -> Spr
     style = rng.choice(["plain", "tape", "label", "lid"])
     if style == "tape":
         pale = mix(rgb, (225, 205, 160), 0.6)
-        brush.polygon([(middle - tape, -front), (middle + tape, -front), (middle + tape + side, -height), (middle - tape + side, -height)], pale)
-        brush.polygon([(middle - tape, -front * 0.62), (middle + tape, -front * 0.62), (middle + tape, -front), (middle - tape, -front)], shade(pale, 0.85))
+        brush.polygon(
+            [(middle - tape, -front), (middle + tape, -front), (middle + tape + side, -height), (middle - tape + side, -height)], pale
+        )
+        brush.polygon(
+            [(middle - tape, -front * 0.62), (middle + tape, -front * 0.62), (middle + tape, -front), (middle - tape, -front)],
+            shade(pale, 0.85),
+        )
     elif style == "label":
-        brush.polygon([(middle - half * 0.3, -front * 0.25), (middle + half * 0.3, -front * 0.25), (middle + half * 0.3, -front * 0.65), (middle - half * 0.3, -front * 0.65)], (235, 235, 230))
+        brush.polygon(
+            [
+                (middle - half * 0.3, -front * 0.25),
+                (middle + half * 0.3, -front * 0.25),
+                (middle + half * 0.3, -front * 0.65),
+                (middle - half * 0.3, -front * 0.65),
+            ],
+            (235, 235, 230),
+        )
     elif style == "lid":
         brush.polygon([(left, -front * 0.78), (right, -front * 0.78), (right, -front * 0.72), (left, -front * 0.72)], shade(rgb, 0.55))
     return brush.sprite()
@@ -127,7 +140,10 @@ def _cup(rgb: Rgb, height: float, pitch: float, rng: np.random.Generator) -> Spr
             shade(rgb, light),
         )  # fmt: skip
     if rng.random() < 0.3:
-        brush.polygon([(-top_half * 0.9, rim * 0.6), (top_half * 0.9, rim * 0.6), (top_half * 0.86, rim * 0.45), (-top_half * 0.86, rim * 0.45)], mix(rgb, WHITE, 0.55))
+        brush.polygon(
+            [(-top_half * 0.9, rim * 0.6), (top_half * 0.9, rim * 0.6), (top_half * 0.86, rim * 0.45), (-top_half * 0.86, rim * 0.45)],
+            mix(rgb, WHITE, 0.55),
+        )
     brush.oval((0, rim), top_half, lip, shade(rgb, 1.15))
     inside = (66, 40, 24) if rng.random() < 0.5 else shade(rgb, 0.55)
     brush.oval((0, rim + lip * 0.08), top_half * 0.86, lip * 0.8, inside)
@@ -176,14 +192,28 @@ def _book(rgb: Rgb, height: float, pitch: float, rng: np.random.Generator) -> Sp
     lean = half * float(rng.uniform(0.05, 0.22)) * (1 if rng.random() < 0.5 else -1)
     thick = height * float(rng.uniform(0.07, 0.12))
     brush = Brush(-half * 1.5, -height, half * 1.5, 2, 3)
-    brush.polygon([(-half + thick, 0), (half + thick, 0), (half + lean + thick, -height + thick), (-half + lean + thick, -height + thick)], shade(rgb, 0.6))
-    brush.polygon([(half, 0), (half + thick * 0.8, -thick * 0.4), (half + lean + thick * 0.8, -height + thick), (half + lean, -height + thick * 0.5)], (236, 230, 214))
+    brush.polygon(
+        [(-half + thick, 0), (half + thick, 0), (half + lean + thick, -height + thick), (-half + lean + thick, -height + thick)],
+        shade(rgb, 0.6),
+    )
+    brush.polygon(
+        [(half, 0), (half + thick * 0.8, -thick * 0.4), (half + lean + thick * 0.8, -height + thick), (half + lean, -height + thick * 0.5)],
+        (236, 230, 214),
+    )
     brush.polygon([(-half, 0), (half, 0), (half + lean, -height), (-half + lean, -height)], rgb)
     spine = half * 0.16
     brush.polygon([(-half, 0), (-half + spine, 0), (-half + spine + lean, -height), (-half + lean, -height)], shade(rgb, 0.7))
     band = mix(rgb, WHITE, 0.75) if sum(rgb) < 560 else shade(rgb, 0.4)
     shift = lean * 0.7
-    brush.polygon([(-half * 0.55 + shift, -height * 0.62), (half * 0.7 + shift, -height * 0.62), (half * 0.7 + shift, -height * 0.76), (-half * 0.55 + shift, -height * 0.76)], band)
+    brush.polygon(
+        [
+            (-half * 0.55 + shift, -height * 0.62),
+            (half * 0.7 + shift, -height * 0.62),
+            (half * 0.7 + shift, -height * 0.76),
+            (-half * 0.55 + shift, -height * 0.76),
+        ],
+        band,
+    )
     if rng.random() < 0.5:
         brush.oval((half * 0.08 + lean * 0.3, -height * 0.33), half * 0.3, height * 0.12, band)
     return brush.sprite()

@@ -21,9 +21,7 @@ class Placer:
         self._scene = scene
         self._rng = rng
 
-    def for_portable(
-        self, thing: Thing, state: SceneState, things: Mapping[int, Thing], *, on_floor: bool = False
-    ) -> Placement | None:
+    def for_portable(self, thing: Thing, state: SceneState, things: Mapping[int, Thing], *, on_floor: bool = False) -> Placement | None:
         """A free place on a table, or on the floor (always there with `on_floor`); None when the trials find none."""
         surfaces = [surface for surface in self._scene.surfaces if surface.depth is None or not on_floor]
         for _ in range(TRIALS):
@@ -56,9 +54,7 @@ class Placer:
                 return place
         return None
 
-    def beside(
-        self, place: Placement, person: Thing, thing: Thing, state: SceneState, things: Mapping[int, Thing]
-    ) -> Placement | None:
+    def beside(self, place: Placement, person: Thing, thing: Thing, state: SceneState, things: Mapping[int, Thing]) -> Placement | None:
         """Where `person` stands to reach `place`: left or right of it, at arm's length; None where there is no room."""
         v = place.depth + 0.02
         if v < self._scene.floor.top - 0.06:
@@ -71,7 +67,9 @@ class Placer:
             margin = self._person_margin(v)
             if not margin <= across <= 1 - margin or self._hides_a_fixture(stand):
                 continue
-            others = ((other, things[instance]) for instance, other in state.resting.items() if instance not in (person.instance, thing.instance))
+            others = (
+                (other, things[instance]) for instance, other in state.resting.items() if instance not in (person.instance, thing.instance)
+            )
             if all(self._apart(stand, person, other, what) for other, what in others):
                 return stand
         return None

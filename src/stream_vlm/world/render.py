@@ -61,9 +61,7 @@ class World:
     costs a few milliseconds at 320x240; looking in order of time is fastest.
     """
 
-    def __init__(
-        self, seed: int, duration_s: float, size: tuple[int, int] = (320, 240), *, events_per_minute: float = 10.0
-    ) -> None:
+    def __init__(self, seed: int, duration_s: float, size: tuple[int, int] = (320, 240), *, events_per_minute: float = 10.0) -> None:
         """Write the script and paint the backdrop.
 
         Args:

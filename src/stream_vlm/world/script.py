@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from stream_vlm.stream import StreamError
 from stream_vlm.world.palette import Rgb
@@ -150,15 +151,23 @@ class Script:
 
     def at(self, t_s: float) -> tuple[SceneState, Event | None]:
         """The state before the event under way at `t_s` and that event; or the resting state and None."""
-        started = bisect.bisect_right([event.t_start for event in self.events], t_s)
+        started = bisect.bisect_right(self._starts, t_s)
         if started and t_s < self.events[started - 1].t_end:
             return self.states[started - 1], self.events[started - 1]
         return self.states[started], None
 
     def last_event(self, t_s: float) -> Event | None:
         """The last event complete at `t_s`, or None."""
-        done = [event for event in self.events if event.t_end <= t_s]
-        return done[-1] if done else None
+        done = bisect.bisect_right(self._ends, t_s)
+        return self.events[done - 1] if done else None
+
+    @cached_property
+    def _starts(self) -> list[float]:
+        return [event.t_start for event in self.events]
+
+    @cached_property
+    def _ends(self) -> list[float]:
+        return [event.t_end for event in self.events]
 
 
 def make_script(seed: int, duration_s: float, *, events_per_minute: float = 10.0) -> Script:

@@ -41,7 +41,8 @@ class Sensor:
         size = self._camera.shake * self._height
         if not size:
             return 0.0, 0.0
-        waves = [np.sin(2 * np.pi * rate * t_s + phase) for rate, phase in zip((1.3, 2.9, 4.7, 1.7, 3.1, 5.3), self._phases[1:7], strict=True)]
+        rates = (1.3, 2.9, 4.7, 1.7, 3.1, 5.3)
+        waves = [np.sin(2 * np.pi * rate * t_s + phase) for rate, phase in zip(rates, self._phases[1:7], strict=True)]
         return float(size * sum(waves[:3])), float(size * sum(waves[3:]))
 
     def expose(self, frame: Image, t_s: float, lamp_on: bool | None) -> Image:
@@ -50,10 +51,11 @@ class Sensor:
         drift = 1 + camera.exposure_drift * np.sin(2 * np.pi * t_s / camera.exposure_period_s + self._phases[7])
         drift += 0.25 * camera.exposure_drift * np.sin(2 * np.pi * t_s / (0.37 * camera.exposure_period_s) + self._phases[8])
         if self._shadows is not None:
-            frame = cv2.multiply(frame, self._shadow_at(t_s), dtype=cv2.CV_8U)
-        frame = cv2.multiply(frame, self._gain[lamp_on], scale=camera.exposure * float(drift), dtype=cv2.CV_8U)
+            frame = np.asarray(cv2.multiply(frame, self._shadow_at(t_s), dtype=cv2.CV_8U), np.uint8)
+        gain = camera.exposure * float(drift)
+        frame = np.asarray(cv2.multiply(frame, self._gain[lamp_on], scale=gain, dtype=cv2.CV_8U), np.uint8)
         if camera.blur:
-            frame = cv2.GaussianBlur(frame, (0, 0), max(0.35, camera.blur * self._height / 240))
+            frame = np.asarray(cv2.GaussianBlur(frame, (0, 0), max(0.35, camera.blur * self._height / 240)), np.uint8)
         draw = np.random.default_rng([self._seed, int(round(t_s * 1e6))])
         down, right = int(draw.integers(self._height)), int(draw.integers(self._width))
         noise = self._noise[down : down + self._height, right : right + self._width]

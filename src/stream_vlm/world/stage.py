@@ -6,15 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream_vlm.world.figure import Figure, Pose
+from stream_vlm.world.figure import Pose
 from stream_vlm.world.fixtures import draw_door, draw_lamp
-from stream_vlm.world.hand import Hand
 from stream_vlm.world.motion import Walk, bend_down, bend_share, ease, ease_in, ease_out, holding, idle_sway
-from stream_vlm.world.objects import Ball, draw_thing
+from stream_vlm.world.props import Props
 from stream_vlm.world.scene import Fixture
 from stream_vlm.world.script import Event, Placement, SceneState, Script, Thing
 from stream_vlm.world.sensor import Sensor
-from stream_vlm.world.sprite import Sprite, shadow
+from stream_vlm.world.sprite import Sprite
 
 Spot = tuple[float, float]
 IN_FRONT = 9.0
@@ -35,17 +34,13 @@ class Appearance:
 
 
 class Stage:
-    """Draws what a script says. Unmoving sprites are drawn once and kept; nothing kept changes what is drawn."""
+    """Turns the script at a moment into sprites in their places."""
 
     def __init__(self, script: Script, sensor: Sensor, width: int, height: int) -> None:
         self._script, self._scene, self._sensor = script, script.scene, sensor
         self._width, self._height = width, height
         self._pitch = self._scene.camera.pitch
-        self._figures: dict[int, Figure] = {}
-        self._balls: dict[int, Ball] = {}
-        self._hands: dict[int, Hand] = {}
-        self._still: dict[tuple[object, ...], Sprite] = {}
-        self._grips: dict[tuple[int, int], tuple[Sprite, Sprite]] = {}
+        self._props = Props(script, width, height)
 
     def appearances(self, t_s: float) -> list[Appearance]:
         """Everything to be drawn at `t_s` seconds, farthest first."""
@@ -88,54 +83,24 @@ class Stage:
             if mine and event is not None:
                 share = ease((t_s - event.t_start) / (event.t_end - event.t_start))
                 openness = share if event.action == "opens" else 1 - share
-            sprite = self._keep(("door", round(openness * 64)), lambda: draw_door(fixture, width, height, round(openness * 64) / 64))
+            sprite = self._props.keep(("door", round(openness * 64)), lambda: draw_door(fixture, width, height, round(openness * 64) / 64))
         else:
             width = min(width, 0.8 * height)
             on = bool(state.lamp_on)
-            sprite = self._keep(("lamp", on), lambda: draw_lamp(fixture, width, height, on))
+            sprite = self._props.keep(("lamp", on), lambda: draw_lamp(fixture, width, height, on))
         x, y = (area.left + area.right) / 2 * self._width, area.bottom * self._height
         depth = -1.0 if fixture.style == "pendant" or fixture.kind == "door" else area.bottom
         return Appearance(fixture.instance, depth, sprite, x, y, moving=mine)
 
-    def _keep(self, key: tuple[object, ...], draw: object) -> Sprite:
-        if key not in self._still:
-            assert callable(draw)
-            self._still[key] = draw()
-        return self._still[key]
-
-    def _thing_sprite(self, thing: Thing) -> Sprite:
-        if thing.kind == "ball":
-            return self._keep(("thing", thing.instance), lambda: self._ball(thing).turned(0.0))
-        size = thing.size * self._height
-        return self._keep(("thing", thing.instance), lambda: draw_thing(thing.kind, thing.rgb, size, self._pitch, thing.look))
-
-    def _ball(self, thing: Thing) -> Ball:
-        if thing.instance not in self._balls:
-            self._balls[thing.instance] = Ball(thing.rgb, thing.size * self._height, thing.look)
-        return self._balls[thing.instance]
-
-    def _shadow(self, half_width: float, depth: float, strength: float = 0.34) -> Appearance | Sprite:
-        half = max(2, round(half_width))
-        flat = max(1.0, half * (0.2 + 0.5 * float(np.sin(self._pitch))))
-        return self._keep(("shadow", half, strength), lambda: shadow(half, flat, strength))
-
     def _resting(self, thing: Thing, place: Placement) -> list[Appearance]:
         x, y = self.spot(place)
-        return self._thing_with_shadow(thing, self._thing_sprite(thing), x, y, place.depth, moving=False)
+        return self._thing_with_shadow(thing, self._props.thing(thing), x, y, place.depth, moving=False)
 
-    def _thing_with_shadow(
-        self, thing: Thing, sprite: Sprite, x: float, y: float, depth: float, *, moving: bool
-    ) -> list[Appearance]:
-        under = self._shadow(thing.width * self._height * 0.55, depth)
-        assert isinstance(under, Sprite)
+    def _thing_with_shadow(self, thing: Thing, sprite: Sprite, x: float, y: float, depth: float, *, moving: bool) -> list[Appearance]:
+        under = self._props.shadow(thing.width * self._height * 0.55)
         return [Appearance(0, depth, under, x, y), Appearance(thing.instance, depth + 1e-6, sprite, x, y, moving)]
 
     # -- people -------------------------------------------------------------------------------------------------------------------
-
-    def _figure(self, thing: Thing) -> Figure:
-        if thing.instance not in self._figures:
-            self._figures[thing.instance] = Figure(thing.rgb, thing.look)
-        return self._figures[thing.instance]
 
     def _tall(self, depth: float) -> float:
         """Height in pixels of a person at `depth`; who passes under the camera grows no further."""
@@ -146,13 +111,12 @@ class Stage:
     ) -> list[Appearance]:
         """A person and what is held; `lowered` means the pose says already where the hands are."""
         tall = self._tall(depth)
-        figure = self._figure(thing)
+        figure = self._props.figure(thing)
         if held is not None and not lowered:
             pose = holding(pose)
         x, y = spot
         sprite = figure.draw(pose, tall, self._pitch, (x - np.floor(x), y - np.floor(y)))
-        under = self._shadow(0.17 * tall, depth)
-        assert isinstance(under, Sprite)
+        under = self._props.shadow(0.17 * tall)
         shown = [Appearance(0, depth - 1e-3, under, x, y), Appearance(thing.instance, depth, sprite, np.floor(x), np.floor(y), moving)]
         if held is not None:
             carried = self._script.things[held]
@@ -160,8 +124,13 @@ class Stage:
             away = np.cos(pose.heading) < -0.5
             shown.append(
                 Appearance(
-                    held, depth + (-1e-4 if away else 1e-4), self._thing_sprite(carried),
-                    x + right * tall, y + down * tall + 0.45 * carried.size * self._height, moving, held=True,
+                    held,
+                    depth + (-1e-4 if away else 1e-4),
+                    self._props.thing(carried),
+                    x + right * tall,
+                    y + down * tall + 0.45 * carried.size * self._height,
+                    moving,
+                    held=True,
                 )  # fmt: skip
             )
         return shown
@@ -187,14 +156,16 @@ class Stage:
         held = state.holding.get(event.instance)
         border_s = event.t_start if enters else event.t_end
         outside = inside
-        for _ in range(4):
+        seconds = event.t_end - event.t_start
+        tall = self._tall(inside[1] / self._height)
+        # Again and again, for who passes under the camera grows with where that is.
+        for _ in range(3):
             walk = self._walk(inside, outside, event, heading, enters)
-            spot, pose = walk.at(0.0 if enters else 1.0, event.t_end - event.t_start, self._tall(inside[1] / self._height), held is not None)
+            _, pose = walk.at(0.0 if enters else 1.0, seconds, tall, held is not None)
             shown = self._person(person, (0.0, 0.0), outside[1] / self._height, pose, held, moving=True)
             outside = self._beyond(inside, event.edge, [item for item in shown if item.instance], border_s)
         walk = self._walk(inside, outside, event, heading, enters)
-        share = (t_s - event.t_start) / (event.t_end - event.t_start)
-        spot, pose = walk.at(share, event.t_end - event.t_start, self._tall(inside[1] / self._height), held is not None)
+        spot, pose = walk.at((t_s - event.t_start) / seconds, seconds, tall, held is not None)
         return self._person(person, spot, spot[1] / self._height, pose, held, moving=True)
 
     def _walk(self, inside: Spot, outside: Spot, event: Event, heading: float, enters: bool) -> Walk:
@@ -208,11 +179,12 @@ class Stage:
         """Where the origin of `shown` (placed relative to it) must be for its last pixel to lie just outside `edge` at `t_s`."""
         boxes = [(item.x, item.y, item.sprite.solid_box()) for item in shown]
         left, top = self.view_left_top(t_s)
+        # One pixel more, for sprites are laid on whole pixels.
         need = {
-            "left": left - max(x + box[2] for x, _, box in boxes),
-            "right": left + self._width - min(x + box[0] for x, _, box in boxes),
-            "bottom": top + self._height - min(y + box[1] for _, y, box in boxes),
-            "top": top - max(y + box[3] for _, y, box in boxes),
+            "left": left - max(x + box[2] for x, _, box in boxes) - 1,
+            "right": left + self._width - min(x + box[0] for x, _, box in boxes) + 1,
+            "bottom": top + self._height - min(y + box[1] for _, y, box in boxes) + 1,
+            "top": top - max(y + box[3] for _, y, box in boxes) - 1,
         }[edge]
         if edge in ("left", "right"):
             slope = towards[1] / towards[0] if towards is not None else 0.0
@@ -223,7 +195,7 @@ class Stage:
     def _rolling(self, event: Event, t_s: float) -> list[Appearance]:
         assert event.place is not None
         thing = self._script.things[event.instance]
-        ball = self._ball(thing)
+        ball = self._props.ball(thing)
         inside = self.spot(event.place)
         enters = event.action == "rolls in"
         still = Appearance(thing.instance, 0.0, ball.turned(0.0), 0.0, 0.0)
@@ -266,23 +238,20 @@ class Stage:
     def _by_hand(self, event: Event, t_s: float) -> list[Appearance]:
         assert event.place is not None
         thing = self._script.things[event.instance]
-        rng = np.random.default_rng(event.look)
-        base = {"left": np.pi, "right": 0.0, "bottom": np.pi / 2, "top": -np.pi / 2}[event.edge]
-        direction = float(base + rng.uniform(-0.45, 0.45))
+        hand = self._script.things[event.actor]
         foot = self.spot(event.place)
         grip = thing.size * self._height * 0.5
         grasp = foot[0], foot[1] - grip
-        back = (float(np.cos(direction)), float(np.sin(direction)))
+        back = self._arm_direction(event, grasp)
+        direction = float(np.arctan2(back[1], back[0]))
         takes = event.action == "takes"
         going_in = t_s < event.t_contact
         carrying = going_in != takes
-        closed = self._closed(event, t_s)
         border_s = event.t_start if going_in else event.t_end
-        laden = self._grip(event, direction, 1.0)
-        empty = self._grip(event, direction, 0.0)
-        edge_shown = [Appearance(event.actor, 0, sprite, 0.0, 0.0) for sprite in (laden if carrying else empty)]
+        at_border = self._props.grip(hand, thing, direction, _closed(event, border_s))
+        edge_shown = [Appearance(event.actor, 0, sprite, 0.0, 0.0) for sprite in at_border]
         if carrying:
-            edge_shown.append(Appearance(thing.instance, 0, self._thing_sprite(thing), 0.0, grip))
+            edge_shown.append(Appearance(thing.instance, 0, self._props.thing(thing), 0.0, grip))
         outside = self._beyond(grasp, event.edge, edge_shown, border_s, back)
         if going_in:
             share = 1 - ease_out((t_s - event.t_start) / max(event.t_contact - 0.25 - event.t_start, 0.3))
@@ -290,38 +259,35 @@ class Stage:
             share = ease_in((t_s - event.t_contact) / (event.t_end - event.t_contact))
         x, y = _between(grasp, outside, share)
         y -= float(np.sin(np.pi * min(share * 1.4, 1.0))) * 0.03 * self._height
-        arm, thumb = self._grip(event, direction, closed)
+        arm, thumb = self._props.grip(hand, thing, direction, _closed(event, t_s))
         shown = [Appearance(event.actor, IN_FRONT, arm, x, y, moving=True)]
         if carrying:
-            shown.append(Appearance(thing.instance, IN_FRONT + 0.1, self._thing_sprite(thing), x, y + grip, moving=True, held=True))
+            shown.append(Appearance(thing.instance, IN_FRONT + 0.1, self._props.thing(thing), x, y + grip, moving=True, held=True))
         else:
             shown += self._resting(thing, event.place)
         near = share < 0.02 and not carrying
         if near:
             # Between the hand and its thumb while they close around it.
-            shown[-1] = Appearance(thing.instance, IN_FRONT + 0.1, self._thing_sprite(thing), *foot)
+            shown[-1] = Appearance(thing.instance, IN_FRONT + 0.1, self._props.thing(thing), *foot)
         shown.append(Appearance(event.actor, IN_FRONT + 0.2, thumb, x, y, moving=True))
         return shown
 
-    def _closed(self, event: Event, t_s: float) -> float:
-        near = 0.25
-        closing = ease((t_s - (event.t_contact - near)) / near) if event.action == "takes" else 1 - ease((t_s - event.t_contact) / near)
-        return 0.15 + 0.85 * closing if event.action == "takes" else closing
+    def _arm_direction(self, event: Event, grasp: Spot) -> Spot:
+        """Unit vector from the grasp back along the arm: through the edge it came from, slanted to where there is room."""
+        rng = np.random.default_rng(event.look)
+        slant = float(rng.uniform(0, 0.45))
+        along, across = float(np.cos(slant)), float(np.sin(slant))
+        if event.edge in ("left", "right"):
+            return (-along if event.edge == "left" else along), (across if grasp[1] < 0.7 * self._height else -across)
+        return (across if grasp[0] < 0.5 * self._width else -across), (along if event.edge == "bottom" else -along)
 
-    def _grip(self, event: Event, direction: float, closed: float) -> tuple[Sprite, Sprite]:
-        step = round(closed * 6)
-        key = (event.actor, step)
-        if key not in self._grips:
-            if event.actor not in self._hands:
-                self._grips.clear()
-                actor = self._script.things[event.actor]
-                self._hands = {event.actor: Hand(actor.rgb, actor.look)}
-            thing = self._script.things[event.instance]
-            span = thing.width * self._height * (0.5 if thing.kind in ("bottle", "ball") else 0.34)
-            size = self._script.things[event.actor].size * self._height
-            far = float(np.hypot(self._width, self._height))
-            self._grips[key] = self._hands[event.actor].draw(direction, step / 6, span, size, far)
-        return self._grips[key]
+
+def _closed(event: Event, t_s: float) -> float:
+    """How far the hand is closed: 0 open, 1 around the thing; it closes and opens in a quarter of a second at the contact."""
+    near_s = 0.25
+    if event.action == "takes":
+        return 0.15 + 0.85 * ease((t_s - (event.t_contact - near_s)) / near_s)
+    return 1 - ease((t_s - event.t_contact) / near_s)
 
 
 def _between(first: Spot, second: Spot, share: float) -> Spot:

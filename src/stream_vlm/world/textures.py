@@ -24,13 +24,16 @@ def paint_texture(name: str, rgb: Rgb, width: int, height: int, unit: float, rng
             sheet[:, left : left + step] = other
     elif name == "panels":
         line = tuple(float(channel) for channel in shade(rgb, 0.8))
-        for left in np.arange(unit * 0.5, width, unit * 1.4):
-            cv2.rectangle(sheet, (int(left), int(unit * 0.3)), (int(left + unit * 1.1), int(height - unit * 0.3)), line, max(1, int(unit * 0.05)))
+        for edge in np.arange(unit * 0.5, width, unit * 1.4):
+            corner, far = (int(edge), int(unit * 0.3)), (int(edge + unit * 1.1), int(height - unit * 0.3))
+            cv2.rectangle(sheet, corner, far, line, max(1, int(unit * 0.05)))
     elif name == "carpet":
         sheet += rng.normal(0, 9, (height, width, 1)).astype(np.float32)
     elif name == "gradient":
-        ramp = np.linspace(1.12, 0.82, height if rng.random() < 0.6 else width, dtype=np.float32)
-        sheet *= ramp[:, None, None] if len(ramp) == height and height != width else ramp[None, : width, None] if len(ramp) == width else ramp[:, None, None]
+        if rng.random() < 0.6:
+            sheet *= np.linspace(1.12, 0.82, height, dtype=np.float32)[:, None, None]
+        else:
+            sheet *= np.linspace(1.12, 0.82, width, dtype=np.float32)[None, :, None]
     if name in ("mottled", "concrete"):
         sheet *= _clouds(width, height, 0.16 if name == "mottled" else 0.1, rng)
     sheet *= _clouds(width, height, 0.05, rng)
