@@ -18,15 +18,21 @@ class RecallError(StreamError):
     """A question to the memory that cannot be answered as it stands; the message names the value and what is allowed."""
 
 
-# SQLite's own words, in the order in which they are looked for. Python 3.10 does not expose the error code, the words are stable.
+_FULL = "the disk is full; free some space or set memory.path to another disk"
+_NO_RIGHT = "this user may not use it; give the right to read and write the file and its folder, or set memory.path to another place"
+
+# SQLite's and the system's own words, in the order in which they are looked for. Python 3.10 does not expose SQLite's error code.
 _REMEDIES = (
     ("database is locked", "another program holds it locked; close that program or raise memory.busy_timeout_s"),
-    ("database or disk is full", "the disk is full; free some space or set memory.path to another disk"),
-    ("attempt to write a readonly database", "it may not be written; give this user the right to write the file and its folder"),
-    ("unable to open database file", "it cannot be opened; give this user the right to read and write the file and its folder"),
+    ("database or disk is full", _FULL),
+    ("No space left on device", _FULL),
+    ("attempt to write a readonly database", _NO_RIGHT),
+    ("unable to open database file", _NO_RIGHT),
+    ("Permission denied", _NO_RIGHT),
+    ("Read-only file system", "its disk may not be written; set memory.path to another disk"),
     ("file is not a database", "it is not a SQLite file; it is left as it is, set memory.path to another file"),
     ("malformed", "it is damaged; it is left as it is, move it away to start afresh, or rescue its rows with 'sqlite3 FILE .recover'"),
-    ("disk I/O error", "the disk failed; check the disk and its cable, then set memory.path to a healthy one if need be"),
+    ("disk I/O error", "the disk failed; check the disk, or set memory.path to another one"),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -34,28 +35,40 @@ def open_for_writing(path: Path, busy_timeout_s: float) -> Database:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     db = _connect(path, "mode=rw", busy_timeout_s)
+    deadline = time.monotonic() + busy_timeout_s
     try:
-        with explained(path):
-            _refuse_what_is_not_ours(db, path)
-            if version_of(db) == 0:
-                # Only an empty file can take this: later a `forget` gives its pages back without rewriting the file.
-                db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            journal_mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-            if journal_mode != "wal":
-                raise MemoryFileError(
-                    f"{path}: its file system cannot share a write-ahead log (journal mode stays '{journal_mode}'); "
-                    "set memory.path to a folder on a local disk"
-                )
-            # FULL, not NORMAL: with a write-ahead log NORMAL would lose the last commits in a power cut, and what was published is
-            # promised to be stored. It costs one fsync a step, on the writer's thread.
-            db.execute("PRAGMA synchronous = FULL")
-            db.execute("PRAGMA foreign_keys = ON")
-            migrate(db)
-            _refuse_damage(db, path)
+        while True:
+            try:
+                with explained(path):
+                    _set_up(db, path)
+                return db
+            except MemoryFileError as error:
+                # SQLite does not wait for a lock while it changes the journal mode, as two programs that create one file at once do.
+                if "database is locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
     except BaseException:
         db.close()
         raise
-    return db
+
+
+def _set_up(db: Database, path: Path) -> None:
+    _refuse_what_is_not_ours(db, path)
+    if version_of(db) == 0:
+        # Only an empty file can take this: later a `forget` gives its pages back without rewriting the file.
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    journal_mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if journal_mode != "wal":
+        raise MemoryFileError(
+            f"{path}: its file system cannot share a write-ahead log (journal mode stays '{journal_mode}'); "
+            "set memory.path to a folder on a local disk"
+        )
+    # FULL, not NORMAL: with a write-ahead log NORMAL would lose the last commits in a power cut, and what was published is promised to be
+    # stored. It costs one fsync a step, on the writer's thread.
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA foreign_keys = ON")
+    migrate(db)
+    _refuse_damage(db, path)
 
 
 def check_for_reading(path: Path, busy_timeout_s: float) -> None:
@@ -99,7 +112,8 @@ def open_for_reading(path: Path, busy_timeout_s: float) -> Database:
         return db
     except sqlite3.OperationalError as error:
         db.close()
-        if "unable to open" not in str(error) or _log_of(path).exists():
+        needs_shared_memory = any(words in str(error) for words in ("unable to open", "readonly database"))
+        if not needs_shared_memory or _log_of(path).exists():
             with explained(path):
                 raise
     except sqlite3.DatabaseError:
@@ -126,6 +140,9 @@ def _refuse_what_is_no_file(path: Path) -> None:
         if path.is_dir():
             raise MemoryFileError(f"{path}: is a folder; set memory.path to a file in it, for example {path / 'memory.db'}")
         if not path.exists():
+            above = next(folder for folder in path.parents if folder.exists())
+            if not above.is_dir():
+                raise MemoryFileError(f"{path}: {above} is no folder; set memory.path to a file in a folder")
             return
         if not path.is_file():
             raise MemoryFileError(f"{path}: is not an ordinary file; set memory.path to one")

@@ -5,7 +5,8 @@ The comments inside the SQL are stored with it: `.schema` in any SQLite tool sho
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from sqlite_utils import Database
 
@@ -99,17 +100,24 @@ def version_of(db: Database) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
-def migrate(db: Database) -> None:
-    """Bring the file to `SCHEMA_VERSION`, all in one transaction: a step that fails leaves the file as it was."""
-    if version_of(db) >= SCHEMA_VERSION:
-        return
-    # IMMEDIATE: of two programs that open an old file at once, the second waits and then finds nothing left to do.
+@contextmanager
+def writing(db: Database) -> Iterator[None]:
+    """One transaction that takes the write lock at its start: one that reads first could be refused the lock later without any waiting."""
     db.execute("BEGIN IMMEDIATE")
     try:
-        for step in MIGRATIONS[version_of(db) :]:
-            step(db)
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        yield
         db.commit()
     except BaseException:
         db.rollback()
         raise
+
+
+def migrate(db: Database) -> None:
+    """Bring the file to `SCHEMA_VERSION`, all in one transaction: a step that fails leaves the file as it was."""
+    if version_of(db) >= SCHEMA_VERSION:
+        return
+    with writing(db):
+        # Asked again under the lock: of two programs that open an old file at once, the second finds nothing left to do.
+        for step in MIGRATIONS[version_of(db) :]:
+            step(db)
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -18,6 +18,7 @@ from stream_vlm.memory.errors import MemoryFileError, RecallError, explained
 from stream_vlm.memory.file import check_for_reading, open_for_reading, open_for_writing
 from stream_vlm.memory.recall import RecallQuery, RecallResult
 from stream_vlm.memory.rows import Picture, Row, StepRecorder, StepRows
+from stream_vlm.memory.schema import writing
 from stream_vlm.memory.search import search
 from stream_vlm.stream import Pose, StepResult, StreamError
 
@@ -180,7 +181,7 @@ class Memory:
         with self._writing_lock, explained(self.path):
             db = self._writer()
             db.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
-            with db.atomic():
+            with writing(db):
                 yield db
 
     @contextmanager

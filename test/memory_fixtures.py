@@ -1,0 +1,96 @@
+"""Steps to remember, made by hand, and a second program that holds the memory file locked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_vlm.config import MemorySettings
+from stream_vlm.memory.store import Memory
+from stream_vlm.stream import NANOSECONDS, Decision, EventSpan, Frame, Pose, Query, State, StepResult, Tick, Utterance
+
+START_NS = 1_700_000_000_123_456_789
+"""No float holds it exactly: a memory that rounds times is caught."""
+
+SESSION = "monday"
+
+
+def seconds(after_start: float) -> int:
+    """ns on the stream's clock."""
+    return START_NS + round(after_start * NANOSECONDS)
+
+
+def settings(path: Path, **changes: float) -> MemorySettings:
+    """Of a memory at `path` that gives up on a locked file at once."""
+    return MemorySettings.model_validate({"path": str(path), "busy_timeout_s": 0.0, **changes})
+
+
+def picture(red: int = 200, width: int = 64, height: int = 48) -> NDArray[np.uint8]:
+    """uint8 RGB of one colour, (height, width, 3)."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = red
+    return image
+
+
+def step(
+    at: float,
+    *,
+    said: str = "",
+    asked: str = "",
+    since: float | None = None,
+    camera: str = "front",
+    pose: Pose | None = None,
+    session: str = SESSION,
+    image: NDArray[np.uint8] | None = None,
+) -> StepResult:
+    """One tick of one camera `at` seconds: silent, or with an event and the utterance that reports it, or with an answer to `asked`.
+
+    Unless told by `since`, an event began a second before.
+    """
+    stamp_ns = seconds(at)
+    frame = Frame(camera, stamp_ns, f"{camera}_optical", picture() if image is None else image, pose)
+    query_id = f"query-{at}" if asked else ""
+    queries = (Query(query_id, asked, stamp_ns, camera),) if asked else ()
+    events: tuple[EventSpan, ...] = ()
+    utterances: tuple[Utterance, ...] = ()
+    state = State.RESPONSE if said else State.SILENCE
+    if said:
+        event_id = "" if asked else f"{session}-{camera}-{at}"
+        if not asked:
+            begin_ns = seconds(at - 1 if since is None else since)
+            events = (EventSpan(event_id, camera, frame.frame_id, said, begin_ns, stamp_ns, 0.75),)
+        utterances = (Utterance(camera, frame.frame_id, stamp_ns, said, 0.5, event_id, query_id),)
+    decision = Decision(state, {state: 1.0}, said, 0.5)
+    return StepResult(session, Tick(0, stamp_ns, (frame,), queries), {camera: decision}, utterances, events)
+
+
+def begin(memory: Memory, session: str = SESSION) -> None:
+    """Begin a session of the tests' model."""
+    memory.begin_session(session, "model-of-the-test", "test", START_NS)
+
+
+@contextmanager
+def locked_by_another_program(path: Path) -> Iterator[None]:
+    """A second real process keeps the write lock of the file while the block runs."""
+    hold = (
+        "import sqlite3, sys\n"
+        "connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "connection.execute('BEGIN EXCLUSIVE')\n"
+        "print('locked', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", hold, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdin is not None
+        try:
+            assert holder.stdout.readline() == "locked\n"
+            yield
+        finally:
+            holder.stdin.close()
+            holder.wait()

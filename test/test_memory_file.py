@@ -1,0 +1,267 @@
+"""The memory file when it is not as it should be: said in one message, and never overwritten."""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from memory_fixtures import begin, locked_by_another_program, settings, step
+from sqlite_utils import Database
+
+from stream_vlm.memory import schema
+from stream_vlm.memory.errors import MemoryFileError
+from stream_vlm.memory.file import FULLY_CHECKED_BYTES, open_for_writing
+from stream_vlm.memory.recall import RecallQuery
+from stream_vlm.memory.store import Memory
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A memory of twenty steps, closed."""
+    path = tmp_path / "memory.db"
+    remember(path)
+    return path
+
+
+def remember(path: Path) -> None:
+    with Memory.open(settings(path)) as memory:
+        begin(memory)
+        for number in range(20):
+            memory.write(step(number, said="a ball rolls in"))
+
+
+def overwrite(path: Path, at: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
+def damage_the_records(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        page_size = connection.execute("PRAGMA page_size").fetchone()[0]
+        root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'record'").fetchone()[0]
+    overwrite(path, (root - 1) * page_size, b"\xa5" * page_size)
+
+
+def cut_in_half(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def garble_behind_the_header(path: Path) -> None:
+    overwrite(path, 16, b"\x5a" * 4000)
+
+
+def replace_by_text(path: Path) -> None:
+    path.write_text("this is a diary\n" * 100)
+
+
+def make_it_anothers(path: Path) -> None:
+    path.unlink()
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE diary (page)")
+
+
+def make_it_newer(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+
+SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "damaged records": (damage_the_records, "is damaged .*left as it is, move it away to start afresh, or rescue"),
+    "cut in half": (cut_in_half, "damaged.*left as it is, move it away to start afresh, or rescue"),
+    "garbled": (garble_behind_the_header, "not a SQLite file; it is left as it is"),
+    "text": (replace_by_text, "not a SQLite file; it is left as it is, move it away"),
+    "another program's": (make_it_anothers, "is another program's SQLite file .*set memory.path to another file"),
+    "newer": (make_it_newer, f"version 99 of the memory is newer than this program's {schema.SCHEMA_VERSION}; .* upgrade stream_vlm_ros"),
+}
+
+
+@pytest.mark.parametrize("read_only", [False, True], ids=["to write", "to read"])
+@pytest.mark.parametrize("spoiled", SPOILED)
+def test_a_file_that_cannot_be_trusted_is_refused_and_left_as_it_is(file: Path, spoiled: str, read_only: bool) -> None:
+    spoil, message = SPOILED[spoiled]
+    spoil(file)
+    before = file.read_bytes()
+    with pytest.raises(MemoryFileError, match=message) as refused:
+        Memory.open(settings(file), read_only=read_only)
+    assert str(file) in str(refused.value)
+    assert file.read_bytes() == before
+
+
+def test_damaged_records_of_a_file_too_large_to_check_whole_are_still_noticed(file: Path) -> None:
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE picture SET jpeg = zeroblob(?) WHERE id = 1", [FULLY_CHECKED_BYTES])
+    damage_the_records(file)
+    with pytest.raises(MemoryFileError, match="is damaged"):
+        Memory.open(settings(file))
+
+
+def test_damage_that_shows_only_while_reading_is_a_clear_error_and_not_a_crash(file: Path) -> None:
+    with Memory.open(settings(file)) as memory:
+        begin(memory, "tuesday")
+    with Memory.open(settings(file)) as memory:
+        damage_the_records(file)
+        with pytest.raises(MemoryFileError, match="it is damaged; it is left as it is"):
+            memory.recall(RecallQuery("ball"))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", "memory.path: '' names no file; give the path of one"),
+        ("  ", "memory.path: '  ' names no file"),
+        ("with\0zero", r"memory.path: 'with\\x00zero' names no file"),
+        ("{folder}", "{folder}: is a folder; set memory.path to a file in it"),
+        ("/dev/null", "/dev/null: is not an ordinary file"),
+        ("/dev/null/memory.db", "/dev/null/memory.db: /dev/null is no folder; set memory.path to a file in a folder"),
+        ("/proc/no-such-folder/memory.db", "/proc/no-such-folder/memory.db: the memory file failed: .*No such file or directory"),
+    ],
+)
+def test_a_path_that_can_be_no_file_is_refused(tmp_path: Path, path: str, message: str) -> None:
+    with pytest.raises(MemoryFileError, match=message.format(folder=tmp_path)):
+        Memory.open(settings(Path("x")).model_copy(update={"path": path.format(folder=tmp_path)}))
+
+
+def test_an_empty_file_becomes_a_memory(tmp_path: Path) -> None:
+    (tmp_path / "memory.db").touch()
+    remember(tmp_path / "memory.db")
+
+
+def test_reading_a_memory_that_is_not_there_creates_nothing(tmp_path: Path) -> None:
+    with pytest.raises(MemoryFileError, match="memory.db: there is no memory file; check memory.path, or let the robot watch first"):
+        Memory.open(settings(tmp_path / "memory.db"), read_only=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_an_empty_file_says_that_nothing_was_remembered_yet(tmp_path: Path) -> None:
+    (tmp_path / "memory.db").touch()
+    with pytest.raises(MemoryFileError, match="the file is empty; let the robot watch first"):
+        Memory.open(settings(tmp_path / "memory.db"), read_only=True)
+
+
+def test_one_that_only_reads_cannot_write(file: Path) -> None:
+    with Memory.open(settings(file), read_only=True) as memory, pytest.raises(MemoryFileError, match="was opened for reading only"):
+        begin(memory, "tuesday")
+
+
+@pytest.mark.parametrize("read_only", [False, True], ids=["writer", "reader"])
+def test_a_closed_memory_says_so(file: Path, read_only: bool) -> None:
+    memory = Memory.open(settings(file), read_only=read_only)
+    memory.close()
+    memory.close()
+    with pytest.raises(MemoryFileError, match="was closed; open it again"):
+        memory.recall(RecallQuery())
+
+
+def test_a_locked_file_is_read_but_not_written(file: Path) -> None:
+    with Memory.open(settings(file)) as memory, locked_by_another_program(file):
+        with pytest.raises(MemoryFileError, match="another program holds it locked; close that program or raise memory.busy_timeout_s"):
+            begin(memory, "tuesday")
+        assert memory.recall(RecallQuery("ball")).total == 40
+
+
+def test_a_locked_file_can_be_opened(file: Path) -> None:
+    with locked_by_another_program(file), Memory.open(settings(file)) as memory:
+        assert memory.count() == 60
+
+
+def test_many_programs_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    def remember_as(number: int) -> None:
+        with Memory.open(settings(tmp_path / "memory.db", busy_timeout_s=30.0)) as memory:
+            begin(memory, f"session {number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(remember_as, range(8)))
+    with sqlite3.connect(tmp_path / "memory.db") as connection:
+        assert connection.execute("SELECT count(*) FROM session").fetchone() == (8,)
+
+
+def test_every_commit_reaches_the_disk_before_it_counts(tmp_path: Path) -> None:
+    db = open_for_writing(tmp_path / "memory.db", 1.0)
+    full = 2
+    assert db.execute("PRAGMA synchronous").fetchone() == (full,)
+    assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    db.close()
+
+
+def test_a_migration_brings_an_older_file_up_and_keeps_its_rows(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def add_a_mood(db: Database) -> None:
+        db.execute("ALTER TABLE record ADD COLUMN mood TEXT NOT NULL DEFAULT 'calm'")
+
+    migrations = (*schema.MIGRATIONS, add_a_mood)
+    monkeypatch.setattr(schema, "MIGRATIONS", migrations)
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", len(migrations))
+    with Memory.open(settings(file)) as memory:
+        assert memory.recall(RecallQuery("ball")).total == 40
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("SELECT mood, count(*) FROM record").fetchone() == ("calm", 60)
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(migrations),)
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail_half_way(db: Database) -> None:
+        db.execute("DROP TABLE record")
+        db.execute("no such statement")
+
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, fail_half_way))
+    version = schema.SCHEMA_VERSION
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", version + 1)
+    with pytest.raises(MemoryFileError):
+        Memory.open(settings(file))
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", version)
+    with Memory.open(settings(file)) as memory:
+        assert memory.recall(RecallQuery("ball")).total == 40
+
+
+@pytest.fixture
+def ordinary_user(tmp_path: Path) -> Iterator[None]:
+    """Root may write everywhere: become nobody for the length of the test."""
+    if os.geteuid() != 0:
+        yield
+        return
+    nobody = 65534
+    reopened = []
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == 0 and not folder.stat().st_mode & 0o001:
+            reopened.append((folder, folder.stat().st_mode))
+            folder.chmod(folder.stat().st_mode | 0o055)
+    os.seteuid(nobody)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        for folder, mode in reopened:
+            folder.chmod(mode)
+
+
+@pytest.fixture
+def read_only_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a closed memory in it, both readable by all and writable by nobody."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    remember(folder / "memory.db")
+    (folder / "memory.db").chmod(0o444)
+    folder.chmod(0o555)
+    yield folder
+    folder.chmod(0o755)
+
+
+def test_a_memory_in_a_read_only_folder_can_be_asked(read_only_folder: Path, ordinary_user: None) -> None:
+    with Memory.open(settings(read_only_folder / "memory.db"), read_only=True) as memory:
+        assert memory.recall(RecallQuery("ball")).total == 40
+        assert memory.frame(1).camera == "front"
+
+
+@pytest.mark.parametrize("name", ["memory.db", "new.db"])
+def test_a_memory_in_a_read_only_folder_is_not_opened_to_write(read_only_folder: Path, name: str, ordinary_user: None) -> None:
+    with pytest.raises(MemoryFileError, match=f"{name}: this user may not use it; give the right to read and write"):
+        Memory.open(settings(read_only_folder / name))
+
+
+def test_a_memory_that_belongs_to_someone_else_is_refused(file: Path, ordinary_user: None) -> None:
+    if os.geteuid() == file.stat().st_uid:
+        file.chmod(0)
+    with pytest.raises(MemoryFileError, match="memory.db: this user may not use it; give the right to read and write"):
+        Memory.open(settings(file), read_only=True)
