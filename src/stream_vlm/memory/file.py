@@ -153,8 +153,10 @@ def _refuse_what_is_no_file(path: Path) -> None:
 
 
 def _refuse_what_is_not_ours(db: Database, path: Path) -> None:
+    # Tables first: another program that creates this very memory meanwhile commits them and the mark together.
+    has_tables = bool(db.table_names())
     application_id = db.execute("PRAGMA application_id").fetchone()[0]
-    if application_id != APPLICATION_ID and db.table_names():
+    if has_tables and application_id != APPLICATION_ID:
         raise MemoryFileError(
             f"{path}: is another program's SQLite file (application_id {application_id}); it is left as it is, set memory.path to another file"
         )
