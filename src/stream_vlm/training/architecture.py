@@ -28,13 +28,16 @@ SPECIAL_TOKENS = (
     *(COMPACT.marker(state) for state in State),
 )
 
+PICTURE_SIZE = (128, 192)
+"""Height and width in pixels that every picture is stretched to."""
+
 PICTURES = PictureFormat(
     patch_size=16,
     merge_size=2,
     temporal_patch_size=2,
     mean=(0.5, 0.5, 0.5),
     std=(0.25, 0.25, 0.25),
-    fixed_size=(128, 192),
+    fixed_size=PICTURE_SIZE,
     pair_frames=True,
 )
 """4 x 6 vision tokens a tick, each of 32 x 32 pixels of the previous and the current picture."""
@@ -42,7 +45,7 @@ PICTURES = PictureFormat(
 STREAM = StreamConfig(
     name="stream-vlm-small",
     turns=COMPACT,
-    fixed_size=PICTURES.fixed_size,
+    fixed_size=PICTURE_SIZE,
     pair_frames=True,
     rate_hz=2.0,
     policy="rounds",

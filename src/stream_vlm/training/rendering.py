@@ -12,12 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_vlm.stream import State
-from stream_vlm.training.architecture import PICTURES
+from stream_vlm.training.architecture import PICTURE_SIZE, PICTURES
+from stream_vlm.world.labels import questions
 from stream_vlm.world.language import COLOURS
 from stream_vlm.world.render import View, World
 
 CAMERA_SIZES = ((320, 240), (384, 216), (256, 192), (320, 180))
 """(width, height) of the simulated cameras; the model must not care which one it gets."""
+
+EVENTS_PER_MINUTE = (10.0, 14.0, 6.0)
+"""Busy and quiet streams, so that the model expects neither."""
 
 THING_CLASSES = ("person", "hand", "ball", "box", "cup", "bottle", "book", "door open", "door closed", "lamp on", "lamp off", "moving", "held")
 """What a cell of the picture may hold; several may hold at once."""
@@ -66,12 +70,12 @@ def render_stream(seed: int, duration_s: float, rate_hz: float, dense: bool) -> 
     """Render the world `seed` at jittered ticks, as a camera that runs freely would be sampled."""
     cv2.setNumThreads(1)
     rng = np.random.default_rng(seed + 7)
-    world = World(seed, duration_s, size=CAMERA_SIZES[seed % len(CAMERA_SIZES)])
+    size = CAMERA_SIZES[seed % len(CAMERA_SIZES)]
+    world = World(seed, duration_s, size=size, events_per_minute=EVENTS_PER_MINUTE[seed % len(EVENTS_PER_MINUTE)])
     count = int(duration_s * rate_hz)
     times = (np.arange(count) + rng.uniform(0.0, 1.0)) / rate_hz + rng.uniform(-0.1, 0.1, count) / rate_hz
     times = np.clip(times, 0.0, duration_s)
-    height, width = PICTURES.fixed_size or (0, 0)
-    frames = np.zeros((count, height, width, 3), dtype=np.uint8)
+    frames = np.zeros((count, *PICTURE_SIZE, 3), dtype=np.uint8)
     targets = _empty_targets(count) if dense else None
     centres: dict[int, tuple[float, float]] = {}
     for tick, t_s in enumerate(times):
@@ -80,7 +84,7 @@ def render_stream(seed: int, duration_s: float, rate_hz: float, dense: bool) -> 
         if targets is not None:
             centres = _fill_targets(targets, tick, view, centres)
     states, texts = _label(world, times)
-    return RenderedStream(seed, frames, times, states, texts, _questions(world, times, states), targets)
+    return RenderedStream(seed, frames, times, states, texts, [None] * count if dense else _questions(world, times, states), targets)
 
 
 def render_streams(
@@ -106,7 +110,7 @@ def _label(world: World, times: NDArray[np.float64]) -> tuple[list[State], list[
 
 def _questions(world: World, times: NDArray[np.float64], states: Sequence[State]) -> list[tuple[str, str] | None]:
     asked: list[tuple[str, str] | None] = [None] * len(times)
-    for question in world.questions():
+    for question in questions(world.script):
         tick = int(np.argmin(np.abs(times - question.t_s)))
         # What is seen must be what was asked about, and an event's own tick is for the event.
         if abs(times[tick] - question.t_s) <= 0.3 and states[tick] is not State.RESPONSE:

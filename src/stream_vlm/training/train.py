@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import time
@@ -31,17 +32,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("build/train/checkpoint"), help="directory of the finished checkpoint")
     parser.add_argument("--work", type=Path, default=Path("build/train"), help="directory of finished stages; a killed run goes on from them")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, worlds and sampling")
-    parser.add_argument("--vision-streams", type=int, default=240, help="minutes of stream with dense labels for the vision tower")
-    parser.add_argument("--vision-epochs", type=float, default=4.0, help="passes over them")
+    parser.add_argument("--vision-streams", type=int, default=200, help="minutes of stream with dense labels for the vision tower")
+    parser.add_argument("--vision-epochs", type=float, default=3.5, help="passes over them")
     parser.add_argument("--language-streams", type=int, default=800, help="minutes of stream for the language part")
     parser.add_argument("--language-steps", type=int, default=2500, help="batches of 16 windows")
     parser.add_argument("--held-out-streams", type=int, default=12, help="minutes of unseen stream to score on")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes that render")
 
 
+def keep_freed_memory() -> None:
+    """Tell glibc not to hand large blocks back to the system after each step, which costs a CPU run most of its time in page faults."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+    mallopt(mmap_threshold, 2**31 - 1)
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(top_pad, 256 << 20)
+
+
 def main(arguments: argparse.Namespace) -> int:
     """Train, score on held-out streams and write the checkpoint with `training.json` beside it."""
     started = time.time()
+    keep_freed_memory()
     arguments.work.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = word_tokenizer(vocabulary())

@@ -15,9 +15,13 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from stream_vlm.training.architecture import PICTURES
+from stream_vlm.training.architecture import PICTURE_SIZE, PICTURES
 from stream_vlm.training.rendering import COLUMNS, ROWS, THING_CLASSES, RenderedStream
+from stream_vlm.vision.tower import TorchVisionTower
 from stream_vlm.world.language import COLOURS
+
+PATCH_VALUES = 3 * PICTURES.temporal_patch_size * PICTURES.patch_size**2
+NOISE = torch.randn(1 << 21, generator=torch.Generator().manual_seed(0))
 
 
 class DenseHeads(nn.Module):
@@ -70,16 +74,22 @@ class PairDataset:
             "colours": torch.from_numpy(colours),
             "vectors": torch.from_numpy(vectors),
         }
-        return PICTURES.patches(augment(pairs, rng)), targets
+        return augment(PICTURES.patches(pairs).view(len(indices), -1, PATCH_VALUES), rng), targets
 
 
-def augment(pairs: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Vary brightness, contrast, tint and noise of picture pairs (N, T, H, W, 3), alike for both pictures of a pair but for the noise."""
-    number = len(pairs)
-    gain = rng.uniform(0.75, 1.25, (number, 1, 1, 1, 1)) * rng.uniform(0.93, 1.07, (number, 1, 1, 1, 3))
-    offset = rng.uniform(-15, 15, (number, 1, 1, 1, 1))
-    noise = rng.standard_normal(pairs.shape, dtype=np.float32) * rng.uniform(0, 6, (number, 1, 1, 1, 1))
-    return np.clip((pairs - 127.5) * gain + 127.5 + offset + noise, 0, 255).astype(np.uint8)
+def augment(patches: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Vary contrast, brightness, tint and noise of normalised patches (N, patches, 3 * values a channel), in place."""
+    number = len(patches)
+    gain = rng.uniform(0.75, 1.25, (number, 1, 1, 1)) * rng.uniform(0.93, 1.07, (number, 1, 3, 1))
+    offset = rng.uniform(-0.25, 0.25, (number, 1, 1, 1))
+    by_channel = patches.view(number, patches.shape[1], 3, -1)
+    by_channel.mul_(torch.from_numpy(gain.astype(np.float32))).add_(torch.from_numpy(offset.astype(np.float32)))
+    # Fresh normal numbers for every pixel would cost more than the forward pass: slices of one long draw do as well.
+    start = int(rng.integers(len(NOISE) - patches[0].numel()))
+    noise = NOISE[start : start + patches[0].numel()].view(patches.shape[1:])
+    for picture, strength in zip(patches, rng.uniform(0, 0.09, number), strict=True):
+        picture.add_(noise, alpha=float(strength))
+    return patches
 
 
 def train_vision(
@@ -95,7 +105,7 @@ def train_vision(
     steps = max(1, int(len(data) * epochs / batch))
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
-    grid = torch.tensor([[1, ROWS * PICTURES.merge_size, COLUMNS * PICTURES.merge_size]] * batch, device=device)
+    encoder = TorchVisionTower(tower, PICTURES)
     order = np.concatenate([rng.permutation(len(data)) for _ in range(int(epochs) + 1)])
     progress = tqdm(range(steps), desc="vision", unit="step", mininterval=5.0)
     average = 0.0
@@ -103,8 +113,8 @@ def train_vision(
         patches, targets = data.batch(order[step * batch : (step + 1) * batch], rng)
         targets = {name: value.to(device) for name, value in targets.items()}
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            tokens = tower(patches.to(device), grid_thw=grid).pooler_output
-        loss = heads.loss(tokens.float().view(batch, ROWS * COLUMNS, -1), targets)
+            tokens = encoder.encode_patches(patches.to(device), batch, *PICTURE_SIZE)
+        loss = heads.loss(tokens.float(), targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -144,15 +154,15 @@ def score_vision(model: Any, heads: DenseHeads, streams: Sequence[RenderedStream
 
 def encode_stream(tower: Any, frames: NDArray[np.uint8], device: torch.device, batch: int = 64) -> torch.Tensor:
     """Vision tokens (ticks, cells, hidden) in bfloat16 of one stream's frames (ticks, H, W, 3), each paired with the one before."""
+    encoder = TorchVisionTower(tower, PICTURES)
     pieces = []
     for start in range(0, len(frames), batch):
         current = frames[start : start + batch]
         previous = frames[np.maximum(np.arange(start, start + len(current)) - 1, 0)]
         patches = PICTURES.patches(np.stack([previous, current], axis=1)).to(device)
-        grid = torch.tensor([[1, ROWS * PICTURES.merge_size, COLUMNS * PICTURES.merge_size]] * len(current), device=device)
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            tokens = tower(patches, grid_thw=grid).pooler_output
-        pieces.append(tokens.view(len(current), ROWS * COLUMNS, -1).to(torch.bfloat16))
+            tokens = encoder.encode_patches(patches, len(current), *PICTURE_SIZE)
+        pieces.append(tokens.to(torch.bfloat16))
     return torch.cat(pieces)
 
 

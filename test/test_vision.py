@@ -1,0 +1,73 @@
+"""From pictures to vision tokens, exactly as transformers does it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from stream_vlm.training.architecture import PICTURES, small_config, word_tokenizer
+from stream_vlm.vision.pixels import PictureError, PictureFormat
+from stream_vlm.vision.tower import TorchVisionTower
+
+QWEN = PictureFormat(14, 2, 2, mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28))
+
+
+def small_tower(full_attention: bool) -> Any:
+    config = small_config(word_tokenizer(["word"]))
+    config.vision_config.fullatt_block_indexes = [0, 1, 2, 3] if full_attention else [3]
+    torch.manual_seed(0)
+    return Qwen2_5_VLForConditionalGeneration(config).model.visual.eval()
+
+
+@pytest.mark.parametrize("full_attention", [True, False], ids=["one batch", "windows"])
+@pytest.mark.parametrize("size", [(128, 192), (96, 64)])
+@torch.inference_mode()
+def test_tokens_equal_those_of_the_unmodified_tower(full_attention: bool, size: tuple[int, int]) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 2, *size, 3), dtype=np.uint8)
+    tower = small_tower(full_attention)
+    grid = torch.tensor([[1, size[0] // 16, size[1] // 16]] * 3)
+    expected = tower(PICTURES.patches(pictures), grid_thw=grid).pooler_output
+    tokens = TorchVisionTower(tower, PICTURES).encode(pictures)
+    assert tokens.shape == (3, size[0] * size[1] // 32**2, 256)
+    assert torch.allclose(tokens.flatten(0, 1), expected, atol=1e-5)
+
+
+def test_patches_equal_those_of_the_official_processor() -> None:
+    from transformers import Qwen2VLImageProcessor
+
+    image = np.random.default_rng(1).integers(0, 256, (84, 140, 3), dtype=np.uint8)
+    processor = Qwen2VLImageProcessor(
+        patch_size=14, merge_size=2, temporal_patch_size=2, image_mean=list(QWEN.mean), image_std=list(QWEN.std), do_resize=False
+    )
+    official = processor(images=image, return_tensors="pt")
+    ours = QWEN.patches(np.stack([image, image])[None])
+    assert official["image_grid_thw"].tolist() == [[1, 6, 10]]
+    assert torch.allclose(ours, official["pixel_values"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        pytest.param((480, 640), (252, 364), id="a large picture is shrunk into the budget"),
+        pytest.param((112, 140), (112, 140), id="a fitting one is left alone"),
+        pytest.param((20, 30), (56, 84), id="a tiny one is grown"),
+        pytest.param((100, 5000), (28, 2240), id="a panorama keeps at least one row"),
+    ],
+)
+def test_sizes_are_whole_patches_within_the_budget(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    height, width = QWEN.target_size(*size)
+    assert height % 28 == 0 and width % 28 == 0
+    assert height * width <= QWEN.max_pixels
+    assert (height, width) == expected
+
+
+@pytest.mark.parametrize("size", [(0, 10), (10, 0), (4, 4000)])
+def test_a_picture_that_is_none_is_refused_by_its_size(size: tuple[int, int]) -> None:
+    with pytest.raises(PictureError, match=f"{size[1]} x {size[0]} pixels cannot be looked at"):
+        QWEN.target_size(*size)
+
+
+def test_a_fixed_size_holds_whatever_comes() -> None:
+    assert PICTURES.resize(np.zeros((720, 1280, 3), dtype=np.uint8)).shape == (128, 192, 3)
