@@ -159,8 +159,13 @@ def main(load: ModelLoader = load_model) -> int:
 
 
 def _spin(executor: MultiThreadedExecutor, node: StreamVlmNode, stop: threading.Event) -> None:
+    said: Exception | None = None
     while not stop.is_set():
         try:
             executor.spin_once()
-        except Exception:  # of one callback: the others must go on
-            node.get_logger().error(f"a callback failed, the node goes on:\n{traceback.format_exc()}")
+        except Exception as error:  # of one callback: the others must go on
+            if error is said:  # the executor raises the fault of a callback more than once
+                continue
+            said = error
+            trace = "".join(traceback.format_exception(error))
+            node.get_logger().error(f"a callback failed, the node goes on:\n{trace}")

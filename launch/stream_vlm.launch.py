@@ -1,0 +1,94 @@
+"""Start the node that keeps watching and bring it to active.
+
+    ros2 launch stream_vlm_ros stream_vlm.launch.py cameras:=front,rear topics:=/front/image_raw,/rear/image_raw/compressed transports:=raw,compressed
+"""
+
+from launch.actions import DeclareLaunchArgument, EmitEvent, LogInfo, OpaqueFunction, RegisterEventHandler
+from launch.events import matches_action
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
+from launch_ros.parameter_descriptions import ParameterFile
+from lifecycle_msgs.msg import Transition
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+
+ARGUMENTS = (
+    ("cameras", "", "Names of the cameras, comma separated; empty leaves them to params_file, or to one camera named 'camera'."),
+    ("topics", "", "Topic of each camera in `cameras`, comma separated, in the same order; empty leaves them to params_file."),
+    ("transports", "", "raw or compressed for each camera in `cameras`, comma separated; one word is for all of them."),
+    ("model_directory", "", "Directory of a Hugging Face Qwen2.5-VL checkpoint; empty takes params_file's, or the model shipped with the package."),
+    ("memory_file", "", "SQLite file of the memory; empty takes params_file's, or ~/.ros/stream_vlm/memory.db."),
+    ("params_file", "", "YAML file with parameters, for example one of the package's config folder; the arguments above go before it."),
+    ("namespace", "", "Namespace of the node."),
+    ("use_sim_time", "false", "true takes time from /clock: a bag played with --clock, or a simulation."),
+    ("autostart", "true", "true configures and activates the node; false leaves that to you (ros2 lifecycle set /stream_vlm configure)."),
+    ("log_level", "info", "debug, info, warn, error or fatal."),
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    arguments = [DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in ARGUMENTS]
+    return LaunchDescription([*arguments, OpaqueFunction(function=start_node)])
+
+
+def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """The node and, with `autostart`, the events that configure it once it runs and activate it once it is configured."""
+    value = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
+    parameters: list[object] = [ParameterFile(value["params_file"])] if value["params_file"] else []
+    parameters.append({"use_sim_time": is_true("use_sim_time", value["use_sim_time"]), **camera_parameters(value)})
+    if value["model_directory"]:
+        parameters.append({"model.directory": value["model_directory"]})
+    if value["memory_file"]:
+        parameters.append({"memory.path": value["memory_file"]})
+    node = LifecycleNode(
+        package="stream_vlm_ros",
+        executable="stream_vlm_node",
+        name="stream_vlm",
+        namespace=value["namespace"],
+        parameters=parameters,
+        ros_arguments=["--log-level", value["log_level"]],
+        output="screen",
+        emulate_tty=True,
+    )
+    if not is_true("autostart", value["autostart"]):
+        return [node]
+    configure = EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=Transition.TRANSITION_CONFIGURE))
+    activate = EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=Transition.TRANSITION_ACTIVATE))
+    # Only what comes from configuring is activated: a node that somebody deactivated stays inactive.
+    configured = OnStateTransition(target_lifecycle_node=node, start_state="configuring", goal_state="inactive", entities=[activate])
+    refused = OnStateTransition(
+        target_lifecycle_node=node,
+        start_state="configuring",
+        goal_state="unconfigured",
+        entities=[LogInfo(msg="stream_vlm could not be configured: its own log says why; correct that and configure it again")],
+    )
+    return [RegisterEventHandler(configured), RegisterEventHandler(refused), node, configure]
+
+
+def camera_parameters(value: dict[str, str]) -> dict[str, object]:
+    """The parameters of the cameras that the arguments name."""
+    cameras, topics, transports = (split(value[name]) for name in ("cameras", "topics", "transports"))
+    if not cameras:
+        if topics or transports:
+            raise ValueError("topics and transports belong to the cameras that `cameras` names: give cameras:=front,rear too")
+        return {}
+    if len(transports) == 1:
+        transports *= len(cameras)
+    parameters: dict[str, object] = {"cameras": cameras}
+    for name, given, setting in (("topics", topics, "topic"), ("transports", transports, "transport")):
+        if given and len(given) != len(cameras):
+            raise ValueError(f"{name}:={value[name]} names {len(given)} for {len(cameras)} cameras ({value['cameras']}); name one for each")
+        parameters |= {f"camera.{camera}.{setting}": word for camera, word in zip(cameras, given)}
+    return parameters
+
+
+def split(words: str) -> list[str]:
+    return [word.strip() for word in words.split(",") if word.strip()]
+
+
+def is_true(name: str, word: str) -> bool:
+    if word.lower() not in ("true", "false"):
+        raise ValueError(f"{name}:={word} is refused; say true or false")
+    return word.lower() == "true"
