@@ -1,0 +1,91 @@
+"""Power goes, processes die: every step that was told as stored is there, and the file is sound."""
+
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from memory_fixtures import begin, seconds, settings, step
+
+from stream_vlm.memory.recall import RecallQuery
+from stream_vlm.memory.store import Memory
+
+WRITE_FOR_EVER = """
+import itertools, sys
+sys.path.insert(0, sys.argv[2])
+from memory_fixtures import SESSION, seconds, settings, step
+from stream_vlm.memory.store import Memory
+from stream_vlm.memory.writer import MemoryWriter
+
+memory = Memory.open(settings(sys.argv[1], busy_timeout_s=10.0))
+writer = MemoryWriter(memory, lambda result: print(result.tick.stamp_ns, flush=True), lambda result, error: sys.exit(str(error)))
+session = sys.argv[3]
+writer.begin_session(session, "model", "test", seconds(0))
+for number in itertools.count():
+    writer.submit(step(number, said="a ball rolls in", session=session))
+    if number % 20 == 19:
+        writer.flush(10)
+"""
+
+
+def observed(path: Path, session: str) -> set[int]:
+    """Stamps (ns) of all observations of `session`."""
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute("SELECT end_ns FROM record WHERE kind = 'observation' AND session_id = ?", [session])
+        return {end_ns for (end_ns,) in rows}
+
+
+def is_sound(path: Path) -> bool:
+    with sqlite3.connect(path) as connection:
+        return bool(connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_killed_writer_loses_nothing_that_it_told_and_leaves_a_sound_file(tmp_path: Path, seed: int) -> None:
+    path = tmp_path / "memory.db"
+    rng = random.Random(seed)
+    told: dict[str, list[int]] = {}
+    for life in ("first", "second"):
+        command = [sys.executable, "-c", WRITE_FOR_EVER, str(path), str(Path(__file__).parent), life]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            heard = [int(writer.stdout.readline()) for _ in range(rng.randrange(1, 80))]
+            writer.send_signal(signal.SIGKILL)
+            # What was told between the last line read and the kill counts as well; a line cut short by the kill does not.
+            heard += [int(line) for line in writer.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+        assert writer.returncode == -signal.SIGKILL
+        told[life] = heard
+    with Memory.open(settings(path)) as memory:
+        for life, heard in told.items():
+            assert set(heard) <= observed(path, life)
+        # Each step is an observation, an event and an utterance: none is stored in part.
+        assert memory.recall(RecallQuery("ball")).total * 3 == memory.count() * 2
+        begin(memory, "third")
+        memory.write(step(0, said="a cup", session="third"))
+        assert memory.recall(RecallQuery("cup")).total == 2
+    assert is_sound(path)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_log_that_lost_its_end_in_a_power_cut_gives_back_whole_steps_from_the_first_on(tmp_path: Path, seed: int) -> None:
+    path, log = tmp_path / "memory.db", tmp_path / "memory.db-wal"
+    after = tmp_path / "after"
+    after.mkdir()
+    with Memory.open(settings(path)) as memory:
+        begin(memory)
+        for number in range(40):
+            memory.write(step(number, said="a ball rolls in"))
+        for part in (path, log):
+            shutil.copy(part, after)
+    survived = after / "memory.db-wal"
+    with survived.open("r+b") as file:
+        file.truncate(random.Random(seed).randrange(survived.stat().st_size))
+    with Memory.open(settings(after / "memory.db")) as memory:
+        kept = memory.recall(RecallQuery(kinds=("observation",), order="oldest", limit=1000)).records
+        assert [record.end_ns for record in kept] == [seconds(number) for number in range(len(kept))]
+        assert memory.count() == 3 * len(kept)
+    assert is_sound(after / "memory.db")
