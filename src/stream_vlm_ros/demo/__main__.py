@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument("--bag", default=os.environ.get("BAG") or None, help="watch this rosbag2 recording instead of the simulated camera")
     source.add_argument("--seed", type=int, default=WORLD_SEED, help="which simulated stream")
     options.add_argument("--seconds", type=float, default=None, help="length of stream; a minute of the simulated one, all of the others")
-    options.add_argument("--transport", choices=("raw", "compressed"), default="raw", help="how the camera publishes")
+    options.add_argument("--transport", choices=("raw", "compressed"), help="how the camera publishes; footage compressed when left out")
     options.add_argument("--model", default="", help="directory of a checkpoint; the shipped model when left out")
     options.add_argument("--out", type=Path, default=Path("build/demo"), help="folder for what the demo leaves")
     return options
@@ -74,7 +74,8 @@ def _run(options: argparse.Namespace, node_command: Sequence[str]) -> dict[str, 
 
     footage = options.video or options.bag
     if footage:
-        show = Show(footage, options.out, options.seconds, options.transport, options.model, node_command)
+        # Large raw pictures are lost in best-effort transport on a small machine; real cameras compress them for the same reason.
+        show = Show(footage, options.out, options.seconds, options.transport or "compressed", options.model, node_command)
         return show.run()
     from stream_vlm.evaluation.records import TimedEvent
     from stream_vlm.world.labels import recall_questions

@@ -71,6 +71,8 @@ class Show:
             with Stage(self.folder) as stage, _audience(topics, self.transport, stage) as audience:
                 began = time.monotonic()
                 stage.start("node", self._node_program(topics))
+                # The camera loads while the node does, and plays once both the node and the audience listen.
+                stage.start("camera_source", self._camera_program(source))
                 audience.bring_up(BRING_UP_S)
                 print(f"node active after {time.monotonic() - began:.1f} s; playing {self.spec} on {', '.join(topics.values())}\n", flush=True)
                 first_ns = self._play(stage, audience, source)
@@ -110,15 +112,17 @@ class Show:
         command = list(self.node_command) or [installed_program("stream_vlm_node")]
         return [*command, "--ros-args", *(part for name, value in parameters.items() for part in ("-p", f"{name}:={value}"))]
 
-    def _play(self, stage: Stage, audience: Audience, source: Source) -> int:
-        """Play the source to its end and return the stamp (ns) of its first picture."""
-        # The node and the audience listen to each camera: nothing is played before both do.
-        command = [installed_program("camera_source"), self.spec, "--transport", self.transport, "--listeners", "2"]
+    def _camera_program(self, source: Source) -> list[str]:
+        program = [installed_program("camera_source"), self.spec, "--transport", self.transport]
+        program += ["--listeners", "2", "--wait", str(BRING_UP_S)]
         if len(source.cameras) == 1:
-            command += ["--topic", "/camera/image_raw"]
+            program += ["--topic", "/camera/image_raw"]
         if self.seconds is not None:
-            command += ["--seconds", str(self.seconds)]
-        stage.start("camera_source", command)
+            program += ["--seconds", str(self.seconds)]
+        return program
+
+    def _play(self, stage: Stage, audience: Audience, source: Source) -> int:
+        """Listen until the source has been played to its end; return the stamp (ns) of its first picture."""
         if not audience.spin_until(lambda: bool(stage.output("camera_source").strip()) or not stage.running("camera_source"), BRING_UP_S):
             raise stage.failure("camera_source", "published no picture")
         first_ns = int(json.loads(stage.output("camera_source").splitlines()[0])["first_stamp_ns"])
