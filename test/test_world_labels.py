@@ -1,0 +1,175 @@
+"""Labels of simulated streams: states by tick, questions with their answers, files."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from stream_vlm.stream import State
+from stream_vlm.world.export import write_stream
+from stream_vlm.world.labels import Interviewer, labels_document, questions, recall_questions, tick_states
+from stream_vlm.world.language import NOTHING, parse_label
+from stream_vlm.world.render import World
+from stream_vlm.world.script import WorldError, make_script
+
+
+@pytest.mark.parametrize("rate_hz", [1.0, 2.0, 5.0])
+def test_every_event_is_reported_once_at_the_first_tick_at_or_after_its_end(rate_hz: float) -> None:
+    script = make_script(4, 120.0)
+    spoken = [(tick.t_s, tick.text) for tick in tick_states(script, rate_hz) if tick.state is State.RESPONSE]
+    assert [text for _, text in spoken] == [event.label for event in script.events]
+    for (t_s, _), event in zip(spoken, script.events, strict=True):
+        assert 0 <= t_s - event.t_end < 1 / rate_hz
+
+
+def test_standby_lasts_from_an_events_start_to_its_end_and_silence_is_all_the_rest() -> None:
+    script = make_script(4, 120.0)
+    for tick in tick_states(script, 2.0):
+        _, under_way = script.at(tick.t_s)
+        if tick.state is not State.RESPONSE:
+            assert tick.state is (State.STANDBY if under_way else State.SILENCE)
+            assert tick.text == ""
+
+
+def test_an_offset_moves_every_tick() -> None:
+    ticks = tick_states(make_script(4, 10.0), 2.0, offset_s=0.2)
+    assert [tick.t_s for tick in ticks[:3]] == pytest.approx([0.2, 0.7, 1.2])
+
+
+def test_ticks_need_a_rate() -> None:
+    with pytest.raises(WorldError, match="0 Hz"):
+        tick_states(make_script(4, 10.0), 0.0)
+
+
+def test_questions_are_asked_only_while_nothing_is_under_way() -> None:
+    for seed in range(20):
+        script = make_script(seed, 120.0)
+        assert all(script.at(asked.t_s)[1] is None for asked in questions(script))
+
+
+def test_answers_are_what_the_picture_shows() -> None:
+    checked: Counter[str] = Counter()
+    for seed in range(40):
+        world = World(seed, 40.0, (160, 120))
+        for asked in questions(world.script):
+            things = world.view(asked.t_s).things
+            words = asked.question.split()
+            named = [thing for thing in things if thing.kind == words[-2]]
+            if asked.question.startswith("is there a") and asked.answer == "no":
+                assert not named
+            elif words[:3] == ["what", "colour", "is"] and named:
+                assert [thing.colour for thing in named] == [asked.answer]
+            elif words[-2] == "open" or words[-2] == "on":
+                state = {"open": ("open", "closed"), "on": ("on", "off")}[words[-2]]
+                fixture = next((thing for thing in things if thing.kind == words[2]), None)
+                if fixture:
+                    assert fixture.state == (state[0] if asked.answer == "yes" else state[1])
+            elif asked.question.startswith("where") and named and named[0].visible_fraction > 0.9:
+                mine = world.view(asked.t_s).instances == named[0].instance
+                middle = np.flatnonzero(mine.any(axis=0)).mean() / 160
+                assert ["left", "middle", "right"][int(middle * 3)] == asked.answer
+            checked[words[0]] += 1
+    assert set(checked) == {"is", "what", "where", "how"}
+
+
+def test_what_happened_last_is_the_last_caption_or_nothing_after_eight_seconds() -> None:
+    answers: list[str] = []
+    for seed in range(30):
+        script = make_script(seed, 120.0)
+        for asked in questions(script):
+            if asked.question != "what happened last ?":
+                continue
+            last = script.last_event(asked.t_s)
+            assert asked.answer == (last.label if last and asked.t_s - last.t_end <= 8 else NOTHING)
+            answers.append(asked.answer)
+    assert NOTHING in answers and len(set(answers)) > 20
+
+
+def test_a_blind_guess_is_seldom_right() -> None:
+    answers: dict[str, Counter[str]] = {}
+    for seed in range(150):
+        for asked in questions(make_script(seed, 120.0)):
+            answers.setdefault(asked.question, Counter())[asked.answer] += 1
+    for question, counted in answers.items():
+        if sum(counted.values()) >= 60:
+            assert max(counted.values()) / sum(counted.values()) < 0.75, question
+
+
+def test_an_interviewer_asked_twice_at_a_moment_does_not_repeat_itself_forever() -> None:
+    interviewer = Interviewer(make_script(12, 60.0))
+    assert len({interviewer.ask(0.5).question for _ in range(30)}) > 3
+
+
+def test_recall_questions_are_answered_by_the_newest_event_of_their_kind() -> None:
+    script = make_script(9, 180.0)
+    asked = recall_questions(script)
+    assert asked
+    for question in asked:
+        same = [event for event in script.events if parse_label(event.label) == parse_label(question.answer_label)]
+        assert same[-1].t_end == question.t_end and same[-1].t_start == question.t_start
+        assert question.question.startswith("when ") and question.question.endswith("?")
+
+
+def test_a_written_stream_is_a_video_that_opens_with_the_truth_beside_it(tmp_path: Path) -> None:
+    files = write_stream(5, 0.1, tmp_path / "stream", fps=5, size=(160, 120), progress=False)
+    video = cv2.VideoCapture(str(files.video))
+    shapes = []
+    while True:
+        read, frame = video.read()
+        if not read:
+            break
+        shapes.append(frame.shape)
+    video.release()
+    assert shapes == [(120, 160, 3)] * 30 and files.frames == 30
+    document = json.loads(files.labels.read_text(encoding="utf-8"))
+    assert document == json.loads(json.dumps(labels_document(World(5, 6.0, (160, 120)), 5)))
+    assert (document["seed"], document["duration_s"], document["size"], document["fps"]) == (5, 6.0, [160, 120], 5)
+
+
+def test_a_written_video_shows_what_the_world_shows(tmp_path: Path) -> None:
+    files = write_stream(5, 0.05, tmp_path, fps=5, size=(160, 120), progress=False)
+    video = cv2.VideoCapture(str(files.video))
+    read, frame = video.read()
+    video.release()
+    assert read
+    shown = World(5, 3.0, (160, 120)).view(0.0).image.astype(int)
+    assert np.abs(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(int) - shown).mean() < 12
+
+
+def test_the_document_names_every_event_in_seconds() -> None:
+    world = World(6, 60.0, (160, 120))
+    document = labels_document(world, 10.0)
+    assert [event["label"] for event in document["events"]] == [event.label for event in world.script.events]
+    assert set(document["events"][0]) == {"label", "action", "object", "colour", "t_start", "t_end"}
+    assert [state["t"] for state in document["states"]] == list(range(61))
+
+
+@pytest.mark.parametrize(
+    ("minutes", "fps", "size", "named"),
+    [
+        (0.0, 10.0, (160, 120), "minutes: 0"),
+        (-1.0, 10.0, (160, 120), "minutes: -1"),
+        (float("nan"), 10.0, (160, 120), "minutes: nan"),
+        (1e6, 10.0, (160, 120), "minutes: 1000000"),
+        (1.0, 0.5, (160, 120), "fps: 0.5"),
+        (1.0, 200.0, (160, 120), "fps: 200"),
+        (1.0, 10.0, (161, 120), "size: 161x120"),
+        (1.0, 10.0, (16, 12), "size: 16x12"),
+    ],
+)
+def test_a_stream_that_cannot_be_written_is_refused_by_name(
+    tmp_path: Path, minutes: float, fps: float, size: tuple[int, int], named: str
+) -> None:
+    with pytest.raises(WorldError, match=named):
+        write_stream(1, minutes, tmp_path, fps=fps, size=size, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    with pytest.raises(WorldError, match="cannot be used as the output folder"):
+        write_stream(1, 0.1, blocked, progress=False)
