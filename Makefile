@@ -13,6 +13,9 @@ help:  ## this list
 build:  ## install ROS 2 and the requirements into build/$ROS_DISTRO, build the package; instant when nothing changed
 	@$(PYTHON) tools/bootstrap.py $(ROS_DISTRO)
 
+demo: build  ## watch, speak, remember and recall for a minute; VIDEO=path or BAG=path takes your own footage
+	@$(RUN) python -m stream_vlm_ros.demo
+
 lint: build  ## ruff and mypy
 	$(RUN) ruff check
 	$(RUN) mypy src tools test

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from model_fixtures import write_checkpoint
 
 from stream_vlm.cli import COMMANDS, main
 from stream_vlm.cli.times import TimeError, parse_time, show_span
@@ -176,3 +177,33 @@ def test_the_doctor_says_what_to_mend(tmp_path: Path, capsys: pytest.CaptureFixt
     assert findings["model"].startswith("WRONG") and str(tmp_path / "nothing") in findings["model"]
     assert findings["memory"].startswith("WRONG") and "not a SQLite file" in findings["memory"]
     assert findings["python"].startswith("ok") and findings["libraries"].startswith("ok")
+
+
+def test_world_writes_a_video_with_its_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["world", "--seed", "3", "--minutes", "0.1", "--out", str(tmp_path / "w")]) == 0
+    labels = json.loads((tmp_path / "w" / "labels.json").read_text())
+    assert labels["seed"] == 3 and labels["duration_s"] == pytest.approx(6.0)
+    assert "labels.json, video.mp4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("refused", [["--seed", "3", "--size", "7", "9"], ["--seed", "3", "--fps", "0.5"]])
+def test_world_refuses_what_no_camera_is(refused: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["world", *refused, "--out", str(tmp_path / "w")]) == 1
+    assert "is refused" in capsys.readouterr().err
+
+
+def test_a_real_checkpoint_watches_a_simulated_stream_the_same_way_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = str(write_checkpoint(tmp_path / "checkpoint"))
+    for folder in ("once", "again"):
+        assert main(["run", "world:5", "--seconds", "4", "--model", checkpoint, "--out", str(tmp_path / folder)]) == 0
+    assert "8 ticks over 3.5 s of stream" in capsys.readouterr().out
+    for name in ("utterances.jsonl", "events.jsonl", "states.jsonl"):
+        assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    assert len((tmp_path / "once" / "states.jsonl").read_text().splitlines()) == 8
+
+
+def test_a_refused_run_loads_no_model_and_leaves_the_folder_alone(memory_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = memory_file.read_bytes()
+    assert main(["run", "world:5", "--model", str(tmp_path / "nothing"), "--out", str(memory_file.parent)]) == 1
+    assert "already holds a run" in capsys.readouterr().err
+    assert memory_file.read_bytes() == before
