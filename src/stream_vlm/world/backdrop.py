@@ -5,8 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from stream_vlm.world.clutter import ANIMATED, Plot, paint_decoration
+from stream_vlm.world.clutter import paint_decoration
+from stream_vlm.world.moving_clutter import ANIMATED
 from stream_vlm.world.palette import Rgb, shade
+from stream_vlm.world.plot import Plot
 from stream_vlm.world.scene import Scene
 from stream_vlm.world.sprite import Image
 from stream_vlm.world.textures import paint_texture
@@ -22,6 +24,8 @@ def paint_backdrop(scene: Scene, width: int, height: int, margin: int) -> Image:
     for decoration in scene.decorations:
         if decoration.kind not in ANIMATED:
             paint_decoration(canvas, plot, decoration, scene.camera.pitch)
+    if rng.random() < 0.3:
+        canvas = _sunlight(canvas, rng)
     if scene.view == "desk" or (scene.view != "tabletop" and rng.random() < 0.5):
         canvas = _soft_light(canvas, rng)
     return np.asarray(cv2.resize(canvas, (width + 2 * margin, height + 2 * margin), interpolation=cv2.INTER_AREA), np.uint8)
@@ -84,3 +88,20 @@ def _soft_light(canvas: Image, rng: np.random.Generator) -> Image:
     x, y = float(rng.uniform(0, width)), float(rng.uniform(0, height * 0.7))
     glow = np.exp(-(((xs - x) / (0.45 * width)) ** 2 + ((ys - y) / (0.5 * height)) ** 2))
     return np.clip(canvas * (0.88 + 0.3 * glow[..., None]), 0, 255).astype(np.uint8)
+
+
+def _sunlight(canvas: Image, rng: np.random.Generator) -> Image:
+    """A slanted bright patch with soft edges, as a window throws it."""
+    height, width = canvas.shape[:2]
+    x, y = float(rng.uniform(0, 0.8)) * width, float(rng.uniform(0.1, 0.7)) * height
+    wide, tall, slant = (
+        float(rng.uniform(0.1, 0.35)) * width,
+        float(rng.uniform(0.15, 0.4)) * height,
+        float(rng.uniform(-0.2, 0.2)) * width,
+    )
+    lit = np.zeros((height, width), np.float32)
+    corners = [(x, y), (x + wide, y), (x + wide + slant, y + tall), (x + slant, y + tall)]
+    cv2.fillPoly(lit, [np.array(corners, np.int32)], 1.0)
+    soft = cv2.GaussianBlur(lit, (0, 0), height * float(rng.uniform(0.004, 0.03)))
+    gain = 1 + float(rng.uniform(0.12, 0.45)) * soft[..., None] * np.array([1.0, 0.96, 0.85], np.float32)
+    return np.clip(canvas * gain, 0, 255).astype(np.uint8)

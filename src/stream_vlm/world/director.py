@@ -271,7 +271,7 @@ class Director:
     def _new_person(self) -> Thing:
         taken = {self._things[instance].colour for instance in self._state.resting if self._things[instance].kind == "person"}
         backgrounds = [self._scene.wall_rgb if self._scene.skyline > 0.3 else self._scene.floor_rgb]
-        colours = [colour for colour in standing_out(backgrounds, 130) if colour not in taken]
+        colours = [colour for colour in standing_out(backgrounds, 165) if colour not in taken]
         colour = str(self._rng.choice(colours or [name for name in COLOURS if name not in taken]))
         return self._add("person", colour, self._scene.person_height)
 

@@ -55,6 +55,9 @@ class Wardrobe:
     hat: Rgb | None
     skirt: bool
     jacket: Rgb | None
+    stripes: Rgb | None
+    emblem: Rgb | None
+    backpack: Rgb | None
 
     @classmethod
     def from_seed(cls, upper: Rgb, look: int) -> Wardrobe:
@@ -73,6 +76,9 @@ class Wardrobe:
             long_hair=bool(rng.random() < 0.4),
             hat=muted_colour(rng, 0.1, 0.8) if rng.random() < 0.12 else None,
             skirt=bool(rng.random() < 0.12),
+            stripes=shade(upper, 0.68) if rng.random() < 0.18 else None,
+            emblem=mix(upper, (255, 255, 255), 0.6) if rng.random() < 0.2 else None,
+            backpack=muted_colour(rng, 0.1, 0.6) if rng.random() < 0.12 else None,
             jacket=muted_colour(rng, 0.6, 0.97) if rng.random() < 0.3 else None,
         )
 
@@ -214,12 +220,33 @@ class Figure:
         offset = 0.016 * height
         lit = [(x - offset, y - offset * 0.3) for x, y in low + shoulders]
         brush.hull(lit, [wide * 0.78, wide * 0.78, wide * 0.66, wide * 0.66], wardrobe.upper)
+        self._trim(brush, seen, skeleton, height, wide)
         if wardrobe.jacket is not None and skeleton.forward[1] < -0.5:
             chest, hip = seen["chest"], seen["hips"]
             brush.polygon(
                 [(chest[0] - 0.03 * height, chest[1] - 0.02 * height), (chest[0] + 0.03 * height, chest[1] - 0.02 * height), hip],
                 wardrobe.jacket,
             )
+
+    def _trim(self, brush: Brush, seen: dict[str, Point], skeleton: Skeleton, height: float, wide: float) -> None:
+        """Stripes across the chest, an emblem in front, a bag on the back: what clothes have besides a colour."""
+        wardrobe = self.wardrobe
+        spine = [seen["left shoulder"], seen["right shoulder"], seen["left hip"], seen["right hip"]]
+        if wardrobe.stripes is not None:
+            for share in (0.25, 0.5, 0.75):
+                ends = [
+                    (spine[i][0] * (1 - share) + spine[i + 2][0] * share, spine[i][1] * (1 - share) + spine[i + 2][1] * share)
+                    for i in (0, 1)
+                ]
+                brush.limb(ends[0], ends[1], 0.018 * height, 0.018 * height, wardrobe.stripes, lit=False)
+        chest, hips = seen["chest"], seen["hips"]
+        if wardrobe.emblem is not None and skeleton.forward[1] < -0.7:
+            brush.oval(
+                (chest[0] * 0.75 + hips[0] * 0.25, chest[1] * 0.75 + hips[1] * 0.25), 0.038 * height, 0.028 * height, wardrobe.emblem
+            )
+        if wardrobe.backpack is not None and skeleton.forward[1] > 0.5:
+            low = (chest[0] * 0.4 + hips[0] * 0.6, chest[1] * 0.4 + hips[1] * 0.6)
+            brush.hull([chest, low], [wide * 0.85, wide * 0.95], wardrobe.backpack)
 
     def _head(self, brush: Brush, seen: dict[str, Point], skeleton: Skeleton, height: float, pitch: float) -> None:
         wardrobe = self.wardrobe

@@ -100,6 +100,12 @@ def bend_share(event: Event, t_s: float) -> float:
     return 1 - ease((t_s - event.t_contact) / (event.t_end - event.t_contact))
 
 
+def idle_turn(look: int, t_s: float) -> float:
+    """Slow turn of somebody who stands and waits, radians."""
+    phase = (look % 997) / 997 * 2 * np.pi
+    return float(0.13 * np.sin(0.31 * t_s + phase))
+
+
 def idle_sway(look: int, t_s: float) -> float:
     """Sideways shift of somebody who stands and waits, body heights."""
     phase = (look % 1000) / 1000 * 2 * np.pi

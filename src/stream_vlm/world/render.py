@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_vlm.world.backdrop import paint_backdrop
-from stream_vlm.world.clutter import ANIMATED, Plot, paint_moving
+from stream_vlm.world.moving_clutter import ANIMATED, paint_moving
+from stream_vlm.world.plot import Plot
 from stream_vlm.world.script import Script, WorldError, make_script
 from stream_vlm.world.sensor import Sensor
 from stream_vlm.world.stage import Appearance, Stage

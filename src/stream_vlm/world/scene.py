@@ -71,6 +71,7 @@ class Camera:
         blur: standard deviation in pixels of a picture 240 high.
         vignette: how much darker the corners are, 0..1.
         warmth: red gain over blue gain, about 1.
+        saturation, gamma: of the camera's own colour processing; 1 leaves the picture as it is.
         exposure: mean exposure; `exposure_drift` its relative swing.
         shadows: depth of soft moving shadows, 0..1.
         jpeg_quality: 0 for none.
@@ -84,6 +85,8 @@ class Camera:
     blur: float
     vignette: float
     warmth: float
+    saturation: float
+    gamma: float
     exposure: float
     exposure_drift: float
     exposure_period_s: float

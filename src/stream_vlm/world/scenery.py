@@ -29,6 +29,8 @@ def _camera(pitch_deg: float, rng: np.random.Generator) -> Camera:
         blur=float(rng.uniform(0.5, 1.1)) if rng.random() < 0.4 else 0.0,
         vignette=float(rng.uniform(0, 0.35)),
         warmth=float(rng.uniform(0.86, 1.16)),
+        saturation=float(rng.uniform(0.6, 1.12)),
+        gamma=float(rng.uniform(0.8, 1.25)),
         exposure=float(rng.uniform(0.9, 1.25)),
         exposure_drift=float(rng.uniform(0, 0.09)),
         exposure_period_s=float(rng.uniform(12, 60)),
@@ -48,8 +50,8 @@ def _room_scene(view: str, rng: np.random.Generator) -> Scene:
         pitch = rng.uniform(38, 60)
         skyline = float(rng.uniform(0.24, 0.36)) if rng.random() < 0.6 else -0.1
         vanish = float(rng.uniform(-1.2, -0.6))
-        person_height = float(rng.uniform(0.42, 0.62))
-        floor = Area(0, max(0.46, skyline + 0.16), 1, 0.95)
+        person_height = float(rng.uniform(0.55, 0.85))
+        floor = Area(0, max(0.52, skyline + 0.2), 1, 0.96)
     else:
         pitch = rng.uniform(3, 16)
         # A wall near by makes doors and lamps as large as people; a camera at table height cuts off people's feet.
@@ -62,8 +64,8 @@ def _room_scene(view: str, rng: np.random.Generator) -> Scene:
     wooden = rng.random() < 0.5
     floor_rgb = wood_colour(rng) if wooden else muted_colour(rng, 0.25, 0.85)
     wall_rgb = muted_colour(rng, 0.35, 0.97)
-    wall_texture = str(rng.choice(["plain", "gradient", "bricks", "stripes", "panels", "tiles", "mottled"]))
-    floor_texture = "planks" if wooden else str(rng.choice(["tiles", "carpet", "concrete", "checker", "plain"]))
+    wall_texture = str(rng.choice(["plain", "gradient", "bricks", "stripes", "panels", "tiles", "mottled", "marble"]))
+    floor_texture = "planks" if wooden else str(rng.choice(["tiles", "carpet", "concrete", "checker", "plain", "speckle", "marble"]))
     camera = _camera(float(pitch), rng)
     base = Scene(
         view, camera, _look(rng), skyline, vanish, person_height, float(rng.uniform(0.115, 0.17)),
@@ -112,6 +114,7 @@ def _furnish(scene: Scene, rng: np.random.Generator) -> Scene:
         decorations.append(
             Decoration("rug", Area(rng.uniform(0.1, 0.4), scene.floor.top, rng.uniform(0.6, 0.9), 0.97), muted_colour(rng), _look(rng))
         )
+    decorations += _floor_clutter(scene, [*(fixture.area for fixture in fixtures), *(item.area for item in decorations)], rng)
     low = max(min(scene.floor.top, 0.84), scene.skyline + 0.06)
     surfaces.append(Surface(Area(0.08, low, 0.92, max(0.95, low + 0.04)), scene.floor_rgb))
     return _with(scene, surfaces, decorations, fixtures)
@@ -154,6 +157,22 @@ def _table(scene: Scene, u: float, rng: np.random.Generator) -> tuple[Surface, D
     return surface, Decoration(kind, Area(u - half, top - deep, u + half, foot), rgb, _look(rng))
 
 
+def _floor_clutter(scene: Scene, occupied: list[Area], rng: np.random.Generator) -> list[Decoration]:
+    """Chairs and bins against the wall, where nothing else stands."""
+    found = []
+    for kind in ("chair", "bin"):
+        if rng.random() > 0.3:
+            continue
+        foot = max(scene.skyline, 0.3) + float(rng.uniform(0.03, 0.07))
+        height = scene.height_at(foot) * (0.5 if kind == "chair" else 0.24)
+        half = height * 0.28 / NARROWEST_ASPECT
+        u = float(rng.uniform(0.05, 0.95))
+        area = Area(u - half, foot - height, u + half, foot)
+        if not any(_overlap(area, other, 0.02) for other in occupied):
+            found.append(Decoration(kind, area, muted_colour(rng, 0.15, 0.8), _look(rng)))
+    return found
+
+
 def _wall_decorations(scene: Scene, u: float, rng: np.random.Generator) -> list[Decoration]:
     kind = str(
         rng.choice(
@@ -190,8 +209,8 @@ def _table_scene(view: str, rng: np.random.Generator) -> Scene:
         size = float(rng.uniform(0.2, 0.4))
     wooden = rng.random() < 0.5
     floor_rgb = wood_colour(rng) if wooden else muted_colour(rng, 0.25, 0.95)
-    floor_texture = "planks" if wooden else str(rng.choice(["plain", "concrete", "carpet", "checker"]))
-    wall_texture = str(rng.choice(["plain", "gradient", "mottled", "panels", "bricks", "tiles"]))
+    floor_texture = "planks" if wooden else str(rng.choice(["plain", "concrete", "carpet", "checker", "speckle", "marble"]))
+    wall_texture = str(rng.choice(["plain", "gradient", "mottled", "panels", "bricks", "tiles", "marble"]))
     camera = _camera(float(pitch), rng)
     wall_rgb = muted_colour(rng, 0.25, 0.95)
     fixtures: list[Fixture] = []
@@ -207,7 +226,7 @@ def _table_scene(view: str, rng: np.random.Generator) -> Scene:
             if rng.random() < 0.5:
                 kind = str(rng.choice(["window", "poster", "screen", "curtain"]))
                 decorations.append(Decoration(kind, Area(u - 0.13, 0.04, u + 0.13, skyline - 0.08), muted_colour(rng), _look(rng)))
-    for kind in ("paper", "keyboard", "plate", "mat"):
+    for kind in ("paper", "keyboard", "plate", "mat", "cloth", "cable"):
         if rng.random() < 0.25:
             u, v = rng.uniform(0.15, 0.85), rng.uniform(zone.top, 0.9)
             half = float(rng.uniform(0.08, 0.16))

@@ -24,6 +24,8 @@ class Sensor:
         # Neighbouring pixels of a real sensor are demosaiced together.
         softened = cv2.GaussianBlur(noise, (0, 0), 0.6)
         self._noise = np.clip(softened / max(float(softened.std()), 1e-6) * self._camera.noise, -60, 60).astype(np.int8)
+        self._grade = self._grading()
+        self._gamma = np.array([255 * (level / 255) ** self._camera.gamma for level in range(256)], np.uint8)
         self._gain = {on: self._light(on) for on in (None, False, True)}
         self._shadows = self._shadow_map(rng) if self._camera.shadows else None
 
@@ -54,6 +56,7 @@ class Sensor:
             frame = np.asarray(cv2.multiply(frame, self._shadow_at(t_s), dtype=cv2.CV_8U), np.uint8)
         gain = camera.exposure * float(drift)
         frame = np.asarray(cv2.multiply(frame, self._gain[lamp_on], scale=gain, dtype=cv2.CV_8U), np.uint8)
+        frame = np.asarray(cv2.LUT(cv2.transform(frame, self._grade), self._gamma), np.uint8)
         if camera.blur:
             frame = np.asarray(cv2.GaussianBlur(frame, (0, 0), max(0.35, camera.blur * self._height / 240)), np.uint8)
         draw = np.random.default_rng([self._seed, int(round(t_s * 1e6))])
@@ -67,6 +70,11 @@ class Sensor:
         if not written:
             raise StreamError(f"a simulated frame of {self._width}x{self._height} could not be compressed; choose another size")
         return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+
+    def _grading(self) -> NDArray[np.float32]:
+        """3 x 3 matrix from full colours to those of this camera: paler or stronger."""
+        grey = np.array([0.299, 0.587, 0.114], np.float32)
+        return self._camera.saturation * np.eye(3, dtype=np.float32) + (1 - self._camera.saturation) * np.tile(grey, (3, 1))
 
     def _light(self, lamp_on: bool | None) -> NDArray[np.float32]:
         """Vignette, colour of the light and, where there is a lamp, its glow: float32 (H, W, 3)."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from stream_vlm.world.figure import Pose
 from stream_vlm.world.fixtures import draw_door, draw_lamp
-from stream_vlm.world.motion import Walk, bend_down, bend_share, ease, ease_in, ease_out, holding, idle_sway
+from stream_vlm.world.motion import Walk, bend_down, bend_share, ease, ease_in, ease_out, holding, idle_sway, idle_turn
 from stream_vlm.world.props import Props
 from stream_vlm.world.scene import Fixture
 from stream_vlm.world.script import Event, Placement, SceneState, Script, Thing
@@ -54,7 +54,7 @@ class Stage:
                 continue
             thing = self._script.things[instance]
             if thing.kind == "person":
-                pose = Pose(heading=place.heading, sway=idle_sway(thing.look, t_s))
+                pose = Pose(heading=place.heading + idle_turn(thing.look, t_s), sway=idle_sway(thing.look, t_s))
                 shown += self._person(thing, self.spot(place), place.depth, pose, state.holding.get(instance), moving=False)
             else:
                 shown += self._resting(thing, place)

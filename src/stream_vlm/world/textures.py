@@ -34,6 +34,15 @@ def paint_texture(name: str, rgb: Rgb, width: int, height: int, unit: float, rng
             sheet *= np.linspace(1.12, 0.82, height, dtype=np.float32)[:, None, None]
         else:
             sheet *= np.linspace(1.12, 0.82, width, dtype=np.float32)[None, :, None]
+    elif name == "speckle":
+        grains = rng.integers(0, 3, (height, width))
+        tones = np.array([shade(rgb, gain) for gain in (0.75, 1.0, 1.2)], np.float32)
+        coarse = cv2.resize(grains.astype(np.float32)[::3, ::3], (width, height), interpolation=cv2.INTER_NEAREST)
+        sheet[:] = tones[coarse.astype(int)]
+    elif name == "marble":
+        other = np.array(mix(rgb, shade(rgb, float(rng.uniform(0.7, 1.15))), 0.9), np.float32)
+        veins = np.abs(np.sin(6 * _clouds(width, height, 0.5, rng)))
+        sheet[:] = sheet * veins + other * (1 - veins)
     if name in ("mottled", "concrete"):
         sheet *= _clouds(width, height, 0.16 if name == "mottled" else 0.1, rng)
     sheet *= _clouds(width, height, 0.05, rng)
