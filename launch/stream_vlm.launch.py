@@ -1,6 +1,6 @@
 """Start the node that keeps watching and bring it to active.
 
-    ros2 launch stream_vlm_ros stream_vlm.launch.py cameras:=front,rear topics:=/front/image_raw,/rear/image_raw/compressed transports:=raw,compressed
+    ros2 launch stream_vlm_ros stream_vlm.launch.py cameras:=front,rear topics:=/front/image,/rear/image/compressed transports:=raw,compressed
 """
 
 from launch.actions import DeclareLaunchArgument, EmitEvent, LogInfo, OpaqueFunction, RegisterEventHandler
@@ -18,7 +18,8 @@ ARGUMENTS = (
     ("cameras", "", "Names of the cameras, comma separated; empty leaves them to params_file, or to one camera named 'camera'."),
     ("topics", "", "Topic of each camera in `cameras`, comma separated, in the same order; empty leaves them to params_file."),
     ("transports", "", "raw or compressed for each camera in `cameras`, comma separated; one word is for all of them."),
-    ("model_directory", "", "Directory of a Hugging Face Qwen2.5-VL checkpoint; empty takes params_file's, or the model shipped with the package."),
+    ("odom_topic", "", "Odometry (nav_msgs/Odometry) that gives each record its place; empty takes params_file's, or none."),
+    ("model_directory", "", "Directory of a Hugging Face Qwen2.5-VL checkpoint; empty takes params_file's, or the shipped model."),
     ("memory_file", "", "SQLite file of the memory; empty takes params_file's, or ~/.ros/stream_vlm/memory.db."),
     ("params_file", "", "YAML file with parameters, for example one of the package's config folder; the arguments above go before it."),
     ("namespace", "", "Namespace of the node."),
@@ -38,10 +39,9 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     value = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     parameters: list[object] = [ParameterFile(value["params_file"])] if value["params_file"] else []
     parameters.append({"use_sim_time": is_true("use_sim_time", value["use_sim_time"]), **camera_parameters(value)})
-    if value["model_directory"]:
-        parameters.append({"model.directory": value["model_directory"]})
-    if value["memory_file"]:
-        parameters.append({"memory.path": value["memory_file"]})
+    for argument, setting in (("odom_topic", "pose.odom_topic"), ("model_directory", "model.directory"), ("memory_file", "memory.path")):
+        if value[argument]:
+            parameters.append({setting: value[argument]})
     node = LifecycleNode(
         package="stream_vlm_ros",
         executable="stream_vlm_node",
@@ -80,7 +80,7 @@ def camera_parameters(value: dict[str, str]) -> dict[str, object]:
     for name, given, setting in (("topics", topics, "topic"), ("transports", transports, "transport")):
         if given and len(given) != len(cameras):
             raise ValueError(f"{name}:={value[name]} names {len(given)} for {len(cameras)} cameras ({value['cameras']}); name one for each")
-        parameters |= {f"camera.{camera}.{setting}": word for camera, word in zip(cameras, given)}
+        parameters |= {f"camera.{camera}.{setting}": word for camera, word in zip(cameras, given, strict=True)}
     return parameters
 
 
