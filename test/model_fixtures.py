@@ -19,7 +19,7 @@ def write_checkpoint(directory: Path, layers: int = 4, words: tuple[str, ...] = 
     if layers == 4:
         model: Any = new_model(tokenizer, seed=0)
     else:
-        config = small_config(tokenizer)
+        config: Any = small_config(tokenizer)
         config.text_config.num_hidden_layers = layers
         config.text_config.layer_types = ["full_attention"] * layers
         torch.manual_seed(0)

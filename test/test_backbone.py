@@ -106,7 +106,7 @@ def test_eviction_moves_no_key_and_later_tokens_reuse_the_slots(model: Streaming
     with torch.inference_mode():
         for turn, picture_embeddings in zip(turns[:4], vision[:4], strict=True):
             forward.feed(turn, picture_embeddings)
-        layer = forward.cache.layers[0]
+        layer: Any = forward.cache.slot_layers[0]
         address, before, used = layer.keys.data_ptr(), layer.keys.clone(), forward.cache.used
         forward.evict([0, 1, 2])
         assert torch.equal(layer.keys, before)

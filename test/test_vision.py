@@ -15,7 +15,7 @@ QWEN = PictureFormat(14, 2, 2, mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28))
 
 
 def small_tower(full_attention: bool) -> Any:
-    config = small_config(word_tokenizer(["word"]))
+    config: Any = small_config(word_tokenizer(["word"]))
     config.vision_config.fullatt_block_indexes = [0, 1, 2, 3] if full_attention else [3]
     torch.manual_seed(0)
     return Qwen2_5_VLForConditionalGeneration(config).model.visual.eval()
