@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from sqlite_utils import Database
 
@@ -101,14 +102,19 @@ def version_of(db: Database) -> int:
 
 
 @contextmanager
-def writing(db: Database) -> Iterator[None]:
-    """One transaction that takes the write lock at its start: one that reads first could be refused the lock later without any waiting."""
-    db.execute("BEGIN IMMEDIATE")
+def transaction(db: Database, kind: Literal["IMMEDIATE", "DEFERRED"]) -> Iterator[None]:
+    """One transaction, undone when the block fails: IMMEDIATE to write, DEFERRED for one view of all that is read.
+
+    One that writes takes the lock at its start: had it read first, the lock could be refused later without any waiting.
+    """
+    db.execute(f"BEGIN {kind}")
     try:
         yield
-        db.commit()
+        db.execute("COMMIT")
     except BaseException:
-        db.rollback()
+        # A full disk or a failing one makes SQLite roll back by itself.
+        if db.conn.in_transaction:
+            db.execute("ROLLBACK")
         raise
 
 
@@ -116,7 +122,7 @@ def migrate(db: Database) -> None:
     """Bring the file to `SCHEMA_VERSION`, all in one transaction: a step that fails leaves the file as it was."""
     if version_of(db) >= SCHEMA_VERSION:
         return
-    with writing(db):
+    with transaction(db, "IMMEDIATE"):
         # Asked again under the lock: of two programs that open an old file at once, the second finds nothing left to do.
         for step in MIGRATIONS[version_of(db) :]:
             step(db)

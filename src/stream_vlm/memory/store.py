@@ -18,7 +18,7 @@ from stream_vlm.memory.errors import MemoryFileError, RecallError, explained
 from stream_vlm.memory.file import check_for_reading, open_for_reading, open_for_writing
 from stream_vlm.memory.recall import RecallQuery, RecallResult
 from stream_vlm.memory.rows import Picture, Row, StepRecorder, StepRows
-from stream_vlm.memory.schema import writing
+from stream_vlm.memory.schema import transaction
 from stream_vlm.memory.search import search
 from stream_vlm.stream import Pose, StepResult, StreamError
 
@@ -121,7 +121,7 @@ class Memory:
             MemoryFileError: the file cannot be read.
         """
         started = time.perf_counter()
-        with self._reading() as db, db.atomic():
+        with self._reading() as db, transaction(db, "DEFERRED"):
             records, total = search(db, query)
         return RecallResult(records, total, (time.perf_counter() - started) * 1e3)
 
@@ -181,7 +181,7 @@ class Memory:
         with self._writing_lock, explained(self.path):
             db = self._writer()
             db.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
-            with writing(db):
+            with transaction(db, "IMMEDIATE"):
                 yield db
 
     @contextmanager
