@@ -72,13 +72,14 @@ class Parameters:
 
     def _declare(self, infos: Iterable[SettingInfo]) -> None:
         for info in infos:
-            self._infos[info.name] = info
             try:
                 self._node.declare_parameter(info.name, info.default, descriptor_of(info))
             except InvalidParameterTypeException as error:
                 self._declare_otherwise(info, str(error))
             except InvalidParameterValueException as error:
                 self._declare_default(info, str(error))
+            # Only now is it ours to check: rclpy calls the checks while it declares.
+            self._infos[info.name] = info
 
     def _declare_otherwise(self, info: SettingInfo, complaint: str) -> None:
         """YAML reads `rate_hz: 2` as a whole number; where a float is wanted that is no mistake."""

@@ -1,0 +1,172 @@
+"""Parameters: each described and ranged, refused as a whole when one is wrong, live where they may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rclpy
+import yaml
+from rcl_interfaces.msg import ParameterType
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from stream_vlm.config import SettingError, describe_settings, load_settings
+from stream_vlm_ros.parameters import Parameters
+
+MakeNode = Callable[..., tuple[Node, Parameters, list[str]]]
+
+
+@pytest.fixture
+def make() -> Iterator[MakeNode]:
+    """A node whose parameters were given these values at the start; `changes` grows with each change that is carried on."""
+    context = Context()
+    rclpy.init(context=context)
+    nodes: list[Node] = []
+
+    def make_node(**values: Any) -> tuple[Node, Parameters, list[str]]:
+        overrides = [Parameter(name.replace("__", "."), value=value) for name, value in values.items()]
+        node = Node("stream_vlm", context=context, parameter_overrides=overrides)
+        nodes.append(node)
+        changes: list[str] = []
+        return node, Parameters(node, lambda: changes.append("changed")), changes
+
+    yield make_node
+    for node in nodes:
+        node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def setting(node: Node, **values: Any) -> tuple[bool, str]:
+    """Set all of them at once."""
+    outcome = node.set_parameters_atomically([Parameter(name.replace("__", "."), value=value) for name, value in values.items()])
+    return outcome.successful, outcome.reason
+
+
+def test_no_parameter_lacks_a_description_and_no_number_a_range(make: MakeNode) -> None:
+    node, _, _ = make(cameras=["front", "rear"])
+    names = list(node._parameters)  # rclpy lists parameters by prefix only
+    assert {info.name for info in describe_settings(["front", "rear"])} <= set(names)
+    for name in names:
+        if name == "start_type_description_service":  # declared by rclpy, before any node of ours exists
+            continue
+        descriptor = node.describe_parameter(name)
+        assert descriptor.description, name
+        if descriptor.type == ParameterType.PARAMETER_DOUBLE:
+            assert descriptor.floating_point_range, name
+        if descriptor.type == ParameterType.PARAMETER_INTEGER:
+            assert descriptor.integer_range, name
+
+
+def test_a_unit_and_the_choices_stand_in_the_descriptor(make: MakeNode) -> None:
+    node, _, _ = make()
+    assert node.describe_parameter("stream.rate_hz").description.endswith("[Hz]")
+    assert "one of: auto, cpu, cuda" in node.describe_parameter("model.device").additional_constraints
+
+
+def test_each_camera_has_its_own_group(make: MakeNode) -> None:
+    _, parameters, _ = make(cameras=["front", "rear"], camera__rear__topic="/rear/image", camera__rear__transport="compressed")
+    settings = parameters.configure()
+    assert settings.camera["rear"].topic == "/rear/image"
+    assert settings.camera["rear"].transport == "compressed"
+    assert settings.camera["front"].transport == "raw"
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"stream__rate_hz": 1000.0}, "rate_hz"),
+        ({"stream__rate_hz": math.nan}, "rate_hz"),
+        ({"stream__rate_hz": math.inf}, "rate_hz"),
+        ({"stream__rate_hz": "fast"}, "Wrong parameter type"),
+        ({"decision__max_new_tokens": 0}, "max_new_tokens"),
+        ({"model__device": "toaster"}, "model.device: 'toaster' is refused"),
+        ({"cameras": ["front", "front"]}, "names a camera twice"),
+        ({"cameras": ["no spaces please"]}, "'no spaces please' is refused"),
+        ({"camera__camera__transport": "smoke"}, "camera.camera.transport: 'smoke' is refused"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_name_and_nothing_changes(make: MakeNode, values: dict[str, Any], says: str) -> None:
+    node, parameters, changes = make()
+    before = parameters.configure()
+    parameters.unlock()
+    successful, reason = setting(node, **values)
+    assert not successful
+    assert says in reason
+    assert parameters.configure() == before
+    assert changes == []
+
+
+def test_a_set_with_one_wrong_value_changes_nothing(make: MakeNode) -> None:
+    node, parameters, _ = make()
+    settings = parameters.configure()
+    successful, _ = setting(node, decision__refractory_s=2.0, decision__response_threshold=7.0)
+    assert not successful
+    assert settings.decision.refractory_s == 0.0
+    assert node.get_parameter("decision.refractory_s").value == 0.0
+
+
+def test_a_live_parameter_reaches_the_settings_that_the_parts_hold(make: MakeNode) -> None:
+    node, parameters, changes = make(cameras=["front"])
+    settings = parameters.configure()
+    decision = settings.decision
+    assert setting(node, decision__refractory_s=2.5, stream__rate_hz=4.0) == (True, "")
+    assert decision.refractory_s == 2.5
+    assert settings.stream.rate_hz == 4.0
+    assert changes == ["changed"]
+
+
+def test_a_whole_number_is_good_enough_for_a_float(make: MakeNode) -> None:
+    node, parameters, _ = make(stream__rate_hz=3)
+    settings = parameters.configure()
+    assert settings.stream.rate_hz == 3.0
+    assert setting(node, stream__rate_hz=5) == (True, "")
+    assert settings.stream.rate_hz == 5.0
+
+
+def test_what_needs_a_new_configure_says_which_transitions_while_configured(make: MakeNode) -> None:
+    node, parameters, _ = make()
+    settings = parameters.configure()
+    successful, reason = setting(node, memory__path="/elsewhere.db")
+    assert not successful
+    assert "memory.path" in reason
+    assert "deactivate, then cleanup" in reason
+    assert settings.memory.path == load_settings({}).memory.path
+    parameters.unlock()
+    assert setting(node, memory__path="/elsewhere.db") == (True, "")
+    assert parameters.configure().memory.path == "/elsewhere.db"
+
+
+def test_setting_a_value_that_is_already_there_is_no_change_that_could_be_refused(make: MakeNode) -> None:
+    node, parameters, _ = make()
+    path = parameters.configure().memory.path
+    assert setting(node, memory__path=path) == (True, "")
+
+
+def test_a_camera_named_later_gets_its_group(make: MakeNode) -> None:
+    node, parameters, _ = make()
+    assert setting(node, cameras=["left"]) == (True, "")
+    assert setting(node, camera__left__topic="/left/image") == (True, "")
+    assert parameters.configure().camera["left"].topic == "/left/image"
+
+
+@pytest.mark.parametrize(("name", "value"), [("stream__rate_hz", -1.0), ("stream__rate_hz", -1), ("stream__rate_hz", "fast"), ("memory__path", 7)])
+def test_a_wrong_value_at_the_start_fails_configure_until_it_is_corrected(make: MakeNode, name: str, value: Any) -> None:
+    node, parameters, _ = make(**{name: value})
+    dotted = name.replace("__", ".")
+    with pytest.raises(SettingError, match=rf"^{dotted}: the value given at the start is refused"):
+        parameters.configure()
+    setting(node, **{name: {"stream__rate_hz": 2.0, "memory__path": "/somewhere.db"}[name]})
+    parameters.configure()
+
+
+@pytest.mark.parametrize("preset", ["demo", "desktop", "orin"])
+def test_every_preset_is_accepted_as_it_is(make: MakeNode, repository: Path, preset: str) -> None:
+    values = yaml.safe_load((repository / "config" / f"{preset}.yaml").read_text())["/**"]["ros__parameters"]
+    _, parameters, _ = make(**values)
+    settings = parameters.configure()
+    assert settings == load_settings(values)
