@@ -180,8 +180,9 @@ class Director:
         )  # fmt: skip
 
     def _edge(self) -> str:
-        if self._scene.view == "overhead" and self._rng.random() < 0.45:
-            return "bottom"
+        if self._scene.view == "overhead" and self._rng.random() < 0.5:
+            # Where no wall closes the view, people also come and go at the far side.
+            return "top" if self._scene.skyline < 0 and self._rng.random() < 0.4 else "bottom"
         return str(self._rng.choice(["left", "right"]))
 
     def _walk_s(self, way: float) -> float:
@@ -221,7 +222,9 @@ class Director:
 
     def _by_hand(self, action: str, thing: Thing, place: Placement) -> Event:
         colour = str(self._rng.choice(COLOURS))
-        hand = self._add("hand", colour, float(self._rng.uniform(0.2, 0.3)))
+        # A hand is about as long as a bottle or a book is high.
+        length = float(np.clip(self._scene.thing_size * self._rng.uniform(0.85, 1.35), 0.18, 0.42))
+        hand = self._add("hand", colour, length)
         edge = str(self._rng.choice(["left", "right", "bottom", "top"], p=[0.31, 0.31, 0.32, 0.06]))
         contact = float(self._rng.uniform(0.8, 1.7))
         duration = contact + float(self._rng.uniform(0.9, 1.8))

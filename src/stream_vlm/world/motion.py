@@ -8,6 +8,7 @@ import numpy as np
 
 from stream_vlm.world.figure import Pose
 from stream_vlm.world.script import Event
+from stream_vlm.world.sprite import Point
 
 CARRY_REACH = (0.2, 0.62)
 """Where the hands hold a carried thing: forward and up, in body heights."""
@@ -34,6 +35,11 @@ def blend_angle(first: float, second: float, share: float) -> float:
     """From one heading to another the short way round, radians."""
     turn = (second - first + np.pi) % (2 * np.pi) - np.pi
     return float(first + turn * share)
+
+
+def between(first: Point, second: Point, share: float) -> Point:
+    """The point `share` (0..1) of the way from one to the other."""
+    return first[0] + (second[0] - first[0]) * share, first[1] + (second[1] - first[1]) * share
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ def bend_down(pose: Pose, depth: float, target: tuple[float, float], carried: bo
     low = float(np.clip((0.62 - target[1]) / 0.62, 0, 1))
     start = CARRY_REACH if carried else (0.06, 0.48)
     reach = (start[0] + (target[0] - start[0]) * depth, start[1] + (target[1] - start[1]) * depth)
-    return replace(pose, lean=depth * (0.25 + 0.75 * low), crouch=depth * 0.75 * low, reach=reach, both_hands=True)
+    return replace(pose, lean=depth * (0.25 + 0.75 * low), crouch=depth * 0.92 * low, reach=reach, both_hands=True)
 
 
 def bend_share(event: Event, t_s: float) -> float:

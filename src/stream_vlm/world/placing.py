@@ -80,6 +80,8 @@ class Placer:
             return place.across()
         if edge == "right":
             return NARROWEST_ASPECT - place.across()
+        if edge == "top":
+            return place.v
         height = self._scene.person_height * float(np.cos(self._scene.camera.pitch))
         return 1.0 - place.v + height
 

@@ -13,7 +13,8 @@ from stream_vlm.world.moving_clutter import ANIMATED, paint_moving
 from stream_vlm.world.plot import Plot
 from stream_vlm.world.script import Script, WorldError, make_script
 from stream_vlm.world.sensor import Sensor
-from stream_vlm.world.stage import Appearance, Stage
+from stream_vlm.world.sprite import Appearance
+from stream_vlm.world.stage import Stage
 
 SMALLEST, LARGEST = 64, 4096
 """Pixels: allowed width and height."""

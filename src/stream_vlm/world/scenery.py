@@ -111,9 +111,8 @@ def _furnish(scene: Scene, rng: np.random.Generator) -> Scene:
                 or not any(_overlap(item.area, other.area, 0) for other in decorations)
             ]
     if rng.random() < 0.3:
-        decorations.append(
-            Decoration("rug", Area(rng.uniform(0.1, 0.4), scene.floor.top, rng.uniform(0.6, 0.9), 0.97), muted_colour(rng), _look(rng))
-        )
+        area = Area(float(rng.uniform(0.1, 0.4)), scene.floor.top, float(rng.uniform(0.6, 0.9)), 0.97)
+        decorations.insert(0, Decoration("rug", area, muted_colour(rng), _look(rng)))
     decorations += _floor_clutter(scene, [*(fixture.area for fixture in fixtures), *(item.area for item in decorations)], rng)
     low = max(min(scene.floor.top, 0.84), scene.skyline + 0.06)
     surfaces.append(Surface(Area(0.08, low, 0.92, max(0.95, low + 0.04)), scene.floor_rgb))

@@ -181,6 +181,7 @@ def make_script(seed: int, duration_s: float, *, events_per_minute: float = 10.0
     Raises:
         WorldError: an argument is out of range.
     """
+    # The director speaks in the terms of this file, so it is brought in only here.
     from stream_vlm.world.director import Director
 
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:

@@ -63,6 +63,19 @@ class Sprite:
         return self.left + int(columns[0]), self.top + int(rows[0]), self.left + int(columns[-1]) + 1, self.top + int(rows[-1]) + 1
 
 
+@dataclass(frozen=True)
+class Appearance:
+    """One sprite in its place: `x`, `y` are picture pixels before pan and shake; larger `depth` is drawn later."""
+
+    instance: int
+    depth: float
+    sprite: Sprite
+    x: float
+    y: float
+    moving: bool = False
+    held: bool = False
+
+
 class Brush:
     """Draws shapes in pixels of the final picture on a canvas that is `scale` times finer, and hands back a `Sprite`.
 
