@@ -1,0 +1,144 @@
+"""The loop conducts: every camera gets its turn, faults stay with their camera, and everything out carries its evidence."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from stream_vlm.config import load_settings
+from stream_vlm.harness import StreamingHarness
+from stream_vlm.stream import Decision, Frame, Query, State, StepResult, StreamError, Tick
+
+HALF_SECOND = 500_000_000
+CERTAIN = {State.SILENCE: 0.0, State.STANDBY: 0.0, State.RESPONSE: 0.0}
+
+
+@dataclass
+class ScriptedStream:
+    """Decides by a script: "." silence, "-" standby, "!" response, "x" a picture that cannot be used."""
+
+    script: Sequence[str]
+    seconds: dict[str, float] = field(default_factory=dict)
+    at: int = 0
+
+    def step(
+        self, frame: Frame, query: Query | None, gate: Callable[[Decision], Decision], on_text: Callable[[str], None] | None = None
+    ) -> Decision:
+        letter = self.script[self.at]
+        self.at += 1
+        self.seconds = {"vision": 0.001}
+        if letter == "x":
+            raise StreamError(f"{frame.camera}: not a picture; clean the lens")
+        state = {".": State.SILENCE, "-": State.STANDBY, "!": State.RESPONSE}[letter]
+        decision = gate(Decision(state, CERTAIN | {state: 1.0}, confidence=1.0))
+        if decision.state is State.RESPONSE:
+            text = f"answer to {query.text}" if query else f"seen {self.at}"
+            if on_text:
+                on_text(text)
+            return Decision(decision.state, decision.probabilities, text, 1.0)
+        return decision
+
+    def reset(self) -> None:
+        self.at = 0
+
+
+@dataclass
+class ScriptedModel:
+    scripts: dict[str, str]
+    model_id: str = "scripted"
+
+    def open_stream(self, camera: str) -> ScriptedStream:
+        return ScriptedStream(self.scripts[camera])
+
+
+@dataclass
+class Sink:
+    results: list[StepResult] = field(default_factory=list)
+
+    def submit(self, result: StepResult) -> None:
+        self.results.append(result)
+
+
+def tick(index: int, cameras: Sequence[str], *queries: Query) -> Tick:
+    image = np.zeros((2, 2, 3), dtype=np.uint8)
+    frames = tuple(Frame(camera, index * HALF_SECOND, f"{camera}_optical", image) for camera in cameras)
+    return Tick(index, index * HALF_SECOND, frames, queries)
+
+
+def harness(sink: Sink | None = None, **scripts: str) -> StreamingHarness:
+    return StreamingHarness(load_settings({"cameras": list(scripts)}), ScriptedModel(scripts), "session", sink)
+
+
+def test_an_event_and_its_utterance_carry_the_frame_they_rest_on() -> None:
+    loop = harness(front=".--!")
+    result = [loop.step(tick(index, ["front"])) for index in range(4)][-1]
+    (utterance,), (event,) = result.utterances, result.events
+    assert (utterance.stamp_ns, utterance.frame_id, utterance.text) == (3 * HALF_SECOND, "front_optical", "seen 4")
+    assert (event.start_ns, event.end_ns, event.label) == (HALF_SECOND, 3 * HALF_SECOND, "seen 4")
+    assert utterance.event_id == event.event_id
+
+
+def test_while_an_event_is_under_way_the_step_says_since_when() -> None:
+    loop = harness(front=".--!")
+    since = [loop.step(tick(index, ["front"])).under_way_since for index in range(4)]
+    assert since == [{}, {"front": HALF_SECOND}, {"front": HALF_SECOND}, {}]
+
+
+def test_a_camera_whose_picture_fails_is_named_and_the_others_go_on() -> None:
+    loop = harness(front="x.", rear="!!")
+    result = loop.step(tick(0, ["front", "rear"]))
+    assert result.faults == {"front": "front: not a picture; clean the lens"}
+    assert set(result.decisions) == {"rear"}
+    assert set(loop.step(tick(1, ["front", "rear"])).decisions) == {"front", "rear"}
+
+
+def test_a_camera_without_a_new_frame_is_not_asked() -> None:
+    loop = harness(front="..", rear="..")
+    assert set(loop.step(tick(0, ["rear"])).decisions) == {"rear"}
+
+
+def test_an_answer_is_linked_with_its_query_and_is_no_event() -> None:
+    heard: list[tuple[str, str]] = []
+    loop = harness(front="..")
+    query = Query("q7", "what is there", 0, "front")
+    result = loop.step(tick(0, ["front"], query), lambda query_id, text: heard.append((query_id, text)))
+    assert [(utterance.query_id, utterance.text) for utterance in result.utterances] == [("q7", "answer to what is there")]
+    assert heard == [("q7", "answer to what is there")]
+    assert result.events == ()
+
+
+def test_a_query_for_one_camera_is_not_put_to_another() -> None:
+    result = harness(front=".", rear=".").step(tick(0, ["front", "rear"], Query("q", "what", 0, "rear")))
+    assert [utterance.camera for utterance in result.utterances] == ["rear"]
+
+
+def test_an_answer_does_not_end_the_event_that_is_under_way() -> None:
+    loop = harness(front="--.-!")
+    for index in range(5):
+        queries = (Query("q", "what", 0),) if index == 2 else ()
+        result = loop.step(tick(index, ["front"], *queries))
+    assert [(event.start_ns, event.end_ns) for event in result.events] == [(0, 4 * HALF_SECOND)]
+
+
+def test_every_result_reaches_the_memory_in_order() -> None:
+    sink = Sink()
+    loop = harness(sink, front="...")
+    results = [loop.step(tick(index, ["front"])) for index in range(3)]
+    assert sink.results == results
+
+
+def test_a_new_session_begins_with_a_clean_context_and_new_event_ids() -> None:
+    loop = harness(front="-!")
+    first = [loop.step(tick(index, ["front"])) for index in range(2)][-1]
+    loop.open_session("later")
+    second = [loop.step(tick(index, ["front"])) for index in range(2)][-1]
+    assert second.session_id == "later"
+    assert first.events[0].event_id != second.events[0].event_id
+    assert [event.label for event in second.events] == ["seen 2"]
+
+
+def test_stages_are_clocked() -> None:
+    seconds = harness(front=".", rear=".").step(tick(0, ["front", "rear"])).seconds
+    assert seconds["vision"] == pytest.approx(0.002)
+    assert seconds["step"] > 0
