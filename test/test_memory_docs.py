@@ -1,0 +1,46 @@
+"""What docs/memory.md shows works as it stands there."""
+
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+from memory_fixtures import begin, settings, step
+
+from stream_vlm.memory.store import Memory
+from stream_vlm.stream import Pose
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "memory.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with `memory.db` in it, which holds a red ball near (2, 1.5)."""
+    with Memory.open(settings(tmp_path / "memory.db")) as memory:
+        begin(memory)
+        memory.write(step(1, said="red ball rolls in", pose=Pose("map", 2.0, 1.25, 0.0)))
+    return tmp_path
+
+
+@pytest.mark.parametrize("query", blocks("sql"), ids=lambda query: query.splitlines()[0].removeprefix("-- "))
+def test_each_query_of_the_page_runs_in_an_ordinary_tool_and_finds_something(folder: Path, query: str) -> None:
+    with sqlite3.connect(f"file:{folder / 'memory.db'}?mode=ro", uri=True) as tool:
+        assert tool.execute(query).fetchall()
+
+
+def test_the_python_of_the_page_runs(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(folder)
+    (example,) = blocks("python")
+    exec(example, {})
+    assert "red ball rolls in" in capsys.readouterr().out
+
+
+def test_the_page_names_every_table_and_column(folder: Path) -> None:
+    with sqlite3.connect(folder / "memory.db") as tool:
+        for table in ("session", "picture", "record"):
+            for _, column, *_ in tool.execute(f"PRAGMA table_info({table})"):
+                assert re.search(rf"\b{column}\b", PAGE), f"{table}.{column}"
