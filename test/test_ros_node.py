@@ -1,0 +1,285 @@
+"""The node as a process over DDS: it watches, speaks, remembers, answers, and survives what robots do to it."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from action_msgs.msg import GoalStatus
+from nav_msgs.msg import Odometry
+from rclpy.action import ActionClient
+from ros_fixtures import BRIGHT, DARK, HALF_LIGHT, Robot, image, robot_in
+from rosgraph_msgs.msg import Clock
+from std_msgs.msg import String
+from stream_vlm_ros.action import Ask
+from stream_vlm_ros.srv import GetFrame, Recall
+
+from stream_vlm.stream import NANOSECONDS
+from stream_vlm_ros.messages import nanoseconds, stamp_message
+
+RECORDED_NS = 1_700_000_000 * NANOSECONDS
+"""Where the stamps of a recording begin."""
+
+
+@pytest.fixture
+def robot(tmp_path: Path) -> Iterator[Robot]:
+    with robot_in(tmp_path) as made:
+        yield made
+
+
+def rows(robot: Robot, kind: str) -> list[tuple[str, str, str, int, int]]:
+    """(text, camera, session_id, start_ns, end_ns) of the stored records of a kind, in the order of storing."""
+    with sqlite3.connect(f"file:{robot.memory}?mode=ro", uri=True) as db:
+        return db.execute("SELECT text, camera, session_id, start_ns, end_ns FROM record WHERE kind = ? ORDER BY id", [kind]).fetchall()
+
+
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_a_change_in_the_picture_is_said_grounded_stored_and_recalled(robot: Robot, transport: str) -> None:
+    camera = robot.camera(transport=transport)
+    robot.start_node(camera__camera__transport=transport)
+    robot.wait(lambda: robot.states, "a state")
+    camera.brightness = HALF_LIGHT
+    robot.wait(lambda: any(state.under_way for state in list(robot.states)), "an event under way")
+    camera.brightness = BRIGHT
+    said = robot.wait_for_text("it became bright")
+    event = robot.wait(lambda: robot.events, "an event")[0]
+    assert robot.texts == ["it became bright"]
+    assert (said.header.frame_id, said.camera, said.event_id) == ("front_optical", "camera", event.event_id)
+    assert event.header.stamp == event.end == said.header.stamp
+    assert nanoseconds(event.start) < nanoseconds(event.end)
+    assert any(state.header.stamp == event.start and state.state == state.STANDBY for state in robot.states)
+    recalled = robot.call(Recall, "recall", text="bright", kinds=["event"])
+    assert recalled.success
+    (record,) = recalled.records
+    assert (record.start, record.end, record.session_id) == (event.start, event.end, event.session_id)
+    evidence = robot.call(GetFrame, "get_frame", record_id=record.record_id)
+    assert evidence.success
+    assert evidence.image.header.stamp == event.end
+    assert bytes(evidence.image.data).startswith(b"\xff\xd8")
+
+
+def test_two_cameras_are_told_apart(robot: Robot) -> None:
+    front, rear = robot.camera("front/image"), robot.camera("rear/image/compressed", "compressed")
+    robot.start_node(
+        cameras=["front", "rear"],
+        camera__front__topic="front/image",
+        camera__rear__topic="rear/image/compressed",
+        camera__rear__transport="compressed",
+    )
+    robot.wait(lambda: {state.camera for state in list(robot.states)} == {"front", "rear"}, "states of both cameras")
+    rear.brightness = BRIGHT
+    assert robot.wait_for_text("it became bright").camera == "rear"
+    front.brightness = BRIGHT
+    assert robot.wait_for_text("it became bright", 2).camera == "front"
+
+
+def test_the_node_goes_down_and_up_again_and_keeps_its_memory(robot: Robot) -> None:
+    camera = robot.camera()
+    robot.start_node(autostart=False)
+    assert robot.lifecycle_state() == "unconfigured"
+    for _ in range(2):
+        assert robot.transition("configure")
+        assert robot.transition("activate")
+        heard = len(robot.states)
+        robot.wait(lambda heard=heard: len(robot.states) > heard, "states while active")
+        assert robot.transition("deactivate")
+        stored = len(rows(robot, "observation"))
+        assert robot.call(Recall, "recall", kinds=["observation"], limit=1).total == stored
+        assert robot.transition("activate")
+        robot.wait(lambda stored=stored: len(rows(robot, "observation")) > stored, "rows after activating again")
+        assert robot.transition("deactivate")
+        assert robot.transition("cleanup")
+    camera.stop()
+    assert len({session for _, _, session, _, _ in rows(robot, "observation")}) == 4
+    assert robot.transition("shutdown")
+    assert robot.lifecycle_state() == "finalized"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_node_in_good_order(robot: Robot, number: int) -> None:
+    robot.camera()
+    robot.start_node()
+    robot.wait(lambda: len(robot.states) > 3, "states")
+    assert robot.end_node(number) == 0
+    assert len(rows(robot, "observation")) >= len(robot.states)
+    assert "Traceback" not in robot.log
+
+
+def test_all_that_was_published_before_a_kill_is_in_the_memory_of_the_next_node(robot: Robot) -> None:
+    camera = robot.camera()
+    robot.start_node()
+    robot.wait(lambda: robot.states, "a state")
+    camera.brightness = BRIGHT
+    robot.wait_for_text("it became bright")
+    robot.end_node(signal.SIGKILL)
+    heard = {nanoseconds(state.header.stamp) for state in robot.states}
+    robot.states.clear()
+    robot.start_node()
+    robot.wait(lambda: robot.states, "a state of the second node")
+    stored = {end_ns for _, _, _, _, end_ns in rows(robot, "observation")}
+    assert heard <= stored
+    recalled = robot.call(Recall, "recall", text="bright")
+    assert "it became bright" in {record.text for record in recalled.records}
+    assert len({session for _, _, session, _, _ in rows(robot, "observation")}) == 2
+
+
+def test_a_question_is_answered_while_it_is_written_with_its_evidence(robot: Robot) -> None:
+    camera = robot.camera()
+    robot.start_node(environment={"BRIGHTNESS_ANSWER_S": "1"})
+    robot.wait(lambda: robot.states, "a state")
+    camera.brightness = BRIGHT
+    robot.wait_for_text("it became bright")
+    client = ActionClient(robot.node, Ask, "stream_vlm/ask")
+    assert client.wait_for_server(30)
+    partial: list[str] = []
+    sent = client.send_goal_async(Ask.Goal(question="how bright is it?"), lambda feedback: partial.append(feedback.feedback.text))
+    robot.wait(sent.done, "acceptance")
+    outcome = sent.result().get_result_async()
+    robot.wait(lambda: partial, "the first words")
+    # The model is busy with the answer, the memory is not.
+    assert robot.call(Recall, "recall", text="bright").success
+    robot.wait(outcome.done, "the answer")
+    result = outcome.result().result
+    assert result.success, result.message
+    assert result.answer.text == "the brightness is 230"
+    assert partial[0] == "the" and partial[-1] == result.answer.text
+    assert "it became bright" in {record.text for record in result.evidence}
+    assert robot.wait_for_text(result.answer.text).query_id == result.answer.query_id
+    assert [text for text, *_ in rows(robot, "query")] == ["how bright is it?"]
+    client.destroy()
+
+
+@pytest.mark.parametrize(
+    ("goal", "says"),
+    [
+        ({"question": " "}, "the question is empty"),
+        ({"question": "what?", "camera": "back"}, "camera 'back' does not exist; the cameras are camera"),
+        ({"question": "what?", "timeout_s": float("nan")}, "timeout_s nan is refused"),
+        ({"question": "what?", "timeout_s": 0.3}, "no answer within 0.3 s"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_says_why(robot: Robot, goal: dict[str, object], says: str) -> None:
+    robot.start_node()
+    robot.wait_for_active()
+    client = ActionClient(robot.node, Ask, "stream_vlm/ask")
+    assert client.wait_for_server(30)
+    sent = client.send_goal_async(Ask.Goal(**goal))
+    robot.wait(sent.done, "acceptance")
+    outcome = sent.result().get_result_async()
+    robot.wait(outcome.done, "the outcome")
+    assert outcome.result().status == GoalStatus.STATUS_ABORTED
+    assert not outcome.result().result.success
+    assert says in outcome.result().result.message
+    client.destroy()
+
+
+def test_a_question_can_be_cancelled_and_is_then_not_asked(robot: Robot) -> None:
+    robot.start_node()
+    robot.wait_for_active()
+    client = ActionClient(robot.node, Ask, "stream_vlm/ask")
+    assert client.wait_for_server(30)
+    sent = client.send_goal_async(Ask.Goal(question="what?", timeout_s=60.0))
+    robot.wait(sent.done, "acceptance")
+    outcome = sent.result().get_result_async()
+    cancelled = sent.result().cancel_goal_async()
+    robot.wait(outcome.done, "the outcome")
+    assert outcome.result().status == GoalStatus.STATUS_CANCELED
+    assert cancelled.result().goals_canceling
+    robot.camera()
+    robot.wait(lambda: len(robot.states) > 3, "states")
+    assert rows(robot, "query") == []
+    client.destroy()
+
+
+def test_a_quick_question_on_the_topic_is_answered_as_an_utterance(robot: Robot) -> None:
+    robot.camera()
+    robot.start_node()
+    robot.wait(lambda: robot.states, "a state")
+    publisher = robot.node.create_publisher(String, "stream_vlm/query", 10)
+    robot.wait(publisher.get_subscription_count, "the node on ~/query")
+    publisher.publish(String(data="how bright?"))
+    assert robot.wait_for_text("the brightness is 20").query_id
+
+
+class RecordedTime:
+    """Plays recorded time: pictures stamped by it, /clock, odometry."""
+
+    def __init__(self, robot: Robot) -> None:
+        self.robot = robot
+        self.camera = robot.camera()
+        self.camera.stop()
+        self.clock = robot.node.create_publisher(Clock, "/clock", 10)
+        self.odometry = robot.node.create_publisher(Odometry, "odom", 10)
+        self.now_ns = RECORDED_NS
+
+    def play(self, brightness: int, x: float = 0.0) -> None:
+        """A tenth of a second."""
+        self.now_ns += NANOSECONDS // 10
+        odometry = Odometry()
+        odometry.header.stamp, odometry.header.frame_id = stamp_message(self.now_ns), "odom"
+        odometry.pose.pose.position.x = x
+        self.odometry.publish(odometry)
+        self.clock.publish(Clock(clock=stamp_message(self.now_ns)))
+        self.camera.publish(image(brightness, self.now_ns))
+
+    def play_until(self, condition: object, what: str, brightness: int, x: float = 0.0) -> None:
+        def played() -> object:
+            self.play(brightness, x)
+            return condition()  # type: ignore[operator]
+
+        self.robot.wait(played, what)
+
+
+def test_recorded_time_gives_recorded_stamps_and_poses_and_a_loop_opens_a_session(robot: Robot) -> None:
+    time = RecordedTime(robot)
+    robot.start_node(use_sim_time=True, pose__odom_topic="odom")
+    time.play_until(lambda: robot.states, "a state on recorded time", DARK, x=1.0)
+    time.play_until(lambda: robot.events, "an event", BRIGHT, x=4.0)
+    event = robot.events[0]
+    assert RECORDED_NS < nanoseconds(event.header.stamp) <= time.now_ns
+    assert event.pose_valid
+    assert (event.pose.header.frame_id, event.pose.pose.position.x) == ("odom", 4.0)
+    near = robot.call(Recall, "recall", near=True, x=4.0, y=0.0, radius=0.5, kinds=["event"])
+    assert [record.text for record in near.records] == ["it became bright"]
+    first = event.session_id
+    stored = len(rows(robot, "observation"))
+    time.now_ns = RECORDED_NS
+    time.play_until(lambda: robot.states[-1].session_id != first, "a state of a second session", DARK)
+    second = [state for state in robot.states if state.session_id != first]
+    assert [state.step for state in second][0] == 0
+    assert len(rows(robot, "observation")) > stored
+    assert "nothing stored is lost" in robot.log
+
+
+def test_nothing_is_looked_at_while_recorded_time_stands_still(robot: Robot) -> None:
+    time = RecordedTime(robot)
+    robot.start_node(use_sim_time=True)
+    time.play_until(lambda: robot.states, "a state", DARK)
+    robot.wait_for_diagnostic("session", "the clock stands still")
+    seen = len(robot.states)
+    robot.forget_diagnostics()
+    robot.wait_for_diagnostic("session", "the clock stands still")
+    assert len(robot.states) == seen
+    time.play_until(lambda: len(robot.states) > seen, "a state once time moves", DARK)
+
+
+def test_a_parameter_that_is_changed_takes_effect_at_once(robot: Robot) -> None:
+    from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+    from rcl_interfaces.srv import SetParametersAtomically
+
+    camera = robot.camera()
+    robot.start_node()
+    robot.wait(lambda: robot.states, "a state")
+    threshold = Parameter(name="decision.response_threshold", value=ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=0.95))
+    assert robot.call(SetParametersAtomically, "set_parameters_atomically", parameters=[threshold]).result.successful
+    heard = len(robot.states)
+    camera.brightness = BRIGHT
+    robot.wait(lambda: len(robot.states) > heard + 5, "states after the change")
+    assert robot.utterances == []
+    threshold.value.double_value = 2.0
+    refused = robot.call(SetParametersAtomically, "set_parameters_atomically", parameters=[threshold]).result
+    assert not refused.successful
+    assert "decision.response_threshold" in refused.reason
