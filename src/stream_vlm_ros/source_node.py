@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import rclpy
 from nav_msgs.msg import Odometry
+from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -129,7 +130,9 @@ class CameraSource(Node):
         self.published += 1
 
     def say_end(self) -> None:
-        """Print what was published, as one line of JSON."""
+        """Print what was published, as one line of JSON, once every listener has the last of the clock."""
+        if self._clock_publisher is not None:
+            self._clock_publisher.wait_for_all_acked(Duration(seconds=1))
         self._say({"last_stamp_ns": self.last_stamp_ns, "published": self.published, "passed_over": self.passed_over})
 
     def _say(self, facts: dict[str, object]) -> None:

@@ -84,7 +84,8 @@ def _run(options: argparse.Namespace, node_command: Sequence[str]) -> dict[str, 
     seconds = WORLD_SECONDS if options.seconds is None else options.seconds
     script = make_script(options.seed, seconds)
     truth = [TimedEvent(event.label, event.t_start, event.t_end) for event in script.events]
-    show = Show(f"world:{options.seed}", options.out, seconds, options.transport, options.model, node_command, truth, recall_questions(script))
+    show = Show(f"world:{options.seed}", options.out, seconds, options.transport or "raw", options.model, node_command)
+    show.truth, show.questions = truth, recall_questions(script)
     return show.run()
 
 
