@@ -5,7 +5,7 @@ PYTHON ?= python3
 ROS_DISTRO ?= jazzy
 RUN := build/$(ROS_DISTRO)/run
 
-.PHONY: help build test lint train clean
+.PHONY: help build demo test lint train bench clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -18,13 +18,17 @@ demo: build  ## watch, speak, remember and recall for a minute; VIDEO=path or BA
 
 lint: build  ## ruff and mypy
 	$(RUN) ruff check
-	$(RUN) mypy src tools test
+	$(RUN) mypy src tools test benchmark
 
 test: lint  ## lint, then every test
 	$(RUN) pytest
 
 train: build  ## train the small default model on the simulated camera; ARGS="--help" shows what can be set
 	$(RUN) stream-vlm train $(ARGS)
+
+bench: build  ## figures of this machine: how well and how fast the model watches, how fast the memory writes and answers
+	$(RUN) python benchmark/watching.py
+	$(RUN) python benchmark/memory.py
 
 clean:  ## remove everything that was installed or built
 	rm -rf build
