@@ -180,6 +180,10 @@ class Robot:
 
         return self.wait(found, f"diagnostic '{name}' with '{message}'")
 
+    def diagnostics(self) -> list[DiagnosticArray]:
+        """All that the node has said of its health."""
+        return list(self._diagnostics)
+
     def forget_diagnostics(self) -> None:
         """Look only at what is published from now on."""
         self._diagnostics.clear()

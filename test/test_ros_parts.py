@@ -246,10 +246,10 @@ def test_questions_do_not_pile_up_without_end() -> None:
 def test_a_fault_is_logged_once_and_counted_every_time() -> None:
     log: list[str] = []
     faults = FaultLog(log.append)
-    for _ in range(3):
-        faults.report("stamp", "front: stamp zero")
-    faults.report("picture", "front: no picture")
-    assert log == ["front: stamp zero", "front: no picture"]
+    for late_s in (0.5, 12, 7):
+        faults.report(f"front: {late_s} s late")
+    faults.report("front: no picture")
+    assert log == ["front: 0.5 s late", "front: no picture"]
     assert (faults.count, faults.recent(60.0)) == (4, "front: no picture")
 
 

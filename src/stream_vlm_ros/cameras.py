@@ -12,11 +12,9 @@ from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
-    QoSCompatibility,
     QoSPolicyKind,
     QoSProfile,
     ReliabilityPolicy,
-    qos_check_compatible,
     qos_policy_name_from_kind,
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -93,13 +91,13 @@ class Camera:
         stamp_ns = nanoseconds(message.header.stamp)
         fault = self._stamp_fault(stamp_ns)
         if fault:
-            self.health.refused.report("stamp", fault)
+            self.health.refused.report(fault)
             return
         self._sessions.observe_stamp(self.name, stamp_ns)
         try:
             self._sampler.put(CameraMessage(self.name, stamp_ns, message))
         except StaleFrame as error:
-            self.health.refused.report("stale", str(error))
+            self.health.refused.report(str(error))
             return
         self.health.newest_stamp_ns = stamp_ns
 
@@ -132,6 +130,19 @@ class Camera:
             f"give both sides the same {policy}: change the driver, or ours with qos_overrides.{self.topic}.subscription.{policy.lower()}"
         )
 
+    def qos_mismatch(self) -> str:
+        """The remedy where a publisher that is there now offers what we cannot take; empty where none does.
+
+        Only what the overrides can ask for is compared: all else we ask for is what every publisher gives.
+        """
+        for publisher in self._node.get_publishers_info_by_topic(self.topic):
+            offered = publisher.qos_profile
+            if self.qos.reliability == ReliabilityPolicy.RELIABLE and offered.reliability == ReliabilityPolicy.BEST_EFFORT:
+                return self._qos_remedy("RELIABILITY")
+            if self.qos.durability == DurabilityPolicy.TRANSIENT_LOCAL and offered.durability == DurabilityPolicy.VOLATILE:
+                return self._qos_remedy("DURABILITY")
+        return ""
+
     def explain_silence(self) -> str:
         """Why no picture arrives, as far as the graph shows it, and what to do."""
         publishers = self._node.get_publishers_info_by_topic(self.topic)
@@ -143,8 +154,7 @@ class Camera:
             other_transport = next((transport for transport, name in TYPE_NAMES.items() if name in others), None)
             remedy = f"set camera.{self.name}.transport to {other_transport}" if other_transport else f"set camera.{self.name}.topic"
             return f"{self.topic} carries {', '.join(others)}, not {expected}; {remedy}"
-        for publisher in publishers:
-            compatibility, reason = qos_check_compatible(publisher.qos_profile, self.qos)
-            if compatibility is QoSCompatibility.ERROR:
-                return f"{self.health.incompatible_qos or self.topic + ': QoS does not match'} ({reason.strip()})"
+        mismatch = self.qos_mismatch() or self.health.incompatible_qos
+        if mismatch:
+            return mismatch
         return f"{len(publishers)} publisher(s) on {self.topic}, but no picture arrives; does the driver run, does the network keep up?"

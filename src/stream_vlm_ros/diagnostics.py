@@ -92,7 +92,8 @@ class Diagnostics:
                 level, message = WARN, f"silent for {health.silent_for():.1f} s: {camera.explain_silence()}"
         elif fault:
             level, message = WARN, fault
-        elif health.incompatible_qos:
+        elif health.incompatible_qos and camera.qos_mismatch():
+            # Pictures of another publisher arrive, this one's do not.
             level, message = WARN, health.incompatible_qos
         elif age_s > OLD_S:
             level = WARN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
@@ -17,7 +18,10 @@ LATENCY_WINDOW = 200
 
 
 class FaultLog:
-    """Counts faults of one thing, remembers the last one and logs each kind once per `LOG_PERIOD_S`."""
+    """Counts faults of one thing, remembers the last one and logs each kind once per `LOG_PERIOD_S`.
+
+    Sentences that differ only in their numbers (stamps, sizes, ages) are of one kind.
+    """
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self._log = log
@@ -27,15 +31,16 @@ class FaultLog:
         self.last = ""
         self.last_at = float("-inf")
 
-    def report(self, kind: str, sentence: str) -> None:
-        """Take in one fault: `kind` is its name in a word or two, `sentence` says what is wrong and what to do."""
+    def report(self, sentence: str) -> None:
+        """Take in one fault: `sentence` says what is wrong and what to do."""
         now = time.monotonic()
+        kind = re.sub(r"[0-9.]+", "#", sentence)
         with self._lock:
             self.count += 1
             self.last, self.last_at = sentence, now
             due = now - self._logged_at.get(kind, float("-inf")) >= LOG_PERIOD_S
             if due:
-                self._logged_at[kind] = now
+                self._logged_at = {other: at for other, at in self._logged_at.items() if now - at < LOG_PERIOD_S} | {kind: now}
         if due:
             self._log(sentence)
 
@@ -51,6 +56,7 @@ class CameraHealth:
         self.topic = topic
         self.refused = FaultLog(log)
         self.incompatible_qos = ""
+        """What the middleware said of the last publisher that it could not connect, with the remedy."""
         self.lost_in_transport = 0
         self.newest_stamp_ns: int | None = None
         self.subscribed_at = time.monotonic()

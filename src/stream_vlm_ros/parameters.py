@@ -67,7 +67,7 @@ class Parameters:
 
     def _declare_cameras(self, cameras: Iterable[str]) -> None:
         # A name that cannot be part of a parameter's name is refused by load_settings when the node is configured.
-        usable = [camera for camera in cameras if CAMERA_NAME.fullmatch(camera)]
+        usable = [camera for camera in dict.fromkeys(cameras) if CAMERA_NAME.fullmatch(camera)]
         self._declare([info for info in describe_settings(usable) if info.name not in self._infos])
 
     def _declare(self, infos: Iterable[SettingInfo]) -> None:

@@ -100,7 +100,7 @@ class Watching:
         try:
             self.poses.put(message)
         except OdometryError as error:
-            self.odometry_faults.report("pose", str(error))
+            self.odometry_faults.report(str(error))
 
 
 def warm_up(model: Model) -> None:

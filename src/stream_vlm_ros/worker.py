@@ -67,7 +67,7 @@ class Worker:
                 self._look()
             except Exception as error:  # the node goes on whatever a step runs into
                 self._log_error(f"a step failed, the node goes on:\n{traceback.format_exc()}")
-                self._stream.steps.faults.report("step", f"a step failed: {type(error).__name__}: {error}; see the log for where")
+                self._stream.steps.faults.report(f"a step failed: {type(error).__name__}: {error}; see the log for where")
                 # What the model had seen may be half written: begin with a clean context.
                 self._stream.sessions.begin("after a failed step")
 
@@ -101,7 +101,7 @@ class Worker:
             try:
                 image = decode_image(message.message, message.camera)
             except CameraEncodingError as error:
-                self._stream.cameras[message.camera].refused.report("picture", str(error))
+                self._stream.cameras[message.camera].refused.report(str(error))
                 continue
             pose = self._stream.poses.at(message.stamp_ns, max_age_s)
             frames.append(Frame(message.camera, message.stamp_ns, message.message.header.frame_id, image, pose))
@@ -109,7 +109,7 @@ class Worker:
 
     def _report(self, result: StepResult) -> None:
         for camera, sentence in result.faults.items():
-            self._stream.cameras[camera].refused.report("model", sentence)
+            self._stream.cameras[camera].refused.report(sentence)
         spoken = {utterance.query_id for utterance in result.utterances}
         for query in result.tick.queries:
             if query.query_id not in spoken:
