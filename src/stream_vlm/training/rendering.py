@@ -23,6 +23,12 @@ CAMERA_SIZES = ((320, 240), (384, 216), (256, 192), (320, 180))
 EVENTS_PER_MINUTE = (10.0, 14.0, 6.0)
 """Busy and quiet streams, so that the model expects neither."""
 
+SCRIPT_S = 60.0
+"""Length in seconds of the worlds that stretches are taken from."""
+
+SHORT_S = 10.0
+"""Stretches shorter than this begin near an event."""
+
 THING_CLASSES = ("person", "hand", "ball", "box", "cup", "bottle", "book", "door open", "door closed", "lamp on", "lamp off", "moving", "held")
 """What a cell of the picture may hold; several may hold at once."""
 
@@ -66,17 +72,24 @@ class RenderedStream:
     dense: DenseTargets | None
 
 
-def render_stream(seed: int, duration_s: float, rate_hz: float, dense: bool) -> RenderedStream:
-    """Render the world `seed` at jittered ticks, as a camera that runs freely would be sampled."""
+def render_stream(seed: int, ticks: int, rate_hz: float, dense: bool) -> RenderedStream:
+    """Render `ticks` ticks of the world `seed`, jittered as a camera that runs freely would be sampled.
+
+    Short stretches begin near an event, so that what moves is not rare.
+    """
     cv2.setNumThreads(1)
     rng = np.random.default_rng(seed + 7)
     size = CAMERA_SIZES[seed % len(CAMERA_SIZES)]
-    world = World(seed, duration_s, size=size, events_per_minute=EVENTS_PER_MINUTE[seed % len(EVENTS_PER_MINUTE)])
-    count = int(duration_s * rate_hz)
-    times = (np.arange(count) + rng.uniform(0.0, 1.0)) / rate_hz + rng.uniform(-0.1, 0.1, count) / rate_hz
-    times = np.clip(times, 0.0, duration_s)
-    frames = np.zeros((count, *PICTURE_SIZE, 3), dtype=np.uint8)
-    targets = _empty_targets(count) if dense else None
+    world = World(seed, SCRIPT_S, size=size, events_per_minute=EVENTS_PER_MINUTE[seed % len(EVENTS_PER_MINUTE)])
+    length_s = ticks / rate_hz
+    start_s = float(rng.uniform(0.0, SCRIPT_S - length_s))
+    if world.script.events and length_s < SHORT_S and rng.random() < 0.85:
+        event = world.script.events[int(rng.integers(len(world.script.events)))]
+        start_s = float(np.clip(event.t_start - rng.uniform(0.0, 0.5 * length_s), 0.0, SCRIPT_S - length_s))
+    times = start_s + np.arange(ticks) / rate_hz + rng.uniform(-0.1, 0.1, ticks) / rate_hz
+    times = np.clip(times, 0.0, SCRIPT_S)
+    frames = np.zeros((ticks, *PICTURE_SIZE, 3), dtype=np.uint8)
+    targets = _empty_targets(ticks) if dense else None
     centres: dict[int, tuple[float, float]] = {}
     for tick, t_s in enumerate(times):
         view = world.view(float(t_s))
@@ -84,22 +97,24 @@ def render_stream(seed: int, duration_s: float, rate_hz: float, dense: bool) -> 
         if targets is not None:
             centres = _fill_targets(targets, tick, view, centres)
     states, texts = _label(world, times)
-    return RenderedStream(seed, frames, times, states, texts, [None] * count if dense else _questions(world, times, states), targets)
+    return RenderedStream(seed, frames, times, states, texts, [None] * ticks if dense else _questions(world, times, states), targets)
 
 
 def render_streams(
-    seeds: Sequence[int], duration_s: float, rate_hz: float, *, dense: bool, processes: int
+    seeds: Sequence[int], ticks: int, rate_hz: float, *, dense: bool, processes: int
 ) -> Iterator[RenderedStream]:
     """Render many streams in parallel, in the order of `seeds`."""
-    work = partial(render_stream, duration_s=duration_s, rate_hz=rate_hz, dense=dense)
+    work = partial(render_stream, ticks=ticks, rate_hz=rate_hz, dense=dense)
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield from pool.imap(work, seeds, chunksize=1)
+        yield from pool.imap(work, seeds, chunksize=4)
 
 
 def _label(world: World, times: NDArray[np.float64]) -> tuple[list[State], list[str]]:
     """State and words of each tick: Response at the first tick at or after an event's end, Standby from its start until then."""
     states, texts = [State.SILENCE] * len(times), [""] * len(times)
     for event in world.script.events:
+        if event.t_end <= times[0] - (times[1] - times[0]):
+            continue  # over before the stretch began
         ended = int(np.searchsorted(times, event.t_end))
         for tick in range(int(np.searchsorted(times, event.t_start)), min(ended, len(times))):
             states[tick] = State.STANDBY

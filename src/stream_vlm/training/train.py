@@ -26,17 +26,20 @@ from stream_vlm.world.language import vocabulary
 HELD_OUT_SEED = 1_000_000
 """Seeds from here on are never trained on."""
 
+DENSE_TICKS, LANGUAGE_TICKS = 8, 56
+"""Ticks taken from each world. Many worlds for a short time teach more than few for long: a tower that saw 200 rooms knew those by heart."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the trainer."""
     parser.add_argument("--out", type=Path, default=Path("build/train/checkpoint"), help="directory of the finished checkpoint")
     parser.add_argument("--work", type=Path, default=Path("build/train"), help="directory of finished stages; a killed run goes on from them")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, worlds and sampling")
-    parser.add_argument("--vision-streams", type=int, default=200, help="minutes of stream with dense labels for the vision tower")
-    parser.add_argument("--vision-epochs", type=float, default=3.5, help="passes over them")
-    parser.add_argument("--language-streams", type=int, default=800, help="minutes of stream for the language part")
-    parser.add_argument("--language-steps", type=int, default=2500, help="batches of 16 windows")
-    parser.add_argument("--held-out-streams", type=int, default=12, help="minutes of unseen stream to score on")
+    parser.add_argument("--vision-worlds", type=int, default=4000, help="worlds with dense labels for the vision tower, 4 s of each")
+    parser.add_argument("--vision-epochs", type=float, default=2.5, help="passes over them")
+    parser.add_argument("--language-worlds", type=int, default=2000, help="worlds for the language part, 28 s of each")
+    parser.add_argument("--language-steps", type=int, default=1500, help="batches of 24 windows")
+    parser.add_argument("--held-out-worlds", type=int, default=60, help="unseen worlds to score on")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes that render")
 
 
@@ -82,11 +85,11 @@ def _vision(model: Any, arguments: argparse.Namespace, log: list[dict[str, float
         print(f"vision: taken from {finished}; remove it to train anew")
         kept: dict[str, float] = json.loads(scores.read_text())
         return kept
-    streams = list(_render(range_of(arguments.seed, arguments.vision_streams), arguments, dense=True, what="dense worlds"))
+    streams = list(_render(range_of(arguments.seed, arguments.vision_worlds), arguments, dense=True, what="dense worlds"))
     heads = train_vision(
         model, streams, epochs=arguments.vision_epochs, batch=64, learning_rate=1e-3, seed=arguments.seed, log=log
     )
-    held_out = range(HELD_OUT_SEED, HELD_OUT_SEED + arguments.held_out_streams)
+    held_out = range(HELD_OUT_SEED, HELD_OUT_SEED + arguments.held_out_worlds)
     score = score_vision(model, heads, list(_render(held_out, arguments, dense=True, what="held-out worlds")))
     save_file({name: value.contiguous() for name, value in model.model.visual.state_dict().items()}, finished)
     scores.write_text(json.dumps(score))
@@ -98,7 +101,7 @@ def _language(
 ) -> dict[str, float]:
     """Second stage."""
     model.model.visual.requires_grad_(False)
-    seeds = range_of(arguments.seed, arguments.language_streams)
+    seeds = range_of(arguments.seed, arguments.language_worlds)
     streams = _tokens(model, seeds, arguments, "language worlds")
     writer = SequenceWriter(tokenizer, HistoryNoise(), question_rate=0.4)
     train_language(
@@ -106,15 +109,15 @@ def _language(
         streams,
         writer,
         steps=arguments.language_steps,
-        batch=16,
-        ticks=(16, STREAM.max_turns),
+        batch=24,
+        ticks=(12, STREAM.max_turns),
         learning_rate=1e-3,
         seed=arguments.seed,
         log=log,
     )
-    held_out = _tokens(model, range(HELD_OUT_SEED, HELD_OUT_SEED + arguments.held_out_streams), arguments, "held-out worlds")
+    held_out = _tokens(model, range(HELD_OUT_SEED, HELD_OUT_SEED + arguments.held_out_worlds), arguments, "held-out worlds")
     exact = SequenceWriter(tokenizer, HistoryNoise(0.0, 0.0, 0.0), question_rate=0.4)
-    return score_language(model, held_out, exact, ticks=40)
+    return score_language(model, held_out, exact, ticks=28)
 
 
 def _tokens(model: Any, seeds: Sequence[int], arguments: argparse.Namespace, what: str) -> list[TokenStream]:
@@ -135,8 +138,9 @@ def _tokens(model: Any, seeds: Sequence[int], arguments: argparse.Namespace, wha
 
 
 def _render(seeds: Sequence[int], arguments: argparse.Namespace, *, dense: bool, what: str) -> Iterable[Any]:
-    rendered = render_streams(seeds, 60.0, STREAM.rate_hz, dense=dense, processes=arguments.processes)
-    return tqdm(rendered, total=len(seeds), desc=what, unit="min", mininterval=5.0)
+    ticks = DENSE_TICKS if dense else LANGUAGE_TICKS
+    rendered = render_streams(seeds, ticks, STREAM.rate_hz, dense=dense, processes=arguments.processes)
+    return tqdm(rendered, total=len(seeds), desc=what, unit="world", mininterval=5.0)
 
 
 def range_of(seed: int, count: int) -> range:
