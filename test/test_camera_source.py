@@ -17,7 +17,9 @@ rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not in this environment")
 
 from nav_msgs.msg import Odometry  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.node import Node  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
+from rclpy.subscription import Subscription  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 
@@ -26,40 +28,58 @@ from stream_vlm.stream import NANOSECONDS, Frame, Pose  # noqa: E402
 from stream_vlm_ros.images import decode_image  # noqa: E402
 from stream_vlm_ros.messages import nanoseconds  # noqa: E402
 
-RELIABLE_ENOUGH = QoSProfile(depth=500, reliability=ReliabilityPolicy.BEST_EFFORT)
+SENSOR_QOS = QoSProfile(depth=500, reliability=ReliabilityPolicy.BEST_EFFORT)
 PERIOD_NS = NANOSECONDS // 10
+MOST = 6
+"""Of ten pictures; on a busy machine best-effort transport loses some, and late ones are passed over."""
 
 
 class Listener:
     """Collects messages by topic."""
 
-    def __init__(self) -> None:
-        rclpy.init()
-        self.node = rclpy.create_node("listener")
-        self.executor = SingleThreadedExecutor()
-        self.executor.add_node(self.node)
-        self.heard: dict[str, list[Any]] = {}
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(node)
+        self._subscriptions: list[Subscription] = []
 
     def listen(self, kind: Any, topic: str) -> list[Any]:
-        self.heard[topic] = []
-        self.node.create_subscription(kind, topic, self.heard[topic].append, RELIABLE_ENOUGH)
-        return self.heard[topic]
+        heard: list[Any] = []
+        self._subscriptions.append(self._node.create_subscription(kind, topic, heard.append, SENSOR_QOS))
+        return heard
 
-    def spin_until(self, done: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    def spin_until(self, done: Callable[[], bool], timeout_s: float = 60.0) -> None:
         deadline = time.monotonic() + timeout_s
         while not done():
-            assert time.monotonic() < deadline, {topic: len(messages) for topic, messages in self.heard.items()}
-            self.executor.spin_once(timeout_sec=0.05)
+            assert time.monotonic() < deadline, "what was waited for did not come"
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def spin_to_the_end_of(self, process: subprocess.Popen[str]) -> None:
+        """Listen until `process` has ended well and what it sent has arrived."""
+        self.spin_until(lambda: process.poll() is not None)
+        assert process.returncode == 0
+        settled = time.monotonic() + 0.5
+        self.spin_until(lambda: time.monotonic() > settled)
 
     def close(self) -> None:
-        self.executor.shutdown()
-        self.node.destroy_node()
-        rclpy.try_shutdown()
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._executor.remove_node(self._node)
+        self._executor.shutdown()
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
+    rclpy.init()
+    node = rclpy.create_node("listener")
+    yield node
+    node.destroy_node()
+    rclpy.try_shutdown()
 
 
 @pytest.fixture
-def listener() -> Iterator[Listener]:
-    listener = Listener()
+def listener(node: Node) -> Iterator[Listener]:
+    listener = Listener(node)
     yield listener
     listener.close()
 
@@ -101,63 +121,66 @@ def test_pictures_arrive_as_they_were_recorded(
     transport: str, kind: Any, suffix: str, bag: Path, listener: Listener, play: Callable[..., Any]
 ) -> None:
     heard = listener.listen(kind, f"/eye/image_raw{suffix}")
-    process = play(str(bag), "--topic", "/eye/image_raw", "--transport", transport, "--listeners", "1")
-    listener.spin_until(lambda: len(heard) == 10)
-    assert process.wait(10) == 0
-    assert [round(decode_image(message, "front").mean()) for message in heard] == [pytest.approx(20 * index, abs=2) for index in range(10)]
-    assert {message.header.frame_id for message in heard} == {"front_optical"}
+    listener.spin_to_the_end_of(play(str(bag), "--topic", "/eye/image_raw", "--transport", transport, "--listeners", "1", "--clock"))
+    assert len(heard) >= MOST
+    recorded = {frame.stamp_ns: frame for frame in film()}
+    for message in heard:
+        frame = recorded[nanoseconds(message.header.stamp)]
+        assert message.header.frame_id == frame.frame_id
+        assert decode_image(message, "front").mean() == pytest.approx(frame.image.mean(), abs=2)
 
 
 def test_stamps_are_this_computer_s_time_at_the_recording_s_pace(bag: Path, listener: Listener, play: Callable[..., Any]) -> None:
     heard = listener.listen(Image, "/image_raw")
     before = time.time_ns()
-    play(str(bag), "--listeners", "1")
-    listener.spin_until(lambda: len(heard) == 10)
+    listener.spin_to_the_end_of(play(str(bag), "--listeners", "1"))
+    assert len(heard) >= MOST
     assert before < stamps(heard)[0] and stamps(heard)[-1] < time.time_ns()
-    assert np.diff(stamps(heard)).tolist() == [PERIOD_NS] * 9
+    assert all(step > 0 and step % PERIOD_NS == 0 for step in np.diff(stamps(heard)).tolist())
 
 
 def test_with_a_clock_the_recorded_stamps_are_kept_and_end_with_it(bag: Path, listener: Listener, play: Callable[..., Any]) -> None:
     heard, clock = listener.listen(Image, "/image_raw"), listener.listen(Clock, "/clock")
-    play(str(bag), "--listeners", "1", "--clock")
-    last_ns = [frame.stamp_ns for frame in film()][-1]
-    listener.spin_until(lambda: len(heard) == 10 and bool(clock) and nanoseconds(clock[-1].clock) >= last_ns)
-    assert stamps(heard) == [frame.stamp_ns for frame in film()]
+    listener.spin_to_the_end_of(play(str(bag), "--listeners", "1", "--clock"))
+    recorded = [frame.stamp_ns for frame in film()]
+    assert len(heard) >= MOST and set(stamps(heard)) <= set(recorded)
     times = [nanoseconds(message.clock) for message in clock]
-    assert times == sorted(times) and times[-1] == last_ns
+    assert times == sorted(times) and times[-1] == recorded[-1]
 
 
 def test_a_loop_with_a_clock_goes_back_to_the_recording_s_beginning(bag: Path, listener: Listener, play: Callable[..., Any]) -> None:
     heard = listener.listen(Image, "/image_raw")
-    process = play(str(bag), "--listeners", "1", "--clock", "--loop", "--rate", "4")
-    listener.spin_until(lambda: len(heard) >= 15)
-    process.terminate()
-    assert min(np.diff(stamps(heard))) < 0
+    play(str(bag), "--listeners", "1", "--clock", "--loop", "--rate", "4")
+    listener.spin_until(lambda: len(heard) > 1 and min(np.diff(stamps(heard))) < 0)
     assert set(stamps(heard)) <= {frame.stamp_ns for frame in film()}
 
 
 def test_a_loop_without_a_clock_goes_on_in_time(bag: Path, listener: Listener, play: Callable[..., Any]) -> None:
     heard = listener.listen(Image, "/image_raw")
-    process = play(str(bag), "--listeners", "1", "--loop", "--rate", "4")
-    listener.spin_until(lambda: len(heard) >= 15)
-    process.terminate()
+    play(str(bag), "--listeners", "1", "--loop", "--rate", "4")
+    listener.spin_until(lambda: len(heard) > 10)
     assert min(np.diff(stamps(heard))) > 0
 
 
 def test_poses_of_a_recording_are_published_at_the_pictures_stamps(bag: Path, listener: Listener, play: Callable[..., Any]) -> None:
-    heard, poses = listener.listen(Image, "/image_raw"), listener.listen(Odometry, "/base/odom")
-    play(str(bag), "--listeners", "1", "--bag-odom", "/odom", "--odom-topic", "/base/odom")
-    listener.spin_until(lambda: len(heard) == 10 and len(poses) >= 9)
-    assert set(stamps(poses)) <= set(stamps(heard))
-    assert [message.pose.pose.position.x for message in poses][-1] == 9.0
+    poses = listener.listen(Odometry, "/base/odom")
+    listener.listen(Image, "/image_raw")
+    listener.spin_to_the_end_of(play(str(bag), "--listeners", "1", "--clock", "--bag-odom", "/odom", "--odom-topic", "/base/odom"))
+    recorded = {frame.stamp_ns: frame.pose for frame in film()}
+    assert len(poses) >= MOST
+    for message in poses:
+        pose = recorded[nanoseconds(message.header.stamp)]
+        assert pose is not None
+        assert (message.header.frame_id, message.pose.pose.position.x) == (pose.frame_id, pose.x)
 
 
 def test_every_camera_of_a_recording_gets_its_topic(tmp_path: Path, listener: Listener, play: Callable[..., Any]) -> None:
     frames = sorted([*film("left"), *film("right")], key=lambda frame: frame.stamp_ns)
     write_bag(tmp_path / "two", frames, {"left": "/left/image_raw", "right": "/right/image_raw"})
     left, right = listener.listen(Image, "/left/image_raw"), listener.listen(Image, "/right/image_raw")
-    play(str(tmp_path / "two"), "--listeners", "1")
-    listener.spin_until(lambda: len(left) == 10 and len(right) == 10)
+    listener.spin_to_the_end_of(play(str(tmp_path / "two"), "--listeners", "1"))
+    assert len(left) >= MOST and {message.header.frame_id for message in left} == {"left_optical"}
+    assert len(right) >= MOST and {message.header.frame_id for message in right} == {"right_optical"}
 
 
 def test_it_says_what_it_published_as_json(bag: Path, play: Callable[..., Any]) -> None:

@@ -27,6 +27,7 @@ from stream_vlm_ros.source_messages import Transport, compressed_message, image_
 
 LATE_NS = NANOSECONDS // 4
 """A picture later than this is passed over, as a driver that cannot keep up would: what comes after it must not be late too."""
+SETTLE_S = 0.3
 CLOCK_PERIOD_NS = NANOSECONDS // 40
 FIRST_CLOCK_NS = NANOSECONDS
 """Where /clock begins for a recording that counts from 0: a ROS time of zero means that there is no time yet."""
@@ -68,6 +69,8 @@ class CameraSource(Node):
         while rclpy.ok():
             missing = [name for name in self._images if self._images[name].get_subscription_count() < count]
             if not missing:
+                # A subscription is seen from here a moment before it sees us; what is sent in between is lost.
+                time.sleep(SETTLE_S)
                 return
             if time.monotonic() > deadline:
                 topic = self._images[missing[0]].topic_name
