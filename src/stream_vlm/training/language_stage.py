@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,8 +60,9 @@ def train_language(
     learning_rate: float,
     seed: int,
     log: list[dict[str, float]],
+    save: Callable[[], None],
 ) -> None:
-    """Train the language part in place on random windows of `ticks` (shortest, longest) ticks."""
+    """Train the language part in place on random windows of `ticks` (shortest, longest) ticks; `save` is called every 200 steps."""
     rng = np.random.default_rng(seed)
     parameters = [*model.model.language_model.parameters(), *model.lm_head.parameters()]
     device = parameters[0].device
@@ -85,6 +86,8 @@ def train_language(
         if step % 20 == 0:
             progress.set_postfix(loss=f"{average:.3f}")
             log.append({"stage": 2.0, "step": float(step), "loss": average})
+        if step and step % 200 == 0:
+            save()
 
 
 @torch.inference_mode()

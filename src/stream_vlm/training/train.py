@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vision-worlds", type=int, default=4000, help="worlds with dense labels for the vision tower, 4 s of each")
     parser.add_argument("--vision-epochs", type=float, default=2.5, help="passes over them")
     parser.add_argument("--language-worlds", type=int, default=2000, help="worlds for the language part, 28 s of each")
-    parser.add_argument("--language-steps", type=int, default=1500, help="batches of 24 windows")
+    parser.add_argument("--language-steps", type=int, default=1200, help="batches of 24 windows")
     parser.add_argument("--held-out-worlds", type=int, default=60, help="unseen worlds to score on")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes that render")
 
@@ -114,6 +114,7 @@ def _language(
         learning_rate=1e-3,
         seed=arguments.seed,
         log=log,
+        save=lambda: save_checkpoint(model, tokenizer, arguments.out),
     )
     held_out = _tokens(model, range(HELD_OUT_SEED, HELD_OUT_SEED + arguments.held_out_worlds), arguments, "held-out worlds")
     exact = SequenceWriter(tokenizer, HistoryNoise(0.0, 0.0, 0.0), question_rate=0.4)
