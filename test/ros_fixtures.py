@@ -9,8 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +121,16 @@ class Robot:
         given |= {name.replace("__", "."): value for name, value in parameters.items()}
         words = [word for name, value in given.items() for word in ("-p", f"{name}:={_yaml(value)}")]
         remaps = ["-r", f"__ns:={self.namespace}", "-r", f"/diagnostics:={self.namespace}/diagnostics"]
+        self.start_process([*command, "--ros-args", *remaps, *words], environment)
+
+    def start_process(self, command: Sequence[str], environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start whatever brings the node up; it ends with the test, and so does all that it started."""
         with (self.directory / "node.log").open("ab") as log:
             process = subprocess.Popen(
-                [*command, "--ros-args", *remaps, *words], stdout=log, stderr=subprocess.STDOUT, env=os.environ | (environment or {})
+                command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | (environment or {}), start_new_session=True
             )
         self._processes.append(process)
+        return process
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -212,9 +217,10 @@ class Robot:
 
     def close(self) -> None:
         for process in self._processes:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            # The whole group: a launch that is killed leaves its node behind.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         for camera in self._cameras:
             camera.stop()
         rclpy.shutdown(context=self._context)

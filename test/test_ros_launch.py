@@ -1,0 +1,108 @@
+"""The launch files, run by the real `ros2 launch` where it is installed; its packages are not on PyPI."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from model_fixtures import write_checkpoint
+from ros_fixtures import BRIGHT, DARK, DEADLINE_S, Robot, robot_in
+
+from stream_vlm.sources.bag_writer import BagWriter
+from stream_vlm.stream import NANOSECONDS, Frame
+
+pytest.importorskip("launch", reason="launch is not installed: it comes with a ROS distribution, not from PyPI")
+pytest.importorskip("launch_ros", reason="launch_ros is not installed: it comes with a ROS distribution, not from PyPI")
+if shutil.which("ros2") is None:
+    pytest.skip("ros2 is not on the PATH: it comes with a ROS distribution, not from PyPI", allow_module_level=True)
+
+START_NS = 1_700_000_000 * NANOSECONDS
+
+
+@pytest.fixture
+def robot(tmp_path: Path) -> Iterator[Robot]:
+    with robot_in(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real checkpoint with random weights: what it says is not under test here."""
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+def launch(robot: Robot, file: str, **arguments: object) -> subprocess.Popen[bytes]:
+    """Run a launch file in the robot's namespace; it counts as the robot's node."""
+    words = [f"{name}:={value}" for name, value in {"namespace": robot.namespace, "memory_file": robot.memory, **arguments}.items()]
+    return robot.start_process(["ros2", "launch", "stream_vlm_ros", file, *words])
+
+
+def test_the_launch_file_brings_the_node_to_active_with_the_cameras_it_names(robot: Robot, checkpoint: Path) -> None:
+    robot.camera("front/image")
+    robot.camera("rear/image/compressed", "compressed")
+    launch(
+        robot,
+        "stream_vlm.launch.py",
+        cameras="front,rear",
+        topics="front/image,rear/image/compressed",
+        transports="raw,compressed",
+        model_directory=checkpoint,
+    )
+    robot.wait(lambda: {state.camera for state in list(robot.states)} == {"front", "rear"}, "states of both cameras")
+    assert robot.lifecycle_state() == "active"
+    assert robot.transition("deactivate")
+    assert robot.lifecycle_state() == "inactive"
+    assert robot.end_node(signal.SIGINT) == 0
+
+
+def test_without_autostart_the_node_waits_to_be_configured(robot: Robot) -> None:
+    launch(robot, "stream_vlm.launch.py", autostart="false")
+    assert robot.lifecycle_state() == "unconfigured"
+    assert robot.end_node(signal.SIGINT) == 0
+
+
+@pytest.mark.parametrize("preset", ["demo", "desktop"])
+def test_a_preset_is_a_parameter_file(robot: Robot, repository: Path, checkpoint: Path, preset: str) -> None:
+    launch(robot, "stream_vlm.launch.py", params_file=repository / "config" / f"{preset}.yaml", model_directory=checkpoint)
+    robot.wait(lambda: "activate: now active" in robot.log, "an active node")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"cameras": "front,rear", "topics": "front/image"}, "names 1 for 2 cameras"),
+        ({"topics": "front/image"}, "give cameras:="),
+        ({"autostart": "perhaps"}, "autostart:=perhaps is refused"),
+    ],
+)
+def test_launch_arguments_that_do_not_fit_end_with_a_message(robot: Robot, arguments: dict[str, str], says: str) -> None:
+    process = launch(robot, "stream_vlm.launch.py", **arguments)
+    assert process.wait(DEADLINE_S) != 0
+    assert says in robot.log
+
+
+def test_a_recording_is_the_robot(robot: Robot, checkpoint: Path) -> None:
+    bag = robot.directory / "bag"
+    with BagWriter(bag) as writer:
+        for index in range(40):
+            pixels = np.full((48, 64, 3), DARK if index < 20 else BRIGHT, np.uint8)
+            writer.frame(Frame("front", START_NS + index * NANOSECONDS // 10, "front_optical", pixels), f"{robot.namespace}/front/image_raw")
+    process = launch(
+        robot,
+        "replay.launch.py",
+        bag=bag,
+        topics=f"{robot.namespace}/front/image_raw",
+        player="camera_source",
+        shutdown_at_end="true",
+        model_directory=checkpoint,
+    )
+    assert process.wait(DEADLINE_S) == 0, robot.log
+    assert robot.states
+    stamps = [state.header.stamp.sec for state in robot.states]
+    assert min(stamps) >= START_NS // NANOSECONDS
+    assert max(stamps) < START_NS // NANOSECONDS + 5
