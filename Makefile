@@ -28,6 +28,7 @@ train: build  ## train the small default model on the simulated camera; ARGS="--
 
 bench: build  ## figures of this machine: how well and how fast the model watches, how fast the memory writes and answers
 	$(RUN) python benchmark/watching.py
+	$(RUN) python benchmark/hour.py
 	$(RUN) python benchmark/memory.py
 
 clean:  ## remove everything that was installed or built

@@ -97,7 +97,7 @@ class StreamingHarness:
                 faults[frame.camera] = str(error)
                 continue
             finally:
-                for stage, spent in self._stream(frame.camera).seconds.items():
+                for stage, spent in self.stream(frame.camera).seconds.items():
                     seconds[stage] = seconds.get(stage, 0.0) + spent
             decisions[frame.camera] = decision
             event = None if query else self._tracker(frame.camera).observe(frame, decision)
@@ -133,11 +133,12 @@ class StreamingHarness:
             def on_text(text: str) -> None:
                 on_partial(query_id, text)
 
-        return self._stream(frame.camera).step(
+        return self.stream(frame.camera).step(
             frame, query, lambda decision: gate.admit(decision, frame.stamp_ns, asked=query is not None), on_text
         )
 
-    def _stream(self, camera: str) -> ModelStream:
+    def stream(self, camera: str) -> ModelStream:
+        """The model's running context for `camera`, opened when it is first asked for."""
         if camera not in self._streams:
             self._streams[camera] = self.model.open_stream(camera)
         return self._streams[camera]

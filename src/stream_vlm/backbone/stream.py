@@ -43,6 +43,11 @@ class CachedStream:
         self._pending: list[Segment] = []
         self._forward: CachedForward | None = None
 
+    @property
+    def context(self) -> list[Segment]:
+        """What the model still sees, oldest first."""
+        return list(self._forward.segments) if self._forward is not None else []
+
     @torch.inference_mode()
     def reset(self) -> None:
         """Forget everything seen."""
