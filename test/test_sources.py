@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,7 +13,6 @@ import pytest
 from stream_vlm.sources import SourceError, open_source
 from stream_vlm.sources.bag import BagSource, camera_name
 from stream_vlm.sources.bag_writer import BagWriter, write_bag
-from stream_vlm.sources.pictures import CameraEncodingError, picture_from_message
 from stream_vlm.sources.ticks import TickReader
 from stream_vlm.stream import NANOSECONDS, Frame, Pose
 
@@ -260,52 +258,11 @@ def test_a_recording_whose_clock_jumps_back_is_refused() -> None:
         list(TickReader([*film(), *film()], rate_hz=2.0))
 
 
-def image_message(**changes: object) -> SimpleNamespace:
-    """A 2 x 2 rgb8 picture as a driver would send it."""
-    whole = {"encoding": "rgb8", "height": 2, "width": 2, "step": 6, "is_bigendian": 0, "data": np.arange(12, dtype=np.uint8)}
-    return SimpleNamespace(**{**whole, **changes})
-
-
-@pytest.mark.parametrize(
-    ("changes", "complaint"),
-    [
-        ({"encoding": "rgb9"}, "encoding 'rgb9' is not a picture"),
-        ({"encoding": "16UC1"}, "encoding '16UC1' is not a picture"),
-        ({"encoding": "8UC3"}, "encoding '8UC3' is not a picture"),
-        ({"width": 0}, "0 x 2 pixels is empty"),
-        ({"step": 5}, "step 5 is shorter than a row"),
-        ({"data": np.arange(11, dtype=np.uint8)}, "11 bytes are too few"),
-    ],
-)
-def test_an_image_message_that_is_no_picture_is_refused(changes: dict[str, object], complaint: str) -> None:
-    with pytest.raises(CameraEncodingError, match=f"front: .*{complaint}"):
-        picture_from_message(image_message(**changes), "front")
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
-def test_a_compressed_message_that_breaks_off_is_refused(share: float) -> None:
-    _, jpeg = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
-    message = SimpleNamespace(format="jpeg", data=jpeg.reshape(-1)[: int(share * jpeg.size)])
-    with pytest.raises(CameraEncodingError, match="no whole picture"):
-        picture_from_message(message, "front")
-
-
-def test_padded_rows_are_cut_to_the_picture() -> None:
-    padded = np.array([[1, 2, 3, 4, 5, 6, 99, 99], [7, 8, 9, 10, 11, 12, 99, 99]], dtype=np.uint8)
-    read = picture_from_message(image_message(step=8, data=padded.reshape(-1)[:14]), "front")
-    assert read.reshape(-1).tolist() == list(range(1, 13))
-
-
-@pytest.mark.parametrize(("encoding", "data"), [("bgr8", [3, 2, 1] * 4), ("rgba8", [1, 2, 3, 255] * 4), ("rgb16", [1, 1, 2, 2, 3, 3] * 4)])
-def test_every_colour_encoding_is_read_as_rgb(encoding: str, data: list[int]) -> None:
-    message = image_message(encoding=encoding, step=len(data) // 2, data=np.array(data, dtype=np.uint8))
-    assert picture_from_message(message, "front").tolist() == [[[1, 2, 3]] * 2] * 2
-
-
 def test_a_recording_without_one_readable_picture_names_the_reason(tmp_path: Path) -> None:
     with BagWriter(tmp_path / "bag") as writer:
-        fields = vars(image_message(encoding="rgb9"))
-        image = writer.make("sensor_msgs/msg/Image", header=writer.header(NANOSECONDS, ""), **fields)
+        data = np.arange(12, dtype=np.uint8)
+        shape = {"height": 2, "width": 2, "step": 6, "is_bigendian": 0}
+        image = writer.make("sensor_msgs/msg/Image", header=writer.header(NANOSECONDS, ""), encoding="rgb9", data=data, **shape)
         writer.message("/front/image", NANOSECONDS, image)
     with pytest.raises(SourceError, match="holds no picture: .*'rgb9'"):
         list(open_source(str(tmp_path / "bag")).frames())
