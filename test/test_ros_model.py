@@ -1,0 +1,108 @@
+"""The node with real checkpoints, from directory to utterance."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from model_fixtures import write_checkpoint
+from rclpy.action import ActionClient
+from ros_fixtures import DEADLINE_S, Robot, robot_in
+from stream_vlm_ros.action import Ask
+from stream_vlm_ros.srv import Recall
+
+
+@pytest.fixture
+def robot(tmp_path: Path) -> Iterator[Robot]:
+    with robot_in(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped architecture with random weights."""
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture
+def program(repository: Path) -> tuple[str, ...]:
+    """What `ros2 run stream_vlm_ros stream_vlm_node` runs."""
+    return (sys.executable, str(repository / "scripts" / "stream_vlm_node"))
+
+
+def test_a_checkpoint_watches_a_camera_and_answers_a_question(robot: Robot, program: tuple[str, ...], checkpoint: Path) -> None:
+    robot.camera()
+    robot.start_node(command=program, model__directory=checkpoint)
+    robot.wait(lambda: len(robot.states) > 5, "states")
+    state = robot.states[-1]
+    assert sum(state.probabilities) == pytest.approx(1.0, abs=1e-5)
+    client = ActionClient(robot.node, Ask, "stream_vlm/ask")
+    assert client.wait_for_server(DEADLINE_S)
+    sent = client.send_goal_async(Ask.Goal(question="is the door open ?", timeout_s=DEADLINE_S))
+    robot.wait(sent.done, "acceptance")
+    outcome = sent.result().get_result_async()
+    robot.wait(outcome.done, "the answer")
+    assert outcome.result().result.success, outcome.result().result.message
+    assert outcome.result().result.answer.text
+    assert robot.end_node() == 0
+    client.destroy()
+
+
+def _missing(directory: Path) -> None:
+    for file in directory.iterdir():
+        file.unlink()
+    directory.rmdir()
+
+
+def _partial(directory: Path) -> None:
+    (directory / "model.safetensors").unlink()
+
+
+def _cut_off(directory: Path) -> None:
+    weights = directory / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100_000])
+
+
+def _of_another_architecture(directory: Path) -> None:
+    config = directory / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
+
+
+@pytest.mark.parametrize("damage", [_missing, _partial, _cut_off, _of_another_architecture])
+def test_a_checkpoint_that_cannot_be_used_is_named_and_the_node_waits_for_another(
+    robot: Robot, program: tuple[str, ...], tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    directory = write_checkpoint(tmp_path / "checkpoint")
+    damage(directory)
+    robot.start_node(command=program, model__directory=directory)
+    status = robot.wait_for_diagnostic("node", "configure failed: ", DiagnosticStatus.ERROR)
+    assert str(directory) in status.message
+    assert "Traceback" not in robot.log
+    assert robot.lifecycle_state() == "unconfigured"
+    for stray in directory.glob("*") if directory.is_dir() else ():
+        stray.unlink()
+    write_checkpoint(directory)
+    assert robot.transition("configure")
+
+
+def test_the_shipped_model_tells_what_happens_before_the_simulated_camera(robot: Robot, program: tuple[str, ...], repository: Path) -> None:
+    robot.start_node(command=program, use_sim_time=True, stream__rate_hz=2.0)
+    robot.wait_for_active()
+    source = [sys.executable, str(repository / "scripts" / "camera_source"), "world:7", "--seconds", "40", "--rate", "2", "--clock"]
+    with (robot.directory / "camera.log").open("wb") as log:
+        camera = subprocess.Popen([*source, "--listeners", "1", "--ros-args", "-r", f"__ns:={robot.namespace}"], stdout=log, stderr=subprocess.STDOUT)
+    try:
+        event = robot.wait(lambda: robot.events, "an event")[0]
+        assert event.start.sec <= event.end.sec
+        said = robot.wait(lambda: [said for said in list(robot.utterances) if said.event_id == event.event_id], "its utterance")[0]
+        assert said.text == event.label
+        recalled = robot.call(Recall, "recall", text=event.label, kinds=["event"])
+        assert event.event_id in {record.event_id for record in recalled.records}
+    finally:
+        camera.kill()
+        camera.wait()
