@@ -16,6 +16,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from stream_vlm.config import SettingError, describe_settings, load_settings
+from stream_vlm_ros.parameter_table import table
 from stream_vlm_ros.parameters import Parameters
 
 MakeNode = Callable[..., tuple[Node, Parameters, list[str]]]
@@ -170,3 +171,7 @@ def test_every_preset_is_accepted_as_it_is(make: MakeNode, repository: Path, pre
     _, parameters, _ = make(**values)
     settings = parameters.configure()
     assert settings == load_settings(values)
+
+
+def test_the_table_in_the_docs_is_the_one_that_is_printed(repository: Path) -> None:
+    assert table() in (repository / "docs" / "ros.md").read_text(), "paste the output of: python -m stream_vlm_ros.parameter_table"

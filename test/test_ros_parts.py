@@ -270,3 +270,12 @@ def test_no_values_have_percentile_zero() -> None:
 @pytest.mark.parametrize("stamp_ns", [0, 1, 1_700_000_000_123_456_789, -1])
 def test_a_stamp_survives_the_message(stamp_ns: int) -> None:
     assert nanoseconds(stamp_message(stamp_ns)) == stamp_ns
+
+
+def test_a_loss_is_remembered_only_when_it_is_a_new_one() -> None:
+    health = CameraHealth("/front", print)
+    health.lost(0)
+    assert not health.lost_within(60.0)
+    health.lost(3)
+    assert health.lost_within(60.0)
+    assert health.lost_in_transport == 3

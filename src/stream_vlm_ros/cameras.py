@@ -121,7 +121,7 @@ class Camera:
         self._node.get_logger().warning(self.health.incompatible_qos)
 
     def _on_message_lost(self, event: Any) -> None:
-        self.health.lost_in_transport = event.total_count
+        self.health.lost(event.total_count)
 
     def _qos_remedy(self, policy: str) -> str:
         return (

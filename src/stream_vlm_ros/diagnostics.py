@@ -101,6 +101,9 @@ class Diagnostics:
                 f"{camera.name}: pictures on {health.topic} are {age_s:.0f} s older than the node's clock; synchronise the clocks, "
                 "or set use_sim_time when a bag or a simulation is the robot"
             )
+        elif health.lost_within(REMEMBERED_S):
+            level = WARN
+            message += f", and pictures on {health.topic} are lost in transport; use a compressed topic, or raise net.core.rmem_max"
         values = {
             "topic": health.topic,
             "rate (Hz)": health.rate_hz(),

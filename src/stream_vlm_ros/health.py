@@ -58,6 +58,7 @@ class CameraHealth:
         self.incompatible_qos = ""
         """What the middleware said of the last publisher that it could not connect, with the remedy."""
         self.lost_in_transport = 0
+        self._lost_at = float("-inf")
         self.newest_stamp_ns: int | None = None
         self.subscribed_at = time.monotonic()
         self._arrivals: deque[float] = deque(maxlen=RATE_WINDOW)
@@ -65,6 +66,15 @@ class CameraHealth:
     def arrived(self) -> None:
         """A message came in, good or bad."""
         self._arrivals.append(time.monotonic())
+
+    def lost(self, total: int) -> None:
+        """The middleware says that `total` messages were lost since the subscription."""
+        if total > self.lost_in_transport:
+            self.lost_in_transport, self._lost_at = total, time.monotonic()
+
+    def lost_within(self, seconds: float) -> bool:
+        """Whether a message was lost in the last `seconds`."""
+        return time.monotonic() - self._lost_at <= seconds
 
     def silent_for(self) -> float:
         """Seconds since the last message, or since the subscription when none came."""
