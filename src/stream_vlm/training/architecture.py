@@ -49,8 +49,8 @@ STREAM = StreamConfig(
     pair_frames=True,
     rate_hz=2.0,
     policy="rounds",
-    max_turns=32,
-    keep_turns=20,
+    max_turns=28,
+    keep_turns=18,
 )
 
 

@@ -14,10 +14,16 @@ from tqdm import tqdm
 from stream_vlm.stream import State
 from stream_vlm.training.sequences import SequenceWriter, TokenStream, TrainingSequence
 
+LENGTH_STEP = 128
+
 
 def collate(sequences: Sequence[TrainingSequence], device: torch.device) -> dict[str, torch.Tensor]:
-    """Right-padded tensors of a batch; padding has no target and, attention being causal, no influence."""
-    length = max(len(sequence.ids) for sequence in sequences)
+    """Right-padded tensors of a batch; padding has no target and, attention being causal, no influence.
+
+    Lengths are rounded up, so that step after step asks for blocks of the same sizes and memory does not fall to pieces.
+    """
+    longest = max(len(sequence.ids) for sequence in sequences)
+    length = -(-longest // LENGTH_STEP) * LENGTH_STEP
     batch = len(sequences)
     ids = np.zeros((batch, length), dtype=np.int64)
     where = np.zeros((3, batch, length), dtype=np.int64)
@@ -56,13 +62,16 @@ def train_language(
     *,
     steps: int,
     batch: int,
-    ticks: tuple[int, int],
+    ticks: int,
     learning_rate: float,
     seed: int,
     log: list[dict[str, float]],
     save: Callable[[], None],
 ) -> None:
-    """Train the language part in place on random windows of `ticks` (shortest, longest) ticks; `save` is called every 200 steps."""
+    """Train the language part in place on random windows of `ticks` ticks; `save` is called every 200 steps.
+
+    Attention being causal, each window also teaches every shorter context.
+    """
     rng = np.random.default_rng(seed)
     parameters = [*model.model.language_model.parameters(), *model.lm_head.parameters()]
     device = parameters[0].device
@@ -71,10 +80,9 @@ def train_language(
     progress = tqdm(range(steps), desc="language", unit="step", mininterval=5.0)
     average = 0.0
     for step in progress:
-        window = int(rng.integers(ticks[0], ticks[1] + 1))
         chosen = rng.integers(len(streams), size=batch)
         sequences = [
-            writer.write(streams[index], int(rng.integers(len(streams[index].states) - window + 1)), window, rng) for index in chosen
+            writer.write(streams[index], int(rng.integers(len(streams[index].states) - ticks + 1)), ticks, rng) for index in chosen
         ]
         loss, _ = language_loss(model, collate(sequences, device))
         optimizer.zero_grad(set_to_none=True)

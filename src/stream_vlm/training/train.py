@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
 from stream_vlm.training.architecture import STREAM, new_model, save_checkpoint, word_tokenizer
 from stream_vlm.training.language_stage import score_language, train_language
@@ -35,11 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("build/train/checkpoint"), help="directory of the finished checkpoint")
     parser.add_argument("--work", type=Path, default=Path("build/train"), help="directory of finished stages; a killed run goes on from them")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, worlds and sampling")
+    parser.add_argument("--start-from", type=Path, help="checkpoint directory to go on from, instead of weights drawn from the seed")
     parser.add_argument("--vision-from", type=Path, help="safetensors file of an earlier run's vision tower to go on from")
     parser.add_argument("--vision-worlds", type=int, default=4000, help="worlds with dense labels for the vision tower, 4 s of each")
     parser.add_argument("--vision-epochs", type=float, default=2.5, help="passes over them")
     parser.add_argument("--language-worlds", type=int, default=2000, help="worlds for the language part, 28 s of each")
-    parser.add_argument("--language-steps", type=int, default=1200, help="batches of 24 windows")
+    parser.add_argument("--language-steps", type=int, default=1200, help="batches of 16 windows")
     parser.add_argument("--held-out-worlds", type=int, default=60, help="unseen worlds to score on")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes that render")
 
@@ -64,6 +65,8 @@ def main(arguments: argparse.Namespace) -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = word_tokenizer(vocabulary())
     model = new_model(tokenizer, arguments.seed).to(device)
+    if arguments.start_from:
+        model.load_state_dict(Qwen2_5_VLForConditionalGeneration.from_pretrained(arguments.start_from, dtype=torch.float32).state_dict())
     log: list[dict[str, float]] = []
     report: dict[str, Any] = {"seed": arguments.seed, "device": str(device), "torch": torch.__version__}
     report["vision"] = _vision(model, arguments, log)
@@ -112,8 +115,8 @@ def _language(
         streams,
         writer,
         steps=arguments.language_steps,
-        batch=24,
-        ticks=(12, STREAM.max_turns),
+        batch=16,
+        ticks=STREAM.max_turns,
         learning_rate=1e-3,
         seed=arguments.seed,
         log=log,
