@@ -180,7 +180,7 @@ def test_a_quality_of_service_that_does_not_match_names_topic_and_policy(
 ) -> None:
     robot.camera(qos=theirs)
     override = f"qos_overrides.{robot.namespace}/image_raw.subscription.{policy}"
-    robot.start_node(diagnostics__silent_after_s=0.3, **{override: ours})
+    robot.start_node(diagnostics__silent_after_s=0.3, **dict[str, Any]({override: ours}))
     status = robot.wait_for_diagnostic("camera camera", policy.upper(), WARN)
     assert f"{robot.namespace}/image_raw" in status.message
     assert override in status.message

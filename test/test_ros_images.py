@@ -26,7 +26,7 @@ def picture() -> NDArray[np.uint8]:
 
 
 def grey() -> NDArray[np.uint8]:
-    return cv2.cvtColor(picture(), cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.cvtColor(picture(), cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def mosaic(pattern: str) -> NDArray[np.uint8]:
@@ -40,7 +40,7 @@ def mosaic(pattern: str) -> NDArray[np.uint8]:
 
 def yuv(order: str) -> NDArray[np.uint8]:
     """4:2:2, two bytes a pixel, in the byte order uyvy or yuyv, full-range luma as OpenCV's limited-range conversion reads it."""
-    return cv2.cvtColor(picture(), cv2.COLOR_RGB2YUV_UYVY if order == "uyvy" else cv2.COLOR_RGB2YUV_YUY2)
+    return np.asarray(cv2.cvtColor(picture(), cv2.COLOR_RGB2YUV_UYVY if order == "uyvy" else cv2.COLOR_RGB2YUV_YUY2), np.uint8)
 
 
 def encoded(encoding: str) -> NDArray[np.uint8] | NDArray[np.uint16]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,10 @@ def rows(robot: Robot, kind: str) -> list[tuple[str, str, str, int, int]]:
     """(text, camera, session_id, start_ns, end_ns) of the stored records of a kind, in the order of storing."""
     with sqlite3.connect(f"file:{robot.memory}?mode=ro", uri=True) as db:
         return db.execute("SELECT text, camera, session_id, start_ns, end_ns FROM record WHERE kind = ? ORDER BY id", [kind]).fetchall()
+
+
+def more_than(count: int, things: Callable[[], Sequence[object]]) -> bool:
+    return len(things()) > count
 
 
 @pytest.mark.parametrize("transport", ["raw", "compressed"])
@@ -84,12 +89,12 @@ def test_the_node_goes_down_and_up_again_and_keeps_its_memory(robot: Robot) -> N
         assert robot.transition("configure")
         assert robot.transition("activate")
         heard = len(robot.states)
-        robot.wait(lambda heard=heard: len(robot.states) > heard, "states while active")
+        robot.wait(partial(more_than, heard, lambda: robot.states), "states while active")
         assert robot.transition("deactivate")
         stored = len(rows(robot, "observation"))
         assert robot.call(Recall, "recall", kinds=["observation"], limit=1).total == stored
         assert robot.transition("activate")
-        robot.wait(lambda stored=stored: len(rows(robot, "observation")) > stored, "rows after activating again")
+        robot.wait(partial(more_than, stored, lambda: rows(robot, "observation")), "rows after activating again")
         assert robot.transition("deactivate")
         assert robot.transition("cleanup")
     camera.stop()
