@@ -82,13 +82,14 @@ class CachedStream:
         self.seconds = {}
         started = time.perf_counter()
         current = self._model.checkpoint.pictures.resize(frame.image)
-        self._turn_stamp_ns = frame.stamp_ns if self._turn_stamp_ns is None else self._turn_stamp_ns
+        began_ns = frame.stamp_ns if self._turn_stamp_ns is None else self._turn_stamp_ns
         if query is None and len(self._earlier) + 1 < self._model.checkpoint.stream.frames_per_turn:
             self._earlier.append(current)
+            self._turn_stamp_ns = began_ns
             return Decision(State.SILENCE, dict.fromkeys(State, 0.0) | {State.SILENCE: 1.0}, confidence=1.0)
         vision = self._model.tower.encode(self._patch(current)[None, ...])[0]
         started = self._clock("vision", started)
-        logits = self._prefill(query, current, vision)
+        logits = self._prefill(began_ns, query, current, vision)
         self._earlier = [current] if self._model.checkpoint.pictures.pair_frames else []
         self._turn_stamp_ns = None
         decision = gate(self._decide(logits))
@@ -107,10 +108,10 @@ class CachedStream:
         missing = self._model.checkpoint.pictures.temporal_patch_size - len(pictures)
         return np.stack([pictures[0]] * missing + pictures)
 
-    def _prefill(self, query: Query | None, picture: NDArray[np.uint8], vision: torch.Tensor) -> torch.Tensor:
+    def _prefill(self, began_ns: int, query: Query | None, picture: NDArray[np.uint8], vision: torch.Tensor) -> torch.Tensor:
         if self._forward is None:
             self._forward = self._open_forward(len(vision))
-        entering = [*self._pending, *self._turn_segments(query, picture)]
+        entering = [*self._pending, *self._turn_segments(began_ns, query, picture)]
         if not self._forward.segments:
             entering = [*self._model.writer.head(), *entering]
         kept = self._forward.segments
@@ -139,11 +140,10 @@ class CachedStream:
         )
         return CachedForward(model.checkpoint.model, self._policy.max_tokens)
 
-    def _turn_segments(self, query: Query | None, picture: NDArray[np.uint8]) -> list[Segment]:
-        assert self._turn_stamp_ns is not None
+    def _turn_segments(self, began_ns: int, query: Query | None, picture: NDArray[np.uint8]) -> list[Segment]:
         if self._first_stamp_ns is None:
-            self._first_stamp_ns = self._turn_stamp_ns
-        second = (self._turn_stamp_ns - self._first_stamp_ns) // NANOSECONDS
+            self._first_stamp_ns = began_ns
+        second = (began_ns - self._first_stamp_ns) // NANOSECONDS
         grid = self._model.checkpoint.pictures.grid(picture.shape[0], picture.shape[1])
         question = self._model.plain(query.text) if query is not None else ""
         return self._model.writer.user(self._turn, second, second + 1, grid, question)

@@ -144,6 +144,11 @@ def read_picture_format(directory: Path, config: StreamConfig) -> PictureFormat:
     path = directory / "preprocessor_config.json"
     try:
         values: dict[str, Any] = json.loads(path.read_text())
+        if config.frames_per_turn > values["temporal_patch_size"]:
+            raise CheckpointError(
+                f"{config.name}: frames_per_turn {config.frames_per_turn} do not fit into a temporal patch of {values['temporal_patch_size']} "
+                f"frames; lower it in {FILE_NAME}"
+            )
         return PictureFormat(
             patch_size=values["patch_size"],
             merge_size=values["merge_size"],

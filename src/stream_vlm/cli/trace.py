@@ -35,7 +35,7 @@ def trace(checkpoint: Path, trace_dir: Path, tolerance: float, device: str) -> i
     agreed = 0
     for recorded in traces:
         with tqdm(total=recorded.settings.rounds, desc=recorded.name, unit="round", leave=False) as bar:
-            replay = replay_trace(loaded, recorded, tolerance, lambda bar=bar: bar.update())
+            replay = replay_trace(loaded, recorded, tolerance, bar.update)
         click.echo(_table(replay))
         agreed += replay.agrees
     click.echo(f"{agreed} of {len(traces)} traces agree")

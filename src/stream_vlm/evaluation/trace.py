@@ -92,7 +92,7 @@ class Replay:
         return statistics.median(self.seconds[stage]) * 1e3
 
 
-def replay_trace(checkpoint: Checkpoint, trace: Trace, tolerance: float = 1e-3, on_round: Callable[[], None] | None = None) -> Replay:
+def replay_trace(checkpoint: Checkpoint, trace: Trace, tolerance: float = 1e-3, on_round: Callable[[], object] | None = None) -> Replay:
     """Run `trace` again and compare every quantity that it recorded.
 
     The recorded token is fed after each choice, whatever ours was, so that one deviation does not hide what comes after it; where every choice
@@ -135,7 +135,7 @@ class _Replayer:
         self._compared: dict[str, Comparison] = {}
 
     @torch.inference_mode()
-    def run(self, on_round: Callable[[], None] | None) -> Replay:
+    def run(self, on_round: Callable[[], object] | None) -> Replay:
         replay = Replay(self._trace.name, self._settings.rounds, [])
         for number in range(self._settings.rounds):
             for stage, seconds in zip(STAGES, self._round(number), strict=True):
@@ -243,7 +243,9 @@ def _check_fits(checkpoint: Checkpoint, trace: Trace) -> None:
     for text, token in trace.settings.special_ids.items():
         ids = _encode(checkpoint, text)
         if ids != (token,):
-            raise TraceError(f"{trace.name}: {text!r} is token {token} there but {list(ids)} in {checkpoint.model_id}; give the checkpoint of the trace")
+            raise TraceError(
+                f"{trace.name}: {text!r} is token {token} there but {list(ids)} in {checkpoint.model_id}; give the checkpoint of the trace"
+            )
     pictures = checkpoint.pictures
     if trace.settings.fps != pictures.temporal_patch_size:
         raise TraceError(
@@ -253,7 +255,9 @@ def _check_fits(checkpoint: Checkpoint, trace: Trace) -> None:
     unit = pictures.patch_size * pictures.merge_size
     height, width = trace.frames.shape[1:3]
     if height % unit or width % unit:
-        raise TraceError(f"{trace.name}: frames of {width} x {height} pixels are not whole vision tokens of {unit} pixels; record it with such frames")
+        raise TraceError(
+            f"{trace.name}: frames of {width} x {height} pixels are not whole vision tokens of {unit} pixels; record it with such frames"
+        )
     vocabulary = checkpoint.model.config.text_config.vocab_size
     if trace.arrays["logits_first"].shape[1] != vocabulary:
         raise TraceError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from stream_vlm.stream import StreamError
 
 RAGGED = ("kept_src", "new_ids", "input_ids", "gen_ids", "pos_prefill", "pos_all")
 """Arrays whose part of round i is [..., off[i]:off[i + 1]] with the offsets of the same name."""
-REQUIRED = (*RAGGED, *(f"{name}_off" for name in RAGGED), "kv_len_evicted", "kv_len_after", "logits_first", "grid_thw", "stream_ids", "final_kept_src")
+BY_ROUND = ("kv_len_evicted", "kv_len_after", "logits_first", "grid_thw")
+REQUIRED = (*RAGGED, *(f"{name}_off" for name in RAGGED), *BY_ROUND, "stream_ids", "final_kept_src")
 
 
 class TraceError(StreamError):
@@ -49,6 +51,12 @@ class TraceSettings(BaseModel):
     query: str | None = ""
     frames: str
     special_ids: dict[str, int] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _sink_with_window(self) -> TraceSettings:
+        if (self.text_sink is None) != (self.text_sliding_window is None):
+            raise ValueError("text_sink and text_sliding_window must both be numbers or both be null")
+        return self
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ def _read_arrays(path: Path, required: tuple[str, ...]) -> dict[str, NDArray[Any
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise TraceError(f"{path}: no such file; copy it from the trace's origin") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise TraceError(f"{path}: is damaged ({error}); copy it anew from the trace's origin") from error
     missing = [name for name in required if name not in arrays]
     if missing:
@@ -140,6 +148,6 @@ def _check(path: Path, settings: TraceSettings, arrays: Mapping[str, NDArray[Any
             raise TraceError(f"{path}: {name}_off does not divide {name} {values.shape} into {settings.rounds} rounds; record the trace anew")
     if bool((np.diff(arrays["gen_ids_off"]) < 1).any()):
         raise TraceError(f"{path}: gen_ids has a round in which nothing was generated; record the trace anew")
-    for name in ("kv_len_evicted", "kv_len_after", "logits_first", "grid_thw"):
+    for name in BY_ROUND:
         if arrays[name].ndim != 2 or len(arrays[name]) != settings.rounds:
             raise TraceError(f"{path}: {name} is {arrays[name].shape}, not a row for each of {settings.rounds} rounds; record the trace anew")
