@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
-from stream_vlm_ros.images import BYTES_PER_PIXEL, CameraEncodingError, decode_image, decoders
+from stream_vlm.sources.pictures import BYTES_PER_PIXEL
+from stream_vlm_ros.images import CameraEncodingError, decode_image, decoders
 
 HEIGHT, WIDTH = 24, 32
 ODD_COLOURS = {"yuv422", "uyvy", "yuv422_yuy2", "yuyv"}

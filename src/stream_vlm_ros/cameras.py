@@ -126,7 +126,6 @@ class Camera:
     def _qos_remedy(self, policy: str) -> str:
         return (
             f"{self.name}: a publisher on {self.topic} offers a {policy} that does not match, so none of its pictures arrive; "
-            f""
             f"give both sides the same {policy}: change the driver, or ours with qos_overrides.{self.topic}.subscription.{policy.lower()}"
         )
 

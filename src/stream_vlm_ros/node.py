@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 
 import rclpy
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
@@ -137,7 +138,7 @@ def load_model(settings: Settings) -> DeviceModel:
 
 def main(load: ModelLoader = load_model) -> int:
     """Run the node until SIGINT or SIGTERM; then store what was seen, leave in good order and return 0."""
-    stop = threading.Event()
+    stop, stopped = threading.Event(), threading.Event()
     # Our own handlers: rclpy's would tear the middleware down before what is being stored could be published.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -146,10 +147,12 @@ def main(load: ModelLoader = load_model) -> int:
     logging.getLogger("stream_vlm").addHandler(RosLogHandler(node.get_logger()))
     executor = MultiThreadedExecutor(THREADS)
     executor.add_node(node)
-    spinner = threading.Thread(target=_spin, args=(executor, node, stop), name="stream_vlm executor")
+    spinner = threading.Thread(target=_spin, args=(executor, node, stopped), name="stream_vlm executor")
     spinner.start()
     stop.wait()
+    # Still spinning, so that whoever waits for an answer hears that none will come.
     node.shut_down()
+    stopped.set()
     executor.wake()
     spinner.join()
     executor.shutdown()
@@ -158,11 +161,14 @@ def main(load: ModelLoader = load_model) -> int:
     return 0
 
 
-def _spin(executor: MultiThreadedExecutor, node: StreamVlmNode, stop: threading.Event) -> None:
+def _spin(executor: MultiThreadedExecutor, node: StreamVlmNode, stopped: threading.Event) -> None:
     said: Exception | None = None
-    while not stop.is_set():
+    while not stopped.is_set():
         try:
             executor.spin_once()
+        except InvalidHandle:
+            # A transition destroyed what was about to be called: there is nothing left to do for it.
+            continue
         except Exception as error:  # of one callback: the others must go on
             if error is said:  # the executor raises the fault of a callback more than once
                 continue

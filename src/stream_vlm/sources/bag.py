@@ -14,7 +14,7 @@ from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.interfaces import Connection
 from rosbags.typesys import Stores, get_typestore
 
-from stream_vlm.sources.pictures import CameraEncodingError, picture_from_message
+from stream_vlm.sources.pictures import CameraEncodingError, decode_picture, decode_with_rosbags
 from stream_vlm.sources.source import SourceError
 from stream_vlm.stream import NANOSECONDS, Frame, Pose
 
@@ -112,7 +112,7 @@ class BagSource:
             if self._seconds is not None and stamp_ns - first_ns >= self._seconds * NANOSECONDS:
                 break
             try:
-                image = picture_from_message(message, camera)
+                image = decode_picture(message, camera, decode_with_rosbags)
             except CameraEncodingError as error:
                 self.unreadable[camera] = self.unreadable.get(camera, 0) + 1
                 reason = str(error)

@@ -5,93 +5,129 @@ Works on anything with the fields of sensor_msgs/Image or sensor_msgs/Compressed
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.image import ImageError, image_to_cvimage
-from rosbags.image.image import Format, to_cvtype
+from rosbags.image import compressed_image_to_cvimage, image_to_cvimage
+from rosbags.image.image import convert_color
 
 from stream_vlm.stream import StreamError
 
+BYTES_PER_PIXEL = {
+    **dict.fromkeys(("mono8", "bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8"), 1),
+    **dict.fromkeys(("mono16", "bayer_rggb16", "bayer_bggr16", "bayer_gbrg16", "bayer_grbg16"), 2),
+    **dict.fromkeys(("yuv422", "uyvy", "yuv422_yuy2", "yuyv"), 2),
+    **dict.fromkeys(("rgb8", "bgr8"), 3),
+    **dict.fromkeys(("rgba8", "bgra8"), 4),
+    **dict.fromkeys(("rgb16", "bgr16"), 6),
+    **dict.fromkeys(("rgba16", "bgra16"), 8),
+}
+"""Encodings of sensor_msgs/Image that are pictures with known colours, and the size of one pixel."""
+
+LONGEST_SIDE = 16384
+"""Pixels; a header that claims more is damaged."""
+
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
+Pixels = NDArray[np.uint8]
+Decoder = Callable[[Any], Pixels]
+"""Turns a message whose geometry was checked into uint8 RGB, (H, W, 3); raises whatever its library raises."""
+
 
 class CameraEncodingError(StreamError):
-    """An image message that is no picture; the message names the camera, what is wrong with it and the remedy."""
+    """A camera's message is not a picture that can be shown to the model; the message names the camera, the value and the remedy."""
 
 
-def picture_from_message(message: Any, camera: str) -> NDArray[np.uint8]:
-    """Return the picture in an Image or CompressedImage message as uint8 RGB, (H, W, 3), C-contiguous.
+def decode_picture(message: Any, camera: str, decode: Decoder) -> Pixels:
+    """Return the picture in `message` as uint8 RGB, (H, W, 3), C-contiguous.
 
-    Sixteen-bit pictures are scaled to eight, grey ones repeated over the channels; rows may be padded (`step` larger than the row).
+    16-bit pictures are scaled to 8 bits, grey ones repeated over the channels; rows may be padded. Depth and unnamed channels (16UC1, 32FC1,
+    8UC3 ...) are refused: what they show as colours would be our guess.
 
     Args:
         message: has `encoding`, `height`, `width`, `step`, `is_bigendian`, `data`, or `format` and `data`.
-        camera: the camera's name, for the message of an error.
+        camera: the camera's name, for the error message.
+        decode: the library that decodes what was checked; see `decode_with_rosbags`.
 
     Raises:
-        CameraEncodingError: unknown encoding, zero size, wrong step, too few bytes, or compressed bytes that are no picture.
+        CameraEncodingError: unknown encoding, zero size, wrong step, missing data or damaged file.
     """
-    if hasattr(message, "format"):
-        return _compressed(message, camera)
-    return _raw(message, camera)
-
-
-def _compressed(message: Any, camera: str) -> NDArray[np.uint8]:
-    data = np.frombuffer(message.data, dtype=np.uint8)
-    # OpenCV raises on no bytes at all and returns None on bytes that are no picture.
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    # OpenCV fills the missing part of a cut JPEG with grey and says nothing.
-    head, tail = data[:2].tobytes(), data[-1024:].tobytes()
-    if picture is None or (head == b"\xff\xd8" and b"\xff\xd9" not in tail):
-        raise CameraEncodingError(
-            f"{camera}: {data.size} compressed bytes of format '{message.format}' are no whole picture; "
-            "is the topic a sensor_msgs/CompressedImage with JPEG or PNG, and is the driver sending whole pictures?"
-        )
-    return _rgb(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
-
-
-def _raw(message: Any, camera: str) -> NDArray[np.uint8]:
-    height, width, step = int(message.height), int(message.width), int(message.step)
-    if height == 0 or width == 0:
-        raise CameraEncodingError(f"{camera}: a picture of {width} x {height} pixels is empty; check the driver's resolution")
+    if is_compressed(message):
+        _check_compressed(message, camera)
+        described = f"a compressed picture of format '{message.format}'"
+    else:
+        message = _without_row_padding(message, camera)
+        described = f"encoding '{message.encoding}', {message.width}x{message.height}"
     try:
-        _, colours, dtype, channels = to_cvtype(message.encoding)
-    except ImageError as error:
-        raise _not_a_picture(camera, message.encoding) from error
-    if colours is Format.GENERIC:
-        # Depth and unnamed channels: what they show as colours would be a guess.
-        raise _not_a_picture(camera, message.encoding)
-    row = width * channels * np.dtype(dtype).itemsize
-    data = np.frombuffer(message.data, dtype=np.uint8)
+        pixels = decode(message)
+    except Exception as error:  # the libraries raise assertion, OpenCV and value errors of their own for damaged input
+        reason = str(error).strip().splitlines()
+        raise CameraEncodingError(
+            f"{camera}: {described} could not be decoded ({reason[0] if reason else 'the file is damaged'}); "
+            "check the driver, or the network that drops parts of it"
+        ) from error
+    return np.ascontiguousarray(pixels)
+
+
+def is_compressed(message: Any) -> bool:
+    """True for a sensor_msgs/CompressedImage, False for a sensor_msgs/Image."""
+    return hasattr(message, "format")
+
+
+def decode_with_rosbags(message: Any) -> Pixels:
+    """Decode a checked message with rosbags-image, which needs no ROS."""
+    if is_compressed(message):
+        pixels = compressed_image_to_cvimage(message)
+        return np.asarray(convert_color(pixels, "mono8" if pixels.ndim == 2 else "bgr8", "rgb8"), np.uint8)
+    return np.asarray(image_to_cvimage(message, "rgb8"), np.uint8)
+
+
+def _check_compressed(message: Any, camera: str) -> None:
+    data = bytes(message.data)
+    if not data:
+        raise CameraEncodingError(f"{camera}: the compressed picture is empty; check the driver")
+    if "compressedDepth" in message.format:
+        raise CameraEncodingError(
+            f"{camera}: format '{message.format}' is a depth picture; set camera.{camera}.topic to the colour picture's topic"
+        )
+    # Decoders fill the missing part of a cut JPEG with grey and say nothing.
+    if data.startswith(JPEG_START) and JPEG_END not in data[-4096:]:
+        raise CameraEncodingError(
+            f"{camera}: the JPEG of {len(data)} bytes breaks off before its end; check the driver, or the network that drops parts of it"
+        )
+
+
+def _without_row_padding(message: Any, camera: str) -> Any:
+    """Check the geometry of `message` and return it with rows that follow each other without a gap."""
+    pixel = BYTES_PER_PIXEL.get(message.encoding)
+    if pixel is None:
+        depth = message.encoding in ("16UC1", "32FC1", "64FC1")
+        reason = "is a depth picture" if depth else "names no colours"
+        raise CameraEncodingError(
+            f"{camera}: encoding '{message.encoding}' {reason}; remap to a colour image topic (rgb8, bgr8, mono8, bayer_*, yuv422 ...) "
+            f"or set camera.{camera}.topic and camera.{camera}.transport"
+        )
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    if not (0 < height <= LONGEST_SIDE and 0 < width <= LONGEST_SIDE):
+        raise CameraEncodingError(f"{camera}: a picture of {width}x{height} pixels cannot be shown; check the driver's resolution")
+    row = width * pixel
     if step < row:
         raise CameraEncodingError(
-            f"{camera}: step {step} is shorter than a row of {width} '{message.encoding}' pixels ({row} bytes); the driver fills step wrongly"
+            f"{camera}: step {step} is shorter than a row of {width} pixels in {message.encoding} ({row} bytes); check the driver"
         )
-    if data.size < step * (height - 1) + row:
+    if len(message.data) < step * (height - 1) + row:
         raise CameraEncodingError(
-            f"{camera}: {data.size} bytes are too few for {width} x {height} '{message.encoding}' with step {step}; "
-            "the picture was truncated on its way"
+            f"{camera}: {len(message.data)} bytes of data where {step} x {height} were announced; check the driver"
         )
-    if step > row:
-        # The last row may come without its padding.
-        padded = np.zeros(step * height, dtype=np.uint8)
-        padded[: min(data.size, padded.size)] = data[: padded.size]
-        data = padded.reshape(height, step)[:, :row]
-    flat = np.ascontiguousarray(data).reshape(-1)[: row * height]
-    tight = SimpleNamespace(encoding=message.encoding, height=height, width=width, is_bigendian=bool(message.is_bigendian), data=flat)
-    try:
-        return _rgb(image_to_cvimage(tight, "rgb8"))  # type: ignore[arg-type]
-    except (ImageError, cv2.error) as error:
-        raise _not_a_picture(camera, message.encoding) from error
-
-
-def _not_a_picture(camera: str, encoding: str) -> CameraEncodingError:
-    return CameraEncodingError(
-        f"{camera}: encoding '{encoding}' is not a picture; name a colour or grey image topic, or set camera.{camera}.transport"
+    if step == row and len(message.data) == row * height:
+        return message
+    padded = np.zeros(step * height, np.uint8)
+    received = np.frombuffer(message.data, np.uint8)[: step * height]
+    padded[: received.size] = received
+    rows = np.ascontiguousarray(padded.reshape(height, step)[:, :row]).reshape(-1)
+    return SimpleNamespace(
+        header=message.header, height=height, width=width, encoding=message.encoding, is_bigendian=message.is_bigendian, step=row, data=rows
     )
-
-
-def _rgb(picture: Any) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(picture, dtype=np.uint8)

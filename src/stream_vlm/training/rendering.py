@@ -41,12 +41,14 @@ class DenseTargets:
 
     Attributes:
         classes: float32 (ticks, cells, len(THING_CLASSES)), 1 where the class is in the cell.
+        kinds: int64 (ticks, cells), index into THING_CLASSES of the largest thing in the cell, -1 for none.
         colours: int64 (ticks, cells), index into COLOURS of the largest thing in the cell, -1 for none.
         motion: float32 (ticks, cells, 2), that thing's displacement since the tick before, in cells, (down, right).
         place: float32 (ticks, cells, 2), that thing's centre relative to the cell's, in cells, (down, right).
     """
 
     classes: NDArray[np.float32]
+    kinds: NDArray[np.int64]
     colours: NDArray[np.int64]
     motion: NDArray[np.float32]
     place: NDArray[np.float32]
@@ -137,6 +139,7 @@ def _empty_targets(count: int) -> DenseTargets:
     cells = ROWS * COLUMNS
     return DenseTargets(
         classes=np.zeros((count, cells, len(THING_CLASSES)), dtype=np.float32),
+        kinds=np.full((count, cells), -1, dtype=np.int64),
         colours=np.full((count, cells), -1, dtype=np.int64),
         motion=np.zeros((count, cells, 2), dtype=np.float32),
         place=np.zeros((count, cells, 2), dtype=np.float32),
@@ -170,6 +173,7 @@ def _fill_targets(
                 targets.classes[tick, cell, THING_CLASSES.index("held")] = 1.0
             if share[cell] > largest[cell]:
                 largest[cell] = share[cell]
+                targets.kinds[tick, cell] = THING_CLASSES.index(name)
                 targets.colours[tick, cell] = COLOURS.index(thing.colour) if thing.colour in COLOURS else -1
                 targets.motion[tick, cell] = centre[0] - before[0], centre[1] - before[1]
                 targets.place[tick, cell] = centre[0] - cell // COLUMNS - 0.5, centre[1] - cell % COLUMNS - 0.5

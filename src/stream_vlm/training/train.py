@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("build/train/checkpoint"), help="directory of the finished checkpoint")
     parser.add_argument("--work", type=Path, default=Path("build/train"), help="directory of finished stages; a killed run goes on from them")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, worlds and sampling")
+    parser.add_argument("--vision-from", type=Path, help="safetensors file of an earlier run's vision tower to go on from")
     parser.add_argument("--vision-worlds", type=int, default=4000, help="worlds with dense labels for the vision tower, 4 s of each")
     parser.add_argument("--vision-epochs", type=float, default=2.5, help="passes over them")
     parser.add_argument("--language-worlds", type=int, default=2000, help="worlds for the language part, 28 s of each")
@@ -85,6 +86,8 @@ def _vision(model: Any, arguments: argparse.Namespace, log: list[dict[str, float
         print(f"vision: taken from {finished}; remove it to train anew")
         kept: dict[str, float] = json.loads(scores.read_text())
         return kept
+    if arguments.vision_from:
+        model.model.visual.load_state_dict(load_file(arguments.vision_from))
     streams = list(_render(range_of(arguments.seed, arguments.vision_worlds), arguments, dense=True, what="dense worlds"))
     heads = train_vision(
         model, streams, epochs=arguments.vision_epochs, batch=64, learning_rate=1e-3, seed=arguments.seed, log=log

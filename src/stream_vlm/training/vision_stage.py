@@ -6,6 +6,7 @@ Trained end to end from captions alone, a small model stays at the majority stat
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -30,18 +31,20 @@ class DenseHeads(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.classes = nn.Linear(hidden, len(THING_CLASSES))
+        self.kinds = nn.Linear(hidden, len(THING_CLASSES))
         self.colours = nn.Linear(hidden, len(COLOURS))
         self.vectors = nn.Linear(hidden, 4)
 
     def loss(self, tokens: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Sum of the losses of classes, colours and displacement; `tokens` (batch, cells, hidden)."""
+        """Sum of the losses of classes, kinds, colours and displacement; `tokens` (batch, cells, hidden)."""
         # Most cells are empty: a thing that is there counts four times.
         weight = 1.0 + 3.0 * targets["classes"]
         classes = functional.binary_cross_entropy_with_logits(self.classes(tokens), targets["classes"], weight=weight)
         colours = functional.cross_entropy(self.colours(tokens).flatten(0, 1), targets["colours"].flatten(), ignore_index=-1)
-        seen = (targets["colours"] >= 0).unsqueeze(-1)
+        kinds = functional.cross_entropy(self.kinds(tokens).flatten(0, 1), targets["kinds"].flatten(), ignore_index=-1)
+        seen = (targets["kinds"] >= 0).unsqueeze(-1)
         misses = functional.smooth_l1_loss(self.vectors(tokens), targets["vectors"], reduction="none") * seen
-        return 4.0 * classes + torch.nan_to_num(colours) + misses.sum() / seen.sum().clamp(min=1)
+        return 4.0 * classes + torch.nan_to_num(kinds) + torch.nan_to_num(colours) + misses.sum() / seen.sum().clamp(min=1)
 
 
 class PairDataset:
@@ -51,6 +54,7 @@ class PairDataset:
         self.frames = np.concatenate([stream.frames for stream in streams])
         dense = [stream.dense for stream in streams if stream.dense is not None]
         self.classes = np.concatenate([target.classes for target in dense])
+        self.kinds = np.concatenate([target.kinds for target in dense])
         self.colours = np.concatenate([target.colours for target in dense])
         self.vectors = np.concatenate([np.concatenate([target.motion, target.place], axis=-1) for target in dense])
         starts = np.cumsum([0] + [len(stream.frames) for stream in streams])[:-1]
@@ -63,15 +67,16 @@ class PairDataset:
     def batch(self, indices: NDArray[np.int64], rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Normalised patches of augmented pairs, (batch * patches, ...), and their targets."""
         pairs = np.stack([self.frames[self.previous[indices]], self.frames[indices]], axis=1)
-        classes, colours, vectors = self.classes[indices], self.colours[indices], self.vectors[indices]
+        classes, vectors = self.classes[indices], self.vectors[indices]
+        names = np.stack([self.kinds[indices], self.colours[indices]], axis=-1)
         flipped = rng.random(len(indices)) < 0.5
         pairs[flipped] = pairs[flipped][:, :, :, ::-1]
-        classes, colours = _flip(classes, flipped), _flip(colours[..., None], flipped)[..., 0]
-        vectors = _flip(vectors, flipped)
+        classes, names, vectors = (_flip(cells, flipped) for cells in (classes, names, vectors))
         vectors[flipped] *= np.array([1.0, -1.0, 1.0, -1.0], dtype=np.float32)
         targets = {
             "classes": torch.from_numpy(classes),
-            "colours": torch.from_numpy(colours),
+            "kinds": torch.from_numpy(np.ascontiguousarray(names[..., 0])),
+            "colours": torch.from_numpy(np.ascontiguousarray(names[..., 1])),
             "vectors": torch.from_numpy(vectors),
         }
         return augment(PICTURES.patches(pairs).view(len(indices), -1, PATCH_VALUES), rng), targets
@@ -109,8 +114,12 @@ def train_vision(
     order = np.concatenate([rng.permutation(len(data)) for _ in range(int(epochs) + 1)])
     progress = tqdm(range(steps), desc="vision", unit="step", mininterval=5.0)
     average = 0.0
+    # The next batch is made while this one is learned from.
+    maker = ThreadPoolExecutor(1)
+    coming = maker.submit(data.batch, order[:batch], rng)
     for step in progress:
-        patches, targets = data.batch(order[step * batch : (step + 1) * batch], rng)
+        patches, targets = coming.result()
+        coming = maker.submit(data.batch, order[(step + 1) * batch : (step + 2) * batch], rng)
         targets = {name: value.to(device) for name, value in targets.items()}
         with torch.autocast(device.type, dtype=torch.bfloat16):
             tokens = encoder.encode_patches(patches.to(device), batch, *PICTURE_SIZE)
@@ -124,16 +133,17 @@ def train_vision(
         if step % 50 == 0:
             progress.set_postfix(loss=f"{average:.3f}")
             log.append({"stage": 1.0, "step": float(step), "loss": average})
+    maker.shutdown(cancel_futures=True)
     return heads
 
 
 @torch.inference_mode()
 def score_vision(model: Any, heads: DenseHeads, streams: Sequence[RenderedStream]) -> dict[str, float]:
-    """F1 of each class and accuracy of colours on streams that were not trained on."""
+    """F1 of each class and accuracy of kinds and colours on streams that were not trained on."""
     tower = model.model.visual
     device = next(tower.parameters()).device
     hits = np.zeros((len(THING_CLASSES), 3))
-    right = total = 0
+    right, total = np.zeros(2), np.zeros(2)
     for stream in streams:
         assert stream.dense is not None
         tokens = encode_stream(tower, stream.frames, device).float()
@@ -145,11 +155,12 @@ def score_vision(model: Any, heads: DenseHeads, streams: Sequence[RenderedStream
                 (said[..., index] & ~true[..., index]).sum(),
                 (~said[..., index] & true[..., index]).sum(),
             ]
-        named = stream.dense.colours >= 0
-        right += int((heads.colours(tokens).argmax(-1).cpu().numpy()[named] == stream.dense.colours[named]).sum())
-        total += int(named.sum())
+        for index, (head, names) in enumerate(((heads.kinds, stream.dense.kinds), (heads.colours, stream.dense.colours))):
+            named = names >= 0
+            right[index] += (head(tokens).argmax(-1).cpu().numpy()[named] == names[named]).sum()
+            total[index] += named.sum()
     scores = {name: 2 * tp / max(1.0, 2 * tp + fp + fn) for name, (tp, fp, fn) in zip(THING_CLASSES, hits, strict=True)}
-    return scores | {"colour": right / max(1, total)}
+    return {name: float(score) for name, score in scores.items()} | {"kind": right[0] / total[0], "colour": right[1] / total[1]}
 
 
 def encode_stream(tower: Any, frames: NDArray[np.uint8], device: torch.device, batch: int = 64) -> torch.Tensor:
