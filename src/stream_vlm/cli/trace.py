@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from stream_vlm.evaluation.trace import Comparison, Replay
+    from stream_vlm.evaluation.comparison import Comparison
+    from stream_vlm.evaluation.trace import Replay
 
 
 @click.command(short_help="Replay recorded StreamingVLM runs and compare.")
