@@ -12,6 +12,7 @@ from stream_vlm.backbone import StreamingModel, load_model
 from stream_vlm.backbone.cache import CacheFull
 from stream_vlm.backbone.forward import CachedForward
 from stream_vlm.backbone.stream import ModelFault, QuestionTooLong
+from stream_vlm.context.layout import whole
 from stream_vlm.context.segments import Segment, SegmentKind, positions
 from stream_vlm.harness import StreamingHarness
 from stream_vlm.stream import Decision, Query, State, Tick
@@ -91,7 +92,7 @@ def test_after_an_eviction_a_one_layer_model_answers_as_if_it_had_only_seen_what
     with torch.inference_mode():
         for turn, picture_embeddings in zip(turns[:6], vision[:6], strict=True):
             forward.feed(turn, picture_embeddings)
-        forward.evict([index for index, segment in enumerate(forward.segments) if segment.turn in (0, 1, 3)])
+        forward.arrange([whole(index, segment) for index, segment in enumerate(forward.segments) if segment.turn not in (0, 1, 3)])
         for turn, picture_embeddings in zip(turns[6:], vision[6:], strict=True):
             logits = forward.feed(turn, picture_embeddings)
     kept = [2, 4, 5, 6, 7]
@@ -108,7 +109,7 @@ def test_eviction_moves_no_key_and_later_tokens_reuse_the_slots(model: Streaming
             forward.feed(turn, picture_embeddings)
         layer: Any = forward.cache.slot_layers[0]
         address, before, used = layer.keys.data_ptr(), layer.keys.clone(), forward.cache.used
-        forward.evict([0, 1, 2])
+        forward.arrange([whole(index, segment) for index, segment in enumerate(forward.segments)][3:])
         assert torch.equal(layer.keys, before)
         freed = used - forward.cache.used
         assert freed == sum(map(len, turns[0]))
@@ -128,7 +129,7 @@ def test_a_full_cache_refuses_new_tokens_and_keeps_the_old(model: StreamingModel
     assert forward.cache.used == 10
 
 
-@pytest.mark.parametrize("policy", ["rounds", "chunked"])
+@pytest.mark.parametrize("policy", ["rounds", "chunked", "sliding"])
 def test_an_endless_stream_stays_inside_its_memory_and_its_positions(checkpoint: Path, policy: str) -> None:
     model = load_model(settings_for(checkpoint, context__policy=policy, context__max_seconds=6.0))
     stream = model.open_stream("front")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from stream_vlm.context.layout import segments_of
 from stream_vlm.context.policies import ChunkedPolicy, ContextPolicy, RoundsPolicy
 from stream_vlm.context.segments import Segment, SegmentKind, positions
 
@@ -42,8 +43,7 @@ def run_stream(policy: ContextPolicy, words: list[int]) -> list[list[Segment]]:
     held, history = [HEAD], []
     for number, count in enumerate(words):
         entering = turn(number, count)
-        leaving = policy.leaving(held, sum(map(len, entering)))
-        held = [segment for index, segment in enumerate(held) if index not in leaving] + entering
+        held = segments_of(policy.layout(held, entering, reserve=0))
         history.append(list(held))
     return history
 

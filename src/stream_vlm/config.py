@@ -68,9 +68,10 @@ class StreamSettings(Group):
 class ContextSettings(Group):
     """What the model still sees of the past."""
 
-    policy: Literal["auto", "rounds", "chunked"] = setting(
+    policy: Literal["auto", "rounds", "chunked", "sliding"] = setting(
         "auto",
-        "What leaves the context: rounds drops the oldest turns, chunked starts afresh at a border; auto takes what the checkpoint was made for.",
+        "What leaves the context: rounds drops the oldest turns, chunked starts afresh at a border, sliding keeps the words of turns whose "
+        "pictures leave; auto takes what the checkpoint was made for.",
         read_only=True,
     )
     max_seconds: float = setting(

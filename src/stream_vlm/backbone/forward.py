@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stream_vlm.backbone.attention import Rotation
 from stream_vlm.backbone.cache import SlotCache
+from stream_vlm.context.layout import Piece, segments_of, whole
 from stream_vlm.context.segments import Segment, positions
 
 
@@ -28,11 +29,32 @@ class CachedForward:
         embedding = self._language_model.embed_tokens.weight
         self.cache = SlotCache(config.num_hidden_layers, capacity, embedding.device)
         self.segments: list[Segment] = []
-        self._slots: list[list[int]] = []
+        self._slots: list[int] = []
+        self._positions = np.zeros((3, capacity), dtype=np.int64)
         self.next_position = 0
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self._cosines = embedding.new_zeros(1, capacity, head_dim)
         self._sines = embedding.new_zeros(1, capacity, head_dim)
+
+    @property
+    def slots(self) -> list[int]:
+        """The cache slot of every token held, in the order of the context."""
+        return list(self._slots)
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """(3, tokens) the position each token held is rotated by, in the order of the context."""
+        return self._positions[:, self._slots]
+
+    def stored(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Copies of un-rotated keys and of values, each (layers, kv_heads, tokens, head_dim), in the order of the context."""
+        order = torch.tensor(self._slots, dtype=torch.long, device=self._cosines.device)
+        keys, values = [], []
+        for layer in self.cache.slot_layers:
+            assert layer.keys is not None and layer.values is not None, "nothing was fed yet"
+            keys.append(layer.keys[0].index_select(1, order))
+            values.append(layer.values[0].index_select(1, order))
+        return torch.stack(keys), torch.stack(values)
 
     def embed(self, segments: Sequence[Segment], vision: torch.Tensor | None) -> torch.Tensor:
         """Embeddings (1, tokens, hidden) of `segments`; `vision` (tokens, hidden) replaces the placeholders of the frames, in order."""
@@ -54,6 +76,7 @@ class CachedForward:
         was_valid = self.cache.valid.clone()
         slots = self.cache.stage(count)
         where, self.next_position = positions(segments, self.next_position)
+        self._positions[:, slots] = where
         query_rotation = self._rotation(where)
         staged = self.cache.staged
         self._cosines[:, staged], self._sines[:, staged] = query_rotation
@@ -71,25 +94,37 @@ class CachedForward:
             query_rotation=query_rotation,
             key_rotation=(self._cosines[:, :extent], self._sines[:, :extent]),
         ).last_hidden_state
-        taken = 0
-        for segment in segments:
-            self.segments.append(segment)
-            self._slots.append(slots[taken : taken + len(segment)])
-            taken += len(segment)
+        self.segments.extend(segments)
+        self._slots.extend(slots)
         logits: torch.Tensor = self._head(hidden[:, -1])[0].float()
         return logits
 
-    def evict(self, leaving: Sequence[int]) -> None:
-        """Drop the segments at these indices and renumber the positions of what stays. No key or value is touched."""
-        if not leaving:
+    def arrange(self, layout: Sequence[Piece]) -> None:
+        """Make `layout` the context: slots of tokens that are not in it are freed, positions of the rest are renumbered in its order.
+
+        No key or value is touched, whatever stays, leaves or changes its place.
+
+        Raises:
+            ValueError: the layout names a token twice or one that is not held; nothing was changed.
+        """
+        if list(layout) == [whole(index, segment) for index, segment in enumerate(self.segments)]:
             return
-        gone = set(leaving)
-        self.cache.release([slot for index in gone for slot in self._slots[index]])
-        self.segments = [segment for index, segment in enumerate(self.segments) if index not in gone]
-        self._slots = [slots for index, slots in enumerate(self._slots) if index not in gone]
+        begins = np.cumsum([0, *(len(segment) for segment in self.segments)]).tolist()
+        order: list[int] = []
+        for piece in layout:
+            if piece.index >= len(self.segments) or piece.start + len(piece) > len(self.segments[piece.index]):
+                raise ValueError(f"the layout takes tokens {piece.start} to {piece.start + len(piece)} of segment {piece.index}, which are not held")
+            begin = begins[piece.index] + piece.start
+            order += self._slots[begin : begin + len(piece)]
+        stay = set(order)
+        if len(stay) < len(order):
+            raise ValueError(f"the layout names {len(order) - len(stay)} tokens twice")
+        self.cache.release([slot for slot in self._slots if slot not in stay])
+        self.segments, self._slots = segments_of(layout), order
         where, self.next_position = positions(self.segments)
-        order = torch.tensor([slot for slots in self._slots for slot in slots], dtype=torch.long, device=self._cosines.device)
-        self._cosines[:, order], self._sines[:, order] = self._rotation(where)
+        self._positions[:, order] = where
+        index = torch.tensor(order, dtype=torch.long, device=self._cosines.device)
+        self._cosines[:, index], self._sines[:, index] = self._rotation(where)
 
     def clear(self) -> None:
         """Forget everything."""

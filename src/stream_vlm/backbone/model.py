@@ -11,6 +11,8 @@ from stream_vlm.backbone.decode import WordStream
 from stream_vlm.backbone.stream import CachedStream
 from stream_vlm.backbone.stream_config import CheckpointError
 from stream_vlm.config import Settings
+from stream_vlm.context.layout import tokens_in
+from stream_vlm.context.turns import TurnWriter
 from stream_vlm.stream import State
 from stream_vlm.vision.tower import TorchVisionTower
 
@@ -20,14 +22,17 @@ class TurnTokens:
     """Token ids of the pieces of a turn that never change.
 
     Attributes:
-        markers: by state, the ids that say it; decisions are read from the first of each, which differ.
+        head: how many tokens every context begins with.
+        markers: by state, the ids that say it; decisions are read from the first of each, which differ. A response without an entry begins
+            with its words.
+        response_end: ids that say that the words of a response are over, one or none.
         stop: ids that end an utterance.
         picture: the id that stands for one vision token.
     """
 
-    head: tuple[int, ...]
+    head: int
     markers: dict[State, tuple[int, ...]]
-    action_close: tuple[int, ...]
+    response_end: tuple[int, ...]
     stop: frozenset[int]
     picture: int
 
@@ -42,6 +47,7 @@ class StreamingModel:
         self.settings = settings
         self.turns = checkpoint.stream.turns
         self.tower = TorchVisionTower(checkpoint.model.model.visual, checkpoint.pictures)
+        self.writer = TurnWriter(self.turns, self.encode_text, checkpoint.model.config.image_token_id)
         self.tokens = self._turn_tokens()
 
     @property
@@ -77,7 +83,7 @@ class StreamingModel:
         markers = {state: self.encode_text(turns.marker(state)) for state in State if turns.marker(state)}
         firsts = [ids[0] for ids in markers.values() if ids]
         unknown = self.checkpoint.tokenizer.unk_token_id
-        if len(set(firsts)) < len(markers) or State.SILENCE not in markers or State.RESPONSE not in markers or unknown in firsts:
+        if len(set(firsts)) < len(markers) or State.SILENCE not in markers or unknown in firsts:
             raise CheckpointError(
                 f"{self.model_id}: the state markers {[turns.marker(state) for state in markers]} do not begin with different tokens of this "
                 "tokenizer, so states cannot be told apart; add them as tokens or name others in stream_config.json"
@@ -86,13 +92,13 @@ class StreamingModel:
         stop = frozenset(vocabulary[token] for token in turns.stop if token in vocabulary)
         if not stop:
             raise CheckpointError(f"{self.model_id}: none of the stop tokens {turns.stop} is in the tokenizer; name others in stream_config.json")
-        return TurnTokens(
-            head=self.encode_text(turns.head),
-            markers=markers,
-            action_close=self.encode_text(turns.action_close),
-            stop=stop,
-            picture=self.checkpoint.model.config.image_token_id,
-        )
+        response_end = self.encode_text(turns.response_end)
+        if len(response_end) > 1 or unknown in response_end:
+            raise CheckpointError(
+                f"{self.model_id}: response_end {turns.response_end!r} is not one token of this tokenizer, so the end of a response could not be "
+                "told from its words; add it as a token or name another in stream_config.json"
+            )
+        return TurnTokens(tokens_in(self.writer.head()), markers, response_end, stop, self.writer.picture)
 
 
 def load_model(settings: Settings) -> StreamingModel:

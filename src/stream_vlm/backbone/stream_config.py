@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from transformers import PreTrainedTokenizerBase
 
 from stream_vlm.context.policies import ChunkedPolicy, ContextPolicy, RoundsPolicy
-from stream_vlm.context.turns import PROMPTED, STREAMO, TurnFormat
+from stream_vlm.context.sliding import SlidingPolicy
+from stream_vlm.context.turns import FORMATS, PROMPTED, STREAMO, TurnFormat
 from stream_vlm.stream import State, StreamError
 from stream_vlm.vision.pixels import PictureFormat
 
@@ -21,51 +22,98 @@ class CheckpointError(StreamError):
     """A checkpoint directory that cannot be used; the message names the directory, what is wrong and the remedy."""
 
 
+def _named(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value not in FORMATS:
+        raise ValueError(f"turn format {value!r} is unknown; name one of {', '.join(FORMATS)} or write its pieces out")
+    return FORMATS[value]
+
+
+class SlidingSettings(BaseModel):
+    """Windows of the sliding policy (`context/sliding.py`), in turns and tokens; the defaults are StreamingVLM's.
+
+    Attributes:
+        compatible: True follows the published inference code, its faults included.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    vision_turns: int = Field(default=16, ge=1)
+    text_turns: int = Field(default=16, ge=2)
+    text_sink: int = Field(default=512, ge=0)
+    text_window: int = Field(default=512, ge=1)
+    compatible: bool = False
+
+
 class StreamConfig(BaseModel):
     """How a checkpoint was made to watch.
 
     Attributes:
         name: what memory records call the model.
-        turns: how a tick is written down.
+        turns: how a tick is written down, or the name of one of `FORMATS`.
         fixed_size: (height, width) pixels that pictures are stretched to, or None to keep their proportions within the checkpoint's budget.
         pair_frames: True when a temporal patch holds the previous and the current picture.
+        frames_per_turn: frames that one turn shows together, as one temporal patch.
         rate_hz: frames a second it was trained at.
         policy: context policy it was trained for.
-        max_turns, keep_turns: longest context in ticks, and what is left of it after trimming.
+        max_turns, keep_turns: longest context in turns, and what is left of it after trimming.
+        sliding: the windows of the sliding policy.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     format_version: Literal[1] = 1
     name: str
-    turns: TurnFormat
+    turns: Annotated[TurnFormat, BeforeValidator(_named)]
     fixed_size: tuple[int, int] | None = None
     pair_frames: bool = False
+    frames_per_turn: int = Field(default=1, ge=1)
     rate_hz: float = Field(default=1.0, gt=0)
-    policy: Literal["rounds", "chunked"] = "rounds"
+    policy: Literal["rounds", "chunked", "sliding"] = "rounds"
     max_turns: int = Field(default=120, ge=2)
     keep_turns: int = Field(default=90, ge=1)
 
-    def context_policy(self, chosen: str, max_seconds: float, rate_hz: float, turn_tokens: int, head_tokens: int) -> ContextPolicy:
+    sliding: SlidingSettings = Field(default_factory=SlidingSettings)
+
+    @model_validator(mode="after")
+    def _one_way_to_pair(self) -> StreamConfig:
+        if self.pair_frames and self.frames_per_turn > 1:
+            raise ValueError("pair_frames and frames_per_turn above 1 both fill the temporal patch; choose one")
+        return self
+
+    def context_policy(
+        self, chosen: str, max_seconds: float, rate_hz: float, turn_tokens: int, head_tokens: int, reply_tokens: int
+    ) -> ContextPolicy:
         """The policy in force.
 
         Args:
             chosen: the setting `context.policy`.
             max_seconds: the setting `context.max_seconds`; 0 takes the checkpoint's own length.
             rate_hz: ticks a second.
-            turn_tokens: tokens of a silent tick.
+            turn_tokens: tokens of a silent turn.
             head_tokens: tokens of the head.
+            reply_tokens: tokens of the longest reply.
         """
-        if max_seconds > 0:
-            max_turns = max(2, round(max_seconds * rate_hz))
-            keep_turns = max(1, round(max_turns * self.keep_turns / self.max_turns))
-        else:
-            max_turns, keep_turns = self.max_turns, self.keep_turns
+        name = self.policy if chosen == "auto" else chosen
+        asked_turns = max(2, round(max_seconds * rate_hz / self.frames_per_turn)) if max_seconds > 0 else None
+        if name == "sliding":
+            return self._sliding_policy(asked_turns, turn_tokens, head_tokens, reply_tokens)
+        max_turns = asked_turns or self.max_turns
+        keep_turns = max(1, round(asked_turns * self.keep_turns / self.max_turns)) if asked_turns else self.keep_turns
         # Room for words beyond silent turns: a quarter more, and at least 256 tokens.
         max_tokens = head_tokens + max_turns * turn_tokens + max(256, max_turns * turn_tokens // 4)
-        if (self.policy if chosen == "auto" else chosen) == "chunked":
+        if name == "chunked":
             return ChunkedPolicy(max_turns, max_tokens)
         return RoundsPolicy(max_turns, keep_turns, max_tokens)
+
+    def _sliding_policy(self, asked_turns: int | None, turn_tokens: int, head_tokens: int, reply_tokens: int) -> SlidingPolicy:
+        windows = self.sliding
+        vision_turns, text_turns = asked_turns or windows.vision_turns, asked_turns or windows.text_turns
+        # Every reply of the window may be as long as it gets, and 256 tokens are for the query that is remembered.
+        turns = max(vision_turns, text_turns) * turn_tokens + (text_turns + 1) * reply_tokens
+        max_tokens = head_tokens + windows.text_sink + windows.text_window + turns + 256
+        return SlidingPolicy(vision_turns, text_turns, windows.text_sink, windows.text_window, max_tokens, windows.compatible)
 
 
 def read_stream_config(directory: Path, tokenizer: PreTrainedTokenizerBase) -> StreamConfig:
@@ -96,6 +144,11 @@ def read_picture_format(directory: Path, config: StreamConfig) -> PictureFormat:
     path = directory / "preprocessor_config.json"
     try:
         values: dict[str, Any] = json.loads(path.read_text())
+        if config.frames_per_turn > values["temporal_patch_size"]:
+            raise CheckpointError(
+                f"{config.name}: frames_per_turn {config.frames_per_turn} do not fit into a temporal patch of {values['temporal_patch_size']} "
+                f"frames; lower it in {FILE_NAME}"
+            )
         return PictureFormat(
             patch_size=values["patch_size"],
             merge_size=values["merge_size"],

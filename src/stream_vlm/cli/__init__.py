@@ -17,6 +17,7 @@ COMMANDS = {
     "recall": "stream_vlm.cli.recall:recall",
     "world": "stream_vlm.cli.world:world",
     "train": "stream_vlm.cli.train:train",
+    "trace": "stream_vlm.cli.trace:trace",
     "doctor": "stream_vlm.cli.doctor:doctor",
 }
 """Each command's name and where it lives; a module is imported when its command is asked for, so that none pays for another's libraries."""

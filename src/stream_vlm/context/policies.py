@@ -6,19 +6,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from stream_vlm.context.layout import Piece, tokens_in, whole
 from stream_vlm.context.segments import Segment, SegmentKind
+
+ALWAYS = (SegmentKind.HEAD, SegmentKind.PREVIOUS)
+"""Kinds that belong to no turn."""
 
 
 class ContextPolicy(Protocol):
-    """Says what leaves before new segments enter."""
+    """Says what the context will be once new segments have entered."""
 
     @property
     def max_tokens(self) -> int:
         """The most tokens the context may hold at any time."""
         ...
 
-    def leaving(self, kept: Sequence[Segment], entering_tokens: int) -> list[int]:
-        """Indices into `kept` of the segments that leave so that `entering_tokens` more tokens fit; the head never does."""
+    def layout(self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int) -> list[Piece]:
+        """The next context, in order, as pieces of `[*kept, *entering]`; what no piece names leaves or does not enter.
+
+        Pieces of `entering` come after all pieces of `kept` and keep their order. The newest turn and the head always stay.
+
+        Args:
+            kept: what the context holds, in order.
+            entering: the end of the last turn where it was left pending, then the new turn; before the first turn, the head.
+            reserve: tokens that the newest turn may still grow by.
+        """
         ...
 
 
@@ -38,19 +50,14 @@ class RoundsPolicy:
         if not 0 < self.keep_turns <= self.max_turns:
             raise ValueError(f"keep_turns {self.keep_turns} must be in 1..max_turns ({self.max_turns})")
 
-    def leaving(self, kept: Sequence[Segment], entering_tokens: int) -> list[int]:
-        turns = _turns(kept)
-        tokens = sum(len(segment) for segment in kept) + entering_tokens
-        if len(turns) + 1 <= self.max_turns and tokens <= self.max_tokens:
-            return []
-        stay = set(turns[len(turns) - self.keep_turns + 1 :] if self.keep_turns > 1 else [])
-        while stay and self._tokens_of(kept, stay) + entering_tokens > self.max_tokens:
-            stay.remove(min(stay))
-        return [index for index, segment in enumerate(kept) if segment.kind is not SegmentKind.HEAD and segment.turn not in stay]
-
-    @staticmethod
-    def _tokens_of(kept: Sequence[Segment], stay: set[int]) -> int:
-        return sum(len(segment) for segment in kept if segment.kind is SegmentKind.HEAD or segment.turn in stay)
+    def layout(self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int) -> list[Piece]:
+        stay = turns_of(kept)
+        needed = tokens_in(entering) + reserve
+        if len(stay) + 1 > self.max_turns or tokens_in(kept) + needed > self.max_tokens:
+            stay = stay[len(stay) - self.keep_turns + 1 :] if self.keep_turns > 1 else []
+            while stay and tokens_in(_staying(kept, stay)) + needed > self.max_tokens:
+                stay = stay[1:]
+        return whole_turns(kept, entering, stay)
 
 
 @dataclass(frozen=True)
@@ -67,12 +74,23 @@ class ChunkedPolicy:
         if self.chunk_turns < 1:
             raise ValueError(f"chunk_turns {self.chunk_turns} must be at least 1")
 
-    def leaving(self, kept: Sequence[Segment], entering_tokens: int) -> list[int]:
-        tokens = sum(len(segment) for segment in kept) + entering_tokens
-        if len(_turns(kept)) < self.chunk_turns and tokens <= self.max_tokens:
-            return []
-        return [index for index, segment in enumerate(kept) if segment.kind is not SegmentKind.HEAD]
+    def layout(self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int) -> list[Piece]:
+        turns = turns_of(kept)
+        fits = tokens_in(kept) + tokens_in(entering) + reserve <= self.max_tokens
+        return whole_turns(kept, entering, turns if len(turns) < self.chunk_turns and fits else [])
 
 
-def _turns(segments: Sequence[Segment]) -> list[int]:
-    return sorted({segment.turn for segment in segments if segment.kind is not SegmentKind.HEAD})
+def turns_of(segments: Sequence[Segment]) -> list[int]:
+    """Numbers of the turns that `segments` belong to, oldest first."""
+    return sorted({segment.turn for segment in segments if segment.kind not in ALWAYS})
+
+
+def whole_turns(kept: Sequence[Segment], entering: Sequence[Segment], stay: Sequence[int]) -> list[Piece]:
+    """The layout that keeps the turns `stay` and the newest as wholes; a turn's pending end leaves with it."""
+    turns = {*stay, *turns_of(entering)[-1:]}
+    everything = (*kept, *entering)
+    return [whole(index, segment) for index, segment in enumerate(everything) if segment.kind in ALWAYS or segment.turn in turns]
+
+
+def _staying(kept: Sequence[Segment], stay: Sequence[int]) -> list[Segment]:
+    return [segment for segment in kept if segment.kind in ALWAYS or segment.turn in stay]

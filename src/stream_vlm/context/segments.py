@@ -11,23 +11,33 @@ from numpy.typing import NDArray
 
 
 class SegmentKind(Enum):
-    """What a stretch of tokens is."""
+    """What a stretch of tokens is. Policies go by it, so the structure of the context never has to be found again among its token ids."""
 
     HEAD = "head"
-    """System prompt; never leaves."""
+    """System prompt and what frames the previous text; never leaves."""
+    PREVIOUS = "previous"
+    """Words of turns that have left, and text that was given beforehand."""
+    TEXT = "text"
+    """Markers around the user's part of a turn."""
+    TIME = "time"
+    """Time marker of a turn."""
     QUERY = "query"
     """The user's words."""
-    TEXT = "text"
-    """Turn markers and time markers."""
+    FRAME_MARK = "frame mark"
+    """Markers around a picture."""
     FRAME = "frame"
     """Vision tokens of one picture."""
+    ACTION_MARK = "action mark"
+    """Markers around the model's part of a turn."""
+    STATE = "state"
+    """What the model says besides words: its state, and that its words are over."""
     ACTION = "action"
-    """The model's own state marker and words."""
+    """The model's own words."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of tokens that enters and leaves the context as a whole.
+    """A stretch of tokens of one kind.
 
     Attributes:
         turn: the tick of the stream that it belongs to; -1 for the head.

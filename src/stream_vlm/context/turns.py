@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from pydantic import BaseModel, ConfigDict, Field
 
+from stream_vlm.context.segments import Segment, SegmentKind
 from stream_vlm.stream import State
 
 STREAMO_SYSTEM = (
@@ -26,27 +30,35 @@ class TurnFormat(BaseModel):
 
     Attributes:
         head: what the context begins with, once.
+        previous_close: after the words of turns that have left, which follow the head where the policy keeps them.
         user_open, user_close: around the user's part of a turn.
         query: the user's words; `{query}` stands for them.
+        query_after_frame: True where the query follows the picture, False where it comes before the time marker.
         time: the time marker; `{start}` and `{end}` are whole seconds since the session began.
         frame_open, frame_close: around the vision tokens.
-        silence, standby, response: what the model says for each state; an empty standby means a two-state model.
-        action_close: after the model's part of a turn.
+        action_open, action_close: around the model's part of a turn.
+        silence, standby, response: what the model says for each state. An empty standby means a two-state model; an empty response means that
+            whatever is not another state begins a response.
+        response_end: the token that ends the words of a response, before `action_close`; empty where there is none.
         stop: tokens that end an utterance.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     head: str
+    previous_close: str = ""
     user_open: str
     user_close: str
     query: str
+    query_after_frame: bool = False
     time: str
     frame_open: str
     frame_close: str
+    action_open: str = ""
     silence: str
     standby: str
     response: str
+    response_end: str = ""
     action_close: str
     stop: list[str] = Field(min_length=1)
 
@@ -55,16 +67,63 @@ class TurnFormat(BaseModel):
         return {State.SILENCE: self.silence, State.STANDBY: self.standby, State.RESPONSE: self.response}[state]
 
 
+@dataclass(frozen=True)
+class TurnWriter:
+    """Writes turns in `turns`' format as segments.
+
+    Attributes:
+        encode: token ids of a text, special tokens written out in it included.
+        picture: the id that stands for one vision token.
+    """
+
+    turns: TurnFormat
+    encode: Callable[[str], tuple[int, ...]]
+    picture: int
+
+    def head(self, previous_text: str = "") -> list[Segment]:
+        """What the context begins with; `previous_text` stands for what was said before."""
+        return _filled(
+            Segment(SegmentKind.HEAD, -1, self.encode(self.turns.head)),
+            Segment(SegmentKind.PREVIOUS, -1, self.encode(previous_text)),
+            Segment(SegmentKind.HEAD, -1, self.encode(self.turns.previous_close)),
+        )
+
+    def user(self, turn: int, start: int, end: int, grid: tuple[int, int], query: str = "") -> list[Segment]:
+        """Turn number `turn` up to where the model begins: a picture of `grid` (rows, columns) merged vision tokens from `start` to `end` (s)."""
+        turns = self.turns
+        asked = Segment(SegmentKind.QUERY, turn, self.encode(turns.query.replace("{query}", query)) if query else ())
+        return _filled(
+            Segment(SegmentKind.TEXT, turn, self.encode(turns.user_open)),
+            *([] if turns.query_after_frame else [asked]),
+            Segment(SegmentKind.TIME, turn, self.encode(turns.time.format(start=start, end=end))),
+            Segment(SegmentKind.FRAME_MARK, turn, self.encode(turns.frame_open)),
+            Segment(SegmentKind.FRAME, turn, (self.picture,) * (grid[0] * grid[1]), grid),
+            Segment(SegmentKind.FRAME_MARK, turn, self.encode(turns.frame_close)),
+            *([asked] if turns.query_after_frame else []),
+            Segment(SegmentKind.TEXT, turn, self.encode(turns.user_close)),
+            Segment(SegmentKind.ACTION_MARK, turn, self.encode(turns.action_open)),
+        )
+
+    def close(self, turn: int) -> list[Segment]:
+        """What follows the model's part of turn number `turn`."""
+        return _filled(Segment(SegmentKind.ACTION_MARK, turn, self.encode(self.turns.action_close)))
+
+
+def _filled(*segments: Segment) -> list[Segment]:
+    return [segment for segment in segments if len(segment)]
+
+
 def chatml(system: str, silence: str, standby: str, response: str) -> TurnFormat:
     """The chat format of the Qwen family with one frame a turn."""
     return TurnFormat(
         head=f"<|im_start|>system\n{system}<|im_end|>\n",
         user_open="<|im_start|>user\n",
-        user_close="<|im_end|>\n<|im_start|>assistant\n",
+        user_close="<|im_end|>\n",
         query="{query}\n",
         time="<{start}s-{end}s>\n",
         frame_open="<|vision_start|>",
         frame_close="<|vision_end|>",
+        action_open="<|im_start|>assistant\n",
         silence=silence,
         standby=standby,
         response=response,
@@ -91,3 +150,26 @@ COMPACT = TurnFormat(
     stop=["<|im_end|>"],
 )
 """The shipped model's format: no words are spent on what never changes, so a tick is the picture and three markers."""
+
+STREAMING_VLM = TurnFormat(
+    head="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>previous text\n",
+    previous_close="<|im_end|>\n",
+    user_open="<|im_start|>user\n",
+    user_close="<|im_end|>\n",
+    query="{query}",
+    query_after_frame=True,
+    time="Time={start}.0-{end}.0s",
+    frame_open="<|vision_start|>",
+    frame_close="<|vision_end|>",
+    action_open="<|im_start|>assistant\n",
+    silence="...",
+    standby="",
+    response="",
+    response_end=" ...",
+    action_close="<|im_end|>\n",
+    stop=["<|im_end|>", "<|endoftext|>"],
+)
+"""StreamingVLM's format (arXiv 2510.09608): a second of video a turn, words that end in an ellipsis, silence an ellipsis alone."""
+
+FORMATS = {"streamo": STREAMO, "prompted": PROMPTED, "compact": COMPACT, "streaming_vlm": STREAMING_VLM}
+"""Formats that a stream configuration may name instead of writing them out."""

@@ -1,0 +1,158 @@
+"""What every context policy promises, over random streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream_vlm.context.layout import Piece, segments_of, tokens_in
+from stream_vlm.context.policies import ChunkedPolicy, ContextPolicy, RoundsPolicy
+from stream_vlm.context.segments import Segment, SegmentKind, positions
+from stream_vlm.context.sliding import SlidingPolicy
+
+RESERVE = 10
+"""The longest reply with its end marks."""
+
+Make = Callable[[int, int], ContextPolicy]
+"""A policy from a number of turns and a budget of tokens."""
+
+POLICIES = [
+    pytest.param(lambda turns, budget: RoundsPolicy(turns + 1, turns, budget), id="rounds"),
+    pytest.param(lambda turns, budget: ChunkedPolicy(turns, budget), id="chunked"),
+    pytest.param(lambda turns, budget: SlidingPolicy(turns, turns + 1, 5, 7, budget), id="sliding, text outlives vision"),
+    pytest.param(lambda turns, budget: SlidingPolicy(turns + 3, 2, None, None, budget), id="sliding, vision outlives text, no cut"),
+    pytest.param(lambda turns, budget: SlidingPolicy(turns, turns, 5, 7, budget, compatible=True), id="sliding, as published"),
+]
+
+
+@dataclass
+class Turn:
+    """One turn of a made-up stream; a long query or a large picture presses on the budget."""
+
+    grid: tuple[int, int]
+    query: int
+    reply: int
+    cut: bool
+
+
+turns = st.lists(
+    st.builds(Turn, st.tuples(st.integers(1, 4), st.integers(1, 4)), st.sampled_from([0, 0, 0, 1, 5, 20]), st.integers(1, 8), st.booleans()),
+    min_size=1,
+    max_size=20,
+)
+# The largest turn on top of the head, the end of the turn before and a reply: any budget above must do.
+budgets = st.integers(7 + 3 + 20 + 16 + 7 + RESERVE, 300)
+
+
+@dataclass
+class Step:
+    """What a policy was given and what it answered."""
+
+    kept: list[Segment]
+    entering: list[Segment]
+    layout: list[Piece]
+
+    @property
+    def context(self) -> list[Segment]:
+        return segments_of(self.layout)
+
+
+def steps(policy: ContextPolicy, stream: list[Turn]) -> list[Step]:
+    """Run `stream` through `policy`; every token has an id of its own."""
+    fresh = iter(range(10**6))
+    held: list[Segment] = []
+    pending: list[Segment] = []
+    history = []
+
+    def segment(kind: SegmentKind, number: int, count: int, grid: tuple[int, int] | None = None) -> Segment:
+        return Segment(kind, number, tuple(next(fresh) for _ in range(count)), grid)
+
+    for number, turn in enumerate(stream):
+        entering = [segment(SegmentKind.HEAD, -1, 4), segment(SegmentKind.HEAD, -1, 3)] if number == 0 else []
+        entering += [*pending, segment(SegmentKind.TEXT, number, 2)]
+        entering += [segment(SegmentKind.QUERY, number, turn.query)] if turn.query else []
+        entering += [segment(SegmentKind.TIME, number, 2), segment(SegmentKind.FRAME, number, turn.grid[0] * turn.grid[1], turn.grid)]
+        entering += [segment(SegmentKind.TEXT, number, 2), segment(SegmentKind.ACTION_MARK, number, 1)]
+        step = Step(held, entering, policy.layout(held, entering, RESERVE))
+        history.append(step)
+        words = [segment(SegmentKind.ACTION, number, 1) for _ in range(turn.reply)]
+        held = [*step.context, *(words[:-1] if turn.cut else words)]
+        pending = [*(words[-1:] if turn.cut else []), segment(SegmentKind.ACTION_MARK, number, 2)]
+    return history
+
+
+@pytest.mark.parametrize("make", POLICIES)
+@given(stream=turns, size=st.integers(1, 6), budget=budgets)
+@settings(max_examples=100, deadline=None)
+def test_the_budget_holds_with_room_for_the_reply(make: Make, stream: list[Turn], size: int, budget: int) -> None:
+    for step in steps(make(size, budget), stream):
+        assert tokens_in(step.context) + RESERVE <= budget
+
+
+@pytest.mark.parametrize("make", POLICIES)
+@given(stream=turns, size=st.integers(1, 6), budget=budgets)
+@settings(max_examples=100, deadline=None)
+def test_the_head_and_the_newest_turn_never_leave(make: Make, stream: list[Turn], size: int, budget: int) -> None:
+    for number, step in enumerate(steps(make(size, budget), stream)):
+        assert sum(len(segment) for segment in step.context if segment.kind is SegmentKind.HEAD) == 7
+        entered = [segment for segment in step.entering if segment.turn == number]
+        assert step.context[-len(entered) :] == entered
+
+
+@pytest.mark.parametrize("make", POLICIES)
+@given(stream=turns, size=st.integers(1, 6), budget=budgets)
+@settings(max_examples=100, deadline=None)
+def test_a_layout_names_tokens_that_are_there_and_each_of_them_once(make: Make, stream: list[Turn], size: int, budget: int) -> None:
+    for step in steps(make(size, budget), stream):
+        everything = [*step.kept, *step.entering]
+        for piece in step.layout:
+            assert piece.segment.token_ids == everything[piece.index].token_ids[piece.start : piece.start + len(piece)]
+        named = [token for segment in step.context for token in segment.token_ids]
+        assert len(named) == len(set(named))
+
+
+@pytest.mark.parametrize("make", POLICIES)
+@given(stream=turns, size=st.integers(1, 6), budget=budgets)
+@settings(max_examples=100, deadline=None)
+def test_what_enters_follows_what_is_kept_and_nothing_that_left_comes_back(make: Make, stream: list[Turn], size: int, budget: int) -> None:
+    for step in steps(make(size, budget), stream):
+        is_entering = [piece.index >= len(step.kept) for piece in step.layout]
+        assert is_entering == sorted(is_entering)
+        entering = [piece.index for piece in step.layout if piece.index >= len(step.kept)]
+        assert entering == sorted(entering)
+
+
+@pytest.mark.parametrize("make", POLICIES)
+@given(stream=turns, size=st.integers(1, 6), budget=budgets)
+@settings(max_examples=100, deadline=None)
+def test_positions_are_contiguous_and_stay_below_the_number_of_tokens(make: Make, stream: list[Turn], size: int, budget: int) -> None:
+    for step in steps(make(size, budget), stream):
+        where, following = positions(step.context)
+        assert where.shape == (3, tokens_in(step.context))
+        assert sorted(set(where.flatten().tolist())) == list(range(following))
+        assert following <= tokens_in(step.context)
+
+
+@pytest.mark.parametrize("make", POLICIES)
+@given(stream=turns, size=st.integers(1, 6), budget=budgets)
+@settings(max_examples=100, deadline=None)
+def test_turns_and_pictures_stay_in_order_and_pictures_stay_whole(make: Make, stream: list[Turn], size: int, budget: int) -> None:
+    for step in steps(make(size, budget), stream):
+        numbers = [segment.turn for segment in step.context if segment.turn >= 0]
+        assert numbers == sorted(numbers)
+        for segment in step.context:
+            if segment.kind is SegmentKind.FRAME:
+                assert segment.grid == stream[segment.turn].grid
+
+
+@pytest.mark.parametrize("make", POLICIES[:2])
+@given(stream=turns, size=st.integers(1, 6), budget=budgets)
+@settings(max_examples=100, deadline=None)
+def test_a_turn_that_stays_stays_whole_with_its_pending_end(make: Make, stream: list[Turn], size: int, budget: int) -> None:
+    for step in steps(make(size, budget), stream):
+        stays = {segment.turn for segment in step.context}
+        assert step.context == [segment for segment in (*step.kept, *step.entering) if segment.turn in stays]
