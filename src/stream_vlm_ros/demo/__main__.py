@@ -13,8 +13,8 @@ from typing import Any
 from stream_vlm.stream import StreamError
 from stream_vlm_ros.demo.stage import use_private_domain
 
-WORLD_SEED = 2_000_005
-"""A simulated stream that no training run has seen."""
+WORLD_SEED = 2_000_016
+"""A simulated stream that no training run has seen, with people, a ball, a door and a lamp."""
 WORLD_SECONDS = 60.0
 
 
