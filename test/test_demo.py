@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not in this environment")
 from stream_vlm.sources.bag_writer import write_bag  # noqa: E402
 from stream_vlm.stream import NANOSECONDS, Frame  # noqa: E402
 from stream_vlm.world.labels import RecallQuestion  # noqa: E402
+from stream_vlm_ros.demo import stage  # noqa: E402
 from stream_vlm_ros.demo.questions import is_right  # noqa: E402
 
 REPORTED = ["event_f1", "timing_error_s", "step_p50_ms", "step_p95_ms", "frames_dropped", "rows", "recall"]
@@ -151,6 +153,16 @@ def test_an_interrupted_demo_ends_its_processes(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "interrupted" in errors and "Traceback" not in errors
     assert processes_using(tmp_path / "demo") == []
+
+
+def test_an_interruption_that_the_middleware_swallowed_is_raised_at_the_next_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "INTERRUPTED", threading.Event())
+    with stage.Stage(tmp_path) as played:
+        played.start("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"])
+        with pytest.raises(KeyboardInterrupt):
+            stage.interrupt()
+        with pytest.raises(KeyboardInterrupt):
+            played.running("sleeper")
 
 
 @pytest.mark.parametrize(

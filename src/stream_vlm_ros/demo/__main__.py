@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stream_vlm.stream import StreamError
-from stream_vlm_ros.demo.stage import use_private_domain
+from stream_vlm_ros.demo.stage import interrupt, use_private_domain
 
 WORLD_SEED = 2_000_016
 """A simulated stream that no training run has seen, with people, a ball, a door and a lamp."""
@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None, node_command: Sequence[str] = (
     options = parser().parse_args(arguments)
     # Before anything of ROS is imported: the middleware reads the domain when it starts.
     use_private_domain()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     try:
         print(f"\n{summary(_run(options, node_command), options.out)}")
     except StreamError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,20 @@ LAST_LINES = 12
 """Of a log, shown when its process failed."""
 PATIENCE_S = 10.0
 """How long a process may take to leave in good order."""
+
+
+INTERRUPTED = threading.Event()
+"""Set once a signal asked the demo to end."""
+
+
+def interrupt(*_: object) -> None:
+    """Signal handler: end the demo.
+
+    The exception alone is not enough: one that is raised while the middleware calls back into Python is swallowed there, and the demo would
+    play on. `Stage.running`, which every wait asks, raises it again.
+    """
+    INTERRUPTED.set()
+    raise KeyboardInterrupt
 
 
 class DemoError(StreamError):
@@ -80,7 +95,10 @@ class Stage:
 
         Raises:
             DemoError: it ended with an error.
+            KeyboardInterrupt: a signal asked the demo to end.
         """
+        if INTERRUPTED.is_set():
+            raise KeyboardInterrupt
         status = self._processes[name].poll()
         if status is None:
             return True
