@@ -97,7 +97,12 @@ class DecisionSettings(Group):
         0.0, "After an unasked utterance, stay silent for this long.", unit="s", minimum=0.0, maximum=3600.0
     )
     max_new_tokens: int = setting(
-        32, "Longest utterance; a sentence that does not end by then is cut at a whole word.", unit="tokens", minimum=1, maximum=1024
+        32,
+        "Longest utterance; a sentence that does not end by then is cut at a whole word.",
+        unit="tokens",
+        minimum=1,
+        maximum=1024,
+        read_only=True,  # the cache is laid out with room for it
     )
 
 

@@ -99,6 +99,8 @@ def _vision(model: Any, arguments: argparse.Namespace, log: list[dict[str, float
     score = score_vision(model, heads, list(_render(held_out, arguments, dense=True, what="held-out worlds")))
     save_file({name: value.contiguous() for name, value in model.model.visual.state_dict().items()}, finished)
     scores.write_text(json.dumps(score))
+    for stale in arguments.work.glob(f"tokens-{arguments.seed}-*.pt"):
+        stale.unlink()  # encoded by the tower that this one replaces
     return score
 
 
@@ -124,7 +126,7 @@ def _language(
     )
     held_out = _tokens(model, range(HELD_OUT_SEED, HELD_OUT_SEED + arguments.held_out_worlds), arguments, "held-out worlds")
     exact = SequenceWriter(tokenizer, HistoryNoise(0.0, 0.0, 0.0), question_rate=0.4)
-    return score_language(model, held_out, exact, ticks=28)
+    return score_language(model, held_out, exact, ticks=STREAM.max_turns)
 
 
 def _tokens(model: Any, seeds: Sequence[int], arguments: argparse.Namespace, what: str) -> list[TokenStream]:
