@@ -27,6 +27,7 @@ from stream_vlm.harness import StreamingHarness
 from stream_vlm.memory.store import Memory
 from stream_vlm.memory.writer import MemoryWriter
 from stream_vlm.stream import NANOSECONDS, Frame, StepResult, StreamError, Tick
+from stream_vlm.vision.tokens import VisionTokens
 from stream_vlm.world.render import World
 
 BLOCKS = 6
@@ -46,7 +47,7 @@ def recompute_ms(model: StreamingModel, stream: CachedStream) -> float:
     pictures = sum(len(segment) for segment in kept if segment.grid is not None)
     hidden = model.checkpoint.model.config.text_config.hidden_size
     fresh = CachedForward(model.checkpoint.model, sum(map(len, kept)))
-    vision = torch.zeros(pictures, hidden)
+    vision = VisionTokens(torch.zeros(pictures, hidden))
     with torch.inference_mode():
         started = time.perf_counter()
         fresh.feed(kept, vision)

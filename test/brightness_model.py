@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from stream_vlm.config import Settings
-from stream_vlm.harness import ModelStream
+from stream_vlm.model import ModelStream, Turn, one_by_one
 from stream_vlm.stream import Decision, Frame, Query, State, StreamError
 
 SLOW_ANSWER_ENV = "BRIGHTNESS_ANSWER_S"
@@ -28,7 +29,6 @@ class BrightnessStream:
     """Dark, half light and bright: half light is standby, a change between the other two is a response."""
 
     last: str = ""
-    seconds: dict[str, float] = field(default_factory=dict)
 
     def step(
         self, frame: Frame, query: Query | None, gate: Callable[[Decision], Decision], on_text: Callable[[str], None] | None = None
@@ -57,15 +57,21 @@ class BrightnessStream:
     def reset(self) -> None:
         self.last = ""
 
+    def prepare(self) -> None: ...
+
 
 @dataclass
 class BrightnessModel:
     settings: Settings
     model_id: str = "brightness"
     device: str = "cpu"
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def open_stream(self, camera: str) -> ModelStream:
         return BrightnessStream()
+
+    def step(self, turns: Sequence[Turn]) -> list[Decision | StreamError]:
+        return one_by_one(turns, lambda turn: cast(BrightnessStream, turn.stream).step(turn.frame, turn.query, turn.gate, turn.on_text))
 
 
 def load(settings: Settings) -> BrightnessModel:

@@ -1,5 +1,6 @@
 """The cached model equals the uncached one, for ever, in bounded memory."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ from model_fixtures import random_frame, settings_for, write_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_model
 from stream_vlm.backbone.cache import CacheFull
-from stream_vlm.backbone.forward import CachedForward
+from stream_vlm.backbone.forward import CachedForward, Entry, feed_together
 from stream_vlm.backbone.stream import ModelFault, QuestionTooLong
-from stream_vlm.context.layout import whole
+from stream_vlm.context.layout import tokens_in, whole
 from stream_vlm.context.segments import Segment, SegmentKind, positions
 from stream_vlm.harness import StreamingHarness
 from stream_vlm.stream import Decision, Query, State, Tick
+from stream_vlm.vision.tokens import VisionTokens
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def test_feeding_turn_by_turn_gives_the_logits_of_one_full_forward(checkpoint: P
     seen = 0
     with torch.inference_mode():
         for turn, picture_embeddings in zip(turns, vision, strict=True):
-            logits = forward.feed(turn, picture_embeddings)
+            logits = forward.feed(turn, VisionTokens(picture_embeddings))
             seen += sum(map(len, turn))
             assert torch.allclose(logits, expected[seen - 1], atol=1e-4)
 
@@ -91,10 +93,10 @@ def test_after_an_eviction_a_one_layer_model_answers_as_if_it_had_only_seen_what
     forward = CachedForward(model.checkpoint.model, capacity=400)
     with torch.inference_mode():
         for turn, picture_embeddings in zip(turns[:6], vision[:6], strict=True):
-            forward.feed(turn, picture_embeddings)
+            forward.feed(turn, VisionTokens(picture_embeddings))
         forward.arrange([whole(index, segment) for index, segment in enumerate(forward.segments) if segment.turn not in (0, 1, 3)])
         for turn, picture_embeddings in zip(turns[6:], vision[6:], strict=True):
-            logits = forward.feed(turn, picture_embeddings)
+            logits = forward.feed(turn, VisionTokens(picture_embeddings))
     kept = [2, 4, 5, 6, 7]
     stayed = [segment for number in kept for segment in turns[number]]
     expected = plain_logits(shallow, stayed, [vision[number] for number in kept], picture)
@@ -106,14 +108,14 @@ def test_eviction_moves_no_key_and_later_tokens_reuse_the_slots(model: Streaming
     forward = CachedForward(model.checkpoint.model, capacity=200)
     with torch.inference_mode():
         for turn, picture_embeddings in zip(turns[:4], vision[:4], strict=True):
-            forward.feed(turn, picture_embeddings)
+            forward.feed(turn, VisionTokens(picture_embeddings))
         layer: Any = forward.cache.slot_layers[0]
         address, before, used = layer.keys.data_ptr(), layer.keys.clone(), forward.cache.used
         forward.arrange([whole(index, segment) for index, segment in enumerate(forward.segments)][3:])
         assert torch.equal(layer.keys, before)
         freed = used - forward.cache.used
         assert freed == sum(map(len, turns[0]))
-        forward.feed(turns[4], vision[4])
+        forward.feed(turns[4], VisionTokens(vision[4]))
     assert layer.keys.data_ptr() == address
     assert forward.next_position == positions(forward.segments)[1]
 
@@ -138,20 +140,19 @@ def test_an_endless_stream_stays_inside_its_memory_and_its_positions(checkpoint:
     forward = stream._forward
     assert forward is not None
     assert forward.cache.used <= forward.cache.capacity
-    assert forward.cache.bytes() == 2 * 4 * 2 * forward.cache.capacity * 64 * 4
+    assert forward.cache.bytes() == 3 * 4 * 2 * forward.cache.capacity * 64 * 4
     assert forward.next_position < forward.cache.capacity
     assert len({segment.turn for segment in forward.segments if segment.turn >= 0}) <= 12
 
 
 def test_nothing_seen_is_computed_twice(model: StreamingModel, monkeypatch: pytest.MonkeyPatch) -> None:
     fed: list[int] = []
-    feed = CachedForward.feed
 
-    def counting(self: CachedForward, segments: list[Segment], vision: torch.Tensor | None = None) -> torch.Tensor:
-        fed.append(sum(map(len, segments)))
-        return feed(self, segments, vision)
+    def counting(entries: Sequence[Entry]) -> torch.Tensor:
+        fed.append(sum(tokens_in(entry.segments) for entry in entries))
+        return feed_together(entries)
 
-    monkeypatch.setattr(CachedForward, "feed", counting)
+    monkeypatch.setattr("stream_vlm.backbone.batch.feed_together", counting)
     stream = model.open_stream("front")
     silent = lambda decision: Decision(State.SILENCE, decision.probabilities)  # noqa: E731
     for index in range(40):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from stream_vlm.cli.watching import ResultsError, watch
 from stream_vlm.config import MemorySettings, Settings, load_settings
 from stream_vlm.memory.recall import RecallQuery
 from stream_vlm.memory.store import Memory
+from stream_vlm.model import Turn, one_by_one
 from stream_vlm.sources import SourceError, open_source
 from stream_vlm.sources.bag_writer import write_bag
 from stream_vlm.stream import NANOSECONDS, Decision, Frame, Query, State, StreamError
@@ -23,8 +25,6 @@ FIRST_NS = 1_700_000_000 * NANOSECONDS
 
 class BrightnessStream:
     """Decides by brightness alone: dark is silence, grey is standby, bright is a response; black pictures cannot be used."""
-
-    seconds = {"step": 0.0}
 
     def step(
         self,
@@ -42,12 +42,18 @@ class BrightnessStream:
 
     def reset(self) -> None: ...
 
+    def prepare(self) -> None: ...
+
 
 class BrightnessModel:
     model_id = "brightness"
+    seconds = {"step": 0.0}
 
     def open_stream(self, camera: str) -> BrightnessStream:
         return BrightnessStream()
+
+    def step(self, turns: Sequence[Turn]) -> list[Decision | StreamError]:
+        return one_by_one(turns, lambda turn: cast(BrightnessStream, turn.stream).step(turn.frame, turn.query, turn.gate, turn.on_text))
 
 
 def film(camera: str = "front", levels: tuple[int, ...] = (20, 20, 120, 120, 200, 20, 20, 120, 200, 20)) -> Iterator[Frame]:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import pytest
 
 from stream_vlm.config import load_settings
 from stream_vlm.harness import StreamingHarness
+from stream_vlm.model import Turn, one_by_one
 from stream_vlm.stream import Decision, Frame, Query, State, StepResult, StreamError, Tick
 
 HALF_SECOND = 500_000_000
@@ -27,7 +29,6 @@ class ScriptedStream:
     ) -> Decision:
         letter = self.script[self.at]
         self.at += 1
-        self.seconds = {"vision": 0.001}
         if letter == "x":
             raise StreamError(f"{frame.camera}: not a picture; clean the lens")
         state = {".": State.SILENCE, "-": State.STANDBY, "!": State.RESPONSE}[letter]
@@ -42,14 +43,20 @@ class ScriptedStream:
     def reset(self) -> None:
         self.at = 0
 
+    def prepare(self) -> None: ...
+
 
 @dataclass
 class ScriptedModel:
     scripts: dict[str, str]
     model_id: str = "scripted"
+    seconds: dict[str, float] = field(default_factory=lambda: {"vision": 0.001})
 
     def open_stream(self, camera: str) -> ScriptedStream:
         return ScriptedStream(self.scripts[camera])
+
+    def step(self, turns: Sequence[Turn]) -> list[Decision | StreamError]:
+        return one_by_one(turns, lambda turn: cast(ScriptedStream, turn.stream).step(turn.frame, turn.query, turn.gate, turn.on_text))
 
 
 @dataclass
@@ -140,5 +147,5 @@ def test_a_new_session_begins_with_a_clean_context_and_new_event_ids() -> None:
 
 def test_stages_are_clocked() -> None:
     seconds = harness(front=".", rear=".").step(tick(0, ["front", "rear"])).seconds
-    assert seconds["vision"] == pytest.approx(0.002)
+    assert seconds["vision"] == pytest.approx(0.001)
     assert seconds["step"] > 0

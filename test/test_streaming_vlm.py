@@ -13,11 +13,13 @@ from model_fixtures import random_frame, settings_for
 from trace_recording import write_streaming_vlm_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_model
+from stream_vlm.backbone.forward import feed_together
 from stream_vlm.backbone.stream import CachedStream
 from stream_vlm.backbone.stream_config import CheckpointError
 from stream_vlm.context.segments import SegmentKind
 from stream_vlm.context.turns import STREAMING_VLM
 from stream_vlm.stream import Decision, Query, State
+from stream_vlm.vision.tokens import VisionTokens
 
 WINDOWS = {"vision_turns": 3, "text_turns": 4, "text_sink": 6, "text_window": 6}
 
@@ -57,7 +59,7 @@ def test_two_frames_make_one_turn_in_one_temporal_patch(model: StreamingModel, m
     seen: list[np.ndarray] = []
     encode = model.tower.encode
 
-    def watching(pictures: np.ndarray) -> torch.Tensor:
+    def watching(pictures: np.ndarray) -> list[VisionTokens]:
         seen.append(pictures)
         return encode(pictures)
 
@@ -96,16 +98,16 @@ def test_silence_is_decided_where_the_ellipsis_is_the_best_token(model: Streamin
     silence = model.tokens.markers[State.SILENCE][0]
     logits = torch.zeros(model.checkpoint.model.config.text_config.vocab_size)
     logits[silence] = 3.0
-    assert stream._decide(logits).state is State.SILENCE
+    assert stream.decide(logits).state is State.SILENCE
     logits[65] = 4.0
-    decision = stream._decide(logits)
+    decision = stream.decide(logits)
     assert decision.state is State.RESPONSE
     assert sum(decision.probabilities.values()) == pytest.approx(1.0)
     # Neither an end of turn nor the mark that ends a response begins one.
     logits[65] = 0.0
     for token in (*model.tokens.stop, *model.tokens.response_end):
         logits[token] = 9.0
-    assert stream._decide(logits).state is State.SILENCE
+    assert stream.decide(logits).state is State.SILENCE
 
 
 def test_the_mark_that_ends_a_response_is_not_published_and_does_not_move_with_the_words(
@@ -114,14 +116,13 @@ def test_the_mark_that_ends_a_response_is_not_published_and_does_not_move_with_t
     model = configure(directory)
     stream = model.open_stream("front")
     script = iter([*model.encode_text("a b"), *model.tokens.response_end])
-    feed = type(stream._open_forward(6)).feed
 
-    def scripted(self: Any, *arguments: Any) -> torch.Tensor:
-        logits = torch.zeros_like(feed(self, *arguments))
-        logits[next(script, 0)] = 50.0
+    def scripted(entries: Any) -> torch.Tensor:
+        logits = torch.zeros_like(feed_together(entries))
+        logits[0, next(script, 0)] = 50.0
         return logits
 
-    monkeypatch.setattr("stream_vlm.backbone.forward.CachedForward.feed", scripted)
+    monkeypatch.setattr("stream_vlm.backbone.batch.feed_together", scripted)
     stream.step(random_frame(0, size=(56, 84)), None, speak)
     decision = stream.step(random_frame(1, size=(56, 84)), None, speak)
     assert decision.text == "a b"

@@ -82,6 +82,11 @@ class ContextSettings(Group):
         maximum=3600.0,
         read_only=True,
     )
+    recompute: bool = setting(
+        False,
+        "Compute the whole context anew at every tick instead of keeping what was computed: many times slower, for comparison only.",
+        read_only=True,
+    )
 
 
 class DecisionSettings(Group):
@@ -104,6 +109,22 @@ class DecisionSettings(Group):
         maximum=1024,
         read_only=True,  # the cache is laid out with room for it
     )
+
+
+class SamplingSettings(Group):
+    """How the words of an utterance are chosen."""
+
+    temperature: float = setting(
+        0.0, "0 always takes the most likely word; above it words are drawn, the more freely the higher.", minimum=0.0, maximum=2.0, read_only=True
+    )
+    top_p: float = setting(
+        1.0, "Draw only from the most likely words that together have this probability; 1 draws from all.", minimum=0.01, maximum=1.0, read_only=True
+    )
+    top_k: int = setting(0, "Draw only from this many of the most likely words; 0 draws from all.", minimum=0, maximum=1000, read_only=True)
+    repetition_penalty: float = setting(
+        1.0, "Above 1 makes words that the utterance has already less likely.", minimum=1.0, maximum=2.0, read_only=True
+    )
+    seed: int = setting(0, "Seed of the draws; the same stream then gives the same words.", minimum=0, maximum=2**31 - 1, read_only=True)
 
 
 class EventSettings(Group):
@@ -196,6 +217,7 @@ class Settings(Group):
     stream: StreamSettings = Field(default_factory=StreamSettings)
     context: ContextSettings = Field(default_factory=ContextSettings)
     decision: DecisionSettings = Field(default_factory=DecisionSettings)
+    sampling: SamplingSettings = Field(default_factory=SamplingSettings)
     events: EventSettings = Field(default_factory=EventSettings)
     memory: MemorySettings = Field(default_factory=MemorySettings)
     pose: PoseSettings = Field(default_factory=PoseSettings)

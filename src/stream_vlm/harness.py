@@ -9,46 +9,13 @@ from typing import Protocol
 from stream_vlm.config import Settings
 from stream_vlm.decision import SpeechGate
 from stream_vlm.events import EventTracker
-from stream_vlm.stream import Decision, EventSpan, Frame, Query, State, StepResult, StreamError, Tick, Utterance
+from stream_vlm.model import Model, ModelStream, Turn
+from stream_vlm.stream import Decision, EventSpan, Frame, Limits, Query, State, StepResult, StreamError, Tick, Utterance
 
 PartialText = Callable[[str, str], None]
 """Called with (query_id, text so far) while an answer is being written."""
 
-
-class ModelStream(Protocol):
-    """One camera's running context over a model: what was seen stays in its KV cache until the context policy lets it go."""
-
-    def step(
-        self,
-        frame: Frame,
-        query: Query | None,
-        gate: Callable[[Decision], Decision],
-        on_text: Callable[[str], None] | None = None,
-    ) -> Decision:
-        """Look at `frame`, answer `query` if there is one, else decide; `gate` may turn the decided state before any text is written.
-
-        Raises:
-            StreamError: the frame cannot be used; the stream is unchanged.
-        """
-        ...
-
-    def reset(self) -> None:
-        """Forget everything seen."""
-        ...
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Wall time of the last step by stage."""
-        ...
-
-
-class Model(Protocol):
-    """A loaded model that any number of cameras share."""
-
-    @property
-    def model_id(self) -> str: ...
-
-    def open_stream(self, camera: str) -> ModelStream: ...
+NO_LIMITS = Limits()
 
 
 class StepSink(Protocol):
@@ -78,34 +45,30 @@ class StreamingHarness:
         for stream in self._streams.values():
             stream.reset()
 
-    def step(self, tick: Tick, on_partial: PartialText | None = None) -> StepResult:
-        """Look at every frame of `tick`, camera by camera, and hand the outcome to the memory.
+    def step(self, tick: Tick, on_partial: PartialText | None = None, limits: Limits = NO_LIMITS) -> StepResult:
+        """Look at every frame of `tick`, all cameras in one forward where the model can, and hand the outcome to the memory.
 
         A camera whose frame the model refuses is reported in `faults`; the others go on.
         """
         started = time.perf_counter()
+        queries = {frame.camera: next((query for query in tick.queries if query.camera in ("", frame.camera)), None) for frame in tick.frames}
+        turns = [self._turn(frame, queries[frame.camera], on_partial, limits) for frame in tick.frames]
+        outcomes = self.model.step(turns) if turns else []
         decisions: dict[str, Decision] = {}
         utterances: list[Utterance] = []
         events: list[EventSpan] = []
         faults: dict[str, str] = {}
-        seconds: dict[str, float] = {}
-        for frame in tick.frames:
-            query = next((query for query in tick.queries if query.camera in ("", frame.camera)), None)
-            try:
-                decision = self._decide(frame, query, on_partial)
-            except StreamError as error:
-                faults[frame.camera] = str(error)
+        for frame, decision in zip(tick.frames, outcomes, strict=True):
+            if isinstance(decision, StreamError):
+                faults[frame.camera] = str(decision)
                 continue
-            finally:
-                for stage, spent in self.stream(frame.camera).seconds.items():
-                    seconds[stage] = seconds.get(stage, 0.0) + spent
+            query = queries[frame.camera]
             decisions[frame.camera] = decision
             event = None if query else self._tracker(frame.camera).observe(frame, decision)
             if event:
                 events.append(event)
             if decision.state is State.RESPONSE and decision.text:
                 utterances.append(_utterance(frame, decision, event, query))
-        seconds["step"] = time.perf_counter() - started
         result = StepResult(
             session_id=self.session_id,
             tick=tick,
@@ -118,13 +81,18 @@ class StreamingHarness:
                 if tracker.under_way_since is not None
             },
             faults=faults,
-            seconds=seconds,
+            seconds={**self.model.seconds, "step": time.perf_counter() - started},
         )
         if self._memory is not None:
             self._memory.submit(result)
         return result
 
-    def _decide(self, frame: Frame, query: Query | None, on_partial: PartialText | None) -> Decision:
+    def prepare(self) -> None:
+        """Use the time until the next tick for what later steps will need; what is never called costs its step a little more."""
+        for stream in self._streams.values():
+            stream.prepare()
+
+    def _turn(self, frame: Frame, query: Query | None, on_partial: PartialText | None, limits: Limits) -> Turn:
         gate = self._gates.setdefault(frame.camera, SpeechGate(self.settings.decision))
         on_text = None
         if query is not None and on_partial is not None:
@@ -133,8 +101,13 @@ class StreamingHarness:
             def on_text(text: str) -> None:
                 on_partial(query_id, text)
 
-        return self.stream(frame.camera).step(
-            frame, query, lambda decision: gate.admit(decision, frame.stamp_ns, asked=query is not None), on_text
+        return Turn(
+            self.stream(frame.camera),
+            frame,
+            query,
+            lambda decision: gate.admit(decision, frame.stamp_ns, asked=query is not None),
+            on_text,
+            limits,
         )
 
     def stream(self, camera: str) -> ModelStream:

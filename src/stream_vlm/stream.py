@@ -78,12 +78,27 @@ class Query:
         text: the user's words.
         stamp_ns: int64 nanoseconds, when it was asked.
         camera: the camera it is about; empty means every camera.
+        is_watch: True for "tell me when": nothing is answered now, the stream goes on under this instruction until another replaces it.
     """
 
     query_id: str
     text: str
     stamp_ns: int
     camera: str = ""
+    is_watch: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a step may cost at most while steps run over their time; the default holds nothing back.
+
+    Attributes:
+        picture_share: share in (0, 1] of the pixels that a picture may have; a model that takes pictures of one size only is not held to it.
+        new_tokens: longest utterance in tokens; None for what the settings say.
+    """
+
+    picture_share: float = 1.0
+    new_tokens: int | None = None
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Protocol
 from rclpy.node import Node
 
 from stream_vlm.config import Settings
-from stream_vlm.harness import Model
 from stream_vlm.memory.store import Memory
 from stream_vlm.memory.writer import MemoryWriter
+from stream_vlm.model import Model
 from stream_vlm.stream import StepResult, StreamError
 from stream_vlm_ros.ask import AskServer
 from stream_vlm_ros.outputs import Outputs

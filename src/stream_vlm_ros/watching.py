@@ -11,9 +11,10 @@ from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from stream_vlm.harness import Model, StreamingHarness
+from stream_vlm.harness import StreamingHarness
+from stream_vlm.model import Model, Turn
 from stream_vlm.sampler import LatestFrames
-from stream_vlm.stream import Frame
+from stream_vlm.stream import Frame, StreamError
 from stream_vlm_ros.cameras import Camera, CameraMessage
 from stream_vlm_ros.configured import Configured
 from stream_vlm_ros.health import FaultLog, StepHealth
@@ -110,4 +111,6 @@ def warm_up(model: Model) -> None:
         StreamError: the model cannot look at a picture at all.
     """
     black = Frame("warm-up", 1, "", np.zeros((480, 640, 3), np.uint8))
-    model.open_stream(black.camera).step(black, None, lambda decision: decision)
+    outcome = model.step([Turn(model.open_stream(black.camera), black, None, lambda decision: decision)])[0]
+    if isinstance(outcome, StreamError):
+        raise outcome

@@ -1,17 +1,21 @@
-"""Attention over fixed slots: rotates queries and stored keys by positions that are given from outside.
+"""Attention over fixed slots, for several streams in one forward: each stream's new tokens look at that stream's slots and at no other's.
 
-The model itself is run with every position at 0, where its own rotary embedding is the identity, so that un-rotated keys reach the cache
-without patching the model.
+The model's layers are run with an identity rotation, so that un-rotated keys reach the cache without patching the model; what attention compares
+are keys that the cache rotated by positions given from outside.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 from transformers import AttentionInterface
+
+from stream_vlm.backbone.cache import SlotCache
 
 SLOT_ATTENTION = "stream_vlm_slots"
 """Name of the attention function in transformers' registry."""
@@ -26,40 +30,88 @@ def rotate(states: torch.Tensor, rotation: Rotation) -> torch.Tensor:
     Args:
         states: (batch, heads, tokens, head_dim).
     """
-    cosines, sines = (part.unsqueeze(1) for part in rotation)
+    cosines, sines = (part.to(states.device).unsqueeze(1) for part in rotation)
     half = states.shape[-1] // 2
     turned = torch.cat((-states[..., half:], states[..., :half]), dim=-1)
     return states * cosines + turned * sines
 
 
+@dataclass(frozen=True)
+class Share:
+    """One stream's share of a packed forward.
+
+    Attributes:
+        begin, end: its tokens among those of the forward.
+        cache: where its keys and values go and come from.
+        staged: int64 (end - begin,), the slots that its tokens are written to.
+        extent: number of leading slots that it may look at.
+        mask: bool (end - begin, extent), True where a token sees a slot.
+        rotation: of its tokens.
+    """
+
+    begin: int
+    end: int
+    cache: SlotCache
+    staged: torch.Tensor
+    extent: int
+    mask: torch.Tensor
+    rotation: Rotation
+
+
+class PackedCache:
+    """What the model's layers take for their cache in one forward: hands every stream's keys and values to that stream's slots."""
+
+    def __init__(self, shares: Sequence[Share]) -> None:
+        self.shares = shares
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: Any, **__: Any) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Store the new un-rotated `keys` and `values`, each (1, kv_heads, tokens, head_dim), and return each share's slots as views."""
+        held: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+        for share in self.shares:
+            new = keys[:, :, share.begin : share.end]
+            slots = share.cache.slot_layers[layer]
+            slots.write(share.staged, new, rotate(new, share.rotation), values[:, :, share.begin : share.end])
+            held[0].append(slots.rotated[:, :, : share.extent])
+            held[1].append(slots.values[:, :, : share.extent])
+        return held
+
+
 def slot_attention(
     module: nn.Module,
     query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    key: Sequence[torch.Tensor],
+    value: Sequence[torch.Tensor],
+    attention_mask: None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    query_rotation: Rotation | None = None,
-    key_rotation: Rotation | None = None,
+    shares: Sequence[Share] = (),
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Scaled dot-product attention; `query` (1, heads, new, head_dim), `key` and `value` (1, kv_heads, slots, head_dim)."""
-    if query_rotation is None or key_rotation is None:
-        raise ValueError("slot attention needs query_rotation and key_rotation; call the model through CachedForward")
-    query = rotate(query, query_rotation)
-    key = rotate(key, key_rotation)
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1 and query.device.type == "cpu":
-        # On CPU the grouped kernel falls back to a slow path; folding the groups into the token axis shares each key head without copying it.
-        batch, heads, tokens, head_dim = query.shape
-        query = query.reshape(batch, heads // groups, groups * tokens, head_dim)
-        mask = attention_mask.repeat(1, 1, groups, 1) if attention_mask is not None else None
-        output = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
-        output = output.view(batch, heads, tokens, head_dim)
-    else:
-        output = functional.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=groups > 1)
+    """Scaled dot-product attention of `query` (1, heads, tokens, head_dim), un-rotated, over what `PackedCache.update` returned.
+
+    Raises:
+        ValueError: the model was not called through `packed.run_layers`.
+    """
+    if not shares:
+        raise ValueError("slot attention needs the shares of a packed forward; call the model through CachedForward")
+    outputs = [
+        _attend(rotate(query[:, :, share.begin : share.end], share.rotation), keys, values, share.mask.to(query.device), scaling)
+        for share, keys, values in zip(shares, key, value, strict=True)
+    ]
+    output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
     return output.transpose(1, 2).contiguous(), None
+
+
+def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float | None) -> torch.Tensor:
+    """`query` (1, heads, tokens, head_dim) over `key` and `value` (1, kv_heads, slots, head_dim).
+
+    Queries that share a key head are folded into the token axis: no key is copied for them, and every kernel takes that shape.
+    """
+    batch, heads, tokens, head_dim = query.shape
+    groups = heads // key.shape[1]
+    folded = query.reshape(batch, key.shape[1], groups * tokens, head_dim)
+    output = functional.scaled_dot_product_attention(folded, key, value, attn_mask=mask.repeat(groups, 1)[None, None], scale=scaling)
+    return output.view(batch, heads, tokens, head_dim)
 
 
 AttentionInterface.register(SLOT_ATTENTION, slot_attention)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from stream_vlm.backbone.batch import Step
 from stream_vlm.backbone.checkpoint import Checkpoint, load_checkpoint
 from stream_vlm.backbone.decode import WordStream
 from stream_vlm.backbone.stream import CachedStream
@@ -13,7 +15,8 @@ from stream_vlm.backbone.stream_config import CheckpointError
 from stream_vlm.config import Settings
 from stream_vlm.context.layout import tokens_in
 from stream_vlm.context.turns import TurnWriter
-from stream_vlm.stream import State
+from stream_vlm.model import Turn
+from stream_vlm.stream import Decision, State, StreamError
 from stream_vlm.vision.tower import TorchVisionTower
 
 
@@ -36,6 +39,11 @@ class TurnTokens:
     stop: frozenset[int]
     picture: int
 
+    @property
+    def not_a_first_word(self) -> list[int]:
+        """Ids that begin another state or end an utterance, so that no response begins with them."""
+        return sorted({marker[0] for marker in self.markers.values()} | self.stop | set(self.response_end))
+
 
 class StreamingModel:
     """A checkpoint made ready to watch: opens one stream with a cache of its own for each camera."""
@@ -49,6 +57,7 @@ class StreamingModel:
         self.tower = TorchVisionTower(checkpoint.model.model.visual, checkpoint.pictures)
         self.writer = TurnWriter(self.turns, self.encode_text, checkpoint.model.config.image_token_id)
         self.tokens = self._turn_tokens()
+        self.seconds: Mapping[str, float] = {}
 
     @property
     def model_id(self) -> str:
@@ -63,6 +72,13 @@ class StreamingModel:
     def open_stream(self, camera: str) -> CachedStream:
         """A new stream for `camera`, with an empty context."""
         return CachedStream(self, camera)
+
+    def step(self, turns: Sequence[Turn]) -> list[Decision | StreamError]:
+        """Take one turn in each of several different streams, in one forward; see `model.Model.step`."""
+        step = Step(self, turns)
+        outcomes = step.run()
+        self.seconds = step.seconds
+        return outcomes
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Token ids of `text`, special tokens written out in it included, none added."""

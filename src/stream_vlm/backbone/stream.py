@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stream_vlm.backbone.forward import CachedForward
-from stream_vlm.context.layout import tokens_in
+from stream_vlm.backbone.forward import CachedForward, Entry
+from stream_vlm.backbone.sampling import TokenSampler
+from stream_vlm.backbone.speech import Speech, first_words
+from stream_vlm.context.layout import segments_of, tokens_in
 from stream_vlm.context.segments import Segment, SegmentKind
+from stream_vlm.model import Turn
 from stream_vlm.stream import NANOSECONDS, Decision, Frame, Query, State, StreamError
+from stream_vlm.vision.tokens import VisionTokens
 
 if TYPE_CHECKING:
     from stream_vlm.backbone.model import StreamingModel
@@ -27,28 +31,54 @@ class QuestionTooLong(StreamError):
     """A question that does not fit into the context beside the picture; the message says how long it is and may be."""
 
 
+class ContextTooLong(StreamError):
+    """A context longer than the model was made for; the message says by how much and what to lower."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A picture made ready for the vision tower, and the turn it belongs to.
+
+    Attributes:
+        pictures: uint8 RGB (T, H, W, 3), one temporal patch.
+        began_ns: stamp (ns) of the turn's first frame.
+        room: vision tokens that a picture of this camera takes when nothing is held back.
+    """
+
+    pictures: NDArray[np.uint8]
+    began_ns: int
+    query: Query | None
+    room: int
+
+
 class CachedStream:
-    """Implements `harness.ModelStream` for checkpoints with a KV cache.
+    """One camera's context over a checkpoint with a KV cache.
 
     A silent tick costs one forward: the tokens that the last decision left pending, the new turn, and the logits at its end, of which only the
-    states' are read. Words are decoded only for a response.
+    states' are read. Words are decoded only for a response. `batch.Step` takes turns in several streams through one forward.
     """
 
     def __init__(self, model: StreamingModel, camera: str) -> None:
         self.camera = camera
-        self.seconds: dict[str, float] = {}
         self._model = model
+        self._sampler = TokenSampler(model.settings.sampling)
         self._turn = 0
         self._first_stamp_ns: int | None = None
         self._turn_stamp_ns: int | None = None
         self._earlier: list[NDArray[np.uint8]] = []
         self._pending: list[Segment] = []
         self._forward: CachedForward | None = None
+        self._vision_kept: dict[int, VisionTokens] = {}
 
     @property
     def context(self) -> list[Segment]:
         """What the model still sees, oldest first."""
         return list(self._forward.segments) if self._forward is not None else []
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory that the cache holds."""
+        return self._forward.cache.bytes() if self._forward is not None else 0
 
     @torch.inference_mode()
     def reset(self) -> None:
@@ -60,8 +90,11 @@ class CachedStream:
         self._turn_stamp_ns = None
         self._earlier = []
         self._pending = []
+        self._vision_kept = {}
 
-    @torch.inference_mode()
+    def prepare(self) -> None:
+        """Nothing needs preparing."""
+
     def step(
         self,
         frame: Frame,
@@ -69,7 +102,7 @@ class CachedStream:
         gate: Callable[[Decision], Decision],
         on_text: Callable[[str], None] | None = None,
     ) -> Decision:
-        """Look at `frame` and decide.
+        """Take one turn in this stream alone.
 
         Where several frames make a turn, a frame before the last of them is kept for it and the decision is silence, unless a query asks for an
         answer now.
@@ -77,44 +110,43 @@ class CachedStream:
         Raises:
             PictureError: the picture cannot be looked at; the stream is unchanged.
             QuestionTooLong: the question does not fit beside the picture; the stream is unchanged.
-            ModelFault: the model's numbers are not finite; the stream begins anew.
+            ModelFault: the model's numbers are not finite, or memory ran out; the stream begins anew.
         """
-        self.seconds = {}
-        started = time.perf_counter()
-        current = self._model.checkpoint.pictures.resize(frame.image)
-        began_ns = frame.stamp_ns if self._turn_stamp_ns is None else self._turn_stamp_ns
-        if query is None and len(self._earlier) + 1 < self._model.checkpoint.stream.frames_per_turn:
+        outcome = self._model.step([Turn(self, frame, query, gate, on_text)])[0]
+        if isinstance(outcome, StreamError):
+            raise outcome
+        return outcome
+
+    def look(self, turn: Turn) -> Look | None:
+        """Make the frame of `turn` ready; None when it waits for the other frames of its temporal patch.
+
+        Raises:
+            PictureError: the picture cannot be looked at; the stream is unchanged.
+        """
+        pictures = self._model.checkpoint.pictures
+        current = pictures.limited(turn.limits.picture_share).resize(turn.frame.image)
+        began_ns = turn.frame.stamp_ns if self._turn_stamp_ns is None else self._turn_stamp_ns
+        if turn.query is None and len(self._earlier) + 1 < self._model.checkpoint.stream.frames_per_turn:
             self._earlier.append(current)
             self._turn_stamp_ns = began_ns
-            return Decision(State.SILENCE, dict.fromkeys(State, 0.0) | {State.SILENCE: 1.0}, confidence=1.0)
-        vision = self._model.tower.encode(self._patch(current)[None, ...])[0]
-        started = self._clock("vision", started)
-        logits = self._prefill(began_ns, query, current, vision)
-        self._earlier = [current] if self._model.checkpoint.pictures.pair_frames else []
-        self._turn_stamp_ns = None
-        decision = gate(self._decide(logits))
-        started = self._clock("prefill", started)
-        if decision.state is State.RESPONSE:
-            decision = self._speak(decision, logits, on_text)
-            self._clock("decode", started)
-        else:
-            self._leave_pending(Segment(SegmentKind.STATE, self._turn, self._model.tokens.markers[decision.state]))
-        self._turn += 1
-        return decision
+            return None
+        full = pictures.grid(*pictures.target_size(*turn.frame.image.shape[:2]))
+        return Look(self._patch(current), began_ns, turn.query, full[0] * full[1])
 
-    def _patch(self, current: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The pictures of one temporal patch, (T, H, W, 3); where earlier ones are missing or of another size, the first that is there repeats."""
-        pictures = [*(picture for picture in self._earlier if picture.shape == current.shape), current]
-        missing = self._model.checkpoint.pictures.temporal_patch_size - len(pictures)
-        return np.stack([pictures[0]] * missing + pictures)
+    def enter(self, look: Look, vision: VisionTokens) -> Entry:
+        """Let leave what the policy lets go, and say what the turn of `look` appends.
 
-    def _prefill(self, began_ns: int, query: Query | None, picture: NDArray[np.uint8], vision: torch.Tensor) -> torch.Tensor:
+        Raises:
+            QuestionTooLong: the question does not fit beside the picture; the stream is unchanged.
+            ContextTooLong: the context that the settings ask for is longer than the model can tell positions apart.
+        """
         if self._forward is None:
-            self._forward = self._open_forward(len(vision))
-        entering = [*self._pending, *self._turn_segments(began_ns, query, picture)]
-        if not self._forward.segments:
+            self._forward = self._open_forward(look.room)
+        forward = self._forward
+        entering = [*self._pending, *self._turn_segments(look)]
+        if not forward.segments:
             entering = [*self._model.writer.head(), *entering]
-        kept = self._forward.segments
+        kept = forward.segments
         layout = self._policy.layout(kept, entering, self._reserve)
         needed = tokens_in(layout) + self._reserve
         if needed > self._policy.max_tokens:
@@ -122,11 +154,67 @@ class CachedStream:
                 f"{self.camera}: picture and question need {needed} tokens, but the context holds {self._policy.max_tokens}; "
                 "ask a shorter question or raise context.max_seconds"
             )
-        held = len(kept)
-        self._forward.arrange([piece for piece in layout if piece.index < held])
-        logits = self._forward.feed([piece.segment for piece in layout if piece.index >= held], vision)
         self._pending = []
-        return logits
+        self._earlier = [look.pictures[-1]] if self._model.checkpoint.pictures.pair_frames else []
+        self._turn_stamp_ns = None
+        if self._model.settings.context.recompute:
+            return self._anew(forward, segments_of(layout), vision)
+        held = len(kept)
+        forward.arrange([piece for piece in layout if piece.index < held])
+        return Entry(forward, [piece.segment for piece in layout if piece.index >= held], vision)
+
+    def entry(self, segments: Sequence[Segment]) -> Entry:
+        """What an utterance appends while it is written."""
+        assert self._forward is not None
+        return Entry(self._forward, segments)
+
+    def decide(self, logits: torch.Tensor) -> Decision:
+        """The state that `logits` (vocabulary,) at the end of a turn say.
+
+        Raises:
+            ModelFault: they are not finite; the stream begins anew.
+        """
+        states = self._model.tokens.markers
+        scores = {state: logits[marker[0]] for state, marker in states.items()}
+        if State.RESPONSE not in states:
+            # Without a marker of its own a response begins with its first word.
+            scores[State.RESPONSE] = first_words(logits, self._model.tokens.not_a_first_word).max()
+        stacked = torch.stack(list(scores.values()))
+        if not bool(torch.isfinite(stacked).all()):
+            self.reset()
+            raise ModelFault(f"{self.camera}: the model's logits are not finite; its context is cleared (try model.dtype float32)")
+        shares = torch.softmax(stacked, dim=0).tolist()
+        probabilities: Mapping[State, float] = dict.fromkeys(State, 0.0) | dict(zip(scores, shares, strict=True))
+        state = max(probabilities, key=lambda candidate: probabilities[candidate])
+        return Decision(state, probabilities, confidence=probabilities[state])
+
+    def speech(self, decision: Decision, turn: Turn) -> Speech:
+        """The utterance that `decision` begins."""
+        longest = self._model.settings.decision.max_new_tokens
+        if turn.limits.new_tokens is not None:
+            longest = min(longest, turn.limits.new_tokens)
+        return Speech(self._model, self._sampler, self._turn, decision, longest, turn.on_text)
+
+    def conclude(self, decision: Decision, unfed: Sequence[Segment] | None = None) -> None:
+        """The turn ends with `decision`; what was not fed of it, and its closing marks, go in front of the next turn."""
+        if unfed is None:
+            unfed = [Segment(SegmentKind.STATE, self._turn, self._model.tokens.markers[decision.state])]
+        self._pending = [*unfed, *self._model.writer.close(self._turn)]
+        self._turn += 1
+
+    def _patch(self, current: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The pictures of one temporal patch, (T, H, W, 3); where earlier ones are missing or of another size, the first that is there repeats."""
+        pictures = [*(picture for picture in self._earlier if picture.shape == current.shape), current]
+        missing = self._model.checkpoint.pictures.temporal_patch_size - len(pictures)
+        return np.stack([pictures[0]] * missing + pictures)
+
+    def _anew(self, forward: CachedForward, segments: list[Segment], vision: VisionTokens) -> Entry:
+        """Forget every key and feed the whole context, with the vision tokens of its pictures, which are kept for that."""
+        self._vision_kept[self._turn] = vision
+        shown = [segment.turn for segment in segments if segment.grid is not None]
+        self._vision_kept = {turn: self._vision_kept[turn] for turn in shown}
+        forward.clear()
+        return Entry(forward, segments, VisionTokens.joined([self._vision_kept[turn] for turn in shown]))
 
     def _open_forward(self, vision_tokens: int) -> CachedForward:
         model, settings = self._model, self._model.settings
@@ -138,76 +226,18 @@ class CachedStream:
         self._policy = stream.context_policy(
             settings.context.policy, settings.context.max_seconds, settings.stream.rate_hz, turn_tokens, model.tokens.head, self._reserve
         )
+        trained = model.checkpoint.model.config.text_config.max_position_embeddings
+        if self._policy.max_tokens > trained:
+            raise ContextTooLong(
+                f"{self.camera}: a context of {self._policy.max_tokens} tokens is asked for, but {model.model_id} tells only {trained} positions "
+                "apart; lower context.max_seconds or stream.rate_hz"
+            )
         return CachedForward(model.checkpoint.model, self._policy.max_tokens)
 
-    def _turn_segments(self, began_ns: int, query: Query | None, picture: NDArray[np.uint8]) -> list[Segment]:
+    def _turn_segments(self, look: Look) -> list[Segment]:
         if self._first_stamp_ns is None:
-            self._first_stamp_ns = began_ns
-        second = (began_ns - self._first_stamp_ns) // NANOSECONDS
-        grid = self._model.checkpoint.pictures.grid(picture.shape[0], picture.shape[1])
-        question = self._model.plain(query.text) if query is not None else ""
+            self._first_stamp_ns = look.began_ns
+        second = (look.began_ns - self._first_stamp_ns) // NANOSECONDS
+        grid = self._model.checkpoint.pictures.grid(*look.pictures.shape[1:3])
+        question = self._model.plain(look.query.text) if look.query is not None else ""
         return self._model.writer.user(self._turn, second, second + 1, grid, question)
-
-    def _decide(self, logits: torch.Tensor) -> Decision:
-        states = self._model.tokens.markers
-        scores = {state: logits[marker[0]] for state, marker in states.items()}
-        if State.RESPONSE not in states:
-            # Without a marker of its own a response begins with its first word.
-            scores[State.RESPONSE] = self._first_words(logits).max()
-        stacked = torch.stack(list(scores.values()))
-        if not bool(torch.isfinite(stacked).all()):
-            self.reset()
-            raise ModelFault(f"{self.camera}: the model's logits are not finite; its context is cleared (try model.dtype float32)")
-        shares = torch.softmax(stacked, dim=0).tolist()
-        probabilities: Mapping[State, float] = dict.fromkeys(State, 0.0) | dict(zip(scores, shares, strict=True))
-        state = max(probabilities, key=lambda candidate: probabilities[candidate])
-        return Decision(state, probabilities, confidence=probabilities[state])
-
-    def _first_words(self, logits: torch.Tensor) -> torch.Tensor:
-        """`logits` without the tokens that begin another state or end an utterance."""
-        tokens = self._model.tokens
-        others = {marker[0] for marker in tokens.markers.values()} | tokens.stop | set(tokens.response_end)
-        words = logits.clone()
-        words[list(others)] = -torch.inf
-        return words
-
-    def _speak(self, decision: Decision, logits: torch.Tensor, on_text: Callable[[str], None] | None) -> Decision:
-        """Decode the words of a response greedily, `logits` being those it was decided by; the last id stays pending so that a tick never
-        feeds a token twice."""
-        assert self._forward is not None
-        words, tokens = self._model.words(), self._model.tokens
-        marker = tokens.markers.get(State.RESPONSE, ())
-        unfed = [Segment(SegmentKind.STATE, self._turn, marker)] if marker else []
-        if not marker:
-            logits = self._first_words(logits)
-        certainties: list[float] = []
-        complete = False
-        for _ in range(self._model.settings.decision.max_new_tokens):
-            if unfed:
-                logits = self._forward.feed(unfed)
-            token = int(logits.argmax())
-            if token in tokens.response_end:
-                complete, unfed = True, [Segment(SegmentKind.STATE, self._turn, (token,))]
-                break
-            if token in tokens.stop:
-                complete, unfed = True, []
-                break
-            certainties.append(float(torch.softmax(logits, dim=0)[token]))
-            unfed = [Segment(SegmentKind.ACTION, self._turn, (token,))]
-            partial = words.push(token)
-            if on_text is not None and partial:
-                on_text(partial)
-        self._leave_pending(*unfed)
-        certainty = sum(certainties) / len(certainties) if certainties else 0.0
-        text = words.finish(complete)
-        if on_text is not None and text:
-            on_text(text)
-        return Decision(decision.state, decision.probabilities, text, decision.confidence * certainty)
-
-    def _leave_pending(self, *unfed: Segment) -> None:
-        self._pending = [*unfed, *self._model.writer.close(self._turn)]
-
-    def _clock(self, stage: str, started: float) -> float:
-        now = time.perf_counter()
-        self.seconds[stage] = now - started
-        return now

@@ -12,7 +12,7 @@ import click
 from stream_vlm.cli.settings import settings_of_run, with_cameras
 from stream_vlm.cli.watching import Existing, Watched, prepare_folder, watch
 from stream_vlm.config import Settings
-from stream_vlm.harness import Model
+from stream_vlm.model import Model
 from stream_vlm.sources import Source, SourceError, open_source
 from stream_vlm.sources.opening import POSSIBLE, is_bag
 from stream_vlm.stream import StepResult

@@ -10,9 +10,10 @@ from typing import Literal
 
 from stream_vlm.config import Settings
 from stream_vlm.evaluation.records import as_line, records_of
-from stream_vlm.harness import Model, StreamingHarness
+from stream_vlm.harness import StreamingHarness
 from stream_vlm.memory.store import Memory, SessionError
 from stream_vlm.memory.writer import DirectWriter
+from stream_vlm.model import Model
 from stream_vlm.sources.source import Source
 from stream_vlm.sources.ticks import TickReader
 from stream_vlm.stream import StepResult, StreamError

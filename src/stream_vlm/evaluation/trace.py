@@ -20,6 +20,7 @@ from stream_vlm.context.sliding import SlidingPolicy
 from stream_vlm.context.turns import STREAMING_VLM, TurnWriter
 from stream_vlm.evaluation.comparison import Comparison
 from stream_vlm.evaluation.trace_files import Trace, TraceError
+from stream_vlm.vision.tokens import VisionTokens
 from stream_vlm.vision.tower import TorchVisionTower
 
 STAGES = ("vision", "arrange", "prefill", "decode")
@@ -127,7 +128,7 @@ class _Replayer:
 
         merge = self._pictures.merge_size
         if trace.vision is not None:
-            self._compare("vision tokens", number, vision.float().cpu(), trace.vision[number], self._tolerance)
+            self._compare("vision tokens", number, vision.tokens.float().cpu(), trace.vision[number], self._tolerance)
         self._compare("picture grid", number, [1, grid[0] * merge, grid[1] * merge], trace.arrays["grid_thw"][number])
         self._compare("kept tokens", number, kept, trace.ragged("kept_src", number))
         self._compare("kept per layer", number, [kept_tokens] * self._layers, trace.arrays["kv_len_evicted"][number])
@@ -180,7 +181,7 @@ class _Replayer:
             if name in arrays:
                 self._compare(quantity, number, ours.float().cpu(), arrays[name], self._tolerance)
 
-    def _feed(self, segments: Sequence[Segment], vision: torch.Tensor | None = None) -> torch.Tensor:
+    def _feed(self, segments: Sequence[Segment], vision: VisionTokens | None = None) -> torch.Tensor:
         logits = self._forward.feed(segments, vision)
         ids = [token for segment in segments for token in segment.token_ids]
         self._numbers[self._forward.slots[-len(ids) :]] = np.arange(len(self._fed), len(self._fed) + len(ids))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -59,6 +59,10 @@ class PictureFormat:
             grow = math.sqrt(self.min_pixels / (height * width))
             rows, columns = math.ceil(height * grow / unit), math.ceil(width * grow / unit)
         return rows * unit, columns * unit
+
+    def limited(self, share: float) -> PictureFormat:
+        """The same with `share` of its pixel budget; a format of one fixed size stays as it is."""
+        return self if share >= 1.0 or self.fixed_size else replace(self, max_pixels=max(self.min_pixels, int(self.max_pixels * share)))
 
     def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize uint8 RGB (H, W, 3) to `target_size`; shrinking averages, so that thin things do not flicker."""

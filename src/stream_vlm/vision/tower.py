@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from stream_vlm.vision.pixels import PictureFormat
+from stream_vlm.vision.tokens import VisionTokens
 
 VISION_ROPE_THETA = 10_000.0
 
@@ -26,21 +27,21 @@ class TorchVisionTower:
         self.format = picture_format
         self._attends_to_all = set(tower.fullatt_block_indexes) >= set(range(len(tower.blocks)))
 
-    def encode(self, pictures: NDArray[np.uint8]) -> torch.Tensor:
+    def encode(self, pictures: NDArray[np.uint8]) -> list[VisionTokens]:
         """Encode resized pictures.
 
         Args:
             pictures: uint8 RGB (N, T, H, W, 3) with T = temporal_patch_size and sizes as `PictureFormat.target_size` gives them.
 
         Returns:
-            (N, rows * columns, hidden) in the tower's dtype, on its device.
+            The tokens of each picture, rows * columns of them, in the tower's dtype, on its device.
         """
         parameter = next(self.tower.parameters())
         patches = self.format.patches(pictures).to(device=parameter.device, dtype=parameter.dtype)
-        return self.encode_patches(patches, pictures.shape[0], pictures.shape[2], pictures.shape[3])
+        return [VisionTokens(tokens) for tokens in self.encode_patches(patches, pictures.shape[0], pictures.shape[2], pictures.shape[3])]
 
     def encode_patches(self, patches: torch.Tensor, number: int, height: int, width: int) -> torch.Tensor:
-        """Encode the `patches` of `number` pictures of `height` x `width` pixels; see `encode`."""
+        """Encode the `patches` of `number` pictures of `height` x `width` pixels: (N, rows * columns, hidden)."""
         rows, columns = height // self.format.patch_size, width // self.format.patch_size
         if self._attends_to_all:
             return self._encode_batch(patches.view(number, rows * columns, -1), rows, columns)

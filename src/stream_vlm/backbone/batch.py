@@ -1,0 +1,138 @@
+"""One step of several streams: their pictures through the vision tower together, their turns through one forward, their words side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from stream_vlm.backbone.forward import feed_together
+from stream_vlm.backbone.speech import Speech
+from stream_vlm.backbone.stream import CachedStream, Look, ModelFault
+from stream_vlm.model import Turn
+from stream_vlm.stream import Decision, State, StreamError
+from stream_vlm.vision.tokens import VisionTokens
+
+if TYPE_CHECKING:
+    from stream_vlm.backbone.model import StreamingModel
+
+SILENT = Decision(State.SILENCE, dict.fromkeys(State, 0.0) | {State.SILENCE: 1.0}, confidence=1.0)
+"""What is decided where the model is not asked."""
+
+
+class Step:
+    """A step of several streams of `model`. A stream whose frame, question or numbers cannot be used gets an error; the others go on."""
+
+    def __init__(self, model: StreamingModel, turns: Sequence[Turn]) -> None:
+        self._model = model
+        self._turns = turns
+        self._streams: list[CachedStream] = []
+        for turn in turns:
+            assert isinstance(turn.stream, CachedStream), "streams are opened by the model that steps them"
+            self._streams.append(turn.stream)
+        self._outcomes: dict[int, Decision | StreamError] = {}
+        self.seconds: dict[str, float] = {}
+
+    @torch.inference_mode()
+    def run(self) -> list[Decision | StreamError]:
+        """Take every turn.
+
+        Out of memory, every stream of the step begins anew: what it had written into its cache is half of a turn.
+        """
+        try:
+            self._run()
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            for index, stream in enumerate(self._streams):
+                stream.reset()
+                self._outcomes[index] = ModelFault(
+                    f"{stream.camera}: the {self._model.device} device is out of memory and the context is cleared; lower context.max_seconds, "
+                    "watch fewer cameras, or take a smaller model or model.weights int8 or int4"
+                )
+        return [self._outcomes[index] for index in range(len(self._turns))]
+
+    def _run(self) -> None:
+        started = time.perf_counter()
+        looks = self._look()
+        vision = self._encode(looks)
+        started = self._clock("vision", started)
+        logits = self._enter(looks, vision)
+        decisions = self._decide(logits)
+        started = self._clock("prefill", started)
+        speeches = {}
+        for index, decision in decisions.items():
+            if decision.state is State.RESPONSE:
+                speeches[index] = self._streams[index].speech(decision, self._turns[index])
+            else:
+                self._streams[index].conclude(decision)
+                self._outcomes[index] = decision
+        if speeches:
+            self._speak(speeches, logits)
+            self._clock("decode", started)
+
+    def _look(self) -> dict[int, Look]:
+        looks = {}
+        for index, (stream, turn) in enumerate(zip(self._streams, self._turns, strict=True)):
+            try:
+                look = stream.look(turn)
+            except StreamError as error:
+                self._outcomes[index] = error
+                continue
+            if look is None:
+                self._outcomes[index] = SILENT
+            else:
+                looks[index] = look
+        return looks
+
+    def _encode(self, looks: dict[int, Look]) -> dict[int, VisionTokens]:
+        """Pictures of one size go through the tower together."""
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for index, look in looks.items():
+            by_size.setdefault(look.pictures.shape, []).append(index)
+        vision: dict[int, VisionTokens] = {}
+        for indices in by_size.values():
+            vision |= zip(indices, self._model.tower.encode(np.stack([looks[index].pictures for index in indices])), strict=True)
+        return vision
+
+    def _enter(self, looks: dict[int, Look], vision: dict[int, VisionTokens]) -> dict[int, torch.Tensor]:
+        """The logits (vocabulary,) at the end of each turn."""
+        entries = {}
+        for index, look in looks.items():
+            try:
+                entries[index] = self._streams[index].enter(look, vision[index])
+            except StreamError as error:
+                self._outcomes[index] = error
+        if not entries:
+            return {}
+        return dict(zip(entries, feed_together(list(entries.values())), strict=True))
+
+    def _decide(self, logits: dict[int, torch.Tensor]) -> dict[int, Decision]:
+        decisions = {}
+        for index, row in logits.items():
+            try:
+                decisions[index] = self._turns[index].gate(self._streams[index].decide(row))
+            except StreamError as error:
+                self._outcomes[index] = error
+        return decisions
+
+    def _speak(self, speeches: dict[int, Speech], logits: dict[int, torch.Tensor]) -> None:
+        """Write all utterances, each forward a token of every one that is not over."""
+        for index, speech in speeches.items():
+            if not speech.unfed:
+                speech.take(logits[index])
+        while writing := {index: speech for index, speech in speeches.items() if not speech.is_over}:
+            rows = feed_together([self._streams[index].entry(speech.unfed) for index, speech in writing.items()])
+            for speech, row in zip(writing.values(), rows, strict=True):
+                speech.take(row)
+        for index, speech in speeches.items():
+            decision = speech.outcome()
+            self._streams[index].conclude(decision, speech.unfed)
+            self._outcomes[index] = decision
+
+    def _clock(self, stage: str, started: float) -> float:
+        now = time.perf_counter()
+        self.seconds[stage] = now - started
+        return now

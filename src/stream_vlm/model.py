@@ -1,0 +1,75 @@
+"""What a model must be so that the harness can conduct it: streams that it opens, and turns that it takes in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from stream_vlm.stream import Decision, Frame, Limits, Query, StreamError
+
+
+class ModelStream(Protocol):
+    """One camera's running context over a model."""
+
+    def reset(self) -> None:
+        """Forget everything seen."""
+        ...
+
+    def prepare(self) -> None:
+        """Do a little of what a later step will need; called between steps, never needed for a right answer."""
+        ...
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one stream is to do in a step.
+
+    Attributes:
+        stream: a stream that the model opened.
+        frame: what it sees.
+        query: a question or a watch that enters with the frame.
+        gate: may turn the decided state before any text is written.
+        on_text: hears the text so far while it is written.
+        limits: what the step may cost.
+    """
+
+    stream: ModelStream
+    frame: Frame
+    query: Query | None
+    gate: Callable[[Decision], Decision]
+    on_text: Callable[[str], None] | None = None
+    limits: Limits = Limits()
+
+
+class Model(Protocol):
+    """A loaded model that any number of cameras share."""
+
+    @property
+    def model_id(self) -> str: ...
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Wall time of the last step by stage."""
+        ...
+
+    def open_stream(self, camera: str) -> ModelStream: ...
+
+    def step(self, turns: Sequence[Turn]) -> list[Decision | StreamError]:
+        """Take one turn in each of several different streams, together where the model can.
+
+        Returns:
+            For each turn its decision, or why its frame cannot be used; the other streams go on.
+        """
+        ...
+
+
+def one_by_one(turns: Sequence[Turn], take: Callable[[Turn], Decision]) -> list[Decision | StreamError]:
+    """`Model.step` for a model that has no forward for several streams: takes each turn on its own."""
+    outcomes: list[Decision | StreamError] = []
+    for turn in turns:
+        try:
+            outcomes.append(take(turn))
+        except StreamError as error:
+            outcomes.append(error)
+    return outcomes

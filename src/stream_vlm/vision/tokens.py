@@ -1,0 +1,31 @@
+"""What a vision tower makes of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class VisionTokens:
+    """Merged vision tokens of one picture, or of several one after another.
+
+    Attributes:
+        tokens: (tokens, hidden), what stands in the place of the picture's placeholders.
+        deepstack: for each of the language model's first layers, (tokens, hidden) that is added to its outcome at the same places (Qwen3-VL);
+            empty for towers without such features.
+    """
+
+    tokens: torch.Tensor
+    deepstack: tuple[torch.Tensor, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @staticmethod
+    def joined(pictures: Sequence[VisionTokens]) -> VisionTokens:
+        """Several pictures' tokens one after another."""
+        levels = zip(*(picture.deepstack for picture in pictures), strict=True)
+        return VisionTokens(torch.cat([picture.tokens for picture in pictures]), tuple(torch.cat(level) for level in levels))
