@@ -110,13 +110,13 @@ def test_eviction_moves_no_key_and_later_tokens_reuse_the_slots(model: Streaming
         for turn, picture_embeddings in zip(turns[:4], vision[:4], strict=True):
             forward.feed(turn, VisionTokens(picture_embeddings))
         layer: Any = forward.cache.slot_layers[0]
-        address, before, used = layer.keys.data_ptr(), layer.keys.clone(), forward.cache.used
+        address, before, used = layer.stored.data_ptr(), layer.keys.clone(), forward.cache.used
         forward.arrange([whole(index, segment) for index, segment in enumerate(forward.segments)][3:])
         assert torch.equal(layer.keys, before)
         freed = used - forward.cache.used
         assert freed == sum(map(len, turns[0]))
         forward.feed(turns[4], VisionTokens(vision[4]))
-    assert layer.keys.data_ptr() == address
+    assert layer.stored.data_ptr() == address
     assert forward.next_position == positions(forward.segments)[1]
 
 

@@ -52,6 +52,11 @@ class ModelSettings(Group):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto", "Arithmetic of the model: auto is float32 on cpu and bfloat16 on cuda.", read_only=True
     )
+    static_shapes: Literal["auto", "on", "off"] = setting(
+        "auto",
+        "Run forwards of sizes that come again with fixed shapes, on cuda as recorded CUDA graphs: auto does so on cuda; off saves GPU memory.",
+        read_only=True,
+    )
     threads: int = setting(
         0, "CPU threads the model may use; 0 leaves the choice to PyTorch.", minimum=0, maximum=256, read_only=True
     )

@@ -45,7 +45,7 @@ class Share:
         cache: where its keys and values go and come from.
         staged: int64 (end - begin,), the slots that its tokens are written to.
         extent: number of leading slots that it may look at.
-        mask: bool (end - begin, extent), True where a token sees a slot.
+        mask: bool (1, 1, groups * (end - begin), extent), True where a token sees a slot, once for each of the `groups` heads that share a key head.
         rotation: of its tokens.
     """
 
@@ -58,19 +58,25 @@ class Share:
     rotation: Rotation
 
 
-class PackedCache:
-    """What the model's layers take for their cache in one forward: hands every stream's keys and values to that stream's slots."""
+class Packing:
+    """What the model's layers take for their cache in one forward: hands every stream's keys and values to that stream's slots.
+
+    Attributes:
+        rotation: of all tokens of the forward.
+    """
 
     def __init__(self, shares: Sequence[Share]) -> None:
         self.shares = shares
+        cosines, sines = zip(*(share.rotation for share in shares), strict=True)
+        self.rotation: Rotation = shares[0].rotation if len(shares) == 1 else (torch.cat(cosines, dim=1), torch.cat(sines, dim=1))
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: Any, **__: Any) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Store the new un-rotated `keys` and `values`, each (1, kv_heads, tokens, head_dim), and return each share's slots as views."""
+        new = torch.cat((keys, rotate(keys, self.rotation).to(keys.dtype), values))
         held: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
         for share in self.shares:
-            new = keys[:, :, share.begin : share.end]
             slots = share.cache.slot_layers[layer]
-            slots.write(share.staged, new, rotate(new, share.rotation), values[:, :, share.begin : share.end])
+            slots.write(share.staged, new[:, :, share.begin : share.end])
             held[0].append(slots.rotated[:, :, : share.extent])
             held[1].append(slots.values[:, :, : share.extent])
         return held
@@ -84,34 +90,28 @@ def slot_attention(
     attention_mask: None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    shares: Sequence[Share] = (),
+    packing: Packing | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Scaled dot-product attention of `query` (1, heads, tokens, head_dim), un-rotated, over what `PackedCache.update` returned.
+    """Scaled dot-product attention of `query` (1, heads, tokens, head_dim), un-rotated, over what `Packing.update` returned.
+
+    Queries that share a key head are folded into the token axis: no key is copied for them, and every kernel takes that shape.
 
     Raises:
         ValueError: the model was not called through `packed.run_layers`.
     """
-    if not shares:
-        raise ValueError("slot attention needs the shares of a packed forward; call the model through CachedForward")
-    outputs = [
-        _attend(rotate(query[:, :, share.begin : share.end], share.rotation), keys, values, share.mask.to(query.device), scaling)
-        for share, keys, values in zip(shares, key, value, strict=True)
-    ]
-    output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
-    return output.transpose(1, 2).contiguous(), None
-
-
-def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float | None) -> torch.Tensor:
-    """`query` (1, heads, tokens, head_dim) over `key` and `value` (1, kv_heads, slots, head_dim).
-
-    Queries that share a key head are folded into the token axis: no key is copied for them, and every kernel takes that shape.
-    """
-    batch, heads, tokens, head_dim = query.shape
-    groups = heads // key.shape[1]
-    folded = query.reshape(batch, key.shape[1], groups * tokens, head_dim)
-    output = functional.scaled_dot_product_attention(folded, key, value, attn_mask=mask.repeat(groups, 1)[None, None], scale=scaling)
-    return output.view(batch, heads, tokens, head_dim)
+    if packing is None:
+        raise ValueError("slot attention needs the packing of a forward; call the model through CachedForward")
+    query = rotate(query, packing.rotation)
+    _, heads, _, head_dim = query.shape
+    outputs = []
+    for share, keys, values in zip(packing.shares, key, value, strict=True):
+        tokens, kv_heads = share.end - share.begin, keys.shape[1]
+        folded = query[:, :, share.begin : share.end].reshape(1, kv_heads, heads // kv_heads * tokens, head_dim)
+        output = functional.scaled_dot_product_attention(folded, keys, values, attn_mask=share.mask.to(query.device), scale=scaling)
+        outputs.append(output.view(1, heads, tokens, head_dim))
+    joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+    return joined.transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(SLOT_ATTENTION, slot_attention)

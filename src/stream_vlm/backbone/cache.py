@@ -8,6 +8,7 @@ rotated key again and again would drift, 41 % after 1,000 times in bfloat16.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 
 import torch
 
@@ -17,29 +18,45 @@ class CacheFull(Exception):
 
 
 class SlotLayer:
-    """Keys and values of one layer in preallocated slots, each (1, kv_heads, capacity, head_dim).
+    """Keys and values of one layer in preallocated slots.
 
     Attributes:
-        keys: un-rotated.
-        rotated: the same keys rotated by the positions they hold now, which is what attention compares.
-        values: as computed.
+        stored: (3, kv_heads, capacity, head_dim): un-rotated keys, the same keys rotated by the positions they hold now, which is what attention
+            compares, and values.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self.is_allocated = False
-        self.keys = self.rotated = self.values = torch.zeros(0)
+        self.stored = torch.zeros(3, 0, 0, 0)
 
-    def write(self, slots: torch.Tensor, keys: torch.Tensor, rotated: torch.Tensor, values: torch.Tensor) -> None:
-        """Write new tokens into `slots`, int64 (tokens,); the first call allocates in the shape, dtype and device of its keys."""
-        if not self.is_allocated:
-            batch, heads, _, head_dim = keys.shape
-            self.keys, self.rotated, self.values = (keys.new_zeros(batch, heads, self._capacity, head_dim) for _ in range(3))
-            self.is_allocated = True
-        slots = slots.to(keys.device)
-        self.keys.index_copy_(2, slots, keys)
-        self.rotated.index_copy_(2, slots, rotated.to(keys.dtype))
-        self.values.index_copy_(2, slots, values)
+    @property
+    def keys(self) -> torch.Tensor:
+        """(1, kv_heads, capacity, head_dim), un-rotated."""
+        return self.stored[0:1]
+
+    @property
+    def rotated(self) -> torch.Tensor:
+        """(1, kv_heads, capacity, head_dim), rotated."""
+        return self.stored[1:2]
+
+    @property
+    def values(self) -> torch.Tensor:
+        """(1, kv_heads, capacity, head_dim), as computed."""
+        return self.stored[2:3]
+
+    def write(self, slots: torch.Tensor, new: torch.Tensor) -> None:
+        """Write `new`, (3, kv_heads, tokens, head_dim) as in `stored`, into `slots`, int64 (tokens,).
+
+        The first call allocates in the shape, dtype and device of what it writes.
+        """
+        if not self.stored.numel():
+            self.stored = new.new_zeros(3, new.shape[1], self._capacity, new.shape[3])
+        self.stored.index_copy_(2, slots.to(new.device), new)
+
+    def rotate_anew(self, slots: torch.Tensor, rotate: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Replace the rotated copies in `slots` by what `rotate` makes of the un-rotated keys."""
+        at = slots.to(self.stored.device)
+        self.rotated.index_copy_(2, at, rotate(self.keys.index_select(2, at)).to(self.stored.dtype))
 
 
 class SlotCache:
@@ -76,4 +93,4 @@ class SlotCache:
 
     def bytes(self) -> int:
         """Memory held by keys, their rotated copies and values."""
-        return sum(tensor.numel() * tensor.element_size() for layer in self.slot_layers for tensor in (layer.keys, layer.rotated, layer.values))
+        return sum(layer.stored.numel() * layer.stored.element_size() for layer in self.slot_layers)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stream_vlm.backbone.attention import Rotation, Share, rotate
 from stream_vlm.backbone.cache import SlotCache
 from stream_vlm.backbone.packed import run_layers
+from stream_vlm.backbone.static import StaticForwards
 from stream_vlm.context.layout import Piece, segments_of, tokens_in, whole
 from stream_vlm.context.segments import Segment, positions
 from stream_vlm.vision.tokens import VisionTokens
@@ -23,13 +24,21 @@ class CachedForward:
 
     Holds which segment sits in which slots and at which position. Positions are contiguous over what is kept, so they stay inside the
     trained range however long the stream is.
+
+    Args:
+        model: a Qwen-VL model whose language part attends by `SLOT_ATTENTION`.
+        capacity: slots of the cache.
+        cache: the cache to share, instead of one of its own.
+        static: how forwards of sizes that come again and again are run; None runs each as it comes.
     """
 
-    def __init__(self, model: Any, capacity: int, cache: SlotCache | None = None) -> None:
-        self._model = model
+    def __init__(self, model: Any, capacity: int, cache: SlotCache | None = None, static: StaticForwards | None = None) -> None:
+        self.model = model
+        self.static = static
         self.language_model = model.model.language_model
         embedding = self.language_model.embed_tokens.weight
         self.cache = cache or SlotCache(self.language_model.config.num_hidden_layers, capacity)
+        self._groups = self.language_model.config.num_attention_heads // self.language_model.config.num_key_value_heads
         self.segments: list[Segment] = []
         self.next_position = 0
         self._slots: list[int] = []
@@ -39,7 +48,7 @@ class CachedForward:
 
     def branch(self) -> CachedForward:
         """An empty context in the free slots of the same cache; neither sees the other's tokens."""
-        return CachedForward(self._model, self.cache.capacity, self.cache)
+        return CachedForward(self.model, self.cache.capacity, self.cache, self.static)
 
     @property
     def slots(self) -> list[int]:
@@ -80,6 +89,7 @@ class CachedForward:
         self._valid[staged] = True
         self.segments.extend(segments)
         self._slots.extend(slots)
+        mask = mask.repeat(self._groups, 1)[None, None]
         return Share(begin, begin + count, self.cache, staged, self._extent, mask, self._rotation(where))
 
     def arrange(self, layout: Sequence[Piece]) -> None:
@@ -125,8 +135,7 @@ class CachedForward:
             return
         index, rotation = self._index(slots), self._rotation(where)
         for layer in self.cache.slot_layers:
-            at = index.to(layer.keys.device)
-            layer.rotated.index_copy_(2, at, rotate(layer.keys.index_select(2, at), rotation).to(layer.keys.dtype))
+            layer.rotate_anew(index, lambda keys: rotate(keys, rotation))
 
     def _index(self, slots: list[int]) -> torch.Tensor:
         return torch.tensor(slots, dtype=torch.long, device=self._valid.device)
@@ -165,8 +174,12 @@ def feed_together(entries: Sequence[Entry]) -> torch.Tensor:
     for entry in entries:
         shares.append(entry.forward.stage(entry.segments, shares[-1].end if shares else 0))
     embeddings, deepstack = embed(first.language_model, entries)
+    if len(entries) == 1 and first.static is not None:
+        fixed = first.static.run(embeddings, shares[0], deepstack)
+        if fixed is not None:
+            return fixed.float()
     hidden = run_layers(first.language_model, embeddings, shares, deepstack)
-    logits: torch.Tensor = first._model.lm_head(hidden)[0].float()
+    logits: torch.Tensor = first.model.lm_head(hidden)[0].float()
     return logits
 
 

@@ -69,6 +69,13 @@ class StreamingModel:
         """Where it runs, for example "cpu" or "cuda:0"."""
         return str(self.checkpoint.model.device)
 
+    @property
+    def has_static_shapes(self) -> bool:
+        """Whether forwards of sizes that come again are run with fixed shapes; a model on several devices cannot be recorded."""
+        choice = self.settings.model.static_shapes
+        on_one_device = len(set(getattr(self.checkpoint.model, "hf_device_map", {}).values())) <= 1
+        return on_one_device and (choice == "on" or (choice == "auto" and self.checkpoint.model.device.type == "cuda"))
+
     def open_stream(self, camera: str) -> CachedStream:
         """A new stream for `camera`, with an empty context."""
         return CachedStream(self, camera)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from stream_vlm.backbone.attention import PackedCache, Share
+from stream_vlm.backbone.attention import Packing, Share
 
 
 def run_layers(language_model: Any, embeddings: torch.Tensor, shares: Sequence[Share], deepstack: Sequence[torch.Tensor] = ()) -> torch.Tensor:
@@ -25,10 +25,10 @@ def run_layers(language_model: Any, embeddings: torch.Tensor, shares: Sequence[S
         (1, shares, hidden): what the logits after each share's last token are read from.
     """
     hidden = embeddings
-    cache = PackedCache(shares)
+    packing = Packing(shares)
     identity = _identity(language_model, embeddings)
     for index, layer in enumerate(language_model.layers):
-        hidden = layer(hidden, attention_mask=None, position_embeddings=identity, past_key_values=cache, use_cache=True, shares=shares)
+        hidden = layer(hidden, attention_mask=None, position_embeddings=identity, past_key_values=packing, use_cache=True, packing=packing)
         if index < len(deepstack):
             hidden = hidden + deepstack[index].to(hidden.device)
     last = hidden[:, -1:] if len(shares) == 1 else hidden[:, [share.end - 1 for share in shares]]

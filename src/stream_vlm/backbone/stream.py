@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stream_vlm.backbone.forward import CachedForward, Entry
 from stream_vlm.backbone.sampling import TokenSampler
 from stream_vlm.backbone.speech import Speech, first_words
+from stream_vlm.backbone.static import StaticForwards
 from stream_vlm.context.layout import segments_of, tokens_in
 from stream_vlm.context.segments import Segment, SegmentKind
 from stream_vlm.model import Turn
@@ -232,7 +233,8 @@ class CachedStream:
                 f"{self.camera}: a context of {self._policy.max_tokens} tokens is asked for, but {model.model_id} tells only {trained} positions "
                 "apart; lower context.max_seconds or stream.rate_hz"
             )
-        return CachedForward(model.checkpoint.model, self._policy.max_tokens)
+        static = StaticForwards(model.checkpoint.model) if model.has_static_shapes else None
+        return CachedForward(model.checkpoint.model, self._policy.max_tokens, static=static)
 
     def _turn_segments(self, look: Look) -> list[Segment]:
         if self._first_stamp_ns is None:
