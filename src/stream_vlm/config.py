@@ -87,6 +87,14 @@ class ContextSettings(Group):
         maximum=3600.0,
         read_only=True,
     )
+    memory_tokens: int = setting(
+        512,
+        "Longest text of what was said before that a chunk begins with (policy chunked, models made to read it); 0 for none.",
+        unit="tokens",
+        minimum=0,
+        maximum=16384,
+        read_only=True,
+    )
     recompute: bool = setting(
         False,
         "Compute the whole context anew at every tick instead of keeping what was computed: many times slower, for comparison only.",

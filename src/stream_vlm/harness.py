@@ -9,6 +9,7 @@ from typing import Protocol
 from stream_vlm.config import Settings
 from stream_vlm.decision import SpeechGate
 from stream_vlm.events import EventTracker
+from stream_vlm.history import History
 from stream_vlm.model import Model, ModelStream, Turn
 from stream_vlm.stream import Decision, EventSpan, Frame, Limits, Query, State, StepResult, StreamError, Tick, Utterance
 
@@ -42,6 +43,7 @@ class StreamingHarness:
         self.session_id = session_id
         self._trackers: dict[str, EventTracker] = {}
         self._gates: dict[str, SpeechGate] = {}
+        self._histories: dict[str, History] = {}
         for stream in self._streams.values():
             stream.reset()
 
@@ -67,8 +69,10 @@ class StreamingHarness:
             event = None if query else self._tracker(frame.camera).observe(frame, decision)
             if event:
                 events.append(event)
+            self._history(frame.camera).saw(frame.stamp_ns)
             if decision.state is State.RESPONSE and decision.text:
                 utterances.append(_utterance(frame, decision, event, query))
+                self._history(frame.camera).said(utterances[-1], query)
         result = StepResult(
             session_id=self.session_id,
             tick=tick,
@@ -108,6 +112,7 @@ class StreamingHarness:
             lambda decision: gate.admit(decision, frame.stamp_ns, asked=query is not None),
             on_text,
             limits,
+            self._history(frame.camera).lines,
         )
 
     def stream(self, camera: str) -> ModelStream:
@@ -115,6 +120,9 @@ class StreamingHarness:
         if camera not in self._streams:
             self._streams[camera] = self.model.open_stream(camera)
         return self._streams[camera]
+
+    def _history(self, camera: str) -> History:
+        return self._histories.setdefault(camera, History())
 
     def _tracker(self, camera: str) -> EventTracker:
         if camera not in self._trackers:

@@ -32,6 +32,7 @@ class Turn:
         gate: may turn the decided state before any text is written.
         on_text: hears the text so far while it is written.
         limits: what the step may cost.
+        memory: what was said before, a line each, oldest first; asked for when a context is begun anew.
     """
 
     stream: ModelStream
@@ -40,6 +41,7 @@ class Turn:
     gate: Callable[[Decision], Decision]
     on_text: Callable[[str], None] | None = None
     limits: Limits = Limits()
+    memory: Callable[[], Sequence[str]] | None = None
 
 
 class Model(Protocol):

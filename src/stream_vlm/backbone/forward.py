@@ -50,6 +50,13 @@ class CachedForward:
         """An empty context in the free slots of the same cache; neither sees the other's tokens."""
         return CachedForward(self.model, self.cache.capacity, self.cache, self.static)
 
+    def adopt(self, branch: CachedForward) -> None:
+        """Forget everything and go on with what `branch`, of the same cache, holds; the branch is of no use any more."""
+        self._release(self._slots)
+        self.segments, self.next_position = branch.segments, branch.next_position
+        self._slots, self._positions = branch._slots, branch._positions
+        self._valid, self._extent = branch._valid, branch._extent
+
     @property
     def slots(self) -> list[int]:
         """The cache slot of every token held, in the order of the context."""

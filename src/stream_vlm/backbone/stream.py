@@ -11,10 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from stream_vlm.backbone.forward import CachedForward, Entry
+from stream_vlm.backbone.next_head import LEAD_TURNS, NextHead
+from stream_vlm.backbone.plan import plan_context
 from stream_vlm.backbone.sampling import TokenSampler
 from stream_vlm.backbone.speech import Speech, first_words
 from stream_vlm.backbone.static import StaticForwards
 from stream_vlm.context.layout import segments_of, tokens_in
+from stream_vlm.context.policies import ChunkedPolicy
 from stream_vlm.context.segments import Segment, SegmentKind
 from stream_vlm.model import Turn
 from stream_vlm.stream import NANOSECONDS, Decision, Frame, Query, State, StreamError
@@ -30,10 +33,6 @@ class ModelFault(StreamError):
 
 class QuestionTooLong(StreamError):
     """A question that does not fit into the context beside the picture; the message says how long it is and may be."""
-
-
-class ContextTooLong(StreamError):
-    """A context longer than the model was made for; the message says by how much and what to lower."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,8 @@ class CachedStream:
         self._pending: list[Segment] = []
         self._forward: CachedForward | None = None
         self._vision_kept: dict[int, VisionTokens] = {}
+        self._memory: Callable[[], Sequence[str]] | None = None
+        self._next_head: NextHead | None = None
 
     @property
     def context(self) -> list[Segment]:
@@ -92,9 +93,18 @@ class CachedStream:
         self._earlier = []
         self._pending = []
         self._vision_kept = {}
+        self._next_head = None
 
+    @torch.inference_mode()
     def prepare(self) -> None:
-        """Nothing needs preparing."""
+        """Prefill a slice of the next chunk's head when the border is near."""
+        if self._forward is None or not self._rebuilds_head:
+            return
+        assert isinstance(self._policy, ChunkedPolicy)
+        turns_left = self._policy.turns_left(self._forward.segments)
+        if turns_left <= LEAD_TURNS:
+            self._next_head = self._heard(self._forward)
+            self._next_head.advance(turns_left)
 
     def step(
         self,
@@ -124,6 +134,7 @@ class CachedStream:
         Raises:
             PictureError: the picture cannot be looked at; the stream is unchanged.
         """
+        self._memory = turn.memory
         pictures = self._model.checkpoint.pictures
         current = pictures.limited(turn.limits.picture_share).resize(turn.frame.image)
         began_ns = turn.frame.stamp_ns if self._turn_stamp_ns is None else self._turn_stamp_ns
@@ -145,9 +156,13 @@ class CachedStream:
             self._forward = self._open_forward(look.room)
         forward = self._forward
         entering = [*self._pending, *self._turn_segments(look)]
-        if not forward.segments:
+        kept: Sequence[Segment] = forward.segments
+        next_head = None
+        if not kept:
             entering = [*self._model.writer.head(), *entering]
-        kept = forward.segments
+        elif self._rebuilds_head and isinstance(self._policy, ChunkedPolicy) and self._policy.is_border(kept, entering, self._reserve):
+            next_head = self._heard(forward)
+            kept, entering = next_head.branch.segments, [*next_head.rest(), *entering]
         layout = self._policy.layout(kept, entering, self._reserve)
         needed = tokens_in(layout) + self._reserve
         if needed > self._policy.max_tokens:
@@ -155,6 +170,9 @@ class CachedStream:
                 f"{self.camera}: picture and question need {needed} tokens, but the context holds {self._policy.max_tokens}; "
                 "ask a shorter question or raise context.max_seconds"
             )
+        if next_head is not None:
+            forward.adopt(next_head.branch)
+            self._next_head = None
         self._pending = []
         self._earlier = [look.pictures[-1]] if self._model.checkpoint.pictures.pair_frames else []
         self._turn_stamp_ns = None
@@ -218,23 +236,24 @@ class CachedStream:
         return Entry(forward, segments, VisionTokens.joined([self._vision_kept[turn] for turn in shown]))
 
     def _open_forward(self, vision_tokens: int) -> CachedForward:
-        model, settings = self._model, self._model.settings
-        stream = model.checkpoint.stream
-        silent = max(len(marker) for marker in model.tokens.markers.values())
-        # A turn of `vision_tokens` in one row holds as many tokens as one on any other grid.
-        turn_tokens = tokens_in([*model.writer.user(0, 0, 1, (1, vision_tokens)), *model.writer.close(0)]) + silent
-        self._reserve = settings.decision.max_new_tokens + len(model.tokens.response_end) + tokens_in(model.writer.close(0))
-        self._policy = stream.context_policy(
-            settings.context.policy, settings.context.max_seconds, settings.stream.rate_hz, turn_tokens, model.tokens.head, self._reserve
-        )
-        trained = model.checkpoint.model.config.text_config.max_position_embeddings
-        if self._policy.max_tokens > trained:
-            raise ContextTooLong(
-                f"{self.camera}: a context of {self._policy.max_tokens} tokens is asked for, but {model.model_id} tells only {trained} positions "
-                "apart; lower context.max_seconds or stream.rate_hz"
-            )
+        model = self._model
+        plan = plan_context(model, vision_tokens)
+        self._policy, self._reserve = plan.policy, plan.reserve
         static = StaticForwards(model.checkpoint.model) if model.has_static_shapes else None
-        return CachedForward(model.checkpoint.model, self._policy.max_tokens, static=static)
+        return CachedForward(model.checkpoint.model, plan.capacity, static=static)
+
+    @property
+    def _rebuilds_head(self) -> bool:
+        """Whether a chunk begins with what was said before it."""
+        model = self._model
+        return isinstance(self._policy, ChunkedPolicy) and self._memory is not None and bool(model.turns.memory)
+
+    def _heard(self, forward: CachedForward) -> NextHead:
+        """The next chunk's head with everything in it that was said until now."""
+        model = self._model
+        head = self._next_head or NextHead(forward, model.writer, model.plain, model.settings.context.memory_tokens)
+        head.hear(self._memory() if self._memory is not None else [])
+        return head
 
     def _turn_segments(self, look: Look) -> list[Segment]:
         if self._first_stamp_ns is None:

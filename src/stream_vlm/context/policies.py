@@ -75,9 +75,15 @@ class ChunkedPolicy:
             raise ValueError(f"chunk_turns {self.chunk_turns} must be at least 1")
 
     def layout(self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int) -> list[Piece]:
-        turns = turns_of(kept)
-        fits = tokens_in(kept) + tokens_in(entering) + reserve <= self.max_tokens
-        return whole_turns(kept, entering, turns if len(turns) < self.chunk_turns and fits else [])
+        return whole_turns(kept, entering, [] if self.is_border(kept, entering, reserve) else turns_of(kept))
+
+    def is_border(self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int) -> bool:
+        """Whether `entering` begins a new chunk."""
+        return self.turns_left(kept) < 1 or tokens_in(kept) + tokens_in(entering) + reserve > self.max_tokens
+
+    def turns_left(self, kept: Sequence[Segment]) -> int:
+        """How many turns the running chunk has room for still; words may end it sooner."""
+        return self.chunk_turns - len(turns_of(kept))
 
 
 def turns_of(segments: Sequence[Segment]) -> list[int]:

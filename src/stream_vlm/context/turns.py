@@ -30,6 +30,7 @@ class TurnFormat(BaseModel):
 
     Attributes:
         head: what the context begins with, once.
+        memory: what was said before, after the head of a chunk; `{memory}` stands for it. Empty for a model that was not made to read it.
         previous_close: after the words of turns that have left, which follow the head where the policy keeps them.
         user_open, user_close: around the user's part of a turn.
         query: the user's words; `{query}` stands for them.
@@ -46,6 +47,7 @@ class TurnFormat(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     head: str
+    memory: str = ""
     previous_close: str = ""
     user_open: str
     user_close: str
@@ -79,6 +81,16 @@ class TurnWriter:
     turns: TurnFormat
     encode: Callable[[str], tuple[int, ...]]
     picture: int
+
+    @property
+    def memory_open(self) -> str:
+        """What stands before the lines of what was said; empty where the model was not made to read them."""
+        return self.turns.memory.partition("{memory}")[0]
+
+    @property
+    def memory_close(self) -> str:
+        """What stands after them."""
+        return self.turns.memory.partition("{memory}")[2]
 
     def head(self, previous_text: str = "") -> list[Segment]:
         """What the context begins with; `previous_text` stands for what was said before."""
@@ -117,6 +129,7 @@ def chatml(system: str, silence: str, standby: str, response: str) -> TurnFormat
     """The chat format of the Qwen family with one frame a turn."""
     return TurnFormat(
         head=f"<|im_start|>system\n{system}<|im_end|>\n",
+        memory="<|im_start|>user\n[Video History]\n{memory}<|im_end|>\n",
         user_open="<|im_start|>user\n",
         user_close="<|im_end|>\n",
         query="{query}\n",

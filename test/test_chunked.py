@@ -1,0 +1,147 @@
+"""Chunks with memory at their head: nothing inside a chunk is computed twice, and its border costs no more than any other tick."""
+
+import json
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from model_fixtures import WORDS, random_frame, settings_for, write_checkpoint
+
+from stream_vlm.backbone import StreamingModel, load_model
+from stream_vlm.backbone.forward import CachedForward, Entry, feed_together
+from stream_vlm.backbone.next_head import LEAD_TURNS, newest_lines
+from stream_vlm.backbone.stream import CachedStream
+from stream_vlm.context.layout import tokens_in
+from stream_vlm.context.segments import SegmentKind
+from stream_vlm.harness import StreamingHarness
+from stream_vlm.model import Turn
+from stream_vlm.stream import Decision, Query, State, Tick, Utterance
+
+CHUNK_TURNS = 20
+MEMORY = [f"{second} s person in red enters from left" for second in range(30)]
+HISTORY_WORDS = (*WORDS, "s", *(str(second) for second in range(30)))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> StreamingModel:
+    directory = write_checkpoint(tmp_path_factory.mktemp("checkpoint"), words=HISTORY_WORDS)
+    config = directory / "stream_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"turns": "streamo"}))
+    return load_model(settings_for(directory, context__policy="chunked", context__max_seconds=CHUNK_TURNS / 2, context__memory_tokens=100))
+
+
+def silent(decision: Decision) -> Decision:
+    return Decision(State.SILENCE, decision.probabilities)
+
+
+def watch(stream: CachedStream, model: StreamingModel, ticks: int, between: Callable[[], None]) -> list[Decision]:
+    decisions = []
+    for index in range(ticks):
+        outcome = model.step([Turn(stream, random_frame(index), None, silent, memory=lambda: MEMORY)])[0]
+        assert isinstance(outcome, Decision)
+        decisions.append(outcome)
+        between()
+    return decisions
+
+
+def ids_of(stream: CachedStream, kind: SegmentKind) -> list[int]:
+    return [token for segment in stream.context if segment.kind is kind for token in segment.token_ids]
+
+
+@pytest.fixture
+def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tokens each forward of a step appended."""
+    counts: list[int] = []
+
+    def counting(entries: Sequence[Entry]) -> torch.Tensor:
+        counts.append(sum(tokens_in(entry.segments) for entry in entries))
+        return feed_together(entries)
+
+    monkeypatch.setattr("stream_vlm.backbone.batch.feed_together", counting)
+    return counts
+
+
+def test_inside_a_chunk_the_whole_prefix_is_reused_and_its_border_feeds_no_more_than_any_tick(model: StreamingModel, fed: list[int]) -> None:
+    stream = model.open_stream("front")
+    watch(stream, model, 3 * CHUNK_TURNS + 5, stream.prepare)
+    # Only the very first tick feeds a head. A later chunk's first turn has the mark that closes its memory to feed, and no end of a turn before it.
+    usual = fed[1]
+    assert fed[0] > usual
+    assert all(count <= usual + 2 for count in fed[1:])
+    assert sum(count == usual for count in fed) >= 3 * CHUNK_TURNS + 5 - 1 - 3
+
+
+def test_a_head_prefilled_in_the_background_decides_as_one_that_is_fed_at_the_border(model: StreamingModel, fed: list[int]) -> None:
+    ahead, late = model.open_stream("front"), model.open_stream("front")
+    in_background = watch(ahead, model, 2 * CHUNK_TURNS + 8, ahead.prepare)
+    background_most = max(fed[1:])
+    fed.clear()
+    at_border = watch(late, model, 2 * CHUNK_TURNS + 8, lambda: None)
+    assert max(fed[1:]) > background_most, "without preparing, the border's step feeds the head"
+    for one, other in zip(in_background, at_border, strict=True):
+        assert list(one.probabilities.values()) == pytest.approx(list(other.probabilities.values()), abs=1e-4)
+    assert ids_of(ahead, SegmentKind.HEAD) == ids_of(late, SegmentKind.HEAD)
+
+
+def test_a_chunk_begins_with_the_newest_of_what_was_said_within_its_budget(model: StreamingModel) -> None:
+    stream = model.open_stream("front")
+    watch(stream, model, CHUNK_TURNS + 1, stream.prepare)
+    head = ids_of(stream, SegmentKind.HEAD)
+    text = str(model.checkpoint.tokenizer.decode(head))
+    assert "29 s person in red enters from left" in text
+    assert "0 s person" not in text.replace("20 s person", "").replace("10 s person", "")
+    assert len(head) <= model.tokens.head + 100 + 20
+
+
+def test_the_head_grows_in_small_slices_and_the_cache_holds_both(model: StreamingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    slices: list[int] = []
+    feed = CachedForward.feed
+
+    def counting(self: CachedForward, segments: Sequence, vision: None = None) -> torch.Tensor:  # type: ignore[type-arg]
+        slices.append(tokens_in(segments))
+        return feed(self, segments, vision)
+
+    monkeypatch.setattr(CachedForward, "feed", counting)
+    stream = model.open_stream("front")
+    watch(stream, model, 4 * CHUNK_TURNS, stream.prepare)
+    head = tokens_in([segment for segment in stream.context if segment.kind is SegmentKind.HEAD])
+    assert slices and max(slices) <= -(-head // LEAD_TURNS) + 1
+    assert stream._forward is not None and stream._forward.cache.used <= stream._forward.cache.capacity
+    assert stream._forward.next_position < stream._forward.cache.capacity
+
+
+def test_words_that_end_a_chunk_early_lose_nothing(model: StreamingModel) -> None:
+    """Long utterances fill a chunk before its last turn, when the next head is not finished or not begun."""
+    stream = model.open_stream("front")
+    speak = lambda decision: Decision(State.RESPONSE, decision.probabilities)  # noqa: E731
+    for index in range(3 * CHUNK_TURNS):
+        assert isinstance(model.step([Turn(stream, random_frame(index), None, speak, memory=lambda: MEMORY)])[0], Decision)
+        stream.prepare()
+        assert stream.context[0].kind is SegmentKind.HEAD
+        assert tokens_in(stream.context) <= stream._policy.max_tokens
+
+
+def test_the_harness_remembers_what_was_said_in_the_next_chunk(model: StreamingModel) -> None:
+    harness = StreamingHarness(model.settings, model, "session")
+    answers: list[Utterance] = []
+    for index in range(CHUNK_TURNS + 5):
+        frame = random_frame(index)
+        queries = (Query("q", "is the door open ?", 0),) if index == 12 else ()
+        answers += harness.step(Tick(index, frame.stamp_ns, (frame,), queries)).utterances
+        harness.prepare()
+    stream = harness.stream("front")
+    assert isinstance(stream, CachedStream)
+    assert ids_of(stream, SegmentKind.QUERY) == [], "the question's own turn has left"
+    head = str(model.checkpoint.tokenizer.decode(ids_of(stream, SegmentKind.HEAD)))
+    assert answers[0].query_id == "q"
+    assert "is the door open" in head and answers[0].text in head
+
+
+def test_lines_are_kept_newest_first_whole_and_within_the_budget() -> None:
+    ids = lambda line: [len(word) for word in line.split()]  # noqa: E731
+    assert newest_lines(["a b c", "d e", "f g"], 4, ids) == ["d e", "f g"]
+    assert newest_lines(["a b c", "d e", "f g"], 3, ids) == ["f g"]
+    assert newest_lines([], 3, ids) == []
+    assert newest_lines(["a b c"], 0, ids) == []
+
+
