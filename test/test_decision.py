@@ -1,6 +1,8 @@
 """When the robot may speak."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stream_vlm.config import DecisionSettings
 from stream_vlm.decision import SpeechGate
@@ -49,3 +51,111 @@ def test_answers_do_not_start_the_refractory_time() -> None:
     gate = SpeechGate(DecisionSettings(refractory_s=10.0))
     gate.admit(RESPONSE, 0, asked=True)
     assert gate.admit(RESPONSE, SECOND, asked=False).state is State.RESPONSE
+
+
+def test_an_unsure_standby_becomes_silence() -> None:
+    standby = decided(State.STANDBY, 0.3, 0.4, 0.3)
+    assert SpeechGate(DecisionSettings(standby_threshold=0.4)).admit(standby, 0, asked=False) == standby
+    quiet = SpeechGate(DecisionSettings(standby_threshold=0.5)).admit(standby, 0, asked=False)
+    assert (quiet.state, quiet.confidence) == (State.SILENCE, pytest.approx(0.3))
+
+
+def test_standby_is_left_only_when_another_state_leads_it_by_the_margin() -> None:
+    gate = SpeechGate(DecisionSettings(hysteresis=0.25))
+    shares = [(0.5, 0.3, 0.2), (0.2, 0.5, 0.3), (0.5, 0.3, 0.2), (0.2, 0.35, 0.45), (0.6, 0.3, 0.1), (0.4, 0.35, 0.25)]
+    states = [max(State, key=lambda state: dict(zip(State, share, strict=True))[state]) for share in shares]
+    admitted = [gate.admit(decided(state, *share), 0, asked=False).state for state, share in zip(states, shares, strict=True)]
+    assert admitted == [State.SILENCE, State.STANDBY, State.STANDBY, State.STANDBY, State.SILENCE, State.SILENCE]
+
+
+def test_an_answer_in_between_does_not_end_standby() -> None:
+    gate = SpeechGate(DecisionSettings(hysteresis=0.5))
+    gate.admit(decided(State.STANDBY, 0.1, 0.8, 0.1), 0, asked=False)
+    gate.admit(RESPONSE, 0, asked=True)
+    assert gate.admit(decided(State.SILENCE, 0.5, 0.4, 0.1), SECOND, asked=False).state is State.STANDBY
+
+
+shares = st.tuples(st.integers(0, 20), st.integers(0, 20), st.integers(0, 20)).filter(any)
+thresholds = st.sampled_from([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
+gates = st.builds(
+    DecisionSettings,
+    response_threshold=thresholds,
+    standby_threshold=thresholds,
+    hysteresis=thresholds,
+    refractory_s=st.sampled_from([0.0, 2.0, 5.0]),
+)
+two_state = st.tuples(st.integers(0, 20), st.just(0), st.integers(0, 20)).filter(any)
+
+
+def model_says(silence: int, standby: int, response: int) -> Decision:
+    """What the backbone decides by these weights: the most likely state."""
+    probabilities = {state: weight / (silence + standby + response) for state, weight in zip(State, (silence, standby, response), strict=True)}
+    state = max(probabilities, key=lambda candidate: probabilities[candidate])
+    return Decision(state, probabilities, confidence=probabilities[state])
+
+
+def admitted(settings: DecisionSettings, stream: list[Decision]) -> list[State]:
+    gate = SpeechGate(settings)
+    return [gate.admit(decision, second * SECOND, asked=False).state for second, decision in enumerate(stream)]
+
+
+def changes(states: list[State]) -> int:
+    return sum(one is not other for one, other in zip(states, states[1:], strict=False))
+
+
+streams = st.lists(shares.map(lambda weights: model_says(*weights)), min_size=1, max_size=30)
+
+
+@given(streams)
+def test_with_every_setting_at_zero_the_models_decision_stands(stream: list[Decision]) -> None:
+    gate = SpeechGate(DecisionSettings())
+    assert [gate.admit(decision, second * SECOND, asked=False) for second, decision in enumerate(stream)] == stream
+
+
+@given(streams, gates, st.sampled_from(["response_threshold", "standby_threshold"]), thresholds)
+def test_raising_a_threshold_never_makes_it_speak_more(stream: list[Decision], low: DecisionSettings, name: str, threshold: float) -> None:
+    high = low.model_copy(update={name: max(threshold, getattr(low, name))})
+    quieter, louder = admitted(high, stream), admitted(low, stream)
+    assert quieter.count(State.RESPONSE) <= louder.count(State.RESPONSE)
+    if low.refractory_s == 0:
+        # A refractory time may put an utterance elsewhere, but never add one.
+        assert all(state is not State.RESPONSE or other is State.RESPONSE for state, other in zip(quieter, louder, strict=True))
+
+
+@given(streams, gates)
+def test_raising_the_standby_threshold_leaves_speech_as_it_is(stream: list[Decision], low: DecisionSettings) -> None:
+    high = low.model_copy(update={"standby_threshold": 1.0})
+    spoke = [[state is State.RESPONSE for state in admitted(settings, stream)] for settings in (low, high)]
+    assert spoke[0] == spoke[1]
+
+
+@given(streams, thresholds)
+def test_hysteresis_never_makes_the_state_change_more_often(stream: list[Decision], margin: float) -> None:
+    assert changes(admitted(DecisionSettings(hysteresis=margin), stream)) <= changes([decision.state for decision in stream])
+
+
+@given(st.lists(two_state.map(lambda weights: model_says(*weights)), min_size=1, max_size=30), thresholds, thresholds)
+def test_a_model_of_two_states_is_touched_by_neither_hysteresis_nor_the_standby_threshold(
+    stream: list[Decision], margin: float, threshold: float
+) -> None:
+    settings = DecisionSettings(hysteresis=margin, standby_threshold=threshold)
+    assert admitted(settings, stream) == [decision.state for decision in stream]
+
+
+@given(streams, gates, st.data())
+def test_a_question_is_answered_whatever_the_settings_and_the_past(stream: list[Decision], settings: DecisionSettings, data: st.DataObject) -> None:
+    gate = SpeechGate(settings)
+    for second, decision in enumerate(stream):
+        if data.draw(st.booleans(), label="asked"):
+            assert gate.admit(decision, second * SECOND, asked=True).state is State.RESPONSE
+        else:
+            gate.admit(decision, second * SECOND, asked=False)
+
+
+@given(streams, gates, st.integers(1, 29))
+def test_answers_leave_no_trace_in_what_is_said_unasked(stream: list[Decision], settings: DecisionSettings, every: int) -> None:
+    plain, interrupted = SpeechGate(settings), SpeechGate(settings)
+    for second, decision in enumerate(stream):
+        if second % every == 0:
+            interrupted.admit(decision, second * SECOND, asked=True)
+        assert plain.admit(decision, second * SECOND, asked=False) == interrupted.admit(decision, second * SECOND, asked=False)

@@ -111,6 +111,19 @@ class DecisionSettings(Group):
         minimum=0.0,
         maximum=1.0,
     )
+    standby_threshold: float = setting(
+        0.0,
+        "Say that something is under way only when the probability of standby is at least this, else be silent; 0 follows the most likely state.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    hysteresis: float = setting(
+        0.0,
+        "While something is under way, another state is taken up only when it is more probable than standby by at least this; 0 follows the "
+        "most likely state.",
+        minimum=0.0,
+        maximum=1.0,
+    )
     refractory_s: float = setting(
         0.0, "After an unasked utterance, stay silent for this long.", unit="s", minimum=0.0, maximum=3600.0
     )

@@ -10,29 +10,49 @@ from stream_vlm.stream import NANOSECONDS, Decision, State
 
 @dataclass
 class SpeechGate:
-    """Lets a response through only when it is sure enough and not too soon after the last one.
+    """Lets one camera's states through when they are sure enough, do not flicker and do not come too soon after the last utterance.
 
-    An answer to a question is never held back. A response that is held back becomes the more likely of the other two states, so that an
-    event under way stays under way.
+    First hysteresis: once standby was the model's state it stays so until another one leads by the margin. Then thresholds and the refractory
+    time hold back what is not sure enough; they never act on hysteresis, so raising one can only make the robot quieter. A response that is held
+    back becomes the more likely of the other two states, so that an event under way stays under way. An answer to a question passes all of it by
+    and leaves no trace in it. A two-state model is never in standby, so neither hysteresis nor the standby threshold touches it.
     """
 
     settings: DecisionSettings
     _spoke_at: int | None = None
+    _stands_by: bool = False
 
     def admit(self, decision: Decision, stamp_ns: int, *, asked: bool) -> Decision:
-        """Return `decision`, or a quieter one; `asked` says that the frame at `stamp_ns` (ns) carries a question to be answered now."""
+        """Return `decision`, or another state of its probabilities; `asked` says that the frame at `stamp_ns` (ns) carries a question to be
+        answered now."""
         if asked:
-            if decision.state is State.RESPONSE:
-                return decision
-            return replace(decision, state=State.RESPONSE, confidence=decision.probabilities[State.RESPONSE])
-        if decision.state is not State.RESPONSE:
+            return _in_state(decision, State.RESPONSE)
+        decision = self._steady(decision)
+        if decision.state is State.RESPONSE and self._may_speak(decision, stamp_ns):
+            self._spoke_at = stamp_ns
             return decision
-        unsure = decision.probabilities[State.RESPONSE] < self.settings.response_threshold
-        if unsure or self._is_refractory(stamp_ns):
-            quieter = max((State.SILENCE, State.STANDBY), key=lambda state: decision.probabilities[state])
-            return replace(decision, state=quieter, confidence=decision.probabilities[quieter])
-        self._spoke_at = stamp_ns
+        if decision.state is State.RESPONSE:
+            decision = _in_state(decision, max((State.SILENCE, State.STANDBY), key=lambda state: decision.probabilities[state]))
+        if decision.state is State.STANDBY and decision.probabilities[State.STANDBY] < self.settings.standby_threshold:
+            return _in_state(decision, State.SILENCE)
         return decision
+
+    def _steady(self, decision: Decision) -> Decision:
+        """Stand by for as long as no other state leads standby by the margin."""
+        lead = decision.probabilities[decision.state] - decision.probabilities[State.STANDBY]
+        if self._stands_by and lead < self.settings.hysteresis:
+            decision = _in_state(decision, State.STANDBY)
+        self._stands_by = decision.state is State.STANDBY
+        return decision
+
+    def _may_speak(self, decision: Decision, stamp_ns: int) -> bool:
+        return decision.probabilities[State.RESPONSE] >= self.settings.response_threshold and not self._is_refractory(stamp_ns)
 
     def _is_refractory(self, stamp_ns: int) -> bool:
         return self._spoke_at is not None and stamp_ns - self._spoke_at < self.settings.refractory_s * NANOSECONDS
+
+
+def _in_state(decision: Decision, state: State) -> Decision:
+    if decision.state is state:
+        return decision
+    return replace(decision, state=state, confidence=decision.probabilities[state])
