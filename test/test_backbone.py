@@ -131,7 +131,7 @@ def test_a_full_cache_refuses_new_tokens_and_keeps_the_old(model: StreamingModel
     assert forward.cache.used == 10
 
 
-@pytest.mark.parametrize("policy", ["rounds", "chunked", "sliding"])
+@pytest.mark.parametrize("policy", ["rounds", "chunked", "sliding", "recent"])
 def test_an_endless_stream_stays_inside_its_memory_and_its_positions(checkpoint: Path, policy: str) -> None:
     model = load_model(settings_for(checkpoint, context__policy=policy, context__max_seconds=6.0))
     stream = model.open_stream("front")

@@ -17,7 +17,7 @@ from stream_vlm.stream import Decision, Frame, Query, State, StreamError
 CAMERAS = ("front", "rear", "left")
 
 
-@pytest.fixture(scope="module", params=["rounds", "chunked", "sliding"])
+@pytest.fixture(scope="module", params=["rounds", "chunked", "sliding", "recent"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StreamingModel:
     directory = write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
     return load_model(settings_for(directory, context__policy=request.param, context__max_seconds=4.0))

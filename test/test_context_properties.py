@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_vlm.context.layout import Piece, segments_of, tokens_in
-from stream_vlm.context.policies import ChunkedPolicy, ContextPolicy, RoundsPolicy
+from stream_vlm.context.policies import ChunkedPolicy, ContextPolicy, RoundsPolicy, newest_turn, without_watches
+from stream_vlm.context.recent import RecentPolicy
 from stream_vlm.context.segments import Segment, SegmentKind, positions
 from stream_vlm.context.sliding import SlidingPolicy
 
@@ -26,26 +27,26 @@ POLICIES = [
     pytest.param(lambda turns, budget: SlidingPolicy(turns, turns + 1, 5, 7, budget), id="sliding, text outlives vision"),
     pytest.param(lambda turns, budget: SlidingPolicy(turns + 3, 2, None, None, budget), id="sliding, vision outlives text, no cut"),
     pytest.param(lambda turns, budget: SlidingPolicy(turns, turns, 5, 7, budget, compatible=True), id="sliding, as published"),
+    pytest.param(lambda turns, budget: RecentPolicy(turns, budget), id="recent"),
 ]
 
 
 @dataclass
 class Turn:
-    """One turn of a made-up stream; a long query or a large picture presses on the budget."""
+    """One turn of a made-up stream; a long query, a watch or a large picture presses on the budget."""
 
     grid: tuple[int, int]
     query: int
+    watch: int
     reply: int
     cut: bool
 
 
-turns = st.lists(
-    st.builds(Turn, st.tuples(st.integers(1, 4), st.integers(1, 4)), st.sampled_from([0, 0, 0, 1, 5, 20]), st.integers(1, 8), st.booleans()),
-    min_size=1,
-    max_size=20,
-)
-# The largest turn on top of the head, the end of the turn before and a reply: any budget above must do.
-budgets = st.integers(7 + 3 + 20 + 16 + 7 + RESERVE, 300)
+lengths = st.sampled_from([0, 0, 0, 1, 5, 20])
+grids = st.tuples(st.integers(1, 4), st.integers(1, 4))
+turns = st.lists(st.builds(Turn, grids, lengths, lengths, st.integers(1, 8), st.booleans()), min_size=1, max_size=20)
+# The largest turn on top of the head, an earlier watch, the end of the turn before and a reply: any budget above must do.
+budgets = st.integers(7 + 3 + 20 + 20 + 16 + 8 + (20 + 4) + RESERVE, 330)
 
 
 @dataclass
@@ -74,8 +75,10 @@ def steps(policy: ContextPolicy, stream: list[Turn]) -> list[Step]:
     for number, turn in enumerate(stream):
         entering = [segment(SegmentKind.HEAD, -1, 4), segment(SegmentKind.HEAD, -1, 3)] if number == 0 else []
         entering += [*pending, segment(SegmentKind.TEXT, number, 2)]
+        entering += [segment(SegmentKind.WATCH, number, turn.watch)] if turn.watch else []
         entering += [segment(SegmentKind.QUERY, number, turn.query)] if turn.query else []
         entering += [segment(SegmentKind.TIME, number, 2), segment(SegmentKind.FRAME, number, turn.grid[0] * turn.grid[1], turn.grid)]
+        entering += [segment(SegmentKind.JUDGE, number, 1)] if number % 3 else []
         entering += [segment(SegmentKind.TEXT, number, 2), segment(SegmentKind.ACTION_MARK, number, 1)]
         step = Step(held, entering, policy.layout(held, entering, RESERVE))
         history.append(step)
@@ -149,10 +152,54 @@ def test_turns_and_pictures_stay_in_order_and_pictures_stay_whole(make: Make, st
                 assert segment.grid == stream[segment.turn].grid
 
 
+@pytest.mark.parametrize("make", POLICIES)
+@given(stream=turns, size=st.integers(1, 6), budget=budgets)
+@settings(max_examples=100, deadline=None)
+def test_a_watch_is_never_forgotten_while_it_is_active(make: Make, stream: list[Turn], size: int, budget: int) -> None:
+    quiet = [Turn((1, 1), 0, 0, 1, False)] * 10
+    active: list[Segment] = []
+    for number, step in enumerate(steps(make(size, budget), [*stream, *quiet])):
+        entered = [segment for segment in step.entering if segment.turn == number]
+        if any(segment.kind is SegmentKind.WATCH for segment in entered):
+            active = [segment for segment in entered if segment.kind in (SegmentKind.TEXT, SegmentKind.WATCH)]
+        assert [segment for segment in step.context if segment in active] == active
+
+
+@pytest.mark.parametrize("make", POLICIES)
+@given(stream=turns, size=st.integers(1, 6), budget=budgets)
+@settings(max_examples=100, deadline=None)
+def test_a_watch_that_is_over_leaves_nothing_but_what_was_seen(make: Make, stream: list[Turn], size: int, budget: int) -> None:
+    for step in steps(make(size, budget), stream):
+        left = segments_of(without_watches(step.context))
+        for watched in {segment.turn for segment in step.context}:
+            before = [segment for segment in step.context if segment.turn == watched]
+            after = [segment for segment in before if segment.kind is not SegmentKind.WATCH]
+            if after != before and all(segment.kind is SegmentKind.TEXT for segment in after):
+                after = []
+            assert [segment for segment in left if segment.turn == watched] == after
+
+
 @pytest.mark.parametrize("make", POLICIES[:2])
 @given(stream=turns, size=st.integers(1, 6), budget=budgets)
 @settings(max_examples=100, deadline=None)
 def test_a_turn_that_stays_stays_whole_with_its_pending_end(make: Make, stream: list[Turn], size: int, budget: int) -> None:
     for step in steps(make(size, budget), stream):
-        stays = {segment.turn for segment in step.context}
-        assert step.context == [segment for segment in (*step.kept, *step.entering) if segment.turn in stays]
+        stays = {segment.turn for segment in step.context if segment.kind is SegmentKind.FRAME} | {-1}
+        whole = [segment for segment in (*step.kept, *step.entering) if segment.turn in stays]
+        watch = newest_turn([*step.kept, *step.entering], SegmentKind.WATCH)
+        assert [segment for segment in step.context if segment.turn in stays] == whole
+        assert all(segment.turn == watch for segment in step.context if segment.turn not in stays)
+
+
+@given(stream=turns, size=st.integers(1, 6))
+@settings(max_examples=100, deadline=None)
+def test_recent_keeps_the_newest_pictures_and_no_earlier_word(stream: list[Turn], size: int) -> None:
+    for number, step in enumerate(steps(RecentPolicy(size, 10**6), stream)):
+        shown = [segment.turn for segment in step.context if segment.kind is SegmentKind.FRAME]
+        assert shown == list(range(max(0, number + 1 - size), number + 1))
+        replies = (SegmentKind.ACTION, SegmentKind.STATE, SegmentKind.ACTION_MARK, SegmentKind.JUDGE)
+        assert all(segment.turn == number for segment in step.context if segment.kind in replies)
+        newest = newest_turn([*step.kept, *step.entering], SegmentKind.QUERY)
+        asked = [segment.turn for segment in step.context if segment.kind is SegmentKind.QUERY and segment.turn < number]
+        is_watching = newest_turn(step.context, SegmentKind.WATCH) is not None
+        assert asked == ([newest] if newest not in (None, number) and not is_watching else [])

@@ -27,7 +27,7 @@ def watch(stream: CachedStream, ticks: int) -> list[Decision]:
     return decisions
 
 
-@pytest.mark.parametrize("policy", ["rounds", "chunked", "sliding"])
+@pytest.mark.parametrize("policy", ["rounds", "chunked", "sliding", "recent"])
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))])
 def test_fixed_shapes_give_the_same_words_and_probabilities(checkpoint: Path, policy: str, device: str) -> None:
     settings = {"context__policy": policy, "context__max_seconds": 4.0, "model__device": device, "model__dtype": "float32"}

@@ -73,10 +73,18 @@ class StreamSettings(Group):
 class ContextSettings(Group):
     """What the model still sees of the past."""
 
-    policy: Literal["auto", "rounds", "chunked", "sliding"] = setting(
+    policy: Literal["auto", "rounds", "chunked", "sliding", "recent"] = setting(
         "auto",
         "What leaves the context: rounds drops the oldest turns, chunked starts afresh at a border, sliding keeps the words of turns whose "
-        "pictures leave; auto takes what the checkpoint was made for.",
+        "pictures leave, recent keeps the newest pictures and no words; auto takes what the checkpoint was made for.",
+        read_only=True,
+    )
+    frames: int = setting(
+        4,
+        "How many of the newest turns' pictures the policy recent keeps; context.max_seconds is for the other policies.",
+        unit="turns",
+        minimum=1,
+        maximum=64,
         read_only=True,
     )
     max_seconds: float = setting(

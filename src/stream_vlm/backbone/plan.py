@@ -45,9 +45,7 @@ def plan_context(model: StreamingModel, vision_tokens: int) -> ContextPlan:
     head_tokens = model.tokens.head
     if model.turns.memory:
         head_tokens += len(model.encode_text(writer.memory_open) + model.encode_text(writer.memory_close)) + settings.context.memory_tokens
-    policy = stream.context_policy(
-        settings.context.policy, settings.context.max_seconds, settings.stream.rate_hz, turn_tokens, head_tokens, reserve
-    )
+    policy = stream.context_policy(settings.context, settings.stream.rate_hz, turn_tokens, head_tokens, reserve)
     trained = model.checkpoint.model.config.text_config.max_position_embeddings
     if policy.max_tokens > trained:
         raise ContextTooLong(

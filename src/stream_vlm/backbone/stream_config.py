@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from transformers import PreTrainedTokenizerBase
 
+from stream_vlm.config import ContextSettings
 from stream_vlm.context.policies import ChunkedPolicy, ContextPolicy, RoundsPolicy
+from stream_vlm.context.recent import RecentPolicy
 from stream_vlm.context.sliding import SlidingPolicy
 from stream_vlm.context.turns import FORMATS, PROMPTED, STREAMO, TurnFormat
 from stream_vlm.stream import State, StreamError
@@ -70,7 +72,7 @@ class StreamConfig(BaseModel):
     pair_frames: bool = False
     frames_per_turn: int = Field(default=1, ge=1)
     rate_hz: float = Field(default=1.0, gt=0)
-    policy: Literal["rounds", "chunked", "sliding"] = "rounds"
+    policy: Literal["rounds", "chunked", "sliding", "recent"] = "rounds"
     max_turns: int = Field(default=120, ge=2)
     keep_turns: int = Field(default=90, ge=1)
 
@@ -83,20 +85,22 @@ class StreamConfig(BaseModel):
         return self
 
     def context_policy(
-        self, chosen: str, max_seconds: float, rate_hz: float, turn_tokens: int, head_tokens: int, reply_tokens: int
+        self, chosen: ContextSettings, rate_hz: float, turn_tokens: int, head_tokens: int, reply_tokens: int
     ) -> ContextPolicy:
         """The policy in force.
 
         Args:
-            chosen: the setting `context.policy`.
-            max_seconds: the setting `context.max_seconds`; 0 takes the checkpoint's own length.
+            chosen: what the settings say; `max_seconds` 0 takes the checkpoint's own length.
             rate_hz: ticks a second.
             turn_tokens: tokens of a silent turn.
             head_tokens: tokens of the head.
             reply_tokens: tokens of the longest reply.
         """
-        name = self.policy if chosen == "auto" else chosen
-        asked_turns = max(2, round(max_seconds * rate_hz / self.frames_per_turn)) if max_seconds > 0 else None
+        name = self.policy if chosen.policy == "auto" else chosen.policy
+        if name == "recent":
+            # Beside the pictures there is room for a reply, and 512 tokens for what is asked.
+            return RecentPolicy(chosen.frames, head_tokens + chosen.frames * turn_tokens + reply_tokens + 512)
+        asked_turns = max(2, round(chosen.max_seconds * rate_hz / self.frames_per_turn)) if chosen.max_seconds > 0 else None
         if name == "sliding":
             return self._sliding_policy(asked_turns, turn_tokens, head_tokens, reply_tokens)
         max_turns = asked_turns or self.max_turns

@@ -11,6 +11,8 @@ from stream_vlm.context.segments import Segment, SegmentKind
 
 ALWAYS = (SegmentKind.HEAD, SegmentKind.PREVIOUS)
 """Kinds that belong to no turn."""
+WAITING = (SegmentKind.WATCH, SegmentKind.TEXT)
+"""What stays of the newest watch's turn when the turn leaves: the watch in its user's markers."""
 
 
 class ContextPolicy(Protocol):
@@ -24,7 +26,7 @@ class ContextPolicy(Protocol):
     def layout(self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int) -> list[Piece]:
         """The next context, in order, as pieces of `[*kept, *entering]`; what no piece names leaves or does not enter.
 
-        Pieces of `entering` come after all pieces of `kept` and keep their order. The newest turn and the head always stay.
+        Pieces of `entering` come after all pieces of `kept` and keep their order. The newest turn, the head and the newest watch always stay.
 
         Args:
             kept: what the context holds, in order.
@@ -51,11 +53,10 @@ class RoundsPolicy:
             raise ValueError(f"keep_turns {self.keep_turns} must be in 1..max_turns ({self.max_turns})")
 
     def layout(self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int) -> list[Piece]:
-        stay = turns_of(kept)
-        needed = tokens_in(entering) + reserve
-        if len(stay) + 1 > self.max_turns or tokens_in(kept) + needed > self.max_tokens:
+        stay = shown_turns(kept)
+        if len(stay) + 1 > self.max_turns or tokens_in(kept) + tokens_in(entering) + reserve > self.max_tokens:
             stay = stay[len(stay) - self.keep_turns + 1 :] if self.keep_turns > 1 else []
-            while stay and tokens_in(_staying(kept, stay)) + needed > self.max_tokens:
+            while stay and tokens_in(whole_turns(kept, entering, stay)) + reserve > self.max_tokens:
                 stay = stay[1:]
         return whole_turns(kept, entering, stay)
 
@@ -75,7 +76,7 @@ class ChunkedPolicy:
             raise ValueError(f"chunk_turns {self.chunk_turns} must be at least 1")
 
     def layout(self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int) -> list[Piece]:
-        return whole_turns(kept, entering, [] if self.is_border(kept, entering, reserve) else turns_of(kept))
+        return whole_turns(kept, entering, [] if self.is_border(kept, entering, reserve) else shown_turns(kept))
 
     def is_border(self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int) -> bool:
         """Whether `entering` begins a new chunk."""
@@ -83,7 +84,7 @@ class ChunkedPolicy:
 
     def turns_left(self, kept: Sequence[Segment]) -> int:
         """How many turns the running chunk has room for still; words may end it sooner."""
-        return self.chunk_turns - len(turns_of(kept))
+        return self.chunk_turns - len(shown_turns(kept))
 
 
 def turns_of(segments: Sequence[Segment]) -> list[int]:
@@ -91,12 +92,34 @@ def turns_of(segments: Sequence[Segment]) -> list[int]:
     return sorted({segment.turn for segment in segments if segment.kind not in ALWAYS})
 
 
+def shown_turns(segments: Sequence[Segment]) -> list[int]:
+    """Numbers of the turns whose picture is among `segments`, oldest first; a turn of which only its watch is left is none of them."""
+    return sorted({segment.turn for segment in segments if segment.kind is SegmentKind.FRAME})
+
+
+def newest_turn(segments: Sequence[Segment], kind: SegmentKind) -> int | None:
+    """Number of the last turn that has a segment of `kind`."""
+    return max((segment.turn for segment in segments if segment.kind is kind), default=None)
+
+
 def whole_turns(kept: Sequence[Segment], entering: Sequence[Segment], stay: Sequence[int]) -> list[Piece]:
-    """The layout that keeps the turns `stay` and the newest as wholes; a turn's pending end leaves with it."""
+    """The layout that keeps the turns `stay`, the newest turn and the newest watch; a turn's pending end leaves with it."""
     turns = {*stay, *turns_of(entering)[-1:]}
     everything = (*kept, *entering)
-    return [whole(index, segment) for index, segment in enumerate(everything) if segment.kind in ALWAYS or segment.turn in turns]
+    watch = newest_turn(everything, SegmentKind.WATCH)
+    return [
+        whole(index, segment)
+        for index, segment in enumerate(everything)
+        if segment.kind in ALWAYS or segment.turn in turns or (segment.turn == watch and segment.kind in WAITING)
+    ]
 
 
-def _staying(kept: Sequence[Segment], stay: Sequence[int]) -> list[Segment]:
-    return [segment for segment in kept if segment.kind in ALWAYS or segment.turn in stay]
+def without_watches(segments: Sequence[Segment]) -> list[Piece]:
+    """The layout of a context whose watch is over: its words leave, and its markers where nothing else of their turn is left."""
+    otherwise = {segment.turn for segment in segments if segment.kind not in WAITING}
+    bare = {segment.turn for segment in segments if segment.kind is SegmentKind.WATCH} - otherwise
+    return [
+        whole(index, segment)
+        for index, segment in enumerate(segments)
+        if segment.kind is not SegmentKind.WATCH and segment.turn not in bare
+    ]

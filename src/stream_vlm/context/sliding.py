@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stream_vlm.context.layout import Piece, cut, part, tokens_in, whole
-from stream_vlm.context.policies import ALWAYS, turns_of
+from stream_vlm.context.policies import ALWAYS, WAITING, newest_turn, turns_of
 from stream_vlm.context.segments import Segment, SegmentKind
 
 VISION = (SegmentKind.FRAME, SegmentKind.FRAME_MARK)
-WORDED = (SegmentKind.TIME, SegmentKind.ACTION_MARK, SegmentKind.STATE, SegmentKind.ACTION)
+WORDED = (SegmentKind.TIME, SegmentKind.JUDGE, SegmentKind.ACTION_MARK, SegmentKind.STATE, SegmentKind.ACTION)
 """Kinds that a turn loses when its words move to the previous text."""
 
 
@@ -30,6 +30,8 @@ class SlidingPolicy:
       cut at the token limit its last word; and the end mark of a reply that has one is known here by its kind.
     - The last query stays, in its user's markers, until another replaces it; in the reference it leaves with its turn, and the model no longer
       knows what it was asked.
+
+    The newest watch stays in its user's markers in both modes: the reference has nothing like it.
 
     The reference has no bound on tokens; `max_tokens` holds in both modes. Where replies, queries or pictures outgrow it, both windows narrow for
     that turn, then the previous text is cut further, and a query is forgotten only where it does not fit beside a single turn.
@@ -69,7 +71,7 @@ class SlidingPolicy:
             layout = self._assemble(present, moved, previous, newest, self.vision_turns, self.text_turns, None)
             if tokens_in(layout) <= room:
                 return layout
-        query = _last_query(present)
+        query = newest_turn([piece.segment for piece in present], SegmentKind.QUERY)
         for narrower in range(max(self.vision_turns, self.text_turns)):
             vision, text = max(1, self.vision_turns - narrower), max(1, self.text_turns - narrower)
             moved = [_as_previous(piece) for piece in present[: len(kept)] if _is_words(piece) and newest - piece.segment.turn >= text]
@@ -88,7 +90,13 @@ class SlidingPolicy:
     ) -> list[Piece]:
         """First head segment, `previous` text, then everything else that stays where it was; `query` is the turn whose query stays."""
         gone = {piece.index for piece in moved}
-        stays = [piece for piece in present if piece.index not in gone and _stays(piece.segment, newest, vision, text, query)]
+        watch = newest_turn([piece.segment for piece in present], SegmentKind.WATCH)
+        stays = [
+            piece
+            for piece in present
+            if piece.index not in gone
+            and (_stays(piece.segment, newest, vision, text, query) or (piece.segment.turn == watch and piece.segment.kind in WAITING))
+        ]
         at = next((place + 1 for place, piece in enumerate(stays) if piece.segment.kind is SegmentKind.HEAD), 0)
         return [*stays[:at], *previous, *stays[at:]]
 
@@ -129,10 +137,6 @@ def _stays(segment: Segment, newest: int, vision: int, text: int, query: int | N
     if segment.kind in WORDED:
         return age < text
     return age < max(vision, text) or segment.turn == query
-
-
-def _last_query(present: Sequence[Piece]) -> int | None:
-    return max((piece.segment.turn for piece in present if piece.segment.kind is SegmentKind.QUERY), default=None)
 
 
 def _is_words(piece: Piece) -> bool:

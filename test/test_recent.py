@@ -1,0 +1,63 @@
+"""The policy recent: the last pictures and what was asked, SimpleStream's baseline."""
+
+from pathlib import Path
+
+import pytest
+from model_fixtures import random_frame, settings_for, write_checkpoint
+
+from stream_vlm.backbone import StreamingModel, load_model
+from stream_vlm.context.recent import RecentPolicy
+from stream_vlm.context.segments import SegmentKind
+from stream_vlm.stream import Decision, Query, State
+
+FRAMES = 3
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+def model(directory: Path, recompute: bool) -> StreamingModel:
+    return load_model(settings_for(directory, context__policy="recent", context__frames=FRAMES, context__recompute=recompute))
+
+
+def speak(decision: Decision) -> Decision:
+    return Decision(State.RESPONSE, decision.probabilities, confidence=decision.confidence)
+
+
+def last_decision(model: StreamingModel, first: int, last: int) -> Decision:
+    stream = model.open_stream("front")
+    for index in range(first, last):
+        stream.step(random_frame(index), None, speak)
+    return stream.step(random_frame(last), Query("q", "is the door open ?", 0), speak)
+
+
+@pytest.mark.parametrize("recompute", [True, False])
+def test_only_the_newest_pictures_and_the_last_question_are_held(directory: Path, recompute: bool) -> None:
+    stream = model(directory, recompute).open_stream("front")
+    for index in range(12):
+        stream.step(random_frame(index), Query("q", "is the door open ?", 0) if index == 2 else None, speak)
+    earlier = [segment for segment in stream.context if segment.turn < 11]
+    assert [segment.turn for segment in stream.context if segment.kind is SegmentKind.FRAME] == [9, 10, 11]
+    assert {segment.turn for segment in earlier if segment.kind is SegmentKind.QUERY} == {2}
+    assert not any(segment.kind in (SegmentKind.ACTION, SegmentKind.STATE) for segment in earlier)
+
+
+def test_computed_anew_it_knows_the_last_pictures_alone(directory: Path) -> None:
+    """One picture more, because the shipped architecture shows each beside the one before."""
+    fresh = model(directory, recompute=True)
+    long, short = last_decision(fresh, 0, 10), last_decision(fresh, 10 - FRAMES, 10)
+    assert (long.state, long.text) == (short.state, short.text)
+    assert list(long.probabilities.values()) == pytest.approx(list(short.probabilities.values()), abs=1e-5)
+
+
+def test_the_cache_still_remembers_what_stood_beside_them(directory: Path) -> None:
+    cached = model(directory, recompute=False)
+    long, short = last_decision(cached, 0, 10), last_decision(cached, 10 - FRAMES, 10)
+    assert list(long.probabilities.values()) != pytest.approx(list(short.probabilities.values()), abs=1e-5)
+
+
+def test_no_turns_are_no_policy() -> None:
+    with pytest.raises(ValueError, match="turns 0 must be at least 1"):
+        RecentPolicy(0, 100)
