@@ -5,7 +5,7 @@ PYTHON ?= python3
 ROS_DISTRO ?= jazzy
 RUN := build/$(ROS_DISTRO)/run
 
-.PHONY: help build demo test lint train bench clean
+.PHONY: help build demo test lint train bench soak clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -28,8 +28,11 @@ train: build  ## train the small default model on the simulated camera; ARGS="--
 
 bench: build  ## figures of this machine: how well and how fast the model watches, how fast the memory writes and answers
 	$(RUN) python benchmark/watching.py
-	$(RUN) python benchmark/hour.py
+	$(RUN) python benchmark/streaming.py
 	$(RUN) python benchmark/memory.py
+
+soak: build  ## twelve hours of stream faster than real time: step time and memory of the first and the last hour (about a quarter of an hour)
+	OMP_NUM_THREADS=1 $(RUN) python benchmark/soak.py
 
 clean:  ## remove everything that was installed or built
 	rm -rf build

@@ -56,6 +56,9 @@ class CachedStream:
 
     A silent tick costs one forward: the tokens that the last decision left pending, the new turn, and the logits at its end, of which only the
     states' are read. Words are decoded only for a response. `batch.Step` takes turns in several streams through one forward.
+
+    Attributes:
+        keeps_vision: keep the vision tokens of the pictures in the context, which computing it anew needs.
     """
 
     def __init__(self, model: StreamingModel, camera: str) -> None:
@@ -68,6 +71,7 @@ class CachedStream:
         self._earlier: list[NDArray[np.uint8]] = []
         self._pending: list[Segment] = []
         self._forward: CachedForward | None = None
+        self.keeps_vision = model.settings.context.recompute
         self._vision_kept: dict[int, VisionTokens] = {}
         self._memory: Callable[[], Sequence[str]] | None = None
         self._next_head: NextHead | None = None
@@ -176,8 +180,13 @@ class CachedStream:
         self._pending = []
         self._earlier = [look.pictures[-1]] if self._model.checkpoint.pictures.pair_frames else []
         self._turn_stamp_ns = None
+        if self.keeps_vision:
+            self._keep_vision(segments_of(layout), vision)
         if self._model.settings.context.recompute:
-            return self._anew(forward, segments_of(layout), vision)
+            segments = segments_of(layout)
+            forward.clear()
+            shown = [segment.turn for segment in segments if segment.grid is not None]
+            return Entry(forward, segments, VisionTokens.joined([self._vision_kept[turn] for turn in shown]))
         held = len(kept)
         forward.arrange([piece for piece in layout if piece.index < held])
         return Entry(forward, [piece.segment for piece in layout if piece.index >= held], vision)
@@ -227,13 +236,9 @@ class CachedStream:
         missing = self._model.checkpoint.pictures.temporal_patch_size - len(pictures)
         return np.stack([pictures[0]] * missing + pictures)
 
-    def _anew(self, forward: CachedForward, segments: list[Segment], vision: VisionTokens) -> Entry:
-        """Forget every key and feed the whole context, with the vision tokens of its pictures, which are kept for that."""
+    def _keep_vision(self, segments: Sequence[Segment], vision: VisionTokens) -> None:
         self._vision_kept[self._turn] = vision
-        shown = [segment.turn for segment in segments if segment.grid is not None]
-        self._vision_kept = {turn: self._vision_kept[turn] for turn in shown}
-        forward.clear()
-        return Entry(forward, segments, VisionTokens.joined([self._vision_kept[turn] for turn in shown]))
+        self._vision_kept = {segment.turn: self._vision_kept[segment.turn] for segment in segments if segment.grid is not None}
 
     def _open_forward(self, vision_tokens: int) -> CachedForward:
         model = self._model

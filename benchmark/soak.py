@@ -1,0 +1,116 @@
+"""Twelve hours of stream as fast as it goes: does a step cost the same at the end as at the start, and does memory stay flat?
+
+    make soak
+
+43,200 ticks at 1 Hz with everything a robot's step does: resizing, vision, prefill into the kept cache, decision, words, and the memory's writer with
+its commits and thumbnails on a thread of its own. Step times are wall clock; beside them stand the processor time of the model's thread, which other
+work on a shared machine does not lengthen. Give OMP_NUM_THREADS=1 to have all of the model's arithmetic on that thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from machine import machine, resident_mb
+from tqdm import tqdm
+
+from stream_vlm.backbone import StreamingModel, load_model
+from stream_vlm.config import Settings, load_settings
+from stream_vlm.harness import StreamingHarness
+from stream_vlm.memory.store import Memory
+from stream_vlm.memory.writer import MemoryWriter
+from stream_vlm.stream import NANOSECONDS, Frame, StepResult, StreamError, Tick
+from stream_vlm.world.render import World
+
+HOUR = 3600
+WORLDS, WORLD_S = 10, 60
+FLUSH_EVERY = 60
+"""Ticks after which the writer is waited for: faster than real time, it is given the time that real time would give it."""
+
+
+def pictures(seed: int) -> list[np.ndarray]:
+    """Ten minutes of simulated rooms at 1 Hz; the stream goes round them."""
+    return [World(seed + world, float(WORLD_S)).view(float(second)).image for world in range(WORLDS) for second in range(WORLD_S)]
+
+
+def soak(settings: Settings, model: StreamingModel, steps: int, seed: int) -> dict[str, object]:
+    """Watch `steps` seconds of stream and report."""
+    failures: list[str] = []
+
+    def failed(result: StepResult, error: StreamError) -> None:
+        failures.append(str(error))
+
+    shown = pictures(seed)
+    wall, processor = np.zeros(steps), np.zeros(steps)
+    resident: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        memory = Memory.open(settings.memory.model_copy(update={"path": f"{folder}/memory.db"}))
+        writer = MemoryWriter(memory, lambda result: None, failed)
+        harness = StreamingHarness(settings, model, "soak", writer)
+        writer.begin_session("soak", model.model_id, "benchmark", 0)
+        for index in tqdm(range(steps), unit="step", mininterval=10.0):
+            stamp_ns = (index + 1) * NANOSECONDS
+            frame = Frame("camera", stamp_ns, "camera_optical_frame", shown[index % len(shown)])
+            began = time.thread_time()
+            wall[index] = harness.step(Tick(index, stamp_ns, (frame,))).seconds["step"] * 1e3
+            processor[index] = (time.thread_time() - began) * 1e3
+            harness.prepare()
+            if (index + 1) % FLUSH_EVERY == 0:
+                writer.flush(60.0)
+            if (index + 1) % min(HOUR, max(1, steps // 12)) == 0:
+                resident.append(resident_mb())
+        writer.flush(60.0)
+        rows = memory.count()
+        writer.close()
+    part = min(HOUR, steps // 2)
+
+    def by_hour(values: np.ndarray, percent: float) -> list[float]:
+        return [round(float(np.percentile(block, percent)), 3) for block in np.array_split(values, max(1, steps // part))]
+
+    return {
+        "steps": steps,
+        "p95_first_hour_ms": float(np.percentile(wall[:part], 95)),
+        "p95_last_hour_ms": float(np.percentile(wall[-part:], 95)),
+        "processor_p95_first_hour_ms": float(np.percentile(processor[:part], 95)),
+        "processor_p95_last_hour_ms": float(np.percentile(processor[-part:], 95)),
+        "rss_start_mb": resident[0],
+        "rss_end_mb": resident[-1],
+        "rss_start_is": "after the first twelfth of the stream, when every buffer has its size",
+        "p50_ms_by_hour": by_hour(wall, 50),
+        "p95_ms_by_hour": by_hour(wall, 95),
+        "processor_p95_ms_by_hour": by_hour(processor, 95),
+        "rss_mb_by_hour": [round(value, 1) for value in resident],
+        "rows": rows,
+        "failed_commits": len(failures),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=12 * HOUR)
+    parser.add_argument("--seed", type=int, default=3_000_000)
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, for example context.policy=chunked")
+    parser.add_argument("--out", type=Path, default=Path("build/soak/report.json"))
+    arguments = parser.parse_args()
+    settings = load_settings({"stream.rate_hz": 1.0} | dict(pair.split("=", 1) for pair in arguments.set))
+    if torch.get_num_threads() > 1:
+        print("the model uses several threads: processor times are those of the main one; OMP_NUM_THREADS=1 makes them whole")
+    outcome = soak(settings, load_model(settings), arguments.steps, arguments.seed)
+    outcome["machine"] = machine()
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(outcome, indent=2) + "\n")
+    for name, value in outcome.items():
+        if not isinstance(value, dict):
+            print(f"  {name:32} {value}")
+    print(f"-> {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

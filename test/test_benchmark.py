@@ -1,0 +1,42 @@
+"""The benchmarks run to their end and report what they promise; how fast is not looked at."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARK = Path(__file__).resolve().parent.parent / "benchmark"
+
+
+def report(script: str, out: Path, *arguments: str) -> Any:
+    command = [sys.executable, str(BENCHMARK / script), *arguments, "--out", str(out)]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(out.read_text())
+
+
+@pytest.mark.parametrize("shape", ["tiny-qwen2.5", "tiny-qwen3"])
+def test_every_way_to_keep_the_past_is_measured_on_one_model(tmp_path: Path, shape: str) -> None:
+    out = tmp_path / "streaming.json"
+    whole = report("streaming.py", out, "--shapes", shape, "--tokens", "72", "--seconds", "12", "--context", "6", "--samples", "3", "--streams", "2")
+    (model,) = whole["models"]
+    names = [row["name"] for row in model["rows"]]
+    assert [name for name in names if name.startswith("ours")] == ["ours: rounds", "ours: chunked", "ours: sliding"]
+    assert [name[:3] for name in names if not name.startswith("ours")] == ["(a)", "(b)", "(c)", "(d)"]
+    for row in model["rows"]:
+        assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+        assert row["first_token_ms"] > 0 and row["tokens_per_s"] > 0 and row["cache_mb"] > 0
+    assert {"copy_gb_per_s", "decode_bandwidth_bound_ms", "silent_step_compute_bound_ms"} <= set(model["bounds"])
+    assert model["streams"][0]["streams"] == 2
+    assert {"processor", "cores", "torch"} <= set(whole["machine"])
+    assert out.with_suffix(".png").stat().st_size > 10_000
+
+
+def test_a_soak_reports_first_and_last_hour_and_memory(tmp_path: Path) -> None:
+    outcome = report("soak.py", tmp_path / "soak.json", "--steps", "48")
+    assert outcome["steps"] == 48 and outcome["failed_commits"] == 0 and outcome["rows"] > 0
+    for name in ("p95_first_hour_ms", "p95_last_hour_ms", "rss_start_mb", "rss_end_mb"):
+        assert outcome[name] > 0
