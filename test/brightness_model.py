@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import cast
 
 from stream_vlm.config import Settings
-from stream_vlm.model import ModelStream, Turn, one_by_one
+from stream_vlm.model import ModelStream, Turn, Upcoming, one_by_one
 from stream_vlm.stream import Decision, Frame, Query, State, StreamError
 
 SLOW_ANSWER_ENV = "BRIGHTNESS_ANSWER_S"
@@ -70,7 +70,7 @@ class BrightnessModel:
     def open_stream(self, camera: str) -> ModelStream:
         return BrightnessStream()
 
-    def step(self, turns: Sequence[Turn]) -> list[Decision | StreamError]:
+    def step(self, turns: Sequence[Turn], upcoming: Upcoming | None = None) -> list[Decision | StreamError]:
         return one_by_one(turns, lambda turn: cast(BrightnessStream, turn.stream).step(turn.frame, turn.query, turn.gate, turn.on_text))
 
 

@@ -15,7 +15,7 @@ from stream_vlm.cli.watching import ResultsError, watch
 from stream_vlm.config import MemorySettings, Settings, load_settings
 from stream_vlm.memory.recall import RecallQuery
 from stream_vlm.memory.store import Memory
-from stream_vlm.model import Turn, one_by_one
+from stream_vlm.model import Turn, Upcoming, one_by_one
 from stream_vlm.sources import SourceError, open_source
 from stream_vlm.sources.bag_writer import write_bag
 from stream_vlm.stream import NANOSECONDS, Decision, Frame, Query, State, StreamError
@@ -52,7 +52,7 @@ class BrightnessModel:
     def open_stream(self, camera: str) -> BrightnessStream:
         return BrightnessStream()
 
-    def step(self, turns: Sequence[Turn]) -> list[Decision | StreamError]:
+    def step(self, turns: Sequence[Turn], upcoming: Upcoming | None = None) -> list[Decision | StreamError]:
         return one_by_one(turns, lambda turn: cast(BrightnessStream, turn.stream).step(turn.frame, turn.query, turn.gate, turn.on_text))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from stream_vlm.config import load_settings
 from stream_vlm.harness import StreamingHarness
-from stream_vlm.model import Turn, one_by_one
+from stream_vlm.model import Turn, Upcoming, one_by_one
 from stream_vlm.stream import Decision, Frame, Query, State, StepResult, StreamError, Tick
 
 HALF_SECOND = 500_000_000
@@ -55,7 +55,7 @@ class ScriptedModel:
     def open_stream(self, camera: str) -> ScriptedStream:
         return ScriptedStream(self.scripts[camera])
 
-    def step(self, turns: Sequence[Turn]) -> list[Decision | StreamError]:
+    def step(self, turns: Sequence[Turn], upcoming: Upcoming | None = None) -> list[Decision | StreamError]:
         return one_by_one(turns, lambda turn: cast(ScriptedStream, turn.stream).step(turn.frame, turn.query, turn.gate, turn.on_text))
 
 

@@ -10,7 +10,7 @@ from stream_vlm.config import Settings
 from stream_vlm.decision import SpeechGate
 from stream_vlm.events import EventTracker
 from stream_vlm.history import History
-from stream_vlm.model import Model, ModelStream, Turn
+from stream_vlm.model import Model, ModelStream, Turn, Upcoming
 from stream_vlm.stream import Decision, EventSpan, Frame, Limits, Query, State, StepResult, StreamError, Tick, Utterance
 
 PartialText = Callable[[str, str], None]
@@ -47,15 +47,21 @@ class StreamingHarness:
         for stream in self._streams.values():
             stream.reset()
 
-    def step(self, tick: Tick, on_partial: PartialText | None = None, limits: Limits = NO_LIMITS) -> StepResult:
+    def step(
+        self, tick: Tick, on_partial: PartialText | None = None, limits: Limits = NO_LIMITS, upcoming: Tick | None = None
+    ) -> StepResult:
         """Look at every frame of `tick`, all cameras in one forward where the model can, and hand the outcome to the memory.
 
         A camera whose frame the model refuses is reported in `faults`; the others go on.
+
+        Args:
+            limits: what the step may cost.
+            upcoming: the next tick, where it is known already: the model may begin with its pictures while it writes words.
         """
         started = time.perf_counter()
         queries = {frame.camera: next((query for query in tick.queries if query.camera in ("", frame.camera)), None) for frame in tick.frames}
         turns = [self._turn(frame, queries[frame.camera], on_partial, limits) for frame in tick.frames]
-        outcomes = self.model.step(turns) if turns else []
+        outcomes = self.model.step(turns, self._upcoming(upcoming, limits)) if turns else []
         decisions: dict[str, Decision] = {}
         utterances: list[Utterance] = []
         events: list[EventSpan] = []
@@ -120,6 +126,11 @@ class StreamingHarness:
         if camera not in self._streams:
             self._streams[camera] = self.model.open_stream(camera)
         return self._streams[camera]
+
+    def _upcoming(self, tick: Tick | None, limits: Limits) -> Upcoming | None:
+        if tick is None:
+            return None
+        return lambda: [self._turn(frame, None, None, limits) for frame in tick.frames]
 
     def _history(self, camera: str) -> History:
         return self._histories.setdefault(camera, History())

@@ -44,6 +44,10 @@ class Turn:
     memory: Callable[[], Sequence[str]] | None = None
 
 
+Upcoming = Callable[[], Sequence[Turn]]
+"""Gives the turns of the next step, where they are known already."""
+
+
 class Model(Protocol):
     """A loaded model that any number of cameras share."""
 
@@ -57,8 +61,11 @@ class Model(Protocol):
 
     def open_stream(self, camera: str) -> ModelStream: ...
 
-    def step(self, turns: Sequence[Turn]) -> list[Decision | StreamError]:
+    def step(self, turns: Sequence[Turn], upcoming: Upcoming | None = None) -> list[Decision | StreamError]:
         """Take one turn in each of several different streams, together where the model can.
+
+        Args:
+            upcoming: asked at most once, while words are written; a model may begin with these turns' pictures.
 
         Returns:
             For each turn its decision, or why its frame cannot be used; the other streams go on.

@@ -12,7 +12,7 @@ import torch
 from stream_vlm.backbone.forward import feed_together
 from stream_vlm.backbone.speech import Speech
 from stream_vlm.backbone.stream import CachedStream, Look, ModelFault
-from stream_vlm.model import Turn
+from stream_vlm.model import Turn, Upcoming
 from stream_vlm.stream import Decision, State, StreamError
 from stream_vlm.vision.tokens import VisionTokens
 
@@ -26,9 +26,10 @@ SILENT = Decision(State.SILENCE, dict.fromkeys(State, 0.0) | {State.SILENCE: 1.0
 class Step:
     """A step of several streams of `model`. A stream whose frame, question or numbers cannot be used gets an error; the others go on."""
 
-    def __init__(self, model: StreamingModel, turns: Sequence[Turn]) -> None:
+    def __init__(self, model: StreamingModel, turns: Sequence[Turn], upcoming: Upcoming | None = None) -> None:
         self._model = model
         self._turns = turns
+        self._upcoming = upcoming
         self._streams: list[CachedStream] = []
         for turn in turns:
             assert isinstance(turn.stream, CachedStream), "streams are opened by the model that steps them"
@@ -93,7 +94,16 @@ class Step:
         for index, look in looks.items():
             by_size.setdefault(look.pictures.shape, []).append(index)
         vision: dict[int, VisionTokens] = {}
-        for indices in by_size.values():
+        if self._model.ahead is not None:
+            for index, look in looks.items():
+                tokens = self._model.ahead.take(self._key(self._turns[index]), look.pictures)
+                if tokens is not None:
+                    vision[index] = tokens
+            self._model.ahead.forget()
+        for sized in by_size.values():
+            indices = [index for index in sized if index not in vision]
+            if not indices:
+                continue
             vision |= zip(indices, self._model.tower.encode(np.stack([looks[index].pictures for index in indices])), strict=True)
         return vision
 
@@ -125,12 +135,28 @@ class Step:
                 speech.take(logits[index])
         while writing := {index: speech for index, speech in speeches.items() if not speech.is_over}:
             rows = feed_together([self._streams[index].entry(speech.unfed) for index, speech in writing.items()])
+            self._encode_ahead()
             for speech, row in zip(writing.values(), rows, strict=True):
                 speech.take(row)
         for index, speech in speeches.items():
             decision = speech.outcome()
             self._streams[index].conclude(decision, speech.unfed)
             self._outcomes[index] = decision
+
+    def _encode_ahead(self) -> None:
+        """Begin with the pictures of the next step, once, while the words of this one are written."""
+        if self._upcoming is None or self._model.ahead is None:
+            return
+        coming, self._upcoming = self._upcoming(), None
+        for turn in coming:
+            assert isinstance(turn.stream, CachedStream)
+            pictures = turn.stream.next_patch(turn)
+            if pictures is not None:
+                self._model.ahead.encode(self._key(turn), pictures)
+
+    @staticmethod
+    def _key(turn: Turn) -> tuple[str, int]:
+        return turn.frame.camera, turn.frame.stamp_ns
 
     def _clock(self, stage: str, started: float) -> float:
         now = time.perf_counter()

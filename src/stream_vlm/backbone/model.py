@@ -15,8 +15,9 @@ from stream_vlm.backbone.stream_config import CheckpointError
 from stream_vlm.config import Settings
 from stream_vlm.context.layout import tokens_in
 from stream_vlm.context.turns import TurnWriter
-from stream_vlm.model import Turn
+from stream_vlm.model import Turn, Upcoming
 from stream_vlm.stream import Decision, State, StreamError
+from stream_vlm.vision.ahead import EncodedAhead
 from stream_vlm.vision.tower import TorchVisionTower
 
 
@@ -57,6 +58,9 @@ class StreamingModel:
         self.tower = TorchVisionTower(checkpoint.model.model.visual, checkpoint.pictures)
         self.writer = TurnWriter(self.turns, self.encode_text, checkpoint.model.config.image_token_id)
         self.tokens = self._turn_tokens()
+        device = checkpoint.model.device
+        # On a CPU it would only change the order of the same work.
+        self.ahead = EncodedAhead(self.tower, device) if device.type == "cuda" else None
         self.seconds: Mapping[str, float] = {}
 
     @property
@@ -80,9 +84,9 @@ class StreamingModel:
         """A new stream for `camera`, with an empty context."""
         return CachedStream(self, camera)
 
-    def step(self, turns: Sequence[Turn]) -> list[Decision | StreamError]:
+    def step(self, turns: Sequence[Turn], upcoming: Upcoming | None = None) -> list[Decision | StreamError]:
         """Take one turn in each of several different streams, in one forward; see `model.Model.step`."""
-        step = Step(self, turns)
+        step = Step(self, turns, upcoming)
         outcomes = step.run()
         self.seconds = step.seconds
         return outcomes

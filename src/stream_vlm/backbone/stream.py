@@ -149,6 +149,15 @@ class CachedStream:
         full = pictures.grid(*pictures.target_size(*turn.frame.image.shape[:2]))
         return Look(self._patch(current), began_ns, turn.query, full[0] * full[1])
 
+    def next_patch(self, turn: Turn) -> NDArray[np.uint8] | None:
+        """What `look` will make of the frame of `turn` if that is this stream's next, or None where that is not known; changes nothing."""
+        if self._model.checkpoint.stream.frames_per_turn > 1:
+            return None
+        try:
+            return self._patch(self._model.checkpoint.pictures.limited(turn.limits.picture_share).resize(turn.frame.image))
+        except StreamError:
+            return None  # its own step will say why
+
     def enter(self, look: Look, vision: VisionTokens) -> Entry:
         """Let leave what the policy lets go, and say what the turn of `look` appends.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,7 @@ from stream_vlm.memory.writer import DirectWriter
 from stream_vlm.model import Model
 from stream_vlm.sources.source import Source
 from stream_vlm.sources.ticks import TickReader
-from stream_vlm.stream import StepResult, StreamError
+from stream_vlm.stream import StepResult, StreamError, Tick
 
 RECORD_FILES = ("utterances.jsonl", "events.jsonl", "states.jsonl")
 MEMORY_FILE = "memory.db"
@@ -98,12 +98,14 @@ def watch(
     with Memory.open(settings.memory) as memory:
         files = [(folder / name).open(mode, encoding="utf-8") for name in RECORD_FILES]
         try:
-            for tick in reader:
+            # A live source is not waited for: its next picture would make this one late.
+            for tick, upcoming in ((tick, None) for tick in reader) if source.live else with_next(reader):
                 if harness is None:
                     first_ns = min(frame.stamp_ns for frame in tick.frames)
                     watched.session_id = _begin_session(memory, source.name, model.model_id, first_ns)
                     harness = StreamingHarness(settings, model, watched.session_id, DirectWriter(memory))
-                result = harness.step(tick)
+                result = harness.step(tick, upcoming=upcoming)
+                harness.prepare()
                 for file, records in zip(files, records_of(result, first_ns), strict=True):
                     file.write("".join(as_line(record) for record in records))
                     file.flush()
@@ -121,6 +123,22 @@ def watch(
     watched.stale = reader.stale
     watched.elapsed_s = time.perf_counter() - started
     return watched
+
+
+def with_next(ticks: Iterable[Tick]) -> Iterator[tuple[Tick, Tick | None]]:
+    """Each tick with the one after it; None after the last. Where the ticks break off, the one before is given first."""
+    iterator = iter(ticks)
+    tick = next(iterator, None)
+    while tick is not None:
+        broken: StreamError | None = None
+        try:
+            after = next(iterator, None)
+        except StreamError as error:
+            after, broken = None, error
+        yield tick, after
+        if broken is not None:
+            raise broken
+        tick = after
 
 
 def _begin_session(memory: Memory, name: str, model_id: str, first_ns: int) -> str:

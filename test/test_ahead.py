@@ -1,0 +1,97 @@
+"""Pictures of the next step, encoded while words are written: the same decisions, and nothing is used that it was not made for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from model_fixtures import random_frame, settings_for, write_checkpoint
+
+from stream_vlm.backbone import StreamingModel, load_model
+from stream_vlm.cli.watching import with_next
+from stream_vlm.harness import StreamingHarness
+from stream_vlm.stream import Decision, Query, StepResult, StreamError, Tick
+from stream_vlm.vision.ahead import EncodedAhead
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+def tick(index: int, seed: int | None = None) -> Tick:
+    frames = tuple(random_frame(index if seed is None else seed, camera) for camera in ("front", "rear"))
+    queries = (Query(f"q{index}", "is the door open ?", 0, "front"),) if index % 3 == 0 else ()
+    return Tick(index, frames[0].stamp_ns, frames, queries)
+
+
+def watch(model: StreamingModel, ahead: bool, wrong: bool = False) -> list[StepResult]:
+    harness = StreamingHarness(model.settings, model, "session")
+    results = []
+    for index in range(10):
+        coming = tick(index + 1, seed=500 + index if wrong else None) if ahead else None
+        results.append(harness.step(tick(index), upcoming=coming))
+    return results
+
+
+def decisions(results: list[StepResult]) -> list[Decision]:
+    return [decision for result in results for decision in result.decisions.values()]
+
+
+@pytest.fixture
+def model(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> StreamingModel:
+    model = load_model(settings_for(checkpoint))
+    # On a CPU the same work is only done in another order, so it is switched on here to look at its outcome.
+    monkeypatch.setattr(model, "ahead", EncodedAhead(model.tower, torch.device(model.device)))
+    return model
+
+
+def test_what_was_encoded_ahead_decides_the_same(checkpoint: Path, model: StreamingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[bool] = []
+    take = EncodedAhead.take
+
+    def counting(self: EncodedAhead, *arguments: object) -> object:
+        tokens = take(self, *arguments)  # type: ignore[arg-type]
+        taken.append(tokens is not None)
+        return tokens
+
+    monkeypatch.setattr(EncodedAhead, "take", counting)
+    expected = decisions(watch(load_model(settings_for(checkpoint)), ahead=False))
+    got = decisions(watch(model, ahead=True))
+    assert sum(taken) >= 3, "answers are written at some ticks, and the next pictures are encoded then"
+    for one, other in zip(got, expected, strict=True):
+        assert one.text == other.text
+        assert list(one.probabilities.values()) == pytest.approx(list(other.probabilities.values()), abs=1e-5)
+
+
+def test_another_picture_than_the_one_announced_is_encoded_itself(checkpoint: Path, model: StreamingModel) -> None:
+    expected = decisions(watch(load_model(settings_for(checkpoint)), ahead=False))
+    got = decisions(watch(model, ahead=True, wrong=True))
+    assert [decision.text for decision in got] == [decision.text for decision in expected]
+
+
+def test_tokens_are_kept_for_exactly_their_pictures_and_once(model: StreamingModel) -> None:
+    assert model.ahead is not None
+    pictures = np.zeros((2, 128, 192, 3), np.uint8)
+    model.ahead.encode("front", pictures)
+    assert model.ahead.take("front", pictures + 1) is None
+    model.ahead.encode("front", pictures)
+    assert model.ahead.take("rear", pictures) is None
+    assert model.ahead.take("front", pictures) is not None
+    assert model.ahead.take("front", pictures) is None
+
+
+def test_each_tick_comes_with_the_next_and_a_source_that_breaks_off_loses_none() -> None:
+    ticks = [tick(index) for index in range(3)]
+    assert list(with_next(ticks)) == [(ticks[0], ticks[1]), (ticks[1], ticks[2]), (ticks[2], None)]
+    assert list(with_next([])) == []
+
+    def broken():  # type: ignore[no-untyped-def]
+        yield from ticks
+        raise StreamError("the file ends in the middle of a picture")
+
+    seen = []
+    with pytest.raises(StreamError, match="in the middle"):
+        for one, _ in with_next(broken()):
+            seen.append(one)
+    assert seen == ticks
