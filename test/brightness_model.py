@@ -20,6 +20,10 @@ from stream_vlm.stream import Decision, Frame, Query, State, StreamError
 
 SLOW_ANSWER_ENV = "BRIGHTNESS_ANSWER_S"
 """Seconds that an answer takes, in ten parts."""
+LOAD_ENV = "BRIGHTNESS_LOAD_S"
+"""Seconds that a step takes while the picture is bright, times the share of pixels that it may have."""
+ANY_SIZE_ENV = "BRIGHTNESS_ANY_SIZE"
+"""Not empty for a model that looks at smaller pictures with less work."""
 CRASH_ENV = "BRIGHTNESS_CRASH_AT"
 """Brightness (0..255) at which a step raises an error that no one expects."""
 
@@ -31,9 +35,16 @@ class BrightnessStream:
     last: str = ""
 
     def step(
-        self, frame: Frame, query: Query | None, gate: Callable[[Decision], Decision], on_text: Callable[[str], None] | None = None
+        self,
+        frame: Frame,
+        query: Query | None,
+        gate: Callable[[Decision], Decision],
+        on_text: Callable[[str], None] | None = None,
+        picture_share: float = 1.0,
     ) -> Decision:
         brightness = float(frame.image.mean())
+        if brightness > 155:
+            time.sleep(float(os.environ.get(LOAD_ENV, "0")) * picture_share)
         if os.environ.get(CRASH_ENV) and abs(brightness - float(os.environ[CRASH_ENV])) < 3:
             raise ArithmeticError(f"brightness {brightness:.0f}")
         if query is not None:
@@ -67,11 +78,19 @@ class BrightnessModel:
     device: str = "cpu"
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def takes_any_size(self) -> bool:
+        return bool(os.environ.get(ANY_SIZE_ENV))
+
     def open_stream(self, camera: str) -> ModelStream:
         return BrightnessStream()
 
     def step(self, turns: Sequence[Turn], upcoming: Upcoming | None = None) -> list[Decision | StreamError]:
-        return one_by_one(turns, lambda turn: cast(BrightnessStream, turn.stream).step(turn.frame, turn.query, turn.gate, turn.on_text))
+        def take(turn: Turn) -> Decision:
+            stream = cast(BrightnessStream, turn.stream)
+            return stream.step(turn.frame, turn.query, turn.gate, turn.on_text, turn.limits.picture_share)
+
+        return one_by_one(turns, take)
 
 
 def load(settings: Settings) -> BrightnessModel:

@@ -10,7 +10,7 @@ from nav_msgs.msg import Odometry
 
 from stream_vlm.sampler import LatestFrames
 from stream_vlm.stream import NANOSECONDS, Utterance
-from stream_vlm_ros.health import CameraHealth, FaultLog, percentile
+from stream_vlm_ros.health import CameraHealth, FaultLog, StepHealth, percentile
 from stream_vlm_ros.messages import nanoseconds, stamp_message
 from stream_vlm_ros.odometry import OdometryError, PoseBuffer
 from stream_vlm_ros.questions import LONGEST_QUESTION, MOST_WAITING, Asker, QuestionError, Questions
@@ -265,6 +265,15 @@ def test_percentiles_are_values_that_occurred(percent: float, value: float) -> N
 
 def test_no_values_have_percentile_zero() -> None:
     assert percentile([], 95) == 0.0
+
+
+def test_percentiles_can_begin_anew_while_steps_are_counted_on() -> None:
+    steps = StepHealth(FaultLog(print))
+    steps.took(9.0)
+    steps.forget_durations()
+    assert (steps.steps, steps.percentile_ms(50)) == (1, 0.0)
+    steps.took(0.1)
+    assert (steps.steps, steps.percentile_ms(95)) == (2, 100.0)
 
 
 @pytest.mark.parametrize("stamp_ns", [0, 1, 1_700_000_000_123_456_789, -1])

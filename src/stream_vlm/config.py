@@ -70,6 +70,23 @@ class StreamSettings(Group):
     )
 
 
+class DeadlineSettings(Group):
+    """What gives way when looking takes longer than the time between two looks."""
+
+    enabled: bool = setting(
+        True, "While steps run over their time, hold back first length of utterances, then pixels, then every second look; false never does."
+    )
+    budget: float = setting(0.9, "Share of the sampling period that a step may take.", minimum=0.1, maximum=1.0)
+    window_steps: int = setting(8, "How many of the last steps are judged together.", unit="steps", minimum=2, maximum=1000)
+    overrun_share: float = setting(
+        0.5, "More is held back when this share of them ran over their time, though never for a single one.", minimum=0.01, maximum=1.0
+    )
+    clean_steps: int = setting(
+        20, "Steps in time, one after the other, before it is tried whether less need be held back.", unit="steps", minimum=1, maximum=10000
+    )
+    min_new_tokens: int = setting(8, "Utterances are never held back to fewer tokens than this.", unit="tokens", minimum=1, maximum=1024)
+
+
 class ContextSettings(Group):
     """What the model still sees of the past."""
 
@@ -249,6 +266,7 @@ class Settings(Group):
     camera: dict[CameraName, CameraSettings] = Field(default_factory=dict)
     model: ModelSettings = Field(default_factory=ModelSettings)
     stream: StreamSettings = Field(default_factory=StreamSettings)
+    deadline: DeadlineSettings = Field(default_factory=DeadlineSettings)
     context: ContextSettings = Field(default_factory=ContextSettings)
     decision: DecisionSettings = Field(default_factory=DecisionSettings)
     sampling: SamplingSettings = Field(default_factory=SamplingSettings)

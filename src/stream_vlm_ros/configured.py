@@ -20,10 +20,15 @@ from stream_vlm_ros.services import MemoryServices
 
 
 class DeviceModel(Model, Protocol):
-    """A model that says where it runs."""
+    """A model that says where it runs, and what would lighten its work."""
 
     @property
     def device(self) -> str: ...
+
+    @property
+    def takes_any_size(self) -> bool:
+        """Whether it looks at smaller pictures with less work; False for one fixed picture size."""
+        ...
 
 
 ModelLoader = Callable[[Settings], DeviceModel]

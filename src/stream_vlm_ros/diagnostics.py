@@ -10,6 +10,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.timer import Timer
 
+from stream_vlm.deadline import Governor
 from stream_vlm.stream import NANOSECONDS
 from stream_vlm_ros.cameras import Camera
 from stream_vlm_ros.configured import Configured
@@ -144,9 +145,12 @@ class Diagnostics:
             p50, p95 = steps.percentile_ms(50), steps.percentile_ms(95)
             values |= {"steps": steps.steps, "step p50 (ms)": p50, "step p95 (ms)": p95, "last fault": steps.faults.last}
             message = f"step p50 {p50:.0f} ms, p95 {p95:.0f} ms"
+            values |= _held_back_values(watching.governor)
             fault = steps.faults.recent(REMEMBERED_S)
             if fault:
                 level, message = ERROR, fault
+            elif watching.governor.level:
+                level, message = WARN, _explain_held_back(watching.governor)
             elif p95 > period_ms:
                 level = WARN
                 message += f": longer than the sampling period of {period_ms:.0f} ms; lower stream.rate_hz, or take a smaller model"
@@ -168,3 +172,25 @@ class Diagnostics:
             "last commit (ms)": health.last_commit_ms,
         }
         return self._status("memory", level, message, values)
+
+
+def _held_back_values(governor: Governor) -> dict[str, object]:
+    held_back = governor.held_back
+    return {
+        "degraded (level)": governor.level,
+        "worst level": governor.worst,
+        "time for a step (ms)": 1e3 * governor.allowance_s,
+        "recent steps over their time": governor.overruns,
+        "utterance limit (tokens)": held_back.limits.new_tokens or "none",
+        "share of pixels": held_back.limits.picture_share,
+        "looks at every (beats)": held_back.stride,
+    }
+
+
+def _explain_held_back(governor: Governor) -> str:
+    """What is held back, why, and what to do."""
+    still = ", and still do" if governor.runs_over else ""
+    return (
+        f"degraded to level {governor.level} of {governor.worst}: {governor.held_back}; steps took longer than {1e3 * governor.allowance_s:.0f} ms "
+        f"(deadline.budget of the sampling period){still}; end what else loads this computer, lower stream.rate_hz, or take a smaller model"
+    )

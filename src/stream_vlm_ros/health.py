@@ -106,6 +106,10 @@ class StepHealth:
         self.steps += 1
         self._seconds.append(seconds)
 
+    def forget_durations(self) -> None:
+        """Take percentiles only of the steps to come."""
+        self._seconds = deque(maxlen=LATENCY_WINDOW)
+
     def percentile_ms(self, percent: float) -> float:
         """The step time (ms) that `percent` of the recent steps stayed within; 0 before the first step."""
         return 1e3 * percentile(sorted(self._seconds), percent)

@@ -144,7 +144,9 @@ def main(load: ModelLoader = load_model) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     node = StreamVlmNode(load)
-    logging.getLogger("stream_vlm").addHandler(RosLogHandler(node.get_logger()))
+    library = logging.getLogger("stream_vlm")
+    library.setLevel(logging.INFO)
+    library.addHandler(RosLogHandler(node.get_logger()))
     executor = MultiThreadedExecutor(THREADS)
     executor.add_node(node)
     spinner = threading.Thread(target=_spin, args=(executor, node, stopped), name="stream_vlm executor")

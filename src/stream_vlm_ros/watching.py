@@ -11,6 +11,7 @@ from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+from stream_vlm.deadline import Governor
 from stream_vlm.harness import StreamingHarness
 from stream_vlm.model import Model, Turn
 from stream_vlm.sampler import LatestFrames
@@ -42,6 +43,7 @@ class Watching:
         self.poses = PoseBuffer()
         self.odometry_faults = FaultLog(logger.warning)
         self.steps = StepHealth(FaultLog(logger.error))
+        self.governor = Governor(settings, configured.model.takes_any_size)
         self.questions = Questions(settings.cameras)
         with ExitStack() as stack:
             stack.callback(self._drain)
@@ -57,6 +59,7 @@ class Watching:
                 poses=self.poses,
                 cameras={name: camera.health for name, camera in self.cameras.items()},
                 steps=self.steps,
+                governor=self.governor,
                 writer=configured.writer,
             )
             worker = Worker(stream, logger.error)

@@ -1,4 +1,4 @@
-"""The one thread that owns the model: at each beat it decodes the newest picture of every camera, no other, and steps the harness."""
+"""The one thread that owns the model: when it is time it decodes the newest picture of every camera, no other, and steps the harness."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from stream_vlm.deadline import Governor
 from stream_vlm.harness import StreamingHarness
 from stream_vlm.memory.writer import MemoryWriter
 from stream_vlm.stream import Frame, StepResult, Tick
@@ -30,16 +31,23 @@ class Stream:
     poses: PoseBuffer
     cameras: dict[str, CameraHealth]
     steps: StepHealth
+    governor: Governor
     writer: MemoryWriter
 
 
 class Worker:
-    """Runs `Stream` on a thread of its own. A beat that comes during a step is one beat, however many come: nothing piles up."""
+    """Runs `Stream` on a thread of its own. Beats that come during a step lead to one look after it, however many come: nothing piles up.
+
+    The governor says what each look may cost, and how many beats lie between two.
+    """
 
     def __init__(self, stream: Stream, log_error: Callable[[str], Any]) -> None:
         self._stream = stream
         self._log_error = log_error
-        self._beat = threading.Event()
+        self._woken = threading.Condition()
+        self._beats = 0
+        self._looked_at = 0
+        """How many beats had come at the last look."""
         self._stopping = False
         self._index = 0
         self._thread = threading.Thread(target=self._run, name="stream_vlm model")
@@ -49,29 +57,43 @@ class Worker:
 
     def beat(self) -> None:
         """It is time to look: called by the node's timer, at the sampling rate, in ROS time."""
-        self._beat.set()
+        with self._woken:
+            self._beats += 1
+            self._woken.notify()
 
     def stop(self) -> None:
         """Finish the step that runs and end the thread."""
-        self._stopping = True
-        self._beat.set()
+        with self._woken:
+            self._stopping = True
+            self._woken.notify()
         self._thread.join()
 
     def _run(self) -> None:
         while True:
-            self._beat.wait()
-            self._beat.clear()
-            if self._stopping:
-                return
+            with self._woken:
+                self._woken.wait_for(lambda: self._stopping or self._is_time())
+                if self._stopping:
+                    return
+                stride = self._stream.governor.next_step.stride
+                self._looked_at = self._beats
             try:
-                self._look()
+                if not self._look():
+                    # Nothing to see yet: the next beat looks again.
+                    self._looked_at -= stride - 1
+                elif not (self._stopping or self._is_time()):
+                    self._stream.harness.prepare()
             except Exception as error:  # the node goes on whatever a step runs into
                 self._log_error(f"a step failed, the node goes on:\n{traceback.format_exc()}")
                 self._stream.steps.faults.report(f"a step failed: {type(error).__name__}: {error}; see the log for where")
                 # What the model had seen may be half written: begin with a clean context.
                 self._stream.sessions.begin("after a failed step")
 
-    def _look(self) -> None:
+    def _is_time(self) -> bool:
+        """Whether a beat waits that is to be looked at."""
+        return self._beats - self._looked_at >= self._stream.governor.next_step.stride
+
+    def _look(self) -> bool:
+        """Step with the newest pictures; False when there are none."""
         started = time.perf_counter()
         stream = self._stream
         messages, session = stream.sessions.take()
@@ -81,18 +103,23 @@ class Worker:
             self._index = 0
         frames = self._decode(messages)
         if not frames:
-            return
+            return False
         queries = stream.questions.take([frame.camera for frame in frames])
         tick = Tick(self._index, max(frame.stamp_ns for frame in frames), frames, queries)
         self._index += 1
         try:
-            result = stream.harness.step(tick, stream.questions.partial)
+            result = stream.harness.step(tick, stream.questions.partial, stream.governor.next_step.limits)
         except Exception as error:
             for query in queries:
                 stream.questions.failed(query.query_id, f"the model failed: {error}")
             raise
         self._report(result)
-        stream.steps.took(time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        if stream.governor.observe(seconds):
+            # What steps took at another level says nothing about this one.
+            stream.steps.forget_durations()
+        stream.steps.took(seconds)
+        return True
 
     def _decode(self, messages: list[CameraMessage]) -> tuple[Frame, ...]:
         frames = []

@@ -74,6 +74,11 @@ class StreamingModel:
         return str(self.checkpoint.model.device)
 
     @property
+    def takes_any_size(self) -> bool:
+        """Whether it looks at smaller pictures with less work; False for one fixed picture size."""
+        return self.checkpoint.pictures.fixed_size is None
+
+    @property
     def has_static_shapes(self) -> bool:
         """Whether forwards of sizes that come again are run with fixed shapes; a model on several devices cannot be recorded."""
         choice = self.settings.model.static_shapes

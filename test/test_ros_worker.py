@@ -1,0 +1,174 @@
+"""The thread that owns the model, without middleware: which beats are looked at, and what is done in the time that is left."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
+from ros_fixtures import DARK, DEADLINE_S, image
+
+from stream_vlm.config import Settings
+from stream_vlm.deadline import Governor
+from stream_vlm.harness import StreamingHarness
+from stream_vlm.sampler import LatestFrames
+from stream_vlm.stream import Limits, StepResult, Tick
+from stream_vlm_ros.cameras import CameraMessage
+from stream_vlm_ros.health import CameraHealth, FaultLog, StepHealth
+from stream_vlm_ros.odometry import PoseBuffer
+from stream_vlm_ros.questions import Questions
+from stream_vlm_ros.session import Sessions
+from stream_vlm_ros.worker import Stream, Worker
+
+
+class Harness:
+    """Notes what is asked of it, and is busy in a step for as long as a test holds it there."""
+
+    def __init__(self) -> None:
+        self.settings = Settings()
+        self.model = self
+        self.model_id = "noting"
+        self.limits: list[Limits] = []
+        self.stamps: list[int] = []
+        self.steps_before_preparing: list[int] = []
+        self.step_s = 0.0
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def open_session(self, session_id: str) -> None: ...
+
+    def step(self, tick: Tick, on_partial: object, limits: Limits) -> StepResult:
+        self.limits.append(limits)
+        self.stamps.append(tick.stamp_ns)
+        time.sleep(self.step_s)
+        assert self.go_on.wait(DEADLINE_S)
+        return StepResult("session", tick, {})
+
+    def prepare(self) -> None:
+        self.steps_before_preparing.append(len(self.stamps))
+
+    @property
+    def prepared(self) -> int:
+        return len(self.steps_before_preparing)
+
+    def begin_session(self, *described: object) -> None:
+        """The writer's part."""
+
+
+class Bench:
+    """A worker with all around it that it needs."""
+
+    def __init__(self) -> None:
+        self.harness = Harness()
+        self.sampler: LatestFrames[CameraMessage] = LatestFrames()
+        self.governor = Governor(self.harness.settings, takes_any_size=True)
+        self.errors: list[str] = []
+        self.stream = Stream(
+            harness=cast(StreamingHarness, self.harness),
+            sessions=Sessions(self.sampler, ["camera"], self.errors.append),
+            questions=Questions(["camera"]),
+            poses=PoseBuffer(),
+            cameras={"camera": CameraHealth("/image", self.errors.append)},
+            steps=StepHealth(FaultLog(self.errors.append)),
+            governor=self.governor,
+            writer=cast(Any, self.harness),
+        )
+        self.worker = Worker(self.stream, self.errors.append)
+        self.shown = 0
+
+    def show(self) -> None:
+        self.shown += 1
+        self.sampler.put(CameraMessage("camera", self.shown, image(DARK, self.shown)))
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    made.worker.start()
+    yield made
+    made.harness.go_on.set()
+    made.worker.stop()
+    assert made.errors == []
+
+
+def degrade(bench: Bench) -> None:
+    """Let the governor see nothing but slow steps until every fourth beat is looked at."""
+    while bench.governor.level < bench.governor.worst:
+        bench.governor.observe(60.0)
+
+
+def test_the_time_after_a_step_is_used_to_prepare(bench: Bench) -> None:
+    bench.show()
+    bench.worker.beat()
+    wait(lambda: bench.harness.prepared == 1)
+    assert bench.harness.limits == [Limits()]
+
+
+def test_nothing_is_prepared_while_the_next_beat_waits(bench: Bench) -> None:
+    bench.harness.go_on.clear()
+    bench.show()
+    bench.worker.beat()
+    wait(lambda: len(bench.harness.limits) == 1)
+    bench.show()
+    bench.worker.beat()
+    bench.harness.go_on.set()
+    wait(lambda: bench.harness.prepared == 1)
+    assert bench.harness.steps_before_preparing == [2]
+
+
+def test_beats_that_come_during_a_step_lead_to_one_look(bench: Bench) -> None:
+    bench.harness.go_on.clear()
+    bench.show()
+    bench.worker.beat()
+    wait(lambda: len(bench.harness.limits) == 1)
+    for _ in range(5):
+        bench.show()
+        bench.worker.beat()
+    bench.harness.go_on.set()
+    wait(lambda: bench.harness.prepared == 1)
+    assert bench.harness.stamps == [1, 6]
+
+
+def test_a_beat_that_is_held_back_is_not_looked_at_and_limits_reach_the_step(bench: Bench) -> None:
+    degrade(bench)
+    for looks in (1, 2):
+        for _ in range(3):
+            bench.show()
+            bench.worker.beat()
+            time.sleep(0.02)  # a worker that looks at every beat does so now
+        bench.show()
+        bench.worker.beat()
+        wait(lambda looks=looks: len(bench.harness.stamps) == looks)  # type: ignore[misc]
+    assert bench.harness.stamps == [4, 8]
+    assert set(bench.harness.limits) == {Limits(0.25, 8)}
+
+
+def test_a_beat_without_a_picture_is_made_up_for_at_the_next(bench: Bench) -> None:
+    degrade(bench)
+    for _ in range(4):
+        bench.worker.beat()
+    time.sleep(0.05)  # long enough to look and find nothing
+    bench.show()
+    bench.worker.beat()
+    wait(lambda: len(bench.harness.stamps) == 1)
+
+
+def test_the_governor_hears_how_long_steps_take(bench: Bench) -> None:
+    bench.harness.settings.deadline.budget = 0.1
+    bench.harness.settings.stream.rate_hz = 30.0
+    bench.harness.step_s = 0.02
+    while bench.governor.level == 0:
+        taken = bench.stream.steps.steps
+        bench.show()
+        bench.worker.beat()
+        wait(lambda taken=taken: bench.stream.steps.steps > taken)  # type: ignore[misc]
+    assert bench.stream.steps.steps == 4
