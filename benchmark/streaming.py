@@ -60,7 +60,7 @@ def ways(context_s: float) -> list[Way]:
         Way("ours: sliding", "sliding", context_s),
         Way("(a) growing full context", "chunked", None),
         Way("(b) sliding window, recomputed", "rounds", context_s, recompute=True),
-        Way("(c) last 4 frames, recomputed", "rounds", 4.0, recompute=True),
+        Way("(c) last 4 frames, recomputed", "recent", 4.0, recompute=True),
         Way("(d) chunks without prefix reuse", "chunked", context_s, recompute=True),
     ]
 

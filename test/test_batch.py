@@ -137,3 +137,23 @@ def test_what_is_computed_anew_each_tick_decides_as_the_cache_does_while_nothing
     streams = kept.open_stream("front"), anew.open_stream("front")
     for index in range(12):
         assert_alike(kept.step([turn(streams[0], index, 0)])[0], anew.step([turn(streams[1], index, 0)])[0])
+
+
+def test_a_rate_changed_while_the_stream_runs_keeps_as_many_seconds_as_the_cache_has_room_for(tmp_path: Path) -> None:
+    model = load_model(settings_for(write_checkpoint(tmp_path / "checkpoint"), context__max_seconds=10.0, stream__rate_hz=2.0))
+    stream = model.open_stream("front")
+    silent = lambda decision: Decision(State.SILENCE, decision.probabilities)  # noqa: E731
+
+    def longest(ticks: int) -> int:
+        turns = []
+        for index in range(ticks):
+            stream.step(random_frame(index), None, silent)
+            turns.append(len({segment.turn for segment in stream.context if segment.turn >= 0}))
+        return max(turns[-30:])
+
+    assert longest(40) == 20
+    model.settings.stream.rate_hz = 1.0
+    assert longest(40) == 10
+    model.settings.stream.rate_hz = 8.0
+    assert 20 < longest(100) < 40
+    assert stream._forward is not None and stream._forward.cache.used <= stream._forward.cache.capacity

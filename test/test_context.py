@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stream_vlm.context.layout import segments_of
+from stream_vlm.context.layout import segments_of, tokens_in
 from stream_vlm.context.policies import ChunkedPolicy, ContextPolicy, RoundsPolicy
 from stream_vlm.context.segments import Segment, SegmentKind, positions
 
@@ -93,3 +93,16 @@ def test_limits_that_make_no_sense_are_refused() -> None:
         RoundsPolicy(max_turns=8, keep_turns=9, max_tokens=100)
     with pytest.raises(ValueError, match="chunk_turns 0"):
         ChunkedPolicy(chunk_turns=0, max_tokens=100)
+
+
+def test_rounds_that_run_out_of_tokens_first_trim_as_rarely_as_those_that_run_out_of_turns() -> None:
+    policy = RoundsPolicy(max_turns=40, keep_turns=20, max_tokens=100)
+    held: list[Segment] = []
+    trims = 0
+    for number in range(200):
+        entering = turn(number, words=4)
+        layout = policy.layout(held, entering, reserve=0)
+        trims += len(layout) < len(held) + len(entering)
+        held = segments_of(layout)
+        assert tokens_in(held) <= 100
+    assert trims <= 200 / 5 + 1

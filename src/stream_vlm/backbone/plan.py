@@ -31,8 +31,11 @@ class ContextPlan:
     capacity: int
 
 
-def plan_context(model: StreamingModel, vision_tokens: int) -> ContextPlan:
+def plan_context(model: StreamingModel, vision_tokens: int, room: int | None = None) -> ContextPlan:
     """The plan for a camera whose pictures have `vision_tokens` tokens.
+
+    Args:
+        room: the budget of the plan before, whose cache is there already; the new one stays within it.
 
     Raises:
         ContextTooLong: the settings ask for more positions than the model was trained to tell apart.
@@ -45,7 +48,7 @@ def plan_context(model: StreamingModel, vision_tokens: int) -> ContextPlan:
     head_tokens = model.tokens.head
     if model.turns.memory:
         head_tokens += len(model.encode_text(writer.memory_open) + model.encode_text(writer.memory_close)) + settings.context.memory_tokens
-    policy = stream.context_policy(settings.context, settings.stream.rate_hz, turn_tokens, head_tokens, reserve)
+    policy = stream.context_policy(settings.context, settings.stream.rate_hz, turn_tokens, head_tokens, reserve, room)
     trained = model.checkpoint.model.config.text_config.max_position_embeddings
     if policy.max_tokens > trained:
         raise ContextTooLong(

@@ -167,6 +167,8 @@ class CachedStream:
         """
         if self._forward is None:
             self._forward = self._open_forward(look.room)
+        elif self._planned_rate_hz != self._model.settings.stream.rate_hz:
+            self._plan_again(look.room)
         forward = self._forward
         entering = [*self._pending, *self._turn_segments(look)]
         kept: Sequence[Segment] = forward.segments
@@ -253,8 +255,16 @@ class CachedStream:
         model = self._model
         plan = plan_context(model, vision_tokens)
         self._policy, self._reserve = plan.policy, plan.reserve
+        self._planned_rate_hz, self._room = model.settings.stream.rate_hz, plan.policy.max_tokens
         static = StaticForwards(model.checkpoint.model) if model.has_static_shapes else None
         return CachedForward(model.checkpoint.model, plan.capacity, static=static)
+
+    def _plan_again(self, vision_tokens: int) -> None:
+        """The rate was changed while the stream runs: as many seconds of it are other turns, as far as the cache has room for them."""
+        settings = self._model.settings
+        self._planned_rate_hz = settings.stream.rate_hz
+        if settings.context.max_seconds > 0:
+            self._policy = plan_context(self._model, vision_tokens, room=self._room).policy
 
     @property
     def _rebuilds_head(self) -> bool:

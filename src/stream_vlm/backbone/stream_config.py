@@ -85,7 +85,7 @@ class StreamConfig(BaseModel):
         return self
 
     def context_policy(
-        self, chosen: ContextSettings, rate_hz: float, turn_tokens: int, head_tokens: int, reply_tokens: int
+        self, chosen: ContextSettings, rate_hz: float, turn_tokens: int, head_tokens: int, reply_tokens: int, room: int | None = None
     ) -> ContextPolicy:
         """The policy in force.
 
@@ -95,6 +95,7 @@ class StreamConfig(BaseModel):
             turn_tokens: tokens of a silent turn.
             head_tokens: tokens of the head.
             reply_tokens: tokens of the longest reply.
+            room: the most tokens that it may keep, where that is limited already.
         """
         name = self.policy if chosen.policy == "auto" else chosen.policy
         if name == "recent":
@@ -102,22 +103,28 @@ class StreamConfig(BaseModel):
             return RecentPolicy(chosen.frames, head_tokens + chosen.frames * turn_tokens + reply_tokens + 512)
         asked_turns = max(2, round(chosen.max_seconds * rate_hz / self.frames_per_turn)) if chosen.max_seconds > 0 else None
         if name == "sliding":
-            return self._sliding_policy(asked_turns, turn_tokens, head_tokens, reply_tokens)
+            return self._sliding_policy(asked_turns, turn_tokens, head_tokens, reply_tokens, room)
         max_turns = asked_turns or self.max_turns
         keep_turns = max(1, round(asked_turns * self.keep_turns / self.max_turns)) if asked_turns else self.keep_turns
         # Room for words beyond silent turns: a quarter more, and at least 256 tokens.
-        max_tokens = head_tokens + max_turns * turn_tokens + max(256, max_turns * turn_tokens // 4)
+        max_tokens = _within(room, head_tokens + max_turns * turn_tokens + max(256, max_turns * turn_tokens // 4))
         if name == "chunked":
             return ChunkedPolicy(max_turns, max_tokens)
         return RoundsPolicy(max_turns, keep_turns, max_tokens)
 
-    def _sliding_policy(self, asked_turns: int | None, turn_tokens: int, head_tokens: int, reply_tokens: int) -> SlidingPolicy:
+    def _sliding_policy(
+        self, asked_turns: int | None, turn_tokens: int, head_tokens: int, reply_tokens: int, room: int | None
+    ) -> SlidingPolicy:
         windows = self.sliding
         vision_turns, text_turns = asked_turns or windows.vision_turns, asked_turns or windows.text_turns
         # Every reply of the window may be as long as it gets, and 256 tokens are for the query that is remembered.
         turns = max(vision_turns, text_turns) * turn_tokens + (text_turns + 1) * reply_tokens
-        max_tokens = head_tokens + windows.text_sink + windows.text_window + turns + 256
+        max_tokens = _within(room, head_tokens + windows.text_sink + windows.text_window + turns + 256)
         return SlidingPolicy(vision_turns, text_turns, windows.text_sink, windows.text_window, max_tokens, windows.compatible)
+
+
+def _within(room: int | None, tokens: int) -> int:
+    return tokens if room is None else min(room, tokens)
 
 
 def read_stream_config(directory: Path, tokenizer: PreTrainedTokenizerBase) -> StreamConfig:

@@ -55,7 +55,9 @@ class RoundsPolicy:
     def layout(self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int) -> list[Piece]:
         stay = shown_turns(kept)
         if len(stay) + 1 > self.max_turns or tokens_in(kept) + tokens_in(entering) + reserve > self.max_tokens:
-            stay = stay[len(stay) - self.keep_turns + 1 :] if self.keep_turns > 1 else []
+            # Where tokens run out first, the same share of the turns leaves, so that trimming is as rare.
+            count = min(self.keep_turns - 1, len(stay) * self.keep_turns // self.max_turns)
+            stay = stay[len(stay) - count :]
             while stay and tokens_in(whole_turns(kept, entering, stay)) + reserve > self.max_tokens:
                 stay = stay[1:]
         return whole_turns(kept, entering, stay)
