@@ -5,32 +5,74 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from stream_vlm.config import Settings, load_settings
 from stream_vlm.stream import Frame
-from stream_vlm.training.architecture import SPECIAL_TOKENS, new_model, save_checkpoint, small_config, word_tokenizer
+from stream_vlm.training.architecture import PICTURES, SPECIAL_TOKENS, new_model, save_checkpoint, small_config, word_tokenizer
 
 WORDS = ("is", "the", "door", "open", "?", "yes", "no", "person", "in", "red", "enters", "from", "left")
 
 
-def write_checkpoint(directory: Path, layers: int = 4, words: tuple[str, ...] = WORDS) -> Path:
-    """A checkpoint of the shipped architecture with random weights."""
+FAMILIES = ("qwen2_5_vl", "qwen3_vl")
+"""The architectures that have a cache here."""
+
+
+def write_checkpoint(directory: Path, layers: int = 4, words: tuple[str, ...] = WORDS, family: str = "qwen2_5_vl") -> Path:
+    """A checkpoint with random weights: of the shipped architecture, or of a Qwen3-VL of its size."""
     tokenizer = word_tokenizer(words)
-    if layers == 4:
-        model: Any = new_model(tokenizer, seed=0)
+    model: Any
+    if family == "qwen3_vl":
+        torch.manual_seed(0)
+        model = Qwen3VLForConditionalGeneration(small_qwen3_config(tokenizer, layers))
+    elif layers == 4:
+        model = new_model(tokenizer, seed=0)
     else:
         config: Any = small_config(tokenizer)
         config.text_config.num_hidden_layers = layers
         config.text_config.layer_types = ["full_attention"] * layers
         torch.manual_seed(0)
-        from transformers import Qwen2_5_VLForConditionalGeneration
-
         model = Qwen2_5_VLForConditionalGeneration(config)
     with torch.no_grad():
         # Random weights that prefer words to control tokens, so that utterances have words to look at.
         model.lm_head.weight[: len(SPECIAL_TOKENS)] *= 0.1
     save_checkpoint(model, tokenizer, directory)
     return directory
+
+
+def small_qwen3_config(tokenizer: PreTrainedTokenizerFast, layers: int = 4) -> Qwen3VLConfig:
+    """A Qwen3-VL with everything that tells it from a Qwen2.5-VL: deepstack levels, interleaved rotary axes, learned places, 16-pixel patches."""
+    ids = tokenizer.get_vocab()
+    return Qwen3VLConfig(
+        text_config={
+            "vocab_size": len(ids),
+            "hidden_size": 256,
+            "intermediate_size": 768,
+            "num_hidden_layers": layers,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 64,
+            "max_position_embeddings": 8192,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [12, 10, 10], "mrope_interleaved": True},
+        },
+        vision_config={
+            "depth": 4,
+            "hidden_size": 192,
+            "intermediate_size": 512,
+            "num_heads": 6,
+            "patch_size": PICTURES.patch_size,
+            "spatial_merge_size": PICTURES.merge_size,
+            "temporal_patch_size": PICTURES.temporal_patch_size,
+            "num_position_embeddings": 144,
+            "deepstack_visual_indexes": [0, 2][:layers],
+            "out_hidden_size": 256,
+        },
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=False,
+    )
 
 
 def settings_for(directory: Path, **values: Any) -> Settings:

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import Qwen2_5_VLForConditionalGeneration
+from model_fixtures import small_qwen3_config
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
 
 from stream_vlm.training.architecture import PICTURES, small_config, word_tokenizer
 from stream_vlm.vision.pixels import PictureError, PictureFormat
@@ -32,6 +33,21 @@ def test_tokens_equal_those_of_the_unmodified_tower(full_attention: bool, size: 
     tokens = TorchVisionTower(tower, PICTURES).encode(pictures)
     assert [len(picture) for picture in tokens] == [size[0] * size[1] // 32**2] * 3
     assert torch.allclose(torch.cat([picture.tokens for picture in tokens]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(128, 192), (96, 64), (512, 384)])
+@torch.inference_mode()
+def test_tokens_and_deepstack_levels_equal_those_of_the_unmodified_qwen3_tower(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    tower = Qwen3VLForConditionalGeneration(small_qwen3_config(word_tokenizer(["word"]))).model.visual.eval()
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 2, *size, 3), dtype=np.uint8)
+    grid = torch.tensor([[1, size[0] // 16, size[1] // 16]] * 2)
+    expected = tower(PICTURES.patches(pictures), grid_thw=grid)
+    encoded = TorchVisionTower(tower, PICTURES).encode(pictures)
+    assert torch.allclose(torch.cat([picture.tokens for picture in encoded]), expected.pooler_output, atol=1e-5)
+    assert len(expected.deepstack_features) == 2
+    for level, features in enumerate(expected.deepstack_features):
+        assert torch.allclose(torch.cat([picture.deepstack[level] for picture in encoded]), features, atol=1e-5)
 
 
 def test_patches_equal_those_of_the_official_processor() -> None:

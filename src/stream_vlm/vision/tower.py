@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from stream_vlm.vision.pixels import PictureFormat
 from stream_vlm.vision.tokens import VisionTokens
 
 VISION_ROPE_THETA = 10_000.0
+"""Base of the rotary frequencies of towers whose configuration names none."""
 
 
 class TorchVisionTower:
-    """Runs a Qwen2.5-VL vision tower on picture pairs of one size.
+    """Runs the vision tower of a Qwen2.5-VL or a Qwen3-VL on pictures of one size.
 
     A tower whose every block attends to the whole picture runs as one batch: patches go through a matrix product rather than a 3-D convolution
     and all pictures through one attention call, with the same outcome. A tower with windowed blocks runs as transformers runs it.
@@ -25,7 +27,9 @@ class TorchVisionTower:
     def __init__(self, tower: Any, picture_format: PictureFormat) -> None:
         self.tower = tower
         self.format = picture_format
-        self._attends_to_all = set(tower.fullatt_block_indexes) >= set(range(len(tower.blocks)))
+        # Only Qwen2.5-VL knows windows, and names the blocks that have none.
+        self._attends_to_all = set(getattr(tower, "fullatt_block_indexes", range(len(tower.blocks)))) >= set(range(len(tower.blocks)))
+        self._deepstack: list[int] = list(getattr(tower, "deepstack_visual_indexes", ()))
 
     def encode(self, pictures: NDArray[np.uint8]) -> list[VisionTokens]:
         """Encode resized pictures.
@@ -38,27 +42,55 @@ class TorchVisionTower:
         """
         parameter = next(self.tower.parameters())
         patches = self.format.patches(pictures).to(device=parameter.device, dtype=parameter.dtype)
-        return [VisionTokens(tokens) for tokens in self.encode_patches(patches, pictures.shape[0], pictures.shape[2], pictures.shape[3])]
+        tokens, levels = self._features(patches, pictures.shape[0], pictures.shape[2], pictures.shape[3])
+        return [VisionTokens(tokens[index], tuple(level[index] for level in levels)) for index in range(len(tokens))]
 
     def encode_patches(self, patches: torch.Tensor, number: int, height: int, width: int) -> torch.Tensor:
         """Encode the `patches` of `number` pictures of `height` x `width` pixels: (N, rows * columns, hidden)."""
+        return self._features(patches, number, height, width)[0]
+
+    def _features(self, patches: torch.Tensor, number: int, height: int, width: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Merged tokens, and of each deepstack level the same shape, (N, rows * columns, hidden)."""
         rows, columns = height // self.format.patch_size, width // self.format.patch_size
         if self._attends_to_all:
             return self._encode_batch(patches.view(number, rows * columns, -1), rows, columns)
         grid = torch.tensor([[1, rows, columns]] * number, device=patches.device)
         tokens: torch.Tensor = self.tower(patches, grid_thw=grid).pooler_output
-        return tokens.view(number, -1, tokens.shape[-1])
+        return tokens.view(number, -1, tokens.shape[-1]), []
 
-    def _encode_batch(self, patches: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-        """`patches` (N, rows * columns, values) → (N, merged tokens, hidden)."""
+    def _encode_batch(self, patches: torch.Tensor, rows: int, columns: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """As `_features`, from `patches` (N, rows * columns, values)."""
         tower = self.tower
-        hidden = functional.linear(patches, tower.patch_embed.proj.weight.flatten(1))
+        convolution = tower.patch_embed.proj
+        hidden = functional.linear(patches, convolution.weight.flatten(1), convolution.bias)
+        if hasattr(tower, "pos_embed"):
+            hidden = hidden + self._learned_places(rows, columns).to(hidden)
         cosines, sines = self._rotation(rows, columns, hidden.device)
-        for block in tower.blocks:
+        levels: list[torch.Tensor] = []
+        for index, block in enumerate(tower.blocks):
             hidden = hidden + self._attend(block.attn, block.norm1(hidden), cosines, sines)
             hidden = hidden + block.mlp(block.norm2(hidden))
-        tokens: torch.Tensor = tower.merger(hidden)
-        return tokens.view(len(patches), -1, tokens.shape[-1])
+            if index in self._deepstack:
+                levels.append(self._of_pictures(tower.deepstack_merger_list[len(levels)](hidden), len(patches)))
+        return self._of_pictures(tower.merger(hidden), len(patches)), levels
+
+    @staticmethod
+    def _of_pictures(tokens: torch.Tensor, number: int) -> torch.Tensor:
+        return tokens.view(number, -1, tokens.shape[-1])
+
+    def _learned_places(self, rows: int, columns: int) -> torch.Tensor:
+        """Learned embeddings of places (patches, hidden) in float32: Qwen3-VL's square table, stretched to the picture's rows and columns."""
+        table = self.tower.pos_embed.weight.float()
+        side = math.isqrt(len(table))
+        square = table.view(1, side, side, -1).permute(0, 3, 1, 2)
+        stretched = functional.interpolate(square, size=(rows, columns), mode="bilinear", align_corners=True)
+        return self._in_patch_order(stretched[0].permute(1, 2, 0))
+
+    def _in_patch_order(self, places: torch.Tensor) -> torch.Tensor:
+        """`places` (rows, columns, values) as (patches, values) in the order of `PictureFormat.patches`."""
+        merge = self.format.merge_size
+        rows, columns, values = places.shape
+        return places.view(rows // merge, merge, columns // merge, merge, values).transpose(1, 2).reshape(-1, values)
 
     @staticmethod
     def _attend(attention: Any, hidden: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
@@ -71,11 +103,10 @@ class TorchVisionTower:
 
     def _rotation(self, rows: int, columns: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines (patches, head_dim) of the patches' rows and columns, in the order of `PictureFormat.patches`."""
-        merge = self.format.merge_size
         head_dim = self.tower.blocks[0].attn.head_dim
-        place = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"), dim=-1)
-        place = place.view(rows // merge, merge, columns // merge, merge, 2).transpose(1, 2).reshape(-1, 2)
-        frequencies = 1.0 / VISION_ROPE_THETA ** (torch.arange(0, head_dim // 2, 2).float() / (head_dim // 2))
+        theta = (getattr(self.tower.config, "rope_parameters", None) or {}).get("rope_theta", VISION_ROPE_THETA)
+        place = self._in_patch_order(torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"), dim=-1))
+        frequencies = 1.0 / theta ** (torch.arange(0, head_dim // 2, 2).float() / (head_dim // 2))
         angles = (place[..., None].float() * frequencies).flatten(1).repeat(1, 2).to(device)
         return angles.cos(), angles.sin()
 
