@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from model_fixtures import settings_for, write_checkpoint
+import torch
+from model_fixtures import FAMILIES, settings_for, write_checkpoint
 from safetensors.torch import load_file, save_file
 
 from stream_vlm.backbone import load_model
+from stream_vlm.backbone.checkpoint import load_checkpoint
+from stream_vlm.backbone.checkpoint_files import ForeignArchitecture
 from stream_vlm.backbone.stream_config import CheckpointError
-from stream_vlm.config import load_settings
+from stream_vlm.config import ModelSettings, load_settings
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +49,19 @@ def same_markers(directory: Path) -> None:
     path.write_text(json.dumps(content))
 
 
+def change_weight(directory: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    weights = load_file(directory / "model.safetensors")
+    name = "model.layers.2.mlp.up_proj.weight"
+    save_file(weights | {name: change(weights[name])}, directory / "model.safetensors", metadata={"format": "pt"})
+
+
+def change_text_config(directory: Path, **values: object) -> None:
+    path = directory / "config.json"
+    config = json.loads(path.read_text())
+    config["text_config"] |= values
+    path.write_text(json.dumps(config))
+
+
 DAMAGE: list[tuple[str, Callable[[Path], object], str]] = [
     ("missing directory", lambda d: shutil.rmtree(d), "no such directory"),
     ("no config", lambda d: (d / "config.json").unlink(), "has no config.json"),
@@ -59,6 +75,11 @@ DAMAGE: list[tuple[str, Callable[[Path], object], str]] = [
     ("no picture format", lambda d: (d / "preprocessor_config.json").unlink(), "preprocessor_config.json: missing"),
     ("picture format lacks a field", lambda d: (d / "preprocessor_config.json").write_text("{}"), "KeyError"),
     ("stream format of another kind", lambda d: change_json(d / "stream_config.json", rate_hz="often"), "rate_hz"),
+    ("weights that are not numbers", lambda d: change_weight(d, lambda w: w * float("nan")), "up_proj.weight holds values that are not finite"),
+    ("weights of whole numbers", lambda d: change_weight(d, lambda w: w.to(torch.int8)), "is stored as I8, but config.json has no"),
+    ("weights of another shape", lambda d: change_weight(d, lambda w: w[:5].clone()), "cannot be loaded"),
+    ("fewer layers than weights", lambda d: change_text_config(d, num_hidden_layers=3, layer_types=["full_attention"] * 3), "has no place for"),
+    ("quantized by what is not there", lambda d: change_json(d / "config.json", quantization_config={"quant_method": "awq"}), "missing|quant"),
     ("two states alike", same_markers, "cannot be told apart"),
 ]
 
@@ -72,13 +93,82 @@ def test_a_damaged_checkpoint_is_refused_by_name(healthy: Path, tmp_path: Path, 
         load_model(settings_for(directory))
 
 
-def test_cuda_where_there_is_none_is_refused_with_the_remedy(healthy: Path) -> None:
-    import torch
+DEEPSTACK: list[tuple[object, str]] = [
+    (None, "deepstack_visual_indexes is missing"),
+    ([0, 7], "not ascending blocks of a tower of depth 4"),
+    ([2, 0], "not ascending blocks"),
+    ([0, 1, 2, 3, 3], "not ascending blocks"),
+]
 
+
+@pytest.mark.parametrize(("levels", "message"), DEEPSTACK)
+def test_a_qwen3_without_its_deepstack_levels_is_refused(tmp_path: Path, levels: object, message: str) -> None:
+    directory = write_checkpoint(tmp_path, family="qwen3_vl")
+    config = json.loads((directory / "config.json").read_text())
+    config["vision_config"]["deepstack_visual_indexes"] = levels
+    (directory / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=message):
+        load_model(settings_for(directory))
+
+
+def test_another_deepstack_than_the_weights_have_is_refused(tmp_path: Path) -> None:
+    directory = write_checkpoint(tmp_path, family="qwen3_vl")
+    config = json.loads((directory / "config.json").read_text())
+    config["vision_config"]["deepstack_visual_indexes"] = [0]
+    (directory / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="config.json has no place for 6 of the weights, model.visual.deepstack_merger_list.1"):
+        load_model(settings_for(directory))
+
+
+def test_values_too_large_for_float16_are_refused_with_the_remedy(healthy: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "checkpoint"
+    shutil.copytree(healthy, directory)
+    change_weight(directory, lambda weight: weight * 1e8)
+    with pytest.raises(CheckpointError, match="not finite in torch.float16; set model.dtype to bfloat16 or float32"):
+        load_checkpoint(ModelSettings(directory=str(directory), dtype="float16"))
+
+
+def test_a_foreign_architecture_can_be_told_from_damage(healthy: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "checkpoint"
+    shutil.copytree(healthy, directory)
+    change_json(directory / "config.json", model_type="llama")
+    with pytest.raises(ForeignArchitecture):
+        load_checkpoint(ModelSettings(directory=str(directory)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shards_are_loaded_as_one_file_is(tmp_path: Path, family: str) -> None:
+    whole = load_checkpoint(ModelSettings(directory=str(write_checkpoint(tmp_path / "whole", family=family))))
+    shutil.copytree(tmp_path / "whole", tmp_path / "shards")
+    (tmp_path / "shards" / "model.safetensors").unlink()
+    whole.model.save_pretrained(tmp_path / "shards", max_shard_size="4MB")
+    assert len(list((tmp_path / "shards").glob("model-*.safetensors"))) > 2
+    shards = load_checkpoint(ModelSettings(directory=str(tmp_path / "shards")))
+    expected = whole.model.state_dict()
+    assert all(torch.equal(weight, expected[name]) for name, weight in shards.model.state_dict().items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_progress_bar_is_shown_for_a_checkpoint_of_the_user_on_a_terminal_only(
+    tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    directory = write_checkpoint(tmp_path, family=family)
+    capfd.readouterr()
+    load_checkpoint(ModelSettings(directory=str(directory)))
+    assert "Loading weights" not in capfd.readouterr().err
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    load_checkpoint(ModelSettings())
+    assert "Loading weights" not in capfd.readouterr().err
+    load_checkpoint(ModelSettings(directory=str(directory)))
+    assert "Loading weights" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["cuda", "split"])
+def test_cuda_where_there_is_none_is_refused_with_the_remedy(healthy: Path, device: str) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     with pytest.raises(CheckpointError, match="set model.device to 'cpu'"):
-        load_model(settings_for(healthy, model__device="cuda"))
+        load_model(settings_for(healthy, model__device=device))
 
 
 def test_the_model_id_tells_checkpoints_apart_and_stays_the_same_for_one(healthy: Path, tmp_path: Path) -> None:

@@ -44,10 +44,23 @@ class ModelSettings(Group):
     """Which model looks, and on what."""
 
     directory: str = setting(
-        "", "Directory of a Hugging Face Qwen2.5-VL checkpoint; empty uses the small model shipped with the package.", read_only=True
+        "", "Directory of a Hugging Face checkpoint, Qwen2.5-VL or Qwen3-VL; empty uses the small model shipped with the package.", read_only=True
     )
-    device: Literal["auto", "cpu", "cuda"] = setting(
-        "auto", "Where the model runs: cpu, cuda, or auto (cuda where one is found).", read_only=True
+    turns: Literal["auto", "streamo", "prompted", "compact", "streaming_vlm", "harness"] = setting(
+        "auto",
+        "How what is seen and said is written down for the model: auto goes by stream_config.json, else by the tokenizer; name the format where "
+        "neither tells, as for a StreamingVLM download.",
+        read_only=True,
+    )
+    device: Literal["auto", "cpu", "cuda", "split"] = setting(
+        "auto",
+        "Where the model runs: cpu, cuda, auto (cuda where one is found), or split over all GPUs when it is larger than one (needs accelerate).",
+        read_only=True,
+    )
+    weights: Literal["auto", "int8", "int4"] = setting(
+        "auto",
+        "Bits of the language model's weights: auto as the checkpoint stores them, int8 or int4 to save memory (needs bitsandbytes).",
+        read_only=True,
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto", "Arithmetic of the model: auto is float32 on cpu and bfloat16 on cuda.", read_only=True

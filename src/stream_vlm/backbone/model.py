@@ -80,10 +80,14 @@ class StreamingModel:
 
     @property
     def has_static_shapes(self) -> bool:
-        """Whether forwards of sizes that come again are run with fixed shapes; a model on several devices cannot be recorded."""
-        choice = self.settings.model.static_shapes
-        on_one_device = len(set(getattr(self.checkpoint.model, "hf_device_map", {}).values())) <= 1
-        return on_one_device and (choice == "on" or (choice == "auto" and self.checkpoint.model.device.type == "cuda"))
+        """Whether forwards of sizes that come again are run with fixed shapes.
+
+        A model on several devices cannot be recorded, nor int8 weights, whose products look for outliers among the numbers; auto leaves all
+        quantized weights alone.
+        """
+        choice, quantized = self.settings.model.static_shapes, self.checkpoint.quantized
+        recordable = len(set(getattr(self.checkpoint.model, "hf_device_map", {}).values())) <= 1 and quantized != "int8"
+        return recordable and (choice == "on" or (choice == "auto" and not quantized and self.checkpoint.model.device.type == "cuda"))
 
     def open_stream(self, camera: str) -> CachedStream:
         """A new stream for `camera`, with an empty context."""
@@ -118,7 +122,7 @@ class StreamingModel:
         if len(set(firsts)) < len(markers) or State.SILENCE not in markers or unknown in firsts:
             raise CheckpointError(
                 f"{self.model_id}: the state markers {[turns.marker(state) for state in markers]} do not begin with different tokens of this "
-                "tokenizer, so states cannot be told apart; add them as tokens or name others in stream_config.json"
+                "tokenizer, so states cannot be told apart; add them as tokens, name others in stream_config.json, or set model.turns"
             )
         vocabulary = self.checkpoint.tokenizer.get_vocab()
         stop = frozenset(vocabulary[token] for token in turns.stop if token in vocabulary)

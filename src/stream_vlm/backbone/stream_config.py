@@ -13,7 +13,7 @@ from stream_vlm.config import ContextSettings
 from stream_vlm.context.policies import ChunkedPolicy, ContextPolicy, RoundsPolicy
 from stream_vlm.context.recent import RecentPolicy
 from stream_vlm.context.sliding import SlidingPolicy
-from stream_vlm.context.turns import FORMATS, PROMPTED, STREAMO, TurnFormat
+from stream_vlm.context.turns import FORMATS, TurnFormat
 from stream_vlm.stream import State, StreamError
 from stream_vlm.vision.pixels import PictureFormat
 
@@ -127,27 +127,70 @@ def _within(room: int | None, tokens: int) -> int:
     return tokens if room is None else min(room, tokens)
 
 
-def read_stream_config(directory: Path, tokenizer: PreTrainedTokenizerBase) -> StreamConfig:
-    """The directory's `stream_config.json`; without one, Streamo's format where the tokenizer has its markers, else plain words.
+MADE_FOR: dict[str, dict[str, Any]] = {
+    "streaming_vlm": {"frames_per_turn": 2, "rate_hz": 2.0, "policy": "sliding"},
+    # A chunk of 200 s, one frame a second.
+    "harness": {"rate_hz": 1.0, "policy": "chunked", "max_turns": 200},
+}
+"""What models of a turn format were made for besides, where that is not the default."""
+
+TUNED = ("streamo", "harness")
+"""Formats that a tokenizer gives away, because tuning added their state markers as tokens."""
+
+
+def read_stream_config(directory: Path, tokenizer: PreTrainedTokenizerBase, turns: str = "auto") -> StreamConfig:
+    """How the checkpoint in `directory` was made to watch.
+
+    Args:
+        turns: the setting `model.turns`. auto takes the directory's `stream_config.json`; without one, the format whose markers the tokenizer
+            has, else plain words. The name of a format overrides the turns of that file and whatever such models were made for.
 
     Raises:
-        CheckpointError: the file is not valid; the message names the field.
+        CheckpointError: the file is not valid, and the message names the field; or the tokenizer has no markers of the format that is asked for.
     """
     path = directory / FILE_NAME
+    known = tokenizer.get_vocab()
+    if turns != "auto":
+        markers = [FORMATS[turns].marker(state) for state in State if FORMATS[turns].marker(state)]
+        absent = [marker for marker in markers if marker.startswith("</") and marker not in known]
+        if absent:
+            raise CheckpointError(
+                f"model.turns {turns!r}: the tokenizer in {directory} has no {absent[0]} as one token, so the model was not tuned with it; "
+                "set model.turns to auto or prompted"
+            )
+    written: dict[str, Any] = {}
     if path.is_file():
         try:
-            return StreamConfig.model_validate_json(path.read_text())
+            config = StreamConfig.model_validate_json(path.read_text())
         except ValidationError as error:
             detail = error.errors()[0]
             field = ".".join(str(part) for part in detail["loc"])
             raise CheckpointError(f"{path}: {field or 'content'}: {detail['msg']}; mend the file or remove it") from error
-    known = tokenizer.get_vocab()
-    tuned = all(STREAMO.marker(state) in known for state in State)
-    return StreamConfig(name=directory.name, turns=STREAMO if tuned else PROMPTED)
+        if turns == "auto":
+            return config
+        written = config.model_dump(exclude={"turns"})
+    if turns == "auto":
+        turns = next((name for name in TUNED if _is_tuned(FORMATS[name], known)), "prompted")
+    fields = {"name": directory.name} | written | MADE_FOR.get(turns, {}) | {"turns": turns}
+    try:
+        return StreamConfig.model_validate(fields)
+    except ValidationError as error:
+        raise CheckpointError(f"model.turns {turns!r} does not go with {path}: {error.errors()[0]['msg']}; set model.turns to auto") from error
+
+
+def _is_tuned(turns: TurnFormat, known: dict[str, int]) -> bool:
+    return all(turns.marker(state) in known for state in State if turns.marker(state))
+
+
+MOST_TOKENS = 128
+"""Vision tokens of a picture at most: hub checkpoints allow pictures of millions of pixels, which a stream cannot afford."""
 
 
 def read_picture_format(directory: Path, config: StreamConfig) -> PictureFormat:
     """Picture format from the checkpoint's `preprocessor_config.json` and its stream configuration.
+
+    The pixel budget stands there as `min_pixels` and `max_pixels` (Qwen2.5-VL) or as `size` with `shortest_edge` and `longest_edge`, which
+    are pixels of the whole picture, too (Qwen3-VL).
 
     Raises:
         CheckpointError: the file is missing, unreadable or lacks a field.
@@ -160,6 +203,10 @@ def read_picture_format(directory: Path, config: StreamConfig) -> PictureFormat:
                 f"{config.name}: frames_per_turn {config.frames_per_turn} do not fit into a temporal patch of {values['temporal_patch_size']} "
                 f"frames; lower it in {FILE_NAME}"
             )
+        unit = values["patch_size"] * values["merge_size"]
+        size = values.get("size") or {}
+        most = values.get("max_pixels") or size.get("longest_edge") or MOST_TOKENS * unit * unit
+        max_pixels = min(most, MOST_TOKENS * unit * unit)
         return PictureFormat(
             patch_size=values["patch_size"],
             merge_size=values["merge_size"],
@@ -167,12 +214,11 @@ def read_picture_format(directory: Path, config: StreamConfig) -> PictureFormat:
             mean=tuple(values["image_mean"]),
             std=tuple(values["image_std"]),
             fixed_size=config.fixed_size,
-            min_pixels=values.get("min_pixels") or PictureFormat.min_pixels,
-            # Hub checkpoints allow pictures of millions of pixels; a stream cannot afford them.
-            max_pixels=min(values.get("max_pixels") or PictureFormat.max_pixels, PictureFormat.max_pixels),
+            min_pixels=min(values.get("min_pixels") or size.get("shortest_edge") or 4 * unit * unit, max_pixels),
+            max_pixels=max_pixels,
             pair_frames=config.pair_frames,
         )
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: missing; copy it from the checkpoint's origin") from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: {error!r}; copy the file anew from the checkpoint's origin") from error

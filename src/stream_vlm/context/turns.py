@@ -25,6 +25,13 @@ PROMPTED_SYSTEM = (
 """Instruction for a model that was never tuned for streams: plain words stand for the states."""
 
 
+HARNESS_SYSTEM = (
+    "You watch a live video, one frame a second. Each frame is labelled with its time as <X seconds>.\n"
+    "Answer every frame with </silence> when there is nothing to say yet, or with </response> followed by what the viewer should hear now."
+)
+"""Instruction for two-state models that were tuned with Streaming Harness's markers (arXiv 2606.08615)."""
+
+
 class TurnFormat(BaseModel):
     """The pieces of text around a frame; a tick is query + time + frame + decision, and each piece is tokenized on its own.
 
@@ -184,5 +191,8 @@ STREAMING_VLM = TurnFormat(
 )
 """StreamingVLM's format (arXiv 2510.09608): a second of video a turn, words that end in an ellipsis, silence an ellipsis alone."""
 
-FORMATS = {"streamo": STREAMO, "prompted": PROMPTED, "compact": COMPACT, "streaming_vlm": STREAMING_VLM}
+HARNESS = chatml(HARNESS_SYSTEM, "</silence>", "", "</response>").model_copy(update={"time": "<{start}.0 seconds>\n"})
+"""Streaming Harness's format (arXiv 2606.08615): a second and one frame a turn, two states."""
+
+FORMATS = {"streamo": STREAMO, "prompted": PROMPTED, "compact": COMPACT, "streaming_vlm": STREAMING_VLM, "harness": HARNESS}
 """Formats that a stream configuration may name instead of writing them out."""

@@ -1,0 +1,102 @@
+"""How what is seen is written down is chosen by the setting, by the file beside the weights, or by the tokenizer."""
+
+import json
+from pathlib import Path
+
+import pytest
+from model_fixtures import random_frame, settings_for, write_checkpoint
+from trace_recording import write_streaming_vlm_checkpoint
+
+from stream_vlm.backbone import load_model
+from stream_vlm.backbone.stream_config import CheckpointError
+from stream_vlm.config import describe_settings
+from stream_vlm.context.turns import FORMATS, HARNESS, STREAMO
+from stream_vlm.stream import Decision, State
+
+MARKERS = ("</Silence>", "</Standby>", "</Response>")
+
+
+def without_file(directory: Path, renamed: dict[str, str] | None = None) -> Path:
+    """A checkpoint as it is downloaded, without a `stream_config.json`, and with state markers of other names."""
+    write_checkpoint(directory, words=("silence", "standby", "response"))
+    (directory / "stream_config.json").unlink()
+    tokenizer = json.loads((directory / "tokenizer.json").read_text())
+    for old, new in (renamed or {}).items():
+        tokenizer["model"]["vocab"][new] = tokenizer["model"]["vocab"].pop(old)
+        for token in tokenizer["added_tokens"]:
+            token["content"] = new if token["content"] == old else token["content"]
+    (directory / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return directory
+
+
+def silent(decision: Decision) -> Decision:
+    return Decision(State.SILENCE, decision.probabilities, confidence=decision.confidence)
+
+
+def test_every_known_format_can_be_set() -> None:
+    choices = next(info.choices for info in describe_settings() if info.name == "model.turns")
+    assert set(choices) == {"auto", *FORMATS}
+
+
+def test_a_streaming_vlm_download_works_by_setting_without_writing_a_file(tmp_path: Path) -> None:
+    directory = write_streaming_vlm_checkpoint(tmp_path / "download", layers=2)
+    before = sorted(path.name for path in directory.iterdir())
+    assert "stream_config.json" not in before
+    model = load_model(settings_for(directory, model__turns="streaming_vlm"))
+    stream = model.checkpoint.stream
+    assert (stream.name, stream.frames_per_turn, stream.policy, stream.rate_hz) == ("download", 2, "sliding", 2.0)
+    camera = model.open_stream("front")
+    decisions = [camera.step(random_frame(index), None, silent) for index in range(4)]
+    assert [segment.turn for segment in camera.context if segment.grid] == [0, 1]
+    assert sum(decisions[-1].probabilities.values()) == pytest.approx(1.0)
+    assert sorted(path.name for path in directory.iterdir()) == before
+
+
+def test_a_tokenizer_with_streamos_markers_is_driven_as_streamo(tmp_path: Path) -> None:
+    assert load_model(settings_for(without_file(tmp_path))).turns == STREAMO
+
+
+def test_a_tokenizer_with_two_markers_is_driven_as_streaming_harness(tmp_path: Path) -> None:
+    names = {"</Silence>": "</silence>", "</Response>": "</response>", "</Standby>": "<unused>"}
+    model = load_model(settings_for(without_file(tmp_path, names), context__max_seconds=4.0, stream__rate_hz=1.0))
+    assert model.turns == HARNESS
+    assert model.checkpoint.stream.policy == "chunked"
+    camera = model.open_stream("front")
+    decisions = [camera.step(random_frame(2 * index), None, silent) for index in range(6)]
+    assert all(decision.probabilities[State.STANDBY] == 0.0 for decision in decisions)
+    # A chunk of four turns ended before the fifth.
+    assert [segment.turn for segment in camera.context if segment.grid] == [4, 5]
+    assert HARNESS.time.format(start=12, end=13) == "<12.0 seconds>\n"
+
+
+@pytest.mark.parametrize("turns", ["streamo", "compact", "harness"])
+def test_markers_that_are_no_tokens_are_named(tmp_path: Path, turns: str) -> None:
+    directory = without_file(tmp_path, {marker: f"<unused {marker[2:-1]}>" for marker in MARKERS})
+    with pytest.raises(CheckpointError, match=f"model.turns '{turns}': the tokenizer in .* has no </[Ss]ilence> as one token"):
+        load_model(settings_for(directory, model__turns=turns))
+
+
+def test_the_setting_overrides_the_turns_of_the_file_and_keeps_the_rest(tmp_path: Path) -> None:
+    directory = write_checkpoint(tmp_path, words=("silence", "standby", "response"))
+    written = load_model(settings_for(directory)).checkpoint.stream
+    chosen = load_model(settings_for(directory, model__turns="prompted")).checkpoint.stream
+    assert chosen.turns == FORMATS["prompted"]
+    assert chosen.model_copy(update={"turns": written.turns}) == written
+
+
+def test_a_setting_that_contradicts_the_file_is_refused(tmp_path: Path) -> None:
+    directory = write_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match="model.turns 'streaming_vlm' does not go with .*pair_frames"):
+        load_model(settings_for(directory, model__turns="streaming_vlm"))
+
+
+def test_qwen3s_pixel_budget_is_read_and_capped_at_what_a_stream_affords(tmp_path: Path) -> None:
+    directory = without_file(tmp_path)
+    path = directory / "preprocessor_config.json"
+    qwen3 = {"size": {"shortest_edge": 65536, "longest_edge": 16777216}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    path.write_text(json.dumps(json.loads(path.read_text()) | qwen3))
+    pictures = load_model(settings_for(directory)).checkpoint.pictures
+    assert (pictures.patch_size, pictures.mean, pictures.std) == (16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert (pictures.min_pixels, pictures.max_pixels) == (65536, 128 * 32 * 32)
+    assert pictures.target_size(720, 1280) == (256, 480)
+    assert pictures.target_size(60, 80) == (224, 320)
