@@ -9,7 +9,7 @@ import pytest
 
 from stream_vlm.config import load_settings
 from stream_vlm.harness import StreamingHarness
-from stream_vlm.model import Turn, Upcoming, one_by_one
+from stream_vlm.model import Turn, Upcoming, WatchRefused, one_by_one
 from stream_vlm.stream import Decision, Frame, Query, State, StepResult, StreamError, Tick
 
 HALF_SECOND = 500_000_000
@@ -18,7 +18,7 @@ CERTAIN = {State.SILENCE: 0.0, State.STANDBY: 0.0, State.RESPONSE: 0.0}
 
 @dataclass
 class ScriptedStream:
-    """Decides by a script: "." silence, "-" standby, "!" response, "x" a picture that cannot be used."""
+    """Decides by a script: "." silence, "-" standby, "!" response, "x" a picture that cannot be used, "r" a refused watch."""
 
     script: Sequence[str]
     seconds: dict[str, float] = field(default_factory=dict)
@@ -31,6 +31,8 @@ class ScriptedStream:
         self.at += 1
         if letter == "x":
             raise StreamError(f"{frame.camera}: not a picture; clean the lens")
+        if letter == "r":
+            raise WatchRefused(f"{frame.camera}: scripted cannot watch")
         state = {".": State.SILENCE, "-": State.STANDBY, "!": State.RESPONSE}[letter]
         decision = gate(Decision(state, CERTAIN | {state: 1.0}, confidence=1.0))
         if decision.state is State.RESPONSE:
@@ -149,3 +151,90 @@ def test_stages_are_clocked() -> None:
     seconds = harness(front=".", rear=".").step(tick(0, ["front", "rear"])).seconds
     assert seconds["vision"] == pytest.approx(0.001)
     assert seconds["step"] > 0
+
+
+def watch(query_id: str, camera: str = "") -> Query:
+    return Query(query_id, "someone enters", 0, camera, is_watch=True)
+
+
+def test_a_watch_is_not_answered_and_what_is_said_under_it_is_an_event_that_carries_its_id() -> None:
+    loop = harness(front="..-!.")
+    results = [loop.step(tick(index, ["front"], *([watch("w1")] if index == 1 else []))) for index in range(5)]
+    assert [len(result.utterances) for result in results] == [0, 0, 0, 1, 0]
+    (utterance,), (event,) = results[3].utterances, results[3].events
+    assert (utterance.query_id, utterance.event_id, utterance.text) == ("w1", event.event_id, "seen 4")
+
+
+def test_a_question_asked_during_a_watch_is_answered_and_the_watch_goes_on() -> None:
+    loop = harness(front="...!")
+    results = [
+        loop.step(tick(0, ["front"], watch("w1"))),
+        loop.step(tick(1, ["front"], Query("q1", "what", 0))),
+        loop.step(tick(2, ["front"])),
+        loop.step(tick(3, ["front"])),
+    ]
+    assert [[utterance.query_id for utterance in result.utterances] for result in results] == [[], ["q1"], [], ["w1"]]
+
+
+def test_a_question_and_a_watch_that_come_together_both_enter() -> None:
+    loop = harness(front=".!")
+    first = loop.step(tick(0, ["front"], watch("w1"), Query("q1", "what", 0)))
+    second = loop.step(tick(1, ["front"]))
+    assert [utterance.query_id for utterance in (*first.utterances, *second.utterances)] == ["q1", "w1"]
+
+
+def test_another_watch_replaces_the_one_before_on_its_camera_only() -> None:
+    loop = harness(front="!!", rear="!!")
+    loop.step(tick(0, ["front", "rear"], watch("both")))
+    result = loop.step(tick(1, ["front", "rear"], watch("rear only", "rear")))
+    assert {utterance.camera: utterance.query_id for utterance in result.utterances} == {"front": "both", "rear": "rear only"}
+
+
+@pytest.mark.parametrize(("name", "left"), [("w1", {}), ("rear", {"front": "w1"}), ("nothing", {"front": "w1", "rear": "w1"})])
+def test_a_watch_ends_by_its_id_everywhere_and_by_a_cameras_name_there(name: str, left: dict[str, str]) -> None:
+    loop = harness(front="..", rear="..")
+    loop.step(tick(0, ["front", "rear"], watch("w1")))
+    loop.end_watch(name)
+    active = {camera: loop.watch(camera) for camera in ("front", "rear")}
+    assert {camera: query.query_id for camera, query in active.items() if query} == left
+
+
+def test_what_is_said_after_a_watch_is_over_is_unasked_again() -> None:
+    loop = harness(front=".!")
+    loop.step(tick(0, ["front"], watch("w1")))
+    loop.end_watch("w1")
+    assert [utterance.query_id for utterance in loop.step(tick(1, ["front"])).utterances] == [""]
+
+
+def test_a_watch_reaches_a_camera_that_shows_its_first_picture_later() -> None:
+    loop = harness(front=".", rear="!")
+    loop.step(tick(0, ["front"], watch("w1")))
+    assert [utterance.query_id for utterance in loop.step(tick(1, ["rear"])).utterances] == ["w1"]
+
+
+def test_a_watch_goes_on_in_a_new_session() -> None:
+    loop = harness(front="!")
+    loop.step(tick(0, ["front"], watch("w1")))
+    loop.open_session("later")
+    assert [utterance.query_id for utterance in loop.step(tick(0, ["front"])).utterances] == ["w1"]
+
+
+def test_a_watch_that_the_model_refuses_is_over_and_a_picture_that_cannot_be_used_ends_none() -> None:
+    loop = harness(front="rx.")
+    assert loop.step(tick(0, ["front"], watch("w1"))).faults == {"front": "front: scripted cannot watch"}
+    assert loop.watch("front") is None
+    loop.step(tick(1, ["front"], watch("w2")))
+    assert loop.watch("front") is not None
+
+
+def test_told_to_be_silent_until_asked_it_speaks_only_under_a_watch() -> None:
+    settings = load_settings({"cameras": ["front"], "decision.unasked": "never"})
+    loop = StreamingHarness(settings, ScriptedModel({"front": "-!-!!"}), "session")
+    queries = {2: [watch("w1")], 4: []}
+    results = []
+    for index in range(5):
+        if index == 4:
+            loop.end_watch("w1")
+        results.append(loop.step(tick(index, ["front"], *queries.get(index, []))))
+    states = [result.decisions["front"].state for result in results]
+    assert states == [State.SILENCE, State.SILENCE, State.STANDBY, State.RESPONSE, State.SILENCE]

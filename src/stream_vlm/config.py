@@ -143,6 +143,11 @@ class ContextSettings(Group):
 class DecisionSettings(Group):
     """When the model may speak."""
 
+    unasked: Literal["auto", "always", "never"] = setting(
+        "auto",
+        "Whether pictures are judged while neither a watch nor a question asks for it: never stays silent until asked; auto does as the model was "
+        "made, where one that was never tuned for streams waits to be told.",
+    )
     response_threshold: float = setting(
         0.0,
         "Speak unasked only when the probability of a response is at least this; 0 follows the most likely state.",

@@ -22,11 +22,18 @@ class SpeechGate:
     _spoke_at: int | None = None
     _stands_by: bool = False
 
-    def admit(self, decision: Decision, stamp_ns: int, *, asked: bool) -> Decision:
-        """Return `decision`, or another state of its probabilities; `asked` says that the frame at `stamp_ns` (ns) carries a question to be
-        answered now."""
+    def admit(self, decision: Decision, stamp_ns: int, *, asked: bool, watched: bool = False) -> Decision:
+        """Return `decision`, or another state of its probabilities.
+
+        Args:
+            stamp_ns: of the frame, ns.
+            asked: the frame carries a question to be answered now.
+            watched: a watch is active.
+        """
         if asked:
             return _in_state(decision, State.RESPONSE)
+        if self.settings.unasked == "never" and not watched:
+            decision = _in_state(decision, State.SILENCE)
         decision = self._steady(decision)
         if decision.state is State.RESPONSE and self._may_speak(decision, stamp_ns):
             self._spoke_at = stamp_ns

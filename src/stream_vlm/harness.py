@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from stream_vlm.config import Settings
 from stream_vlm.decision import SpeechGate
 from stream_vlm.events import EventTracker
 from stream_vlm.history import History
-from stream_vlm.model import Model, ModelStream, Turn, Upcoming
+from stream_vlm.model import Model, ModelStream, Turn, Upcoming, WatchRefused
 from stream_vlm.stream import Decision, EventSpan, Frame, Limits, Query, State, StepResult, StreamError, Tick, Utterance
 
 PartialText = Callable[[str, str], None]
@@ -36,10 +36,11 @@ class StreamingHarness:
         self.model = model
         self._memory = memory
         self._streams: dict[str, ModelStream] = {}
+        self._watches: dict[str, Query] = {}
         self.open_session(session_id)
 
     def open_session(self, session_id: str) -> None:
-        """Begin a new session: every camera's context, open event and refractory time are forgotten, the memory is not."""
+        """Begin a new session: every camera's context, open event and refractory time are forgotten; the memory and the watches are not."""
         self.session_id = session_id
         self._trackers: dict[str, EventTracker] = {}
         self._gates: dict[str, SpeechGate] = {}
@@ -52,14 +53,17 @@ class StreamingHarness:
     ) -> StepResult:
         """Look at every frame of `tick`, all cameras in one forward where the model can, and hand the outcome to the memory.
 
-        A camera whose frame the model refuses is reported in `faults`; the others go on.
+        A camera whose frame the model refuses is reported in `faults`; the others go on. A watch among the queries is active from this tick on,
+        until another takes its camera, `end_watch`, or the model refuses it: then it is in `faults` too.
 
         Args:
             limits: what the step may cost.
             upcoming: the next tick, where it is known already: the model may begin with its pictures while it writes words.
         """
         started = time.perf_counter()
-        queries = {frame.camera: next((query for query in tick.queries if query.camera in ("", frame.camera)), None) for frame in tick.frames}
+        questions = [query for query in tick.queries if not query.is_watch]
+        queries = {frame.camera: next((query for query in questions if query.camera in ("", frame.camera)), None) for frame in tick.frames}
+        self._begin_watches(query for query in tick.queries if query.is_watch)
         turns = [self._turn(frame, queries[frame.camera], on_partial, limits) for frame in tick.frames]
         outcomes = self.model.step(turns, self._upcoming(upcoming, limits)) if turns else []
         decisions: dict[str, Decision] = {}
@@ -69,6 +73,8 @@ class StreamingHarness:
         for frame, decision in zip(tick.frames, outcomes, strict=True):
             if isinstance(decision, StreamError):
                 faults[frame.camera] = str(decision)
+                if isinstance(decision, WatchRefused):
+                    self.end_watch(frame.camera)
                 continue
             query = queries[frame.camera]
             decisions[frame.camera] = decision
@@ -77,7 +83,7 @@ class StreamingHarness:
                 events.append(event)
             self._history(frame.camera).saw(frame.stamp_ns)
             if decision.state is State.RESPONSE and decision.text:
-                utterances.append(_utterance(frame, decision, event, query))
+                utterances.append(_utterance(frame, decision, event, query or self.watch(frame.camera)))
                 self._history(frame.camera).said(utterances[-1], query)
         result = StepResult(
             session_id=self.session_id,
@@ -97,12 +103,26 @@ class StreamingHarness:
             self._memory.submit(result)
         return result
 
+    def watch(self, camera: str) -> Query | None:
+        """What is waited for at `camera`."""
+        return self._watches.get(camera)
+
+    def end_watch(self, name: str) -> None:
+        """End the watch of the camera `name`, or the watch whose query id is `name` on all its cameras; one that is over already is left alone."""
+        self._watches = {camera: watch for camera, watch in self._watches.items() if name not in (camera, watch.query_id)}
+
+    def _begin_watches(self, watches: Iterable[Query]) -> None:
+        for watch in watches:
+            for camera in [watch.camera] if watch.camera else self.settings.cameras:
+                self._watches[camera] = watch
+
     def prepare(self) -> None:
         """Use the time until the next tick for what later steps will need; what is never called costs its step a little more."""
         for stream in self._streams.values():
             stream.prepare()
 
     def _turn(self, frame: Frame, query: Query | None, on_partial: PartialText | None, limits: Limits) -> Turn:
+        watch = self.watch(frame.camera)
         gate = self._gates.setdefault(frame.camera, SpeechGate(self.settings.decision))
         on_text = None
         if query is not None and on_partial is not None:
@@ -115,10 +135,11 @@ class StreamingHarness:
             self.stream(frame.camera),
             frame,
             query,
-            lambda decision: gate.admit(decision, frame.stamp_ns, asked=query is not None),
+            lambda decision: gate.admit(decision, frame.stamp_ns, asked=query is not None, watched=watch is not None),
             on_text,
             limits,
             self._history(frame.camera).lines,
+            watch,
         )
 
     def stream(self, camera: str) -> ModelStream:

@@ -9,6 +9,10 @@ from typing import Protocol
 from stream_vlm.stream import Decision, Frame, Limits, Query, StreamError
 
 
+class WatchRefused(StreamError):
+    """A watch that the model cannot follow; the message names the model or the limit."""
+
+
 class ModelStream(Protocol):
     """One camera's running context over a model."""
 
@@ -28,7 +32,8 @@ class Turn:
     Attributes:
         stream: a stream that the model opened.
         frame: what it sees.
-        query: a question or a watch that enters with the frame.
+        query: a question to be answered now.
+        watch: what is waited for at this tick; the stream writes it down where its context does not hold it, and drops one that is over.
         gate: may turn the decided state before any text is written.
         on_text: hears the text so far while it is written.
         limits: what the step may cost.
@@ -42,6 +47,7 @@ class Turn:
     on_text: Callable[[str], None] | None = None
     limits: Limits = Limits()
     memory: Callable[[], Sequence[str]] | None = None
+    watch: Query | None = None
 
 
 Upcoming = Callable[[], Sequence[Turn]]

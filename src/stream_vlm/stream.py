@@ -163,7 +163,7 @@ class Utterance:
         text: whole words, never a cut one.
         confidence: in [0, 1].
         event_id: the event this reports, or empty.
-        query_id: the query this answers, or empty when unasked.
+        query_id: the question this answers, else the watch that is active, or empty when unasked.
     """
 
     camera: str

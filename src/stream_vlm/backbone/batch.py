@@ -61,7 +61,7 @@ class Step:
         vision = self._encode(looks)
         started = self._clock("vision", started)
         logits = self._enter(looks, vision)
-        decisions = self._decide(logits)
+        decisions = self._decide(looks, logits)
         started = self._clock("prefill", started)
         speeches = {}
         for index, decision in decisions.items():
@@ -119,11 +119,12 @@ class Step:
             return {}
         return dict(zip(entries, feed_together(list(entries.values())), strict=True))
 
-    def _decide(self, logits: dict[int, torch.Tensor]) -> dict[int, Decision]:
+    def _decide(self, looks: dict[int, Look], logits: dict[int, torch.Tensor]) -> dict[int, Decision]:
         decisions = {}
         for index, row in logits.items():
             try:
-                decisions[index] = self._turns[index].gate(self._streams[index].decide(row))
+                decided = self._streams[index].decide(row)
+                decisions[index] = self._turns[index].gate(decided if self._streams[index].is_judged(looks[index]) else SILENT)
             except StreamError as error:
                 self._outcomes[index] = error
         return decisions

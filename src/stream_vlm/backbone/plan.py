@@ -43,7 +43,7 @@ def plan_context(model: StreamingModel, vision_tokens: int, room: int | None = N
     settings, stream, writer = model.settings, model.checkpoint.stream, model.writer
     silent = max(len(marker) for marker in model.tokens.markers.values())
     # A turn of `vision_tokens` in one row holds as many tokens as one on any other grid.
-    turn_tokens = tokens_in([*writer.user(0, 0, 1, (1, vision_tokens)), *writer.close(0)]) + silent
+    turn_tokens = tokens_in([*writer.user(0, 0, 1, (1, vision_tokens), is_judged=True), *writer.close(0)]) + silent
     reserve = settings.decision.max_new_tokens + len(model.tokens.response_end) + tokens_in(writer.close(0))
     head_tokens = model.tokens.head
     if model.turns.memory:

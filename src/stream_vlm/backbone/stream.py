@@ -16,10 +16,10 @@ from stream_vlm.backbone.plan import plan_context
 from stream_vlm.backbone.sampling import TokenSampler
 from stream_vlm.backbone.speech import Speech, first_words
 from stream_vlm.backbone.static import StaticForwards
-from stream_vlm.context.layout import segments_of, tokens_in
-from stream_vlm.context.policies import ChunkedPolicy
+from stream_vlm.context.layout import Piece, segments_of, tokens_in
+from stream_vlm.context.policies import ChunkedPolicy, newest_turn, without_watches
 from stream_vlm.context.segments import Segment, SegmentKind
-from stream_vlm.model import Turn
+from stream_vlm.model import Turn, WatchRefused
 from stream_vlm.stream import NANOSECONDS, Decision, Frame, Query, State, StreamError
 from stream_vlm.vision.tokens import VisionTokens
 
@@ -42,12 +42,15 @@ class Look:
     Attributes:
         pictures: uint8 RGB (T, H, W, 3), one temporal patch.
         began_ns: stamp (ns) of the turn's first frame.
+        query: a question to be answered now.
+        watch: what is waited for.
         room: vision tokens that a picture of this camera takes when nothing is held back.
     """
 
     pictures: NDArray[np.uint8]
     began_ns: int
     query: Query | None
+    watch: Query | None
     room: int
 
 
@@ -70,6 +73,7 @@ class CachedStream:
         self._turn_stamp_ns: int | None = None
         self._earlier: list[NDArray[np.uint8]] = []
         self._pending: list[Segment] = []
+        self._watch: Query | None = None
         self._forward: CachedForward | None = None
         self.keeps_vision = model.settings.context.recompute
         self._vision_kept: dict[int, VisionTokens] = {}
@@ -96,6 +100,7 @@ class CachedStream:
         self._turn_stamp_ns = None
         self._earlier = []
         self._pending = []
+        self._watch = None
         self._vision_kept = {}
         self._next_head = None
 
@@ -116,6 +121,7 @@ class CachedStream:
         query: Query | None,
         gate: Callable[[Decision], Decision],
         on_text: Callable[[str], None] | None = None,
+        watch: Query | None = None,
     ) -> Decision:
         """Take one turn in this stream alone.
 
@@ -125,9 +131,10 @@ class CachedStream:
         Raises:
             PictureError: the picture cannot be looked at; the stream is unchanged.
             QuestionTooLong: the question does not fit beside the picture; the stream is unchanged.
+            WatchRefused: the model cannot be told what to wait for, or the watch is too long; the stream is unchanged.
             ModelFault: the model's numbers are not finite, or memory ran out; the stream begins anew.
         """
-        outcome = self._model.step([Turn(self, frame, query, gate, on_text)])[0]
+        outcome = self._model.step([Turn(self, frame, query, gate, on_text, watch=watch)])[0]
         if isinstance(outcome, StreamError):
             raise outcome
         return outcome
@@ -137,7 +144,13 @@ class CachedStream:
 
         Raises:
             PictureError: the picture cannot be looked at; the stream is unchanged.
+            WatchRefused: the model cannot be told what to wait for; the stream is unchanged.
         """
+        if turn.watch is not None and not self._model.turns.watch:
+            raise WatchRefused(
+                f"{self.camera}: {self._model.model_id} was not made to be told what to wait for; ask it questions, or set model.directory to "
+                "a checkpoint whose turns have a place for a watch"
+            )
         self._memory = turn.memory
         pictures = self._model.checkpoint.pictures
         current = pictures.limited(turn.limits.picture_share).resize(turn.frame.image)
@@ -147,7 +160,7 @@ class CachedStream:
             self._turn_stamp_ns = began_ns
             return None
         full = pictures.grid(*pictures.target_size(*turn.frame.image.shape[:2]))
-        return Look(self._patch(current), began_ns, turn.query, full[0] * full[1])
+        return Look(self._patch(current), began_ns, turn.query, turn.watch, full[0] * full[1])
 
     def next_patch(self, turn: Turn) -> NDArray[np.uint8] | None:
         """What `look` will make of the frame of `turn` if that is this stream's next, or None where that is not known; changes nothing."""
@@ -162,7 +175,8 @@ class CachedStream:
         """Let leave what the policy lets go, and say what the turn of `look` appends.
 
         Raises:
-            QuestionTooLong: the question does not fit beside the picture; the stream is unchanged.
+            QuestionTooLong: the question does not fit beside the picture; the stream has nothing new in it.
+            WatchRefused: the watch does not; the stream has nothing new in it.
             ContextTooLong: the context that the settings ask for is longer than the model can tell positions apart.
         """
         if self._forward is None:
@@ -170,24 +184,22 @@ class CachedStream:
         elif self._planned_rate_hz != self._model.settings.stream.rate_hz:
             self._plan_again(look.room)
         forward = self._forward
-        entering = [*self._pending, *self._turn_segments(look)]
+        self._drop_watch_unless(look.watch)
+        entering = self._entering(look, forward.segments)
         kept: Sequence[Segment] = forward.segments
         next_head = None
         if not kept:
             entering = [*self._model.writer.head(), *entering]
         elif self._rebuilds_head and isinstance(self._policy, ChunkedPolicy) and self._policy.is_border(kept, entering, self._reserve):
             next_head = self._heard(forward)
-            kept, entering = next_head.branch.segments, [*next_head.rest(), *entering]
+            kept = next_head.branch.segments
+            entering = [*next_head.rest(), *self._entering(look, kept)]
         layout = self._policy.layout(kept, entering, self._reserve)
-        needed = tokens_in(layout) + self._reserve
-        if needed > self._policy.max_tokens:
-            raise QuestionTooLong(
-                f"{self.camera}: picture and question need {needed} tokens, but the context holds {self._policy.max_tokens}; "
-                "ask a shorter question or raise context.max_seconds"
-            )
+        self._check_room(layout, look)
         if next_head is not None:
             forward.adopt(next_head.branch)
             self._next_head = None
+        self._watch = look.watch
         self._pending = []
         self._earlier = [look.pictures[-1]] if self._model.checkpoint.pictures.pair_frames else []
         self._turn_stamp_ns = None
@@ -266,6 +278,11 @@ class CachedStream:
         if settings.context.max_seconds > 0:
             self._policy = plan_context(self._model, vision_tokens, room=self._room).policy
 
+    def is_judged(self, look: Look) -> bool:
+        """Whether the turn of `look` asks for a decision; else its picture is only looked at."""
+        unasked = self._model.settings.decision.unasked == "always" or self._model.turns.judges_unasked
+        return unasked or look.query is not None or look.watch is not None
+
     @property
     def _rebuilds_head(self) -> bool:
         """Whether a chunk begins with what was said before it."""
@@ -279,10 +296,38 @@ class CachedStream:
         head.hear(self._memory() if self._memory is not None else [])
         return head
 
-    def _turn_segments(self, look: Look) -> list[Segment]:
+    def _drop_watch_unless(self, active: Query | None) -> None:
+        """Let the watch leave that the context holds, if `active` is another or none."""
+        if self._forward is not None and self._watch is not None and (active is None or active.query_id != self._watch.query_id):
+            self._forward.arrange(without_watches(self._forward.segments))
+            self._watch = None
+
+    def _entering(self, look: Look, kept: Sequence[Segment]) -> list[Segment]:
+        """What the last decision left pending and the turn of `look`, with its watch where `kept` does not hold it."""
         if self._first_stamp_ns is None:
             self._first_stamp_ns = look.began_ns
         second = (look.began_ns - self._first_stamp_ns) // NANOSECONDS
         grid = self._model.checkpoint.pictures.grid(*look.pictures.shape[1:3])
         question = self._model.plain(look.query.text) if look.query is not None else ""
-        return self._model.writer.user(self._turn, second, second + 1, grid, question)
+        is_held = newest_turn(kept, SegmentKind.WATCH) is not None
+        watch = self._model.plain(look.watch.text) if look.watch is not None and not is_held else ""
+        is_judged = look.watch is not None and look.query is None
+        return [*self._pending, *self._model.writer.user(self._turn, second, second + 1, grid, question, watch, is_judged=is_judged)]
+
+    def _check_room(self, layout: Sequence[Piece], look: Look) -> None:
+        needed = tokens_in(layout) + self._reserve
+        watch_enters = any(piece.segment.kind is SegmentKind.WATCH and piece.segment.turn == self._turn for piece in layout)
+        if watch_enters:
+            # When its turn leaves it stays in markers of its own, beside those of the newest turn.
+            needed += sum(len(piece) for piece in layout if piece.segment.kind is SegmentKind.TEXT and piece.segment.turn == self._turn)
+        if needed <= self._policy.max_tokens:
+            return
+        if watch_enters and look.query is None:
+            raise WatchRefused(
+                f"{self.camera}: picture and watch need {needed} tokens, but the context holds {self._policy.max_tokens}; "
+                "say what to wait for in fewer words or raise context.max_seconds"
+            )
+        raise QuestionTooLong(
+            f"{self.camera}: picture and question need {needed} tokens, but the context holds {self._policy.max_tokens}; "
+            "ask a shorter question or raise context.max_seconds"
+        )

@@ -18,11 +18,15 @@ STREAMO_SYSTEM = (
 """Instruction for three-state models that were tuned with Streamo's markers (arXiv 2512.21334)."""
 
 PROMPTED_SYSTEM = (
-    "You watch a live video, one frame at a time. Each frame is labelled with its time as <Xs-Ys>.\n"
-    "Begin every reply with exactly one word: Silence when nothing worth reporting happens, Standby while something is still under way, "
-    "Response followed by one short sentence once something is complete or a question can be answered from what was seen."
+    "You watch a live video, one frame at a time. Each frame is labelled with its time as <Xs-Ys>. You may be told what to watch for.\n"
+    "Begin every reply with exactly one word: Silence while there is nothing to report, Standby while what you watch for is still under way, "
+    "Response followed by one short sentence once it has happened, or to answer a question from what was seen."
 )
 """Instruction for a model that was never tuned for streams: plain words stand for the states."""
+
+PROMPTED_WATCH = "From this frame on, watch for the following and report it each time it happens: {query}\n"
+PROMPTED_JUDGE = "Has what you watch for happened in this frame? Reply Silence, Standby, or Response and one short sentence.\n"
+"""The event-driven protocol that makes any model watch (Streaming Harness, arXiv 2606.08615): every picture is judged by what was asked for."""
 
 
 HARNESS_SYSTEM = (
@@ -40,8 +44,12 @@ class TurnFormat(BaseModel):
         memory: what was said before, after the head of a chunk; `{memory}` stands for it. Empty for a model that was not made to read it.
         previous_close: after the words of turns that have left, which follow the head where the policy keeps them.
         user_open, user_close: around the user's part of a turn.
-        query: the user's words; `{query}` stands for them.
-        query_after_frame: True where the query follows the picture, False where it comes before the time marker.
+        query: a question; `{query}` stands for the user's words.
+        watch: what to wait for, once, in the turn from which on it is waited for; `{query}` stands for the user's words. Empty for a model that
+            cannot be told what to wait for.
+        judge: what is asked at the end of every turn while a watch is active and no question is asked; empty for models that were made to watch.
+        judges_unasked: False where pictures are only looked at, not judged, while neither a watch nor a question asks for it.
+        query_after_frame: True where query and watch follow the picture, False where they come before the time marker.
         time: the time marker; `{start}` and `{end}` are whole seconds since the session began.
         frame_open, frame_close: around the vision tokens.
         action_open, action_close: around the model's part of a turn.
@@ -59,6 +67,9 @@ class TurnFormat(BaseModel):
     user_open: str
     user_close: str
     query: str
+    watch: str = ""
+    judge: str = ""
+    judges_unasked: bool = True
     query_after_frame: bool = False
     time: str
     frame_open: str
@@ -107,18 +118,27 @@ class TurnWriter:
             Segment(SegmentKind.HEAD, -1, self.encode(self.turns.previous_close)),
         )
 
-    def user(self, turn: int, start: int, end: int, grid: tuple[int, int], query: str = "") -> list[Segment]:
-        """Turn number `turn` up to where the model begins: a picture of `grid` (rows, columns) merged vision tokens from `start` to `end` (s)."""
+    def user(
+        self, turn: int, start: int, end: int, grid: tuple[int, int], query: str = "", watch: str = "", *, is_judged: bool = False
+    ) -> list[Segment]:
+        """Turn number `turn` up to where the model begins: a picture of `grid` (rows, columns) merged vision tokens from `start` to `end` (s).
+
+        `query` and `watch` are words that enter with it; `is_judged` says that a watch is active.
+        """
         turns = self.turns
-        asked = Segment(SegmentKind.QUERY, turn, self.encode(turns.query.replace("{query}", query)) if query else ())
+        asked = [
+            Segment(SegmentKind.WATCH, turn, self.encode(turns.watch.replace("{query}", watch)) if watch else ()),
+            Segment(SegmentKind.QUERY, turn, self.encode(turns.query.replace("{query}", query)) if query else ()),
+        ]
         return _filled(
             Segment(SegmentKind.TEXT, turn, self.encode(turns.user_open)),
-            *([] if turns.query_after_frame else [asked]),
+            *([] if turns.query_after_frame else asked),
             Segment(SegmentKind.TIME, turn, self.encode(turns.time.format(start=start, end=end))),
             Segment(SegmentKind.FRAME_MARK, turn, self.encode(turns.frame_open)),
             Segment(SegmentKind.FRAME, turn, (self.picture,) * (grid[0] * grid[1]), grid),
             Segment(SegmentKind.FRAME_MARK, turn, self.encode(turns.frame_close)),
-            *([asked] if turns.query_after_frame else []),
+            *(asked if turns.query_after_frame else []),
+            Segment(SegmentKind.JUDGE, turn, self.encode(turns.judge) if is_judged else ()),
             Segment(SegmentKind.TEXT, turn, self.encode(turns.user_close)),
             Segment(SegmentKind.ACTION_MARK, turn, self.encode(turns.action_open)),
         )
@@ -140,6 +160,7 @@ def chatml(system: str, silence: str, standby: str, response: str) -> TurnFormat
         user_open="<|im_start|>user\n",
         user_close="<|im_end|>\n",
         query="{query}\n",
+        watch="{query}\n",
         time="<{start}s-{end}s>\n",
         frame_open="<|vision_start|>",
         frame_close="<|vision_end|>",
@@ -153,7 +174,9 @@ def chatml(system: str, silence: str, standby: str, response: str) -> TurnFormat
 
 
 STREAMO = chatml(STREAMO_SYSTEM, "</Silence>", "</Standby>", "</Response>")
-PROMPTED = chatml(PROMPTED_SYSTEM, "Silence", "Standby", "Response")
+PROMPTED = chatml(PROMPTED_SYSTEM, "Silence", "Standby", "Response").model_copy(
+    update={"watch": PROMPTED_WATCH, "judge": PROMPTED_JUDGE, "judges_unasked": False}
+)
 
 COMPACT = TurnFormat(
     head="<|im_start|>",
@@ -177,6 +200,7 @@ STREAMING_VLM = TurnFormat(
     user_open="<|im_start|>user\n",
     user_close="<|im_end|>\n",
     query="{query}",
+    watch="{query}",
     query_after_frame=True,
     time="Time={start}.0-{end}.0s",
     frame_open="<|vision_start|>",
