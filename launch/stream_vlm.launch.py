@@ -19,7 +19,7 @@ ARGUMENTS = (
     ("topics", "", "Topic of each camera in `cameras`, comma separated, in the same order; empty leaves them to params_file."),
     ("transports", "", "raw or compressed for each camera in `cameras`, comma separated; one word is for all of them."),
     ("odom_topic", "", "Odometry (nav_msgs/Odometry) that gives each record its place; empty takes params_file's, or none."),
-    ("model_directory", "", "Directory of a Hugging Face Qwen2.5-VL checkpoint; empty takes params_file's, or the shipped model."),
+    ("model_directory", "", "Directory of a Hugging Face checkpoint, Qwen2.5-VL or Qwen3-VL; empty takes params_file's, or the shipped model."),
     ("memory_file", "", "SQLite file of the memory; empty takes params_file's, or ~/.ros/stream_vlm/memory.db."),
     ("params_file", "", "YAML file with parameters, for example one of the package's config folder; the arguments above go before it."),
     ("namespace", "", "Namespace of the node."),

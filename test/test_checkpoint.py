@@ -149,6 +149,28 @@ def test_shards_are_loaded_as_one_file_is(tmp_path: Path, family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_a_checkpoint_whose_head_is_its_embedding_is_loaded_without_a_head_of_its_own(tmp_path: Path, family: str) -> None:
+    directory = write_checkpoint(tmp_path, family=family)
+    weights = load_file(directory / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+    change_json(directory / "config.json", tie_word_embeddings=True)
+    change_text_config(directory, tie_word_embeddings=True)
+    model = load_checkpoint(ModelSettings(directory=str(directory))).model
+    assert torch.equal(model.lm_head.weight, model.model.language_model.embed_tokens.weight)
+    assert torch.equal(model.lm_head.weight.bfloat16(), next(value for name, value in weights.items() if "embed_tokens" in name))
+
+
+def test_a_model_that_does_not_fit_is_refused_with_what_would_help(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(CheckpointError, match="does not fit into the GPU's memory; choose a smaller model, model.weights int8 or int4"):
+        load_checkpoint(ModelSettings(directory=str(healthy)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_progress_bar_is_shown_for_a_checkpoint_of_the_user_on_a_terminal_only(
     tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,6 +50,14 @@ def test_fewer_bits_decide_nearly_as_all_of_them(checkpoint: Path, weights: str,
 
 
 @needs_bitsandbytes
+def test_watching_with_int8_weights_does_not_fill_the_log(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = load_model(settings_for(checkpoint, model__weights="int8"))
+    caplog.clear()
+    decisions(model, 2)
+    assert caplog.text == ""
+
+
+@needs_bitsandbytes
 @pytest.mark.parametrize(("weights", "bytes_a_weight"), [("int8", 1.0), ("int4", 0.5)])
 def test_only_the_layers_of_the_language_model_lose_bits(checkpoint: Path, weights: str, bytes_a_weight: float) -> None:
     full = load_checkpoint(settings_for(checkpoint).model).model

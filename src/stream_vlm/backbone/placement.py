@@ -6,6 +6,7 @@ accelerate (weights on several GPUs) and bitsandbytes (8 and 4 bits) are optiona
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,6 +65,8 @@ def place(settings: ModelSettings, model_class: Any, config: Any) -> Placement:
         _require("accelerate", "a checkpoint with quantized weights")
         options = {"device_map": {"": device}}
         quantized = "int8" if stored.get("load_in_8bit") else str(stored.get("quant_method"))
+    # It says at every single product that its numbers are cast, which would fill a robot's log.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     if settings.device == "split":
         options["device_map"] = spread(model_class, config, dtype, settings.weights)
     return Placement(device, dtype, options, quantized)
