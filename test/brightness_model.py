@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import cast
 
 from stream_vlm.config import Settings
-from stream_vlm.model import ModelStream, Turn, Upcoming, one_by_one
+from stream_vlm.model import ModelStream, Turn, Upcoming, WatchRefused, one_by_one
 from stream_vlm.stream import Decision, Frame, Query, State, StreamError
 
 SLOW_ANSWER_ENV = "BRIGHTNESS_ANSWER_S"
@@ -30,7 +30,7 @@ CRASH_ENV = "BRIGHTNESS_CRASH_AT"
 
 @dataclass
 class BrightnessStream:
-    """Dark, half light and bright: half light is standby, a change between the other two is a response."""
+    """Dark, half light and bright: half light is standby, a change between the other two is a response; under a watch, only to what it names."""
 
     last: str = ""
 
@@ -41,7 +41,10 @@ class BrightnessStream:
         gate: Callable[[Decision], Decision],
         on_text: Callable[[str], None] | None = None,
         picture_share: float = 1.0,
+        watch: Query | None = None,
     ) -> Decision:
+        if watch is not None and "sound" in watch.text:
+            raise WatchRefused(f"{frame.camera}: brightness has no ears; watch for something to see")
         brightness = float(frame.image.mean())
         if brightness > 155:
             time.sleep(float(os.environ.get(LOAD_ENV, "0")) * picture_share)
@@ -53,6 +56,8 @@ class BrightnessStream:
         state = State.STANDBY if seen == "half light" else State.RESPONSE if self.last and seen != self.last else State.SILENCE
         if state is not State.STANDBY:
             self.last = seen
+        if watch is not None and seen not in watch.text:
+            state = State.SILENCE
         probabilities = {other: 0.8 if other is state else 0.1 for other in State}
         return gate(Decision(state, probabilities, f"it became {seen}" if state is State.RESPONSE else "", 0.8))
 
@@ -88,7 +93,7 @@ class BrightnessModel:
     def step(self, turns: Sequence[Turn], upcoming: Upcoming | None = None) -> list[Decision | StreamError]:
         def take(turn: Turn) -> Decision:
             stream = cast(BrightnessStream, turn.stream)
-            return stream.step(turn.frame, turn.query, turn.gate, turn.on_text, turn.limits.picture_share)
+            return stream.step(turn.frame, turn.query, turn.gate, turn.on_text, turn.limits.picture_share, turn.watch)
 
         return one_by_one(turns, take)
 

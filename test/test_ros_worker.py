@@ -20,6 +20,7 @@ from stream_vlm_ros.health import CameraHealth, FaultLog, StepHealth
 from stream_vlm_ros.odometry import PoseBuffer
 from stream_vlm_ros.questions import Questions
 from stream_vlm_ros.session import Sessions
+from stream_vlm_ros.watchers import Watches
 from stream_vlm_ros.worker import Stream, Worker
 
 
@@ -46,6 +47,8 @@ class Harness:
         assert self.go_on.wait(DEADLINE_S)
         return StepResult("session", tick, {})
 
+    watching: frozenset[str] = frozenset()
+
     def prepare(self) -> None:
         self.steps_before_preparing.append(len(self.stamps))
 
@@ -69,6 +72,7 @@ class Bench:
             harness=cast(StreamingHarness, self.harness),
             sessions=Sessions(self.sampler, ["camera"], self.errors.append),
             questions=Questions(["camera"]),
+            watches=Watches(["camera"]),
             poses=PoseBuffer(),
             cameras={"camera": CameraHealth("/image", self.errors.append)},
             steps=StepHealth(FaultLog(self.errors.append)),

@@ -73,8 +73,9 @@ class StreamingHarness:
         for frame, decision in zip(tick.frames, outcomes, strict=True):
             if isinstance(decision, StreamError):
                 faults[frame.camera] = str(decision)
-                if isinstance(decision, WatchRefused):
-                    self.end_watch(frame.camera)
+                watch = self.watch(frame.camera)
+                if watch is not None and isinstance(decision, WatchRefused):
+                    self.end_watch(watch.query_id)
                 continue
             query = queries[frame.camera]
             decisions[frame.camera] = decision
@@ -106,6 +107,11 @@ class StreamingHarness:
     def watch(self, camera: str) -> Query | None:
         """What is waited for at `camera`."""
         return self._watches.get(camera)
+
+    @property
+    def watching(self) -> frozenset[str]:
+        """Query ids of the watches that are active at any camera."""
+        return frozenset(watch.query_id for watch in self._watches.values())
 
     def end_watch(self, name: str) -> None:
         """End the watch of the camera `name`, or the watch whose query id is `name` on all its cameras; one that is over already is left alone."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 
@@ -11,7 +10,6 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.task import Future
 from std_msgs.msg import String
 
 from stream_vlm.memory.recall import RecallQuery
@@ -19,7 +17,8 @@ from stream_vlm.memory.store import Memory
 from stream_vlm.stream import StreamError, Utterance
 from stream_vlm_ros.action import Ask
 from stream_vlm_ros.messages import record_message, utterance_message
-from stream_vlm_ros.questions import Asker, QuestionError, Questions
+from stream_vlm_ros.outcome import Outcome
+from stream_vlm_ros.questions import Asker, QuestionError, Questions, inactive
 
 DEFAULT_TIMEOUT_S = 10.0
 LONGEST_TIMEOUT_S = 3600.0
@@ -28,20 +27,6 @@ CHECK_PERIOD_S = 0.1
 EVIDENCE = 5
 """Remembered records that go with an answer, at most."""
 CANCELLED = "the question was cancelled"
-
-
-class Answer:
-    """The outcome of one question; the first of answer, failure, timeout and cancellation wins."""
-
-    def __init__(self, future: Future) -> None:
-        self.future = future
-        self._lock = threading.Lock()
-
-    def finish(self, outcome: Utterance | str) -> None:
-        """Settle on an utterance, or on one sentence that says why there is none."""
-        with self._lock:
-            if not self.future.done():
-                self.future.set_result(outcome)
 
 
 class AskServer:
@@ -71,8 +56,7 @@ class AskServer:
     def _put(self, text: str, camera: str, asker: Asker) -> tuple[Questions, str]:
         questions = self._questions()
         if questions is None:
-            name = self._node.get_fully_qualified_name()
-            raise QuestionError(f"{name} is not active, the model does not look; activate it (ros2 lifecycle set {name} activate)")
+            raise QuestionError(inactive(self._node))
         return questions, questions.put(text, camera, self._node.get_clock().now().nanoseconds, asker)
 
     def _ask_quickly(self, message: String) -> None:
@@ -108,25 +92,24 @@ class AskServer:
         return result
 
     async def _answer(self, goal: ServerGoalHandle, deadline: float, timeout_s: float) -> Utterance | str:
-        answer = Answer(Future(executor=self._node.executor))
-        # A future wakes its executor, which resumes this coroutine, only when somebody listens to it.
-        answer.future.add_done_callback(lambda _: None)
+        answer: Outcome[Utterance | str] = Outcome(self._node.executor)
 
         def tell(text: str) -> None:
-            if not answer.future.done() and goal.is_active:
+            if not answer.is_settled and goal.is_active:
                 goal.publish_feedback(Ask.Feedback(text=text))
 
         def check() -> None:
             if goal.is_cancel_requested:
-                answer.finish(CANCELLED)
+                answer.settle(CANCELLED)
             elif time.monotonic() > deadline:
                 late = f"no answer within {timeout_s:g} s; does the camera show pictures, is the model fast enough (see /diagnostics)?"
-                answer.finish(late)
+                answer.settle(late)
 
-        questions, query_id = self._put(goal.request.question, goal.request.camera, Asker(tell, answer.finish, answer.finish))
+        questions, query_id = self._put(goal.request.question, goal.request.camera, Asker(tell, answer.settle, answer.settle))
         timer = self._node.create_timer(CHECK_PERIOD_S, check, callback_group=self._group, clock=self._steady)
         try:
-            return await answer.future
+            outcome: Utterance | str = await answer.future
+            return outcome
         finally:
             self._node.destroy_timer(timer)
             questions.withdraw(query_id)

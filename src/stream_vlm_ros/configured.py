@@ -17,6 +17,8 @@ from stream_vlm_ros.ask import AskServer
 from stream_vlm_ros.outputs import Outputs
 from stream_vlm_ros.questions import Questions
 from stream_vlm_ros.services import MemoryServices
+from stream_vlm_ros.watch import WatchServer
+from stream_vlm_ros.watchers import Watches
 
 
 class DeviceModel(Model, Protocol):
@@ -46,6 +48,8 @@ class Configured:
         self.settings = settings
         self.questions: Questions | None = None
         """The queue to the model while the node is active."""
+        self.watches: Watches | None = None
+        """What the model waits for, likewise."""
         with ExitStack() as stack:
             self.memory = stack.enter_context(Memory.open(settings.memory))
             self.model = load(settings)
@@ -57,6 +61,8 @@ class Configured:
             stack.callback(services.destroy)
             ask = AskServer(node, self.memory, lambda: self.questions, session_id)
             stack.callback(ask.destroy)
+            watch = WatchServer(node, lambda: self.watches, session_id)
+            stack.callback(watch.destroy)
             self._stack = stack.pop_all()
 
     def close(self) -> None:
@@ -65,10 +71,12 @@ class Configured:
 
     def _tell(self, result: StepResult) -> None:
         self.outputs.publish(result)
-        if self.questions is not None:
-            for utterance in result.utterances:
-                if utterance.query_id:
-                    self.questions.answered(utterance)
+        questions, watches = self.questions, self.watches
+        for utterance in result.utterances:
+            if questions is not None and utterance.query_id:
+                questions.answered(utterance)
+            if watches is not None and utterance.query_id:
+                watches.reported(utterance)
 
     def _tell_unstored(self, result: StepResult, error: StreamError) -> None:
         """The robot still speaks when its memory fails; the diagnostics show `error` for as long as it lasts."""

@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from rclpy.node import Node
+
 from stream_vlm.stream import Query, StreamError, Utterance
 
 LONGEST_QUESTION = 2000
@@ -50,13 +52,7 @@ class Questions:
         Raises:
             QuestionError: no words, too many of them, an unknown camera, or too many questions that wait already.
         """
-        words = text.strip()
-        if not words:
-            raise QuestionError("the question is empty; ask in plain words")
-        if len(words) > LONGEST_QUESTION:
-            raise QuestionError(f"the question has {len(words)} characters; ask in at most {LONGEST_QUESTION}")
-        if camera and camera not in self._cameras:
-            raise QuestionError(f"camera '{camera}' does not exist; the cameras are {', '.join(self._cameras)}")
+        words = checked_words(text, camera, self._cameras, "the question")
         query = Query(query_id=f"q-{uuid.uuid4().hex[:12]}", text=words, stamp_ns=stamp_ns, camera=camera)
         with self._lock:
             if len(self._waiting) >= MOST_WAITING:
@@ -114,3 +110,25 @@ class Questions:
         with self._lock:
             self._waiting = [query for query in self._waiting if query.query_id != query_id]
             return self._askers.pop(query_id, None)
+
+
+def checked_words(text: str, camera: str, cameras: Sequence[str], what: str) -> str:
+    """The words of `what` was asked about `camera`, without white space around them.
+
+    Raises:
+        QuestionError: no words, too many of them, or a camera that is none of `cameras`.
+    """
+    words = text.strip()
+    if not words:
+        raise QuestionError(f"{what} is empty; say it in plain words")
+    if len(words) > LONGEST_QUESTION:
+        raise QuestionError(f"{what} has {len(words)} characters; say it in at most {LONGEST_QUESTION}")
+    if camera and camera not in cameras:
+        raise QuestionError(f"camera '{camera}' does not exist; the cameras are {', '.join(cameras)}")
+    return words
+
+
+def inactive(node: Node) -> str:
+    """Why `node` can be asked nothing now."""
+    name = node.get_fully_qualified_name()
+    return f"{name} is not active, the model does not look; activate it (ros2 lifecycle set {name} activate)"

@@ -22,6 +22,7 @@ from stream_vlm_ros.health import FaultLog, StepHealth
 from stream_vlm_ros.odometry import OdometryError, PoseBuffer
 from stream_vlm_ros.questions import Questions
 from stream_vlm_ros.session import Sessions
+from stream_vlm_ros.watchers import Watches
 from stream_vlm_ros.worker import Stream, Worker
 
 FLUSH_S = 10.0
@@ -45,6 +46,7 @@ class Watching:
         self.steps = StepHealth(FaultLog(logger.error))
         self.governor = Governor(settings, configured.model.takes_any_size)
         self.questions = Questions(settings.cameras)
+        self.watches = Watches(settings.cameras)
         with ExitStack() as stack:
             stack.callback(self._drain)
             self.cameras = {}
@@ -56,6 +58,7 @@ class Watching:
                 harness=StreamingHarness(settings, configured.model, self.sessions.session_id, configured.writer),
                 sessions=self.sessions,
                 questions=self.questions,
+                watches=self.watches,
                 poses=self.poses,
                 cameras={name: camera.health for name, camera in self.cameras.items()},
                 steps=self.steps,
@@ -70,7 +73,7 @@ class Watching:
                 1.0 / settings.stream.rate_hz, worker.beat, callback_group=MutuallyExclusiveCallbackGroup(), clock=node.get_clock()
             )
             stack.callback(node.destroy_timer, self._timer)
-            configured.questions = self.questions
+            configured.questions, configured.watches = self.questions, self.watches
             self._stack = stack.pop_all()
 
     def take_up_settings(self) -> None:
@@ -83,8 +86,9 @@ class Watching:
 
     def _drain(self) -> None:
         self._configured.writer.flush(FLUSH_S)
-        self._configured.questions = None
+        self._configured.questions = self._configured.watches = None
         self.questions.close("the node was deactivated before the answer came; activate it and ask again")
+        self.watches.close("the node was deactivated; activate it and watch again")
 
     def _listen_to_odometry(self, stack: ExitStack) -> None:
         topic = self._configured.settings.pose.odom_topic

@@ -19,6 +19,7 @@ from stream_vlm_ros.images import CameraEncodingError, decode_image
 from stream_vlm_ros.odometry import PoseBuffer
 from stream_vlm_ros.questions import Questions
 from stream_vlm_ros.session import Sessions
+from stream_vlm_ros.watchers import Watches
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Stream:
     harness: StreamingHarness
     sessions: Sessions[CameraMessage]
     questions: Questions
+    watches: Watches
     poses: PoseBuffer
     cameras: dict[str, CameraHealth]
     steps: StepHealth
@@ -104,7 +106,10 @@ class Worker:
         frames = self._decode(messages)
         if not frames:
             return False
-        queries = stream.questions.take([frame.camera for frame in frames])
+        for query_id in stream.watches.take_over():
+            stream.harness.end_watch(query_id)
+        showing = [frame.camera for frame in frames]
+        queries = (*stream.watches.take(showing), *stream.questions.take(showing))
         tick = Tick(self._index, max(frame.stamp_ns for frame in frames), frames, queries)
         self._index += 1
         try:
@@ -139,5 +144,6 @@ class Worker:
             self._stream.cameras[camera].refused.report(sentence)
         spoken = {utterance.query_id for utterance in result.utterances}
         for query in result.tick.queries:
-            if query.query_id not in spoken:
+            if not query.is_watch and query.query_id not in spoken:
                 self._stream.questions.failed(query.query_id, result.faults.get(query.camera, "the model found no words; ask otherwise"))
+        self._stream.watches.followed(self._stream.harness.watching, list(result.faults.values()))

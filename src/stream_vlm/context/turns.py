@@ -215,8 +215,10 @@ STREAMING_VLM = TurnFormat(
 )
 """StreamingVLM's format (arXiv 2510.09608): a second of video a turn, words that end in an ellipsis, silence an ellipsis alone."""
 
-HARNESS = chatml(HARNESS_SYSTEM, "</silence>", "", "</response>").model_copy(update={"time": "<{start}.0 seconds>\n"})
-"""Streaming Harness's format (arXiv 2606.08615): a second and one frame a turn, two states."""
+HARNESS = chatml(HARNESS_SYSTEM, "</silence>", "", "</response>").model_copy(
+    update={"time": "<{start}.0 seconds>\n", "judges_unasked": False}
+)
+"""Streaming Harness's format (arXiv 2606.08615): a second and one frame a turn, two states; silent until a question or a watch comes."""
 
 FORMATS = {"streamo": STREAMO, "prompted": PROMPTED, "compact": COMPACT, "streaming_vlm": STREAMING_VLM, "harness": HARNESS}
 """Formats that a stream configuration may name instead of writing them out."""

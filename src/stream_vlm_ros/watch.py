@@ -1,0 +1,120 @@
+"""`~/watch`: tell me when ... Every picture is judged by it, each report is feedback, until it is cancelled, over or replaced."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rclpy.action import ActionServer, CancelResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+from stream_vlm.stream import StreamError, Utterance
+from stream_vlm_ros.action import Watch
+from stream_vlm_ros.ask import CHECK_PERIOD_S
+from stream_vlm_ros.messages import utterance_message
+from stream_vlm_ros.outcome import Outcome
+from stream_vlm_ros.questions import QuestionError, inactive
+from stream_vlm_ros.watchers import Watcher, Watches
+
+LONGEST_TIMEOUT_S = 7 * 86400.0
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a watch ended; `as_asked` by its time or its number of reports."""
+
+    sentence: str
+    as_asked: bool = False
+
+
+class WatchServer:
+    """The action `~/watch`. `watches` gives the way to the model, or None while the node is not active."""
+
+    def __init__(self, node: Node, watches: Callable[[], Watches | None], session_id: Callable[[], str]) -> None:
+        self._node = node
+        self._watches = watches
+        self._session_id = session_id
+        self._group = ReentrantCallbackGroup()
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._server = ActionServer(
+            node,
+            Watch,
+            "~/watch",
+            self._execute,
+            callback_group=self._group,
+            cancel_callback=lambda goal: CancelResponse.ACCEPT,
+        )
+
+    def destroy(self) -> None:
+        self._server.destroy()
+
+    async def _execute(self, goal: ServerGoalHandle) -> Watch.Result:
+        result = Watch.Result()
+        reports = Reports(goal, self._session_id, Outcome(self._node.executor))
+        try:
+            ending = await self._watch(goal, reports)
+        except StreamError as error:
+            ending = Ending(str(error))
+        result.success, result.message, result.reports = ending.as_asked, ending.sentence, reports.count
+        if goal.is_cancel_requested:
+            goal.canceled()
+        elif ending.as_asked:
+            goal.succeed()
+        else:
+            self._node.get_logger().warning(f"~/watch: '{goal.request.watch_for[:80]}' is not waited for any more: {ending.sentence}")
+            goal.abort()
+        return result
+
+    async def _watch(self, goal: ServerGoalHandle, reports: Reports) -> Ending:
+        timeout_s = _timeout_s(goal.request.timeout_s)
+        deadline = time.monotonic() + timeout_s if timeout_s else None
+        watches = self._watches()
+        if watches is None:
+            raise QuestionError(inactive(self._node))
+        outcome = reports.outcome
+
+        def check() -> None:
+            if goal.is_cancel_requested:
+                outcome.settle(Ending("the watch was cancelled"))
+            elif deadline is not None and time.monotonic() > deadline:
+                outcome.settle(Ending(f"watched for {timeout_s:g} s", as_asked=True))
+
+        stamp_ns = self._node.get_clock().now().nanoseconds
+        watcher = Watcher(reports.report, lambda sentence: outcome.settle(Ending(sentence)))
+        query_id = watches.put(goal.request.watch_for, goal.request.camera, stamp_ns, watcher)
+        timer = self._node.create_timer(CHECK_PERIOD_S, check, callback_group=self._group, clock=self._steady)
+        try:
+            ending: Ending = await outcome.future
+            return ending
+        finally:
+            self._node.destroy_timer(timer)
+            watches.withdraw(query_id)
+
+
+class Reports:
+    """Counts the reports of one goal and sends each as feedback, until there are as many as asked for."""
+
+    def __init__(self, goal: ServerGoalHandle, session_id: Callable[[], str], outcome: Outcome[Ending]) -> None:
+        self.outcome = outcome
+        self.count = 0
+        self._goal = goal
+        self._session_id = session_id
+
+    def report(self, utterance: Utterance) -> None:
+        """Called from the memory's thread, in the order of the steps."""
+        if self.outcome.is_settled or not self._goal.is_active:
+            return
+        self.count += 1
+        self._goal.publish_feedback(Watch.Feedback(report=utterance_message(utterance, self._session_id())))
+        if self.count == self._goal.request.max_reports:
+            self.outcome.settle(Ending(f"made {self.count} report{'s' if self.count > 1 else ''}", as_asked=True))
+
+
+def _timeout_s(asked: float) -> float:
+    if not 0.0 <= asked <= LONGEST_TIMEOUT_S:
+        raise QuestionError(f"timeout_s {asked:g} is refused; give 0 (until it is cancelled) or seconds up to {LONGEST_TIMEOUT_S:g}")
+    return asked

@@ -1,0 +1,161 @@
+"""`~/watch` over DDS: reports while it lasts, and every way in which it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from action_msgs.msg import GoalStatus
+from rclpy.action import ActionClient
+from ros_fixtures import BRIGHT, DARK, Robot, robot_in
+from stream_vlm_ros.action import Ask, Watch
+from stream_vlm_ros.msg import Utterance
+from stream_vlm_ros.srv import Recall
+
+
+@pytest.fixture
+def robot(tmp_path: Path) -> Iterator[Robot]:
+    with robot_in(tmp_path) as made:
+        yield made
+
+
+class Watching:
+    """One goal of `~/watch` and what came of it."""
+
+    def __init__(self, robot: Robot, watch_for: str, **goal: Any) -> None:
+        self._robot = robot
+        self._client = ActionClient(robot.node, Watch, "stream_vlm/watch")
+        assert self._client.wait_for_server(30), robot.log
+        self.reports: list[Utterance] = []
+        sent = self._client.send_goal_async(
+            Watch.Goal(watch_for=watch_for, **goal), lambda feedback: self.reports.append(feedback.feedback.report)
+        )
+        robot.wait(sent.done, "acceptance")
+        self.goal = sent.result()
+        self._outcome = self.goal.get_result_async()
+
+    @property
+    def is_over(self) -> bool:
+        return bool(self._outcome.done())
+
+    def end(self) -> tuple[int, Watch.Result]:
+        """Wait for the end: (status, result)."""
+        self._robot.wait(self._outcome.done, "the end of the watch")
+        return self._outcome.result().status, self._outcome.result().result
+
+    def wait_until_followed(self) -> None:
+        """The model looks under it once its words are stored."""
+        self._robot.wait(lambda: self._robot.call(Recall, "recall", kinds=["query"]).total, "the watch in the memory")
+
+
+def start(robot: Robot, **parameters: Any) -> None:
+    robot.start_node(**parameters)
+    robot.wait(lambda: robot.states, "a state")
+
+
+def test_a_watch_reports_what_it_waits_for_and_nothing_else_until_it_is_cancelled(robot: Robot) -> None:
+    camera = robot.camera()
+    start(robot)
+    watching = Watching(robot, "tell me when it is bright")
+    watching.wait_until_followed()
+    camera.brightness = BRIGHT
+    report = robot.wait(lambda: watching.reports, "a report")[0]
+    said = robot.wait_for_text("it became bright")
+    assert (report, report.query_id) == (said, said.query_id) and said.query_id
+    assert robot.wait(lambda: robot.events, "its event")[0].event_id == said.event_id
+    seen = len(robot.states)
+    camera.brightness = DARK
+    robot.wait(lambda: len(robot.states) > seen + 5, "states in the dark")
+    camera.brightness = BRIGHT
+    robot.wait(lambda: len(watching.reports) == 2, "a second report")
+    cancelled = watching.goal.cancel_goal_async()
+    status, result = watching.end()
+    assert cancelled.result().goals_canceling
+    assert (status, result.success, result.message, result.reports) == (GoalStatus.STATUS_CANCELED, False, "the watch was cancelled", 2)
+    seen = len(robot.states)
+    robot.wait(lambda: len(robot.states) > seen + 3, "states without the watch")
+    camera.brightness = DARK
+    assert robot.wait_for_text("it became dark").query_id == ""
+
+
+@pytest.mark.parametrize(
+    ("goal", "reports", "message"), [({"max_reports": 1}, 1, "made 1 report"), ({"timeout_s": 0.5, "max_reports": 3}, 0, "watched for 0.5 s")]
+)
+def test_a_watch_succeeds_when_its_reports_are_made_or_its_time_is_over(robot: Robot, goal: dict[str, Any], reports: int, message: str) -> None:
+    camera = robot.camera()
+    start(robot)
+    watching = Watching(robot, "bright", **goal)
+    if reports:
+        watching.wait_until_followed()
+        camera.brightness = BRIGHT
+    status, result = watching.end()
+    assert (status, result.success, result.message, result.reports) == (GoalStatus.STATUS_SUCCEEDED, True, message, reports)
+    assert len(watching.reports) == reports
+
+
+def test_a_new_watch_replaces_the_one_before_on_its_camera_and_no_other(robot: Robot) -> None:
+    front, rear = robot.camera("front/image"), robot.camera("rear/image")
+    start(robot, cameras=["front", "rear"], camera__front__topic="front/image", camera__rear__topic="rear/image")
+    first, other = Watching(robot, "dark", camera="front"), Watching(robot, "bright", camera="rear")
+    second = Watching(robot, "bright", camera="front")
+    status, result = first.end()
+    assert (status, result.success) == (GoalStatus.STATUS_ABORTED, False)
+    assert result.message == "another watch took its camera: 'bright'"
+    robot.wait(lambda: robot.call(Recall, "recall", text="bright", kinds=["query"]).total == 2, "both watches in the memory")
+    front.brightness = rear.brightness = BRIGHT
+    robot.wait(lambda: second.reports and other.reports, "reports of both")
+    assert [second.reports[0].camera, other.reports[0].camera] == ["front", "rear"]
+    assert not (second.is_over or other.is_over)
+
+
+def test_a_question_during_a_watch_is_answered_and_the_watch_goes_on(robot: Robot) -> None:
+    camera = robot.camera()
+    start(robot)
+    watching = Watching(robot, "bright")
+    watching.wait_until_followed()
+    client = ActionClient(robot.node, Ask, "stream_vlm/ask")
+    assert client.wait_for_server(30)
+    sent = client.send_goal_async(Ask.Goal(question="how bright is it?"))
+    robot.wait(sent.done, "acceptance")
+    answered = sent.result().get_result_async()
+    robot.wait(answered.done, "the answer")
+    answer = answered.result().result.answer
+    camera.brightness = BRIGHT
+    report = robot.wait(lambda: watching.reports, "a report")[0]
+    assert (answer.text, report.text) == ("the brightness is 20", "it became bright")
+    assert answer.query_id != report.query_id
+    assert len(watching.reports) == 1, "an answer is no report"
+    client.destroy()
+
+
+def test_deactivation_ends_a_watch_and_says_so(robot: Robot) -> None:
+    robot.camera()
+    start(robot)
+    watching = Watching(robot, "bright")
+    assert robot.transition("deactivate")
+    status, result = watching.end()
+    assert (status, result.message) == (GoalStatus.STATUS_ABORTED, "the node was deactivated; activate it and watch again")
+    _, refused = Watching(robot, "bright").end()
+    assert "is not active, the model does not look; activate it" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("goal", "says"),
+    [
+        ({"watch_for": " "}, "the watch is empty"),
+        ({"watch_for": "dark", "camera": "back"}, "camera 'back' does not exist; the cameras are camera"),
+        ({"watch_for": "dark", "timeout_s": float("nan")}, "timeout_s nan is refused"),
+        ({"watch_for": "dark", "timeout_s": -1.0}, "timeout_s -1 is refused"),
+        ({"watch_for": "a sound"}, "brightness has no ears; watch for something to see"),
+    ],
+)
+def test_a_watch_that_cannot_be_followed_says_why(robot: Robot, goal: dict[str, Any], says: str) -> None:
+    robot.camera()
+    start(robot)
+    status, result = Watching(robot, **goal).end()
+    assert (status, result.success, result.reports) == (GoalStatus.STATUS_ABORTED, False, 0)
+    assert says in result.message
+    seen = len(robot.states)
+    robot.wait(lambda: len(robot.states) > seen + 2, "states: the node goes on")
