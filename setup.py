@@ -26,6 +26,7 @@ setup(
         "numpy>=1.24",
         "matplotlib>=3.5",
         "opencv-python-headless>=4.8",
+        "pillow>=9.0",
         "pydantic>=2.7",
         "rosbags>=0.11",
         "rosbags-image>=0.10",

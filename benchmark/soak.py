@@ -20,7 +20,7 @@ import torch
 from machine import machine, resident_mb
 from tqdm import tqdm
 
-from stream_vlm.backbone import StreamingModel, load_model
+from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.config import Settings, load_settings
 from stream_vlm.harness import StreamingHarness
 from stream_vlm.memory.store import Memory
@@ -101,7 +101,7 @@ def main() -> int:
     settings = load_settings({"stream.rate_hz": 1.0} | dict(pair.split("=", 1) for pair in arguments.set))
     if torch.get_num_threads() > 1:
         print("the model uses several threads: processor times are those of the main one; OMP_NUM_THREADS=1 makes them whole")
-    outcome = soak(settings, load_model(settings), arguments.steps, arguments.seed)
+    outcome = soak(settings, load_cached_model(settings), arguments.steps, arguments.seed)
     outcome["machine"] = machine()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(outcome, indent=2) + "\n")

@@ -23,7 +23,7 @@ import torch
 from machine import machine, resident_mb
 from shapes import GRIDS, SHAPES, random_model
 
-from stream_vlm.backbone import StreamingModel, load_model
+from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.stream import CachedStream
 from stream_vlm.config import load_settings
 from stream_vlm.context.segments import SegmentKind
@@ -293,7 +293,7 @@ def main() -> int:
     reports: list[dict[str, object]] = []
     for name, tokens in [(shape, tokens) for shape in arguments.shapes for tokens in arguments.tokens] or [("", 0)]:
         settings = load_settings({"stream.rate_hz": 1.0})
-        model = random_model(name, tokens, device, dtype, settings, arguments.seed) if name else load_model(settings)
+        model = random_model(name, tokens, device, dtype, settings, arguments.seed) if name else load_cached_model(settings)
         height, width = model.checkpoint.pictures.target_size(480, 640)
         rows_columns = model.checkpoint.pictures.grid(height, width)
         title = f"{name or model.model_id}, {rows_columns[0] * rows_columns[1]} vision tokens, {device.type} {dtype}"

@@ -81,6 +81,7 @@ class BrightnessModel:
     settings: Settings
     model_id: str = "brightness"
     device: str = "cpu"
+    engine: str = "brightness: no context"
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property

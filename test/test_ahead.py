@@ -7,7 +7,7 @@ import pytest
 import torch
 from model_fixtures import random_frame, settings_for, write_checkpoint
 
-from stream_vlm.backbone import StreamingModel, load_model
+from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.cli.watching import with_next
 from stream_vlm.harness import StreamingHarness
 from stream_vlm.stream import Decision, Query, StepResult, StreamError, Tick
@@ -40,7 +40,7 @@ def decisions(results: list[StepResult]) -> list[Decision]:
 
 @pytest.fixture
 def model(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> StreamingModel:
-    model = load_model(settings_for(checkpoint))
+    model = load_cached_model(settings_for(checkpoint))
     # On a CPU the same work is only done in another order, so it is switched on here to look at its outcome.
     monkeypatch.setattr(model, "ahead", EncodedAhead(model.tower, torch.device(model.device)))
     return model
@@ -56,7 +56,7 @@ def test_what_was_encoded_ahead_decides_the_same(checkpoint: Path, model: Stream
         return tokens
 
     monkeypatch.setattr(EncodedAhead, "take", counting)
-    expected = decisions(watch(load_model(settings_for(checkpoint)), ahead=False))
+    expected = decisions(watch(load_cached_model(settings_for(checkpoint)), ahead=False))
     got = decisions(watch(model, ahead=True))
     assert sum(taken) >= 3, "answers are written at some ticks, and the next pictures are encoded then"
     for one, other in zip(got, expected, strict=True):
@@ -65,7 +65,7 @@ def test_what_was_encoded_ahead_decides_the_same(checkpoint: Path, model: Stream
 
 
 def test_another_picture_than_the_one_announced_is_encoded_itself(checkpoint: Path, model: StreamingModel) -> None:
-    expected = decisions(watch(load_model(settings_for(checkpoint)), ahead=False))
+    expected = decisions(watch(load_cached_model(settings_for(checkpoint)), ahead=False))
     got = decisions(watch(model, ahead=True, wrong=True))
     assert [decision.text for decision in got] == [decision.text for decision in expected]
 

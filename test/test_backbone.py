@@ -9,7 +9,7 @@ import pytest
 import torch
 from model_fixtures import random_frame, settings_for, write_checkpoint
 
-from stream_vlm.backbone import StreamingModel, load_model
+from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.cache import CacheFull
 from stream_vlm.backbone.forward import CachedForward, Entry, feed_together
 from stream_vlm.backbone.stream import ModelFault, QuestionTooLong
@@ -27,7 +27,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(checkpoint: Path) -> StreamingModel:
-    return load_model(settings_for(checkpoint))
+    return load_cached_model(settings_for(checkpoint))
 
 
 def unchanged(decision: Decision) -> Decision:
@@ -87,7 +87,7 @@ def test_feeding_turn_by_turn_gives_the_logits_of_one_full_forward(checkpoint: P
 @pytest.mark.parametrize("seed", range(3))
 def test_after_an_eviction_a_one_layer_model_answers_as_if_it_had_only_seen_what_stays(tmp_path: Path, seed: int) -> None:
     shallow = write_checkpoint(tmp_path / "shallow", layers=1)
-    model = load_model(settings_for(shallow))
+    model = load_cached_model(settings_for(shallow))
     picture = model.tokens.picture
     turns, vision = random_turns(8, seed, picture)
     forward = CachedForward(model.checkpoint.model, capacity=400)
@@ -133,7 +133,7 @@ def test_a_full_cache_refuses_new_tokens_and_keeps_the_old(model: StreamingModel
 
 @pytest.mark.parametrize("policy", ["rounds", "chunked", "sliding", "recent"])
 def test_an_endless_stream_stays_inside_its_memory_and_its_positions(checkpoint: Path, policy: str) -> None:
-    model = load_model(settings_for(checkpoint, context__policy=policy, context__max_seconds=6.0))
+    model = load_cached_model(settings_for(checkpoint, context__policy=policy, context__max_seconds=6.0))
     stream = model.open_stream("front")
     for index in range(120):
         stream.step(random_frame(index), None, unchanged)
@@ -216,7 +216,7 @@ def test_a_picture_that_changes_its_size_mid_stream_is_looked_at(model: Streamin
 
 
 def test_a_question_longer_than_the_context_is_refused_and_the_stream_goes_on(checkpoint: Path) -> None:
-    model = load_model(settings_for(checkpoint, context__max_seconds=2.0))
+    model = load_cached_model(settings_for(checkpoint, context__max_seconds=2.0))
     stream = model.open_stream("front")
     stream.step(random_frame(0), None, unchanged)
     with pytest.raises(QuestionTooLong, match="ask a shorter question"):
@@ -229,7 +229,7 @@ def test_control_tokens_in_a_question_are_not_read_as_control(model: StreamingMo
 
 
 def test_logits_that_are_not_numbers_are_named_and_the_stream_begins_anew(checkpoint: Path) -> None:
-    model = load_model(settings_for(checkpoint))
+    model = load_cached_model(settings_for(checkpoint))
     stream = model.open_stream("front")
     first = stream.step(random_frame(0), None, unchanged)
     head = model.checkpoint.model.lm_head.weight

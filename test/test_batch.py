@@ -8,7 +8,7 @@ import pytest
 import torch
 from model_fixtures import random_frame, settings_for, write_checkpoint
 
-from stream_vlm.backbone import StreamingModel, load_model
+from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.forward import Entry, feed_together
 from stream_vlm.backbone.stream import CachedStream, ModelFault
 from stream_vlm.model import Turn
@@ -20,7 +20,7 @@ CAMERAS = ("front", "rear", "left")
 @pytest.fixture(scope="module", params=["rounds", "chunked", "sliding", "recent"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StreamingModel:
     directory = write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-    return load_model(settings_for(directory, context__policy=request.param, context__max_seconds=4.0))
+    return load_cached_model(settings_for(directory, context__policy=request.param, context__max_seconds=4.0))
 
 
 def speak_now_and_then(index: int, camera: str) -> State:
@@ -110,7 +110,7 @@ def test_out_of_memory_is_named_and_every_stream_begins_anew(model: StreamingMod
 
 
 def test_a_context_longer_than_the_model_allows_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    model = load_model(settings_for(write_checkpoint(tmp_path / "checkpoint"), context__max_seconds=3600.0))
+    model = load_cached_model(settings_for(write_checkpoint(tmp_path / "checkpoint"), context__max_seconds=3600.0))
     outcome = model.step([turn(model.open_stream("front"), 0, 0)])[0]
     assert isinstance(outcome, StreamError)
     assert "tells only 8192 positions apart; lower context.max_seconds" in str(outcome)
@@ -120,7 +120,7 @@ def test_drawn_words_are_the_same_in_every_run_and_differ_from_the_most_likely_o
     directory = write_checkpoint(tmp_path / "checkpoint")
 
     def words(**settings: float) -> list[str]:
-        model = load_model(settings_for(directory, **settings))
+        model = load_cached_model(settings_for(directory, **settings))
         stream = model.open_stream("front")
         speak = lambda decision: Decision(State.RESPONSE, decision.probabilities)  # noqa: E731
         return [stream.step(random_frame(index), None, speak).text for index in range(6)]
@@ -133,14 +133,14 @@ def test_drawn_words_are_the_same_in_every_run_and_differ_from_the_most_likely_o
 
 def test_what_is_computed_anew_each_tick_decides_as_the_cache_does_while_nothing_leaves(tmp_path: Path) -> None:
     directory = write_checkpoint(tmp_path / "checkpoint")
-    kept, anew = (load_model(settings_for(directory, context__recompute=recompute)) for recompute in (False, True))
+    kept, anew = (load_cached_model(settings_for(directory, context__recompute=recompute)) for recompute in (False, True))
     streams = kept.open_stream("front"), anew.open_stream("front")
     for index in range(12):
         assert_alike(kept.step([turn(streams[0], index, 0)])[0], anew.step([turn(streams[1], index, 0)])[0])
 
 
 def test_a_rate_changed_while_the_stream_runs_keeps_as_many_seconds_as_the_cache_has_room_for(tmp_path: Path) -> None:
-    model = load_model(settings_for(write_checkpoint(tmp_path / "checkpoint"), context__max_seconds=10.0, stream__rate_hz=2.0))
+    model = load_cached_model(settings_for(write_checkpoint(tmp_path / "checkpoint"), context__max_seconds=10.0, stream__rate_hz=2.0))
     stream = model.open_stream("front")
     silent = lambda decision: Decision(State.SILENCE, decision.probabilities)  # noqa: E731
 

@@ -10,7 +10,7 @@ import torch
 from model_fixtures import FAMILIES, settings_for, write_checkpoint
 from safetensors.torch import load_file, save_file
 
-from stream_vlm.backbone import load_model
+from stream_vlm.backbone import load_cached_model, load_model
 from stream_vlm.backbone.checkpoint import load_checkpoint
 from stream_vlm.backbone.checkpoint_files import ForeignArchitecture
 from stream_vlm.backbone.stream_config import CheckpointError
@@ -203,7 +203,7 @@ def test_the_model_id_tells_checkpoints_apart_and_stays_the_same_for_one(healthy
 def test_every_dtype_watches(healthy: Path, dtype: str) -> None:
     from model_fixtures import random_frame
 
-    stream = load_model(settings_for(healthy, model__dtype=dtype)).open_stream("front")
+    stream = load_cached_model(settings_for(healthy, model__dtype=dtype)).open_stream("front")
     decision = stream.step(random_frame(0), None, lambda decided: decided)
     assert sum(decision.probabilities.values()) == pytest.approx(1.0, abs=1e-3)
 
@@ -216,7 +216,7 @@ def test_a_checkpoint_without_stream_config_is_driven_by_plain_words(tmp_path: P
     for marker in ("</Silence>", "</Standby>", "</Response>"):
         tokenizer["model"]["vocab"][f"unused {marker}"] = tokenizer["model"]["vocab"].pop(marker)
     (directory / "tokenizer.json").write_text(json.dumps(tokenizer))
-    model = load_model(settings_for(directory))
+    model = load_cached_model(settings_for(directory))
     assert model.turns.silence == "Silence"
     assert model.checkpoint.pictures.fixed_size is None
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from model_fixtures import WORDS, random_frame, settings_for, write_checkpoint
 
-from stream_vlm.backbone import StreamingModel, load_model
+from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.forward import CachedForward, Entry, feed_together
 from stream_vlm.backbone.next_head import LEAD_TURNS, newest_lines
 from stream_vlm.backbone.stream import CachedStream
@@ -27,7 +27,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> StreamingModel:
     directory = write_checkpoint(tmp_path_factory.mktemp("checkpoint"), words=HISTORY_WORDS)
     config = directory / "stream_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"turns": "streamo"}))
-    return load_model(settings_for(directory, context__policy="chunked", context__max_seconds=CHUNK_TURNS / 2, context__memory_tokens=100))
+    return load_cached_model(settings_for(directory, context__policy="chunked", context__max_seconds=CHUNK_TURNS / 2, context__memory_tokens=100))
 
 
 def silent(decision: Decision) -> Decision:

@@ -10,7 +10,7 @@ from model_fixtures import FAMILIES, random_frame, settings_for, write_checkpoin
 from numpy.typing import NDArray
 from transformers import AutoModelForImageTextToText
 
-from stream_vlm.backbone import StreamingModel, load_model
+from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.forward import CachedForward
 from stream_vlm.context.layout import whole
 from stream_vlm.context.segments import Segment, SegmentKind
@@ -71,7 +71,7 @@ def seen(model: StreamingModel, picture: Pictures) -> VisionTokens:
 @pytest.mark.parametrize("seed", range(3))
 @torch.inference_mode()
 def test_feeding_turn_by_turn_equals_one_full_forward_of_the_unmodified_model(checkpoint: Path, seed: int) -> None:
-    model = load_model(settings_for(checkpoint))
+    model = load_cached_model(settings_for(checkpoint))
     turns, pictures = mixed_turns(model, 6, seed)
     expected = unmodified_logits(checkpoint, model, turns, pictures)
     forward = CachedForward(model.checkpoint.model, capacity=400)
@@ -85,7 +85,7 @@ def test_feeding_turn_by_turn_equals_one_full_forward_of_the_unmodified_model(ch
 @torch.inference_mode()
 def test_vision_features_for_the_first_layers_are_not_forgotten(tmp_path: Path) -> None:
     directory = write_checkpoint(tmp_path, family="qwen3_vl")
-    model = load_model(settings_for(directory))
+    model = load_cached_model(settings_for(directory))
     turns, pictures = mixed_turns(model, 2, seed=0)
     expected = unmodified_logits(directory, model, turns, pictures)[-1]
     vision = [seen(model, picture) for picture in pictures]
@@ -99,7 +99,7 @@ def test_vision_features_for_the_first_layers_are_not_forgotten(tmp_path: Path) 
 @pytest.mark.parametrize("seed", range(3))
 @torch.inference_mode()
 def test_after_an_eviction_a_one_layer_model_equals_a_fresh_prefill_of_what_stays(shallow: Path, seed: int) -> None:
-    model = load_model(settings_for(shallow))
+    model = load_cached_model(settings_for(shallow))
     turns, pictures = mixed_turns(model, 8, seed)
     forward = CachedForward(model.checkpoint.model, capacity=400)
     for turn, picture in zip(turns[:6], pictures[:6], strict=True):
@@ -113,7 +113,7 @@ def test_after_an_eviction_a_one_layer_model_equals_a_fresh_prefill_of_what_stay
 
 
 def test_streams_stepped_together_decide_as_each_alone(checkpoint: Path) -> None:
-    model = load_model(settings_for(checkpoint, context__max_seconds=3.0))
+    model = load_cached_model(settings_for(checkpoint, context__max_seconds=3.0))
     cameras = ("front", "rear", "left")
 
     def turn(stream: Any, camera: str, index: int) -> Turn:
@@ -136,7 +136,7 @@ def test_streams_stepped_together_decide_as_each_alone(checkpoint: Path) -> None
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_decides_nearly_as_full_precision(checkpoint: Path, dtype: str) -> None:
     def probabilities(**values: str) -> list[float]:
-        stream = load_model(settings_for(checkpoint, **values)).open_stream("front")
+        stream = load_cached_model(settings_for(checkpoint, **values)).open_stream("front")
         decisions = [stream.step(random_frame(index), None, lambda decision: decision) for index in range(4)]
         return [share for decision in decisions for share in decision.probabilities.values()]
 
@@ -145,7 +145,7 @@ def test_half_precision_decides_nearly_as_full_precision(checkpoint: Path, dtype
 
 def test_fixed_shapes_change_nothing(checkpoint: Path) -> None:
     def decisions(choice: str) -> list[float]:
-        stream = load_model(settings_for(checkpoint, model__static_shapes=choice)).open_stream("front")
+        stream = load_cached_model(settings_for(checkpoint, model__static_shapes=choice)).open_stream("front")
         decided = [stream.step(random_frame(index), None, lambda decision: decision) for index in range(8)]
         return [share for decision in decided for share in decision.probabilities.values()]
 

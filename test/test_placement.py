@@ -12,7 +12,7 @@ import torch
 from model_fixtures import FAMILIES, random_frame, settings_for, write_checkpoint
 from transformers import AutoConfig
 
-from stream_vlm.backbone import StreamingModel, load_model
+from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.checkpoint import ARCHITECTURES, load_checkpoint
 from stream_vlm.backbone.placement import spread
 from stream_vlm.backbone.stream_config import CheckpointError
@@ -42,7 +42,7 @@ def shares(decided: list[Decision]) -> list[float]:
 @needs_bitsandbytes
 @pytest.mark.parametrize(("weights", "tolerance"), [("int8", 0.02), ("int4", 0.1)])
 def test_fewer_bits_decide_nearly_as_all_of_them(checkpoint: Path, weights: str, tolerance: float) -> None:
-    exact, rounded = load_model(settings_for(checkpoint)), load_model(settings_for(checkpoint, model__weights=weights))
+    exact, rounded = load_cached_model(settings_for(checkpoint)), load_cached_model(settings_for(checkpoint, model__weights=weights))
     assert rounded.model_id == f"{exact.model_id}-{weights}"
     given, expected = shares(decisions(rounded)), shares(decisions(exact))
     assert given == pytest.approx(expected, abs=tolerance)
@@ -51,7 +51,7 @@ def test_fewer_bits_decide_nearly_as_all_of_them(checkpoint: Path, weights: str,
 
 @needs_bitsandbytes
 def test_watching_with_int8_weights_does_not_fill_the_log(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
-    model = load_model(settings_for(checkpoint, model__weights="int8"))
+    model = load_cached_model(settings_for(checkpoint, model__weights="int8"))
     caplog.clear()
     decisions(model, 2)
     assert caplog.text == ""
@@ -79,8 +79,8 @@ def test_weights_that_are_stored_quantized_are_taken_as_they_are(tmp_path: Path,
         (tmp_path / "saved" / name).write_bytes((directory / name).read_bytes())
     with pytest.raises(CheckpointError, match="quantized already; leave model.weights at 'auto'"):
         load_checkpoint(settings_for(tmp_path / "saved", model__weights="int8").model)
-    again = load_model(settings_for(tmp_path / "saved"))
-    assert shares(decisions(again)) == pytest.approx(shares(decisions(load_model(settings_for(directory, model__weights=weights)))), abs=1e-5)
+    again = load_cached_model(settings_for(tmp_path / "saved"))
+    assert shares(decisions(again)) == pytest.approx(shares(decisions(load_cached_model(settings_for(directory, model__weights=weights)))), abs=1e-5)
     assert again.checkpoint.quantized == ("int8" if weights == "int8" else "bitsandbytes")
 
 
@@ -120,8 +120,8 @@ def test_a_model_larger_than_all_gpus_is_refused_unless_fewer_bits_fit(checkpoin
 @needs_accelerate
 def test_modules_that_move_their_inputs_answer_as_before(checkpoint: Path) -> None:
     accelerate = importlib.import_module("accelerate")
-    expected = decisions(load_model(settings_for(checkpoint)))
-    hooked = load_model(settings_for(checkpoint))
+    expected = decisions(load_cached_model(settings_for(checkpoint)))
+    hooked = load_cached_model(settings_for(checkpoint))
     modules = ["model.visual", "model.language_model.embed_tokens", "model.language_model.norm", "model.language_model.rotary_emb", "lm_head"]
     places = dict.fromkeys([*modules, *(f"model.language_model.layers.{index}" for index in range(4))], "cpu")
     accelerate.dispatch_model(hooked.checkpoint.model, places, main_device="cpu", force_hooks=True)
@@ -131,8 +131,8 @@ def test_modules_that_move_their_inputs_answer_as_before(checkpoint: Path) -> No
 
 @needs_bitsandbytes
 def test_fixed_shapes_are_not_for_int8_which_no_gpu_can_record(checkpoint: Path) -> None:
-    int8, int4 = (load_model(settings_for(checkpoint, model__weights=weights, model__static_shapes="on")) for weights in ("int8", "int4"))
+    int8, int4 = (load_cached_model(settings_for(checkpoint, model__weights=weights, model__static_shapes="on")) for weights in ("int8", "int4"))
     assert not int8.has_static_shapes
     assert int4.has_static_shapes
-    eager = load_model(settings_for(checkpoint, model__weights="int4"))
+    eager = load_cached_model(settings_for(checkpoint, model__weights="int4"))
     assert shares(decisions(int4)) == pytest.approx(shares(decisions(eager)), abs=1e-3)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from model_fixtures import random_frame, settings_for, write_checkpoint
 
-from stream_vlm.backbone import StreamingModel, load_model
+from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.context.recent import RecentPolicy
 from stream_vlm.context.segments import SegmentKind
 from stream_vlm.stream import Decision, Query, State
@@ -19,7 +19,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def model(directory: Path, recompute: bool) -> StreamingModel:
-    return load_model(settings_for(directory, context__policy="recent", context__frames=FRAMES, context__recompute=recompute))
+    return load_cached_model(settings_for(directory, context__policy="recent", context__frames=FRAMES, context__recompute=recompute))
 
 
 def speak(decision: Decision) -> Decision:

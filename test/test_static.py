@@ -6,7 +6,7 @@ import pytest
 import torch
 from model_fixtures import random_frame, settings_for, write_checkpoint
 
-from stream_vlm.backbone import load_model
+from stream_vlm.backbone import load_cached_model
 from stream_vlm.backbone.static import MOST_SIZES, StaticForward
 from stream_vlm.backbone.stream import CachedStream
 from stream_vlm.stream import Decision, Query, State
@@ -31,7 +31,7 @@ def watch(stream: CachedStream, ticks: int) -> list[Decision]:
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))])
 def test_fixed_shapes_give_the_same_words_and_probabilities(checkpoint: Path, policy: str, device: str) -> None:
     settings = {"context__policy": policy, "context__max_seconds": 4.0, "model__device": device, "model__dtype": "float32"}
-    plain, fixed = (load_model(settings_for(checkpoint, model__static_shapes=choice, **settings)) for choice in ("off", "on"))
+    plain, fixed = (load_cached_model(settings_for(checkpoint, model__static_shapes=choice, **settings)) for choice in ("off", "on"))
     expected, got = watch(plain.open_stream("front"), 40), watch(fixed.open_stream("front"), 40)
     assert [decision.text for decision in got] == [decision.text for decision in expected]
     for one, other in zip(got, expected, strict=True):
@@ -47,7 +47,7 @@ def test_each_size_is_prepared_once_and_no_more_than_a_few_are_kept(checkpoint: 
         create(self, model, embeddings, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(StaticForward, "__init__", counting)
-    stream = load_model(settings_for(checkpoint, model__static_shapes="on")).open_stream("front")
+    stream = load_cached_model(settings_for(checkpoint, model__static_shapes="on")).open_stream("front")
     watch(stream, 60)
     assert 1 in prepared, "a word is a size of its own"
     assert len(prepared) == len(set(prepared)), f"{prepared}: a size was prepared twice"

@@ -12,7 +12,7 @@ import torch
 from model_fixtures import random_frame, settings_for
 from trace_recording import write_streaming_vlm_checkpoint
 
-from stream_vlm.backbone import StreamingModel, load_model
+from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.forward import feed_together
 from stream_vlm.backbone.stream import CachedStream
 from stream_vlm.backbone.stream_config import CheckpointError
@@ -28,7 +28,7 @@ def configure(directory: Path, **changes: Any) -> StreamingModel:
     """The checkpoint in `directory` with a stream configuration of StreamingVLM's kind."""
     values: dict[str, Any] = {"name": "tiny", "turns": "streaming_vlm", "frames_per_turn": 2, "rate_hz": 2.0, "policy": "sliding", "sliding": WINDOWS}
     (directory / "stream_config.json").write_text(json.dumps(values | changes))
-    return load_model(settings_for(directory, decision__max_new_tokens=6))
+    return load_cached_model(settings_for(directory, decision__max_new_tokens=6))
 
 
 @pytest.fixture(scope="module")

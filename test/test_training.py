@@ -12,7 +12,7 @@ import pytest
 import torch
 from model_fixtures import random_frame, settings_for
 
-from stream_vlm.backbone import load_model
+from stream_vlm.backbone import load_cached_model
 from stream_vlm.context.turns import COMPACT
 from stream_vlm.stream import Decision, State
 from stream_vlm.training import train
@@ -47,7 +47,7 @@ def decided(writer: SequenceWriter, written: Any) -> list[State]:
 
 def test_a_window_is_written_in_the_very_turns_that_the_node_feeds(tokenizer: Any, tmp_path: Path) -> None:
     save_checkpoint(new_model(tokenizer, 0), tokenizer, tmp_path)
-    stream = load_model(settings_for(tmp_path)).open_stream("front")
+    stream = load_cached_model(settings_for(tmp_path)).open_stream("front")
     for index in range(5):
         stream.step(random_frame(index), None, lambda decision: Decision(SILENCE, decision.probabilities))
     fed = [token for segment in stream.context for token in segment.token_ids]
@@ -159,7 +159,7 @@ def test_the_command_trains_goes_on_from_finished_stages_and_its_checkpoint_watc
     assert "vision: taken from" in capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "training.json").read_text())
     assert 0.0 <= report["language"]["silence"] <= 1.0
-    model = load_model(settings_for(tmp_path / "out"))
+    model = load_cached_model(settings_for(tmp_path / "out"))
     assert model.turns == COMPACT
     decision = model.open_stream("front").step(random_frame(0), None, lambda decision: decision)
     assert sum(decision.probabilities.values()) == pytest.approx(1.0)

@@ -7,7 +7,7 @@ import pytest
 from model_fixtures import random_frame, settings_for, write_checkpoint
 from trace_recording import write_streaming_vlm_checkpoint
 
-from stream_vlm.backbone import load_model
+from stream_vlm.backbone import load_cached_model
 from stream_vlm.backbone.stream_config import CheckpointError
 from stream_vlm.config import describe_settings
 from stream_vlm.context.turns import FORMATS, HARNESS, STREAMO
@@ -42,7 +42,7 @@ def test_a_streaming_vlm_download_works_by_setting_without_writing_a_file(tmp_pa
     directory = write_streaming_vlm_checkpoint(tmp_path / "download", layers=2)
     before = sorted(path.name for path in directory.iterdir())
     assert "stream_config.json" not in before
-    model = load_model(settings_for(directory, model__turns="streaming_vlm"))
+    model = load_cached_model(settings_for(directory, model__turns="streaming_vlm"))
     stream = model.checkpoint.stream
     assert (stream.name, stream.frames_per_turn, stream.policy, stream.rate_hz) == ("download", 2, "sliding", 2.0)
     camera = model.open_stream("front")
@@ -53,12 +53,12 @@ def test_a_streaming_vlm_download_works_by_setting_without_writing_a_file(tmp_pa
 
 
 def test_a_tokenizer_with_streamos_markers_is_driven_as_streamo(tmp_path: Path) -> None:
-    assert load_model(settings_for(without_file(tmp_path))).turns == STREAMO
+    assert load_cached_model(settings_for(without_file(tmp_path))).turns == STREAMO
 
 
 def test_a_tokenizer_with_two_markers_is_driven_as_streaming_harness(tmp_path: Path) -> None:
     names = {"</Silence>": "</silence>", "</Response>": "</response>", "</Standby>": "<unused>"}
-    model = load_model(settings_for(without_file(tmp_path, names), context__max_seconds=4.0, stream__rate_hz=1.0))
+    model = load_cached_model(settings_for(without_file(tmp_path, names), context__max_seconds=4.0, stream__rate_hz=1.0))
     assert model.turns == HARNESS
     assert model.checkpoint.stream.policy == "chunked"
     camera = model.open_stream("front")
@@ -73,13 +73,13 @@ def test_a_tokenizer_with_two_markers_is_driven_as_streaming_harness(tmp_path: P
 def test_markers_that_are_no_tokens_are_named(tmp_path: Path, turns: str) -> None:
     directory = without_file(tmp_path, {marker: f"<unused {marker[2:-1]}>" for marker in MARKERS})
     with pytest.raises(CheckpointError, match=f"model.turns '{turns}': the tokenizer in .* has no </[Ss]ilence> as one token"):
-        load_model(settings_for(directory, model__turns=turns))
+        load_cached_model(settings_for(directory, model__turns=turns))
 
 
 def test_the_setting_overrides_the_turns_of_the_file_and_keeps_the_rest(tmp_path: Path) -> None:
     directory = write_checkpoint(tmp_path, words=("silence", "standby", "response"))
-    written = load_model(settings_for(directory)).checkpoint.stream
-    chosen = load_model(settings_for(directory, model__turns="prompted")).checkpoint.stream
+    written = load_cached_model(settings_for(directory)).checkpoint.stream
+    chosen = load_cached_model(settings_for(directory, model__turns="prompted")).checkpoint.stream
     assert chosen.turns == FORMATS["prompted"]
     assert chosen.model_copy(update={"turns": written.turns}) == written
 
@@ -87,7 +87,7 @@ def test_the_setting_overrides_the_turns_of_the_file_and_keeps_the_rest(tmp_path
 def test_a_setting_that_contradicts_the_file_is_refused(tmp_path: Path) -> None:
     directory = write_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match="model.turns 'streaming_vlm' does not go with .*pair_frames"):
-        load_model(settings_for(directory, model__turns="streaming_vlm"))
+        load_cached_model(settings_for(directory, model__turns="streaming_vlm"))
 
 
 def test_qwen3s_pixel_budget_is_read_and_capped_at_what_a_stream_affords(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_qwen3s_pixel_budget_is_read_and_capped_at_what_a_stream_affords(tmp_pat
     path = directory / "preprocessor_config.json"
     qwen3 = {"size": {"shortest_edge": 65536, "longest_edge": 16777216}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     path.write_text(json.dumps(json.loads(path.read_text()) | qwen3))
-    pictures = load_model(settings_for(directory)).checkpoint.pictures
+    pictures = load_cached_model(settings_for(directory)).checkpoint.pictures
     assert (pictures.patch_size, pictures.mean, pictures.std) == (16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert (pictures.min_pixels, pictures.max_pixels) == (65536, 128 * 32 * 32)
     assert pictures.target_size(720, 1280) == (256, 480)

@@ -12,7 +12,7 @@ import torch
 from model_fixtures import random_frame, settings_for, write_checkpoint
 from trace_recording import write_streaming_vlm_checkpoint
 
-from stream_vlm.backbone import StreamingModel, load_model
+from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.forward import Entry, feed_together
 from stream_vlm.backbone.stream import CachedStream, QuestionTooLong
 from stream_vlm.context.layout import tokens_in
@@ -57,7 +57,7 @@ def untuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=POLICIES)
 def model(request: pytest.FixtureRequest, tuned: Path) -> StreamingModel:
-    return load_model(settings_for(tuned, context__policy=request.param, context__max_seconds=3.0, decision__max_new_tokens=6))
+    return load_cached_model(settings_for(tuned, context__policy=request.param, context__max_seconds=3.0, decision__max_new_tokens=6))
 
 
 def speak(decision: Decision) -> Decision:
@@ -127,7 +127,7 @@ def test_a_context_that_begins_anew_is_told_again(model: StreamingModel) -> None
 
 
 def test_a_chunk_whose_head_remembers_what_was_said_is_told_again(tuned: Path) -> None:
-    model = load_model(settings_for(tuned, context__policy="chunked", context__max_seconds=3.0, context__memory_tokens=100, cameras=["front"]))
+    model = load_cached_model(settings_for(tuned, context__policy="chunked", context__max_seconds=3.0, context__memory_tokens=100, cameras=["front"]))
     harness = StreamingHarness(model.settings, model, "session")
     stream = harness.stream("front")
     assert isinstance(stream, CachedStream)
@@ -147,7 +147,7 @@ def test_a_watch_costs_a_silent_tick_nothing(tuned: Path, monkeypatch: pytest.Mo
         return feed_together(entries)
 
     monkeypatch.setattr("stream_vlm.backbone.batch.feed_together", counting)
-    model = load_model(settings_for(tuned, context__max_seconds=3.0))
+    model = load_cached_model(settings_for(tuned, context__max_seconds=3.0))
     watched, plain = model.open_stream("front"), model.open_stream("front")
     for index in range(20):
         plain.step(random_frame(index), None, stay_silent)
@@ -158,7 +158,7 @@ def test_a_watch_costs_a_silent_tick_nothing(tuned: Path, monkeypatch: pytest.Mo
 
 
 def test_a_watch_decides_by_cache_as_it_does_computed_anew_while_nothing_leaves(tuned: Path) -> None:
-    kept, anew = (load_model(settings_for(tuned, context__recompute=recompute)) for recompute in (False, True))
+    kept, anew = (load_cached_model(settings_for(tuned, context__recompute=recompute)) for recompute in (False, True))
     streams = kept.open_stream("front"), anew.open_stream("front")
     for index in range(12):
         watch = DOOR if 2 <= index < 8 else RED if index >= 8 else None
@@ -189,7 +189,7 @@ def test_a_watch_that_does_not_fit_is_refused_and_the_stream_goes_on(model: Stre
 @pytest.mark.parametrize("words", range(100, 900, 40))
 def test_a_watch_that_was_taken_fits_for_ever(tuned: Path, words: int) -> None:
     settings = settings_for(tuned, context__policy="recent", context__frames=1, context__memory_tokens=0, decision__max_new_tokens=6)
-    stream = load_model(settings).open_stream("front")
+    stream = load_cached_model(settings).open_stream("front")
     long = Query("w", "red " * words, 0, is_watch=True)
     try:
         stream.step(random_frame(0), None, speak, watch=long)
@@ -201,7 +201,7 @@ def test_a_watch_that_was_taken_fits_for_ever(tuned: Path, words: int) -> None:
 
 
 def untuned_model(directory: Path, **settings: Any) -> StreamingModel:
-    return load_model(settings_for(directory, context__max_seconds=3.0, decision__max_new_tokens=6, **settings))
+    return load_cached_model(settings_for(directory, context__max_seconds=3.0, decision__max_new_tokens=6, **settings))
 
 
 def test_an_untuned_model_looks_without_judging_until_it_is_told(untuned: Path) -> None:
@@ -236,7 +236,7 @@ def test_the_setting_makes_an_untuned_model_judge_unasked(untuned: Path, unasked
 
 
 def test_a_model_that_cannot_be_told_refuses_by_name_and_goes_on_watching(tmp_path: Path) -> None:
-    model = load_model(settings_for(write_checkpoint(tmp_path / "compact"), cameras=["front"]))
+    model = load_cached_model(settings_for(write_checkpoint(tmp_path / "compact"), cameras=["front"]))
     harness = StreamingHarness(model.settings, model, "session")
     frames = [random_frame(index) for index in range(2)]
     refused = harness.step(Tick(0, frames[0].stamp_ns, (frames[0],), (DOOR,)))

@@ -44,7 +44,10 @@ class ModelSettings(Group):
     """Which model looks, and on what."""
 
     directory: str = setting(
-        "", "Directory of a Hugging Face checkpoint, Qwen2.5-VL or Qwen3-VL; empty uses the small model shipped with the package.", read_only=True
+        "",
+        "Directory of a Hugging Face checkpoint: Qwen2.5-VL or Qwen3-VL, or, slower, another image-text-to-text model; "
+        "empty uses the small model shipped with the package.",
+        read_only=True,
     )
     turns: Literal["auto", "streamo", "prompted", "compact", "streaming_vlm", "harness"] = setting(
         "auto",
@@ -111,7 +114,7 @@ class ContextSettings(Group):
     )
     frames: int = setting(
         4,
-        "How many of the newest turns' pictures the policy recent keeps; context.max_seconds is for the other policies.",
+        "How many of the newest turns' pictures the policy recent keeps, and a model without a cache here sees; max_seconds is for the others.",
         unit="turns",
         minimum=1,
         maximum=64,

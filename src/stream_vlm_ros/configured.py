@@ -22,7 +22,7 @@ from stream_vlm_ros.watchers import Watches
 
 
 class DeviceModel(Model, Protocol):
-    """A model that says where it runs, and what would lighten its work."""
+    """A model that says where and how it runs, and what would lighten its work."""
 
     @property
     def device(self) -> str: ...
@@ -31,6 +31,9 @@ class DeviceModel(Model, Protocol):
     def takes_any_size(self) -> bool:
         """Whether it looks at smaller pictures with less work; False for one fixed picture size."""
         ...
+
+    @property
+    def engine(self) -> str: ...
 
 
 ModelLoader = Callable[[Settings], DeviceModel]

@@ -137,7 +137,7 @@ class Diagnostics:
 
     def _model_status(self, configured: Configured, watching: Watching | None) -> DiagnosticStatus:
         model = configured.model
-        values: dict[str, object] = {"model": model.model_id, "device": model.device}
+        values: dict[str, object] = {"model": model.model_id, "device": model.device, "engine": model.engine}
         level, message = OK, "idle"
         if watching is not None:
             steps = watching.steps

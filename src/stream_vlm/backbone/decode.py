@@ -5,6 +5,13 @@ from __future__ import annotations
 from transformers import PreTrainedTokenizerBase
 
 
+def without_control(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """A user's `text` without anything that `tokenizer` would read as a control token."""
+    for token in tokenizer.get_added_vocab():
+        text = text.replace(token, " ")
+    return " ".join(text.split())
+
+
 class WordStream:
     """Collects generated ids and gives back only whole words while they come in."""
 

@@ -9,7 +9,9 @@ import torch
 
 from stream_vlm.backbone.batch import Step
 from stream_vlm.backbone.checkpoint import Checkpoint, load_checkpoint
-from stream_vlm.backbone.decode import WordStream
+from stream_vlm.backbone.checkpoint_files import ForeignArchitecture
+from stream_vlm.backbone.decode import WordStream, without_control
+from stream_vlm.backbone.recompute import RecomputingModel
 from stream_vlm.backbone.stream import CachedStream
 from stream_vlm.backbone.stream_config import CheckpointError
 from stream_vlm.config import Settings
@@ -79,6 +81,12 @@ class StreamingModel:
         return self.checkpoint.pictures.fixed_size is None
 
     @property
+    def engine(self) -> str:
+        """How it looks, in words for people."""
+        kept = "recomputed every tick (context.recompute)" if self.settings.context.recompute else "kept in a cache between ticks"
+        return f"{self.checkpoint.model.config.model_type}: context {kept}"
+
+    @property
     def has_static_shapes(self) -> bool:
         """Whether forwards of sizes that come again are run with fixed shapes.
 
@@ -106,9 +114,7 @@ class StreamingModel:
 
     def plain(self, text: str) -> str:
         """A user's `text` without anything that this tokenizer would read as a control token."""
-        for token in self.checkpoint.tokenizer.get_added_vocab():
-            text = text.replace(token, " ")
-        return " ".join(text.split())
+        return without_control(self.checkpoint.tokenizer, text)
 
     def words(self) -> WordStream:
         """A fresh decoder from token ids to whole words."""
@@ -137,10 +143,23 @@ class StreamingModel:
         return TurnTokens(tokens_in(self.writer.head()), markers, response_end, stop, self.writer.picture)
 
 
-def load_model(settings: Settings) -> StreamingModel:
-    """Load the checkpoint that `settings.model` names.
+def load_cached_model(settings: Settings) -> StreamingModel:
+    """Load a checkpoint that the cached engine knows.
 
     Raises:
-        CheckpointError: it is missing, partial, damaged, of another architecture, or its tokenizer cannot express the states.
+        ForeignArchitecture: it is of another architecture.
+        CheckpointError: it is missing, partial, damaged, or its tokenizer cannot express the states.
     """
     return StreamingModel(load_checkpoint(settings.model), settings)
+
+
+def load_model(settings: Settings) -> StreamingModel | RecomputingModel:
+    """Load the checkpoint that `settings.model` names: with a cache where its architecture has one here, else recomputing its context.
+
+    Raises:
+        CheckpointError: it is missing, partial, damaged, of an architecture that cannot watch, or its tokenizer cannot express the states.
+    """
+    try:
+        return load_cached_model(settings)
+    except ForeignArchitecture:
+        return RecomputingModel(settings)

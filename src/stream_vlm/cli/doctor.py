@@ -67,7 +67,7 @@ def check_model(directory: str) -> Finding:
         model = load_model(load_settings({"model.directory": directory}))
     except StreamError as error:
         return Finding("model", "wrong", str(error))
-    return Finding("model", "ok", model.model_id)
+    return Finding("model", "ok", f"{model.model_id} ({model.engine})")
 
 
 def check_memory(path: str) -> Finding:

@@ -1,0 +1,172 @@
+"""Real checkpoints with random weights of architectures that have no cache here."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    CLIPImageProcessorPil,
+    Idefics2Config,
+    Idefics2ForConditionalGeneration,
+    Idefics2ImageProcessorPil,
+    Idefics2Processor,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Idefics3ImageProcessorPil,
+    Idefics3Processor,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
+    PaliGemmaProcessor,
+    PreTrainedTokenizerFast,
+    SiglipImageProcessorPil,
+)
+
+SPECIAL = ("<pad>", "<unk>", "<s>", "</s>", "<image>", "<turn>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
+STATE_WORDS = ("Silence", "Standby", "Response")
+WORDS = ("is", "the", "door", "open", "?", "yes", "no", "person", "in", "red", "enters", "from", "left", "user", "assistant", "system", "Asked", "at")
+
+CHAT = (
+    "{% for message in messages %}<turn>{{ message['role'] }} {% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %} {% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}<turn>assistant {% endif %}"
+)
+NO_SYSTEM_CHAT = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHAT
+PICTURES_FIRST_CHAT = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}"
+    "{% for part in message['content'] if part['type'] == 'image' %}<image>{% endfor %}"
+    "{{ (message['content'] | selectattr('type', 'equalto', 'text') | first)['text'] }}{% endif %}{% endfor %}<turn>assistant "
+)
+
+
+def tokenizer_of(words: Sequence[str], chat: str | None = CHAT) -> PreTrainedTokenizerFast:
+    """A word a token."""
+    vocabulary = {token: index for index, token in enumerate((*SPECIAL, *words))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(list(SPECIAL))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        extra_special_tokens={"image_token": "<image>", "image_boundary_token": "<fake_token_around_image>"},
+        chat_template=chat,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _text_config(vocabulary: int, **more: Any) -> dict[str, Any]:
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 1024,
+        "pad_token_id": 0,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        "tie_word_embeddings": False,
+    } | more
+
+
+VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "patch_size": 8}
+
+
+def _llava(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
+    """Pictures of one size: the middle square."""
+    config: Any = LlavaConfig(
+        vision_config=VISION | {"model_type": "clip_vision_model", "image_size": 32, "projection_dim": 32},
+        text_config=_text_config(len(tokenizer), model_type="llama"),
+        image_token_index=SPECIAL.index("<image>"),
+        vision_feature_select_strategy="default",
+    )
+    pictures = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor = LlavaProcessor(
+        pictures,
+        tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=tokenizer.chat_template,
+    )
+    return LlavaForConditionalGeneration(config), processor
+
+
+def _idefics2(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
+    """Pictures in their own proportions and, within bounds, their own size."""
+    config: Any = Idefics2Config(
+        vision_config=VISION | {"image_size": 320, "patch_size": 32},
+        perceiver_config={"resampler_n_latents": 4, "resampler_depth": 1, "resampler_n_heads": 4, "resampler_head_dim": 8, "hidden_size": 32}
+        | {"num_key_value_heads": 2},
+        text_config=_text_config(len(tokenizer), model_type="mistral"),
+        image_token_id=SPECIAL.index("<image>"),
+    )
+    pictures = Idefics2ImageProcessorPil(size={"shortest_edge": 32, "longest_edge": 320}, do_image_splitting=False)
+    processor = Idefics2Processor(pictures, tokenizer, image_seq_len=4, chat_template=tokenizer.chat_template)
+    return Idefics2ForConditionalGeneration(config), processor
+
+
+def _idefics3(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
+    """A tile a picture, resampled by a connector."""
+    config: Any = Idefics3Config(
+        vision_config=VISION | {"image_size": 32},
+        text_config=_text_config(len(tokenizer), model_type="llama"),
+        image_token_id=SPECIAL.index("<image>"),
+        scale_factor=2,
+    )
+    pictures = Idefics3ImageProcessorPil(size={"longest_edge": 32}, max_image_size={"longest_edge": 32}, do_image_splitting=False)
+    processor = Idefics3Processor(pictures, tokenizer, image_seq_len=4, chat_template=tokenizer.chat_template)
+    return Idefics3ForConditionalGeneration(config), processor
+
+
+def _paligemma(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
+    """Attention in both directions over the whole chat."""
+    config: Any = PaliGemmaConfig(
+        vision_config=VISION | {"model_type": "siglip_vision_model", "image_size": 32, "vision_use_head": False, "num_image_tokens": 16},
+        text_config=_text_config(len(tokenizer) + 8, model_type="gemma"),
+        image_token_index=SPECIAL.index("<image>"),
+        projection_dim=32,
+        hidden_size=32,
+        tie_word_embeddings=False,
+    )
+    pictures: Any = SiglipImageProcessorPil(size={"height": 32, "width": 32})
+    pictures.image_seq_length = 16
+    processor = PaliGemmaProcessor(pictures, tokenizer, chat_template=tokenizer.chat_template)
+    return PaliGemmaForConditionalGeneration(config), processor
+
+
+ARCHITECTURES: dict[str, Callable[[PreTrainedTokenizerFast], tuple[Any, Any]]] = {
+    "llava": _llava,
+    "idefics2": _idefics2,
+    "idefics3": _idefics3,
+    "paligemma": _paligemma,
+}
+
+
+def write_foreign(directory: Path, architecture: str = "llava", words: Sequence[str] = (*STATE_WORDS, *WORDS), chat: str | None = CHAT) -> Path:
+    """A checkpoint of `architecture` with random weights that prefer words to control tokens."""
+    torch.manual_seed(0)
+    model, processor = ARCHITECTURES[architecture](tokenizer_of(words, chat))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            # Livelier than freshly drawn weights, so that pictures matter.
+            parameter.mul_(3.0)
+        model.get_output_embeddings().weight[: len(SPECIAL)] *= 0.1
+    model.save_pretrained(directory)
+    processor.save_pretrained(directory)
+    return directory
+
+
+def change_config(path: Path, **values: object) -> None:
+    """Overwrite fields of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))

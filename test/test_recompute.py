@@ -1,0 +1,440 @@
+"""Models without a cache here watch all the same: the newest pictures are put to them anew at every tick."""
+
+import importlib.util
+import json
+import logging
+import shutil
+import tracemalloc
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from foreign_fixtures import ARCHITECTURES, NO_SYSTEM_CHAT, PICTURES_FIRST_CHAT, STATE_WORDS, change_config, write_foreign
+from model_fixtures import random_frame, settings_for, write_checkpoint
+from PIL import Image
+
+from stream_vlm.backbone import RecomputingModel, StreamingModel, load_model
+from stream_vlm.backbone.recompute import RecomputedStream
+from stream_vlm.backbone.stream import ModelFault, QuestionTooLong
+from stream_vlm.backbone.stream_config import CheckpointError
+from stream_vlm.cli import main
+from stream_vlm.context.turns import PROMPTED, PROMPTED_SYSTEM
+from stream_vlm.decision import SpeechGate
+from stream_vlm.harness import StreamingHarness
+from stream_vlm.model import Turn
+from stream_vlm.stream import Decision, Frame, Limits, Query, State, StreamError, Tick
+from stream_vlm.vision.pixels import PictureError
+
+QUESTION = Query("q", "is the door open ?", 0)
+
+
+def load(directory: Path, **settings: Any) -> RecomputingModel:
+    model = load_model(settings_for(directory, **{"decision__unasked": "always"} | settings))
+    assert isinstance(model, RecomputingModel)
+    return model
+
+
+@pytest.fixture(scope="module")
+def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_foreign(tmp_path_factory.mktemp("llava"))
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_foreign(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture
+def model(directory: Path) -> RecomputingModel:
+    return load(directory)
+
+
+def unchanged(decision: Decision) -> Decision:
+    return decision
+
+
+def silent(decision: Decision) -> Decision:
+    return replace(decision, state=State.SILENCE)
+
+
+def outcome_of(model: RecomputingModel, stream: RecomputedStream, frame: Frame, query: Query | None = None, **more: Any) -> Decision | StreamError:
+    gate = SpeechGate(model.settings.decision)
+    return model.step([Turn(stream, frame, query, lambda decision: gate.admit(decision, frame.stamp_ns, asked=query is not None), **more)])[0]
+
+
+def decide(model: RecomputingModel, stream: RecomputedStream, frame: Frame, query: Query | None = None, **more: Any) -> Decision:
+    outcome = outcome_of(model, stream, frame, query, **more)
+    assert isinstance(outcome, Decision), outcome
+    return outcome
+
+
+def watch(model: RecomputingModel, stream: RecomputedStream, frames: Sequence[Frame], asked_at: int = -1) -> list[Decision]:
+    return [decide(model, stream, frame, QUESTION if index == asked_at else None) for index, frame in enumerate(frames)]
+
+
+def test_the_probabilities_equal_those_of_one_full_forward_through_transformers(directory: Path, model: RecomputingModel) -> None:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    plain: Any = AutoModelForImageTextToText.from_pretrained(directory, dtype=torch.float32)
+    processor: Any = AutoProcessor.from_pretrained(directory)
+    stream = model.open_stream("front")
+    frames = [random_frame(index) for index in range(6)]
+    said = [decide(model, stream, frame) for frame in frames]
+    for newest in (0, 2, 5):
+        shown = range(max(0, newest - 3), newest + 1)
+        parts: list[dict[str, object]] = []
+        for index in shown:
+            parts += [{"type": "text", "text": f"<{index // 2}s-{index // 2 + 1}s>\n"}, {"type": "image"}]
+        chat = [{"role": "system", "content": [{"type": "text", "text": PROMPTED_SYSTEM}]}, {"role": "user", "content": parts}]
+        text = processor.apply_chat_template(chat, add_generation_prompt=True)
+        inputs = processor(text=[text], images=[[Image.fromarray(frames[index].image) for index in shown]], return_tensors="pt")
+        with torch.inference_mode():
+            logits = plain(**inputs, use_cache=False).logits[0, -1]
+        ids = [processor.tokenizer.convert_tokens_to_ids(word) for word in STATE_WORDS]
+        expected = torch.softmax(logits[ids], dim=0).tolist()
+        assert [said[newest].probabilities[state] for state in State] == pytest.approx(expected, abs=1e-5)
+        assert sum(said[newest].probabilities.values()) == pytest.approx(1.0, abs=1e-5)
+
+
+# PaliGemma reads its chat in both directions and its words in one, which a single forward over both cannot show.
+@pytest.mark.parametrize("architecture", ["llava", "idefics2", "idefics3"])
+def test_words_equal_those_that_full_forwards_without_a_cache_choose(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(write_foreign(tmp_path, architecture))
+    seen: list[dict[str, torch.Tensor]] = []
+    generate = RecomputedStream._generate
+
+    def watching(self: RecomputedStream, inputs: dict[str, torch.Tensor], reply: Any) -> None:
+        seen.append(inputs)
+        generate(self, inputs, reply)
+
+    monkeypatch.setattr(RecomputedStream, "_generate", watching)
+    decision = decide(model, model.open_stream("front"), random_frame(0), QUESTION, limits=Limits(new_tokens=5))
+    checkpoint = model.checkpoint
+    ids = [*seen[0]["input_ids"][0].tolist(), *checkpoint.states[State.RESPONSE][0]]
+    written: list[int] = []
+    while len(written) < 5 and not set(written) & checkpoint.stop:
+        everything = seen[0] | {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones((1, len(ids)), dtype=torch.long)}
+        with torch.inference_mode():
+            logits = checkpoint.model(**everything, use_cache=False).logits[0, -1].clone()
+            logits[[*checkpoint.unspeakable, *([] if written else checkpoint.stop)]] = -torch.inf
+        written.append(int(logits.argmax()))
+        ids.append(written[-1])
+    expected = str(checkpoint.tokenizer.decode(written, skip_special_tokens=True)).split()
+    assert decision.text.split() == (expected if written[-1] in checkpoint.stop else expected[:-1])
+
+
+def test_a_question_is_always_answered_in_whole_words_that_grow(model: RecomputingModel) -> None:
+    stream = model.open_stream("front")
+    parts: list[str] = []
+    decision = decide(model, stream, random_frame(0), QUESTION, on_text=parts.append)
+    assert decision.state is State.RESPONSE and decision.text
+    assert set(decision.text.split()) <= set(model.checkpoint.tokenizer.get_vocab())
+    assert parts[-1] == decision.text
+    assert all(later.startswith(earlier) for earlier, later in zip(parts, parts[1:], strict=False))
+    assert 0.0 <= decision.confidence <= 1.0
+
+
+def test_an_utterance_keeps_to_the_tokens_that_a_step_may_write(model: RecomputingModel) -> None:
+    decision = decide(model, model.open_stream("front"), random_frame(0), QUESTION, limits=Limits(new_tokens=4))
+    assert 0 < len(decision.text.split()) <= 4
+
+
+def test_silence_costs_one_forward(model: RecomputingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    language = model.checkpoint.model.model.forward
+
+    def counting(*arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        return language(*arguments, **named)
+
+    monkeypatch.setattr(model.checkpoint.model.model, "forward", counting)
+    frame = random_frame(0)
+    assert isinstance(model.step([Turn(model.open_stream("front"), frame, None, silent)])[0], Decision)
+    assert len(calls) == 1
+
+
+def test_the_same_stream_gives_the_same_decisions(directory: Path, model: RecomputingModel) -> None:
+    frames = [random_frame(index) for index in range(6)]
+    once = watch(model, model.open_stream("front"), frames, asked_at=2)
+    again = watch(model, model.open_stream("front"), frames, asked_at=2)
+    anew = load(directory)
+    assert once == again == watch(anew, anew.open_stream("front"), frames, asked_at=2)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_pictures_older_than_the_newest_few_do_not_influence_the_decision(llava: Path, count: int) -> None:
+    model = load(llava, context__frames=count)
+    frames = [random_frame(index) for index in range(7)]
+    others = [replace(frame, image=255 - frame.image) for frame in frames]
+    forgotten = [*others[: 7 - count], *frames[7 - count :]]
+    remembered = [*others[: 8 - count], *frames[8 - count :]]
+    decisions = [
+        [model.step([Turn(stream, frame, None, silent)])[0] for frame in shown][-1]
+        for shown in (frames, forgotten, remembered)
+        for stream in [model.open_stream("front")]
+    ]
+    assert decisions[0] == decisions[1]
+    assert decisions[0] != decisions[2]
+
+
+def test_the_last_question_and_its_answer_are_told_until_another_unless_a_watch_is_active(llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(llava)
+    told: list[str] = []
+    write = model.checkpoint.writer.write
+
+    def listening(labels: Sequence[str], before: str, after: str) -> str:
+        told.append(f"{before}|{after}")
+        return write(labels, before, after)
+
+    monkeypatch.setattr(model.checkpoint.writer, "write", listening)
+    stream = model.open_stream("front")
+    answer = decide(model, stream, random_frame(0), QUESTION).text
+    decide(model, stream, random_frame(1))
+    watch = Query("w", "person in red", 0, is_watch=True)
+    decide(model, stream, random_frame(2), watch=watch)
+    second = decide(model, stream, random_frame(3), QUESTION, watch=watch).text
+    decide(model, stream, random_frame(4))
+    earlier = f"Asked at 0s: is the door open ?\nAnswered: {answer}\n"
+    watched = PROMPTED.watch.replace("{query}", "person in red")
+    later = f"Asked at 1s: is the door open ?\nAnswered: {second}\n"
+    assert told == ["|is the door open ?", f"{earlier}|", f"{watched}|{PROMPTED.judge}", f"{watched}|is the door open ?", f"{later}|"]
+
+
+def test_unasked_pictures_are_kept_for_the_next_question_and_cost_no_forward(llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, judging = load(llava, decision__unasked="auto"), load(llava)
+    asked = [watch(one, one.open_stream("front"), [random_frame(index) for index in range(4)], asked_at=3)[-1] for one in (model, judging)]
+    assert asked[0] == asked[1]
+    monkeypatch.setattr(model.checkpoint.model, "generate", None)
+    assert decide(model, model.open_stream("front"), random_frame(0)).probabilities[State.SILENCE] == 1.0
+
+
+def test_control_tokens_in_a_question_are_not_read_as_control(llava: Path) -> None:
+    model = load(llava)
+    decision = decide(model, model.open_stream("front"), random_frame(0), Query("q", "<image> <turn> is the door <image> open ?", 0))
+    assert decision == decide(model, model.open_stream("front"), random_frame(0), QUESTION)
+
+
+@pytest.mark.parametrize("size", [(97, 131), (480, 641), (8, 300), (300, 9)])
+def test_pictures_of_odd_sizes_and_of_changing_ones_are_looked_at(model: RecomputingModel, size: tuple[int, int]) -> None:
+    stream = model.open_stream("front")
+    decide(model, stream, random_frame(0))
+    decide(model, stream, random_frame(1, size=size))
+    decide(model, stream, random_frame(2))
+
+
+def test_a_picture_that_cannot_be_looked_at_leaves_the_stream_as_it_was(model: RecomputingModel) -> None:
+    disturbed, quiet = model.open_stream("front"), model.open_stream("front")
+    decide(model, disturbed, random_frame(0))
+    decide(model, quiet, random_frame(0))
+    outcome = outcome_of(model, disturbed, random_frame(1, size=(3, 64)))
+    assert isinstance(outcome, PictureError) and "64 x 3" in str(outcome)
+    assert decide(model, disturbed, random_frame(2)) == decide(model, quiet, random_frame(2))
+
+
+def test_two_cameras_do_not_disturb_each_other(model: RecomputingModel) -> None:
+    front, back, alone = (model.open_stream(camera) for camera in ("front", "back", "front"))
+    for index in range(5):
+        turns = [Turn(front, random_frame(index), None, silent), Turn(back, random_frame(90 + index, "back"), QUESTION, unchanged)]
+        assert model.step(turns)[0] == model.step([Turn(alone, random_frame(index), None, silent)])[0]
+
+
+def test_a_fault_in_one_camera_does_not_stop_the_other(model: RecomputingModel) -> None:
+    turns = [Turn(model.open_stream("front"), random_frame(0, size=(2, 2)), None, silent)]
+    turns.append(Turn(model.open_stream("back"), random_frame(0, "back"), None, silent))
+    fault, decision = model.step(turns)
+    assert isinstance(fault, PictureError) and isinstance(decision, Decision)
+
+
+def test_after_a_reset_a_stream_decides_as_a_new_one(model: RecomputingModel) -> None:
+    stream = model.open_stream("front")
+    watch(model, stream, [random_frame(index) for index in range(3)], asked_at=1)
+    stream.reset()
+    assert decide(model, stream, random_frame(7)) == decide(model, model.open_stream("front"), random_frame(7))
+
+
+def test_logits_that_are_not_numbers_are_a_fault_after_which_the_stream_begins_anew(llava: Path) -> None:
+    model = load(llava)
+    stream = model.open_stream("front")
+    decide(model, stream, random_frame(0))
+    head = model.checkpoint.model.get_output_embeddings().weight
+    kept = head.clone()
+    head.fill_(torch.nan)
+    outcome = outcome_of(model, stream, random_frame(1))
+    assert isinstance(outcome, ModelFault) and "front" in str(outcome) and "float32" in str(outcome)
+    head.copy_(kept)
+    assert decide(model, stream, random_frame(2)) == decide(model, model.open_stream("front"), random_frame(2))
+
+
+def test_out_of_memory_is_named_and_the_stream_begins_anew(llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(llava)
+    stream = model.open_stream("front")
+    decide(model, stream, random_frame(0))
+
+    def too_large(**_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(model.checkpoint.model, "generate", too_large)
+        outcome = outcome_of(model, stream, random_frame(1))
+    assert isinstance(outcome, ModelFault) and "lower context.frames" in str(outcome)
+    assert decide(model, stream, random_frame(2)) == decide(model, model.open_stream("front"), random_frame(2))
+
+
+def test_a_question_too_long_for_the_model_is_refused(llava: Path) -> None:
+    model = load(llava)
+    outcome = outcome_of(model, model.open_stream("front"), random_frame(0), Query("q", "door " * 1100, 0))
+    assert isinstance(outcome, QuestionTooLong) and "reads 1024" in str(outcome)
+
+
+def test_the_harness_runs_over_it_and_the_nodes_protocol_is_met(model: RecomputingModel) -> None:
+    assert model.device == "cpu" and "recomputed at every tick" in model.engine
+    harness = StreamingHarness(model.settings, model, "session")
+    frames = [random_frame(index) for index in range(4)]
+    results = [harness.step(Tick(index, frame.stamp_ns, (frame,), (QUESTION,) if index == 1 else ())) for index, frame in enumerate(frames)]
+    assert not any(result.faults for result in results)
+    assert [said.query_id for said in results[1].utterances] == ["q"]
+    assert {"prefill", "decode", "step"} <= set(results[1].seconds)
+
+
+def test_memory_does_not_grow_with_the_stream(llava: Path) -> None:
+    model = load(llava)
+    stream = model.open_stream("front")
+    sizes = []
+    tracemalloc.start()
+    try:
+        for index in range(60):
+            assert isinstance(model.step([Turn(stream, random_frame(index % 7 + index * 10), None, silent)])[0], Decision)
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    # A kept picture would be 36,864 bytes a tick.
+    assert max(sizes[30:]) - max(sizes[10:30]) < 10 * 36_864
+
+
+def test_fewer_pixels_are_put_to_a_model_to_which_they_matter(tmp_path: Path) -> None:
+    model = load(write_foreign(tmp_path, "idefics2"))
+    assert model.checkpoint.follows_picture_size
+    stream = model.open_stream("front")
+    decide(model, stream, random_frame(0, size=(960, 1280)))
+    decide(model, stream, random_frame(1, size=(240, 320)), limits=Limits(picture_share=0.25))
+    first, second = (shown.image.shape[0] * shown.image.shape[1] for shown in stream._shown)
+    assert first == pytest.approx(448 * 448, rel=0.01)
+    assert second == pytest.approx(240 * 320 / 4, rel=0.01)
+
+
+def test_pictures_are_left_alone_where_the_model_takes_one_size(llava: Path) -> None:
+    model = load(llava)
+    stream = model.open_stream("front")
+    decide(model, stream, random_frame(0), limits=Limits(picture_share=0.25))
+    assert np.array_equal(stream._shown[0].image, random_frame(0).image)
+
+
+@pytest.mark.parametrize("chat", [NO_SYSTEM_CHAT, PICTURES_FIRST_CHAT])
+def test_a_template_without_a_system_role_or_with_pictures_first_is_served(tmp_path: Path, chat: str) -> None:
+    model = load(write_foreign(tmp_path, chat=chat))
+    written = model.checkpoint.writer.write(["<0s-1s>\n", "<1s-2s>\n"], "", "is the door open ?")
+    assert "Begin every reply" in written and "is the door open ?" in written and written.count("<image>") == 2
+    assert decide(model, model.open_stream("front"), random_frame(0), QUESTION).text
+
+
+def _without_template(directory: Path) -> None:
+    (directory / "chat_template.jinja").unlink()
+    change_config(directory / "tokenizer_config.json", chat_template=None)
+
+
+def _deaf_template(directory: Path) -> None:
+    (directory / "chat_template.jinja").write_text("<turn>assistant ")
+
+
+def _same_beginnings(directory: Path) -> None:
+    content = (directory / "tokenizer.json").read_text().replace('"Standby"', '"Stand"')
+    (directory / "tokenizer.json").write_text(content)
+
+
+def _no_pictures(directory: Path) -> None:
+    (directory / "processor_config.json").unlink()
+
+
+def _missing_weights(directory: Path) -> None:
+    (directory / "model.safetensors").unlink()
+
+
+def _fewer_weights(directory: Path) -> None:
+    config = json.loads((directory / "config.json").read_text())
+    config["text_config"]["num_hidden_layers"] = 3
+    (directory / "config.json").write_text(json.dumps(config))
+
+
+def _text_only(directory: Path) -> None:
+    change_config(directory / "config.json", model_type="llama", architectures=["LlamaForCausalLM"])
+
+
+def _unheard_of(directory: Path) -> None:
+    change_config(directory / "config.json", model_type="no_such_model")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_without_template, "has no chat template"),
+        (_deaf_template, "chat template cannot write"),
+        (_same_beginnings, "do not begin with different tokens"),
+        (_no_pictures, "processor"),
+        (_missing_weights, "model.safetensors is missing"),
+        (_fewer_weights, "weights are missing"),
+        (_text_only, "'llama' is not supported"),
+        (_unheard_of, "no_such_model"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_used_is_refused_by_name(llava: Path, tmp_path: Path, damage: Any, message: str) -> None:
+    directory = tmp_path / "checkpoint"
+    shutil.copytree(llava, directory)
+    damage(directory)
+    with pytest.raises(CheckpointError, match=message) as refused:
+        load_model(settings_for(directory))
+    assert str(directory) in str(refused.value)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("turns", "streamo"), ("weights", "int4"), ("device", "split")])
+def test_settings_for_the_qwen_family_alone_are_refused(llava: Path, setting: str, value: str) -> None:
+    with pytest.raises(CheckpointError, match=f"model.{setting} '{value}': not possible .*'llava'; set it to auto"):
+        load_model(settings_for(llava, **{f"model__{setting}": value}))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_a_processor_that_needs_torchvision_says_so_with_the_remedy(llava: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "checkpoint"
+    shutil.copytree(llava, directory)
+    for file in ("processor_config.json", "tokenizer_config.json"):
+        change_config(directory / file, processor_class="PixtralProcessor")
+    with pytest.raises(CheckpointError, match=r"needs torchvision.*PixtralProcessor.*pip install --no-deps torchvision"):
+        load_model(settings_for(directory))
+
+
+def test_which_engine_a_directory_gets_is_said_in_the_log_and_by_the_doctor(
+    llava: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="stream_vlm"):
+        model = load(llava)
+        watch(model, model.open_stream("front"), [random_frame(index) for index in range(3)])
+    assert [record.getMessage() for record in caplog.records if "recomputed" in record.getMessage()] == [f"{model.model_id}: {model.engine}"]
+    cached = load_model(settings_for(write_checkpoint(tmp_path / "cached")))
+    assert isinstance(cached, StreamingModel) and "kept in a cache" in cached.engine
+    capsys.readouterr()
+    main(["doctor", "--model", str(llava), "--memory", str(tmp_path / "memory.db")])
+    finding = next(line for line in capsys.readouterr().out.splitlines() if line.split()[1] == "model")
+    assert finding.startswith("ok") and "llava" in finding and "recomputed at every tick" in finding
+
+
+def test_a_simulated_camera_is_watched_from_end_to_end_the_same_way_twice(llava: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("once", "again"):
+        command = ["run", "world:1000000", "--seconds", "3", "--set", f"model.directory={llava}", "--set", "decision.unasked=always"]
+        assert main([*command, "--out", str(tmp_path / folder)]) == 0
+    assert "6 ticks" in capsys.readouterr().out
+    for name in ("utterances.jsonl", "events.jsonl", "states.jsonl"):
+        assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    assert len((tmp_path / "once" / "states.jsonl").read_text().splitlines()) == 6
