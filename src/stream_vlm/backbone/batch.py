@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from stream_vlm.backbone.forward import feed_together
+from stream_vlm.backbone.look import Look
 from stream_vlm.backbone.speech import Speech
-from stream_vlm.backbone.stream import CachedStream, Look, ModelFault
+from stream_vlm.backbone.stream import CachedStream, ModelFault
 from stream_vlm.model import Turn, Upcoming
 from stream_vlm.stream import Decision, State, StreamError
 from stream_vlm.vision.tokens import VisionTokens

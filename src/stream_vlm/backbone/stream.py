@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from stream_vlm.backbone.forward import CachedForward, Entry
+from stream_vlm.backbone.look import Look, Looking
 from stream_vlm.backbone.next_head import LEAD_TURNS, NextHead
 from stream_vlm.backbone.plan import plan_context
 from stream_vlm.backbone.sampling import TokenSampler
@@ -35,25 +35,6 @@ class QuestionTooLong(StreamError):
     """A question that does not fit into the context beside the picture; the message says how long it is and may be."""
 
 
-@dataclass(frozen=True)
-class Look:
-    """A picture made ready for the vision tower, and the turn it belongs to.
-
-    Attributes:
-        pictures: uint8 RGB (T, H, W, 3), one temporal patch.
-        began_ns: stamp (ns) of the turn's first frame.
-        query: a question to be answered now.
-        watch: what is waited for.
-        room: vision tokens that a picture of this camera takes when nothing is held back.
-    """
-
-    pictures: NDArray[np.uint8]
-    began_ns: int
-    query: Query | None
-    watch: Query | None
-    room: int
-
-
 class CachedStream:
     """One camera's context over a checkpoint with a KV cache.
 
@@ -70,8 +51,7 @@ class CachedStream:
         self._sampler = TokenSampler(model.settings.sampling)
         self._turn = 0
         self._first_stamp_ns: int | None = None
-        self._turn_stamp_ns: int | None = None
-        self._earlier: list[NDArray[np.uint8]] = []
+        self._looking = Looking(model.checkpoint.pictures, model.checkpoint.stream.frames_per_turn)
         self._pending: list[Segment] = []
         self._watch: Query | None = None
         self._forward: CachedForward | None = None
@@ -97,8 +77,7 @@ class CachedStream:
             self._forward.clear()
         self._turn = 0
         self._first_stamp_ns = None
-        self._turn_stamp_ns = None
-        self._earlier = []
+        self._looking.forget()
         self._pending = []
         self._watch = None
         self._vision_kept = {}
@@ -152,24 +131,11 @@ class CachedStream:
                 "a checkpoint whose turns have a place for a watch"
             )
         self._memory = turn.memory
-        pictures = self._model.checkpoint.pictures
-        current = pictures.limited(turn.limits.picture_share).resize(turn.frame.image)
-        began_ns = turn.frame.stamp_ns if self._turn_stamp_ns is None else self._turn_stamp_ns
-        if turn.query is None and len(self._earlier) + 1 < self._model.checkpoint.stream.frames_per_turn:
-            self._earlier.append(current)
-            self._turn_stamp_ns = began_ns
-            return None
-        full = pictures.grid(*pictures.target_size(*turn.frame.image.shape[:2]))
-        return Look(self._patch(current), began_ns, turn.query, turn.watch, full[0] * full[1])
+        return self._looking.look(turn)
 
     def next_patch(self, turn: Turn) -> NDArray[np.uint8] | None:
-        """What `look` will make of the frame of `turn` if that is this stream's next, or None where that is not known; changes nothing."""
-        if self._model.checkpoint.stream.frames_per_turn > 1:
-            return None
-        try:
-            return self._patch(self._model.checkpoint.pictures.limited(turn.limits.picture_share).resize(turn.frame.image))
-        except StreamError:
-            return None  # its own step will say why
+        """What `look` will make of `turn` if that comes next; see `Looking.ahead`."""
+        return self._looking.ahead(turn)
 
     def enter(self, look: Look, vision: VisionTokens) -> Entry:
         """Let leave what the policy lets go, and say what the turn of `look` appends.
@@ -201,8 +167,7 @@ class CachedStream:
             self._next_head = None
         self._watch = look.watch
         self._pending = []
-        self._earlier = [look.pictures[-1]] if self._model.checkpoint.pictures.pair_frames else []
-        self._turn_stamp_ns = None
+        self._looking.entered(look)
         if self.keeps_vision:
             self._keep_vision(segments_of(layout), vision)
         if self._model.settings.context.recompute:
@@ -252,12 +217,6 @@ class CachedStream:
             unfed = [Segment(SegmentKind.STATE, self._turn, self._model.tokens.markers[decision.state])]
         self._pending = [*unfed, *self._model.writer.close(self._turn)]
         self._turn += 1
-
-    def _patch(self, current: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The pictures of one temporal patch, (T, H, W, 3); where earlier ones are missing or of another size, the first that is there repeats."""
-        pictures = [*(picture for picture in self._earlier if picture.shape == current.shape), current]
-        missing = self._model.checkpoint.pictures.temporal_patch_size - len(pictures)
-        return np.stack([pictures[0]] * missing + pictures)
 
     def _keep_vision(self, segments: Sequence[Segment], vision: VisionTokens) -> None:
         self._vision_kept[self._turn] = vision
