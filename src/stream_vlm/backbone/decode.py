@@ -12,6 +12,10 @@ def without_control(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     return " ".join(text.split())
 
 
+HALF_A_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+"""What tokens decode to that end inside a character of several bytes."""
+
+
 class WordStream:
     """Collects generated ids and gives back only whole words while they come in."""
 
@@ -25,9 +29,12 @@ class WordStream:
         return self._without_last_word(self._text())
 
     def finish(self, complete: bool) -> str:
-        """The final text; `complete` says that the model ended by itself, otherwise the last word may be cut and is left out."""
+        """The final text; `complete` says that the model ended by itself, otherwise the last word may be cut and is left out.
+
+        A word that the model ended inside one of its characters is left out in any case.
+        """
         text = self._text()
-        return text if complete else self._without_last_word(text)
+        return text if complete and not text.endswith(HALF_A_CHARACTER) else self._without_last_word(text)
 
     def _text(self) -> str:
         return str(self._tokenizer.decode(self._ids, skip_special_tokens=True)).strip()
