@@ -290,6 +290,16 @@ def test_a_question_too_long_for_the_model_is_refused(llava: Path) -> None:
     assert isinstance(outcome, QuestionTooLong) and "reads 1024" in str(outcome)
 
 
+def test_a_watch_too_long_for_the_model_is_refused_and_does_not_stop_the_stream(llava: Path) -> None:
+    model = load(llava)
+    harness = StreamingHarness(model.settings.model_copy(update={"cameras": ["front"]}), model, "session")
+    frames = [random_frame(index) for index in range(2)]
+    refused = harness.step(Tick(0, frames[0].stamp_ns, (frames[0],), (Query("w", "door " * 1100, 0, is_watch=True),)))
+    assert "reads 1024" in refused.faults["front"]
+    assert not harness.watching
+    assert not harness.step(Tick(1, frames[1].stamp_ns, (frames[1],))).faults
+
+
 def test_the_harness_runs_over_it_and_the_nodes_protocol_is_met(model: RecomputingModel) -> None:
     assert model.device == "cpu" and "recomputed at every tick" in model.engine
     harness = StreamingHarness(model.settings, model, "session")

@@ -25,7 +25,7 @@ from stream_vlm.backbone.sampling import TokenSampler
 from stream_vlm.backbone.stream import ModelFault, QuestionTooLong
 from stream_vlm.config import Settings
 from stream_vlm.context.turns import PROMPTED
-from stream_vlm.model import Turn, Upcoming, one_by_one
+from stream_vlm.model import Turn, Upcoming, WatchRefused, one_by_one
 from stream_vlm.stream import NANOSECONDS, Decision, StreamError
 from stream_vlm.vision.pixels import PictureError
 
@@ -129,6 +129,7 @@ class RecomputedStream:
         Raises:
             PictureError: the picture cannot be looked at; the stream is unchanged.
             QuestionTooLong: pictures and question are longer than the model can read; the stream is unchanged.
+            WatchRefused: pictures and watch are, without a question; the stream is unchanged.
             ModelFault: the model's numbers are not finite, or memory ran out; the stream begins anew.
         """
         started = time.perf_counter()
@@ -153,7 +154,13 @@ class RecomputedStream:
             before, after = PROMPTED.watch.replace("{query}", writer.plain(turn.watch.text)), question or PROMPTED.judge
         else:
             before, after = self._asked.told() if self._asked is not None else "", question
-        inputs = self._inputs(shown, before, after, reply.longest)
+        try:
+            inputs = self._inputs(shown, before, after, reply.longest)
+        except QuestionTooLong as error:
+            if turn.watch is None or turn.query is not None:
+                raise
+            # A watch that does not fit now would stop every later tick.
+            raise WatchRefused(str(error)) from error
         decided = seconds.get("prefill", 0.0)
         try:
             self._generate(inputs, reply)
