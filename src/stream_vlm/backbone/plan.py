@@ -48,11 +48,14 @@ def plan_context(model: StreamingModel, vision_tokens: int, room: int | None = N
     head_tokens = model.tokens.head
     if model.turns.memory:
         head_tokens += len(model.encode_text(writer.memory_open) + model.encode_text(writer.memory_close)) + settings.context.memory_tokens
-    policy = stream.context_policy(settings.context, settings.stream.rate_hz, turn_tokens, head_tokens, reserve, room)
     trained = model.checkpoint.model.config.text_config.max_position_embeddings
-    if policy.max_tokens > trained:
+    # What words take beyond silent turns leaves earlier where the model has no room for it.
+    room = trained if room is None else min(room, trained)
+    policy = stream.context_policy(settings.context, settings.stream.rate_hz, turn_tokens, head_tokens, reserve, room)
+    silent_tokens = head_tokens + policy.most_turns * turn_tokens + reserve
+    if silent_tokens > trained:
         raise ContextTooLong(
-            f"a context of {policy.max_tokens} tokens is asked for, but {model.model_id} tells only {trained} positions apart; "
+            f"a context of {policy.most_turns} turns takes {silent_tokens} tokens, but {model.model_id} tells only {trained} positions apart; "
             "lower context.max_seconds or stream.rate_hz"
         )
     return ContextPlan(policy, reserve, policy.max_tokens + (head_tokens if isinstance(policy, ChunkedPolicy) else 0))

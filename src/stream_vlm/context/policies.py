@@ -23,6 +23,11 @@ class ContextPolicy(Protocol):
         """The most tokens the context may hold at any time."""
         ...
 
+    @property
+    def most_turns(self) -> int:
+        """The most turns whose pictures or words the context may hold, while they fit."""
+        ...
+
     def layout(self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int) -> list[Piece]:
         """The next context, in order, as pieces of `[*kept, *entering]`; what no piece names leaves or does not enter.
 
@@ -52,6 +57,10 @@ class RoundsPolicy:
         if not 0 < self.keep_turns <= self.max_turns:
             raise ValueError(f"keep_turns {self.keep_turns} must be in 1..max_turns ({self.max_turns})")
 
+    @property
+    def most_turns(self) -> int:
+        return self.max_turns
+
     def layout(self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int) -> list[Piece]:
         stay = shown_turns(kept)
         if len(stay) + 1 > self.max_turns or tokens_in(kept) + tokens_in(entering) + reserve > self.max_tokens:
@@ -76,6 +85,10 @@ class ChunkedPolicy:
     def __post_init__(self) -> None:
         if self.chunk_turns < 1:
             raise ValueError(f"chunk_turns {self.chunk_turns} must be at least 1")
+
+    @property
+    def most_turns(self) -> int:
+        return self.chunk_turns
 
     def layout(self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int) -> list[Piece]:
         return whole_turns(kept, entering, [] if self.is_border(kept, entering, reserve) else shown_turns(kept))

@@ -28,6 +28,10 @@ class RecentPolicy:
         if self.turns < 1:
             raise ValueError(f"turns {self.turns} must be at least 1")
 
+    @property
+    def most_turns(self) -> int:
+        return self.turns
+
     def layout(self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int) -> list[Piece]:
         newest = turns_of(entering)[-1]
         shown = shown_turns(kept)

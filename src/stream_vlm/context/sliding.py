@@ -61,6 +61,10 @@ class SlidingPolicy:
         if self.text_sink is not None and self.text_window is not None and (self.text_sink < 0 or self.text_window < 1):
             raise ValueError(f"text_sink {self.text_sink} must be at least 0 and text_window {self.text_window} at least 1")
 
+    @property
+    def most_turns(self) -> int:
+        return max(self.vision_turns, self.text_turns)
+
     def layout(self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int) -> list[Piece]:
         present = [whole(index, segment) for index, segment in enumerate((*kept, *entering))]
         newest = turns_of(entering)[-1]
