@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -277,6 +278,15 @@ def plot(reports: Sequence[dict[str, object]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def rounded(value: Any) -> Any:
+    """`value` with its floats cut to what a reader can use."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: rounded(inner) for key, inner in value.items()}
+    return [rounded(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="*", default=[], choices=[*SHAPES], help="shapes with random weights instead of the shipped model")
@@ -315,7 +325,7 @@ def main() -> int:
             asdict(row) | {f"p{percent}_ms": row.percentile(percent) for percent in (50, 95, 99, 100)} for row in report["rows"]  # type: ignore[attr-defined]
         ]
     whole = {"machine": machine(), "seed": arguments.seed, "context_s": arguments.context, "stream_s": arguments.seconds, "models": reports}
-    arguments.out.write_text(json.dumps(whole, indent=1) + "\n")
+    arguments.out.write_text(json.dumps(rounded(whole)) + "\n")
     print(f"-> {arguments.out}, {arguments.out.with_suffix('.png')}")
     return 0
 

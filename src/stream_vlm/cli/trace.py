@@ -35,7 +35,7 @@ def trace(checkpoint: Path, trace_dir: Path, tolerance: float, device: str) -> i
     loaded = load_checkpoint(load_settings({"model.directory": str(checkpoint), "model.device": device, "model.dtype": "float32"}).model)
     agreed = 0
     for recorded in traces:
-        with tqdm(total=recorded.settings.rounds, desc=recorded.name, unit="round", leave=False) as bar:
+        with tqdm(total=recorded.settings.rounds, desc=recorded.name, unit="round", leave=False, disable=None) as bar:
             replay = replay_trace(loaded, recorded, tolerance, bar.update)
         click.echo(_table(replay))
         agreed += replay.agrees
