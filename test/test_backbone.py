@@ -11,8 +11,8 @@ from model_fixtures import random_frame, settings_for, write_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.cache import CacheFull
+from stream_vlm.backbone.faults import ModelFault, QuestionTooLong
 from stream_vlm.backbone.forward import CachedForward, Entry, feed_together
-from stream_vlm.backbone.stream import ModelFault, QuestionTooLong
 from stream_vlm.context.layout import tokens_in, whole
 from stream_vlm.context.segments import Segment, SegmentKind, positions
 from stream_vlm.harness import StreamingHarness

@@ -9,8 +9,10 @@ import torch
 from model_fixtures import random_frame, settings_for, write_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
+from stream_vlm.backbone.faults import ModelFault
 from stream_vlm.backbone.forward import Entry, feed_together
-from stream_vlm.backbone.stream import CachedStream, ModelFault
+from stream_vlm.backbone.stream import CachedStream
+from stream_vlm.context.segments import SegmentKind
 from stream_vlm.model import Turn
 from stream_vlm.stream import Decision, Frame, Query, State, StreamError
 
@@ -157,3 +159,25 @@ def test_a_rate_changed_while_the_stream_runs_keeps_as_many_seconds_as_the_cache
     model.settings.stream.rate_hz = 8.0
     assert 20 < longest(100) < 40
     assert stream._forward is not None and stream._forward.cache.used <= stream._forward.cache.capacity
+
+
+def test_numbers_that_fail_in_the_middle_of_an_utterance_silence_that_camera_alone(model: StreamingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, bad = model.open_stream("front"), model.open_stream("rear")
+    expected = model.step([turn(model.open_stream("front"), 1, 0)])[0]
+
+    def failing(entries: Sequence[Entry]) -> torch.Tensor:
+        rows = feed_together(entries)
+        for row, entry in zip(rows, entries, strict=True):
+            # The second word of the rear camera's utterance.
+            if entry.forward is bad._forward and len(entry.segments) == 1 and entry.segments[0].kind is SegmentKind.ACTION:
+                row.fill_(float("nan"))
+        return rows
+
+    speak = lambda decision: Decision(State.RESPONSE, decision.probabilities, confidence=decision.confidence)  # noqa: E731
+    with monkeypatch.context() as patch:
+        patch.setattr("stream_vlm.backbone.batch.feed_together", failing)
+        outcomes = model.step([turn(good, 1, 0), Turn(bad, random_frame(1, "rear"), None, speak)])
+    assert_alike(outcomes[0], expected)
+    assert isinstance(outcomes[1], ModelFault) and "rear: the model's logits are not finite" in str(outcomes[1])
+    assert bad.context == []
+    assert isinstance(model.step([turn(bad, 2, 1)])[0], Decision)

@@ -18,8 +18,8 @@ from model_fixtures import random_frame, settings_for, write_checkpoint
 from PIL import Image
 
 from stream_vlm.backbone import RecomputingModel, StreamingModel, load_model
+from stream_vlm.backbone.faults import ModelFault, QuestionTooLong
 from stream_vlm.backbone.recompute import RecomputedStream
-from stream_vlm.backbone.stream import ModelFault, QuestionTooLong
 from stream_vlm.backbone.stream_config import CheckpointError
 from stream_vlm.cli import main
 from stream_vlm.context.turns import PROMPTED, PROMPTED_SYSTEM

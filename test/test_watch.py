@@ -13,8 +13,9 @@ from model_fixtures import random_frame, settings_for, write_checkpoint
 from trace_recording import write_streaming_vlm_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
+from stream_vlm.backbone.faults import QuestionTooLong
 from stream_vlm.backbone.forward import Entry, feed_together
-from stream_vlm.backbone.stream import CachedStream, QuestionTooLong
+from stream_vlm.backbone.stream import CachedStream
 from stream_vlm.context.layout import tokens_in
 from stream_vlm.context.segments import SegmentKind
 from stream_vlm.context.turns import PROMPTED

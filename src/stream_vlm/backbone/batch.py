@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from stream_vlm.backbone.faults import ModelFault, not_finite
 from stream_vlm.backbone.forward import feed_together
 from stream_vlm.backbone.look import Look
 from stream_vlm.backbone.speech import Speech
-from stream_vlm.backbone.stream import CachedStream, ModelFault
+from stream_vlm.backbone.stream import CachedStream
 from stream_vlm.model import Turn, Upcoming
 from stream_vlm.stream import Decision, State, StreamError
 from stream_vlm.vision.tokens import VisionTokens
@@ -138,8 +139,14 @@ class Step:
         while writing := {index: speech for index, speech in speeches.items() if not speech.is_over}:
             rows = feed_together([self._streams[index].entry(speech.unfed) for index, speech in writing.items()])
             self._encode_ahead()
-            for speech, row in zip(writing.values(), rows, strict=True):
-                speech.take(row)
+            for (index, speech), row in zip(writing.items(), rows, strict=True):
+                if bool(row.isnan().any()):
+                    # Half a sentence, and keys that may be as bad: nothing of it is said.
+                    self._streams[index].reset()
+                    self._outcomes[index] = not_finite(self._streams[index].camera)
+                    del speeches[index]
+                else:
+                    speech.take(row)
         for index, speech in speeches.items():
             decision = speech.outcome()
             self._streams[index].conclude(decision, speech.unfed)

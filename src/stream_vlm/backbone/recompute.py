@@ -19,10 +19,10 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from stream_vlm.backbone.batch import SILENT
 from stream_vlm.backbone.chat import Shown
+from stream_vlm.backbone.faults import ModelFault, QuestionTooLong
 from stream_vlm.backbone.foreign import load_foreign
 from stream_vlm.backbone.reply import ChosenByReply, NotFinite, OverWithReply, Reply
 from stream_vlm.backbone.sampling import TokenSampler
-from stream_vlm.backbone.stream import ModelFault, QuestionTooLong
 from stream_vlm.config import Settings
 from stream_vlm.context.turns import PROMPTED
 from stream_vlm.model import Turn, Upcoming, WatchRefused, one_by_one

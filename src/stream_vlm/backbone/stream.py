@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stream_vlm.backbone.faults import QuestionTooLong, not_finite
 from stream_vlm.backbone.forward import CachedForward, Entry
 from stream_vlm.backbone.look import Look, Looking
 from stream_vlm.backbone.next_head import LEAD_TURNS, NextHead
@@ -25,14 +26,6 @@ from stream_vlm.vision.tokens import VisionTokens
 
 if TYPE_CHECKING:
     from stream_vlm.backbone.model import StreamingModel
-
-
-class ModelFault(StreamError):
-    """The model gave something that cannot be used, for example logits that are not numbers."""
-
-
-class QuestionTooLong(StreamError):
-    """A question that does not fit into the context beside the picture; the message says how long it is and may be."""
 
 
 class CachedStream:
@@ -198,7 +191,7 @@ class CachedStream:
         stacked = torch.stack(list(scores.values()))
         if not bool(torch.isfinite(stacked).all()):
             self.reset()
-            raise ModelFault(f"{self.camera}: the model's logits are not finite; its context is cleared (try model.dtype float32)")
+            raise not_finite(self.camera)
         shares = torch.softmax(stacked, dim=0).tolist()
         probabilities: Mapping[State, float] = dict.fromkeys(State, 0.0) | dict(zip(scores, shares, strict=True))
         state = max(probabilities, key=lambda candidate: probabilities[candidate])
