@@ -18,10 +18,10 @@ from stream_vlm.stream import Decision, State
 from stream_vlm.training import train
 from stream_vlm.training.architecture import PICTURES, new_model, save_checkpoint, word_tokenizer
 from stream_vlm.training.language_stage import collate, language_loss, train_language
-from stream_vlm.training.rendering import COLUMNS, ROWS, THING_CLASSES, render_stream
+from stream_vlm.training.rendering import COLUMNS, EVENTS_PER_MINUTE, NAMES, ROWS, THING_CLASSES, render_stream
 from stream_vlm.training.sequences import HistoryNoise, SequenceWriter, TokenStream
 from stream_vlm.training.vision_stage import PairDataset, encode_stream
-from stream_vlm.world.language import vocabulary
+from stream_vlm.world.language import ACTIONS, vocabulary
 from stream_vlm.world.render import World
 
 TRUE_HISTORY = HistoryNoise(0.0, 0.0, 0.0)
@@ -51,14 +51,14 @@ def test_a_window_is_written_in_the_very_turns_that_the_node_feeds(tokenizer: An
     for index in range(5):
         stream.step(random_frame(index), None, lambda decision: Decision(SILENCE, decision.probabilities))
     fed = [token for segment in stream.context for token in segment.token_ids]
-    written = SequenceWriter(tokenizer, TRUE_HISTORY, 0.0).write(stream_of([SILENCE] * 5), 0, 5, np.random.default_rng(0))
+    written = SequenceWriter(tokenizer, TRUE_HISTORY, [0.0]).write(stream_of([SILENCE] * 5), 0, 5, np.random.default_rng(0))
     # The last tick's action is still pending in the node.
     assert written.ids[: len(fed)] == fed
     assert len(written.ids) == len(fed) + 2
 
 
 def test_every_tick_learns_its_state_and_every_response_its_words(tokenizer: Any) -> None:
-    writer = SequenceWriter(tokenizer, TRUE_HISTORY, 0.0)
+    writer = SequenceWriter(tokenizer, TRUE_HISTORY, [0.0])
     states = [SILENCE, STANDBY, STANDBY, RESPONSE, SILENCE]
     written = writer.write(stream_of(states), 0, 5, np.random.default_rng(0))
     assert decided(writer, written) == states
@@ -69,15 +69,15 @@ def test_every_tick_learns_its_state_and_every_response_its_words(tokenizer: Any
 
 
 def test_a_response_that_the_history_missed_falls_due_a_tick_later(tokenizer: Any) -> None:
-    writer = SequenceWriter(tokenizer, HistoryNoise(flip=0.0, miss=1.0, invent=0.0), 0.0)
+    writer = SequenceWriter(tokenizer, HistoryNoise(flip=0.0, miss=1.0, invent=0.0), [0.0])
     written = writer.write(stream_of([STANDBY, RESPONSE, SILENCE, SILENCE]), 0, 4, np.random.default_rng(0))
     assert decided(writer, written)[:3] == [STANDBY, RESPONSE, RESPONSE]
 
 
 def test_falsified_states_change_the_history_and_not_what_is_learned(tokenizer: Any) -> None:
     states = [SILENCE, STANDBY] * 8
-    writer = SequenceWriter(tokenizer, HistoryNoise(flip=1.0, miss=0.0, invent=0.0), 0.0)
-    true = SequenceWriter(tokenizer, TRUE_HISTORY, 0.0).write(stream_of(states), 0, 16, np.random.default_rng(0))
+    writer = SequenceWriter(tokenizer, HistoryNoise(flip=1.0, miss=0.0, invent=0.0), [0.0])
+    true = SequenceWriter(tokenizer, TRUE_HISTORY, [0.0]).write(stream_of(states), 0, 16, np.random.default_rng(0))
     written = writer.write(stream_of(states), 0, 16, np.random.default_rng(0))
     assert decided(writer, written) == states
     assert written.ids != true.ids
@@ -86,7 +86,7 @@ def test_falsified_states_change_the_history_and_not_what_is_learned(tokenizer: 
 def test_a_question_is_answered_in_its_own_tick(tokenizer: Any) -> None:
     stream = stream_of([SILENCE] * 3)
     stream.questions[1] = ("is the door open ?", "yes")
-    writer = SequenceWriter(tokenizer, TRUE_HISTORY, question_rate=1.0)
+    writer = SequenceWriter(tokenizer, TRUE_HISTORY, question_rates=[1.0])
     written = writer.write(stream, 0, 3, np.random.default_rng(0))
     assert decided(writer, written) == [SILENCE, RESPONSE, SILENCE]
     assert "is the door open ?" in tokenizer.decode(written.ids)
@@ -107,12 +107,38 @@ def test_dense_targets_lie_where_things_are_and_mirror_with_the_picture() -> Non
     rendered = render_stream(5, 6, 2.0, dense=True)
     data = PairDataset([rendered])
     assert data.classes.sum() > 0
-    assert set(np.unique(data.kinds)) <= set(range(-1, len(THING_CLASSES)))
+    for index, choices in enumerate(NAMES.values()):
+        assert set(np.unique(data.names[..., index])) <= set(range(-1, len(choices)))
     held = [data.batch(np.arange(6), np.random.default_rng(seed))[1]["classes"].numpy().reshape(6, ROWS, COLUMNS, -1) for seed in range(4)]
     plain = data.classes.reshape(6, ROWS, COLUMNS, -1)
     for batch in held:
         for index in range(6):
             assert np.array_equal(batch[index], plain[index]) or np.array_equal(batch[index], plain[index][:, ::-1])
+
+
+def test_cells_of_who_handles_something_name_it_and_the_event() -> None:
+    seed = next(seed for seed in range(40) if any(event.actor for event in World(seed, 60.0).script.events))
+    script = World(seed, 60.0, events_per_minute=EVENTS_PER_MINUTE[seed % len(EVENTS_PER_MINUTE)]).script
+    rendered = render_stream(seed, 110, 2.0, dense=True)
+    assert rendered.dense is not None
+    names = {name: rendered.dense.names[..., index] for index, name in enumerate(NAMES)}
+    checked = 0
+    for tick, t_s in enumerate(rendered.times):
+        state, event = script.at(float(t_s))
+        cells = names["action"][tick] >= 0
+        if event is None:
+            assert not cells.any()
+        elif cells.any():
+            assert set(names["action"][tick][cells]) == {ACTIONS.index(event.action)}
+            if event.actor and not state.holding:
+                checked += 1
+                assert set(names["handled kind"][tick][cells]) == {THING_CLASSES.index(event.kind)}
+    assert checked
+
+
+def test_something_can_be_asked_at_every_silent_tick_and_at_no_other() -> None:
+    rendered = render_stream(3, 56, 2.0, dense=False)
+    assert [asked is not None for asked in rendered.questions] == [state is SILENCE for state in rendered.states]
 
 
 def test_vision_tokens_of_training_are_those_of_the_node(tokenizer: Any) -> None:
@@ -130,7 +156,7 @@ def test_the_language_part_learns_and_repeats_itself_under_a_seed(tokenizer: Any
 
     def losses() -> tuple[float, float]:
         model = new_model(tokenizer, 0)
-        writer = SequenceWriter(tokenizer, TRUE_HISTORY, 0.0)
+        writer = SequenceWriter(tokenizer, TRUE_HISTORY, [0.0])
         batch = collate([writer.write(stream, 0, 16, np.random.default_rng(0))], torch.device("cpu"))
         before = language_loss(model, batch)[0].item()
         train_language(model, [stream], writer, steps=12, batch=2, ticks=16, learning_rate=2e-3, seed=0, log=[], save=lambda: None)

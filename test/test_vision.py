@@ -1,5 +1,6 @@
 """From pictures to vision tokens, exactly as transformers does it."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -87,3 +88,20 @@ def test_a_picture_that_is_none_is_refused_by_its_size(size: tuple[int, int]) ->
 
 def test_a_fixed_size_holds_whatever_comes() -> None:
     assert PICTURES.resize(np.zeros((720, 1280, 3), dtype=np.uint8)).shape == (128, 192, 3)
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["marked", "plain"])
+@torch.inference_mode()
+def test_only_place_marks_tell_the_cells_of_an_empty_picture_apart(marked: bool) -> None:
+    pictures = np.full((1, 2, 128, 192, 3), 90, dtype=np.uint8)
+    tokens = TorchVisionTower(small_tower(full_attention=True), replace(PICTURES, place_marks=marked)).encode(pictures)[0].tokens
+    apart = torch.cdist(tokens, tokens)[~torch.eye(len(tokens), dtype=torch.bool)]
+    assert (apart > 1e-3).all() if marked else (apart < 1e-4).all()
+
+
+def test_place_marks_take_one_pixel_of_a_patch_and_leave_the_rest() -> None:
+    pictures = np.random.default_rng(2).integers(0, 256, (2, 2, 128, 192, 3), dtype=np.uint8)
+    plain, marked = (replace(PICTURES, place_marks=marked).patches(pictures).view(2, 96, 6, 256) for marked in (False, True))
+    assert torch.equal(plain[..., 1:], marked[..., 1:])
+    assert torch.equal(marked[0, ..., 0], marked[1, ..., 0])
+    assert len(torch.unique(marked[0, ..., 0], dim=0)) == 96

@@ -56,6 +56,7 @@ class StreamConfig(BaseModel):
         turns: how a tick is written down, or the name of one of `FORMATS`.
         fixed_size: (height, width) pixels that pictures are stretched to, or None to keep their proportions within the checkpoint's budget.
         pair_frames: True when a temporal patch holds the previous and the current picture.
+        place_marks: True when the first pixel of every patch says where the patch lies (`vision/pixels.py`).
         frames_per_turn: frames that one turn shows together, as one temporal patch.
         rate_hz: frames a second it was trained at.
         policy: context policy it was trained for.
@@ -70,6 +71,7 @@ class StreamConfig(BaseModel):
     turns: Annotated[TurnFormat, BeforeValidator(_named)]
     fixed_size: tuple[int, int] | None = None
     pair_frames: bool = False
+    place_marks: bool = False
     frames_per_turn: int = Field(default=1, ge=1)
     rate_hz: float = Field(default=1.0, gt=0)
     policy: Literal["rounds", "chunked", "sliding", "recent"] = "rounds"
@@ -217,6 +219,7 @@ def read_picture_format(directory: Path, config: StreamConfig) -> PictureFormat:
             min_pixels=min(values.get("min_pixels") or size.get("shortest_edge") or 4 * unit * unit, max_pixels),
             max_pixels=max_pixels,
             pair_frames=config.pair_frames,
+            place_marks=config.place_marks,
         )
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: missing; copy it from the checkpoint's origin") from error

@@ -39,6 +39,7 @@ PICTURES = PictureFormat(
     std=(0.25, 0.25, 0.25),
     fixed_size=PICTURE_SIZE,
     pair_frames=True,
+    place_marks=True,
 )
 """4 x 6 vision tokens a tick, each of 32 x 32 pixels of the previous and the current picture."""
 
@@ -47,6 +48,7 @@ STREAM = StreamConfig(
     turns=COMPACT,
     fixed_size=PICTURE_SIZE,
     pair_frames=True,
+    place_marks=True,
     rate_hz=2.0,
     policy="rounds",
     max_turns=28,

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
 from stream_vlm.stream import State
+from stream_vlm.training.descent import Descent
 from stream_vlm.training.sequences import SequenceWriter, TokenStream, TrainingSequence
 
 LENGTH_STEP = 128
@@ -75,8 +75,7 @@ def train_language(
     rng = np.random.default_rng(seed)
     parameters = [*model.model.language_model.parameters(), *model.lm_head.parameters()]
     device = parameters[0].device
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.05, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.05)
+    descent = Descent(parameters, learning_rate, steps, warm_up=0.05)
     progress = tqdm(range(steps), desc="language", unit="step", mininterval=5.0)
     average = 0.0
     for step in progress:
@@ -85,11 +84,7 @@ def train_language(
             writer.write(streams[index], int(rng.integers(len(streams[index].states) - ticks + 1)), ticks, rng) for index in chosen
         ]
         loss, _ = language_loss(model, collate(sequences, device))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
+        descent.step(loss)
         average = loss.item() if step == 0 else 0.98 * average + 0.02 * loss.item()
         if step % 20 == 0:
             progress.set_postfix(loss=f"{average:.3f}")

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from stream_vlm.stream import State
 from stream_vlm.training.architecture import PICTURE_SIZE, PICTURES
-from stream_vlm.world.labels import questions
-from stream_vlm.world.language import COLOURS
+from stream_vlm.world.labels import Interviewer
+from stream_vlm.world.language import ACTIONS, COLOURS
 from stream_vlm.world.render import View, World
+from stream_vlm.world.script import Script
 
 CAMERA_SIZES = ((320, 240), (384, 216), (256, 192), (320, 180))
 """(width, height) of the simulated cameras; the model must not care which one it gets."""
@@ -32,6 +33,16 @@ SHORT_S = 10.0
 THING_CLASSES = ("person", "hand", "ball", "box", "cup", "bottle", "book", "door open", "door closed", "lamp on", "lamp off", "moving", "held")
 """What a cell of the picture may hold; several may hold at once."""
 
+NAMES: dict[str, tuple[str, ...]] = {
+    "kind": THING_CLASSES,
+    "colour": COLOURS,
+    "handled kind": THING_CLASSES,
+    "handled colour": COLOURS,
+    "action": ACTIONS,
+}
+"""What is named in a cell, with the names to choose from: kind and colour of the largest thing there; of what a hand or person there
+holds, takes or puts down; and the event that anything there takes part in."""
+
 ROWS, COLUMNS = 4, 6
 
 
@@ -41,15 +52,13 @@ class DenseTargets:
 
     Attributes:
         classes: float32 (ticks, cells, len(THING_CLASSES)), 1 where the class is in the cell.
-        kinds: int64 (ticks, cells), index into THING_CLASSES of the largest thing in the cell, -1 for none.
-        colours: int64 (ticks, cells), index into COLOURS of the largest thing in the cell, -1 for none.
+        names: int64 (ticks, cells, len(NAMES)), indices of what `NAMES` lists, -1 for none.
         motion: float32 (ticks, cells, 2), that thing's displacement since the tick before, in cells, (down, right).
         place: float32 (ticks, cells, 2), that thing's centre relative to the cell's, in cells, (down, right).
     """
 
     classes: NDArray[np.float32]
-    kinds: NDArray[np.int64]
-    colours: NDArray[np.int64]
+    names: NDArray[np.int64]
     motion: NDArray[np.float32]
     place: NDArray[np.float32]
 
@@ -97,9 +106,9 @@ def render_stream(seed: int, ticks: int, rate_hz: float, dense: bool) -> Rendere
         view = world.view(float(t_s))
         frames[tick] = PICTURES.resize(view.image)
         if targets is not None:
-            centres = _fill_targets(targets, tick, view, centres)
+            centres = _fill_targets(targets, tick, view, world.script, float(t_s), centres)
     states, texts = _label(world, times)
-    return RenderedStream(seed, frames, times, states, texts, [None] * ticks if dense else _questions(world, times, states), targets)
+    return RenderedStream(seed, frames, times, states, texts, [None] * ticks if dense else ask_always(world.script, times, states), targets)
 
 
 def render_streams(
@@ -125,13 +134,14 @@ def _label(world: World, times: NDArray[np.float64]) -> tuple[list[State], list[
     return states, texts
 
 
-def _questions(world: World, times: NDArray[np.float64], states: Sequence[State]) -> list[tuple[str, str] | None]:
+def ask_always(script: Script, times: NDArray[np.float64], states: Sequence[State]) -> list[tuple[str, str] | None]:
+    """A question with its answer for every tick of silence; an event's own ticks are for the event."""
+    interviewer = Interviewer(script)
     asked: list[tuple[str, str] | None] = [None] * len(times)
-    for question in questions(world.script):
-        tick = int(np.argmin(np.abs(times - question.t_s)))
-        # What is seen must be what was asked about, and an event's own tick is for the event.
-        if abs(times[tick] - question.t_s) <= 0.3 and states[tick] is not State.RESPONSE:
-            asked[tick] = (question.question, question.answer)
+    for tick, (t_s, state) in enumerate(zip(times, states, strict=True)):
+        if state is State.SILENCE:
+            question = interviewer.ask(float(t_s))
+            asked[tick] = question.question, question.answer
     return asked
 
 
@@ -139,20 +149,26 @@ def _empty_targets(count: int) -> DenseTargets:
     cells = ROWS * COLUMNS
     return DenseTargets(
         classes=np.zeros((count, cells, len(THING_CLASSES)), dtype=np.float32),
-        kinds=np.full((count, cells), -1, dtype=np.int64),
-        colours=np.full((count, cells), -1, dtype=np.int64),
+        names=np.full((count, cells, len(NAMES)), -1, dtype=np.int64),
         motion=np.zeros((count, cells, 2), dtype=np.float32),
         place=np.zeros((count, cells, 2), dtype=np.float32),
     )
 
 
 def _fill_targets(
-    targets: DenseTargets, tick: int, view: View, centres_before: dict[int, tuple[float, float]]
+    targets: DenseTargets, tick: int, view: View, script: Script, t_s: float, centres_before: dict[int, tuple[float, float]]
 ) -> dict[int, tuple[float, float]]:
     """Write the dense targets of one tick; returns the centre of every visible thing, in cells, for the next."""
     height, width = view.instances.shape
     cell_area = height * width / (ROWS * COLUMNS)
     largest = np.zeros(ROWS * COLUMNS)
+    state, event = script.at(t_s)
+    handled = dict(state.holding)
+    if event is not None and event.actor:
+        handled[event.actor] = event.instance
+    handled |= {thing: thing for thing in handled.values()}
+    taking_part = {event.instance, event.actor} - {0} if event is not None else set()
+    names = {name: index for index, name in enumerate(NAMES)}
     centres: dict[int, tuple[float, float]] = {}
     for thing in view.things:
         down, right = np.nonzero(view.instances == thing.instance)
@@ -165,6 +181,12 @@ def _fill_targets(
         before = centres_before.get(thing.instance, centre)
         shown = np.nonzero((share >= 0.06 * cell_area) | (share >= 0.25 * len(down)))[0]
         name = f"{thing.kind} {thing.state}" if thing.kind in ("door", "lamp") else thing.kind
+        if thing.instance in handled:
+            carried = script.things[handled[thing.instance]]
+            targets.names[tick, shown, names["handled kind"]] = THING_CLASSES.index(carried.kind)
+            targets.names[tick, shown, names["handled colour"]] = COLOURS.index(carried.colour)
+        if event is not None and thing.instance in taking_part:
+            targets.names[tick, shown, names["action"]] = ACTIONS.index(event.action)
         for cell in shown:
             targets.classes[tick, cell, THING_CLASSES.index(name)] = 1.0
             if thing.moving:
@@ -173,8 +195,8 @@ def _fill_targets(
                 targets.classes[tick, cell, THING_CLASSES.index("held")] = 1.0
             if share[cell] > largest[cell]:
                 largest[cell] = share[cell]
-                targets.kinds[tick, cell] = THING_CLASSES.index(name)
-                targets.colours[tick, cell] = COLOURS.index(thing.colour) if thing.colour in COLOURS else -1
+                targets.names[tick, cell, names["kind"]] = THING_CLASSES.index(name)
+                targets.names[tick, cell, names["colour"]] = COLOURS.index(thing.colour) if thing.colour in COLOURS else -1
                 targets.motion[tick, cell] = centre[0] - before[0], centre[1] - before[1]
                 targets.place[tick, cell] = centre[0] - cell // COLUMNS - 0.5, centre[1] - cell % COLUMNS - 0.5
     return centres

@@ -58,10 +58,11 @@ class TrainingSequence:
 class SequenceWriter:
     """Writes windows of streams as sequences."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, noise: HistoryNoise, question_rate: float) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, noise: HistoryNoise, question_rates: Sequence[float]) -> None:
+        """Each window draws one of `question_rates`: the share of its silent ticks at which something is asked."""
         self._tokenizer = tokenizer
         self._noise = noise
-        self._question_rate = question_rate
+        self._question_rates = tuple(question_rates)
         self._head = self._ids(COMPACT.head)
         self._open, self._close = self._ids(COMPACT.frame_open), self._ids(COMPACT.frame_close)
         self._end = self._ids(COMPACT.action_close)
@@ -76,11 +77,12 @@ class SequenceWriter:
         """The window of `ticks` ticks from `start`, with falsified history."""
         segments = [Segment(SegmentKind.HEAD, -1, self._head)]
         targets, weights = [-1] * len(self._head), [0.0] * len(self._head)
+        question_rate = self._question_rates[int(rng.integers(len(self._question_rates)))]
         overdue = ""
         captions = [text for text in stream.texts if text]
         for tick in range(start, start + ticks):
             state, text, asked = stream.states[tick], stream.texts[tick], stream.questions[tick]
-            if asked is not None and not overdue and rng.random() < self._question_rate:
+            if asked is not None and not overdue and rng.random() < question_rate:
                 query = self._ids(COMPACT.query.format(query=asked[0]))
                 segments.append(Segment(SegmentKind.QUERY, tick, query))
                 targets += [-1] * len(query)

@@ -29,6 +29,9 @@ HELD_OUT_SEED = 1_000_000
 DENSE_TICKS, LANGUAGE_TICKS = 8, 56
 """Ticks taken from each world. Many worlds for a short time teach more than few for long: a tower that saw 200 rooms knew those by heart."""
 
+QUESTION_RATES = (0.02, 0.1, 0.4)
+"""Shares of silent ticks at which something is asked: some windows are left alone, others are examined."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the trainer."""
@@ -109,9 +112,10 @@ def _language(
 ) -> dict[str, float]:
     """Second stage."""
     model.model.visual.requires_grad_(False)
-    seeds = range_of(arguments.seed, arguments.language_worlds)
+    # Worlds that the tower has not seen, so that its tokens are no better than they will be in use.
+    seeds = range_of(arguments.seed, arguments.vision_worlds + arguments.language_worlds)[arguments.vision_worlds :]
     streams = _tokens(model, seeds, arguments, "language worlds")
-    writer = SequenceWriter(tokenizer, HistoryNoise(), question_rate=0.4)
+    writer = SequenceWriter(tokenizer, HistoryNoise(), QUESTION_RATES)
     train_language(
         model,
         streams,
@@ -125,7 +129,7 @@ def _language(
         save=lambda: save_checkpoint(model, tokenizer, arguments.out),
     )
     held_out = _tokens(model, range(HELD_OUT_SEED, HELD_OUT_SEED + arguments.held_out_worlds), arguments, "held-out worlds")
-    exact = SequenceWriter(tokenizer, HistoryNoise(0.0, 0.0, 0.0), question_rate=0.4)
+    exact = SequenceWriter(tokenizer, HistoryNoise(0.0, 0.0, 0.0), QUESTION_RATES)
     return score_language(model, held_out, exact, ticks=STREAM.max_turns)
 
 

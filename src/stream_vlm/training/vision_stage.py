@@ -17,11 +17,20 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from stream_vlm.training.architecture import PICTURE_SIZE, PICTURES
-from stream_vlm.training.rendering import COLUMNS, ROWS, THING_CLASSES, RenderedStream
+from stream_vlm.training.descent import Descent
+from stream_vlm.training.rendering import COLUMNS, NAMES, ROWS, THING_CLASSES, RenderedStream
 from stream_vlm.vision.tower import TorchVisionTower
-from stream_vlm.world.language import COLOURS
+from stream_vlm.world.language import PORTABLE_KINDS
 
 PATCH_VALUES = 3 * PICTURES.temporal_patch_size * PICTURES.patch_size**2
+PATCH_GRID = tuple(side // PICTURES.patch_size for side in PICTURE_SIZE)
+PLACE_NUMBERS = torch.cat([torch.arange(ROWS).repeat_interleave(COLUMNS)[:, None], torch.arange(COLUMNS).repeat(ROWS)[:, None]], dim=1)
+"""(cells, 2): row and column of each cell."""
+
+THING_WEIGHTS = torch.tensor([8.0 if name in PORTABLE_KINDS else 4.0 for name in THING_CLASSES])
+"""Most cells are empty, so what is there counts more; small things are in the fewest cells and hardest to tell apart."""
+NAME_WEIGHTS = {"kind": 1.5, "colour": 1.0, "handled kind": 1.5, "handled colour": 0.7, "action": 0.7}
+
 NOISE = torch.randn(1 << 21, generator=torch.Generator().manual_seed(0))
 
 
@@ -31,20 +40,25 @@ class DenseHeads(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.classes = nn.Linear(hidden, len(THING_CLASSES))
-        self.kinds = nn.Linear(hidden, len(THING_CLASSES))
-        self.colours = nn.Linear(hidden, len(COLOURS))
+        self.names = nn.ModuleList(nn.Linear(hidden, len(choices)) for choices in NAMES.values())
         self.vectors = nn.Linear(hidden, 4)
+        self.rows = nn.Linear(hidden, ROWS)
+        self.columns = nn.Linear(hidden, COLUMNS)
 
     def loss(self, tokens: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Sum of the losses of classes, kinds, colours and displacement; `tokens` (batch, cells, hidden)."""
-        # Most cells are empty: a thing that is there counts four times.
-        weight = 1.0 + 3.0 * targets["classes"]
+        """Sum of the losses of classes, names, vectors and the cell's own place; `tokens` (batch, cells, hidden)."""
+        weight = 1.0 + (THING_WEIGHTS.to(tokens) - 1.0) * targets["classes"]
         classes = functional.binary_cross_entropy_with_logits(self.classes(tokens), targets["classes"], weight=weight)
-        colours = functional.cross_entropy(self.colours(tokens).flatten(0, 1), targets["colours"].flatten(), ignore_index=-1)
-        kinds = functional.cross_entropy(self.kinds(tokens).flatten(0, 1), targets["kinds"].flatten(), ignore_index=-1)
-        seen = (targets["kinds"] >= 0).unsqueeze(-1)
+        named = torch.zeros((), device=tokens.device)
+        for index, (name, head) in enumerate(zip(NAMES, self.names, strict=True)):
+            missed = functional.cross_entropy(head(tokens).flatten(0, 1), targets["names"][..., index].flatten(), ignore_index=-1)
+            named = named + NAME_WEIGHTS[name] * torch.nan_to_num(missed)
+        place = PLACE_NUMBERS.to(tokens.device).repeat(len(tokens), 1)
+        placed = functional.cross_entropy(self.rows(tokens).flatten(0, 1), place[:, 0])
+        placed = placed + functional.cross_entropy(self.columns(tokens).flatten(0, 1), place[:, 1])
+        seen = (targets["names"][..., :1] >= 0)
         misses = functional.smooth_l1_loss(self.vectors(tokens), targets["vectors"], reduction="none") * seen
-        return 4.0 * classes + torch.nan_to_num(kinds) + torch.nan_to_num(colours) + misses.sum() / seen.sum().clamp(min=1)
+        return 4.0 * classes + named + 0.3 * placed + misses.sum() / seen.sum().clamp(min=1)
 
 
 class PairDataset:
@@ -54,8 +68,7 @@ class PairDataset:
         self.frames = np.concatenate([stream.frames for stream in streams])
         dense = [stream.dense for stream in streams if stream.dense is not None]
         self.classes = np.concatenate([target.classes for target in dense])
-        self.kinds = np.concatenate([target.kinds for target in dense])
-        self.colours = np.concatenate([target.colours for target in dense])
+        self.names = np.concatenate([target.names for target in dense])
         self.vectors = np.concatenate([np.concatenate([target.motion, target.place], axis=-1) for target in dense])
         starts = np.cumsum([0] + [len(stream.frames) for stream in streams])[:-1]
         self.previous = np.arange(len(self.frames)) - 1
@@ -67,19 +80,20 @@ class PairDataset:
     def batch(self, indices: NDArray[np.int64], rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Normalised patches of augmented pairs, (batch * patches, ...), and their targets."""
         pairs = np.stack([self.frames[self.previous[indices]], self.frames[indices]], axis=1)
-        classes, vectors = self.classes[indices], self.vectors[indices]
-        names = np.stack([self.kinds[indices], self.colours[indices]], axis=-1)
+        classes, names, vectors = self.classes[indices], self.names[indices], self.vectors[indices]
         flipped = rng.random(len(indices)) < 0.5
         pairs[flipped] = pairs[flipped][:, :, :, ::-1]
         classes, names, vectors = (_flip(cells, flipped) for cells in (classes, names, vectors))
         vectors[flipped] *= np.array([1.0, -1.0, 1.0, -1.0], dtype=np.float32)
         targets = {
             "classes": torch.from_numpy(classes),
-            "kinds": torch.from_numpy(np.ascontiguousarray(names[..., 0])),
-            "colours": torch.from_numpy(np.ascontiguousarray(names[..., 1])),
+            "names": torch.from_numpy(names),
             "vectors": torch.from_numpy(vectors),
         }
-        return augment(PICTURES.patches(pairs).view(len(indices), -1, PATCH_VALUES), rng), targets
+        patches = augment(PICTURES.patches(pairs).view(len(indices), -1, PATCH_VALUES), rng)
+        if PICTURES.place_marks:
+            PICTURES.mark_places(patches, *PATCH_GRID)  # anew, for they are no part of what the light changes
+        return patches, targets
 
 
 def augment(patches: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
@@ -108,8 +122,7 @@ def train_vision(
     heads = DenseHeads(tower.config.out_hidden_size).to(device)
     parameters = [*tower.parameters(), *heads.parameters()]
     steps = max(1, int(len(data) * epochs / batch))
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
+    descent = Descent(parameters, learning_rate, steps, warm_up=0.1)
     encoder = TorchVisionTower(tower, PICTURES)
     order = np.concatenate([rng.permutation(len(data)) for _ in range(int(epochs) + 1)])
     progress = tqdm(range(steps), desc="vision", unit="step", mininterval=5.0)
@@ -124,11 +137,7 @@ def train_vision(
         with torch.autocast(device.type, dtype=torch.bfloat16):
             tokens = encoder.encode_patches(patches.to(device), batch, *PICTURE_SIZE)
         loss = heads.loss(tokens.float(), targets)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
+        descent.step(loss)
         average = loss.item() if step == 0 else 0.98 * average + 0.02 * loss.item()
         if step % 50 == 0:
             progress.set_postfix(loss=f"{average:.3f}")
@@ -139,11 +148,11 @@ def train_vision(
 
 @torch.inference_mode()
 def score_vision(model: Any, heads: DenseHeads, streams: Sequence[RenderedStream]) -> dict[str, float]:
-    """F1 of each class and accuracy of kinds and colours on streams that were not trained on."""
+    """F1 of each class and accuracy of names on streams that were not trained on."""
     tower = model.model.visual
     device = next(tower.parameters()).device
     hits = np.zeros((len(THING_CLASSES), 3))
-    right, total = np.zeros(2), np.zeros(2)
+    right, total = np.zeros(len(NAMES)), np.zeros(len(NAMES))
     for stream in streams:
         assert stream.dense is not None
         tokens = encode_stream(tower, stream.frames, device).float()
@@ -155,12 +164,13 @@ def score_vision(model: Any, heads: DenseHeads, streams: Sequence[RenderedStream
                 (said[..., index] & ~true[..., index]).sum(),
                 (~said[..., index] & true[..., index]).sum(),
             ]
-        for index, (head, names) in enumerate(((heads.kinds, stream.dense.kinds), (heads.colours, stream.dense.colours))):
+        for index, head in enumerate(heads.names):
+            names = stream.dense.names[..., index]
             named = names >= 0
             right[index] += (head(tokens).argmax(-1).cpu().numpy()[named] == names[named]).sum()
             total[index] += named.sum()
     scores = {name: 2 * tp / max(1.0, 2 * tp + fp + fn) for name, (tp, fp, fn) in zip(THING_CLASSES, hits, strict=True)}
-    return {name: float(score) for name, score in scores.items()} | {"kind": right[0] / total[0], "colour": right[1] / total[1]}
+    return {name: float(score) for name, score in scores.items()} | dict(zip(NAMES, (right / np.maximum(1, total)).tolist(), strict=True))
 
 
 def encode_stream(tower: Any, frames: NDArray[np.uint8], device: torch.device, batch: int = 64) -> torch.Tensor:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from stream_vlm.stream import StreamError
 
+MARK_STRENGTH = 4.0
+"""Amplitude of place marks, in standard deviations of a picture's values."""
+
 
 class PictureError(StreamError):
     """A picture the model cannot look at; the message names its size and the remedy."""
@@ -27,6 +30,7 @@ class PictureFormat:
         fixed_size: (height, width) in pixels that every picture is stretched to, or None to keep proportions within the pixel budget.
         min_pixels, max_pixels: budget of a picture when `fixed_size` is None.
         pair_frames: True puts the previous and the current picture into one temporal patch, which shows motion; False repeats the current one.
+        place_marks: True writes each patch's row and column over its first pixel; see `mark_places`.
     """
 
     patch_size: int
@@ -38,6 +42,7 @@ class PictureFormat:
     min_pixels: int = 3_136
     max_pixels: int = 100_352
     pair_frames: bool = False
+    place_marks: bool = False
 
     def target_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) in pixels, whole numbers of merged patches, that a picture is resized to.
@@ -90,7 +95,26 @@ class PictureFormat:
         std = torch.tensor(self.std).view(1, 1, 3, 1, 1) * 255.0
         values = (values - mean) / std
         values = values.view(number, times, 3, rows // merge, merge, patch, columns // merge, merge, patch)
-        return values.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(-1, 3 * times * patch * patch)
+        patches = values.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(-1, 3 * times * patch * patch)
+        if self.place_marks:
+            self.mark_places(patches.view(number, rows * columns, -1), rows, columns)
+        return patches
+
+    def mark_places(self, patches: torch.Tensor, rows: int, columns: int) -> None:
+        """Write where each patch lies over its first pixel, in place; `patches` (N, rows * columns, 3 * T * patch * patch).
+
+        A tower whose positions are rotary knows only how far patches are apart, and nothing of the picture's borders. The marks tell it left
+        from right without a change to its architecture, for the price of one pixel in `patch_size` squared.
+        """
+        merge, channels = self.merge_size, 3 * self.temporal_patch_size
+        down = (torch.arange(rows) + 0.5) / rows
+        right = (torch.arange(columns) + 0.5) / columns
+        waves = []
+        for turns in range(1, channels // 2 + 2):
+            waves += [torch.cos(turns * torch.pi * right).expand(rows, columns), torch.cos(turns * torch.pi * down)[:, None].expand(rows, columns)]
+        marks = MARK_STRENGTH * torch.stack(waves[:channels], dim=-1)
+        marks = marks.view(rows // merge, merge, columns // merge, merge, channels).transpose(1, 2).reshape(rows * columns, channels)
+        patches.view(len(patches), rows * columns, channels, -1)[..., 0] = marks.to(patches)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """(rows, columns) of merged vision tokens for a resized picture."""
