@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from stream_vlm.cli.settings import with_cameras
-from stream_vlm.cli.watching import ResultsError, watch
+from stream_vlm.cli.watching import MEMORY_FILE, ResultsError, prepare_folder, watch
 from stream_vlm.config import MemorySettings, Settings, load_settings
+from stream_vlm.memory.errors import MemoryFileError
 from stream_vlm.memory.recall import RecallQuery
 from stream_vlm.memory.store import Memory
 from stream_vlm.model import Turn, Upcoming, one_by_one
@@ -170,3 +171,10 @@ def test_a_folder_that_cannot_be_made_is_named(bag: Path, tmp_path: Path) -> Non
     (tmp_path / "file").touch()
     with pytest.raises(ResultsError, match=r"file/out: cannot hold the results"):
         watch_bag(bag, tmp_path / "file" / "out")
+
+
+def test_a_run_that_is_still_under_way_is_not_replaced(tmp_path: Path) -> None:
+    with Memory.open(MemorySettings(path=str(tmp_path / MEMORY_FILE))):
+        with pytest.raises(MemoryFileError, match="writes it already"):
+            prepare_folder(tmp_path, "replace")
+        assert (tmp_path / MEMORY_FILE).exists()

@@ -11,6 +11,7 @@ from typing import Literal
 from stream_vlm.config import Settings
 from stream_vlm.evaluation.records import as_line, records_of
 from stream_vlm.harness import StreamingHarness
+from stream_vlm.memory.lock import WriterLock
 from stream_vlm.memory.store import Memory, SessionError
 from stream_vlm.memory.writer import DirectWriter
 from stream_vlm.model import Model
@@ -55,6 +56,7 @@ def prepare_folder(folder: Path, existing: Existing) -> None:
 
     Raises:
         ResultsError: it cannot be made, or it holds a run already and `existing` is "refuse".
+        MemoryFileError: `existing` is "replace" and a run in it is still under way.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,8 +65,11 @@ def prepare_folder(folder: Path, existing: Existing) -> None:
         if present and existing == "refuse":
             raise ResultsError(f"{folder}: already holds a run ({', '.join(present)}); --force replaces it, --append goes on in its memory")
         if existing == "replace":
+            # Another run that still writes here is told from one that ended; its memory is not taken away under it.
+            lock = WriterLock.take((folder / MEMORY_FILE).resolve(), 0.0)
             for file in files:
                 file.unlink(missing_ok=True)
+            lock.release()
     except OSError as error:
         raise ResultsError(f"{folder}: cannot hold the results: {error.strerror}; give a folder that you may write with --out") from error
 

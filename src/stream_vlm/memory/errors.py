@@ -14,12 +14,19 @@ class MemoryFileError(StreamError):
     """The memory file cannot be opened, read or written; nothing in it was changed. The message names the file and the remedy."""
 
 
+class MemoryDamaged(MemoryFileError):
+    """The memory file is not sound any more. Opening it to write sets it aside and rescues what can be read."""
+
+
 class RecallError(StreamError):
     """A question to the memory that cannot be answered as it stands; the message names the value and what is allowed."""
 
 
 _FULL = "the disk is full; free some space or set memory.path to another disk"
 _NO_RIGHT = "this user may not use it; give the right to read and write the file and its folder, or set memory.path to another place"
+
+DAMAGED = "the node sets it aside at its next start and rescues what can be read"
+"""What to do about a damaged file."""
 
 # SQLite's and the system's own words, in the order in which they are looked for. Python 3.10 does not expose SQLite's error code.
 _REMEDIES = (
@@ -31,7 +38,6 @@ _REMEDIES = (
     ("Permission denied", _NO_RIGHT),
     ("Read-only file system", "its disk may not be written; set memory.path to another disk"),
     ("file is not a database", "it is not a SQLite file; it is left as it is, set memory.path to another file"),
-    ("malformed", "it is damaged; it is left as it is, move it away to start afresh, or rescue its rows with 'sqlite3 FILE .recover'"),
     ("disk I/O error", "the disk failed; check the disk, or set memory.path to another one"),
 )
 
@@ -39,6 +45,8 @@ _REMEDIES = (
 def explain(path: Path, error: sqlite3.Error | OSError) -> MemoryFileError:
     """The sentence for what went wrong with the memory file at `path`."""
     said = str(error)
+    if "malformed" in said:
+        return MemoryDamaged(f"{path}: it is damaged; {DAMAGED} ({said})")
     for words, remedy in _REMEDIES:
         if words in said:
             return MemoryFileError(f"{path}: {remedy} ({said})")

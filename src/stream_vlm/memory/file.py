@@ -2,38 +2,55 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
+import threading
 import time
 from pathlib import Path
 from urllib.parse import quote
 
 from sqlite_utils import Database
 
-from stream_vlm.memory.errors import MemoryFileError, explained
+from stream_vlm.memory.errors import DAMAGED, MemoryDamaged, MemoryFileError, explained
+from stream_vlm.memory.lock import WriterLock
+from stream_vlm.memory.rescue import free_name
 from stream_vlm.memory.schema import APPLICATION_ID, SCHEMA_VERSION, migrate, version_of
 
-SQLITE_HEADER = b"SQLite format 3\x00"
-"""First bytes of every SQLite file."""
+_log = logging.getLogger(__name__)
 
-FULLY_CHECKED_BYTES = 64 * 2**20
-"""Up to this size the whole file is checked at opening; beyond, all but the pictures, whose bytes would take seconds to read."""
+CHECK_S = 0.1
+"""The check at opening takes at most this long, seconds; what it has not come to by then is taken as sound."""
 
-CHECKED_TABLES = ("session", "record")
+CHECKED = ("session", "record", "")
+"""What is checked, in this order: the tables that recall rests on, then the whole file."""
+
+
+def claim(path: Path, timeout_s: float) -> WriterLock:
+    """Make the folder of `path` where it is missing, and become the one program that writes the memory there.
+
+    Raises:
+        MemoryFileError: the path can be no file, or another program writes it and did not end within `timeout_s` seconds.
+    """
+    _refuse_what_is_no_file(path)
+    with explained(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return WriterLock.take(path, timeout_s)
 
 
 def open_for_writing(path: Path, busy_timeout_s: float) -> Database:
     """Create the file where it is missing (mode 0600), check it, bring it to today's schema and return the writer's connection.
 
-    The connection may be used from any thread, by one at a time.
+    The connection may be used from any thread, by one at a time. The caller holds the lock of `claim`.
 
     Raises:
-        MemoryFileError: the path is no usable file, or the file is damaged, another program's or of a newer version. It is left as it was.
+        MemoryDamaged: the file is not sound. It is left as it was.
+        MemoryFileError: the path is no usable file, or the file is another program's or of a newer version. It is left as it was.
     """
     _refuse_what_is_no_file(path)
-    with explained(path):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    if not path.exists():
+        with explained(path):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     db = _connect(path, "mode=rw", busy_timeout_s)
     deadline = time.monotonic() + busy_timeout_s
     try:
@@ -54,7 +71,9 @@ def open_for_writing(path: Path, busy_timeout_s: float) -> Database:
 
 def _set_up(db: Database, path: Path) -> None:
     _refuse_what_is_not_ours(db, path)
-    if version_of(db) == 0:
+    _refuse_damage(db, path)
+    version = version_of(db)
+    if version == 0:
         # Only an empty file can take this: later a `forget` gives its pages back without rewriting the file.
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     journal_mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -67,8 +86,28 @@ def _set_up(db: Database, path: Path) -> None:
     # stored. It costs one fsync a step, on the writer's thread.
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA foreign_keys = ON")
+    # What is forgotten or dropped is overwritten with zeros, not only unlinked.
+    db.execute("PRAGMA secure_delete = ON")
+    if 0 < version < SCHEMA_VERSION:
+        _keep_version(db, path, version)
     migrate(db)
-    _refuse_damage(db, path)
+
+
+def _keep_version(db: Database, path: Path, version: int) -> None:
+    """Copy the file as it is beside it, before its tables are changed."""
+    backup = free_name(path, f"version-{version}")
+    os.close(os.open(backup, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    copy = sqlite3.connect(backup)
+    try:
+        db.conn.backup(copy)
+    except BaseException:
+        copy.close()
+        backup.unlink()
+        raise
+    copy.close()
+    _log.warning(
+        "%s: was written by version %d of the memory and is brought to %d; as it was it stays in %s", path, version, SCHEMA_VERSION, backup
+    )
 
 
 def check_for_reading(path: Path, busy_timeout_s: float) -> None:
@@ -146,10 +185,6 @@ def _refuse_what_is_no_file(path: Path) -> None:
             return
         if not path.is_file():
             raise MemoryFileError(f"{path}: is not an ordinary file; set memory.path to one")
-        with path.open("rb") as file:
-            header = file.read(len(SQLITE_HEADER))
-    if header and header != SQLITE_HEADER:
-        raise MemoryFileError(f"{path}: is not a SQLite file; it is left as it is, move it away or set memory.path to another file")
 
 
 def _refuse_what_is_not_ours(db: Database, path: Path) -> None:
@@ -169,11 +204,24 @@ def _refuse_what_is_not_ours(db: Database, path: Path) -> None:
 
 
 def _refuse_damage(db: Database, path: Path) -> None:
-    small = path.stat().st_size <= FULLY_CHECKED_BYTES
-    for part in ("1",) if small else CHECKED_TABLES:
-        found = db.execute(f"PRAGMA quick_check({part})").fetchone()[0]
+    """As much of SQLite's quick check as `CHECK_S` allows."""
+    deadline = time.monotonic() + CHECK_S
+    for table in CHECKED:
+        if table and table not in db.table_names():
+            continue
+        # SQLite's own progress callback is not called inside this check; an interruption ends it all the same.
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            return
+        end = threading.Timer(left_s, db.conn.interrupt)
+        end.start()
+        try:
+            found = db.execute(f"PRAGMA quick_check({table or 1})").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if "interrupted" not in str(error):
+                raise
+            return
+        finally:
+            end.cancel()
         if found != "ok":
-            raise MemoryFileError(
-                f"{path}: is damaged ({' '.join(str(found).split())}); it is left as it is, move it away to start afresh, "
-                "or rescue its rows with 'sqlite3 FILE .recover'"
-            )
+            raise MemoryDamaged(f"{path}: is damaged ({' '.join(str(found).split())}); {DAMAGED}")

@@ -14,9 +14,11 @@ from types import TracebackType
 from sqlite_utils import Database
 
 from stream_vlm.config import MemorySettings
-from stream_vlm.memory.errors import MemoryFileError, RecallError, explained
-from stream_vlm.memory.file import check_for_reading, open_for_reading, open_for_writing
+from stream_vlm.memory.errors import MemoryDamaged, MemoryFileError, RecallError, explained
+from stream_vlm.memory.file import check_for_reading, claim, open_for_reading, open_for_writing
+from stream_vlm.memory.lock import WriterLock
 from stream_vlm.memory.recall import RecallQuery, RecallResult
+from stream_vlm.memory.rescue import Rescue, is_ours, rescue
 from stream_vlm.memory.rows import Picture, Row, StepRecorder, StepRows
 from stream_vlm.memory.schema import transaction
 from stream_vlm.memory.search import search
@@ -46,10 +48,15 @@ class Memory:
     from any thread at any moment and see every commit whole.
     """
 
-    def __init__(self, path: Path, settings: MemorySettings, writing: Database | None) -> None:
+    def __init__(
+        self, path: Path, settings: MemorySettings, writing: Database | None, lock: WriterLock | None = None, rescued: Rescue | None = None
+    ) -> None:
         self.path = path
         self.settings = settings
+        self.rescued = rescued
+        """What became of the damaged file that was found at opening, or None."""
         self._writing = writing
+        self._lock = lock
         self._recorder = StepRecorder()
         self._models: dict[str, str] = {}
         self._readers: queue.LifoQueue[Database] = queue.LifoQueue()
@@ -61,16 +68,39 @@ class Memory:
     def open(cls, settings: MemorySettings, *, read_only: bool = False) -> Memory:
         """Open the file at `settings.path`, which goes on where it ended; without `read_only` it is created where it is missing.
 
+        A file has one writer at a time and any number of readers. A damaged memory is set aside by the one that writes, and its readable rows
+        are rescued into a fresh file (see `rescued`).
+
         Raises:
             MemoryFileError: the file cannot be used; it is left as it was. The message says why and what to do.
         """
         if not settings.path.strip() or "\0" in settings.path:
             raise MemoryFileError(f"memory.path: {settings.path!r} names no file; give the path of one")
-        path = Path(settings.path).expanduser().absolute()
+        # Resolved, so that two names of one file have one lock beside it.
+        path = Path(settings.path).expanduser().resolve()
         if read_only:
             check_for_reading(path, settings.busy_timeout_s)
             return cls(path, settings, None)
-        return cls(path, settings, open_for_writing(path, settings.busy_timeout_s))
+        lock = claim(path, settings.busy_timeout_s)
+        try:
+            try:
+                return cls._open_to_write(path, settings, lock)
+            except MemoryDamaged as damage:
+                if not is_ours(path):
+                    raise
+                return cls._open_to_write(path, settings, lock, rescue(path, str(damage)))
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def _open_to_write(cls, path: Path, settings: MemorySettings, lock: WriterLock, rescued: Rescue | None = None) -> Memory:
+        writing = open_for_writing(path, settings.busy_timeout_s)
+        try:
+            return cls(path, settings, writing, lock, rescued)
+        except BaseException:
+            writing.close()
+            raise
 
     def begin_session(self, session_id: str, model_id: str, reason: str, started_ns: int, *, lock_timeout_s: float | None = None) -> None:
         """Store that a session begins: with which model, why, and when (ns on the evidence's clock).
@@ -161,6 +191,8 @@ class Memory:
         with self._writing_lock:
             if self._writing is not None:
                 self._writing.close()
+            if self._lock is not None:
+                self._lock.release()
 
     def __enter__(self) -> Memory:
         return self

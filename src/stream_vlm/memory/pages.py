@@ -1,0 +1,191 @@
+"""Rows out of the raw pages of a SQLite file, for when SQLite itself refuses to read it.
+
+SQLite finds a row by walking down from a table's root page, so one bad page hides all below it, and a bad first page hides everything. Each
+leaf page however holds whole rows, and says how they lie (https://www.sqlite.org/fileformat2.html): they are read here wherever they are.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+Value = int | float | str | bytes | None
+
+LEAF = 0x0D
+"""First byte of a page that holds rows of a table."""
+
+LARGEST_ROW = 2**26
+"""Bytes; a row that says it is larger is damaged."""
+
+USUAL_PAGE = 4096
+
+
+class BadRow(Exception):
+    """The bytes are no whole row."""
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """One row as it lies in the file: its rowid and its values in the order of the columns (NULL where the rowid is the column)."""
+
+    rowid: int
+    values: tuple[Value, ...]
+
+
+class RawFile:
+    """The pages of a SQLite file as its last commit left them: the log's where it has them, the file's otherwise."""
+
+    def __init__(self, path: Path) -> None:
+        self._stack = ExitStack()
+        self._file = self._map(path)
+        size = int.from_bytes(self._file[16:18], "big")
+        size = 65536 if size == 1 else size
+        self.page_size = size if 512 <= size <= 65536 and size & (size - 1) == 0 else USUAL_PAGE
+        reserved = self._file[20] if len(self._file) > 20 else 0
+        self.usable = self.page_size - reserved if reserved <= 32 else self.page_size
+        self._log = self._map(path.with_name(path.name + "-wal"))
+        self._logged = committed_frames(self._log, self.page_size)
+        self.pages = max([len(self._file) // self.page_size, *self._logged])
+
+    def page(self, number: int) -> bytes:
+        """Page `number`, counted from 1; empty where the file ends before it."""
+        if number in self._logged:
+            start = self._logged[number]
+            return bytes(self._log[start : start + self.page_size])
+        start = (number - 1) * self.page_size
+        return bytes(self._file[start : start + self.page_size]) if number >= 1 else b""
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._stack.close()
+
+    def _map(self, path: Path) -> mmap.mmap | bytes:
+        if not path.exists() or not path.stat().st_size:
+            return b""
+        file = self._stack.enter_context(path.open("rb"))
+        return self._stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def committed_frames(log: mmap.mmap | bytes, page_size: int) -> dict[int, int]:
+    """Where in a write-ahead log the newest committed copy of each page lies: page number → offset. Stops at the first frame that is not sound."""
+    if len(log) < 32:
+        return {}
+    header = bytes(log[:32])
+    magic, _, size = struct.unpack(">III", header[:12])
+    if magic not in (0x377F0682, 0x377F0683) or size != page_size:
+        return {}
+    order = ">" if magic & 1 else "<"
+    sums = _checksum(header[:24], (0, 0), order)
+    if sums != struct.unpack(">II", header[24:32]):
+        return {}
+    committed: dict[int, int] = {}
+    pending: dict[int, int] = {}
+    for start in range(32, len(log) - 24 - page_size + 1, 24 + page_size):
+        frame = bytes(log[start : start + 24 + page_size])
+        number, pages_after_commit = struct.unpack(">II", frame[:8])
+        sums = _checksum(frame[24:], _checksum(frame[:8], sums, order), order)
+        if frame[8:16] != header[16:24] or sums != struct.unpack(">II", frame[16:24]):
+            break
+        pending[number] = start + 24
+        if pages_after_commit:
+            committed.update(pending)
+            pending.clear()
+    return committed
+
+
+def rows(file: RawFile) -> Iterator[RawRow]:
+    """Every whole row of every leaf page, of whatever table, page by page; what is not whole is passed over."""
+    for number in range(1, file.pages + 1):
+        page = file.page(number)
+        start = 100 if number == 1 else 0
+        if len(page) < file.page_size or page[start] != LEAF:
+            continue
+        cells = int.from_bytes(page[start + 3 : start + 5], "big")
+        for cell in range(min(cells, (len(page) - start - 8) // 2)):
+            at = start + 8 + 2 * cell
+            try:
+                yield _row(file, page, int.from_bytes(page[at : at + 2], "big"))
+            except (BadRow, IndexError, struct.error, UnicodeDecodeError):
+                continue
+
+
+def _row(file: RawFile, page: bytes, at: int) -> RawRow:
+    size, at = _varint(page, at)
+    rowid, at = _varint(page, at)
+    if not 0 < size <= LARGEST_ROW:
+        raise BadRow
+    most = file.usable - 35
+    if size <= most:
+        payload = page[at : at + size]
+    else:
+        least = (file.usable - 12) * 32 // 255 - 23
+        local = least + (size - least) % (file.usable - 4)
+        local = local if local <= most else least
+        payload = page[at : at + local] + _overflow(file, int.from_bytes(page[at + local : at + local + 4], "big"), size - local)
+    if len(payload) != size:
+        raise BadRow
+    return RawRow(rowid if rowid < 2**63 else rowid - 2**64, tuple(_values(payload)))
+
+
+def _overflow(file: RawFile, number: int, size: int) -> bytes:
+    parts = []
+    while size > 0:
+        page = file.page(number)
+        if len(page) < file.page_size:
+            raise BadRow
+        part = page[4 : 4 + min(size, file.usable - 4)]
+        parts.append(part)
+        size -= len(part)
+        number = int.from_bytes(page[:4], "big")
+    return b"".join(parts)
+
+
+def _values(payload: bytes) -> Iterator[Value]:
+    header, at = _varint(payload, 0)
+    if header > len(payload):
+        raise BadRow
+    body = header
+    while at < header:
+        kind, at = _varint(payload, at)
+        if kind in (10, 11):
+            raise BadRow
+        width = (kind - 12) // 2 if kind >= 12 else (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)[kind]
+        data = payload[body : body + width]
+        body += width
+        if len(data) != width:
+            raise BadRow
+        if kind == 0:
+            yield None
+        elif kind <= 6:
+            yield int.from_bytes(data, "big", signed=True)
+        elif kind == 7:
+            yield struct.unpack(">d", data)[0]
+        elif kind <= 9:
+            yield kind - 8
+        else:
+            yield data.decode("utf-8") if kind % 2 else data
+    if at != header or body != len(payload):
+        raise BadRow
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for index in range(at, at + 8):
+        byte = data[index]
+        value = value << 7 | byte & 0x7F
+        if byte < 0x80:
+            return value, index + 1
+    return value << 8 | data[at + 8], at + 9
+
+
+def _checksum(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:
+    first, second = sums
+    words = struct.unpack(f"{order}{len(data) // 4}I", data)
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        first = (first + even + second) & 0xFFFFFFFF
+        second = (second + odd + first) & 0xFFFFFFFF
+    return first, second

@@ -1,0 +1,228 @@
+"""A damaged memory: noticed at opening, set aside as it is, and its readable rows go on in a fresh file."""
+
+import logging
+import os
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from memory_fixtures import SESSION, begin, seconds, settings, step
+
+from stream_vlm.memory import file as memory_file
+from stream_vlm.memory.errors import MemoryDamaged
+from stream_vlm.memory.pages import RawFile, rows
+from stream_vlm.memory.recall import RecallQuery
+from stream_vlm.memory.store import Memory
+
+STEPS = 60
+RECORDS = 3 * STEPS
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A memory of sixty spoken steps, each an observation, an event, an utterance and a picture of several pages; closed."""
+    path = tmp_path / "memory.db"
+    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    with Memory.open(settings(path)) as memory:
+        begin(memory)
+        for number in range(STEPS):
+            memory.write(step(number, said="a ball rolls in", image=noise))
+    return path
+
+
+def page_of(path: Path, table: str) -> tuple[int, int]:
+    """Where the root page of `table` lies in the file, and the size of a page."""
+    with sqlite3.connect(path) as connection:
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
+        root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [table]).fetchone()[0]
+    return (root - 1) * size, size
+
+
+def overwrite(path: Path, at: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
+def spoil_the_root_of(table: str) -> Callable[[Path], None]:
+    def spoil(path: Path) -> None:
+        at, size = page_of(path, table)
+        overwrite(path, at, b"\xa5" * size)
+
+    return spoil
+
+
+def spoil_the_directory(path: Path) -> None:
+    overwrite(path, 100, b"\xa5" * 2000)
+
+
+def aside(path: Path) -> Path:
+    (found,) = path.parent.glob("memory.db.damaged-*")
+    return found
+
+
+def records(path: Path) -> list[tuple[object, ...]]:
+    with sqlite3.connect(path) as connection:
+        return connection.execute("SELECT * FROM record ORDER BY id").fetchall()
+
+
+def jpegs(path: Path) -> dict[int, bytes]:
+    with sqlite3.connect(path) as connection:
+        return dict(connection.execute("SELECT id, jpeg FROM picture"))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [spoil_the_root_of("record"), spoil_the_root_of("picture"), spoil_the_root_of("record_by_kind"), spoil_the_directory],
+    ids=["records' root", "pictures' root", "an index", "the directory of tables"],
+)
+def test_where_no_row_itself_is_damaged_every_row_and_picture_is_rescued(
+    file: Path, spoil: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    rows_before, pictures_before = records(file), jpegs(file)
+    spoil(file)
+    damaged = file.read_bytes()
+    with caplog.at_level(logging.WARNING), Memory.open(settings(file)) as memory:
+        assert memory.rescued is not None
+        assert (memory.rescued.records, memory.rescued.pictures) == (RECORDS, STEPS)
+        assert memory.recall(RecallQuery("ball")).total == 2 * STEPS
+        assert aside(file) == memory.rescued.aside
+    assert aside(file).read_bytes() == damaged
+    assert records(file) == rows_before
+    assert jpegs(file) == pictures_before
+    assert f"{RECORDS} records and {STEPS} pictures of it are rescued into a fresh file" in caplog.text
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pages_that_went_bad_anywhere_cost_no_more_than_the_rows_on_them(file: Path, seed: int) -> None:
+    rows_before = {row[0]: row for row in records(file)}
+    pictures_before = jpegs(file)
+    rng = random.Random(seed)
+    with sqlite3.connect(file) as connection:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    # The records' root among them, so that the check notices for certain.
+    spoil_the_root_of("record")(file)
+    bad = rng.sample(range(2, pages + 1), 5)
+    for number in bad:
+        overwrite(file, (number - 1) * 4096, rng.randbytes(4096))
+    with Memory.open(settings(file)) as memory:
+        assert memory.rescued is not None
+        begin(memory, "afterwards")
+        memory.write(step(1000, said="a cup", session="afterwards"))
+    kept = [row for row in records(file) if row[3] != "afterwards"]
+    for row in kept:
+        before = rows_before[row[0]]
+        assert row[:13] == before[:13], "a rescued row is as it was, but for a picture that is lost"
+    # A page holds some thirty records, or a piece of one picture, or the beginnings of a few.
+    assert len(kept) >= RECORDS - 5 * 60
+    whole = {number: jpeg for number, jpeg in jpegs(file).items() if number in pictures_before}
+    assert sum(jpeg == pictures_before[number] for number, jpeg in whole.items()) >= STEPS - 5 * 6
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_a_file_cut_in_half_gives_what_was_in_its_first_half(file: Path) -> None:
+    rows_before = records(file)
+    os.truncate(file, file.stat().st_size // 2)
+    with Memory.open(settings(file)) as memory:
+        assert memory.rescued is not None
+        kept = memory.recall(RecallQuery(kinds=("observation",), order="oldest", limit=1000)).records
+        assert len(kept) >= STEPS // 4
+    assert {row[0] for row in records(file)} <= {row[0] for row in rows_before}
+
+
+def test_rows_that_are_only_in_the_log_are_rescued_from_it(file: Path, tmp_path: Path) -> None:
+    after = tmp_path / "after"
+    after.mkdir()
+    with Memory.open(settings(file)) as memory:
+        begin(memory, "tuesday")
+        memory.write(step(500, said="a cup", session="tuesday"))
+        for name in ("memory.db", "memory.db-wal"):
+            shutil.copy(tmp_path / name, after / name)
+    raw = RawFile(after / "memory.db")
+    try:
+        assert any("a cup" in row.values for row in rows(raw))
+    finally:
+        raw.close()
+
+
+def test_numbers_of_lost_records_are_not_given_to_others(file: Path) -> None:
+    with sqlite3.connect(file) as connection:
+        connection.execute("DELETE FROM record WHERE id > 100")
+    spoil_the_root_of("record_by_kind")(file)
+    with Memory.open(settings(file)) as memory:
+        begin(memory, "afterwards")
+        memory.write(step(1000, session="afterwards"))
+    assert records(file)[-1][0] == RECORDS + 1
+
+
+def test_a_damaged_file_is_not_changed_by_one_that_only_reads(file: Path) -> None:
+    spoil_the_root_of("record")(file)
+    before = file.read_bytes()
+    with pytest.raises(MemoryDamaged, match="is damaged.*sets it aside at its next start and rescues what can be read"):
+        Memory.open(settings(file), read_only=True)
+    assert file.read_bytes() == before
+    assert not list(file.parent.glob("*.damaged-*"))
+
+
+def test_damage_that_shows_only_while_reading_is_a_clear_error_and_not_a_crash(file: Path) -> None:
+    with Memory.open(settings(file)) as memory:
+        begin(memory, "tuesday")
+    with Memory.open(settings(file)) as memory:
+        spoil_the_root_of("record")(file)
+        with pytest.raises(MemoryDamaged, match="it is damaged; the node sets it aside at its next start"):
+            memory.recall(RecallQuery("ball"))
+
+
+def test_damage_that_the_check_had_no_time_to_find_is_rescued_when_it_keeps_the_memory_from_opening(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_file, "CHECK_S", 0.0)
+    spoil_the_root_of("record_by_kind")(file)
+    with Memory.open(settings(file)) as memory:
+        assert memory.rescued is not None
+        assert memory.count() == RECORDS
+
+
+def test_a_check_that_is_interrupted_has_found_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE picture SET jpeg = zeroblob(100000000) WHERE id = 1")
+    monkeypatch.setattr(memory_file, "CHECK_S", 0.005)
+    with Memory.open(settings(file)) as memory:
+        assert memory.rescued is None
+        assert memory.count() == RECORDS
+
+
+def test_a_rescue_that_finds_no_room_leaves_the_damaged_file_where_it_was(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil_the_root_of("record")(file)
+    before = file.read_bytes()
+
+    def full(*arguments: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("stream_vlm.memory.rescue._insert", full)
+    with pytest.raises(memory_file.MemoryFileError, match="the disk is full; free some space"):
+        Memory.open(settings(file))
+    assert file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir()] == ["memory.db"]
+    monkeypatch.undo()
+    with Memory.open(settings(file)) as memory:
+        assert memory.recall(RecallQuery("ball")).total == 2 * STEPS
+
+
+def test_a_session_whose_beginning_is_lost_keeps_its_records(file: Path) -> None:
+    spoil_the_root_of("session")(file)
+    with Memory.open(settings(file)) as memory:
+        assert memory.count() == RECORDS
+    with sqlite3.connect(file) as connection:
+        found = connection.execute("SELECT session_id, model_id, reason, started_ns FROM session").fetchall()
+    assert found == [(SESSION, "model-of-the-test", "rescued without its beginning", seconds(-1))]
