@@ -60,7 +60,7 @@ class Configured:
             stack.callback(self.outputs.destroy)
             self.writer = MemoryWriter(self.memory, self._tell, self._tell_unstored)
             stack.callback(self.writer.close)
-            services = MemoryServices(node, self.memory)
+            services = MemoryServices(node, self.memory, self.writer)
             stack.callback(services.destroy)
             ask = AskServer(node, self.memory, lambda: self.questions, session_id)
             stack.callback(ask.destroy)

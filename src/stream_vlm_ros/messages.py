@@ -7,12 +7,13 @@ from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
-from stream_vlm.memory.recall import Place, RecallQuery, RecallRecord
+from stream_vlm.memory.forget import Forget as ForgetQuery
+from stream_vlm.memory.recall import Place, RecallError, RecallQuery, RecallRecord
 from stream_vlm.memory.store import StoredFrame
 from stream_vlm.stream import NANOSECONDS, EventSpan, Pose, State, StepResult, Utterance
 from stream_vlm_ros.msg import EventGrounding, MemoryRecord, StreamState
 from stream_vlm_ros.msg import Utterance as UtteranceMessage
-from stream_vlm_ros.srv import Recall
+from stream_vlm_ros.srv import Forget, Recall
 
 STATE_CODES = {State.SILENCE: StreamState.SILENCE, State.STANDBY: StreamState.STANDBY, State.RESPONSE: StreamState.RESPONSE}
 
@@ -114,6 +115,22 @@ def recall_query(request: Recall.Request) -> RecallQuery:
         order=request.order or Recall.Request.RELEVANCE,
         limit=request.limit or RecallQuery.limit,
     )
+
+
+def forget_query(request: Forget.Request) -> ForgetQuery:
+    """What the memory is to forget; zeros and empty fields of the request mean "not given".
+
+    Raises:
+        RecallError: nothing is named, a value cannot be meant, or everything and a filter are.
+    """
+    start_ns, end_ns = nanoseconds(request.start) or None, nanoseconds(request.end) or None
+    place = Place(request.x, request.y, request.radius) if request.near else None
+    cameras = tuple(request.cameras)
+    if not request.everything:
+        return ForgetQuery(start_ns, end_ns, place, cameras)
+    if start_ns is not None or end_ns is not None or place is not None or cameras:
+        raise RecallError("forget: everything and a filter are given; leave one of them out")
+    return ForgetQuery.everything()
 
 
 def record_message(record: RecallRecord) -> MemoryRecord:

@@ -1,26 +1,34 @@
-"""Recall and evidence by service call: answered by reading connections of the memory, whatever the model is busy with."""
+"""Recall, evidence and forgetting by service call: done by connections of the memory, whatever the model is busy with."""
 
 from __future__ import annotations
 
-from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.node import Node
 
+from stream_vlm.memory.errors import MemoryFileError
 from stream_vlm.memory.store import Memory
+from stream_vlm.memory.writer import MemoryWriter
 from stream_vlm.stream import StreamError
-from stream_vlm_ros.messages import evidence_message, recall_query, record_message
-from stream_vlm_ros.srv import GetFrame, Recall
+from stream_vlm_ros.messages import evidence_message, forget_query, recall_query, record_message
+from stream_vlm_ros.srv import Forget, GetFrame, Recall
+
+STORED_WITHIN_S = 5.0
+"""How long a request to forget waits for steps that are not stored yet, seconds: they are meant too."""
 
 
 class MemoryServices:
-    """`~/recall` and `~/get_frame`."""
+    """`~/recall`, `~/get_frame` and `~/forget`."""
 
-    def __init__(self, node: Node, memory: Memory) -> None:
+    def __init__(self, node: Node, memory: Memory, writer: MemoryWriter) -> None:
         self._node = node
         self._memory = memory
+        self._writer = writer
         group = ReentrantCallbackGroup()
         self._services = [
             node.create_service(Recall, "~/recall", self._recall, callback_group=group),
             node.create_service(GetFrame, "~/get_frame", self._get_frame, callback_group=group),
+            # One at a time, and beside the others: to forget much takes seconds.
+            node.create_service(Forget, "~/forget", self._forget, callback_group=MutuallyExclusiveCallbackGroup()),
         ]
 
     def destroy(self) -> None:
@@ -46,6 +54,26 @@ class MemoryServices:
             response.message = self._refusal("get_frame", error)
             return response
         response.success = True
+        return response
+
+    def _forget(self, request: Forget.Request, response: Forget.Response) -> Forget.Response:
+        try:
+            what = forget_query(request)
+            if not self._writer.flush(STORED_WITHIN_S):
+                raise MemoryFileError(f"{self._memory.path}: steps wait that could not be stored, see /diagnostics; ask again when they are")
+            forgotten = self._memory.forget(what, dry_run=request.dry_run)
+        except StreamError as error:
+            response.message = self._refusal("forget", error)
+            return response
+        response.success = True
+        response.message = f"{'would forget' if request.dry_run else 'forgot'} {forgotten}"
+        response.records = forgotten.records
+        response.pictures = forgotten.pictures
+        response.freed_bytes = forgotten.freed_bytes
+        response.erased = forgotten.erased
+        response.took_ms = forgotten.took_ms
+        # That it was asked for is logged, what it was is not.
+        self._node.get_logger().info(f"~/forget: {response.message}")
         return response
 
     def _refusal(self, service: str, error: StreamError) -> str:

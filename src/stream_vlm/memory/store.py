@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -16,6 +16,7 @@ from sqlite_utils import Database
 from stream_vlm.config import MemorySettings
 from stream_vlm.memory.errors import MemoryDamaged, MemoryFileError, RecallError, explained
 from stream_vlm.memory.file import check_for_reading, claim, open_for_reading, open_for_writing
+from stream_vlm.memory.forget import Forget, Forgotten, copies_beside, delete, empty_log, give_back_pages, mark
 from stream_vlm.memory.lock import WriterLock
 from stream_vlm.memory.recall import RecallQuery, RecallResult
 from stream_vlm.memory.rescue import Rescue, is_ours, rescue
@@ -175,6 +176,41 @@ class Memory:
         if row[0] is None:
             raise RecallError(f"record {record_id}: no picture of it is stored; see memory.thumbnail_period_s")
         return StoredFrame(*row)
+
+    def forget(self, what: Forget, *, dry_run: bool = False) -> Forgotten:
+        """Delete what is named, its pictures, its words and its places, and give the space back; with `dry_run` only count it.
+
+        All of it goes in one transaction; then the file is made smaller bit by bit, so that steps which wait to be stored get in between.
+        May be called from any thread.
+
+        Raises:
+            MemoryFileError: the file refuses. Nothing is forgotten, or all of it is and only space was not given back.
+        """
+        started = time.perf_counter()
+        if dry_run:
+            with self._reading() as db, transaction(db, "DEFERRED"):
+                marked = mark(db, what)
+            return replace(marked, copies=copies_beside(self.path), took_ms=(time.perf_counter() - started) * 1e3)
+        with self._transaction(None) as db:
+            pages_before = db.execute("PRAGMA page_count").fetchone()[0]
+            marked = mark(db, what)
+            delete(db)
+        self._rows -= marked.records
+        more = True
+        while more:
+            time.sleep(0.001)
+            with self._writing_lock, explained(self.path):
+                more = give_back_pages(self._writer())
+        with self._writing_lock, explained(self.path):
+            erased = empty_log(self._writer())
+            page_size, pages = (self._writer().execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count"))
+        return replace(
+            marked,
+            freed_bytes=(pages_before - pages) * page_size,
+            erased=erased,
+            copies=copies_beside(self.path),
+            took_ms=(time.perf_counter() - started) * 1e3,
+        )
 
     def count(self) -> int:
         """How many records are stored. Kept in mind by the one that writes, counted by one that only reads."""

@@ -1,0 +1,202 @@
+"""What the robot is told to forget is gone: from every answer, from the file's bytes, and from its size."""
+
+import sqlite3
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from memory_fixtures import begin, seconds, settings, step
+from sqlite_utils import Database
+
+from stream_vlm.memory import file as memory_file
+from stream_vlm.memory import schema
+from stream_vlm.memory.errors import MemoryFileError
+from stream_vlm.memory.forget import Forget
+from stream_vlm.memory.recall import Place, RecallError, RecallQuery
+from stream_vlm.memory.store import Memory
+from stream_vlm.stream import Pose
+
+KITCHEN, BATHROOM = Pose("map", 1.0, 1.0, 0.0), Pose("map", 7.123456, 7.654321, 0.0)
+SECRET = "a xylophonist undresses"
+
+
+def noise(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Memory]:
+    """Forty seconds in the kitchen, ten in the bathroom (40 to 49) by camera "side", forty in the kitchen again."""
+    with Memory.open(settings(tmp_path / "memory.db")) as memory:
+        begin(memory)
+        for number in range(90):
+            private = 40 <= number < 50
+            memory.write(
+                step(
+                    number,
+                    said=SECRET if private else "a ball rolls in",
+                    camera="side" if private else "front",
+                    pose=BATHROOM if private else KITCHEN,
+                    image=noise(number),
+                )
+            )
+        yield memory
+
+
+def raw(memory: Memory) -> bytes:
+    """Every byte of the file and its log."""
+    return b"".join(path.read_bytes() for path in (memory.path, memory.path.with_name("memory.db-wal")) if path.exists())
+
+
+def words(memory: Memory) -> set[str]:
+    """Every word that the full text index still knows."""
+    with sqlite3.connect(memory.path) as connection:
+        connection.execute("CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab('main', 'record_text', 'row')")
+        return {term for (term,) in connection.execute("SELECT term FROM temp.vocabulary")}
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        Forget(start_ns=seconds(40), end_ns=seconds(49)),
+        Forget(place=Place(7.0, 7.5, 1.0)),
+        Forget(cameras=("side",)),
+        Forget(start_ns=seconds(0), end_ns=seconds(60), place=Place(7.0, 7.5, 1.0), cameras=("side", "rear")),
+    ],
+    ids=["by time", "by place", "by camera", "by all three"],
+)
+def test_what_is_forgotten_is_gone_from_every_answer_and_from_the_bytes_of_the_file(memory: Memory, what: Forget) -> None:
+    jpeg = memory.frame(memory.recall(RecallQuery("xylophonist")).records[0].record_id).jpeg
+    middle = jpeg[len(jpeg) // 2 :][:40]
+    assert middle in raw(memory)
+    forgotten = memory.forget(what)
+    # By time alone the event of second 50 goes as well: it began in second 49, and takes its utterance and their picture with it.
+    by_time_alone = what.place is None and not what.cameras
+    assert (forgotten.records, forgotten.pictures) == ((32, 11) if by_time_alone else (30, 10))
+    assert forgotten.erased
+    assert memory.recall(RecallQuery("xylophonist")).total == 0
+    assert memory.recall(RecallQuery(place=Place(7.0, 7.5, 1.0), kinds=("observation", "event"))).total == 0
+    left = raw(memory)
+    assert b"xylophonist" not in left
+    assert middle not in left
+    assert struct.pack(">d", BATHROOM.x) not in left
+    assert struct.pack(">f", BATHROOM.x) not in left
+    assert not {"xylophonist", "undress"} & words(memory)
+    with sqlite3.connect(memory.path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("INSERT INTO record_text (record_text) VALUES ('integrity-check')").fetchall() == []
+
+
+def test_what_was_not_named_stays(memory: Memory) -> None:
+    memory.forget(Forget(cameras=("side",)))
+    assert memory.recall(RecallQuery("ball")).total == 160
+    assert memory.count() == 240
+    assert [record.has_frame for record in memory.recall(RecallQuery("ball", limit=3)).records] == [True] * 3
+
+
+def test_the_file_becomes_smaller_by_what_was_forgotten(memory: Memory) -> None:
+    memory.forget(Forget(cameras=("nobody",)))
+    before = memory.path.stat().st_size
+    forgotten = memory.forget(Forget(start_ns=seconds(0), end_ns=seconds(60)))
+    assert forgotten.freed_bytes > 0.8 * forgotten.picture_bytes
+    assert memory.path.stat().st_size == before - forgotten.freed_bytes
+    assert memory.path.with_name("memory.db-wal").stat().st_size == 0
+
+
+def test_a_dry_run_counts_the_same_and_forgets_nothing(memory: Memory) -> None:
+    what = Forget(cameras=("side",))
+    would = memory.forget(what, dry_run=True)
+    assert memory.count() == 270
+    with Memory.open(settings(memory.path), read_only=True) as reader:
+        assert reader.forget(what, dry_run=True).records == would.records
+    did = memory.forget(what)
+    assert (did.records, did.pictures, did.picture_bytes) == (would.records, would.pictures, would.picture_bytes)
+
+
+def test_a_question_goes_with_its_forgotten_answer(memory: Memory) -> None:
+    memory.write(step(100, asked="who is in the bathroom?", said="nobody", camera="side"))
+    memory.forget(Forget(cameras=("side",)))
+    assert memory.recall(RecallQuery(kinds=("query", "answer"))).total == 0
+
+
+def test_a_report_that_comes_after_the_forgotten_time_goes_with_its_event(memory: Memory) -> None:
+    memory.write(step(130, since=110, said="a zebra leaves"))
+    memory.forget(Forget(start_ns=seconds(105), end_ns=seconds(115)))
+    assert memory.recall(RecallQuery("zebra")).total == 0
+    assert memory.recall(RecallQuery(start_ns=seconds(130), kinds=("observation",))).total == 1
+
+
+def test_numbers_of_forgotten_records_are_not_given_to_others(memory: Memory) -> None:
+    last = memory.recall(RecallQuery(order="newest", limit=1)).records[0].record_id
+    memory.forget(Forget(start_ns=seconds(0)))
+    memory.write(step(200, said="a cup"))
+    assert min(record.record_id for record in memory.recall(RecallQuery(order="oldest")).records) > last
+
+
+def test_a_reader_that_still_looks_delays_only_the_end_of_the_log(memory: Memory) -> None:
+    with sqlite3.connect(memory.path, isolation_level=None) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM record").fetchone()
+        assert not memory.forget(Forget(cameras=("side",))).erased
+        reader.execute("COMMIT")
+    again = memory.forget(Forget(cameras=("side",)))
+    assert (again.records, again.erased) == (0, True)
+    assert b"xylophonist" not in raw(memory)
+
+
+def test_steps_are_stored_while_much_is_forgotten(memory: Memory) -> None:
+    thread = threading.Thread(target=lambda: memory.forget(Forget(start_ns=seconds(0), end_ns=seconds(89))))
+    thread.start()
+    number = 100
+    while thread.is_alive() or number == 100:
+        memory.write(step(number, said="a cup"))
+        number += 1
+    thread.join()
+    assert memory.recall(RecallQuery("cup")).total == 2 * (number - 100)
+    assert memory.count() == 3 * (number - 100)
+
+
+def test_what_refers_to_a_forgotten_record_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def add_moods(db: Database) -> None:
+        db.execute("CREATE TABLE mood (record_id INTEGER PRIMARY KEY REFERENCES record(id), mood TEXT NOT NULL) STRICT")
+
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, add_moods))
+    for module in (schema, memory_file):
+        monkeypatch.setattr(module, "SCHEMA_VERSION", len(schema.MIGRATIONS))
+    with Memory.open(settings(tmp_path / "memory.db")) as memory:
+        begin(memory)
+        for number in range(2):
+            memory.write(step(number, said="a ball", since=number))
+        with sqlite3.connect(memory.path) as connection:
+            connection.execute("INSERT INTO mood SELECT id, 'calm' FROM record")
+        memory.forget(Forget(end_ns=seconds(0)))
+        with sqlite3.connect(memory.path) as connection:
+            assert connection.execute("SELECT count(*) FROM mood").fetchone() == (3,)
+
+
+def test_the_copies_that_still_hold_it_are_named(memory: Memory) -> None:
+    copy = memory.path.with_name("memory.db.damaged-20260131-120000")
+    copy.touch()
+    assert memory.forget(Forget(cameras=("side",))).copies == (copy,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "nothing is named; give a time, a place or a camera"),
+        ({"start_ns": 2, "end_ns": 1}, "start 2 ns is after end 1 ns"),
+        ({"start_ns": 1.5}, "start_ns: 1.5 is no time"),
+        ({"cameras": ("a",) * 101}, "101 are too many"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(RecallError, match=message):
+        Forget(**arguments)  # type: ignore[arg-type]
+
+
+def test_one_that_only_reads_cannot_forget(memory: Memory) -> None:
+    with Memory.open(settings(memory.path), read_only=True) as reader, pytest.raises(MemoryFileError, match="opened for reading only"):
+        reader.forget(Forget(cameras=("side",)))
