@@ -16,7 +16,7 @@ from ros_fixtures import BRIGHT, DARK, HALF_LIGHT, Robot, image, robot_in
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 from stream_vlm_ros.action import Ask
-from stream_vlm_ros.srv import GetFrame, Recall
+from stream_vlm_ros.srv import Forget, GetFrame, Recall
 
 from stream_vlm.stream import NANOSECONDS
 from stream_vlm_ros.messages import nanoseconds, stamp_message
@@ -129,6 +129,25 @@ def test_all_that_was_published_before_a_kill_is_in_the_memory_of_the_next_node(
     recalled = robot.call(Recall, "recall", text="bright")
     assert "it became bright" in {record.text for record in recalled.records}
     assert len({session for _, _, session, _, _ in rows(robot, "observation")}) == 2
+
+
+def test_what_was_seen_is_forgotten_on_request_while_the_node_goes_on(robot: Robot) -> None:
+    camera = robot.camera()
+    robot.start_node()
+    robot.wait(lambda: robot.states, "a state")
+    camera.brightness = BRIGHT
+    robot.wait_for_text("it became bright")
+    unnamed = robot.call(Forget, "forget")
+    assert (unnamed.success, "nothing is named" in unnamed.message) == (False, True)
+    would = robot.call(Forget, "forget", cameras=["front"], dry_run=True)
+    assert would.success and would.records > 0
+    assert robot.call(Recall, "recall", text="bright").total > 0
+    did = robot.call(Forget, "forget", cameras=["front"])
+    assert did.success and did.records >= would.records and did.pictures > 0
+    assert "forgot" in did.message
+    assert robot.call(Recall, "recall", text="bright").total == 0
+    heard = len(robot.states)
+    robot.wait(partial(more_than, heard, lambda: robot.states), "states after forgetting")
 
 
 def test_a_question_is_answered_while_it_is_written_with_its_evidence(robot: Robot) -> None:
