@@ -3,12 +3,13 @@
 
 PYTHON ?= python3
 ROS_DISTRO ?= jazzy
+KILLS ?= 1000
 RUN := build/$(ROS_DISTRO)/run
 
-.PHONY: help build demo test lint train bench soak clean
+.PHONY: help build demo test lint train bench bench-memory soak crash clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 build:  ## install ROS 2 and the requirements into build/$ROS_DISTRO, build the package; instant when nothing changed
 	@$(PYTHON) tools/bootstrap.py $(ROS_DISTRO)
@@ -33,6 +34,9 @@ bench: build  ## figures of this machine: how well and how fast the model watche
 
 soak: build  ## twelve hours of stream faster than real time: step time and memory of the first and the last hour (about a quarter of an hour)
 	OMP_NUM_THREADS=1 $(RUN) python benchmark/soak.py
+
+crash: build  ## a thousand kill -9 of the memory's writer under load, everything committed looked for after each (KILLS=1000; about an hour)
+	OMP_NUM_THREADS=1 $(RUN) python benchmark/crash.py --kills $(KILLS)
 
 clean:  ## remove everything that was installed or built
 	rm -rf build

@@ -1,5 +1,7 @@
 """Power goes, processes die: every step that was told as stored is there, and the file is sound."""
 
+import importlib
+import json
 import random
 import shutil
 import signal
@@ -9,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from memory_fixtures import begin, seconds, settings, step
+from memory_fixtures import SESSION, begin, picture, seconds, settings, step
 
 from stream_vlm.memory.recall import RecallQuery
 from stream_vlm.memory.store import Memory
@@ -89,3 +91,38 @@ def test_a_log_that_lost_its_end_in_a_power_cut_gives_back_whole_steps_from_the_
         assert [record.end_ns for record in kept] == [seconds(number) for number in range(len(kept))]
         assert memory.count() == 3 * len(kept)
     assert is_sound(after / "memory.db")
+
+
+CRASH = Path(__file__).resolve().parent.parent / "benchmark" / "crash.py"
+
+
+def test_the_crash_report_counts_kills_at_random_moments_and_finds_everything(tmp_path: Path) -> None:
+    command = [sys.executable, str(CRASH), "--kills", "8", "--kills-a-file", "4", "--seed", "3", "--out", str(tmp_path / "report.json")]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert finished.returncode == 0, finished.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["kills"], report["files"]) == (8, 2)
+    assert report["killed_while_opening"] + report["restarts"] == 8
+    assert report["committed_records"] > 0 and report["killed_while_opening"] > 0
+    assert (report["lost_records"], report["torn_steps"], report["corrupt_files"]) == (0, 0, 0)
+    assert {"p50", "p99", "max"} == set(report["restart_to_serving_s"])
+
+
+def test_the_crash_report_notices_what_is_missing_torn_or_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(CRASH.parent))
+    crash = importlib.import_module("crash")
+    path = tmp_path / "memory.db"
+    with Memory.open(settings(path)) as memory:
+        begin(memory)
+        for number in range(5):
+            memory.write(crash.step(number, SESSION, picture()))
+    file = crash.File(path, {SESSION: set(range(5))})
+    assert (file.lost(), file.torn(), file.is_sound()) == (0, 0, True)
+    file.committed[SESSION].add(5)
+    assert file.lost() == 3
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM record WHERE id = 2")
+    assert (file.lost(), file.torn()) == (4, 1)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE record SET picture_id = 99 WHERE id = 1")
+    assert not file.is_sound()

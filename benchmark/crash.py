@@ -1,0 +1,233 @@
+"""Kill the memory's writer with SIGKILL at random moments under load, start it again, and count what was lost: nothing must be.
+
+    make crash
+
+Each life is a process of its own on a real file: it opens the memory (as the node does, with the check at opening and the recovery of the
+log), answers a recall, stores steps with pictures through the writer's thread as fast as the disk takes them, and says of each that it is
+committed once the writer says so. Most lives are killed in the middle of that, some while they open the file. After every kill the next
+life is timed from the start of its process until it has answered and committed; then the whole file is checked and everything that any life
+called committed is looked for. Exits with 1 when something is missing or a file is not sound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from stream_vlm.config import MemorySettings
+from stream_vlm.memory.recall import RecallQuery
+from stream_vlm.memory.store import Memory
+from stream_vlm.memory.writer import MemoryWriter
+from stream_vlm.stream import NANOSECONDS, Decision, EventSpan, Frame, Pose, State, StepResult, Tick, Utterance
+
+FIRST_NS = 1_700_000_000 * NANOSECONDS
+WORK_S, OPEN_S = 0.4, 0.15
+"""A kill falls at a random moment of so many seconds after the first commit, or after the file begins to be opened."""
+WHILE_OPENING = 0.2
+"""Share of the kills that fall while the file is opened."""
+RECORDS_A_STEP = 3
+SERVING_WITHIN_S = 2.0
+
+
+def step(number: int, session: str, image: np.ndarray) -> StepResult:
+    """One tick of one camera: an observation, an event and the utterance that reports it, with their picture."""
+    stamp_ns = FIRST_NS + number * NANOSECONDS
+    frame = Frame("front", stamp_ns, "front_optical", image, Pose("map", number % 20, 1.0, 0.0))
+    event_id, said = f"{session}-{number}", f"ball {number} rolls in"
+    event = EventSpan(event_id, "front", frame.frame_id, said, stamp_ns - NANOSECONDS, stamp_ns, 0.8)
+    decision = Decision(State.RESPONSE, {State.RESPONSE: 1.0}, said, 0.9)
+    spoken = Utterance("front", frame.frame_id, stamp_ns, said, 0.9, event_id)
+    return StepResult(session, Tick(number, stamp_ns, (frame,)), {"front": decision}, (spoken,), (event,))
+
+
+def live(path: Path, session: str) -> None:
+    """Open, answer, and write until killed; each line says what is done: "opening", "serving" and the processor time that took (s), or the number of
+    a committed step."""
+    images = np.random.default_rng(0).integers(0, 256, (8, 240, 320, 3), dtype=np.uint8)
+    print("opening", flush=True)
+    memory = Memory.open(MemorySettings(path=str(path)))
+    memory.recall(RecallQuery("ball"))
+    writer = MemoryWriter(memory, lambda result: print(result.tick.index, flush=True), lambda result, error: sys.exit(str(error)))
+    writer.begin_session(session, "none", "crash", FIRST_NS)
+    number = 0
+    while True:
+        writer.submit(step(number, session, images[number % len(images)]))
+        if number == 0:
+            writer.flush(60)
+            print(f"serving {time.process_time():.3f}", flush=True)
+        elif number % 10 == 9:
+            writer.flush(60)
+        number += 1
+
+
+@dataclass
+class File:
+    """One memory and what was said to be in it: committed step numbers by session."""
+
+    path: Path
+    committed: dict[str, set[int]] = field(default_factory=dict)
+
+    def lost(self) -> int:
+        """Committed records that are not there."""
+        with self._reading() as connection:
+            if not _has_tables(connection):
+                return sum(RECORDS_A_STEP * len(numbers) for numbers in self.committed.values())
+            missing = 0
+            for session, numbers in self.committed.items():
+                stamps = connection.execute("SELECT end_ns FROM record WHERE session_id = ? AND picture_id IS NOT NULL", [session]).fetchall()
+                stored: dict[int, int] = {}
+                for (end_ns,) in stamps:
+                    number = (end_ns - FIRST_NS) // NANOSECONDS
+                    stored[number] = stored.get(number, 0) + 1
+                missing += sum(RECORDS_A_STEP - stored.get(number, 0) for number in numbers)
+            return missing
+
+    def torn(self) -> int:
+        """Steps of which only a part is there."""
+        with self._reading() as connection:
+            if not _has_tables(connection):
+                return 0
+            count = "SELECT count(*) FROM (SELECT 1 FROM record GROUP BY session_id, end_ns HAVING count(*) <> ?)"
+            return int(connection.execute(count, [RECORDS_A_STEP]).fetchone()[0])
+
+    def is_sound(self) -> bool:
+        """SQLite's whole check, and that each link leads somewhere."""
+        with self._reading() as connection:
+            sound: bool = connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            return sound and not connection.execute("PRAGMA foreign_key_check").fetchall()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=60)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+def _has_tables(connection: sqlite3.Connection) -> bool:
+    """False where the first life was killed before the file's tables were made: an empty file, which the next life fills."""
+    return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'record'").fetchone())
+
+
+def kill_one(file: File, life: str, rng: random.Random) -> tuple[float, float] | None:
+    """One life and its end; seconds of clock and of processor from the start of its process to serving, None where it was killed before that."""
+    started = time.perf_counter()
+    command = [sys.executable, __file__, "--live", str(file.path), life]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        heard = [process.stdout.readline()]
+        if heard != ["opening\n"]:
+            raise RuntimeError(f"the writer did not start: {heard}")
+        serving: tuple[float, float] | None = None
+        if rng.random() < WHILE_OPENING:
+            time.sleep(rng.uniform(0, OPEN_S))
+        else:
+            while heard[-1] and not heard[-1].startswith("serving "):
+                heard.append(process.stdout.readline())
+            if heard[-1]:
+                serving = (time.perf_counter() - started, float(heard[-1].split()[1]))
+            time.sleep(rng.uniform(0, WORK_S))
+        process.send_signal(signal.SIGKILL)
+        # A line that the kill cut short was not said.
+        heard += [line for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+    if process.returncode != -signal.SIGKILL:
+        raise RuntimeError(f"the writer ended by itself with {process.returncode}: {heard[-3:]}")
+    file.committed[life] = {int(line) for line in heard if line.strip().isdigit()}
+    return serving
+
+
+def run(folder: Path, kills: int, kills_a_file: int, seed: int) -> dict[str, object]:
+    """Kill `kills` writers and return the report."""
+    rng = random.Random(seed)
+    restarts: list[tuple[float, float]] = []
+    lost = torn = corrupt = committed = opening = files = 0
+    file = File(folder / "memory.db")
+    for kill in range(kills):
+        if kill % kills_a_file == 0:
+            for old in folder.glob("memory-*"):
+                old.unlink()
+            file, files = File(folder / f"memory-{kill}.db"), files + 1
+        serving = kill_one(file, f"life {kill}", rng)
+        opening += serving is None
+        if serving is not None:
+            restarts.append(serving)
+        committed += RECORDS_A_STEP * len(file.committed[f"life {kill}"])
+        # The last kill of a file leaves its log as it fell: it is checked by the checks themselves, which recover it. Between two kills the next
+        # life must do that, so what is checked then is a copy.
+        checked = file if kill % kills_a_file == kills_a_file - 1 else File(_copied(file.path), file.committed)
+        if file.path.exists():
+            lost, torn, corrupt = lost + checked.lost(), torn + checked.torn(), corrupt + (not checked.is_sound())
+        if sys.stderr.isatty():
+            print(f"\r{kill + 1} of {kills} kills, {committed} records committed, {lost} lost", end="", file=sys.stderr)
+    return {
+        "kills": kills,
+        "killed_while_opening": opening,
+        "files": files,
+        "committed_records": committed,
+        "lost_records": lost,
+        "torn_steps": torn,
+        "corrupt_files": corrupt,
+        "restarts": len(restarts),
+        "restart_to_serving_s": _spread([clock for clock, _ in restarts]),
+        "restart_processor_s": _spread([processor for _, processor in restarts]),
+        "restarts_over_2_s": sum(clock > SERVING_WITHIN_S for clock, _ in restarts),
+        "load_average": round(os.getloadavg()[0], 2),
+        "seed": seed,
+    }
+
+
+def _spread(seconds: list[float]) -> dict[str, float]:
+    if not seconds:
+        return {}
+    p50, p99 = np.percentile(seconds, [50, 99])
+    return {"p50": round(float(p50), 3), "p99": round(float(p99), 3), "max": round(max(seconds), 3)}
+
+
+def _copied(path: Path) -> Path:
+    """A copy of the file and its log as they lie, for checks that must not recover the original."""
+    copy = path.with_name("memory-copy.db")
+    for ending in ("", "-wal", "-journal", "-shm"):
+        target, source = Path(f"{copy}{ending}"), Path(f"{path}{ending}")
+        target.unlink(missing_ok=True)
+        if source.exists() and ending != "-shm":  # SQLite makes the index of the log anew
+            target.write_bytes(source.read_bytes())
+    return copy
+
+
+def main() -> int:
+    """Run it and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--kills-a-file", type=int, default=20, help="a new file after so many kills")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="where the memory files are made and removed again: the disk that is tested")
+    parser.add_argument("--out", type=Path, default=Path("build/crash/report.json"))
+    parser.add_argument("--live", nargs=2, metavar=("FILE", "SESSION"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.live:
+        live(Path(arguments.live[0]), arguments.live[1])
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        report = run(Path(folder), arguments.kills, arguments.kills_a_file, arguments.seed)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2))
+    return 1 if report["lost_records"] or report["torn_steps"] or report["corrupt_files"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
