@@ -171,6 +171,22 @@ def test_a_file_is_copied_beside_before_a_migration_changes_it(file: Path, monke
         assert memory.recall(RecallQuery("ball")).total == 40
 
 
+def test_a_file_of_the_first_version_is_brought_up_to_date_when_it_is_opened_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "memory.db"
+    with monkeypatch.context() as before:
+        before.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+        before.setattr(schema, "SCHEMA_VERSION", 1)
+        remember(path)
+    with Memory.open(settings(path)) as memory:
+        result = memory.recall(RecallQuery("ball", order="oldest"))
+        assert result.total == 40
+        assert result.records[0].record_id == 2
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (schema.SCHEMA_VERSION,)
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert connection.execute("SELECT count(*) FROM record_vector").fetchone() == (0,)
+
+
 def test_a_migration_that_fails_leaves_the_file_as_it_was(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail_half_way(db: Database) -> None:
         db.execute("DROP TABLE record")

@@ -235,7 +235,7 @@ def test_which_words_of_a_text_are_looked_for(text: str, words: tuple[str, ...])
         ({"limit": 10**9}, "limit: 1000000000 is refused; ask for 1 to 1000 records"),
         ({"limit": -1}, "limit: -1 is refused"),
         ({"limit": True}, "limit: True is refused"),
-        ({"kinds": ("dream",)}, "kinds: 'dream' is unknown; choose among observation, utterance, event, query, answer"),
+        ({"kinds": ("dream",)}, "kinds: 'dream' is unknown; choose among observation, utterance, event, query, answer, summary"),
         ({"order": "best"}, "order: 'best' is unknown; choose among relevance, newest, oldest"),
         ({"cameras": tuple(str(number) for number in range(101))}, "cameras: 101 are too many"),
     ],

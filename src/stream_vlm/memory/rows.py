@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stream_vlm.config import MemorySettings
 from stream_vlm.stream import NANOSECONDS, Frame, Pose, State, StepResult
 
-OBSERVATION, UTTERANCE, EVENT, QUERY, ANSWER = KINDS = ("observation", "utterance", "event", "query", "answer")
+OBSERVATION, UTTERANCE, EVENT, QUERY, ANSWER, SUMMARY = KINDS = ("observation", "utterance", "event", "query", "answer", "summary")
 
 _log = logging.getLogger(__name__)
 

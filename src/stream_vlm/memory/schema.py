@@ -89,7 +89,50 @@ def _v1_first_tables(db: Database) -> None:
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-MIGRATIONS: tuple[Callable[[Database], None], ...] = (_v1_first_tables,)
+def _v2_vectors_and_summaries(db: Database) -> None:
+    """Vectors of words and pictures, summaries and what they cover, what retention dropped; the newest of a kind without sorting."""
+    # With record_by_kind for what began first: either order is walked from its end, and a limit ends the walk.
+    db.execute("CREATE INDEX record_by_end ON record (kind, end_ns, start_ns, camera)")
+    db.execute("""
+        CREATE TABLE vector_model (
+            id INTEGER PRIMARY KEY,
+            name TEXT NOT NULL,             -- the model that made the vectors, as it names itself
+            size INTEGER NOT NULL,          -- numbers in each vector
+            UNIQUE (name, size)
+        ) STRICT""")
+    for of in ("record", "picture"):
+        # AUTOINCREMENT: a reader that holds all vectors up to one number needs only those above it.
+        db.execute(f"""
+            CREATE TABLE {of}_vector (
+                id INTEGER PRIMARY KEY AUTOINCREMENT,
+                {of}_id INTEGER NOT NULL REFERENCES {of}(id) ON DELETE CASCADE,
+                vector_model_id INTEGER NOT NULL REFERENCES vector_model(id),
+                halves BLOB NOT NULL,       -- IEEE 754 binary16, little endian; its length is 1
+                UNIQUE ({of}_id, vector_model_id)
+            ) STRICT""")
+        db.execute(f"CREATE INDEX {of}_vector_by_model ON {of}_vector (vector_model_id)")
+    db.execute("""
+        CREATE TABLE summary (
+            record_id INTEGER PRIMARY KEY REFERENCES record(id) ON DELETE CASCADE,
+            tier TEXT NOT NULL CHECK (tier IN ('mid', 'long')) -- of one chunk, or of several merged
+        ) STRICT""")
+    db.execute("""
+        CREATE TABLE summary_covers (
+            summary_id INTEGER NOT NULL REFERENCES summary(record_id) ON DELETE CASCADE,
+            record_id INTEGER NOT NULL REFERENCES record(id) ON DELETE CASCADE, -- what it was made from
+            PRIMARY KEY (summary_id, record_id)
+        ) STRICT, WITHOUT ROWID""")
+    db.execute("CREATE INDEX summary_covers_by_record ON summary_covers (record_id)")
+    db.execute("""
+        CREATE TABLE dropped (
+            what TEXT NOT NULL PRIMARY KEY, -- records, pictures or summaries
+            number INTEGER NOT NULL,        -- how many retention has dropped since the file was made
+            bytes INTEGER NOT NULL,         -- of text, pictures and vectors
+            until_ns INTEGER NOT NULL       -- ns, end of the newest of them on the evidence's clock
+        ) STRICT""")
+
+
+MIGRATIONS: tuple[Callable[[Database], None], ...] = (_v1_first_tables, _v2_vectors_and_summaries)
 """Step n brings a file of version n to version n + 1. Steps are only ever added."""
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -1,82 +1,162 @@
-"""A question as SQL: filters first, then the ranking of what is left, then the limit."""
+"""A question's answer: filters first, then the ranking of what is left, then the limit; rows are read only of what is answered."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import numpy as np
 from sqlite_utils import Database
 
+from stream_vlm.memory.filters import Filters, Ids, ids_of, passing
 from stream_vlm.memory.recall import NEWEST, OLDEST, RELEVANCE, RecallQuery, RecallRecord
+from stream_vlm.memory.rows import KINDS, OBSERVATION
 from stream_vlm.stream import Pose
 
-_EARLIEST = -(2**63)
-
-_ORDER = {
-    RELEVANCE: "words DESC, bm25, end_ns DESC, id DESC",
-    NEWEST: "words DESC, end_ns DESC, id DESC",
-    OLDEST: "words DESC, start_ns, id",
+_IN_TIME = {
+    RELEVANCE: ("record_by_end", "end_ns DESC, id DESC"),
+    NEWEST: ("record_by_end", "end_ns DESC, id DESC"),
+    OLDEST: ("record_by_kind", "start_ns, id"),
 }
+"""For each order the index that is walked where there are no words, and the order."""
+
+_CHOSEN = "id IN (SELECT value FROM json_each(:ids))"
 
 
 def search(db: Database, query: RecallQuery) -> tuple[tuple[RecallRecord, ...], int]:
     """The records that answer `query`, and how many there were before its limit. Run it inside one transaction for one view of both."""
-    filters, values = _filters(db, query)
     if query.words:
-        # One MATCH a word and not one for all: their sum is the BM25 of the words OR-ed, and their number says how many words match.
-        # Each word is quoted, so that nothing in it can be FTS5's syntax.
-        hits = " UNION ALL ".join(
-            f"SELECT rowid AS id, rank AS bm25 FROM record_text WHERE record_text MATCH :word{number}" for number in range(len(query.words))
-        )
-        values |= {f"word{number}": f'"{word}"' for number, word in enumerate(query.words)}
-        ranked = f"SELECT id, count(*) AS words, sum(bm25) AS bm25 FROM ({hits}) GROUP BY id"
-        matched = f"SELECT id, start_ns, end_ns, words, bm25, count(*) OVER () AS total FROM ({ranked}) JOIN record USING (id) WHERE {filters}"
+        return _by_words(db, query)
+    ids, total = _in_time(db, query)
+    return read(db, ids, {}), total
+
+
+def read(db: Database, ids: list[int], scores: dict[int, float]) -> tuple[RecallRecord, ...]:
+    """The records of these numbers, in their order, each with its score (0 where it has none). A number without a record is left out."""
+    rows = {row["id"]: row for row in db.query(f"SELECT * FROM record WHERE {_CHOSEN}", {"ids": json.dumps(ids)})}
+    return tuple(_record(rows[number], scores.get(number, 0.0)) for number in ids if number in rows)
+
+
+def _in_time(db: Database, query: RecallQuery) -> tuple[list[int], int]:
+    filters = Filters.of(db, query)
+    index, order = _IN_TIME[query.order]
+    if filters.in_place:
+        found = passing(db, query, filters)
+        return _first_in_time(db, found, query.order, query.limit), len(found)
+    # One walk for each kind: no index has the newest of several kinds in one order, and all that match would have to be sorted.
+    ends, total = [], 0
+    for kind in dict.fromkeys(query.kinds):
+        values = {**filters.values, "kind": kind, "limit": query.limit}
+        where = f"kind = :kind AND {filters.clauses}"
+        total += db.execute(f"SELECT count(*) FROM record WHERE {where}", values).fetchone()[0]
+        walk = f"SELECT id, start_ns, end_ns FROM record INDEXED BY {index} WHERE {where} ORDER BY {order} LIMIT :limit"
+        ends += db.execute(walk, values).fetchall()
+    ends.sort(key=(lambda row: (row[1], row[0])) if query.order == OLDEST else (lambda row: (-row[2], -row[0])))
+    return [row[0] for row in ends[: query.limit]], total
+
+
+def _by_words(db: Database, query: RecallQuery) -> tuple[tuple[RecallRecord, ...], int]:
+    found, matching = _matches(db, query)
+    if not len(found):
+        return (), 0
+    # Ranked by how many words match: only those that can come before the limit are looked at more closely.
+    tiers = np.flip(np.unique(matching))
+    chosen: list[int] = []
+    strengths: dict[int, float] = {}
+    for words in tiers:
+        tier = found[matching == words]
+        left = query.limit - len(chosen)
+        if query.order == RELEVANCE:
+            strengths |= _strengths(db, query.words, tier)
+            if len(tier) > left:
+                tier = _strongest(tier, strengths, left)
+            best = sorted(_ends(db, tier), key=lambda row: (-strengths[row[0]], -row[1], -row[0]))
+            chosen += [number for number, _ in best[:left]]
+        else:
+            chosen += _first_in_time(db, tier, query.order, left)
+        if len(chosen) >= query.limit:
+            break
+    if query.order != RELEVANCE:
+        strengths = _strengths(db, query.words, np.array(chosen))
+    counts = dict(zip(found.tolist(), matching.tolist(), strict=True))
+    scores = {number: counts[number] + strengths[number] / (1.0 + strengths[number]) for number in chosen}
+    return read(db, chosen, scores), len(found)
+
+
+def _matches(db: Database, query: RecallQuery) -> tuple[Ids, Ids]:
+    """Numbers of the records that pass the filters and have any of the words, and how many of the words each has."""
+    hits = [_ids_with(db, word) for word in query.words]
+    found, matching = _counted(np.concatenate(hits))
+    filters = Filters.of(db, query)
+    if filters.in_place or filters.values:
+        allowed = passing(db, query, filters)
+        passes = np.isin(found, allowed, assume_unique=True)
     else:
-        # Counted apart: the index alone answers that, many times faster than a window over all that matches.
-        total = f"SELECT count(*) FROM record WHERE {filters}"
-        matched = f"SELECT id, start_ns, end_ns, 0 AS words, 0.0 AS bm25, ({total}) AS total FROM record WHERE {filters}"
-    order = _ORDER[query.order]
-    best = f"SELECT id, words, bm25, total FROM ({matched}) ORDER BY {order} LIMIT :limit"
-    rows = list(
-        db.query(f"SELECT record.*, words, bm25, total FROM ({best}) JOIN record USING (id) ORDER BY {order}", values | {"limit": query.limit})
-    )
-    return tuple(_record(row) for row in rows), rows[0]["total"] if rows else 0
+        # Observations have no words; of the other kinds those that were not asked for are often few.
+        others = tuple(kind for kind in KINDS if kind not in (*query.kinds, OBSERVATION))
+        if not others:
+            return found, matching
+        excluded = np.concatenate([ids_of(db, "SELECT id FROM record WHERE kind = :kind", {"kind": kind}) for kind in others])
+        passes = np.isin(found, excluded, assume_unique=True, invert=True)
+    return found[passes], matching[passes]
 
 
-def _filters(db: Database, query: RecallQuery) -> tuple[str, dict[str, Any]]:
-    values: dict[str, Any] = {}
-    clauses = [_one_of("kind", query.kinds, values)]
-    if query.cameras:
-        clauses.append(_one_of("camera", query.cameras, values))
-    if query.start_ns is not None:
-        # Redundant beside the first half, but it lets the index skip all that is long past.
-        longest = db.execute("SELECT max(end_ns - start_ns) FROM record WHERE end_ns > start_ns").fetchone()[0] or 0
-        clauses.append("end_ns >= :start_ns AND start_ns >= :reaching_ns")
-        values |= {"start_ns": query.start_ns, "reaching_ns": max(query.start_ns - longest, _EARLIEST)}
-    if query.end_ns is not None:
-        clauses.append("start_ns <= :end_ns")
-        values["end_ns"] = query.end_ns
-    if query.place is not None:
-        # The R*Tree rounds to 32-bit floats, outwards: it can only offer too many, and the exact distance decides.
-        clauses.append(
-            "record.id IN (SELECT record_place.id FROM record_place WHERE max_x >= :x - :radius AND min_x <= :x + :radius"
-            " AND max_y >= :y - :radius AND min_y <= :y + :radius)"
-            " AND (x - :x) * (x - :x) + (y - :y) * (y - :y) <= :radius * :radius"
-        )
-        values |= {"x": query.place.x, "y": query.place.y, "radius": query.place.radius}
-    return " AND ".join(clauses), values
+def _counted(numbers: Ids) -> tuple[Ids, Ids]:
+    """Each different one of `numbers`, rising, and how often it is there."""
+    if not len(numbers):
+        return numbers, numbers
+    first = numbers.min()
+    if numbers.max() - first > 100 * len(numbers):
+        found, matching = np.unique(numbers, return_counts=True)
+        return found, np.asarray(matching, np.int64)
+    counts = np.bincount(numbers - first)
+    found = np.flatnonzero(counts)
+    return found + first, counts[found]
 
 
-def _one_of(column: str, choices: tuple[str, ...], values: dict[str, Any]) -> str:
-    names = {f"{column}{number}": choice for number, choice in enumerate(choices)}
-    values |= names
-    return f"{column} IN ({', '.join(f':{name}' for name in names)})"
+def _ids_with(db: Database, word: str) -> Ids:
+    return ids_of(db, "SELECT rowid AS id FROM record_text WHERE record_text MATCH :word", {"word": _quoted(word)})
 
 
-def _record(row: dict[str, Any]) -> RecallRecord:
+def _quoted(word: str) -> str:
+    """`word` so that nothing in it can be FTS5's syntax."""
+    return f'"{word}"'
+
+
+def _strengths(db: Database, words: tuple[str, ...], ids: Ids) -> dict[int, float]:
+    """For each of `ids` the BM25 of the words OR-ed: the sum of those of its words, 0 or larger.
+
+    SQLite computes a record's BM25 when it is read, and that takes ten times as long as finding the record: it is read of these alone.
+    """
+    strengths = dict.fromkeys(ids.tolist(), 0.0)
+    numbers = json.dumps(ids.tolist())
+    for word in words:
+        of_word = "SELECT rowid, rank FROM record_text WHERE record_text MATCH :word AND +rowid IN (SELECT value FROM json_each(:ids))"
+        for number, rank in db.execute(of_word, {"word": _quoted(word), "ids": numbers}):
+            strengths[number] -= rank
+    return strengths
+
+
+def _strongest(ids: Ids, strengths: dict[int, float], number: int) -> Ids:
+    """The `number` strongest of `ids`, and all that are as strong as the last of them."""
+    values = np.array([strengths[one] for one in ids.tolist()])
+    return ids[values >= np.partition(values, -number)[-number]]
+
+
+def _ends(db: Database, ids: Ids) -> list[tuple[int, int]]:
+    return db.execute(f"SELECT id, end_ns FROM record WHERE {_CHOSEN}", {"ids": json.dumps(ids.tolist())}).fetchall()
+
+
+def _first_in_time(db: Database, ids: Ids, order: str, limit: int) -> list[int]:
+    by = _IN_TIME[order][1]
+    values = {"ids": json.dumps(ids.tolist()), "limit": limit}
+    return [row[0] for row in db.execute(f"SELECT id FROM record WHERE {_CHOSEN} ORDER BY {by} LIMIT :limit", values)]
+
+
+def _record(row: dict[str, Any], score: float) -> RecallRecord:
     pose = None
     if row["x"] is not None:
         pose = Pose(row["pose_frame"], row["x"], row["y"], row["z"], row["qx"], row["qy"], row["qz"], row["qw"])
-    strength = -row["bm25"]
     return RecallRecord(
         record_id=row["id"],
         kind=row["kind"],
@@ -93,5 +173,5 @@ def _record(row: dict[str, Any]) -> RecallRecord:
         model_id=row["model_id"],
         has_frame=row["picture_id"] is not None,
         pose=pose,
-        score=row["words"] + strength / (1.0 + strength),
+        score=score,
     )
