@@ -20,6 +20,9 @@ _IN_TIME = {
 }
 """For each order the index that is walked where there are no words, and the order."""
 
+MOST_WEIGHED = 2000
+"""Of more records than this that match equally many words, only the newest are weighed by BM25."""
+
 _CHOSEN = "id IN (SELECT value FROM json_each(:ids))"
 
 
@@ -60,27 +63,29 @@ def _by_words(db: Database, query: RecallQuery) -> tuple[tuple[RecallRecord, ...
     if not len(found):
         return (), 0
     # Ranked by how many words match: only those that can come before the limit are looked at more closely.
-    tiers = np.flip(np.unique(matching))
     chosen: list[int] = []
-    strengths: dict[int, float] = {}
-    for words in tiers:
+    scores: dict[int, float] = {}
+    for words in range(int(matching.max()), 0, -1):
         tier = found[matching == words]
-        left = query.limit - len(chosen)
-        if query.order == RELEVANCE:
-            strengths |= _strengths(db, query.words, tier)
-            if len(tier) > left:
-                tier = _strongest(tier, strengths, left)
-            best = sorted(_ends(db, tier), key=lambda row: (-strengths[row[0]], -row[1], -row[0]))
-            chosen += [number for number, _ in best[:left]]
-        else:
-            chosen += _first_in_time(db, tier, query.order, left)
+        best, strengths = _best(db, query, tier, query.limit - len(chosen))
+        chosen += best
+        scores |= {number: words + strengths[number] / (1.0 + strengths[number]) for number in best}
         if len(chosen) >= query.limit:
             break
-    if query.order != RELEVANCE:
-        strengths = _strengths(db, query.words, np.array(chosen))
-    counts = dict(zip(found.tolist(), matching.tolist(), strict=True))
-    scores = {number: counts[number] + strengths[number] / (1.0 + strengths[number]) for number in chosen}
     return read(db, chosen, scores), len(found)
+
+
+def _best(db: Database, query: RecallQuery, tier: Ids, limit: int) -> tuple[list[int], dict[int, float]]:
+    """Of the records `tier`, which match equally many words, at most `limit` in the order of `query`; and how strong they are."""
+    if query.order != RELEVANCE:
+        best = _first_in_time(db, tier, query.order, limit)
+        return best, _strengths(db, query.words, np.array(sorted(best), np.int64))
+    tier = tier[-MOST_WEIGHED:]
+    strengths = _strengths(db, query.words, tier)
+    if len(tier) > limit:
+        tier = _strongest(tier, strengths, limit)
+    ranked = sorted(_ends(db, tier), key=lambda row: (-strengths[row[0]], -row[1], -row[0]))
+    return [number for number, _ in ranked[:limit]], strengths
 
 
 def _matches(db: Database, query: RecallQuery) -> tuple[Ids, Ids]:
@@ -124,17 +129,21 @@ def _quoted(word: str) -> str:
 
 
 def _strengths(db: Database, words: tuple[str, ...], ids: Ids) -> dict[int, float]:
-    """For each of `ids` the BM25 of the words OR-ed: the sum of those of its words, 0 or larger.
+    """For each of `ids`, which rise, the BM25 of the words OR-ed, above 0.
 
     SQLite computes a record's BM25 when it is read, and that takes ten times as long as finding the record: it is read of these alone.
     """
-    strengths = dict.fromkeys(ids.tolist(), 0.0)
-    numbers = json.dumps(ids.tolist())
-    for word in words:
-        of_word = "SELECT rowid, rank FROM record_text WHERE record_text MATCH :word AND +rowid IN (SELECT value FROM json_each(:ids))"
-        for number, rank in db.execute(of_word, {"word": _quoted(word), "ids": numbers}):
-            strengths[number] -= rank
-    return strengths
+    of_words = (
+        "SELECT rowid, -rank FROM record_text WHERE record_text MATCH :words AND rowid BETWEEN :first AND :last"
+        " AND +rowid IN (SELECT value FROM json_each(:ids))"
+    )
+    values = {
+        "words": " OR ".join(_quoted(word) for word in words),
+        "ids": json.dumps(ids.tolist()),
+        "first": int(ids[0]),
+        "last": int(ids[-1]),
+    }
+    return dict(db.execute(of_words, values).fetchall())
 
 
 def _strongest(ids: Ids, strengths: dict[int, float], number: int) -> Ids:
