@@ -65,7 +65,7 @@ def _by_words(db: Database, query: RecallQuery) -> tuple[tuple[RecallRecord, ...
     # Ranked by how many words match: only those that can come before the limit are looked at more closely.
     chosen: list[int] = []
     scores: dict[int, float] = {}
-    for words in range(int(matching.max()), 0, -1):
+    for words in np.unique(matching)[::-1].tolist():
         tier = found[matching == words]
         best, strengths = _best(db, query, tier, query.limit - len(chosen))
         chosen += best
