@@ -28,7 +28,7 @@ train: build  ## train the small default model on the simulated camera; ARGS="--
 	$(RUN) stream-vlm train $(ARGS)
 
 bench: build  ## figures of this machine: how well and how fast the model watches, how fast the memory writes and answers
-	$(RUN) python benchmark/watching.py
+	$(RUN) stream-vlm eval --world heldout --minutes 20 --out build/bench/watching
 	$(RUN) python benchmark/streaming.py
 	$(RUN) python benchmark/memory.py
 

@@ -17,6 +17,8 @@ COMMANDS = {
     "recall": "stream_vlm.cli.recall:recall",
     "world": "stream_vlm.cli.world:world",
     "train": "stream_vlm.cli.train:train",
+    "convert": "stream_vlm.cli.convert:convert",
+    "eval": "stream_vlm.cli.eval:evaluate",
     "trace": "stream_vlm.cli.trace:trace",
     "doctor": "stream_vlm.cli.doctor:doctor",
 }

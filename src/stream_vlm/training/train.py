@@ -22,9 +22,7 @@ from stream_vlm.training.rendering import render_streams
 from stream_vlm.training.sequences import HistoryNoise, SequenceWriter, TokenStream
 from stream_vlm.training.vision_stage import encode_stream, score_vision, train_vision
 from stream_vlm.world.language import vocabulary
-
-HELD_OUT_SEED = 1_000_000
-"""Seeds from here on are never trained on."""
+from stream_vlm.world.splits import HELD_OUT_SEED
 
 DENSE_TICKS, LANGUAGE_TICKS = 8, 56
 """Ticks taken from each world. Many worlds for a short time teach more than few for long: a tower that saw 200 rooms knew those by heart."""

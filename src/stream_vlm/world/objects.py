@@ -23,13 +23,15 @@ def _ellipse_flatness(pitch: float) -> float:
     return max(0.14, float(np.sin(pitch)))
 
 
-def _rolling_texture(rgb: Rgb, look: int, size: int) -> np.ndarray:
+def _rolling_texture(rgb: Rgb, look: int, size: int, form: str) -> np.ndarray:
     rng = np.random.default_rng(look)
     texture = np.full((size, size, 3), rgb, np.uint8)
     style = rng.choice(["plain", "band", "spots", "panels"])
     other = WHITE if sum(rgb) < 520 else shade(rgb, 0.55)
     middle = size // 2
-    if style == "band":
+    if form:
+        texture[:middle, middle:] = texture[middle:, :middle] = shade(rgb, 0.45)
+    elif style == "band":
         cv2.rectangle(texture, (0, int(size * 0.43)), (size, int(size * 0.57)), other, -1)
     elif style == "spots":
         for turn in np.linspace(0, 2 * np.pi, 4)[:-1]:
@@ -45,12 +47,12 @@ def _rolling_texture(rgb: Rgb, look: int, size: int) -> np.ndarray:
 
 
 class Ball:
-    """A shaded ball that can be turned; its origin is where it touches the ground."""
+    """A shaded ball that can be turned; its origin is where it touches the ground. With a `form` it is made of quarters."""
 
-    def __init__(self, rgb: Rgb, diameter: float, look: int) -> None:
+    def __init__(self, rgb: Rgb, diameter: float, look: int, form: str = "") -> None:
         self._size = max(8, int(round(diameter)))
         fine = self._size * 2
-        self._texture = _rolling_texture(rgb, look, fine)
+        self._texture = _rolling_texture(rgb, look, fine, form)
         ys, xs = np.mgrid[0:fine, 0:fine].astype(np.float32)
         x, y = (xs + 0.5) / fine * 2 - 1, (ys + 0.5) / fine * 2 - 1
         inside = x * x + y * y

@@ -11,6 +11,7 @@ from stream_vlm.world.hand import Hand
 from stream_vlm.world.objects import Ball, draw_thing
 from stream_vlm.world.script import Script, Thing
 from stream_vlm.world.sprite import Sprite, shadow
+from stream_vlm.world.unseen import draw_unseen
 
 SHADOW_DEPTH = 0.34
 GRIPS = 6
@@ -43,14 +44,15 @@ class Props:
         if thing.kind == "ball":
             return self.keep(("thing", thing.instance), lambda: self.ball(thing).turned(0.0))
         size = thing.size * self._height
-        return self.keep(("thing", thing.instance), lambda: draw_thing(thing.kind, thing.rgb, size, self._pitch, thing.look))
+        draw = draw_unseen if thing.form else draw_thing
+        return self.keep(("thing", thing.instance), lambda: draw(thing.kind, thing.rgb, size, self._pitch, thing.look))
 
     def ball(self, thing: Thing) -> Ball:
         """A ball that can be turned."""
         if len(self._balls) > MOST_KEPT:
             self._balls.clear()
         if thing.instance not in self._balls:
-            self._balls[thing.instance] = Ball(thing.rgb, thing.size * self._height, thing.look)
+            self._balls[thing.instance] = Ball(thing.rgb, thing.size * self._height, thing.look, thing.form)
         return self._balls[thing.instance]
 
     def shadow(self, half_width: float) -> Sprite:

@@ -15,6 +15,7 @@ from stream_vlm.world.script import Script, WorldError, make_script
 from stream_vlm.world.sensor import Sensor
 from stream_vlm.world.sprite import Appearance
 from stream_vlm.world.stage import Stage
+from stream_vlm.world.unseen import with_look
 
 SMALLEST, LARGEST = 64, 4096
 """Pixels: allowed width and height."""
@@ -59,18 +60,21 @@ class View:
 class World:
     """One simulated stream.
 
-    The same (seed, duration, size, events per minute) shows the same pixels at the same time, whatever was looked at before. Looking
+    The same (seed, duration, size, events per minute, look) shows the same pixels at the same time, whatever was looked at before. Looking
     costs a few milliseconds at 320x240; looking in order of time is fastest.
     """
 
-    def __init__(self, seed: int, duration_s: float, size: tuple[int, int] = (320, 240), *, events_per_minute: float = 10.0) -> None:
+    def __init__(
+        self, seed: int, duration_s: float, size: tuple[int, int] = (320, 240), *, events_per_minute: float = 10.0, look: str = "seen"
+    ) -> None:
         """Write the script and paint the backdrop.
 
         Args:
             size: width and height in pixels, each even and from 64 to 4096.
+            look: "seen", "unseen objects" or "unseen backgrounds"; see `unseen.with_look`.
 
         Raises:
-            WorldError: seed, duration, size or events per minute out of range; the message names it and what is allowed.
+            WorldError: seed, duration, size, events per minute or look out of range; the message names it and what is allowed.
         """
         width, height = size
         if not all(SMALLEST <= length <= LARGEST and length % 2 == 0 for length in (width, height)):
@@ -78,7 +82,7 @@ class World:
         if not 1.0 <= width / height <= 2.5:
             raise WorldError(f"size: {width}x{height} is refused; use a format from square (1:1) to wide (2.5:1), for example 320x240")
         self.size = (width, height)
-        self.script: Script = make_script(seed, duration_s, events_per_minute=events_per_minute)
+        self.script: Script = with_look(make_script(seed, duration_s, events_per_minute=events_per_minute), look)
         self._sensor = Sensor(self.script.scene, seed, width, height)
         self._stage = Stage(self.script, self._sensor, width, height)
         self._margin = self._sensor.margin()

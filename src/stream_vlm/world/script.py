@@ -18,7 +18,10 @@ class WorldError(StreamError):
 
 @dataclass(frozen=True)
 class Thing:
-    """A person, a hand or a portable thing. `size` is its height in picture heights (people: scaled by where they stand)."""
+    """A person, a hand or a portable thing.
+
+    `size` is its height in picture heights (people: scaled by where they stand); `form` is empty but where `unseen` gave it another.
+    """
 
     instance: int
     kind: str
@@ -26,6 +29,7 @@ class Thing:
     rgb: Rgb
     size: float
     look: int
+    form: str = ""
 
     @property
     def width(self) -> float:

@@ -7,13 +7,16 @@ import numpy as np
 
 from stream_vlm.world.palette import Rgb, mix, shade
 from stream_vlm.world.sprite import Image
+from stream_vlm.world.unseen_textures import UNSEEN_TEXTURES
 
 
 def paint_texture(name: str, rgb: Rgb, width: int, height: int, unit: float, rng: np.random.Generator) -> Image:
     """A uint8 RGB (height, width, 3) sheet of the texture `name`; `unit` is the size in pixels of one brick, tile or plank."""
     sheet = np.empty((height, width, 3), np.float32)
     sheet[:] = rgb
-    if name in ("bricks", "tiles", "planks"):
+    if name in UNSEEN_TEXTURES:
+        UNSEEN_TEXTURES[name](sheet, rgb, unit, rng)
+    elif name in ("bricks", "tiles", "planks"):
         _lay_rows(sheet, name, rgb, unit, rng)
     elif name == "checker":
         _checker(sheet, rgb, unit, rng)

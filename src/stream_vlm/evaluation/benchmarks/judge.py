@@ -1,0 +1,141 @@
+"""A language model as judge, behind any endpoint that speaks the OpenAI chat protocol."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import ModuleType, TracebackType
+from typing import TypeVar
+
+from stream_vlm.stream import StreamError
+
+URL, MODEL, KEY = "STREAM_VLM_JUDGE_URL", "STREAM_VLM_JUDGE_MODEL", "STREAM_VLM_JUDGE_KEY"
+AT_ONCE = 8
+"""Judgements asked for at the same time."""
+LONGEST = 8000
+"""Characters of a text that the judge is shown."""
+
+OURS, THEIRS, FAILED = "ours", "theirs", "failed"
+
+COMMENTARY = (
+    "You compare two commentaries, A and B, on the same stretch of video. You have not seen the video; a reference commentary says what happens in "
+    "it. Prefer the one that agrees with the reference and says what matters while it happens; prefer fewer words where both are equally right. "
+    "Reply with exactly one letter: A or B."
+)
+CONTENT = (
+    "You check an answer to a question about a video against the right answer. It is right when it says the same thing, in whatever words, and "
+    "nothing that contradicts it. Reply with exactly one word: yes or no."
+)
+
+Item = TypeVar("Item")
+Verdict = TypeVar("Verdict")
+
+
+class JudgeError(StreamError):
+    """The judge cannot be asked at all; the message names what is missing and the remedy."""
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Who was preferred when ours stood first and when it stood second: "ours", "theirs" or "failed"."""
+
+    ours_first: str
+    ours_second: str
+
+    @property
+    def won(self) -> int:
+        """Votes for ours, of two; a failed judgement is none."""
+        return (self.ours_first == OURS) + (self.ours_second == OURS)
+
+
+class Judge:
+    """Asks an endpoint for judgements; use it as a context manager.
+
+    A judgement that cannot be had (no connection, an error status, a reply that is none of the allowed words) is said in `failures` and counts
+    against the answers that are being scored, so that a broken judge can never raise a score.
+
+    Args:
+        base_url: of the endpoint, for example http://localhost:8000/v1.
+        model: the name that the endpoint knows the judge by.
+        key: sent as a bearer token where it is not empty.
+        timeout_s: of one request.
+
+    Raises:
+        JudgeError: httpx is not installed.
+    """
+
+    def __init__(self, base_url: str, model: str, key: str = "", timeout_s: float = 60.0) -> None:
+        self.model = model
+        self.failures: list[str] = []
+        self._http = _httpx()
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        # Lost connections are tried again; an answer that came is never asked for twice, or the judge would have two votes.
+        self._client = self._http.Client(
+            base_url=base_url.rstrip("/") + "/", headers=headers, timeout=timeout_s, transport=self._http.HTTPTransport(retries=2)
+        )
+
+    def __enter__(self) -> Judge:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._client.close()
+
+    def compare(self, reference: str, ours: str, theirs: str) -> Votes:
+        """Which of two commentaries is better, asked in both orders."""
+        return Votes(self._prefer(reference, ours, theirs, OURS, THEIRS), self._prefer(reference, theirs, ours, THEIRS, OURS))
+
+    def is_right(self, question: str, answer: str, said: str) -> bool:
+        """Whether `said` is right where `answer` is; a failed judgement is a no."""
+        text = f"Question: {question[:LONGEST]}\n\nRight answer: {answer[:LONGEST]}\n\nAnswer to check: {said[:LONGEST]}"
+        return self._ask(CONTENT, text, ("yes", "no")) == "yes"
+
+    def _prefer(self, reference: str, first: str, second: str, if_a: str, if_b: str) -> str:
+        text = f"Reference:\n{reference[:LONGEST]}\n\nCommentary A:\n{first[:LONGEST]}\n\nCommentary B:\n{second[:LONGEST]}"
+        return {"a": if_a, "b": if_b}.get(self._ask(COMMENTARY, text, ("a", "b")), FAILED)
+
+    def _ask(self, task: str, text: str, allowed: tuple[str, ...]) -> str:
+        """The one allowed word that the judge replied with, or "" when there was none."""
+        messages = [{"role": "system", "content": task}, {"role": "user", "content": text}]
+        try:
+            response = self._client.post("chat/completions", json={"model": self.model, "messages": messages, "temperature": 0.0})
+            response.raise_for_status()
+            reply = str(response.json()["choices"][0]["message"]["content"])
+        except (self._http.HTTPError, self._http.InvalidURL, ValueError, KeyError, IndexError, TypeError) as error:
+            self.failures.append(f"{type(error).__name__}: {error}")
+            return ""
+        word = re.sub(r"[^a-z]", "", reply.lower())
+        if word not in allowed:
+            self.failures.append(f"the reply {reply[:40]!r} is none of {', '.join(allowed)}")
+            return ""
+        return word
+
+
+def judge_from_environment(environment: Mapping[str, str] = os.environ) -> Judge | None:
+    """The judge that STREAM_VLM_JUDGE_URL, _MODEL and _KEY name; None where none of them is set.
+
+    Raises:
+        JudgeError: one of URL and MODEL is set without the other, or httpx is not installed.
+    """
+    url, model = environment.get(URL, ""), environment.get(MODEL, "")
+    if not url and not model:
+        return None
+    if not url or not model:
+        raise JudgeError(f"{URL} and {MODEL} must both be set: where the judge is, for example http://localhost:8000/v1, and what it is called there")
+    return Judge(url, model, environment.get(KEY, ""))
+
+
+def judge_all(items: Sequence[Item], verdict: Callable[[Item], Verdict]) -> list[Verdict]:
+    """`verdict` of every item, in order, several asked for at a time."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(verdict, items))
+
+
+def _httpx() -> ModuleType:
+    try:
+        import httpx
+    except ImportError as error:
+        raise JudgeError("a judge is asked with httpx, which is not installed; run pip install httpx (0.27 or newer)") from error
+    return httpx
