@@ -159,6 +159,31 @@ def test_steps_are_stored_while_much_is_forgotten(memory: Memory) -> None:
     assert memory.count() == 3 * (number - 100)
 
 
+def test_summaries_go_with_what_they_were_made_from(memory: Memory) -> None:
+    secret = memory.recall(RecallQuery("xylophonist")).records[0].record_id
+    columns = "session_id, frame_id, state, confidence, event_id, query_id, model_id"
+    with sqlite3.connect(memory.path) as connection:
+        made = []
+        for begin_s, text, tier, covers in ((200, "a musician in the bathroom", "mid", secret), (300, "a musician, then balls", "long", None)):
+            connection.execute(
+                f"INSERT INTO record (kind, camera, start_ns, end_ns, text, {columns})"
+                f" SELECT 'summary', 'front', ?, ?, ?, {columns} FROM record WHERE id = ?",
+                [seconds(begin_s), seconds(begin_s), text, secret],
+            )
+            made.append(connection.execute("SELECT max(id) FROM record").fetchone()[0])
+            connection.execute("INSERT INTO summary VALUES (?, ?)", [made[-1], tier])
+            connection.execute("INSERT INTO summary_covers VALUES (?, ?)", [made[-1], covers or made[0]])
+            connection.execute("INSERT INTO vector_model (name, size) VALUES (?, 2)", [tier])
+            vector = "INSERT INTO record_vector (record_id, vector_model_id, halves) SELECT ?, max(id), x'11223344' FROM vector_model"
+            connection.execute(vector, [secret])
+    memory.forget(Forget(cameras=("side",)))
+    assert memory.recall(RecallQuery("musician", kinds=("summary",))).total == 0
+    assert b"musician" not in raw(memory)
+    with sqlite3.connect(memory.path) as connection:
+        assert connection.execute("SELECT (SELECT count(*) FROM summary), (SELECT count(*) FROM summary_covers)").fetchone() == (0, 0)
+        assert connection.execute("SELECT count(*) FROM record_vector").fetchone() == (0,)
+
+
 def test_what_refers_to_a_forgotten_record_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def add_moods(db: Database) -> None:
         db.execute("CREATE TABLE mood (record_id INTEGER PRIMARY KEY REFERENCES record(id), mood TEXT NOT NULL) STRICT")

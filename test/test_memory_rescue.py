@@ -187,7 +187,10 @@ def test_damage_that_the_check_had_no_time_to_find_is_rescued_when_it_keeps_the_
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory_file, "CHECK_S", 0.0)
-    spoil_the_root_of("record_by_kind")(file)
+    with sqlite3.connect(file) as connection:
+        indices = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'record'")]
+    for name in indices:
+        spoil_the_root_of(name)(file)
     with Memory.open(settings(file)) as memory:
         assert memory.rescued is not None
         assert memory.count() == RECORDS
@@ -217,6 +220,22 @@ def test_a_rescue_that_finds_no_room_leaves_the_damaged_file_where_it_was(file: 
     monkeypatch.undo()
     with Memory.open(settings(file)) as memory:
         assert memory.recall(RecallQuery("ball")).total == 2 * STEPS
+
+
+@pytest.mark.parametrize("spoiled", ["record_by_kind", "record"])
+def test_vectors_and_summaries_of_rescued_records_are_rescued_with_them(file: Path, spoiled: str) -> None:
+    with sqlite3.connect(file) as connection:
+        connection.execute("INSERT INTO vector_model (name, size) VALUES ('of the test', 2)")
+        connection.execute("INSERT INTO record_vector (record_id, vector_model_id, halves) SELECT id, 1, x'11223344' FROM record")
+        connection.execute("INSERT INTO summary VALUES (7, 'mid')")
+        connection.execute("INSERT INTO summary_covers SELECT 7, id FROM record WHERE id < 7")
+    spoil_the_root_of(spoiled)(file)
+    with Memory.open(settings(file)) as memory:
+        assert memory.rescued is not None
+    with sqlite3.connect(file) as connection:
+        counted = [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("record_vector", "summary", "summary_covers")]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert counted == [RECORDS, 1, 6]
 
 
 def test_a_session_whose_beginning_is_lost_keeps_its_records(file: Path) -> None:

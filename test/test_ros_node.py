@@ -139,10 +139,11 @@ def test_what_was_seen_is_forgotten_on_request_while_the_node_goes_on(robot: Rob
     robot.wait_for_text("it became bright")
     unnamed = robot.call(Forget, "forget")
     assert (unnamed.success, "nothing is named" in unnamed.message) == (False, True)
-    would = robot.call(Forget, "forget", cameras=["front"], dry_run=True)
+    seen_by = [robot.states[0].camera]
+    would = robot.call(Forget, "forget", cameras=seen_by, dry_run=True)
     assert would.success and would.records > 0
     assert robot.call(Recall, "recall", text="bright").total > 0
-    did = robot.call(Forget, "forget", cameras=["front"])
+    did = robot.call(Forget, "forget", cameras=seen_by)
     assert did.success and did.records >= would.records and did.pictures > 0
     assert "forgot" in did.message
     assert robot.call(Recall, "recall", text="bright").total == 0

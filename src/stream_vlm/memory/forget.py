@@ -81,8 +81,8 @@ class Forgotten:
 def mark(db: Database, what: Forget) -> Forgotten:
     """Collect the numbers of what is meant in temporary tables, within the caller's transaction, and count it.
 
-    A record goes with those it is linked with: the utterance that reports a forgotten event, the question of a forgotten answer. Better one
-    record too many than a sentence that tells what should be forgotten.
+    A record goes with those it is linked with: the utterance that reports a forgotten event, the question of a forgotten answer, every
+    summary that was made from it. Better one record too many than a sentence that tells what should be forgotten.
     """
     for table in ("forgotten", "forgotten_picture"):
         db.execute(f"DROP TABLE IF EXISTS temp.{table}")
@@ -97,6 +97,11 @@ def mark(db: Database, what: Forget) -> Forgotten:
             f"INSERT OR IGNORE INTO forgotten SELECT id FROM record WHERE {link} <> '' AND {link} IN"
             f" (SELECT {link} FROM record JOIN forgotten USING (id) WHERE {link} <> '')"
         )
+    db.execute("""
+        WITH RECURSIVE telling (id) AS (
+            SELECT summary_id FROM summary_covers JOIN forgotten ON forgotten.id = record_id
+            UNION SELECT summary_id FROM summary_covers JOIN telling ON telling.id = record_id
+        ) INSERT OR IGNORE INTO forgotten SELECT id FROM telling""")
     db.execute("INSERT INTO forgotten_picture SELECT DISTINCT picture_id FROM record JOIN forgotten USING (id) WHERE picture_id IS NOT NULL")
     if what.place is None:
         filters, values = _filters(what, "stamp_ns", "stamp_ns")

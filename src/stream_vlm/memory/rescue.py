@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlite_utils import Database
 
@@ -151,6 +152,7 @@ def _fill(fresh: Path, damaged: Path) -> tuple[int, int]:
                 _insert(db, known, batch)
         with transaction(db, "IMMEDIATE"):
             _mend_links(db)
+            _copy_the_rest(db, damaged)
         records, pictures = (int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]) for table in ("record", "picture"))
         return records, pictures
     finally:
@@ -182,6 +184,44 @@ def _mend_links(db: Database) -> None:
         SELECT session_id, min(model_id), 'rescued without its beginning', min(start_ns), 0 FROM (
             SELECT session_id, model_id, start_ns FROM record UNION ALL SELECT session_id, 'unknown', stamp_ns FROM picture
         ) WHERE session_id NOT IN (SELECT session_id FROM session) GROUP BY session_id""")
+
+
+def _copy_the_rest(db: Database, damaged: Path) -> None:
+    """Vectors, summaries and what else refers to the rescued rows, as far as SQLite still reads it from either end of each table.
+
+    From their bytes alone these rows could not be told from others of their size, and they can be made again.
+    """
+    rest = "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%' AND name NOT LIKE 'sqlite%'"
+    shadows = tuple(name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE sql LIKE 'CREATE VIRTUAL%'"))
+    names = [name for (name,) in db.execute(rest) if name not in RESCUED_TABLES and not name.startswith(tuple(f"{shadow}_" for shadow in shadows))]
+    for name in names:
+        # From its end only where it breaks off from its beginning.
+        if not _copy_until_damage(db, damaged, name, "ASC"):
+            _copy_until_damage(db, damaged, name, "DESC")
+    while broken := db.execute("PRAGMA foreign_key_check").fetchall():
+        for table, rowid, *_ in broken:
+            if rowid is None:  # a table without rowids, which holds links and nothing else
+                db.execute(f"DELETE FROM {table}")
+            else:
+                db.execute(f"DELETE FROM {table} WHERE rowid = ?", [rowid])
+
+
+def _copy_until_damage(db: Database, damaged: Path, table: str, order: str) -> bool:
+    """Whether the whole table could be read."""
+    columns = [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")]
+    key = ", ".join(f"{name} {order}" for _, name, *_, place in db.execute(f"PRAGMA table_info({table})") if place)
+    # Without a log beside it the file is read as it lies, or SQLite would make one.
+    mode = "mode=ro" if damaged.with_name(damaged.name + "-wal").exists() else "immutable=1"
+    source = sqlite3.connect(f"file:{quote(str(damaged))}?{mode}", uri=True)
+    try:
+        for row in source.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {key}"):
+            db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+        return True
+    except sqlite3.DatabaseError as error:
+        _log.warning("%s: rows of %s are lost (%s)", damaged, table, error)
+        return False
+    finally:
+        source.close()
 
 
 def _keep(path: Path, aside: Path) -> None:
