@@ -311,6 +311,8 @@ def test_other_benchmarks_are_watched_online_and_leave_their_answers(benchmark: 
     [
         ("ovo", '[{"id": 1}]', "is no OVO-Bench item"),
         ("ovo", "{", "is no JSON"),
+        ("ovo", "5", "is no OVO-Bench item"),
+        ("ovo", '[{"id": 1, "task": "REC", "video": "a.mp4", "test_info": [{"realtime": 3}]}]', "is no OVO-Bench item"),
         ("streamo", '[{"task_type": "Weather"}]', "unknown task type"),
         ("inf-streams", '[{"video": "a"}]', "needs video, content"),
         ("streaming-eval", '[{"id": 1, "video": "a", "kind": "qa"}]', "is no item of Streaming-Eval"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stream_vlm.cli import main
 from stream_vlm.evaluation.baselines import AlwaysSilent, AlwaysSpeaking, MotionThreshold
 from stream_vlm.evaluation.grounding import iou, span_ious
 from stream_vlm.evaluation.matching import score_events
@@ -153,3 +156,15 @@ def test_an_examination_ranks_the_baselines_as_they_deserve(world: str) -> None:
 
 def test_the_always_silent_watcher_is_silent() -> None:
     assert watch_stream(AlwaysSilent(), frames(4), (), "s").utterances == []
+
+
+def test_the_command_puts_the_model_beside_every_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "--world", "heldout", "--minutes", "0.2", "--out", str(tmp_path), "--quiet"]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert list(report["watchers"]) == ["ours", "recent 4 frames", "always silent", "always speaking", "motion threshold"]
+    assert report["first_seed"] == HELD_OUT_SEED and report["model"].startswith("stream-vlm-small")
+    for scores in report["watchers"].values():
+        assert set(scores["event_f1"]) == {"0.5 s", "1.0 s", "1.5 s", "3.0 s"}
+        assert scores["speaking"]["together"]["sw_f1_full_charge"] <= scores["speaking"]["together"]["sw_f1_published"]
+    assert (tmp_path / "report.md").read_text() in capsys.readouterr().out
+    assert all((tmp_path / name).stat().st_size > 10_000 for name in ("report.png", "first-stream.png"))

@@ -63,11 +63,22 @@ def read_items(path: Path) -> dict[int, dict[str, Any]]:
         BenchmarkError: the file is no list of items with `id`, `task` and `video`.
     """
     items: dict[int, dict[str, Any]] = {}
-    for row in read_json(path):
-        if not isinstance(row, dict) or not {"id", "task", "video"} <= set(row) or row["task"] not in sum(GROUPS.values(), ()):
+    document = read_json(path)
+    for row in document if isinstance(document, list) else [document]:
+        if not _is_item(row):
             raise BenchmarkError(f"{path}: {str(row)[:80]} is no OVO-Bench item; use the benchmark's ovo_bench_new.json")
         items[row["id"]] = row
     return items
+
+
+def _is_item(row: Any) -> bool:
+    if not isinstance(row, dict) or not {"id", "task", "video"} <= set(row) or row["task"] not in sum(GROUPS.values(), ()):
+        return False
+    if row["task"] not in GROUPS["forward"]:
+        return isinstance(row.get("options"), list) and isinstance(row.get("gt"), int) and 0 <= row["gt"] < len(row["options"]) and "realtime" in row
+    key = "count" if row["task"] == COUNTING else "type"
+    points = row.get("test_info")
+    return isinstance(points, list) and bool(points) and all(isinstance(point, dict) and {"realtime", key} <= set(point) for point in points)
 
 
 def read_answers(path: Path) -> list[dict[str, Any]]:
@@ -84,7 +95,10 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
         document = read_json(file)
         if not isinstance(document, dict) or not set(document) & set(GROUPS):
             raise BenchmarkError(f"{file}: is no OVO-Bench answer file; it must hold {{'backward': [...], 'realtime': [...], 'forward': [...]}}")
-        rows += [row for group in GROUPS for row in document.get(group) or []]
+        for group in GROUPS:
+            if not isinstance(document.get(group, []), list):
+                raise BenchmarkError(f"{file}: {group} is no list of answers; give an official answer file")
+            rows += document.get(group, [])
     return rows
 
 
