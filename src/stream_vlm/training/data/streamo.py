@@ -29,9 +29,11 @@ TASKS = {
     "eventcaptioning": "event caption",
     "actioncaption": "action caption",
     "actioncaptioning": "action caption",
+    "actionunderstanding": "action caption",
     "grounding": "grounding",
     "eventgrounding": "grounding",
     "temporalgrounding": "grounding",
+    "temporaleventgrounding": "grounding",
 }
 """Kinds of task by their letters alone: spelling, case and separators differ between files."""
 
