@@ -208,6 +208,17 @@ def test_the_index_chooses_the_lines_and_what_does_not_fit_it_is_named(tmp_path:
     assert len(read_text_stream(path).samples) == 3
 
 
+def test_an_index_in_the_last_line_is_read_like_one_beside_the_file(tmp_path: Path) -> None:
+    first, second = line([[2.0, 2.5, "one"]]), line([[2.0, 2.5, "two"]])
+    path = written(tmp_path, first, second, json.dumps([len(first.encode())]) + "\n")
+    reading = read_text_stream(path)
+    assert [sample.turns[0].text for sample in reading.samples] == ["two"]
+    assert [refusal.row for refusal in reading.refusals] == [-1]
+    seeks_path(path).write_text(json.dumps([0, len(first.encode())]))
+    both = read_text_stream(path)
+    assert len(both.samples) == 2 and both.refusals == []
+
+
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [

@@ -21,9 +21,8 @@ NAMES = ("ovo", "streamo", "inf-streams", "streaming-eval")
 ANSWERS_FILE = "answers.json"
 
 OFFLINE = "answers of a file, scored as published"
-ONLINE = (
-    "online: each video watched once, questions when they are asked; lower than the published offline protocol would give, not to be mixed with it"
-)
+ONLINE = "online: each video watched once, questions when they are asked"
+NOT_THE_OFFICIAL = "; OVO-Bench's official protocol is offline and scores higher, the two do not belong in one column"
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,8 @@ def examine_benchmark(what: Examined, open_watcher: Open, judge: Judge | None, o
     if what.answers is None and (what.videos is None or not what.videos.is_dir()):
         raise BenchmarkError(f"{what.benchmark}: give either --answers FILE, or --videos FOLDER with the benchmark's videos to watch them now")
     head = {"benchmark": what.benchmark, "data": what.data.name, "protocol": OFFLINE if what.answers else ONLINE}
+    if what.benchmark == "ovo" and what.answers is None:
+        head["protocol"] += NOT_THE_OFFICIAL
     score = {"ovo": _ovo, "streamo": _streamo, "inf-streams": _inf_streams, "streaming-eval": _streaming}[what.benchmark]
     return head | score(what, open_watcher, judge, out, on_item)
 

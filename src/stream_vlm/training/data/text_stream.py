@@ -2,9 +2,9 @@
 
 A line is `[user, assistant]`: the user's content is a video with `video_start` and `video_end` and a text, which may bring the `previous`
 words; the assistant's is a `text_stream` of `[start, end, word]`, and perhaps a `qa_stream` of `[start, time, question, answer]`. Read in
-rounds of a second: a word is said in the round in which it ends. `NAME_seeks.jsonl` beside `NAME.jsonl` or `NAME_with_seeks.jsonl` holds a
-JSON list of the byte offsets of the lines to read; without it every line is read. Where the published reader replaces a bad line by another
-and leaves out words after the last round, here both are refused.
+rounds of a second: a word is said in the round in which it ends. `NAME_seeks.jsonl` beside `NAME.jsonl` or `NAME_with_seeks.jsonl`, or else
+the file's own last line, holds a JSON list of the byte offsets of the lines to read; without either every line is read. Where the published
+reader replaces a bad line by another and leaves out words after the last round, here both are refused.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from stream_vlm.stream import State
-from stream_vlm.training.data.rows import DataFileError, read_text
+from stream_vlm.training.data.rows import DataFileError
 from stream_vlm.training.data.sample import Reading, Reason, RowRefused, SampleTurn, StreamSample, Videos
 from stream_vlm.training.data.times import seconds
 
 ROUND_S = 1.0
-END_OF_INDEX = -1
-"""Row number of what is wrong with the index itself."""
+NOT_INDEXED = -1
+"""Row number of a line that the index leaves out."""
 
 
 def seeks_path(path: Path) -> Path:
@@ -35,47 +35,57 @@ def read_text_stream(path: Path, videos: Videos | None = None) -> Reading:
     Raises:
         DataFileError: the file or its index cannot be read.
     """
-    data = read_text(path).encode()
     reading = Reading()
-    for number, offset in enumerate(_offsets(path, data, reading), start=1):
-        if offset is None:
-            continue
-        line = data[offset : data.find(b"\n", offset) if b"\n" in data[offset:] else len(data)]
-        try:
-            reading.add(number, line_to_sample(_parsed(line), videos))
-        except RowRefused as refused:
-            reading.refuse(number, refused)
+    try:
+        with path.open("rb") as file:
+            for number, offset in enumerate(_offsets(path, file, reading), start=1):
+                if offset is None:
+                    continue
+                file.seek(offset)
+                try:
+                    reading.add(number, line_to_sample(_parsed(file.readline()), videos))
+                except RowRefused as refused:
+                    reading.refuse(number, refused)
+    except OSError as error:
+        raise DataFileError(f"{path}: cannot be read: {error.strerror}; give the path of a JSON lines file") from error
     return reading
 
 
-def _offsets(path: Path, data: bytes, reading: Reading) -> list[int | None]:
+def _offsets(path: Path, file: BinaryIO, reading: Reading) -> list[int | None]:
     """Where the lines to be read begin; None for an entry of the index that fits no line, which is refused."""
-    starts = [place for place in _line_starts(data) if data[place : place + 1] not in (b"", b"\n")]
-    index = seeks_path(path)
-    if not index.is_file():
+    starts, last, place = list[int](), b"", 0
+    for line in file:
+        if line.strip():
+            starts.append(place)
+            last = line
+        place += len(line)
+    embedded = _as_index(last)
+    if embedded is not None:
+        starts.pop()
+    beside = seeks_path(path)
+    name = beside.name if beside.is_file() else f"the last line of {path.name}"
+    seeks = _as_index(beside.read_bytes()) if beside.is_file() else embedded
+    if seeks is None:
+        if beside.is_file():
+            raise DataFileError(f"{beside}: is no JSON list of whole numbers; remove it and every line is read")
         return list(starts)
-    try:
-        seeks = json.loads(read_text(index))
-    except ValueError as error:
-        raise DataFileError(f"{index}: is no JSON list of offsets ({error}); remove it and every line is read") from error
-    if not isinstance(seeks, list) or not all(isinstance(seek, int) for seek in seeks):
-        raise DataFileError(f"{index}: is no JSON list of whole numbers; remove it and every line is read")
     known, offsets = set(starts), list[int | None]()
     for number, seek in enumerate(seeks, start=1):
         offsets.append(seek if seek in known else None)
         if seek not in known:
             reading.refuse(number, RowRefused(Reason.BAD_INDEX, f"no line begins at byte {seek}"))
-    for place in sorted(known - set(seeks)):
-        reading.refuse(END_OF_INDEX, RowRefused(Reason.BAD_INDEX, f"the line at byte {place} is not in {index.name}"))
+    for missing in sorted(known - set(seeks)):
+        reading.refuse(NOT_INDEXED, RowRefused(Reason.BAD_INDEX, f"the line at byte {missing} is not in {name}"))
     return offsets
 
 
-def _line_starts(data: bytes) -> list[int]:
-    starts, place = [0], data.find(b"\n")
-    while place >= 0:
-        starts.append(place + 1)
-        place = data.find(b"\n", place + 1)
-    return starts
+def _as_index(line: bytes) -> list[int] | None:
+    """The offsets that `line` holds; None where it is no list of whole numbers, as a line of data never is."""
+    try:
+        seeks = json.loads(line) if line.lstrip().startswith(b"[") else None
+    except ValueError:
+        return None
+    return seeks if isinstance(seeks, list) and all(isinstance(seek, int) for seek in seeks) else None
 
 
 def _parsed(line: bytes) -> Any:
