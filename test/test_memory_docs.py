@@ -5,6 +5,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+import yaml
 from memory_fixtures import begin, settings, step
 
 from stream_vlm.memory.store import Memory
@@ -46,3 +47,20 @@ def test_the_page_names_every_table_and_column(folder: Path) -> None:
         for table in tables:
             for _, column, *_ in tool.execute(f"PRAGMA table_info({table})"):
                 assert re.search(rf"\b{column}\b", PAGE), f"{table}.{column}"
+
+
+DATASETTE = yaml.safe_load((Path(__file__).resolve().parent.parent / "config" / "datasette.yaml").read_text())["databases"]["memory"]
+
+
+@pytest.mark.parametrize("name", DATASETTE["queries"])
+def test_each_saved_query_of_datasette_runs_and_finds_something(folder: Path, name: str) -> None:
+    asked = {"words": "ball", "start": "2000-01-01", "end": "2100-01-01", "x": 2.0, "y": 1.0, "radius": 1.0}
+    with sqlite3.connect(f"file:{folder / 'memory.db'}?mode=ro", uri=True) as tool:
+        assert tool.execute(DATASETTE["queries"][name]["sql"], asked).fetchall()
+
+
+def test_datasette_is_told_of_tables_and_columns_that_exist(folder: Path) -> None:
+    with sqlite3.connect(folder / "memory.db") as tool:
+        for table, told in DATASETTE["tables"].items():
+            columns = {column for _, column, *_ in tool.execute(f"PRAGMA table_info({table})")}
+            assert columns and set(told.get("columns", {})) | set(told.get("facets", [])) <= columns

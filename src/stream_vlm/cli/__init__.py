@@ -1,4 +1,4 @@
-"""`stream-vlm`: watch recordings without ROS, ask the memory, make simulated streams, train, and check the installation."""
+"""`stream-vlm`: watch recordings without ROS, ask and keep the memory, make simulated streams, train, and check the installation."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ COMMANDS = {
     "run": "stream_vlm.cli.run:run",
     "replay": "stream_vlm.cli.run:replay",
     "recall": "stream_vlm.cli.recall:recall",
+    "memory": "stream_vlm.cli.memory:memory",
     "world": "stream_vlm.cli.world:world",
     "train": "stream_vlm.cli.train:train",
     "convert": "stream_vlm.cli.convert:convert",

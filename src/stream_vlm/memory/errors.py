@@ -25,7 +25,7 @@ class RecallError(StreamError):
 _FULL = "the disk is full; free some space or set memory.path to another disk"
 _NO_RIGHT = "this user may not use it; give the right to read and write the file and its folder, or set memory.path to another place"
 
-DAMAGED = "the node sets it aside at its next start and rescues what can be read"
+DAMAGED = "the node sets it aside at its next start and rescues what can be read, as does 'stream-vlm memory verify --rescue'"
 """What to do about a damaged file."""
 
 # SQLite's and the system's own words, in the order in which they are looked for. Python 3.10 does not expose SQLite's error code.

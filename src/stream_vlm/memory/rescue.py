@@ -15,6 +15,7 @@ from urllib.parse import quote
 from sqlite_utils import Database
 
 from stream_vlm.memory.errors import explained
+from stream_vlm.memory.exchange import ordinary_tables
 from stream_vlm.memory.pages import RawFile, RawRow, Value, rows
 from stream_vlm.memory.schema import APPLICATION_ID, MIGRATIONS, migrate, transaction
 
@@ -191,10 +192,9 @@ def _copy_the_rest(db: Database, damaged: Path) -> None:
 
     From their bytes alone these rows could not be told from others of their size, and they can be made again.
     """
-    rest = "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%' AND name NOT LIKE 'sqlite%'"
-    shadows = tuple(name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE sql LIKE 'CREATE VIRTUAL%'"))
-    names = [name for (name,) in db.execute(rest) if name not in RESCUED_TABLES and not name.startswith(tuple(f"{shadow}_" for shadow in shadows))]
-    for name in names:
+    for name in ordinary_tables(db):
+        if name in RESCUED_TABLES:
+            continue
         # From its end only where it breaks off from its beginning.
         if not _copy_until_damage(db, damaged, name, "ASC"):
             _copy_until_damage(db, damaged, name, "DESC")
@@ -231,6 +231,8 @@ def _keep(path: Path, aside: Path) -> None:
         os.link(path, aside)
     except OSError:
         os.rename(path, aside)  # a file system without links
-    if log.exists():
+    if log.exists() and not log.stat().st_size:
+        log.unlink()  # left by one that only read
+    elif log.exists():
         os.rename(log, aside.with_name(aside.name + "-wal"))
     path.with_name(path.name + "-shm").unlink(missing_ok=True)

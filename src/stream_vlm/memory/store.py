@@ -15,6 +15,7 @@ from sqlite_utils import Database
 
 from stream_vlm.config import MemorySettings
 from stream_vlm.memory.errors import MemoryDamaged, MemoryFileError, RecallError, explained
+from stream_vlm.memory.exchange import import_file
 from stream_vlm.memory.file import check_for_reading, claim, open_for_reading, open_for_writing
 from stream_vlm.memory.forget import Forget, Forgotten, copies_beside, delete, empty_log, give_back_pages, mark
 from stream_vlm.memory.lock import WriterLock
@@ -211,6 +212,17 @@ class Memory:
             copies=copies_beside(self.path),
             took_ms=(time.perf_counter() - started) * 1e3,
         )
+
+    def import_from(self, source: Path) -> dict[str, int]:
+        """Add all of the export `source` (JSON lines) in one transaction; how many rows, by table.
+
+        Raises:
+            MemoryFileError: it is no export, is damaged, or holds a session that is here already; nothing of it was added.
+        """
+        with self._writing_lock, explained(self.path):
+            added = import_file(self._writer(), self.path, source)
+        self._rows += added["record"]
+        return added
 
     def count(self) -> int:
         """How many records are stored. Kept in mind by the one that writes, counted by one that only reads."""
