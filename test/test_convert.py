@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
+from clip_fixtures import write_video
 
 from stream_vlm.cli import main
 from stream_vlm.sources import SourceError
@@ -44,10 +43,7 @@ def ten_seconds(video: str) -> float:
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Videos:
     """a.mp4 lasts 8 s and gets brighter every second; broken.mp4 is no video."""
     folder = tmp_path_factory.mktemp("videos")
-    writer = cv2.VideoWriter(str(folder / "a.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 4.0, (64, 48))
-    for index in range(32):
-        writer.write(np.full((48, 64, 3), 20 + 25 * (index // 4), np.uint8))
-    writer.release()
+    write_video(folder / "a.mp4", [20 + 25 * (index // 4) for index in range(32)], fps=4.0)
     (folder / "broken.mp4").write_bytes(b"no video at all")
     return Videos(folder)
 

@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
+from clip_fixtures import write_video
 
 from stream_vlm.cli import main
 from stream_vlm.evaluation.baselines import MotionThreshold
@@ -39,11 +38,7 @@ def test_words_say_whether_something_came_or_left(words: str, way: str) -> None:
 def write_clip(folder: Path, labels: dict[str, Any], seconds: int = 10) -> Path:
     """A clip whose picture changes from 3 to 4 s, with `labels`."""
     folder.mkdir(exist_ok=True)
-    writer = cv2.VideoWriter(str(folder / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 48))
-    for index in range(seconds * 10):
-        grey = 60 + 12 * min(max(index - 30, 0), 10)
-        writer.write(np.full((48, 64, 3), grey, np.uint8))
-    writer.release()
+    write_video(folder / "clip.mp4", [60 + 12 * min(max(index - 30, 0), 10) for index in range(seconds * 10)], fps=10.0)
     (folder / "annotations.json").write_text(json.dumps({"clips": {"clip.mp4": labels}}))
     return folder
 
