@@ -13,6 +13,7 @@ from launch_ros.parameter_descriptions import ParameterFile
 from lifecycle_msgs.msg import Transition
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from stream_vlm_ros.launch_arguments import camera_parameters, is_true
 
 ARGUMENTS = (
     ("cameras", "", "Names of the cameras, comma separated; empty leaves them to params_file, or to one camera named 'camera'."),
@@ -65,30 +66,3 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         entities=[LogInfo(msg="stream_vlm could not be configured: its own log says why; correct that and configure it again")],
     )
     return [RegisterEventHandler(configured), RegisterEventHandler(refused), node, configure]
-
-
-def camera_parameters(value: dict[str, str]) -> dict[str, object]:
-    """The parameters of the cameras that the arguments name."""
-    cameras, topics, transports = (split(value[name]) for name in ("cameras", "topics", "transports"))
-    if not cameras:
-        if topics or transports:
-            raise ValueError("topics and transports belong to the cameras that `cameras` names: give cameras:=front,rear too")
-        return {}
-    if len(transports) == 1:
-        transports *= len(cameras)
-    parameters: dict[str, object] = {"cameras": cameras}
-    for name, given, setting in (("topics", topics, "topic"), ("transports", transports, "transport")):
-        if given and len(given) != len(cameras):
-            raise ValueError(f"{name}:={value[name]} names {len(given)} for {len(cameras)} cameras ({value['cameras']}); name one for each")
-        parameters |= {f"camera.{camera}.{setting}": word for camera, word in zip(cameras, given, strict=True)}
-    return parameters
-
-
-def split(words: str) -> list[str]:
-    return [word.strip() for word in words.split(",") if word.strip()]
-
-
-def is_true(name: str, word: str) -> bool:
-    if word.lower() not in ("true", "false"):
-        raise ValueError(f"{name}:={word} is refused; say true or false")
-    return word.lower() == "true"
