@@ -3,6 +3,8 @@
     ros2 launch stream_vlm_ros stream_vlm.launch.py cameras:=front,rear topics:=/front/image,/rear/image/compressed transports:=raw,compressed
 """
 
+from pathlib import Path
+
 from launch.actions import DeclareLaunchArgument, EmitEvent, LogInfo, OpaqueFunction, RegisterEventHandler
 from launch.events import matches_action
 from launch.substitutions import LaunchConfiguration
@@ -38,6 +40,9 @@ def generate_launch_description() -> LaunchDescription:
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node and, with `autostart`, the events that configure it once it runs and activate it once it is configured."""
     value = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
+    # launch_ros only warns of a file that is missing, and the node would run with other values than were asked for.
+    if value["params_file"] and not Path(value["params_file"]).is_file():
+        raise ValueError(f"params_file:={value['params_file']} is no file; name a YAML file with parameters")
     parameters: list[object] = [ParameterFile(value["params_file"])] if value["params_file"] else []
     parameters.append({"use_sim_time": is_true("use_sim_time", value["use_sim_time"]), **camera_parameters(value)})
     for argument, setting in (("odom_topic", "pose.odom_topic"), ("model_directory", "model.directory"), ("memory_file", "memory.path")):
@@ -52,6 +57,8 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         ros_arguments=["--log-level", value["log_level"]],
         output="screen",
         emulate_tty=True,
+        # A step that runs is ended and what was seen is stored before the node goes, and unloading the model takes seconds on a busy computer.
+        sigterm_timeout=LaunchConfiguration("sigterm_timeout", default="30"),
     )
     if not is_true("autostart", value["autostart"]):
         return [node]

@@ -60,6 +60,12 @@ def test_the_launch_file_brings_the_node_to_active_with_the_cameras_it_names(rob
     assert robot.end_node(signal.SIGINT) == 0
 
 
+def test_one_camera_needs_a_name_and_a_topic_only(robot: Robot, checkpoint: Path) -> None:
+    robot.camera("front/image")
+    launch(robot, "stream_vlm.launch.py", cameras="front", topics="front/image", model_directory=checkpoint)
+    robot.wait(lambda: {state.camera for state in list(robot.states)} == {"front"}, "states of the camera")
+
+
 def test_without_autostart_the_node_waits_to_be_configured(robot: Robot) -> None:
     launch(robot, "stream_vlm.launch.py", autostart="false")
     assert robot.lifecycle_state() == "unconfigured"
@@ -77,6 +83,7 @@ def test_a_preset_is_a_parameter_file(robot: Robot, repository: Path, checkpoint
     [
         ({"cameras": "front,rear", "topics": "front/image"}, "names 1 for 2 cameras"),
         ({"topics": "front/image"}, "give cameras:="),
+        ({"params_file": "/no/such.yaml"}, "params_file:=/no/such.yaml is no file"),
         ({"autostart": "perhaps"}, "autostart:=perhaps is refused"),
     ],
 )
@@ -101,7 +108,8 @@ def test_a_recording_is_the_robot(robot: Robot, checkpoint: Path) -> None:
         shutdown_at_end="true",
         model_directory=checkpoint,
     )
-    assert process.wait(DEADLINE_S) == 0, robot.log
+    # A whole life: loading, four seconds of recording, and the end.
+    assert process.wait(2 * DEADLINE_S) == 0, robot.log
     assert robot.states
     stamps = [state.header.stamp.sec for state in robot.states]
     assert min(stamps) >= START_NS // NANOSECONDS

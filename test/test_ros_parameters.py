@@ -165,6 +165,16 @@ def test_a_wrong_value_at_the_start_fails_configure_until_it_is_corrected(make: 
     parameters.configure()
 
 
+def test_two_wrong_values_at_the_start_are_named_together_and_corrected_one_by_one(make: MakeNode) -> None:
+    node, parameters, _ = make(decision__unasked="perhaps", model__device="tpu")
+    with pytest.raises(SettingError, match=r"(?s)model\.device: .*decision\.unasked: .*allowed: auto, always, never"):
+        parameters.configure()
+    assert setting(node, decision__unasked="never") == (True, "")
+    assert setting(node, model__device="cpu") == (True, "")
+    settings = parameters.configure()
+    assert (settings.decision.unasked, settings.model.device) == ("never", "cpu")
+
+
 @pytest.mark.parametrize("preset", ["demo", "desktop", "orin"])
 def test_every_preset_is_accepted_as_it_is(make: MakeNode, repository: Path, preset: str) -> None:
     values = yaml.safe_load((repository / "config" / f"{preset}.yaml").read_text())["/**"]["ros__parameters"]

@@ -73,7 +73,11 @@ class Parameters:
     def _declare(self, infos: Iterable[SettingInfo]) -> None:
         for info in infos:
             try:
-                self._node.declare_parameter(info.name, info.default, descriptor_of(info))
+                value = self._node.declare_parameter(info.name, info.default, descriptor_of(info)).value
+                if info.choices and value not in info.choices:
+                    # ROS knows ranges but no choices. Left in place, this value would have every other one refused with it.
+                    self._node.undeclare_parameter(info.name)
+                    self._declare_default(info, f"'{value}' is none of its words")
             except InvalidParameterTypeException as error:
                 self._declare_otherwise(info, str(error))
             except InvalidParameterValueException as error:
