@@ -14,7 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from machine import machine, resident_mb
 from shapes import GRIDS, SHAPES, random_model
+from ways import Row, Way, ways
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.stream import CachedStream
@@ -35,59 +36,6 @@ matplotlib.use("agg")
 
 PICTURES = 32
 QUERY = "what happened last ?"
-
-
-@dataclass(frozen=True)
-class Way:
-    """A way to keep the past before the model.
-
-    Attributes:
-        name: as the table says it.
-        policy, seconds: settings context.policy and context.max_seconds; None for as many seconds as the model tells positions apart.
-        recompute: whether the measured ticks compute the context anew.
-    """
-
-    name: str
-    policy: str
-    seconds: float | None
-    recompute: bool = False
-
-
-def ways(context_s: float) -> list[Way]:
-    """Ours first, then the baselines."""
-    return [
-        Way("ours: rounds", "rounds", context_s),
-        Way("ours: chunked", "chunked", context_s),
-        Way("ours: sliding", "sliding", context_s),
-        Way("(a) growing full context", "chunked", None),
-        Way("(b) sliding window, recomputed", "rounds", context_s, recompute=True),
-        Way("(c) last 4 frames, recomputed", "recent", 4.0, recompute=True),
-        Way("(d) chunks without prefix reuse", "chunked", context_s, recompute=True),
-    ]
-
-
-@dataclass
-class Row:
-    """What was measured of one way.
-
-    Attributes:
-        ticks: (second of the stream, step in ms, tokens in context) of each measured silent tick.
-        first_token_ms: from the frame to the first word.
-        tokens_per_s: while words are written.
-    """
-
-    name: str
-    ticks: list[tuple[float, float, int]] = field(default_factory=list)
-    first_token_ms: float = 0.0
-    tokens_per_s: float = 0.0
-    cache_mb: float = 0.0
-    process_mb: float = 0.0
-    ended_s: float | None = None
-
-    def percentile(self, percent: float, last_share: float = 0.5) -> float:
-        """Step time (ms) over the later part of the stream, when the context is full."""
-        late = [step for _, step, _ in self.ticks[int(len(self.ticks) * (1 - last_share)) :]]
-        return float(np.percentile(late, percent)) if late else float("nan")
 
 
 def frames(camera: str, seed: int) -> Iterator[Frame]:
