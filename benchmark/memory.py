@@ -141,6 +141,19 @@ def open_to_first_answer(path: Path, times: int) -> Timings:
     return timings([float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(times)])
 
 
+def rivals(python: Path, memory: Path, folder: Path, times: int) -> object:
+    """What benchmark/rivals.py finds on the rows of `memory`, asked the same number of questions."""
+    rows, out = folder / "rows.jsonl", folder / "rivals.json"
+    with sqlite3.connect(memory) as connection, rows.open("w") as file:
+        # A record a line as our file holds them; a silent observation has no words, which a vector store cannot take, so it says what it is.
+        for end_ns, x, y, text, state in connection.execute("SELECT end_ns, x, y, text, state FROM record WHERE x IS NOT NULL ORDER BY id"):
+            file.write(json.dumps({"t": end_ns / NANOSECONDS, "x": x, "y": y, "text": text or state}) + "\n")
+    command = [str(python), str(Path(__file__).with_name("rivals.py")), str(rows), "--times", str(times), "--out", str(out)]
+    print("\nrivals on the same rows, words as hashed vectors (ms)")
+    subprocess.run(command, check=True)
+    return json.loads(out.read_text())
+
+
 def show(title: str, rows: dict[str, Timings]) -> None:
     """Print one table."""
     print(f"\n{title:<36}{'p50':>9}{'p95':>9}{'p99':>9}{'max':>9}  ms")
@@ -155,6 +168,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=200, help="questions a mode")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where the memory file is made and removed again: the disk that is measured")
+    parser.add_argument("--rivals", type=Path, metavar="PYTHON", help="one with requirements/benchmark.txt: measures the rivals too")
     parser.add_argument("--out", type=Path, default=Path("build/bench/memory.json"))
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
@@ -179,6 +193,8 @@ def main() -> None:
                 show("opening", {"fresh process to first answer": opening})
                 print(f"  file {megabytes:.0f} MB")
                 sizes.append({"records": records, "file_mb": megabytes, "write": write, "recall": recall, "open": opening})
+        if arguments.rivals:
+            report["rivals"] = rivals(arguments.rivals, path, Path(folder), arguments.times)
     report["sizes"] = sizes
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(report, indent=2) + "\n")

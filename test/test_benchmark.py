@@ -40,3 +40,15 @@ def test_a_soak_reports_first_and_last_hour_and_memory(tmp_path: Path) -> None:
     assert outcome["steps"] == 48 and outcome["failed_commits"] == 0 and outcome["rows"] > 0
     for name in ("p95_first_hour_ms", "p95_last_hour_ms", "rss_start_mb", "rss_end_mb"):
         assert outcome[name] > 0
+
+
+def test_a_rival_that_is_not_installed_is_said_to_be_not_measured_and_the_others_are(tmp_path: Path) -> None:
+    rows = [{"t": 1000.0 + number, "x": number % 20, "y": 1.0, "text": f"red ball {number}"} for number in range(30)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = report("rivals.py", tmp_path / "rivals.json", str(tmp_path / "rows.jsonl"), "--times", "5", "--one-by-one", "5")
+    assert set(found) == {"naive scan", "emem", "lancedb"}
+    scan = found["naive scan"]
+    assert (scan["rows"], scan["added_singly"]) == (30, 30)
+    assert all(0 < scan[mode]["p50_ms"] <= scan[mode]["p99_ms"] for mode in ("add", "words", "place", "time"))
+    for rival in ("emem", "lancedb"):
+        assert "not measured" in found[rival] or found[rival]["rows"] == 30
