@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from stream_vlm.config import SettingInfo, describe_settings
+from stream_vlm.config import describe_settings
+from stream_vlm.setting import SettingInfo
 
 CAMERA = "NAME"
 """Stands for the camera's name in the table."""

@@ -12,7 +12,8 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from stream_vlm.config import SettingError, SettingInfo, Settings, describe_settings, load_settings
+from stream_vlm.config import Settings, describe_settings, load_settings
+from stream_vlm.setting import SettingError, SettingInfo
 
 AUTOSTART = "autostart"
 USE_SIM_TIME = "use_sim_time"

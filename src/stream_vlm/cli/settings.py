@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stream_vlm.config import CameraSettings, SettingError, Settings, load_settings
+from stream_vlm.config import CameraSettings, Settings, load_settings
+from stream_vlm.setting import SettingError
 
 OWNED = {
     "memory.path": "the memory of a run is DIR/memory.db; choose DIR with --out",
