@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stream_vlm.memory.recall import RecallError, RecallQuery, RecallRecord
 from stream_vlm.memory.rows import KINDS
-from stream_vlm.memory.store import Memory, SessionError
+from stream_vlm.memory.store import SETTLED_BYTES, Memory, SessionError
 from stream_vlm.stream import Decision, Frame, Pose, Query, State, StepResult, Tick
 
 POSE = Pose("map", 1.25, -2.5, 0.125, 0.0, 0.0, 0.6, 0.8)
@@ -286,3 +286,20 @@ def test_asking_loads_neither_the_model_nor_the_picture_library(file: Path) -> N
     )
     said = subprocess.run([sys.executable, "-c", ask, str(file)], check=True, capture_output=True, text=True).stdout
     assert said == "[]\n"
+
+
+def test_the_log_is_brought_into_the_file_between_steps_and_not_within_a_commit(memory: Memory, file: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+
+    def growth(number: int, first: int, *, settled: bool) -> int:
+        before = file.stat().st_size
+        for index in range(first, first + number):
+            memory.write(step(index, image=noise))
+            if settled:
+                memory.settle()
+        return file.stat().st_size - before
+
+    enough = 300  # of more than 40 kB each
+    assert growth(enough, 0, settled=False) == 0
+    assert growth(enough, enough, settled=True) > SETTLED_BYTES
+    assert len(everything(memory)) == 2 * enough

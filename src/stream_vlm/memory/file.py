@@ -19,6 +19,9 @@ from stream_vlm.memory.schema import APPLICATION_ID, SCHEMA_VERSION, migrate, ve
 
 _log = logging.getLogger(__name__)
 
+LONGEST_LOG_BYTES = 64 * 2**20
+"""A log of this length is brought into the file by the commit that finds it."""
+
 CHECK_S = 0.1
 """The check at opening takes at most this long, seconds; what it has not come to by then is taken as sound."""
 
@@ -85,6 +88,9 @@ def _set_up(db: Database, path: Path) -> None:
     # FULL, not NORMAL: with a write-ahead log NORMAL would lose the last commits in a power cut, and what was published is promised to be
     # stored. It costs one fsync a step, on the writer's thread.
     db.execute("PRAGMA synchronous = FULL")
+    # The writer brings the log into the file between two steps (`Memory.settle`). Only where it finds no such time does SQLite do it within a
+    # commit, which then takes several times as long.
+    db.execute(f"PRAGMA wal_autocheckpoint = {LONGEST_LOG_BYTES // db.execute('PRAGMA page_size').fetchone()[0]}")
     db.execute("PRAGMA foreign_keys = ON")
     # What is deleted from a page is overwritten with zeros. Whole free pages are not (FAST): to forget gives those back.
     db.execute("PRAGMA secure_delete = FAST")

@@ -73,6 +73,7 @@ class DirectWriter:
     def submit(self, result: StepResult) -> None:
         """As `Memory.write`."""
         self._memory.write(result)
+        self._memory.settle()
 
 
 class MemoryWriter:
@@ -144,10 +145,21 @@ class MemoryWriter:
             self._shorten()
             while not self._closing and self._store_oldest():
                 pass
+            self._settle()
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
         self._give_up_all()
+
+    def _settle(self) -> None:
+        """Nothing waits, or the file refuses: in the first case there is time to tidy it."""
+        if self.health.fault:
+            return
+        try:
+            self._memory.settle()
+        except MemoryFileError as error:
+            # All that was committed is in the log. The next step finds out whether the file still refuses.
+            _log.warning("%s; its log grows meanwhile", error)
 
     def _store_oldest(self) -> bool:
         """Store the oldest step that waits; False when none does, or when the file refuses."""
