@@ -134,7 +134,7 @@ def fill(memory: Memory, stream: Iterator[StepResult], records: int) -> dict[str
 
 
 def ask(memory: Memory, rng: random.Random, seconds: int, times: int) -> dict[str, Timings]:
-    """Each mode's questions, `times` of them, answered one after the other; beside the clock the processor's time, which other work does not add to."""
+    """Each mode's questions, `times` of them, answered one after the other; also the processor's time, which other work adds little to."""
     answered = {}
     for mode, make in questions(rng, seconds).items():
         waited, worked = [], []

@@ -111,9 +111,7 @@ def _keep_version(db: Database, path: Path, version: int) -> None:
         backup.unlink()
         raise
     copy.close()
-    _log.warning(
-        "%s: was written by version %d of the memory and is brought to %d; as it was it stays in %s", path, version, SCHEMA_VERSION, backup
-    )
+    _log.warning("%s: was written by version %d of the memory and is brought to %d; as it was it stays in %s", path, version, SCHEMA_VERSION, backup)
 
 
 def check_for_reading(path: Path, busy_timeout_s: float) -> None:

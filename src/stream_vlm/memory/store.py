@@ -14,11 +14,13 @@ from types import TracebackType
 from sqlite_utils import Database
 
 from stream_vlm.config import MemorySettings
+from stream_vlm.memory.answer import Answer, answer
 from stream_vlm.memory.errors import MemoryDamaged, MemoryFileError, RecallError, explained
 from stream_vlm.memory.exchange import import_file
 from stream_vlm.memory.file import check_for_reading, claim, open_for_reading, open_for_writing
 from stream_vlm.memory.forget import Forget, Forgotten, copies_beside, delete, empty_log, give_back_pages, mark
 from stream_vlm.memory.lock import WriterLock
+from stream_vlm.memory.question import Question
 from stream_vlm.memory.recall import RecallQuery, RecallResult
 from stream_vlm.memory.rescue import Rescue, is_ours, rescue
 from stream_vlm.memory.rows import Picture, Row, StepRecorder, StepRows
@@ -179,6 +181,17 @@ class Memory:
         with self._reading() as db, transaction(db, "DEFERRED"):
             records, total = search(db, query)
         return RecallResult(records, total, (time.perf_counter() - started) * 1e3)
+
+    def answer(self, question: Question) -> Answer:
+        """Answer `question` from everything ever stored, of every session, with the records that the answer rests on.
+
+        Raises:
+            MemoryFileError: the file cannot be read.
+        """
+        started = time.perf_counter()
+        with self._reading() as db, transaction(db, "DEFERRED"):
+            said = answer(db, question)
+        return replace(said, took_ms=(time.perf_counter() - started) * 1e3)
 
     def frame(self, record_id: int) -> StoredFrame:
         """The picture that record `record_id` rests on.

@@ -1,0 +1,105 @@
+"""What is asked for beyond a list of records: which kind of answer, read from the question's words where it is not named."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+
+from stream_vlm.memory.change import STATE_WORDS
+from stream_vlm.memory.recall import DEFAULT_KINDS, RecallError, RecallQuery
+from stream_vlm.memory.rows import EVENT
+
+AUTO = "auto"
+
+FIRST, LAST, HOW_OFTEN, HOW_LONG, WHERE, BETWEEN, BEFORE, AFTER, STILL_THERE = MODES = (
+    "first",
+    "last",
+    "how_often",
+    "how_long",
+    "where",
+    "between",
+    "before",
+    "after",
+    "still_there",
+)
+"""Kinds of answers, see `answer.answer`."""
+
+_SPOKEN = (
+    (HOW_OFTEN, r"\bhow (often|many)\b"),
+    (HOW_LONG, r"\bhow long\b"),
+    (WHERE, r"^\W*where\b"),
+    (BEFORE, r"\bbefore\b"),
+    (AFTER, r"\bafter\b"),
+    (STILL_THERE, r"\bstill\b"),
+    (FIRST, r"\bfirst\b"),
+    (LAST, r"\b(last|ever)\b|^\W*(when|did|have|has)\b"),
+    (BETWEEN, r"\bbetween\b|^\W*what\b"),
+    (STILL_THERE, r"^\W*(is|are)\b"),
+)
+"""What in a question tells its kind; the first that is found decides."""
+
+_ASKING = frozenset(
+    [
+        "long",
+        "often",
+        "many",
+        "still",
+        "before",
+        "after",
+        "between",
+        "just",
+        "right",
+        "directly",
+        "immediately",
+        "next",
+        "total",
+        "altogether",
+        "get",
+        "got",
+        "go",
+        "went",
+        "come",
+        "came",
+    ]
+)
+"""Words that ask and do not name what is asked about, beside the stop words of a search."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question whose answer is computed from the records.
+
+    Attributes:
+        query: words and filters; its order and limit are not used but for "between". Events only, unless other kinds are named.
+        mode: one of `MODES`, or "auto" to read it from the words ("how often ...", "when ... last ...", "is ... still ...").
+        words: the words that every record of the evidence has, derived.
+
+    Raises:
+        RecallError: the mode is unknown, or cannot be read from the words; or a state is asked about and nothing named whose state it is.
+    """
+
+    query: RecallQuery
+    mode: str = AUTO
+    words: tuple[str, ...] = field(init=False, default=())
+
+    def __post_init__(self) -> None:
+        if self.mode == AUTO:
+            object.__setattr__(self, "mode", _spoken_mode(self.query.text))
+        if self.mode not in MODES:
+            raise RecallError(f"mode: {self.mode!r} is unknown; choose among {AUTO}, {', '.join(MODES)}")
+        if self.query.kinds == DEFAULT_KINDS:
+            # An event and the utterance that reports it are one happening: counted once.
+            object.__setattr__(self, "query", replace(self.query, kinds=(EVENT,)))
+        about_a_state = self.mode in (HOW_LONG, STILL_THERE)
+        words = tuple(word for word in self.query.words if word not in _ASKING and not (about_a_state and word in STATE_WORDS))
+        object.__setattr__(self, "words", words)
+        if not words and self.mode in (HOW_LONG, STILL_THERE, BEFORE, AFTER):
+            raise RecallError(f"text: {self.query.text!r} names nothing; say what the question is about")
+
+
+def _spoken_mode(text: str) -> str:
+    said = " ".join(text.lower().split())
+    for mode, pattern in _SPOKEN:
+        if re.search(pattern, said):
+            return mode
+    raise RecallError(f"mode: {text!r} is no question of a known kind; name one of {', '.join(MODES)}")

@@ -1,0 +1,146 @@
+"""Answers that are computed: when, how often, how long, where, between, before and after, still there; from a real file."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from memory_fixtures import begin, seconds, settings, step
+
+from stream_vlm.memory.answer import Answer
+from stream_vlm.memory.question import Question
+from stream_vlm.memory.recall import Place, RecallError, RecallQuery
+from stream_vlm.memory.store import Memory
+from stream_vlm.stream import Pose
+
+
+def at(x: float, y: float) -> Pose:
+    return Pose("map", x, y, 0.0)
+
+
+STORY = (
+    step(10, said="red ball rolls in from the left", pose=at(0, 0)),
+    step(20, said="door opens", pose=at(1, 0)),
+    step(30, said="blue ball rolls in from the right", pose=at(5, 5)),
+    step(40, said="door closes", pose=at(5, 6)),
+    step(50, said="red ball rolls away to the right", since=45, pose=at(5, 6)),
+    step(60, said="door opens"),
+    step(70, said="someone claps", since=66),
+    step(80),
+)
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Memory]:
+    with Memory.open(settings(tmp_path / "memory.db")) as memory:
+        begin(memory)
+        for result in STORY:
+            memory.write(result)
+        yield memory
+
+
+def ask(memory: Memory, text: str, mode: str = "auto", **filters: object) -> Answer:
+    return memory.answer(Question(RecallQuery(text, **filters), mode))  # type: ignore[arg-type]
+
+
+def said(answer: Answer) -> list[str]:
+    return [record.text for record in answer.records]
+
+
+def test_when_did_you_first_see_it_is_when_its_first_record_began(memory: Memory) -> None:
+    answer = ask(memory, "when did you first see a ball?")
+    assert (answer.mode, answer.stamp_ns, said(answer)) == ("first", seconds(9), ["red ball rolls in from the left"])
+
+
+def test_when_did_you_last_see_it_is_when_its_last_record_ended(memory: Memory) -> None:
+    answer = ask(memory, "when did you last see the red ball?")
+    assert (answer.mode, answer.stamp_ns, answer.total) == ("last", seconds(50), 2)
+
+
+def test_a_record_without_one_of_the_words_is_no_evidence(memory: Memory) -> None:
+    assert ask(memory, "when did you last see the blue door?").known is False
+
+
+def test_how_often_counts_events_and_not_the_utterances_that_report_them(memory: Memory) -> None:
+    answer = ask(memory, "how often did the door open?")
+    assert (answer.mode, answer.value, answer.text, len(answer.records)) == ("how_often", 2.0, "2 times", 2)
+
+
+def test_how_long_sums_from_each_beginning_to_its_end_and_to_what_was_seen_last(memory: Memory) -> None:
+    answer = ask(memory, "how long was the door open?")
+    assert (answer.mode, answer.value) == ("how_long", 20.0 + 20.0)
+    assert ask(memory, "how long was the red ball there?").value == 40.0
+
+
+def test_what_neither_begins_nor_ends_lasted_as_long_as_its_own_span(memory: Memory) -> None:
+    assert ask(memory, "how long did someone clap?").value == 4.0
+
+
+def test_an_open_state_ends_with_its_session(memory: Memory) -> None:
+    begin(memory, "tuesday")
+    memory.write(step(1000, session="tuesday", said="door opens"))
+    memory.write(step(1005, session="tuesday"))
+    assert ask(memory, "how long was the door open?").value == 45.0
+
+
+def test_where_is_the_place_of_the_last_record_that_has_one(memory: Memory) -> None:
+    answer = ask(memory, "where did you last see the door open?")
+    assert answer.mode == "where"
+    assert answer.records[0].pose == at(1, 0)
+    assert "(1.00, 0.00) in map" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("text", "there", "since"),
+    [
+        ("is the blue ball still there?", 1.0, 30),
+        ("is the red ball still there?", 0.0, 50),
+        ("is the door open?", 1.0, 60),
+        ("is the door still closed?", 1.0, 60),
+    ],
+)
+def test_still_there_is_what_the_last_change_left(memory: Memory, text: str, there: float, since: int) -> None:
+    answer = ask(memory, text)
+    assert (answer.mode, answer.value, answer.stamp_ns) == ("still_there", there, seconds(since))
+
+
+def test_between_is_all_that_happened_then_in_its_order(memory: Memory) -> None:
+    answer = ask(memory, "what happened?", start_ns=seconds(15), end_ns=seconds(35))
+    assert (answer.mode, said(answer)) == ("between", ["door opens", "blue ball rolls in from the right"])
+
+
+def test_before_and_after_are_the_neighbours_of_the_last_time(memory: Memory) -> None:
+    assert ask(memory, "what happened before the door closed?").records[0].text == "blue ball rolls in from the right"
+    after = ask(memory, "what happened after the door closed?")
+    assert said(after) == ["red ball rolls away to the right", "door closes"]
+
+
+def test_nothing_after_the_last_thing_is_not_known(memory: Memory) -> None:
+    assert ask(memory, "what happened after someone clapped?").known is False
+
+
+def test_what_was_never_seen_is_said_to_be_unknown_and_never_counted(memory: Memory) -> None:
+    for text in ("when did you last see a zebra?", "where is the zebra?", "is the zebra still there?", "how long was the zebra there?"):
+        answer = ask(memory, text)
+        assert (answer.known, answer.records) == (False, ())
+        assert "zebra" in answer.text
+    often = ask(memory, "how often did you see a zebra?")
+    assert (often.known, often.value, often.records) == (True, 0.0, ())
+
+
+def test_filters_hold_for_answers_too(memory: Memory) -> None:
+    assert ask(memory, "how often did the door open?", place=Place(1, 0, 0.5)).value == 1.0
+    assert ask(memory, "how often did the door open?", end_ns=seconds(30)).value == 1.0
+    assert ask(memory, "how often did the door open?", cameras=("rear",)).value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "message"),
+    [
+        ("red ball", "auto", "mode: 'red ball' is no question of a known kind; name one of first, last"),
+        ("red ball", "why", "mode: 'why' is unknown; choose among auto, first"),
+        ("is it still there?", "auto", "names nothing; say what the question is about"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_so_is_refused(text: str, mode: str, message: str) -> None:
+    with pytest.raises(RecallError, match=message):
+        Question(RecallQuery(text), mode)
