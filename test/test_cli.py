@@ -207,3 +207,12 @@ def test_a_refused_run_loads_no_model_and_leaves_the_folder_alone(memory_file: P
     assert main(["run", "world:5", "--model", str(tmp_path / "nothing"), "--out", str(memory_file.parent)]) == 1
     assert "already holds a run" in capsys.readouterr().err
     assert memory_file.read_bytes() == before
+
+
+def test_recall_computes_an_answer_and_shows_what_it_rests_on(memory_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recall", "--memory", str(memory_file), "--answer", "auto", "how", "often", "did", "you", "see", "a", "zebra"]) == 0
+    assert "never" in capsys.readouterr().out
+    assert main(["recall", "--memory", str(memory_file), "--answer", "last", "ball"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("last: ")
+    assert "ball" in said[2]

@@ -71,6 +71,15 @@ def test_how_long_sums_from_each_beginning_to_its_end_and_to_what_was_seen_last(
     assert ask(memory, "how long was the red ball there?").value == 40.0
 
 
+def test_what_ends_without_a_beginning_was_there_since_the_session_began(memory: Memory) -> None:
+    begin(memory, "tuesday")
+    memory.write(step(2000, session="tuesday"))
+    memory.write(step(2030, session="tuesday", said="lamp turns off"))
+    memory.write(step(2040, session="tuesday"))
+    assert ask(memory, "how long was the lamp on?").value == 30.0
+    assert ask(memory, "how long was the lamp on?", start_ns=seconds(2020)).value == 10.0
+
+
 def test_what_neither_begins_nor_ends_lasted_as_long_as_its_own_span(memory: Memory) -> None:
     assert ask(memory, "how long did someone clap?").value == 4.0
 
@@ -112,6 +121,10 @@ def test_before_and_after_are_the_neighbours_of_the_last_time(memory: Memory) ->
     assert ask(memory, "what happened before the door closed?").records[0].text == "blue ball rolls in from the right"
     after = ask(memory, "what happened after the door closed?")
     assert said(after) == ["red ball rolls away to the right", "door closes"]
+
+
+def test_right_after_asks_for_the_neighbour_and_to_the_right_is_a_direction(memory: Memory) -> None:
+    assert ask(memory, "what happened right after the blue ball rolled in from the right?").records[0].text == "door closes"
 
 
 def test_nothing_after_the_last_thing_is_not_known(memory: Memory) -> None:

@@ -8,6 +8,7 @@ from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
 from stream_vlm.memory.forget import Forget as ForgetQuery
+from stream_vlm.memory.answer import Answer
 from stream_vlm.memory.recall import Place, RecallError, RecallQuery, RecallRecord
 from stream_vlm.memory.store import StoredFrame
 from stream_vlm.stream import NANOSECONDS, EventSpan, Pose, State, StepResult, Utterance
@@ -131,6 +132,19 @@ def forget_query(request: Forget.Request) -> ForgetQuery:
     if start_ns is not None or end_ns is not None or place is not None or cameras:
         raise RecallError("forget: everything and a filter are given; leave one of them out")
     return ForgetQuery.everything()
+
+
+def recall_response(answer: Answer, response: Recall.Response) -> Recall.Response:
+    """`response` with `answer` and what it rests on."""
+    response.success = True
+    response.records = [record_message(record) for record in answer.records]
+    response.total = answer.total
+    response.took_ms = answer.took_ms
+    response.answer = answer.text
+    response.known = answer.known
+    response.value = answer.value
+    response.stamp = stamp_message(answer.stamp_ns)
+    return response
 
 
 def record_message(record: RecallRecord) -> MemoryRecord:

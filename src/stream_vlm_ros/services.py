@@ -6,10 +6,11 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallb
 from rclpy.node import Node
 
 from stream_vlm.memory.errors import MemoryFileError
+from stream_vlm.memory.question import Question
 from stream_vlm.memory.store import Memory
 from stream_vlm.memory.writer import MemoryWriter
 from stream_vlm.stream import StreamError
-from stream_vlm_ros.messages import evidence_message, forget_query, recall_query, record_message
+from stream_vlm_ros.messages import evidence_message, forget_query, recall_query, recall_response, record_message
 from stream_vlm_ros.srv import Forget, GetFrame, Recall
 
 STORED_WITHIN_S = 5.0
@@ -37,7 +38,10 @@ class MemoryServices:
 
     def _recall(self, request: Recall.Request, response: Recall.Response) -> Recall.Response:
         try:
-            result = self._memory.recall(recall_query(request))
+            query = recall_query(request)
+            if request.mode:
+                return recall_response(self._memory.answer(Question(query, request.mode)), response)
+            result = self._memory.recall(query)
         except StreamError as error:
             response.message = self._refusal("recall", error)
             return response

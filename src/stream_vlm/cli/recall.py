@@ -11,6 +11,7 @@ import click
 
 from stream_vlm.cli.times import parse_time, show_span
 from stream_vlm.config import MemorySettings
+from stream_vlm.memory.question import AUTO, MODES, Question
 from stream_vlm.memory.recall import DEFAULT_KINDS, ORDERS, Place, RecallQuery, RecallRecord, RecallResult
 from stream_vlm.memory.rows import KINDS
 from stream_vlm.memory.store import Memory
@@ -33,6 +34,7 @@ from stream_vlm.stream import NANOSECONDS
 @click.option("--camera", "cameras", multiple=True, help="Only this camera; may be repeated.")
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help=f"May be repeated; {', '.join(DEFAULT_KINDS)} when left out.")
 @click.option("--order", type=click.Choice(ORDERS), default=ORDERS[0], show_default=True, help="What comes first.")
+@click.option("--answer", "mode", type=click.Choice((AUTO, *MODES)), help="Compute an answer instead of listing: auto reads which from WORDS.")
 @click.option("--limit", type=int, default=20, show_default=True, help="At most this many records, 1 to 1000.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line instead of a table.")
 def recall(
@@ -44,6 +46,7 @@ def recall(
     cameras: tuple[str, ...],
     kinds: tuple[str, ...],
     order: str,
+    mode: str | None,
     limit: int,
     as_json: bool,
 ) -> None:
@@ -53,6 +56,7 @@ def recall(
     stream-vlm recall red ball --order newest        when did you last see the red ball
     stream-vlm recall --from '10 min ago'            what happened in the last ten minutes
     stream-vlm recall --near 2 1.5 1 --order oldest  what was seen there, in order
+    stream-vlm recall --answer auto how often did the door open
     """
     now = datetime.now().astimezone()
     query = RecallQuery(
@@ -68,7 +72,12 @@ def recall(
     file = path.expanduser()
     settings = MemorySettings(path=str(file / "memory.db" if file.is_dir() else file))
     with Memory.open(settings, read_only=True) as memory:
-        result = memory.recall(query)
+        if mode is not None:
+            answer = memory.answer(Question(query, mode))
+            click.echo(json.dumps(asdict(answer), ensure_ascii=False) if as_json else answer.text)
+            if as_json:
+                return
+        result = memory.recall(query) if mode is None else RecallResult(answer.records, answer.total, answer.took_ms)
     if as_json:
         for record in result.records:
             click.echo(json.dumps(as_object(record), ensure_ascii=False))

@@ -52,8 +52,8 @@ def answer(db: Database, question: Question) -> Answer:
     - first, last: the first or last record; `stamp_ns` is when it began or ended.
     - how_often: how many records there are.
     - how_long: for how many seconds it was there, open or on: from the end of each happening that began it (`change.BEGINS`) to the end of the next
-      that ended it (`change.ENDS`), in the same session, or to the last moment that session saw where none did; where no such happening is
-      found, how long the happenings themselves took.
+      that ended it (`change.ENDS`), in the same session, or to the last moment that session saw where none did. One that ended it with none
+      before counts from the session's first moment. Where no such happening is found, how long the happenings themselves took.
     - where: the robot's place at the last record that has one.
     - between: what happened, in its order; the filters say between when.
     - before, after: what happened last before, or first after, the last record of the words.
@@ -92,14 +92,21 @@ def _how_often(db: Database, question: Question, matched: str, values: dict[str,
 
 
 def _how_long(db: Database, question: Question, matched: str, values: dict[str, Any]) -> Answer:
-    # Each change with the next one of its session; of several in a row that begin it, the time runs from each to the next: the sum is the same.
-    seen = "SELECT session_id, max(end_ns) AS until_ns FROM record GROUP BY session_id"
-    spans = (
-        "SELECT begins, end_ns AS from_ns, ifnull(lead(end_ns) OVER (PARTITION BY session_id ORDER BY end_ns, id), until_ns) AS to_ns"
-        f" FROM ({_changes(matched)}) JOIN ({seen}) USING (session_id)"
+    # Each change with its neighbours in its session; of several in a row that begin it, the time runs from each to the next: the sum is the same.
+    # What ends it without a beginning before was there since the session saw anything. The question's own time range cuts both.
+    seen = "SELECT session_id, min(start_ns) AS since_ns, max(end_ns) AS until_ns FROM record GROUP BY session_id"
+    earliest, latest = question.query.start_ns, question.query.end_ns
+    neighbours = (
+        "SELECT begins, end_ns, max(since_ns, ifnull(:earliest, since_ns)) AS since_ns, min(until_ns, ifnull(:latest, until_ns)) AS until_ns,"
+        " lag(end_ns) OVER in_session AS before_ns, lead(end_ns) OVER in_session AS next_ns"
+        f" FROM ({_changes(matched)}) JOIN ({seen}) USING (session_id) WINDOW in_session AS (PARTITION BY session_id ORDER BY end_ns, id)"
     )
-    changes = values | _verbs()
-    lasted, began = db.execute(f"SELECT sum(to_ns - from_ns), count(*) FROM ({spans}) WHERE begins", changes).fetchone()
+    lasting = (
+        "CASE WHEN begins THEN max(0, min(ifnull(next_ns, until_ns), until_ns) - end_ns)"
+        " WHEN before_ns IS NULL THEN max(0, end_ns - since_ns) ELSE 0 END"
+    )
+    changes = values | _verbs() | {"earliest": earliest, "latest": latest}
+    lasted, began = db.execute(f"SELECT sum({lasting}), count(*) FROM ({neighbours})", changes).fetchone()
     if not began:
         lasted, began = db.execute(f"SELECT sum(end_ns - start_ns), count(*) FROM ({matched})", values).fetchone()
     if not began:

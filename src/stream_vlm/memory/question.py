@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from stream_vlm.memory.change import STATE_WORDS
 from stream_vlm.memory.recall import DEFAULT_KINDS, RecallError, RecallQuery
 from stream_vlm.memory.rows import EVENT
+from stream_vlm.memory.words import search_words
 
 AUTO = "auto"
 
@@ -47,10 +48,10 @@ _ASKING = frozenset(
         "before",
         "after",
         "between",
-        "just",
-        "right",
-        "directly",
-        "immediately",
+
+
+
+
         "next",
         "total",
         "altogether",
@@ -63,6 +64,10 @@ _ASKING = frozenset(
     ]
 )
 """Words that ask and do not name what is asked about, beside the stop words of a search."""
+
+
+_NEAREST = re.compile(r"\b(?:right|just|directly|immediately|shortly)\s+(?:before|after)\b", re.IGNORECASE)
+"""Asks for a neighbour; without "before" or "after" these words may belong to what is asked about ("to the right")."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,8 @@ class Question:
             # An event and the utterance that reports it are one happening: counted once.
             object.__setattr__(self, "query", replace(self.query, kinds=(EVENT,)))
         about_a_state = self.mode in (HOW_LONG, STILL_THERE)
-        words = tuple(word for word in self.query.words if word not in _ASKING and not (about_a_state and word in STATE_WORDS))
+        asking = _ASKING | STATE_WORDS if about_a_state else _ASKING
+        words = tuple(word for word in search_words(_NEAREST.sub(" ", self.query.text)) if word not in asking)
         object.__setattr__(self, "words", words)
         if not words and self.mode in (HOW_LONG, STILL_THERE, BEFORE, AFTER):
             raise RecallError(f"text: {self.query.text!r} names nothing; say what the question is about")
