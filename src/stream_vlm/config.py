@@ -199,6 +199,11 @@ class MemorySettings(Group):
     path: str = setting(
         "~/.ros/stream_vlm/memory.db", "SQLite file of the episodic memory; created when missing, continued when there.", read_only=True
     )
+    text_model: str = setting(
+        "",
+        "Directory of a sentence-transformers model whose vectors find records by meaning (order fused); empty for words alone.",
+        read_only=True,
+    )
     thumbnail_width: int = setting(
         320, "Width of the stored evidence pictures; height keeps the camera's proportions.", unit="pixel", minimum=32, maximum=1920
     )

@@ -185,6 +185,7 @@ class StepResult:
         events: spans completed by this tick.
         under_way_since: by camera name, stamp (ns) of the first frame of an event that is not complete yet.
         faults: by camera name, one sentence that names the fault and its remedy.
+        picture_vectors: by camera name, what the vision tower made of its picture as one vector, float32, (size,); absent where a model gives none.
         seconds: wall time spent by stage ("vision", "prefill", "decode", "step"), for diagnostics and benchmarks only.
     """
 
@@ -195,4 +196,5 @@ class StepResult:
     events: tuple[EventSpan, ...] = ()
     under_way_since: Mapping[str, int] = field(default_factory=dict)
     faults: Mapping[str, str] = field(default_factory=dict)
+    picture_vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -55,6 +55,11 @@ class Configured:
         """What the model waits for, likewise."""
         with ExitStack() as stack:
             self.memory = stack.enter_context(Memory.open(settings.memory))
+            if settings.memory.text_model:
+                # Loads torch: a node that asks with words alone, and has a model without it, does not wait for that.
+                from stream_vlm.embedding import SentenceEmbedder
+
+                self.memory.use_embedder(SentenceEmbedder(settings.memory.text_model))
             self.model = load(settings)
             self.outputs = Outputs(node)
             stack.callback(self.outputs.destroy)

@@ -7,8 +7,8 @@ from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
-from stream_vlm.memory.forget import Forget as ForgetQuery
 from stream_vlm.memory.answer import Answer
+from stream_vlm.memory.forget import Forget as ForgetQuery
 from stream_vlm.memory.recall import Place, RecallError, RecallQuery, RecallRecord
 from stream_vlm.memory.store import StoredFrame
 from stream_vlm.stream import NANOSECONDS, EventSpan, Pose, State, StepResult, Utterance

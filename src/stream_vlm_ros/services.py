@@ -49,6 +49,7 @@ class MemoryServices:
         response.records = [record_message(record) for record in result.records]
         response.total = result.total
         response.took_ms = result.took_ms
+        response.note = result.note
         return response
 
     def _get_frame(self, request: GetFrame.Request, response: GetFrame.Response) -> GetFrame.Response:

@@ -16,6 +16,7 @@ COMMANDS = {
     "replay": "stream_vlm.cli.run:replay",
     "recall": "stream_vlm.cli.recall:recall",
     "memory": "stream_vlm.cli.memory:memory",
+    "embed": "stream_vlm.cli.embed:embed",
     "world": "stream_vlm.cli.world:world",
     "train": "stream_vlm.cli.train:train",
     "convert": "stream_vlm.cli.convert:convert",

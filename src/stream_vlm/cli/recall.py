@@ -35,6 +35,7 @@ from stream_vlm.stream import NANOSECONDS
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help=f"May be repeated; {', '.join(DEFAULT_KINDS)} when left out.")
 @click.option("--order", type=click.Choice(ORDERS), default=ORDERS[0], show_default=True, help="What comes first.")
 @click.option("--answer", "mode", type=click.Choice((AUTO, *MODES)), help="Compute an answer instead of listing: auto reads which from WORDS.")
+@click.option("--text-model", type=click.Path(path_type=Path), help="Directory of the model that embedded the memory, for --order fused.")
 @click.option("--limit", type=int, default=20, show_default=True, help="At most this many records, 1 to 1000.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line instead of a table.")
 def recall(
@@ -47,6 +48,7 @@ def recall(
     kinds: tuple[str, ...],
     order: str,
     mode: str | None,
+    text_model: Path | None,
     limit: int,
     as_json: bool,
 ) -> None:
@@ -72,6 +74,10 @@ def recall(
     file = path.expanduser()
     settings = MemorySettings(path=str(file / "memory.db" if file.is_dir() else file))
     with Memory.open(settings, read_only=True) as memory:
+        if text_model is not None:
+            from stream_vlm.embedding import SentenceEmbedder
+
+            memory.use_embedder(SentenceEmbedder(text_model))
         if mode is not None:
             answer = memory.answer(Question(query, mode))
             click.echo(json.dumps(asdict(answer), ensure_ascii=False) if as_json else answer.text)
@@ -104,4 +110,6 @@ def table(result: RecallResult) -> list[str]:
     widths = {index: max(len(row[index]) for row in rows) for index in used}
     lines = ["  ".join(row[index].ljust(widths[index]) for index in used).rstrip() for row in rows]
     shown, total = len(result.records), result.total
+    if result.note:
+        lines.append(f"({result.note})")
     return [*lines, f"{shown} of {total} records, {result.took_ms:.1f} ms"]

@@ -48,10 +48,6 @@ _ASKING = frozenset(
         "before",
         "after",
         "between",
-
-
-
-
         "next",
         "total",
         "altogether",

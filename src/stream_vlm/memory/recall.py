@@ -16,7 +16,7 @@ __all__ = ["DEFAULT_KINDS", "ORDERS", "Place", "RecallError", "RecallQuery", "Re
 DEFAULT_KINDS = (EVENT, UTTERANCE, ANSWER)
 """What is looked through when no kind is named."""
 
-ORDERS = RELEVANCE, NEWEST, OLDEST = ("relevance", "newest", "oldest")
+ORDERS = RELEVANCE, NEWEST, OLDEST, FUSED = ("relevance", "newest", "oldest", "fused")
 
 MAX_LIMIT = 1000
 """Most records in one answer."""
@@ -62,7 +62,8 @@ class RecallQuery:
         cameras: only these cameras; empty means all.
         kinds: only these kinds (`rows.KINDS`); empty means events, utterances and answers.
         order: what comes first among records that match equally many of the words: the better match ("relevance"; the newest
-            where there are no words), the one that ended last ("newest") or the one that began first ("oldest").
+            where there are no words), the one that ended last ("newest") or the one that began first ("oldest"). "fused" ranks by words,
+            meaning and recency together: a record may come first that has none of the words.
         limit: at most this many records, 1..1000.
         words: the words looked for, derived from `text`.
 
@@ -111,7 +112,8 @@ class RecallRecord:
         state: silence, standby or response; empty for a query.
         has_frame: a picture is stored.
         pose: where the robot was at `end_ns`, or None when that was not known.
-        score: the number of words that match plus a fraction in (0, 1) that grows with BM25; 0 where no words were looked for.
+        score: the number of words that match plus a fraction in (0, 1) that grows with BM25; 0 where no words were looked for. In the order
+            "fused" the sum of reciprocal ranks, among pictures that look alike the cosine.
     """
 
     record_id: int
@@ -140,11 +142,13 @@ class RecallResult:
         records: best first, by the order asked for.
         total: how many records matched before the limit.
         took_ms: time spent in the memory, milliseconds.
+        note: one sentence where less was looked at than asked for (no vectors of the model), or empty.
     """
 
     records: tuple[RecallRecord, ...]
     total: int
     took_ms: float
+    note: str = ""
 
 
 def _is_whole(value: Any) -> bool:

@@ -54,11 +54,16 @@ class StepRows:
 
     Attributes:
         pictures: by camera name; a row of that camera rests on it.
+        text_vectors: by the position of a row, of its text; float32, (size,), length 1, of the model `text_model`.
+        picture_vectors: by camera name, of its picture, likewise, of the session's model.
     """
 
     session_id: str
     rows: tuple[Row, ...]
     pictures: dict[str, Picture] = field(default_factory=dict)
+    text_model: str = ""
+    text_vectors: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    picture_vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class StepRecorder:

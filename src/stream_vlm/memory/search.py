@@ -9,12 +9,13 @@ import numpy as np
 from sqlite_utils import Database
 
 from stream_vlm.memory.filters import Filters, Ids, ids_of, passing
-from stream_vlm.memory.recall import NEWEST, OLDEST, RELEVANCE, RecallQuery, RecallRecord
+from stream_vlm.memory.recall import FUSED, NEWEST, OLDEST, RELEVANCE, RecallQuery, RecallRecord
 from stream_vlm.memory.rows import KINDS, OBSERVATION
 from stream_vlm.stream import Pose
 
 _IN_TIME = {
     RELEVANCE: ("record_by_end", "end_ns DESC, id DESC"),
+    FUSED: ("record_by_end", "end_ns DESC, id DESC"),
     NEWEST: ("record_by_end", "end_ns DESC, id DESC"),
     OLDEST: ("record_by_kind", "start_ns, id"),
 }
@@ -29,7 +30,8 @@ _CHOSEN = "id IN (SELECT value FROM json_each(:ids))"
 def search(db: Database, query: RecallQuery) -> tuple[tuple[RecallRecord, ...], int]:
     """The records that answer `query`, and how many there were before its limit. Run it inside one transaction for one view of both."""
     if query.words:
-        return _by_words(db, query)
+        chosen, scores, found = by_words(db, query, query.limit)
+        return read(db, chosen, scores), found
     ids, total = _in_time(db, query)
     return read(db, ids, {}), total
 
@@ -58,26 +60,27 @@ def _in_time(db: Database, query: RecallQuery) -> tuple[list[int], int]:
     return [row[0] for row in ends[: query.limit]], total
 
 
-def _by_words(db: Database, query: RecallQuery) -> tuple[tuple[RecallRecord, ...], int]:
+def by_words(db: Database, query: RecallQuery, limit: int) -> tuple[list[int], dict[int, float], int]:
+    """Numbers of at most `limit` records with any of the words, best first, their scores, and how many there were."""
     found, matching = _matches(db, query)
     if not len(found):
-        return (), 0
+        return [], {}, 0
     # Ranked by how many words match: only those that can come before the limit are looked at more closely.
     chosen: list[int] = []
     scores: dict[int, float] = {}
     for words in np.unique(matching)[::-1].tolist():
         tier = found[matching == words]
-        best, strengths = _best(db, query, tier, query.limit - len(chosen))
+        best, strengths = _best(db, query, tier, limit - len(chosen))
         chosen += best
         scores |= {number: words + strengths[number] / (1.0 + strengths[number]) for number in best}
-        if len(chosen) >= query.limit:
+        if len(chosen) >= limit:
             break
-    return read(db, chosen, scores), len(found)
+    return chosen, scores, len(found)
 
 
 def _best(db: Database, query: RecallQuery, tier: Ids, limit: int) -> tuple[list[int], dict[int, float]]:
     """Of the records `tier`, which match equally many words, at most `limit` in the order of `query`; and how strong they are."""
-    if query.order != RELEVANCE:
+    if query.order in (NEWEST, OLDEST):
         best = _first_in_time(db, tier, query.order, limit)
         return best, _strengths(db, query.words, np.array(sorted(best), np.int64))
     tier = tier[-MOST_WEIGHED:]
@@ -154,6 +157,11 @@ def _strongest(ids: Ids, strengths: dict[int, float], number: int) -> Ids:
 
 def _ends(db: Database, ids: Ids) -> list[tuple[int, int]]:
     return db.execute(f"SELECT id, end_ns FROM record WHERE {_CHOSEN}", {"ids": json.dumps(ids.tolist())}).fetchall()
+
+
+def newest_first(db: Database, ids: Ids, limit: int) -> list[int]:
+    """At most `limit` of the records `ids`, the one that ended last first."""
+    return _first_in_time(db, ids, NEWEST, limit)
 
 
 def _first_in_time(db: Database, ids: Ids, order: str, limit: int) -> list[int]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from stream_vlm.config import MemorySettings
@@ -20,12 +22,14 @@ from stream_vlm.memory.exchange import import_file
 from stream_vlm.memory.file import check_for_reading, claim, open_for_reading, open_for_writing
 from stream_vlm.memory.forget import Forget, Forgotten, copies_beside, delete, empty_log, give_back_pages, mark
 from stream_vlm.memory.lock import WriterLock
+from stream_vlm.memory.meaning import Meaning
 from stream_vlm.memory.question import Question
-from stream_vlm.memory.recall import RecallQuery, RecallResult
+from stream_vlm.memory.recall import FUSED, RecallQuery, RecallResult
 from stream_vlm.memory.rescue import Rescue, is_ours, rescue
 from stream_vlm.memory.rows import Picture, Row, StepRecorder, StepRows
 from stream_vlm.memory.schema import transaction
 from stream_vlm.memory.search import search
+from stream_vlm.memory.vectors import PICTURE, RECORD, Embedder, VectorModel, insert, models
 from stream_vlm.stream import Pose, StepResult, StreamError
 
 __all__ = ["Memory", "MemoryFileError", "SessionError", "StoredFrame"]
@@ -70,6 +74,7 @@ class Memory:
         self._lock = lock
         self._recorder = StepRecorder()
         self._models: dict[str, str] = {}
+        self._meaning = Meaning()
         self._readers: queue.LifoQueue[Database] = queue.LifoQueue()
         self._closed = threading.Event()
         self._writing_lock = threading.Lock()
@@ -143,7 +148,7 @@ class Memory:
 
     def prepare(self, result: StepResult) -> StepRows:
         """What will be stored of `result`, pictures encoded; touches no file. Call once a step, in order."""
-        return self._recorder.prepare(result, self.settings)
+        return self._meaning.embed_step(self._recorder.prepare(result, self.settings), result)
 
     def commit(self, step: StepRows, *, lock_timeout_s: float | None = None) -> None:
         """Store what `prepare` made; as `write`. `lock_timeout_s` as for `begin_session`."""
@@ -152,8 +157,12 @@ class Memory:
             raise SessionError(f"session '{step.session_id}' was not begun; call begin_session before its first step")
         with self._transaction(lock_timeout_s) as db:
             picture_ids = {camera: _insert_picture(db, step.session_id, picture) for camera, picture in step.pictures.items()}
-            for row in step.rows:
-                _insert_record(db, step.session_id, model_id, row, picture_ids.get(row.camera))
+            for camera, vector in step.picture_vectors.items():
+                insert(db, PICTURE, picture_ids[camera], model_id, vector)
+            for number, row in enumerate(step.rows):
+                record_id = _insert_record(db, step.session_id, model_id, row, picture_ids.get(row.camera))
+                if number in step.text_vectors:
+                    insert(db, RECORD, record_id, step.text_model, step.text_vectors[number])
         self._rows += len(step.rows)
         self._unsettled_bytes += sum(len(picture.jpeg) for picture in step.pictures.values()) + BYTES_A_ROW * len(step.rows)
 
@@ -178,9 +187,62 @@ class Memory:
             MemoryFileError: the file cannot be read.
         """
         started = time.perf_counter()
+        note = ""
         with self._reading() as db, transaction(db, "DEFERRED"):
-            records, total = search(db, query)
+            if query.order == FUSED and query.text.strip():
+                records, total, note = self._meaning.fused(db, query)
+            else:
+                records, total = search(db, query)
+        return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
+
+    def look_alike(self, like: int | NDArray[np.floating], query: RecallQuery, model: str = "") -> RecallResult:
+        """The records whose pictures look most like that of a record, or of a picture given by its vector; `query` gives the filters and the limit.
+
+        Args:
+            like: the number of a record, or a vector, (size,), of the model named `model`.
+
+        Raises:
+            RecallError: the record has no picture with a vector, the vector is none, or none of its model and size is stored.
+            MemoryFileError: the file cannot be read.
+        """
+        started = time.perf_counter()
+        with self._reading() as db, transaction(db, "DEFERRED"):
+            records, total = self._meaning.look_alike(db, like, query, model)
         return RecallResult(records, total, (time.perf_counter() - started) * 1e3)
+
+    def use_embedder(self, embedder: Embedder | None) -> None:
+        """From now on give each text that is stored a vector of `embedder`, and each question in the order "fused"; None for words alone.
+
+        `embedder` is called on the thread that writes, and on those that ask.
+        """
+        self._meaning.embedder = embedder
+
+    def vector_models(self) -> tuple[VectorModel, ...]:
+        """Whose vectors the file holds, and how many."""
+        with self._reading() as db:
+            return models(db)
+
+    def embed_again(self, batch: int = 64) -> int:
+        """Give every text that has none a vector of the embedder in use, `batch` texts a transaction, and drop those of other models of text.
+
+        Returns how many texts got a vector.
+
+        Raises:
+            RecallError: no embedder is in use.
+            MemoryFileError: the file cannot be written; what was embedded before is stored.
+        """
+        done = 0
+        while True:
+            with self._reading() as db:
+                vectors = self._meaning.missing(db, batch)
+            if not vectors:
+                break
+            with self._transaction(None) as db:
+                self._meaning.add(db, vectors)
+            done += len(vectors)
+        with self._transaction(None) as db:
+            self._meaning.drop_others(db)
+        return done
 
     def answer(self, question: Question) -> Answer:
         """Answer `question` from everything ever stored, of every session, with the records that the answer rests on.
@@ -331,7 +393,7 @@ def _insert_picture(db: Database, session_id: str, picture: Picture) -> int:
     return int(inserted.lastrowid or 0)
 
 
-def _insert_record(db: Database, session_id: str, model_id: str, row: Row, picture_id: int | None) -> None:
+def _insert_record(db: Database, session_id: str, model_id: str, row: Row, picture_id: int | None) -> int:
     columns = {
         "kind": row.kind,
         "camera": row.camera,
@@ -349,7 +411,8 @@ def _insert_record(db: Database, session_id: str, model_id: str, row: Row, pictu
         **_pose_columns(row.pose),
     }
     names = ", ".join(columns)
-    db.execute(f"INSERT INTO record ({names}) VALUES ({', '.join(f':{name}' for name in columns)})", columns)
+    inserted = db.execute(f"INSERT INTO record ({names}) VALUES ({', '.join(f':{name}' for name in columns)})", columns)
+    return int(inserted.lastrowid or 0)
 
 
 def _pose_columns(pose: Pose | None) -> dict[str, str | float]:

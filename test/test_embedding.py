@@ -1,0 +1,89 @@
+"""A sentence-transformers directory as the memory's model of text, made here with random weights."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from memory_fixtures import begin, settings, step
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from stream_vlm.cli import main
+from stream_vlm.embedding import EmbeddingError, SentenceEmbedder
+from stream_vlm.memory.recall import RecallQuery
+from stream_vlm.memory.store import Memory
+
+WORDS = ("a", "red", "ball", "door", "opens", "rolls", "in")
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny-words"
+    folder.mkdir()
+    torch.manual_seed(0)
+    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(folder)
+    shape = BertConfig(vocab_size=4 + len(WORDS), hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+    BertModel(shape).save_pretrained(folder)
+    return folder
+
+
+def pool_by(folder: Path, way: str) -> None:
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    ways = {name: name == way for name in ("pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_max_tokens")}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 24, **ways}), encoding="utf-8")
+
+
+def test_vectors_have_length_one_and_do_not_depend_on_what_stands_beside_them(directory: Path) -> None:
+    pool_by(directory, "pooling_mode_mean_tokens")
+    embedder = SentenceEmbedder(directory)
+    together = embedder.embed(["red ball", "a door opens in"])
+    assert (embedder.name, embedder.size) == ("tiny-words", 24)
+    assert together.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(embedder.embed(["red ball"])[0], together[0], atol=1e-5)
+    assert embedder.embed([]).shape == (0, 24)
+
+
+def test_pooling_is_as_the_directory_says(directory: Path) -> None:
+    texts = ["red ball rolls in"]
+    pool_by(directory, "pooling_mode_cls_token")
+    first = SentenceEmbedder(directory).embed(texts)
+    pool_by(directory, "pooling_mode_mean_tokens")
+    mean = SentenceEmbedder(directory).embed(texts)
+    assert np.abs(first - mean).max() > 1e-3
+
+
+def test_a_directory_that_cannot_be_used_is_refused_by_name(directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(EmbeddingError, match="holds no config.json; give the directory of a sentence-transformers model"):
+        SentenceEmbedder(tmp_path)
+    pool_by(directory, "pooling_mode_max_tokens")
+    with pytest.raises(EmbeddingError, match="pools by pooling_mode_max_tokens; only the mean of the tokens or the first one"):
+        SentenceEmbedder(directory)
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(EmbeddingError, match="cannot be loaded as a model of text"):
+        SentenceEmbedder(tmp_path)
+
+
+def test_a_memory_is_embedded_and_asked_from_the_command_line(directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pool_by(directory, "pooling_mode_mean_tokens")
+    file = tmp_path / "memory.db"
+    with Memory.open(settings(file)) as memory:
+        begin(memory)
+        memory.write(step(1, said="red ball rolls in"))
+        memory.write(step(9, said="a door opens"))
+    assert main(["embed", str(directory), "--memory", str(file)]) == 0
+    assert "4 texts embedded" in capsys.readouterr().out
+    asked = ["recall", "--memory", str(file), "--order", "fused", "--text-model", str(directory), "red ball rolls in"]
+    assert main(asked) == 0
+    assert "red ball rolls in" in capsys.readouterr().out.splitlines()[1]
+    with Memory.open(settings(file), read_only=True) as memory:
+        assert "no model of text" in memory.recall(RecallQuery("ball", order="fused")).note

@@ -1,0 +1,180 @@
+"""Finding by meaning and by looks: vectors in the memory's own file, searched exactly, never mixed."""
+
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from memory_fixtures import begin, picture, seconds, settings, step
+from numpy.typing import NDArray
+
+from stream_vlm.memory.errors import RecallError
+from stream_vlm.memory.forget import Forget
+from stream_vlm.memory.recall import RecallQuery, RecallResult
+from stream_vlm.memory.store import Memory
+from stream_vlm.memory.vectors import VectorModel
+
+MEANINGS = {"arrive": 0, "enters": 0, "comes": 0, "leaves": 1, "departs": 1, "ball": 2, "sphere": 2, "door": 3, "gate": 3}
+
+
+class Meanings:
+    """Knows nine words with four meanings: a real space of meaning, small enough to see through."""
+
+    def __init__(self, name: str = "nine-words", size: int = 5) -> None:
+        self.name = name
+        self._size = size
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        vectors = np.full((len(texts), self._size), 0.01, np.float32)
+        for vector, text in zip(vectors, texts, strict=True):
+            for word in re.findall("[a-z]+", text):
+                if word in MEANINGS:
+                    vector[MEANINGS[word]] += 1
+        return vectors
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "memory.db"
+
+
+@pytest.fixture
+def memory(file: Path) -> Iterator[Memory]:
+    with Memory.open(settings(file)) as memory:
+        memory.use_embedder(Meanings())
+        begin(memory)
+        for at, said in enumerate(("someone enters", "a sphere rolls past", "the gate opens", "someone leaves", "a lamp turns on")):
+            memory.write(step(10 * at, said=said))
+        yield memory
+
+
+def fused(memory: Memory, text: str, **filters: object) -> RecallResult:
+    return memory.recall(RecallQuery(text, order="fused", kinds=("event",), **filters))  # type: ignore[arg-type]
+
+
+def test_a_record_is_found_by_what_it_means_though_it_has_none_of_the_words(memory: Memory) -> None:
+    assert memory.recall(RecallQuery("ball")).total == 0
+    assert fused(memory, "ball").records[0].text == "a sphere rolls past"
+    assert fused(memory, "who comes").records[0].text == "someone enters"
+
+
+def test_words_and_meaning_together_beat_either_alone(memory: Memory) -> None:
+    memory.write(step(100, said="someone departs by the door"))
+    texts = [record.text for record in fused(memory, "someone leaves").records]
+    assert texts[:2] == ["someone leaves", "someone departs by the door"]
+
+
+def test_filters_hold_before_anything_is_ranked(memory: Memory) -> None:
+    result = fused(memory, "ball", start_ns=seconds(15), end_ns=seconds(35))
+    assert {record.text for record in result.records} == {"the gate opens", "someone leaves"}
+    assert fused(memory, "ball", cameras=("rear",)).records == ()
+
+
+def test_without_a_model_of_text_words_are_ranked_alone_and_that_is_said(memory: Memory) -> None:
+    memory.use_embedder(None)
+    result = fused(memory, "gate")
+    assert [record.text for record in result.records] == ["the gate opens"]
+    assert "no model of text is in use" in result.note
+
+
+@pytest.mark.parametrize("other", [Meanings("ten-words"), Meanings(size=6)], ids=["of another model", "of another size"])
+def test_vectors_of_another_model_or_size_are_never_compared(memory: Memory, other: Meanings) -> None:
+    memory.use_embedder(other)
+    result = fused(memory, "ball")
+    assert result.records == ()
+    assert "0 of 10 texts have a vector" in result.note
+    assert "stream-vlm embed" in result.note
+
+
+def test_embedding_again_gives_every_text_a_vector_of_the_model_in_use_and_drops_the_others(memory: Memory) -> None:
+    memory.use_embedder(Meanings("ten-words", size=6))
+    assert memory.embed_again(batch=3) == 10
+    assert memory.vector_models() == (VectorModel("ten-words", 6, "record", 10),)
+    result = fused(memory, "ball")
+    assert (result.records[0].text, result.note) == ("a sphere rolls past", "")
+    assert memory.embed_again() == 0
+
+
+def test_what_is_written_later_is_found_and_what_is_forgotten_is_not(memory: Memory) -> None:
+    assert fused(memory, "ball").total == 5
+    memory.write(step(200, said="a ball rolls past"))
+    assert fused(memory, "sphere").total == 6
+    memory.forget(Forget(start_ns=seconds(5), end_ns=seconds(15)))
+    assert [record.text for record in fused(memory, "sphere").records].count("a sphere rolls past") == 0
+    assert fused(memory, "sphere").records[0].text == "a ball rolls past"
+
+
+def test_a_vector_is_stored_with_its_record_or_not_at_all(memory: Memory, file: Path) -> None:
+    class Blind(Meanings):
+        def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            return np.full((len(texts), 5), np.nan, np.float32)
+
+    before = memory.count()
+    memory.use_embedder(Blind())
+    with pytest.raises(RecallError, match="has no direction"):
+        memory.write(step(300, said="a ball"))
+    assert memory.count() == before
+    with sqlite3.connect(file) as tool:
+        assert tool.execute("SELECT count(*) FROM record_vector").fetchone() == (10,)
+        assert tool.execute("SELECT count(*) FROM record WHERE text <> '' AND id NOT IN (SELECT record_id FROM record_vector)").fetchone() == (0,)
+
+
+def looks(*numbers: float) -> NDArray[np.float32]:
+    return np.array(numbers, np.float32)
+
+
+@pytest.fixture
+def seen(file: Path) -> Iterator[Memory]:
+    """Three pictures, two of which look nearly the same."""
+    with Memory.open(settings(file)) as memory:
+        begin(memory)
+        for at, vector in enumerate((looks(1, 0, 0), looks(0, 1, 0), looks(0.9, 0.1, 0))):
+            memory.write(replace(step(10 * at, said=f"picture {at}", image=picture(red=at)), picture_vectors={"front": vector}))
+        yield memory
+
+
+def test_pictures_that_look_like_that_of_a_record_come_nearest_first(seen: Memory) -> None:
+    first = seen.recall(RecallQuery(order="oldest", kinds=("event",))).records[0]
+    alike = seen.look_alike(first.record_id, RecallQuery(kinds=("event",)))
+    assert [record.text for record in alike.records] == ["picture 0", "picture 2", "picture 1"]
+    assert alike.records[0].score == pytest.approx(1.0, abs=1e-3)
+    assert alike.records[2].score == pytest.approx(0.0, abs=1e-3)
+
+
+def test_a_picture_is_asked_for_by_its_vector_and_filters_hold(seen: Memory) -> None:
+    query = RecallQuery(kinds=("event",), start_ns=seconds(15))
+    alike = seen.look_alike(looks(5, 0, 0), query, "model-of-the-test")
+    assert [record.text for record in alike.records] == ["picture 2"]
+
+
+@pytest.mark.parametrize(
+    ("like", "model", "message"),
+    [
+        (looks(1, 0), "model-of-the-test", "no vectors of 'model-of-the-test' with 2 numbers are stored, but 3 of 'model-of-the-test' with 3"),
+        (looks(1, 0, 0), "another", "no vectors of 'another' with 3 numbers"),
+        (looks(0, 0, 0), "model-of-the-test", "a vector of length 0.0 has no direction"),
+        (np.zeros((2, 3), np.float32), "model-of-the-test", r"an array of shape \(2, 3\) is no vector"),
+        (999, "", "record 999: no vector of a picture of it is stored"),
+    ],
+)
+def test_a_picture_that_cannot_be_compared_is_refused(seen: Memory, like: int | NDArray[np.float32], model: str, message: str) -> None:
+    with pytest.raises(RecallError, match=message):
+        seen.look_alike(like, RecallQuery(), model)
+
+
+def test_many_vectors_are_found_exactly_while_they_grow(file: Path) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(300, 16)).astype(np.float32)
+    with Memory.open(settings(file)) as memory:
+        begin(memory)
+        for at, vector in enumerate(vectors):
+            memory.write(replace(step(at), picture_vectors={"front": vector}))
+            if at % 100 == 50:
+                memory.look_alike(vector, RecallQuery(kinds=("observation",)), "model-of-the-test")
+        wanted = rng.normal(size=16).astype(np.float32)
+        alike = memory.look_alike(wanted, RecallQuery(kinds=("observation",), limit=10), "model-of-the-test")
+    cosines = vectors @ wanted / np.linalg.norm(vectors, axis=1) / np.linalg.norm(wanted)
+    assert [record.start_ns for record in alike.records] == [seconds(at) for at in np.argsort(-cosines)[:10]]
