@@ -60,7 +60,7 @@ def test_a_change_in_the_picture_is_said_grounded_stored_and_recalled(robot: Rob
     assert recalled.success
     (record,) = recalled.records
     assert (record.start, record.end, record.session_id) == (event.start, event.end, event.session_id)
-    answer = robot.call(Recall, "recall", text="when did it last become bright?", mode="auto")
+    answer = robot.call(Recall, "recall", text="when was it last bright?", mode="auto")
     assert (answer.success, answer.known, answer.stamp, answer.records[0].record_id) == (True, True, event.end, record.record_id)
     assert not robot.call(Recall, "recall", text="where is the zebra?", mode="auto").known
     evidence = robot.call(GetFrame, "get_frame", record_id=record.record_id)
