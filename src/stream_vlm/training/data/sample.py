@@ -60,6 +60,7 @@ class Reason(str, enum.Enum):
     UNKNOWN_STATE = "unknown state"
     MISSING_VIDEO = "missing video"
     UNDECODABLE = "undecodable video"
+    TOO_LONG = "longer than the model's context"
     BAD_INDEX = "seek index does not fit the file"
 
 

@@ -1,0 +1,89 @@
+"""What a run leaves behind while it goes: its losses, and the state from which a killed run goes on to the same losses."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from stream_vlm.stream import StreamError
+
+
+class Losses:
+    """One JSON object a step in `losses.jsonl`, and curves for TensorBoard where that is installed.
+
+    Lines of steps that a killed run took after its last saved state are dropped: they will be taken again.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        """Go on from step number `first_step` in `folder`."""
+        self._path = folder / "losses.jsonl"
+        lines = self._path.read_text().splitlines() if self._path.is_file() else []
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] < first_step]
+        self._path.write_text("".join(f"{line}\n" for line in kept))
+        self._curves = self._open_curves(folder / "tensorboard", first_step)
+
+    @property
+    def has_curves(self) -> bool:
+        """Whether TensorBoard is installed."""
+        return self._curves is not None
+
+    @staticmethod
+    def _open_curves(folder: Path, first_step: int) -> Any:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return None
+        return SummaryWriter(str(folder), purge_step=first_step)  # type: ignore[no-untyped-call]
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Write down the `values` of step number `step`."""
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._curves is not None:
+            for name, value in values.items():
+                self._curves.add_scalar(name, value, step)
+
+    def __enter__(self) -> Losses:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._curves is not None:
+            self._curves.close()
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Replace `path` by `state` as a whole, so that a kill leaves the old one or the new one."""
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        torch.save(dict(state), file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load_state(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The state in `path`, None where there is none.
+
+    Raises:
+        StreamError: it is damaged, or of a run with other settings.
+    """
+    if not path.is_file():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        before = state["settings"]
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise StreamError(f"{path}: is damaged ({error}); remove it and the run begins anew") from error
+    changed = [name for name in settings if before.get(name) != settings[name]]
+    if changed:
+        name = changed[0]
+        raise StreamError(
+            f"{path}: is of a run with {name} {before.get(name)!r}, now it is {settings[name]!r}; go on with the same, or give another --out"
+        )
+    return state

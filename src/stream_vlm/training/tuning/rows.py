@@ -1,0 +1,158 @@
+"""Rows of training data on their way to a step: in which order, with which pictures, and what becomes of those that cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from stream_vlm.stream import StreamError
+from stream_vlm.training.data.sample import Reading, Reason, Refusal, RowRefused, StreamSample, Videos
+from stream_vlm.training.tuning.sequences import NO_TARGET, SampleWriter, TuningSequence
+from stream_vlm.vision.pixels import PictureFormat
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A sequence, and the rows that were met on the way to it and cannot be used."""
+
+    sequence: TuningSequence
+    refusals: tuple[Refusal, ...]
+
+
+@dataclass
+class Rows(Dataset[Drawn]):
+    """Samples with their row numbers, decoded and written when they are drawn.
+
+    A row that turns out unusable only then (its video breaks off, it is longer than the context) is refused, and the next one takes its
+    place, so that every process of a step has its share.
+
+    Attributes:
+        frames_per_turn: frames that one turn shows together.
+    """
+
+    numbers: Sequence[int]
+    samples: Sequence[StreamSample]
+    videos: Videos
+    writer: SampleWriter
+    pictures: PictureFormat
+    frames_per_turn: int = 1
+    _refused: dict[int, Refusal] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Drawn:
+        """Sample `index`, or the next usable one.
+
+        Raises:
+            StreamError: no sample can be used.
+        """
+        refusals: list[Refusal] = []
+        for place in (*range(index, len(self.samples)), *range(index)):
+            if place not in self._refused:
+                try:
+                    return Drawn(self._sequence(self.samples[place]), tuple(refusals))
+                except RowRefused as refused:
+                    self._refused[place] = Refusal(self.numbers[place], refused.reason, refused.detail)
+            refusals.append(self._refused[place])
+        raise StreamError(f"none of the {len(self)} samples can be used; the first: {refusals[0].reason.value}: {refusals[0].detail}")
+
+    def _sequence(self, sample: StreamSample) -> TuningSequence:
+        try:
+            shown = [self.pictures.resize(frame.image) for frame in self.videos.pictures(_by_frames(sample, self.frames_per_turn))]
+            patches = self._patches(shown)
+        except RowRefused:
+            raise
+        except (StreamError, ValueError) as error:
+            raise RowRefused(Reason.UNDECODABLE, str(error)) from error
+        return self.writer.write(sample, patches)
+
+    def _patches(self, shown: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """One temporal patch (T, H, W, 3) a turn, as the node makes them: of the turn's frames, or of the frame before it and its own."""
+        count = self.frames_per_turn
+        turns = [list(shown[place : place + count]) for place in range(0, len(shown), count)]
+        if self.pictures.pair_frames:
+            turns = [[*turns[max(0, at - 1)], *turn] for at, turn in enumerate(turns)]
+        filled = [[turn[0]] * (self.pictures.temporal_patch_size - len(turn)) + turn for turn in turns]
+        return np.stack([np.stack(turn[-self.pictures.temporal_patch_size :]) for turn in filled])
+
+
+def _by_frames(sample: StreamSample, frames_per_turn: int) -> StreamSample:
+    """`sample` with a turn for every frame that its turns show."""
+    turns = []
+    for turn in sample.turns:
+        step_s = (turn.end_s - turn.start_s) / frames_per_turn
+        turns += [replace(turn, start_s=turn.start_s + at * step_s) for at in range(frames_per_turn)]
+    return replace(sample, turns=tuple(turns))
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which of `rows` samples each step takes: every epoch another shuffle of all, by `seed` and nothing else, so a step needs no history."""
+
+    rows: int
+    per_step: int
+    seed: int
+
+    def of_step(self, step: int) -> list[int]:
+        """Indices of step number `step`."""
+        places = (divmod(place, self.rows) for place in range(step * self.per_step, (step + 1) * self.per_step))
+        return [_shuffle(self.rows, self.seed, epoch)[within] for epoch, within in places]
+
+
+@lru_cache(maxsize=2)
+def _shuffle(rows: int, seed: int, epoch: int) -> list[int]:
+    return [int(index) for index in np.random.default_rng((seed, epoch)).permutation(rows)]
+
+
+def steps_of(rows: Rows, order: Order, steps: range, share: slice, workers: int) -> Iterator[list[Drawn]]:
+    """What each of `steps` takes; `share` is this process's part of it, `workers` processes decode ahead."""
+    batches = [order.of_step(step)[share] for step in steps]
+    return iter(DataLoader(rows, batch_sampler=batches, collate_fn=list, num_workers=workers))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded tensors of a micro-batch; attention being causal, padding has no influence.
+
+    Attributes:
+        ids: int64 (sequences, tokens); positions: int64 (3, sequences, tokens).
+        targets: int64 (sequences, tokens), `NO_TARGET` where there is none; kinds: the same shape.
+        pictures: of each sequence, uint8 RGB (turns, T, H, W, 3).
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    targets: torch.Tensor
+    kinds: torch.Tensor
+    pictures: list[NDArray[np.uint8]]
+
+    @property
+    def chosen(self) -> torch.Tensor:
+        """bool (sequences, tokens), where something is to be learned."""
+        return self.targets != NO_TARGET
+
+
+def collate(sequences: Sequence[TuningSequence], device: torch.device) -> Batch:
+    """One micro-batch of `sequences` on `device`."""
+    shape = len(sequences), max(len(sequence.ids) for sequence in sequences)
+    ids, kinds = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    targets, where = np.full(shape, NO_TARGET, dtype=np.int64), np.zeros((3, *shape), dtype=np.int64)
+    for row, sequence in enumerate(sequences):
+        end = len(sequence.ids)
+        ids[row, :end], kinds[row, :end], targets[row, :end] = sequence.ids, sequence.kinds, sequence.targets
+        where[:, row, :end] = sequence.positions
+    on_device = [torch.from_numpy(array).to(device) for array in (ids, where, targets, kinds)]
+    return Batch(on_device[0], on_device[1], on_device[2], on_device[3], [sequence.pictures for sequence in sequences])
+
+
+def account(reading: Reading, later: dict[int, Refusal]) -> Reading:
+    """`reading` with the rows of `later` (by row number), which proved unusable only when they were drawn, among its refusals."""
+    kept = [(row, sample) for row, sample in zip(reading.rows, reading.samples, strict=True) if row not in later]
+    return Reading([sample for _, sample in kept], [row for row, _ in kept], [*reading.refusals, *later.values()])

@@ -1,0 +1,242 @@
+"""Fine-tuning learns on the turns that the node feeds, survives a kill, and ends with a directory that the node loads."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
+from model_fixtures import FAMILIES, settings_for, write_checkpoint
+from numpy.typing import NDArray
+
+from stream_vlm.backbone.model import StreamingModel, load_cached_model, load_model
+from stream_vlm.cli import main
+from stream_vlm.stream import Decision, Frame, Query, State, StreamError
+from stream_vlm.training.architecture import PICTURE_SIZE
+from stream_vlm.training.data.sample import Reason, RowRefused, SampleTurn, StreamSample, Videos
+from stream_vlm.training.losses import TargetKind
+from stream_vlm.training.tuning.learner import StreamLearner
+from stream_vlm.training.tuning.rows import Order, Rows, collate
+from stream_vlm.training.tuning.sequences import NO_TARGET, SampleWriter
+
+SECONDS = 6
+WORDS = ("silence", "standby", "response", "...", "is", "the", "door", "open", "?", "yes", "person", "in", "red", "enters", "now")
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator() -> Iterator[None]:
+    """accelerate keeps one state a process; each run here begins without."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("model") / "small", layers=1, words=WORDS)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Messages of four videos in which a dark picture turns bright at second 2, 3, 4 and 5, a row without a video and one without a time."""
+    folder = tmp_path_factory.mktemp("data")
+    rows: list[dict[str, Any]] = []
+    for bright in (2, 3, 4, 5):
+        writer = cv2.VideoWriter(str(folder / f"{bright}.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 4.0, (96, 64))
+        for index in range(4 * SECONDS):
+            writer.write(np.full((64, 96, 3), 220 if index // 4 >= bright else 20, np.uint8))
+        writer.release()
+        messages = []
+        for second in range(SECONDS):
+            said = "</Response> person enters" if second == bright else "</Standby>" if second == bright - 1 else "</Silence>"
+            messages.append({"role": "user", "content": f"<{second}s-{second + 1}s>\n<stream>"})
+            messages.append({"role": "assistant", "content": said})
+        rows.append({"messages": messages, "videos": [f"{bright}.mp4"]})
+    rows.append({"messages": rows[0]["messages"], "videos": ["lost.mp4"]})
+    rows.append({"messages": [{"role": "user", "content": "<stream>"}, {"role": "assistant", "content": "</Silence>"}], "videos": ["2.mp4"]})
+    path = folder / "data.json"
+    path.write_text(json.dumps(rows))
+    return path
+
+
+def arguments(checkpoint: Path, data: Path, out: Path, *more: str) -> list[str]:
+    return ["finetune", str(checkpoint), str(data), "--out", str(out), "--batch", "2", "--learning-rate", "2e-3", *more]
+
+
+def losses(out: Path) -> list[float]:
+    rows = [json.loads(line) for line in (out / "losses.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(len(rows)))
+    return [row["loss"] for row in rows]
+
+
+def sample(*turns: tuple[State, str, str]) -> StreamSample:
+    return StreamSample("a.mp4", tuple(SampleTurn(float(at), at + 1.0, *turn) for at, turn in enumerate(turns)))
+
+
+def blank(turns: int) -> NDArray[np.uint8]:
+    """Black temporal patches in the small checkpoint's picture size."""
+    return np.zeros((turns, 2, *PICTURE_SIZE, 3), np.uint8)
+
+
+def test_the_loss_falls_and_the_node_loads_the_result_at_once(
+    checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "tuned"
+    assert main(arguments(checkpoint, data, out, "--train", "language", "--steps", "10", "--loss", "focal")) == 0
+    curve = losses(out)
+    assert len(curve) == 10 and curve[-1] < 0.5 * curve[0]
+    printed = capsys.readouterr().out
+    assert "4 rows read, 2 refused" in printed and "1 x missing video: row 5" in printed and "1 x unreadable time: row 6" in printed
+    assert json.loads((out / "training.json").read_text())["refused"] == {"missing video": 1, "unreadable time": 1}
+    assert not (out / "state.pt").exists()
+    model = load_model(settings_for(out))
+    assert isinstance(model, StreamingModel)
+    assert model.model_id.startswith("stream-vlm-small-tuned") and model.checkpoint.stream.rate_hz == 1.0
+    frame = Frame("front", 1_000_000_000, "", np.full((64, 96, 3), 20, np.uint8))
+    decided = model.open_stream("front").step(frame, None, lambda decision: decision)
+    assert sum(decided.probabilities.values()) == pytest.approx(1.0)
+
+
+def test_a_finished_run_is_not_written_over(checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "training.json").write_text("{}")
+    assert main(arguments(checkpoint, data, tmp_path)) == 1
+    assert "holds a finished run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("parts", [("lora",), ("lora", "connector")], ids="+".join)
+def test_only_the_chosen_parts_move_and_adapters_are_merged(family: str, parts: tuple[str, ...], data: Path, tmp_path: Path) -> None:
+    start = write_checkpoint(tmp_path / "start", layers=2, words=WORDS, family=family)
+    out = tmp_path / "out"
+    more = ("--train", *parts, "--steps", "2", "--loss", "weighted", "--accumulate", "2", "--batch", "1", "--bf16", "--checkpointing")
+    assert main(arguments(start, data, out, *more)) == 0
+    before, after = (dict(load_cached_model(settings_for(place)).checkpoint.model.named_parameters()) for place in (start, out))
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any(name.endswith("q_proj.weight") for name in moved)
+    merger = {name for name in moved if "merger" in name}
+    assert bool(merger) == ("connector" in parts)
+    assert all("language_model.layers" in name for name in moved - merger)
+
+
+def test_a_killed_run_goes_on_to_the_losses_of_one_that_ran_through(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    more = ("--train", "lora", "--steps", "12", "--loss", "weighted-sum", "--save-every", "2")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert main(arguments(checkpoint, data, whole, *more)) == 0
+    command = [sys.executable, "-m", "stream_vlm.training.finetune", *arguments(checkpoint, data, killed, *more)[1:]]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+    path, deadline = killed / "losses.jsonl", time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline and not (path.is_file() and path.read_text().count("\n") >= 3):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, process.stderr.read().decode() if process.stderr else ""
+    assert (killed / "state.pt").is_file() and not (killed / "training.json").exists()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert main(arguments(checkpoint, data, killed, *more)) == 0
+    assert losses(killed) == pytest.approx(losses(whole), rel=1e-5)
+
+
+def test_a_run_does_not_go_on_from_another_ones_state(checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"settings": {"loss": "focal"}}, tmp_path / "state.pt")
+    assert main(arguments(checkpoint, data, tmp_path, "--steps", "4")) == 1
+    captured = capsys.readouterr()
+    assert "is of a run with form None, now it is 'messages'" in captured.err
+    assert "4 rows read, 2 refused" in captured.out
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("turns", ["auto", "prompted", "streaming_vlm"])
+def test_training_sees_the_tokens_and_the_logits_that_the_node_sees(family: str, turns: str, tmp_path: Path) -> None:
+    start = write_checkpoint(tmp_path / "start", layers=2, words=WORDS, family=family)
+    if turns != "auto":
+        (start / "stream_config.json").unlink()
+    model = load_cached_model(settings_for(start, model__turns=turns, model__dtype="float32", context__policy="rounds"))
+    tuned = sample((State.SILENCE, "", ""), (State.SILENCE, "", "is the door open ?"), (State.SILENCE, "", ""), (State.SILENCE, "", ""))
+    count = model.checkpoint.stream.frames_per_turn
+    images = [np.random.default_rng(index).integers(0, 256, (64, 96, 3), dtype=np.uint8) for index in range(4 * count)]
+    stream, decided, watch = model.open_stream("front"), [], None
+    for index, image in enumerate(images):
+        if index >= count and model.turns.watch:
+            watch = Query("q", "is the door open ?", 0)
+        query = Query("q", "is the door open ?", 0) if index == 2 * count - 1 and not model.turns.watch else None
+        frame = Frame("front", index * 1_000_000_000 // count + 1, "", image)
+        said = stream.step(frame, query, lambda decision: Decision(State.SILENCE, decision.probabilities), watch=watch)
+        if (index + 1) % count == 0:
+            decided.append(said)
+    rows = Rows([1], [tuned], Videos(Path()), SampleWriter(model), model.checkpoint.pictures, count)
+    sequence = SampleWriter(model).write(tuned, rows._patches([rows.pictures.resize(image) for image in images]))
+    held = [token for segment in stream.context for token in segment.token_ids]
+    assert sequence.ids[: len(held)].tolist() == held
+    logits = StreamLearner(model, ("connector",), 1, saves_memory=False).eval()(collate([sequence, sequence], torch.device("cpu")))
+    kinds = sequence.kinds[sequence.targets != NO_TARGET]
+    at_markers = logits[: len(kinds)][torch.from_numpy(kinds != TargetKind.REST)]
+    assert len(at_markers) == len(decided) == 4
+    # Some formats judge no picture before there is something to wait for.
+    first_judged = 0 if model.turns.judges_unasked else 1
+    for row, decision in zip(at_markers[first_judged:], decided[first_judged:], strict=True):
+        first = [ids[0] for ids in model.tokens.markers.values()]
+        ours = torch.softmax(row[first], dim=0)
+        theirs = torch.tensor([decision.probabilities[state] for state in model.tokens.markers])
+        assert torch.allclose(ours, theirs / theirs.sum(), atol=1e-4)
+
+
+def test_words_end_marks_and_states_are_learned_and_nothing_else(checkpoint: Path) -> None:
+    model = load_cached_model(settings_for(checkpoint))
+    pictures = blank(3)
+    sequence = SampleWriter(model).write(
+        sample((State.SILENCE, "", "is the door open ?"), (State.STANDBY, "", ""), (State.RESPONSE, "person enters now", "")), pictures
+    )
+    learned = sequence.targets != NO_TARGET
+    said = model.checkpoint.tokenizer.convert_ids_to_tokens(sequence.targets[learned].tolist())
+    assert said == ["</Silence>", "<|im_end|>", "</Standby>", "<|im_end|>", "</Response>", "person", "enters", "now", "<|im_end|>"]
+    assert sequence.kinds[learned].tolist() == [TargetKind.FIRST_SILENCE, 0, TargetKind.STANDBY, 0, TargetKind.RESPONSE, 0, 0, 0, 0]
+    assert (sequence.ids[1:][learned[:-1]] == sequence.targets[learned]).all()
+
+
+def test_streaming_vlm_learns_its_ellipsis_in_silent_seconds_and_after_words(tmp_path: Path) -> None:
+    start = write_checkpoint(tmp_path / "start", layers=1, words=WORDS)
+    (start / "stream_config.json").unlink()
+    model = load_cached_model(settings_for(start, model__turns="streaming_vlm"))
+    pictures = blank(2)
+    sequence = SampleWriter(model).write(sample((State.SILENCE, "", ""), (State.RESPONSE, "red door", "")), pictures)
+    said = model.checkpoint.tokenizer.convert_ids_to_tokens(sequence.targets[sequence.targets != NO_TARGET].tolist())
+    assert said == ["...", "<|im_end|>", "red", "door", "...", "<|im_end|>"]
+
+
+def test_a_sample_longer_than_the_context_is_refused(checkpoint: Path) -> None:
+    model = load_cached_model(settings_for(checkpoint))
+    model.checkpoint.model.config.text_config.max_position_embeddings = 50
+    pictures = blank(2)
+    with pytest.raises(RowRefused, match="lower --chunk") as refused:
+        SampleWriter(model).write(sample((State.SILENCE, "", ""), (State.SILENCE, "", "")), pictures)
+    assert refused.value.reason is Reason.TOO_LONG
+
+
+def test_a_row_that_breaks_when_it_is_drawn_is_named_and_the_next_takes_its_place(checkpoint: Path, data: Path) -> None:
+    model = load_cached_model(settings_for(checkpoint))
+    late = StreamSample("2.mp4", (SampleTurn(50.0, 51.0, State.SILENCE),))
+    fine = StreamSample("2.mp4", (SampleTurn(0.0, 1.0, State.SILENCE),))
+    rows = Rows([7, 8], [late, fine], Videos(data.parent), SampleWriter(model), model.checkpoint.pictures)
+    drawn = rows[0]
+    assert len(drawn.sequence.pictures) == 1
+    assert [(refusal.row, refusal.reason) for refusal in drawn.refusals] == [(7, Reason.UNDECODABLE)]
+    with pytest.raises(StreamError, match="none of the 1 samples can be used"):
+        Rows([7], [late], Videos(data.parent), SampleWriter(model), model.checkpoint.pictures)[0]
+
+
+def test_every_epoch_draws_every_row_once_in_another_order() -> None:
+    order = Order(rows=6, per_step=4, seed=1)
+    drawn = [index for step in range(3) for index in order.of_step(step)]
+    assert sorted(drawn[:6]) == sorted(drawn[6:]) == list(range(6)) and drawn[:6] != drawn[6:]
