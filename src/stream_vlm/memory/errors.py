@@ -18,6 +18,10 @@ class MemoryDamaged(MemoryFileError):
     """The memory file is not sound any more. Opening it to write sets it aside and rescues what can be read."""
 
 
+class SessionError(StreamError):
+    """A session was begun twice, or written to without having been begun."""
+
+
 class RecallError(StreamError):
     """A question to the memory that cannot be answered as it stands; the message names the value and what is allowed."""
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -16,44 +12,32 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from stream_vlm.config import MemorySettings
+from stream_vlm.memory import forgetting
 from stream_vlm.memory.answer import Answer, answer
-from stream_vlm.memory.errors import MemoryDamaged, MemoryFileError, RecallError, explained
+from stream_vlm.memory.connections import Connections
+from stream_vlm.memory.errors import MemoryDamaged, MemoryFileError, SessionError
 from stream_vlm.memory.exchange import import_file
-from stream_vlm.memory.file import check_for_reading, claim, open_for_reading, open_for_writing
-from stream_vlm.memory.forget import Forget, Forgotten, copies_beside, delete, empty_log, give_back_pages, mark
+from stream_vlm.memory.file import check_for_reading, claim, open_for_writing
+from stream_vlm.memory.forget import Forget, Forgotten
+from stream_vlm.memory.insert import insert_session, insert_step
 from stream_vlm.memory.lock import WriterLock
 from stream_vlm.memory.meaning import Meaning
+from stream_vlm.memory.pictures import StoredFrame, frame_of
 from stream_vlm.memory.question import Question
 from stream_vlm.memory.recall import FUSED, RecallQuery, RecallResult
 from stream_vlm.memory.rescue import Rescue, is_ours, rescue
-from stream_vlm.memory.rows import Picture, Row, StepRecorder, StepRows
-from stream_vlm.memory.schema import transaction
+from stream_vlm.memory.rows import StepRecorder, StepRows
 from stream_vlm.memory.search import search
-from stream_vlm.memory.vectors import PICTURE, RECORD, Embedder, VectorModel, insert, models
-from stream_vlm.stream import Pose, StepResult, StreamError
+from stream_vlm.memory.vectors import Embedder, VectorModel, models
+from stream_vlm.stream import StepResult
 
 __all__ = ["Memory", "MemoryFileError", "SessionError", "StoredFrame"]
-
 
 SETTLED_BYTES = 4 * 2**20
 """About so much is left in the log before it is brought into the file."""
 
 BYTES_A_ROW = 2000
 """What a record costs in the log, with its indices; about."""
-
-
-class SessionError(StreamError):
-    """A session was begun twice, or written to without having been begun."""
-
-
-@dataclass(frozen=True)
-class StoredFrame:
-    """The picture a record rests on: a JPEG, the evidence's own stamp (ns), camera and optical frame."""
-
-    jpeg: bytes
-    stamp_ns: int
-    camera: str
-    frame_id: str
 
 
 class Memory:
@@ -70,14 +54,11 @@ class Memory:
         self.settings = settings
         self.rescued = rescued
         """What became of the damaged file that was found at opening, or None."""
-        self._writing = writing
+        self._connections = Connections(path, settings.busy_timeout_s, writing)
         self._lock = lock
         self._recorder = StepRecorder()
         self._models: dict[str, str] = {}
         self._meaning = Meaning()
-        self._readers: queue.LifoQueue[Database] = queue.LifoQueue()
-        self._closed = threading.Event()
-        self._writing_lock = threading.Lock()
         self._unsettled_bytes = 0
         self._rows = self._count_rows()
 
@@ -128,13 +109,8 @@ class Memory:
             SessionError: the file already has a session of this name.
             MemoryFileError: it could not be stored.
         """
-        with self._transaction(lock_timeout_s) as db:
-            if db.execute("SELECT 1 FROM session WHERE session_id = ?", [session_id]).fetchone():
-                raise SessionError(f"session '{session_id}' is already in {self.path}; give the new one a name of its own")
-            db.execute(
-                "INSERT INTO session (session_id, model_id, reason, started_ns, wall_started_ns) VALUES (?, ?, ?, ?, ?)",
-                [session_id, model_id, reason, started_ns, time.time_ns()],
-            )
+        with self._connections.writing(lock_timeout_s) as db:
+            insert_session(db, self.path, session_id, model_id, reason, started_ns)
         self._models[session_id] = model_id
 
     def write(self, result: StepResult) -> None:
@@ -155,14 +131,8 @@ class Memory:
         model_id = self._models.get(step.session_id)
         if model_id is None:
             raise SessionError(f"session '{step.session_id}' was not begun; call begin_session before its first step")
-        with self._transaction(lock_timeout_s) as db:
-            picture_ids = {camera: _insert_picture(db, step.session_id, picture) for camera, picture in step.pictures.items()}
-            for camera, vector in step.picture_vectors.items():
-                insert(db, PICTURE, picture_ids[camera], model_id, vector)
-            for number, row in enumerate(step.rows):
-                record_id = _insert_record(db, step.session_id, model_id, row, picture_ids.get(row.camera))
-                if number in step.text_vectors:
-                    insert(db, RECORD, record_id, step.text_model, step.text_vectors[number])
+        with self._connections.writing(lock_timeout_s) as db:
+            insert_step(db, step, model_id)
         self._rows += len(step.rows)
         self._unsettled_bytes += sum(len(picture.jpeg) for picture in step.pictures.values()) + BYTES_A_ROW * len(step.rows)
 
@@ -176,8 +146,8 @@ class Memory:
         """
         if self._unsettled_bytes < SETTLED_BYTES:
             return
-        with self._writing_lock, explained(self.path):
-            self._writer().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        with self._connections.writer() as db:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         self._unsettled_bytes = 0
 
     def recall(self, query: RecallQuery) -> RecallResult:
@@ -188,7 +158,7 @@ class Memory:
         """
         started = time.perf_counter()
         note = ""
-        with self._reading() as db, transaction(db, "DEFERRED"):
+        with self._connections.view() as db:
             if query.order == FUSED and query.text.strip():
                 records, total, note = self._meaning.fused(db, query)
             else:
@@ -206,7 +176,7 @@ class Memory:
             MemoryFileError: the file cannot be read.
         """
         started = time.perf_counter()
-        with self._reading() as db, transaction(db, "DEFERRED"):
+        with self._connections.view() as db:
             records, total = self._meaning.look_alike(db, like, query, model)
         return RecallResult(records, total, (time.perf_counter() - started) * 1e3)
 
@@ -219,7 +189,7 @@ class Memory:
 
     def vector_models(self) -> tuple[VectorModel, ...]:
         """Whose vectors the file holds, and how many."""
-        with self._reading() as db:
+        with self._connections.reader() as db:
             return models(db)
 
     def embed_again(self, batch: int = 64) -> int:
@@ -233,14 +203,14 @@ class Memory:
         """
         done = 0
         while True:
-            with self._reading() as db:
+            with self._connections.reader() as db:
                 vectors = self._meaning.missing(db, batch)
             if not vectors:
                 break
-            with self._transaction(None) as db:
+            with self._connections.writing() as db:
                 self._meaning.add(db, vectors)
             done += len(vectors)
-        with self._transaction(None) as db:
+        with self._connections.writing() as db:
             self._meaning.drop_others(db)
         return done
 
@@ -251,7 +221,7 @@ class Memory:
             MemoryFileError: the file cannot be read.
         """
         started = time.perf_counter()
-        with self._reading() as db, transaction(db, "DEFERRED"):
+        with self._connections.view() as db:
             said = answer(db, question)
         return replace(said, took_ms=(time.perf_counter() - started) * 1e3)
 
@@ -262,19 +232,8 @@ class Memory:
             RecallError: there is no such record, or no picture of it is stored; the message says which.
             MemoryFileError: the file cannot be read.
         """
-        if not -(2**63) <= record_id < 2**63:
-            raise RecallError(f"record {record_id}: no such record; ask for the record_id of a recalled record")
-        with self._reading() as db:
-            row = db.execute(
-                "SELECT jpeg, stamp_ns, picture.camera, picture.frame_id FROM record LEFT JOIN picture ON picture.id = picture_id"
-                " WHERE record.id = ?",
-                [record_id],
-            ).fetchone()
-        if row is None:
-            raise RecallError(f"record {record_id}: no such record; ask for the record_id of a recalled record")
-        if row[0] is None:
-            raise RecallError(f"record {record_id}: no picture of it is stored; see memory.thumbnail_period_s")
-        return StoredFrame(*row)
+        with self._connections.reader() as db:
+            return frame_of(db, record_id)
 
     def forget(self, what: Forget, *, dry_run: bool = False) -> Forgotten:
         """Delete what is named, its pictures, its words and its places, and give the space back; with `dry_run` only count it.
@@ -287,29 +246,12 @@ class Memory:
         """
         started = time.perf_counter()
         if dry_run:
-            with self._reading() as db, transaction(db, "DEFERRED"):
-                marked = mark(db, what)
-            return replace(marked, copies=copies_beside(self.path), took_ms=(time.perf_counter() - started) * 1e3)
-        with self._transaction(None) as db:
-            pages_before = db.execute("PRAGMA page_count").fetchone()[0]
-            marked = mark(db, what)
-            delete(db)
-        self._rows -= marked.records
-        more = True
-        while more:
-            time.sleep(0.001)
-            with self._writing_lock, explained(self.path):
-                more = give_back_pages(self._writer())
-        with self._writing_lock, explained(self.path):
-            erased = empty_log(self._writer())
-            page_size, pages = (self._writer().execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count"))
-        return replace(
-            marked,
-            freed_bytes=(pages_before - pages) * page_size,
-            erased=erased,
-            copies=copies_beside(self.path),
-            took_ms=(time.perf_counter() - started) * 1e3,
-        )
+            forgotten = forgetting.count(self._connections, what)
+        else:
+            forgotten, pages = forgetting.erase(self._connections, what)
+            self._rows -= forgotten.records
+            forgotten = forgetting.give_back(self._connections, forgotten, pages)
+        return replace(forgotten, took_ms=(time.perf_counter() - started) * 1e3)
 
     def import_from(self, source: Path) -> dict[str, int]:
         """Add all of the export `source` (JSON lines) in one transaction; how many rows, by table.
@@ -317,28 +259,20 @@ class Memory:
         Raises:
             MemoryFileError: it is no export, is damaged, or holds a session that is here already; nothing of it was added.
         """
-        with self._writing_lock, explained(self.path):
-            added = import_file(self._writer(), self.path, source)
+        with self._connections.writer() as db:
+            added = import_file(db, self.path, source)
         self._rows += added["record"]
         return added
 
     def count(self) -> int:
         """How many records are stored. Kept in mind by the one that writes, counted by one that only reads."""
-        return self._rows if self._writing is not None else self._count_rows()
+        return self._rows if self._connections.can_write else self._count_rows()
 
     def close(self) -> None:
         """Close every connection; calling it again does nothing."""
-        self._closed.set()
-        while True:
-            try:
-                self._readers.get_nowait().close()
-            except queue.Empty:
-                break
-        with self._writing_lock:
-            if self._writing is not None:
-                self._writing.close()
-            if self._lock is not None:
-                self._lock.release()
+        self._connections.close()
+        if self._lock is not None:
+            self._lock.release()
 
     def __enter__(self) -> Memory:
         return self
@@ -346,77 +280,6 @@ class Memory:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _writer(self) -> Database:
-        if self._writing is None:
-            raise MemoryFileError(f"{self.path}: was opened for reading only")
-        if self._closed.is_set():
-            raise MemoryFileError(f"{self.path}: was closed; open it again")
-        return self._writing
-
-    @contextmanager
-    def _transaction(self, lock_timeout_s: float | None) -> Iterator[Database]:
-        seconds = self.settings.busy_timeout_s if lock_timeout_s is None else lock_timeout_s
-        with self._writing_lock, explained(self.path):
-            db = self._writer()
-            db.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
-            with transaction(db, "IMMEDIATE"):
-                yield db
-
-    @contextmanager
-    def _reading(self) -> Iterator[Database]:
-        """Lend a reading connection; as many are made as threads ask at once."""
-        if self._closed.is_set():
-            raise MemoryFileError(f"{self.path}: was closed; open it again")
-        try:
-            db = self._readers.get_nowait()
-        except queue.Empty:
-            db = open_for_reading(self.path, self.settings.busy_timeout_s)
-        try:
-            with explained(self.path):
-                yield db
-        finally:
-            if self._closed.is_set():
-                db.close()
-            else:
-                self._readers.put(db)
-
     def _count_rows(self) -> int:
-        with self._reading() as db:
+        with self._connections.reader() as db:
             return int(db.execute("SELECT count(*) FROM record").fetchone()[0])
-
-
-def _insert_picture(db: Database, session_id: str, picture: Picture) -> int:
-    inserted = db.execute(
-        "INSERT INTO picture (session_id, camera, frame_id, stamp_ns, width, height, jpeg) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [session_id, picture.camera, picture.frame_id, picture.stamp_ns, picture.width, picture.height, picture.jpeg],
-    )
-    return int(inserted.lastrowid or 0)
-
-
-def _insert_record(db: Database, session_id: str, model_id: str, row: Row, picture_id: int | None) -> int:
-    columns = {
-        "kind": row.kind,
-        "camera": row.camera,
-        "session_id": session_id,
-        "frame_id": row.frame_id,
-        "start_ns": row.start_ns,
-        "end_ns": row.end_ns,
-        "text": row.text,
-        "state": row.state,
-        "confidence": row.confidence,
-        "event_id": row.event_id,
-        "query_id": row.query_id,
-        "model_id": model_id,
-        "picture_id": picture_id,
-        **_pose_columns(row.pose),
-    }
-    names = ", ".join(columns)
-    inserted = db.execute(f"INSERT INTO record ({names}) VALUES ({', '.join(f':{name}' for name in columns)})", columns)
-    return int(inserted.lastrowid or 0)
-
-
-def _pose_columns(pose: Pose | None) -> dict[str, str | float]:
-    if pose is None:
-        return {}
-    place = {"x": pose.x, "y": pose.y, "z": pose.z, "qx": pose.qx, "qy": pose.qy, "qz": pose.qz, "qw": pose.qw}
-    return {"pose_frame": pose.frame_id} | {name: float(value) for name, value in place.items()}
