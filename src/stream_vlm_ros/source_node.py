@@ -29,6 +29,7 @@ LATE_NS = NANOSECONDS // 4
 """A picture later than this is passed over, as a driver that cannot keep up would: what comes after it must not be late too."""
 SETTLE_S = 0.3
 CLOCK_PERIOD_NS = NANOSECONDS // 40
+LAST_CLOCKS = 8
 FIRST_CLOCK_NS = NANOSECONDS
 """Where /clock begins for a recording that counts from 0: a ROS time of zero means that there is no time yet."""
 
@@ -50,6 +51,7 @@ class CameraSource(Node):
         self._images: dict[str, Publisher] = {camera: self.create_publisher(kind, topic, qos_profile_sensor_data) for camera, topic in topics.items()}
         self._odometry = self.create_publisher(Odometry, odom_topic, qos_profile_sensor_data) if odom_topic else None
         self._clock_publisher = self.create_publisher(Clock, "/clock", 10) if simulated_clock else None
+        self._clock = Clock()
         self.published = 0
         self.passed_over = 0
         self.first_stamp_ns: int | None = None
@@ -116,7 +118,8 @@ class CameraSource(Node):
             left_ns = due_ns - time.monotonic_ns()
             if self._clock_publisher is not None:
                 now_ns = stamp_ns - round(max(0, left_ns) * rate)
-                self._clock_publisher.publish(Clock(clock=stamp_message(max(0, now_ns))))
+                self._clock = Clock(clock=stamp_message(max(0, now_ns)))
+                self._clock_publisher.publish(self._clock)
             if left_ns <= 0:
                 return True
             time.sleep(min(left_ns, CLOCK_PERIOD_NS) / NANOSECONDS)
@@ -133,8 +136,14 @@ class CameraSource(Node):
         self.published += 1
 
     def say_end(self) -> None:
-        """Print what was published, as one line of JSON, once every listener has the last of the clock."""
+        """Print what was published, as one line of JSON, once every listener has the last of the clock.
+
+        A best-effort listener acknowledges nothing and may lose a message, the last one included: it is told more than once.
+        """
         if self._clock_publisher is not None:
+            for _ in range(LAST_CLOCKS):
+                self._clock_publisher.publish(self._clock)
+                time.sleep(CLOCK_PERIOD_NS / NANOSECONDS)
             self._clock_publisher.wait_for_all_acked(Duration(seconds=1))
         self._say({"last_stamp_ns": self.last_stamp_ns, "published": self.published, "passed_over": self.passed_over})
 
