@@ -75,7 +75,7 @@ def test_pictures_of_a_seed_are_those_they_always_were(seed: int, look: str) -> 
 
 
 def test_scripts_of_every_pace_are_those_they_always_were() -> None:
-    made = []
+    made: list[Any] = []
     for seed in range(30):
         script = make_script(seed, 600.0, events_per_minute=(10.0, 14.0, 6.0)[seed % 3])
         made.append([(event.label, event.t_start, event.t_end, event.instance, event.actor) for event in script.events])
@@ -86,7 +86,7 @@ def test_scripts_of_every_pace_are_those_they_always_were() -> None:
 
 def test_what_an_examination_asks_is_what_it_always_was() -> None:
     rooms = [truth_of(World(HELD_OUT_SEED + index, 60.0, SIZE), 2.0, "room") for index in range(3)]
-    made = [[(asked.t, asked.text, asked.answer, asked.kind) for asked in room.questions] for room in rooms]
+    made: list[Any] = [[(asked.t, asked.text, asked.answer, asked.kind) for asked in room.questions] for room in rooms]
     made += [[(event.label, event.t_start, event.t_end) for event in room.events] for room in rooms]
     made += [[(state.t, state.state) for state in room.states] for room in rooms]
     assert digest(made) == "02e74d8536691e65"

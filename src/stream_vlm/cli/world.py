@@ -2,20 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+ALL = "all"
+
+
+def _names(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
+    """Names, given once or several times, each time one or several with commas between."""
+    return tuple(name for part in given for name in part.replace(",", " ").split())
+
 
 @click.command(short_help="Write a simulated stream as a video with exact labels.")
-@click.option("--seed", type=click.IntRange(min=0), required=True, help="The same seed and length give the same stream.")
+@click.option("--seed", type=click.IntRange(min=0), required=True, help="The same seed, length and options give the same stream.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True, help="Length of the stream.")
 @click.option("--out", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for video and labels.json.")
 @click.option("--fps", type=click.FloatRange(min=0, min_open=True, max=60), default=10.0, show_default=True, help="Pictures a second.")
 @click.option("--size", type=(int, int), default=(320, 240), show_default=True, help="Width and height in pixels.")
-def world(seed: int, minutes: float, folder: Path, fps: float, size: tuple[int, int]) -> None:
-    """Write what a simulated camera sees as a video, and what really happened as labels.json: states, events, captions, questions."""
+@click.option("--events-per-minute", type=click.FloatRange(0, 20), default=10.0, show_default=True, help="Pace of events, on average.")
+@click.option(
+    "--quiet-minutes", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Mean length of stretches without events; 0 for none."
+)
+@click.option("--look", type=click.Choice(("seen", "objects", "backgrounds")), default="seen", help="Objects or backgrounds no training shows.")
+@click.option(
+    "--faults",
+    multiple=True,
+    callback=_names,
+    metavar="KINDS",
+    help="Sensor faults with commas between: rolling, motion-blur, defocus, noise, jpeg, dropped, frozen; or all.",
+)
+@click.option("--faults-per-minute", type=click.FloatRange(0, 6, min_open=True), default=1.0, show_default=True, help="Of each kind, on average.")
+def world(
+    seed: int,
+    minutes: float,
+    folder: Path,
+    fps: float,
+    size: tuple[int, int],
+    events_per_minute: float,
+    quiet_minutes: float,
+    look: str,
+    faults: tuple[str, ...],
+    faults_per_minute: float,
+) -> None:
+    """Write what a simulated camera sees as a video, and what really happened as labels.json: states, events, captions, questions, faults."""
     from stream_vlm.world.export import write_stream
+    from stream_vlm.world.faults import FAULTS
 
-    write_stream(seed, minutes, folder, fps=fps, size=size)
+    write_stream(
+        seed,
+        minutes,
+        folder,
+        fps=fps,
+        size=size,
+        events_per_minute=events_per_minute,
+        look=look if look == "seen" else f"unseen {look}",
+        quiet_minutes=quiet_minutes,
+        faults=FAULTS if ALL in faults else faults,
+        faults_per_minute=faults_per_minute,
+    )
     click.echo(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")

@@ -10,6 +10,7 @@ import numpy as np
 from stream_vlm.world.language import COLOURS, PORTABLE_KINDS, caption
 from stream_vlm.world.palette import pixel_colour, standing_out
 from stream_vlm.world.placing import Placer
+from stream_vlm.world.quiet import quiet_spans
 from stream_vlm.world.scene import Fixture
 from stream_vlm.world.scenery import make_scene
 from stream_vlm.world.script import Event, Placement, SceneState, Script, Thing
@@ -21,7 +22,7 @@ MOST_PORTABLE = 5
 class Director:
     """Writes one script. Every proposal below returns an event whose times count from 0, or None where the scene has no room for it."""
 
-    def __init__(self, seed: int, duration_s: float, events_per_minute: float) -> None:
+    def __init__(self, seed: int, duration_s: float, events_per_minute: float, quiet_minutes: float = 0.0) -> None:
         self._rng = np.random.default_rng([seed, 0x5EE])
         self._seed = seed
         self._duration_s = duration_s
@@ -31,6 +32,7 @@ class Director:
         self._things: dict[int, Thing] = {}
         self._state = SceneState()
         self._told: dict[tuple[str, str], int] = {}
+        self._quiet = quiet_spans(seed, duration_s, quiet_minutes)
 
     def direct(self) -> Script:
         """Set the stage, then let events follow each other with silent gaps until the time is over."""
@@ -41,6 +43,7 @@ class Director:
             proposed = self._next_event()
             if proposed is None:
                 break
+            now = self._after_quiet(now, proposed.t_end)
             event = replace(
                 proposed,
                 t_start=round(now, 3),
@@ -58,6 +61,13 @@ class Director:
         used |= {instance for event in events for instance in (event.instance, event.actor)}
         things = {instance: thing for instance, thing in self._things.items() if instance in used}
         return Script(self._seed, self._duration_s, self._scene, things, tuple(events), tuple(states))
+
+    def _after_quiet(self, now: float, length_s: float) -> float:
+        """When something that lasts `length_s` seconds and would begin at `now` begins without touching a quiet stretch."""
+        for start, end in self._quiet:
+            if start < now + length_s and now < end:
+                now = end
+        return now
 
     def _gap(self) -> float:
         """Silence before the next event, seconds: at least 1, mostly under 10, now and then half a minute."""

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
 from stream_vlm.world.labels import labels_document
 from stream_vlm.world.render import World
 from stream_vlm.world.script import WorldError
+from stream_vlm.world.sprite import Image
 
 LONGEST_MINUTES = 24 * 60
 
 
 @dataclass(frozen=True)
 class StreamFiles:
-    """Where a written stream lies."""
+    """Where a written stream lies, and what it shows."""
 
     video: Path
     labels: Path
     frames: int
+    world: World
 
 
 def write_stream(
@@ -33,14 +37,21 @@ def write_stream(
     fps: float = 10.0,
     size: tuple[int, int] = (320, 240),
     events_per_minute: float = 10.0,
+    look: str = "seen",
+    quiet_minutes: float = 0.0,
+    faults: Collection[str] = (),
+    faults_per_minute: float = 1.0,
     progress: bool = True,
 ) -> StreamFiles:
     """Write `video.mp4` and `labels.json` into `out_dir`, which is made when missing; existing ones are replaced.
 
+    A video file has a picture for every beat, so where a picture was dropped it shows the one before again, as a recorder does; the labels
+    say when.
+
     Args:
         minutes: length of the stream, more than 0 and at most a day.
         fps: frames a second of the video, 1 to 60.
-        size: width and height in pixels; see `World`.
+        size, events_per_minute, look, quiet_minutes, faults, faults_per_minute: see `World`.
         progress: show a progress bar.
 
     Raises:
@@ -50,21 +61,39 @@ def write_stream(
         raise WorldError(f"minutes: {minutes} is refused; use more than 0 and at most {LONGEST_MINUTES} (a day)")
     if not 1 <= fps <= 60:
         raise WorldError(f"fps: {fps} is refused; use 1 to 60 frames a second")
-    world = World(seed, minutes * 60, size, events_per_minute=events_per_minute)
+    world = World(
+        seed,
+        minutes * 60,
+        size,
+        events_per_minute=events_per_minute,
+        look=look,
+        quiet_minutes=quiet_minutes,
+        faults=faults,
+        faults_per_minute=faults_per_minute,
+    )
     folder = Path(out_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WorldError(f"{folder}: cannot be used as the output folder ({error.strerror}); choose another") from error
-    files = StreamFiles(folder / "video.mp4", folder / "labels.json", max(1, round(world.script.duration_s * fps)))
+    files = StreamFiles(folder / "video.mp4", folder / "labels.json", max(1, round(world.script.duration_s * fps)), world)
     writer = cv2.VideoWriter(str(files.video), cv2.VideoWriter.fourcc(*"mp4v"), fps, world.size)
     if not writer.isOpened():
         raise WorldError(f"{files.video}: cannot be written; is the folder writable and does this OpenCV carry its video writer?")
     try:
-        for index in tqdm(range(files.frames), desc=f"world:{seed}", unit="frame", disable=not progress):
-            image = world.view(min(index / fps, world.script.duration_s)).image
+        for image in tqdm(_pictures(world, files.frames, fps), total=files.frames, desc=f"world:{seed}", unit="frame", disable=not progress):
             writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     finally:
         writer.release()
     files.labels.write_text(json.dumps(labels_document(world, fps), indent=1) + "\n", encoding="utf-8")
     return files
+
+
+def _pictures(world: World, count: int, fps: float) -> Iterator[Image]:
+    """One picture a beat; a dropped one is the one before, or black where none came yet."""
+    image = np.zeros((world.size[1], world.size[0], 3), np.uint8)
+    for index in range(count):
+        t_s = min(index / fps, world.script.duration_s)
+        if world.delivers(t_s):
+            image = world.view(t_s).image
+        yield image

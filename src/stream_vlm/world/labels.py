@@ -205,10 +205,13 @@ def _recall_words(event: Event) -> str:
 
 
 def labels_document(world: World, fps: float) -> dict[str, Any]:
-    """All labels of one stream as plain numbers and strings, ready for JSON; times in seconds from the first frame."""
+    """All labels of one stream as plain numbers and strings, ready for JSON; times in seconds from the first frame.
+
+    Of a camera with faults it also says when each holds, and at every event from when a picture shows its start and its end.
+    """
     script = world.script
     ticks = tick_states(script, 1.0)
-    return {
+    document: dict[str, Any] = {
         "seed": script.seed,
         "duration_s": script.duration_s,
         "size": list(world.size),
@@ -229,3 +232,10 @@ def labels_document(world: World, fps: float) -> dict[str, Any]:
         "questions": [{"t": asked.t_s, "question": asked.question, "answer": asked.answer} for asked in questions(script)],
         "recall": [asdict(asked) for asked in recall_questions(script)],
     }
+    if world.faults.all:
+        document["faults"] = [
+            {"kind": fault.kind, "t_start": fault.t_start, "t_end": fault.t_end, "strength": fault.strength} for fault in world.faults.all
+        ]
+        for told, event in zip(document["events"], script.events, strict=True):
+            told["seen_start"], told["seen_end"] = world.faults.seen_from(event.t_start), world.faults.seen_from(event.t_end)
+    return document

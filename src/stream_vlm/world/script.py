@@ -11,6 +11,8 @@ from stream_vlm.stream import StreamError
 from stream_vlm.world.palette import Rgb
 from stream_vlm.world.scene import NARROWEST_ASPECT, Scene
 
+LONGEST_QUIET_MINUTES = 720.0
+
 
 class WorldError(StreamError):
     """A simulated stream cannot be made as asked; the message names the setting, its value and what is allowed."""
@@ -174,13 +176,14 @@ class Script:
         return [event.t_end for event in self.events]
 
 
-def make_script(seed: int, duration_s: float, *, events_per_minute: float = 10.0) -> Script:
+def make_script(seed: int, duration_s: float, *, events_per_minute: float = 10.0, quiet_minutes: float = 0.0) -> Script:
     """Write the script of one stream; the same arguments always give the same script.
 
     Args:
         seed: any whole number from 0.
         duration_s: length in seconds, from 1 s to a day.
         events_per_minute: aimed at, on average; from 0 (nothing ever happens) to 20.
+        quiet_minutes: mean length of stretches in which nothing happens, between bursts of a minute or two at that pace; 0 for none, at most 720.
 
     Raises:
         WorldError: an argument is out of range.
@@ -194,4 +197,6 @@ def make_script(seed: int, duration_s: float, *, events_per_minute: float = 10.0
         raise WorldError(f"duration: {duration_s} s is refused; use 1 s to 86400 s (a day)")
     if not 0.0 <= events_per_minute <= 20.0:
         raise WorldError(f"events_per_minute: {events_per_minute} is refused; use 0 to 20")
-    return Director(seed, float(duration_s), float(events_per_minute)).direct()
+    if not 0.0 <= quiet_minutes <= LONGEST_QUIET_MINUTES:
+        raise WorldError(f"quiet_minutes: {quiet_minutes} is refused; use 0 (none) to {LONGEST_QUIET_MINUTES:g}")
+    return Director(seed, float(duration_s), float(events_per_minute), float(quiet_minutes)).direct()

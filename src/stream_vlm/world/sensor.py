@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_vlm.stream import StreamError
+from stream_vlm.world.disturbance import in_the_light, in_the_numbers
+from stream_vlm.world.faults import Fault
 from stream_vlm.world.fixtures import lamp_head
 from stream_vlm.world.scene import Scene
 from stream_vlm.world.sprite import Image
@@ -47,8 +51,8 @@ class Sensor:
         waves = [np.sin(2 * np.pi * rate * t_s + phase) for rate, phase in zip(rates, self._phases[1:7], strict=True)]
         return float(size * sum(waves[:3])), float(size * sum(waves[3:]))
 
-    def expose(self, frame: Image, t_s: float, lamp_on: bool | None) -> Image:
-        """The picture as delivered, uint8 RGB of the same shape."""
+    def expose(self, frame: Image, t_s: float, lamp_on: bool | None, faults: Sequence[Fault] = ()) -> Image:
+        """The picture as delivered, uint8 RGB of the same shape; `faults` are those that hold at `t_s`."""
         camera = self._camera
         drift = 1 + camera.exposure_drift * np.sin(2 * np.pi * t_s / camera.exposure_period_s + self._phases[7])
         drift += 0.25 * camera.exposure_drift * np.sin(2 * np.pi * t_s / (0.37 * camera.exposure_period_s) + self._phases[8])
@@ -59,10 +63,14 @@ class Sensor:
         frame = np.asarray(cv2.LUT(cv2.transform(frame, self._grade), self._gamma), np.uint8)
         if camera.blur:
             frame = np.asarray(cv2.GaussianBlur(frame, (0, 0), max(0.35, camera.blur * self._height / 240)), np.uint8)
+        for fault in faults:
+            frame = in_the_light(frame, fault, t_s)
         draw = np.random.default_rng([self._seed, int(round(t_s * 1e6))])
         down, right = int(draw.integers(self._height)), int(draw.integers(self._width))
         noise = self._noise[down : down + self._height, right : right + self._width]
         frame = np.asarray(cv2.add(frame, noise, dtype=cv2.CV_8U), np.uint8)
+        for fault in faults:
+            frame = in_the_numbers(frame, fault, t_s)
         return self._compress(frame) if camera.jpeg_quality else frame
 
     def _compress(self, frame: Image) -> Image:

@@ -1,0 +1,79 @@
+"""Hours in which next to nothing happens: bursts of events, long silence between, and no memory spent on it."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from stream_vlm.world.quiet import BURST_S, quiet_spans, quiet_stretches
+from stream_vlm.world.render import World
+from stream_vlm.world.script import WorldError, make_script
+
+
+def test_nothing_happens_in_a_quiet_stretch_and_events_keep_their_pace_between() -> None:
+    for seed in range(6):
+        script = make_script(seed, 7200.0, quiet_minutes=10.0)
+        quiet = quiet_spans(seed, 7200.0, 10.0)
+        assert len(quiet) >= 5
+        for start, end in quiet:
+            assert not any(event.t_start < end and event.t_end > start for event in script.events)
+        busy_minutes = (7200 - sum(end - start for start, end in quiet)) / 60
+        assert 5 < len(script.events) / busy_minutes < 15
+
+
+def test_quiet_stretches_are_between_half_and_twice_the_mean_with_bursts_between() -> None:
+    spans = quiet_spans(4, 86_400.0, 20.0)
+    lengths = [end - start for start, end in spans[:-1]]
+    pauses = [later - end for (_, end), (later, _) in zip(spans, spans[1:], strict=False)]
+    assert min(lengths) >= 600 and max(lengths) <= 2400
+    assert BURST_S[0] <= min(pauses) and max(pauses) <= BURST_S[1]
+
+
+def test_quiet_stretches_are_read_back_from_what_happens() -> None:
+    script = make_script(4, 3600.0, quiet_minutes=8.0)
+    found = quiet_stretches(script)
+    for start, end in quiet_spans(4, 3600.0, 8.0):
+        assert any(first <= start and end <= last for first, last in found) or end - start < 60
+    times = [moment for event in script.events for moment in (event.t_start, event.t_end)]
+    assert all(not start < moment < end for start, end in found for moment in times)
+
+
+def test_events_of_a_long_script_never_overlap_and_each_follows_from_what_is_there() -> None:
+    script = make_script(9, 43_200.0, quiet_minutes=30.0)
+    for earlier, later in zip(script.events, script.events[1:], strict=False):
+        assert later.t_start - earlier.t_end >= 1.0
+    state = script.states[0]
+    for event, after in zip(script.events, script.states[1:], strict=True):
+        state = state.after(event)
+        assert state == after
+
+
+def test_looking_at_hours_takes_no_more_memory_than_looking_at_minutes() -> None:
+    world = World(6, 43_200.0, (96, 64), quiet_minutes=5.0)
+    moments = [event.t_start + 0.3 for event in world.script.events]
+    assert len(moments) > 180
+
+    def look(some: list[float]) -> None:
+        for t_s in some:
+            world.view(t_s)
+
+    look(moments[:60])
+    tracemalloc.start()
+    look(moments[60:120])
+    kept = tracemalloc.get_traced_memory()[0]
+    look(moments[120:180])
+    grown = tracemalloc.get_traced_memory()[0] - kept
+    tracemalloc.stop()
+    assert grown < 2_000_000, f"{grown} bytes more after as many pictures again"
+
+
+def test_a_moment_late_in_a_day_is_drawn_as_readily_as_an_early_one() -> None:
+    world = World(6, 86_400.0, (96, 64), quiet_minutes=60.0)
+    assert np.array_equal(world.view(80_000.0).image, World(6, 86_400.0, (96, 64), quiet_minutes=60.0).view(80_000.0).image)
+
+
+def test_quiet_that_is_too_long_is_refused() -> None:
+    with pytest.raises(WorldError, match="quiet_minutes: 1000"):
+        make_script(1, 60.0, quiet_minutes=1000.0)
