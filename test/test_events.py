@@ -51,6 +51,20 @@ def test_spans_reach_from_the_first_standby_to_the_response(states: str, expecte
     assert [seconds(span) for span in spans] == expected
 
 
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        pytest.param("..---!..", [(0.75, 2.25)], id="both ends go back half a tick"),
+        pytest.param("....!...", [(1.5, 2.0)], id="an instant already lies between its frames"),
+        pytest.param("-!", [(0.0, 0.25)], id="there is no frame before the first"),
+        pytest.param("..--!!", [(0.75, 1.75), (2.0, 2.5)], id="two in a row do not overlap"),
+    ],
+)
+def test_edges_between_frames_lie_where_things_happen_on_average(states: str, expected: list[tuple[float, float]]) -> None:
+    _, spans = observe(states, EventSettings(edges="between"))
+    assert [seconds(span) for span in spans] == expected
+
+
 def test_a_span_carries_its_label_its_frame_and_the_mean_confidence() -> None:
     _, (span,) = observe(".--!")
     assert (span.label, span.camera, span.frame_id) == ("event 3", "front", "front_optical")

@@ -191,6 +191,11 @@ class EventSettings(Group):
         minimum=0.0,
         maximum=60.0,
     )
+    edges: Literal["frames", "between"] = setting(
+        "frames",
+        "Where an event begins and ends: frames are the stamps of the first frame that shows it under way and of the one that shows it complete; "
+        "between goes back from each halfway to the frame before, where it happened on average.",
+    )
 
 
 class MemorySettings(Group):

@@ -14,6 +14,9 @@ class EventTracker:
 
     A Standby opens a span at its own frame. A Response closes it; without one it reports an instant, whose span reaches back to the frame
     before. Silence longer than the grace period, or a span longer than the limit, gives the event up: what never completed is not reported.
+
+    What a frame shows first happened somewhere between the frame before and this one: half a tick earlier on average. With `edges` at "between"
+    both ends of a span go back by that; stamps of evidence stay with the utterance and its picture.
     """
 
     session_id: str
@@ -31,7 +34,7 @@ class EventTracker:
         span = None
         if decision.state is State.STANDBY:
             if self.under_way_since is None:
-                self.under_way_since = frame.stamp_ns
+                self.under_way_since = self._edge(frame.stamp_ns)
             self._last_seen_under_way = frame.stamp_ns
             self._standby_confidences.append(decision.confidence)
         elif decision.state is State.RESPONSE:
@@ -41,9 +44,9 @@ class EventTracker:
 
     def _close(self, frame: Frame, decision: Decision) -> EventSpan:
         if self.under_way_since is not None:
-            start_ns = self.under_way_since
+            start_ns, end_ns = self.under_way_since, self._edge(frame.stamp_ns)
         else:
-            start_ns = self._previous_stamp if self._previous_stamp is not None else frame.stamp_ns
+            start_ns, end_ns = frame.stamp_ns - self._tick_ns(frame.stamp_ns), frame.stamp_ns
         confidences = [*self._standby_confidences, decision.confidence]
         self._completed += 1
         self._forget()
@@ -53,20 +56,24 @@ class EventTracker:
             frame_id=frame.frame_id,
             label=decision.text,
             start_ns=start_ns,
-            end_ns=frame.stamp_ns,
+            end_ns=end_ns,
             confidence=sum(confidences) / len(confidences),
         )
 
     def _give_up_stale(self, stamp_ns: int) -> None:
         if self.under_way_since is None:
             return
+        # The decision about this frame is not in yet, so one tick of quiet is no quiet.
         quiet = stamp_ns - self._last_seen_under_way > self.settings.grace_s * NANOSECONDS + self._tick_ns(stamp_ns)
         too_long = stamp_ns - self.under_way_since > self.settings.max_open_s * NANOSECONDS
         if quiet or too_long:
             self._forget()
 
+    def _edge(self, stamp_ns: int) -> int:
+        return stamp_ns - self._tick_ns(stamp_ns) // 2 if self.settings.edges == "between" else stamp_ns
+
     def _tick_ns(self, stamp_ns: int) -> int:
-        """Time since the frame before: the decision about this frame is not in yet, so one tick of quiet is no quiet."""
+        """Time since the frame before; 0 for the first."""
         return stamp_ns - self._previous_stamp if self._previous_stamp is not None else 0
 
     def _forget(self) -> None:
