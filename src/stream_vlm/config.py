@@ -220,6 +220,9 @@ class MemorySettings(Group):
         minimum=0.0,
         maximum=3600.0,
     )
+    picture_vectors: bool = setting(
+        True, "With each stored picture keep what the vision tower made of it as one vector, so that it is found by its looks."
+    )
     busy_timeout_s: float = setting(
         5.0, "How long to wait for another program that holds the memory file locked.", unit="s", minimum=0.0, maximum=60.0, read_only=True
     )

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stream_vlm.config import Settings
 from stream_vlm.decision import SpeechGate
 from stream_vlm.events import EventTracker
@@ -64,7 +67,8 @@ class StreamingHarness:
         questions = [query for query in tick.queries if not query.is_watch]
         queries = {frame.camera: next((query for query in questions if query.camera in ("", frame.camera)), None) for frame in tick.frames}
         self._begin_watches(query for query in tick.queries if query.is_watch)
-        turns = [self._turn(frame, queries[frame.camera], on_partial, limits) for frame in tick.frames]
+        looks: dict[str, NDArray[np.float32]] = {}
+        turns = [self._turn(frame, queries[frame.camera], on_partial, limits, looks) for frame in tick.frames]
         outcomes = self.model.step(turns, self._upcoming(upcoming, limits)) if turns else []
         decisions: dict[str, Decision] = {}
         utterances: list[Utterance] = []
@@ -98,6 +102,7 @@ class StreamingHarness:
                 if tracker.under_way_since is not None
             },
             faults=faults,
+            picture_vectors=looks,
             seconds={**self.model.seconds, "step": time.perf_counter() - started},
         )
         if self._memory is not None:
@@ -127,7 +132,14 @@ class StreamingHarness:
         for stream in self._streams.values():
             stream.prepare()
 
-    def _turn(self, frame: Frame, query: Query | None, on_partial: PartialText | None, limits: Limits) -> Turn:
+    def _turn(
+        self,
+        frame: Frame,
+        query: Query | None,
+        on_partial: PartialText | None,
+        limits: Limits,
+        looks: dict[str, NDArray[np.float32]] | None = None,
+    ) -> Turn:
         watch = self.watch(frame.camera)
         gate = self._gates.setdefault(frame.camera, SpeechGate(self.settings.decision))
         on_text = None
@@ -136,6 +148,12 @@ class StreamingHarness:
 
             def on_text(text: str) -> None:
                 on_partial(query_id, text)
+
+        on_looks = None
+        if looks is not None and self.settings.memory.picture_vectors:
+
+            def on_looks(vector: NDArray[np.float32]) -> None:
+                looks[frame.camera] = vector
 
         return Turn(
             self.stream(frame.camera),
@@ -146,6 +164,7 @@ class StreamingHarness:
             limits,
             self._history(frame.camera).lines,
             watch,
+            on_looks,
         )
 
     def stream(self, camera: str) -> ModelStream:

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stream_vlm.stream import Decision, Frame, Limits, Query, StreamError
 
 
@@ -34,6 +37,7 @@ class Turn:
         frame: what it sees.
         query: a question to be answered now.
         watch: what is waited for at this tick; the stream writes it down where its context does not hold it, and drops one that is over.
+        on_looks: hears what the picture looks like as one vector, float32, (size,), length 1; never called by a model that has none.
         gate: may turn the decided state before any text is written.
         on_text: hears the text so far while it is written.
         limits: what the step may cost.
@@ -48,6 +52,7 @@ class Turn:
     limits: Limits = Limits()
     memory: Callable[[], Sequence[str]] | None = None
     watch: Query | None = None
+    on_looks: Callable[[NDArray[np.float32]], None] | None = None
 
 
 Upcoming = Callable[[], Sequence[Turn]]

@@ -61,9 +61,11 @@ class Step:
         started = time.perf_counter()
         looks = self._look()
         vision = self._encode(looks)
+        pooled = {index: tokens.pooled() for index, tokens in vision.items() if self._turns[index].on_looks is not None}
         started = self._clock("vision", started)
         logits = self._enter(looks, vision)
         decisions = self._decide(looks, logits)
+        self._tell_looks({index: vector for index, vector in pooled.items() if index in decisions})
         started = self._clock("prefill", started)
         speeches = {}
         for index, decision in decisions.items():
@@ -130,6 +132,15 @@ class Step:
             except StreamError as error:
                 self._outcomes[index] = error
         return decisions
+
+    def _tell_looks(self, pooled: dict[int, torch.Tensor]) -> None:
+        """Only now, when the decisions have been waited for: until here a GPU was not kept from its work."""
+        if not pooled:
+            return
+        for index, vector in zip(pooled, torch.stack(list(pooled.values())).cpu().numpy(), strict=True):
+            on_looks = self._turns[index].on_looks
+            if on_looks is not None and np.isfinite(vector).all():
+                on_looks(vector)
 
     def _speak(self, speeches: dict[int, Speech], logits: dict[int, torch.Tensor]) -> None:
         """Write all utterances, each forward a token of every one that is not over."""

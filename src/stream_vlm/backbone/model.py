@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from stream_vlm.backbone.batch import Step
 from stream_vlm.backbone.checkpoint import Checkpoint, load_checkpoint
@@ -107,6 +109,22 @@ class StreamingModel:
         outcomes = step.run()
         self.seconds = step.seconds
         return outcomes
+
+    @torch.inference_mode()
+    def looks_of(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What a picture that belongs to no stream looks like, comparable with what `Turn.on_looks` hears; `image` uint8 RGB (H, W, 3).
+
+        Where frames are paired, it stands for a moment in which nothing moves.
+
+        Returns:
+            float32, (hidden,), length 1.
+
+        Raises:
+            PictureError: the picture cannot be looked at.
+        """
+        pictures = self.checkpoint.pictures
+        still = np.stack([pictures.resize(image)] * pictures.temporal_patch_size)
+        return self.tower.encode(still[None])[0].pooled().cpu().numpy()
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Token ids of `text`, special tokens written out in it included, none added."""

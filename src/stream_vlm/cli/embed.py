@@ -1,4 +1,4 @@
-"""`stream-vlm embed`: give every text of a memory a vector of one model, so that it is found by meaning."""
+"""`stream-vlm embed`: give every text or picture of a memory a vector of one model, so that it is found by meaning or by looks."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from stream_vlm.cli.looking import load_looker
 from stream_vlm.config import MemorySettings
 from stream_vlm.memory.store import Memory
 
 
-@click.command(short_help="Give every text of a memory a vector of a model.")
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.command(short_help="Give every text or picture of a memory a vector of a model.")
+@click.argument("directory", type=click.Path(path_type=Path), required=False)
+@click.option("--pictures", is_flag=True, help="Embed the stored pictures; DIRECTORY is a model that watches, the shipped one when left out.")
 @click.option(
     "--memory",
     "path",
@@ -20,13 +22,23 @@ from stream_vlm.memory.store import Memory
     show_default=True,
     help="Memory file; stop the node that writes it.",
 )
-def embed(directory: Path, path: Path) -> None:
-    """Embed with the sentence-transformers model in DIRECTORY all that has no vector of it; vectors of other models are dropped.
+def embed(directory: Path | None, pictures: bool, path: Path) -> None:
+    """Embed with the sentence-transformers model in DIRECTORY all texts that have no vector of it; vectors of other models are dropped.
 
     \b
     stream-vlm embed models/all-MiniLM-L6-v2 --memory memory.db
     stream-vlm recall --order fused --text-model models/all-MiniLM-L6-v2 somebody arrives
+    stream-vlm embed --pictures --memory memory.db
+    stream-vlm recall --like picture.jpg --memory memory.db
     """
+    if pictures:
+        looker = load_looker(directory)
+        with Memory.open(MemorySettings(path=str(path))) as memory:
+            number, refused = memory.embed_pictures_again(looker)
+        click.echo(f"{number} pictures embedded" + (f", {refused} could not be looked at" if refused else ""))
+        return
+    if directory is None:
+        raise click.UsageError("name the DIRECTORY of a sentence-transformers model, or --pictures")
     from stream_vlm.embedding import SentenceEmbedder
 
     with Memory.open(MemorySettings(path=str(path))) as memory:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from stream_vlm.cli.looking import load_looker, read_picture
 from stream_vlm.cli.times import parse_time, show_span
 from stream_vlm.config import MemorySettings
 from stream_vlm.memory.question import AUTO, MODES, Question
@@ -36,6 +37,9 @@ from stream_vlm.stream import NANOSECONDS
 @click.option("--order", type=click.Choice(ORDERS), default=ORDERS[0], show_default=True, help="What comes first.")
 @click.option("--answer", "mode", type=click.Choice((AUTO, *MODES)), help="Compute an answer instead of listing: auto reads which from WORDS.")
 @click.option("--text-model", type=click.Path(path_type=Path), help="Directory of the model that embedded the memory, for --order fused.")
+@click.option("--like", type=click.Path(path_type=Path), help="What looked most like this picture (JPEG or PNG) comes first.")
+@click.option("--like-record", type=int, metavar="N", help="What looked most like the picture of record N comes first.")
+@click.option("--model", type=click.Path(path_type=Path), help="Directory of the model that watched, for --like; the shipped one when left out.")
 @click.option("--limit", type=int, default=20, show_default=True, help="At most this many records, 1 to 1000.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line instead of a table.")
 def recall(
@@ -49,6 +53,9 @@ def recall(
     order: str,
     mode: str | None,
     text_model: Path | None,
+    like: Path | None,
+    like_record: int | None,
+    model: Path | None,
     limit: int,
     as_json: bool,
 ) -> None:
@@ -59,7 +66,10 @@ def recall(
     stream-vlm recall --from '10 min ago'            what happened in the last ten minutes
     stream-vlm recall --near 2 1.5 1 --order oldest  what was seen there, in order
     stream-vlm recall --answer auto how often did the door open
+    stream-vlm recall --like mug.jpg --from 08:00    what looked like this picture
     """
+    if sum(chosen is not None for chosen in (like, like_record, mode)) > 1:
+        raise click.UsageError("--like, --like-record and --answer ask for different things; choose one")
     now = datetime.now().astimezone()
     query = RecallQuery(
         text=" ".join(words),
@@ -83,7 +93,15 @@ def recall(
             click.echo(json.dumps(asdict(answer), ensure_ascii=False) if as_json else answer.text)
             if as_json:
                 return
-        result = memory.recall(query) if mode is None else RecallResult(answer.records, answer.total, answer.took_ms)
+            result = RecallResult(answer.records, answer.total, answer.took_ms)
+        elif like is not None:
+            picture = read_picture(like)
+            looker = load_looker(model)
+            result = memory.look_alike(looker.looks_of(picture), query, looker.model_id)
+        elif like_record is not None:
+            result = memory.look_alike(like_record, query)
+        else:
+            result = memory.recall(query)
     if as_json:
         for record in result.records:
             click.echo(json.dumps(as_object(record), ensure_ascii=False))

@@ -36,21 +36,38 @@ def fused(db: Database, query: RecallQuery, vector: Vectors | None, matrix: Matr
     if not len(found):
         return (), 0
     rankings.append((RECENCY_WEIGHT, newest_first(db, found, len(found))))
+    return _by_ranks(db, rankings, query.limit)
+
+
+def look_alike(db: Database, query: RecallQuery, vector: Vectors, matrix: Matrix) -> tuple[tuple[RecallRecord, ...], int]:
+    """The records that pass the filters of `query` and whose pictures are nearest to `vector`, one a picture, the newest; `score` is the cosine.
+
+    Where the query has words too, looks and words rank together, and of a picture stands the record that fits the words best.
+    """
+    records = passing(db, query, Filters.of(db, query))
+    pictures = _pictures_of(db, records)
+    near, cosines = matrix.nearest(db, vector, max(query.limit, DEPTH if query.words else 0), np.array(sorted(pictures), np.int64))
+    if not query.words:
+        best = [pictures[number] for number in near.tolist()]
+        return read(db, best, dict(zip(best, cosines.tolist(), strict=True))), len(pictures)
+    chosen, _, _ = by_words(db, query, DEPTH)
+    pictured = _picture_of_each(db, np.array(sorted(chosen), np.int64))
+    worded: dict[int, int] = {}
+    for record in chosen:
+        if record in pictured:
+            worded.setdefault(pictured[record], record)
+    told = [record for record in chosen if worded.get(pictured.get(record, 0), record) == record]
+    return _by_ranks(db, [(1.0, told), (1.0, [worded.get(number, pictures[number]) for number in near.tolist()])], query.limit)
+
+
+def _by_ranks(db: Database, rankings: Sequence[tuple[float, Sequence[int]]], limit: int) -> tuple[tuple[RecallRecord, ...], int]:
+    """At most `limit` records of several weighted rankings, the best sum of reciprocal ranks first; and how many were ranked."""
     scores: dict[int, float] = {}
     for weight, ranked in rankings:
         for rank, number in enumerate(ranked, start=1):
             scores[number] = scores.get(number, 0.0) + weight / (RANK_OFFSET + rank)
-    best = sorted(scores, key=lambda number: (-scores[number], -number))[: query.limit]
+    best = sorted(scores, key=lambda number: (-scores[number], -number))[:limit]
     return read(db, best, scores), len(scores)
-
-
-def look_alike(db: Database, query: RecallQuery, vector: Vectors, matrix: Matrix) -> tuple[tuple[RecallRecord, ...], int]:
-    """The records that pass the filters of `query` and whose pictures are nearest to `vector`, one a picture, the newest; `score` is the cosine."""
-    records = passing(db, query, Filters.of(db, query))
-    pictures = _pictures_of(db, records)
-    near, cosines = matrix.nearest(db, vector, query.limit, np.array(sorted(pictures), np.int64))
-    best = [pictures[number] for number in near.tolist()]
-    return read(db, best, dict(zip(best, cosines.tolist(), strict=True))), len(pictures)
 
 
 def picture_vector(db: Database, record_id: int) -> tuple[Vectors, str]:
@@ -73,9 +90,14 @@ def picture_vector(db: Database, record_id: int) -> tuple[Vectors, str]:
 
 def _pictures_of(db: Database, records: Ids) -> dict[int, int]:
     """The pictures that `records` rest on, each with the newest of those records."""
+    return {picture: record for record, picture in _picture_of_each(db, records).items()}
+
+
+def _picture_of_each(db: Database, records: Ids) -> dict[int, int]:
+    """The picture of each of `records` that rests on one, in the order of their numbers."""
     if not len(records):
         return {}
     of = "SELECT id, picture_id FROM record WHERE picture_id IS NOT NULL AND id BETWEEN ? AND ? ORDER BY id"
     pairs = np.array(db.execute(of, [int(records.min()), int(records.max())]).fetchall(), np.int64).reshape(-1, 2)
     pairs = pairs[np.isin(pairs[:, 0], records)]
-    return dict(zip(pairs[:, 1].tolist(), pairs[:, 0].tolist(), strict=True))
+    return dict(zip(pairs[:, 0].tolist(), pairs[:, 1].tolist(), strict=True))

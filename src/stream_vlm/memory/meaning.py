@@ -10,12 +10,12 @@ from sqlite_utils import Database
 
 from stream_vlm.memory.errors import RecallError
 from stream_vlm.memory.fusion import fused, look_alike, picture_vector
-from stream_vlm.memory.recall import RecallQuery, RecallRecord
+from stream_vlm.memory.recall import DEFAULT_KINDS, PICTURED_KINDS, RecallQuery, RecallRecord
 from stream_vlm.memory.rows import StepRows
 from stream_vlm.memory.vectors import PICTURE, RECORD, Embedder, Matrix, Owner, Vectors, insert, models, unit
 from stream_vlm.stream import StepResult
 
-Found = tuple[tuple[RecallRecord, ...], int]
+FOR_PICTURES = "'stream-vlm embed --pictures' gives every stored picture a vector of one model"
 
 
 class Meaning:
@@ -49,8 +49,13 @@ class Meaning:
             note = f"{ours} of {spoken} texts have a vector of {name}{others}; 'stream-vlm embed' gives every text its own"
         return *fused(db, query, vector, self._matrix(RECORD, name, len(vector))), note
 
-    def look_alike(self, db: Database, like: int | NDArray[np.floating], query: RecallQuery, model: str) -> Found:
-        """As `Memory.look_alike`."""
+    def look_alike(
+        self, db: Database, like: int | NDArray[np.floating], query: RecallQuery, model: str
+    ) -> tuple[tuple[RecallRecord, ...], int, str]:
+        """`fusion.look_alike`, as `Memory.look_alike`; also one sentence where there are pictures without a vector that can be compared."""
+        if query.kinds == DEFAULT_KINDS:
+            # Most pictures were taken while nothing was said.
+            query = replace(query, kinds=PICTURED_KINDS)
         vector = unit(like, "picture") if not isinstance(like, int) else None
         if vector is None:
             assert isinstance(like, int)
@@ -58,8 +63,11 @@ class Meaning:
         held = [one for one in models(db) if one.of == PICTURE]
         if not any((one.name, one.size) == (model, len(vector)) for one in held):
             others = "; ".join(f"{one.number} of '{one.name}' with {one.size}" for one in held) or "none at all"
-            raise RecallError(f"picture: no vectors of '{model}' with {len(vector)} numbers are stored, but {others}; ask with a vector of those")
-        return look_alike(db, query, vector, self._matrix(PICTURE, model, len(vector)))
+            raise RecallError(f"picture: no vectors of '{model}' with {len(vector)} numbers are stored, but {others}; {FOR_PICTURES}")
+        ours = next(one.number for one in held if (one.name, one.size) == (model, len(vector)))
+        pictures = db.execute("SELECT count(*) FROM picture").fetchone()[0]
+        note = f"{ours} of {pictures} pictures have a vector of {model}; {FOR_PICTURES}" if ours < pictures else ""
+        return *look_alike(db, query, vector, self._matrix(PICTURE, model, len(vector))), note
 
     def missing(self, db: Database, number: int) -> dict[int, Vectors]:
         """Vectors of at most `number` texts that have none of the model in use, by record.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from stream_vlm.memory.errors import RecallError
@@ -36,3 +38,21 @@ def frame_of(db: Database, record_id: int) -> StoredFrame:
     if row[0] is None:
         raise RecallError(f"record {record_id}: no picture of it is stored; see memory.thumbnail_period_s")
     return StoredFrame(*row)
+
+
+def decoded(file: bytes, name: str) -> NDArray[np.uint8]:
+    """The pixels of a picture file, uint8 RGB (H, W, 3).
+
+    Raises:
+        RecallError: it is no picture; the message calls it `name`.
+    """
+    # Imported here: who asks with words never decodes a picture and should not pay for loading OpenCV.
+    import cv2
+
+    try:
+        pixels = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR) if file else None
+    except cv2.error as error:
+        raise RecallError(f"{name}: cannot be decoded ({error.err}); give an ordinary JPEG or PNG") from error
+    if pixels is None:
+        raise RecallError(f"{name}: {len(file)} bytes that are no picture; give a whole JPEG or PNG")
+    return np.ascontiguousarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stream_vlm.memory.errors import RecallError
-from stream_vlm.memory.rows import ANSWER, EVENT, KINDS, UTTERANCE
+from stream_vlm.memory.rows import ANSWER, EVENT, KINDS, OBSERVATION, UTTERANCE
 from stream_vlm.memory.words import search_words
 from stream_vlm.stream import Pose
 
@@ -15,6 +15,9 @@ __all__ = ["DEFAULT_KINDS", "ORDERS", "Place", "RecallError", "RecallQuery", "Re
 
 DEFAULT_KINDS = (EVENT, UTTERANCE, ANSWER)
 """What is looked through when no kind is named."""
+
+PICTURED_KINDS = (OBSERVATION, *DEFAULT_KINDS)
+"""What is looked through for pictures when no kind is named: all that rests on one."""
 
 ORDERS = RELEVANCE, NEWEST, OLDEST, FUSED = ("relevance", "newest", "oldest", "fused")
 

@@ -15,6 +15,7 @@ from stream_vlm.config import MemorySettings
 from stream_vlm.memory import forgetting
 from stream_vlm.memory.answer import Answer, answer
 from stream_vlm.memory.connections import Connections
+from stream_vlm.memory.embed import embed_pictures, embed_texts
 from stream_vlm.memory.errors import MemoryDamaged, MemoryFileError, SessionError
 from stream_vlm.memory.exchange import import_file
 from stream_vlm.memory.file import check_for_reading, claim, open_for_writing
@@ -28,7 +29,7 @@ from stream_vlm.memory.recall import FUSED, RecallQuery, RecallResult
 from stream_vlm.memory.rescue import Rescue, is_ours, rescue
 from stream_vlm.memory.rows import StepRecorder, StepRows
 from stream_vlm.memory.search import search
-from stream_vlm.memory.vectors import Embedder, VectorModel, models
+from stream_vlm.memory.vectors import Embedder, Looker, VectorModel, models
 from stream_vlm.stream import StepResult
 
 __all__ = ["Memory", "MemoryFileError", "SessionError", "StoredFrame"]
@@ -166,7 +167,7 @@ class Memory:
         return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
 
     def look_alike(self, like: int | NDArray[np.floating], query: RecallQuery, model: str = "") -> RecallResult:
-        """The records whose pictures look most like that of a record, or of a picture given by its vector; `query` gives the filters and the limit.
+        """The records whose pictures look most like that of a record, or like a vector; `query` gives filters, limit and words to rank by as well.
 
         Args:
             like: the number of a record, or a vector, (size,), of the model named `model`.
@@ -177,8 +178,8 @@ class Memory:
         """
         started = time.perf_counter()
         with self._connections.view() as db:
-            records, total = self._meaning.look_alike(db, like, query, model)
-        return RecallResult(records, total, (time.perf_counter() - started) * 1e3)
+            records, total, note = self._meaning.look_alike(db, like, query, model)
+        return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
 
     def use_embedder(self, embedder: Embedder | None) -> None:
         """From now on give each text that is stored a vector of `embedder`, and each question in the order "fused"; None for words alone.
@@ -201,18 +202,17 @@ class Memory:
             RecallError: no embedder is in use.
             MemoryFileError: the file cannot be written; what was embedded before is stored.
         """
-        done = 0
-        while True:
-            with self._connections.reader() as db:
-                vectors = self._meaning.missing(db, batch)
-            if not vectors:
-                break
-            with self._connections.writing() as db:
-                self._meaning.add(db, vectors)
-            done += len(vectors)
-        with self._connections.writing() as db:
-            self._meaning.drop_others(db)
-        return done
+        return embed_texts(self._connections, self._meaning, batch)
+
+    def embed_pictures_again(self, model: Looker, batch: int = 64) -> tuple[int, int]:
+        """Give every stored picture that has none a vector of `model`, and drop those of other models.
+
+        Returns how many pictures got a vector, and how many could not be looked at.
+
+        Raises:
+            MemoryFileError: the file cannot be written; what was embedded before is stored.
+        """
+        return embed_pictures(self._connections, model, batch)
 
     def answer(self, question: Question) -> Answer:
         """Answer `question` from everything ever stored, of every session, with the records that the answer rests on.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,20 @@ class Embedder(Protocol):
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """A vector for each text, float32, (texts, size)."""
+        ...
+
+
+@runtime_checkable
+class Looker(Protocol):
+    """A model that says as a vector what a picture looks like."""
+
+    @property
+    def model_id(self) -> str:
+        """Vectors of different names are never compared."""
+        ...
+
+    def looks_of(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """A vector, (size,), of a picture, uint8 RGB (H, W, 3); raises StreamError where it cannot be looked at."""
         ...
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class VisionTokens:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def pooled(self) -> torch.Tensor:
+        """One vector for what the picture looks like: the mean of its tokens with length 1, float32, (hidden,), where the tokens are."""
+        return functional.normalize(self.tokens.mean(0, dtype=torch.float32), dim=0)
 
     @staticmethod
     def joined(pictures: Sequence[VisionTokens]) -> VisionTokens:
