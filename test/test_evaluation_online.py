@@ -6,12 +6,15 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from stream_vlm.cli import main
+from stream_vlm.config import EventSettings
 from stream_vlm.evaluation.baselines import AlwaysSilent, AlwaysSpeaking, MotionThreshold
+from stream_vlm.evaluation.ceiling import CEILING, labels_watched
 from stream_vlm.evaluation.grounding import iou, span_ious
 from stream_vlm.evaluation.matching import score_events
 from stream_vlm.evaluation.online import Look, TimedQuestion, Watched, Watcher, watch_stream
@@ -145,13 +148,22 @@ def test_questions_stand_at_silent_ticks_and_carry_the_answer_that_holds_then() 
 def test_an_examination_ranks_the_baselines_as_they_deserve(world: str) -> None:
     watchers: list[Watcher] = [Diary("ours")]
     outcome = examine(world, 0.5, 2.0, watchers)
-    assert list(outcome.scores) == ["ours", "always silent", "always speaking", "motion threshold"]
+    assert list(outcome.scores) == ["ours", "always silent", "always speaking", "motion threshold", CEILING]
     assert outcome.seeds == (HELD_OUT_SEED, HELD_OUT_SEED) and outcome.events > 0
     silent_one, speaking = outcome.scores["always silent"], outcome.scores["always speaking"]
     assert silent_one["event_f1"]["3.0 s"]["something_happened"]["f1"] == 0 and silent_one["false_alarms_per_silent_hour"] == 0
     assert speaking["false_alarms_per_silent_hour"] > 3600
     assert speaking["speaking"]["events"]["sw_f1_full_charge"] <= speaking["speaking"]["events"]["sw_f1_published"]
     assert sum(outcome.scores["ours"]["state_confusion"].values()) + outcome.scores["ours"]["questions"] == 61
+
+
+@pytest.mark.parametrize("edges", ["frames", "between"])
+def test_the_labels_are_right_about_everything_but_what_falls_between_two_ticks(edges: Literal["frames", "between"]) -> None:
+    labels = truth_of(World(HELD_OUT_SEED, 60.0), 2.0, "room")
+    scores = score_watching([(labels, labels_watched(labels, EventSettings(edges=edges)))])
+    assert scores["event_f1"]["0.5 s"]["what_and_when"]["f1"] == 1.0 and scores["question_accuracy"] == 1.0
+    assert scores["false_alarms_per_silent_hour"] == 0
+    assert 0.0 < scores["event_f1"]["0.5 s"]["timing_error_s"] < 0.5 and 0.5 < scores["grounding_miou"]["what_and_when"] < 1.0
 
 
 def test_the_always_silent_watcher_is_silent() -> None:
@@ -161,7 +173,7 @@ def test_the_always_silent_watcher_is_silent() -> None:
 def test_the_command_puts_the_model_beside_every_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "--world", "heldout", "--minutes", "0.2", "--out", str(tmp_path), "--quiet"]) == 0
     report = json.loads((tmp_path / "report.json").read_text())
-    assert list(report["watchers"]) == ["ours", "recent 4 frames", "always silent", "always speaking", "motion threshold"]
+    assert list(report["watchers"]) == ["ours", "recent 4 frames", "always silent", "always speaking", "motion threshold", CEILING]
     assert report["first_seed"] == HELD_OUT_SEED and report["model"].startswith("stream-vlm-small")
     for scores in report["watchers"].values():
         assert set(scores["event_f1"]) == {"0.5 s", "1.0 s", "1.5 s", "3.0 s"}

@@ -77,7 +77,7 @@ def _world(world: str, minutes: float, settings: Settings, folder: Path, quiet: 
 
     ours, recent, model_id = _watchers(settings)
     with tqdm(desc=f"{world} rooms", unit="stream", leave=False, disable=True if quiet else None) as bar:
-        outcome = examine(world, minutes, settings.stream.rate_hz, [ours, recent], bar.update)
+        outcome = examine(world, minutes, settings.stream.rate_hz, [ours, recent], bar.update, settings.events)
     report = {"model": model_id, "machine": machine(), **outcome.as_dict()}
     text = world_text(report)
     write_report(folder, report, text)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stream_vlm.config import EventSettings
 from stream_vlm.evaluation.baselines import with_baselines
+from stream_vlm.evaluation.ceiling import CEILING, labels_watched
 from stream_vlm.evaluation.matching import score_events
 from stream_vlm.evaluation.online import TimedQuestion, Watched, Watcher, watch_together
 from stream_vlm.evaluation.records import TimedEvent, TimedState
@@ -59,11 +61,19 @@ class Examination:
 
 
 def examine(
-    world: str, minutes: float, rate_hz: float, watchers: list[Watcher], on_stream: Callable[[], object] = lambda: None
+    world: str,
+    minutes: float,
+    rate_hz: float,
+    watchers: list[Watcher],
+    on_stream: Callable[[], object] = lambda: None,
+    events: EventSettings | None = None,
 ) -> Examination:
     """Show `minutes` of held-out stream, a minute a room, to every watcher and to the three baselines that need no model.
 
+    Beside them stands what the labels themselves would score at `rate_hz`.
+
     Args:
+        events: how the labels' decisions become events; defaults where left out.
         world: "heldout", "objects" (things in forms that no training saw) or "backgrounds" (walls and floors that no training saw).
         on_stream: called after each stream.
     """
@@ -79,6 +89,7 @@ def examine(
         on_stream()
     first = {name: streams[0][1] for name, streams in seen.items()}
     truths = [truth for truth, _ in seen[watchers[0].name]]
+    seen[CEILING] = [(truth, labels_watched(truth, events or EventSettings())) for truth in truths]
     return Examination(
         world=world,
         minutes=sum(lengths) / 60,
