@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +35,15 @@ def _names(context: click.Context, parameter: click.Parameter, given: Sequence[s
     help="Sensor faults with commas between: rolling, motion-blur, defocus, noise, jpeg, dropped, frozen; or all.",
 )
 @click.option("--faults-per-minute", type=click.FloatRange(0, 6, min_open=True), default=1.0, show_default=True, help="Of each kind, on average.")
+@click.option(
+    "--tasks",
+    multiple=True,
+    callback=_names,
+    metavar="KINDS",
+    help="Tasks in Streamo's raw and stream form: narration, event-caption, action-caption, grounding-forward, grounding-backward, "
+    "time-sensitive, tell-me-when, long-memory, question; or all.",
+)
+@click.option("--tasks-each", type=click.IntRange(min=1), default=4, show_default=True, help="Tasks of a kind at most.")
 def world(
     seed: int,
     minutes: float,
@@ -45,12 +55,15 @@ def world(
     look: str,
     faults: tuple[str, ...],
     faults_per_minute: float,
+    tasks: tuple[str, ...],
+    tasks_each: int,
 ) -> None:
     """Write what a simulated camera sees as a video, and what really happened as labels.json: states, events, captions, questions, faults."""
     from stream_vlm.world.export import write_stream
     from stream_vlm.world.faults import FAULTS
+    from stream_vlm.world.tasks import KINDS
 
-    write_stream(
+    files = write_stream(
         seed,
         minutes,
         folder,
@@ -61,5 +74,23 @@ def world(
         quiet_minutes=quiet_minutes,
         faults=FAULTS if ALL in faults else faults,
         faults_per_minute=faults_per_minute,
+        tasks=KINDS if ALL in tasks else tasks,
+        tasks_each=tasks_each,
     )
+    if files.tasks is not None:
+        _write_stream_form(files.tasks, folder / "streamo-stream.json")
     click.echo(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+
+
+def _write_stream_form(raw: Path, out: Path) -> None:
+    """Write the tasks in `raw` message by message, made of what the reader of published files reads there."""
+    from stream_vlm.context.turns import STREAMO_SYSTEM
+    from stream_vlm.training.data.messages import as_stream_rows
+    from stream_vlm.training.data.sample import Videos
+    from stream_vlm.training.data.streamo import read_raw
+
+    reading = read_raw(raw, Videos(raw.parent))
+    if reading.refusals:
+        raise click.ClickException(f"{raw}: {reading.account()}")
+    rows = as_stream_rows(reading.samples, STREAMO_SYSTEM, compatible=True, prefix="")
+    out.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

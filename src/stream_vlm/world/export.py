@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -15,18 +15,20 @@ from stream_vlm.world.labels import labels_document
 from stream_vlm.world.render import World
 from stream_vlm.world.script import WorldError
 from stream_vlm.world.sprite import Image
+from stream_vlm.world.streamo import raw_row
+from stream_vlm.world.tasks import tasks_of
 
 LONGEST_MINUTES = 24 * 60
 
 
 @dataclass(frozen=True)
 class StreamFiles:
-    """Where a written stream lies, and what it shows."""
+    """Where a written stream lies; `tasks` is the file of tasks in Streamo's raw form, None where none were asked for."""
 
     video: Path
     labels: Path
     frames: int
-    world: World
+    tasks: Path | None = None
 
 
 def write_stream(
@@ -41,6 +43,8 @@ def write_stream(
     quiet_minutes: float = 0.0,
     faults: Collection[str] = (),
     faults_per_minute: float = 1.0,
+    tasks: Collection[str] = (),
+    tasks_each: int = 4,
     progress: bool = True,
 ) -> StreamFiles:
     """Write `video.mp4` and `labels.json` into `out_dir`, which is made when missing; existing ones are replaced.
@@ -52,6 +56,8 @@ def write_stream(
         minutes: length of the stream, more than 0 and at most a day.
         fps: frames a second of the video, 1 to 60.
         size, events_per_minute, look, quiet_minutes, faults, faults_per_minute: see `World`.
+        tasks: kinds of tasks, of `tasks.KINDS`: they are added to the labels and written as `streamo-raw.json`.
+        tasks_each: how many of a kind at most.
         progress: show a progress bar.
 
     Raises:
@@ -71,12 +77,15 @@ def write_stream(
         faults=faults,
         faults_per_minute=faults_per_minute,
     )
+    asked = tasks_of(world, tasks, each=tasks_each)
     folder = Path(out_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WorldError(f"{folder}: cannot be used as the output folder ({error.strerror}); choose another") from error
-    files = StreamFiles(folder / "video.mp4", folder / "labels.json", max(1, round(world.script.duration_s * fps)), world)
+    files = StreamFiles(folder / "video.mp4", folder / "labels.json", max(1, round(world.script.duration_s * fps)))
+    if tasks:
+        files = replace(files, tasks=folder / "streamo-raw.json")
     writer = cv2.VideoWriter(str(files.video), cv2.VideoWriter.fourcc(*"mp4v"), fps, world.size)
     if not writer.isOpened():
         raise WorldError(f"{files.video}: cannot be written; is the folder writable and does this OpenCV carry its video writer?")
@@ -85,7 +94,12 @@ def write_stream(
             writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     finally:
         writer.release()
-    files.labels.write_text(json.dumps(labels_document(world, fps), indent=1) + "\n", encoding="utf-8")
+    document = labels_document(world, fps)
+    if files.tasks is not None:
+        document["tasks"] = [asdict(task) for task in asked]
+        rows = [raw_row(task, files.video.name, files.frames / fps, f"stream-vlm world {seed}") for task in asked]
+        files.tasks.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    files.labels.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return files
 
 

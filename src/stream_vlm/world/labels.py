@@ -84,9 +84,10 @@ def tick_states(script: Script, rate_hz: float, *, offset_s: float = 0.0) -> lis
 class Interviewer:
     """Asks what can be seen right now, so that somebody who does not look is right as rarely as possible."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, rng: np.random.Generator | None = None) -> None:
+        """Draw from `rng`, or from the stream's own generator of questions."""
         self._script = script
-        self._rng = np.random.default_rng([script.seed, 0xA5C])
+        self._rng = np.random.default_rng([script.seed, 0xA5C]) if rng is None else rng
 
     def ask(self, t_s: float) -> Question:
         """One question at a moment when nothing is under way."""
