@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stream_vlm.config import Settings
 from stream_vlm.model import ModelStream, Turn, Upcoming, WatchRefused, one_by_one
 from stream_vlm.stream import Decision, Frame, Query, State, StreamError
@@ -94,9 +97,16 @@ class BrightnessModel:
     def step(self, turns: Sequence[Turn], upcoming: Upcoming | None = None) -> list[Decision | StreamError]:
         def take(turn: Turn) -> Decision:
             stream = cast(BrightnessStream, turn.stream)
+            if turn.on_looks is not None:
+                turn.on_looks(self.looks_of(turn.frame.image))
             return stream.step(turn.frame, turn.query, turn.gate, turn.on_text, turn.limits.picture_share, turn.watch)
 
         return one_by_one(turns, take)
+
+    def looks_of(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Two pictures look the more alike the nearer their brightness is."""
+        angle = float(image.mean()) / 255 * np.pi / 2
+        return np.array([np.cos(angle), np.sin(angle)], np.float32)
 
 
 def load(settings: Settings) -> BrightnessModel:

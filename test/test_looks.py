@@ -151,7 +151,12 @@ def test_a_record_s_own_picture_is_asked_for_without_a_model(watched: Memory, fi
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"not a picture", "13 bytes that are no picture; give a whole JPEG or PNG"), (b"", "0 bytes that are no picture"), (None, "cannot be read")],
+    [
+        (b"\xff\xd8" + bytes(500), "a JPEG of 502 bytes that breaks off"),
+        (b"not a picture", "13 bytes that are no picture; give a whole JPEG or PNG"),
+        (b"", "0 bytes that are no picture"),
+        (None, "cannot be read"),
+    ],
 )
 def test_a_file_that_is_no_picture_gets_one_clear_message(
     content: bytes | None, message: str, watched: Memory, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -62,7 +62,7 @@ def test_a_record_without_one_of_the_words_is_no_evidence(memory: Memory) -> Non
 
 def test_how_often_counts_events_and_not_the_utterances_that_report_them(memory: Memory) -> None:
     answer = ask(memory, "how often did the door open?")
-    assert (answer.mode, answer.value, answer.text, len(answer.records)) == ("how_often", 2.0, "2 times", 2)
+    assert (answer.mode, answer.value, answer.text, len(answer.records)) == ("how_often", 2.0, "2 times, taken for 2 different ones", 2)
 
 
 def test_how_long_sums_from_each_beginning_to_its_end_and_to_what_was_seen_last(memory: Memory) -> None:

@@ -176,6 +176,8 @@ def test_a_file_of_the_first_version_is_brought_up_to_date_when_it_is_opened_to_
     with monkeypatch.context() as before:
         before.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
         before.setattr(schema, "SCHEMA_VERSION", 1)
+        # A program of that version linked nothing.
+        before.setattr("stream_vlm.memory.insert.link", lambda *_: None)
         remember(path)
     with Memory.open(settings(path)) as memory:
         result = memory.recall(RecallQuery("ball", order="oldest"))
@@ -185,6 +187,7 @@ def test_a_file_of_the_first_version_is_brought_up_to_date_when_it_is_opened_to_
         assert connection.execute("PRAGMA user_version").fetchone() == (schema.SCHEMA_VERSION,)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("SELECT count(*) FROM record_vector").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM sighting").fetchone() == (0,)
 
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
+import cv2
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from ros_fixtures import DARK, DEADLINE_S, image
 
 from stream_vlm.config import Settings
@@ -17,6 +20,7 @@ from stream_vlm.sampler import LatestFrames
 from stream_vlm.stream import Limits, StepResult, Tick
 from stream_vlm_ros.cameras import CameraMessage
 from stream_vlm_ros.health import CameraHealth, FaultLog, StepHealth
+from stream_vlm_ros.likeness import Likeness, LikenessError, Likenesses
 from stream_vlm_ros.odometry import PoseBuffer
 from stream_vlm_ros.questions import Questions
 from stream_vlm_ros.session import Sessions
@@ -73,6 +77,7 @@ class Bench:
             sessions=Sessions(self.sampler, ["camera"], self.errors.append),
             questions=Questions(["camera"]),
             watches=Watches(["camera"]),
+            likenesses=Likenesses(),
             poses=PoseBuffer(),
             cameras={"camera": CameraHealth("/image", self.errors.append)},
             steps=StepHealth(FaultLog(self.errors.append)),
@@ -80,6 +85,7 @@ class Bench:
             writer=cast(Any, self.harness),
         )
         self.worker = Worker(self.stream, self.errors.append)
+        self.stream.likenesses.listen(self.worker.wake)
         self.shown = 0
 
     def show(self) -> None:
@@ -176,3 +182,67 @@ def test_the_governor_hears_how_long_steps_take(bench: Bench) -> None:
         bench.worker.beat()
         wait(lambda taken=taken: bench.stream.steps.steps > taken)  # type: ignore[misc]
     assert bench.stream.steps.steps == 4
+
+
+JPEG = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+
+
+class Looking(Harness):
+    """One that gives vectors of pictures, and notes on which thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked_on: list[str] = []
+
+    def looks_of(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.looked_on.append(threading.current_thread().name)
+        return np.array(picture.shape, np.float32)
+
+
+def ask_for(bench: Bench, file: bytes) -> list[object]:
+    """Have the model look at `file`; what its asker hears comes into the list."""
+    heard: list[object] = []
+    bench.stream.likenesses.put(Likeness(file, lambda vector, model_id: heard.append((vector.tolist(), model_id)), heard.append))
+    return heard
+
+
+def test_a_picture_that_is_asked_about_is_looked_at_on_the_model_s_thread_without_a_beat(bench: Bench) -> None:
+    bench.harness = bench.stream.harness = bench.harness.model = looking = Looking()  # type: ignore[assignment]
+    heard = ask_for(bench, JPEG)
+    wait(lambda: bool(heard))
+    assert heard == [([8.0, 8.0, 3.0], "noting")]
+    assert looking.looked_on == ["stream_vlm model"] and looking.stamps == []
+
+
+def test_a_picture_is_looked_at_between_steps_that_never_leave_time(bench: Bench) -> None:
+    bench.harness = bench.stream.harness = Looking()  # type: ignore[assignment]
+    bench.harness.go_on.clear()
+    bench.show()
+    bench.worker.beat()
+    wait(lambda: len(bench.harness.limits) == 1)
+    heard = ask_for(bench, JPEG)
+    time.sleep(0.05)
+    assert not heard, "the model is in a step"
+    bench.show()
+    bench.worker.beat()
+    bench.harness.go_on.set()
+    wait(lambda: bool(heard) and bench.harness.stamps == [1, 2])
+
+
+@pytest.mark.parametrize(("file", "says"), [(b"", "like: 0 bytes that are no picture"), (JPEG, "like: noting gives no vectors of pictures")])
+def test_who_asks_with_a_picture_that_cannot_be_compared_hears_why(bench: Bench, file: bytes, says: str) -> None:
+    if not file:
+        bench.stream.harness.model = Looking()  # type: ignore[assignment]
+    heard = ask_for(bench, file)
+    wait(lambda: bool(heard))
+    assert says in str(heard[0])
+
+
+def test_who_asks_with_a_picture_when_nobody_looks_any_more_hears_so() -> None:
+    likenesses = Likenesses()
+    heard: list[object] = []
+    likenesses.put(Likeness(JPEG, lambda vector, model_id: heard.append(vector), heard.append))
+    likenesses.close("deactivated")
+    assert heard == ["deactivated"]
+    with pytest.raises(LikenessError, match="deactivated"):
+        likenesses.put(Likeness(JPEG, lambda vector, model_id: None, heard.append))

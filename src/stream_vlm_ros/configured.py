@@ -14,6 +14,7 @@ from stream_vlm.memory.writer import MemoryWriter
 from stream_vlm.model import Model
 from stream_vlm.stream import StepResult, StreamError
 from stream_vlm_ros.ask import AskServer
+from stream_vlm_ros.likeness import Likenesses
 from stream_vlm_ros.outputs import Outputs
 from stream_vlm_ros.questions import Questions
 from stream_vlm_ros.services import MemoryServices
@@ -53,6 +54,8 @@ class Configured:
         """The queue to the model while the node is active."""
         self.watches: Watches | None = None
         """What the model waits for, likewise."""
+        self.likenesses: Likenesses | None = None
+        """Pictures for it to look at between its steps, likewise."""
         with ExitStack() as stack:
             self.memory = stack.enter_context(Memory.open(settings.memory))
             if settings.memory.text_model:
@@ -65,7 +68,7 @@ class Configured:
             stack.callback(self.outputs.destroy)
             self.writer = MemoryWriter(self.memory, self._tell, self._tell_unstored)
             stack.callback(self.writer.close)
-            services = MemoryServices(node, self.memory, self.writer)
+            services = MemoryServices(node, self.memory, self.writer, lambda: self.likenesses)
             stack.callback(services.destroy)
             ask = AskServer(node, self.memory, lambda: self.questions, session_id)
             stack.callback(ask.destroy)

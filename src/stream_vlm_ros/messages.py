@@ -106,6 +106,9 @@ def recall_query(request: Recall.Request) -> RecallQuery:
         RecallError: a value that cannot be meant.
     """
     start_ns, end_ns = nanoseconds(request.start), nanoseconds(request.end)
+    asked = [name for name, given in (("mode", request.mode), ("like_record", request.like_record), ("like", request.like.data)) if given]
+    if len(asked) > 1:
+        raise RecallError(f"{' and '.join(asked)} ask for different things; give one of them")
     return RecallQuery(
         text=request.text,
         start_ns=start_ns or None,
@@ -113,6 +116,7 @@ def recall_query(request: Recall.Request) -> RecallQuery:
         place=Place(request.x, request.y, request.radius) if request.near else None,
         cameras=tuple(request.cameras),
         kinds=tuple(request.kinds),
+        thing=request.thing,
         order=request.order or Recall.Request.RELEVANCE,
         limit=request.limit or RecallQuery.limit,
     )
@@ -165,6 +169,8 @@ def record_message(record: RecallRecord) -> MemoryRecord:
         has_frame=record.has_frame,
         pose_valid=record.pose is not None,
         pose=pose_message(record.pose, record.end_ns),
+        thing=record.thing,
+        thing_confidence=record.thing_confidence,
         score=record.score,
     )
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.node import Node
 
 from stream_vlm.memory.errors import MemoryFileError
 from stream_vlm.memory.question import Question
+from stream_vlm.memory.recall import RecallQuery, RecallResult
 from stream_vlm.memory.store import Memory
 from stream_vlm.memory.writer import MemoryWriter
 from stream_vlm.stream import StreamError
+from stream_vlm_ros.likeness import Likeness, LikenessError, Likenesses
 from stream_vlm_ros.messages import evidence_message, forget_query, recall_query, recall_response, record_message
+from stream_vlm_ros.outcome import Outcome
+from stream_vlm_ros.questions import inactive
 from stream_vlm_ros.srv import Forget, GetFrame, Recall
 
 STORED_WITHIN_S = 5.0
@@ -20,10 +28,12 @@ STORED_WITHIN_S = 5.0
 class MemoryServices:
     """`~/recall`, `~/get_frame` and `~/forget`."""
 
-    def __init__(self, node: Node, memory: Memory, writer: MemoryWriter) -> None:
+    def __init__(self, node: Node, memory: Memory, writer: MemoryWriter, likenesses: Callable[[], Likenesses | None]) -> None:
+        """`likenesses` gives the queue of pictures to the model, or None while the node is not active."""
         self._node = node
         self._memory = memory
         self._writer = writer
+        self._likenesses = likenesses
         group = ReentrantCallbackGroup()
         self._services = [
             node.create_service(Recall, "~/recall", self._recall, callback_group=group),
@@ -36,12 +46,12 @@ class MemoryServices:
         for service in self._services:
             self._node.destroy_service(service)
 
-    def _recall(self, request: Recall.Request, response: Recall.Response) -> Recall.Response:
+    async def _recall(self, request: Recall.Request, response: Recall.Response) -> Recall.Response:
         try:
             query = recall_query(request)
             if request.mode:
                 return recall_response(self._memory.answer(Question(query, request.mode)), response)
-            result = self._memory.recall(query)
+            result = await self._recalled(request, query)
         except StreamError as error:
             response.message = self._refusal("recall", error)
             return response
@@ -51,6 +61,22 @@ class MemoryServices:
         response.took_ms = result.took_ms
         response.note = result.note
         return response
+
+    async def _recalled(self, request: Recall.Request, query: RecallQuery) -> RecallResult:
+        if request.like_record:
+            return self._memory.look_alike(request.like_record, query)
+        if not request.like.data:
+            return self._memory.recall(query)
+        likenesses = self._likenesses()
+        if likenesses is None:
+            raise LikenessError(f"{inactive(self._node)}; like_record needs no model")
+        outcome: Outcome[tuple[NDArray[np.float32], str] | str] = Outcome(self._node.executor)
+        likenesses.put(Likeness(bytes(request.like.data), lambda vector, model_id: outcome.settle((vector, model_id)), outcome.settle))
+        seen = await outcome.future
+        if isinstance(seen, str):
+            raise LikenessError(seen)
+        vector, model_id = seen
+        return self._memory.look_alike(vector, query, model_id)
 
     def _get_frame(self, request: GetFrame.Request, response: GetFrame.Response) -> GetFrame.Response:
         try:

@@ -19,6 +19,7 @@ from stream_vlm.stream import Frame, StreamError
 from stream_vlm_ros.cameras import Camera, CameraMessage
 from stream_vlm_ros.configured import Configured
 from stream_vlm_ros.health import FaultLog, StepHealth
+from stream_vlm_ros.likeness import Likenesses
 from stream_vlm_ros.odometry import OdometryError, PoseBuffer
 from stream_vlm_ros.questions import Questions
 from stream_vlm_ros.session import Sessions
@@ -47,6 +48,7 @@ class Watching:
         self.governor = Governor(settings, configured.model.takes_any_size)
         self.questions = Questions(settings.cameras)
         self.watches = Watches(settings.cameras)
+        self.likenesses = Likenesses()
         with ExitStack() as stack:
             stack.callback(self._drain)
             self.cameras = {}
@@ -59,6 +61,7 @@ class Watching:
                 sessions=self.sessions,
                 questions=self.questions,
                 watches=self.watches,
+                likenesses=self.likenesses,
                 poses=self.poses,
                 cameras={name: camera.health for name, camera in self.cameras.items()},
                 steps=self.steps,
@@ -66,6 +69,7 @@ class Watching:
                 writer=configured.writer,
             )
             worker = Worker(stream, logger.error)
+            self.likenesses.listen(worker.wake)
             worker.start()
             stack.callback(worker.stop)
             stack.callback(self.sessions.watch_clock(node.get_clock()).unregister)
@@ -73,7 +77,7 @@ class Watching:
                 1.0 / settings.stream.rate_hz, worker.beat, callback_group=MutuallyExclusiveCallbackGroup(), clock=node.get_clock()
             )
             stack.callback(node.destroy_timer, self._timer)
-            configured.questions, configured.watches = self.questions, self.watches
+            configured.questions, configured.watches, configured.likenesses = self.questions, self.watches, self.likenesses
             self._stack = stack.pop_all()
 
     def take_up_settings(self) -> None:
@@ -86,8 +90,9 @@ class Watching:
 
     def _drain(self) -> None:
         self._configured.writer.flush(FLUSH_S)
-        self._configured.questions = self._configured.watches = None
+        self._configured.questions = self._configured.watches = self._configured.likenesses = None
         self.questions.close("the node was deactivated before the answer came; activate it and ask again")
+        self.likenesses.close("the node was deactivated, its model does not look; activate it, or ask with like_record")
         self.watches.close("the node was deactivated; activate it and watch again")
 
     def _listen_to_odometry(self, stack: ExitStack) -> None:

@@ -16,6 +16,7 @@ from stream_vlm.stream import Frame, StepResult, Tick
 from stream_vlm_ros.cameras import CameraMessage
 from stream_vlm_ros.health import CameraHealth, StepHealth
 from stream_vlm_ros.images import CameraEncodingError, decode_image
+from stream_vlm_ros.likeness import Likenesses
 from stream_vlm_ros.odometry import PoseBuffer
 from stream_vlm_ros.questions import Questions
 from stream_vlm_ros.session import Sessions
@@ -30,6 +31,7 @@ class Stream:
     sessions: Sessions[CameraMessage]
     questions: Questions
     watches: Watches
+    likenesses: Likenesses
     poses: PoseBuffer
     cameras: dict[str, CameraHealth]
     steps: StepHealth
@@ -63,6 +65,11 @@ class Worker:
             self._beats += 1
             self._woken.notify()
 
+    def wake(self) -> None:
+        """Something waits that can be done between two looks."""
+        with self._woken:
+            self._woken.notify()
+
     def stop(self) -> None:
         """Finish the step that runs and end the thread."""
         with self._woken:
@@ -73,11 +80,16 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._woken:
-                self._woken.wait_for(lambda: self._stopping or self._is_time())
+                self._woken.wait_for(lambda: self._stopping or self._is_time() or self._stream.likenesses.waits)
                 if self._stopping:
                     return
+                looks = self._is_time()
                 stride = self._stream.governor.next_step.stride
-                self._looked_at = self._beats
+                self._looked_at = self._beats if looks else self._looked_at
+            # One between any two looks, so that neither waits for the other for ever.
+            self._stream.likenesses.serve(self._stream.harness.model)
+            if not looks:
+                continue
             try:
                 if not self._look():
                     # Nothing to see yet: the next beat looks again.

@@ -158,6 +158,14 @@ def import_it(source: Path, path: Path) -> None:
     click.echo(f"{path}: " + ", ".join(f"{number} of {table}" for table, number in added.items() if number))
 
 
+@memory.command("link")
+@which_memory
+def link(path: Path) -> None:
+    """Say anew which events happened to one and the same thing: for a memory of an older version, or after the rule has changed."""
+    with Memory.open(_existing(path)) as opened:
+        click.echo(f"{path}: {opened.link_again()} events tell of a thing")
+
+
 @memory.command("forget")
 @click.option("--from", "start", metavar="TIME", help="What ended at or after this: '14:05', '10 min ago', '2026-01-31 14:05'.")
 @click.option("--to", "end", metavar="TIME", help="What began at or before this.")

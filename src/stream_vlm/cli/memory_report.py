@@ -33,7 +33,7 @@ li img, li .none { width: 160px; flex: none; border-radius: 4px } .when { color:
 
 @dataclass(frozen=True)
 class Entry:
-    """One record that says something."""
+    """One record that says something; `thing` is the number of what an event happened to, 0 where that is not told."""
 
     kind: str
     camera: str
@@ -42,6 +42,8 @@ class Entry:
     text: str
     confidence: float
     jpeg: bytes | None
+    thing: int = 0
+    thing_confidence: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def read_day(path: Path, day: str | None, busy_timeout_s: float) -> Day:
         title, start_ns, end_ns = _span(day, oldest, newest)
         within = "end_ns >= ? AND start_ns <= ?"
         rows = db.execute(
-            "SELECT kind, record.camera, start_ns, end_ns, text, confidence, jpeg FROM record LEFT JOIN picture ON picture.id = picture_id"
+            "SELECT kind, record.camera, start_ns, end_ns, text, record.confidence, jpeg, ifnull(thing_id, 0), ifnull(sighting.confidence, 0.0)"
+            " FROM record LEFT JOIN picture ON picture.id = picture_id LEFT JOIN sighting ON sighting.record_id = record.id"
             f" WHERE kind <> 'observation' AND {within} ORDER BY start_ns, record.id",
             [start_ns, end_ns],
         ).fetchall()
@@ -99,7 +102,7 @@ def page(day: Day) -> str:
             f"<p>{escape(show_span(day.start_ns, day.end_ns))}: {counted or 'nothing said'}, {day.observations} observations.{left_out}</p>",
             _timeline(day),
             "<ol>",
-            *(_item(entry) for entry in shown),
+            *_items(shown),
             "</ol></html>",
             "",
         ]
@@ -142,10 +145,26 @@ def _timeline(day: Day) -> str:
     return "".join([*drawn, "</svg>"])
 
 
-def _item(entry: Entry) -> str:
+def _items(entries: list[Entry]) -> list[str]:
+    """One item an entry; the sightings of one thing lead from each to the one before."""
+    times = dict.fromkeys((entry.thing for entry in entries), 0)
+    items = []
+    for entry in entries:
+        times[entry.thing] += 1
+        items.append(_item(entry, times[entry.thing]))
+    return items
+
+
+def _item(entry: Entry, time: int) -> str:
+    """`entry`, which shows its thing for the `time`-th time."""
     picture = '<span class="none"></span>'
     if entry.jpeg is not None:
         picture = f'<img loading="lazy" alt="" src="data:image/jpeg;base64,{base64.b64encode(entry.jpeg).decode()}">'
     said = f'<span class="kind" style="color:{COLOURS.get(entry.kind, "#888")}">{escape(entry.kind)}</span> {escape(entry.text)}'
     about = f"{escape(show_span(entry.start_ns, entry.end_ns))} · {escape(entry.camera or 'every camera')} · sure {entry.confidence:.2f}"
-    return f'<li>{picture}<div>{said}<br><span class="when">{about}</span></div></li>'
+    anchor = ""
+    if entry.thing:
+        anchor = f' id="thing-{entry.thing}-{time}"'
+        before = f', <a href="#thing-{entry.thing}-{time - 1}">seen before</a>' if time > 1 else ""
+        about += f" · thing {entry.thing} ({entry.thing_confidence:.2f}){before}"
+    return f'<li{anchor}>{picture}<div>{said}<br><span class="when">{about}</span></div></li>'

@@ -34,6 +34,7 @@ from stream_vlm.stream import NANOSECONDS
 @click.option("--near", type=(float, float, float), metavar="X Y RADIUS", help="Only what was seen from within RADIUS metres of (X, Y).")
 @click.option("--camera", "cameras", multiple=True, help="Only this camera; may be repeated.")
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help=f"May be repeated; {', '.join(DEFAULT_KINDS)} when left out.")
+@click.option("--thing", type=int, default=0, help="Only sightings of the thing of this number, as --json and the column 'thing' show it.")
 @click.option("--order", type=click.Choice(ORDERS), default=ORDERS[0], show_default=True, help="What comes first.")
 @click.option("--answer", "mode", type=click.Choice((AUTO, *MODES)), help="Compute an answer instead of listing: auto reads which from WORDS.")
 @click.option("--text-model", type=click.Path(path_type=Path), help="Directory of the model that embedded the memory, for --order fused.")
@@ -50,6 +51,7 @@ def recall(
     near: tuple[float, float, float] | None,
     cameras: tuple[str, ...],
     kinds: tuple[str, ...],
+    thing: int,
     order: str,
     mode: str | None,
     text_model: Path | None,
@@ -67,6 +69,7 @@ def recall(
     stream-vlm recall --near 2 1.5 1 --order oldest  what was seen there, in order
     stream-vlm recall --answer auto how often did the door open
     stream-vlm recall --like mug.jpg --from 08:00    what looked like this picture
+    stream-vlm recall --thing 7 --order oldest       every sighting of one thing
     """
     if sum(chosen is not None for chosen in (like, like_record, mode)) > 1:
         raise click.UsageError("--like, --like-record and --answer ask for different things; choose one")
@@ -78,6 +81,7 @@ def recall(
         place=None if near is None else Place(*near),
         cameras=cameras,
         kinds=kinds,
+        thing=thing,
         order=order,
         limit=limit,
     )
@@ -119,11 +123,12 @@ def table(result: RecallResult) -> list[str]:
     """Return a heading, one line a record, and how many there were."""
     if not result.records:
         return [f"nothing remembered that fits ({result.took_ms:.1f} ms)"]
-    rows = [("when", "kind", "camera", "sure", "what", "where")]
+    rows = [("when", "kind", "camera", "sure", "what", "thing", "where")]
     for record in result.records:
         place = f"({record.pose.x:.2f}, {record.pose.y:.2f}) {record.pose.frame_id}".rstrip() if record.pose else ""
         what = record.text or record.state
-        rows.append((show_span(record.start_ns, record.end_ns), record.kind, record.camera, f"{record.confidence:.2f}", what, place))
+        thing = f"{record.thing} ({record.thing_confidence:.2f})" if record.thing else ""
+        rows.append((show_span(record.start_ns, record.end_ns), record.kind, record.camera, f"{record.confidence:.2f}", what, thing, place))
     used = [index for index in range(len(rows[0])) if any(row[index] for row in rows[1:])]
     widths = {index: max(len(row[index]) for row in rows) for index in used}
     lines = ["  ".join(row[index].ljust(widths[index]) for index in used).rstrip() for row in rows]

@@ -15,6 +15,7 @@ from stream_vlm.memory.filters import Filters, one_of
 from stream_vlm.memory.question import AFTER, BEFORE, BETWEEN, FIRST, HOW_LONG, HOW_OFTEN, LAST, STILL_THERE, WHERE, Question
 from stream_vlm.memory.recall import RecallRecord
 from stream_vlm.memory.search import read
+from stream_vlm.memory.sightings import THERE
 from stream_vlm.stream import NANOSECONDS
 
 MOST_EVIDENCE = 20
@@ -57,7 +58,9 @@ def answer(db: Database, question: Question) -> Answer:
     - where: the robot's place at the last record that has one.
     - between: what happened, in its order; the filters say between when.
     - before, after: what happened last before, or first after, the last record of the words.
-    - still_there: whether the last change began it; `stamp_ns` is since when.
+    - still_there: whether the last change began it; `stamp_ns` is since when. Where the last change ended it, but in that session another thing of
+      other words (the blue cup, where a cup is asked for) came and was not seen to leave, that one is still there. One of the same words is only told
+      of: more often than two alike are there at once, one's leaving was missed.
     """
     matched, values = _matched(db, question)
     return _ANSWERS[question.mode](db, question, matched, values)
@@ -88,7 +91,11 @@ def _how_often(db: Database, question: Question, matched: str, values: dict[str,
     if not number:
         return _never(question)
     records = _newest(db, matched, values)
-    return Answer(HOW_OFTEN, True, "once" if number == 1 else f"{number} times", float(number), records[0].end_ns, records, number)
+    linked, things = db.execute(f"SELECT count(*), count(DISTINCT thing_id) FROM ({matched}) JOIN sighting ON record_id = id", values).fetchone()
+    said = "once" if number == 1 else f"{number} times"
+    if number > 1 and linked == number:
+        said += ", taken for one and the same" if things == 1 else f", taken for {things} different ones"
+    return Answer(HOW_OFTEN, True, said, float(number), records[0].end_ns, records, number)
 
 
 def _how_long(db: Database, question: Question, matched: str, values: dict[str, Any]) -> Answer:
@@ -124,7 +131,37 @@ def _still_there(db: Database, question: Question, matched: str, values: dict[st
     number, begins, end_ns, total = row
     records = read(db, [number], {})
     said = f"{'yes' if begins else 'no'}: last seen: {records[0].text}"
-    return Answer(STILL_THERE, True, said, float(begins), end_ns, records, total)
+    if begins:
+        return Answer(STILL_THERE, True, said, 1.0, end_ns, records, total)
+    alike, others = _also_there(db, matched, values, number)
+    if others:
+        there = read(db, others[:1], {})
+        said = f"yes: last seen: {there[0].text}; what ended later was another: {records[0].text}"
+        return Answer(STILL_THERE, True, said, 1.0, there[0].end_ns, there + records, total)
+    if alike:
+        there = read(db, alike[:1], {})
+        said += f"; another like it was not seen to leave: {there[0].text}"
+        return Answer(STILL_THERE, True, said, 0.0, end_ns, records + there, total)
+    return Answer(STILL_THERE, True, said, 0.0, end_ns, records, total)
+
+
+def _also_there(db: Database, matched: str, values: dict[str, Any], last: int) -> tuple[list[int], list[int]]:
+    """Of the session of the record `last`, the newest records of other things that were not seen to leave: of the same words, and of others."""
+    of_last = db.execute("SELECT session_id, thing_id, noun, words FROM record JOIN sighting ON record_id = id WHERE id = ?", [last]).fetchone()
+    if of_last is None:
+        return [], []
+    session_id, thing, *words = of_last
+    there = {f"there{number}": change for number, change in enumerate(THERE)}
+    newest = (
+        "SELECT sighting.*, end_ns, row_number() OVER (PARTITION BY thing_id ORDER BY end_ns DESC, id DESC) AS place"
+        f" FROM ({matched}) JOIN sighting ON record_id = id WHERE session_id = :session AND thing_id <> :thing"
+    )
+    rows = db.execute(
+        f"SELECT record_id, noun, words FROM ({newest}) WHERE place = 1 AND change IN ({', '.join(f':{name}' for name in there)})"
+        " ORDER BY end_ns DESC, record_id DESC",
+        values | there | {"session": session_id, "thing": thing},
+    ).fetchall()
+    return [row[0] for row in rows if list(row[1:]) == words], [row[0] for row in rows if list(row[1:]) != words]
 
 
 def _where(db: Database, question: Question, matched: str, values: dict[str, Any]) -> Answer:

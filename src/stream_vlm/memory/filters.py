@@ -53,6 +53,9 @@ class Filters:
             if query.end_ns is not None:
                 clauses.append("start_ns <= :end_ns AND end_ns <= :reached_ns")
                 values |= {"end_ns": query.end_ns, "reached_ns": min(query.end_ns + longest, _LATEST)}
+        if query.thing:
+            clauses.append("record.id IN (SELECT record_id FROM sighting WHERE thing_id = :thing)")
+            values["thing"] = query.thing
         source = "record"
         if query.place is not None:
             source = IN_PLACE

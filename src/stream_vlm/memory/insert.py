@@ -8,7 +8,8 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from stream_vlm.memory.errors import SessionError
-from stream_vlm.memory.rows import Picture, Row, StepRows
+from stream_vlm.memory.rows import EVENT, Picture, Row, StepRows
+from stream_vlm.memory.sightings import link
 from stream_vlm.memory.vectors import PICTURE, RECORD, insert
 from stream_vlm.stream import Pose
 
@@ -34,6 +35,8 @@ def insert_step(db: Database, step: StepRows, model_id: str) -> None:
         insert(db, PICTURE, picture_ids[camera], model_id, vector)
     for number, row in enumerate(step.rows):
         record_id = _insert_record(db, step.session_id, model_id, row, picture_ids.get(row.camera))
+        if row.kind == EVENT:
+            link(db, record_id, row.text, step.picture_vectors.get(row.camera))
         if number in step.text_vectors:
             insert(db, RECORD, record_id, step.text_model, step.text_vectors[number])
 

@@ -10,6 +10,8 @@ from sqlite_utils import Database
 
 from stream_vlm.memory.errors import RecallError
 
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
 
 @dataclass(frozen=True)
 class StoredFrame:
@@ -49,6 +51,9 @@ def decoded(file: bytes, name: str) -> NDArray[np.uint8]:
     # Imported here: who asks with words never decodes a picture and should not pay for loading OpenCV.
     import cv2
 
+    if file.startswith(JPEG_START) and file.rfind(JPEG_END) < len(file) // 2:
+        # Decoders fill the missing part with grey and say nothing.
+        raise RecallError(f"{name}: a JPEG of {len(file)} bytes that breaks off; give the whole file")
     try:
         pixels = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR) if file else None
     except cv2.error as error:

@@ -64,6 +64,7 @@ class RecallQuery:
         place: only records whose pose lies in this disc, or None.
         cameras: only these cameras; empty means all.
         kinds: only these kinds (`rows.KINDS`); empty means events, utterances and answers.
+        thing: only sightings of the thing of this number (`RecallRecord.thing`); 0 means of all.
         order: what comes first among records that match equally many of the words: the better match ("relevance"; the newest
             where there are no words), the one that ended last ("newest") or the one that began first ("oldest"). "fused" ranks by words,
             meaning and recency together: a record may come first that has none of the words.
@@ -80,6 +81,7 @@ class RecallQuery:
     place: Place | None = None
     cameras: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
+    thing: int = 0
     order: str = RELEVANCE
     limit: int = 20
     words: tuple[str, ...] = field(init=False, default=())
@@ -93,6 +95,8 @@ class RecallQuery:
                 raise RecallError(f"{name}: {value!r} is no time; give whole nanoseconds that fit 64 bits")
         if self.start_ns is not None and self.end_ns is not None and self.start_ns > self.end_ns:
             raise RecallError(f"time: start {self.start_ns} ns is after end {self.end_ns} ns; swap them")
+        if not _is_whole(self.thing) or self.thing < 0 or self.thing not in _INT64:
+            raise RecallError(f"thing: {self.thing!r} is no number of a thing; ask for the one of a recalled event, or 0 for all")
         for kind in self.kinds:
             if kind not in KINDS:
                 raise RecallError(f"kinds: {kind!r} is unknown; choose among {', '.join(KINDS)}")
@@ -115,6 +119,8 @@ class RecallRecord:
         state: silence, standby or response; empty for a query.
         has_frame: a picture is stored.
         pose: where the robot was at `end_ns`, or None when that was not known.
+        thing: number of the thing that the event happened to (see `sightings`); 0 where its words do not tell, and for other kinds.
+        thing_confidence: 0..1, how sure that it is this thing and not another like it.
         score: the number of words that match plus a fraction in (0, 1) that grows with BM25; 0 where no words were looked for. In the order
             "fused" the sum of reciprocal ranks, among pictures that look alike the cosine.
     """
@@ -135,6 +141,8 @@ class RecallRecord:
     has_frame: bool
     pose: Pose | None
     score: float
+    thing: int = 0
+    thing_confidence: float = 0.0
 
 
 @dataclass(frozen=True)

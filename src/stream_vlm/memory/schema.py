@@ -132,7 +132,32 @@ def _v2_vectors_and_summaries(db: Database) -> None:
         ) STRICT""")
 
 
-MIGRATIONS: tuple[Callable[[Database], None], ...] = (_v1_first_tables, _v2_vectors_and_summaries)
+def _v3_things(db: Database) -> None:
+    """Which events happened to one and the same thing."""
+    db.execute("""
+        CREATE TABLE thing (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            begun_ns INTEGER NOT NULL       -- ns, end of the event in which it was first seen
+        ) STRICT""")
+    db.execute("""
+        CREATE TABLE sighting (
+            record_id INTEGER PRIMARY KEY REFERENCES record(id) ON DELETE CASCADE, -- an event
+            thing_id INTEGER NOT NULL REFERENCES thing(id),
+            noun TEXT NOT NULL,             -- the kind of thing: ball
+            words TEXT NOT NULL,            -- what else is said of it, sorted: red
+            change TEXT NOT NULL,           -- what happened to it: comes, goes, put down, picked up, taken, on, off, seen
+            confidence REAL NOT NULL        -- 0..1, that it is this thing and not another
+        ) STRICT""")
+    db.execute("CREATE INDEX sighting_by_noun ON sighting (noun, record_id)")
+    db.execute("CREATE INDEX sighting_by_thing ON sighting (thing_id, record_id)")
+    # A thing of which nothing is remembered any more leaves nothing behind.
+    db.execute("""
+        CREATE TRIGGER thing_dropped AFTER DELETE ON sighting
+        WHEN NOT EXISTS (SELECT 1 FROM sighting WHERE thing_id = old.thing_id)
+        BEGIN DELETE FROM thing WHERE id = old.thing_id; END""")
+
+
+MIGRATIONS: tuple[Callable[[Database], None], ...] = (_v1_first_tables, _v2_vectors_and_summaries, _v3_things)
 """Step n brings a file of version n to version n + 1. Steps are only ever added."""
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -38,7 +38,11 @@ def search(db: Database, query: RecallQuery) -> tuple[tuple[RecallRecord, ...], 
 
 def read(db: Database, ids: list[int], scores: dict[int, float]) -> tuple[RecallRecord, ...]:
     """The records of these numbers, in their order, each with its score (0 where it has none). A number without a record is left out."""
-    rows = {row["id"]: row for row in db.query(f"SELECT * FROM record WHERE {_CHOSEN}", {"ids": json.dumps(ids)})}
+    seen = (
+        "SELECT record.*, ifnull(thing_id, 0) AS thing, ifnull(sighting.confidence, 0.0) AS thing_confidence"
+        f" FROM record LEFT JOIN sighting ON record_id = record.id WHERE {_CHOSEN}"
+    )
+    rows = {row["id"]: row for row in db.query(seen, {"ids": json.dumps(ids)})}
     return tuple(_record(rows[number], scores.get(number, 0.0)) for number in ids if number in rows)
 
 
@@ -191,4 +195,6 @@ def _record(row: dict[str, Any], score: float) -> RecallRecord:
         has_frame=row["picture_id"] is not None,
         pose=pose,
         score=score,
+        thing=row["thing"],
+        thing_confidence=row["thing_confidence"],
     )

@@ -29,6 +29,7 @@ from stream_vlm.memory.recall import FUSED, RecallQuery, RecallResult
 from stream_vlm.memory.rescue import Rescue, is_ours, rescue
 from stream_vlm.memory.rows import StepRecorder, StepRows
 from stream_vlm.memory.search import search
+from stream_vlm.memory.sightings import link_again
 from stream_vlm.memory.vectors import Embedder, Looker, VectorModel, models
 from stream_vlm.stream import StepResult
 
@@ -213,6 +214,15 @@ class Memory:
             MemoryFileError: the file cannot be written; what was embedded before is stored.
         """
         return embed_pictures(self._connections, model, batch)
+
+    def link_again(self) -> int:
+        """Say anew of every event which thing it happened to, by the rule of `sightings`; how many tell.
+
+        Raises:
+            MemoryFileError: the file cannot be written; the links are as they were.
+        """
+        with self._connections.writing() as db:
+            return link_again(db)
 
     def answer(self, question: Question) -> Answer:
         """Answer `question` from everything ever stored, of every session, with the records that the answer rests on.

@@ -1,0 +1,230 @@
+"""Events that happened to one and the same thing are linked, by a stated rule and with how sure that is."""
+
+import random
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from memory_fixtures import SESSION, begin, seconds, settings, step
+
+from stream_vlm.cli import main
+from stream_vlm.memory.forget import Forget
+from stream_vlm.memory.happening import CHANGES, Happening, happening
+from stream_vlm.memory.question import Question
+from stream_vlm.memory.recall import RecallError, RecallQuery, RecallRecord
+from stream_vlm.memory.sightings import FITS, NEW
+from stream_vlm.memory.store import Memory
+from stream_vlm.stream import Pose, StepResult
+
+KITCHEN, CELLAR = Pose("map", 0.0, 0.0, 0.0), Pose("map", 12.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "noun", "words", "change"),
+    [
+        ("person in red enters from the left", "person", ("red",), "comes"),
+        ("red ball rolls away to the left", "ball", ("red",), "goes"),
+        ("hand takes the red cup", "cup", ("red",), "taken"),
+        ("person picks up the blue box", "box", ("blue",), "picked up"),
+        ("A man puts the old cup down on the table", "cup", ("old",), "put down"),
+        ("a man in a blue shirt opens the door", "door", (), "on"),
+        ("lamp goes out", "lamp", (), "off"),
+        ("person turns the lamp off", "lamp", (), "off"),
+        ("The red cup is taken by a hand", "cup", ("red",), "taken"),
+        ("he takes the cup and puts it down", "cup", (), "put down"),
+        ("a red ball is lying on the floor", "ball", ("red",), "seen"),
+    ],
+)
+def test_a_sentence_says_what_happened_to_which_thing(text: str, noun: str, words: tuple[str, ...], change: str) -> None:
+    assert happening(text) == Happening(noun, words, change)
+
+
+@pytest.mark.parametrize("text", ["", "hello there", "somebody takes it away", "someone arrives", "???", "the the the"])
+def test_a_sentence_that_names_no_thing_is_not_guessed_at(text: str) -> None:
+    assert happening(text) is None
+
+
+def test_every_change_has_its_weights() -> None:
+    assert set(FITS) == set(NEW) == set(CHANGES)
+    assert all(set(fits) <= set(CHANGES) for fits in FITS.values())
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "memory.db"
+
+
+@pytest.fixture
+def memory(file: Path) -> Iterator[Memory]:
+    with Memory.open(settings(file)) as memory:
+        begin(memory)
+        yield memory
+
+
+def write(memory: Memory, *said: str, pose: Pose | None = None, session: str = SESSION, start: float = 0.0, apart: float = 60.0) -> None:
+    """One event after the other, `apart` seconds apart."""
+    for number, text in enumerate(said):
+        memory.write(step(start + (number + 1) * apart, said=text, pose=pose, session=session))
+
+
+def events(memory: Memory) -> list[RecallRecord]:
+    return list(memory.recall(RecallQuery(kinds=("event",), order="oldest", limit=1000)).records)
+
+
+def things(memory: Memory) -> list[int]:
+    """The thing of each event, in order; they are numbered from 1 in the order in which they are first seen."""
+    return [record.thing for record in events(memory)]
+
+
+@pytest.mark.parametrize(
+    ("said", "linked"),
+    [
+        pytest.param(["red ball rolls in", "red ball rolls away"], [1, 1], id="what came can leave"),
+        pytest.param(["hand takes the red cup"], [1], id="what was never seen to come is new"),
+        pytest.param(["person picks up the red cup", "person puts down the red cup"], [1, 1], id="what was picked up can be put down"),
+        pytest.param(["red ball rolls in", "blue ball rolls away"], [1, 2], id="another colour is another thing"),
+        pytest.param(["red ball rolls in", "red box is there"], [1, 2], id="another kind is another thing"),
+        pytest.param(["hand takes the red cup", "hand puts down the red cup"], [1, 2], id="what left cannot be put down without having come back"),
+        pytest.param(["red ball rolls in", "red ball rolls in", "red ball rolls away"], [1, 2, 2], id="what is there cannot come in: two at once"),
+        pytest.param(["red ball rolls in", "red ball rolls away", "red ball rolls in"], [1, 1, 2], id="what left a minute ago is another"),
+        pytest.param(["door opens", "door closes", "door opens"], [1, 1, 1], id="a door stays the same door"),
+        pytest.param(["red ball rolls in", "hand takes the ball"], [1, 1], id="fewer words may mean the same"),
+        pytest.param(["someone arrives", "red ball rolls in"], [0, 1], id="no thing named, no link"),
+    ],
+)
+def test_what_goes_on_from_what_happened_is_the_same_thing_and_what_cannot_is_another(memory: Memory, said: list[str], linked: list[int]) -> None:
+    write(memory, *said)
+    assert things(memory) == linked
+
+
+def test_what_comes_back_within_seconds_is_rather_the_same(memory: Memory) -> None:
+    write(memory, "person in red enters", "person in red leaves", "person in red enters", apart=5.0)
+    assert things(memory) == [1, 1, 1]
+    assert events(memory)[2].thing_confidence < 0.7, "it may be another all the same"
+
+
+def test_a_door_is_the_same_after_a_restart_and_another_elsewhere(memory: Memory) -> None:
+    write(memory, "door opens", pose=KITCHEN)
+    begin(memory, "tuesday")
+    write(memory, "door closes", pose=KITCHEN, session="tuesday", start=3600)
+    write(memory, "door closes", pose=CELLAR, session="tuesday", start=7200)
+    assert things(memory) == [1, 1, 2]
+
+
+def test_how_sure_a_link_is_falls_with_time_and_where_two_things_fit(memory: Memory) -> None:
+    write(memory, "red cup is there", "red cup is taken")
+    write(memory, "blue cup is there", "hand puts down the blue cup", "hand takes the blue cup", start=1000)
+    sure = [record.thing_confidence for record in events(memory)]
+    assert things(memory) == [1, 1, 2, 3, 3]
+    assert sure[1] > 0.9 > 0.6 > sure[4], "of two blue cups either may have been taken"
+    assert all(0.0 < number <= 1.0 for number in sure)
+
+
+def test_looks_decide_between_things_that_fit_equally_well(memory: Memory) -> None:
+    def looking(at: float, said: str, *vector: float) -> StepResult:
+        return StepResult(**{**vars(step(at, said=said)), "picture_vectors": {"front": np.array(vector, np.float32)}})
+
+    memory.write(looking(10, "red cup is there", 1, 0))
+    memory.write(looking(20, "hand puts down the red cup", 0, 1))
+    memory.write(looking(30, "hand takes the red cup", 0.9, 0.1))
+    assert things(memory) == [1, 2, 1]
+    assert events(memory)[2].thing_confidence > 0.8
+
+
+def test_linking_again_finds_what_was_found_while_writing(memory: Memory) -> None:
+    rng = random.Random(3)
+    said = [
+        f"hand {rng.choice(['takes', 'puts down', 'picks up'])} the {rng.choice(['red', 'blue'])} {rng.choice(['cup', 'box'])}" for _ in range(40)
+    ] + ["door opens", "lamp turns on", "door closes"]
+    write(memory, *said)
+    before = [(record.thing, record.thing_confidence) for record in events(memory)]
+    assert memory.link_again() == len(said)
+    after = [(record.thing, record.thing_confidence) for record in events(memory)]
+    first = {thing: number for number, (thing, _) in reversed(list(enumerate(before)))}
+    again = {thing: number for number, (thing, _) in reversed(list(enumerate(after)))}
+    assert [first[thing] for thing, _ in before] == [again[thing] for thing, _ in after]
+    assert [sure for _, sure in after] == pytest.approx([sure for _, sure in before])
+
+
+def test_all_sightings_of_one_thing_are_recalled_by_its_number(memory: Memory) -> None:
+    write(memory, "red cup is there", "red ball rolls in", "person picks up the red cup", "red ball rolls away", "person puts down the red cup")
+    cup = RecallQuery(thing=1, order="oldest")
+    assert [record.text for record in memory.recall(cup).records] == [
+        "red cup is there", "person picks up the red cup", "person puts down the red cup",
+    ]  # fmt: skip
+    assert memory.recall(RecallQuery("picks", thing=1)).total == 1
+    assert memory.recall(RecallQuery(thing=99)).total == 0
+    assert memory.answer(Question(RecallQuery("cup", thing=1), "still_there")).value == 1.0
+    with pytest.raises(RecallError, match="thing: -1 is no number of a thing"):
+        RecallQuery(thing=-1)
+
+
+def test_another_thing_that_did_not_leave_is_still_there(memory: Memory) -> None:
+    write(memory, "hand puts down the red cup", "hand puts down the blue cup", "hand takes the red cup")
+    cup = memory.answer(Question(RecallQuery("is the cup still there?")))
+    assert (cup.value, cup.stamp_ns) == (1.0, seconds(120))
+    assert cup.text == "yes: last seen: hand puts down the blue cup; what ended later was another: hand takes the red cup"
+    assert memory.answer(Question(RecallQuery("is the red cup still there?"))).value == 0.0
+
+
+def test_one_of_the_same_words_that_did_not_leave_is_told_of(memory: Memory) -> None:
+    write(memory, "red ball rolls in", "red ball rolls in", "red ball rolls away")
+    said = memory.answer(Question(RecallQuery("is the red ball still there?")))
+    assert said.value == 0.0
+    assert said.text == "no: last seen: red ball rolls away; another like it was not seen to leave: red ball rolls in"
+
+
+def test_how_often_says_of_how_many_different_things(memory: Memory) -> None:
+    write(memory, "red ball rolls in", "red ball rolls away", "red ball rolls in", "door opens", "door opens")
+    assert memory.answer(Question(RecallQuery("how often did you see the red ball?"))).text == "3 times, taken for 2 different ones"
+    assert memory.answer(Question(RecallQuery("how often did the door open?"))).text == "2 times, taken for one and the same"
+
+
+def test_a_forgotten_thing_leaves_nothing_behind(memory: Memory, file: Path) -> None:
+    write(memory, "hand puts down the vermilion teapot", "door opens", "hand takes the vermilion teapot")
+    memory.forget(Forget(start_ns=seconds(170)))
+    assert things(memory) == [1, 2]
+    memory.forget(Forget(end_ns=seconds(70)))
+    assert things(memory) == [2]
+    with sqlite3.connect(file) as tool:
+        assert tool.execute("SELECT id FROM thing").fetchall() == [(2,)]
+    memory.close()
+    assert b"vermilion" not in file.read_bytes() and b"teapot" not in file.read_bytes()
+
+
+def test_links_are_exported_and_imported_under_new_numbers(memory: Memory, file: Path, tmp_path: Path) -> None:
+    write(memory, "red ball rolls in", "door opens", "red ball rolls away")
+    memory.close()
+    export, other = tmp_path / "export.jsonl", tmp_path / "other.db"
+    assert main(["memory", "export", str(export), "--memory", str(file)]) == 0
+    with Memory.open(settings(other)) as target:
+        begin(target, "sunday")
+        write(target, "lamp turns on", session="sunday")
+        target.import_from(export)
+        assert [(record.thing, record.text) for record in events(target)] == [
+            (1, "lamp turns on"), (2, "red ball rolls in"), (3, "door opens"), (2, "red ball rolls away"),
+        ]  # fmt: skip
+
+
+def test_a_memory_of_an_older_version_is_linked_on_request(memory: Memory, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(memory, "red ball rolls in", "red ball rolls away")
+    memory.close()
+    with sqlite3.connect(file) as tool:
+        for statement in ("DROP TABLE sighting", "DROP TABLE thing", "PRAGMA user_version = 2"):
+            tool.execute(statement)
+    with Memory.open(settings(file)) as updated:
+        assert things(updated) == [0, 0]
+    assert main(["memory", "link", "--memory", str(file)]) == 0
+    assert "2 events tell of a thing" in capsys.readouterr().out
+    assert main(["recall", "--thing", "1", "--order", "oldest", "--memory", str(file)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert "1 (0.9" in shown[2] and "red ball rolls away" in shown[2] and "2 of 2 records" in shown[3]
+
+
+def test_what_had_left_before_a_restart_is_not_what_leaves_after_it(memory: Memory) -> None:
+    write(memory, "person in red enters", "person in red leaves", "person in blue enters")
+    begin(memory, "tuesday")
+    write(memory, "person in red leaves", "person in blue leaves", session="tuesday", start=600)
+    assert things(memory) == [1, 1, 2, 3, 2]
