@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,16 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def pytest_report_header() -> str:
     """Say which domain this run has, so that its nodes can be looked at while it hangs."""
     return f"ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']} ROS_DISTRO={os.environ.get('ROS_DISTRO', 'none')}"
+
+
+@pytest.fixture
+def fresh_accelerator() -> Iterator[None]:
+    """accelerate keeps one state a process; each training of a test begins without."""
+    from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +24,18 @@ from stream_vlm.cli import main
 from stream_vlm.stream import Decision, Frame, Query, State, StreamError
 from stream_vlm.training.architecture import PICTURE_SIZE
 from stream_vlm.training.data.sample import Reason, RowRefused, SampleTurn, StreamSample, Videos
-from stream_vlm.training.losses import TargetKind
+from stream_vlm.training.losses import OBJECTIVES, TargetKind
+from stream_vlm.training.order import Order
+from stream_vlm.training.tuning.batch import collate, packed_rows
 from stream_vlm.training.tuning.learner import StreamLearner
-from stream_vlm.training.tuning.rows import Order, Rows, collate
+from stream_vlm.training.tuning.rows import Rows
 from stream_vlm.training.tuning.sequences import NO_TARGET, SampleWriter
 
 SECONDS = 6
 WORDS = ("silence", "standby", "response", "...", "is", "the", "door", "open", "?", "yes", "person", "in", "red", "enters", "now")
 
 
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    """accelerate keeps one state a process; each run here begins without."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +67,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(checkpoint: Path, data: Path, out: Path, *more: str) -> list[str]:
-    return ["finetune", str(checkpoint), str(data), "--out", str(out), "--batch", "2", "--learning-rate", "2e-3", *more]
+    return ["train", str(checkpoint), str(data), "--out", str(out), "--batch", "2", "--learning-rate", "2e-3", *more]
 
 
 def losses(out: Path) -> list[float]:
@@ -134,7 +130,7 @@ def test_a_killed_run_goes_on_to_the_losses_of_one_that_ran_through(checkpoint: 
     more = ("--train", "lora", "--steps", "12", "--loss", "weighted-sum", "--save-every", "2")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main(arguments(checkpoint, data, whole, *more)) == 0
-    command = [sys.executable, "-m", "stream_vlm.training.finetune", *arguments(checkpoint, data, killed, *more)[1:]]
+    command = [sys.executable, "-m", "stream_vlm.training.train", *arguments(checkpoint, data, killed, *more)[1:]]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
     path, deadline = killed / "losses.jsonl", time.monotonic() + 300
@@ -240,3 +236,37 @@ def test_every_epoch_draws_every_row_once_in_another_order() -> None:
     order = Order(rows=6, per_step=4, seed=1)
     drawn = [index for step in range(3) for index in order.of_step(step)]
     assert sorted(drawn[:6]) == sorted(drawn[6:]) == list(range(6)) and drawn[:6] != drawn[6:]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_samples_have_the_logits_and_the_loss_that_each_has_in_a_row_of_its_own(family: str, tmp_path: Path) -> None:
+    model = load_cached_model(settings_for(write_checkpoint(tmp_path, layers=2, words=WORDS, family=family), model__dtype="float32"))
+    writer, rng = SampleWriter(model), np.random.default_rng(0)
+    turns = [(State.SILENCE, "", ""), (State.STANDBY, "", "is the door open ?"), (State.RESPONSE, "person enters now", ""), (State.SILENCE, "", "")]
+    sequences = [
+        writer.write(sample(*turns[:count]), rng.integers(0, 256, (count, 2, *PICTURE_SIZE, 3), dtype=np.uint8)) for count in (1, 4, 2, 1)
+    ]
+    learner = StreamLearner(model, ("connector",), 1, saves_memory=False).eval()
+    alone, packed = (collate(sequences, torch.device("cpu"), packed=packed) for packed in (False, True))
+    assert len(packed.ids) == 2 < len(alone.ids) == 4
+    rows = {}
+    for batch in (alone, packed):
+        logits = learner(batch)
+        by_owner = {number: logits[batch.owners[batch.chosen] == number] for number in range(4)}
+        rows[len(batch.ids)] = by_owner, OBJECTIVES["focal"].loss(logits, batch.targets[batch.chosen], batch.kinds[batch.chosen])
+    for number in range(4):
+        assert torch.allclose(rows[2][0][number], rows[4][0][number], atol=1e-4)
+    assert rows[2][1].item() == pytest.approx(rows[4][1].item(), abs=1e-4)
+
+
+def test_rows_are_packed_no_longer_than_the_longest_sample() -> None:
+    assert packed_rows([10, 3, 10, 4, 3, 1]) == [[0], [2], [3, 1, 4], [5]]
+    assert packed_rows([10, 4, 3, 3]) == [[0], [1, 2, 3]]
+
+
+def test_a_packed_run_has_the_losses_of_an_unpacked_one(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    more = ("--train", "language", "--steps", "3", "--batch", "4", "--chunk", "5")
+    assert main(arguments(checkpoint, data, tmp_path / "alone", *more)) == 0
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert main(arguments(checkpoint, data, tmp_path / "packed", *more, "--pack")) == 0
+    assert losses(tmp_path / "packed") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)

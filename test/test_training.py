@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,24 @@ from model_fixtures import random_frame, settings_for
 
 from stream_vlm.backbone import load_cached_model
 from stream_vlm.context.turns import COMPACT
-from stream_vlm.stream import Decision, State
-from stream_vlm.training import train
+from stream_vlm.stream import Decision, State, StreamError
+from stream_vlm.training import shipped, worlds
 from stream_vlm.training.architecture import PICTURES, new_model, save_checkpoint, word_tokenizer
-from stream_vlm.training.language_stage import collate, language_loss, train_language
+from stream_vlm.training.descent import Rate
+from stream_vlm.training.language_stage import train_language
+from stream_vlm.training.loop import Plan, accelerator_for
+from stream_vlm.training.losses import OBJECTIVES
+from stream_vlm.training.pairs import PairDataset, shift
+from stream_vlm.training.progress import Losses
 from stream_vlm.training.rendering import COLUMNS, EVENTS_PER_MINUTE, NAMES, ROWS, THING_CLASSES, render_stream
 from stream_vlm.training.sequences import HistoryNoise, SequenceWriter, TokenStream
-from stream_vlm.training.vision_stage import PairDataset, encode_stream
+from stream_vlm.training.train import command
+from stream_vlm.training.vision_stage import TrainingTower, VisionLearner, encode_stream
+from stream_vlm.vision.tower import TorchVisionTower
 from stream_vlm.world.language import ACTIONS, vocabulary
 from stream_vlm.world.render import World
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 TRUE_HISTORY = HistoryNoise(0.0, 0.0, 0.0)
 SILENCE, STANDBY, RESPONSE = State.SILENCE, State.STANDBY, State.RESPONSE
@@ -65,7 +73,7 @@ def test_every_tick_learns_its_state_and_every_response_its_words(tokenizer: Any
     markers = [writer.marker(state) for state in State]
     words = [target for target in written.targets if target >= 0 and target not in markers]
     assert tokenizer.decode(words) == "door opens <|im_end|>"
-    assert len(written.ids) == len(written.targets) == len(written.weights) == written.positions.shape[1]
+    assert len(written.ids) == len(written.targets) == len(written.kinds) == written.positions.shape[1]
 
 
 def test_a_response_that_the_history_missed_falls_due_a_tick_later(tokenizer: Any) -> None:
@@ -151,37 +159,166 @@ def test_vision_tokens_of_training_are_those_of_the_node(tokenizer: Any) -> None
     assert torch.nn.functional.cosine_similarity(ours.flatten(), plain.flatten(), dim=0) > 0.999
 
 
-def test_the_language_part_learns_and_repeats_itself_under_a_seed(tokenizer: Any) -> None:
+def plan_of(folder: Path, steps: int | None, seconds: float | None = None) -> Plan:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Plan(folder, "test", {"steps": steps}, seed=0, steps=steps, seconds=seconds, save_every=2)
+
+
+def losses(folder: Path) -> list[float]:
+    rows = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(len(rows)))
+    return [row["loss"] for row in rows]
+
+
+def learned(tokenizer: Any, plan: Plan, **more: Any) -> Any:
+    """A model whose language part learned one stream of 16 ticks."""
+    model = new_model(tokenizer, 0)
+    writer = SequenceWriter(tokenizer, TRUE_HISTORY, [0.0], **more)
     stream = stream_of([SILENCE, STANDBY, STANDBY, RESPONSE] * 4)
+    objective = OBJECTIVES["fixed"]
+    train_language(accelerator_for("no"), model, [stream], writer, plan, objective=objective, batch=2, ticks=16, learning_rate=2e-3)
+    return model
 
-    def losses() -> tuple[float, float]:
-        model = new_model(tokenizer, 0)
-        writer = SequenceWriter(tokenizer, TRUE_HISTORY, [0.0])
-        batch = collate([writer.write(stream, 0, 16, np.random.default_rng(0))], torch.device("cpu"))
-        before = language_loss(model, batch)[0].item()
-        train_language(model, [stream], writer, steps=12, batch=2, ticks=16, learning_rate=2e-3, seed=0, log=[], save=lambda: None)
-        return before, language_loss(model, batch)[0].item()
 
-    before, after = losses()
-    assert after < 0.5 * before
-    assert losses() == (before, after)
+def test_the_language_part_learns_and_repeats_itself_under_a_seed(tokenizer: Any, tmp_path: Path) -> None:
+    learned(tokenizer, plan_of(tmp_path / "once", 12))
+    learned(tokenizer, plan_of(tmp_path / "again", 12))
+    curve = losses(tmp_path / "once")
+    assert curve[-1] < 0.5 * curve[0]
+    assert losses(tmp_path / "again") == curve
+
+
+def test_a_model_of_two_states_never_learns_to_stand_by(tokenizer: Any) -> None:
+    writer = SequenceWriter(tokenizer, HistoryNoise(flip=0.9, miss=0.9, invent=0.0), [0.0], has_standby=False)
+    written = writer.write(stream_of([SILENCE, STANDBY, STANDBY, RESPONSE] * 4), 0, 16, np.random.default_rng(0))
+    assert writer.marker(STANDBY) not in {*written.ids, *written.targets}
+    assert decided(writer, written)[:3] == [SILENCE] * 3 and RESPONSE in decided(writer, written)
+
+
+def test_a_stage_that_was_stopped_goes_on_to_the_losses_of_one_that_ran_through(tokenizer: Any, tmp_path: Path) -> None:
+    learned(tokenizer, plan_of(tmp_path / "whole", 8))
+    broken = plan_of(tmp_path / "broken", 8)
+
+    add = Losses.add
+
+    def add_and_break(self: Losses, step: int, values: dict[str, float]) -> None:
+        add(self, step, values)
+        if step == 6:  # one step more than the newest state has
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Losses, "add", add_and_break)
+        learned(tokenizer, broken)
+    assert len(losses(broken.folder)) == 7
+    learned(tokenizer, broken)
+    assert losses(broken.folder) == pytest.approx(losses(tmp_path / "whole"), rel=1e-6)
+
+
+def test_a_run_by_the_clock_ends_by_it_and_its_rate_rises_and_falls(tokenizer: Any, tmp_path: Path) -> None:
+    learned(tokenizer, plan_of(tmp_path, None, seconds=3.0))
+    rates = [json.loads(line)["learning_rate"] for line in (tmp_path / "losses.jsonl").read_text().splitlines()]
+    highest = rates.index(max(rates))
+    assert rates == sorted(rates[: highest + 1]) + sorted(rates[highest + 1 :], reverse=True)
+    assert rates[-1] < max(rates)
+
+
+def test_the_rate_is_the_peak_after_the_warm_up_and_the_floor_at_both_ends() -> None:
+    rate = Rate(2.0, warm_up=0.1, floor=0.25)
+    assert [rate.at(share) for share in (0.0, 0.05, 0.1, 0.55, 1.0)] == pytest.approx([0.5, 1.25, 2.0, 1.25, 0.5])
+
+
+def test_the_training_tower_attends_as_the_nodes_does_and_has_its_gradients(tokenizer: Any) -> None:
+    model = new_model(tokenizer, 0)
+    patches = torch.randn(2, 96, 1536, generator=torch.Generator().manual_seed(0))
+    outcomes = []
+    for tower in (TorchVisionTower(model.model.visual, PICTURES), TrainingTower(model.model.visual, PICTURES)):
+        tokens = tower.encode_patches(patches, 2, 128, 192)
+        tokens.square().sum().backward()
+        outcomes.append((tokens.detach(), model.model.visual.blocks[0].attn.qkv.weight.grad.clone()))
+        model.zero_grad()
+    for ours, theirs in zip(*outcomes, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_a_tower_that_cannot_be_compiled_learns_as_it_is_and_says_why(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiled(function: Any, **_: Any) -> Any:
+        def run(*_: Any) -> Any:
+            raise RuntimeError("no C++ compiler\nand much more")
+
+        return run
+
+    learner = VisionLearner(new_model(tokenizer, 0))
+    patches, targets = PairDataset([render_stream(5, 4, 2.0, dense=True)]).batch(np.arange(4), np.random.default_rng(0))
+    monkeypatch.setattr(torch, "compile", compiled)
+    assert learner.compile_for(patches, targets) == "RuntimeError: no C++ compiler"
+    assert torch.isfinite(learner(patches, targets))
+
+
+def test_most_pairs_are_moved_by_a_few_pixels_together_with_the_places_of_things() -> None:
+    pairs = np.arange(128 * 192, dtype=np.uint32).astype(np.uint8).reshape(128, 192)[None, None, :, :, None].repeat(3, -1).repeat(2, 1).repeat(40, 0)
+    pairs[:, :, 60:70, 100:110] = 255
+    moved, by = shift(pairs, np.random.default_rng(0))
+    pixels = (by * 32).round().astype(int)
+    assert np.abs(pixels).max() == 5 and 0.5 < (pixels != 0).any(axis=1).mean() < 0.9
+    for picture, (down, right) in zip(moved, pixels, strict=True):
+        assert (picture[:, 60 + down : 70 + down, 100 + right : 110 + right] == 255).all()
+
+
+def test_worlds_are_rendered_once_and_longer_runs_take_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def rendered(seeds: list[int], ticks: int, rate_hz: float, *, dense: bool, processes: int) -> Any:
+        asked.extend(seeds)
+        return (render_stream(seed, ticks, rate_hz, dense) for seed in seeds)
+
+    monkeypatch.setattr(worlds, "render_streams", rendered)
+    monkeypatch.setattr(worlds, "SHELF", 2)
+    kept = worlds.Worlds(tmp_path, 2.0, processes=1)
+    first = kept.streams(range(3, 6), 6, dense=True, what="dense")
+    assert asked == [3, 4, 5]
+    assert isinstance(first[0].frames, np.memmap)
+    longer = kept.streams(range(3, 7), 6, dense=True, what="dense")
+    assert asked == [3, 4, 5, 6] and [stream.seed for stream in longer] == [3, 4, 5, 6]
+    spoken = kept.streams(range(3, 5), 6, dense=False, what="spoken")
+    for got, seed, dense in ((longer[1], 4, True), (spoken[0], 3, False)):
+        fresh = render_stream(seed, 6, 2.0, dense)
+        assert (got.states, got.texts, got.questions) == (fresh.states, fresh.texts, fresh.questions)
+        assert np.array_equal(got.frames, fresh.frames) and np.array_equal(got.times, fresh.times)
+        assert (got.dense is None) == (fresh.dense is None)
+        if got.dense is not None and fresh.dense is not None:
+            assert all(np.array_equal(getattr(got.dense, name), getattr(fresh.dense, name)) for name in ("classes", "names", "motion", "place"))
 
 
 def test_a_run_with_held_out_worlds_is_refused() -> None:
-    with pytest.raises(ValueError, match="reaches the held-out worlds"):
-        train.range_of(100, 10)
+    with pytest.raises(StreamError, match="reaches the held-out worlds"):
+        shipped.range_of(100, 10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--rank", "4"], "--rank is for fine-tuning; give CHECKPOINT and DATA"),
+        (["a", "b", "--out", "c", "--vision-worlds", "4"], "--vision-worlds is for making the shipped model; leave out CHECKPOINT"),
+        (["a", "--out", "c"], "fine-tuning needs DATA"),
+        (["--minutes", "0"], "--minutes 0: give a time above 0"),
+    ],
+)
+def test_options_of_the_other_training_are_refused_by_name(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command(arguments)
+    assert complaint in capsys.readouterr().err
 
 
 def test_the_command_trains_goes_on_from_finished_stages_and_its_checkpoint_watches(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parser = argparse.ArgumentParser()
-    train.add_arguments(parser)
     small = ["--vision-worlds", "8", "--language-worlds", "4", "--language-steps", "2", "--held-out-worlds", "2", "--processes", "1"]
-    arguments = parser.parse_args([*small, "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")])
-    assert train.main(arguments) == 0
+    arguments = [*small, "--no-compile", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
+    assert command(arguments) == 0
     assert "taken from" not in capsys.readouterr().out
-    assert train.main(arguments) == 0
+    assert len(losses(tmp_path / "work" / "vision-0")) == 2 and len(losses(tmp_path / "work" / "language-0")) == 2
+    assert not list((tmp_path / "work").rglob("state.pt"))
+    assert command(arguments) == 0
     assert "vision: taken from" in capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "training.json").read_text())
     assert 0.0 <= report["language"]["silence"] <= 1.0

@@ -19,7 +19,6 @@ COMMANDS = {
     "embed": "stream_vlm.cli.embed:embed",
     "world": "stream_vlm.cli.world:world",
     "train": "stream_vlm.cli.train:train",
-    "finetune": "stream_vlm.cli.finetune:finetune",
     "convert": "stream_vlm.cli.convert:convert",
     "eval": "stream_vlm.cli.eval:evaluate",
     "trace": "stream_vlm.cli.trace:trace",

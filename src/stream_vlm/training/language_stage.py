@@ -3,112 +3,141 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.nn import functional
-from tqdm import tqdm
+from torch import nn
 
 from stream_vlm.stream import State
-from stream_vlm.training.descent import Descent
+from stream_vlm.training.descent import Rate, muon_and_adamw
+from stream_vlm.training.learning import objective_parts
+from stream_vlm.training.loop import Loop, Plan
+from stream_vlm.training.losses import Objective
 from stream_vlm.training.sequences import SequenceWriter, TokenStream, TrainingSequence
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator  # type: ignore[import-untyped]
 
 LENGTH_STEP = 128
 
 
-def collate(sequences: Sequence[TrainingSequence], device: torch.device) -> dict[str, torch.Tensor]:
-    """Right-padded tensors of a batch; padding has no target and, attention being causal, no influence.
+@dataclass(frozen=True)
+class WindowBatch:
+    """Right-padded tensors of windows; padding has no target and, attention being causal, no influence.
+
+    Attributes:
+        ids: int64 (windows, tokens); positions: int64 (3, windows, tokens).
+        targets: int64 (windows, tokens), -1 where there is none; kinds: the same shape.
+        vision: (pictures * cells, hidden), the vision tokens of all windows one after the other.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    targets: torch.Tensor
+    kinds: torch.Tensor
+    vision: torch.Tensor
+
+    @property
+    def chosen(self) -> torch.Tensor:
+        """bool (windows, tokens), where something is to be learned."""
+        return self.targets >= 0
+
+
+def collate(sequences: Sequence[TrainingSequence], device: torch.device) -> WindowBatch:
+    """One batch on `device`.
 
     Lengths are rounded up, so that step after step asks for blocks of the same sizes and memory does not fall to pieces.
     """
     longest = max(len(sequence.ids) for sequence in sequences)
-    length = -(-longest // LENGTH_STEP) * LENGTH_STEP
-    batch = len(sequences)
-    ids = np.zeros((batch, length), dtype=np.int64)
-    where = np.zeros((3, batch, length), dtype=np.int64)
-    targets = np.full((batch, length), -1, dtype=np.int64)
-    weights = np.zeros((batch, length), dtype=np.float32)
+    shape = len(sequences), -(-longest // LENGTH_STEP) * LENGTH_STEP
+    ids, kinds = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    targets, where = np.full(shape, -1, dtype=np.int64), np.zeros((3, *shape), dtype=np.int64)
     for row, sequence in enumerate(sequences):
         end = len(sequence.ids)
         ids[row, :end], where[:, row, :end] = sequence.ids, sequence.positions
-        targets[row, :end], weights[row, :end] = sequence.targets, sequence.weights
-    arrays = {"ids": ids, "positions": where, "targets": targets, "weights": weights}
-    tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
-    tensors["vision"] = torch.cat([sequence.vision for sequence in sequences]).to(device)
-    return tensors
+        targets[row, :end], kinds[row, :end] = sequence.targets, sequence.kinds
+    on_device = [torch.from_numpy(array).to(device) for array in (ids, where, targets, kinds)]
+    vision = torch.cat([sequence.vision for sequence in sequences]).to(device)
+    return WindowBatch(on_device[0], on_device[1], on_device[2], on_device[3], vision)
 
 
-def language_loss(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weighted cross entropy, divided by the sum of weights, and the logits (targets, vocabulary) it was taken from."""
-    language_model = model.model.language_model
-    embeddings = language_model.embed_tokens(batch["ids"])
-    is_picture = batch["ids"] == model.config.image_token_id
-    embeddings = embeddings.masked_scatter(is_picture.unsqueeze(-1), batch["vision"].to(embeddings.dtype))
-    device = embeddings.device
-    with torch.autocast(device.type, dtype=torch.bfloat16):
-        hidden = language_model(inputs_embeds=embeddings, position_ids=batch["positions"], use_cache=False).last_hidden_state
-        chosen = batch["targets"] >= 0
-        logits = model.lm_head(hidden[chosen]).float()
-    losses = functional.cross_entropy(logits, batch["targets"][chosen], reduction="none")
-    weights = batch["weights"][chosen]
-    return (losses * weights).sum() / weights.sum(), logits
+class LanguageLearner(nn.Module):
+    """The language part of a model with its head, over vision tokens."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.language_model, self.lm_head = model.model.language_model, model.lm_head
+        self._picture: int = model.config.image_token_id
+
+    def forward(self, batch: WindowBatch) -> torch.Tensor:
+        """Logits (targets, vocabulary) in float32, in the order of `batch.chosen`."""
+        embeddings = self.language_model.embed_tokens(batch.ids)
+        is_picture = batch.ids == self._picture
+        embeddings = embeddings.masked_scatter(is_picture.unsqueeze(-1), batch.vision.to(embeddings.dtype))
+        with torch.autocast(embeddings.device.type, dtype=torch.bfloat16):
+            hidden = self.language_model(inputs_embeds=embeddings, position_ids=batch.positions, use_cache=False).last_hidden_state
+            logits: torch.Tensor = self.lm_head(hidden[batch.chosen]).float()
+        return logits
 
 
 def train_language(
+    accelerator: Accelerator,
     model: Any,
     streams: Sequence[TokenStream],
     writer: SequenceWriter,
+    plan: Plan,
     *,
-    steps: int,
+    objective: Objective,
     batch: int,
     ticks: int,
     learning_rate: float,
-    seed: int,
-    log: list[dict[str, float]],
-    save: Callable[[], None],
-) -> None:
-    """Train the language part in place on random windows of `ticks` ticks; `save` is called every 200 steps.
+    saved: Callable[[], None] | None = None,
+) -> Loop:
+    """Train the language part in place on random windows of `ticks` ticks; `saved` is called after each saved state.
 
     Attention being causal, each window also teaches every shorter context.
+
+    Returns:
+        The loop, whose state may go when the model is kept.
     """
-    rng = np.random.default_rng(seed)
-    parameters = [*model.model.language_model.parameters(), *model.lm_head.parameters()]
-    device = parameters[0].device
-    descent = Descent(parameters, learning_rate, steps, warm_up=0.05)
-    progress = tqdm(range(steps), desc="language", unit="step", mininterval=5.0)
-    average = 0.0
-    for step in progress:
+    rate = Rate(learning_rate, warm_up=0.04, floor=0.04)
+    loop = Loop(accelerator, plan, LanguageLearner(model), lambda parameters: muon_and_adamw(parameters, rate))
+
+    def drawn(step: int) -> WindowBatch:
+        rng = np.random.default_rng((plan.seed, step, accelerator.process_index))
         chosen = rng.integers(len(streams), size=batch)
-        sequences = [
-            writer.write(streams[index], int(rng.integers(len(streams[index].states) - ticks + 1)), ticks, rng) for index in chosen
-        ]
-        loss, _ = language_loss(model, collate(sequences, device))
-        descent.step(loss)
-        average = loss.item() if step == 0 else 0.98 * average + 0.02 * loss.item()
-        if step % 20 == 0:
-            progress.set_postfix(loss=f"{average:.3f}")
-            log.append({"stage": 2.0, "step": float(step), "loss": average})
-        if step and step % 200 == 0:
-            save()
+        starts = [int(rng.integers(len(streams[index].states) - ticks + 1)) for index in chosen]
+        return collate([writer.write(streams[index], start, ticks, rng) for index, start in zip(chosen, starts, strict=True)], accelerator.device)
+
+    loop.run(map(drawn, loop.numbers), lambda module, windows: objective_parts(accelerator, objective, module, [windows]), saved)
+    return loop
 
 
 @torch.inference_mode()
 def score_language(model: Any, streams: Sequence[TokenStream], writer: SequenceWriter, ticks: int) -> dict[str, float]:
-    """Accuracy of each state and of words under teacher forcing, on streams that were not trained on."""
+    """Under teacher forcing, on streams that were not trained on: of each state the share that was found (`silence`, ...), of decisions for it
+    the share that was right (`silence precision`, ...), and the share of words that were said right (`words`).
+    """
     rng = np.random.default_rng(0)
+    learner = LanguageLearner(model)
     device = next(model.parameters()).device
-    markers = {state: writer.marker(state) for state in State}
-    right, total = dict.fromkeys([*State, "words"], 0), dict.fromkeys([*State, "words"], 0)
+    states = [state for state in State if writer.knows(state)]
+    markers = torch.tensor([writer.marker(state) for state in states], device=device)
+    found = torch.zeros(len(states), len(states), dtype=torch.int64)
+    words = torch.zeros(2, dtype=torch.int64)
     for stream in streams:
         for start in range(0, len(stream.states) - ticks + 1, ticks):
             batch = collate([writer.write(stream, start, ticks, rng)], device)
-            _, logits = language_loss(model, batch)
-            targets = batch["targets"][batch["targets"] >= 0]
-            said = logits.argmax(-1)
-            is_word = ~torch.isin(targets, torch.tensor(list(markers.values()), device=device))
-            for key in right:
-                rows = targets == markers[key] if isinstance(key, State) else is_word
-                right[key] += int((said[rows] == targets[rows]).sum())
-                total[key] += int(rows.sum())
-    return {getattr(key, "value", key): right[key] / max(1, total[key]) for key in right}
+            logits = learner(batch)
+            targets = batch.targets[batch.chosen]
+            is_word = ~torch.isin(targets, markers)
+            words += torch.tensor([int((logits.argmax(-1) == targets)[is_word].sum()), int(is_word.sum())])
+            # A decision is for the likeliest state, whatever words are likelier; the node reads it so.
+            true = (targets[~is_word, None] == markers).int().argmax(-1)
+            said = logits[~is_word][:, markers].argmax(-1)
+            found += torch.bincount(true * len(states) + said, minlength=found.numel()).view_as(found).cpu()
+    scores = {state.value: float(found[at, at] / found[at].sum().clamp(min=1)) for at, state in enumerate(states)}
+    scores |= {f"{state.value} precision": float(found[at, at] / found[:, at].sum().clamp(min=1)) for at, state in enumerate(states)}
+    return scores | {"words": float(words[0] / words[1].clamp(min=1))}

@@ -1,6 +1,6 @@
-"""What a token that is to be learned costs: plain cross entropy, and the losses of Streaming Harness and Streamo.
+"""What a token that is to be learned costs: plain cross entropy, fixed weights, and the losses of Streaming Harness and Streamo.
 
-All three are a sum over the targets of factor * cross entropy, divided once. Factors and divisor follow from how many targets of each kind
+All of them are a sum over the targets of factor * cross entropy, divided once. Factors and divisor follow from how many targets of each kind
 there are in the whole step, so that they can be counted before any forward, over every micro-batch and every process.
 """
 
@@ -69,6 +69,13 @@ def harness_factors(further_silence: float) -> Callable[[torch.Tensor], torch.Te
         return by_kind
 
     return factors
+
+
+def fixed_factors(counts: torch.Tensor) -> torch.Tensor:
+    """What the shipped model is trained with: standby counts 1.5 and a response, which is rare and matters most, 4."""
+    by_kind = torch.ones(len(TargetKind), device=counts.device)
+    by_kind[TargetKind.STANDBY], by_kind[TargetKind.RESPONSE] = 1.5, 4.0
+    return by_kind
 
 
 def balancing_factors(counts: torch.Tensor) -> torch.Tensor:
@@ -141,7 +148,8 @@ OBJECTIVES = {
     "ce": Objective(plain_factors),
     "weighted": Objective(harness_factors(further_silence=0.8)),
     "weighted-sum": Objective(harness_factors(further_silence=0.4), divides_by_factors=True),
+    "fixed": Objective(fixed_factors, divides_by_factors=True),
     "focal": Objective(balancing_factors, focus=2.0),
 }
 """By the name that `--loss` takes. `weighted` is the paper's, divided by the number of targets; `weighted-sum` its sister release's,
-divided by the sum of factors; `focal` divides by the number of targets."""
+divided by the sum of factors; `fixed` is the shipped model's, divided likewise; `focal` divides by the number of targets."""

@@ -5,34 +5,38 @@ Trained end to end from captions alone, a small model stays at the majority stat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from stream_vlm.training.architecture import PICTURE_SIZE, PICTURES
-from stream_vlm.training.descent import Descent
+from stream_vlm.training.descent import Rate, muon_and_adamw
+from stream_vlm.training.loop import Loop, Plan
+from stream_vlm.training.order import Order
+from stream_vlm.training.pairs import PairDataset
 from stream_vlm.training.rendering import COLUMNS, NAMES, ROWS, THING_CLASSES, RenderedStream
 from stream_vlm.vision.tower import TorchVisionTower
 from stream_vlm.world.language import PORTABLE_KINDS
 
-PATCH_VALUES = 3 * PICTURES.temporal_patch_size * PICTURES.patch_size**2
-PATCH_GRID = tuple(side // PICTURES.patch_size for side in PICTURE_SIZE)
+if TYPE_CHECKING:
+    from accelerate import Accelerator  # type: ignore[import-untyped]
+
+Made = TypeVar("Made")
+
 PLACE_NUMBERS = torch.cat([torch.arange(ROWS).repeat_interleave(COLUMNS)[:, None], torch.arange(COLUMNS).repeat(ROWS)[:, None]], dim=1)
 """(cells, 2): row and column of each cell."""
 
 THING_WEIGHTS = torch.tensor([8.0 if name in PORTABLE_KINDS else 4.0 for name in THING_CLASSES])
 """Most cells are empty, so what is there counts more; small things are in the fewest cells and hardest to tell apart."""
 NAME_WEIGHTS = {"kind": 1.5, "colour": 1.0, "handled kind": 1.5, "handled colour": 0.7, "action": 0.7}
-
-NOISE = torch.randn(1 << 21, generator=torch.Generator().manual_seed(0))
-
 
 class DenseHeads(nn.Module):
     """Reads the dense targets off vision tokens; thrown away after training."""
@@ -61,89 +65,92 @@ class DenseHeads(nn.Module):
         return 4.0 * classes + named + 0.3 * placed + misses.sum() / seen.sum().clamp(min=1)
 
 
-class PairDataset:
-    """Previous and current pictures of many streams with their dense targets."""
+class TrainingTower(TorchVisionTower):
+    """The tower in training: on a CPU the gradient of the fused attention is slower than that of its written-out form for pictures this small."""
 
-    def __init__(self, streams: Sequence[RenderedStream]) -> None:
-        self.frames = np.concatenate([stream.frames for stream in streams])
-        dense = [stream.dense for stream in streams if stream.dense is not None]
-        self.classes = np.concatenate([target.classes for target in dense])
-        self.names = np.concatenate([target.names for target in dense])
-        self.vectors = np.concatenate([np.concatenate([target.motion, target.place], axis=-1) for target in dense])
-        starts = np.cumsum([0] + [len(stream.frames) for stream in streams])[:-1]
-        self.previous = np.arange(len(self.frames)) - 1
-        self.previous[starts] = starts
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def batch(self, indices: NDArray[np.int64], rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Normalised patches of augmented pairs, (batch * patches, ...), and their targets."""
-        pairs = np.stack([self.frames[self.previous[indices]], self.frames[indices]], axis=1)
-        classes, names, vectors = self.classes[indices], self.names[indices], self.vectors[indices]
-        flipped = rng.random(len(indices)) < 0.5
-        pairs[flipped] = pairs[flipped][:, :, :, ::-1]
-        classes, names, vectors = (_flip(cells, flipped) for cells in (classes, names, vectors))
-        vectors[flipped] *= np.array([1.0, -1.0, 1.0, -1.0], dtype=np.float32)
-        targets = {
-            "classes": torch.from_numpy(classes),
-            "names": torch.from_numpy(names),
-            "vectors": torch.from_numpy(vectors),
-        }
-        patches = augment(PICTURES.patches(pairs).view(len(indices), -1, PATCH_VALUES), rng)
-        if PICTURES.place_marks:
-            PICTURES.mark_places(patches, *PATCH_GRID)  # anew, for they are no part of what the light changes
-        return patches, targets
+    def mixed(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """As the tower's own, with the table of weights (N, heads, patches, patches) in memory."""
+        if query.device.type != "cpu":
+            return super().mixed(query, key, value)
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        return torch.softmax(scores.float(), dim=-1).to(value.dtype) @ value
 
 
-def augment(patches: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Vary contrast, brightness, tint and noise of normalised patches (N, patches, 3 * values a channel), in place."""
-    number = len(patches)
-    gain = rng.uniform(0.75, 1.25, (number, 1, 1, 1)) * rng.uniform(0.93, 1.07, (number, 1, 3, 1))
-    offset = rng.uniform(-0.25, 0.25, (number, 1, 1, 1))
-    by_channel = patches.view(number, patches.shape[1], 3, -1)
-    by_channel.mul_(torch.from_numpy(gain.astype(np.float32))).add_(torch.from_numpy(offset.astype(np.float32)))
-    # Fresh normal numbers for every pixel would cost more than the forward pass: slices of one long draw do as well.
-    start = int(rng.integers(len(NOISE) - patches[0].numel()))
-    noise = NOISE[start : start + patches[0].numel()].view(patches.shape[1:])
-    for picture, strength in zip(patches, rng.uniform(0, 0.09, number), strict=True):
-        picture.add_(noise, alpha=float(strength))
-    return patches
+class VisionLearner(nn.Module):
+    """The tower of a model with the heads that read dense targets off its tokens."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.tower = model.model.visual
+        self.heads = DenseHeads(self.tower.config.out_hidden_size)
+        self._encode: Any = TrainingTower(self.tower, PICTURES).encode_patches
+
+    def forward(self, patches: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The loss of `patches` (pictures, patches a picture, values)."""
+        with torch.autocast(patches.device.type, dtype=torch.bfloat16):
+            tokens = self._encode(patches, len(patches), *PICTURE_SIZE)
+        return self.heads.loss(tokens.float(), targets)
+
+    def compile_for(self, patches: torch.Tensor, targets: dict[str, torch.Tensor]) -> str:
+        """Compile the tower for batches like this one; returns why it cannot be, or "". The learner works either way."""
+        plain = self._encode
+        self._encode = torch.compile(plain, dynamic=False)
+        try:
+            self(patches, targets).backward()
+        except (RuntimeError, OSError, ImportError) as error:
+            self._encode = plain
+            return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        finally:
+            self.zero_grad(set_to_none=True)
+        return ""
 
 
 def train_vision(
-    model: Any, streams: Sequence[RenderedStream], *, epochs: float, batch: int, learning_rate: float, seed: int, log: list[dict[str, float]]
-) -> DenseHeads:
-    """Train `model`'s vision tower in place; returns the heads, for looking at what it learned."""
-    rng = np.random.default_rng(seed)
+    accelerator: Accelerator,
+    model: Any,
+    streams: Sequence[RenderedStream],
+    plan: Plan,
+    *,
+    batch: int,
+    learning_rate: float,
+    compiles: bool,
+) -> tuple[DenseHeads, Loop]:
+    """Train `model`'s vision tower in place.
+
+    Returns:
+        The heads, for looking at what it learned, and the loop, whose state may go when the tower is kept.
+    """
     data = PairDataset(streams)
-    tower = model.model.visual
-    device = next(tower.parameters()).device
-    heads = DenseHeads(tower.config.out_hidden_size).to(device)
-    parameters = [*tower.parameters(), *heads.parameters()]
-    steps = max(1, int(len(data) * epochs / batch))
-    descent = Descent(parameters, learning_rate, steps, warm_up=0.1)
-    encoder = TorchVisionTower(tower, PICTURES)
-    order = np.concatenate([rng.permutation(len(data)) for _ in range(int(epochs) + 1)])
-    progress = tqdm(range(steps), desc="vision", unit="step", mininterval=5.0)
-    average = 0.0
-    # The next batch is made while this one is learned from.
-    maker = ThreadPoolExecutor(1)
-    coming = maker.submit(data.batch, order[:batch], rng)
-    for step in progress:
-        patches, targets = coming.result()
-        coming = maker.submit(data.batch, order[(step + 1) * batch : (step + 2) * batch], rng)
-        targets = {name: value.to(device) for name, value in targets.items()}
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            tokens = encoder.encode_patches(patches.to(device), batch, *PICTURE_SIZE)
-        loss = heads.loss(tokens.float(), targets)
-        descent.step(loss)
-        average = loss.item() if step == 0 else 0.98 * average + 0.02 * loss.item()
-        if step % 50 == 0:
-            progress.set_postfix(loss=f"{average:.3f}")
-            log.append({"stage": 1.0, "step": float(step), "loss": average})
-    maker.shutdown(cancel_futures=True)
-    return heads
+    learner = VisionLearner(model)
+    rate = Rate(learning_rate, warm_up=0.04, floor=0.04)
+    loop = Loop(accelerator, plan, learner, lambda parameters: muon_and_adamw(parameters, rate))
+    draw = partial(_draw, data, Order(len(data), batch * accelerator.num_processes, plan.seed), accelerator)
+    if compiles:
+        patches, targets = draw(0)
+        fault = learner.compile_for(patches, targets)
+        if fault:
+            accelerator.print(f"the tower is not compiled, steps take longer ({fault}); --no-compile leaves out the attempt")
+    loop.run(made_ahead(draw, loop.numbers), lambda module, drawn: [lambda: module(*drawn)])
+    return learner.heads, loop
+
+
+def _draw(data: PairDataset, order: Order, accelerator: Accelerator, step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """What this process takes in step number `step`, on its device."""
+    mine = order.of_step(step)[accelerator.process_index :: accelerator.num_processes]
+    patches, targets = data.batch(np.array(mine), np.random.default_rng((order.seed, step, accelerator.process_index)))
+    return patches.to(accelerator.device), {name: value.to(accelerator.device) for name, value in targets.items()}
+
+
+def made_ahead(make: Callable[[int], Made], numbers: Iterable[int]) -> Iterator[Made]:
+    """`make` of each of `numbers`; the next one is made in a thread while this one is learned from."""
+    with ThreadPoolExecutor(1) as maker:
+        waiting: deque[Future[Made]] = deque()
+        for number in numbers:
+            waiting.append(maker.submit(make, number))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 @torch.inference_mode()
@@ -185,11 +192,3 @@ def encode_stream(tower: Any, frames: NDArray[np.uint8], device: torch.device, b
             tokens = encoder.encode_patches(patches, len(current), *PICTURE_SIZE)
         pieces.append(tokens.to(torch.bfloat16))
     return torch.cat(pieces)
-
-
-def _flip(cells: NDArray[Any], flipped: NDArray[np.bool_]) -> NDArray[Any]:
-    """Mirror per-cell values (N, cells, ...) left to right where `flipped`."""
-    mirrored = cells.copy()
-    shaped = cells[flipped].reshape(int(flipped.sum()), ROWS, COLUMNS, -1)
-    mirrored[flipped] = shaped[:, :, ::-1].reshape(cells[flipped].shape)
-    return mirrored

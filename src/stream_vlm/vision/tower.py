@@ -92,14 +92,17 @@ class TorchVisionTower:
         rows, columns, values = places.shape
         return places.view(rows // merge, merge, columns // merge, merge, values).transpose(1, 2).reshape(-1, values)
 
-    @staticmethod
-    def _attend(attention: Any, hidden: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
+    def _attend(self, attention: Any, hidden: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
         number, length, width = hidden.shape
         query, key, value = attention.qkv(hidden).view(number, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
         query, key = (_rotate(states, cosines, sines).to(value.dtype) for states in (query, key))
-        attended = functional.scaled_dot_product_attention(query, key, value)
+        attended = self.mixed(query, key, value)
         projected: torch.Tensor = attention.proj(attended.transpose(1, 2).reshape(number, length, width))
         return projected
+
+    def mixed(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Values mixed by attention, all (N, heads, patches, head_dim); training replaces it where its gradient is slow."""
+        return functional.scaled_dot_product_attention(query, key, value)
 
     def _rotation(self, rows: int, columns: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines (patches, head_dim) of the patches' rows and columns, in the order of `PictureFormat.patches`."""

@@ -10,7 +10,7 @@ from torch import nn
 
 from stream_vlm.backbone.model import StreamingModel
 from stream_vlm.stream import StreamError
-from stream_vlm.training.tuning.rows import Batch
+from stream_vlm.training.tuning.batch import Batch
 from stream_vlm.vision.tokens import VisionTokens
 from stream_vlm.vision.tower import TorchVisionTower
 
@@ -59,7 +59,8 @@ class StreamLearner(nn.Module):
         is_picture = batch.ids == self.model.config.image_token_id
         embeddings = embeddings.masked_scatter(is_picture.unsqueeze(-1), vision.tokens.to(embeddings.dtype))
         deepstack = {"visual_pos_masks": is_picture, "deepstack_visual_embeds": list(vision.deepstack)} if vision.deepstack else {}
-        hidden = language_model(inputs_embeds=embeddings, position_ids=batch.positions, use_cache=False, **deepstack).last_hidden_state
+        seen = {"inputs_embeds": embeddings, "attention_mask": batch.mask, "position_ids": batch.positions}
+        hidden = language_model(**seen, use_cache=False, **deepstack).last_hidden_state
         logits: torch.Tensor = self.model.lm_head(hidden[batch.chosen]).float()
         return logits
 

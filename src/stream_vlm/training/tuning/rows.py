@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from stream_vlm.stream import StreamError
 from stream_vlm.training.data.sample import Reading, Reason, Refusal, RowRefused, StreamSample, Videos
-from stream_vlm.training.tuning.sequences import NO_TARGET, SampleWriter, TuningSequence
+from stream_vlm.training.order import Order
+from stream_vlm.training.tuning.sequences import SampleWriter, TuningSequence
 from stream_vlm.vision.pixels import PictureFormat
 
 
@@ -93,63 +92,20 @@ def _by_frames(sample: StreamSample, frames_per_turn: int) -> StreamSample:
 
 
 @dataclass(frozen=True)
-class Order:
-    """Which of `rows` samples each step takes: every epoch another shuffle of all, by `seed` and nothing else, so a step needs no history."""
+class _Shares:
+    """The indices that one process takes in each of `steps`, which may be without end."""
 
-    rows: int
-    per_step: int
-    seed: int
+    order: Order
+    steps: Iterable[int]
+    share: slice
 
-    def of_step(self, step: int) -> list[int]:
-        """Indices of step number `step`."""
-        places = (divmod(place, self.rows) for place in range(step * self.per_step, (step + 1) * self.per_step))
-        return [_shuffle(self.rows, self.seed, epoch)[within] for epoch, within in places]
+    def __iter__(self) -> Iterator[list[int]]:
+        return (self.order.of_step(step)[self.share] for step in self.steps)
 
 
-@lru_cache(maxsize=2)
-def _shuffle(rows: int, seed: int, epoch: int) -> list[int]:
-    return [int(index) for index in np.random.default_rng((seed, epoch)).permutation(rows)]
-
-
-def steps_of(rows: Rows, order: Order, steps: range, share: slice, workers: int) -> Iterator[list[Drawn]]:
+def steps_of(rows: Rows, order: Order, steps: Iterable[int], share: slice, workers: int) -> Iterator[list[Drawn]]:
     """What each of `steps` takes; `share` is this process's part of it, `workers` processes decode ahead."""
-    batches = [order.of_step(step)[share] for step in steps]
-    return iter(DataLoader(rows, batch_sampler=batches, collate_fn=list, num_workers=workers))
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Right-padded tensors of a micro-batch; attention being causal, padding has no influence.
-
-    Attributes:
-        ids: int64 (sequences, tokens); positions: int64 (3, sequences, tokens).
-        targets: int64 (sequences, tokens), `NO_TARGET` where there is none; kinds: the same shape.
-        pictures: of each sequence, uint8 RGB (turns, T, H, W, 3).
-    """
-
-    ids: torch.Tensor
-    positions: torch.Tensor
-    targets: torch.Tensor
-    kinds: torch.Tensor
-    pictures: list[NDArray[np.uint8]]
-
-    @property
-    def chosen(self) -> torch.Tensor:
-        """bool (sequences, tokens), where something is to be learned."""
-        return self.targets != NO_TARGET
-
-
-def collate(sequences: Sequence[TuningSequence], device: torch.device) -> Batch:
-    """One micro-batch of `sequences` on `device`."""
-    shape = len(sequences), max(len(sequence.ids) for sequence in sequences)
-    ids, kinds = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    targets, where = np.full(shape, NO_TARGET, dtype=np.int64), np.zeros((3, *shape), dtype=np.int64)
-    for row, sequence in enumerate(sequences):
-        end = len(sequence.ids)
-        ids[row, :end], kinds[row, :end], targets[row, :end] = sequence.ids, sequence.kinds, sequence.targets
-        where[:, row, :end] = sequence.positions
-    on_device = [torch.from_numpy(array).to(device) for array in (ids, where, targets, kinds)]
-    return Batch(on_device[0], on_device[1], on_device[2], on_device[3], [sequence.pictures for sequence in sequences])
+    return iter(DataLoader(rows, batch_sampler=_Shares(order, steps, share), collate_fn=list, num_workers=workers))
 
 
 def account(reading: Reading, later: dict[int, Refusal]) -> Reading:
