@@ -179,4 +179,4 @@ def test_the_command_puts_the_model_beside_every_baseline(tmp_path: Path, capsys
         assert set(scores["event_f1"]) == {"0.5 s", "1.0 s", "1.5 s", "3.0 s"}
         assert scores["speaking"]["together"]["sw_f1_full_charge"] <= scores["speaking"]["together"]["sw_f1_published"]
     assert (tmp_path / "report.md").read_text() in capsys.readouterr().out
-    assert all((tmp_path / name).stat().st_size > 10_000 for name in ("report.png", "first-stream.png"))
+    assert all((tmp_path / name).stat().st_size > 10_000 for name in ("report.png", "confusion.png", "first-stream.png"))

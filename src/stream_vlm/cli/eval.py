@@ -12,14 +12,14 @@ from stream_vlm.config import Settings
 
 if TYPE_CHECKING:
     from stream_vlm.evaluation.benchmarks.examine import Examined
-    from stream_vlm.evaluation.online import HarnessWatcher
+    from stream_vlm.evaluation.online import HarnessWatcher, Watcher
 
-WORLDS = ("heldout", "objects", "backgrounds")
+WORLDS = ("heldout", "objects", "backgrounds", "faults", "long")
 BENCHMARKS = ("ovo", "streamo", "inf-streams", "streaming-eval")
 
 
 @click.command(name="eval", short_help="Examine a model: simulated rooms, labelled footage, published benchmarks.")
-@click.option("--world", type=click.Choice(WORLDS), help="Simulated rooms that no training saw; also with objects or backgrounds of unseen forms.")
+@click.option("--world", type=click.Choice(WORLDS), help="Simulated rooms no training saw: plain, of unseen look, with faults, long.")
 @click.option("--footage", type=click.Path(path_type=Path), help="Folder of clips with annotations.json.")
 @click.option("--benchmark", type=click.Choice(BENCHMARKS), help="A published benchmark, whose file --data names.")
 @click.option("--data", type=click.Path(path_type=Path, dir_okay=False), help="The benchmark's annotations.")
@@ -29,6 +29,7 @@ BENCHMARKS = ("ovo", "streamo", "inf-streams", "streaming-eval")
 @click.option("--limit", type=click.IntRange(min=0), default=0, help="Watch at most this many items (of each task); 0 for all.")
 @click.option("--out", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for report.json, .md and .png.")
 @click.option("--minutes", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="How much stream to watch (--world).")
+@click.option("--watches", is_flag=True, help='Ask to be told when something happens, instead of questions (--world).')
 @click.option("--model", "directory", default="", help="Directory of a checkpoint; the shipped model when left out.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting, for example decision.response_threshold=0.6.")
 @click.option("--quiet", is_flag=True, help="Print no progress bar.")
@@ -43,6 +44,7 @@ def evaluate(
     limit: int,
     folder: Path,
     minutes: float,
+    watches: bool,
     directory: str,
     assignments: tuple[str, ...],
     quiet: bool,
@@ -56,9 +58,11 @@ def evaluate(
         raise click.UsageError("say what to examine on: one of --world, --footage and --benchmark")
     if (benchmark is None) != (data is None):
         raise click.UsageError("--benchmark and --data go together")
+    if watches and world is None:
+        raise click.UsageError("--watches goes with --world")
     settings = settings_of_run(assignments, {"model.directory": directory} if directory else {})
     if world is not None:
-        _world(world, minutes, settings, folder, quiet)
+        _world(world, minutes, watches, settings, folder, quiet)
     elif footage is not None:
         _footage(footage, settings, folder)
     elif benchmark is not None and data is not None:
@@ -67,23 +71,27 @@ def evaluate(
         _benchmark(Examined(benchmark, data, answers, against, videos, limit), settings, folder, quiet)
 
 
-def _world(world: str, minutes: float, settings: Settings, folder: Path, quiet: bool) -> None:
+def _world(world: str, minutes: float, watches: bool, settings: Settings, folder: Path, quiet: bool) -> None:
     # matplotlib and torch take seconds to import; --help should not.
     from tqdm import tqdm
 
     from stream_vlm.evaluation.chart import draw_chart
+    from stream_vlm.evaluation.confusion import draw_confusion
     from stream_vlm.evaluation.report import machine, world_text, write_report
     from stream_vlm.evaluation.worlds import draw_first, examine
 
     ours, recent, model_id = _watchers(settings)
+    # Computing everything anew at every tick is worth it where the streams are short.
+    watchers: list[Watcher] = [ours] if world == "long" else [ours, recent]
     with tqdm(desc=f"{world} rooms", unit="stream", leave=False, disable=True if quiet else None) as bar:
-        outcome = examine(world, minutes, settings.stream.rate_hz, [ours, recent], bar.update, settings.events)
+        outcome = examine(world, minutes, settings.stream.rate_hz, watchers, bar.update, settings.events, watches)
     report = {"model": model_id, "machine": machine(), **outcome.as_dict()}
     text = world_text(report)
     write_report(folder, report, text)
     draw_chart(outcome.scores, f"{model_id}: {outcome.minutes:g} minutes of {world} rooms, {outcome.events} events", folder / "report.png")
+    draw_confusion({name: scores["state_confusion"] for name, scores in outcome.scores.items()}, folder / "confusion.png")
     draw_first(outcome, ours.name, folder / "first-stream.png")
-    click.echo(f"{text}\n-> {folder}: report.json, report.md, report.png, first-stream.png")
+    click.echo(f"{text}\n-> {folder}: report.json, report.md, report.png, confusion.png, first-stream.png")
 
 
 def _watchers(settings: Settings) -> tuple[HarnessWatcher, HarnessWatcher, str]:

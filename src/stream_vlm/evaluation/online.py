@@ -22,6 +22,7 @@ class TimedQuestion:
         answer: the right answer; empty where nobody knows it or a scorer of its own judges.
         kind: what sort of question it is, for figures by kind.
         is_watch: "tell me when": it is not answered at once but stays active.
+        until: when a watch ends by itself, seconds of stream; None where it stays until another takes its place.
     """
 
     t: float
@@ -29,6 +30,7 @@ class TimedQuestion:
     answer: str = ""
     kind: str = ""
     is_watch: bool = False
+    until: float | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Look:
     Attributes:
         answer: the words for the question that came with the frame, which are then not among `utterances`.
         fault: why the frame or the question could not be used; empty where it could.
+        refused: True where the question was a watch and the watcher cannot wait.
     """
 
     state: str
@@ -55,6 +58,7 @@ class Look:
     answer: str = ""
     step_s: float = 0.0
     fault: str = ""
+    refused: bool = False
 
 
 class Watcher(Protocol):
@@ -83,6 +87,7 @@ class Watched:
         asked_at: ticks that carried a question, which no score of states looks at.
         unanswered: questions that came after the last frame.
         faults: how often each reason kept a frame or a question from being used.
+        refused: watches that the watcher cannot be told, with the reason of each.
     """
 
     states: list[TimedState] = field(default_factory=list)
@@ -93,6 +98,7 @@ class Watched:
     unanswered: list[TimedQuestion] = field(default_factory=list)
     step_s: list[float] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
+    refused: list[tuple[TimedQuestion, str]] = field(default_factory=list)
 
 
 class OnlinePass:
@@ -121,6 +127,8 @@ class OnlinePass:
         watched.step_s.append(look.step_s)
         if look.fault:
             watched.faults[look.fault] += 1
+        if question is not None and look.refused:
+            watched.refused.append((question, look.fault))
         if question is not None and not question.is_watch:
             watched.asked_at.add(t)
             watched.answers.append(Answer(question, t, look.answer))
@@ -157,16 +165,27 @@ class HarnessWatcher:
         self.name = name
         self._harness = StreamingHarness(settings, model, "begin")
         self._first_ns = 0
+        self._watch_until: float | None = None
 
     def begin(self, session: str) -> None:
-        """Open a new session with an empty context."""
+        """Open a new session with an empty context, in which nothing is waited for."""
+        self._end_watches()
         self._harness.open_session(session)
+
+    def _end_watches(self) -> None:
+        for watch in self._harness.watching:
+            self._harness.end_watch(watch)
+        self._watch_until = None
 
     def look(self, index: int, t: float, frame: Frame, question: TimedQuestion | None) -> Look:
         """Take one step; a frame that the model refuses counts as silence and is named."""
         if index == 0:
             self._first_ns = frame.stamp_ns
-        queries = (Query(f"q{index}", question.text, frame.stamp_ns, is_watch=question.is_watch),) if question else ()
+        if self._watch_until is not None and t > self._watch_until:
+            self._end_watches()
+        if question is not None and question.is_watch:
+            self._watch_until = question.until
+        queries = (Query(f"q{index}", question.text, frame.stamp_ns, frame.camera, question.is_watch),) if question else ()
         result = self._harness.step(Tick(index, frame.stamp_ns, (frame,), queries))
         self._harness.prepare()
         utterances, events, states = records_of(result, self._first_ns)
@@ -180,4 +199,5 @@ class HarnessWatcher:
             answer=said[0].text if asked and said else "",
             step_s=result.seconds["step"],
             fault=next(iter(result.faults.values()), ""),
+            refused=question is not None and question.is_watch and f"q{index}" not in self._harness.watching,
         )

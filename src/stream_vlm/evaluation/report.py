@@ -83,12 +83,59 @@ def world_text(report: Mapping[str, Any]) -> str:
         "Timing error: of events found within 1.5 s, in seconds. False alarms: unasked words outside every event and the 1.5 s after it. "
         "SW-F1: of events and questions together, published (a false alarm weighs a tenth of a miss) and with every needless utterance "
         "charged in full. mIoU: over all true events, 0 for those not named. Steps in milliseconds.\n",
-        "## Questions right by kind\n",
-        _questions(watchers),
+        *_particulars(watchers),
         "## True state and said state, in ticks\n",
         _confusion(watchers),
     ]
     return "\n".join(parts)
+
+
+def _particulars(watchers: Mapping[str, Any]) -> list[str]:
+    """What only some examinations look at: questions, watches, long silence, faults of the camera."""
+    first = next(iter(watchers.values()))
+    parts = []
+    if first["questions"]:
+        parts += ["## Questions right by kind\n", _questions(watchers)]
+    if "watches" in first:
+        parts += ["## Tell me when\n", _watches(watchers), WATCHES_EXPLAINED]
+        parts += [f"{name}: {scores['watches']['why']}\n" for name, scores in watchers.items() if "why" in scores["watches"]]
+    if first["quiet_hours"]:
+        rows = [[name, shown(scores["quiet_hours"]), shown(scores["false_alarms_per_quiet_hour"], 1)] for name, scores in watchers.items()]
+        parts += ["## Long silence\n", table(["watcher", "hours of it", "false alarms / hour"], rows)]
+        parts.append("Stretches of a minute and more in which nothing happens.\n")
+    if "by_fault" in first:
+        parts += ["## Faults of the camera\n", _by_fault(watchers), FAULTS_EXPLAINED]
+    return parts
+
+
+WATCHES_EXPLAINED = (
+    "By the first words while a watch was active. Right: from 0.5 s before it was due until 3 s after, in brackets how many of them named the right "
+    "thing; late: up to 10 s after; false: before that, or at all where nothing was due; needless: utterances that were not the first right one.\n"
+)
+FAULTS_EXPLAINED = (
+    "Events found (what and when, 1.5 s) of those that the fault touches, with false alarms while it holds and up to 1.5 s after it in brackets.\n"
+)
+
+
+def _watches(watchers: Mapping[str, Any]) -> str:
+    head = ["watcher", "watches", "ended well", "right", "late", "missed", "false", "rightly silent", "needless words"]
+    rows = []
+    for name, scores in watchers.items():
+        told = scores["watches"]
+        if "why" in told:
+            rows.append([name, str(told["watches"]), "cannot be told", *["-"] * 6])
+            continue
+        counts = [str(told[outcome]) for outcome in ("late", "missed", "false", "rightly_silent", "needless_words")]
+        rows.append([name, str(told["watches"]), shown(told["accuracy"]), f"{told['right']} ({told['right_words']})", *counts])
+    return table(head, rows)
+
+
+def _by_fault(watchers: Mapping[str, Any]) -> str:
+    rows = []
+    for kind, counts in next(iter(watchers.values()))["by_fault"].items():
+        mine = [scores["by_fault"][kind] for scores in watchers.values()]
+        rows.append([kind, str(counts["events"]), *(f"{shown(count['recall'])} ({count['false_alarms']})" for count in mine)])
+    return table(["fault", "events", *watchers], rows)
 
 
 def _f1_cells(scores: Mapping[str, Any], which: str) -> list[str]:

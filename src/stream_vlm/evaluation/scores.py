@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stream_vlm.evaluation.grounding import span_ious
+from stream_vlm.evaluation.grounding import Span, span_ious
 from stream_vlm.evaluation.matching import DEFAULT_TOLERANCE_S, Matching, same_happening, score_events
 from stream_vlm.evaluation.online import TimedQuestion, Watched
 from stream_vlm.evaluation.records import TimedEvent, TimedState
@@ -29,6 +29,7 @@ class Truth:
     Attributes:
         states: the right state of every tick.
         tick_s: time between two ticks.
+        quiet: long stretches in which nothing happens.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Truth:
     events: Sequence[TimedEvent]
     states: Sequence[TimedState]
     questions: Sequence[TimedQuestion]
+    quiet: Sequence[Span] = ()
 
 
 Watching = Sequence[tuple[Truth, Watched]]
@@ -98,8 +100,9 @@ def _events(streams: Watching, tolerance_s: float) -> dict[str, Any]:
 
 
 def _false_alarms(streams: Watching) -> dict[str, float | None]:
-    """Unasked utterances while nothing was going on: outside every event from its start until 1.5 s after its end."""
+    """Unasked utterances while nothing was going on: outside every event from its start until 1.5 s after its end; and in quiet stretches alone."""
     silent_s, alarms = 0.0, 0
+    quiet_s, quiet_alarms = 0.0, 0
     for truth, watched in streams:
         busy = [(event.t_start, event.t_end + DEFAULT_TOLERANCE_S) for event in truth.events]
 
@@ -108,7 +111,15 @@ def _false_alarms(streams: Watching) -> dict[str, float | None]:
 
         silent_s += truth.tick_s * sum(is_silent(state.t) for state in truth.states)
         alarms += sum(is_silent(said.t) for said in watched.utterances)
-    return {"silent_hours": silent_s / 3600, "false_alarms_per_silent_hour": alarms / (silent_s / 3600) if silent_s else None}
+        for start, end in truth.quiet:
+            quiet_s += truth.tick_s * sum(start < state.t < end and is_silent(state.t) for state in truth.states)
+            quiet_alarms += sum(start < said.t < end and is_silent(said.t) for said in watched.utterances)
+    return {
+        "silent_hours": silent_s / 3600,
+        "false_alarms_per_silent_hour": alarms / (silent_s / 3600) if silent_s else None,
+        "quiet_hours": quiet_s / 3600,
+        "false_alarms_per_quiet_hour": quiet_alarms / (quiet_s / 3600) if quiet_s else None,
+    }
 
 
 def _speaking(streams: Watching) -> dict[str, SpeakingScore]:

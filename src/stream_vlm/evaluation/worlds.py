@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from stream_vlm.config import EventSettings
 from stream_vlm.evaluation.baselines import with_baselines
 from stream_vlm.evaluation.ceiling import CEILING, labels_watched
+from stream_vlm.evaluation.faulty import score_by_fault
 from stream_vlm.evaluation.matching import score_events
 from stream_vlm.evaluation.online import TimedQuestion, Watched, Watcher, watch_together
 from stream_vlm.evaluation.records import TimedEvent, TimedState
 from stream_vlm.evaluation.scores import Truth, score_watching
 from stream_vlm.evaluation.timeline import Timeline, draw_timeline
+from stream_vlm.evaluation.watches import Watch, plan_watches, score_watches, watched_by_the_labels
 from stream_vlm.stream import NANOSECONDS, Frame, State
-from stream_vlm.world.labels import questions, tick_states
+from stream_vlm.world.faults import FAULTS, Fault
+from stream_vlm.world.labels import questions, states_at, tick_states
 from stream_vlm.world.language import KINDS
+from stream_vlm.world.moments import Moments
+from stream_vlm.world.quiet import quiet_stretches
 from stream_vlm.world.render import World
 from stream_vlm.world.splits import HELD_OUT_SEED
 
@@ -26,7 +31,29 @@ STREAM_S = 60.0
 SIZES = ((320, 240), (384, 216))
 """Width and height of the cameras, in turn."""
 
-SEEN_IN = {"heldout": "seen", "objects": "unseen objects", "backgrounds": "unseen backgrounds"}
+
+@dataclass(frozen=True)
+class Rooms:
+    """What an examination shows: held-out rooms with these options of `World`.
+
+    Attributes:
+        in_one: one long stream instead of one of a minute for each room.
+    """
+
+    look: str = "seen"
+    faults: tuple[str, ...] = ()
+    faults_per_minute: float = 2.0
+    quiet_minutes: float = 0.0
+    in_one: bool = False
+
+
+ROOMS = {
+    "heldout": Rooms(),
+    "objects": Rooms(look="unseen objects"),
+    "backgrounds": Rooms(look="unseen backgrounds"),
+    "faults": Rooms(faults=FAULTS),
+    "long": Rooms(quiet_minutes=10.0, in_one=True),
+}
 """What each examination shows beyond seeds that no training saw."""
 
 
@@ -67,6 +94,7 @@ def examine(
     watchers: list[Watcher],
     on_stream: Callable[[], object] = lambda: None,
     events: EventSettings | None = None,
+    watches: bool = False,
 ) -> Examination:
     """Show `minutes` of held-out stream, a minute a room, to every watcher and to the three baselines that need no model.
 
@@ -74,52 +102,96 @@ def examine(
 
     Args:
         events: how the labels' decisions become events; defaults where left out.
-        world: "heldout", "objects" (things in forms that no training saw) or "backgrounds" (walls and floors that no training saw).
+        world: "heldout", "objects" (things in forms that no training saw), "backgrounds" (walls and floors that no training saw), "faults" (a
+            camera that fails) or "long" (one stream with long silence).
         on_stream: called after each stream.
+        watches: instead of questions, "tell me when".
     """
     watchers = with_baselines(watchers)
-    count = max(1, math.ceil(minutes * 60 / STREAM_S - 1e-9))
-    lengths = [min(STREAM_S, minutes * 60 - STREAM_S * index) for index in range(count)]
+    longest_s = minutes * 60 if ROOMS[world].in_one else STREAM_S
+    count = max(1, math.ceil(minutes * 60 / longest_s - 1e-9))
+    lengths = [min(longest_s, minutes * 60 - longest_s * index) for index in range(count)]
     seen: dict[str, list[tuple[Truth, Watched]]] = {watcher.name: [] for watcher in watchers}
+    waited: list[list[Watch]] = []
+    faults: list[Sequence[Fault]] = []
     for index, length_s in enumerate(lengths):
         room = _room(world, HELD_OUT_SEED + index, length_s)
         truth = truth_of(room, rate_hz, f"world-{HELD_OUT_SEED + index}")
-        for name, watched in watch_together(watchers, _frames(room, truth), truth.questions, f"{truth.name}-{world}").items():
+        if watches:
+            truth = replace(truth, questions=[])
+            waited.append(plan_watches(Moments(room), [state.t for state in truth.states]))
+        asked = [watch.question for watch in waited[-1]] if watches else truth.questions
+        for name, watched in watch_together(watchers, _frames(room, truth), asked, f"{truth.name}-{world}").items():
             seen[name].append((truth, watched))
+        faults.append(room.faults.all)
         on_stream()
     first = {name: streams[0][1] for name, streams in seen.items()}
     truths = [truth for truth, _ in seen[watchers[0].name]]
     seen[CEILING] = [(truth, labels_watched(truth, events or EventSettings())) for truth in truths]
+    scores = {name: score_watching(streams) for name, streams in seen.items()}
+    if watches:
+        for name, told in _told(waited, seen).items():
+            scores[name]["watches"] = score_watches(told)
+    if ROOMS[world].faults:
+        for name, streams in seen.items():
+            scores[name]["by_fault"] = score_by_fault([(truth, mine, watched) for mine, (truth, watched) in zip(faults, streams, strict=True)])
     return Examination(
         world=world,
         minutes=sum(lengths) / 60,
         seeds=(HELD_OUT_SEED, HELD_OUT_SEED + count - 1),
         rate_hz=rate_hz,
         events=sum(len(truth.events) for truth in truths),
-        scores={name: score_watching(streams) for name, streams in seen.items()},
+        scores=scores,
         first=(truths[0], first),
     )
 
 
+def _told(waited: Sequence[Sequence[Watch]], seen: Mapping[str, Sequence[tuple[Truth, Watched]]]) -> dict[str, list[tuple[Sequence[Watch], Watched]]]:
+    """By watcher, what was waited for in each stream and what was said; the labels only say what is waited for."""
+    told = {name: [(mine, watched) for mine, (_, watched) in zip(waited, streams, strict=True)] for name, streams in seen.items()}
+    told[CEILING] = [
+        (mine, watched_by_the_labels(mine, [state.t for state in truth.states])) for mine, (truth, _) in zip(waited, seen[CEILING], strict=True)
+    ]
+    return told
+
+
 def _room(world: str, seed: int, length_s: float) -> World:
-    return World(seed, max(1.0, length_s), size=SIZES[seed % len(SIZES)], look=SEEN_IN[world])
+    rooms = ROOMS[world]
+    size = SIZES[seed % len(SIZES)]
+    return World(
+        seed,
+        max(1.0, length_s),
+        size,
+        look=rooms.look,
+        quiet_minutes=rooms.quiet_minutes,
+        faults=rooms.faults,
+        faults_per_minute=rooms.faults_per_minute,
+    )
 
 
 def truth_of(room: World, rate_hz: float, name: str) -> Truth:
-    """The labels of `room` at `rate_hz`; questions stand at the first tick at or after they are asked, and only where nothing is under way."""
-    labels = tick_states(room.script, rate_hz)
+    """The labels of `room` at `rate_hz`, as far as its pictures show them.
+
+    Questions stand at the first tick at or after they are asked, and only where nothing is under way and nothing hidden. Ticks whose picture is
+    dropped are left out.
+    """
+    happenings = [(seen.event.label, seen.t_start, seen.t_end) for seen in Moments(room).events]
+    ticks = {index: label.t_s for index, label in enumerate(tick_states(room.script, rate_hz)) if room.delivers(label.t_s)}
+    labels = dict(zip(ticks, states_at(list(ticks.values()), happenings), strict=True))
     asked: dict[int, TimedQuestion] = {}
     for item in questions(room.script):
         tick = math.ceil(item.t_s * rate_hz - 1e-9)
-        if tick < len(labels) and labels[tick].state is State.SILENCE:
+        hidden = any(room.faults.seen_from(t_s) != t_s for t_s in (item.t_s, tick / rate_hz))
+        if tick in labels and labels[tick].state is State.SILENCE and not hidden:
             asked.setdefault(tick, TimedQuestion(labels[tick].t_s, item.question, item.answer, question_kind(item.question)))
     return Truth(
         name=name,
         duration_s=room.script.duration_s,
         tick_s=1 / rate_hz,
-        events=[TimedEvent(event.label, event.t_start, event.t_end) for event in room.script.events],
-        states=[TimedState(label.t_s, label.state.value) for label in labels],
+        events=[TimedEvent(*happening) for happening in happenings],
+        states=[TimedState(label.t_s, label.state.value) for label in labels.values()],
         questions=list(asked.values()),
+        quiet=quiet_stretches(room.script),
     )
 
 

@@ -106,7 +106,8 @@ def _of_kind(kind: str, seed: int, duration_s: float, per_minute: float) -> list
     shortest, longest = LENGTHS_S[kind]
     pause_s = max(0.5, 60 / per_minute - (shortest + longest) / 2)
     found: list[Fault] = []
-    now = float(rng.exponential(pause_s))
+    # The first pictures are whole, so that a stream begins when it begins.
+    now = 0.5 + float(rng.exponential(pause_s))
     while True:
         fault = Fault(
             kind,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -70,14 +70,19 @@ def tick_states(script: Script, rate_hz: float, *, offset_s: float = 0.0) -> lis
         raise WorldError(f"ticks at {rate_hz} Hz from {offset_s} s are refused; use a rate above 0 Hz and an offset from 0 s")
     count = int(np.floor((script.duration_s - offset_s) * rate_hz + 1e-9)) + 1
     times = [offset_s + tick / rate_hz for tick in range(max(0, count))]
+    return states_at(times, [(event.label, event.t_start, event.t_end) for event in script.events])
+
+
+def states_at(times: Sequence[float], happenings: Iterable[tuple[str, float, float]]) -> list[TickLabel]:
+    """The labels of ticks at `times` (s, ascending), where each of `happenings` has a caption, a start and an end (s)."""
     labels = [TickLabel(t_s, State.SILENCE, "") for t_s in times]
-    for event in script.events:
-        end = int(np.searchsorted(times, event.t_end))
-        for tick in range(int(np.searchsorted(times, event.t_start)), min(end, len(times))):
+    for caption, t_start, t_end in happenings:
+        end = int(np.searchsorted(times, t_end))
+        for tick in range(int(np.searchsorted(times, t_start)), min(end, len(times))):
             if labels[tick].state is State.SILENCE:
                 labels[tick] = TickLabel(times[tick], State.STANDBY, "")
         if end < len(times):
-            labels[end] = TickLabel(times[end], State.RESPONSE, event.label)
+            labels[end] = TickLabel(times[end], State.RESPONSE, caption)
     return labels
 
 
