@@ -32,6 +32,7 @@ bench: build  ## figures of this machine: how well and how fast the model watche
 	$(RUN) python benchmark/streaming.py
 	$(RUN) python benchmark/memory.py
 	$(RUN) python benchmark/memory_questions.py
+	$(RUN) python benchmark/memory_links.py
 
 bench-memory: build  ## the memory alone, beside emem, LanceDB and a naive scan where they can be installed; MEMORY_ARGS="--records 1000000" for more
 	$(PYTHON) -m venv build/rivals

@@ -52,3 +52,15 @@ def test_a_rival_that_is_not_installed_is_said_to_be_not_measured_and_the_others
     assert all(0 < scan[mode]["p50_ms"] <= scan[mode]["p99_ms"] for mode in ("add", "words", "place", "time"))
     for rival in ("emem", "lancedb"):
         assert "not measured" in found[rival] or found[rival]["rows"] == 30
+
+
+def test_links_between_sightings_are_measured_beside_what_words_alone_would_link(tmp_path: Path) -> None:
+    whole = report("memory_links.py", tmp_path / "links.json", "--events-per-minute", "0.4", "--missed", "0.3")
+    assert whole["events"] > 50
+    tables = [table for table in whole.values() if isinstance(table, dict)]
+    assert len(tables) == 2
+    for table in tables:
+        assert set(table) > {"the rule", "same words", "same words, same room", "same words, same visit"}
+        assert table["same words"]["all"]["recall"] == 1.0, "whoever links all that is worded alike misses nothing"
+        assert table["the rule"]["all"]["precision"] > table["same words"]["all"]["precision"]
+        assert all(0.0 <= figure["precision"] <= 1.0 for by in table.values() for figure in by.values())
