@@ -53,7 +53,10 @@ def _pictures(db: Database, writer: BagWriter) -> Iterator[tuple[int, str, Any]]
 
 
 def _records(db: Database, writer: BagWriter) -> Iterator[tuple[int, str, Any]]:
-    rows = db.execute("SELECT * FROM record ORDER BY end_ns, id")
+    rows = db.execute(
+        "SELECT record.*, ifnull(thing_id, 0) AS thing, ifnull(sighting.confidence, 0.0) AS thing_confidence"
+        " FROM record LEFT JOIN sighting ON record_id = record.id ORDER BY end_ns, record.id"
+    )
     names = [column[0] for column in rows.description]
     for values in rows:
         record = dict(zip(names, values, strict=True))
