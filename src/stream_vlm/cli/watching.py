@@ -101,6 +101,7 @@ def watch(
     first_ns = 0
     mode = "a" if existing == "append" else "w"
     with Memory.open(settings.memory) as memory:
+        writer = DirectWriter(memory)
         files = [(folder / name).open(mode, encoding="utf-8") for name in RECORD_FILES]
         try:
             # A live source is not waited for: its next picture would make this one late.
@@ -108,7 +109,7 @@ def watch(
                 if harness is None:
                     first_ns = min(frame.stamp_ns for frame in tick.frames)
                     watched.session_id = _begin_session(memory, source.name, model.model_id, first_ns)
-                    harness = StreamingHarness(settings, model, watched.session_id, DirectWriter(memory))
+                    harness = StreamingHarness(settings, model, watched.session_id, writer)
                 result = harness.step(tick, upcoming=upcoming)
                 harness.prepare()
                 for file, records in zip(files, records_of(result, first_ns), strict=True):
@@ -122,6 +123,7 @@ def watch(
                     watched.faults[camera] = watched.faults.get(camera, 0) + 1
                 if on_step is not None:
                     on_step(result, watched.seconds)
+            writer.end_session()
         finally:
             for file in files:
                 file.close()
