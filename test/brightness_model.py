@@ -27,6 +27,10 @@ LOAD_ENV = "BRIGHTNESS_LOAD_S"
 """Seconds that a step takes while the picture is bright, times the share of pixels that it may have."""
 ANY_SIZE_ENV = "BRIGHTNESS_ANY_SIZE"
 """Not empty for a model that looks at smaller pictures with less work."""
+READS_ENV = "BRIGHTNESS_READS"
+"""Not empty for a model that reads what a question brings of the past, and answers with the best of it."""
+UNSURE_ENV = "BRIGHTNESS_UNSURE"
+"""Not empty for a model that is hardly sure of its answers."""
 CRASH_ENV = "BRIGHTNESS_CRASH_AT"
 """Brightness (0..255) at which a step raises an error that no one expects."""
 
@@ -54,7 +58,7 @@ class BrightnessStream:
         if os.environ.get(CRASH_ENV) and abs(brightness - float(os.environ[CRASH_ENV])) < 3:
             raise ArithmeticError(f"brightness {brightness:.0f}")
         if query is not None:
-            return self._answer(brightness, gate, on_text)
+            return self._answer(_said(brightness, query), gate, on_text)
         seen = "half light" if 100 <= brightness <= 155 else "bright" if brightness > 155 else "dark"
         state = State.STANDBY if seen == "half light" else State.RESPONSE if self.last and seen != self.last else State.SILENCE
         if state is not State.STANDBY:
@@ -64,19 +68,25 @@ class BrightnessStream:
         probabilities = {other: 0.8 if other is state else 0.1 for other in State}
         return gate(Decision(state, probabilities, f"it became {seen}" if state is State.RESPONSE else "", 0.8))
 
-    def _answer(self, brightness: float, gate: Callable[[Decision], Decision], on_text: Callable[[str], None] | None) -> Decision:
-        text = f"the brightness is {brightness:.0f}"
+    def _answer(self, text: str, gate: Callable[[Decision], Decision], on_text: Callable[[str], None] | None) -> Decision:
         words = text.split()
         for count in range(1, len(words) + 1):
             time.sleep(float(os.environ.get(SLOW_ANSWER_ENV, "0")) / len(words))
             if on_text is not None:
                 on_text(" ".join(words[:count]))
-        return gate(Decision(State.RESPONSE, {State.RESPONSE: 1.0, State.SILENCE: 0.0, State.STANDBY: 0.0}, text, 0.9))
+        sure = 0.1 if os.environ.get(UNSURE_ENV) else 0.9
+        return gate(Decision(State.RESPONSE, {State.RESPONSE: 1.0, State.SILENCE: 0.0, State.STANDBY: 0.0}, text, sure))
 
     def reset(self) -> None:
         self.last = ""
 
     def prepare(self) -> None: ...
+
+
+def _said(brightness: float, query: Query) -> str:
+    if os.environ.get(READS_ENV) and query.past.remembered:
+        return f"I read: {query.past.remembered[0].text}"
+    return f"the brightness is {brightness:.0f}"
 
 
 @dataclass
@@ -88,8 +98,15 @@ class BrightnessModel:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
+    def reads_memory(self) -> bool:
+        return bool(os.environ.get(READS_ENV))
+
+    @property
     def takes_any_size(self) -> bool:
         return bool(os.environ.get(ANY_SIZE_ENV))
+
+    def unknown_words(self, text: str) -> Sequence[str]:
+        return [word for word in text.split() if word == "unicorn"]
 
     def open_stream(self, camera: str) -> ModelStream:
         return BrightnessStream()

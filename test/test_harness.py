@@ -52,7 +52,11 @@ class ScriptedStream:
 class ScriptedModel:
     scripts: dict[str, str]
     model_id: str = "scripted"
+    reads_memory: bool = False
     seconds: dict[str, float] = field(default_factory=lambda: {"vision": 0.001})
+
+    def unknown_words(self, text: str) -> Sequence[str]:
+        return ()
 
     def open_stream(self, camera: str) -> ScriptedStream:
         return ScriptedStream(self.scripts[camera])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +21,9 @@ PartialText = Callable[[str, str], None]
 
 NO_LIMITS = Limits()
 
+Summaries = Callable[[str], Sequence[str]]
+"""Gives the lines of what a camera saw before, oldest first. Asked within steps: it must not wait for a disk."""
+
 
 class StepSink(Protocol):
     """Takes step results in order: the memory's writer."""
@@ -34,8 +37,15 @@ class StreamingHarness:
     `step` is synchronous and deterministic given its inputs; everything asynchronous is a thin thread around it. One thread owns a harness.
     """
 
-    def __init__(self, settings: Settings, model: Model, session_id: str, memory: StepSink | None = None) -> None:
+    def __init__(
+        self, settings: Settings, model: Model, session_id: str, memory: StepSink | None = None, summaries: Summaries | None = None
+    ) -> None:
+        """
+        Args:
+            summaries: what a new context begins with, where `memory.in_prompt` is recall; while it gives nothing, or without it, what was said.
+        """
         self.settings = settings
+        self._summaries = summaries
         self.model = model
         self._memory = memory
         self._streams: dict[str, ModelStream] = {}
@@ -162,10 +172,19 @@ class StreamingHarness:
             lambda decision: gate.admit(decision, frame.stamp_ns, asked=query is not None, watched=watch is not None),
             on_text,
             limits,
-            self._history(frame.camera).lines,
+            self._before(frame.camera),
             watch,
             on_looks,
         )
+
+    def _before(self, camera: str) -> Callable[[], Sequence[str]] | None:
+        """What a new context of `camera` begins with."""
+        in_prompt, said, summaries = self.settings.memory.in_prompt, self._history(camera).lines, self._summaries
+        if in_prompt == "off":
+            return None
+        if in_prompt == "pour" or summaries is None:
+            return said
+        return lambda: summaries(camera) or said()
 
     def stream(self, camera: str) -> ModelStream:
         """The model's running context for `camera`, opened when it is first asked for."""

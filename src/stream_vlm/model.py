@@ -41,7 +41,7 @@ class Turn:
         gate: may turn the decided state before any text is written.
         on_text: hears the text so far while it is written.
         limits: what the step may cost.
-        memory: what was said before, a line each, oldest first; asked for when a context is begun anew.
+        memory: what happened before, a line each, oldest first; asked for when a context is begun anew. None where nothing is to be read.
     """
 
     stream: ModelStream
@@ -66,11 +66,20 @@ class Model(Protocol):
     def model_id(self) -> str: ...
 
     @property
+    def reads_memory(self) -> bool:
+        """Whether it reads what a question brings of the past (`stream.Past`); others are asked without."""
+        ...
+
+    @property
     def seconds(self) -> Mapping[str, float]:
         """Wall time of the last step by stage."""
         ...
 
     def open_stream(self, camera: str) -> ModelStream: ...
+
+    def unknown_words(self, text: str) -> Sequence[str]:
+        """Words of a question that it cannot know, because it has no token for them. Any thread may ask."""
+        ...
 
     def step(self, turns: Sequence[Turn], upcoming: Upcoming | None = None) -> list[Decision | StreamError]:
         """Take one turn in each of several different streams, together where the model can.

@@ -70,6 +70,31 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class Remembered:
+    """Something of the past, as a line for the model: what, from when to when (int64 ns on the evidence's clock)."""
+
+    start_ns: int
+    end_ns: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the memory has to say about a question.
+
+    Attributes:
+        computed: an answer that was worked out from the records and not by a model; may be empty.
+        remembered: what bears on the question, best first.
+    """
+
+    computed: str = ""
+    remembered: tuple[Remembered, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.computed or self.remembered)
+
+
+@dataclass(frozen=True)
 class Query:
     """A question or instruction that enters the stream.
 
@@ -79,6 +104,7 @@ class Query:
         stamp_ns: int64 nanoseconds, when it was asked.
         camera: the camera it is about; empty means every camera.
         is_watch: True for "tell me when": nothing is answered now, the stream goes on under this instruction until another replaces it.
+        past: what was remembered about it when it was asked; a model that has a place for it reads as much as the settings allow.
     """
 
     query_id: str
@@ -86,6 +112,7 @@ class Query:
     stamp_ns: int
     camera: str = ""
     is_watch: bool = False
+    past: Past = Past()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stream_vlm.backbone.decode import without_control
+from stream_vlm.backbone.decode import unknown_words, without_control
 from stream_vlm.backbone.stream_config import CheckpointError
 
 
@@ -91,6 +91,14 @@ class ChatWriter:
         """`text` of a user or of the model without anything that would be read as a control token or a picture."""
         picture = getattr(self._processor, "image_token", None)
         return without_control(self._processor.tokenizer, text.replace(picture, " ") if isinstance(picture, str) else text)
+
+    def tokens(self, text: str) -> int:
+        """How many tokens `text` is."""
+        return len(self._processor.tokenizer.encode(text, add_special_tokens=False))
+
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """Words of `text` that its tokenizer has no token for."""
+        return unknown_words(self._processor.tokenizer, text)
 
     def write(self, labels: Sequence[str], before: str, after: str) -> str:
         """The chat up to where the model's reply begins.

@@ -12,6 +12,17 @@ def without_control(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     return " ".join(text.split())
 
 
+def unknown_words(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[str, ...]:
+    """The different words of `text` that `tokenizer` has no token for; none for one that spells every word. Any thread may ask."""
+    spelling = getattr(tokenizer, "backend_tokenizer", None)
+    if spelling is None or tokenizer.unk_token_id is None:
+        return ()
+    encoded = spelling.encode(text, add_special_tokens=False)
+    places = (place for token, place in zip(encoded.ids, encoded.offsets, strict=True) if token == tokenizer.unk_token_id)
+    found = (text[start:end].strip() for start, end in places)
+    return tuple(dict.fromkeys(word for word in found if any(map(str.isalnum, word))))
+
+
 HALF_A_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 """What tokens decode to that end inside a character of several bytes."""
 

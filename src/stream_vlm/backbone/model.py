@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stream_vlm.backbone.batch import Step
 from stream_vlm.backbone.checkpoint import Checkpoint, load_checkpoint
 from stream_vlm.backbone.checkpoint_files import ForeignArchitecture
-from stream_vlm.backbone.decode import WordStream, without_control
+from stream_vlm.backbone.decode import WordStream, unknown_words, without_control
 from stream_vlm.backbone.recompute import RecomputingModel
 from stream_vlm.backbone.stream import CachedStream
 from stream_vlm.backbone.stream_config import CheckpointError
@@ -83,6 +83,11 @@ class StreamingModel:
         return self.checkpoint.pictures.fixed_size is None
 
     @property
+    def reads_memory(self) -> bool:
+        """Whether its turns have a place for what is remembered about a question."""
+        return bool(self.turns.remembered)
+
+    @property
     def engine(self) -> str:
         """How it looks, in words for people."""
         kept = "recomputed every tick (context.recompute)" if self.settings.context.recompute else "kept in a cache between ticks"
@@ -134,6 +139,10 @@ class StreamingModel:
         """A user's `text` without anything that this tokenizer would read as a control token."""
         return without_control(self.checkpoint.tokenizer, text)
 
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """Words of `text` that it has no token for."""
+        return unknown_words(self.checkpoint.tokenizer, text)
+
     def words(self) -> WordStream:
         """A fresh decoder from token ids to whole words."""
         return WordStream(self.checkpoint.tokenizer)
@@ -146,8 +155,7 @@ class StreamingModel:
         if len(set(firsts)) < len(markers) or State.SILENCE not in markers or unknown in firsts:
             raise CheckpointError(
                 f"{self.model_id}: the state markers {[turns.marker(state) for state in markers]} do not begin with different tokens of this "
-                "tokenizer, so states cannot be told apart; add them as tokens (stream-vlm train --add-markers), name others in stream_config.json, "
-                "or set model.turns"
+                "tokenizer, so states cannot be told apart; add them as tokens, name others in stream_config.json, or set model.turns"
             )
         vocabulary = self.checkpoint.tokenizer.get_vocab()
         stop = frozenset(vocabulary[token] for token in turns.stop if token in vocabulary)

@@ -28,19 +28,19 @@ class NextHead:
         self.branch = forward.branch()
         self._writer, self._plain, self._budget = writer, plain, budget
         self._left = writer.head()
-        self._newest: str | None = None
+        self._heard: set[str] = set()
 
     def hear(self, lines: Sequence[str]) -> None:
-        """Take in what was said, oldest first: at first the newest lines that fit, later those that are new and still fit."""
-        if not lines or lines[-1] == self._newest:
+        """Take in what happened, oldest first: at first the newest lines that fit, later those that are new and still fit."""
+        new = [line for line in lines if line not in self._heard]
+        if not new:
             return
-        if self._newest is None:
+        if not self._heard:
             self._left.append(self._memory_segment(self._writer.memory_open))
-            self._budget -= self._add(newest_lines(lines, int(self._budget * FIRST_SHARE), self._ids))
+            self._budget -= self._add(newest_lines(new, int(self._budget * FIRST_SHARE), self._ids))
         else:
-            new = lines[len(lines) - lines[::-1].index(self._newest) :] if self._newest in lines else lines
             self._budget -= self._add(newest_lines(new, self._budget, self._ids))
-        self._newest = lines[-1]
+        self._heard.update(new)
 
     def advance(self, turns_left: int) -> None:
         """Prefill as much as brings it to its end in `turns_left` calls."""
@@ -56,7 +56,7 @@ class NextHead:
 
     def rest(self) -> list[Segment]:
         """What is still to be fed when the chunk begins."""
-        close = [self._memory_segment(self._writer.memory_close)] if self._newest is not None else []
+        close = [self._memory_segment(self._writer.memory_close)] if self._heard else []
         return [*self._left, *close]
 
     def _add(self, lines: Sequence[str]) -> int:

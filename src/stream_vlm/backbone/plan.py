@@ -24,11 +24,13 @@ class ContextPlan:
     Attributes:
         reserve: tokens that the newest turn may still grow by: the longest reply with its end marks.
         capacity: slots of its cache: the policy's budget, and beside it the head of a next chunk that is prefilled in the background.
+        head: tokens that the head may have, with the past that a chunk begins with.
     """
 
     policy: ContextPolicy
     reserve: int
     capacity: int
+    head: int
 
 
 def plan_context(model: StreamingModel, vision_tokens: int, room: int | None = None) -> ContextPlan:
@@ -46,7 +48,7 @@ def plan_context(model: StreamingModel, vision_tokens: int, room: int | None = N
     turn_tokens = tokens_in([*writer.user(0, 0, 1, (1, vision_tokens), is_judged=True), *writer.close(0)]) + silent
     reserve = settings.decision.max_new_tokens + len(model.tokens.response_end) + tokens_in(writer.close(0))
     head_tokens = model.tokens.head
-    if model.turns.memory:
+    if model.turns.memory and settings.memory.in_prompt != "off":
         head_tokens += len(model.encode_text(writer.memory_open) + model.encode_text(writer.memory_close)) + settings.context.memory_tokens
     trained = model.checkpoint.model.config.text_config.max_position_embeddings
     # What words take beyond silent turns leaves earlier where the model has no room for it.
@@ -58,4 +60,4 @@ def plan_context(model: StreamingModel, vision_tokens: int, room: int | None = N
             f"a context of {policy.most_turns} turns takes {silent_tokens} tokens, but {model.model_id} tells only {trained} positions apart; "
             "lower context.max_seconds or stream.rate_hz"
         )
-    return ContextPlan(policy, reserve, policy.max_tokens + (head_tokens if isinstance(policy, ChunkedPolicy) else 0))
+    return ContextPlan(policy, reserve, policy.max_tokens + (head_tokens if isinstance(policy, ChunkedPolicy) else 0), head_tokens)

@@ -24,6 +24,7 @@ from stream_vlm.backbone.foreign import load_foreign
 from stream_vlm.backbone.reply import ChosenByReply, NotFinite, OverWithReply, Reply
 from stream_vlm.backbone.sampling import TokenSampler
 from stream_vlm.config import Settings
+from stream_vlm.context.remembered import together, within_budget
 from stream_vlm.context.turns import PROMPTED
 from stream_vlm.model import Turn, Upcoming, WatchRefused, one_by_one
 from stream_vlm.stream import NANOSECONDS, Decision, StreamError
@@ -68,10 +69,19 @@ class RecomputingModel:
         return self.checkpoint.follows_picture_size
 
     @property
+    def reads_memory(self) -> bool:
+        """Whether a question can bring what is remembered about it: a chat takes any words."""
+        return True
+
+    @property
     def engine(self) -> str:
         """How it looks, in words for people."""
         architecture = self.checkpoint.model.config.model_type
         return f"{architecture}: the last {self.settings.context.frames} pictures recomputed at every tick, slower than with a cache"
+
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """Words of `text` that it has no token for."""
+        return self.checkpoint.writer.unknown_words(text)
 
     def open_stream(self, camera: str) -> RecomputedStream:
         """A new stream for `camera` that has seen nothing."""
@@ -154,8 +164,15 @@ class RecomputedStream:
             before, after = PROMPTED.watch.replace("{query}", writer.plain(turn.watch.text)), question or PROMPTED.judge
         else:
             before, after = self._asked.told() if self._asked is not None else "", question
+        remembered = self._remembered(turn)
         try:
-            inputs = self._inputs(shown, before, after, reply.longest)
+            try:
+                inputs = self._inputs(shown, remembered + before, after, reply.longest)
+            except QuestionTooLong:
+                if not remembered:
+                    raise
+                # A question is never too long because of what is remembered.
+                inputs = self._inputs(shown, before, after, reply.longest)
         except QuestionTooLong as error:
             if turn.watch is None or turn.query is not None:
                 raise
@@ -186,6 +203,20 @@ class RecomputedStream:
         unasked = self._model.settings.decision.unasked
         judges = PROMPTED.judges_unasked if unasked == "auto" else unasked == "always"
         return judges or turn.query is not None or turn.watch is not None
+
+    def _remembered(self, turn: Turn) -> str:
+        """What the question brings of the past, and the watch, which is put anew with every picture."""
+        past = together([query.past for query in (turn.query, turn.watch) if query is not None])
+        if not past:
+            return ""
+        checkpoint = self._model.checkpoint
+
+        def written(line: str) -> str:
+            return checkpoint.writer.plain(line) + "\n"
+
+        budget = self._model.settings.context.memory_tokens
+        lines = within_budget(past, turn.frame.stamp_ns, budget, lambda line: checkpoint.writer.tokens(written(line)))
+        return PROMPTED.remembered.replace("{memory}", "".join(written(line) for line in lines)) if lines else ""
 
     def _picture(self, image: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
         """`image` in the size that it is kept in: within the budget and `share` of it, where that costs the model less."""

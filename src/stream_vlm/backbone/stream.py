@@ -19,9 +19,10 @@ from stream_vlm.backbone.speech import Speech, first_words
 from stream_vlm.backbone.static import StaticForwards
 from stream_vlm.context.layout import Piece, segments_of, tokens_in
 from stream_vlm.context.policies import ChunkedPolicy, newest_turn, without_watches
+from stream_vlm.context.remembered import together, within_budget
 from stream_vlm.context.segments import Segment, SegmentKind
 from stream_vlm.model import Turn, WatchRefused
-from stream_vlm.stream import NANOSECONDS, Decision, Frame, Query, State, StreamError
+from stream_vlm.stream import NANOSECONDS, Decision, Frame, Past, Query, State, StreamError
 from stream_vlm.vision.tokens import VisionTokens
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ class CachedStream:
     def _open_forward(self, vision_tokens: int) -> CachedForward:
         model = self._model
         plan = plan_context(model, vision_tokens)
-        self._policy, self._reserve = plan.policy, plan.reserve
+        self._policy, self._reserve, self._head = plan.policy, plan.reserve, plan.head
         self._planned_rate_hz, self._room = model.settings.stream.rate_hz, plan.policy.max_tokens
         static = StaticForwards(model.checkpoint.model) if model.has_static_shapes else None
         return CachedForward(model.checkpoint.model, plan.capacity, static=static)
@@ -264,7 +265,32 @@ class CachedStream:
         is_held = newest_turn(kept, SegmentKind.WATCH) is not None
         watch = self._model.plain(look.watch.text) if look.watch is not None and not is_held else ""
         is_judged = look.watch is not None and look.query is None
-        return [*self._pending, *self._model.writer.user(self._turn, second, second + 1, grid, question, watch, is_judged=is_judged)]
+
+        def user(remembered: str = "") -> list[Segment]:
+            writer = self._model.writer
+            return writer.user(self._turn, second, second + 1, grid, question, watch, is_judged=is_judged, remembered=remembered)
+
+        past = together([query.past for query, enters in ((look.query, question), (look.watch, watch)) if query is not None and enters])
+        lines = self._remembered(past, look.began_ns, user(), kept)
+        return [*self._pending, *user(lines)]
+
+    def _remembered(self, past: Past, now_ns: int, turn: Sequence[Segment], kept: Sequence[Segment]) -> str:
+        """The lines of `past` that fit beside the segments of its `turn`: a question is never too long because of what is remembered."""
+        model = self._model
+        if not past or not model.turns.remembered:
+            return ""
+        # A watch stays in markers of its own when its turn leaves.
+        waiting = sum(len(segment) for segment in kept if segment.kind is SegmentKind.WATCH)
+        waiting += sum(len(segment) for segment in turn if segment.kind is SegmentKind.TEXT)
+        frame = len(model.encode_text(model.turns.remembered.replace("{memory}", "")))
+        room = self._policy.max_tokens - self._reserve - self._head - tokens_in(turn) - tokens_in(self._pending) - waiting - frame
+        budget = min(model.settings.context.memory_tokens, room)
+
+        def written(line: str) -> str:
+            return model.plain(line) + "\n"
+
+        lines = within_budget(past, now_ns, budget, lambda line: len(model.encode_text(written(line))))
+        return "".join(written(line) for line in lines)
 
     def _check_room(self, layout: Sequence[Piece], look: Look) -> None:
         needed = tokens_in(layout) + self._reserve

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 
+from stream_vlm.moments import CLOCK_EPOCH_NS
 from stream_vlm.stream import NANOSECONDS, StreamError
 
 UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "d": 86400, "day": 86400}
 EXAMPLES = "'14:05', '2026-01-31 14:05:30', 'yesterday 9:00', '10 min ago', 'now', or seconds of a recording that starts at 0 such as 12.5"
-CLOCK_EPOCH_NS = 10 * 365 * 86400 * NANOSECONDS
-"""Stamps below this (ten years) are counted from a recording's beginning, not from 1970."""
-
 
 class TimeError(StreamError):
     """Words that name no time; the message shows how times are written."""

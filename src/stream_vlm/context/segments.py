@@ -21,6 +21,8 @@ class SegmentKind(Enum):
     """Markers around the user's part of a turn."""
     TIME = "time"
     """Time marker of a turn."""
+    REMEMBERED = "remembered"
+    """What the memory brings to a question or a watch."""
     QUERY = "query"
     """A question's words."""
     WATCH = "watch"

@@ -10,7 +10,7 @@ from stream_vlm.context.policies import ALWAYS, WAITING, newest_turn, turns_of
 from stream_vlm.context.segments import Segment, SegmentKind
 
 VISION = (SegmentKind.FRAME, SegmentKind.FRAME_MARK)
-WORDED = (SegmentKind.TIME, SegmentKind.JUDGE, SegmentKind.ACTION_MARK, SegmentKind.STATE, SegmentKind.ACTION)
+WORDED = (SegmentKind.TIME, SegmentKind.REMEMBERED, SegmentKind.JUDGE, SegmentKind.ACTION_MARK, SegmentKind.STATE, SegmentKind.ACTION)
 """Kinds that a turn loses when its words move to the previous text."""
 
 

@@ -42,6 +42,8 @@ class TurnFormat(BaseModel):
     Attributes:
         head: what the context begins with, once.
         memory: what was said before, after the head of a chunk; `{memory}` stands for it. Empty for a model that was not made to read it.
+        remembered: what the memory brings to a question or a watch, before its words; `{memory}` stands for the lines. Empty for a model that was
+            not made to read it.
         previous_close: after the words of turns that have left, which follow the head where the policy keeps them.
         user_open, user_close: around the user's part of a turn.
         query: a question; `{query}` stands for the user's words.
@@ -63,6 +65,7 @@ class TurnFormat(BaseModel):
 
     head: str
     memory: str = ""
+    remembered: str = ""
     previous_close: str = ""
     user_open: str
     user_close: str
@@ -119,14 +122,24 @@ class TurnWriter:
         )
 
     def user(
-        self, turn: int, start: int, end: int, grid: tuple[int, int], query: str = "", watch: str = "", *, is_judged: bool = False
+        self,
+        turn: int,
+        start: int,
+        end: int,
+        grid: tuple[int, int],
+        query: str = "",
+        watch: str = "",
+        *,
+        is_judged: bool = False,
+        remembered: str = "",
     ) -> list[Segment]:
         """Turn number `turn` up to where the model begins: a picture of `grid` (rows, columns) merged vision tokens from `start` to `end` (s).
 
-        `query` and `watch` are words that enter with it; `is_judged` says that a watch is active.
+        `query` and `watch` are words that enter with it, after the lines `remembered`; `is_judged` says that a watch is active.
         """
         turns = self.turns
         asked = [
+            Segment(SegmentKind.REMEMBERED, turn, self.encode(turns.remembered.replace("{memory}", remembered)) if remembered else ()),
             Segment(SegmentKind.WATCH, turn, self.encode(turns.watch.replace("{query}", watch)) if watch else ()),
             Segment(SegmentKind.QUERY, turn, self.encode(turns.query.replace("{query}", query)) if query else ()),
         ]
@@ -157,6 +170,7 @@ def chatml(system: str, silence: str, standby: str, response: str) -> TurnFormat
     return TurnFormat(
         head=f"<|im_start|>system\n{system}<|im_end|>\n",
         memory="<|im_start|>user\n[Video History]\n{memory}<|im_end|>\n",
+        remembered="[Video History]\n{memory}",
         user_open="<|im_start|>user\n",
         user_close="<|im_end|>\n",
         query="{query}\n",

@@ -14,7 +14,7 @@ from stream_vlm.memory.search import by_words, newest_first, read
 from stream_vlm.memory.vectors import Matrix, Vectors
 
 DEPTH = 200
-"""As many of the best by words, and by meaning, are fused."""
+"""As many of the best by words, and by meaning, are fused; more where more are asked for."""
 
 RANK_OFFSET = 60
 """Reciprocal-rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009): a record's score is the sum of weight / (offset + rank) over the rankings."""
@@ -26,11 +26,12 @@ RECENCY_WEIGHT = 0.05
 def fused(db: Database, query: RecallQuery, vector: Vectors | None, matrix: Matrix | None) -> tuple[tuple[RecallRecord, ...], int]:
     """The records nearest to `query` by words, by meaning (where there is a `vector` of length 1) and by recency; and how many were ranked."""
     rankings: list[tuple[float, Sequence[int]]] = []
+    depth = max(DEPTH, query.limit)
     if query.words:
-        chosen, _, _ = by_words(db, query, DEPTH)
+        chosen, _, _ = by_words(db, query, depth)
         rankings.append((1.0, chosen))
     if vector is not None and matrix is not None:
-        near, _ = matrix.nearest(db, vector, DEPTH, passing(db, query, Filters.of(db, query)))
+        near, _ = matrix.nearest(db, vector, depth, passing(db, query, Filters.of(db, query)))
         rankings.append((1.0, near.tolist()))
     found = np.unique(np.array([number for _, ranked in rankings for number in ranked], np.int64))
     if not len(found):

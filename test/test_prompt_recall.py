@@ -1,0 +1,234 @@
+"""What is remembered about a question is put before it: the best that fits, oldest first, and never at the question's cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from foreign_fixtures import write_foreign
+from model_fixtures import WORDS, random_frame, settings_for, write_checkpoint
+
+from stream_vlm.backbone import load_cached_model, load_model
+from stream_vlm.backbone.model import StreamingModel
+from stream_vlm.backbone.recompute import RecomputingModel
+from stream_vlm.backbone.stream import CachedStream
+from stream_vlm.config import load_settings
+from stream_vlm.context.layout import tokens_in
+from stream_vlm.context.remembered import within_budget
+from stream_vlm.context.segments import SegmentKind
+from stream_vlm.harness import StreamingHarness
+from stream_vlm.model import Turn
+from stream_vlm.moments import age, line, moment, span
+from stream_vlm.stream import NANOSECONDS, Decision, Past, Query, Remembered, State, Tick
+
+RED = Remembered(0, 0, "person in red enters")
+DOOR = Remembered(NANOSECONDS // 2, NANOSECONDS // 2, "the door is open")
+LEFT = Remembered(NANOSECONDS, NANOSECONDS, "person enters from left")
+PAST = Past("yes", (LEFT, RED, DOOR))
+SPOKEN = (*WORDS, *"0123456789", ":", "(", ")", "s", "ago", "-", "From", "memory")
+
+
+def asked(past: Past = PAST) -> Query:
+    return Query("q", "is the door open ?", 0, past=past)
+
+
+def words(said: str) -> int:
+    return len(said.split())
+
+
+def test_the_better_is_chosen_first_and_what_is_chosen_is_written_in_the_order_of_time() -> None:
+    now_ns = 10 * NANOSECONDS
+    everything = within_budget(PAST, now_ns, 1000, words)
+    assert everything == [
+        "From memory: yes",
+        "00:00:00 (10 s ago) person in red enters",
+        "00:00:00 (9 s ago) the door is open",
+        "00:00:01 (9 s ago) person enters from left",
+    ]
+    assert within_budget(PAST, now_ns, 3 + 8, words) == ["From memory: yes", everything[3]], "the best alone"
+    assert within_budget(PAST, now_ns, 3 + 16, words) == ["From memory: yes", everything[1], everything[3]]
+    assert within_budget(PAST, now_ns, 2, words) == []
+
+
+def test_a_line_that_does_not_fit_is_left_out_for_shorter_ones_after_it() -> None:
+    long = Remembered(0, 0, "a very long story about everything that was ever to be seen")
+    assert within_budget(Past("", (long, RED)), 0, 10, words) == ["00:00:00 (0 s ago) person in red enters"]
+
+
+@pytest.mark.parametrize("budget", range(0, 60, 7))
+def test_no_budget_is_ever_exceeded(budget: int) -> None:
+    assert sum(map(words, within_budget(PAST, 10 * NANOSECONDS, budget, words))) <= budget
+
+
+def test_moments_and_ages_are_said_in_few_words() -> None:
+    assert moment(3_725 * NANOSECONDS) == "01:02:05", "of a recording: since its beginning"
+    assert len(moment(1_700_000_000 * NANOSECONDS)) == 8, "the local time of day"
+    assert span(NANOSECONDS, 4 * NANOSECONDS) == "00:00:01-00:00:04"
+    assert [age(0, seconds * NANOSECONDS) for seconds in (5, 150, 7200, 200_000)] == ["5 s ago", "2 min ago", "2 h ago", "2 d ago"]
+    assert age(NANOSECONDS, 0) == "", "stamped by another clock"
+    assert line(Remembered(0, 0, "two\nlines")) == "00:00:00 two lines", "nothing breaks out of its line"
+
+
+def streamo(directory: Path, **values: Any) -> StreamingModel:
+    write_checkpoint(directory, words=SPOKEN)
+    config = directory / "stream_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"turns": "streamo"}))
+    return load_cached_model(settings_for(directory, **values))
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("streamo")
+
+
+@pytest.fixture(scope="module")
+def model(directory: Path) -> StreamingModel:
+    return streamo(directory)
+
+
+def decided(stream: CachedStream, query: Query | None, index: int = 0, watch: Query | None = None) -> Decision:
+    return stream.step(random_frame(index), query, lambda decision: Decision(State.SILENCE, decision.probabilities), watch=watch)
+
+
+def text_of(model: StreamingModel, stream: CachedStream, kind: SegmentKind) -> str:
+    return str(model.checkpoint.tokenizer.decode([token for segment in stream.context if segment.kind is kind for token in segment.token_ids]))
+
+
+def test_what_is_remembered_enters_before_the_question_oldest_first(model: StreamingModel) -> None:
+    stream = model.open_stream("front")
+    decided(stream, asked())
+    kinds = [segment.kind for segment in stream.context if segment.turn == 0]
+    assert kinds.index(SegmentKind.REMEMBERED) < kinds.index(SegmentKind.QUERY) < kinds.index(SegmentKind.FRAME)
+    said = text_of(model, stream, SegmentKind.REMEMBERED)
+    assert said.index("yes") < said.index("in red") < said.index("the door is open") < said.index("from left")
+
+
+def test_a_watch_brings_what_is_remembered_too_and_loses_it_with_its_turn(directory: Path) -> None:
+    model = streamo(directory, context__max_seconds=3.0)
+    stream = model.open_stream("front")
+    watch = Query("w", "person enters", 0, is_watch=True, past=PAST)
+    decided(stream, None, 0, watch)
+    assert "in red" in text_of(model, stream, SegmentKind.REMEMBERED)
+    for index in range(1, 20):
+        decided(stream, None, index, watch)
+    assert text_of(model, stream, SegmentKind.WATCH).strip() == "person enters"
+    assert text_of(model, stream, SegmentKind.REMEMBERED) == ""
+
+
+@pytest.mark.parametrize("tokens", [0, 20, 40, 100])
+def test_no_more_is_written_than_the_budget_of_tokens(directory: Path, tokens: int) -> None:
+    model = streamo(directory, context__memory_tokens=tokens)
+    stream = model.open_stream("front")
+    decided(stream, asked())
+    frame = len(model.encode_text(model.turns.remembered.replace("{memory}", "")))
+    written = tokens_in([segment for segment in stream.context if segment.kind is SegmentKind.REMEMBERED])
+    assert written <= tokens + frame
+    assert bool(written) is (tokens >= 20)
+
+
+def test_a_question_is_never_too_long_because_of_what_is_remembered(directory: Path) -> None:
+    model = streamo(directory, context__memory_tokens=4000, context__max_seconds=1.0, context__policy="recent", context__frames=1)
+    stream = model.open_stream("front")
+    many = Past("", tuple(Remembered(second, second, "person in red enters from left") for second in range(1000)))
+    for index in range(6):
+        decided(stream, asked(many), index)
+        assert stream._forward is not None
+        assert tokens_in(stream.context) + stream._reserve <= stream._policy.max_tokens
+
+
+def test_a_model_that_was_not_made_to_read_it_sees_the_question_alone(tmp_path: Path) -> None:
+    model = load_cached_model(settings_for(write_checkpoint(tmp_path)))
+    assert not model.reads_memory
+    bare, told = model.open_stream("front"), model.open_stream("front")
+    assert decided(bare, asked(Past())) == decided(told, asked())
+    assert [segment.token_ids for segment in bare.context] == [segment.token_ids for segment in told.context]
+
+
+def test_words_that_a_model_has_no_token_for_are_known_to_be_strange(model: StreamingModel) -> None:
+    assert model.unknown_words("Is the door open?") == ()
+    assert model.unknown_words("is the Zebra's door open, zebra?") == ("Zebra", "zebra")
+
+
+def test_an_old_question_takes_what_it_brought_along_when_it_leaves(directory: Path) -> None:
+    model = streamo(directory, context__policy="sliding", context__max_seconds=3.0)
+    stream = model.open_stream("front")
+    decided(stream, asked())
+    for index in range(1, 12):
+        decided(stream, None, index)
+    assert "door" in text_of(model, stream, SegmentKind.QUERY), "the last question stays"
+    assert text_of(model, stream, SegmentKind.REMEMBERED) == ""
+
+
+def test_a_model_without_a_cache_reads_it_before_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(settings_for(write_foreign(tmp_path)))
+    assert isinstance(model, RecomputingModel) and model.reads_memory
+    befores: list[str] = []
+    inputs = model.checkpoint.writer.inputs
+
+    def noting(shown: Sequence[Any], before: str, after: str) -> Any:
+        befores.append(before)
+        return inputs(shown, before, after)
+
+    monkeypatch.setattr(model.checkpoint.writer, "inputs", noting)
+    stream = model.open_stream("front")
+    assert isinstance(model.step([Turn(stream, random_frame(0), asked(), lambda decision: decision)])[0], Decision)
+    assert "person in red enters" in befores[0]
+    assert isinstance(model.step([Turn(stream, random_frame(1), asked(Past()), lambda decision: decision)])[0], Decision)
+    assert "person in red enters" not in befores[1]
+
+
+@pytest.mark.parametrize(
+    ("in_prompt", "summaries", "expected"),
+    [
+        ("recall", ["a chunk of doors"], ["a chunk of doors"]),
+        ("recall", [], ["0s: hello"]),
+        ("pour", ["a chunk of doors"], ["0s: hello"]),
+        ("off", ["a chunk of doors"], None),
+    ],
+)
+def test_a_chunk_begins_with_summaries_or_what_was_said_as_the_settings_say(in_prompt: str, summaries: list[str], expected: list[str] | None) -> None:
+    model = Noting()
+    settings = load_settings({"cameras": ["front"], "memory.in_prompt": in_prompt})
+    loop = StreamingHarness(settings, model, "session", summaries=lambda camera: summaries)
+    for index in range(2):
+        frame = random_frame(index)
+        loop.step(Tick(index, frame.stamp_ns, (frame,)))
+    memory = model.turns[-1].memory
+    assert (None if memory is None else list(memory())) == expected
+
+
+class Noting:
+    """Says hello at every picture and keeps the turns that it was given."""
+
+    model_id = "noting"
+    reads_memory = True
+    seconds: dict[str, float] = {}
+
+    def __init__(self) -> None:
+        self.turns: list[Turn] = []
+
+    def open_stream(self, camera: str) -> Any:
+        return self
+
+    def unknown_words(self, text: str) -> Sequence[str]:
+        return ()
+
+    def step(self, turns: Sequence[Turn], upcoming: object = None) -> list[Any]:
+        self.turns += turns
+        state = State.RESPONSE if len(self.turns) == 1 else State.SILENCE
+        return [Decision(state, {one: float(one is state) for one in State}, "hello" if state is State.RESPONSE else "", 1.0) for _ in turns]
+
+
+def test_without_memory_in_the_prompt_a_chunk_begins_bare(directory: Path) -> None:
+    model = streamo(directory, context__policy="chunked", context__max_seconds=3.0, memory__in_prompt="off")
+    loop = StreamingHarness(model.settings, model, "session")
+    for index in range(10):
+        frame = random_frame(index)
+        loop.step(Tick(index, frame.stamp_ns, (frame,), (asked(Past()),) if index == 1 else ()))
+        loop.prepare()
+    stream = loop.stream("front")
+    assert isinstance(stream, CachedStream)
+    assert tokens_in([segment for segment in stream.context if segment.kind is SegmentKind.HEAD]) == model.tokens.head
