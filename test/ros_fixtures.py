@@ -208,6 +208,12 @@ class Robot:
         finally:
             self.node.destroy_client(client)
 
+    def on_spinner(self, call: Callable[[], Any]) -> Any:
+        """What `call` returns, called by the thread that spins: rclpy loses a response that comes before the asking thread has noted its request."""
+        task = self._executor.create_task(call)
+        self.wait(task.done, "the spinning thread")
+        return task.result()
+
     def lifecycle_state(self) -> str:
         return str(self.call(GetState, "get_state").current_state.label)
 

@@ -1,4 +1,4 @@
-"""`~/ask`: a question to the model about what it sees now, answered while it is written; `~/query` asks quickly."""
+"""`~/ask`: a question about now to the model, answered while it is written, or one about the past to the memory; `~/query` asks quickly."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import String
 
-from stream_vlm.memory.recall import RecallQuery
-from stream_vlm.memory.store import Memory
+from stream_vlm.memory.recollection import Recollection, Recollector, is_about_the_past
 from stream_vlm.stream import StreamError, Utterance
 from stream_vlm_ros.action import Ask
-from stream_vlm_ros.messages import record_message, utterance_message
+from stream_vlm_ros.answered import Judge, from_memory
 from stream_vlm_ros.outcome import Outcome
-from stream_vlm_ros.questions import Asker, QuestionError, Questions, inactive
+from stream_vlm_ros.questions import Asker, QuestionError, Questions, checked_words, inactive
 
 DEFAULT_TIMEOUT_S = 10.0
 LONGEST_TIMEOUT_S = 3600.0
 CHECK_PERIOD_S = 0.1
 """How often a waiting goal looks at its deadline and whether it was cancelled: by the computer's clock, in whose time its caller waits."""
-EVIDENCE = 5
-"""Remembered records that go with an answer, at most."""
 CANCELLED = "the question was cancelled"
 
 
 class AskServer:
     """The action `~/ask` and the topic `~/query`. `questions` gives the queue to the model, or None while the node is not active."""
 
-    def __init__(self, node: Node, memory: Memory, questions: Callable[[], Questions | None], session_id: Callable[[], str]) -> None:
+    def __init__(
+        self, node: Node, recollector: Recollector, judge: Judge, questions: Callable[[], Questions | None], session_id: Callable[[], str]
+    ) -> None:
         self._node = node
-        self._memory = memory
+        self._recollector = recollector
+        self._judge = judge
         self._questions = questions
         self._session_id = session_id
         self._group = ReentrantCallbackGroup()
@@ -53,18 +53,20 @@ class AskServer:
         self._node.destroy_subscription(self._subscription)
         self._server.destroy()
 
-    def _put(self, text: str, camera: str, asker: Asker) -> tuple[Questions, str]:
+    def _put(self, text: str, camera: str, asker: Asker, recollection: Recollection) -> tuple[Questions, str]:
         questions = self._questions()
         if questions is None:
             raise QuestionError(inactive(self._node))
-        return questions, questions.put(text, camera, self._node.get_clock().now().nanoseconds, asker)
+        now_ns = self._now_ns()
+        return questions, questions.put(text, camera, now_ns, asker, self._recollector.past(recollection, now_ns))
 
     def _ask_quickly(self, message: String) -> None:
         def fail(sentence: str) -> None:
             self._node.get_logger().warning(f"~/query: no answer to '{message.data[:80]}': {sentence}")
 
         try:
-            self._put(message.data, "", Asker(on_text=lambda text: None, on_answer=lambda utterance: None, on_failure=fail))
+            asker = Asker(on_text=lambda text: None, on_answer=lambda utterance: None, on_failure=fail)
+            self._put(message.data, "", asker, self._recollector.recollect(message.data))
         except QuestionError as error:
             fail(str(error))
 
@@ -73,25 +75,36 @@ class AskServer:
         result = Ask.Result()
         try:
             timeout_s = _timeout_s(goal.request.timeout_s)
-            result.evidence = self._evidence(goal.request.question)
-            outcome = await self._answer(goal, started + timeout_s, timeout_s)
+            outcome: Ask.Result | str = await self._answer(goal, started + timeout_s, timeout_s)
         except StreamError as error:
             outcome = str(error)
-        result.took_ms = 1e3 * (time.monotonic() - started)
-        if isinstance(outcome, Utterance):
+        if isinstance(outcome, Ask.Result):
+            result = outcome
             result.success = True
-            result.answer = utterance_message(outcome, self._session_id())
+        else:
+            result.message = outcome
+        result.took_ms = 1e3 * (time.monotonic() - started)
+        if result.success:
             goal.succeed()
-            return result
-        result.message = outcome
-        if goal.is_cancel_requested:
+        elif goal.is_cancel_requested:
             goal.canceled()
         else:
             self._node.get_logger().warning(f"~/ask: no answer to '{goal.request.question[:80]}': {outcome}")
             goal.abort()
         return result
 
-    async def _answer(self, goal: ServerGoalHandle, deadline: float, timeout_s: float) -> Utterance | str:
+    async def _answer(self, goal: ServerGoalHandle, deadline: float, timeout_s: float) -> Ask.Result | str:
+        """By whom it is answered: what can be computed from the records is never left to the model."""
+        asked = checked_words(goal.request.question, goal.request.camera, self._judge.cameras, "the question")
+        recollection = self._recollector.recollect(asked, goal.request.camera)
+        if is_about_the_past(asked) and (recollection.is_known or (recollection.was_asked and not self._judge.model_reads)):
+            result = from_memory(recollection, self._now_ns(), self._session_id())
+            goal.publish_feedback(Ask.Feedback(text=result.answer.text))
+            return result
+        outcome = await self._ask_model(goal, recollection, deadline, timeout_s)
+        return outcome if isinstance(outcome, str) else self._judge.from_model(outcome, asked, recollection, self._session_id())
+
+    async def _ask_model(self, goal: ServerGoalHandle, recollection: Recollection, deadline: float, timeout_s: float) -> Utterance | str:
         answer: Outcome[Utterance | str] = Outcome(self._node.executor)
 
         def tell(text: str) -> None:
@@ -105,7 +118,8 @@ class AskServer:
                 late = f"no answer within {timeout_s:g} s; does the camera show pictures, is the model fast enough (see /diagnostics)?"
                 answer.settle(late)
 
-        questions, query_id = self._put(goal.request.question, goal.request.camera, Asker(tell, answer.settle, answer.settle))
+        asker = Asker(tell, answer.settle, answer.settle)
+        questions, query_id = self._put(goal.request.question, goal.request.camera, asker, recollection)
         timer = self._node.create_timer(CHECK_PERIOD_S, check, callback_group=self._group, clock=self._steady)
         try:
             outcome: Utterance | str = await answer.future
@@ -114,16 +128,8 @@ class AskServer:
             self._node.destroy_timer(timer)
             questions.withdraw(query_id)
 
-    def _evidence(self, question: str) -> list:
-        query = RecallQuery(text=question, limit=EVIDENCE)
-        if not query.words:
-            return []
-        try:
-            return [record_message(record) for record in self._memory.recall(query).records]
-        except StreamError as error:
-            # The model can answer without its memory.
-            self._node.get_logger().warning(f"~/ask: no evidence from the memory: {error}")
-            return []
+    def _now_ns(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
 
 
 def _timeout_s(asked: float) -> float:

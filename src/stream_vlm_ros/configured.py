@@ -9,10 +9,13 @@ from typing import Protocol
 from rclpy.node import Node
 
 from stream_vlm.config import Settings
+from stream_vlm.memory.headlines import Headlines
+from stream_vlm.memory.recollection import Recollector
 from stream_vlm.memory.store import Memory
 from stream_vlm.memory.writer import MemoryWriter
 from stream_vlm.model import Model
 from stream_vlm.stream import StepResult, StreamError
+from stream_vlm_ros.answered import Judge
 from stream_vlm_ros.ask import AskServer
 from stream_vlm_ros.likeness import Likenesses
 from stream_vlm_ros.outputs import Outputs
@@ -66,13 +69,16 @@ class Configured:
             self.model = load(settings)
             self.outputs = Outputs(node)
             stack.callback(self.outputs.destroy)
-            self.writer = MemoryWriter(self.memory, self._tell, self._tell_unstored)
+            self.headlines = Headlines(self.memory)
+            self.headlines.refresh()
+            self.writer = MemoryWriter(self.memory, self._tell_stored, self._tell_unstored)
             stack.callback(self.writer.close)
             services = MemoryServices(node, self.memory, self.writer, lambda: self.likenesses)
             stack.callback(services.destroy)
-            ask = AskServer(node, self.memory, lambda: self.questions, session_id)
+            recollector = Recollector(self.memory, settings)
+            ask = AskServer(node, recollector, Judge(settings, self.model), lambda: self.questions, session_id)
             stack.callback(ask.destroy)
-            watch = WatchServer(node, lambda: self.watches, session_id)
+            watch = WatchServer(node, lambda: self.watches, session_id, recollector)
             stack.callback(watch.destroy)
             self._stack = stack.pop_all()
 
@@ -88,6 +94,11 @@ class Configured:
                 questions.answered(utterance)
             if watches is not None and utterance.query_id:
                 watches.reported(utterance)
+
+    def _tell_stored(self, result: StepResult) -> None:
+        self._tell(result)
+        # Here, on the writer's thread and after everything was said: the model's thread never waits for a disk.
+        self.headlines.refresh_when_due()
 
     def _tell_unstored(self, result: StepResult, error: StreamError) -> None:
         """The robot still speaks when its memory fails; the diagnostics show `error` for as long as it lasts."""

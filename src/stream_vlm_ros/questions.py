@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 
 from rclpy.node import Node
 
-from stream_vlm.stream import Query, StreamError, Utterance
+from stream_vlm.stream import Past, Query, StreamError, Utterance
 
 LONGEST_QUESTION = 2000
 """Characters; a longer text is no question and would push the pictures out of the context."""
 
 MOST_WAITING = 100
 """Questions that may wait for a picture."""
+
+
+NOTHING = Past()
 
 
 class QuestionError(StreamError):
@@ -46,14 +49,16 @@ class Questions:
         self._waiting: list[Query] = []
         self._askers: dict[str, Asker] = {}
 
-    def put(self, text: str, camera: str, stamp_ns: int, asker: Asker | None = None) -> str:
+    def put(self, text: str, camera: str, stamp_ns: int, asker: Asker | None = None, past: Past = NOTHING) -> str:
         """Take in a question asked at `stamp_ns` (ns) and return its query id; an empty `camera` asks the first one that shows a picture.
+
+        `past` is what was remembered about it.
 
         Raises:
             QuestionError: no words, too many of them, an unknown camera, or too many questions that wait already.
         """
         words = checked_words(text, camera, self._cameras, "the question")
-        query = Query(query_id=f"q-{uuid.uuid4().hex[:12]}", text=words, stamp_ns=stamp_ns, camera=camera)
+        query = Query(query_id=f"q-{uuid.uuid4().hex[:12]}", text=words, stamp_ns=stamp_ns, camera=camera, past=past)
         with self._lock:
             if len(self._waiting) >= MOST_WAITING:
                 raise QuestionError(f"{MOST_WAITING} questions wait for a picture already; ask again when the cameras show one")

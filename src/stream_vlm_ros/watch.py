@@ -12,6 +12,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
+from stream_vlm.memory.recollection import Recollector
 from stream_vlm.stream import StreamError, Utterance
 from stream_vlm_ros.action import Watch
 from stream_vlm_ros.ask import CHECK_PERIOD_S
@@ -34,8 +35,9 @@ class Ending:
 class WatchServer:
     """The action `~/watch`. `watches` gives the way to the model, or None while the node is not active."""
 
-    def __init__(self, node: Node, watches: Callable[[], Watches | None], session_id: Callable[[], str]) -> None:
+    def __init__(self, node: Node, watches: Callable[[], Watches | None], session_id: Callable[[], str], recollector: Recollector) -> None:
         self._node = node
+        self._recollector = recollector
         self._watches = watches
         self._session_id = session_id
         self._group = ReentrantCallbackGroup()
@@ -85,7 +87,8 @@ class WatchServer:
 
         stamp_ns = self._node.get_clock().now().nanoseconds
         watcher = Watcher(reports.report, lambda sentence: outcome.settle(Ending(sentence)))
-        query_id = watches.put(goal.request.watch_for, goal.request.camera, stamp_ns, watcher)
+        past = self._recollector.past(self._recollector.recollect(goal.request.watch_for, goal.request.camera), stamp_ns)
+        query_id = watches.put(goal.request.watch_for, goal.request.camera, stamp_ns, watcher, past)
         timer = self._node.create_timer(CHECK_PERIOD_S, check, callback_group=self._group, clock=self._steady)
         try:
             ending: Ending = await outcome.future

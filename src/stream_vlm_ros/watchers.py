@@ -7,8 +7,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stream_vlm.stream import Query, Utterance
-from stream_vlm_ros.questions import checked_words
+from stream_vlm.stream import Past, Query, Utterance
+from stream_vlm_ros.questions import NOTHING, checked_words
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,16 @@ class Watches:
         self._waiting: list[Query] = []
         self._over: list[str] = []
 
-    def put(self, text: str, camera: str, stamp_ns: int, watcher: Watcher) -> str:
+    def put(self, text: str, camera: str, stamp_ns: int, watcher: Watcher, past: Past = NOTHING) -> str:
         """Begin a watch at `stamp_ns` (ns) and return its query id; an empty `camera` watches every one. It replaces those of its cameras.
+
+        `past` is what was remembered about it.
 
         Raises:
             QuestionError: no words, too many of them, or an unknown camera.
         """
         words = checked_words(text, camera, self._cameras, "the watch")
-        query = Query(query_id=f"w-{uuid.uuid4().hex[:12]}", text=words, stamp_ns=stamp_ns, camera=camera, is_watch=True)
+        query = Query(query_id=f"w-{uuid.uuid4().hex[:12]}", text=words, stamp_ns=stamp_ns, camera=camera, is_watch=True, past=past)
         with self._lock:
             replaced = [other.query_id for other, _ in self._active.values() if not (camera and other.camera) or camera == other.camera]
         for query_id in replaced:

@@ -57,7 +57,9 @@ class Watching:
                 stack.callback(camera.destroy)
             self._listen_to_odometry(stack)
             stream = Stream(
-                harness=StreamingHarness(settings, configured.model, self.sessions.session_id, configured.writer),
+                harness=StreamingHarness(
+                    settings, configured.model, self.sessions.session_id, configured.writer, configured.headlines.lines
+                ),
                 sessions=self.sessions,
                 questions=self.questions,
                 watches=self.watches,

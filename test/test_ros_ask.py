@@ -1,0 +1,103 @@
+"""`~/ask` over DDS: the past is answered from the memory with its evidence, now by the model, and what neither knows is said not to be known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from action_msgs.msg import GoalStatus
+from rclpy.action import ActionClient
+from ros_fixtures import BRIGHT, Robot, robot_in
+from stream_vlm_ros.action import Ask
+
+
+@pytest.fixture
+def robot(tmp_path: Path) -> Iterator[Robot]:
+    with robot_in(tmp_path) as made:
+        yield made
+
+
+class Asking:
+    """A node that saw it become bright, and somebody who asks it: one client, because a new one may miss what comes before it was discovered."""
+
+    def __init__(self, robot: Robot, **environment: str) -> None:
+        self._robot = robot
+        camera = robot.camera()
+        robot.start_node(environment=environment)
+        self._client = ActionClient(robot.node, Ask, "stream_vlm/ask")
+        robot.wait(lambda: robot.states, "a state")
+        camera.brightness = BRIGHT
+        robot.wait_for_text("it became bright")
+        self.event = robot.wait(lambda: robot.events, "the event")[0]
+        assert self._client.wait_for_server(30), robot.log
+
+    def ask(self, question: str, status: int = GoalStatus.STATUS_SUCCEEDED, **goal: Any) -> Ask.Result:
+        """The result; of one that is answered the whole text was feedback before."""
+        heard: list[str] = []
+        asked = Ask.Goal(question=question, timeout_s=30.0, **goal)
+        hear = lambda feedback: heard.append(feedback.feedback.text)  # noqa: E731
+        sent = self._robot.on_spinner(lambda: self._client.send_goal_async(asked, hear))
+        self._robot.wait(sent.done, "acceptance")
+        outcome = self._robot.on_spinner(sent.result().get_result_async)
+        self._robot.wait(outcome.done, f"the answer to '{question}'")
+        result = outcome.result().result
+        assert outcome.result().status == status, result.message
+        if result.success:
+            self._robot.wait(lambda: heard and heard[-1] in result.answer.text, "the answer as feedback")
+        return result
+
+
+def test_the_past_is_answered_from_the_memory_and_now_by_the_model(robot: Robot) -> None:
+    asking = Asking(robot)
+    event = asking.event
+    past = asking.ask("when was it last bright?")
+    assert (past.answered_by, past.known) == (Ask.Result.MEMORY, True)
+    assert past.answer.text.startswith("last: it became bright, at ")
+    assert [(record.kind, record.text, record.start, record.end) for record in past.evidence] == [("event", event.label, event.start, event.end)]
+    assert (past.answer.header.stamp, past.answer.header.frame_id, past.answer.camera) == (event.end, "front_optical", "camera")
+    now = asking.ask("how bright is it?")
+    assert (now.answered_by, now.known, now.answer.text) == (Ask.Result.MODEL, True, "the brightness is 230")
+    assert "it became bright" in {record.text for record in now.evidence}
+    assert now.note == "brightness was not made to read what is remembered: it was asked without the evidence"
+    counted = asking.ask("how often was it bright?")
+    assert counted.answer.text.startswith("once, last at ")
+
+
+def test_what_neither_memory_nor_model_knows_is_said_not_to_be_known(robot: Robot) -> None:
+    asking = Asking(robot, BRIGHTNESS_UNSURE="1")
+    zebra = asking.ask("when did you last see the zebra?")
+    assert (zebra.answered_by, zebra.known, zebra.answer.text) == (Ask.Result.MEMORY, False, "I do not know: nothing remembered bears on it")
+    assert zebra.evidence == []
+    unsure = asking.ask("is there a zebra?")
+    assert (unsure.answered_by, unsure.known) == (Ask.Result.MODEL, False)
+    assert unsure.answer.text == "I do not know; its guess, of confidence 0.10: 'the brightness is 230'"
+
+
+def test_a_model_that_has_no_word_for_it_is_not_believed(robot: Robot) -> None:
+    asking = Asking(robot)
+    strange = asking.ask("is there a unicorn ?")
+    assert (strange.answered_by, strange.known) == (Ask.Result.MODEL, False)
+    assert strange.answer.text == "I do not know: the model has no word for 'unicorn'; its guess, of confidence 0.90: 'the brightness is 230'"
+
+
+def test_a_model_that_reads_the_past_is_asked_with_it(robot: Robot) -> None:
+    asking = Asking(robot, BRIGHTNESS_READS="1", BRIGHTNESS_UNSURE="1")
+    now = asking.ask("is it bright?")
+    assert (now.answered_by, now.known, now.answer.text, now.note) == (Ask.Result.MODEL, True, "I read: it became bright", "")
+    uncountable = asking.ask("what colour was the bright picture?")
+    assert (uncountable.answered_by, uncountable.answer.text) == (Ask.Result.MODEL, "I read: it became bright")
+    counted = asking.ask("how often was it bright?")
+    assert counted.answered_by == Ask.Result.MEMORY, "no model counts"
+
+
+def test_the_past_is_answered_while_nobody_looks(robot: Robot) -> None:
+    asking = Asking(robot)
+    assert robot.transition("deactivate")
+    past = asking.ask("when was it bright?")
+    assert (past.answered_by, past.known) == (Ask.Result.MEMORY, True)
+    now = asking.ask("is it bright?", GoalStatus.STATUS_ABORTED)
+    assert "is not active" in now.message
+    stranger = asking.ask("when was it bright?", GoalStatus.STATUS_ABORTED, camera="back")
+    assert "camera 'back' does not exist" in stranger.message
