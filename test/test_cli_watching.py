@@ -16,7 +16,7 @@ from stream_vlm.config import MemorySettings, Settings, load_settings
 from stream_vlm.memory.errors import MemoryFileError
 from stream_vlm.memory.recall import RecallQuery
 from stream_vlm.memory.store import Memory
-from stream_vlm.model import Turn, Upcoming, one_by_one
+from stream_vlm.model import Turn, Upcoming, WatchRefused, one_by_one
 from stream_vlm.sources import SourceError, open_source
 from stream_vlm.sources.bag_writer import write_bag
 from stream_vlm.stream import NANOSECONDS, Decision, Frame, Query, State, StreamError
@@ -48,7 +48,11 @@ class BrightnessStream:
 
 class BrightnessModel:
     model_id = "brightness"
+    reads_memory = False
     seconds = {"step": 0.0}
+
+    def unknown_words(self, text: str) -> Sequence[str]:
+        return ()
 
     def open_stream(self, camera: str) -> BrightnessStream:
         return BrightnessStream()
@@ -178,3 +182,42 @@ def test_a_run_that_is_still_under_way_is_not_replaced(tmp_path: Path) -> None:
         with pytest.raises(MemoryFileError, match="writes it already"):
             prepare_folder(tmp_path, "replace")
         assert (tmp_path / MEMORY_FILE).exists()
+
+
+class FollowingModel(BrightnessModel):
+    """Follows a watch: notes what it was told, and refuses one for a sound."""
+
+    def __init__(self) -> None:
+        self.told: list[Query | None] = []
+
+    def step(self, turns: Sequence[Turn], upcoming: Upcoming | None = None) -> list[Decision | StreamError]:
+        self.told += [turn.watch for turn in turns]
+        if any(turn.watch is not None and "sound" in turn.watch.text for turn in turns):
+            return [WatchRefused(f"{turn.frame.camera}: brightness has no ears") for turn in turns]
+        return super().step(turns, upcoming)
+
+
+def test_what_is_waited_for_is_told_from_the_first_picture_on_and_reports_carry_it(bag: Path, tmp_path: Path) -> None:
+    source, model = open_source(str(bag)), FollowingModel()
+    watch(source, with_cameras(load_settings({}), source.cameras), model, tmp_path / "out", watch_for="a light that turns on")
+    assert {told.text for told in model.told if told is not None} == {"a light that turns on"} and None not in model.told
+    with Memory.open(MemorySettings(path=str(tmp_path / "out" / "memory.db")), read_only=True) as memory:
+        (asked,) = memory.recall(RecallQuery(kinds=("query",))).records
+        reports = memory.recall(RecallQuery(kinds=("answer",))).records
+    assert asked.text == "a light that turns on"
+    assert [report.query_id for report in reports] == [asked.query_id] * 2
+
+
+def test_a_watch_brings_what_a_memory_that_is_gone_on_in_holds(bag: Path, tmp_path: Path) -> None:
+    watch_bag(bag, tmp_path / "out")
+    source, model = open_source(str(bag)), FollowingModel()
+    watch(source, with_cameras(load_settings({}), source.cameras), model, tmp_path / "out", "append", watch_for="a light that turns on")
+    first = model.told[0]
+    assert first is not None
+    assert [one.text for one in first.past.remembered] == ["light turns on"] * 2
+
+
+def test_a_watch_that_the_model_refuses_ends_the_run_with_its_reason(bag: Path, tmp_path: Path) -> None:
+    source = open_source(str(bag))
+    with pytest.raises(WatchRefused, match="brightness has no ears"):
+        watch(source, with_cameras(load_settings({}), source.cameras), FollowingModel(), tmp_path / "out", watch_for="a sound")

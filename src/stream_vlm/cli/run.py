@@ -30,6 +30,7 @@ def run_options(command: Command) -> Command:
             click.option("--seconds", type=float, help="Watch only this much of the stream."),
             click.option("--model", "directory", default="", help="Directory of a checkpoint; the shipped model when left out."),
             click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting, for example stream.rate_hz=1."),
+            click.option("--watch", "watch_for", default="", metavar="WORDS", help="What to wait for and report, in plain words."),
             click.option("--force", "existing", flag_value="replace", help="Replace the run that DIR holds."),
             click.option("--append", "existing", flag_value="append", help="Go on in the memory that DIR holds, as a new session."),
             click.option("--quiet", is_flag=True, help="Print the summary only."),
@@ -48,6 +49,7 @@ def run(
     seconds: float | None,
     directory: str,
     assignments: tuple[str, ...],
+    watch_for: str,
     existing: Existing | None,
     quiet: bool,
 ) -> None:
@@ -56,7 +58,7 @@ def run(
     Leaves utterances.jsonl, events.jsonl, states.jsonl (times in seconds of stream) and memory.db in DIR.
     """
     settings = _settings(assignments, directory)
-    _watch(open_source(source, seconds=seconds), settings, folder, existing or "refuse", quiet)
+    _watch(open_source(source, seconds=seconds), settings, folder, existing or "refuse", quiet, watch_for)
 
 
 @click.command(short_help="Watch a rosbag2 recording as if it were the robot.")
@@ -72,6 +74,7 @@ def replay(
     seconds: float | None,
     directory: str,
     assignments: tuple[str, ...],
+    watch_for: str,
     existing: Existing | None,
     quiet: bool,
 ) -> None:
@@ -85,7 +88,7 @@ def replay(
         raise SourceError(f"{bag}: no rosbag2 recording; 'run' watches what is none: {POSSIBLE}")
     settings = _settings(assignments, directory, odom_topic)
     source = open_source(bag, seconds=seconds, topics=topics, odom_topic=settings.pose.odom_topic, pose_max_age_s=settings.pose.max_age_s)
-    _watch(source, settings, folder, existing or "refuse", quiet)
+    _watch(source, settings, folder, existing or "refuse", quiet, watch_for)
 
 
 def _settings(assignments: tuple[str, ...], directory: str, odom_topic: str = "") -> Settings:
@@ -93,7 +96,7 @@ def _settings(assignments: tuple[str, ...], directory: str, odom_topic: str = ""
     return settings_of_run(assignments, {name: value for name, value in given.items() if value})
 
 
-def _watch(source: Source, settings: Settings, folder: Path, existing: Existing, quiet: bool) -> None:
+def _watch(source: Source, settings: Settings, folder: Path, existing: Existing, quiet: bool, watch_for: str) -> None:
     # A folder that is taken should be said before a model is loaded.
     prepare_folder(folder, existing if existing != "replace" else "append")
     settings = with_cameras(settings, source.cameras)
@@ -110,7 +113,7 @@ def _watch(source: Source, settings: Settings, folder: Path, existing: Existing,
                     click.echo(f"warning: {camera}: {fault}", err=True)
             advance(seconds, said)
 
-        watched = watch(source, settings, model, folder, existing, on_step)
+        watched = watch(source, settings, model, folder, existing, on_step, watch_for.strip())
     click.echo(_summary(watched, folder))
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from stream_vlm.config import Settings
 from stream_vlm.evaluation.records import as_line, records_of
 from stream_vlm.harness import StreamingHarness
+from stream_vlm.memory.headlines import Headlines
 from stream_vlm.memory.lock import WriterLock
+from stream_vlm.memory.recollection import Recollector
 from stream_vlm.memory.store import Memory, SessionError
 from stream_vlm.memory.writer import DirectWriter
-from stream_vlm.model import Model
+from stream_vlm.model import Model, WatchRefused
 from stream_vlm.sources.source import Source
 from stream_vlm.sources.ticks import TickReader
-from stream_vlm.stream import StepResult, StreamError, Tick
+from stream_vlm.stream import Query, StepResult, StreamError, Tick
 
 RECORD_FILES = ("utterances.jsonl", "events.jsonl", "states.jsonl")
 MEMORY_FILE = "memory.db"
@@ -81,6 +83,7 @@ def watch(
     folder: Path,
     existing: Existing = "refuse",
     on_step: Callable[[StepResult, float], None] | None = None,
+    watch_for: str = "",
 ) -> Watched:
     """Watch `source` to its end and leave utterances.jsonl, events.jsonl, states.jsonl and memory.db in `folder`.
 
@@ -88,8 +91,10 @@ def watch(
 
     Args:
         on_step: called after each step with its result and the seconds of stream so far.
+        watch_for: what to wait for from the first picture on, in plain words.
 
     Raises:
+        WatchRefused: the model cannot be told what to wait for.
         StreamError: the folder, the memory or the source cannot be used; what was watched before is kept.
     """
     prepare_folder(folder, existing)
@@ -101,7 +106,6 @@ def watch(
     first_ns = 0
     mode = "a" if existing == "append" else "w"
     with Memory.open(settings.memory) as memory:
-        writer = DirectWriter(memory)
         files = [(folder / name).open(mode, encoding="utf-8") for name in RECORD_FILES]
         try:
             # A live source is not waited for: its next picture would make this one late.
@@ -109,8 +113,16 @@ def watch(
                 if harness is None:
                     first_ns = min(frame.stamp_ns for frame in tick.frames)
                     watched.session_id = _begin_session(memory, source.name, model.model_id, first_ns)
-                    harness = StreamingHarness(settings, model, watched.session_id, writer)
+                    headlines = Headlines(memory)
+                    headlines.refresh()
+                    harness = StreamingHarness(settings, model, watched.session_id, DirectWriter(memory), headlines.lines)
+                    if watch_for:
+                        asked = _watch_query(watch_for, watched.session_id, tick.stamp_ns, Recollector(memory, settings))
+                        tick = replace(tick, queries=(asked,))
                 result = harness.step(tick, upcoming=upcoming)
+                if watch_for and not harness.watching:
+                    raise WatchRefused("; ".join(result.faults.values()))
+                headlines.refresh()
                 harness.prepare()
                 for file, records in zip(files, records_of(result, first_ns), strict=True):
                     file.write("".join(as_line(record) for record in records))
@@ -123,7 +135,6 @@ def watch(
                     watched.faults[camera] = watched.faults.get(camera, 0) + 1
                 if on_step is not None:
                     on_step(result, watched.seconds)
-            writer.end_session()
         finally:
             for file in files:
                 file.close()
@@ -146,6 +157,11 @@ def with_next(ticks: Iterable[Tick]) -> Iterator[tuple[Tick, Tick | None]]:
         if broken is not None:
             raise broken
         tick = after
+
+
+def _watch_query(text: str, session_id: str, stamp_ns: int, recollector: Recollector) -> Query:
+    past = recollector.past(recollector.recollect(text), stamp_ns)
+    return Query(f"{session_id}-watch", text, stamp_ns, is_watch=True, past=past)
 
 
 def _begin_session(memory: Memory, name: str, model_id: str, first_ns: int) -> str:
