@@ -4,8 +4,8 @@ A robot spends an hour in each of twelve simulated rooms. What happens there is 
 simulated world, as exactly as its scripts say: what is measured is the memory and not a model's eyes. Questions are asked in plain words, with a time
 range or a place where one is meant; what is right is worked out from the scripts and never from the memory.
 
-Beside it stand two schemes that hand text to a language model. They are judged as if that model never erred: a question counts as right when the
-handed text holds every event that its answer rests on.
+Beside it stand schemes that hand text to a language model: recall into the prompt as the node does it, and the published one that pours everything
+in. They are judged as if that model never erred: a question counts as right when the handed text holds every event that its answer rests on.
 """
 
 from __future__ import annotations
@@ -13,21 +13,26 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from stream_vlm.config import MemorySettings
+from stream_vlm.context.remembered import within_budget
 from stream_vlm.memory.answer import Answer
 from stream_vlm.memory.question import Question
 from stream_vlm.memory.recall import Place, RecallQuery
+from stream_vlm.memory.recollection import most_records, recollect
 from stream_vlm.memory.store import Memory
-from stream_vlm.stream import NANOSECONDS, Decision, EventSpan, Frame, Pose, State, StepResult, Tick, Utterance
+from stream_vlm.moments import line
+from stream_vlm.stream import NANOSECONDS, Decision, EventSpan, Frame, Pose, Remembered, State, StepResult, Tick, Utterance
 from stream_vlm.world.language import COLOURS, PORTABLE_KINDS
 from stream_vlm.world.script import Event, make_script
 
@@ -38,8 +43,10 @@ LOOKS_EVERY_S = 5
 ROOM_RADIUS_M = 2.0
 TOP_K = 20
 TOKENS_A_WORD = 1.3
-BUDGETS = (512, 8192, 48_000)
-"""Tokens of text that the pour-everything scheme may begin a prompt with: this package's default, a larger one, and the published context's whole."""
+BUDGETS = (512, 2048, 8192)
+"""Tokens of the past in the prompt, `context.memory_tokens`: this package's default, and larger ones."""
+WHOLE_CONTEXT = 48_000
+"""Tokens of the published scheme's whole context."""
 
 
 @dataclass(frozen=True)
@@ -247,11 +254,28 @@ def at(stamp_ns: int) -> Callable[[Answer], bool]:
     return lambda answer: answer.known and abs(answer.stamp_ns - stamp_ns) <= NANOSECONDS
 
 
-def poured(day: Day, budget: float) -> set[Happening]:
-    """The newest happenings whose lines ("3605s: door opens") fit into `budget` tokens."""
+def tokens(text: str) -> int:
+    """About what a Qwen tokenizer makes of a line: a token for each digit, each mark and the line's end, and 1.3 for a word."""
+    words, others = len(re.findall(r"[^\W\d_]+", text)), len(re.findall(r"\d|[^\w\s]", text))
+    return round(TOKENS_A_WORD * words) + others + 1
+
+
+def as_line(happening: Happening, now_ns: int) -> str:
+    return line(Remembered(happening.start_ns, happening.end_ns, happening.label), now_ns)
+
+
+def holds_recalled(memory: Memory, exam: Exam, budget: int, now_ns: int, *, filtered: bool) -> bool:
+    """Whether what is recalled for the question of `exam` holds all that its answer rests on: read and written by the node's own code."""
+    query = exam.query if filtered else replace(exam.query, start_ns=None, end_ns=None, place=None)
+    past = recollect(memory, query, most_records(budget)).past(now_ns)
+    return set(within_budget(past, now_ns, budget, tokens)).issuperset(as_line(happening, now_ns) for happening in exam.needs)
+
+
+def poured(day: Day, budget: int) -> set[Happening]:
+    """The newest happenings whose lines ("3605s: door opens", `history.History`) fit into `budget` tokens."""
     kept: set[Happening] = set()
     for happening in reversed(day.happenings):
-        budget -= TOKENS_A_WORD * (1 + len(happening.label.split()))
+        budget -= tokens(f"{(happening.end_ns - FIRST_NS) // NANOSECONDS}s: {happening.label}")
         if budget < 0:
             break
         kept.add(happening)
@@ -282,8 +306,13 @@ def main() -> None:
             # Words alone, over everything, as a store of embedded captions gives them.
             found = {(record.text, record.end_ns) for record in memory.recall(RecallQuery(exam.query.text, kinds=("event",), limit=TOP_K)).records}
             right[f"text-only top {TOP_K}"][exam.category] += all((h.label, h.end_ns) in found for h in exam.needs)
+        now_ns = day.ns(ROOMS, 0)
+        for budget in BUDGETS:
+            for name, filtered in ((f"recall, {budget} tokens", True), (f"recall by words alone, {budget}", False)):
+                holds = partial(holds_recalled, memory, budget=budget, now_ns=now_ns, filtered=filtered)
+                right[name] = Counter(exam.category for exam in exams if holds(exam))
         records = memory.count()
-    for budget in BUDGETS:
+    for budget in (*BUDGETS, WHOLE_CONTEXT):
         held = poured(day, budget)
         right[f"pour everything, {budget} tokens"] = Counter(exam.category for exam in exams if held.issuperset(exam.needs))
     report = {
