@@ -69,6 +69,23 @@ def test_streamo_grounds_forward_by_what_was_reported_and_backward_by_what_was_n
     assert late["time_sensitive_qa"]["accuracy"] == 0.0 and late["grounding_forward"]["miou"] == 0.0
 
 
+def test_an_answer_with_a_time_alone_grounds_the_span_that_its_words_name(tmp_path: Path) -> None:
+    rows = [streamo_row("Event Grounding", 20, content="From 4 s to 8 s.", time=20)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    items = read_streamo_items(tmp_path / "rows.json")
+    assert items[0].is_backward and not items[0].questions[0].is_watch and items[0].due[0].span == (4.0, 8.0)
+    report = score_streamo(items, {"1": said((19.0, "from 00:04 to 6.0 s"))}, None, None)
+    assert report["grounding_backward"] == {"items": 1, "miou": 0.5}
+
+
+def test_what_never_comes_is_grounded_by_silence(tmp_path: Path) -> None:
+    row = streamo_row("Event Grounding", 1) | {"response": []}
+    (tmp_path / "rows.json").write_text(json.dumps([row, row, row, row]))
+    items = read_streamo_items(tmp_path / "rows.json")
+    answers = {"1": said(), "2": said((9.0, "There!")), "3": said(events=(TimedEvent("cup falls", 6.0, 10.0),))}
+    assert score_streamo(items, answers, None, None)["grounding_forward"] == {"items": 4, "miou": 0.25}
+
+
 def test_streamo_captions_are_compared_by_the_judge_and_a_missing_answer_loses_without_asking(streamo_data: Path) -> None:
     items = read_streamo_items(streamo_data)
     with serve_judge(lambda text: "A") as server, Judge(server.url, "m") as judge:

@@ -15,10 +15,10 @@ from stream_vlm.evaluation.baselines import AlwaysSilent
 from stream_vlm.evaluation.ceiling import CEILING
 from stream_vlm.evaluation.confusion import confusion_matrix, draw_confusion
 from stream_vlm.evaluation.faulty import score_by_fault
-from stream_vlm.evaluation.online import Watched
+from stream_vlm.evaluation.online import TimedQuestion, Watched
 from stream_vlm.evaluation.records import TimedEvent, TimedState, TimedUtterance
 from stream_vlm.evaluation.scores import Truth, score_watching
-from stream_vlm.evaluation.worlds import examine, truth_of
+from stream_vlm.evaluation.worlds import examine, spread, truth_of
 from stream_vlm.world.faults import FAULTS, Fault
 from stream_vlm.world.render import World
 
@@ -112,6 +112,12 @@ def test_the_command_reports_long_silence_and_leaves_a_picture_of_the_confusion(
     text = (tmp_path / "report.md").read_text()
     assert "## Long silence" in text and "## True state and said state" in text
     assert (tmp_path / "confusion.png").stat().st_size > 5_000
+
+
+def test_questions_that_come_too_soon_after_one_another_are_left_out() -> None:
+    asked = [TimedQuestion(t, "?") for t in (1.0, 30.0, 61.0, 100.0, 121.5)]
+    assert [question.t for question in spread(asked, 60.0)] == [1.0, 61.0, 121.5]
+    assert spread(asked, 0.0) == asked
 
 
 def test_a_matrix_of_states_has_the_truth_in_rows() -> None:

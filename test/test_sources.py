@@ -13,6 +13,7 @@ import pytest
 from stream_vlm.sources import SourceError, open_source
 from stream_vlm.sources.bag import BagSource, camera_name
 from stream_vlm.sources.bag_writer import BagWriter, write_bag
+from stream_vlm.sources.simulated import SimulatedSource
 from stream_vlm.sources.ticks import TickReader
 from stream_vlm.stream import NANOSECONDS, Frame, Pose
 
@@ -121,6 +122,26 @@ def test_a_simulated_camera_shows_the_same_stream_for_the_same_seed() -> None:
     once, again = (list(open_source("world:3", seconds=2).frames()) for _ in range(2))
     assert [frame.stamp_ns for frame in once] == [frame.stamp_ns for frame in again]
     assert all(np.array_equal(first.image, second.image) for first, second in zip(once, again, strict=True))
+
+
+def test_a_simulated_camera_may_fail_and_a_dropped_picture_does_not_come() -> None:
+    source = open_source("world:3:faults=dropped,frozen:faults_per_minute=6:quiet_minutes=2", seconds=30)
+    assert isinstance(source, SimulatedSource)
+    assert source.name == "world-3-faults-dropped-frozen-faults_per_minute-6-quiet_minutes-2"
+    world = source.world
+    assert {fault.kind for fault in world.faults.all} == {"dropped", "frozen"}
+    stamps = [frame.stamp_ns for frame in source.frames()]
+    assert stamps == [round(index / 10 * NANOSECONDS) for index in range(300) if world.delivers(index / 10)]
+    assert len(stamps) < 300
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [("world:3:fog=1", "'fog=1' says nothing"), ("world:3:faults", "'faults' says nothing"), ("world:3:quiet_minutes=long", "'long' is no number")],
+)
+def test_what_says_nothing_about_a_simulated_camera_is_refused(spec: str, named: str) -> None:
+    with pytest.raises(SourceError, match=named):
+        open_source(spec)
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stream_vlm.cli import main
-from stream_vlm.evaluation.benchmarks.streamo_bench import named_span
+from stream_vlm.evaluation.benchmarks.streamo_bench import named_span, read_streamo_items
 from stream_vlm.stream import State
 from stream_vlm.training.data.messages import messages_to_sample, read_messages, sample_to_messages
 from stream_vlm.training.data.sample import Videos
@@ -183,6 +183,18 @@ def test_the_command_leaves_both_forms_which_both_readers_read_to_the_same_sampl
     world = World(3, 90.0, SIZE, faults=["dropped", "frozen"], faults_per_minute=4.0)
     assert [(task["kind"], task["question"]) for task in document["tasks"]] == [(task.kind, task.question) for task in tasks_of(world)]
     assert main(["convert", str(tmp_path / "streamo-raw.json"), "--from", "streamo-raw", "--videos", str(tmp_path)]) == 0
+
+
+def test_the_examination_of_streamo_reads_each_kind_as_what_it_is(worlds: list[World], tmp_path: Path) -> None:
+    tasks = tasks_of(worlds[3])
+    (tmp_path / "rows.json").write_text(json.dumps([raw_row(task, "video.mp4", 300.0, "here") for task in tasks]))
+    waiting = {"narration", "event-caption", "action-caption", "grounding-forward", "time-sensitive", "tell-me-when"}
+    for task, item in zip(tasks, read_streamo_items(tmp_path / "rows.json"), strict=True):
+        assert item.asked_at == task.t_s and len(item.due) == len(task.replies)
+        assert item.is_backward == (task.kind == "grounding-backward")
+        assert item.questions[0].is_watch == (task.kind in waiting)
+        if task.kind == "grounding-backward":
+            assert item.due[0].span == named_span(task.replies[0].text)
 
 
 @pytest.mark.parametrize(("kinds", "each", "named"), [(["riddle"], 4, "tasks: 'riddle'"), (["question"], 0, "tasks of each kind: 0")])

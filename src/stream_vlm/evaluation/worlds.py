@@ -38,6 +38,7 @@ class Rooms:
 
     Attributes:
         in_one: one long stream instead of one of a minute for each room.
+        pause_s: at least so many seconds lie between two questions, or silence would be full of them.
     """
 
     look: str = "seen"
@@ -45,6 +46,7 @@ class Rooms:
     faults_per_minute: float = 2.0
     quiet_minutes: float = 0.0
     in_one: bool = False
+    pause_s: float = 0.0
 
 
 ROOMS = {
@@ -52,7 +54,7 @@ ROOMS = {
     "objects": Rooms(look="unseen objects"),
     "backgrounds": Rooms(look="unseen backgrounds"),
     "faults": Rooms(faults=FAULTS),
-    "long": Rooms(quiet_minutes=10.0, in_one=True),
+    "long": Rooms(quiet_minutes=10.0, in_one=True, pause_s=60.0),
 }
 """What each examination shows beyond seeds that no training saw."""
 
@@ -117,8 +119,8 @@ def examine(
     for index, length_s in enumerate(lengths):
         room = _room(world, HELD_OUT_SEED + index, length_s)
         truth = truth_of(room, rate_hz, f"world-{HELD_OUT_SEED + index}")
+        truth = replace(truth, questions=[] if watches else spread(truth.questions, ROOMS[world].pause_s))
         if watches:
-            truth = replace(truth, questions=[])
             waited.append(plan_watches(Moments(room), [state.t for state in truth.states]))
         asked = [watch.question for watch in waited[-1]] if watches else truth.questions
         for name, watched in watch_together(watchers, _frames(room, truth), asked, f"{truth.name}-{world}").items():
@@ -193,6 +195,15 @@ def truth_of(room: World, rate_hz: float, name: str) -> Truth:
         questions=list(asked.values()),
         quiet=quiet_stretches(room.script),
     )
+
+
+def spread(asked: Sequence[TimedQuestion], pause_s: float) -> list[TimedQuestion]:
+    """Those of `asked`, which are in order of time, that come at least `pause_s` seconds after the one before that is kept."""
+    kept: list[TimedQuestion] = []
+    for question in asked:
+        if not kept or question.t - kept[-1].t >= pause_s:
+            kept.append(question)
+    return kept
 
 
 def question_kind(question: str) -> str:

@@ -30,7 +30,7 @@ def open_source(
     """Open what `spec` names.
 
     Args:
-        spec: a video file, a webcam index, `world:SEED`, or a rosbag2 recording.
+        spec: a video file, a webcam index, `world:SEED`, perhaps with `:NAME=VALUE` behind it (see `simulated.options_of`), or a rosbag2 recording.
         seconds: how much of the stream to read; None reads all of it (a simulated camera then runs for its default length).
         topics, odom_topic, pose_max_age_s: for recordings only, see `BagSource`.
 
@@ -46,13 +46,14 @@ def open_source(
         return BagSource(Path(spec).expanduser(), topics, odom_topic, pose_max_age_s, seconds)
     if topics or odom_topic:
         raise SourceError(f"{spec}: topics can be chosen in a rosbag2 recording only")
-    kind, _, seed = spec.partition(":")
+    kind, _, rest = spec.partition(":")
     if kind == "world":
+        seed, _, words = rest.partition(":")
         if not seed.isdecimal():
             raise SourceError(f"{spec}: '{seed}' is no seed; a simulated camera is written world:SEED with a whole number, such as world:7")
-        from stream_vlm.sources.simulated import DEFAULT_SECONDS, SimulatedSource
+        from stream_vlm.sources.simulated import DEFAULT_SECONDS, SimulatedSource, options_of
 
-        return SimulatedSource(int(seed), DEFAULT_SECONDS if seconds is None else seconds)
+        return SimulatedSource(int(seed), DEFAULT_SECONDS if seconds is None else seconds, options=options_of(words))
     if spec.isdecimal():
         from stream_vlm.sources.webcam import WebcamSource
 

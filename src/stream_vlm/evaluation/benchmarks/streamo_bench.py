@@ -2,7 +2,8 @@
 
 Items are rows of Streamo's raw form; an item's id is its `id`, or its number in the file. Grounding is the IoU of one span, forward where
 the question comes before the event is over and backward where it comes after; forward, the first event reported after the question counts,
-backward, the two times that the answer names. A time-sensitive answer is a hit when its content is right within 3 s. Captions and
+backward, the two times that the answer names. The true span is the answer's, or, of an answer that has a time alone, the one that its words name;
+what never comes is grounded by silence. A time-sensitive answer is a hit when its content is right within 3 s. Captions and
 narrations are compared with another model's by a judge, in both orders. The average is over the measures that could be computed.
 """
 
@@ -82,7 +83,9 @@ def _item(path: Path, number: int, row: Any) -> StreamoItem:
             when = at if at is not None else end
             if when is None:
                 raise ValueError("an answer has neither a time nor a span")
-            due.append(Due(str(answer["content"]), (when if start is None else start, when if end is None else end), when))
+            words = str(answer["content"])
+            named = named_span(words) if task == "grounding" and start is None and end is None else None
+            due.append(Due(words, named or (when if start is None else start, when if end is None else end), when))
         video = str(row.get("video_path") or row["video_name"])
     except (KeyError, TypeError, AttributeError, ValueError, RowRefused) as error:
         raise BenchmarkError(f"{path}, row {number}: is no task in Streamo's raw form ({type(error).__name__}: {error})") from error
@@ -125,9 +128,11 @@ def score_streamo(
 
 
 def _grounding(item: StreamoItem, answer: StreamAnswer | None) -> float:
-    if answer is None or not item.due:
+    if answer is None:
         return 0.0
     reported = [event for event in answer.events if event.t_end >= item.asked_at]
+    if not item.due:
+        return 0.0 if reported or any(said.t >= item.asked_at for said in answer.utterances) else 1.0
     if not item.is_backward and reported:
         return iou((reported[0].t_start, reported[0].t_end), item.due[0].span)
     named = next((span for said in answer.utterances if said.t >= item.asked_at and (span := named_span(said.text))), None)
