@@ -101,7 +101,7 @@ class File:
         with self._reading() as connection:
             if not _has_tables(connection):
                 return 0
-            count = "SELECT count(*) FROM (SELECT 1 FROM record GROUP BY session_id, end_ns HAVING count(*) <> ?)"
+            count = "SELECT count(*) FROM (SELECT 1 FROM record WHERE kind <> 'summary' GROUP BY session_id, end_ns HAVING count(*) <> ?)"
             return int(connection.execute(count, [RECORDS_A_STEP]).fetchone()[0])
 
     def is_sound(self) -> bool:

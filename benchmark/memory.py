@@ -117,7 +117,7 @@ def questions(rng: random.Random, seconds: int) -> dict[str, Callable[[], Recall
 
 
 def fill(memory: Memory, stream: Iterator[StepResult], records: int) -> dict[str, Timings]:
-    """Write steps until `records` are stored; the time to encode a step's picture, to commit it, and to bring the log into the file after it."""
+    """Write steps until `records` are stored; the time to encode a step's picture, to commit it, and one piece of what idle time is for after it."""
     encoding, committing, settling = [], [], []
     while memory.count() < records:
         result = next(stream)
@@ -126,11 +126,11 @@ def fill(memory: Memory, stream: Iterator[StepResult], records: int) -> dict[str
         prepared = time.perf_counter()
         memory.commit(rows)
         committed = time.perf_counter()
-        memory.settle()
+        memory.tend()
         settling.append((time.perf_counter() - committed) * 1e3)
         committing.append((committed - prepared) * 1e3)
         encoding.append((prepared - started) * 1e3)
-    return {"encode": timings(encoding), "commit": timings(committing), "settle the log afterwards": timings(settling)}
+    return {"encode": timings(encoding), "commit": timings(committing), "one piece of idle work afterwards": timings(settling)}
 
 
 def ask(memory: Memory, rng: random.Random, seconds: int, times: int) -> dict[str, Timings]:

@@ -101,7 +101,7 @@ def test_a_room_does_not_know_what_it_must_not_know(package: str, forbidden: tup
 
 
 BELOW_THE_HARNESS = (
-    "stream", "model", "setting", "config", "sampler", "history", "decision", "events", "deadline", "context", "backbone", "vision",
+    "stream", "model", "setting", "config", "chat", "sampler", "history", "decision", "events", "deadline", "context", "backbone", "vision",
     "memory",
 )
 

@@ -171,7 +171,7 @@ def test_summaries_go_with_what_they_were_made_from(memory: Memory) -> None:
                 [seconds(begin_s), seconds(begin_s), text, secret],
             )
             made.append(connection.execute("SELECT max(id) FROM record").fetchone()[0])
-            connection.execute("INSERT INTO summary VALUES (?, ?)", [made[-1], tier])
+            connection.execute("INSERT INTO summary VALUES (?, ?, 1)", [made[-1], tier])
             connection.execute("INSERT INTO summary_covers VALUES (?, ?)", [made[-1], covers or made[0]])
             connection.execute("INSERT INTO vector_model (name, size) VALUES (?, 2)", [tier])
             vector = "INSERT INTO record_vector (record_id, vector_model_id, halves) SELECT ?, max(id), x'11223344' FROM vector_model"

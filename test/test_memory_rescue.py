@@ -227,7 +227,7 @@ def test_vectors_and_summaries_of_rescued_records_are_rescued_with_them(file: Pa
     with sqlite3.connect(file) as connection:
         connection.execute("INSERT INTO vector_model (name, size) VALUES ('of the test', 2)")
         connection.execute("INSERT INTO record_vector (record_id, vector_model_id, halves) SELECT id, 1, x'11223344' FROM record")
-        connection.execute("INSERT INTO summary VALUES (7, 'mid')")
+        connection.execute("INSERT INTO summary VALUES (7, 'mid', 6)")
         connection.execute("INSERT INTO summary_covers SELECT 7, id FROM record WHERE id < 7")
     spoil_the_root_of(spoiled)(file)
     with Memory.open(settings(file)) as memory:

@@ -41,7 +41,7 @@ def remember(path: Path, session: str) -> None:
         last = connection.execute("SELECT max(id) FROM record").fetchone()[0]
         connection.execute("INSERT OR IGNORE INTO vector_model (name, size) VALUES ('of the test', 2)")
         connection.execute("INSERT INTO record_vector (record_id, vector_model_id, halves) VALUES (?, 1, x'11223344')", [last])
-        connection.execute("INSERT INTO summary VALUES (?, 'mid')", [last])
+        connection.execute("INSERT INTO summary VALUES (?, 'mid', 1)", [last])
         connection.execute("INSERT INTO summary_covers VALUES (?, ?)", [last, last - 1])
 
 

@@ -236,6 +236,47 @@ class MemorySettings(Group):
     picture_vectors: bool = setting(
         True, "With each stored picture keep what the vision tower made of it as one vector, so that it is found by its looks."
     )
+    summarizer: Literal["extractive", "endpoint", "off"] = setting(
+        "extractive",
+        "Who sums the past up: extractive takes the weightiest of the records' own words, endpoint has a language model put that better, off "
+        "makes no summaries.",
+        read_only=True,
+    )
+    chunk_s: float = setting(
+        200.0, "Length of the chunks that are summed up, each camera by itself.", unit="s", minimum=1.0, maximum=3600.0, read_only=True
+    )
+    mid_summaries: int = setting(
+        5, "Summaries of chunks that stand side by side; of more, the oldest are merged, as many at a time.", minimum=1, maximum=100, read_only=True
+    )
+    long_blocks: int = setting(
+        42, "Merged summaries that are told as the long past; older ones stay stored. The defaults reach back 12 h.", minimum=1, maximum=1000,
+        read_only=True,
+    )  # fmt: skip
+    summary_chars: int = setting(400, "Longest summary.", unit="characters", minimum=40, maximum=8000, read_only=True)
+    summary_url: str = setting(
+        "",
+        "Where the endpoint is, which speaks the OpenAI chat protocol: http://localhost:8000/v1. Its key is taken from STREAM_VLM_SUMMARY_KEY.",
+        read_only=True,
+    )
+    summary_model: str = setting("", "What the endpoint calls the model that sums up.", read_only=True)
+    summary_timeout_s: float = setting(
+        60.0, "How long to wait for a summary of the endpoint; the records' own words stand meanwhile.", unit="s", minimum=1.0, maximum=3600.0,
+        read_only=True,
+    )  # fmt: skip
+    keep_records_h: float = setting(
+        72.0, "Drop what was seen, said and asked when it is older than this; 0 never does.", unit="h", minimum=0.0, maximum=876000.0
+    )
+    keep_records_mb: float = setting(
+        1000.0, "Drop the oldest of it when it takes more than this, about; 0 never does.", unit="MB", minimum=0.0, maximum=999999.0
+    )
+    keep_pictures_h: float = setting(48.0, "Drop evidence pictures older than this; 0 never does.", unit="h", minimum=0.0, maximum=876000.0)
+    keep_pictures_mb: float = setting(
+        4000.0, "Drop the oldest pictures when they take more than this; 0 never does.", unit="MB", minimum=0.0, maximum=999999.0
+    )
+    keep_summaries_h: float = setting(720.0, "Drop summaries older than this; 0 never does.", unit="h", minimum=0.0, maximum=876000.0)
+    keep_summaries_mb: float = setting(
+        100.0, "Drop the oldest summaries when they take more than this, about; 0 never does.", unit="MB", minimum=0.0, maximum=999999.0
+    )
     busy_timeout_s: float = setting(
         5.0, "How long to wait for another program that holds the memory file locked.", unit="s", minimum=0.0, maximum=60.0, read_only=True
     )

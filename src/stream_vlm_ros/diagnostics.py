@@ -163,6 +163,8 @@ class Diagnostics:
             level, message = ERROR, health.fault
         elif health.lost:
             level, message = WARN, f"{health.lost} steps were not stored; see the log for why"
+        elif health.idle_fault or health.idle.fault:
+            level, message = WARN, health.idle_fault or health.idle.fault
         values = {
             "path": configured.memory.path,
             "rows": health.rows,
@@ -170,6 +172,11 @@ class Diagnostics:
             "stored late (steps)": health.late,
             "lost (steps)": health.lost,
             "last commit (ms)": health.last_commit_ms,
+            "summaries made": health.idle.summarised,
+            "summaries by a model": health.idle.written,
+            "summaries asked for in vain": health.idle.failures,
+            **{f"dropped {what}": number for what, (number, _) in health.idle.dropped.items()},
+            "last fault in idle time": health.idle_fault or health.idle.fault,
         }
         return self._status("memory", level, message, values)
 

@@ -171,6 +171,7 @@ def record_message(record: RecallRecord) -> MemoryRecord:
         pose=pose_message(record.pose, record.end_ns),
         thing=record.thing,
         thing_confidence=record.thing_confidence,
+        gone=record.gone,
         score=record.score,
     )
 

@@ -83,7 +83,10 @@ def stats_lines(path: Path, found: Stats) -> list[str]:
         f"  {span}, {found.sessions} sessions",
         f"  {sum(found.records.values())} records: " + (", ".join(f"{number} {kind}" for kind, number in found.records.items()) or "none"),
         f"  {found.pictures} pictures, {found.picture_bytes / 1e6:.1f} MB",
+        "  summaries: " + (", ".join(f"{number} {tier}" for tier, number in found.summaries.items()) or "none")
+        + (f"; {found.gone} of the records that they were made from are gone" if found.gone else ""),
     ]
+    lines += [f"  dropped since the file was made: {number} {what}, {size / 1e6:.1f} MB" for what, (number, size) in found.dropped.items()]
     lines += [f"  {camera}: {number} records" for camera, number in found.cameras.items()]
     return lines + [f"  a copy beside it: {copy}" for copy in found.copies]
 

@@ -139,8 +139,10 @@ def _timeline(day: Day) -> str:
         drawn.append(f'<text x="6" y="{LANE * lane + 18}">{escape(camera or "every camera")}</text>')
         for entry in (entry for entry in day.entries if entry.camera == camera):
             x, wide = across(entry.start_ns), max(2.0, across(entry.end_ns) - across(entry.start_ns))
+            # A summary lies under all that it tells of.
+            y, high = (LANE * lane + 22, 3) if entry.kind == "summary" else (LANE * lane + 5, 16)
             drawn.append(
-                f'<rect x="{x:.1f}" y="{LANE * lane + 5}" width="{wide:.1f}" height="16" fill="{COLOURS.get(entry.kind, "#888")}" opacity=".7">'
+                f'<rect x="{x:.1f}" y="{y}" width="{wide:.1f}" height="{high}" fill="{COLOURS.get(entry.kind, "#888")}" opacity=".7">'
                 f"<title>{escape(entry.kind)}: {escape(entry.text)}</title></rect>"
             )
     return "".join([*drawn, "</svg>"])

@@ -126,7 +126,7 @@ def table(result: RecallResult) -> list[str]:
     rows = [("when", "kind", "camera", "sure", "what", "thing", "where")]
     for record in result.records:
         place = f"({record.pose.x:.2f}, {record.pose.y:.2f}) {record.pose.frame_id}".rstrip() if record.pose else ""
-        what = record.text or record.state
+        what = (record.text or record.state) + (f" ({record.gone} of its records are gone)" if record.gone else "")
         thing = f"{record.thing} ({record.thing_confidence:.2f})" if record.thing else ""
         rows.append((show_span(record.start_ns, record.end_ns), record.kind, record.camera, f"{record.confidence:.2f}", what, thing, place))
     used = [index for index in range(len(rows[0])) if any(row[index] for row in rows[1:])]

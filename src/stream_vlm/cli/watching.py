@@ -106,6 +106,7 @@ def watch(
     first_ns = 0
     mode = "a" if existing == "append" else "w"
     with Memory.open(settings.memory) as memory:
+        writer = DirectWriter(memory)
         files = [(folder / name).open(mode, encoding="utf-8") for name in RECORD_FILES]
         try:
             # A live source is not waited for: its next picture would make this one late.
@@ -115,7 +116,7 @@ def watch(
                     watched.session_id = _begin_session(memory, source.name, model.model_id, first_ns)
                     headlines = Headlines(memory)
                     headlines.refresh()
-                    harness = StreamingHarness(settings, model, watched.session_id, DirectWriter(memory), headlines.lines)
+                    harness = StreamingHarness(settings, model, watched.session_id, writer, headlines.lines)
                     if watch_for:
                         asked = _watch_query(watch_for, watched.session_id, tick.stamp_ns, Recollector(memory, settings))
                         tick = replace(tick, queries=(asked,))
@@ -135,6 +136,7 @@ def watch(
                     watched.faults[camera] = watched.faults.get(camera, 0) + 1
                 if on_step is not None:
                     on_step(result, watched.seconds)
+            writer.end_session()
         finally:
             for file in files:
                 file.close()

@@ -84,9 +84,7 @@ def mark(db: Database, what: Forget) -> Forgotten:
     A record goes with those it is linked with: the utterance that reports a forgotten event, the question of a forgotten answer, every
     summary that was made from it. Better one record too many than a sentence that tells what should be forgotten.
     """
-    for table in ("forgotten", "forgotten_picture"):
-        db.execute(f"DROP TABLE IF EXISTS temp.{table}")
-        db.execute(f"CREATE TEMP TABLE {table} (id INTEGER PRIMARY KEY)")
+    make_marks(db)
     filters, values = _filters(what, "start_ns", "end_ns")
     if what.place is not None:
         filters += " AND (x - :x) * (x - :x) + (y - :y) * (y - :y) <= :radius * :radius"
@@ -111,19 +109,31 @@ def mark(db: Database, what: Forget) -> Forgotten:
     return Forgotten(records, pictures, size)
 
 
+def make_marks(db: Database) -> None:
+    """Make the temporary tables `forgotten` and `forgotten_picture`, which hold the numbers of what `delete_marked` deletes."""
+    for table in ("forgotten", "forgotten_picture"):
+        db.execute(f"DROP TABLE IF EXISTS temp.{table}")
+        db.execute(f"CREATE TEMP TABLE {table} (id INTEGER PRIMARY KEY)")
+
+
 def delete(db: Database) -> None:
-    """Delete what `mark` collected, with all that refers to it, within the same transaction."""
+    """Delete what `mark` collected, with all that refers to it, within the same transaction, so that no byte of it is left in any page."""
+    delete_marked(db)
+    # Full text keeps deleted words until it merges its parts, and the R*Tree keeps what a node held behind what it holds.
+    db.execute("INSERT INTO record_text (record_text) VALUES ('optimize')")
+    for number, node in db.execute("SELECT nodeno, data FROM record_place_node").fetchall():
+        if node != (clean := _without_leftovers(node)):
+            db.execute("UPDATE record_place_node SET data = ? WHERE nodeno = ?", [clean, number])
+
+
+def delete_marked(db: Database) -> None:
+    """Delete the rows whose numbers stand in the temporary tables of `mark`, and all that refers to them."""
     for table, marked in (("record", "forgotten"), ("picture", "forgotten_picture")):
         for other, column, required in _references(db, table):
             here = f"{column} IN (SELECT id FROM {marked})"
             db.execute(f"DELETE FROM {other} WHERE {here}" if required else f"UPDATE {other} SET {column} = NULL WHERE {here}")
         db.execute(f"DELETE FROM {table} WHERE id IN (SELECT id FROM {marked})")
         db.execute(f"DROP TABLE temp.{marked}")
-    # Full text keeps deleted words until it merges its parts, and the R*Tree keeps what a node held behind what it holds.
-    db.execute("INSERT INTO record_text (record_text) VALUES ('optimize')")
-    for number, node in db.execute("SELECT nodeno, data FROM record_place_node").fetchall():
-        if node != (clean := _without_leftovers(node)):
-            db.execute("UPDATE record_place_node SET data = ? WHERE nodeno = ?", [clean, number])
 
 
 def _without_leftovers(node: bytes) -> bytes:

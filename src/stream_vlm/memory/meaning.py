@@ -35,6 +35,11 @@ class Meaning:
         vectors = self._embed(self.embedder, [step.rows[number].text for number in spoken])
         return replace(step, text_model=self.embedder.name, text_vectors=dict(zip(spoken, vectors, strict=True)))
 
+    def embed_record(self, db: Database, record_id: int, text: str) -> None:
+        """Give a record that is stored already the vector of its text, within the caller's transaction, where a model of text is in use."""
+        if self.embedder is not None:
+            insert(db, RECORD, record_id, self.embedder.name, self._embed(self.embedder, [text])[0])
+
     def fused(self, db: Database, query: RecallQuery) -> tuple[tuple[RecallRecord, ...], int, str]:
         """`fusion.fused` with the model in use; also one sentence where there were fewer vectors than texts, or none."""
         if self.embedder is None:

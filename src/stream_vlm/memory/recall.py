@@ -116,13 +116,14 @@ class RecallRecord:
         record_id: number in the memory file; `Memory.frame` fetches its picture.
         kind: one of `rows.KINDS`.
         start_ns, end_ns: int64 ns on the evidence's clock.
-        state: silence, standby or response; empty for a query.
+        state: silence, standby or response; empty for a query and a summary.
         has_frame: a picture is stored.
         pose: where the robot was at `end_ns`, or None when that was not known.
         thing: number of the thing that the event happened to (see `sightings`); 0 where its words do not tell, and for other kinds.
         thing_confidence: 0..1, how sure that it is this thing and not another like it.
         score: the number of words that match plus a fraction in (0, 1) that grows with BM25; 0 where no words were looked for. In the order
             "fused" the sum of reciprocal ranks, among pictures that look alike the cosine.
+        gone: of a summary, how many of the records that it was made from are not stored any more.
     """
 
     record_id: int
@@ -143,6 +144,7 @@ class RecallRecord:
     score: float
     thing: int = 0
     thing_confidence: float = 0.0
+    gone: int = 0
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,16 @@ def _v3_things(db: Database) -> None:
         BEGIN DELETE FROM thing WHERE id = old.thing_id; END""")
 
 
-MIGRATIONS: tuple[Callable[[Database], None], ...] = (_v1_first_tables, _v2_vectors_and_summaries, _v3_things)
+def _v4_sessions_in_time(db: Database) -> None:
+    """What a session holds in its own time, for summaries and retention; how many records a summary was made from."""
+    # Two, for summaries are kept longer: the oldest records would have to be looked for behind all of them.
+    db.execute("CREATE INDEX record_by_session ON record (session_id, end_ns) WHERE kind <> 'summary'")
+    db.execute("CREATE INDEX summary_by_session ON record (session_id, end_ns) WHERE kind = 'summary'")
+    # Those of summary_covers are still stored; what is missing there was dropped.
+    db.execute("ALTER TABLE summary ADD COLUMN covered INTEGER NOT NULL DEFAULT 0")
+
+
+MIGRATIONS: tuple[Callable[[Database], None], ...] = (_v1_first_tables, _v2_vectors_and_summaries, _v3_things, _v4_sessions_in_time)
 """Step n brings a file of version n to version n + 1. Steps are only ever added."""
 
 SCHEMA_VERSION = len(MIGRATIONS)

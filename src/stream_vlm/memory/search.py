@@ -10,7 +10,7 @@ from sqlite_utils import Database
 
 from stream_vlm.memory.filters import Filters, Ids, ids_of, passing
 from stream_vlm.memory.recall import FUSED, NEWEST, OLDEST, RELEVANCE, RecallQuery, RecallRecord
-from stream_vlm.memory.rows import KINDS, OBSERVATION
+from stream_vlm.memory.rows import KINDS, OBSERVATION, SUMMARY
 from stream_vlm.stream import Pose
 
 _IN_TIME = {
@@ -43,7 +43,19 @@ def read(db: Database, ids: list[int], scores: dict[int, float]) -> tuple[Recall
         f" FROM record LEFT JOIN sighting ON record_id = record.id WHERE {_CHOSEN}"
     )
     rows = {row["id"]: row for row in db.query(seen, {"ids": json.dumps(ids)})}
-    return tuple(_record(rows[number], scores.get(number, 0.0)) for number in ids if number in rows)
+    summaries = [number for number, row in rows.items() if row["kind"] == SUMMARY]
+    missing = gone(db, summaries) if summaries else {}
+    return tuple(_record(rows[number], scores.get(number, 0.0), missing.get(number, 0)) for number in ids if number in rows)
+
+
+def gone(db: Database, summaries: list[int]) -> dict[int, int]:
+    """How many of the records that each of these summaries was made from are not stored any more, where there are any."""
+    found = db.execute(
+        "SELECT record_id, covered - (SELECT count(*) FROM summary_covers WHERE summary_id = summary.record_id) AS gone FROM summary"
+        " WHERE record_id IN (SELECT value FROM json_each(:ids)) AND gone > 0",
+        {"ids": json.dumps(summaries)},
+    )
+    return dict(found.fetchall())
 
 
 def _in_time(db: Database, query: RecallQuery) -> tuple[list[int], int]:
@@ -174,7 +186,7 @@ def _first_in_time(db: Database, ids: Ids, order: str, limit: int) -> list[int]:
     return [row[0] for row in db.execute(f"SELECT id FROM record WHERE {_CHOSEN} ORDER BY {by} LIMIT :limit", values)]
 
 
-def _record(row: dict[str, Any], score: float) -> RecallRecord:
+def _record(row: dict[str, Any], score: float, gone: int) -> RecallRecord:
     pose = None
     if row["x"] is not None:
         pose = Pose(row["pose_frame"], row["x"], row["y"], row["z"], row["qx"], row["qy"], row["qz"], row["qw"])
@@ -197,4 +209,5 @@ def _record(row: dict[str, Any], score: float) -> RecallRecord:
         score=score,
         thing=row["thing"],
         thing_confidence=row["thing_confidence"],
+        gone=gone,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from stream_vlm.memory.exchange import import_file
 from stream_vlm.memory.file import check_for_reading, claim, open_for_writing
 from stream_vlm.memory.forget import Forget, Forgotten
 from stream_vlm.memory.headlines import mid_summaries
+from stream_vlm.memory.idle import IdleHealth, IdleWork
 from stream_vlm.memory.insert import insert_session, insert_step
 from stream_vlm.memory.lock import WriterLock
 from stream_vlm.memory.meaning import Meaning
@@ -31,6 +33,8 @@ from stream_vlm.memory.rescue import Rescue, is_ours, rescue
 from stream_vlm.memory.rows import StepRecorder, StepRows
 from stream_vlm.memory.search import search
 from stream_vlm.memory.sightings import link_again
+from stream_vlm.memory.summaries import history
+from stream_vlm.memory.tiers import Plan
 from stream_vlm.memory.vectors import Embedder, Looker, VectorModel, models
 from stream_vlm.stream import StepResult
 
@@ -41,6 +45,9 @@ SETTLED_BYTES = 4 * 2**20
 
 BYTES_A_ROW = 2000
 """What a record costs in the log, with its indices; about."""
+
+BYTES_A_PIECE = 100_000
+"""What a piece of idle work costs in the log; about."""
 
 
 class Memory:
@@ -64,6 +71,9 @@ class Memory:
         self._meaning = Meaning()
         self._unsettled_bytes = 0
         self._rows = self._count_rows()
+        self.on_idle_work: Callable[[], None] = lambda: None
+        """Called on another thread when there is something for `tend` though nothing was stored."""
+        self._idle = IdleWork(self._connections, settings, self._meaning, lambda: self.on_idle_work()) if writing is not None else None
 
     @classmethod
     def open(cls, settings: MemorySettings, *, read_only: bool = False) -> Memory:
@@ -115,6 +125,8 @@ class Memory:
         with self._connections.writing(lock_timeout_s) as db:
             insert_session(db, self.path, session_id, model_id, reason, started_ns)
         self._models[session_id] = model_id
+        if self._idle is not None:
+            self._idle.running = session_id
 
     def write(self, result: StepResult) -> None:
         """Store one step in one transaction; when this returns, it survives a crash and a power cut.
@@ -139,19 +151,51 @@ class Memory:
         self._rows += len(step.rows)
         self._unsettled_bytes += sum(len(picture.jpeg) for picture in step.pictures.values()) + BYTES_A_ROW * len(step.rows)
 
-    def settle(self) -> None:
-        """Bring what the log holds into the file once it is worth it: tens of milliseconds of the disk, for a moment when no step waits.
+    def tend(self) -> bool:
+        """Use a few milliseconds in which no step waits: for one summary, a little of what is no longer kept, or the log; whether more waits.
 
-        What was committed survives a power cut before this as well as after it.
+        The log is brought into the file once it is worth it; what was committed survives a power cut before that as well as after it.
 
         Raises:
             MemoryFileError: the file cannot be written; nothing is lost by that.
         """
-        if self._unsettled_bytes < SETTLED_BYTES:
+        more = False
+        if self._idle is not None:
+            more, change = self._idle.work()
+            self._rows += change
+            self._unsettled_bytes += BYTES_A_PIECE if more else 0
+        if not more and self._unsettled_bytes >= SETTLED_BYTES:
+            with self._connections.writer() as db:
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self._unsettled_bytes = 0
+        return more
+
+    def end_session(self, timeout_s: float = 0.0) -> None:
+        """The session that goes on is over: summarise its last chunk too, and wait at most `timeout_s` seconds for an endpoint that writes summaries.
+
+        Raises:
+            MemoryFileError: the file cannot be written; what is not summarised now will be when it is opened again.
+        """
+        if self._idle is None:
             return
-        with self._connections.writer() as db:
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        self._unsettled_bytes = 0
+        self._idle.running = ""
+        deadline = time.monotonic() + timeout_s
+        while self.tend() or self._idle.wait_for_endpoint(deadline - time.monotonic()):
+            pass
+
+    @property
+    def idle_health(self) -> IdleHealth:
+        """What was summarised and dropped."""
+        return self._idle.health if self._idle is not None else IdleHealth()
+
+    def history(self, camera: str) -> tuple[RecallRecord, ...]:
+        """What the tiers tell of the past of `camera`: long blocks and mid summaries as records, oldest first. The running chunk speaks for itself.
+
+        Raises:
+            MemoryFileError: the file cannot be read.
+        """
+        with self._connections.view() as db:
+            return history(db, camera, Plan.of(self.settings))
 
     def recall(self, query: RecallQuery) -> RecallResult:
         """Answer `query` from everything ever stored, of every session.
@@ -270,6 +314,7 @@ class Memory:
         else:
             forgotten, pages = forgetting.erase(self._connections, what)
             self._rows -= forgotten.records
+            self._look_again()
             forgotten = forgetting.give_back(self._connections, forgotten, pages)
         return replace(forgotten, took_ms=(time.perf_counter() - started) * 1e3)
 
@@ -282,6 +327,7 @@ class Memory:
         with self._connections.writer() as db:
             added = import_file(db, self.path, source)
         self._rows += added["record"]
+        self._look_again()
         return added
 
     def count(self) -> int:
@@ -290,6 +336,8 @@ class Memory:
 
     def close(self) -> None:
         """Close every connection; calling it again does nothing."""
+        if self._idle is not None:
+            self._idle.close()
         self._connections.close()
         if self._lock is not None:
             self._lock.release()
@@ -299,6 +347,10 @@ class Memory:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _look_again(self) -> None:
+        if self._idle is not None:
+            self._idle.look_again()
 
     def _count_rows(self) -> int:
         with self._connections.reader() as db:

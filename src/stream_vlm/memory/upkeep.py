@@ -11,6 +11,7 @@ from pathlib import Path
 from stream_vlm.memory.errors import MemoryFileError, explained
 from stream_vlm.memory.file import check_for_reading, open_for_reading
 from stream_vlm.memory.forget import copies_beside
+from stream_vlm.memory.retention import dropped_so_far
 from stream_vlm.memory.schema import version_of
 
 
@@ -26,6 +27,9 @@ class Stats:
         oldest_ns, newest_ns: ns on the evidence's clock, None in an empty memory.
         file_bytes: of the file and its log.
         free_bytes: in the file, used again before it grows.
+        summaries: how many, by tier.
+        gone: records that summaries were made from and that are not stored any more.
+        dropped: number and bytes of what retention dropped since the file was made: records, pictures, summaries.
         version: of the tables.
         copies: of the memory, beside it.
     """
@@ -39,6 +43,9 @@ class Stats:
     newest_ns: int | None
     file_bytes: int
     free_bytes: int
+    summaries: dict[str, int]
+    gone: int
+    dropped: dict[str, tuple[int, int]]
     version: int
     copies: tuple[Path, ...]
 
@@ -64,6 +71,9 @@ def stats(path: Path, busy_timeout_s: float) -> Stats:
             newest_ns=newest,
             file_bytes=sum(part.stat().st_size for part in (path, path.with_name(path.name + "-wal")) if part.exists()),
             free_bytes=free * page_size,
+            summaries=dict(db.execute("SELECT tier, count(*) FROM summary GROUP BY tier ORDER BY tier DESC").fetchall()),
+            gone=db.execute("SELECT ifnull(sum(covered), 0) - (SELECT count(*) FROM summary_covers) FROM summary").fetchone()[0],
+            dropped=dropped_so_far(db),
             version=version_of(db),
             copies=copies_beside(path),
         )

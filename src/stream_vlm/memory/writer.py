@@ -10,12 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from stream_vlm.memory.errors import MemoryFileError
+from stream_vlm.memory.idle import IdleHealth
 from stream_vlm.memory.rows import StepRows
 from stream_vlm.memory.store import Memory
 from stream_vlm.stream import StepResult, StreamError
 
 RETRY_S = 1.0
 """How often a failing file is tried again while no new step comes, seconds."""
+
+ENDPOINT_S = 600.0
+"""At the end of recorded material an endpoint is waited for at most this long, seconds."""
 
 OnCommitted = Callable[[StepResult], None]
 OnFailed = Callable[[StepResult, StreamError], None]
@@ -34,6 +38,8 @@ class WriterHealth:
         lost: steps that will never be stored: pushed out of a full backlog, refused by the schema, or left over at close.
         last_commit_ms: time the newest commit took, milliseconds.
         fault: why steps wait, or empty.
+        idle: what was summarised and dropped.
+        idle_fault: why summaries and retention wait, or empty.
     """
 
     rows: int
@@ -42,6 +48,8 @@ class WriterHealth:
     lost: int = 0
     last_commit_ms: float = 0.0
     fault: str = ""
+    idle: IdleHealth = IdleHealth()
+    idle_fault: str = ""
 
 
 @dataclass(eq=False)
@@ -73,7 +81,12 @@ class DirectWriter:
     def submit(self, result: StepResult) -> None:
         """As `Memory.write`."""
         self._memory.write(result)
-        self._memory.settle()
+        while self._memory.tend():
+            pass
+
+    def end_session(self) -> None:
+        """As `Memory.end_session`; an endpoint that writes summaries is waited for."""
+        self._memory.end_session(ENDPOINT_S)
 
 
 class MemoryWriter:
@@ -82,6 +95,8 @@ class MemoryWriter:
     For each step exactly one of the two callbacks is called, on the writer's thread, in the order of submission: `on_committed` once the
     step is stored, or `on_failed` with the reason when it could not be stored at once. A step that failed because of the file (locked,
     full disk, read-only) stays in the backlog and is tried again, in order, until it is stored: nothing is lost when the disk recovers.
+
+    While no step waits, the thread tends the memory (`Memory.tend`): a step that comes meanwhile waits for one piece of that at most.
     """
 
     def __init__(self, memory: Memory, on_committed: OnCommitted, on_failed: OnFailed, *, max_backlog: int = 2000) -> None:
@@ -95,7 +110,11 @@ class MemoryWriter:
         self._incoming: deque[_Session | _Step] = deque()
         self._busy = False
         self._closing = False
+        self._work_waits = True
+        self._resting = False
+        self._gave_up_tending = False
         self._health = WriterHealth(rows=memory.count())
+        memory.on_idle_work = self._wake
         self._thread = threading.Thread(target=self._run, name="memory-writer", daemon=True)
         self._thread.start()
 
@@ -115,15 +134,23 @@ class MemoryWriter:
     def health(self) -> WriterHealth:
         """How the writer is now."""
         with self._changed:
-            return replace(self._health, rows=self._memory.count(), backlog=self._steps_waiting())
+            return replace(self._health, rows=self._memory.count(), backlog=self._steps_waiting(), idle=self._memory.idle_health)
 
     def flush(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds until all that was submitted is stored or given up; True when nothing waits any more."""
         with self._changed:
             return self._changed.wait_for(lambda: not (self._backlog or self._incoming or self._busy), timeout)
 
+    def rest(self, timeout: float) -> bool:
+        """As `flush`, and wait until all that can be summarised or dropped by then is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._resting and not (self._backlog or self._incoming or self._busy), timeout)
+
     def close(self, timeout: float = 10.0) -> None:
-        """Store what waits, for at most `timeout` seconds while the file refuses, and end the thread. The memory stays open."""
+        """Store what waits, for at most `timeout` seconds while the file refuses, summarise what is left of the session, and end the thread.
+
+        The memory stays open.
+        """
         self.flush(timeout)
         with self._changed:
             self._closing = True
@@ -135,31 +162,70 @@ class MemoryWriter:
             if self._closing:
                 raise MemoryFileError(f"{self._memory.path}: the memory's writer was closed; open a new one")
             self._incoming.append(item)
+            self._resting = False
+            self._changed.notify_all()
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._work_waits = True
+            self._resting = False
             self._changed.notify_all()
 
     def _run(self) -> None:
         while not self._closing:
             with self._changed:
-                self._changed.wait_for(lambda: bool(self._incoming) or self._closing, RETRY_S if self._backlog else None)
+                waits = bool(self._backlog) or bool(self._health.idle_fault)
+                self._changed.wait_for(lambda: bool(self._incoming) or self._work_waits or self._closing, RETRY_S if waits else None)
                 self._busy = True
+                self._work_waits = self._resting = False
             self._shorten()
             while not self._closing and self._store_oldest():
                 pass
-            self._settle()
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
+            while not (self._closing or self._incoming) and self._tend():
+                pass
+            with self._changed:
+                faulty = self._health.fault or (self._health.idle_fault and not self._gave_up_tending)
+                self._resting = not (self._incoming or self._work_waits or faulty)
+                self._changed.notify_all()
         self._give_up_all()
+        if not self._health.fault:
+            self._end_session()
 
-    def _settle(self) -> None:
-        """Nothing waits, or the file refuses: in the first case there is time to tidy it."""
-        if self.health.fault:
-            return
+    def _tend(self) -> bool:
+        """Nothing waits, or the file refuses: in the first case there is time for one piece of other work. Whether there is more of it."""
+        if self._health.fault or self._gave_up_tending:
+            return False
         try:
-            self._memory.settle()
+            more = self._memory.tend()
         except MemoryFileError as error:
-            # All that was committed is in the log. The next step finds out whether the file still refuses.
-            _log.warning("%s; its log grows meanwhile", error)
+            # Nothing is lost: what was committed is in the log, and summaries can be made later.
+            self._tending_failed(str(error))
+            return False
+        except Exception as error:
+            # A fault of ours must not end the thread, nor be met again at every step.
+            self._gave_up_tending = True
+            self._tending_failed(f"{self._memory.path}: no more is summarised or dropped until the next start: {error}")
+            _log.exception("%s: the work for idle moments failed", self._memory.path)
+            return False
+        if self._health.idle_fault:
+            with self._changed:
+                self._health = replace(self._health, idle_fault="")
+        return more
+
+    def _tending_failed(self, fault: str) -> None:
+        if not self._health.idle_fault:
+            _log.warning("%s; summaries and what is to be dropped wait", fault)
+        with self._changed:
+            self._health = replace(self._health, idle_fault=fault)
+
+    def _end_session(self) -> None:
+        try:
+            self._memory.end_session()
+        except Exception as error:
+            _log.warning("%s: the end of the session is not summarised now, but at the next start: %s", self._memory.path, error)
 
     def _store_oldest(self) -> bool:
         """Store the oldest step that waits; False when none does, or when the file refuses."""

@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import TypeVar
 
+from stream_vlm.chat import ChatClient, ChatFailed, ChatUnavailable
 from stream_vlm.stream import StreamError
 
 URL, MODEL, KEY = "STREAM_VLM_JUDGE_URL", "STREAM_VLM_JUDGE_MODEL", "STREAM_VLM_JUDGE_KEY"
@@ -70,12 +71,10 @@ class Judge:
     def __init__(self, base_url: str, model: str, key: str = "", timeout_s: float = 60.0) -> None:
         self.model = model
         self.failures: list[str] = []
-        self._http = _httpx()
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        # Lost connections are tried again; an answer that came is never asked for twice, or the judge would have two votes.
-        self._client = self._http.Client(
-            base_url=base_url.rstrip("/") + "/", headers=headers, timeout=timeout_s, transport=self._http.HTTPTransport(retries=2)
-        )
+        try:
+            self._client = ChatClient(base_url, model, key, timeout_s)
+        except ChatUnavailable as error:
+            raise JudgeError(f"no judge: {error}") from error
 
     def __enter__(self) -> Judge:
         return self
@@ -98,13 +97,10 @@ class Judge:
 
     def _ask(self, task: str, text: str, allowed: tuple[str, ...]) -> str:
         """The one allowed word that the judge replied with, or "" when there was none."""
-        messages = [{"role": "system", "content": task}, {"role": "user", "content": text}]
         try:
-            response = self._client.post("chat/completions", json={"model": self.model, "messages": messages, "temperature": 0.0})
-            response.raise_for_status()
-            reply = str(response.json()["choices"][0]["message"]["content"])
-        except (self._http.HTTPError, self._http.InvalidURL, ValueError, KeyError, IndexError, TypeError) as error:
-            self.failures.append(f"{type(error).__name__}: {error}")
+            reply = self._client.ask(task, text)
+        except ChatFailed as error:
+            self.failures.append(str(error))
             return ""
         word = re.sub(r"[^a-z]", "", reply.lower())
         if word not in allowed:
@@ -131,11 +127,3 @@ def judge_all(items: Sequence[Item], verdict: Callable[[Item], Verdict]) -> list
     """`verdict` of every item, in order, several asked for at a time."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(verdict, items))
-
-
-def _httpx() -> ModuleType:
-    try:
-        import httpx
-    except ImportError as error:
-        raise JudgeError("a judge is asked with httpx, which is not installed; run pip install httpx (0.27 or newer)") from error
-    return httpx
