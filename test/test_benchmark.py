@@ -64,3 +64,16 @@ def test_links_between_sightings_are_measured_beside_what_words_alone_would_link
         assert table["same words"]["all"]["recall"] == 1.0, "whoever links all that is worded alike misses nothing"
         assert table["the rule"]["all"]["precision"] > table["same words"]["all"]["precision"]
         assert all(0.0 <= figure["precision"] <= 1.0 for by in table.values() for figure in by.values())
+
+
+def test_an_ablation_scores_every_variant_and_takes_finished_runs_as_they_are(tmp_path: Path) -> None:
+    small = ["--worlds", "1", "--held-out", "1", "--steps", "1", "--batch", "1", "--work", str(tmp_path), "--variants", "start", "two states"]
+    whole = report("ablation.py", tmp_path / "ablation.json", *small)
+    assert list(whole["scores"]) == ["start", "two states"]
+    assert {"standby", "response precision", "words"} <= set(whole["scores"]["start"])
+    assert "standby" not in whole["scores"]["two states"]
+    for run in tmp_path.glob("run-*/scores.json"):
+        kept = json.loads(run.read_text())
+        run.write_text(json.dumps(kept | {"scores": dict.fromkeys(kept["scores"], 0.125)}))
+    again = report("ablation.py", tmp_path / "ablation.json", *small)
+    assert again["scores"]["start"]["words"] == 0.125

@@ -155,7 +155,8 @@ class StreamingModel:
         if len(set(firsts)) < len(markers) or State.SILENCE not in markers or unknown in firsts:
             raise CheckpointError(
                 f"{self.model_id}: the state markers {[turns.marker(state) for state in markers]} do not begin with different tokens of this "
-                "tokenizer, so states cannot be told apart; add them as tokens, name others in stream_config.json, or set model.turns"
+                "tokenizer, so states cannot be told apart; add them as tokens (stream-vlm train --add-markers), name others in stream_config.json, "
+                "or set model.turns"
             )
         vocabulary = self.checkpoint.tokenizer.get_vocab()
         stop = frozenset(vocabulary[token] for token in turns.stop if token in vocabulary)

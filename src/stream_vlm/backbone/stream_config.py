@@ -156,9 +156,11 @@ def read_stream_config(directory: Path, tokenizer: PreTrainedTokenizerBase, turn
         markers = [FORMATS[turns].marker(state) for state in State if FORMATS[turns].marker(state)]
         absent = [marker for marker in markers if marker.startswith("</") and marker not in known]
         if absent:
+            pieces = tokenizer.tokenize(absent[0])
             raise CheckpointError(
-                f"model.turns {turns!r}: the tokenizer in {directory} has no {absent[0]} as one token, so the model was not tuned with it; "
-                "set model.turns to auto or prompted"
+                f"model.turns {turns!r}: the tokenizer in {directory} has no {absent[0]} as one token (it makes {len(pieces)} of it: "
+                f"{' '.join(pieces)}), so the model was not tuned with it; set model.turns to auto or prompted, or fine-tune it with "
+                f"`stream-vlm train {directory} DATA --turns {turns} --add-markers`"
             )
     written: dict[str, Any] = {}
     if path.is_file():

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from stream_vlm.backbone.checkpoint import load_checkpoint
 from stream_vlm.backbone.model import StreamingModel, load_cached_model
 from stream_vlm.config import load_settings
-from stream_vlm.context.turns import FORMATS
-from stream_vlm.stream import StreamError
+from stream_vlm.context.turns import FORMATS, PROMPTED
+from stream_vlm.stream import State, StreamError
 from stream_vlm.training.chunks import CHUNK_S, OVERLAP_S, overlapped_chunks
 from stream_vlm.training.data.messages import read_messages
 from stream_vlm.training.data.sample import Reading, Refusal, StreamSample, Videos
@@ -29,6 +30,7 @@ from stream_vlm.training.losses import OBJECTIVES
 from stream_vlm.training.order import Order
 from stream_vlm.training.tuning.batch import collate
 from stream_vlm.training.tuning.learner import PARTS, StreamLearner
+from stream_vlm.training.tuning.markers import check_learnable, with_markers
 from stream_vlm.training.tuning.result import save_result
 from stream_vlm.training.tuning.rows import Drawn, Rows, account, steps_of
 from stream_vlm.training.tuning.sequences import SampleWriter
@@ -40,7 +42,7 @@ READERS = {"streamo-raw": read_raw, "messages": read_messages, "text-stream": re
 FINISHED = "training.json"
 LEARNING_RATE = 1e-5
 MAKES_A_DIFFERENCE = (
-    *("form", "turns", "chunk", "overlap", "loss", "train", "rank", "learning_rate"),
+    *("form", "turns", "add_markers", "chunk", "overlap", "loss", "train", "rank", "learning_rate"),
     *("epochs", "batch", "accumulate", "bf16", "checkpointing", "seed", "pack"),
 )
 """Options that a killed run and the one that goes on from it share; checkpoint and data are compared by their content."""
@@ -51,6 +53,7 @@ def add_arguments(parser: argparse._ArgumentGroup) -> None:
     parser.add_argument("--from", dest="form", choices=READERS, default="messages", help="form of the file")
     parser.add_argument("--videos", type=Path, help="folder of the videos; default: where the file is")
     parser.add_argument("--turns", choices=("auto", *FORMATS), default="auto", help="turn format, as the setting model.turns")
+    parser.add_argument("--add-markers", action="store_true", help="give the tokenizer the markers of --turns as tokens where it has them not")
     parser.add_argument("--chunk", type=float, help="seconds attended to together; default: what the checkpoint keeps, 24 with sliding windows")
     parser.add_argument("--overlap", type=float, help="seconds by which chunks overlap; default: 0, 12 with sliding windows")
     parser.add_argument("--train", nargs="+", choices=PARTS, default=["lora"], help="which parts move; the vision tower is frozen unless named")
@@ -73,6 +76,7 @@ class Run:
     accelerator: Accelerator
     streaming: StreamingModel
     rows: Rows
+    new_tokens: list[int]
     later: dict[int, Refusal] = field(default_factory=dict)
 
     def train(self) -> dict[str, Any]:
@@ -88,7 +92,9 @@ class Run:
         steps = None if arguments.minutes else arguments.steps or math.ceil(arguments.epochs * len(self.rows) / order.per_step)
         settings = _settings(arguments, self.streaming, accelerator.num_processes, steps)
         torch.manual_seed(arguments.seed)
-        learner = StreamLearner(self.streaming, arguments.train, arguments.rank, saves_memory=arguments.checkpointing).train()
+        learner = StreamLearner(
+            self.streaming, arguments.train, arguments.rank, saves_memory=arguments.checkpointing, new_tokens=self.new_tokens
+        ).train()
         seconds = 60.0 * arguments.minutes if arguments.minutes else None
         plan = Plan(arguments.out, "fine-tuning", settings, arguments.seed, steps, seconds, arguments.save_every)
         rate = Rate(arguments.learning_rate or LEARNING_RATE, warm_up=0.03, floor=0.0)
@@ -137,6 +143,26 @@ def _chunked(reading: Reading, arguments: argparse.Namespace, streaming: Streami
     return [row for row, _ in pieces], [piece for _, piece in pieces]
 
 
+def _loaded(arguments: argparse.Namespace, accelerator: Accelerator) -> tuple[StreamingModel, list[int]]:
+    """The checkpoint, and the ids of the tokens that `--add-markers` added."""
+    # Weights that do not move need no more bits than products have.
+    values = {"model.directory": str(arguments.checkpoint), "model.device": "cpu", "model.dtype": "bfloat16" if arguments.bf16 else "float32"}
+    if arguments.add_markers:
+        settings = load_settings(values | {"model.turns": "prompted"})
+        checkpoint, new_tokens = with_markers(load_checkpoint(settings.model), arguments.checkpoint, arguments.turns)
+        check_learnable(new_tokens, arguments.train)
+        added = "are tokens already" if not new_tokens else f"were added as tokens ({len(new_tokens)} new)"
+        accelerator.print(f"{arguments.checkpoint}: the markers of {arguments.turns} {added}")
+        return StreamingModel(checkpoint, settings), new_tokens
+    streaming = load_cached_model(load_settings(values | {"model.turns": arguments.turns}))
+    if arguments.turns == "auto" and streaming.turns == PROMPTED:
+        accelerator.print(
+            f"{arguments.checkpoint}: the tokenizer has no state markers, so the words {', '.join(state.value.capitalize() for state in State)} "
+            "stand for the states; --turns streamo --add-markers gives it markers"
+        )
+    return streaming, []
+
+
 def main(arguments: argparse.Namespace) -> int:
     """Fine-tune CHECKPOINT on the streams of DATA and write a directory that the node loads; rows that cannot be used are counted and named."""
     if (arguments.out / FINISHED).is_file():
@@ -148,14 +174,12 @@ def main(arguments: argparse.Namespace) -> int:
     try:
         if not reading.samples:
             raise StreamError(f"{arguments.data}: no row can be used; `stream-vlm convert {arguments.data} --from {arguments.form}` names them all")
-        # Weights that do not move need no more bits than products have.
-        values = {"model.directory": str(arguments.checkpoint), "model.device": "cpu", "model.turns": arguments.turns}
-        streaming = load_cached_model(load_settings(values | {"model.dtype": "bfloat16" if arguments.bf16 else "float32"}))
+        streaming, new_tokens = _loaded(arguments, accelerator)
         stream, pictures = streaming.checkpoint.stream, streaming.checkpoint.pictures
         numbers, samples = _chunked(reading, arguments, streaming)
         arguments.out.mkdir(parents=True, exist_ok=True)
         rows = Rows(numbers, samples, videos, SampleWriter(streaming), pictures, stream.frames_per_turn)
-        settings = Run(arguments, accelerator, streaming, rows, later).train()
+        settings = Run(arguments, accelerator, streaming, rows, new_tokens, later).train()
     finally:
         whole = account(reading, later)
         accelerator.print(f"{arguments.data}: {whole.account()}")

@@ -30,15 +30,18 @@ class StreamLearner(nn.Module):
         parts: which of `PARTS` move.
         rank: rank of the adapters.
         saves_memory: compute the language part's activations again in the backward pass instead of keeping them.
+        new_tokens: ids whose rows of embeddings and head are learned beside adapters.
     """
 
-    def __init__(self, streaming: StreamingModel, parts: Sequence[str], rank: int, *, saves_memory: bool) -> None:
+    def __init__(
+        self, streaming: StreamingModel, parts: Sequence[str], rank: int, *, saves_memory: bool, new_tokens: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         self.model: Any = streaming.checkpoint.model
         self._tower = TorchVisionTower(self.model.model.visual, streaming.checkpoint.pictures)
         # Slots are for streams that grow; here whole sequences are attended to.
         self.model.model.language_model.set_attn_implementation("sdpa")
-        self._adapted = _with_adapters(self.model, rank) if "lora" in parts else None
+        self._adapted = _with_adapters(self.model, rank, new_tokens) if "lora" in parts else None
         for part in _modules(self.model, parts):
             part.requires_grad_(True)
         for parameter in self.trainable.values():
@@ -87,9 +90,11 @@ def _modules(model: Any, parts: Sequence[str]) -> list[nn.Module]:
     return [module for part in parts for module in known[part]]
 
 
-def _with_adapters(model: Any, rank: int) -> Any:
+def _with_adapters(model: Any, rank: int, new_tokens: Sequence[int]) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise StreamError(f"--train lora needs peft: pip install peft ({error}); or choose --train language or connector") from error
-    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LORA_TARGETS))
+    is_tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    rows = dict.fromkeys(["embed_tokens"] if is_tied else ["embed_tokens", "lm_head"], list(new_tokens)) if new_tokens else None
+    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LORA_TARGETS, trainable_token_indices=rows))

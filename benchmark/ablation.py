@@ -1,0 +1,180 @@
+"""What each choice of the language stage is worth: losses, two or three states, lengths of the context.
+
+Every variant starts from the same weights, sees the same worlds through the same frozen tower, takes as many steps with as many ticks in each, and is
+scored under teacher forcing on the same unseen worlds. A run that was stopped goes on where it was.
+
+    python benchmark/ablation.py --steps 300 --worlds 300 --held-out 40
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+import torch
+from machine import machine
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
+
+from stream_vlm.backbone.checkpoint import SHIPPED
+from stream_vlm.training.architecture import STREAM, new_model
+from stream_vlm.training.language_stage import score_language, train_language
+from stream_vlm.training.loop import Plan, accelerator_for
+from stream_vlm.training.losses import OBJECTIVES
+from stream_vlm.training.sequences import HistoryNoise, SequenceWriter, TokenStream
+from stream_vlm.training.shipped import LANGUAGE_TICKS, QUESTION_RATES, keep_freed_memory, tokens_of
+from stream_vlm.training.worlds import Worlds, drawing_digest
+from stream_vlm.world.splits import HELD_OUT_SEED
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator  # type: ignore[import-untyped]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train the language part; `turns` is the length of its context."""
+
+    loss: str = "fixed"
+    has_standby: bool = True
+    turns: int = STREAM.max_turns
+
+
+VARIANTS = {
+    "start": None,
+    "cross entropy": Variant(loss="ce"),
+    "fixed weights 1/1.5/4 (shipped)": Variant(),
+    "focal, balanced (Streamo)": Variant(loss="focal"),
+    "silence 0.8, response 1.5 (Harness)": Variant(loss="weighted"),
+    "silence 0.4, response 1.5 (sister)": Variant(loss="weighted-sum"),
+    "two states": Variant(has_standby=False),
+    "7 turns": Variant(turns=7),
+    "14 turns": Variant(turns=14),
+    "56 turns": Variant(turns=LANGUAGE_TICKS),
+}
+"""By name; `start` is the start itself, scored untrained. What a variant does not say is as in the shipped model."""
+
+COLUMNS = (
+    *(f"{state}{kind}" for state in ("silence", "standby", "response") for kind in (" precision", "")),
+    "words",
+)
+
+
+def arguments_of(command: Sequence[str] | None) -> argparse.Namespace:
+    """What to run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, default=SHIPPED, help="whose vision tower all use; and language part, without --fresh")
+    parser.add_argument("--fresh", action="store_true", help="start from a language part drawn from the seed")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME", help=f"of: {', '.join(VARIANTS)}")
+    parser.add_argument("--steps", type=int, default=300, help="steps of each")
+    parser.add_argument("--batch", type=int, default=8, help=f"windows of {STREAM.max_turns} ticks in a step; more of shorter, fewer of longer ones")
+    parser.add_argument("--learning-rate", type=float, help="highest; default: 1e-3 with --fresh, else 3e-4")
+    parser.add_argument("--worlds", type=int, default=300, help="worlds to train on, 28 s of each")
+    parser.add_argument("--first-world", type=int, default=60_000, help="seed of the first of them; none that the checkpoint was trained on")
+    parser.add_argument("--held-out", type=int, default=40, help="unseen worlds to score on")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="runs of each variant, whose scores are averaged")
+    parser.add_argument("--threads", type=int, default=1, help="threads of this process")
+    parser.add_argument("--processes", type=int, default=1, help="processes that render")
+    parser.add_argument("--work", type=Path, default=Path("build/ablation"), help="directory of worlds, tokens and runs")
+    parser.add_argument("--out", type=Path, default=Path("build/ablation/ablation.json"), help="file of the figures")
+    return parser.parse_args(command)
+
+
+@dataclass
+class Ablation:
+    """The worlds as the tower sees them, and where runs are kept."""
+
+    arguments: argparse.Namespace
+    accelerator: Accelerator
+    tokenizer: Any
+    streams: list[TokenStream]
+    held_out: list[TokenStream]
+
+    def scores(self, name: str, seed: int) -> dict[str, float]:
+        """Train the variant `name`, unless that is done already, and score it."""
+        arguments, variant = self.arguments, VARIANTS[name]
+        settings = self._settings(name, seed)
+        folder = arguments.work / f"run-{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]}"
+        kept = folder / "scores.json"
+        if kept.is_file():
+            found: dict[str, float] = json.loads(kept.read_text())["scores"]
+            return found
+        folder.mkdir(parents=True, exist_ok=True)
+        model = self._start(seed)
+        state = None
+        if variant is not None:
+            batch = max(1, round(arguments.batch * STREAM.max_turns / variant.turns))
+            plan = Plan(folder, name, settings, seed, arguments.steps, None, save_every=100)
+            writer = SequenceWriter(self.tokenizer, HistoryNoise(), QUESTION_RATES, has_standby=variant.has_standby)
+            rate = arguments.learning_rate or (1e-3 if arguments.fresh else 3e-4)
+            objective = OBJECTIVES[variant.loss]
+            state = train_language(
+                self.accelerator, model, self.streams, writer, plan, objective=objective, batch=batch, ticks=variant.turns, learning_rate=rate
+            ).state_path
+        variant = variant or Variant()
+        exact = SequenceWriter(self.tokenizer, HistoryNoise(0.0, 0.0, 0.0), QUESTION_RATES, has_standby=variant.has_standby)
+        scores = score_language(model, self.held_out, exact, ticks=variant.turns)
+        kept.write_text(json.dumps({"settings": settings, "scores": scores}, indent=2) + "\n")
+        if state is not None:
+            state.unlink(missing_ok=True)
+        return scores
+
+    def _start(self, seed: int) -> Any:
+        """A fresh copy of the common start."""
+        model = new_model(self.tokenizer, seed)
+        known = Qwen2_5_VLForConditionalGeneration.from_pretrained(self.arguments.checkpoint, dtype=torch.float32).state_dict()
+        if self.arguments.fresh:
+            known = {weight: value for weight, value in known.items() if ".visual." in weight}
+        model.load_state_dict(known, strict=not self.arguments.fresh)
+        model.model.visual.requires_grad_(False)
+        return model.to(self.accelerator.device)
+
+    def _settings(self, name: str, seed: int) -> dict[str, Any]:
+        arguments = self.arguments
+        options = ("fresh", "steps", "batch", "learning_rate", "worlds", "first_world", "held_out")
+        chosen = {option: getattr(arguments, option) for option in options}
+        return chosen | {"variant": name, "seed": seed, "checkpoint": str(arguments.checkpoint), "drawn": drawing_digest()}
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """Scores by variant as a Markdown table; `-` where a variant has no such state."""
+    short = [f"{column} R" if f"{column} precision" in COLUMNS else column.replace(" precision", " P") for column in COLUMNS]
+    lines = [f"| | {' | '.join(short)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for name, scores in rows.items():
+        lines.append(f"| {name} | " + " | ".join(f"{scores[column]:.3f}" if column in scores else "-" for column in COLUMNS) + " |")
+    return "\n".join(lines)
+
+
+def main(command: Sequence[str] | None = None) -> int:
+    """Run the variants, print a table and write the figures."""
+    arguments = arguments_of(command)
+    torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
+    accelerator = accelerator_for("no")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.checkpoint)
+    tower = Qwen2_5_VLForConditionalGeneration.from_pretrained(arguments.checkpoint, dtype=torch.float32).to(accelerator.device)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    worlds = Worlds(arguments.work, STREAM.rate_hz, arguments.processes)
+    seeds = range(arguments.first_world, arguments.first_world + arguments.worlds)
+    held_out = range(HELD_OUT_SEED, HELD_OUT_SEED + arguments.held_out)
+    streams = [tokens_of(tower, worlds, part, arguments.work, what) for part, what in ((seeds, "worlds"), (held_out, "held-out worlds"))]
+    ablation = Ablation(arguments, accelerator, tokenizer, *streams)
+    rows: dict[str, dict[str, float]] = {}
+    for name in arguments.variants:
+        runs = [ablation.scores(name, seed) for seed in arguments.seeds]
+        rows[name] = {column: mean(run[column] for run in runs) for column in runs[0]}
+        print(table({name: rows[name]}).splitlines()[-1], flush=True)
+    chosen = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps({"machine": machine(), "settings": chosen, "scores": rows}, indent=2) + "\n")
+    print(table(rows))
+    print(f"figures: {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
