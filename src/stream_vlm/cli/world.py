@@ -26,6 +26,9 @@ def _names(context: click.Context, parameter: click.Parameter, given: Sequence[s
 @click.option(
     "--quiet-minutes", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Mean length of stretches without events; 0 for none."
 )
+@click.option(
+    "--longest-event", "longest_event_s", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Some events last up to so many seconds."
+)
 @click.option("--look", type=click.Choice(("seen", "objects", "backgrounds")), default="seen", help="Objects or backgrounds no training shows.")
 @click.option(
     "--faults",
@@ -52,6 +55,7 @@ def world(
     size: tuple[int, int],
     events_per_minute: float,
     quiet_minutes: float,
+    longest_event_s: float,
     look: str,
     faults: tuple[str, ...],
     faults_per_minute: float,
@@ -72,6 +76,7 @@ def world(
         events_per_minute=events_per_minute,
         look=look if look == "seen" else f"unseen {look}",
         quiet_minutes=quiet_minutes,
+        longest_event_s=longest_event_s,
         faults=FAULTS if ALL in faults else faults,
         faults_per_minute=faults_per_minute,
         tasks=KINDS if ALL in tasks else tasks,

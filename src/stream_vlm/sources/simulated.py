@@ -11,8 +11,7 @@ from stream_vlm.world.faults import FAULTS
 from stream_vlm.world.render import World
 
 DEFAULT_SECONDS = 60.0
-NUMBERS = ("events_per_minute", "quiet_minutes", "faults_per_minute")
-OPTIONS = ("faults", *NUMBERS)
+OPTIONS = ("faults", "faults_per_minute", "events_per_minute", "quiet_minutes", "longest_event_s")
 """What may be said about a simulated camera, as `World` takes it."""
 
 

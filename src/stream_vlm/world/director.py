@@ -10,10 +10,11 @@ import numpy as np
 from stream_vlm.world.language import COLOURS, PORTABLE_KINDS, caption
 from stream_vlm.world.palette import pixel_colour, standing_out
 from stream_vlm.world.placing import Placer
-from stream_vlm.world.quiet import quiet_spans
+from stream_vlm.world.quiet import BURST_S, quiet_spans
 from stream_vlm.world.scene import Fixture
 from stream_vlm.world.scenery import make_scene
 from stream_vlm.world.script import Event, Placement, SceneState, Script, Thing
+from stream_vlm.world.slow_motion import SlowMotion
 
 MOST_PEOPLE = 3
 MOST_PORTABLE = 5
@@ -22,7 +23,7 @@ MOST_PORTABLE = 5
 class Director:
     """Writes one script. Every proposal below returns an event whose times count from 0, or None where the scene has no room for it."""
 
-    def __init__(self, seed: int, duration_s: float, events_per_minute: float, quiet_minutes: float = 0.0) -> None:
+    def __init__(self, seed: int, duration_s: float, events_per_minute: float, quiet_minutes: float = 0.0, longest_event_s: float = 0.0) -> None:
         self._rng = np.random.default_rng([seed, 0x5EE])
         self._seed = seed
         self._duration_s = duration_s
@@ -33,6 +34,8 @@ class Director:
         self._state = SceneState()
         self._told: dict[tuple[str, str], int] = {}
         self._quiet = quiet_spans(seed, duration_s, quiet_minutes)
+        # What lasts longer than the shortest burst might find no place between two quiet stretches.
+        self._slow = SlowMotion(seed, min(longest_event_s, BURST_S[0]) if self._quiet else longest_event_s)
 
     def direct(self) -> Script:
         """Set the stage, then let events follow each other with silent gaps until the time is over."""
@@ -43,6 +46,7 @@ class Director:
             proposed = self._next_event()
             if proposed is None:
                 break
+            proposed = self._slow.done(proposed)
             now = self._after_quiet(now, proposed.t_end)
             event = replace(
                 proposed,

@@ -41,6 +41,7 @@ def write_stream(
     events_per_minute: float = 10.0,
     look: str = "seen",
     quiet_minutes: float = 0.0,
+    longest_event_s: float = 0.0,
     faults: Collection[str] = (),
     faults_per_minute: float = 1.0,
     tasks: Collection[str] = (),
@@ -55,7 +56,7 @@ def write_stream(
     Args:
         minutes: length of the stream, more than 0 and at most a day.
         fps: frames a second of the video, 1 to 60.
-        size, events_per_minute, look, quiet_minutes, faults, faults_per_minute: see `World`.
+        size, events_per_minute, look, quiet_minutes, longest_event_s, faults, faults_per_minute: see `World`.
         tasks: kinds of tasks, of `tasks.KINDS`: they are added to the labels and written as `streamo-raw.json`.
         tasks_each: how many of a kind at most.
         progress: show a progress bar.
@@ -74,6 +75,7 @@ def write_stream(
         events_per_minute=events_per_minute,
         look=look,
         quiet_minutes=quiet_minutes,
+        longest_event_s=longest_event_s,
         faults=faults,
         faults_per_minute=faults_per_minute,
     )

@@ -81,6 +81,7 @@ class World:
         events_per_minute: float = 10.0,
         look: str = "seen",
         quiet_minutes: float = 0.0,
+        longest_event_s: float = 0.0,
         faults: Collection[str] = (),
         faults_per_minute: float = 1.0,
     ) -> None:
@@ -89,7 +90,7 @@ class World:
         Args:
             size: width and height in pixels, each even and from 64 to 4096.
             look: "seen", "unseen objects" or "unseen backgrounds"; see `unseen.with_look`.
-            quiet_minutes: mean length of stretches in which nothing happens; see `make_script`.
+            quiet_minutes, longest_event_s: long silence and slow events; see `make_script`.
             faults: kinds of sensor faults, of `faults.FAULTS`; what happens is the same with and without them.
             faults_per_minute: of each kind, on average.
 
@@ -102,7 +103,9 @@ class World:
         if not 1.0 <= width / height <= 2.5:
             raise WorldError(f"size: {width}x{height} is refused; use a format from square (1:1) to wide (2.5:1), for example 320x240")
         self.size = (width, height)
-        script = make_script(seed, duration_s, events_per_minute=events_per_minute, quiet_minutes=quiet_minutes)
+        script = make_script(
+            seed, duration_s, events_per_minute=events_per_minute, quiet_minutes=quiet_minutes, longest_event_s=longest_event_s
+        )
         self.script: Script = with_look(script, look)
         self.faults = plan_faults(seed, script.duration_s, faults, faults_per_minute) if faults else Faults()
         self._sensor = Sensor(self.script.scene, seed, width, height)

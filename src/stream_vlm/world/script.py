@@ -12,6 +12,7 @@ from stream_vlm.world.palette import Rgb
 from stream_vlm.world.scene import NARROWEST_ASPECT, Scene
 
 LONGEST_QUIET_MINUTES = 720.0
+LONGEST_EVENT_S = 600.0
 
 
 class WorldError(StreamError):
@@ -176,7 +177,9 @@ class Script:
         return [event.t_end for event in self.events]
 
 
-def make_script(seed: int, duration_s: float, *, events_per_minute: float = 10.0, quiet_minutes: float = 0.0) -> Script:
+def make_script(
+    seed: int, duration_s: float, *, events_per_minute: float = 10.0, quiet_minutes: float = 0.0, longest_event_s: float = 0.0
+) -> Script:
     """Write the script of one stream; the same arguments always give the same script.
 
     Args:
@@ -184,6 +187,8 @@ def make_script(seed: int, duration_s: float, *, events_per_minute: float = 10.0
         duration_s: length in seconds, from 1 s to a day.
         events_per_minute: aimed at, on average; from 0 (nothing ever happens) to 20.
         quiet_minutes: mean length of stretches in which nothing happens, between bursts of a minute or two at that pace; 0 for none, at most 720.
+        longest_event_s: about half of the events are done slowly and last up to so many seconds, at most 600 (45 beside quiet stretches); 0 for
+            events of a few seconds alone.
 
     Raises:
         WorldError: an argument is out of range.
@@ -199,4 +204,6 @@ def make_script(seed: int, duration_s: float, *, events_per_minute: float = 10.0
         raise WorldError(f"events_per_minute: {events_per_minute} is refused; use 0 to 20")
     if not 0.0 <= quiet_minutes <= LONGEST_QUIET_MINUTES:
         raise WorldError(f"quiet_minutes: {quiet_minutes} is refused; use 0 (none) to {LONGEST_QUIET_MINUTES:g}")
-    return Director(seed, float(duration_s), float(events_per_minute), float(quiet_minutes)).direct()
+    if not 0.0 <= longest_event_s <= LONGEST_EVENT_S:
+        raise WorldError(f"longest_event_s: {longest_event_s} is refused; use 0 (a few seconds) to {LONGEST_EVENT_S:g}")
+    return Director(seed, float(duration_s), float(events_per_minute), float(quiet_minutes), float(longest_event_s)).direct()
