@@ -75,7 +75,7 @@ def _world(world: str, minutes: float, watches: bool, settings: Settings, folder
     # matplotlib and torch take seconds to import; --help should not.
     from tqdm import tqdm
 
-    from stream_vlm.evaluation.chart import draw_chart
+    from stream_vlm.evaluation.chart import draw_chart, draw_watches
     from stream_vlm.evaluation.confusion import draw_confusion
     from stream_vlm.evaluation.report import machine, world_text, write_report
     from stream_vlm.evaluation.worlds import draw_first, examine
@@ -90,8 +90,11 @@ def _world(world: str, minutes: float, watches: bool, settings: Settings, folder
     write_report(folder, report, text)
     draw_chart(outcome.scores, f"{model_id}: {outcome.minutes:g} minutes of {world} rooms, {outcome.events} events", folder / "report.png")
     draw_confusion({name: scores["state_confusion"] for name, scores in outcome.scores.items()}, folder / "confusion.png")
+    if watches:
+        told = {name: scores["watches"] for name, scores in outcome.scores.items()}
+        draw_watches(told, f"{model_id}: told what to wait for, {outcome.minutes:g} minutes of {world} rooms", folder / "watches.png")
     draw_first(outcome, ours.name, folder / "first-stream.png")
-    click.echo(f"{text}\n-> {folder}: report.json, report.md, report.png, confusion.png, first-stream.png")
+    click.echo(f"{text}\n-> {folder}: report.json, report.md, report.png, confusion.png{', watches.png' if watches else ''}, first-stream.png")
 
 
 def _watchers(settings: Settings) -> tuple[HarnessWatcher, HarnessWatcher, str]:

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from stream_vlm.evaluation.scores import TOLERANCES_S
 
 INK, FAINT = "#22303c", "#8a97a3"
+ENDS = {"right": "#3f9a6d", "rightly silent": "#a9d3bd", "late": "#f2c14e", "missed": "#c9d1d8", "false": "#d1603d"}
+"""How a watch may end, with its colour."""
 COLOURS = ("#3d7ea6", "#f2a14e", "#9aa5ae", "#d1603d", "#3f9a6d", "#7a5ca6")
 
 
@@ -41,6 +43,31 @@ def draw_chart(watchers: Mapping[str, Any], title: str, path: Path) -> None:
     handles = [axes[0].plot([], [], marker="o", color=colour, linewidth=2)[0] for colour, _ in zip(COLOURS, names, strict=False)]
     figure.legend(handles, names, loc="lower center", ncols=len(names), frameon=False, fontsize=11)
     figure.suptitle(title, x=0.045, ha="left", fontsize=15, fontweight="bold", color=INK)
+    figure.savefig(path)
+
+
+def draw_watches(told: Mapping[str, Mapping[str, Any]], title: str, path: Path) -> None:
+    """Write how watches ended, as `score_watches` gives them by watcher, as a PNG at `path`, a bar for each watcher."""
+    figure = Figure(figsize=(11, 1.6 + 0.42 * len(told)), dpi=100, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.22, 0.3, 0.75, 0.55))
+    rows = list(enumerate(told.values()))
+    for row, mine in rows:
+        if "why" in mine:
+            axes.text(0.1, row, "cannot be told what to wait for", va="center", fontsize=10, color=FAINT, style="italic")
+    able = [(row, mine) for row, mine in rows if "why" not in mine]
+    reached = [0] * len(able)
+    for outcome, colour in ENDS.items():
+        counts = [mine[outcome.replace(" ", "_")] for _, mine in able]
+        axes.barh([row for row, _ in able], counts, left=reached, color=colour, label=outcome, height=0.66)
+        reached = [before + count for before, count in zip(reached, counts, strict=True)]
+    axes.set_xlim(0, max(1, *(mine["watches"] for mine in told.values())))
+    axes.set_yticks(range(len(told)), list(told), fontsize=11, color=INK)
+    axes.invert_yaxis()
+    _dress(axes, title)
+    axes.grid(visible=False)
+    axes.set_xlabel("watches", color=INK)
+    figure.legend(loc="lower center", ncols=len(ENDS), frameon=False, fontsize=10)
     figure.savefig(path)
 
 
