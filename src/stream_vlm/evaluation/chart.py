@@ -63,7 +63,7 @@ def draw_watches(told: Mapping[str, Mapping[str, Any]], title: str, path: Path) 
         reached = [before + count for before, count in zip(reached, counts, strict=True)]
     axes.set_xlim(0, max(1, *(mine["watches"] for mine in told.values())))
     axes.set_yticks(range(len(told)), list(told), fontsize=11, color=INK)
-    axes.invert_yaxis()
+    axes.set_ylim(len(told) - 0.4, -0.6)
     _dress(axes, title)
     axes.grid(visible=False)
     axes.set_xlabel("watches", color=INK)
