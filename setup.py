@@ -35,6 +35,10 @@ setup(
         "tokenizers>=0.21",
         "tqdm>=4.57",
     ],
-    extras_require={"large": ["accelerate>=1.1", "bitsandbytes>=0.46.1"], "judge": ["httpx>=0.27"], "train": ["accelerate>=1.1", "peft>=0.18"]},
+    extras_require={
+        "large": ["accelerate>=1.1", "bitsandbytes>=0.46.1"],
+        "judge": ["httpx>=0.27"],
+        "train": ["accelerate>=1.1", "peft>=0.18", "tensorboard>=2.14"],
+    },
     entry_points={"console_scripts": ["stream-vlm=stream_vlm.cli:main"]},
 )

@@ -270,3 +270,17 @@ def test_a_packed_run_has_the_losses_of_an_unpacked_one(checkpoint: Path, data: 
     AcceleratorState._reset_state(reset_partial_state=True)
     assert main(arguments(checkpoint, data, tmp_path / "packed", *more, "--pack")) == 0
     assert losses(tmp_path / "packed") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
+
+
+def test_two_processes_have_the_losses_of_one_that_takes_their_samples_together(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    more = ("--train", "lora", "--steps", "4", "--loss", "focal", "--accumulate", "2")
+    assert main(arguments(checkpoint, data, tmp_path / "one", *more)) == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "stream_vlm.training.train"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "ACCELERATE_USE_CPU": "true"}
+    command = [*launch, *arguments(checkpoint, data, tmp_path / "two", *more)[1:], "--batch", "1"]
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("4 rows read, 2 refused") == 1
+    # Sums are taken in another order.
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
+    assert json.loads((tmp_path / "two" / "training.json").read_text())["settings"]["processes"] == 2

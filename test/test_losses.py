@@ -47,6 +47,8 @@ FIVE = ((SILENT, 0.5), (AGAIN, 0.25), (AGAIN, 0.5), (RESPONSE, 0.125), (REST, 0.
         ("weighted", 1.23380198),
         # (1 + 0.8 + 0.4 + 4.5 + 1) ln 2 / (1 + 0.4 + 0.4 + 1.5 + 1) = 7.7 ln 2 / 4.3
         ("weighted-sum", 1.24121704),
+        # (1 ln 2 + 1 ln 4 + 1 ln 2 + 4 ln 8 + 1 ln 2) / (1 + 1 + 1 + 4 + 1) = 17 ln 2 / 8
+        ("fixed", 1.47293776),
     ],
 )
 def test_cross_entropy_is_weighted_as_published(name: str, expected: float) -> None:

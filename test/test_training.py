@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from stream_vlm.training.progress import Losses
 from stream_vlm.training.rendering import COLUMNS, EVENTS_PER_MINUTE, NAMES, ROWS, THING_CLASSES, render_stream
 from stream_vlm.training.sequences import HistoryNoise, SequenceWriter, TokenStream
 from stream_vlm.training.train import command
-from stream_vlm.training.vision_stage import TrainingTower, VisionLearner, encode_stream
+from stream_vlm.training.vision_stage import TrainingTower, VisionLearner, encode_stream, train_vision
 from stream_vlm.vision.tower import TorchVisionTower
 from stream_vlm.world.language import ACTIONS, vocabulary
 from stream_vlm.world.render import World
@@ -195,10 +196,18 @@ def test_a_model_of_two_states_never_learns_to_stand_by(tokenizer: Any) -> None:
     assert decided(writer, written)[:3] == [SILENCE] * 3 and RESPONSE in decided(writer, written)
 
 
-def test_a_stage_that_was_stopped_goes_on_to_the_losses_of_one_that_ran_through(tokenizer: Any, tmp_path: Path) -> None:
-    learned(tokenizer, plan_of(tmp_path / "whole", 8))
-    broken = plan_of(tmp_path / "broken", 8)
+def seen(tokenizer: Any, plan: Plan) -> None:
+    """Train a vision tower on one stream of 8 ticks."""
+    streams = [render_stream(5, 8, 2.0, dense=True)]
+    train_vision(accelerator_for("no"), new_model(tokenizer, 0), streams, plan, batch=2, learning_rate=1e-3, compiles=False)
 
+
+@pytest.mark.parametrize("stage", [seen, learned], ids=["vision", "language"])
+def test_a_stage_that_was_stopped_goes_on_to_the_losses_of_one_that_ran_through(
+    stage: Callable[[Any, Plan], Any], tokenizer: Any, tmp_path: Path
+) -> None:
+    stage(tokenizer, plan_of(tmp_path / "whole", 8))
+    broken = plan_of(tmp_path / "broken", 8)
     add = Losses.add
 
     def add_and_break(self: Losses, step: int, values: dict[str, float]) -> None:
@@ -208,10 +217,23 @@ def test_a_stage_that_was_stopped_goes_on_to_the_losses_of_one_that_ran_through(
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Losses, "add", add_and_break)
-        learned(tokenizer, broken)
+        stage(tokenizer, broken)
     assert len(losses(broken.folder)) == 7
-    learned(tokenizer, broken)
+    stage(tokenizer, broken)
     assert losses(broken.folder) == pytest.approx(losses(tmp_path / "whole"), rel=1e-6)
+
+
+def test_curves_of_a_run_that_went_on_have_each_step_once(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    for first, last in ((0, 4), (2, 6)):  # the first run was killed after its fourth step, its newest state had two
+        with Losses(tmp_path, first) as kept:
+            assert kept.has_curves
+            for step in range(first, last):
+                kept.add(step, {"loss": 10.0 * first + step})
+    curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in curves.Scalars("loss")] == [(0, 0.0), (1, 1.0), (2, 22.0), (3, 23.0), (4, 24.0), (5, 25.0)]
 
 
 def test_a_run_by_the_clock_ends_by_it_and_its_rate_rises_and_falls(tokenizer: Any, tmp_path: Path) -> None:

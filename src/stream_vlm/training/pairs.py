@@ -93,6 +93,6 @@ def augment(patches: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 def _flip(cells: NDArray[Any], flipped: NDArray[np.bool_]) -> NDArray[Any]:
     """Mirror per-cell values (N, cells, ...) left to right where `flipped`."""
     mirrored = cells.copy()
-    shaped = cells[flipped].reshape(int(flipped.sum()), ROWS, COLUMNS, -1)
+    shaped = cells[flipped].reshape(int(flipped.sum()), ROWS, COLUMNS, *cells.shape[2:])
     mirrored[flipped] = shaped[:, :, ::-1].reshape(cells[flipped].shape)
     return mirrored
