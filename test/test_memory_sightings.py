@@ -208,14 +208,14 @@ def test_links_are_exported_and_imported_under_new_numbers(memory: Memory, file:
         ]  # fmt: skip
 
 
-def test_a_memory_of_an_older_version_is_linked_on_request(memory: Memory, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(memory, "red ball rolls in", "red ball rolls away")
-    memory.close()
-    with sqlite3.connect(file) as tool:
-        for statement in ("DROP TABLE sighting", "DROP TABLE thing", "PRAGMA user_version = 2"):
-            tool.execute(statement)
-    with Memory.open(settings(file)) as updated:
-        assert things(updated) == [0, 0]
+def test_a_memory_that_was_written_before_there_were_links_is_linked_on_request(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as before, Memory.open(settings(file)) as memory:
+        before.setattr("stream_vlm.memory.insert.link", lambda *_: None)
+        begin(memory)
+        write(memory, "red ball rolls in", "red ball rolls away")
+        assert things(memory) == [0, 0]
     assert main(["memory", "link", "--memory", str(file)]) == 0
     assert "2 events tell of a thing" in capsys.readouterr().out
     assert main(["recall", "--thing", "1", "--order", "oldest", "--memory", str(file)]) == 0

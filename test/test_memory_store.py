@@ -14,9 +14,10 @@ import pytest
 from memory_fixtures import SESSION, begin, picture, seconds, settings, step
 from numpy.typing import NDArray
 
+from stream_vlm.memory.connections import SETTLED_BYTES
 from stream_vlm.memory.recall import RecallError, RecallQuery, RecallRecord
 from stream_vlm.memory.rows import KINDS
-from stream_vlm.memory.store import SETTLED_BYTES, Memory, SessionError
+from stream_vlm.memory.store import Memory, SessionError
 from stream_vlm.stream import Decision, Frame, Pose, Query, State, StepResult, Tick
 
 POSE = Pose("map", 1.25, -2.5, 0.125, 0.0, 0.0, 0.6, 0.8)

@@ -17,9 +17,11 @@ from memory_fixtures import SESSION, begin, locked_by_another_program, seconds, 
 from stream_vlm.cli import main
 from stream_vlm.config import MemorySettings
 from stream_vlm.memory import retention, store
+from stream_vlm.memory.connections import Connections
 from stream_vlm.memory.errors import MemoryFileError
 from stream_vlm.memory.file import open_for_writing
 from stream_vlm.memory.forget import Forget
+from stream_vlm.memory.opening import Opened
 from stream_vlm.memory.recall import RecallQuery, RecallRecord
 from stream_vlm.memory.store import Memory
 from stream_vlm.memory.writer import DirectWriter, MemoryWriter
@@ -261,7 +263,7 @@ def test_a_file_that_refuses_while_a_summary_is_made_loses_nothing_and_it_is_mad
 def test_a_full_disk_while_summarising_is_said_loses_nothing_and_ends_when_there_is_room(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     db = open_for_writing(path, 0.0)
     told = Told()
-    with Memory(path, chunks_of(10, path, summary_chars=8000), db) as memory:
+    with Memory(chunks_of(10, path, summary_chars=8000), Opened(Connections(path, 0.0, db), 0)) as memory:
         begin(memory)
         for number in range(15):
             memory.write(step(number, said=" ".join(f"word{number}x{index}" for index in range(100))))

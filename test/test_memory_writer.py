@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from memory_fixtures import SESSION, begin, locked_by_another_program, seconds, settings, step
 
+from stream_vlm.memory.connections import Connections
 from stream_vlm.memory.file import open_for_writing
+from stream_vlm.memory.opening import Opened
 from stream_vlm.memory.recall import RecallQuery
 from stream_vlm.memory.store import Memory
 from stream_vlm.memory.writer import MemoryWriter
@@ -243,7 +245,7 @@ class SmallFile:
         path = self.folder / "memory.db"
         self.db = open_for_writing(path, 0.0)
         self.db.execute("PRAGMA max_page_count = 100")
-        return Memory(path, settings(path), self.db)
+        return Memory(settings(path), Opened(Connections(path, 0.0, self.db), 0))
 
     def grow(self, memory: Memory) -> None:
         self.db.execute("PRAGMA max_page_count = 100000")

@@ -14,6 +14,9 @@ from stream_vlm.memory.errors import MemoryFileError, explained
 from stream_vlm.memory.file import open_for_reading
 from stream_vlm.memory.schema import transaction
 
+SETTLED_BYTES = 4 * 2**20
+"""About so much is left in the log before it is brought into the file."""
+
 
 class Connections:
     """Lends connections; what goes wrong with the file while one is lent comes as `MemoryFileError`.
@@ -29,6 +32,7 @@ class Connections:
         self._alone = threading.Lock()
         self._readers: queue.LifoQueue[Database] = queue.LifoQueue()
         self._closed = threading.Event()
+        self._unsettled_bytes = 0
 
     @property
     def can_write(self) -> bool:
@@ -55,6 +59,17 @@ class Connections:
                 raise MemoryFileError(f"{self.path}: was opened for reading only")
             self._refuse_closed()
             yield self._writing
+
+    def wrote(self, size: int) -> None:
+        """About `size` bytes more are in the log; called by the thread that writes."""
+        self._unsettled_bytes += size
+
+    def settle(self) -> None:
+        """Bring what the log holds into the file, once it is worth it: tens of milliseconds of the disk."""
+        if self._unsettled_bytes >= SETTLED_BYTES:
+            with self.writer() as db:
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self._unsettled_bytes = 0
 
     @contextmanager
     def view(self) -> Iterator[Database]:

@@ -35,6 +35,9 @@ from stream_vlm.stream import NANOSECONDS
 LOOKED_AT_ONCE = 1000
 """Records that are looked at in one piece for whether a summary covers them."""
 
+BYTES_A_PIECE = 100_000
+"""What a piece of idle work costs in the log; about."""
+
 
 @dataclass(frozen=True)
 class IdleHealth:

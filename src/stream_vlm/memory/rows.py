@@ -16,6 +16,9 @@ from stream_vlm.stream import NANOSECONDS, Frame, Pose, State, StepResult
 
 OBSERVATION, UTTERANCE, EVENT, QUERY, ANSWER, SUMMARY = KINDS = ("observation", "utterance", "event", "query", "answer", "summary")
 
+BYTES_A_ROW = 2000
+"""What a record costs in the log, with its indices; about."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -64,6 +67,11 @@ class StepRows:
     text_model: str = ""
     text_vectors: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     picture_vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in the log, about."""
+        return sum(len(picture.jpeg) for picture in self.pictures.values()) + BYTES_A_ROW * len(self.rows)
 
 
 class StepRecorder:

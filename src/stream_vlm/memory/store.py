@@ -8,72 +8,44 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
-from numpy.typing import NDArray
-from sqlite_utils import Database
-
 from stream_vlm.config import MemorySettings
 from stream_vlm.memory import forgetting
-from stream_vlm.memory.answer import Answer, answer
-from stream_vlm.memory.connections import Connections
 from stream_vlm.memory.embed import embed_pictures, embed_texts
-from stream_vlm.memory.errors import MemoryDamaged, MemoryFileError, SessionError
+from stream_vlm.memory.errors import MemoryFileError, SessionError
 from stream_vlm.memory.exchange import import_file
-from stream_vlm.memory.file import check_for_reading, claim, open_for_writing
 from stream_vlm.memory.forget import Forget, Forgotten
-from stream_vlm.memory.headlines import mid_summaries
-from stream_vlm.memory.idle import IdleHealth, IdleWork
+from stream_vlm.memory.idle import BYTES_A_PIECE, IdleHealth, IdleWork
 from stream_vlm.memory.insert import insert_session, insert_step
-from stream_vlm.memory.lock import WriterLock
-from stream_vlm.memory.meaning import Meaning
-from stream_vlm.memory.pictures import StoredFrame, frame_of
-from stream_vlm.memory.question import Question
-from stream_vlm.memory.recall import FUSED, RecallQuery, RecallRecord, RecallResult
-from stream_vlm.memory.rescue import Rescue, is_ours, rescue
+from stream_vlm.memory.opening import Opened, count_records, open_file
+from stream_vlm.memory.pictures import StoredFrame
+from stream_vlm.memory.readable import ReadableMemory
 from stream_vlm.memory.rows import StepRecorder, StepRows
-from stream_vlm.memory.search import search
 from stream_vlm.memory.sightings import link_again
-from stream_vlm.memory.summaries import history
-from stream_vlm.memory.tiers import Plan
-from stream_vlm.memory.vectors import Embedder, Looker, VectorModel, models
+from stream_vlm.memory.vectors import Looker
 from stream_vlm.stream import StepResult
 
 __all__ = ["Memory", "MemoryFileError", "SessionError", "StoredFrame"]
 
-SETTLED_BYTES = 4 * 2**20
-"""About so much is left in the log before it is brought into the file."""
 
-BYTES_A_ROW = 2000
-"""What a record costs in the log, with its indices; about."""
+class Memory(ReadableMemory):
+    """One SQLite file, open: to write, and to be asked (`ReadableMemory`).
 
-BYTES_A_PIECE = 100_000
-"""What a piece of idle work costs in the log; about."""
-
-
-class Memory:
-    """One SQLite file, open.
-
-    `begin_session`, `prepare`, `commit` and `write` belong to one thread (see `MemoryWriter`); `recall`, `frame` and `count` may be called
-    from any thread at any moment and see every commit whole.
+    `begin_session`, `prepare`, `commit`, `write`, `tend` and `end_session` belong to one thread (see `MemoryWriter`); all else may be called
+    from any thread.
     """
 
-    def __init__(
-        self, path: Path, settings: MemorySettings, writing: Database | None, lock: WriterLock | None = None, rescued: Rescue | None = None
-    ) -> None:
-        self.path = path
-        self.settings = settings
-        self.rescued = rescued
+    def __init__(self, settings: MemorySettings, opened: Opened) -> None:
+        super().__init__(settings, opened.connections)
+        self.path = opened.connections.path
+        self.rescued = opened.rescued
         """What became of the damaged file that was found at opening, or None."""
-        self._connections = Connections(path, settings.busy_timeout_s, writing)
-        self._lock = lock
+        self._lock = opened.lock
         self._recorder = StepRecorder()
         self._models: dict[str, str] = {}
-        self._meaning = Meaning()
-        self._unsettled_bytes = 0
-        self._rows = self._count_rows()
+        self._rows = opened.records
         self.on_idle_work: Callable[[], None] = lambda: None
         """Called on another thread when there is something for `tend` though nothing was stored."""
-        self._idle = IdleWork(self._connections, settings, self._meaning, lambda: self.on_idle_work()) if writing is not None else None
+        self._idle = IdleWork(self._connections, settings, self._meaning, lambda: self.on_idle_work()) if self._connections.can_write else None
 
     @classmethod
     def open(cls, settings: MemorySettings, *, read_only: bool = False) -> Memory:
@@ -85,33 +57,7 @@ class Memory:
         Raises:
             MemoryFileError: the file cannot be used; it is left as it was. The message says why and what to do.
         """
-        if not settings.path.strip() or "\0" in settings.path:
-            raise MemoryFileError(f"memory.path: {settings.path!r} names no file; give the path of one")
-        # Resolved, so that two names of one file have one lock beside it.
-        path = Path(settings.path).expanduser().resolve()
-        if read_only:
-            check_for_reading(path, settings.busy_timeout_s)
-            return cls(path, settings, None)
-        lock = claim(path, settings.busy_timeout_s)
-        try:
-            try:
-                return cls._open_to_write(path, settings, lock)
-            except MemoryDamaged as damage:
-                if not is_ours(path):
-                    raise
-                return cls._open_to_write(path, settings, lock, rescue(path, str(damage)))
-        except BaseException:
-            lock.release()
-            raise
-
-    @classmethod
-    def _open_to_write(cls, path: Path, settings: MemorySettings, lock: WriterLock, rescued: Rescue | None = None) -> Memory:
-        writing = open_for_writing(path, settings.busy_timeout_s)
-        try:
-            return cls(path, settings, writing, lock, rescued)
-        except BaseException:
-            writing.close()
-            raise
+        return open_file(settings, lambda opened: cls(settings, opened), read_only=read_only)
 
     def begin_session(self, session_id: str, model_id: str, reason: str, started_ns: int, *, lock_timeout_s: float | None = None) -> None:
         """Store that a session begins: with which model, why, and when (ns on the evidence's clock).
@@ -149,7 +95,7 @@ class Memory:
         with self._connections.writing(lock_timeout_s) as db:
             insert_step(db, step, model_id)
         self._rows += len(step.rows)
-        self._unsettled_bytes += sum(len(picture.jpeg) for picture in step.pictures.values()) + BYTES_A_ROW * len(step.rows)
+        self._connections.wrote(step.size)
 
     def tend(self) -> bool:
         """Use a few milliseconds in which no step waits: for one summary, a little of what is no longer kept, or the log; whether more waits.
@@ -163,11 +109,9 @@ class Memory:
         if self._idle is not None:
             more, change = self._idle.work()
             self._rows += change
-            self._unsettled_bytes += BYTES_A_PIECE if more else 0
-        if not more and self._unsettled_bytes >= SETTLED_BYTES:
-            with self._connections.writer() as db:
-                db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            self._unsettled_bytes = 0
+            self._connections.wrote(BYTES_A_PIECE if more else 0)
+        if not more:
+            self._connections.settle()
         return more
 
     def end_session(self, timeout_s: float = 0.0) -> None:
@@ -187,57 +131,6 @@ class Memory:
     def idle_health(self) -> IdleHealth:
         """What was summarised and dropped."""
         return self._idle.health if self._idle is not None else IdleHealth()
-
-    def history(self, camera: str) -> tuple[RecallRecord, ...]:
-        """What the tiers tell of the past of `camera`: long blocks and mid summaries as records, oldest first. The running chunk speaks for itself.
-
-        Raises:
-            MemoryFileError: the file cannot be read.
-        """
-        with self._connections.view() as db:
-            return history(db, camera, Plan.of(self.settings))
-
-    def recall(self, query: RecallQuery) -> RecallResult:
-        """Answer `query` from everything ever stored, of every session.
-
-        Raises:
-            MemoryFileError: the file cannot be read.
-        """
-        started = time.perf_counter()
-        note = ""
-        with self._connections.view() as db:
-            if query.order == FUSED and query.text.strip():
-                records, total, note = self._meaning.fused(db, query)
-            else:
-                records, total = search(db, query)
-        return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
-
-    def look_alike(self, like: int | NDArray[np.floating], query: RecallQuery, model: str = "") -> RecallResult:
-        """The records whose pictures look most like that of a record, or like a vector; `query` gives filters, limit and words to rank by as well.
-
-        Args:
-            like: the number of a record, or a vector, (size,), of the model named `model`.
-
-        Raises:
-            RecallError: the record has no picture with a vector, the vector is none, or none of its model and size is stored.
-            MemoryFileError: the file cannot be read.
-        """
-        started = time.perf_counter()
-        with self._connections.view() as db:
-            records, total, note = self._meaning.look_alike(db, like, query, model)
-        return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
-
-    def use_embedder(self, embedder: Embedder | None) -> None:
-        """From now on give each text that is stored a vector of `embedder`, and each question in the order "fused"; None for words alone.
-
-        `embedder` is called on the thread that writes, and on those that ask.
-        """
-        self._meaning.embedder = embedder
-
-    def vector_models(self) -> tuple[VectorModel, ...]:
-        """Whose vectors the file holds, and how many."""
-        with self._connections.reader() as db:
-            return models(db)
 
     def embed_again(self, batch: int = 64) -> int:
         """Give every text that has none a vector of the embedder in use, `batch` texts a transaction, and drop those of other models of text.
@@ -268,36 +161,6 @@ class Memory:
         """
         with self._connections.writing() as db:
             return link_again(db)
-
-    def answer(self, question: Question) -> Answer:
-        """Answer `question` from everything ever stored, of every session, with the records that the answer rests on.
-
-        Raises:
-            MemoryFileError: the file cannot be read.
-        """
-        started = time.perf_counter()
-        with self._connections.view() as db:
-            said = answer(db, question)
-        return replace(said, took_ms=(time.perf_counter() - started) * 1e3)
-
-    def mid_summaries(self, number: int) -> tuple[RecallRecord, ...]:
-        """The newest `number` summaries of one chunk each, oldest first.
-
-        Raises:
-            MemoryFileError: the file cannot be read.
-        """
-        with self._connections.view() as db:
-            return mid_summaries(db, number)
-
-    def frame(self, record_id: int) -> StoredFrame:
-        """The picture that record `record_id` rests on.
-
-        Raises:
-            RecallError: there is no such record, or no picture of it is stored; the message says which.
-            MemoryFileError: the file cannot be read.
-        """
-        with self._connections.reader() as db:
-            return frame_of(db, record_id)
 
     def forget(self, what: Forget, *, dry_run: bool = False) -> Forgotten:
         """Delete what is named, its pictures, its words and its places, and give the space back; with `dry_run` only count it.
@@ -332,7 +195,7 @@ class Memory:
 
     def count(self) -> int:
         """How many records are stored. Kept in mind by the one that writes, counted by one that only reads."""
-        return self._rows if self._connections.can_write else self._count_rows()
+        return self._rows if self._connections.can_write else count_records(self._connections)
 
     def close(self) -> None:
         """Close every connection; calling it again does nothing."""
@@ -351,7 +214,3 @@ class Memory:
     def _look_again(self) -> None:
         if self._idle is not None:
             self._idle.look_again()
-
-    def _count_rows(self) -> int:
-        with self._connections.reader() as db:
-            return int(db.execute("SELECT count(*) FROM record").fetchone()[0])
