@@ -158,6 +158,14 @@ def test_the_mid_summaries_of_a_camera_are_read_beside_the_model_oldest_first(me
     ]
 
 
+def test_summaries_bear_on_a_question_after_all_that_they_tell_of(memory: Memory) -> None:
+    summarise(memory, 50, "0:10 red ball rolls in; 0:30 red ball rolls away; 0:40 zebra walks by")
+    found = recollect(memory, RecallQuery("the red ball?"), 20)
+    assert [record.kind for record in found.records] == ["event", "event", "summary"]
+    forgotten = recollect(memory, RecallQuery("when did a zebra walk by?"), 20)
+    assert forgotten.bears and [record.kind for record in forgotten.records] == ["summary"]
+
+
 def test_summaries_read_before_stay_where_the_file_refuses(memory: Memory, caplog: pytest.LogCaptureFixture) -> None:
     summarise(memory, 5, "a ball came and went")
     headlines = Headlines(memory)

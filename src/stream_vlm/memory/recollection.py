@@ -18,8 +18,11 @@ from stream_vlm.memory.store import Memory
 from stream_vlm.moments import age, moment
 from stream_vlm.stream import Past, Remembered, StreamError
 
-KINDS = (EVENT, UTTERANCE, SUMMARY)
+KINDS = (EVENT, UTTERANCE)
 """What is recalled for a question. Earlier answers are not: without their questions they say nothing, and a wrong one would be believed."""
+
+MOST_SUMMARIES = 5
+"""Summaries come after everything else: they are long, and say less of each thing, but may be all that is left of what was long ago."""
 
 TOKENS_A_LINE = 12
 """No line of a prompt is much shorter: so many records are read as could fit."""
@@ -95,9 +98,12 @@ def recollect(memory: Memory, query: RecallQuery, number: int) -> Recollection:
     rests_on = answer.records if answer is not None and answer.known else ()
     if answer is not None and answer.mode == BETWEEN:
         rests_on = rests_on[::-1]
-    found = (*rests_on, *memory.recall(near).records)
-    bears = bool(query.words) and memory.recall(replace(near, order=RELEVANCE, limit=1)).total > 0
-    return Recollection(answer, _distinct(found)[:number], bears or (answer is not None and answer.known), was_asked=True)
+    found = _distinct((*rests_on, *memory.recall(near).records))[:number]
+    if query.words and kinds == KINDS:
+        kinds = (*KINDS, SUMMARY)
+        found += memory.recall(replace(near, kinds=(SUMMARY,), limit=MOST_SUMMARIES)).records
+    bears = bool(query.words) and memory.recall(replace(near, kinds=kinds, order=RELEVANCE, limit=1)).total > 0
+    return Recollection(answer, found, bears or (answer is not None and answer.known), was_asked=True)
 
 
 def _computed(memory: Memory, query: RecallQuery) -> Answer | None:
@@ -115,15 +121,13 @@ def _computed(memory: Memory, query: RecallQuery) -> Answer | None:
 
 
 def _distinct(records: tuple[RecallRecord, ...]) -> tuple[RecallRecord, ...]:
-    """`records` without repetitions: an event and the utterance that reports it are one happening, and the first of them stands for both."""
-    seen: set[tuple[str, str] | int] = set()
-    kept = []
+    """`records` without repetitions: an event and the utterance that reports it are one happening; the event stands for both, with its span."""
+    kept: dict[tuple[str, str] | int, RecallRecord] = {}
     for record in records:
         happening = (record.session_id, record.event_id) if record.event_id else record.record_id
-        if happening not in seen:
-            seen.add(happening)
-            kept.append(record)
-    return tuple(kept)
+        if happening not in kept or (record.kind == EVENT and kept[happening].kind != EVENT):
+            kept[happening] = record
+    return tuple(kept.values())
 
 
 def most_records(tokens: int) -> int:
