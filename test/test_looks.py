@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.cli import main
 from stream_vlm.harness import StreamingHarness
+from stream_vlm.memory.direct import DirectWriter
 from stream_vlm.memory.errors import RecallError
 from stream_vlm.memory.recall import RecallQuery
 from stream_vlm.memory.store import Memory
-from stream_vlm.memory.writer import DirectWriter
 from stream_vlm.stream import NANOSECONDS, Frame, StepResult, Tick
 from stream_vlm.vision.tokens import VisionTokens
 

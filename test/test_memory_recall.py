@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from memory_fixtures import begin, seconds, settings, step
 
+from stream_vlm.memory.direct import DirectWriter
 from stream_vlm.memory.recall import Place, RecallError, RecallQuery
 from stream_vlm.memory.store import Memory
 from stream_vlm.memory.words import search_words
-from stream_vlm.memory.writer import DirectWriter, MemoryWriter
+from stream_vlm.memory.writer import MemoryWriter
 from stream_vlm.stream import Pose, StepResult
 
 

@@ -95,6 +95,10 @@ def test_pictures_are_dropped_sooner_than_their_records(path: Path) -> None:
         assert len(events) == 26
         assert [event.has_frame for event in events] == [False] * 12 + [True] * 14
         assert dropped(memory) == {"pictures": 12}
+        assert memory.idle_health.dropped["pictures"][0] == 12
+    with Memory.open(keeping(path)) as memory:
+        tend(memory)
+        assert memory.idle_health.dropped["pictures"][0] == 12
 
 
 def test_a_summary_outlives_its_records_and_says_how_many_are_gone(path: Path) -> None:

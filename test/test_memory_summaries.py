@@ -18,13 +18,14 @@ from stream_vlm.cli import main
 from stream_vlm.config import MemorySettings
 from stream_vlm.memory import retention, store
 from stream_vlm.memory.connections import Connections
+from stream_vlm.memory.direct import DirectWriter
 from stream_vlm.memory.errors import MemoryFileError
 from stream_vlm.memory.file import open_for_writing
 from stream_vlm.memory.forget import Forget
 from stream_vlm.memory.opening import Opened
 from stream_vlm.memory.recall import RecallQuery, RecallRecord
 from stream_vlm.memory.store import Memory
-from stream_vlm.memory.writer import DirectWriter, MemoryWriter
+from stream_vlm.memory.writer import MemoryWriter
 from stream_vlm.stream import NANOSECONDS
 
 LONG_S = 30.0
@@ -325,7 +326,7 @@ def test_an_endpoint_puts_a_summary_better_and_is_told_only_what_was_recorded(pa
             begin(memory)
             for number in range(12):
                 memory.write(step(number, said={3: "a ball rolls in", 7: "a cup is put down"}.get(number, "")))
-            memory.end_session(LONG_S)
+            memory.end_session(LONG_S, for_endpoint=True)
             first, second = summaries(memory)
             assert first.text == "In the end a cup stands there; before, a ball rolled by."
             assert first.model_id == "wordy"
@@ -358,7 +359,7 @@ def test_what_an_endpoint_fails_to_write_leaves_the_records_words_and_is_said_on
         begin(memory)
         for number in range(25):
             memory.write(step(number, said="a ball" if number % 10 == 5 else ""))
-        memory.end_session(LONG_S)
+        memory.end_session(LONG_S, for_endpoint=True)
         assert texts(memory) == ["0:04–0:05 a ball", "0:04–0:05 a ball", "5× silence"]
         assert said in memory.idle_health.fault
         assert memory.idle_health.failures == 2
@@ -381,7 +382,7 @@ def test_what_was_forgotten_while_an_endpoint_wrote_about_it_is_not_stored(path:
         assert asked.wait(LONG_S)
         memory.forget(Forget(start_ns=seconds(2), end_ns=seconds(4)))
         forgotten.set()
-        memory.end_session(LONG_S)
+        memory.end_session(LONG_S, for_endpoint=True)
         assert not any("xylophone" in text for text in texts(memory))
         assert memory.idle_health.written == 0
 

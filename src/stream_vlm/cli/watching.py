@@ -11,11 +11,11 @@ from typing import Literal
 from stream_vlm.config import Settings
 from stream_vlm.evaluation.records import as_line, records_of
 from stream_vlm.harness import StreamingHarness
+from stream_vlm.memory.direct import DirectWriter
 from stream_vlm.memory.headlines import Headlines
 from stream_vlm.memory.lock import WriterLock
 from stream_vlm.memory.recollection import Recollector
 from stream_vlm.memory.store import Memory, SessionError
-from stream_vlm.memory.writer import DirectWriter
 from stream_vlm.model import Model, WatchRefused
 from stream_vlm.sources.source import Source
 from stream_vlm.sources.ticks import TickReader

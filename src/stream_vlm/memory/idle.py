@@ -12,7 +12,7 @@ from stream_vlm.memory.connections import Connections
 from stream_vlm.memory.endpoint import EndpointSummarizer, Job
 from stream_vlm.memory.lived import stretches
 from stream_vlm.memory.meaning import Meaning
-from stream_vlm.memory.retention import Retention, cuts, dropped_so_far
+from stream_vlm.memory.retention import Retention, cuts
 from stream_vlm.memory.summaries import (
     EXTRACTIVE,
     Covered,
@@ -88,14 +88,17 @@ class IdleWork:
     @property
     def health(self) -> IdleHealth:
         """How it went so far; any thread may ask."""
-        return replace(self._health, failures=self._endpoint.failures, fault=self._endpoint.fault) if self._endpoint is not None else self._health
+        health = replace(self._health, dropped=self._retention.dropped)
+        return health if self._endpoint is None else replace(health, failures=self._endpoint.failures, fault=self._endpoint.fault)
 
     def look_again(self) -> None:
         """The file was changed otherwise than by steps (forgotten, imported); any thread may say so."""
         self._changed_outside = True
 
-    def work(self) -> tuple[bool, int]:
+    def work(self, *, dropping: bool = True) -> tuple[bool, int]:
         """Do one piece of what waits; whether more does, and how many records the file has more or less now.
+
+        Nothing is dropped without `dropping`.
 
         Raises:
             MemoryFileError: the file refuses; nothing of the piece was done, and it is tried again when this is called again.
@@ -103,20 +106,13 @@ class IdleWork:
         if self._changed_outside:
             self._changed_outside = False
             self._forget_what_was_found()
-            with self._connections.reader() as db:
-                self._count_dropped(db)
         if self._settings.summarizer != "off":
             if self._take_written() or self._look():
                 return True, 0
             if (change := self._summarise()) is not None:
                 return True, change
-        dropped = self._retention.work()
-        if dropped < 0:
-            return False, 0
-        if dropped:
-            with self._connections.reader() as db:
-                self._count_dropped(db)
-        return True, -dropped
+        dropped = self._retention.work() if dropping else -1
+        return dropped >= 0, -max(dropped, 0)
 
     def wait_for_endpoint(self, timeout_s: float) -> bool:
         """Wait at most so long for what the endpoint was asked; whether something can be stored now."""
@@ -246,6 +242,3 @@ class IdleWork:
         self._health = replace(self._health, summarised=self._health.summarised + new)
         if job is not None and self._endpoint is not None and job.material.happenings:
             self._endpoint.submit(job)
-
-    def _count_dropped(self, db: Database) -> None:
-        self._health = replace(self._health, dropped=dropped_so_far(db))

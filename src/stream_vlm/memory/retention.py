@@ -83,8 +83,9 @@ class Retention:
         self._connections = connections
         self._settings = settings
         self._batch = 50
-        self._next_s = 0.0
         self._logged_s = -LOG_PERIOD_S
+        self.dropped: dict[str, tuple[int, int]] = {}
+        """Number and bytes of what was dropped since the file was made; empty until it was looked at."""
         self._unlogged: Counter[str] = Counter()
         self.look_again()
 
@@ -93,6 +94,7 @@ class Retention:
         self._measured = {"record": 0, "picture": 0}
         self._bytes: Counter[str] = Counter()
         self._emptied: dict[str, set[Stretch]] = {what: set() for what in KEPT}
+        self._next_s = 0.0
 
     def work(self) -> int:
         """Do one piece where it is time: measure a little, or drop a little; how many records were dropped, -1 where nothing is left to do."""
@@ -108,6 +110,8 @@ class Retention:
         started = time.perf_counter()
         with self._connections.writing(0.0) as db:
             dropped = drop(db, over)
+            counted = dropped_so_far(db)
+        self.dropped = counted
         self._batch = max(5, self._batch // 2) if time.perf_counter() - started > PIECE_S else min(MOST_AT_ONCE, self._batch * 2)
         for what, (number, size) in dropped.items():
             self._bytes[what] -= size
@@ -117,6 +121,8 @@ class Retention:
     def _measure(self) -> bool:
         """Add up what came since; whether there was as much as one piece takes."""
         with self._connections.reader() as db:
+            if not self.dropped:
+                self.dropped = dropped_so_far(db)
             last, number = self._measured["record"], 0
             rows = db.execute(
                 "SELECT kind = 'summary', count(*), sum(chars), max(id) FROM"

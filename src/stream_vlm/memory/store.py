@@ -114,8 +114,10 @@ class Memory(ReadableMemory):
             self._connections.settle()
         return more
 
-    def end_session(self, timeout_s: float = 0.0) -> None:
-        """The session that goes on is over: summarise its last chunk too, and wait at most `timeout_s` seconds for an endpoint that writes summaries.
+    def end_session(self, timeout_s: float = 5.0, *, for_endpoint: bool = False) -> None:
+        """The session that goes on is over: summarise its last chunk too, for at most `timeout_s` seconds.
+
+        With `for_endpoint` an endpoint that writes summaries is waited for within that time.
 
         Raises:
             MemoryFileError: the file cannot be written; what is not summarised now will be when it is opened again.
@@ -124,8 +126,11 @@ class Memory(ReadableMemory):
             return
         self._idle.running = ""
         deadline = time.monotonic() + timeout_s
-        while self.tend() or self._idle.wait_for_endpoint(deadline - time.monotonic()):
-            pass
+        while (left_s := deadline - time.monotonic()) > 0:
+            more, change = self._idle.work(dropping=False)
+            self._rows += change
+            if not (more or (for_endpoint and self._idle.wait_for_endpoint(left_s))):
+                break
 
     @property
     def idle_health(self) -> IdleHealth:

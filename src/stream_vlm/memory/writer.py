@@ -13,13 +13,11 @@ from stream_vlm.memory.errors import MemoryFileError
 from stream_vlm.memory.idle import IdleHealth
 from stream_vlm.memory.rows import StepRows
 from stream_vlm.memory.store import Memory
+from stream_vlm.memory.tending import Tending
 from stream_vlm.stream import StepResult, StreamError
 
 RETRY_S = 1.0
 """How often a failing file is tried again while no new step comes, seconds."""
-
-ENDPOINT_S = 600.0
-"""At the end of recorded material an endpoint is waited for at most this long, seconds."""
 
 OnCommitted = Callable[[StepResult], None]
 OnFailed = Callable[[StepResult, StreamError], None]
@@ -68,27 +66,6 @@ class _Step:
     rows: StepRows | None = None
 
 
-class DirectWriter:
-    """Stores each step before the next one is looked at: for recorded material, which can wait for the disk."""
-
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
-
-    def begin_session(self, session_id: str, model_id: str, reason: str, started_ns: int) -> None:
-        """As `Memory.begin_session`."""
-        self._memory.begin_session(session_id, model_id, reason, started_ns)
-
-    def submit(self, result: StepResult) -> None:
-        """As `Memory.write`."""
-        self._memory.write(result)
-        while self._memory.tend():
-            pass
-
-    def end_session(self) -> None:
-        """As `Memory.end_session`; an endpoint that writes summaries is waited for."""
-        self._memory.end_session(ENDPOINT_S)
-
-
 class MemoryWriter:
     """Stores steps on a thread of its own, so that the model never waits for the disk.
 
@@ -112,7 +89,7 @@ class MemoryWriter:
         self._closing = False
         self._work_waits = True
         self._resting = False
-        self._gave_up_tending = False
+        self._tending = Tending(memory)
         self._health = WriterHealth(rows=memory.count())
         memory.on_idle_work = self._wake
         self._thread = threading.Thread(target=self._run, name="memory-writer", daemon=True)
@@ -134,7 +111,8 @@ class MemoryWriter:
     def health(self) -> WriterHealth:
         """How the writer is now."""
         with self._changed:
-            return replace(self._health, rows=self._memory.count(), backlog=self._steps_waiting(), idle=self._memory.idle_health)
+            health = replace(self._health, rows=self._memory.count(), backlog=self._steps_waiting())
+            return replace(health, idle=self._memory.idle_health, idle_fault=self._tending.fault)
 
     def flush(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds until all that was submitted is stored or given up; True when nothing waits any more."""
@@ -174,7 +152,7 @@ class MemoryWriter:
     def _run(self) -> None:
         while not self._closing:
             with self._changed:
-                waits = bool(self._backlog) or bool(self._health.idle_fault)
+                waits = bool(self._backlog) or self._tending.comes_back
                 self._changed.wait_for(lambda: bool(self._incoming) or self._work_waits or self._closing, RETRY_S if waits else None)
                 self._busy = True
                 self._work_waits = self._resting = False
@@ -187,45 +165,15 @@ class MemoryWriter:
             while not (self._closing or self._incoming) and self._tend():
                 pass
             with self._changed:
-                faulty = self._health.fault or (self._health.idle_fault and not self._gave_up_tending)
-                self._resting = not (self._incoming or self._work_waits or faulty)
+                self._resting = not (self._incoming or self._work_waits or self._health.fault or self._tending.comes_back)
                 self._changed.notify_all()
         self._give_up_all()
         if not self._health.fault:
-            self._end_session()
+            self._tending.end_session()
 
     def _tend(self) -> bool:
-        """Nothing waits, or the file refuses: in the first case there is time for one piece of other work. Whether there is more of it."""
-        if self._health.fault or self._gave_up_tending:
-            return False
-        try:
-            more = self._memory.tend()
-        except MemoryFileError as error:
-            # Nothing is lost: what was committed is in the log, and summaries can be made later.
-            self._tending_failed(str(error))
-            return False
-        except Exception as error:
-            # A fault of ours must not end the thread, nor be met again at every step.
-            self._gave_up_tending = True
-            self._tending_failed(f"{self._memory.path}: no more is summarised or dropped until the next start: {error}")
-            _log.exception("%s: the work for idle moments failed", self._memory.path)
-            return False
-        if self._health.idle_fault:
-            with self._changed:
-                self._health = replace(self._health, idle_fault="")
-        return more
-
-    def _tending_failed(self, fault: str) -> None:
-        if not self._health.idle_fault:
-            _log.warning("%s; summaries and what is to be dropped wait", fault)
-        with self._changed:
-            self._health = replace(self._health, idle_fault=fault)
-
-    def _end_session(self) -> None:
-        try:
-            self._memory.end_session()
-        except Exception as error:
-            _log.warning("%s: the end of the session is not summarised now, but at the next start: %s", self._memory.path, error)
+        """Where the file does not refuse, one piece of other work; whether more waits."""
+        return not self._health.fault and self._tending.once()
 
     def _store_oldest(self) -> bool:
         """Store the oldest step that waits; False when none does, or when the file refuses."""
