@@ -38,6 +38,7 @@ setup(
     extras_require={
         "large": ["accelerate>=1.1", "bitsandbytes>=0.46.1"],
         "judge": ["httpx>=0.27"],
+        "encryption": ["sqlcipher3>=0.6.4"],
         "train": ["accelerate>=1.1", "peft>=0.18", "tensorboard>=2.14"],
     },
     entry_points={"console_scripts": ["stream-vlm=stream_vlm.cli:main"]},

@@ -26,7 +26,7 @@ def seconds(after_start: float) -> int:
     return START_NS + round(after_start * NANOSECONDS)
 
 
-def settings(path: Path, **changes: float) -> MemorySettings:
+def settings(path: Path, **changes: float | str) -> MemorySettings:
     """Of a memory at `path` that gives up on a locked file at once."""
     return MemorySettings.model_validate({"path": str(path), "busy_timeout_s": 0.0, **changes})
 

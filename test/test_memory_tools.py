@@ -238,7 +238,7 @@ def test_what_is_forgotten_or_pruned_is_counted_first_and_then_gone(file: Path, 
 
 
 def test_a_file_that_another_program_writes_is_not_changed(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream_vlm.cli.memory._settings", settings)
+    monkeypatch.setattr("stream_vlm.cli.memory.memory_settings", lambda path, key: settings(path))
     with Memory.open(settings(file)):
         status, said = run(capsys, "prune", "--before", "now", "--memory", file)
         assert status == 1 and "writes it already" in said

@@ -211,6 +211,12 @@ class MemorySettings(Group):
     path: str = setting(
         "~/.ros/stream_vlm/memory.db", "SQLite file of the episodic memory; created when missing, continued when there.", read_only=True
     )
+    key_file: str = setting(
+        "",
+        "File whose first line is the passphrase under which the memory file is encrypted (SQLCipher); only its owner may read it. Empty for a "
+        "plain file.",
+        read_only=True,
+    )
     in_prompt: Literal["recall", "pour", "off"] = setting(
         "recall",
         "What of the past the model reads: recall brings what bears on each question or watch, and summaries where a chunk begins; pour begins a "

@@ -14,6 +14,7 @@ from typing import Literal
 
 import click
 
+from stream_vlm.cli.key import VARIABLE
 from stream_vlm.config import load_settings
 from stream_vlm.stream import StreamError
 
@@ -70,7 +71,7 @@ def check_model(directory: str) -> Finding:
     return Finding("model", "ok", f"{model.model_id} ({model.engine})")
 
 
-def check_memory(path: str) -> Finding:
+def check_memory(path: str, key_file: str = "") -> Finding:
     """Can the memory file be written, or be created where it will be?"""
     from stream_vlm.config import MemorySettings
     from stream_vlm.memory.store import Memory
@@ -78,7 +79,7 @@ def check_memory(path: str) -> Finding:
     file = Path(path).expanduser()
     try:
         if file.exists():
-            with Memory.open(MemorySettings(path=str(file)), read_only=True) as memory:
+            with Memory.open(MemorySettings(path=str(file), key_file=key_file), read_only=True) as memory:
                 rows = memory.count()
             if not os.access(file, os.W_OK) or not os.access(file.parent, os.W_OK):
                 return Finding("memory", "wrong", f"{file}: {rows} records, but this user may not write it; change its owner or memory.path")
@@ -115,10 +116,11 @@ def check_ros() -> Finding:
 @click.command(short_help="Check the installation and say what to mend.")
 @click.option("--model", "directory", default="", help="Directory of the checkpoint to check; the shipped model when left out.")
 @click.option("--memory", "path", default=load_settings({}).memory.path, show_default=True, help="Memory file to check.")
-def doctor(directory: str, path: str) -> int:
+@click.option("--key-file", default="", envvar=VARIABLE, show_envvar=True, metavar="FILE", help="Passphrase of an encrypted memory.")
+def doctor(directory: str, path: str, key_file: str) -> int:
     """Check Python, libraries, device, checkpoint, memory file and ROS; exit with 1 when something must be mended."""
     checks: list[Callable[[], Finding]] = [check_python, check_libraries, check_device, lambda: check_model(directory)]
-    checks += [lambda: check_memory(path), check_ros]
+    checks += [lambda: check_memory(path, key_file), check_ros]
     wrong = 0
     for check in checks:
         try:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from stream_vlm.cli.key import memory_settings, which_key
 from stream_vlm.cli.looking import load_looker
 from stream_vlm.config import MemorySettings
+from stream_vlm.memory.cipher import Key
 from stream_vlm.memory.store import Memory
 
 
@@ -22,7 +24,8 @@ from stream_vlm.memory.store import Memory
     show_default=True,
     help="Memory file; stop the node that writes it.",
 )
-def embed(directory: Path | None, pictures: bool, path: Path) -> None:
+@which_key
+def embed(directory: Path | None, pictures: bool, path: Path, key: Key | None) -> None:
     """Embed with the sentence-transformers model in DIRECTORY all texts that have no vector of it; vectors of other models are dropped.
 
     \b
@@ -33,7 +36,7 @@ def embed(directory: Path | None, pictures: bool, path: Path) -> None:
     """
     if pictures:
         looker = load_looker(directory)
-        with Memory.open(MemorySettings(path=str(path))) as memory:
+        with Memory.open(memory_settings(path, key)) as memory:
             number, refused = memory.embed_pictures_again(looker)
         click.echo(f"{number} pictures embedded" + (f", {refused} could not be looked at" if refused else ""))
         return
@@ -41,7 +44,7 @@ def embed(directory: Path | None, pictures: bool, path: Path) -> None:
         raise click.UsageError("name the DIRECTORY of a sentence-transformers model, or --pictures")
     from stream_vlm.embedding import SentenceEmbedder
 
-    with Memory.open(MemorySettings(path=str(path))) as memory:
+    with Memory.open(memory_settings(path, key)) as memory:
         memory.use_embedder(SentenceEmbedder(directory))
         number = memory.embed_again()
     click.echo(f"{number} texts embedded")

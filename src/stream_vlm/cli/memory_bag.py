@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from sqlite_utils import Database
 
+from stream_vlm.memory.cipher import Key
 from stream_vlm.memory.errors import explained
 from stream_vlm.memory.file import check_for_reading, open_for_reading
 from stream_vlm.memory.schema import transaction
@@ -21,7 +22,7 @@ from stream_vlm.sources.bag_writer import BagWriter
 RECORD_TOPIC, POSE_TOPIC = "/memory/record", "/memory/pose"
 
 
-def export_bag(path: Path, folder: Path, busy_timeout_s: float) -> int:
+def export_bag(path: Path, folder: Path, busy_timeout_s: float, key: Key | None = None) -> int:
     """Write the memory at `path` as the new bag `folder`: how many messages it has.
 
     Records are std_msgs/String with JSON on /memory/record, poses geometry_msgs/PoseStamped on /memory/pose, pictures
@@ -30,11 +31,11 @@ def export_bag(path: Path, folder: Path, busy_timeout_s: float) -> int:
     Raises:
         MemoryFileError: the memory cannot be read. SourceError: the folder exists or cannot be written. Nothing is left of it then.
     """
-    check_for_reading(path, busy_timeout_s)
+    check_for_reading(path, busy_timeout_s, key)
     written = 0
     writer = BagWriter(folder, "mcap")
     try:
-        with writer, closing(open_for_reading(path, busy_timeout_s)) as db, explained(path), transaction(db, "DEFERRED"):
+        with writer, closing(open_for_reading(path, busy_timeout_s, key)) as db, explained(path), transaction(db, "DEFERRED"):
             # In the order of time: players and viewers read a bag once.
             for stamp_ns, topic, message in heapq.merge(_pictures(db, writer), _records(db, writer), key=lambda entry: entry[0]):
                 writer.message(topic, max(stamp_ns, 0), message)

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 
 from stream_vlm.cli.times import show_span
+from stream_vlm.memory.cipher import Key
 from stream_vlm.memory.errors import RecallError, explained
 from stream_vlm.memory.file import check_for_reading, open_for_reading
 from stream_vlm.moments import CLOCK_EPOCH_NS
@@ -58,7 +59,7 @@ class Day:
     observations: int
 
 
-def read_day(path: Path, day: str | None, busy_timeout_s: float) -> Day:
+def read_day(path: Path, day: str | None, busy_timeout_s: float, key: Key | None = None) -> Day:
     """Everything of one day in the memory at `path`.
 
     Args:
@@ -68,8 +69,8 @@ def read_day(path: Path, day: str | None, busy_timeout_s: float) -> Day:
         RecallError: the day is no date, or nothing was stored on it.
         MemoryFileError: the memory cannot be read.
     """
-    check_for_reading(path, busy_timeout_s)
-    with closing(open_for_reading(path, busy_timeout_s)) as db, explained(path):
+    check_for_reading(path, busy_timeout_s, key)
+    with closing(open_for_reading(path, busy_timeout_s, key)) as db, explained(path):
         oldest, newest = db.execute("SELECT min(start_ns), max(end_ns) FROM record").fetchone()
         if newest is None:
             raise RecallError(f"{path}: holds no record yet; let the robot watch first")

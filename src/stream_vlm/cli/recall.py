@@ -9,9 +9,11 @@ from pathlib import Path
 
 import click
 
+from stream_vlm.cli.key import memory_settings, which_key
 from stream_vlm.cli.looking import load_looker, read_picture
 from stream_vlm.cli.times import parse_time, show_span
 from stream_vlm.config import MemorySettings
+from stream_vlm.memory.cipher import Key
 from stream_vlm.memory.question import AUTO, MODES, Question
 from stream_vlm.memory.recall import DEFAULT_KINDS, ORDERS, Place, RecallQuery, RecallRecord, RecallResult
 from stream_vlm.memory.rows import KINDS
@@ -29,6 +31,7 @@ from stream_vlm.stream import NANOSECONDS
     show_default=True,
     help="Memory file, or the folder of a run.",
 )
+@which_key
 @click.option("--from", "start", metavar="TIME", help="Only what ended at or after this: '14:05', '10 min ago', '2026-01-31 14:05', 12.5.")
 @click.option("--to", "end", metavar="TIME", help="Only what began at or before this.")
 @click.option("--near", type=(float, float, float), metavar="X Y RADIUS", help="Only what was seen from within RADIUS metres of (X, Y).")
@@ -46,6 +49,7 @@ from stream_vlm.stream import NANOSECONDS
 def recall(
     words: tuple[str, ...],
     path: Path,
+    key: Key | None,
     start: str | None,
     end: str | None,
     near: tuple[float, float, float] | None,
@@ -86,7 +90,7 @@ def recall(
         limit=limit,
     )
     file = path.expanduser()
-    settings = MemorySettings(path=str(file / "memory.db" if file.is_dir() else file))
+    settings = memory_settings(file / "memory.db" if file.is_dir() else file, key)
     with Memory.open(settings, read_only=True) as memory:
         if text_model is not None:
             from stream_vlm.embedding import SentenceEmbedder

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
+from stream_vlm.memory.cipher import Key
 from stream_vlm.memory.errors import MemoryFileError, explained
 from stream_vlm.memory.file import open_for_reading
 from stream_vlm.memory.schema import transaction
@@ -24,10 +25,11 @@ class Connections:
     Any thread may ask for any of them.
     """
 
-    def __init__(self, path: Path, busy_timeout_s: float, writing: Database | None) -> None:
-        """`writing` is the connection that writes, or None where the file was opened for reading only."""
+    def __init__(self, path: Path, busy_timeout_s: float, writing: Database | None, key: Key | None = None) -> None:
+        """`writing` is the connection that writes, or None where the file was opened for reading only; `key` is that of an encrypted file."""
         self.path = path
         self._busy_timeout_s = busy_timeout_s
+        self.key = key
         self._writing = writing
         self._alone = threading.Lock()
         self._readers: queue.LifoQueue[Database] = queue.LifoQueue()
@@ -84,7 +86,7 @@ class Connections:
         try:
             db = self._readers.get_nowait()
         except queue.Empty:
-            db = open_for_reading(self.path, self._busy_timeout_s)
+            db = open_for_reading(self.path, self._busy_timeout_s, self.key)
         try:
             with explained(self.path):
                 yield db

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,13 +42,22 @@ _REMEDIES = (
     ("unable to open database file", _NO_RIGHT),
     ("Permission denied", _NO_RIGHT),
     ("Read-only file system", "its disk may not be written; set memory.path to another disk"),
-    ("file is not a database", "it is not a SQLite file; it is left as it is, set memory.path to another file"),
+    (
+        "file is not a database",
+        "it is not a SQLite file; it is left as it is, set memory.path to another file, or memory.key_file (--key-file) if it is encrypted",
+    ),
     ("disk I/O error", "the disk failed; check the disk, or set memory.path to another one"),
 )
 
 
-def explain(path: Path, error: sqlite3.Error | OSError) -> MemoryFileError:
-    """The sentence for what went wrong with the memory file at `path`."""
+def either(kind: type[sqlite3.Error], *others: type[Exception]) -> tuple[type[Exception], ...]:
+    """`kind` of Python's own SQLite and, once that is loaded, of SQLCipher's library, whose errors are derived from none of them; and `others`."""
+    cipher = sys.modules.get("sqlcipher3.dbapi2")
+    return (kind, *others) if cipher is None else (kind, getattr(cipher, kind.__name__), *others)
+
+
+def explain(path: Path, error: Exception) -> MemoryFileError:
+    """The sentence for what went wrong with the memory file at `path`: an OSError, or an error of SQLite."""
     said = str(error)
     if "malformed" in said:
         return MemoryDamaged(f"{path}: it is damaged; {DAMAGED} ({said})")
@@ -59,13 +69,13 @@ def explain(path: Path, error: sqlite3.Error | OSError) -> MemoryFileError:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turns the faults of the file (sqlite3.DatabaseError but not a refused row, OSError) into `MemoryFileError`.
+    """Turns the faults of the file (DatabaseError of either library but not a refused row, OSError) into `MemoryFileError`.
 
-    A row that breaks the schema (sqlite3.IntegrityError) is a fault of the row: trying again cannot help, so it passes as it is.
+    A row that breaks the schema (IntegrityError) is a fault of the row: trying again cannot help, so it passes as it is.
     """
     try:
         yield
-    except sqlite3.IntegrityError:
+    except either(sqlite3.IntegrityError):
         raise
-    except (sqlite3.DatabaseError, OSError) as error:
+    except either(sqlite3.DatabaseError, OSError) as error:
         raise explain(path, error) from error

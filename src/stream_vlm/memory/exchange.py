@@ -18,7 +18,8 @@ from typing import Any, BinaryIO
 
 from sqlite_utils import Database
 
-from stream_vlm.memory.errors import MemoryFileError, explained
+from stream_vlm.memory.cipher import Key, attach, connect
+from stream_vlm.memory.errors import MemoryFileError, either, explained
 from stream_vlm.memory.schema import MIGRATIONS, SCHEMA_VERSION, migrate, transaction, version_of
 
 FORMAT = "stream_vlm memory"
@@ -58,8 +59,8 @@ def _shown(value: Any) -> Any:
     return {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
 
 
-def import_file(db: Database, path: Path, source: Path) -> dict[str, int]:
-    """Add all of the export `source` to the memory in `db`, whose file is `path`, in one transaction; rows added by table.
+def import_file(db: Database, path: Path, source: Path, key: Key | None = None) -> dict[str, int]:
+    """Add all of the export `source` to the memory in `db`, whose file is `path` under `key`, in one transaction; rows added by table.
 
     Records and pictures get new numbers. The export is first read whole into a file of its own beside the memory, where it is checked and
     brought up to date: nothing of one that is foreign or damaged gets in.
@@ -71,8 +72,8 @@ def import_file(db: Database, path: Path, source: Path) -> dict[str, int]:
     with explained(path):
         os.close(os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     try:
-        _stage(source, staged)
-        db.execute("ATTACH DATABASE ? AS incoming", [str(staged)])
+        _stage(source, staged, key)
+        attach(db, staged, "incoming", key)
         try:
             with transaction(db, "IMMEDIATE"):
                 return _add(db, path, source)
@@ -83,8 +84,8 @@ def import_file(db: Database, path: Path, source: Path) -> dict[str, int]:
             staged.with_name(staged.name + ending).unlink(missing_ok=True)
 
 
-def _stage(source: Path, staged: Path) -> None:
-    db = Database(sqlite3.connect(staged, isolation_level=None), recursive_triggers=False, execute_plugins=False)
+def _stage(source: Path, staged: Path, key: Key | None) -> None:
+    db = connect(staged, key)
     try:
         # Thrown away when anything fails, so nothing of it need reach the disk before its time.
         db.execute("PRAGMA journal_mode = OFF")
@@ -93,7 +94,7 @@ def _stage(source: Path, staged: Path) -> None:
         try:
             with source.open("rb") as file, transaction(db, "IMMEDIATE"):
                 _read(db, file, source)
-        except (OSError, sqlite3.Error) as error:
+        except either(sqlite3.Error, OSError) as error:
             raise MemoryFileError(f"{source}: cannot be imported: {error}; nothing was") from error
         migrate(db)
         if db.execute("PRAGMA foreign_key_check").fetchone():

@@ -7,12 +7,13 @@ import os
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
 from sqlite_utils import Database
 
-from stream_vlm.memory.errors import DAMAGED, MemoryDamaged, MemoryFileError, explained
+from stream_vlm.memory.cipher import Key, connect
+from stream_vlm.memory.errors import DAMAGED, MemoryDamaged, MemoryFileError, either, explained
 from stream_vlm.memory.lock import WriterLock
 from stream_vlm.memory.rescue import free_name
 from stream_vlm.memory.schema import APPLICATION_ID, SCHEMA_VERSION, migrate, version_of
@@ -41,8 +42,8 @@ def claim(path: Path, timeout_s: float) -> WriterLock:
     return WriterLock.take(path, timeout_s)
 
 
-def open_for_writing(path: Path, busy_timeout_s: float) -> Database:
-    """Create the file where it is missing (mode 0600), check it, bring it to today's schema and return the writer's connection.
+def open_for_writing(path: Path, busy_timeout_s: float, key: Key | None = None) -> Database:
+    """Create the file where it is missing (mode 0600, under `key`), check it, bring it to today's schema and return the writer's connection.
 
     The connection may be used from any thread, by one at a time. The caller holds the lock of `claim`.
 
@@ -54,13 +55,14 @@ def open_for_writing(path: Path, busy_timeout_s: float) -> Database:
     if not path.exists():
         with explained(path):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    db = _connect(path, "mode=rw", busy_timeout_s)
+    with explained(path):
+        db = connect(path, key, "mode=rw", busy_timeout_s)
     deadline = time.monotonic() + busy_timeout_s
     try:
         while True:
             try:
                 with explained(path):
-                    _set_up(db, path)
+                    _set_up(db, path, key)
                 return db
             except MemoryFileError as error:
                 # SQLite does not wait for a lock while it changes the journal mode, as two programs that create one file at once do.
@@ -72,8 +74,8 @@ def open_for_writing(path: Path, busy_timeout_s: float) -> Database:
         raise
 
 
-def _set_up(db: Database, path: Path) -> None:
-    _refuse_what_is_not_ours(db, path)
+def _set_up(db: Database, path: Path, key: Key | None) -> None:
+    refuse_what_is_not_ours(db, path)
     _refuse_damage(db, path)
     version = version_of(db)
     if version == 0:
@@ -88,33 +90,32 @@ def _set_up(db: Database, path: Path) -> None:
     # FULL, not NORMAL: with a write-ahead log NORMAL would lose the last commits in a power cut, and what was published is promised to be
     # stored. It costs one fsync a step, on the writer's thread.
     db.execute("PRAGMA synchronous = FULL")
+    page_size = int(db.execute("PRAGMA page_size").fetchone()[0])  # SQLCipher gives it as text
     # The writer brings the log into the file between two steps (`Memory.settle`). Only where it finds no such time does SQLite do it within a
     # commit, which then takes several times as long.
-    db.execute(f"PRAGMA wal_autocheckpoint = {LONGEST_LOG_BYTES // db.execute('PRAGMA page_size').fetchone()[0]}")
+    db.execute(f"PRAGMA wal_autocheckpoint = {LONGEST_LOG_BYTES // page_size}")
     db.execute("PRAGMA foreign_keys = ON")
     # What is deleted from a page is overwritten with zeros. Whole free pages are not (FAST): to forget gives those back.
     db.execute("PRAGMA secure_delete = FAST")
     if 0 < version < SCHEMA_VERSION:
-        _keep_version(db, path, version)
+        _keep_version(db, path, version, key)
     migrate(db)
 
 
-def _keep_version(db: Database, path: Path, version: int) -> None:
-    """Copy the file as it is beside it, before its tables are changed."""
+def _keep_version(db: Database, path: Path, version: int, key: Key | None) -> None:
+    """Copy the file as it is, under its key, beside it, before its tables are changed."""
     backup = free_name(path, f"version-{version}")
     os.close(os.open(backup, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    copy = sqlite3.connect(backup)
     try:
-        db.conn.backup(copy)
+        with closing(connect(backup, key)) as copy:
+            db.conn.backup(copy.conn)
     except BaseException:
-        copy.close()
         backup.unlink()
         raise
-    copy.close()
     _log.warning("%s: was written by version %d of the memory and is brought to %d; as it was it stays in %s", path, version, SCHEMA_VERSION, backup)
 
 
-def check_for_reading(path: Path, busy_timeout_s: float) -> None:
+def check_for_reading(path: Path, busy_timeout_s: float, key: Key | None = None) -> None:
     """Make sure that the file at `path` can be asked; nothing is created, nothing is changed.
 
     Raises:
@@ -123,10 +124,10 @@ def check_for_reading(path: Path, busy_timeout_s: float) -> None:
     _refuse_what_is_no_file(path)
     if not path.exists():
         raise MemoryFileError(f"{path}: there is no memory file; check memory.path, or let the robot watch first")
-    db = open_for_reading(path, busy_timeout_s)
+    db = open_for_reading(path, busy_timeout_s, key)
     try:
         with explained(path):
-            _refuse_what_is_not_ours(db, path)
+            refuse_what_is_not_ours(db, path)
             version = version_of(db)
             if version == 0:
                 raise MemoryFileError(f"{path}: the file is empty; let the robot watch first")
@@ -140,7 +141,7 @@ def check_for_reading(path: Path, busy_timeout_s: float) -> None:
         db.close()
 
 
-def open_for_reading(path: Path, busy_timeout_s: float) -> Database:
+def open_for_reading(path: Path, busy_timeout_s: float, key: Key | None = None) -> Database:
     """Return a connection that can only read; it sees each commit whole, while the writer goes on.
 
     In a folder that may not be written SQLite cannot set up the shared memory of a write-ahead log. Where there is no log either, nobody is
@@ -149,31 +150,24 @@ def open_for_reading(path: Path, busy_timeout_s: float) -> Database:
     Raises:
         MemoryFileError: the file cannot be opened.
     """
-    db = _connect(path, "mode=ro", busy_timeout_s)
     try:
-        db.execute("PRAGMA schema_version").fetchone()
-        return db
-    except sqlite3.OperationalError as error:
-        db.close()
+        db = connect(path, key, "mode=ro", busy_timeout_s)
+        try:
+            db.execute("PRAGMA schema_version").fetchone()
+            return db
+        except BaseException:
+            db.close()
+            raise
+    except either(sqlite3.OperationalError) as error:
         needs_shared_memory = any(words in str(error) for words in ("unable to open", "readonly database"))
         if not needs_shared_memory or _log_of(path).exists():
             with explained(path):
                 raise
-    except sqlite3.DatabaseError:
-        db.close()
+    except either(sqlite3.DatabaseError):
         with explained(path):
             raise
-    return _connect(path, "immutable=1", busy_timeout_s)
-
-
-def _connect(path: Path, mode: str, busy_timeout_s: float) -> Database:
     with explained(path):
-        connection = sqlite3.connect(
-            f"file:{quote(str(path))}?{mode}", uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False
-        )
-    # What a query collects on its way stays off the disk.
-    connection.execute("PRAGMA temp_store = MEMORY")
-    return Database(connection, recursive_triggers=False, execute_plugins=False)
+        return connect(path, key, "immutable=1", busy_timeout_s)
 
 
 def _log_of(path: Path) -> Path:
@@ -193,7 +187,8 @@ def _refuse_what_is_no_file(path: Path) -> None:
             raise MemoryFileError(f"{path}: is not an ordinary file; set memory.path to one")
 
 
-def _refuse_what_is_not_ours(db: Database, path: Path) -> None:
+def refuse_what_is_not_ours(db: Database, path: Path) -> None:
+    """Raises MemoryFileError where the file at `path` is another program's or of a newer version."""
     # Tables first: another program that creates this very memory meanwhile commits them and the mark together.
     has_tables = bool(db.table_names())
     application_id = db.execute("PRAGMA application_id").fetchone()[0]
@@ -223,7 +218,7 @@ def _refuse_damage(db: Database, path: Path) -> None:
         end.start()
         try:
             found = db.execute(f"PRAGMA quick_check({table or 1})").fetchone()[0]
-        except sqlite3.OperationalError as error:
+        except either(sqlite3.OperationalError) as error:
             if "interrupted" not in str(error):
                 raise
             return

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from stream_vlm.memory.errors import either
 from stream_vlm.memory.recall import Place, RecallError, RecallQuery
 
 VACUUM_PAGES = 500
@@ -152,7 +153,7 @@ def empty_log(db: Database) -> bool:
     """Bring all of the log into the file and cut the log to nothing; False where a reader that still looks at an older state prevents it."""
     try:
         return not db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-    except sqlite3.OperationalError as error:
+    except either(sqlite3.OperationalError) as error:
         if "locked" not in str(error):
             raise
         return False

@@ -35,5 +35,5 @@ def give_back(connections: Connections, forgotten: Forgotten, pages_before: int)
             more = give_back_pages(db)
     with connections.writer() as db:
         erased = empty_log(db)
-        page_size, pages = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count"))
+        page_size, pages = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_size", "page_count"))
     return replace(forgotten, freed_bytes=(pages_before - pages) * page_size, erased=erased, copies=copies_beside(connections.path))

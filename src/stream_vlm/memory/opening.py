@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from stream_vlm.config import MemorySettings
+from stream_vlm.memory.cipher import Key
 from stream_vlm.memory.connections import Connections
 from stream_vlm.memory.errors import MemoryDamaged, MemoryFileError
 from stream_vlm.memory.file import check_for_reading, claim, open_for_writing
@@ -39,18 +40,19 @@ def open_file(settings: MemorySettings, make: Callable[[Opened], Made], *, read_
         raise MemoryFileError(f"memory.path: {settings.path!r} names no file; give the path of one")
     # Resolved, so that two names of one file have one lock beside it.
     path = Path(settings.path).expanduser().resolve()
+    key = Key.read(settings.key_file)
     if read_only:
-        check_for_reading(path, settings.busy_timeout_s)
-        connections = Connections(path, settings.busy_timeout_s, None)
+        check_for_reading(path, settings.busy_timeout_s, key)
+        connections = Connections(path, settings.busy_timeout_s, None, key)
         return make(Opened(connections, count_records(connections)))
     lock = claim(path, settings.busy_timeout_s)
     try:
         try:
-            return _open_to_write(path, settings, make, lock)
+            return _open_to_write(path, key, settings, make, lock)
         except MemoryDamaged as damage:
-            if not is_ours(path):
+            if not is_ours(path, key):
                 raise
-            return _open_to_write(path, settings, make, lock, rescue(path, str(damage)))
+            return _open_to_write(path, key, settings, make, lock, rescue(path, str(damage), key))
     except BaseException:
         lock.release()
         raise
@@ -63,9 +65,9 @@ def count_records(connections: Connections) -> int:
 
 
 def _open_to_write(
-    path: Path, settings: MemorySettings, make: Callable[[Opened], Made], lock: WriterLock, rescued: Rescue | None = None
+    path: Path, key: Key | None, settings: MemorySettings, make: Callable[[Opened], Made], lock: WriterLock, rescued: Rescue | None = None
 ) -> Made:
-    connections = Connections(path, settings.busy_timeout_s, open_for_writing(path, settings.busy_timeout_s))
+    connections = Connections(path, settings.busy_timeout_s, open_for_writing(path, settings.busy_timeout_s, key), key)
     try:
         return make(Opened(connections, count_records(connections), lock, rescued))
     except BaseException:

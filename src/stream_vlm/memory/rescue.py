@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from urllib.parse import quote
 
 from sqlite_utils import Database
 
-from stream_vlm.memory.errors import explained
+from stream_vlm.memory import walk
+from stream_vlm.memory.cipher import Key, connect
+from stream_vlm.memory.errors import either, explained
 from stream_vlm.memory.exchange import ordinary_tables
 from stream_vlm.memory.pages import RawFile, RawRow, Value, rows
 from stream_vlm.memory.schema import APPLICATION_ID, MIGRATIONS, migrate, transaction
@@ -22,8 +24,8 @@ from stream_vlm.memory.schema import APPLICATION_ID, MIGRATIONS, migrate, transa
 RESCUED_TABLES = ("session", "picture", "record")
 """What cannot be made again; indices and full text follow from these."""
 
-_NUMBERED = ("record",)
-"""The only text in a two-column row of SQLite's own that counts: how far record numbers have gone."""
+_GIVEN, _NUMBERED = "sqlite_sequence", ("record",)
+"""SQLite's own table of how far numbers have gone, and the only text in a two-column row of its that counts."""
 
 BATCH = 500
 """Rows a transaction while rescuing; a picture each makes some 10 MB."""
@@ -69,14 +71,16 @@ class Shape:
         return row if self.key is None else row | {self.columns[self.key]: raw.rowid}
 
 
-def is_ours(path: Path) -> bool:
-    """Whether the file's header still says that it is a memory (its first page may be damaged behind that)."""
+def is_ours(path: Path, key: Key | None = None) -> bool:
+    """Whether the file's header still says that it is a memory (its first page may be damaged behind that, unless it is encrypted)."""
+    if key is not None:
+        return walk.is_ours(path, key)
     with explained(path), path.open("rb") as file:
         header = file.read(72)
     return header[68:72] == APPLICATION_ID.to_bytes(4, "big")
 
 
-def rescue(path: Path, reason: str) -> Rescue:
+def rescue(path: Path, reason: str, key: Key | None = None) -> Rescue:
     """Set the damaged memory at `path` aside and put a fresh one with its readable rows in its place.
 
     The caller holds the writer's lock, and nobody has the file open. The fresh file is made beside and takes the place in one step, so that
@@ -84,6 +88,7 @@ def rescue(path: Path, reason: str) -> Rescue:
 
     Args:
         reason: what is wrong with it, for the log.
+        key: of an encrypted file; the fresh one is under it too.
 
     Raises:
         MemoryFileError: the fresh file could not be made; the damaged one is where it was.
@@ -92,7 +97,7 @@ def rescue(path: Path, reason: str) -> Rescue:
     with explained(path):
         os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         try:
-            records, pictures = _fill(fresh, path)
+            records, pictures = _fill(fresh, path, key)
             aside = free_name(path, f"damaged-{datetime.now():%Y%m%d-%H%M%S}")
             _keep(path, aside)
             os.replace(fresh, path)
@@ -137,45 +142,53 @@ def shapes() -> list[Shape]:
         first.close()
 
 
-def _fill(fresh: Path, damaged: Path) -> tuple[int, int]:
+def _fill(fresh: Path, damaged: Path, key: Key | None) -> tuple[int, int]:
     """Make `fresh` a memory with the readable rows of `damaged`; how many records and pictures those are."""
-    db = Database(sqlite3.connect(fresh, isolation_level=None), recursive_triggers=False, execute_plugins=False)
-    file = RawFile(damaged)
-    try:
+    with closing(connect(fresh, key)) as db:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         # Rows come in the order of their pages, hence a record before its picture and its session: links are mended at the end.
         db.execute("PRAGMA foreign_keys = OFF")
         migrate(db)
-        known = shapes()
-        waiting = iter(rows(file))
+        waiting = _from_pages(damaged) if key is None else _from_tables(damaged, key)
         while batch := list(islice(waiting, BATCH)):
             with transaction(db, "IMMEDIATE"):
-                _insert(db, known, batch)
+                _insert(db, batch)
         with transaction(db, "IMMEDIATE"):
             _mend_links(db)
-            _copy_the_rest(db, damaged)
+            _copy_the_rest(db, damaged, key)
         records, pictures = (int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]) for table in ("record", "picture"))
         return records, pictures
-    finally:
-        file.close()
-        db.close()
 
 
-def _insert(db: Database, known: Iterable[Shape], batch: Iterable[RawRow]) -> None:
-    for raw in batch:
-        if len(raw.values) == 2 and raw.values[:1] == _NUMBERED and isinstance(raw.values[1], int):
+def _from_pages(damaged: Path) -> Iterator[tuple[str, dict[str, Value]]]:
+    """The rows of a plain file, with the tables that they are of."""
+    known = shapes()
+    with closing(RawFile(damaged)) as file:
+        for raw in rows(file):
+            if len(raw.values) == 2 and raw.values[:1] == _NUMBERED and isinstance(raw.values[1], int):
+                yield _GIVEN, {"name": raw.values[0], "seq": raw.values[1]}
+            elif shape := next((shape for shape in known if shape.fits(raw.values)), None):
+                yield shape.table, shape.row(raw)
+
+
+def _from_tables(damaged: Path, key: Key) -> Iterator[tuple[str, dict[str, Value]]]:
+    """The rows of an encrypted file, with the tables that they are of."""
+    for table in RESCUED_TABLES:
+        yield from ((table, row) for row in walk.rows(damaged, key, table))
+    yield from ((_GIVEN, row) for row in walk.rows(damaged, key, _GIVEN) if row["name"] in _NUMBERED)
+
+
+def _insert(db: Database, batch: Iterable[tuple[str, dict[str, Value]]]) -> None:
+    for table, row in batch:
+        if table == _GIVEN:
             # Numbers of records that are lost are not given to others.
             db.execute("INSERT INTO sqlite_sequence (name, seq) SELECT 'record', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence)")
-            db.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'record'", [raw.values[1]])
+            db.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'record'", [row["seq"]])
             continue
-        shape = next((shape for shape in known if shape.fits(raw.values)), None)
-        if shape is None:
-            continue
-        row = shape.row(raw)
         try:
-            db.execute(f"INSERT OR IGNORE INTO {shape.table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", list(row.values()))
-        except sqlite3.IntegrityError as error:
-            _log.warning("a row of %s is not rescued: %s", shape.table, error)
+            db.execute(f"INSERT OR IGNORE INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", list(row.values()))
+        except either(sqlite3.IntegrityError) as error:
+            _log.warning("a row of %s is not rescued: %s", table, error)
 
 
 def _mend_links(db: Database) -> None:
@@ -187,7 +200,7 @@ def _mend_links(db: Database) -> None:
         ) WHERE session_id NOT IN (SELECT session_id FROM session) GROUP BY session_id""")
 
 
-def _copy_the_rest(db: Database, damaged: Path) -> None:
+def _copy_the_rest(db: Database, damaged: Path, key: Key | None) -> None:
     """Vectors, summaries and what else refers to the rescued rows, as far as SQLite still reads it from either end of each table.
 
     From their bytes alone these rows could not be told from others of their size, and they can be made again.
@@ -196,8 +209,8 @@ def _copy_the_rest(db: Database, damaged: Path) -> None:
         if name in RESCUED_TABLES:
             continue
         # From its end only where it breaks off from its beginning.
-        if not _copy_until_damage(db, damaged, name, "ASC"):
-            _copy_until_damage(db, damaged, name, "DESC")
+        if not _copy_until_damage(db, damaged, key, name, "ASC"):
+            _copy_until_damage(db, damaged, key, name, "DESC")
     while broken := db.execute("PRAGMA foreign_key_check").fetchall():
         for table, rowid, *_ in broken:
             if rowid is None:  # a table without rowids, which holds links and nothing else
@@ -206,18 +219,16 @@ def _copy_the_rest(db: Database, damaged: Path) -> None:
                 db.execute(f"DELETE FROM {table} WHERE rowid = ?", [rowid])
 
 
-def _copy_until_damage(db: Database, damaged: Path, table: str, order: str) -> bool:
+def _copy_until_damage(db: Database, damaged: Path, key: Key | None, table: str, order: str) -> bool:
     """Whether the whole table could be read."""
     columns = [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")]
-    key = ", ".join(f"{name} {order}" for _, name, *_, place in db.execute(f"PRAGMA table_info({table})") if place)
-    # Without a log beside it the file is read as it lies, or SQLite would make one.
-    mode = "mode=ro" if damaged.with_name(damaged.name + "-wal").exists() else "immutable=1"
-    source = sqlite3.connect(f"file:{quote(str(damaged))}?{mode}", uri=True)
+    by = ", ".join(f"{name} {order}" for _, name, *_, place in db.execute(f"PRAGMA table_info({table})") if place)
+    source = walk.open_damaged(damaged, key)
     try:
-        for row in source.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {key}"):
+        for row in source.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {by}"):
             db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
         return True
-    except sqlite3.DatabaseError as error:
+    except either(sqlite3.DatabaseError) as error:
         _log.warning("%s: rows of %s are lost (%s)", damaged, table, error)
         return False
     finally:

@@ -193,7 +193,7 @@ class Memory(ReadableMemory):
             MemoryFileError: it is no export, is damaged, or holds a session that is here already; nothing of it was added.
         """
         with self._connections.writer() as db:
-            added = import_file(db, self.path, source)
+            added = import_file(db, self.path, source, self._connections.key)
         self._rows += added["record"]
         self._look_again()
         return added

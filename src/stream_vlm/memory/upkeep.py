@@ -8,7 +8,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from stream_vlm.memory.errors import MemoryFileError, explained
+from stream_vlm.memory.cipher import Key, connect
+from stream_vlm.memory.errors import MemoryFileError, either, explained
 from stream_vlm.memory.file import check_for_reading, open_for_reading
 from stream_vlm.memory.forget import copies_beside
 from stream_vlm.memory.retention import dropped_so_far
@@ -50,17 +51,17 @@ class Stats:
     copies: tuple[Path, ...]
 
 
-def stats(path: Path, busy_timeout_s: float) -> Stats:
+def stats(path: Path, busy_timeout_s: float, key: Key | None = None) -> Stats:
     """Count what the memory at `path` holds; also while a node writes it.
 
     Raises:
         MemoryFileError: it cannot be read.
     """
-    check_for_reading(path, busy_timeout_s)
-    with closing(open_for_reading(path, busy_timeout_s)) as db, explained(path):
+    check_for_reading(path, busy_timeout_s, key)
+    with closing(open_for_reading(path, busy_timeout_s, key)) as db, explained(path):
         pictures, picture_bytes = db.execute("SELECT count(*), ifnull(sum(length(jpeg)), 0) FROM picture").fetchone()
         oldest, newest = db.execute("SELECT min(start_ns), max(end_ns) FROM record").fetchone()
-        free, page_size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_size"))
+        free, page_size = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("freelist_count", "page_size"))
         return Stats(
             records=dict(db.execute("SELECT kind, count(*) FROM record GROUP BY kind ORDER BY kind").fetchall()),
             cameras=dict(db.execute("SELECT camera, count(*) FROM record WHERE camera <> '' GROUP BY camera ORDER BY camera").fetchall()),
@@ -79,13 +80,13 @@ def stats(path: Path, busy_timeout_s: float) -> Stats:
         )
 
 
-def verify(path: Path, busy_timeout_s: float) -> list[str]:
+def verify(path: Path, busy_timeout_s: float, key: Key | None = None) -> list[str]:
     """Read every page, row, link and picture of the memory at `path`; what is wrong, empty when all is sound.
 
     Raises:
         MemoryFileError: there is no memory, it is not one, or it may not be read.
     """
-    with closing(open_for_reading(path, busy_timeout_s)) as db:
+    with closing(open_for_reading(path, busy_timeout_s, key)) as db:
         try:
             wrong = [" ".join(str(found).split()) for (found,) in db.execute("PRAGMA integrity_check(20)") if found != "ok"]
             broken = db.execute("PRAGMA foreign_key_check")
@@ -94,27 +95,29 @@ def verify(path: Path, busy_timeout_s: float) -> list[str]:
                 if not (jpeg.startswith(b"\xff\xd8") and jpeg.endswith(b"\xff\xd9")):
                     wrong.append(f"picture {number} is no whole JPEG")
             return wrong
-        except sqlite3.DatabaseError as error:
+        except either(sqlite3.DatabaseError) as error:
             if "malformed" in str(error):
                 return [str(error)]
             with explained(path):
                 raise
 
 
-def backup(path: Path, copy: Path, busy_timeout_s: float) -> int:
-    """Copy the memory at `path` as it is at one moment to the new file `copy` (mode 0600), also while a node writes; its size in bytes.
+def backup(path: Path, copy: Path, busy_timeout_s: float, key: Key | None = None) -> int:
+    """Copy the memory at `path` as it is at one moment to the new file `copy` (mode 0600, under the same `key`), also while a node writes.
+
+    Returns its size in bytes.
 
     Raises:
         MemoryFileError: `copy` exists, or one of the two cannot be used; nothing is left of `copy` then.
     """
-    check_for_reading(path, busy_timeout_s)
+    check_for_reading(path, busy_timeout_s, key)
     if copy.exists():
         raise MemoryFileError(f"{copy}: is there already, and no copy replaces another; give a new name")
     with explained(copy):
         os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     try:
-        with explained(copy), closing(open_for_reading(path, busy_timeout_s)) as db, closing(sqlite3.connect(copy)) as target:
-            db.conn.backup(target)
+        with explained(copy), closing(open_for_reading(path, busy_timeout_s, key)) as db, closing(connect(copy, key)) as target:
+            db.conn.backup(target.conn)
             # Its own log is not wanted: the copy is one file.
             target.execute("PRAGMA journal_mode = DELETE")
     except BaseException:
