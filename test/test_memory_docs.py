@@ -20,10 +20,11 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with `memory.db` in it, which holds a red ball near (2, 1.5)."""
+    """A folder with `memory.db` in it, which holds a red ball near (2, 1.5) and a summary of that."""
     with Memory.open(settings(tmp_path / "memory.db")) as memory:
         begin(memory)
         memory.write(step(1, said="red ball rolls in", pose=Pose("map", 2.0, 1.25, 0.0)))
+        memory.end_session()
     return tmp_path
 
 
