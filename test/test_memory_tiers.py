@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stream_vlm.config import MemorySettings
@@ -91,6 +91,8 @@ def test_an_extract_keeps_to_its_length_and_says_no_word_that_no_record_says(of:
     assert not last or any(word.startswith(last) for word in known)
 
 
+@example([Happening(0, 0, "a red ball rolls in", 0.5), Happening(0, 0, "x", 0.5), Happening(0, 0, "the door opens", 0.5)], 40)
+@example([Happening(one, one, text, sure) for one, sure in enumerate((0.1, 0.2, 0.3)) for text in TEXTS], 60)
 @given(happenings, st.integers(40, 2000))
 def test_an_extract_is_the_same_in_whatever_order_the_records_come(of: list[Happening], most: int) -> None:
     assert extract(Material(0, tuple(of)), most) == extract(Material(0, tuple(reversed(of))), most)

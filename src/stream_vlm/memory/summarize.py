@@ -6,6 +6,7 @@ happenings found no room. Every word stands in a record.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class _Group:
     @property
     def weight(self) -> float:
         """What was seen surely, or often."""
-        return sum(member.confidence for member in self.members)
+        return math.fsum(member.confidence for member in self.members)
 
     @property
     def start_ns(self) -> int:
@@ -89,7 +90,7 @@ def extract(material: Material, most_chars: int) -> str:
     if not material.happenings:
         return _cut("; ".join(f"{number}× {state}" for state, number in sorted(material.states, key=lambda one: (-one[1], one[0]))), most_chars)
     groups = _grouped(material.happenings)
-    last = max(groups, key=lambda group: (group.end_ns, group.start_ns))
+    last = max(groups, key=lambda group: (group.end_ns, group.start_ns, group.text))
     others = sorted((group for group in groups if group is not last), key=lambda group: (-group.weight, group.start_ns, group.text))
     chosen: list[_Group] = []
     room = most_chars
