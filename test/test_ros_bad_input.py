@@ -220,6 +220,7 @@ def test_a_step_that_crashes_is_reported_and_the_next_ones_run_in_a_new_session(
         ({"stream__rate_hz": 99.0}, "stream.rate_hz: the value given at the start is refused"),
         ({"cameras": ["a", "a"]}, "names a camera twice"),
         ({"memory__path": "/proc/no/memory.db"}, "/proc/no/memory.db"),
+        ({"memory__key_file": "/no/such/key"}, "memory.key_file: /no/such/key cannot be read"),
     ],
 )
 def test_a_node_that_cannot_be_configured_says_why_and_waits(robot: Robot, parameters: dict[str, Any], says: str) -> None:

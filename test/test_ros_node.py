@@ -69,6 +69,25 @@ def test_a_change_in_the_picture_is_said_grounded_stored_and_recalled(robot: Rob
     assert bytes(evidence.image.data).startswith(b"\xff\xd8")
 
 
+def test_a_node_with_a_key_remembers_answers_and_forgets_and_its_file_shows_no_word(robot: Robot, tmp_path: Path) -> None:
+    pytest.importorskip("sqlcipher3", reason="sqlcipher3 is not installed (requirements/development.txt)")
+    key_file = tmp_path / "key"
+    key_file.touch(0o600)
+    key_file.write_text("a passphrase\n")
+    camera = robot.camera()
+    robot.start_node(memory__key_file=str(key_file))
+    robot.wait(lambda: robot.states, "a state")
+    camera.brightness = BRIGHT
+    robot.wait_for_text("it became bright")
+    (record,) = robot.call(Recall, "recall", text="bright", kinds=["event"]).records
+    assert robot.call(GetFrame, "get_frame", record_id=record.record_id).success
+    files = list(robot.memory.parent.glob(f"{robot.memory.name}*"))
+    assert {robot.memory.name, f"{robot.memory.name}-wal"} <= {file.name for file in files}
+    assert [file for file in files if b"bright" in file.read_bytes() or b"SQLite format" in file.read_bytes()] == []
+    assert robot.call(Forget, "forget", everything=True).success
+    assert not robot.call(Recall, "recall", text="bright", kinds=["event"]).records
+
+
 def test_two_cameras_are_told_apart(robot: Robot) -> None:
     front, rear = robot.camera("front/image"), robot.camera("rear/image/compressed", "compressed")
     robot.start_node(
