@@ -28,6 +28,8 @@ def test_a_picture_finds_what_looked_like_it(robot: Robot) -> None:
     robot.wait(lambda: len(robot.states) > 5, "states while it is dark")
     camera.brightness = BRIGHT
     bright_since = robot.wait_for_text("it became bright").header.stamp
+    seen = len(robot.states)
+    robot.wait(lambda: len(robot.states) > seen + 5, "states while it is bright")
     asked = {"like": compressed_image(DARK, 1), "limit": 3}
     like_dark = robot.call(Recall, "recall", **asked)
     assert like_dark.success, like_dark.message
