@@ -168,7 +168,8 @@ def main(command: Sequence[str] | None = None) -> int:
         runs = [ablation.scores(name, seed) for seed in arguments.seeds]
         rows[name] = {column: mean(run[column] for run in runs) for column in runs[0]}
         print(table({name: rows[name]}).splitlines()[-1], flush=True)
-    chosen = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
+    # Of directories the name is enough: where they lie on this machine says nothing.
+    chosen = {name: value.name if isinstance(value, Path) else value for name, value in vars(arguments).items()}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps({"machine": machine(), "settings": chosen, "scores": rows}, indent=2) + "\n")
     print(table(rows))

@@ -216,7 +216,8 @@ def test_a_rescue_that_finds_no_room_leaves_the_damaged_file_where_it_was(file: 
     with pytest.raises(memory_file.MemoryFileError, match="the disk is full; free some space"):
         Memory.open(settings(file))
     assert file.read_bytes() == before
-    assert [path.name for path in file.parent.iterdir()] == ["memory.db"]
+    # SQLite's own log goes when the last cursor of the failed opening does, which the error's traceback may still hold.
+    assert {path.name for path in file.parent.iterdir()} - {"memory.db-wal", "memory.db-shm"} == {"memory.db"}
     monkeypatch.undo()
     with Memory.open(settings(file)) as memory:
         assert memory.recall(RecallQuery("ball")).total == 2 * STEPS

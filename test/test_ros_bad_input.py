@@ -198,7 +198,7 @@ def test_recorded_pictures_on_live_time_are_told_from_the_camera(robot: Robot) -
         return any("set use_sim_time" in status.message for array in robot.diagnostics() for status in array.status)
 
     robot.wait(warned, "a hint at use_sim_time")
-    assert robot.states
+    robot.wait(lambda: robot.states, "states")
 
 
 def test_a_step_that_crashes_is_reported_and_the_next_ones_run_in_a_new_session(robot: Robot) -> None:

@@ -43,9 +43,9 @@ def test_a_checkpoint_watches_a_camera_and_answers_a_question(robot: Robot, prog
     assert sum(state.probabilities) == pytest.approx(1.0, abs=1e-5)
     client = ActionClient(robot.node, Ask, "stream_vlm/ask")
     assert client.wait_for_server(DEADLINE_S)
-    sent = client.send_goal_async(Ask.Goal(question="is the door open ?", timeout_s=DEADLINE_S))
+    sent = robot.on_spinner(lambda: client.send_goal_async(Ask.Goal(question="is the door open ?", timeout_s=DEADLINE_S)))
     robot.wait(sent.done, "acceptance")
-    outcome = sent.result().get_result_async()
+    outcome = robot.on_spinner(sent.result().get_result_async)
     robot.wait(outcome.done, "the answer")
     assert outcome.result().result.success, outcome.result().result.message
     assert outcome.result().result.answer.text

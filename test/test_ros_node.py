@@ -182,9 +182,10 @@ def test_a_question_is_answered_while_it_is_written_with_its_evidence(robot: Rob
     client = ActionClient(robot.node, Ask, "stream_vlm/ask")
     assert client.wait_for_server(30)
     partial: list[str] = []
-    sent = client.send_goal_async(Ask.Goal(question="how bright is it?"), lambda feedback: partial.append(feedback.feedback.text))
+    asked = Ask.Goal(question="how bright is it?")
+    sent = robot.on_spinner(lambda: client.send_goal_async(asked, lambda feedback: partial.append(feedback.feedback.text)))
     robot.wait(sent.done, "acceptance")
-    outcome = sent.result().get_result_async()
+    outcome = robot.on_spinner(sent.result().get_result_async)
     robot.wait(lambda: partial, "the first words")
     # The model is busy with the answer, the memory is not.
     assert robot.call(Recall, "recall", text="bright").success
@@ -213,9 +214,9 @@ def test_a_question_that_cannot_be_answered_says_why(robot: Robot, goal: dict[st
     robot.wait_for_active()
     client = ActionClient(robot.node, Ask, "stream_vlm/ask")
     assert client.wait_for_server(30)
-    sent = client.send_goal_async(Ask.Goal(**goal))
+    sent = robot.on_spinner(lambda: client.send_goal_async(Ask.Goal(**goal)))
     robot.wait(sent.done, "acceptance")
-    outcome = sent.result().get_result_async()
+    outcome = robot.on_spinner(sent.result().get_result_async)
     robot.wait(outcome.done, "the outcome")
     assert outcome.result().status == GoalStatus.STATUS_ABORTED
     assert not outcome.result().result.success
@@ -228,10 +229,10 @@ def test_a_question_can_be_cancelled_and_is_then_not_asked(robot: Robot) -> None
     robot.wait_for_active()
     client = ActionClient(robot.node, Ask, "stream_vlm/ask")
     assert client.wait_for_server(30)
-    sent = client.send_goal_async(Ask.Goal(question="what?", timeout_s=60.0))
+    sent = robot.on_spinner(lambda: client.send_goal_async(Ask.Goal(question="what?", timeout_s=60.0)))
     robot.wait(sent.done, "acceptance")
-    outcome = sent.result().get_result_async()
-    cancelled = sent.result().cancel_goal_async()
+    outcome = robot.on_spinner(sent.result().get_result_async)
+    cancelled = robot.on_spinner(sent.result().cancel_goal_async)
     robot.wait(outcome.done, "the outcome")
     assert outcome.result().status == GoalStatus.STATUS_CANCELED
     assert cancelled.result().goals_canceling

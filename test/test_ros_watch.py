@@ -29,12 +29,11 @@ class Watching:
         self._client = ActionClient(robot.node, Watch, "stream_vlm/watch")
         assert self._client.wait_for_server(30), robot.log
         self.reports: list[Utterance] = []
-        sent = self._client.send_goal_async(
-            Watch.Goal(watch_for=watch_for, **goal), lambda feedback: self.reports.append(feedback.feedback.report)
-        )
+        asked = Watch.Goal(watch_for=watch_for, **goal)
+        sent = robot.on_spinner(lambda: self._client.send_goal_async(asked, lambda feedback: self.reports.append(feedback.feedback.report)))
         robot.wait(sent.done, "acceptance")
         self.goal = sent.result()
-        self._outcome = self.goal.get_result_async()
+        self._outcome = robot.on_spinner(self.goal.get_result_async)
 
     @property
     def is_over(self) -> bool:
@@ -70,7 +69,7 @@ def test_a_watch_reports_what_it_waits_for_and_nothing_else_until_it_is_cancelle
     robot.wait(lambda: len(robot.states) > seen + 5, "states in the dark")
     camera.brightness = BRIGHT
     robot.wait(lambda: len(watching.reports) == 2, "a second report")
-    cancelled = watching.goal.cancel_goal_async()
+    cancelled = robot.on_spinner(watching.goal.cancel_goal_async)
     status, result = watching.end()
     assert cancelled.result().goals_canceling
     assert (status, result.success, result.message, result.reports) == (GoalStatus.STATUS_CANCELED, False, "the watch was cancelled", 2)
@@ -117,9 +116,9 @@ def test_a_question_during_a_watch_is_answered_and_the_watch_goes_on(robot: Robo
     watching.wait_until_followed()
     client = ActionClient(robot.node, Ask, "stream_vlm/ask")
     assert client.wait_for_server(30)
-    sent = client.send_goal_async(Ask.Goal(question="how bright is it?"))
+    sent = robot.on_spinner(lambda: client.send_goal_async(Ask.Goal(question="how bright is it?")))
     robot.wait(sent.done, "acceptance")
-    answered = sent.result().get_result_async()
+    answered = robot.on_spinner(sent.result().get_result_async)
     robot.wait(answered.done, "the answer")
     answer = answered.result().result.answer
     camera.brightness = BRIGHT
