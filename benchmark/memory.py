@@ -116,6 +116,14 @@ def questions(rng: random.Random, seconds: int) -> dict[str, Callable[[], Recall
     }
 
 
+def kept_for_good(path: Path, picture_period_s: float) -> MemorySettings:
+    """The defaults, but that nothing is dropped: a million records are more than three days."""
+    return MemorySettings(
+        path=str(path), thumbnail_period_s=picture_period_s, keep_records_h=0.0, keep_records_mb=0.0, keep_pictures_h=0.0, keep_pictures_mb=0.0,
+        keep_summaries_h=0.0, keep_summaries_mb=0.0,
+    )  # fmt: skip
+
+
 def fill(memory: Memory, stream: Iterator[StepResult], records: int) -> dict[str, Timings]:
     """Write steps until `records` are stored; the time to encode a step's picture, to commit it, and one piece of what idle time is for after it."""
     encoding, committing, settling = [], [], []
@@ -177,6 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, nargs="+", default=[10_000, 43_200], help="sizes of the memory at which it is asked")
     parser.add_argument("--times", type=int, default=200, help="questions a mode")
+    parser.add_argument("--picture-period", type=float, default=1.0, help="seconds between the pictures of steps in which nothing is said")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where the memory file is made and removed again: the disk that is measured")
     parser.add_argument("--rivals", type=Path, metavar="PYTHON", help="one with requirements/benchmark.txt: measures the rivals too")
@@ -190,7 +199,7 @@ def main() -> None:
     sizes = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         path = Path(folder) / "memory.db"
-        with Memory.open(MemorySettings(path=str(path))) as memory:
+        with Memory.open(kept_for_good(path, arguments.picture_period)) as memory:
             memory.begin_session("bench", "none", "benchmark", FIRST_NS)
             stream = steps(rng)
             for records in sorted(arguments.records):

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from judge_server import serve_judge
 from memory_fixtures import SESSION, begin, locked_by_another_program, seconds, settings, step
+from sqlite_utils import Database
 
 from stream_vlm.cli import main
 from stream_vlm.config import MemorySettings
@@ -25,6 +27,7 @@ from stream_vlm.memory.forget import Forget
 from stream_vlm.memory.opening import Opened
 from stream_vlm.memory.recall import RecallQuery, RecallRecord
 from stream_vlm.memory.store import Memory
+from stream_vlm.memory.summaries import session_of
 from stream_vlm.memory.writer import MemoryWriter
 from stream_vlm.stream import NANOSECONDS
 
@@ -172,6 +175,24 @@ def test_what_a_run_left_unsummarised_is_made_up_for_at_the_next_start(path: Pat
         assert texts(memory) == ["0:04–0:05 a ball", "0:04–0:05 a ball", "5× silence"]
         tend(memory)
         assert len(texts(memory)) == 3
+
+
+def test_what_idle_work_asks_after_each_step_takes_no_more_work_in_a_larger_memory(memory: Memory, path: Path) -> None:
+    def worked() -> int:
+        steps = []
+        with closing(sqlite3.connect(path)) as connection:
+            db = Database(connection)
+            newest = session_of(db, SESSION)  # the schema is read once
+            connection.set_progress_handler(lambda: steps.append(1), 1)
+            assert session_of(db, SESSION) == newest
+        return len(steps)
+
+    memory.write(step(0))
+    small = worked()
+    for index in range(1, 300):
+        memory.write(step(0.1 * index))
+    tend(memory)
+    assert 0 < worked() < small + 20
 
 
 def test_a_clock_that_jumps_back_ends_the_chunk_and_no_summary_spans_both_sessions(memory: Memory) -> None:

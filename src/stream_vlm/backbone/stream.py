@@ -270,9 +270,10 @@ class CachedStream:
             writer = self._model.writer
             return writer.user(self._turn, second, second + 1, grid, question, watch, is_judged=is_judged, remembered=remembered)
 
+        turn = user()
         past = together([query.past for query, enters in ((look.query, question), (look.watch, watch)) if query is not None and enters])
-        lines = self._remembered(past, look.began_ns, user(), kept)
-        return [*self._pending, *user(lines)]
+        lines = self._remembered(past, look.began_ns, turn, kept)
+        return [*self._pending, *(user(lines) if lines else turn)]
 
     def _remembered(self, past: Past, now_ns: int, turn: Sequence[Segment], kept: Sequence[Segment]) -> str:
         """The lines of `past` that fit beside the segments of its `turn`: a question is never too long because of what is remembered."""

@@ -77,10 +77,13 @@ def uncovered(db: Database, after_id: int, most: int, plan: Plan) -> tuple[set[C
 
 def session_of(db: Database, session_id: str) -> Session | None:
     """When a session began and how far it is; None where it or all of it is gone."""
+    # A question for each of the two indices; one for both kinds together would read the whole session.
+    newest = "(SELECT max(end_ns) FROM record WHERE session_id = session.session_id AND kind {} 'summary')"
     row = db.execute(
-        "SELECT started_ns, (SELECT max(end_ns) FROM record WHERE session_id = session.session_id) FROM session WHERE session_id = ?", [session_id]
+        f"SELECT started_ns, {newest.format('<>')}, {newest.format('=')} FROM session WHERE session_id = ?", [session_id]
     ).fetchone()
-    return None if row is None or row[1] is None else Session(*row)
+    stamps = [stamp for stamp in row[1:] if stamp is not None] if row is not None else []
+    return Session(row[0], max(stamps)) if stamps else None
 
 
 def covered_by(db: Database, chunk: Chunk, started_ns: int, plan: Plan) -> Covered | None:
