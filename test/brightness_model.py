@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_vlm.config import Settings
+from stream_vlm.memory.recollection import Recollection, Recollector
 from stream_vlm.model import ModelStream, Turn, Upcoming, WatchRefused, one_by_one
 from stream_vlm.stream import Decision, Frame, Query, State, StreamError
 
@@ -31,6 +32,8 @@ READS_ENV = "BRIGHTNESS_READS"
 """Not empty for a model that reads what a question brings of the past, and answers with the best of it."""
 UNSURE_ENV = "BRIGHTNESS_UNSURE"
 """Not empty for a model that is hardly sure of its answers."""
+GATE_ENV = "BRIGHTNESS_GATE"
+"""A file; nothing is looked up in the memory for a question before it is there."""
 CRASH_ENV = "BRIGHTNESS_CRASH_AT"
 """Brightness (0..255) at which a step raises an error that no one expects."""
 
@@ -133,7 +136,21 @@ def load(settings: Settings) -> BrightnessModel:
     return BrightnessModel(settings)
 
 
+def _wait_at_the_gate() -> None:
+    """Have whoever looks something up for a question wait for the gate."""
+    recollect = Recollector.recollect
+
+    def waiting(self: Recollector, text: str, camera: str = "") -> Recollection:
+        while not Path(os.environ[GATE_ENV]).exists():
+            time.sleep(0.02)
+        return recollect(self, text, camera)
+
+    Recollector.recollect = waiting  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
     from stream_vlm_ros.node import main
 
+    if os.environ.get(GATE_ENV):
+        _wait_at_the_gate()
     sys.exit(main(load))

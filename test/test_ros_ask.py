@@ -10,7 +10,10 @@ import pytest
 from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
 from ros_fixtures import BRIGHT, Robot, robot_in
+from std_msgs.msg import String
 from stream_vlm_ros.action import Ask
+from stream_vlm_ros.msg import Utterance
+from stream_vlm_ros.srv import Recall
 
 
 @pytest.fixture
@@ -27,16 +30,37 @@ class Asking:
         camera = robot.camera()
         robot.start_node(environment=environment)
         self._client = ActionClient(robot.node, Ask, "stream_vlm/ask")
+        self._queries = robot.node.create_publisher(String, "stream_vlm/query", 10)
         robot.wait(lambda: robot.states, "a state")
         camera.brightness = BRIGHT
         robot.wait_for_text("it became bright")
         self.event = robot.wait(lambda: robot.events, "the event")[0]
         assert self._client.wait_for_server(30), robot.log
 
+    def send(self, question: str) -> Any:
+        """Ask, and do not wait: the future of the result."""
+        sent = self._robot.on_spinner(lambda: self._client.send_goal_async(Ask.Goal(question=question, timeout_s=30.0)))
+        self._robot.wait(sent.done, "acceptance")
+        return self._robot.on_spinner(sent.result().get_result_async)
+
+    def query(self, question: str) -> None:
+        """Ask quickly, and do not wait."""
+        self._robot.wait(self._queries.get_subscription_count, "the node on ~/query")
+        self._queries.publish(String(data=question))
+
+    def answer(self, question: str) -> Utterance:
+        """What is said when it is asked quickly."""
+        before = len(self._robot.utterances)
+        self.query(question)
+        answers = lambda: [said for said in list(self._robot.utterances)[before:] if said.query_id]  # noqa: E731
+        answer: Utterance = self._robot.wait(answers, f"the answer to '{question}'")[0]
+        self._robot.wait(lambda: answer.text in self._robot.texts, "the answer's words")
+        return answer
+
     def ask(self, question: str, status: int = GoalStatus.STATUS_SUCCEEDED, **goal: Any) -> Ask.Result:
         """The result; of one that is answered the whole text was feedback before."""
         heard: list[str] = []
-        asked = Ask.Goal(question=question, timeout_s=30.0, **goal)
+        asked = Ask.Goal(question=question, **({"timeout_s": 30.0} | goal))
         hear = lambda feedback: heard.append(feedback.feedback.text)  # noqa: E731
         sent = self._robot.on_spinner(lambda: self._client.send_goal_async(asked, hear))
         self._robot.wait(sent.done, "acceptance")
@@ -101,3 +125,55 @@ def test_the_past_is_answered_while_nobody_looks(robot: Robot) -> None:
     assert "is not active" in now.message
     stranger = asking.ask("when was it bright?", GoalStatus.STATUS_ABORTED, camera="back")
     assert "camera 'back' does not exist" in stranger.message
+
+
+def test_a_quick_question_about_the_past_is_answered_from_the_memory_and_one_about_now_by_the_model(robot: Robot) -> None:
+    asking = Asking(robot)
+    event = asking.event
+    past = asking.answer("when was it last bright?")
+    assert past.text.startswith("last: it became bright, at ")
+    assert (past.header.stamp, past.header.frame_id, past.camera, past.session_id) == (event.end, "front_optical", "camera", event.session_id)
+    unknown = asking.answer("when did you last see the zebra?")
+    assert (unknown.text, unknown.camera) == ("I do not know: nothing remembered bears on it", "")
+    assert robot.call(Recall, "recall", kinds=["query", "answer"]).total == 0, "an answer from the memory is no new memory"
+    now = asking.answer("how bright is it?")
+    assert (now.text, now.camera) == ("the brightness is 230", "camera")
+    assert len({past.query_id, unknown.query_id, now.query_id}) == 3
+    stored = robot.call(Recall, "recall", kinds=["query", "answer"]).records
+    assert {(record.kind, record.query_id) for record in stored} == {("query", now.query_id), ("answer", now.query_id)}
+
+
+def test_a_quick_question_about_the_past_is_answered_while_nobody_looks(robot: Robot) -> None:
+    asking = Asking(robot)
+    assert robot.transition("deactivate")
+    assert asking.answer("how often was it bright?").text.startswith("once, last at ")
+    asking.query("is it bright?")
+    robot.wait(lambda: "~/query: no answer to 'is it bright?'" in robot.log and "is not active" in robot.log, "the reason in the log")
+    asking.query(" ")
+    robot.wait(lambda: "~/query: no answer to ' ': the question is empty" in robot.log, "the refusal in the log")
+
+
+def test_questions_that_wait_for_the_memory_hold_nobody_up(robot: Robot) -> None:
+    gate = robot.directory / "gate"
+    asking = Asking(robot, BRIGHTNESS_GATE=str(gate))
+    # More than the executor has threads.
+    results = [asking.send("when was it bright?") for _ in range(5)]
+    for _ in range(5):
+        asking.query("how often was it bright?")
+    seen = len(robot.states)
+    assert robot.lifecycle_state() == "active"
+    assert robot.call(Recall, "recall", text="bright", kinds=["event"]).total == 1
+    robot.wait(lambda: len(robot.states) > seen + 3, "states: the cameras are heard")
+    assert not any(result.done() for result in results)
+    gate.touch()
+    robot.wait(lambda: all(result.done() for result in results), "the answers")
+    assert {result.result().result.answered_by for result in results} == {Ask.Result.MEMORY}
+    robot.wait(lambda: len([said for said in list(robot.utterances) if said.text.startswith("once, last at ")]) == 5, "the quick answers")
+
+
+def test_a_question_gives_up_in_its_time_while_the_memory_is_slow(robot: Robot) -> None:
+    gate = robot.directory / "gate"
+    asking = Asking(robot, BRIGHTNESS_GATE=str(gate))
+    late = asking.ask("when was it bright?", GoalStatus.STATUS_ABORTED, timeout_s=0.5)
+    assert "the memory gave no answer within 0.5 s" in late.message
+    gate.touch()

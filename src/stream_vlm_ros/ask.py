@@ -1,9 +1,10 @@
-"""`~/ask`: a question about now to the model, answered while it is written, or one about the past to the memory; `~/query` asks quickly."""
+"""`~/ask`: a question about now to the model, answered while it is written, or one about the past to the memory; `~/query` asks the same quickly."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
@@ -16,8 +17,12 @@ from stream_vlm.memory.recollection import Recollection, Recollector, is_about_t
 from stream_vlm.stream import StreamError, Utterance
 from stream_vlm_ros.action import Ask
 from stream_vlm_ros.answered import Judge, from_memory
+from stream_vlm_ros.lookups import Lookup, Lookups
+from stream_vlm_ros.msg import Utterance as UtteranceMessage
 from stream_vlm_ros.outcome import Outcome
-from stream_vlm_ros.questions import Asker, QuestionError, Questions, checked_words, inactive
+from stream_vlm_ros.questions import Asker, QuestionError, Questions, checked_words, inactive, new_query_id
+
+Waited = TypeVar("Waited")
 
 DEFAULT_TIMEOUT_S = 10.0
 LONGEST_TIMEOUT_S = 3600.0
@@ -27,16 +32,26 @@ CANCELLED = "the question was cancelled"
 
 
 class AskServer:
-    """The action `~/ask` and the topic `~/query`. `questions` gives the queue to the model, or None while the node is not active."""
+    """The action `~/ask` and the topic `~/query`. Both only deposit: `lookups` reads what is remembered, the model is asked by its own thread."""
 
     def __init__(
-        self, node: Node, recollector: Recollector, judge: Judge, questions: Callable[[], Questions | None], session_id: Callable[[], str]
+        self,
+        node: Node,
+        lookups: Lookups,
+        recollector: Recollector,
+        judge: Judge,
+        questions: Callable[[], Questions | None],
+        session_id: Callable[[], str],
+        say: Callable[[UtteranceMessage], None],
     ) -> None:
+        """`questions` gives the queue to the model, or None while the node is not active; `say` publishes an utterance."""
         self._node = node
+        self._lookups = lookups
         self._recollector = recollector
         self._judge = judge
         self._questions = questions
         self._session_id = session_id
+        self._say = say
         self._group = ReentrantCallbackGroup()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._server = ActionServer(
@@ -53,20 +68,37 @@ class AskServer:
         self._node.destroy_subscription(self._subscription)
         self._server.destroy()
 
-    def _put(self, text: str, camera: str, asker: Asker, recollection: Recollection) -> tuple[Questions, str]:
+    def _is_for_the_memory(self, asked: str, recollection: Recollection) -> bool:
+        """By whom it is answered: what can be computed from the records is never left to the model."""
+        return is_about_the_past(asked) and (recollection.is_known or (recollection.was_asked and not self._judge.model_reads))
+
+    def _put(self, text: str, camera: str, asked_ns: int, asker: Asker, recollection: Recollection) -> tuple[Questions, str]:
         questions = self._questions()
         if questions is None:
             raise QuestionError(inactive(self._node))
-        now_ns = self._now_ns()
-        return questions, questions.put(text, camera, now_ns, asker, self._recollector.past(recollection, now_ns))
+        return questions, questions.put(text, camera, asked_ns, asker, self._recollector.past(recollection, asked_ns))
 
     def _ask_quickly(self, message: String) -> None:
+        asked_ns = self._now_ns()
+
         def fail(sentence: str) -> None:
             self._node.get_logger().warning(f"~/query: no answer to '{message.data[:80]}': {sentence}")
 
-        try:
+        def answer(recollection: Recollection) -> None:
+            if self._is_for_the_memory(asked, recollection):
+                said = from_memory(recollection, asked_ns, self._session_id()).answer
+                said.query_id = new_query_id()
+                self._say(said)
+                return
             asker = Asker(on_text=lambda text: None, on_answer=lambda utterance: None, on_failure=fail)
-            self._put(message.data, "", asker, self._recollector.recollect(message.data))
+            try:
+                self._put(asked, "", asked_ns, asker, recollection)
+            except QuestionError as error:
+                fail(str(error))
+
+        try:
+            asked = checked_words(message.data, "", self._judge.cameras, "the question")
+            self._lookups.put(Lookup(asked, "", answer, fail))
         except QuestionError as error:
             fail(str(error))
 
@@ -94,39 +126,53 @@ class AskServer:
         return result
 
     async def _answer(self, goal: ServerGoalHandle, deadline: float, timeout_s: float) -> Ask.Result | str:
-        """By whom it is answered: what can be computed from the records is never left to the model."""
+        asked_ns = self._now_ns()
         asked = checked_words(goal.request.question, goal.request.camera, self._judge.cameras, "the question")
-        recollection = self._recollector.recollect(asked, goal.request.camera)
-        if is_about_the_past(asked) and (recollection.is_known or (recollection.was_asked and not self._judge.model_reads)):
-            result = from_memory(recollection, self._now_ns(), self._session_id())
+        found: Outcome[Recollection | str] = Outcome(self._node.executor)
+        self._lookups.put(Lookup(asked, goal.request.camera, found.settle, found.settle))
+        late = f"the memory gave no answer within {timeout_s:g} s; is its disk fast enough, does another program hold it locked?"
+        recollection = await self._first(found, goal, deadline, late)
+        if isinstance(recollection, str):
+            return recollection
+        if self._is_for_the_memory(asked, recollection):
+            result = from_memory(recollection, asked_ns, self._session_id())
             goal.publish_feedback(Ask.Feedback(text=result.answer.text))
             return result
-        outcome = await self._ask_model(goal, recollection, deadline, timeout_s)
+        outcome = await self._ask_model(goal, asked_ns, recollection, deadline, timeout_s)
         return outcome if isinstance(outcome, str) else self._judge.from_model(outcome, asked, recollection, self._session_id())
 
-    async def _ask_model(self, goal: ServerGoalHandle, recollection: Recollection, deadline: float, timeout_s: float) -> Utterance | str:
+    async def _ask_model(
+        self, goal: ServerGoalHandle, asked_ns: int, recollection: Recollection, deadline: float, timeout_s: float
+    ) -> Utterance | str:
         answer: Outcome[Utterance | str] = Outcome(self._node.executor)
 
         def tell(text: str) -> None:
             if not answer.is_settled and goal.is_active:
                 goal.publish_feedback(Ask.Feedback(text=text))
 
+        asker = Asker(tell, answer.settle, answer.settle)
+        questions, query_id = self._put(goal.request.question, goal.request.camera, asked_ns, asker, recollection)
+        late = f"no answer within {timeout_s:g} s; does the camera show pictures, is the model fast enough (see /diagnostics)?"
+        try:
+            return await self._first(answer, goal, deadline, late)
+        finally:
+            questions.withdraw(query_id)
+
+    async def _first(self, outcome: Outcome[Waited | str], goal: ServerGoalHandle, deadline: float, late: str) -> Waited | str:
+        """What `outcome` is settled with, unless the goal is cancelled before, or `deadline` (of `time.monotonic`) passes, which `late` says."""
+
         def check() -> None:
             if goal.is_cancel_requested:
-                answer.settle(CANCELLED)
+                outcome.settle(CANCELLED)
             elif time.monotonic() > deadline:
-                late = f"no answer within {timeout_s:g} s; does the camera show pictures, is the model fast enough (see /diagnostics)?"
-                answer.settle(late)
+                outcome.settle(late)
 
-        asker = Asker(tell, answer.settle, answer.settle)
-        questions, query_id = self._put(goal.request.question, goal.request.camera, asker, recollection)
         timer = self._node.create_timer(CHECK_PERIOD_S, check, callback_group=self._group, clock=self._steady)
         try:
-            outcome: Utterance | str = await answer.future
-            return outcome
+            first: Waited | str = await outcome.future
+            return first
         finally:
             self._node.destroy_timer(timer)
-            questions.withdraw(query_id)
 
     def _now_ns(self) -> int:
         return int(self._node.get_clock().now().nanoseconds)

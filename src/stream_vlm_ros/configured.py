@@ -18,6 +18,7 @@ from stream_vlm.stream import StepResult, StreamError
 from stream_vlm_ros.answered import Judge
 from stream_vlm_ros.ask import AskServer
 from stream_vlm_ros.likeness import Likenesses
+from stream_vlm_ros.lookups import Lookups
 from stream_vlm_ros.outputs import Outputs
 from stream_vlm_ros.questions import Questions
 from stream_vlm_ros.services import MemoryServices
@@ -76,10 +77,14 @@ class Configured:
             services = MemoryServices(node, self.memory, self.writer, lambda: self.likenesses)
             stack.callback(services.destroy)
             recollector = Recollector(self.memory, settings)
-            ask = AskServer(node, recollector, Judge(settings, self.model), lambda: self.questions, session_id)
+            lookups = Lookups(recollector)
+            ask = AskServer(node, lookups, recollector, Judge(settings, self.model), lambda: self.questions, session_id, self.outputs.say)
             stack.callback(ask.destroy)
-            watch = WatchServer(node, lambda: self.watches, session_id, recollector)
+            watch = WatchServer(node, lookups, recollector, lambda: self.watches, session_id)
             stack.callback(watch.destroy)
+            lookups.start()
+            # Before the servers go, so that whoever waits hears that no answer will come.
+            stack.callback(lookups.close, "the node was cleaned up before the memory could be asked; configure it and ask again")
             self._stack = stack.pop_all()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What the node says: published once a step is in the memory, in the order of the steps."""
+"""What the node says: published once a step is in the memory, in the order of the steps; and what the memory answers to `~/query`."""
 
 from __future__ import annotations
 
@@ -29,12 +29,16 @@ class Outputs:
         """Say what one step led to."""
         poses = {frame.camera: frame.pose for frame in result.tick.frames}
         for utterance in result.utterances:
-            self._utterance.publish(utterance_message(utterance, result.session_id))
-            self._text.publish(String(data=utterance.text))
+            self.say(utterance_message(utterance, result.session_id))
         for event in result.events:
             self._event.publish(event_message(event, result.session_id, poses.get(event.camera)))
         for state in state_messages(result):
             self._state.publish(state)
+
+    def say(self, utterance: Utterance) -> None:
+        """Publish one utterance, and its words."""
+        self._utterance.publish(utterance)
+        self._text.publish(String(data=utterance.text))
 
     def destroy(self) -> None:
         for publisher in (self._utterance, self._text, self._event, self._state):

@@ -48,6 +48,7 @@ class Questions:
         self._lock = threading.Lock()
         self._waiting: list[Query] = []
         self._askers: dict[str, Asker] = {}
+        self._closed = ""
 
     def put(self, text: str, camera: str, stamp_ns: int, asker: Asker | None = None, past: Past = NOTHING) -> str:
         """Take in a question asked at `stamp_ns` (ns) and return its query id; an empty `camera` asks the first one that shows a picture.
@@ -55,11 +56,13 @@ class Questions:
         `past` is what was remembered about it.
 
         Raises:
-            QuestionError: no words, too many of them, an unknown camera, or too many questions that wait already.
+            QuestionError: no words, too many of them, an unknown camera, too many questions that wait already, or no answer will come any more.
         """
         words = checked_words(text, camera, self._cameras, "the question")
-        query = Query(query_id=f"q-{uuid.uuid4().hex[:12]}", text=words, stamp_ns=stamp_ns, camera=camera, past=past)
+        query = Query(query_id=new_query_id(), text=words, stamp_ns=stamp_ns, camera=camera, past=past)
         with self._lock:
+            if self._closed:
+                raise QuestionError(self._closed)
             if len(self._waiting) >= MOST_WAITING:
                 raise QuestionError(f"{MOST_WAITING} questions wait for a picture already; ask again when the cameras show one")
             self._waiting.append(query)
@@ -103,8 +106,9 @@ class Questions:
         self._remove(query_id)
 
     def close(self, sentence: str) -> None:
-        """Tell everybody who waits that no answer will come."""
+        """Tell everybody who waits, and who comes later, that no answer will come."""
         with self._lock:
+            self._closed = sentence
             waiting = list(self._askers)
         for query_id in waiting:
             self.failed(query_id, sentence)
@@ -115,6 +119,11 @@ class Questions:
         with self._lock:
             self._waiting = [query for query in self._waiting if query.query_id != query_id]
             return self._askers.pop(query_id, None)
+
+
+def new_query_id() -> str:
+    """A short name that no other question has."""
+    return f"q-{uuid.uuid4().hex[:12]}"
 
 
 def checked_words(text: str, camera: str, cameras: Sequence[str], what: str) -> str:

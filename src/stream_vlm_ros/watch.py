@@ -12,10 +12,11 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from stream_vlm.memory.recollection import Recollector
+from stream_vlm.memory.recollection import Recollection, Recollector
 from stream_vlm.stream import StreamError, Utterance
 from stream_vlm_ros.action import Watch
 from stream_vlm_ros.ask import CHECK_PERIOD_S
+from stream_vlm_ros.lookups import Lookup, Lookups
 from stream_vlm_ros.messages import utterance_message
 from stream_vlm_ros.outcome import Outcome
 from stream_vlm_ros.questions import QuestionError, inactive
@@ -35,8 +36,11 @@ class Ending:
 class WatchServer:
     """The action `~/watch`. `watches` gives the way to the model, or None while the node is not active."""
 
-    def __init__(self, node: Node, watches: Callable[[], Watches | None], session_id: Callable[[], str], recollector: Recollector) -> None:
+    def __init__(
+        self, node: Node, lookups: Lookups, recollector: Recollector, watches: Callable[[], Watches | None], session_id: Callable[[], str]
+    ) -> None:
         self._node = node
+        self._lookups = lookups
         self._recollector = recollector
         self._watches = watches
         self._session_id = session_id
@@ -78,24 +82,35 @@ class WatchServer:
         if watches is None:
             raise QuestionError(inactive(self._node))
         outcome = reports.outcome
+        found: Outcome[Recollection | Ending] = Outcome(self._node.executor)
+
+        def end(ending: Ending) -> None:
+            found.settle(ending)
+            outcome.settle(ending)
 
         def check() -> None:
             if goal.is_cancel_requested:
-                outcome.settle(Ending("the watch was cancelled"))
+                end(Ending("the watch was cancelled"))
             elif deadline is not None and time.monotonic() > deadline:
-                outcome.settle(Ending(f"watched for {timeout_s:g} s", as_asked=True))
+                end(Ending(f"watched for {timeout_s:g} s", as_asked=True))
 
         stamp_ns = self._node.get_clock().now().nanoseconds
-        watcher = Watcher(reports.report, lambda sentence: outcome.settle(Ending(sentence)))
-        past = self._recollector.past(self._recollector.recollect(goal.request.watch_for, goal.request.camera), stamp_ns)
-        query_id = watches.put(goal.request.watch_for, goal.request.camera, stamp_ns, watcher, past)
+        watch_for, camera = goal.request.watch_for, goal.request.camera
+        self._lookups.put(Lookup(watch_for, camera, found.settle, lambda sentence: end(Ending(sentence))))
         timer = self._node.create_timer(CHECK_PERIOD_S, check, callback_group=self._group, clock=self._steady)
         try:
-            ending: Ending = await outcome.future
-            return ending
+            recollection = await found.future
+            if isinstance(recollection, Ending):
+                return recollection
+            watcher = Watcher(reports.report, lambda sentence: outcome.settle(Ending(sentence)))
+            query_id = watches.put(watch_for, camera, stamp_ns, watcher, self._recollector.past(recollection, stamp_ns))
+            try:
+                ending: Ending = await outcome.future
+                return ending
+            finally:
+                watches.withdraw(query_id)
         finally:
             self._node.destroy_timer(timer)
-            watches.withdraw(query_id)
 
 
 class Reports:
