@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,13 @@ def step(
 def begin(memory: Memory, session: str = SESSION) -> None:
     """Begin a session of the tests' model."""
     memory.begin_session(session, "model-of-the-test", "test", START_NS)
+
+
+@contextmanager
+def looking_into(path: Path) -> Iterator[sqlite3.Connection]:
+    """The file as SQLite alone sees it; what is done is committed, and the connection closed: one that waits to be collected keeps the log."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        yield connection
 
 
 @contextmanager

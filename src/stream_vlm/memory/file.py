@@ -224,5 +224,7 @@ def _refuse_damage(db: Database, path: Path) -> None:
             return
         finally:
             end.cancel()
+            # An interruption that comes late would hit the next statement.
+            end.join()
         if found != "ok":
             raise MemoryDamaged(f"{path}: is damaged ({' '.join(str(found).split())}); {DAMAGED}")
