@@ -17,13 +17,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_vlm.config import MemorySettings
+from stream_vlm.memory.file import open_for_writing
+from stream_vlm.memory.insert import insert_session, insert_step
 from stream_vlm.memory.recall import Place, RecallQuery
+from stream_vlm.memory.rows import StepRecorder
+from stream_vlm.memory.schema import transaction
 from stream_vlm.memory.store import Memory
 from stream_vlm.stream import NANOSECONDS, Decision, EventSpan, Frame, Pose, State, StepResult, Tick, Utterance
 
@@ -126,11 +133,28 @@ def kept_for_good(path: Path, picture_period_s: float) -> MemorySettings:
     )  # fmt: skip
 
 
-def fill(memory: Memory, stream: Iterator[StepResult], records: int, tend_every: int) -> dict[str, Timings]:
-    """Write steps until `records` are stored; the time to encode a step's picture, to commit it, and one piece of what idle time is for after it.
+def grow(settings: MemorySettings, stream: Iterator[StepResult], records: int) -> None:
+    """Make a new memory of `records`, a thousand steps a transaction: a robot would need days for as many."""
+    recorder = StepRecorder()
+    stored = 0
+    with closing(open_for_writing(Path(settings.path), settings.busy_timeout_s)) as db:
+        with transaction(db, "IMMEDIATE"):
+            insert_session(db, Path(settings.path), "grown", "none", "benchmark", FIRST_NS)
+        while stored < records:
+            with transaction(db, "IMMEDIATE"):
+                for result in islice(stream, 1000):
+                    rows = recorder.prepare(replace(result, session_id="grown"), settings)
+                    insert_step(db, rows, "none")
+                    stored += len(rows.rows)
+                    if stored >= records:
+                        break
+    with Memory.open(settings) as memory:
+        while memory.tend():
+            pass
 
-    `tend_every` is after how many steps there is such time; a file that is only to become large gets by with less.
-    """
+
+def fill(memory: Memory, stream: Iterator[StepResult], records: int) -> dict[str, Timings]:
+    """Write steps until `records` are stored; the time to encode a step's picture, to commit it, and one piece of what idle time is for after it."""
     encoding, committing, settling = [], [], []
     while memory.count() < records:
         result = next(stream)
@@ -139,9 +163,8 @@ def fill(memory: Memory, stream: Iterator[StepResult], records: int, tend_every:
         prepared = time.perf_counter()
         memory.commit(rows)
         committed = time.perf_counter()
-        if result.tick.index % tend_every == 0:
-            memory.tend()
-            settling.append((time.perf_counter() - committed) * 1e3)
+        memory.tend()
+        settling.append((time.perf_counter() - committed) * 1e3)
         committing.append((committed - prepared) * 1e3)
         encoding.append((prepared - started) * 1e3)
     return {"encode": timings(encoding), "commit": timings(committing), "one piece of idle work afterwards": timings(settling)}
@@ -194,12 +217,14 @@ def main() -> None:
     parser.add_argument("--records", type=int, nargs="+", default=[10_000, 43_200], help="sizes of the memory at which it is asked")
     parser.add_argument("--times", type=int, default=200, help="questions a mode")
     parser.add_argument("--picture-period", type=float, default=1.0, help="seconds between the pictures of steps in which nothing is said")
-    parser.add_argument("--tend-every", type=int, default=1, metavar="STEPS", help="idle time after so many steps: more fills a memory sooner")
+    parser.add_argument("--grown", type=int, default=0, metavar="RECORDS", help="begin with so many, stored a thousand steps at a time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where the memory file is made and removed again: the disk that is measured")
     parser.add_argument("--rivals", type=Path, metavar="PYTHON", help="one with requirements/benchmark.txt: measures the rivals too")
     parser.add_argument("--out", type=Path, default=Path("build/bench/memory.json"))
     arguments = parser.parse_args()
+    if arguments.grown >= min(arguments.records):
+        parser.error(f"--grown {arguments.grown}: leaves no record to be written one by one; give --records above it")
     rng = random.Random(arguments.seed)
     report: dict[str, object] = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}",
@@ -208,11 +233,14 @@ def main() -> None:
     sizes = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         path = Path(folder) / "memory.db"
-        with Memory.open(kept_for_good(path, arguments.picture_period)) as memory:
+        settings = kept_for_good(path, arguments.picture_period)
+        stream = steps(rng)
+        if arguments.grown:
+            grow(settings, stream, arguments.grown)
+        with Memory.open(settings) as memory:
             memory.begin_session("bench", "none", "benchmark", FIRST_NS)
-            stream = steps(rng)
             for records in sorted(arguments.records):
-                write = fill(memory, stream, records, arguments.tend_every)
+                write = fill(memory, stream, records)
                 seconds = next(stream).tick.index
                 recall = ask(memory, rng, seconds, arguments.times)
                 opening = open_to_first_answer(path, 20)
