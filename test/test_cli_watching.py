@@ -9,11 +9,12 @@ from typing import cast
 
 import numpy as np
 import pytest
+from chat_fixtures import SUMMARY, load, write_speaking_checkpoint
 
 from stream_vlm.cli.settings import with_cameras
 from stream_vlm.cli.watching import MEMORY_FILE, ResultsError, prepare_folder, watch
 from stream_vlm.config import MemorySettings, Settings, load_settings
-from stream_vlm.memory.errors import MemoryFileError
+from stream_vlm.memory.errors import MemoryFileError, SummarizerError
 from stream_vlm.memory.recall import RecallQuery
 from stream_vlm.memory.store import Memory
 from stream_vlm.model import Turn, Upcoming, WatchRefused, one_by_one
@@ -115,6 +116,26 @@ def test_watching_a_recording_twice_gives_the_same_bytes(bag: Path, tmp_path: Pa
     for folder in ("once", "again"):
         watch_bag(bag, tmp_path / folder)
     assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "again" / name).read_bytes() != b""
+
+
+def test_the_model_sums_a_recording_up_while_it_watches_and_the_same_each_time(bag: Path, tmp_path: Path) -> None:
+    model = load(write_speaking_checkpoint(tmp_path / "checkpoint"))
+    source = open_source(str(bag))
+    settings = with_cameras(load_settings({"memory.summarizer": "model", "memory.chunk_s": 2.0}), source.cameras)
+    told = []
+    for folder in ("once", "again"):
+        watch(open_source(str(bag)), settings, model, tmp_path / folder)
+        with Memory.open(MemorySettings(path=str(tmp_path / folder / "memory.db")), read_only=True) as memory:
+            records = memory.recall(RecallQuery(kinds=("summary",), order="oldest")).records
+        told.append([(record.start_ns - FIRST_NS, record.text, record.model_id) for record in records])
+    assert told[0] == told[1] == [(2 * number * NANOSECONDS, SUMMARY, model.model_id) for number in range(3)]
+
+
+def test_a_recording_is_not_begun_with_a_model_that_cannot_sum_up(bag: Path, tmp_path: Path) -> None:
+    source = open_source(str(bag))
+    settings = with_cameras(load_settings({"memory.summarizer": "model"}), source.cameras)
+    with pytest.raises(SummarizerError, match="memory.summarizer 'model': brightness writes no texts between its looks; take a Qwen"):
+        watch(source, settings, BrightnessModel(), tmp_path / "out")
 
 
 def test_a_folder_that_holds_a_run_is_refused_and_left_as_it_is(bag: Path, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+from chat_fixtures import SUMMARY, write_speaking_checkpoint
 from ros_fixtures import BRIGHT, HALF_LIGHT, Robot, robot_in
 from stream_vlm_ros.srv import Recall
 
@@ -31,17 +33,50 @@ def test_the_past_is_summed_up_while_the_node_watches_and_old_pictures_go(robot:
     assert not found[0].has_frame and found[0].state == ""
     robot.wait(lambda: summaries().total >= 5, "more summaries")
     assert all(record.kind != "summary" for record in robot.call(Recall, "recall", text="bright").records)
+    assert shown(robot, "summaries by") == "extractive"
+    robot.wait(lambda: int(shown(robot, "summaries made")) >= 5, "the number of summaries on /diagnostics")
+    robot.wait(lambda: int(shown(robot, "dropped pictures") or 0) > 0, "the number of dropped pictures on /diagnostics")
 
-    def counted(name: str) -> int:
-        values = [
-            value.value
-            for array in robot.diagnostics()
-            for status in array.status
-            if status.name.endswith(": memory")
-            for value in status.values
-            if value.key == name
-        ]
-        return int(values[-1]) if values else 0
 
-    robot.wait(lambda: counted("summaries made") >= 5, "the number of summaries on /diagnostics")
-    robot.wait(lambda: counted("dropped pictures") > 0, "the number of dropped pictures on /diagnostics")
+def shown(robot: Robot, name: str) -> str:
+    """The newest value of `name` in the memory's diagnostics; empty before there is one."""
+    values = [
+        value.value
+        for array in robot.diagnostics()
+        for status in array.status
+        if status.name.endswith(": memory")
+        for value in status.values
+        if value.key == name
+    ]
+    return values[-1] if values else ""
+
+
+@pytest.fixture
+def program(repository: Path) -> tuple[str, ...]:
+    """What `ros2 run stream_vlm_ros stream_vlm_node` runs."""
+    return (sys.executable, str(repository / "scripts" / "stream_vlm_node"))
+
+
+def test_the_model_that_watches_sums_up_between_its_looks(robot: Robot, program: tuple[str, ...], tmp_path: Path) -> None:
+    robot.camera()
+    directory = write_speaking_checkpoint(tmp_path / "speaking")
+    robot.start_node(command=program, model__directory=directory, stream__rate_hz=2.0, memory__summarizer="model", memory__chunk_s=2.0)
+    robot.wait(lambda: robot.states, "a state")
+
+    def by_the_model() -> list[object]:
+        found = robot.call(Recall, "recall", kinds=["summary"], order="oldest", limit=1000).records
+        return [record for record in found if record.text == SUMMARY and record.model_id != "extractive"]
+
+    robot.wait(by_the_model, "a summary that the model wrote")
+    robot.wait(lambda: int(shown(robot, "summaries by a model") or 0) > 0, "the number of such summaries on /diagnostics")
+    assert shown(robot, "summaries by").startswith("extractive, put better by stream-vlm-small-")
+    looks = len(robot.states)
+    robot.wait(lambda: len(robot.states) > looks + 3, "looks that go on")
+    assert robot.end_node() == 0
+
+
+def test_a_model_that_cannot_sum_up_is_refused_with_what_to_set_instead(robot: Robot, program: tuple[str, ...]) -> None:
+    robot.start_node(command=program, memory__summarizer="model")
+    robot.wait(lambda: "configure failed" in robot.log, "a refusal")
+    assert "memory.summarizer 'model': stream-vlm-small-" in robot.log
+    assert "has no chat template" in robot.log and "or set it to 'extractive' or 'endpoint'" in robot.log

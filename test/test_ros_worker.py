@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import cv2
@@ -13,9 +13,12 @@ import pytest
 from numpy.typing import NDArray
 from ros_fixtures import DARK, DEADLINE_S, image
 
-from stream_vlm.config import Settings
+from stream_vlm.config import MemorySettings, Settings
 from stream_vlm.deadline import Governor
 from stream_vlm.harness import StreamingHarness
+from stream_vlm.memory.model_summaries import ModelSummarizer
+from stream_vlm.memory.summarize import Happening, Material
+from stream_vlm.memory.summary_jobs import Job, SummaryJobs
 from stream_vlm.sampler import LatestFrames
 from stream_vlm.stream import Limits, StepResult, Tick
 from stream_vlm_ros.cameras import CameraMessage
@@ -212,6 +215,111 @@ def test_a_picture_that_is_asked_about_is_looked_at_on_the_model_s_thread_withou
     wait(lambda: bool(heard))
     assert heard == [([8.0, 8.0, 3.0], "noting")]
     assert looking.looked_on == ["stream_vlm model"] and looking.stamps == []
+
+
+class Writing:
+    """A text of a hundred slices, one of which a test holds."""
+
+    text = ""
+    is_over = False
+
+    def __init__(self, harness: Telling) -> None:
+        self._harness = harness
+        self._left = 100
+
+    def advance(self) -> None:
+        self._harness.told.append("slice")
+        self._left -= 1
+        if self._harness.told.count("slice") == self._harness.held_slice:
+            self._harness.holds.set()
+            assert self._harness.go_on_writing.wait(DEADLINE_S)
+        if not self._left:
+            self.text, self.is_over = "the door opens", True
+
+
+class Telling(Harness):
+    """One that can be told what to write, and notes looks and slices in their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+        self.held_slice = 3
+        self.holds, self.go_on_writing = threading.Event(), threading.Event()
+
+    def step(self, tick: Tick, on_partial: object, limits: Limits) -> StepResult:
+        self.told.append("look")
+        return super().step(tick, on_partial, limits)
+
+    def text_writer(self, task: str, most_read: int, most_written: int) -> Telling:
+        return self
+
+    def begin(self, lines: Sequence[str]) -> Writing:
+        return Writing(self)
+
+
+def job(record_id: int) -> Job:
+    return Job(record_id, "0:00 the door opens", Material(0, (Happening(0, 0, "the door opens", 1.0),)), 400)
+
+
+@pytest.fixture
+def telling() -> Iterator[tuple[Bench, Telling, SummaryJobs]]:
+    """A worker that has not been started, its model and the summaries that wait for it."""
+    bench, model = Bench(), Telling()
+    bench.harness = bench.stream.harness = model  # type: ignore[assignment]
+    jobs = SummaryJobs(lambda: None)
+    bench.stream.summaries = ModelSummarizer(jobs, MemorySettings(), model)
+    jobs.listen(bench.worker.wake)
+    yield bench, model, jobs
+    model.go_on_writing.set()
+    bench.worker.stop()
+    assert bench.errors == []
+
+
+def test_a_beat_that_comes_while_a_summary_is_written_waits_for_that_slice_alone(telling: tuple[Bench, Telling, SummaryJobs]) -> None:
+    bench, model, jobs = telling
+    bench.worker.start()
+    jobs.submit(job(1))
+    assert model.holds.wait(DEADLINE_S)
+    bench.show()
+    bench.worker.beat()
+    model.go_on_writing.set()
+    wait(lambda: "look" in model.told)
+    assert model.told[: model.told.index("look") + 1] == ["slice", "slice", "slice", "look"]
+    wait(lambda: jobs.written is not None)
+    assert model.told.count("slice") == 100 and model.told.count("look") == 1
+
+
+def test_a_summary_waits_while_beats_leave_no_time(telling: tuple[Bench, Telling, SummaryJobs]) -> None:
+    bench, model, jobs = telling
+    bench.worker.start()
+    jobs.submit(job(1))
+    assert model.holds.wait(DEADLINE_S)
+    model.go_on.clear()
+    for _ in range(10):
+        bench.show()
+        bench.worker.beat()
+    model.go_on_writing.set()
+    wait(lambda: model.told[-1] == "look")
+    bench.show()
+    bench.worker.beat()
+    model.go_on.set()
+    wait(lambda: model.told.count("look") == 2)
+    first = model.told.index("look")
+    assert model.told[first : first + 2] == ["look", "look"]
+
+
+def test_a_worker_that_stops_in_the_middle_of_a_summary_gives_it_back(telling: tuple[Bench, Telling, SummaryJobs]) -> None:
+    bench, model, jobs = telling
+    bench.worker.start()
+    jobs.submit(job(1))
+    assert model.holds.wait(DEADLINE_S)
+    stopping = threading.Thread(target=bench.worker.stop)
+    stopping.start()
+    wait(lambda: bench.worker._stopping)
+    model.go_on_writing.set()
+    stopping.join(DEADLINE_S)
+    assert model.told == ["slice"] * 3
+    assert jobs.take() == job(1)
 
 
 def test_a_picture_is_looked_at_between_steps_that_never_leave_time(bench: Bench) -> None:

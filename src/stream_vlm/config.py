@@ -242,10 +242,10 @@ class MemorySettings(Group):
     picture_vectors: bool = setting(
         True, "With each stored picture keep what the vision tower made of it as one vector, so that it is found by its looks."
     )
-    summarizer: Literal["extractive", "endpoint", "off"] = setting(
+    summarizer: Literal["extractive", "model", "endpoint", "off"] = setting(
         "extractive",
-        "Who sums the past up: extractive takes the weightiest of the records' own words, endpoint has a language model put that better, off "
-        "makes no summaries.",
+        "Who sums the past up: extractive takes the weightiest of the records' own words; model has the running model put that better between its "
+        "looks, endpoint another one; off makes no summaries.",
         read_only=True,
     )
     chunk_s: float = setting(
@@ -259,6 +259,10 @@ class MemorySettings(Group):
         read_only=True,
     )  # fmt: skip
     summary_chars: int = setting(400, "Longest summary.", unit="characters", minimum=40, maximum=8000, read_only=True)
+    summary_tokens: int = setting(
+        1024, "Longest text of what happened that the running model reads for a summary (summarizer model); of more, the newest.", unit="tokens",
+        minimum=128, maximum=32768, read_only=True,
+    )  # fmt: skip
     summary_url: str = setting(
         "",
         "Where the endpoint is, which speaks the OpenAI chat protocol: http://localhost:8000/v1. Its key is taken from STREAM_VLM_SUMMARY_KEY.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,54 @@ class Model(Protocol):
 
         Returns:
             For each turn its decision, or why its frame cannot be used; the other streams go on.
+        """
+        ...
+
+
+class Writing(Protocol):
+    """A text while a model writes it, beside its streams."""
+
+    @property
+    def text(self) -> str:
+        """What is written of it, by whole words."""
+        ...
+
+    @property
+    def is_over(self) -> bool: ...
+
+    def advance(self) -> None:
+        """Do the next slice of the work, no longer than about a token takes; waits until the device has done it.
+
+        Raises:
+            StreamError: the model's numbers are not finite, or memory ran out; the text is lost, the streams are as they were.
+        """
+        ...
+
+
+class TextWriter(Protocol):
+    """Writes texts for one task."""
+
+    def begin(self, lines: Sequence[str]) -> Writing:
+        """A text about `lines`, of which the newest are read where they are too many."""
+        ...
+
+
+@runtime_checkable
+class WritesTexts(Protocol):
+    """A model that can also be told in words what to write, between its steps and on the same thread."""
+
+    @property
+    def model_id(self) -> str: ...
+
+    def text_writer(self, task: str, most_read: int, most_written: int) -> TextWriter:
+        """A writer for `task`, an instruction in plain words.
+
+        Args:
+            most_read: tokens of lines that it reads for a text.
+            most_written: tokens of a text at most.
+
+        Raises:
+            StreamError: this model was not made to follow instructions, or reads too little; the message says which and the remedy.
         """
         ...
 

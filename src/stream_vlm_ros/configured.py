@@ -10,6 +10,7 @@ from rclpy.node import Node
 
 from stream_vlm.config import Settings
 from stream_vlm.memory.headlines import Headlines
+from stream_vlm.memory.model_summaries import ModelSummarizer
 from stream_vlm.memory.recollection import Recollector
 from stream_vlm.memory.store import Memory
 from stream_vlm.memory.writer import MemoryWriter
@@ -68,6 +69,9 @@ class Configured:
 
                 self.memory.use_embedder(SentenceEmbedder(settings.memory.text_model))
             self.model = load(settings)
+            jobs = self.memory.summary_jobs
+            self.summaries = ModelSummarizer(jobs, settings.memory, self.model) if jobs is not None else None
+            """What the model writes while the node is active."""
             self.outputs = Outputs(node)
             stack.callback(self.outputs.destroy)
             self.headlines = Headlines(self.memory)

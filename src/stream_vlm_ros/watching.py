@@ -69,9 +69,12 @@ class Watching:
                 steps=self.steps,
                 governor=self.governor,
                 writer=configured.writer,
+                summaries=configured.summaries,
             )
             worker = Worker(stream, logger.error)
             self.likenesses.listen(worker.wake)
+            if configured.summaries is not None:
+                configured.summaries.jobs.listen(worker.wake)
             worker.start()
             stack.callback(worker.stop)
             stack.callback(self.sessions.watch_clock(node.get_clock()).unregister)

@@ -11,6 +11,7 @@ from typing import Any
 
 from stream_vlm.deadline import Governor
 from stream_vlm.harness import StreamingHarness
+from stream_vlm.memory.model_summaries import ModelSummarizer
 from stream_vlm.memory.writer import MemoryWriter
 from stream_vlm.stream import Frame, StepResult, Tick
 from stream_vlm_ros.cameras import CameraMessage
@@ -20,12 +21,17 @@ from stream_vlm_ros.likeness import Likenesses
 from stream_vlm_ros.odometry import PoseBuffer
 from stream_vlm_ros.questions import Questions
 from stream_vlm_ros.session import Sessions
+from stream_vlm_ros.spare_time import SpareTime
 from stream_vlm_ros.watchers import Watches
 
 
 @dataclass
 class Stream:
-    """The parts that one stream of pictures runs through, from the sampler to the memory."""
+    """The parts that one stream of pictures runs through, from the sampler to the memory.
+
+    Attributes:
+        summaries: what the model writes between two looks, where it is to.
+    """
 
     harness: StreamingHarness
     sessions: Sessions[CameraMessage]
@@ -37,10 +43,14 @@ class Stream:
     steps: StepHealth
     governor: Governor
     writer: MemoryWriter
+    summaries: ModelSummarizer | None = None
 
 
 class Worker:
     """Runs `Stream` on a thread of its own. Beats that come during a step lead to one look after it, however many come: nothing piles up.
+
+    What else the model is for is done between two looks: a picture that is asked about, then a summary, a slice at a time and only while a slice
+    is over before the next beat.
 
     The governor says what each look may cost, and how many beats lie between two.
     """
@@ -53,6 +63,7 @@ class Worker:
         self._looked_at = 0
         """How many beats had come at the last look."""
         self._stopping = False
+        self._spare = SpareTime()
         self._index = 0
         self._thread = threading.Thread(target=self._run, name="stream_vlm model")
 
@@ -63,6 +74,7 @@ class Worker:
         """It is time to look: called by the node's timer, at the sampling rate, in ROS time."""
         with self._woken:
             self._beats += 1
+            self._spare.beat()
             self._woken.notify()
 
     def wake(self) -> None:
@@ -78,18 +90,25 @@ class Worker:
         self._thread.join()
 
     def _run(self) -> None:
+        summaries = self._stream.summaries
         while True:
             with self._woken:
-                self._woken.wait_for(lambda: self._stopping or self._is_time() or self._stream.likenesses.waits)
+                while not self._is_something_due():
+                    # A summary waits for a moment that is long enough, all else for a notice.
+                    self._woken.wait(self._spare.wait_s() if summaries is not None and summaries.waits else None)
                 if self._stopping:
-                    return
+                    break
                 looks = self._is_time()
                 stride = self._stream.governor.next_step.stride
                 self._looked_at = self._beats if looks else self._looked_at
             # One between any two looks, so that neither waits for the other for ever.
             self._stream.likenesses.serve(self._stream.harness.model)
             if not looks:
+                self._write_a_slice()
                 continue
+            self._spare.looked()
+            if summaries is not None:
+                summaries.pass_over()
             try:
                 if not self._look():
                     # Nothing to see yet: the next beat looks again.
@@ -101,6 +120,24 @@ class Worker:
                 self._stream.steps.faults.report(f"a step failed: {type(error).__name__}: {error}; see the log for where")
                 # What the model had seen may be half written: begin with a clean context.
                 self._stream.sessions.begin("after a failed step")
+        if summaries is not None:
+            summaries.put_down()
+
+    def _is_something_due(self) -> bool:
+        return self._stopping or self._is_time() or self._stream.likenesses.waits or self._is_time_to_write()
+
+    def _is_time_to_write(self) -> bool:
+        """Whether a summary waits and no beat would wait for a slice of it."""
+        summaries = self._stream.summaries
+        return summaries is not None and summaries.waits and not self._is_time() and self._spare.fits()
+
+    def _write_a_slice(self) -> None:
+        if not self._is_time_to_write():
+            return
+        assert self._stream.summaries is not None
+        started = time.perf_counter()
+        self._stream.summaries.advance()
+        self._spare.took(time.perf_counter() - started)
 
     def _is_time(self) -> bool:
         """Whether a beat waits that is to be looked at."""

@@ -16,6 +16,7 @@ from stream_vlm.backbone.decode import WordStream, unknown_words, without_contro
 from stream_vlm.backbone.recompute import RecomputingModel
 from stream_vlm.backbone.stream import CachedStream
 from stream_vlm.backbone.stream_config import CheckpointError
+from stream_vlm.backbone.text import ChatTextWriter
 from stream_vlm.config import Settings
 from stream_vlm.context.layout import tokens_in
 from stream_vlm.context.turns import TurnWriter
@@ -130,6 +131,14 @@ class StreamingModel:
         pictures = self.checkpoint.pictures
         still = np.stack([pictures.resize(image)] * pictures.temporal_patch_size)
         return self.tower.encode(still[None])[0].pooled().cpu().numpy()
+
+    def text_writer(self, task: str, most_read: int, most_written: int) -> ChatTextWriter:
+        """A writer for `task`; see `model.WritesTexts`.
+
+        Raises:
+            CheckpointError: the checkpoint is no chat model, or tells too few positions apart.
+        """
+        return ChatTextWriter(self, task, most_read, most_written)
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Token ids of `text`, special tokens written out in it included, none added."""

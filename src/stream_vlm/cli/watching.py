@@ -14,6 +14,7 @@ from stream_vlm.harness import StreamingHarness
 from stream_vlm.memory.direct import DirectWriter
 from stream_vlm.memory.headlines import Headlines
 from stream_vlm.memory.lock import WriterLock
+from stream_vlm.memory.model_summaries import ModelSummarizer
 from stream_vlm.memory.recollection import Recollector
 from stream_vlm.memory.store import Memory, SessionError
 from stream_vlm.model import Model, WatchRefused
@@ -106,7 +107,8 @@ def watch(
     first_ns = 0
     mode = "a" if existing == "append" else "w"
     with Memory.open(settings.memory) as memory:
-        writer = DirectWriter(memory)
+        jobs = memory.summary_jobs
+        writer = DirectWriter(memory, ModelSummarizer(jobs, settings.memory, model) if jobs is not None else None)
         files = [(folder / name).open(mode, encoding="utf-8") for name in RECORD_FILES]
         try:
             # A live source is not waited for: its next picture would make this one late.
@@ -120,9 +122,12 @@ def watch(
                     if watch_for:
                         asked = _watch_query(watch_for, watched.session_id, tick.stamp_ns, Recollector(memory, settings))
                         tick = replace(tick, queries=(asked,))
+                next_look_s = time.perf_counter() + 1.0 / settings.stream.rate_hz
                 result = harness.step(tick, upcoming=upcoming)
                 if watch_for and not harness.watching:
                     raise WatchRefused("; ".join(result.faults.values()))
+                # A live source does not wait: what is left until its next picture is used.
+                writer.sum_up(next_look_s if source.live else None)
                 headlines.refresh()
                 harness.prepare()
                 for file, records in zip(files, records_of(result, first_ns), strict=True):

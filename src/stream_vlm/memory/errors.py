@@ -23,6 +23,10 @@ class SessionError(StreamError):
     """A session was begun twice, or written to without having been begun."""
 
 
+class SummarizerError(StreamError):
+    """The model that runs cannot sum up; the message names the setting, why and the remedy."""
+
+
 class RecallError(StreamError):
     """A question to the memory that cannot be answered as it stands; the message names the value and what is allowed."""
 

@@ -9,7 +9,7 @@ from sqlite_utils import Database
 
 from stream_vlm.config import MemorySettings
 from stream_vlm.memory.connections import Connections
-from stream_vlm.memory.endpoint import EndpointSummarizer, Job
+from stream_vlm.memory.endpoint import EndpointSummarizer
 from stream_vlm.memory.lived import stretches
 from stream_vlm.memory.meaning import Meaning
 from stream_vlm.memory.retention import Retention, cuts
@@ -29,6 +29,7 @@ from stream_vlm.memory.summaries import (
     unmerged,
 )
 from stream_vlm.memory.summarize import extract
+from stream_vlm.memory.summary_jobs import Job, SummaryJobs
 from stream_vlm.memory.tiers import LONG, MID, Chunk, Plan, to_merge
 from stream_vlm.stream import NANOSECONDS
 
@@ -45,14 +46,18 @@ class IdleHealth:
 
     Attributes:
         summarised: summaries stored since the file was opened.
-        written: of these, how many a model put better.
+        summarizer: who sums up: extractive, off, or with extractive the model that puts it better.
+        written: of the summaries, how many a model put better.
+        waiting: how many wait for it.
         failures: how often a model was asked in vain.
-        fault: why the last of these was, or empty since one was answered.
+        fault: why the last of these was, or why none was asked; empty since one was answered.
         dropped: number and bytes of records, pictures and summaries dropped since the file was made.
     """
 
     summarised: int = 0
+    summarizer: str = ""
     written: int = 0
+    waiting: int = 0
     failures: int = 0
     fault: str = ""
     dropped: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -61,8 +66,13 @@ class IdleHealth:
 class IdleWork:
     """Belongs to the thread that writes. What it has found out about the file is lost with it, and found out again: a restart makes up for it.
 
-    A chunk is summarised at once in its records' own words, in one transaction with the links to them. Where an endpoint is set it is asked on a
-    thread of its own, and what it writes takes the place of those words if it passes, and if they are still what the summary says.
+    A chunk is summarised at once in its records' own words, in one transaction with the links to them. Where an endpoint or the running model is to
+    put that better it is asked on another thread, and what it writes takes the place of those words if it passes, and if they are still what the
+    summary says.
+
+    Attributes:
+        running: the session that goes on; all others are over.
+        jobs: what a model may put better, or None where none is to.
     """
 
     def __init__(self, connections: Connections, settings: MemorySettings, meaning: Meaning, wake: Callable[[], None]) -> None:
@@ -74,13 +84,13 @@ class IdleWork:
             MemoryFileError: the settings name no endpoint where one is to write the summaries.
         """
         self.running = ""
-        """The session that goes on; all others are over."""
         self._connections = connections
         self._settings = settings
         self._meaning = meaning
         self._plan = Plan.of(settings)
         self._retention = Retention(connections, settings)
-        self._endpoint = EndpointSummarizer(settings, wake) if settings.summarizer == "endpoint" else None
+        self.jobs = SummaryJobs(wake) if settings.summarizer in ("endpoint", "model") else None
+        self._endpoint = EndpointSummarizer(settings, self.jobs) if self.jobs is not None and settings.summarizer == "endpoint" else None
         self._changed_outside = True
         self._health = IdleHealth()
         self._forget_what_was_found()
@@ -88,8 +98,11 @@ class IdleWork:
     @property
     def health(self) -> IdleHealth:
         """How it went so far; any thread may ask."""
-        health = replace(self._health, dropped=self._retention.dropped)
-        return health if self._endpoint is None else replace(health, failures=self._endpoint.failures, fault=self._endpoint.fault)
+        health = replace(self._health, dropped=self._retention.dropped, summarizer="off" if self._settings.summarizer == "off" else EXTRACTIVE)
+        if (jobs := self.jobs) is None:
+            return health
+        summarizer = f"{EXTRACTIVE}, put better by {jobs.by}" if jobs.by else EXTRACTIVE
+        return replace(health, summarizer=summarizer, waiting=jobs.unfinished, failures=jobs.failures, fault=jobs.fault)
 
     def look_again(self) -> None:
         """The file was changed otherwise than by steps (forgotten, imported); any thread may say so."""
@@ -116,12 +129,12 @@ class IdleWork:
 
     def wait_for_endpoint(self, timeout_s: float) -> bool:
         """Wait at most so long for what the endpoint was asked; whether something can be stored now."""
-        return self._endpoint is not None and self._endpoint.wait(timeout_s)
+        return self._endpoint is not None and self.jobs is not None and self.jobs.wait(timeout_s)
 
     def close(self) -> None:
-        """Ask no endpoint any more."""
-        if self._endpoint is not None:
-            self._endpoint.close()
+        """Ask no model any more."""
+        if self.jobs is not None:
+            self.jobs.close()
 
     def _forget_what_was_found(self) -> None:
         self._looked_at = 0
@@ -131,15 +144,18 @@ class IdleWork:
         """Cameras that may have more mids than stand unmerged; None where all may."""
 
     def _take_written(self) -> bool:
-        """Store one summary that the endpoint wrote, unless what it was to replace is gone or says something else by now."""
-        written = self._endpoint.fetch() if self._endpoint is not None else None
-        if written is None or self._endpoint is None:
+        """Store one summary that a model wrote, unless what it was to replace is gone or says something else by now."""
+        written = self.jobs.written if self.jobs is not None else None
+        if self.jobs is None or written is None:
             return False
         with self._connections.writing(0.0) as db:
-            if says(db, written.job.record_id) == written.job.text:
-                rewrite(db, written.job.record_id, written.text, self._endpoint.model)
+            stands = says(db, written.job.record_id) == written.job.text
+            if stands:
+                rewrite(db, written.job.record_id, written.text, written.model_id)
                 self._meaning.embed_record(db, written.job.record_id, written.text)
-                self._health = replace(self._health, written=self._health.written + 1)
+        # Only now: where the file refuses, it is tried again.
+        self.jobs.fetched()
+        self._health = replace(self._health, written=self._health.written + stands)
         return True
 
     def _look(self) -> bool:
@@ -240,5 +256,5 @@ class IdleWork:
         if self._unsure is not None:
             self._unsure.add(camera)
         self._health = replace(self._health, summarised=self._health.summarised + new)
-        if job is not None and self._endpoint is not None and job.material.happenings:
-            self._endpoint.submit(job)
+        if job is not None and self.jobs is not None and job.material.happenings:
+            self.jobs.submit(job)

@@ -21,6 +21,7 @@ from stream_vlm.memory.pictures import StoredFrame
 from stream_vlm.memory.readable import ReadableMemory
 from stream_vlm.memory.rows import StepRecorder, StepRows
 from stream_vlm.memory.sightings import link_again
+from stream_vlm.memory.summary_jobs import SummaryJobs
 from stream_vlm.memory.vectors import Looker
 from stream_vlm.stream import StepResult
 
@@ -131,6 +132,11 @@ class Memory(ReadableMemory):
             self._rows += change
             if not (more or (for_endpoint and self._idle.wait_for_endpoint(left_s))):
                 break
+
+    @property
+    def summary_jobs(self) -> SummaryJobs | None:
+        """What waits to be written where the settings have the running model write summaries; see `model_summaries`."""
+        return self._idle.jobs if self._idle is not None and self.settings.summarizer == "model" else None
 
     @property
     def idle_health(self) -> IdleHealth:
