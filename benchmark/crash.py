@@ -27,12 +27,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from reported import reported
 
 from stream_vlm.config import MemorySettings
 from stream_vlm.memory.recall import RecallQuery
 from stream_vlm.memory.store import Memory
 from stream_vlm.memory.writer import MemoryWriter
-from stream_vlm.stream import NANOSECONDS, Decision, EventSpan, Frame, Pose, State, StepResult, Tick, Utterance
+from stream_vlm.stream import NANOSECONDS, Frame, Pose, StepResult
 
 FIRST_NS = 1_700_000_000 * NANOSECONDS
 WORK_S, OPEN_S = 0.4, 0.15
@@ -47,11 +48,7 @@ def step(number: int, session: str, image: np.ndarray) -> StepResult:
     """One tick of one camera: an observation, an event and the utterance that reports it, with their picture."""
     stamp_ns = FIRST_NS + number * NANOSECONDS
     frame = Frame("front", stamp_ns, "front_optical", image, Pose("map", number % 20, 1.0, 0.0))
-    event_id, said = f"{session}-{number}", f"ball {number} rolls in"
-    event = EventSpan(event_id, "front", frame.frame_id, said, stamp_ns - NANOSECONDS, stamp_ns, 0.8)
-    decision = Decision(State.RESPONSE, {State.RESPONSE: 1.0}, said, 0.9)
-    spoken = Utterance("front", frame.frame_id, stamp_ns, said, 0.9, event_id)
-    return StepResult(session, Tick(number, stamp_ns, (frame,)), {"front": decision}, (spoken,), (event,))
+    return reported(session, number, frame, f"ball {number} rolls in", stamp_ns - NANOSECONDS)
 
 
 def live(path: Path, session: str) -> None:

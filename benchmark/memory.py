@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from reported import reported
 
 from stream_vlm.config import MemorySettings
 from stream_vlm.memory.file import open_for_writing
@@ -32,7 +33,7 @@ from stream_vlm.memory.recall import Place, RecallQuery
 from stream_vlm.memory.rows import StepRecorder
 from stream_vlm.memory.schema import transaction
 from stream_vlm.memory.store import Memory
-from stream_vlm.stream import NANOSECONDS, Decision, EventSpan, Frame, Pose, State, StepResult, Tick, Utterance
+from stream_vlm.stream import NANOSECONDS, Decision, Frame, Pose, State, StepResult, Tick
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple")
 THINGS = ("ball", "box", "cup", "door", "lamp", "chair", "person", "bag", "bottle", "plant")
@@ -82,17 +83,11 @@ def steps(rng: random.Random) -> Iterator[StepResult]:
         x, y = (min(20.0, max(0.0, value + rng.uniform(-0.5, 0.5))) for value in (x, y))
         camera = CAMERAS[index % len(CAMERAS)]
         frame = Frame(camera, stamp_ns, f"{camera}_optical", shown[index % len(shown)], Pose("map", x, y, 0.0))
-        speaks = index % SPEAKS_EVERY == SPEAKS_EVERY - 1
-        state = State.RESPONSE if speaks else State.SILENCE
-        events: tuple[EventSpan, ...] = ()
-        utterances: tuple[Utterance, ...] = ()
-        if speaks:
+        if index % SPEAKS_EVERY == SPEAKS_EVERY - 1:
             label = f"the {rng.choice(COLOURS)} {rng.choice(THINGS)} {rng.choice(HAPPENINGS)}"
-            event_id = f"bench-e{index}"
-            events = (EventSpan(event_id, camera, frame.frame_id, label, stamp_ns - 3 * NANOSECONDS, stamp_ns, 0.8),)
-            utterances = (Utterance(camera, frame.frame_id, stamp_ns, label, 0.9, event_id),)
-        decision = Decision(state, {state: 1.0}, utterances[0].text if utterances else "", 0.9)
-        yield StepResult("bench", Tick(index, stamp_ns, (frame,)), {camera: decision}, utterances, events)
+            yield reported("bench", index, frame, label, stamp_ns - 3 * NANOSECONDS)
+        else:
+            yield StepResult("bench", Tick(index, stamp_ns, (frame,)), {camera: Decision(State.SILENCE, {State.SILENCE: 1.0}, "", 0.9)})
         index += 1
 
 

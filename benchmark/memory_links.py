@@ -22,12 +22,13 @@ from math import comb
 from pathlib import Path
 
 import numpy as np
+from reported import reported
 
 from stream_vlm.config import MemorySettings
 from stream_vlm.memory.happening import happening
 from stream_vlm.memory.recall import MAX_LIMIT, RecallQuery, RecallRecord
 from stream_vlm.memory.store import Memory
-from stream_vlm.stream import NANOSECONDS, Decision, EventSpan, Frame, Pose, State, StepResult, Tick
+from stream_vlm.stream import NANOSECONDS, Frame, Pose
 from stream_vlm.world.language import PORTABLE_KINDS
 from stream_vlm.world.script import Event, make_script
 
@@ -80,9 +81,7 @@ def write(memory: Memory, seen: Iterable[Witnessed]) -> None:
             memory.begin_session(session, "simulated", "a new room", one.end_ns)
         frame = Frame("front", one.end_ns, "front_optical", image, Pose("map", 5.0 * one.room, 0.0, 0.0))
         began_ns = one.end_ns - round((one.event.t_end - one.event.t_start) * NANOSECONDS)
-        span = EventSpan(f"e{number}", "front", frame.frame_id, one.event.label, began_ns, one.end_ns, 0.9)
-        decision = Decision(State.RESPONSE, {State.RESPONSE: 1.0}, one.event.label, 0.9)
-        memory.write(StepResult(session, Tick(number, one.end_ns, (frame,)), {"front": decision}, events=(span,)))
+        memory.write(reported(session, number, frame, one.event.label, began_ns))
 
 
 def remembered(memory: Memory) -> list[RecallRecord]:

@@ -23,6 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from reported import reported
 
 from stream_vlm.config import MemorySettings
 from stream_vlm.context.remembered import within_budget
@@ -32,7 +33,7 @@ from stream_vlm.memory.recall import Place, RecallQuery
 from stream_vlm.memory.recollection import most_records, recollect
 from stream_vlm.memory.store import Memory
 from stream_vlm.moments import line
-from stream_vlm.stream import NANOSECONDS, Decision, EventSpan, Frame, Pose, Remembered, State, StepResult, Tick, Utterance
+from stream_vlm.stream import NANOSECONDS, Decision, Frame, Pose, Remembered, State, StepResult, Tick
 from stream_vlm.world.language import COLOURS, PORTABLE_KINDS
 from stream_vlm.world.script import Event, make_script
 
@@ -102,15 +103,11 @@ class Day:
         looks = [(self.ns(room, second), -1) for second in range(0, ROOM_S, LOOKS_EVERY_S)]
         for number, (stamp_ns, index) in enumerate(sorted([*moments, *looks])):
             frame = Frame("front", stamp_ns, "front_optical", image, pose)
-            tick = Tick(number, stamp_ns, (frame,))
             if index < 0:
-                yield StepResult(f"room-{room}", tick, {"front": Decision(State.SILENCE, {State.SILENCE: 1.0})})
+                yield StepResult(f"room-{room}", Tick(number, stamp_ns, (frame,)), {"front": Decision(State.SILENCE, {State.SILENCE: 1.0})})
                 continue
             happening = self.happenings[index]
-            said = happening.label
-            event = EventSpan(f"e{index}", "front", frame.frame_id, said, happening.start_ns, stamp_ns, 0.9)
-            utterance = Utterance("front", frame.frame_id, stamp_ns, said, 0.9, event.event_id)
-            yield StepResult(f"room-{room}", tick, {"front": Decision(State.RESPONSE, {State.RESPONSE: 1.0}, said, 0.9)}, (utterance,), (event,))
+            yield reported(f"room-{room}", number, frame, happening.label, happening.start_ns)
 
     def write(self, memory: Memory) -> None:
         for room in range(ROOMS):

@@ -1,4 +1,4 @@
-"""Real checkpoints with random weights of architectures that have no cache here."""
+"""Real checkpoints with random weights of architectures that have no cache here, and how to look through them."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from model_fixtures import settings_for
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     CLIPImageProcessorPil,
@@ -26,6 +27,12 @@ from transformers import (
     PreTrainedTokenizerFast,
     SiglipImageProcessorPil,
 )
+
+from stream_vlm.backbone import RecomputingModel, load_model
+from stream_vlm.backbone.recompute import RecomputedStream
+from stream_vlm.decision import SpeechGate
+from stream_vlm.model import Turn
+from stream_vlm.stream import Decision, Frame, Query, StreamError
 
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>", "<image>", "<turn>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
 STATE_WORDS = ("Silence", "Standby", "Response")
@@ -170,3 +177,31 @@ def write_foreign(directory: Path, architecture: str = "llava", words: Sequence[
 def change_config(path: Path, **values: object) -> None:
     """Overwrite fields of a JSON file."""
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+QUESTION = Query("q", "is the door open ?", 0)
+
+
+def load(directory: Path, **settings: Any) -> RecomputingModel:
+    """The model in `directory`, which judges every picture unless told otherwise; keyword names use __ for the dot."""
+    model = load_model(settings_for(directory, **{"decision__unasked": "always"} | settings))
+    assert isinstance(model, RecomputingModel)
+    return model
+
+
+def outcome_of(model: RecomputingModel, stream: RecomputedStream, frame: Frame, query: Query | None = None, **more: Any) -> Decision | StreamError:
+    """What one look at `frame` gives, through the gate that the harness has."""
+    gate = SpeechGate(model.settings.decision)
+    return model.step([Turn(stream, frame, query, lambda decision: gate.admit(decision, frame.stamp_ns, asked=query is not None), **more)])[0]
+
+
+def decide(model: RecomputingModel, stream: RecomputedStream, frame: Frame, query: Query | None = None, **more: Any) -> Decision:
+    """The same, where it must be a decision."""
+    outcome = outcome_of(model, stream, frame, query, **more)
+    assert isinstance(outcome, Decision), outcome
+    return outcome
+
+
+def watch(model: RecomputingModel, stream: RecomputedStream, frames: Sequence[Frame], asked_at: int = -1) -> list[Decision]:
+    """Decisions on frame after frame, with the question at one of them."""
+    return [decide(model, stream, frame, QUESTION if index == asked_at else None) for index, frame in enumerate(frames)]

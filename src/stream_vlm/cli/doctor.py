@@ -14,7 +14,7 @@ from typing import Literal
 
 import click
 
-from stream_vlm.cli.key import VARIABLE
+from stream_vlm.cli.memory_options import VARIABLE
 from stream_vlm.config import load_settings
 from stream_vlm.stream import StreamError
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from stream_vlm.cli.key import memory_settings, which_key
 from stream_vlm.cli.looking import load_looker
-from stream_vlm.config import MemorySettings
+from stream_vlm.cli.memory_options import memory_settings, which_key, which_memory
 from stream_vlm.memory.cipher import Key
 from stream_vlm.memory.store import Memory
 
@@ -16,17 +15,11 @@ from stream_vlm.memory.store import Memory
 @click.command(short_help="Give every text or picture of a memory a vector of a model.")
 @click.argument("directory", type=click.Path(path_type=Path), required=False)
 @click.option("--pictures", is_flag=True, help="Embed the stored pictures; DIRECTORY is a model that watches, the shipped one when left out.")
-@click.option(
-    "--memory",
-    "path",
-    type=click.Path(path_type=Path),
-    default=Path(MemorySettings().path),
-    show_default=True,
-    help="Memory file; stop the node that writes it.",
-)
+@which_memory
 @which_key
 def embed(directory: Path | None, pictures: bool, path: Path, key: Key | None) -> None:
-    """Embed with the sentence-transformers model in DIRECTORY all texts that have no vector of it; vectors of other models are dropped.
+    """Embed with the sentence-transformers model in DIRECTORY all texts that have no vector of it; vectors of other models are dropped. Stop the
+    node that writes the memory before.
 
     \b
     stream-vlm embed models/all-MiniLM-L6-v2 --memory memory.db

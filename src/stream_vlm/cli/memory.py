@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
-from stream_vlm.cli.key import memory_settings, which_key
+from stream_vlm.cli.memory_options import memory_settings, which_key, which_memory
 from stream_vlm.cli.times import parse_time, show_span
 from stream_vlm.config import MemorySettings
 from stream_vlm.memory.cipher import Key
@@ -29,24 +27,6 @@ from stream_vlm.memory.store import Memory
 from stream_vlm.memory.upkeep import Stats, backup, stats, verify
 
 BUSY_S = MemorySettings().busy_timeout_s
-
-
-def which_memory(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds `--memory`, given to the command as the path of a file."""
-    return click.option(
-        "--memory",
-        "path",
-        type=click.Path(path_type=Path),
-        default=Path(MemorySettings().path),
-        show_default=True,
-        callback=lambda context, parameter, value: _file(value),
-        help="Memory file, or the folder of a run.",
-    )(command)
-
-
-def _file(path: Path) -> Path:
-    path = path.expanduser().resolve()
-    return path / "memory.db" if path.is_dir() else path
 
 
 def _existing(path: Path, key: Key | None) -> MemorySettings:

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import click
 
-from stream_vlm.cli.key import memory_settings, which_key
 from stream_vlm.cli.looking import load_looker, read_picture
+from stream_vlm.cli.memory_options import memory_settings, which_key, which_memory
 from stream_vlm.cli.times import parse_time, show_span
-from stream_vlm.config import MemorySettings
 from stream_vlm.memory.cipher import Key
 from stream_vlm.memory.question import AUTO, MODES, Question
 from stream_vlm.memory.recall import DEFAULT_KINDS, ORDERS, Place, RecallQuery, RecallRecord, RecallResult
@@ -23,14 +22,7 @@ from stream_vlm.stream import NANOSECONDS
 
 @click.command(short_help="Ask the memory what was seen.")
 @click.argument("words", nargs=-1)
-@click.option(
-    "--memory",
-    "path",
-    type=click.Path(path_type=Path),
-    default=Path(MemorySettings().path),
-    show_default=True,
-    help="Memory file, or the folder of a run.",
-)
+@which_memory
 @which_key
 @click.option("--from", "start", metavar="TIME", help="Only what ended at or after this: '14:05', '10 min ago', '2026-01-31 14:05', 12.5.")
 @click.option("--to", "end", metavar="TIME", help="Only what began at or before this.")
@@ -89,9 +81,7 @@ def recall(
         order=order,
         limit=limit,
     )
-    file = path.expanduser()
-    settings = memory_settings(file / "memory.db" if file.is_dir() else file, key)
-    with Memory.open(settings, read_only=True) as memory:
+    with Memory.open(memory_settings(path, key), read_only=True) as memory:
         if text_model is not None:
             from stream_vlm.embedding import SentenceEmbedder
 

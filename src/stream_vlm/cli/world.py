@@ -65,23 +65,21 @@ def world(
     """Write what a simulated camera sees as a video, and what really happened as labels.json: states, events, captions, questions, faults."""
     from stream_vlm.world.export import write_stream
     from stream_vlm.world.faults import FAULTS
+    from stream_vlm.world.render import World
     from stream_vlm.world.tasks import KINDS
 
-    files = write_stream(
+    shown = World(
         seed,
-        minutes,
-        folder,
-        fps=fps,
-        size=size,
+        minutes * 60,
+        size,
         events_per_minute=events_per_minute,
         look=look if look == "seen" else f"unseen {look}",
         quiet_minutes=quiet_minutes,
         longest_event_s=longest_event_s,
         faults=FAULTS if ALL in faults else faults,
         faults_per_minute=faults_per_minute,
-        tasks=KINDS if ALL in tasks else tasks,
-        tasks_each=tasks_each,
     )
+    files = write_stream(shown, folder, fps=fps, tasks=KINDS if ALL in tasks else tasks, tasks_each=tasks_each)
     if files.tasks is not None:
         _write_stream_form(files.tasks, folder / "streamo-stream.json")
     click.echo(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")

@@ -18,8 +18,6 @@ from stream_vlm.world.sprite import Image
 from stream_vlm.world.streamo import raw_row
 from stream_vlm.world.tasks import tasks_of
 
-LONGEST_MINUTES = 24 * 60
-
 
 @dataclass(frozen=True)
 class StreamFiles:
@@ -32,31 +30,15 @@ class StreamFiles:
 
 
 def write_stream(
-    seed: int,
-    minutes: float,
-    out_dir: Path | str,
-    *,
-    fps: float = 10.0,
-    size: tuple[int, int] = (320, 240),
-    events_per_minute: float = 10.0,
-    look: str = "seen",
-    quiet_minutes: float = 0.0,
-    longest_event_s: float = 0.0,
-    faults: Collection[str] = (),
-    faults_per_minute: float = 1.0,
-    tasks: Collection[str] = (),
-    tasks_each: int = 4,
-    progress: bool = True,
+    world: World, out_dir: Path | str, *, fps: float = 10.0, tasks: Collection[str] = (), tasks_each: int = 4, progress: bool = True
 ) -> StreamFiles:
-    """Write `video.mp4` and `labels.json` into `out_dir`, which is made when missing; existing ones are replaced.
+    """Write `video.mp4` and `labels.json` of `world` into `out_dir`, which is made when missing; existing ones are replaced.
 
     A video file has a picture for every beat, so where a picture was dropped it shows the one before again, as a recorder does; the labels
     say when.
 
     Args:
-        minutes: length of the stream, more than 0 and at most a day.
         fps: frames a second of the video, 1 to 60.
-        size, events_per_minute, look, quiet_minutes, longest_event_s, faults, faults_per_minute: see `World`.
         tasks: kinds of tasks, of `tasks.KINDS`: they are added to the labels and written as `streamo-raw.json`.
         tasks_each: how many of a kind at most.
         progress: show a progress bar.
@@ -64,21 +46,9 @@ def write_stream(
     Raises:
         WorldError: a value is out of range, or the video cannot be written; the message says which and what to do.
     """
-    if not 0 < minutes <= LONGEST_MINUTES:
-        raise WorldError(f"minutes: {minutes} is refused; use more than 0 and at most {LONGEST_MINUTES} (a day)")
     if not 1 <= fps <= 60:
         raise WorldError(f"fps: {fps} is refused; use 1 to 60 frames a second")
-    world = World(
-        seed,
-        minutes * 60,
-        size,
-        events_per_minute=events_per_minute,
-        look=look,
-        quiet_minutes=quiet_minutes,
-        longest_event_s=longest_event_s,
-        faults=faults,
-        faults_per_minute=faults_per_minute,
-    )
+    seed = world.script.seed
     asked = tasks_of(world, tasks, each=tasks_each)
     folder = Path(out_dir)
     try:

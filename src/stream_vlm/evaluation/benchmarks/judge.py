@@ -59,10 +59,7 @@ class Judge:
     against the answers that are being scored, so that a broken judge can never raise a score.
 
     Args:
-        base_url: of the endpoint, for example http://localhost:8000/v1.
-        model: the name that the endpoint knows the judge by.
-        key: sent as a bearer token where it is not empty.
-        timeout_s: of one request.
+        base_url, model, key, timeout_s: as a `ChatClient` takes them.
 
     Raises:
         JudgeError: httpx is not installed.

@@ -1,4 +1,4 @@
-"""`--key-file`: the key of an encrypted memory, for every command that opens one."""
+"""`--memory` and `--key-file`: which memory a command is about, and the key of an encrypted one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,24 @@ from stream_vlm.memory.cipher import Key
 
 VARIABLE = "STREAM_VLM_KEY_FILE"
 """Environment variable that stands for the option."""
+
+
+def which_memory(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--memory`, given to the command as the path of a file."""
+    return click.option(
+        "--memory",
+        "path",
+        type=click.Path(path_type=Path),
+        default=Path(MemorySettings().path),
+        show_default=True,
+        callback=lambda context, parameter, value: _file(value),
+        help="Memory file, or the folder of a run.",
+    )(command)
+
+
+def _file(path: Path) -> Path:
+    path = path.expanduser().resolve()
+    return path / "memory.db" if path.is_dir() else path
 
 
 def which_key(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,0 +1,111 @@
+"""Summaries are made by the writer's thread while no step waits; a file or a fault that stops them loses nothing."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from memory_fixtures import SESSION, begin, locked_by_another_program, seconds, step
+from summary_fixtures import LONG_S, Told, chunks_of, summaries, texts
+
+from stream_vlm.memory import store
+from stream_vlm.memory.connections import Connections
+from stream_vlm.memory.direct import DirectWriter
+from stream_vlm.memory.file import open_for_writing
+from stream_vlm.memory.opening import Opened
+from stream_vlm.memory.store import Memory
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "memory.db"
+
+
+def test_the_writers_thread_summarises_while_no_step_waits_and_the_rest_when_it_closes(path: Path) -> None:
+    told = Told()
+    with Memory.open(chunks_of(10, path)) as memory:
+        writer = told.writer(memory)
+        writer.begin_session(SESSION, "model", "test", seconds(0))
+        for number in range(25):
+            writer.submit(step(number, said="a ball" if number == 22 else ""))
+        assert writer.rest(LONG_S)
+        assert texts(memory) == ["10× silence", "10× silence"]
+        assert writer.health.idle.summarised == 2
+        assert writer.health.rows == 25 + 2 + 2
+        writer.close()
+        assert texts(memory)[2:] == ["0:01–0:02 a ball"]
+    assert told.stored == 25
+
+
+def test_a_file_that_refuses_while_a_summary_is_made_loses_nothing_and_it_is_made_later(path: Path) -> None:
+    told = Told()
+    with Memory.open(chunks_of(10, path)) as memory:
+        writer = told.writer(memory)
+        writer.begin_session(SESSION, "model", "test", seconds(0))
+        writer.submit(step(0))
+        assert writer.rest(LONG_S)
+        with locked_by_another_program(path):
+            for number in range(1, 15):
+                writer.submit(step(number))
+            assert not writer.rest(0.2)
+            assert summaries(memory) == []
+        assert writer.rest(LONG_S)
+        assert texts(memory) == ["10× silence"]
+        assert writer.health.lost == 0
+        writer.close()
+
+
+def test_a_full_disk_while_summarising_is_said_loses_nothing_and_ends_when_there_is_room(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    db = open_for_writing(path, 0.0)
+    told = Told()
+    with Memory(chunks_of(10, path, summary_chars=8000), Opened(Connections(path, 0.0, db), 0)) as memory:
+        begin(memory)
+        for number in range(15):
+            memory.write(step(number, said=" ".join(f"word{number}x{index}" for index in range(100))))
+        db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
+        writer = told.writer(memory)
+        full = threading.Event()
+        for _ in range(300):
+            if writer.health.idle_fault:
+                full.set()
+                break
+            writer.rest(0.1)
+        assert full.is_set() and "the disk is full" in writer.health.idle_fault
+        assert summaries(memory) == [] and memory.count() == 45
+        db.execute("PRAGMA max_page_count = 1000000")
+        for _ in range(300):
+            if texts(memory):
+                break
+            writer.rest(0.1)
+        assert len(texts(memory)) == 1
+        assert writer.rest(LONG_S)
+        assert writer.health.idle_fault == ""
+        writer.close()
+    assert caplog.text.count("wait") == 1
+
+
+def test_a_fault_in_the_idle_work_is_said_once_and_steps_are_stored_all_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told()
+    with Memory.open(chunks_of(10, path)) as memory:
+        monkeypatch.setattr(store.IdleWork, "work", lambda self: 1 / 0)
+        writer = told.writer(memory)
+        writer.begin_session(SESSION, "model", "test", seconds(0))
+        for number in range(5):
+            writer.submit(step(number))
+            assert writer.flush(LONG_S)
+        assert writer.rest(LONG_S)
+        assert "division by zero" in writer.health.idle_fault
+        writer.close()
+    assert (told.stored, told.failed) == (5, 0)
+
+
+def test_recorded_material_is_summarised_as_it_is_watched_and_to_its_end(path: Path) -> None:
+    with Memory.open(chunks_of(10, path)) as memory:
+        begin(memory)
+        writer = DirectWriter(memory)
+        for number in range(15):
+            writer.submit(step(number))
+        assert texts(memory) == ["10× silence"]
+        writer.end_session()
+        assert texts(memory) == ["10× silence", "5× silence"]

@@ -1,0 +1,145 @@
+"""A key that does not fit is told and never taken for damage; what damage leaves of an encrypted file goes on under its key."""
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from encryption_fixtures import STEPS, beside, key_of, needs_sqlcipher, remember, says, under_key, write_key
+from memory_fixtures import SESSION, begin, settings, step
+
+from stream_vlm.config import MemorySettings
+from stream_vlm.memory.cipher import connect
+from stream_vlm.memory.errors import MemoryFileError
+from stream_vlm.memory.recall import RecallQuery
+from stream_vlm.memory.store import Memory
+from stream_vlm.memory.upkeep import verify
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> MemorySettings:
+    """Settings of an encrypted memory that is not there yet."""
+    return under_key(tmp_path)
+
+
+def open_to_write(chosen: MemorySettings) -> None:
+    Memory.open(chosen).close()
+
+
+def open_to_read(chosen: MemorySettings) -> None:
+    Memory.open(chosen, read_only=True).close()
+
+
+def mend(chosen: MemorySettings) -> None:
+    """As `stream-vlm memory verify --rescue` does."""
+    from stream_vlm.cli.memory import check
+
+    assert check.callback is not None
+    check.callback(path=Path(chosen.path), key=key_of(chosen), mend=True)
+
+
+WRONG = {
+    "another key": (True, "other", "the key in .*/other does not open it; it is left as it is: give the key .* memory.key_file"),
+    "a key for a plain file": (False, "key", "is not encrypted, and a key is given .*; leave memory.key_file empty .* 'stream-vlm memory encrypt"),
+    "no key for an encrypted file": (True, "", r"is not a SQLite file; it is left as it is, .* memory\.key_file .* if it is encrypted"),
+}
+
+
+@needs_sqlcipher
+@pytest.mark.parametrize("use", [open_to_write, open_to_read, mend])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_file_and_a_key_that_do_not_go_together_are_told_and_never_taken_for_damage(
+    secret: MemorySettings, tmp_path: Path, wrong: str, use: Callable[[MemorySettings], None]
+) -> None:
+    encrypted, key, said = WRONG[wrong]
+    write_key(tmp_path / "other", "another passphrase")
+    remember(secret if encrypted else settings(tmp_path / "memory.db"), 3)
+    before = beside(tmp_path)
+    with pytest.raises(MemoryFileError, match=rf"memory\.db: (it )?{said}"):
+        use(secret.model_copy(update={"key_file": str(tmp_path / key) if key else ""}))
+    assert beside(tmp_path) == before
+
+
+REFUSED_KEYS = {
+    "missing": (lambda path: path.unlink(), "key cannot be read"),
+    "a folder": (lambda path: (path.unlink(), path.mkdir()), "key cannot be read"),
+    "empty": (lambda path: path.write_text("\n"), "has no passphrase on its first line"),
+    "for the group": (lambda path: path.chmod(0o640), r"may be used by others than its owner \(mode 0640\); run 'chmod 600 "),
+    "for all": (lambda path: path.chmod(0o604), r"\(mode 0604\)"),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED_KEYS)
+def test_a_key_file_that_gives_no_key_or_gives_it_to_others_is_refused(tmp_path: Path, fault: str) -> None:
+    spoil, said = REFUSED_KEYS[fault]
+    spoil(write_key(tmp_path / "key"))
+    with pytest.raises(MemoryFileError, match=f"^memory.key_file: .*{said}"):
+        Memory.open(settings(tmp_path / "memory.db", key_file=str(tmp_path / "key")))
+    assert not (tmp_path / "memory.db").exists()
+
+
+def test_without_the_library_a_key_is_refused_with_how_to_get_it(secret: MemorySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sqlcipher3", None)
+    with pytest.raises(MemoryFileError, match=r"cannot be imported .*; install it with 'pip install sqlcipher3'"):
+        Memory.open(secret)
+
+
+def spoil_pages(path: Path, *places: float) -> None:
+    """Overwrite a piece of the pages at these parts of the file."""
+    pages = path.stat().st_size // 4096
+    with path.open("r+b") as file:
+        for place in places:
+            file.seek(int(place * pages) * 4096 + 1000)
+            file.write(b"\xa5" * 100)
+
+
+@needs_sqlcipher
+def test_a_damaged_encrypted_file_is_set_aside_and_its_readable_rows_go_on_under_the_same_key(secret: MemorySettings, tmp_path: Path) -> None:
+    remember(secret)
+    path = Path(secret.path)
+    before = set(rows_of(secret, "record"))
+    pictures = set(rows_of(secret, "picture"))
+    spoil_pages(path, 0.4, 0.7)
+    damaged = path.read_bytes()
+    with Memory.open(secret) as memory:
+        assert memory.rescued is not None
+        assert memory.rescued.aside.read_bytes() == damaged
+        assert STEPS - 6 <= memory.rescued.pictures < STEPS
+        begin(memory, "tuesday")
+        memory.write(step(1000, said="still here", session="tuesday"))
+        newest = memory.recall(RecallQuery("here", kinds=("utterance",))).records[0].record_id
+        assert newest > 3 * STEPS
+    assert {row for row in rows_of(secret, "picture") if row[1] == SESSION} < pictures
+    # Two bad pages cost few rows, and what is left of the others is as it was but for pictures that are gone.
+    rescued = {row[:13] for row in rows_of(secret, "record") if row[3] == SESSION}
+    assert rescued <= {row[:13] for row in before} and len(rescued) > 2 * STEPS
+    assert verify(path, 0.0, key_of(secret)) == []
+    assert says(beside(tmp_path)) == []
+
+
+def rows_of(chosen: MemorySettings, table: str) -> list[tuple[object, ...]]:
+    with closing(connect(Path(chosen.path), key_of(chosen), "mode=ro")) as db:
+        return list(db.execute(f"SELECT * FROM {table}").fetchall())
+
+
+@needs_sqlcipher
+def test_an_encrypted_file_that_lost_its_end_gives_what_is_left(secret: MemorySettings) -> None:
+    remember(secret)
+    size = Path(secret.path).stat().st_size
+    os.truncate(secret.path, size * 2 // 3 // 4096 * 4096 + 77)
+    with Memory.open(secret) as memory:
+        assert memory.rescued is not None
+        assert STEPS // 3 < memory.rescued.pictures < STEPS
+    assert verify(Path(secret.path), 0.0, key_of(secret)) == []
+
+
+@needs_sqlcipher
+def test_an_encrypted_file_whose_first_page_is_damaged_is_left_as_it_is(secret: MemorySettings, tmp_path: Path) -> None:
+    remember(secret, 3)
+    spoil_pages(Path(secret.path), 0.0)
+    before = beside(tmp_path)
+    with pytest.raises(MemoryFileError, match="If that is this one, the first page is damaged"):
+        Memory.open(secret)
+    assert beside(tmp_path) == before

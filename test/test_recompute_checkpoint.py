@@ -1,0 +1,118 @@
+"""Which checkpoints of other architectures are served, which are refused by name, and where it is said which engine a directory gets."""
+
+import importlib.util
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from foreign_fixtures import NO_SYSTEM_CHAT, PICTURES_FIRST_CHAT, QUESTION, change_config, decide, load, watch, write_foreign
+from model_fixtures import random_frame, settings_for, write_checkpoint
+
+from stream_vlm.backbone import StreamingModel, load_model
+from stream_vlm.backbone.stream_config import CheckpointError
+from stream_vlm.cli import main
+
+
+@pytest.fixture(scope="module")
+def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_foreign(tmp_path_factory.mktemp("llava"))
+
+
+@pytest.mark.parametrize("chat", [NO_SYSTEM_CHAT, PICTURES_FIRST_CHAT])
+def test_a_template_without_a_system_role_or_with_pictures_first_is_served(tmp_path: Path, chat: str) -> None:
+    model = load(write_foreign(tmp_path, chat=chat))
+    written = model.checkpoint.writer.write(["<0s-1s>\n", "<1s-2s>\n"], "", "is the door open ?")
+    assert "Begin every reply" in written and "is the door open ?" in written and written.count("<image>") == 2
+    assert decide(model, model.open_stream("front"), random_frame(0), QUESTION).text
+
+
+def _without_template(directory: Path) -> None:
+    (directory / "chat_template.jinja").unlink()
+    change_config(directory / "tokenizer_config.json", chat_template=None)
+
+
+def _deaf_template(directory: Path) -> None:
+    (directory / "chat_template.jinja").write_text("<turn>assistant ")
+
+
+def _same_beginnings(directory: Path) -> None:
+    content = (directory / "tokenizer.json").read_text().replace('"Standby"', '"Stand"')
+    (directory / "tokenizer.json").write_text(content)
+
+
+def _no_pictures(directory: Path) -> None:
+    (directory / "processor_config.json").unlink()
+
+
+def _missing_weights(directory: Path) -> None:
+    (directory / "model.safetensors").unlink()
+
+
+def _fewer_weights(directory: Path) -> None:
+    config = json.loads((directory / "config.json").read_text())
+    config["text_config"]["num_hidden_layers"] = 3
+    (directory / "config.json").write_text(json.dumps(config))
+
+
+def _text_only(directory: Path) -> None:
+    change_config(directory / "config.json", model_type="llama", architectures=["LlamaForCausalLM"])
+
+
+def _unheard_of(directory: Path) -> None:
+    change_config(directory / "config.json", model_type="no_such_model")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_without_template, "has no chat template"),
+        (_deaf_template, "chat template cannot write"),
+        (_same_beginnings, "do not begin with different tokens"),
+        (_no_pictures, "processor"),
+        (_missing_weights, "model.safetensors is missing"),
+        (_fewer_weights, "weights are missing"),
+        (_text_only, "'llama' is not supported"),
+        (_unheard_of, "no_such_model"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_used_is_refused_by_name(llava: Path, tmp_path: Path, damage: Any, message: str) -> None:
+    directory = tmp_path / "checkpoint"
+    shutil.copytree(llava, directory)
+    damage(directory)
+    with pytest.raises(CheckpointError, match=message) as refused:
+        load_model(settings_for(directory))
+    assert str(directory) in str(refused.value)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("turns", "streamo"), ("weights", "int4"), ("device", "split")])
+def test_settings_for_the_qwen_family_alone_are_refused(llava: Path, setting: str, value: str) -> None:
+    with pytest.raises(CheckpointError, match=f"model.{setting} '{value}': not possible .*'llava'; set it to auto"):
+        load_model(settings_for(llava, **{f"model__{setting}": value}))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_a_processor_that_needs_torchvision_says_so_with_the_remedy(llava: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "checkpoint"
+    shutil.copytree(llava, directory)
+    for file in ("processor_config.json", "tokenizer_config.json"):
+        change_config(directory / file, processor_class="PixtralProcessor")
+    with pytest.raises(CheckpointError, match=r"needs torchvision.*PixtralProcessor.*pip install --no-deps torchvision"):
+        load_model(settings_for(directory))
+
+
+def test_which_engine_a_directory_gets_is_said_in_the_log_and_by_the_doctor(
+    llava: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="stream_vlm"):
+        model = load(llava)
+        watch(model, model.open_stream("front"), [random_frame(index) for index in range(3)])
+    assert [record.getMessage() for record in caplog.records if "recomputed" in record.getMessage()] == [f"{model.model_id}: {model.engine}"]
+    cached = load_model(settings_for(write_checkpoint(tmp_path / "cached")))
+    assert isinstance(cached, StreamingModel) and "kept in a cache" in cached.engine
+    capsys.readouterr()
+    main(["doctor", "--model", str(llava), "--memory", str(tmp_path / "memory.db")])
+    finding = next(line for line in capsys.readouterr().out.splitlines() if line.split()[1] == "model")
+    assert finding.startswith("ok") and "llava" in finding and "recomputed at every tick" in finding
