@@ -1,6 +1,7 @@
 """Kill the memory's writer with SIGKILL at random moments under load, start it again, and count what was lost: nothing must be.
 
     make crash
+    build/jazzy/run python benchmark/crash.py --encrypted --kills 30    # the same on a file under a key
 
 Each life is a process of its own on a real file: it opens the memory (as the node does, with the check at opening and the recovery of the
 log), answers a recall, stores steps with pictures through the writer's thread as fast as the disk takes them, and says of each that it is
@@ -12,12 +13,12 @@ called committed is looked for. Exits with 1 when something is missing or a file
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import json
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -28,8 +29,10 @@ from pathlib import Path
 
 import numpy as np
 from reported import reported
+from sqlite_utils import Database
 
 from stream_vlm.config import MemorySettings
+from stream_vlm.memory.cipher import Key, connect
 from stream_vlm.memory.recall import RecallQuery
 from stream_vlm.memory.store import Memory
 from stream_vlm.memory.writer import MemoryWriter
@@ -51,12 +54,12 @@ def step(number: int, session: str, image: np.ndarray) -> StepResult:
     return reported(session, number, frame, f"ball {number} rolls in", stamp_ns - NANOSECONDS)
 
 
-def live(path: Path, session: str) -> None:
+def live(path: Path, session: str, key_file: str) -> None:
     """Open, answer, and write until killed; each line says what is done: "opening", "serving" and the processor time that took (s), or the number of
     a committed step."""
     images = np.random.default_rng(0).integers(0, 256, (8, 240, 320, 3), dtype=np.uint8)
     print("opening", flush=True)
-    memory = Memory.open(MemorySettings(path=str(path)))
+    memory = Memory.open(MemorySettings(path=str(path), key_file=key_file))
     memory.recall(RecallQuery("ball"))
     writer = MemoryWriter(memory, lambda result: print(result.tick.index, flush=True), lambda result, error: sys.exit(str(error)))
     writer.begin_session(session, "none", "crash", FIRST_NS)
@@ -73,19 +76,20 @@ def live(path: Path, session: str) -> None:
 
 @dataclass
 class File:
-    """One memory and what was said to be in it: committed step numbers by session."""
+    """One memory, its key if it is encrypted, and what was said to be in it: committed step numbers by session."""
 
     path: Path
     committed: dict[str, set[int]] = field(default_factory=dict)
+    key: Key | None = None
 
     def lost(self) -> int:
         """Committed records that are not there."""
-        with self._reading() as connection:
-            if not _has_tables(connection):
+        with self._reading() as db:
+            if not _has_tables(db):
                 return sum(RECORDS_A_STEP * len(numbers) for numbers in self.committed.values())
             missing = 0
             for session, numbers in self.committed.items():
-                stamps = connection.execute("SELECT end_ns FROM record WHERE session_id = ? AND picture_id IS NOT NULL", [session]).fetchall()
+                stamps = db.execute("SELECT end_ns FROM record WHERE session_id = ? AND picture_id IS NOT NULL", [session]).fetchall()
                 stored: dict[int, int] = {}
                 for (end_ns,) in stamps:
                     number = (end_ns - FIRST_NS) // NANOSECONDS
@@ -95,36 +99,38 @@ class File:
 
     def torn(self) -> int:
         """Steps of which only a part is there."""
-        with self._reading() as connection:
-            if not _has_tables(connection):
+        with self._reading() as db:
+            if not _has_tables(db):
                 return 0
             count = "SELECT count(*) FROM (SELECT 1 FROM record WHERE kind <> 'summary' GROUP BY session_id, end_ns HAVING count(*) <> ?)"
-            return int(connection.execute(count, [RECORDS_A_STEP]).fetchone()[0])
+            return int(db.execute(count, [RECORDS_A_STEP]).fetchone()[0])
 
     def is_sound(self) -> bool:
-        """SQLite's whole check, and that each link leads somewhere."""
-        with self._reading() as connection:
-            sound: bool = connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-            return sound and not connection.execute("PRAGMA foreign_key_check").fetchall()
+        """SQLite's whole check, SQLCipher's of every page where there is a key, and that each link leads somewhere."""
+        with self._reading() as db:
+            sound: bool = db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            if self.key is not None:
+                sound = sound and not db.execute("PRAGMA cipher_integrity_check").fetchall()
+            return sound and not db.execute("PRAGMA foreign_key_check").fetchall()
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=60)
+    def _reading(self) -> Iterator[Database]:
+        db = connect(self.path, self.key, "mode=ro", 60.0)
         try:
-            yield connection
+            yield db
         finally:
-            connection.close()
+            db.close()
 
 
-def _has_tables(connection: sqlite3.Connection) -> bool:
+def _has_tables(db: Database) -> bool:
     """False where the first life was killed before the file's tables were made: an empty file, which the next life fills."""
-    return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'record'").fetchone())
+    return bool(db.execute("SELECT 1 FROM sqlite_master WHERE name = 'record'").fetchone())
 
 
 def kill_one(file: File, life: str, rng: random.Random) -> tuple[float, float] | None:
     """One life and its end; seconds of clock and of processor from the start of its process to serving, None where it was killed before that."""
     started = time.perf_counter()
-    command = [sys.executable, __file__, "--live", str(file.path), life]
+    command = [sys.executable, __file__, "--live", str(file.path), life, str(file.key.file) if file.key is not None else ""]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         heard = [process.stdout.readline()]
@@ -148,17 +154,17 @@ def kill_one(file: File, life: str, rng: random.Random) -> tuple[float, float] |
     return serving
 
 
-def run(folder: Path, kills: int, kills_a_file: int, seed: int) -> dict[str, object]:
-    """Kill `kills` writers and return the report."""
+def run(folder: Path, kills: int, kills_a_file: int, seed: int, key: Key | None = None) -> dict[str, object]:
+    """Kill `kills` writers and return the report; of encrypted files where there is a `key`."""
     rng = random.Random(seed)
     restarts: list[tuple[float, float]] = []
     lost = torn = corrupt = committed = opening = files = 0
-    file = File(folder / "memory.db")
+    file = File(folder / "memory.db", key=key)
     for kill in range(kills):
         if kill % kills_a_file == 0:
             for old in folder.glob("memory-*"):
                 old.unlink()
-            file, files = File(folder / f"memory-{kill}.db"), files + 1
+            file, files = File(folder / f"memory-{kill}.db", key=key), files + 1
         serving = kill_one(file, f"life {kill}", rng)
         opening += serving is None
         if serving is not None:
@@ -166,7 +172,7 @@ def run(folder: Path, kills: int, kills_a_file: int, seed: int) -> dict[str, obj
         committed += RECORDS_A_STEP * len(file.committed[f"life {kill}"])
         # The last kill of a file leaves its log as it fell: it is checked by the checks themselves, which recover it. Between two kills the next
         # life must do that, so what is checked then is a copy.
-        checked = file if kill % kills_a_file == kills_a_file - 1 else File(_copied(file.path), file.committed)
+        checked = file if kill % kills_a_file == kills_a_file - 1 else File(_copied(file.path), file.committed, key)
         if file.path.exists():
             lost, torn, corrupt = lost + checked.lost(), torn + checked.torn(), corrupt + (not checked.is_sound())
         if sys.stderr.isatty():
@@ -185,7 +191,16 @@ def run(folder: Path, kills: int, kills_a_file: int, seed: int) -> dict[str, obj
         "restarts_over_2_s": sum(clock > SERVING_WITHIN_S for clock, _ in restarts),
         "load_average": round(os.getloadavg()[0], 2),
         "seed": seed,
+        "encrypted": key is not None,
     }
+
+
+def _new_key(folder: Path) -> Key | None:
+    """A random passphrase, in a file of `folder` that its owner alone may read."""
+    file = folder / "key"
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+        opened.write(base64.b64encode(os.urandom(32)) + b"\n")
+    return Key.read(str(file))
 
 
 def _spread(seconds: list[float]) -> dict[str, float]:
@@ -214,12 +229,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where the memory files are made and removed again: the disk that is tested")
     parser.add_argument("--out", type=Path, default=Path("build/crash/report.json"))
-    parser.add_argument("--live", nargs=2, metavar=("FILE", "SESSION"), help=argparse.SUPPRESS)
+    parser.add_argument("--encrypted", action="store_true", help="under a key of its own (SQLCipher)")
+    parser.add_argument("--live", nargs=3, metavar=("FILE", "SESSION", "KEY_FILE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.live:
-        live(Path(arguments.live[0]), arguments.live[1])
+        live(Path(arguments.live[0]), *arguments.live[1:])
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        report = run(Path(folder), arguments.kills, arguments.kills_a_file, arguments.seed)
+        key = _new_key(Path(folder)) if arguments.encrypted else None
+        report = run(Path(folder), arguments.kills, arguments.kills_a_file, arguments.seed, key)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))

@@ -8,11 +8,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from memory_fixtures import SESSION, begin, picture, seconds, settings, step
 
+from stream_vlm.memory.cipher import Key, connect
 from stream_vlm.memory.recall import RecallQuery
 from stream_vlm.memory.store import Memory
 
@@ -97,33 +99,47 @@ def test_a_log_that_lost_its_end_in_a_power_cut_gives_back_whole_steps_from_the_
 CRASH = Path(__file__).resolve().parent.parent / "benchmark" / "crash.py"
 
 
-def test_the_crash_report_counts_kills_at_random_moments_and_finds_everything(tmp_path: Path) -> None:
-    command = [sys.executable, str(CRASH), "--kills", "8", "--kills-a-file", "4", "--seed", "3", "--out", str(tmp_path / "report.json")]
+@pytest.fixture(params=[False, True], ids=["plain", "encrypted"])
+def key(request: pytest.FixtureRequest, tmp_path: Path) -> Key | None:
+    if not request.param:
+        return None
+    pytest.importorskip("sqlcipher3")
+    file = tmp_path / "key"
+    file.write_text("of the test\n")
+    file.chmod(0o600)
+    return Key.read(str(file))
+
+
+@pytest.mark.parametrize("options", [[], ["--encrypted"]], ids=["plain", "encrypted"])
+def test_the_crash_report_counts_kills_at_random_moments_and_finds_everything(tmp_path: Path, options: list[str]) -> None:
+    if options:
+        pytest.importorskip("sqlcipher3")
+    command = [sys.executable, str(CRASH), "--kills", "8", "--kills-a-file", "4", "--seed", "3", "--out", str(tmp_path / "report.json"), *options]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert finished.returncode == 0, finished.stderr
     report = json.loads((tmp_path / "report.json").read_text())
-    assert (report["kills"], report["files"]) == (8, 2)
+    assert (report["kills"], report["files"], report["encrypted"]) == (8, 2, bool(options))
     assert report["killed_while_opening"] + report["restarts"] == 8
     assert report["committed_records"] > 0 and report["killed_while_opening"] > 0
     assert (report["lost_records"], report["torn_steps"], report["corrupt_files"]) == (0, 0, 0)
     assert {"p50", "p99", "max"} == set(report["restart_to_serving_s"])
 
 
-def test_the_crash_report_notices_what_is_missing_torn_or_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_crash_report_notices_what_is_missing_torn_or_broken(tmp_path: Path, key: Key | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(CRASH.parent))
     crash = importlib.import_module("crash")
     path = tmp_path / "memory.db"
-    with Memory.open(settings(path)) as memory:
+    with Memory.open(settings(path, key_file=str(key.file) if key is not None else "")) as memory:
         begin(memory)
         for number in range(5):
             memory.write(crash.step(number, SESSION, picture()))
-    file = crash.File(path, {SESSION: set(range(5))})
+    file = crash.File(path, {SESSION: set(range(5))}, key)
     assert (file.lost(), file.torn(), file.is_sound()) == (0, 0, True)
     file.committed[SESSION].add(5)
     assert file.lost() == 3
-    with sqlite3.connect(path) as connection:
-        connection.execute("DELETE FROM record WHERE id = 2")
+    with closing(connect(path, key)) as db:
+        db.execute("DELETE FROM record WHERE id = 2")
     assert (file.lost(), file.torn()) == (4, 1)
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE record SET picture_id = 99 WHERE id = 1")
+    with closing(connect(path, key)) as db:
+        db.execute("UPDATE record SET picture_id = 99 WHERE id = 1")
     assert not file.is_sound()
