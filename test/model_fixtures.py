@@ -5,7 +5,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    BertConfig,
+    BertModel,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
 
 from stream_vlm.config import Settings, load_settings
 from stream_vlm.stream import Frame
@@ -73,6 +84,23 @@ def small_qwen3_config(tokenizer: PreTrainedTokenizerFast, layers: int = 4) -> Q
         vision_end_token_id=ids["<|vision_end|>"],
         tie_word_embeddings=False,
     )
+
+
+SENTENCE_WORDS = ("a", "red", "ball", "door", "opens", "rolls", "in")
+
+
+def write_sentence_model(folder: Path) -> Path:
+    """A sentence-transformers directory with random weights, whose vectors have 24 numbers."""
+    folder.mkdir()
+    torch.manual_seed(0)
+    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *SENTENCE_WORDS])}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(folder)
+    shape = BertConfig(vocab_size=4 + len(SENTENCE_WORDS), hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+    BertModel(shape).save_pretrained(folder)
+    return folder
 
 
 def settings_for(directory: Path, **values: Any) -> Settings:

@@ -10,10 +10,12 @@ from typing import cast
 import numpy as np
 import pytest
 from chat_fixtures import SUMMARY, load, write_speaking_checkpoint
+from model_fixtures import write_sentence_model
 
 from stream_vlm.cli.settings import with_cameras
 from stream_vlm.cli.watching import MEMORY_FILE, ResultsError, prepare_folder, watch
 from stream_vlm.config import MemorySettings, Settings, load_settings
+from stream_vlm.embedding import EmbeddingError
 from stream_vlm.memory.errors import MemoryFileError, SummarizerError
 from stream_vlm.memory.recall import RecallQuery
 from stream_vlm.memory.store import Memory
@@ -77,7 +79,8 @@ def bag(tmp_path: Path) -> Path:
 
 def watch_bag(bag: Path, folder: Path, **options: str):  # type: ignore[no-untyped-def]
     source = open_source(str(bag))
-    return watch(source, with_cameras(load_settings({}), source.cameras), BrightnessModel(), folder, **options)  # type: ignore[arg-type]
+    changes = {name.replace("__", "."): options.pop(name) for name in list(options) if "__" in name}
+    return watch(source, with_cameras(load_settings(changes), source.cameras), BrightnessModel(), folder, **options)  # type: ignore[arg-type]
 
 
 def lines(file: Path) -> list[dict[str, object]]:
@@ -109,6 +112,23 @@ def test_the_memory_holds_the_events_at_their_own_stamps(bag: Path, tmp_path: Pa
         (NANOSECONDS, "front_optical"),
         (3 * NANOSECONDS + NANOSECONDS // 2, "front_optical"),
     ]
+
+
+def test_with_a_model_of_text_whatever_is_said_gets_a_vector_as_in_the_node(bag: Path, tmp_path: Path) -> None:
+    directory = write_sentence_model(tmp_path / "tiny-words")
+    watch_bag(bag, tmp_path / "out", memory__text_model=str(directory))
+    with Memory.open(MemorySettings(path=str(tmp_path / "out" / "memory.db")), read_only=True) as memory:
+        vectors = memory.vector_models()
+        told = memory.recall(RecallQuery(kinds=("event", "utterance", "summary"))).total
+    assert [(model.name, model.size, model.of, model.number) for model in vectors] == [("tiny-words", 24, "record", told)]
+
+
+def test_a_model_of_text_that_is_none_is_refused_before_a_run_is_replaced(bag: Path, tmp_path: Path) -> None:
+    watch_bag(bag, tmp_path / "out")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    with pytest.raises(EmbeddingError, match="holds no config.json"):
+        watch_bag(bag, tmp_path / "out", existing="replace", memory__text_model=str(tmp_path))
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
 
 
 @pytest.mark.parametrize("name", ["utterances.jsonl", "events.jsonl", "states.jsonl"])

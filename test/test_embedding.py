@@ -5,35 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from memory_fixtures import begin, settings, step
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from tokenizers.processors import TemplateProcessing
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from model_fixtures import write_sentence_model
 
 from stream_vlm.cli import main
 from stream_vlm.embedding import EmbeddingError, SentenceEmbedder
 from stream_vlm.memory.recall import RecallQuery
 from stream_vlm.memory.store import Memory
 
-WORDS = ("a", "red", "ball", "door", "opens", "rolls", "in")
-
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny-words"
-    folder.mkdir()
-    torch.manual_seed(0)
-    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(folder)
-    shape = BertConfig(vocab_size=4 + len(WORDS), hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
-    BertModel(shape).save_pretrained(folder)
-    return folder
+    return write_sentence_model(tmp_path_factory.mktemp("models") / "tiny-words")
 
 
 def pool_by(folder: Path, way: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_vlm.config import MemorySettings
 from stream_vlm.stream import StreamError
 
 MOST_TOKENS = 512
@@ -67,6 +68,15 @@ class SentenceEmbedder:
                 pooled = hidden[:, 0] if self._first_token else (hidden * mask).sum(1) / mask.sum(1)
                 made.append(torch.nn.functional.normalize(pooled, dim=-1).numpy())
         return np.concatenate(made) if made else np.empty((0, self.size), np.float32)
+
+
+def text_model_of(settings: MemorySettings) -> SentenceEmbedder | None:
+    """The model of text that `memory.text_model` names, loaded; None, and no torch, where it names none.
+
+    Raises:
+        EmbeddingError: as `SentenceEmbedder`.
+    """
+    return SentenceEmbedder(settings.text_model) if settings.text_model else None
 
 
 def _pools_first_token(folder: Path) -> bool:

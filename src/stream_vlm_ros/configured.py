@@ -9,6 +9,7 @@ from typing import Protocol
 from rclpy.node import Node
 
 from stream_vlm.config import Settings
+from stream_vlm.embedding import text_model_of
 from stream_vlm.memory.headlines import Headlines
 from stream_vlm.memory.model_summaries import ModelSummarizer
 from stream_vlm.memory.recollection import Recollector
@@ -63,11 +64,7 @@ class Configured:
         """Pictures for it to look at between its steps, likewise."""
         with ExitStack() as stack:
             self.memory = stack.enter_context(Memory.open(settings.memory))
-            if settings.memory.text_model:
-                # Loads torch: a node that asks with words alone, and has a model without it, does not wait for that.
-                from stream_vlm.embedding import SentenceEmbedder
-
-                self.memory.use_embedder(SentenceEmbedder(settings.memory.text_model))
+            self.memory.use_embedder(text_model_of(settings.memory))
             self.model = load(settings)
             jobs = self.memory.summary_jobs
             self.summaries = ModelSummarizer(jobs, settings.memory, self.model) if jobs is not None else None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from stream_vlm.config import Settings
+from stream_vlm.embedding import text_model_of
 from stream_vlm.evaluation.records import as_line, records_of
 from stream_vlm.harness import StreamingHarness
 from stream_vlm.memory.direct import DirectWriter
@@ -96,8 +97,10 @@ def watch(
 
     Raises:
         WatchRefused: the model cannot be told what to wait for.
-        StreamError: the folder, the memory or the source cannot be used; what was watched before is kept.
+        StreamError: the model of text, the folder, the memory or the source cannot be used; what was watched before is kept.
     """
+    # First, so that a model of text that cannot be loaded costs no run that is to be replaced.
+    embedder = text_model_of(settings.memory)
     prepare_folder(folder, existing)
     settings = settings.model_copy(update={"memory": settings.memory.model_copy(update={"path": str(folder / MEMORY_FILE)})})
     reader = TickReader(source.frames(), settings.stream.rate_hz)
@@ -107,6 +110,7 @@ def watch(
     first_ns = 0
     mode = "a" if existing == "append" else "w"
     with Memory.open(settings.memory) as memory:
+        memory.use_embedder(embedder)
         jobs = memory.summary_jobs
         writer = DirectWriter(memory, ModelSummarizer(jobs, settings.memory, model) if jobs is not None else None)
         files = [(folder / name).open(mode, encoding="utf-8") for name in RECORD_FILES]
