@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import pytest
@@ -37,7 +38,13 @@ def bytes_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return PreTrainedTokenizerFast.from_pretrained(write_streaming_vlm_checkpoint(tmp_path_factory.mktemp("bytes") / "model"))
 
 
-words = st.lists(st.text(st.characters(codec="utf-8", categories=("L", "N", "S")), min_size=1, max_size=6), min_size=1, max_size=6)
+SPACELESS = "我看到一只猫进来了ひらがなカタカナ、。「」？𠀋"
+"""Characters of Chinese and Japanese of three bytes, and one of four."""
+
+narrow = st.characters(codec="utf-8", categories=("L", "N", "S")).filter(lambda character: unicodedata.east_asian_width(character) not in "WFH")
+"""Characters of scripts that set their words apart, and so none of the wide ones."""
+
+words = st.lists(st.text(narrow, min_size=1, max_size=6), min_size=1, max_size=6)
 
 
 @given(words)
@@ -49,6 +56,38 @@ def test_half_a_word_is_never_told(bytes_tokenizer: Any, spoken: list[str]) -> N
         assert stream.push(token) in whole
     assert stream.finish(complete=True) == text
     assert stream.finish(complete=False) == whole[-2]
+
+
+@given(st.text(st.sampled_from(SPACELESS), min_size=1, max_size=12), st.integers(0, 3))
+@settings(max_examples=100, deadline=None)
+def test_of_a_script_without_spaces_all_whole_characters_are_told_though_the_end_is_cut(bytes_tokenizer: Any, text: str, missing: int) -> None:
+    stream, ids = WordStream(bytes_tokenizer), bytes_tokenizer.encode(text, add_special_tokens=False)
+    written = ids[: len(ids) - min(missing, len(ids) - 1)]
+    whole = bytes_tokenizer.decode(written).rstrip("\N{REPLACEMENT CHARACTER}")
+    told = [stream.push(token) for token in written]
+    assert all(text.startswith(part) for part in told)
+    assert told == sorted(told, key=len)
+    assert stream.finish(complete=False) == whole == told[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("我看到一只猫", "我看到一只猫"),
+        ("ドアが開いた。", "ドアが開いた。"),
+        ("这是一部 iPho", "这是一部"),
+        ("这是一部iPho", "这是一部"),
+        ("the word 猫 mea", "the word 猫"),
+        ("고양이가 들어", "고양이가"),
+        ("one", ""),
+    ],
+)
+def test_what_a_budget_cuts_off_is_told_to_its_last_whole_word_or_character(bytes_tokenizer: Any, text: str, told: str) -> None:
+    stream = WordStream(bytes_tokenizer)
+    for token in bytes_tokenizer.encode(text, add_special_tokens=False):
+        stream.push(token)
+    assert stream.finish(complete=False) == told
+    assert stream.finish(complete=True) == text
 
 
 def test_a_character_that_the_model_left_unfinished_is_not_told(bytes_tokenizer: Any) -> None:

@@ -157,7 +157,7 @@ class DecisionSettings(Group):
     )
     max_new_tokens: int = setting(
         32,
-        "Longest utterance; a sentence that does not end by then is cut at a whole word.",
+        "Longest utterance; a sentence that does not end by then is cut at a whole word, in Chinese and Japanese at a whole character.",
         unit="tokens",
         minimum=1,
         maximum=1024,

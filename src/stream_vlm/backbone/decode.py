@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from transformers import PreTrainedTokenizerBase
 
 
@@ -26,9 +28,15 @@ def unknown_words(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[str, .
 HALF_A_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 """What tokens decode to that end inside a character of several bytes."""
 
+_WITHOUT_SPACES = re.compile(
+    "[\u3001-\u303e\u3041-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
+)
+"""A character of Chinese or Japanese, their full stops included, where nothing tells one word from the next: whole as soon as it is there. Thai, Lao,
+Khmer and Burmese, whose letters go on combining, are taken by the spaces between their phrases."""
+
 
 class WordStream:
-    """Collects generated ids and gives back only whole words while they come in."""
+    """Collects generated ids and gives back only whole words while they come in; of scripts without spaces, whole characters."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
@@ -52,5 +60,6 @@ class WordStream:
 
     @staticmethod
     def _without_last_word(text: str) -> str:
-        head, separator, _ = text.rpartition(" ")
-        return head if separator else ""
+        spaced = max(text.rfind(" "), 0)
+        whole = [match.end() for match in _WITHOUT_SPACES.finditer(text, spaced)]
+        return text[: whole[-1]] if whole else text[:spaced]
