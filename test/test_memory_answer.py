@@ -99,6 +99,74 @@ def test_where_is_the_place_of_the_last_record_that_has_one(memory: Memory) -> N
 
 
 @pytest.mark.parametrize(
+    ("said_then", "question"),
+    [
+        ("hand takes the red cup", "when did someone take the cup?"),
+        ("a man took the red cup", "when did someone take the cup?"),
+        ("the red cup was taken", "when was the cup taken?"),
+        ("a man took the red cup", "when was the cup taken?"),
+        ("a woman brought the mail", "when did someone bring the mail?"),
+        ("a child threw the ball", "when did someone throw a ball?"),
+        ("the cup was thrown away", "when did anybody throw the cup away?"),
+        ("a man dropped the cup", "when did someone drop the cup?"),
+        ("person puts the box on the table", "when did someone put the box on the table?"),
+        ("the man left the room", "when did the man leave?"),
+        ("the man left the room", "when has the man left?"),
+        ("the vase fell off the table", "when did the vase fall?"),
+        ("a woman stood at the window", "when did the woman stand at the window?"),
+        ("a cat sat on the chair", "when did the cat sit on the chair?"),
+        ("a man held a phone", "when did someone hold the phone?"),
+        ("the window broke", "when did the window break?"),
+        ("a man lit the candle", "when did someone light the candle?"),
+        ("a dog ran through the garden", "when did you last see the dog running?"),
+        ("a dog runs through the garden", "when did the dog run through the garden?"),
+        ("person in red enters", "did anyone come in?"),
+        ("a man came in", "how often did someone come in?"),
+    ],
+)
+def test_what_someone_did_is_found_in_whatever_form_it_was_said(tmp_path: Path, said_then: str, question: str) -> None:
+    with Memory.open(settings(tmp_path / "memory.db")) as memory:
+        begin(memory)
+        for at, text in ((5, "lamp goes out"), (10, said_then), (15, "person in blue leaves to the left" if "come" in question else "lamp comes on")):
+            memory.write(step(at, said=text))
+        answer = ask(memory, question)
+        assert (answer.known, said(answer), answer.total) == (True, [said_then], 1)
+        assert said_then in [record.text for record in memory.recall(RecallQuery(question)).records]
+
+
+def test_to_the_left_is_no_leaving(memory: Memory) -> None:
+    memory.write(step(90, said="person enters from the left"))
+    assert ask(memory, "when did the person leave?").known is False
+    memory.write(step(91, said="person left"))
+    assert ask(memory, "when did the person leave?").stamp_ns == seconds(91)
+    assert ask(memory, "who left last?").stamp_ns == seconds(91)
+    assert said(ask(memory, "have you seen the ball from the left?")) == ["red ball rolls in from the left"]
+
+
+@pytest.mark.parametrize(
+    ("story", "question", "there"),
+    [
+        (("cup is there", "a man took the cup"), "is the cup still there?", 0.0),
+        (("a woman brought the cup",), "is the cup still there?", 1.0),
+        (("a man dropped the key",), "is the key still there?", 1.0),
+        (("a man came in", "the man left the room"), "is the man still there?", 0.0),
+        (("a man came in", "the man has left"), "is the man still there?", 0.0),
+        (("the lamp came on", "the lamp went out"), "is the lamp on?", 0.0),
+        (("a bag was stolen",), "is the bag still there?", 0.0),
+    ],
+)
+def test_what_is_told_in_the_past_tense_begins_and_ends_states_too(
+    tmp_path: Path, story: tuple[str, ...], question: str, there: float
+) -> None:
+    with Memory.open(settings(tmp_path / "memory.db")) as memory:
+        begin(memory)
+        for number, text in enumerate(story):
+            memory.write(step(10 + number, said=text))
+        answer = ask(memory, question)
+        assert (answer.known, answer.value) == (True, there)
+
+
+@pytest.mark.parametrize(
     ("text", "there", "since"),
     [
         ("is the blue ball still there?", 1.0, 30),

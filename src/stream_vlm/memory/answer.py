@@ -12,6 +12,7 @@ from sqlite_utils import Database
 
 from stream_vlm.memory.change import BEGINS, ENDS, match_any
 from stream_vlm.memory.filters import Filters, one_of
+from stream_vlm.memory.forms import matching
 from stream_vlm.memory.question import AFTER, BEFORE, BETWEEN, FIRST, HOW_LONG, HOW_OFTEN, LAST, STILL_THERE, WHERE, Question
 from stream_vlm.memory.recall import RecallRecord
 from stream_vlm.memory.search import read
@@ -73,7 +74,7 @@ def _matched(db: Database, question: Question, words: bool = True) -> tuple[str,
     clauses = [one_of("kind", question.query.kinds, values), filters.clauses]
     if words and question.words:
         clauses.append("record.id IN (SELECT rowid FROM record_text WHERE record_text MATCH :words)")
-        values["words"] = " AND ".join(f'"{word}"' for word in question.words)
+        values["words"] = " AND ".join(matching(word) for word in question.words)
     return f"SELECT record.id, session_id, start_ns, end_ns, x FROM {filters.source} WHERE {' AND '.join(clauses)}", values
 
 

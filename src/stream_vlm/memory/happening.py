@@ -30,27 +30,31 @@ def _verb(forms: str, particles: str, change: str, *, has_object: bool) -> _Verb
     return _Verb(_set(forms), _set(particles), change, has_object)
 
 
+_MOVES = "roll rolls rolled rolling walk walks walked walking run runs ran running drive drives drove driving driven fly flies flew flying flown"
+
 # Those with a particle first: "goes on" is not "goes".
 _VERBS = (
     _verb("put puts putting set sets setting lay lays laid", "down", PUT_DOWN, has_object=True),
     _verb("pick picks picked picking", "up", PICKED_UP, has_object=True),
     _verb("turn turns turned turning switch switches switched switching", "on", ON, has_object=True),
     _verb("turn turns turned turning switch switches switched switching", "off out", OFF, has_object=True),
-    _verb("carry carries carried carrying take takes taken taking took", "away out", TAKEN, has_object=True),
+    _verb("carry carries carried carrying take takes taken taking took throw throws thrown throwing threw", "away out", TAKEN, has_object=True),
     _verb("come comes came coming go goes went going light lights lit", "on up", ON, has_object=False),
-    _verb("go goes went going", "off", OFF, has_object=False),
-    _verb("roll rolls rolled rolling come comes came coming walk walks walked walking run runs ran running", "in back", COMES, has_object=False),
-    _verb("roll rolls rolled rolling go goes went going walk walks walked walking run runs ran running", "away out off", GOES, has_object=False),
+    _verb("go goes went going gone", "off", OFF, has_object=False),
+    _verb(f"come comes came coming {_MOVES}", "in back", COMES, has_object=False),
+    _verb(f"go goes went going gone {_MOVES}", "away out off", GOES, has_object=False),
     _verb("open opens opened opening", "", ON, has_object=True),
-    _verb("close closes closed closing shut shuts", "", OFF, has_object=True),
-    _verb("start starts started begin begins began", "", ON, has_object=False),
+    _verb("close closes closed closing shut shuts shutting", "", OFF, has_object=True),
+    _verb("start starts started begin begins began begun", "", ON, has_object=False),
     _verb("stop stops stopped end ends ended", "", OFF, has_object=False),
     _verb("take takes taken taking took remove removes removed removing grab grabs grabbed grabbing", "", TAKEN, has_object=True),
-    _verb("place places placed placing", "", PUT_DOWN, has_object=True),
+    _verb("steal steals stole stealing stolen", "", TAKEN, has_object=True),
+    _verb("bring brings brought bringing", "", COMES, has_object=True),
+    _verb("place places placed placing drop drops dropped dropping", "", PUT_DOWN, has_object=True),
     _verb("lift lifts lifted lifting", "", PICKED_UP, has_object=True),
     _verb("enter enters entered entering arrive arrives arrived arriving appear appears appeared appearing", "", COMES, has_object=False),
     _verb("return returns returned returning", "", COMES, has_object=False),
-    _verb("leave leaves left leaving depart departs departed departing", "", GOES, has_object=False),
+    _verb("leave leaves left leaving depart departs departed departing gone", "", GOES, has_object=False),
     _verb("disappear disappears disappeared vanish vanishes vanished exit exits exited", "", GOES, has_object=False),
 )
 
@@ -63,6 +67,12 @@ _BETWEEN = 5
 _DETERMINERS = _set("a an the this that these those his her its their my your our some another other one")
 _PRONOUNS = _set("it he she they them him something someone somebody anything")
 _AUXILIARIES = _set("is are was were be been being has have had does did just now slowly quickly again then")
+_STATES = _set(
+    "is are was were stand stands stood standing sit sits sat sitting lie lies lay lain lying hang hangs hung hanging fall falls fell fallen falling"
+    " hold holds held holding break breaks broke broken breaking"
+)
+"""Where nothing else happens these say of what stands before them that it is there."""
+
 _ENDS_A_PHRASE = _set(
     "in on at to from into onto off under over near by with behind beside towards through across against of for and or then while which who as"
 )
@@ -90,12 +100,12 @@ def happening(text: str) -> Happening | None:
 
     The thing is the object of a verb that has one ("hand takes the red cup", "man opens the door"), else what stands before the verb ("person in
     red enters from the left", "door opens"). A sentence with several such verbs is about what the first one names, and ends as the last one says. One
-    without any is about what stands before "is".
+    without any is about what stands before "is", "stands", "fell" and the like.
     """
     words = _WORD.findall(unicodedata.normalize("NFC", text).casefold())
     found = _verbs_in(words)
     if not found:
-        subject = words[: next((at for at, word in enumerate(words) if word in ("is", "are", "was", "were")), 0)]
+        subject = words[: next((at for at, word in enumerate(words) if word in _STATES), 0)]
         return _named(subject, SEEN, is_subject=True)
     for at, particle_at, verb in found:
         named = None

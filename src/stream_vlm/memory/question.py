@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 
 from stream_vlm.memory.change import STATE_WORDS
+from stream_vlm.memory.forms import ANYONE
 from stream_vlm.memory.recall import DEFAULT_KINDS, RecallError, RecallQuery
 from stream_vlm.memory.rows import EVENT
 from stream_vlm.memory.words import search_words
@@ -62,8 +63,13 @@ _ASKING = frozenset(
 """Words that ask and do not name what is asked about, beside the stop words of a search."""
 
 
+_CAME_OR_WENT = frozenset(["come", "came", "go", "went"])
+
 _NEAREST = re.compile(r"\b(?:right|just|directly|immediately|shortly)\s+(?:before|after)\b", re.IGNORECASE)
 """Asks for a neighbour; without "before" or "after" these words may belong to what is asked about ("to the right")."""
+
+_HAS_LEFT = re.compile(r"(\b(?:has|have|had|who)\b.*(?<!\bthe )(?<!\bto )(?<!\bon )(?<!\bits )(?<!\bhis )(?<!\bher ))\bleft\b", re.IGNORECASE)
+"""Asks who went; anywhere else "left" is a side."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,15 @@ class Question:
             object.__setattr__(self, "query", replace(self.query, kinds=(EVENT,)))
         about_a_state = self.mode in (HOW_LONG, STILL_THERE)
         asking = _ASKING | STATE_WORDS if about_a_state else _ASKING
-        words = tuple(word for word in search_words(_NEAREST.sub(" ", self.query.text)) if word not in asking)
+        text = _HAS_LEFT.sub(r"\1leave", _NEAREST.sub(" ", self.query.text))
+        words = tuple(word for word in search_words(text) if word not in asking)
+        # "Someone takes the cup" is "a hand takes the cup", and "the cup is taken".
+        who = tuple(word for word in words if word in ANYONE)
+        if who == words and who:
+            # Of somebody who is not named, that they came or went is all there is to look for.
+            words += tuple(word for word in search_words(text) if word in _CAME_OR_WENT)
+        else:
+            words = tuple(word for word in words if word not in ANYONE)
         object.__setattr__(self, "words", words)
         if not words and self.mode in (HOW_LONG, STILL_THERE, BEFORE, AFTER):
             raise RecallError(f"text: {self.query.text!r} names nothing; say what the question is about")

@@ -9,6 +9,7 @@ import numpy as np
 from sqlite_utils import Database
 
 from stream_vlm.memory.filters import Filters, Ids, ids_of, passing
+from stream_vlm.memory.forms import matching
 from stream_vlm.memory.recall import FUSED, NEWEST, OLDEST, RELEVANCE, RecallQuery, RecallRecord
 from stream_vlm.memory.rows import KINDS, OBSERVATION, SUMMARY
 from stream_vlm.stream import Pose
@@ -139,12 +140,7 @@ def _counted(numbers: Ids) -> tuple[Ids, Ids]:
 
 
 def _ids_with(db: Database, word: str) -> Ids:
-    return ids_of(db, "SELECT rowid AS id FROM record_text WHERE record_text MATCH :word", {"word": _quoted(word)})
-
-
-def _quoted(word: str) -> str:
-    """`word` so that nothing in it can be FTS5's syntax."""
-    return f'"{word}"'
+    return ids_of(db, "SELECT rowid AS id FROM record_text WHERE record_text MATCH :word", {"word": matching(word)})
 
 
 def _strengths(db: Database, words: tuple[str, ...], ids: Ids) -> dict[int, float]:
@@ -157,7 +153,7 @@ def _strengths(db: Database, words: tuple[str, ...], ids: Ids) -> dict[int, floa
         " AND +rowid IN (SELECT value FROM json_each(:ids))"
     )
     values = {
-        "words": " OR ".join(_quoted(word) for word in words),
+        "words": " OR ".join(matching(word) for word in words),
         "ids": json.dumps(ids.tolist()),
         "first": int(ids[0]),
         "last": int(ids[-1]),
