@@ -156,5 +156,6 @@ def test_a_watch_that_cannot_be_followed_says_why(robot: Robot, goal: dict[str, 
     status, result = Watching(robot, **goal).end()
     assert (status, result.success, result.reports) == (GoalStatus.STATUS_ABORTED, False, 0)
     assert says in result.message
+    assert robot.log.count(says) == 1, "said once"
     seen = len(robot.states)
     robot.wait(lambda: len(robot.states) > seen + 2, "states: the node goes on")

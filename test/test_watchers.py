@@ -64,8 +64,21 @@ def test_a_watch_that_the_model_refuses_ends_with_the_fault_and_one_that_still_w
     watches.put("one", "front", 1, refused.watcher)
     watches.put("two", "rear", 1, waiting.watcher)
     watches.take(["front"])
-    watches.followed(frozenset(), ["front: cannot watch"])
+    assert watches.followed(frozenset(), {"front": "front: cannot watch"}) == {"front"}
     assert (refused.heard, waiting.heard) == (["front: cannot watch"], [])
+
+
+def test_a_refused_watch_is_told_the_faults_of_its_own_cameras_and_no_other() -> None:
+    watches, of_front, of_all = Watches(["front", "rear"]), Listener(), Listener()
+    faults = {"front": "front: cannot watch", "rear": "rear: too dark"}
+    watches.put("one", "front", 1, of_front.watcher)
+    watches.take(["front", "rear"])
+    assert watches.followed(frozenset(), faults) == {"front"}
+    watches.put("two", "", 1, of_all.watcher)
+    watches.take(["front", "rear"])
+    assert watches.followed(frozenset(), faults) == {"front", "rear"}
+    assert watches.followed(frozenset(), faults) == frozenset(), "whoever is not waited for is told nothing"
+    assert (of_front.heard, of_all.heard) == (["front: cannot watch"], ["front: cannot watch; rear: too dark"])
 
 
 def test_everybody_hears_when_nothing_is_watched_any_more() -> None:

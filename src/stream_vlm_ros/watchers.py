@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from stream_vlm.stream import Past, Query, Utterance
@@ -66,13 +66,20 @@ class Watches:
             over, self._over = tuple(self._over), []
         return over
 
-    def followed(self, query_ids: frozenset[str], faults: Sequence[str]) -> None:
-        """The model follows `query_ids`; a watch that began and is not among them was refused, for one of `faults`."""
+    def followed(self, query_ids: frozenset[str], faults: Mapping[str, str]) -> frozenset[str]:
+        """The model follows `query_ids`; a watch that began and is not among them was refused, for the `faults` (by camera) of its cameras.
+
+        Returns the cameras whose faults a watcher was told.
+        """
         with self._lock:
             waiting = {query.query_id for query in self._waiting}
-            refused = [query_id for query_id in self._active if query_id not in query_ids and query_id not in waiting]
-        for query_id in refused:
-            self.end(query_id, "; ".join(faults) or "the model does not follow it")
+            refused = [query for query_id, (query, _) in self._active.items() if query_id not in query_ids and query_id not in waiting]
+        told: set[str] = set()
+        for query in refused:
+            cameras = [camera for camera in faults if query.camera in ("", camera)]
+            self.end(query.query_id, "; ".join(faults[camera] for camera in cameras) or "the model does not follow it")
+            told.update(cameras)
+        return frozenset(told)
 
     def reported(self, utterance: Utterance) -> None:
         """Hand a stored utterance to whoever waits for it."""

@@ -189,10 +189,11 @@ class Worker:
         return tuple(frames)
 
     def _report(self, result: StepResult) -> None:
+        told = self._stream.watches.followed(self._stream.harness.watching, result.faults)
         for camera, sentence in result.faults.items():
-            self._stream.cameras[camera].refused.report(sentence)
+            if camera not in told:  # what a watch was refused for, its goal says
+                self._stream.cameras[camera].refused.report(sentence)
         spoken = {utterance.query_id for utterance in result.utterances}
         for query in result.tick.queries:
             if not query.is_watch and query.query_id not in spoken:
                 self._stream.questions.failed(query.query_id, result.faults.get(query.camera, "the model found no words; ask otherwise"))
-        self._stream.watches.followed(self._stream.harness.watching, list(result.faults.values()))
