@@ -1,7 +1,7 @@
 """How long is kept what: records, pictures and summaries each by hours and by bytes; what is over is dropped oldest first, logged and counted.
 
-It goes in small pieces, so that a step which comes meanwhile waits for a few milliseconds at most. Free pages stay in the file and are used again.
-Unlike forgetting, which leaves no byte, this only makes room.
+It goes in pieces, so that a step which comes meanwhile waits for one: for about `PIECE_S`, for one that took longer is followed by a smaller one.
+Free pages stay in the file and are used again. Unlike forgetting, which leaves no byte, this only makes room.
 """
 
 from __future__ import annotations
@@ -240,17 +240,17 @@ Row = tuple[int, int, int]
 
 
 def _records(db: Database, session_id: str, before_ns: int, most: int) -> list[Row]:
-    return _sized(db, "record", "kind <> 'summary'", session_id, before_ns, most)
+    return _sized(db, "kind <> 'summary'", session_id, before_ns, most)
 
 
 def _summaries(db: Database, session_id: str, before_ns: int, most: int) -> list[Row]:
-    return _sized(db, "record", "kind = 'summary'", session_id, before_ns, most)
+    return _sized(db, "kind = 'summary'", session_id, before_ns, most)
 
 
-def _sized(db: Database, table: str, kind: str, session_id: str, before_ns: int, most: int) -> list[Row]:
+def _sized(db: Database, kind: str, session_id: str, before_ns: int, most: int) -> list[Row]:
     rows = db.execute(
         f"SELECT id, end_ns, {ROW_BYTES} + 2 * length(CAST(text AS BLOB)) + ifnull((SELECT sum(length(halves)) FROM record_vector"
-        f" WHERE record_id = record.id), 0) FROM {table} WHERE session_id = ? AND end_ns < ? AND {kind} ORDER BY end_ns, id LIMIT ?",
+        f" WHERE record_id = record.id), 0) FROM record WHERE session_id = ? AND end_ns < ? AND {kind} ORDER BY end_ns, id LIMIT ?",
         [session_id, before_ns, most],
     )
     return [(number, end_ns, size) for number, end_ns, size in rows.fetchall()]

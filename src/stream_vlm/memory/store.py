@@ -99,7 +99,7 @@ class Memory(ReadableMemory):
         self._connections.wrote(step.size)
 
     def tend(self) -> bool:
-        """Use a few milliseconds in which no step waits: for one summary, a little of what is no longer kept, or the log; whether more waits.
+        """Use a moment in which no step waits: for one summary, a little of what is no longer kept, or the log; whether more waits.
 
         The log is brought into the file once it is worth it; what was committed survives a power cut before that as well as after it.
 
