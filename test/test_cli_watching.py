@@ -151,11 +151,16 @@ def test_the_model_sums_a_recording_up_while_it_watches_and_the_same_each_time(b
     assert told[0] == told[1] == [(2 * number * NANOSECONDS, SUMMARY, model.model_id) for number in range(3)]
 
 
-def test_a_recording_is_not_begun_with_a_model_that_cannot_sum_up(bag: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_sum_up_begins_no_run_and_replaces_none(bag: Path, tmp_path: Path) -> None:
+    watch_bag(bag, tmp_path / "out")
+    before = (tmp_path / "out" / "states.jsonl").read_bytes()
     source = open_source(str(bag))
     settings = with_cameras(load_settings({"memory.summarizer": "model"}), source.cameras)
-    with pytest.raises(SummarizerError, match="memory.summarizer 'model': brightness writes no texts between its looks; take a Qwen"):
-        watch(source, settings, BrightnessModel(), tmp_path / "out")
+    for folder in ("out", "new"):
+        with pytest.raises(SummarizerError, match="memory.summarizer 'model': brightness writes no texts between its looks; take a Qwen"):
+            watch(source, settings, BrightnessModel(), tmp_path / folder, existing="replace")
+    assert (tmp_path / "out" / "states.jsonl").read_bytes() == before
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_folder_that_holds_a_run_is_refused_and_left_as_it_is(bag: Path, tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ from chat_fixtures import SUMMARY, load, write_chat_checkpoint, write_speaking_c
 from memory_fixtures import begin, locked_by_another_program, seconds, settings, step
 from model_fixtures import FAMILIES, random_frame
 
-from stream_vlm.backbone import StreamingModel
-from stream_vlm.config import MemorySettings
+from stream_vlm.backbone import StreamingModel, load_cached_model
+from stream_vlm.config import MemorySettings, Settings
 from stream_vlm.harness import StreamingHarness
 from stream_vlm.memory.direct import DirectWriter
 from stream_vlm.memory.errors import MemoryFileError, SummarizerError
 from stream_vlm.memory.forget import Forget
-from stream_vlm.memory.model_summaries import MOST_IN_VAIN, PATIENCE, ModelSummarizer
+from stream_vlm.memory.model_summaries import MOST_IN_VAIN, PATIENCE, ModelSummarizer, summary_writer
 from stream_vlm.memory.recall import RecallQuery, RecallRecord
 from stream_vlm.memory.store import Memory
 from stream_vlm.memory.summarize import Happening, Material
@@ -52,9 +52,10 @@ def by_model(path: Path, **changes: float | str) -> MemorySettings:
     return settings(path, **{"chunk_s": 10, "summarizer": "model", **changes})
 
 
-def summarizer_of(memory: Memory, model: object) -> ModelSummarizer:
-    assert memory.summary_jobs is not None
-    return ModelSummarizer(memory.summary_jobs, memory.settings, model)
+def summarizer_of(memory: Memory, model: StreamingModel) -> ModelSummarizer:
+    writer = summary_writer(memory.settings, model)
+    assert memory.summary_jobs is not None and writer is not None
+    return ModelSummarizer(memory.summary_jobs, writer, model.model_id)
 
 
 def watch(memory: Memory, *said: str) -> None:
@@ -356,16 +357,25 @@ def test_lines_are_told_with_their_times() -> None:
     assert lines_of(happenings("a ball\nrolls in", "a cup")) == ["0:00 a ball rolls in", "0:01 a cup"]
 
 
-def test_a_model_that_has_no_way_to_write_is_refused_at_the_start(path: Path) -> None:
+def test_a_model_that_has_no_way_to_write_is_refused(path: Path) -> None:
     class Silent:
         model_id = "silent"
 
-    with Memory.open(by_model(path)) as memory, pytest.raises(SummarizerError, match="memory.summarizer 'model': silent writes no texts"):
-        summarizer_of(memory, Silent())
+    with pytest.raises(SummarizerError, match="memory.summarizer 'model': silent writes no texts"):
+        summary_writer(by_model(path), Silent())
+
+
+def test_the_shipped_model_is_refused_with_what_to_set_instead(path: Path) -> None:
+    with pytest.raises(SummarizerError) as refusal:
+        summary_writer(by_model(path), load_cached_model(Settings()))
+    sentence = str(refusal.value)
+    assert sentence.startswith("memory.summarizer 'model': stream-vlm-small-") and "has no chat template" in sentence
+    assert sentence.endswith("or set it to 'extractive' or 'endpoint'")
 
 
 @pytest.mark.parametrize("summarizer", ["extractive", "off"])
 def test_no_model_is_asked_where_none_is_to_sum_up(path: Path, summarizer: str) -> None:
+    assert summary_writer(by_model(path, summarizer=summarizer), object()) is None
     with Memory.open(by_model(path, summarizer=summarizer)) as memory:
         begin(memory)
         watch(memory, "a ball rolls in")

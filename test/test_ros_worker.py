@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from ros_fixtures import DARK, DEADLINE_S, image
 
-from stream_vlm.config import MemorySettings, Settings
+from stream_vlm.config import Settings
 from stream_vlm.deadline import Governor
 from stream_vlm.harness import StreamingHarness
+from stream_vlm.memory import model_summaries
 from stream_vlm.memory.model_summaries import ModelSummarizer
 from stream_vlm.memory.summarize import Happening, Material
 from stream_vlm.memory.summary_jobs import Job, SummaryJobs
@@ -245,13 +246,13 @@ class Telling(Harness):
         self.told: list[str] = []
         self.held_slice = 3
         self.holds, self.go_on_writing = threading.Event(), threading.Event()
+        self.during_step: Callable[[Tick], None] = lambda tick: None
 
     def step(self, tick: Tick, on_partial: object, limits: Limits) -> StepResult:
         self.told.append("look")
-        return super().step(tick, on_partial, limits)
-
-    def text_writer(self, task: str, most_read: int, most_written: int) -> Telling:
-        return self
+        result = super().step(tick, on_partial, limits)
+        self.during_step(tick)
+        return result
 
     def begin(self, lines: Sequence[str]) -> Writing:
         return Writing(self)
@@ -267,7 +268,7 @@ def telling() -> Iterator[tuple[Bench, Telling, SummaryJobs]]:
     bench, model = Bench(), Telling()
     bench.harness = bench.stream.harness = model  # type: ignore[assignment]
     jobs = SummaryJobs(lambda: None)
-    bench.stream.summaries = ModelSummarizer(jobs, MemorySettings(), model)
+    bench.stream.summaries = ModelSummarizer(jobs, model, model.model_id)
     jobs.listen(bench.worker.wake)
     yield bench, model, jobs
     model.go_on_writing.set()
@@ -306,6 +307,25 @@ def test_a_summary_waits_while_beats_leave_no_time(telling: tuple[Bench, Telling
     wait(lambda: model.told.count("look") == 2)
     first = model.told.index("look")
     assert model.told[first : first + 2] == ["look", "look"]
+
+
+def test_looks_that_leave_no_time_are_counted_and_said(telling: tuple[Bench, Telling, SummaryJobs], monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, model, jobs = telling
+    monkeypatch.setattr(model_summaries, "PATIENCE", 5)
+    jobs.submit(job(1))
+
+    def a_beat_comes_during(tick: Tick) -> None:
+        if len(model.stamps) < 5:
+            bench.show()
+            bench.worker.beat()
+
+    model.during_step = a_beat_comes_during
+    bench.show()
+    bench.worker.beat()
+    bench.worker.start()
+    assert model.holds.wait(DEADLINE_S)
+    assert model.told == ["look"] * 5 + ["slice"] * 3
+    assert "1 summaries wait, but 5 looks one after the other left no time to write" in jobs.fault
 
 
 def test_a_worker_that_stops_in_the_middle_of_a_summary_gives_it_back(telling: tuple[Bench, Telling, SummaryJobs]) -> None:

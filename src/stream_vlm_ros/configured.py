@@ -11,7 +11,7 @@ from rclpy.node import Node
 from stream_vlm.config import Settings
 from stream_vlm.embedding import text_model_of
 from stream_vlm.memory.headlines import Headlines
-from stream_vlm.memory.model_summaries import ModelSummarizer
+from stream_vlm.memory.model_summaries import ModelSummarizer, summary_writer
 from stream_vlm.memory.recollection import Recollector
 from stream_vlm.memory.store import Memory
 from stream_vlm.memory.writer import MemoryWriter
@@ -66,8 +66,8 @@ class Configured:
             self.memory = stack.enter_context(Memory.open(settings.memory))
             self.memory.use_embedder(text_model_of(settings.memory))
             self.model = load(settings)
-            jobs = self.memory.summary_jobs
-            self.summaries = ModelSummarizer(jobs, settings.memory, self.model) if jobs is not None else None
+            jobs, summarizes = self.memory.summary_jobs, summary_writer(settings.memory, self.model)
+            self.summaries = ModelSummarizer(jobs, summarizes, self.model.model_id) if jobs is not None and summarizes is not None else None
             """What the model writes while the node is active."""
             self.outputs = Outputs(node)
             stack.callback(self.outputs.destroy)

@@ -15,7 +15,7 @@ from stream_vlm.harness import StreamingHarness
 from stream_vlm.memory.direct import DirectWriter
 from stream_vlm.memory.headlines import Headlines
 from stream_vlm.memory.lock import WriterLock
-from stream_vlm.memory.model_summaries import ModelSummarizer
+from stream_vlm.memory.model_summaries import ModelSummarizer, summary_writer
 from stream_vlm.memory.recollection import Recollector
 from stream_vlm.memory.store import Memory, SessionError
 from stream_vlm.model import Model, WatchRefused
@@ -101,6 +101,8 @@ def watch(
     """
     # First, so that a model of text that cannot be loaded costs no run that is to be replaced.
     embedder = text_model_of(settings.memory)
+    # A model that cannot do as it is told takes no run away from the folder and leaves none there.
+    summarizes = summary_writer(settings.memory, model)
     prepare_folder(folder, existing)
     settings = settings.model_copy(update={"memory": settings.memory.model_copy(update={"path": str(folder / MEMORY_FILE)})})
     reader = TickReader(source.frames(), settings.stream.rate_hz)
@@ -112,7 +114,7 @@ def watch(
     with Memory.open(settings.memory) as memory:
         memory.use_embedder(embedder)
         jobs = memory.summary_jobs
-        writer = DirectWriter(memory, ModelSummarizer(jobs, settings.memory, model) if jobs is not None else None)
+        writer = DirectWriter(memory, ModelSummarizer(jobs, summarizes, model.model_id) if jobs is not None and summarizes is not None else None)
         files = [(folder / name).open(mode, encoding="utf-8") for name in RECORD_FILES]
         try:
             # A live source is not waited for: its next picture would make this one late.

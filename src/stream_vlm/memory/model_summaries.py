@@ -6,7 +6,7 @@ from stream_vlm.config import MemorySettings
 from stream_vlm.memory.errors import SummarizerError
 from stream_vlm.memory.summary_jobs import Job, SummaryJobs
 from stream_vlm.memory.summary_task import TASK, lines_of, whole_sentences
-from stream_vlm.model import WritesTexts, Writing
+from stream_vlm.model import TextWriter, WritesTexts, Writing
 from stream_vlm.stream import StreamError
 
 SETTING = "memory.summarizer 'model'"
@@ -24,29 +24,36 @@ PATIENCE = 200
 """Looks, one after the other, that left no moment for a summary that waits, before that is said."""
 
 
+def summary_writer(settings: MemorySettings, model: object) -> TextWriter | None:
+    """How `model` writes summaries, where the settings have it do so; None where they do not.
+
+    Raises:
+        SummarizerError: it cannot be told what to write.
+    """
+    if settings.summarizer != "model":
+        return None
+    if not isinstance(model, WritesTexts):
+        name = getattr(model, "model_id", type(model).__name__)
+        raise SummarizerError(
+            f"{SETTING}: {name} writes no texts between its looks; take a Qwen2.5-VL or Qwen3-VL, or set it to 'extractive' or 'endpoint'"
+        )
+    most_tokens = max(LEAST_TOKENS, settings.summary_chars // CHARS_A_TOKEN)
+    try:
+        return model.text_writer(TASK.format(most_chars=settings.summary_chars), settings.summary_tokens, most_tokens)
+    except StreamError as error:
+        raise SummarizerError(f"{SETTING}: {error}; or set it to 'extractive' or 'endpoint'") from error
+
+
 class ModelSummarizer:
-    """Takes one job after the other and writes it with `model`. Belongs to the model's thread; only `waits` may be asked on others.
+    """Takes one job after the other and has the model write it. Belongs to the model's thread; only `waits` may be asked on others.
 
     A job is begun, done a slice a call of `advance`, and finished or failed; what is stored changes only once it is finished.
     """
 
-    def __init__(self, jobs: SummaryJobs, settings: MemorySettings, model: object) -> None:
-        """
-        Raises:
-            SummarizerError: the model cannot be told what to write.
-        """
-        if not isinstance(model, WritesTexts):
-            name = getattr(model, "model_id", type(model).__name__)
-            raise SummarizerError(
-                f"{SETTING}: {name} writes no texts between its looks; take a Qwen2.5-VL or Qwen3-VL, or set it to 'extractive' or 'endpoint'"
-            )
-        most_tokens = max(LEAST_TOKENS, settings.summary_chars // CHARS_A_TOKEN)
-        try:
-            self._writer = model.text_writer(TASK.format(most_chars=settings.summary_chars), settings.summary_tokens, most_tokens)
-        except StreamError as error:
-            raise SummarizerError(f"{SETTING}: {error}; or set it to 'extractive' or 'endpoint'") from error
+    def __init__(self, jobs: SummaryJobs, writer: TextWriter, model_id: str) -> None:
+        self._writer = writer
         self.jobs = jobs
-        jobs.written_by(model.model_id, SETTING)
+        jobs.written_by(model_id, SETTING)
         self._job: Job | None = None
         self._writing: Writing | None = None
         self._in_vain = 0
