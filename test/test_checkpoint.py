@@ -14,7 +14,8 @@ from stream_vlm.backbone import load_cached_model, load_model
 from stream_vlm.backbone.checkpoint import load_checkpoint
 from stream_vlm.backbone.checkpoint_files import ForeignArchitecture
 from stream_vlm.backbone.stream_config import CheckpointError
-from stream_vlm.config import ModelSettings, load_settings
+from stream_vlm.config import load_settings
+from stream_vlm.model_settings import ModelSettings
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_vlm.config import DecisionSettings
 from stream_vlm.decision import SpeechGate
+from stream_vlm.model_settings import DecisionSettings
 from stream_vlm.stream import Decision, State
 
 SECOND = 1_000_000_000

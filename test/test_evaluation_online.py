@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from stream_vlm.cli import main
-from stream_vlm.config import EventSettings
 from stream_vlm.evaluation.baselines import AlwaysSilent, AlwaysSpeaking, MotionThreshold
 from stream_vlm.evaluation.ceiling import CEILING, labels_watched
 from stream_vlm.evaluation.grounding import iou, span_ious
@@ -22,6 +21,7 @@ from stream_vlm.evaluation.records import TimedEvent, TimedState, TimedUtterance
 from stream_vlm.evaluation.scores import Truth, score_watching
 from stream_vlm.evaluation.speaking import SpeakingScore, Speech, Window, score_speaking
 from stream_vlm.evaluation.worlds import examine, question_kind, truth_of
+from stream_vlm.model_settings import EventSettings
 from stream_vlm.stream import NANOSECONDS, Frame
 from stream_vlm.world.render import World
 from stream_vlm.world.splits import HELD_OUT_SEED

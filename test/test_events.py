@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from stream_vlm.config import EventSettings
 from stream_vlm.events import EventTracker
+from stream_vlm.model_settings import EventSettings
 from stream_vlm.stream import Decision, EventSpan, Frame, State
 
 IMAGE = np.zeros((2, 2, 3), dtype=np.uint8)

@@ -1,6 +1,7 @@
 """The house's rule of who may know whom, read from the import statements themselves."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ def runtime_statements(body: list[ast.stmt]) -> list[ast.stmt]:
     return [statement for statement in body if not (isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test))]
 
 
-def imported(name: str, *, at_import_time: bool) -> set[str]:
+@cache
+def imported(name: str, *, at_import_time: bool) -> frozenset[str]:
     """Dotted names that module `name` imports; with `at_import_time` only what importing it pulls in, not imports inside functions."""
     tree = ast.parse(FILES[name].read_text(encoding="utf-8"))
     package = name if FILES[name].name == "__init__.py" else name.rpartition(".")[0]
@@ -42,7 +44,7 @@ def imported(name: str, *, at_import_time: bool) -> set[str]:
             found.update([base, *(f"{base}.{alias.name}" for alias in node.names if f"{base}.{alias.name}" in FILES)])
         elif not (at_import_time and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))):
             waiting.extend(ast.iter_child_nodes(node))
-    return found
+    return frozenset(found)
 
 
 def is_within(name: str, packages: tuple[str, ...]) -> bool:
@@ -101,8 +103,8 @@ def test_a_room_does_not_know_what_it_must_not_know(package: str, forbidden: tup
 
 
 BELOW_THE_HARNESS = (
-    "stream", "model", "setting", "config", "chat", "sampler", "history", "decision", "events", "deadline", "context", "backbone", "vision",
-    "memory",
+    "stream", "model", "setting", "model_settings", "config", "chat", "sampler", "history", "decision", "events", "deadline", "context", "backbone",
+    "vision", "memory",
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stream_vlm.config import DecisionSettings
+from stream_vlm.model_settings import DecisionSettings
 from stream_vlm.stream import NANOSECONDS, Decision, State
 
 

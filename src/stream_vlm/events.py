@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from stream_vlm.config import EventSettings
+from stream_vlm.model_settings import EventSettings
 from stream_vlm.stream import NANOSECONDS, Decision, EventSpan, Frame, State
 
 

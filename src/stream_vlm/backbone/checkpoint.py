@@ -24,7 +24,7 @@ from stream_vlm.backbone.attention import SLOT_ATTENTION
 from stream_vlm.backbone.checkpoint_files import ForeignArchitecture, check_files, digest, read_config
 from stream_vlm.backbone.placement import Placement, place
 from stream_vlm.backbone.stream_config import CheckpointError, StreamConfig, read_picture_format, read_stream_config
-from stream_vlm.config import ModelSettings
+from stream_vlm.model_settings import ModelSettings
 from stream_vlm.vision.pixels import PictureFormat
 
 ARCHITECTURES: dict[str, Any] = {"qwen2_5_vl": Qwen2_5_VLForConditionalGeneration, "qwen3_vl": Qwen3VLForConditionalGeneration}

@@ -17,8 +17,8 @@ from stream_vlm.backbone.chat import ChatWriter, Shown
 from stream_vlm.backbone.checkpoint_files import ForeignArchitecture, check_files, digest, read_config
 from stream_vlm.backbone.placement import Placement, place
 from stream_vlm.backbone.stream_config import CheckpointError
-from stream_vlm.config import ModelSettings
 from stream_vlm.context.turns import PROMPTED, PROMPTED_SYSTEM
+from stream_vlm.model_settings import ModelSettings
 from stream_vlm.stream import State
 
 StateTokens = dict[State, list[tuple[int, ...]]]

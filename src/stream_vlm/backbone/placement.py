@@ -15,7 +15,7 @@ import torch
 from transformers import BitsAndBytesConfig
 
 from stream_vlm.backbone.stream_config import CheckpointError
-from stream_vlm.config import ModelSettings
+from stream_vlm.model_settings import ModelSettings
 
 UNQUANTIZED = ["model.visual", "lm_head"]
 """Modules that keep their floats: pictures and the states' logits are what a stream decides by."""

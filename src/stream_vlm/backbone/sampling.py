@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from stream_vlm.config import SamplingSettings
+from stream_vlm.model_settings import SamplingSettings
 
 
 class TokenSampler:

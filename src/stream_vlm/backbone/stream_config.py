@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from transformers import PreTrainedTokenizerBase
 
-from stream_vlm.config import ContextSettings
 from stream_vlm.context.policies import ChunkedPolicy, ContextPolicy, RoundsPolicy
 from stream_vlm.context.recent import RecentPolicy
 from stream_vlm.context.sliding import SlidingPolicy
 from stream_vlm.context.turns import FORMATS, TurnFormat
+from stream_vlm.model_settings import ContextSettings
 from stream_vlm.stream import State, StreamError
 from stream_vlm.vision.pixels import PictureFormat
 

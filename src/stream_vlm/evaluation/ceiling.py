@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from stream_vlm.config import EventSettings
 from stream_vlm.evaluation.online import Answer, Watched
 from stream_vlm.evaluation.records import TimedEvent, TimedUtterance
 from stream_vlm.evaluation.scores import Truth
 from stream_vlm.events import EventTracker
+from stream_vlm.model_settings import EventSettings
 from stream_vlm.stream import NANOSECONDS, Decision, Frame, State
 
 CEILING = "the labels at this rate"

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stream_vlm.config import EventSettings
 from stream_vlm.evaluation.baselines import with_baselines
 from stream_vlm.evaluation.ceiling import CEILING, labels_watched
 from stream_vlm.evaluation.faulty import score_by_fault
@@ -18,6 +17,7 @@ from stream_vlm.evaluation.records import TimedEvent, TimedState
 from stream_vlm.evaluation.scores import Truth, score_watching
 from stream_vlm.evaluation.timeline import Timeline, draw_timeline
 from stream_vlm.evaluation.watches import Watch, plan_watches, score_watches, watched_by_the_labels
+from stream_vlm.model_settings import EventSettings
 from stream_vlm.stream import NANOSECONDS, Frame, State
 from stream_vlm.world.faults import FAULTS, Fault
 from stream_vlm.world.labels import questions, states_at, tick_states
