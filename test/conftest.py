@@ -1,11 +1,17 @@
 """What every test file shares: a ROS domain of its own and the places of the repository."""
 
+from __future__ import annotations
+
 import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from stream_vlm.memory.store import Memory
 
 # Before anything imports rclpy, and inherited by every process a test starts: nobody's robot hears a test, and no test hears a robot.
 # 0 to 101 are the domain ids whose ports stay clear of Linux's ephemeral range.
@@ -31,6 +37,24 @@ def fresh_accelerator() -> Iterator[None]:
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where a test's memory is, if it keeps one."""
+    return tmp_path / "memory.db"
+
+
+@pytest.fixture
+def memory(file: Path) -> Iterator[Memory]:
+    """That memory, open, with a session begun."""
+    from memory_fixtures import begin, settings
+
+    from stream_vlm.memory.store import Memory
+
+    with Memory.open(settings(file)) as opened:
+        begin(opened)
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -47,11 +47,6 @@ def model(directory: Path) -> StreamingModel:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "memory.db"
-
-
-@pytest.fixture
 def watched(model: StreamingModel, file: Path) -> Iterator[Memory]:
     """Five scenes, each shown four times running to one camera."""
     with Memory.open(settings(file)) as memory:

@@ -2,7 +2,6 @@
 
 import random
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -67,18 +66,6 @@ def test_a_sentence_that_names_no_thing_is_not_guessed_at(text: str) -> None:
 def test_every_change_has_its_weights() -> None:
     assert set(FITS) == set(NEW) == set(CHANGES)
     assert all(set(fits) <= set(CHANGES) for fits in FITS.values())
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "memory.db"
-
-
-@pytest.fixture
-def memory(file: Path) -> Iterator[Memory]:
-    with Memory.open(settings(file)) as memory:
-        begin(memory)
-        yield memory
 
 
 def write(memory: Memory, *said: str, pose: Pose | None = None, session: str = SESSION, start: float = 0.0, apart: float = 60.0) -> None:

@@ -4,7 +4,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,18 +20,6 @@ from stream_vlm.memory.store import Memory, SessionError
 from stream_vlm.stream import Decision, Frame, Pose, Query, State, StepResult, Tick
 
 POSE = Pose("map", 1.25, -2.5, 0.125, 0.0, 0.0, 0.6, 0.8)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "memory.db"
-
-
-@pytest.fixture
-def memory(file: Path) -> Iterator[Memory]:
-    with Memory.open(settings(file)) as memory:
-        begin(memory)
-        yield memory
 
 
 def everything(memory: Memory) -> list[RecallRecord]:

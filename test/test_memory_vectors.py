@@ -37,11 +37,6 @@ class Meanings:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "memory.db"
-
-
-@pytest.fixture
 def memory(file: Path) -> Iterator[Memory]:
     with Memory.open(settings(file)) as memory:
         memory.use_embedder(Meanings())
