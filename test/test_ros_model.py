@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def program(repository: Path) -> tuple[str, ...]:
     """What `ros2 run stream_vlm_ros stream_vlm_node` runs."""
     return (sys.executable, str(repository / "scripts" / "stream_vlm_node"))
@@ -73,21 +74,41 @@ def _of_another_architecture(directory: Path) -> None:
     config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
 
 
-@pytest.mark.parametrize("damage", [_missing, _partial, _cut_off, _of_another_architecture])
+@pytest.fixture(scope="module")
+def disappointed(program: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
+    """A node that was started on a directory which is not there, and lives through all the others."""
+    with robot_in(tmp_path_factory.mktemp("robot")) as made:
+        made.start_node(command=program, model__directory=made.directory / "checkpoint")
+        status = made.wait_for_diagnostic("node", "configure failed: ", DiagnosticStatus.ERROR)
+        assert str(made.directory / "checkpoint") in status.message
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (_missing, "no such directory"),
+        (_partial, "model.safetensors is missing"),
+        (_cut_off, "model.safetensors: is damaged"),
+        (_of_another_architecture, "'llama'"),
+    ],
+)
 def test_a_checkpoint_that_cannot_be_used_is_named_and_the_node_waits_for_another(
-    robot: Robot, program: tuple[str, ...], tmp_path: Path, damage: Callable[[Path], None]
+    disappointed: Robot, checkpoint: Path, damage: Callable[[Path], None], says: str
 ) -> None:
-    directory = write_checkpoint(tmp_path / "checkpoint")
+    directory = disappointed.directory / "checkpoint"
+    shutil.copytree(checkpoint, directory)
     damage(directory)
-    robot.start_node(command=program, model__directory=directory)
-    status = robot.wait_for_diagnostic("node", "configure failed: ", DiagnosticStatus.ERROR)
-    assert str(directory) in status.message
-    assert "Traceback" not in robot.log
-    assert robot.lifecycle_state() == "unconfigured"
-    for stray in directory.glob("*") if directory.is_dir() else ():
-        stray.unlink()
-    write_checkpoint(directory)
-    assert robot.transition("configure")
+    assert not disappointed.transition("configure")
+    status = disappointed.wait_for_diagnostic("node", says, DiagnosticStatus.ERROR)
+    assert status.message.startswith("configure failed: ") and str(directory) in status.message
+    assert "Traceback" not in disappointed.log
+    assert disappointed.lifecycle_state() == "unconfigured"
+    shutil.rmtree(directory, ignore_errors=True)
+    shutil.copytree(checkpoint, directory)
+    assert disappointed.transition("configure")
+    assert disappointed.transition("cleanup")
+    shutil.rmtree(directory)
 
 
 def test_the_shipped_model_tells_what_happens_before_the_simulated_camera(robot: Robot, program: tuple[str, ...], repository: Path) -> None:

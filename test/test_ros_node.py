@@ -31,6 +31,15 @@ def robot(tmp_path: Path) -> Iterator[Robot]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
+    """An active node without a picture: what is asked waits until it is over."""
+    with robot_in(tmp_path_factory.mktemp("robot")) as made:
+        made.start_node()
+        made.wait_for_active()
+        yield made
+
+
 def rows(robot: Robot, kind: str) -> list[tuple[str, str, str, int, int]]:
     """(text, camera, session_id, start_ns, end_ns) of the stored records of a kind, in the order of storing."""
     with sqlite3.connect(f"file:{robot.memory}?mode=ro", uri=True) as db:
@@ -209,15 +218,13 @@ def test_a_question_is_answered_while_it_is_written_with_its_evidence(robot: Rob
         ({"question": "what?", "timeout_s": 0.3}, "no answer within 0.3 s"),
     ],
 )
-def test_a_question_that_cannot_be_answered_says_why(robot: Robot, goal: dict[str, object], says: str) -> None:
-    robot.start_node()
-    robot.wait_for_active()
-    client = ActionClient(robot.node, Ask, "stream_vlm/ask")
+def test_a_question_that_cannot_be_answered_says_why(waiting: Robot, goal: dict[str, object], says: str) -> None:
+    client = ActionClient(waiting.node, Ask, "stream_vlm/ask")
     assert client.wait_for_server(30)
-    sent = robot.on_spinner(lambda: client.send_goal_async(Ask.Goal(**goal)))
-    robot.wait(sent.done, "acceptance")
-    outcome = robot.on_spinner(sent.result().get_result_async)
-    robot.wait(outcome.done, "the outcome")
+    sent = waiting.on_spinner(lambda: client.send_goal_async(Ask.Goal(**goal)))
+    waiting.wait(sent.done, "acceptance")
+    outcome = waiting.on_spinner(sent.result().get_result_async)
+    waiting.wait(outcome.done, "the outcome")
     assert outcome.result().status == GoalStatus.STATUS_ABORTED
     assert not outcome.result().result.success
     assert says in outcome.result().result.message
