@@ -8,6 +8,7 @@ import resource
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -213,18 +214,28 @@ def test_a_step_that_crashes_is_reported_and_the_next_ones_run_in_a_new_session(
     robot.wait(lambda: robot.states[-1].session_id != first, "states of a new session")
 
 
-@pytest.mark.parametrize(
-    ("parameters", "says"),
-    [
-        ({"model__directory": "/no/such/checkpoint"}, "model.directory: /no/such/checkpoint does not exist"),
-        ({"stream__rate_hz": 99.0}, "stream.rate_hz: the value given at the start is refused"),
-        ({"cameras": ["a", "a"]}, "names a camera twice"),
-        ({"memory__path": "/proc/no/memory.db"}, "/proc/no/memory.db"),
-        ({"memory__key_file": "/no/such/key"}, "memory.key_file: /no/such/key cannot be read"),
-    ],
-)
-def test_a_node_that_cannot_be_configured_says_why_and_waits(robot: Robot, parameters: dict[str, Any], says: str) -> None:
-    robot.start_node(**parameters)
+WRONG_AT_THE_START: list[tuple[dict[str, Any], str]] = [
+    ({"model__directory": "/no/such/checkpoint"}, "model.directory: /no/such/checkpoint does not exist"),
+    ({"stream__rate_hz": 99.0}, "stream.rate_hz: the value given at the start is refused"),
+    ({"cameras": ["a", "a"]}, "names a camera twice"),
+    ({"memory__path": "/proc/no/memory.db"}, "/proc/no/memory.db"),
+    ({"memory__key_file": "/no/such/key"}, "memory.key_file: /no/such/key cannot be read"),
+]
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Robot]]:
+    """A robot for each of these, whose nodes start at the same time."""
+    with ExitStack() as stack:
+        robots = [stack.enter_context(robot_in(tmp_path_factory.mktemp("robot"))) for _ in WRONG_AT_THE_START]
+        for made, (parameters, _) in zip(robots, WRONG_AT_THE_START, strict=True):
+            made.start_node(**parameters)
+        yield robots
+
+
+@pytest.mark.parametrize("number", range(len(WRONG_AT_THE_START)), ids=[",".join(parameters) for parameters, _ in WRONG_AT_THE_START])
+def test_a_node_that_cannot_be_configured_says_why_and_waits(refused: list[Robot], number: int) -> None:
+    robot, (_, says) = refused[number], WRONG_AT_THE_START[number]
     status = robot.wait_for_diagnostic("node", says, ERROR)
     assert status.message.startswith("configure failed: ")
     assert says in robot.log
