@@ -34,9 +34,15 @@ FLUSH_EVERY = 60
 """Ticks after which the writer is waited for: faster than real time, it is given the time that real time would give it."""
 
 
-def pictures(seed: int) -> list[np.ndarray]:
-    """Ten minutes of simulated rooms at 1 Hz; the stream goes round them."""
-    return [World(seed + world, float(WORLD_S)).view(float(second)).image for world in range(WORLDS) for second in range(WORLD_S)]
+def pictures(seed: int, count: int) -> list[np.ndarray]:
+    """The first `count` of ten minutes of simulated rooms at 1 Hz; the stream goes round them."""
+    shown: list[np.ndarray] = []
+    for number in range(WORLDS):
+        world = World(seed + number, float(WORLD_S))
+        shown += [world.view(float(second)).image for second in range(min(WORLD_S, count - len(shown)))]
+        if len(shown) == count:
+            break
+    return shown
 
 
 def soak(settings: Settings, model: StreamingModel, steps: int, seed: int) -> dict[str, object]:
@@ -46,7 +52,7 @@ def soak(settings: Settings, model: StreamingModel, steps: int, seed: int) -> di
     def failed(result: StepResult, error: StreamError) -> None:
         failures.append(str(error))
 
-    shown = pictures(seed)
+    shown = pictures(seed, min(steps, WORLDS * WORLD_S))
     wall, processor = np.zeros(steps), np.zeros(steps)
     resident: list[float] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -135,7 +135,7 @@ def test_a_full_cache_refuses_new_tokens_and_keeps_the_old(model: StreamingModel
 def test_an_endless_stream_stays_inside_its_memory_and_its_positions(checkpoint: Path, policy: str) -> None:
     model = load_cached_model(settings_for(checkpoint, context__policy=policy, context__max_seconds=6.0))
     stream = model.open_stream("front")
-    for index in range(120):
+    for index in range(72):  # six times as long as the context
         stream.step(random_frame(index), None, unchanged)
     forward = stream._forward
     assert forward is not None
