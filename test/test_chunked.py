@@ -114,7 +114,7 @@ def test_words_that_end_a_chunk_early_lose_nothing(model: StreamingModel) -> Non
     """Long utterances fill a chunk before its last turn, when the next head is not finished or not begun."""
     stream = model.open_stream("front")
     speak = lambda decision: Decision(State.RESPONSE, decision.probabilities)  # noqa: E731
-    for index in range(3 * CHUNK_TURNS):
+    for index in range(2 * CHUNK_TURNS):
         assert isinstance(model.step([Turn(stream, random_frame(index), None, speak, memory=lambda: MEMORY)])[0], Decision)
         stream.prepare()
         assert stream.context[0].kind is SegmentKind.HEAD
