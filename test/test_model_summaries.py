@@ -5,12 +5,15 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from chat_fixtures import SUMMARY, load, write_chat_checkpoint, write_speaking_checkpoint
 from memory_fixtures import begin, locked_by_another_program, seconds, settings, step
 from model_fixtures import FAMILIES, random_frame
+from summary_fixtures import summaries, tend
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.config import MemorySettings, Settings
@@ -19,7 +22,6 @@ from stream_vlm.memory.direct import DirectWriter
 from stream_vlm.memory.errors import MemoryFileError, SummarizerError
 from stream_vlm.memory.forget import Forget
 from stream_vlm.memory.model_summaries import MOST_IN_VAIN, PATIENCE, ModelSummarizer, summary_writer
-from stream_vlm.memory.recall import RecallQuery, RecallRecord
 from stream_vlm.memory.store import Memory
 from stream_vlm.memory.summarize import Happening, Material
 from stream_vlm.memory.summary_jobs import MOST_WAITING, Job, SummaryJobs
@@ -65,9 +67,13 @@ def watch(memory: Memory, *said: str) -> None:
         tend(memory)
 
 
-def tend(memory: Memory) -> None:
-    while memory.tend():
-        pass
+@contextmanager
+def a_ball(path: Path, model: StreamingModel) -> Iterator[tuple[Memory, ModelSummarizer]]:
+    """A memory whose one chunk, in which a ball rolls in, waits for `model` to sum it up."""
+    with Memory.open(by_model(path)) as memory:
+        begin(memory)
+        watch(memory, "a ball rolls in")
+        yield memory, summarizer_of(memory, model)
 
 
 def finish(summarizer: ModelSummarizer, memory: Memory) -> int:
@@ -78,10 +84,6 @@ def finish(summarizer: ModelSummarizer, memory: Memory) -> int:
         slices += 1
     tend(memory)
     return slices
-
-
-def summaries(memory: Memory) -> list[RecallRecord]:
-    return list(memory.recall(RecallQuery(kinds=("summary",), order="oldest", limit=100)).records)
 
 
 def test_what_the_model_writes_takes_the_place_of_the_extract_that_stood_before(path: Path, speaking: StreamingModel) -> None:
@@ -110,10 +112,7 @@ def test_what_a_model_writes_about_nothing_is_refused_and_the_extract_stands(pat
 
 
 def test_a_summary_is_written_in_slices_no_longer_than_a_token_or_a_piece_of_the_prompt(path: Path, speaking: StreamingModel) -> None:
-    with Memory.open(by_model(path)) as memory:
-        begin(memory)
-        watch(memory, "a ball rolls in")
-        summarizer = summarizer_of(memory, speaking)
+    with a_ball(path, speaking) as (memory, summarizer):
         fed: list[int] = []
         language_model = speaking.checkpoint.model.model.language_model
         handle = language_model.layers[0].register_forward_pre_hook(lambda layer, inputs: fed.append(inputs[0].shape[1]))
@@ -176,10 +175,7 @@ def test_a_summary_that_changed_while_it_was_written_is_written_anew(path: Path,
 
 
 def test_what_was_forgotten_while_the_model_wrote_about_it_is_not_stored(path: Path, speaking: StreamingModel) -> None:
-    with Memory.open(by_model(path)) as memory:
-        begin(memory)
-        watch(memory, "a ball rolls in")
-        summarizer = summarizer_of(memory, speaking)
+    with a_ball(path, speaking) as (memory, summarizer):
         for _ in range(3):
             summarizer.advance()
         memory.forget(Forget(start_ns=seconds(4), end_ns=seconds(6)))
@@ -197,10 +193,7 @@ def extract_stands(path: Path) -> bool:
 
 
 def test_a_memory_that_is_closed_in_the_middle_of_a_summary_loses_nothing(path: Path, speaking: StreamingModel) -> None:
-    with Memory.open(by_model(path)) as memory:
-        begin(memory)
-        watch(memory, "a ball rolls in")
-        summarizer = summarizer_of(memory, speaking)
+    with a_ball(path, speaking) as (memory, summarizer):
         for _ in range(3):
             summarizer.advance()
         memory.close()
@@ -234,10 +227,7 @@ def test_a_program_that_is_killed_in_the_middle_of_a_summary_loses_nothing(path:
 
 
 def test_what_is_written_while_the_file_refuses_is_stored_when_it_can_be(path: Path, speaking: StreamingModel) -> None:
-    with Memory.open(by_model(path)) as memory:
-        begin(memory)
-        watch(memory, "a ball rolls in")
-        summarizer = summarizer_of(memory, speaking)
+    with a_ball(path, speaking) as (memory, summarizer):
         while summarizer.waits:
             summarizer.advance()
         with locked_by_another_program(path), pytest.raises(MemoryFileError):
@@ -248,10 +238,7 @@ def test_what_is_written_while_the_file_refuses_is_stored_when_it_can_be(path: P
 
 
 def test_what_is_put_down_is_gone_on_with_later(path: Path, speaking: StreamingModel) -> None:
-    with Memory.open(by_model(path)) as memory:
-        begin(memory)
-        watch(memory, "a ball rolls in")
-        summarizer = summarizer_of(memory, speaking)
+    with a_ball(path, speaking) as (memory, summarizer):
         for _ in range(3):
             summarizer.advance()
         summarizer.put_down()
@@ -312,10 +299,7 @@ def test_a_model_that_is_refused_again_and_again_is_asked_no_more_and_that_is_sa
 
 
 def test_a_stream_without_idle_time_says_that_no_model_sums_up(path: Path, speaking: StreamingModel) -> None:
-    with Memory.open(by_model(path)) as memory:
-        begin(memory)
-        watch(memory, "a ball rolls in")
-        summarizer = summarizer_of(memory, speaking)
+    with a_ball(path, speaking) as (memory, summarizer):
         for _ in range(PATIENCE - 1):
             summarizer.pass_over()
         assert memory.idle_health.fault == ""
