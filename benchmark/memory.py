@@ -154,7 +154,9 @@ def fill(memory: Memory, stream: Iterator[StepResult], records: int) -> dict[str
 
     Returns the time to encode a step's picture, to commit it, and one piece of what idle time is for after it.
     """
-    encoding, committing, settling = [], [], []
+    encoding: list[float] = []
+    committing: list[float] = []
+    settling: list[float] = []
     while memory.count() < records or len(committing) < LEAST_STEPS:
         result = next(stream)
         started = time.perf_counter()
