@@ -22,7 +22,7 @@ CAMERAS = ("front", "rear", "left")
 @pytest.fixture(scope="module", params=["rounds", "chunked", "sliding", "recent"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StreamingModel:
     directory = write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-    return load_cached_model(settings_for(directory, context__policy=request.param, context__max_seconds=4.0))
+    return load_cached_model(settings_for(directory, context__policy=request.param, context__max_seconds=4.0, decision__max_new_tokens=12))
 
 
 def speak_now_and_then(index: int, camera: str) -> State:
