@@ -1,5 +1,7 @@
 """When the robot may speak."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +53,20 @@ def test_answers_do_not_start_the_refractory_time() -> None:
     gate = SpeechGate(DecisionSettings(refractory_s=10.0))
     gate.admit(RESPONSE, 0, asked=True)
     assert gate.admit(RESPONSE, SECOND, asked=False).state is State.RESPONSE
+
+
+def test_words_of_a_moment_ago_are_not_said_again_and_later_they_are() -> None:
+    gate = SpeechGate(DecisionSettings(repeat_s=3.0))
+    leaves, enters = (replace(RESPONSE, text=f"person {does}") for does in ("leaves", "enters"))
+    said = [gate.heard(decision, round(at * SECOND)) for at, decision in enumerate((leaves, leaves, enters, leaves, leaves, enters))]
+    assert [decision.text for decision in said] == ["person leaves", "", "person enters", "person leaves", "", "person enters"]
+    assert (said[1].state, said[1].confidence) == (State.SILENCE, 0.1)
+
+
+def test_with_no_time_for_it_every_word_is_said_again() -> None:
+    gate = SpeechGate(DecisionSettings(repeat_s=0.0))
+    leaves = replace(RESPONSE, text="person leaves")
+    assert [gate.heard(leaves, at).text for at in (0, 0, 1)] == ["person leaves"] * 3
 
 
 def test_an_unsure_standby_becomes_silence() -> None:

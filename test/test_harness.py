@@ -18,7 +18,8 @@ CERTAIN = {State.SILENCE: 0.0, State.STANDBY: 0.0, State.RESPONSE: 0.0}
 
 @dataclass
 class ScriptedStream:
-    """Decides by a script: "." silence, "-" standby, "!" response, "x" a picture that cannot be used, "r" a refused watch."""
+    """Decides by a script: "." silence, "-" standby, "!" response, "=" one in always the same words, "x" a picture that cannot be used, "r" a refused
+    watch."""
 
     script: Sequence[str]
     seconds: dict[str, float] = field(default_factory=dict)
@@ -33,10 +34,10 @@ class ScriptedStream:
             raise StreamError(f"{frame.camera}: not a picture; clean the lens")
         if letter == "r":
             raise WatchRefused(f"{frame.camera}: scripted cannot watch")
-        state = {".": State.SILENCE, "-": State.STANDBY, "!": State.RESPONSE}[letter]
+        state = {".": State.SILENCE, "-": State.STANDBY, "!": State.RESPONSE, "=": State.RESPONSE}[letter]
         decision = gate(Decision(state, CERTAIN | {state: 1.0}, confidence=1.0))
         if decision.state is State.RESPONSE:
-            text = f"answer to {query.text}" if query else f"seen {self.at}"
+            text = f"answer to {query.text}" if query else "the same" if letter == "=" else f"seen {self.at}"
             if on_text:
                 on_text(text)
             return Decision(decision.state, decision.probabilities, text, 1.0)
@@ -155,6 +156,20 @@ def test_stages_are_clocked() -> None:
     seconds = harness(front=".", rear=".").step(tick(0, ["front", "rear"])).seconds
     assert seconds["vision"] == pytest.approx(0.001)
     assert seconds["step"] > 0
+
+
+def test_what_is_said_in_the_same_words_a_moment_later_is_neither_said_nor_an_event_again() -> None:
+    loop = harness(front="-=-=.......=")
+    results = [loop.step(tick(index, ["front"])) for index in range(12)]
+    assert [index for index, result in enumerate(results) if result.utterances] == [1, 11]
+    assert [index for index, result in enumerate(results) if result.events] == [1, 11]
+    assert results[3].decisions["front"].state is State.SILENCE
+
+
+def test_an_answer_is_given_in_the_words_of_a_moment_ago() -> None:
+    loop = harness(front="!!")
+    question = Query("q1", "what is there ?", 0, "front")
+    assert [len(loop.step(tick(index, ["front"], question)).utterances) for index in range(2)] == [1, 1]
 
 
 def watch(query_id: str, camera: str = "") -> Query:

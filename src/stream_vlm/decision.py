@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from stream_vlm.model_settings import DecisionSettings
 from stream_vlm.stream import NANOSECONDS, Decision, State
@@ -16,11 +16,15 @@ class SpeechGate:
     time hold back what is not sure enough; they never act on hysteresis, so raising one can only make the robot quieter. A response that is held
     back becomes the more likely of the other two states, so that an event under way stays under way. An answer to a question passes all of it by
     and leaves no trace in it. A two-state model is never in standby, so neither hysteresis nor the standby threshold touches it.
+
+    What it lets through may still say the words of a moment ago: `heard` looks at the words once they are written.
     """
 
     settings: DecisionSettings
     _spoke_at: int | None = None
     _stands_by: bool = False
+    _said: dict[str, int] = field(default_factory=dict)
+    """When the words of the last moments were said, ns."""
 
     def admit(self, decision: Decision, stamp_ns: int, *, asked: bool, watched: bool = False) -> Decision:
         """Return `decision`, or another state of its probabilities.
@@ -42,6 +46,16 @@ class SpeechGate:
             decision = _in_state(decision, max((State.SILENCE, State.STANDBY), key=lambda state: decision.probabilities[state]))
         if decision.state is State.STANDBY and decision.probabilities[State.STANDBY] < self.settings.standby_threshold:
             return _in_state(decision, State.SILENCE)
+        return decision
+
+    def heard(self, decision: Decision, stamp_ns: int) -> Decision:
+        """Return the unasked `decision` with its words, or silence where the same were said less than `repeat_s` before the frame at `stamp_ns`, ns."""
+        if decision.state is not State.RESPONSE or not decision.text:
+            return decision
+        self._said = {words: at for words, at in self._said.items() if stamp_ns - at < self.settings.repeat_s * NANOSECONDS}
+        if decision.text in self._said:
+            return replace(_in_state(decision, State.SILENCE), text="")
+        self._said[decision.text] = stamp_ns
         return decision
 
     def _steady(self, decision: Decision) -> Decision:

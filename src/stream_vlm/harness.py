@@ -92,6 +92,8 @@ class StreamingHarness:
                     self.end_watch(watch.query_id)
                 continue
             query = queries[frame.camera]
+            if query is None:
+                decision = self._gate(frame.camera).heard(decision, frame.stamp_ns)
             decisions[frame.camera] = decision
             event = None if query else self._tracker(frame.camera).observe(frame, decision)
             if event:
@@ -151,7 +153,7 @@ class StreamingHarness:
         looks: dict[str, NDArray[np.float32]] | None = None,
     ) -> Turn:
         watch = self.watch(frame.camera)
-        gate = self._gates.setdefault(frame.camera, SpeechGate(self.settings.decision))
+        gate = self._gate(frame.camera)
         on_text = None
         if query is not None and on_partial is not None:
             query_id = query.query_id
@@ -196,6 +198,9 @@ class StreamingHarness:
         if tick is None:
             return None
         return lambda: [self._turn(frame, None, None, limits) for frame in tick.frames]
+
+    def _gate(self, camera: str) -> SpeechGate:
+        return self._gates.setdefault(camera, SpeechGate(self.settings.decision))
 
     def _history(self, camera: str) -> History:
         return self._histories.setdefault(camera, History())

@@ -150,6 +150,13 @@ class DecisionSettings(Group):
     refractory_s: float = setting(
         0.0, "After an unasked utterance, stay silent for this long.", unit="s", minimum=0.0, maximum=3600.0
     )
+    repeat_s: float = setting(
+        3.0,
+        "Words that were said unasked are not said again within this long: what ends between two looks is often seen to end twice; 0 says them again.",
+        unit="s",
+        minimum=0.0,
+        maximum=3600.0,
+    )
     max_new_tokens: int = setting(
         32,
         "Longest utterance; a sentence that does not end by then is cut at a whole word, in Chinese and Japanese at a whole character.",
