@@ -49,7 +49,11 @@ class SpeechGate:
         return decision
 
     def heard(self, decision: Decision, stamp_ns: int) -> Decision:
-        """Return the unasked `decision` with its words, or silence where the same were said less than `repeat_s` before the frame at `stamp_ns`, ns."""
+        """Return the unasked `decision`, or silence where its words were said less than `repeat_s` ago already.
+
+        Args:
+            stamp_ns: of the frame, ns.
+        """
         if decision.state is not State.RESPONSE or not decision.text:
             return decision
         self._said = {words: at for words, at in self._said.items() if stamp_ns - at < self.settings.repeat_s * NANOSECONDS}

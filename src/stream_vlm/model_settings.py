@@ -152,7 +152,8 @@ class DecisionSettings(Group):
     )
     repeat_s: float = setting(
         3.0,
-        "Words that were said unasked are not said again within this long: what ends between two looks is often seen to end twice; 0 says them again.",
+        "Words that were said unasked are not said again within this long: what ends between two looks is often seen to end twice; 0 says them "
+        "again.",
         unit="s",
         minimum=0.0,
         maximum=3600.0,
