@@ -21,6 +21,7 @@ from stream_vlm.evaluation.scores import Truth, score_watching
 from stream_vlm.evaluation.worlds import examine, spread, truth_of
 from stream_vlm.world.faults import FAULTS, Fault
 from stream_vlm.world.render import World
+from stream_vlm.world.splits import HELD_OUT_SEED
 
 SIZE = (96, 64)
 
@@ -102,10 +103,18 @@ def test_a_camera_that_fails_costs_the_labels_nothing() -> None:
     assert outcome.scores["always silent"]["by_fault"]["none"]["recall"] in (None, 0.0)
 
 
+def test_other_seeds_show_other_rooms_and_the_same_ones_the_same() -> None:
+    def truth(seed: int) -> list[TimedEvent]:
+        return list(examine("heldout", 1.0, 1.0, [AlwaysSilent()], first_seed=seed).first[0].events)
+
+    assert truth(HELD_OUT_SEED + 1) == truth(HELD_OUT_SEED + 1) != truth(HELD_OUT_SEED)
+
+
 def test_the_command_reports_long_silence_and_leaves_a_picture_of_the_confusion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["eval", "--world", "long", "--minutes", "4", "--out", str(tmp_path), "--quiet", "--set", "stream.rate_hz=0.5"]) == 0
+    fewer = ["--quiet", "--set", "stream.rate_hz=0.5"]
+    assert main(["eval", "--world", "long", "--minutes", "4", "--seed", "1000007", "--out", str(tmp_path), *fewer]) == 0
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["first_seed"] == report["last_seed"] and report["minutes"] == 4
+    assert report["first_seed"] == report["last_seed"] == 1_000_007 and report["minutes"] == 4
     assert "recent 4 frames" not in report["watchers"]
     assert report["watchers"]["always speaking"]["false_alarms_per_quiet_hour"] > 1000
     assert report["watchers"]["always silent"]["false_alarms_per_quiet_hour"] == 0

@@ -9,6 +9,7 @@ import click
 
 from stream_vlm.cli.settings import settings_of_run
 from stream_vlm.config import Settings
+from stream_vlm.world.splits import HELD_OUT_SEED
 
 if TYPE_CHECKING:
     from stream_vlm.evaluation.benchmarks.examine import Examined
@@ -29,6 +30,9 @@ BENCHMARKS = ("ovo", "streamo", "inf-streams", "streaming-eval")
 @click.option("--limit", type=click.IntRange(min=0), default=0, help="Watch at most this many items (of each task); 0 for all.")
 @click.option("--out", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for report.json, .md and .png.")
 @click.option("--minutes", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="How much stream to watch (--world).")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=HELD_OUT_SEED, show_default=True, help="Of the first room; trainings take them from 0 (--world)."
+)
 @click.option("--watches", is_flag=True, help='Ask to be told when something happens, instead of questions (--world).')
 @click.option("--model", "directory", default="", help="Directory of a checkpoint; the shipped model when left out.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting, for example decision.response_threshold=0.6.")
@@ -44,6 +48,7 @@ def evaluate(
     limit: int,
     folder: Path,
     minutes: float,
+    seed: int,
     watches: bool,
     directory: str,
     assignments: tuple[str, ...],
@@ -62,7 +67,7 @@ def evaluate(
         raise click.UsageError("--watches goes with --world")
     settings = settings_of_run(assignments, {"model.directory": directory} if directory else {})
     if world is not None:
-        _world(world, minutes, watches, settings, folder, quiet)
+        _world(world, minutes, seed, watches, settings, folder, quiet)
     elif footage is not None:
         _footage(footage, settings, folder)
     elif benchmark is not None and data is not None:
@@ -71,7 +76,7 @@ def evaluate(
         _benchmark(Examined(benchmark, data, answers, against, videos, limit), settings, folder, quiet)
 
 
-def _world(world: str, minutes: float, watches: bool, settings: Settings, folder: Path, quiet: bool) -> None:
+def _world(world: str, minutes: float, seed: int, watches: bool, settings: Settings, folder: Path, quiet: bool) -> None:
     # matplotlib and torch take seconds to import; --help should not.
     from tqdm import tqdm
 
@@ -84,7 +89,7 @@ def _world(world: str, minutes: float, watches: bool, settings: Settings, folder
     # Computing everything anew at every tick is worth it where the streams are short.
     watchers: list[Watcher] = [ours] if world == "long" else [ours, recent]
     with tqdm(desc=f"{world} rooms", unit="stream", leave=False, disable=True if quiet else None) as bar:
-        outcome = examine(world, minutes, settings.stream.rate_hz, watchers, bar.update, settings.events, watches)
+        outcome = examine(world, minutes, settings.stream.rate_hz, watchers, bar.update, settings.events, watches, seed)
     report = {"model": model_id, "machine": machine(), **outcome.as_dict()}
     text = world_text(report)
     write_report(folder, report, text)

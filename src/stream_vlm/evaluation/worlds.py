@@ -97,6 +97,7 @@ def examine(
     on_stream: Callable[[], object] = lambda: None,
     events: EventSettings | None = None,
     watches: bool = False,
+    first_seed: int = HELD_OUT_SEED,
 ) -> Examination:
     """Show `minutes` of held-out stream, a minute a room, to every watcher and to the three baselines that need no model.
 
@@ -108,6 +109,7 @@ def examine(
             camera that fails) or "long" (one stream with long silence).
         on_stream: called after each stream.
         watches: instead of questions, "tell me when".
+        first_seed: of the first room, the others follow.
     """
     watchers = with_baselines(watchers)
     longest_s = minutes * 60 if ROOMS[world].in_one else STREAM_S
@@ -117,8 +119,8 @@ def examine(
     waited: list[list[Watch]] = []
     faults: list[Sequence[Fault]] = []
     for index, length_s in enumerate(lengths):
-        room = _room(world, HELD_OUT_SEED + index, length_s)
-        truth = truth_of(room, rate_hz, f"world-{HELD_OUT_SEED + index}")
+        room = _room(world, first_seed + index, length_s)
+        truth = truth_of(room, rate_hz, f"world-{first_seed + index}")
         truth = replace(truth, questions=[] if watches else spread(truth.questions, ROOMS[world].pause_s))
         if watches:
             waited.append(plan_watches(Moments(room), [state.t for state in truth.states]))
@@ -140,7 +142,7 @@ def examine(
     return Examination(
         world=world,
         minutes=sum(lengths) / 60,
-        seeds=(HELD_OUT_SEED, HELD_OUT_SEED + count - 1),
+        seeds=(first_seed, first_seed + count - 1),
         rate_hz=rate_hz,
         events=sum(len(truth.events) for truth in truths),
         scores=scores,
