@@ -55,18 +55,22 @@ def test_answers_do_not_start_the_refractory_time() -> None:
     assert gate.admit(RESPONSE, SECOND, asked=False).state is State.RESPONSE
 
 
-def test_words_of_a_moment_ago_are_not_said_again_and_later_they_are() -> None:
-    gate = SpeechGate(DecisionSettings(repeat_s=3.0))
-    leaves, enters = (replace(RESPONSE, text=f"person {does}") for does in ("leaves", "enters"))
-    said = [gate.heard(decision, round(at * SECOND)) for at, decision in enumerate((leaves, leaves, enters, leaves, leaves, enters))]
-    assert [decision.text for decision in said] == ["person leaves", "", "person enters", "person leaves", "", "person enters"]
-    assert (said[1].state, said[1].confidence) == (State.SILENCE, 0.1)
+LEAVES, ENTERS = (replace(RESPONSE, text=f"person {does}") for does in ("leaves", "enters"))
+STANDBY = decided(State.STANDBY, 0.2, 0.6, 0.2)
 
 
-def test_with_no_time_for_it_every_word_is_said_again() -> None:
+def test_words_are_said_again_only_after_a_silence_or_other_words() -> None:
+    gate = SpeechGate(DecisionSettings(repeat_s=1.0))
+    looks = (LEAVES, STANDBY, LEAVES, SILENCE, LEAVES, SILENCE, SILENCE, LEAVES, STANDBY, ENTERS, LEAVES)
+    said = [gate.heard(one, index * SECOND // 2) for index, one in enumerate(looks)]
+    texts = ["person leaves", "", "", "", "", "", "", "person leaves", "", "person enters", "person leaves"]
+    assert [one.text for one in said] == texts
+    assert (said[2].state, said[2].confidence) == (State.SILENCE, 0.1)
+
+
+def test_whoever_wants_repeats_hears_them() -> None:
     gate = SpeechGate(DecisionSettings(repeat_s=0.0))
-    leaves = replace(RESPONSE, text="person leaves")
-    assert [gate.heard(leaves, at).text for at in (0, 0, 1)] == ["person leaves"] * 3
+    assert [gate.heard(LEAVES, stamp_ns).text for stamp_ns in (0, 0, 1)] == ["person leaves"] * 3
 
 
 def test_an_unsure_standby_becomes_silence() -> None:

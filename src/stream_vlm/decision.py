@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from stream_vlm.model_settings import DecisionSettings
 from stream_vlm.stream import NANOSECONDS, Decision, State
@@ -23,8 +23,9 @@ class SpeechGate:
     settings: DecisionSettings
     _spoke_at: int | None = None
     _stands_by: bool = False
-    _said: dict[str, int] = field(default_factory=dict)
-    """When the words of the last moments were said, ns."""
+    _said: str = ""
+    _stirred_at: int | None = None
+    """Stamp of the last look that was not silent, ns."""
 
     def admit(self, decision: Decision, stamp_ns: int, *, asked: bool, watched: bool = False) -> Decision:
         """Return `decision`, or another state of its probabilities.
@@ -49,17 +50,21 @@ class SpeechGate:
         return decision
 
     def heard(self, decision: Decision, stamp_ns: int) -> Decision:
-        """Return the unasked `decision`, or silence where its words were said less than `repeat_s` ago already.
+        """Return the unasked `decision`, or silence where it says again what was said before the last silence worth the name: the same event still.
 
         Args:
             stamp_ns: of the frame, ns.
         """
-        if decision.state is not State.RESPONSE or not decision.text:
+        if decision.state is State.SILENCE:
             return decision
-        self._said = {words: at for words, at in self._said.items() if stamp_ns - at < self.settings.repeat_s * NANOSECONDS}
-        if decision.text in self._said:
+        if self._stirred_at is None or stamp_ns - self._stirred_at > self.settings.repeat_s * NANOSECONDS:
+            self._said = ""
+        self._stirred_at = stamp_ns
+        if decision.state is not State.RESPONSE or not decision.text or self.settings.repeat_s == 0:
+            return decision
+        if decision.text == self._said:
             return replace(_in_state(decision, State.SILENCE), text="")
-        self._said[decision.text] = stamp_ns
+        self._said = decision.text
         return decision
 
     def _steady(self, decision: Decision) -> Decision:

@@ -151,9 +151,9 @@ class DecisionSettings(Group):
         0.0, "After an unasked utterance, stay silent for this long.", unit="s", minimum=0.0, maximum=3600.0
     )
     repeat_s: float = setting(
-        2.0,
-        "Words that were said unasked are not said again within this long: what ends between two looks is often seen to end twice; 0 says them "
-        "again.",
+        1.0,
+        "The same words are said again only after a longer silence than this: what ends between two looks is often seen to end twice. 0 says them at "
+        "once.",
         unit="s",
         minimum=0.0,
         maximum=3600.0,
