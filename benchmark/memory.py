@@ -42,6 +42,7 @@ CAMERAS = ("front", "rear")
 FIRST_NS = 1_700_000_000 * NANOSECONDS
 SPEAKS_EVERY = 5
 LEAST_STEPS = 100
+"""Written one by one at each size, however large the memory was grown before."""
 
 OPEN_AND_ASK = """
 import sys, time

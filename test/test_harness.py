@@ -166,6 +166,12 @@ def test_what_is_said_again_with_hardly_a_silence_between_is_neither_said_nor_an
     assert results[3].decisions["front"].state is State.SILENCE
 
 
+def test_under_a_watch_every_report_is_made_in_whatever_words() -> None:
+    loop = harness(front="=.=")
+    results = [loop.step(tick(index, ["front"], *([watch("w1")] if index == 0 else []))) for index in range(3)]
+    assert [len(result.utterances) for result in results] == [1, 0, 1]
+
+
 def test_an_answer_is_given_in_the_words_of_a_moment_ago() -> None:
     loop = harness(front="!!")
     question = Query("q1", "what is there ?", 0, "front")

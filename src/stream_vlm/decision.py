@@ -50,7 +50,9 @@ class SpeechGate:
         return decision
 
     def heard(self, decision: Decision, stamp_ns: int) -> Decision:
-        """Return the unasked `decision`, or silence where it says again what was said before the last silence worth the name: the same event still.
+        """Return a decision that nobody asked or waits for, or silence where it repeats what was said before the last silence worth the name.
+
+        That is the same event still.
 
         Args:
             stamp_ns: of the frame, ns.

@@ -92,7 +92,7 @@ class StreamingHarness:
                     self.end_watch(watch.query_id)
                 continue
             query = queries[frame.camera]
-            if query is None:
+            if query is None and self.watch(frame.camera) is None:
                 decision = self._gate(frame.camera).heard(decision, frame.stamp_ns)
             decisions[frame.camera] = decision
             event = None if query else self._tracker(frame.camera).observe(frame, decision)
@@ -200,7 +200,9 @@ class StreamingHarness:
         return lambda: [self._turn(frame, None, None, limits) for frame in tick.frames]
 
     def _gate(self, camera: str) -> SpeechGate:
-        return self._gates.setdefault(camera, SpeechGate(self.settings.decision))
+        if camera not in self._gates:
+            self._gates[camera] = SpeechGate(self.settings.decision)
+        return self._gates[camera]
 
     def _history(self, camera: str) -> History:
         return self._histories.setdefault(camera, History())

@@ -153,7 +153,7 @@ class DecisionSettings(Group):
     repeat_s: float = setting(
         1.0,
         "The same words are said again only after a longer silence than this: what ends between two looks is often seen to end twice. 0 says them at "
-        "once.",
+        "once, as a watch's reports always are.",
         unit="s",
         minimum=0.0,
         maximum=3600.0,

@@ -1,6 +1,6 @@
 """What the writer does while no step waits: summaries before they are needed, and dropping what is no longer kept, in pieces of milliseconds.
 
-Most take one to seven; one in a hundred takes longer, as does bringing the log into the file: tens of them (`benchmark/memory.py` prints how long).
+Most take less than one, a summary some, bringing the log into the file tens of them (`benchmark/memory.py` prints how long).
 """
 
 from __future__ import annotations
