@@ -105,6 +105,10 @@ class BrightnessModel:
         return bool(os.environ.get(READS_ENV))
 
     @property
+    def words_threshold(self) -> float:
+        return 0.0
+
+    @property
     def takes_any_size(self) -> bool:
         return bool(os.environ.get(ANY_SIZE_ENV))
 

@@ -65,7 +65,7 @@ def step(
         event_id = "" if asked else f"{session}-{camera}-{at}"
         if not asked:
             begin_ns = seconds(at - 1 if since is None else since)
-            events = (EventSpan(event_id, camera, frame.frame_id, said, begin_ns, stamp_ns, 0.75),)
+            events = (EventSpan(event_id, camera, frame.frame_id, stamp_ns, said, begin_ns, stamp_ns, 0.75),)
         utterances = (Utterance(camera, frame.frame_id, stamp_ns, said, 0.5, event_id, query_id),)
     decision = Decision(state, {state: 1.0}, said, 0.5)
     return StepResult(session, Tick(0, stamp_ns, (frame,), queries), {camera: decision}, utterances, events)

@@ -31,7 +31,7 @@ def memory_file(tmp_path: Path) -> Path:
         for index, (label, seconds, x) in enumerate([("red ball rolls in from the left", 2, 1.0), ("door opens", 10, 5.0)]):
             stamp = seconds * NANOSECONDS
             frame = Frame("front", stamp, "optical", np.zeros((8, 8, 3), np.uint8), Pose("map", x, 0.0, 0.0))
-            event = EventSpan(f"e{index}", "front", "optical", label, stamp - NANOSECONDS, stamp, 0.9)
+            event = EventSpan(f"e{index}", "front", "optical", stamp, label, stamp - NANOSECONDS, stamp, 0.9)
             decision = Decision(State.RESPONSE, {State.RESPONSE: 1.0}, label, 0.9)
             memory.write(StepResult("s", Tick(index, stamp, (frame,)), {"front": decision}, events=(event,)))
     return path

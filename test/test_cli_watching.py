@@ -52,6 +52,7 @@ class BrightnessStream:
 class BrightnessModel:
     model_id = "brightness"
     reads_memory = False
+    words_threshold = 0.0
     seconds = {"step": 0.0}
 
     def unknown_words(self, text: str) -> Sequence[str]:
@@ -91,8 +92,8 @@ def test_events_are_written_in_seconds_of_stream(bag: Path, tmp_path: Path) -> N
     watch_bag(bag, tmp_path / "out")
     events = lines(tmp_path / "out" / "events.jsonl")
     assert [(event["label"], event["t_start"], event["t_end"], event["camera"]) for event in events] == [
-        ("light turns on", 1.0, 2.0, "front"),
-        ("light turns on", 3.5, 4.0, "front"),
+        ("light turns on", 0.75, 1.75, "front"),
+        ("light turns on", 3.25, 3.75, "front"),
     ]
     assert all(event["confidence"] == pytest.approx(0.8) for event in events)
 
@@ -108,9 +109,10 @@ def test_the_memory_holds_the_events_at_their_own_stamps(bag: Path, tmp_path: Pa
     watch_bag(bag, tmp_path / "out")
     with Memory.open(MemorySettings(path=str(tmp_path / "out" / "memory.db")), read_only=True) as memory:
         records = memory.recall(RecallQuery(kinds=("event",), order="oldest")).records
-    assert [(record.start_ns - FIRST_NS, record.frame_id) for record in records] == [
-        (NANOSECONDS, "front_optical"),
-        (3 * NANOSECONDS + NANOSECONDS // 2, "front_optical"),
+    quarter = NANOSECONDS // 4
+    assert [(record.start_ns - FIRST_NS, record.stamp_ns - FIRST_NS, record.frame_id) for record in records] == [
+        (3 * quarter, 8 * quarter, "front_optical"),
+        (13 * quarter, 16 * quarter, "front_optical"),
     ]
 
 

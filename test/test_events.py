@@ -17,8 +17,8 @@ def decision(state: State, text: str = "", confidence: float = 0.8) -> Decision:
 
 
 def observe(states: str, settings: EventSettings | None = None) -> tuple[EventTracker, list[EventSpan]]:
-    """Feed one decision each half second: "." silence, "-" standby, "!" response."""
-    tracker = EventTracker("s", "front", settings or EventSettings())
+    """Feed one decision each half second: "." silence, "-" standby, "!" response; spans end at frames unless `settings` say otherwise."""
+    tracker = EventTracker("s", "front", settings or EventSettings(edges="frames"))
     spans = []
     for index, letter in enumerate(states):
         state = {".": State.SILENCE, "-": State.STANDBY, "!": State.RESPONSE}[letter]
@@ -60,8 +60,8 @@ def test_spans_reach_from_the_first_standby_to_the_response(states: str, expecte
         pytest.param("..--!!", [(0.75, 1.75), (2.0, 2.5)], id="two in a row do not overlap"),
     ],
 )
-def test_edges_between_frames_lie_where_things_happen_on_average(states: str, expected: list[tuple[float, float]]) -> None:
-    _, spans = observe(states, EventSettings(edges="between"))
+def test_spans_end_where_things_happen_on_average_unless_told_otherwise(states: str, expected: list[tuple[float, float]]) -> None:
+    _, spans = observe(states, EventSettings())
     assert [seconds(span) for span in spans] == expected
 
 
@@ -86,3 +86,18 @@ def test_while_an_event_is_open_its_beginning_is_known() -> None:
     assert tracker.under_way_since == 2 * HALF_SECOND
     tracker, _ = observe("..--!")
     assert tracker.under_way_since is None
+
+
+def test_the_evidence_is_the_frame_that_showed_it_complete() -> None:
+    _, spans = observe("..---!.!", EventSettings())
+    assert [span.stamp_ns for span in spans] == [5 * HALF_SECOND, 7 * HALF_SECOND]
+
+
+@pytest.mark.parametrize(("seen", "expected"), [("-!", (9.0, 10.25)), ("!", (8.0, 10.0))])
+def test_a_frame_from_before_the_camera_was_away_says_little_about_when(seen: str, expected: tuple[float, float]) -> None:
+    tracker = EventTracker("s", "front", EventSettings())
+    tracker.observe(Frame("front", 0, "front_optical", IMAGE), decision(State.SILENCE))
+    for index, letter in enumerate(seen):
+        state = State.STANDBY if letter == "-" else State.RESPONSE
+        span = tracker.observe(Frame("front", (20 + index) * HALF_SECOND, "front_optical", IMAGE), decision(state, "lamp turns on"))
+    assert span is not None and seconds(span) == expected

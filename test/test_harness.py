@@ -54,6 +54,7 @@ class ScriptedModel:
     scripts: dict[str, str]
     model_id: str = "scripted"
     reads_memory: bool = False
+    words_threshold: float = 0.0
     seconds: dict[str, float] = field(default_factory=lambda: {"vision": 0.001})
 
     def unknown_words(self, text: str) -> Sequence[str]:
@@ -89,14 +90,15 @@ def test_an_event_and_its_utterance_carry_the_frame_they_rest_on() -> None:
     result = [loop.step(tick(index, ["front"])) for index in range(4)][-1]
     (utterance,), (event,) = result.utterances, result.events
     assert (utterance.stamp_ns, utterance.frame_id, utterance.text) == (3 * HALF_SECOND, "front_optical", "seen 4")
-    assert (event.start_ns, event.end_ns, event.label) == (HALF_SECOND, 3 * HALF_SECOND, "seen 4")
+    assert (event.stamp_ns, event.frame_id, event.label) == (3 * HALF_SECOND, "front_optical", "seen 4")
+    assert (event.start_ns, event.end_ns) == (HALF_SECOND // 2, 5 * HALF_SECOND // 2), "halfway from the frame before"
     assert utterance.event_id == event.event_id
 
 
 def test_while_an_event_is_under_way_the_step_says_since_when() -> None:
     loop = harness(front=".--!")
     since = [loop.step(tick(index, ["front"])).under_way_since for index in range(4)]
-    assert since == [{}, {"front": HALF_SECOND}, {"front": HALF_SECOND}, {}]
+    assert since == [{}, {"front": HALF_SECOND // 2}, {"front": HALF_SECOND // 2}, {}]
 
 
 def test_a_camera_whose_picture_fails_is_named_and_the_others_go_on() -> None:
@@ -132,7 +134,7 @@ def test_an_answer_does_not_end_the_event_that_is_under_way() -> None:
     for index in range(5):
         queries = (Query("q", "what", 0),) if index == 2 else ()
         result = loop.step(tick(index, ["front"], *queries))
-    assert [(event.start_ns, event.end_ns) for event in result.events] == [(0, 4 * HALF_SECOND)]
+    assert [(event.start_ns, event.end_ns) for event in result.events] == [(0, 7 * HALF_SECOND // 2)]
 
 
 def test_every_result_reaches_the_memory_in_order() -> None:

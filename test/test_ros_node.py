@@ -62,19 +62,20 @@ def test_a_change_in_the_picture_is_said_grounded_stored_and_recalled(robot: Rob
     event = robot.wait(lambda: robot.events, "an event")[0]
     assert robot.texts == ["it became bright"]
     assert (said.header.frame_id, said.camera, said.event_id) == ("front_optical", "camera", event.event_id)
-    assert event.header.stamp == event.end == said.header.stamp
-    assert nanoseconds(event.start) < nanoseconds(event.end)
-    assert any(state.header.stamp == event.start and state.state == state.STANDBY for state in robot.states)
+    assert event.header.stamp == said.header.stamp
+    assert nanoseconds(event.start) < nanoseconds(event.end) < nanoseconds(event.header.stamp)
+    first = next(state for state in robot.states if state.under_way)
+    assert first.under_way_since == event.start and nanoseconds(first.header.stamp) > nanoseconds(event.start)
     recalled = robot.call(Recall, "recall", text="bright", kinds=["event"])
     assert recalled.success
     (record,) = recalled.records
-    assert (record.start, record.end, record.session_id) == (event.start, event.end, event.session_id)
+    assert (record.start, record.end, record.stamp, record.session_id) == (event.start, event.end, event.header.stamp, event.session_id)
     answer = robot.call(Recall, "recall", text="when was it last bright?", mode="auto")
     assert (answer.success, answer.known, answer.stamp, answer.records[0].record_id) == (True, True, event.end, record.record_id)
     assert not robot.call(Recall, "recall", text="where is the zebra?", mode="auto").known
     evidence = robot.call(GetFrame, "get_frame", record_id=record.record_id)
     assert evidence.success
-    assert evidence.image.header.stamp == event.end
+    assert evidence.image.header.stamp == record.stamp
     assert bytes(evidence.image.data).startswith(b"\xff\xd8")
 
 

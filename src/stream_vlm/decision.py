@@ -17,10 +17,14 @@ class SpeechGate:
     back becomes the more likely of the other two states, so that an event under way stays under way. An answer to a question passes all of it by
     and leaves no trace in it. A two-state model is never in standby, so neither hysteresis nor the standby threshold touches it.
 
-    What it lets through may still say the words of a moment ago: `heard` looks at the words once they are written.
+    What it lets through may still be unsure of its words, or say those of a moment ago: `heard` looks at the words once they are written.
+
+    Attributes:
+        words_threshold: confidence that the model's unasked words should reach (`model.Model.words_threshold`), unless the settings say another.
     """
 
     settings: DecisionSettings
+    words_threshold: float = 0.0
     _spoke_at: int | None = None
     _stands_by: bool = False
     _said: str = ""
@@ -50,9 +54,9 @@ class SpeechGate:
         return decision
 
     def heard(self, decision: Decision, stamp_ns: int) -> Decision:
-        """Return a decision that nobody asked or waits for, or silence where it repeats what was said before the last silence worth the name.
+        """Return a decision that nobody asked or waits for, or silence where its words are not sure enough or repeat what was just said.
 
-        That is the same event still.
+        What repeats the words from before the last silence worth the name is about the same event still.
 
         Args:
             stamp_ns: of the frame, ns.
@@ -62,9 +66,10 @@ class SpeechGate:
         if self._stirred_at is None or stamp_ns - self._stirred_at > self.settings.repeat_s * NANOSECONDS:
             self._said = ""
         self._stirred_at = stamp_ns
-        if decision.state is not State.RESPONSE or not decision.text or self.settings.repeat_s == 0:
+        if decision.state is not State.RESPONSE or not decision.text:
             return decision
-        if decision.text == self._said:
+        is_unsure = decision.confidence < (self.settings.words_threshold or self.words_threshold)
+        if is_unsure or (decision.text == self._said and self.settings.repeat_s > 0):
             return replace(_in_state(decision, State.SILENCE), text="")
         self._said = decision.text
         return decision

@@ -7,16 +7,20 @@ from dataclasses import dataclass, field
 from stream_vlm.model_settings import EventSettings
 from stream_vlm.stream import NANOSECONDS, Decision, EventSpan, Frame, State
 
+LONGEST_TICK_NS = 2 * NANOSECONDS
+"""Longer without a frame, a camera was away."""
+
 
 @dataclass
 class EventTracker:
     """Grounds one camera's events in time.
 
-    A Standby opens a span at its own frame. A Response closes it; without one it reports an instant, whose span reaches back to the frame
-    before. Silence longer than the grace period, or a span longer than the limit, gives the event up: what never completed is not reported.
+    A Standby opens a span. A Response closes it; without one it reports an instant, whose span reaches back to the frame before. Silence longer
+    than the grace period, or a span longer than the limit, gives the event up: what never completed is not reported.
 
-    What a frame shows first happened somewhere between the frame before and this one: half a tick earlier on average. With `edges` at "between"
-    both ends of a span go back by that; stamps of evidence stay with the utterance and its picture.
+    What a frame shows first happened somewhere between the frame before and this one, half a tick earlier on average. With `edges` at "between"
+    both ends of a span lie there, at "frames" they are the frames' own stamps. A frame from long ago says little about that: no end goes back
+    further than after `LONGEST_TICK_NS`. The stamp of the evidence stands beside the span.
     """
 
     session_id: str
@@ -46,7 +50,7 @@ class EventTracker:
         if self.under_way_since is not None:
             start_ns, end_ns = self.under_way_since, self._edge(frame.stamp_ns)
         else:
-            start_ns, end_ns = frame.stamp_ns - self._tick_ns(frame.stamp_ns), frame.stamp_ns
+            start_ns, end_ns = frame.stamp_ns - self._reach_ns(frame.stamp_ns), frame.stamp_ns
         confidences = [*self._standby_confidences, decision.confidence]
         self._completed += 1
         self._forget()
@@ -54,6 +58,7 @@ class EventTracker:
             event_id=f"{self.session_id}-{self.camera}-e{self._completed}",
             camera=self.camera,
             frame_id=frame.frame_id,
+            stamp_ns=frame.stamp_ns,
             label=decision.text,
             start_ns=start_ns,
             end_ns=end_ns,
@@ -70,7 +75,11 @@ class EventTracker:
             self._forget()
 
     def _edge(self, stamp_ns: int) -> int:
-        return stamp_ns - self._tick_ns(stamp_ns) // 2 if self.settings.edges == "between" else stamp_ns
+        return stamp_ns - self._reach_ns(stamp_ns) // 2 if self.settings.edges == "between" else stamp_ns
+
+    def _reach_ns(self, stamp_ns: int) -> int:
+        """How far back what a frame shows may have happened."""
+        return min(self._tick_ns(stamp_ns), LONGEST_TICK_NS)
 
     def _tick_ns(self, stamp_ns: int) -> int:
         """Time since the frame before; 0 for the first."""

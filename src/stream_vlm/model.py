@@ -71,6 +71,11 @@ class Model(Protocol):
         ...
 
     @property
+    def words_threshold(self) -> float:
+        """Confidence below which its unasked words are wrong more often than they are worth, 0..1; 0 where nobody found out."""
+        ...
+
+    @property
     def seconds(self) -> Mapping[str, float]:
         """Wall time of the last step by stage."""
         ...

@@ -141,6 +141,13 @@ class DecisionSettings(Group):
         minimum=0.0,
         maximum=1.0,
     )
+    words_threshold: float = setting(
+        0.0,
+        "Say words unasked only when their confidence (the response's probability times the mean one of its words) is at least this; 0 takes what "
+        "the model was calibrated to, and a model that was not says all.",
+        minimum=0.0,
+        maximum=1.0,
+    )
     known_confidence: float = setting(
         0.5,
         "An answer of the model that is less sure than this, and for which it read nothing remembered, is said not to be known.",
@@ -202,7 +209,7 @@ class EventSettings(Group):
         maximum=60.0,
     )
     edges: Literal["frames", "between"] = setting(
-        "frames",
-        "Where an event begins and ends: frames are the stamps of the first frame that shows it under way and of the one that shows it complete; "
-        "between goes back from each halfway to the frame before, where it happened on average.",
+        "between",
+        "Where an event begins and ends: between is halfway from the frame before to the first one that shows it under way, or complete, where that "
+        "happened on average; frames are the stamps of those frames themselves.",
     )

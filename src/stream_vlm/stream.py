@@ -166,15 +166,16 @@ class EventSpan:
         event_id: unique within a memory file.
         camera: the camera that saw it.
         frame_id: optical frame of the evidence.
+        stamp_ns: stamp of the evidence, the frame that showed it complete.
         label: what happened, in the model's words.
-        start_ns: stamp of the first frame that showed it under way; of the frame before the end when it was never seen under way.
-        end_ns: stamp of the frame that showed it complete.
+        start_ns, end_ns: from when to when, ns on the evidence's clock; `end_ns` is at most `stamp_ns` (`events.EventTracker`).
         confidence: in [0, 1].
     """
 
     event_id: str
     camera: str
     frame_id: str
+    stamp_ns: int
     label: str
     start_ns: int
     end_ns: int

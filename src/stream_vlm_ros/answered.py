@@ -25,7 +25,7 @@ def from_memory(recollection: Recollection, now_ns: int, session_id: str) -> Ask
     said = Utterance(
         camera=best.camera if best else "",
         frame_id=best.frame_id if best else "",
-        stamp_ns=best.end_ns if best else now_ns,
+        stamp_ns=best.stamp_ns if best else now_ns,
         text=recollection.sentence(now_ns),
         confidence=best.confidence if best else float(known),
     )

@@ -60,9 +60,9 @@ def utterance_message(utterance: Utterance, session_id: str) -> UtteranceMessage
 
 
 def event_message(event: EventSpan, session_id: str, pose: Pose | None) -> EventGrounding:
-    """`event` with the robot's `pose` at its end."""
+    """`event` with the robot's `pose` at its evidence."""
     return EventGrounding(
-        header=header_message(event.end_ns, event.frame_id),
+        header=header_message(event.stamp_ns, event.frame_id),
         event_id=event.event_id,
         camera=event.camera,
         session_id=session_id,
@@ -71,7 +71,7 @@ def event_message(event: EventSpan, session_id: str, pose: Pose | None) -> Event
         end=stamp_message(event.end_ns),
         confidence=event.confidence,
         pose_valid=pose is not None,
-        pose=pose_message(pose, event.end_ns),
+        pose=pose_message(pose, event.stamp_ns),
     )
 
 
@@ -160,6 +160,7 @@ def record_message(record: RecallRecord) -> MemoryRecord:
         frame_id=record.frame_id,
         start=stamp_message(record.start_ns),
         end=stamp_message(record.end_ns),
+        stamp=stamp_message(record.stamp_ns),
         text=record.text,
         state=record.state,
         confidence=record.confidence,
@@ -168,7 +169,7 @@ def record_message(record: RecallRecord) -> MemoryRecord:
         model_id=record.model_id,
         has_frame=record.has_frame,
         pose_valid=record.pose is not None,
-        pose=pose_message(record.pose, record.end_ns),
+        pose=pose_message(record.pose, record.stamp_ns),
         thing=record.thing,
         thing_confidence=record.thing_confidence,
         gone=record.gone,

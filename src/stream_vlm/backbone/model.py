@@ -89,6 +89,11 @@ class StreamingModel:
         return bool(self.turns.remembered)
 
     @property
+    def words_threshold(self) -> float:
+        """What its `stream_config.json` says; see `model.Model.words_threshold`."""
+        return self.checkpoint.stream.words_threshold
+
+    @property
     def engine(self) -> str:
         """How it looks, in words for people."""
         kept = "recomputed every tick (context.recompute)" if self.settings.context.recompute else "kept in a cache between ticks"

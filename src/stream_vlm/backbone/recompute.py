@@ -74,6 +74,11 @@ class RecomputingModel:
         return True
 
     @property
+    def words_threshold(self) -> float:
+        """0: nothing is known of how sure it should be."""
+        return 0.0
+
+    @property
     def engine(self) -> str:
         """How it looks, in words for people."""
         architecture = self.checkpoint.model.config.model_type

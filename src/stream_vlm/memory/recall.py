@@ -116,9 +116,10 @@ class RecallRecord:
         record_id: number in the memory file; `Memory.frame` fetches its picture.
         kind: one of `rows.KINDS`.
         start_ns, end_ns: int64 ns on the evidence's clock.
+        stamp_ns: stamp of the picture that it rests on, ns; `end_ns` where none is stored.
         state: silence, standby or response; empty for a query and a summary.
         has_frame: a picture is stored.
-        pose: where the robot was at `end_ns`, or None when that was not known.
+        pose: where the robot was at `stamp_ns`, or None when that was not known.
         thing: number of the thing that the event happened to (see `sightings`); 0 where its words do not tell, and for other kinds.
         thing_confidence: 0..1, how sure that it is this thing and not another like it.
         score: the number of words that match plus a fraction in (0, 1) that grows with BM25; 0 where no words were looked for. In the order
@@ -133,6 +134,7 @@ class RecallRecord:
     frame_id: str
     start_ns: int
     end_ns: int
+    stamp_ns: int
     text: str
     state: str
     confidence: float

@@ -40,7 +40,8 @@ def search(db: Database, query: RecallQuery) -> tuple[tuple[RecallRecord, ...], 
 def read(db: Database, ids: list[int], scores: dict[int, float]) -> tuple[RecallRecord, ...]:
     """The records of these numbers, in their order, each with its score (0 where it has none). A number without a record is left out."""
     seen = (
-        "SELECT record.*, ifnull(thing_id, 0) AS thing, ifnull(sighting.confidence, 0.0) AS thing_confidence"
+        "SELECT record.*, ifnull(thing_id, 0) AS thing, ifnull(sighting.confidence, 0.0) AS thing_confidence,"
+        " ifnull((SELECT stamp_ns FROM picture WHERE picture.id = picture_id), end_ns) AS stamp_ns"
         f" FROM record LEFT JOIN sighting ON record_id = record.id WHERE {_CHOSEN}"
     )
     rows = {row["id"]: row for row in db.query(seen, {"ids": json.dumps(ids)})}
@@ -194,6 +195,7 @@ def _record(row: dict[str, Any], score: float, gone: int) -> RecallRecord:
         frame_id=row["frame_id"],
         start_ns=row["start_ns"],
         end_ns=row["end_ns"],
+        stamp_ns=row["stamp_ns"],
         text=row["text"],
         state=row["state"],
         confidence=row["confidence"],
