@@ -2,80 +2,29 @@
 
 from __future__ import annotations
 
-BEGINS = [
-    "enters",
-    "arrives",
-    "appears",
-    "opens",
-    "lights up",
-    "starts",
-    "begins",
-    "began",
-    "begun",
-    "rolls in",
-    "comes in",
-    "came in",
-    "walks in",
-    "runs in",
-    "ran in",
-    "brings",
-    "brought",
-    "comes on",
-    "came on",
-    "goes on",
-    "went on",
-    "lit up",
-    "turns on",
-    "turned on",
-    "switches on",
-    "is on",
-    "puts down",
-    "put down",
-    "sets down",
-    "drops",
-]
-"""Words after which what is spoken of is there, open, on or under way. Full text stems them: 'opens' stands for 'opened' too."""
+from stream_vlm.memory.forms import said_as
 
-ENDS = [
-    "leaves",
-    "left the",
-    "has left",
-    "departs",
-    "disappears",
-    "vanishes",
-    "closes",
-    "shuts",
-    "goes out",
-    "went out",
-    "stops",
-    "ends",
-    "removes",
-    "takes",
-    "took",
-    "taken",
-    "takes away",
-    "steals",
-    "stole",
-    "stolen",
-    "throws away",
-    "threw away",
-    "thrown away",
-    "gone",
-    "rolls away",
-    "rolls out",
-    "walks away",
-    "walks out",
-    "runs away",
-    "ran away",
-    "goes off",
-    "went off",
-    "turns off",
-    "turned off",
-    "switches off",
-    "picks up",
-    "carries away",
-]
-"""Words after which it is not any more."""
+_BEGINS = (
+    "enter, arrive, appear, open, start, begin, bring, drop, roll in, come in, walk in, run in, come on, go on, turn on, switch on, light up,"
+    " put down, set down"
+)
+_ENDS = (
+    "depart, disappear, vanish, close, shut, stop, end, remove, take, steal, throw away, carry away, pick up, roll away, roll out, walk away,"
+    " walk out, run away, go out, go off, turn off, switch off"
+)
+
+
+def _phrases(verbs: str) -> list[str]:
+    """Each of `verbs`, which have commas between, with the forms that full text does not stem alike: "come in" and "came in"."""
+    pairs = [verb.partition(" ") for verb in verbs.split(", ")]
+    return [f"{form}{space}{particle}" for verb, space, particle in pairs for form in said_as(verb)]
+
+
+BEGINS = [*_phrases(_BEGINS), "is on"]
+"""Words after which what is spoken of is there, open, on or under way. Full text stems them: 'open' stands for 'opened' too."""
+
+ENDS = [*_phrases(_ENDS), "leaves", "left the", "has left", "gone"]
+"""Words after which it is not any more. "To the left" is no leaving."""
 
 STATE_WORDS = frozenset(
     [

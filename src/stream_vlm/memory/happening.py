@@ -6,6 +6,8 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from stream_vlm.memory.forms import forms_of_all
+
 COMES, GOES, PUT_DOWN, PICKED_UP, TAKEN, ON, OFF, SEEN = CHANGES = ("comes", "goes", "put down", "picked up", "taken", "on", "off", "seen")
 """What can happen to a thing. ON and OFF (open and closed, too) are of what stays where it is."""
 
@@ -26,36 +28,33 @@ class _Verb:
     has_object: bool
 
 
-def _verb(forms: str, particles: str, change: str, *, has_object: bool) -> _Verb:
-    return _Verb(_set(forms), _set(particles), change, has_object)
+def _verb(verbs: str, particles: str, change: str, *, has_object: bool) -> _Verb:
+    return _Verb(forms_of_all(verbs), _set(particles), change, has_object)
 
 
-_MOVES = "roll rolls rolled rolling walk walks walked walking run runs ran running drive drives drove driving driven fly flies flew flying flown"
+_MOVES = "roll walk run drive fly"
 
 # Those with a particle first: "goes on" is not "goes".
 _VERBS = (
-    _verb("put puts putting set sets setting lay lays laid", "down", PUT_DOWN, has_object=True),
-    _verb("pick picks picked picking", "up", PICKED_UP, has_object=True),
-    _verb("turn turns turned turning switch switches switched switching", "on", ON, has_object=True),
-    _verb("turn turns turned turning switch switches switched switching", "off out", OFF, has_object=True),
-    _verb("carry carries carried carrying take takes taken taking took throw throws thrown throwing threw", "away out", TAKEN, has_object=True),
-    _verb("come comes came coming go goes went going light lights lit", "on up", ON, has_object=False),
-    _verb("go goes went going gone", "off", OFF, has_object=False),
-    _verb(f"come comes came coming {_MOVES}", "in back", COMES, has_object=False),
-    _verb(f"go goes went going gone {_MOVES}", "away out off", GOES, has_object=False),
-    _verb("open opens opened opening", "", ON, has_object=True),
-    _verb("close closes closed closing shut shuts shutting", "", OFF, has_object=True),
-    _verb("start starts started begin begins began begun", "", ON, has_object=False),
-    _verb("stop stops stopped end ends ended", "", OFF, has_object=False),
-    _verb("take takes taken taking took remove removes removed removing grab grabs grabbed grabbing", "", TAKEN, has_object=True),
-    _verb("steal steals stole stealing stolen", "", TAKEN, has_object=True),
-    _verb("bring brings brought bringing", "", COMES, has_object=True),
-    _verb("place places placed placing drop drops dropped dropping", "", PUT_DOWN, has_object=True),
-    _verb("lift lifts lifted lifting", "", PICKED_UP, has_object=True),
-    _verb("enter enters entered entering arrive arrives arrived arriving appear appears appeared appearing", "", COMES, has_object=False),
-    _verb("return returns returned returning", "", COMES, has_object=False),
-    _verb("leave leaves left leaving depart departs departed departing gone", "", GOES, has_object=False),
-    _verb("disappear disappears disappeared vanish vanishes vanished exit exits exited", "", GOES, has_object=False),
+    _verb("put set lay", "down", PUT_DOWN, has_object=True),
+    _verb("pick", "up", PICKED_UP, has_object=True),
+    _verb("turn switch", "on", ON, has_object=True),
+    _verb("turn switch", "off out", OFF, has_object=True),
+    _verb("carry take throw", "away out", TAKEN, has_object=True),
+    _verb("come go light", "on up", ON, has_object=False),
+    _verb("go", "off", OFF, has_object=False),
+    _verb(f"come {_MOVES}", "in back", COMES, has_object=False),
+    _verb(f"go {_MOVES}", "away out off", GOES, has_object=False),
+    _verb("open", "", ON, has_object=True),
+    _verb("close shut", "", OFF, has_object=True),
+    _verb("start begin", "", ON, has_object=False),
+    _verb("stop end", "", OFF, has_object=False),
+    _verb("take remove grab steal", "", TAKEN, has_object=True),
+    _verb("bring", "", COMES, has_object=True),
+    _verb("place drop", "", PUT_DOWN, has_object=True),
+    _verb("lift", "", PICKED_UP, has_object=True),
+    _verb("enter arrive appear return", "", COMES, has_object=False),
+    _Verb(forms_of_all("leave depart disappear vanish exit") | {"gone"}, frozenset(), GOES, has_object=False),
 )
 
 _GO_OUT = _set("lamp light lights fire flame candle screen")
@@ -67,10 +66,7 @@ _BETWEEN = 5
 _DETERMINERS = _set("a an the this that these those his her its their my your our some another other one")
 _PRONOUNS = _set("it he she they them him something someone somebody anything")
 _AUXILIARIES = _set("is are was were be been being has have had does did just now slowly quickly again then")
-_STATES = _set(
-    "is are was were stand stands stood standing sit sits sat sitting lie lies lay lain lying hang hangs hung hanging fall falls fell fallen falling"
-    " hold holds held holding break breaks broke broken breaking"
-)
+_STATES = _set("is are was were") | forms_of_all("stand sit lie hang fall hold break")
 """Where nothing else happens these say of what stands before them that it is there."""
 
 _ENDS_A_PHRASE = _set(
