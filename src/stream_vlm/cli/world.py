@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 
 ALL = "all"
+LOOKS = {"seen": "seen", "varied": "varied objects", "objects": "unseen objects", "backgrounds": "unseen backgrounds"}
+"""Looks by what the command calls them."""
 
 
 def _names(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
@@ -29,7 +31,7 @@ def _names(context: click.Context, parameter: click.Parameter, given: Sequence[s
 @click.option(
     "--longest-event", "longest_event_s", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Some events last up to so many seconds."
 )
-@click.option("--look", type=click.Choice(("seen", "objects", "backgrounds")), default="seen", help="Objects or backgrounds no training shows.")
+@click.option("--look", type=click.Choice(list(LOOKS)), default="seen", help="Things in more forms; objects, backgrounds no training shows.")
 @click.option(
     "--faults",
     multiple=True,
@@ -73,7 +75,7 @@ def world(
         minutes * 60,
         size,
         events_per_minute=events_per_minute,
-        look=look if look == "seen" else f"unseen {look}",
+        look=LOOKS[look],
         quiet_minutes=quiet_minutes,
         longest_event_s=longest_event_s,
         faults=FAULTS if ALL in faults else faults,

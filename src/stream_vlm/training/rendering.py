@@ -30,6 +30,9 @@ SCRIPT_S = 60.0
 SHORT_S = 10.0
 """Stretches shorter than this begin near an event."""
 
+VARIED_SHARE = 0.5
+"""Share of the streams whose things come in many forms, so that a form that was never seen is known by its kind."""
+
 THING_CLASSES = ("person", "hand", "ball", "box", "cup", "bottle", "book", "door open", "door closed", "lamp on", "lamp off", "moving", "held")
 """What a cell of the picture may hold; several may hold at once."""
 
@@ -91,7 +94,8 @@ def render_stream(seed: int, ticks: int, rate_hz: float, dense: bool) -> Rendere
     cv2.setNumThreads(1)
     rng = np.random.default_rng(seed + 7)
     size = CAMERA_SIZES[seed % len(CAMERA_SIZES)]
-    world = World(seed, SCRIPT_S, size=size, events_per_minute=EVENTS_PER_MINUTE[seed % len(EVENTS_PER_MINUTE)])
+    look = "varied objects" if np.random.default_rng([seed, 0x7A]).random() < VARIED_SHARE else "seen"
+    world = World(seed, SCRIPT_S, size=size, events_per_minute=EVENTS_PER_MINUTE[seed % len(EVENTS_PER_MINUTE)], look=look)
     length_s = ticks / rate_hz
     start_s = float(rng.uniform(0.0, SCRIPT_S - length_s))
     if world.script.events and length_s < SHORT_S and rng.random() < 0.85:

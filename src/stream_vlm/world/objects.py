@@ -29,8 +29,16 @@ def _rolling_texture(rgb: Rgb, look: int, size: int, form: str) -> np.ndarray:
     style = rng.choice(["plain", "band", "spots", "panels"])
     other = WHITE if sum(rgb) < 520 else shade(rgb, 0.55)
     middle = size // 2
-    if form:
+    if form == "unseen":
         texture[:middle, middle:] = texture[middle:, :middle] = shade(rgb, 0.45)
+    elif form == "rings":
+        for part, tone in ((0.42, other), (0.3, rgb), (0.18, other)):
+            cv2.circle(texture, (middle, middle), int(size * part), tone, -1)
+    elif form == "stripes":
+        for part in (0.08, 0.34, 0.6, 0.86):
+            cv2.rectangle(texture, (0, int(size * part)), (size, int(size * (part + 0.1))), other, -1)
+    elif form == "half":
+        texture[middle:] = other
     elif style == "band":
         cv2.rectangle(texture, (0, int(size * 0.43)), (size, int(size * 0.57)), other, -1)
     elif style == "spots":
@@ -47,7 +55,10 @@ def _rolling_texture(rgb: Rgb, look: int, size: int, form: str) -> np.ndarray:
 
 
 class Ball:
-    """A shaded ball that can be turned; its origin is where it touches the ground. With a `form` it is made of quarters."""
+    """A shaded ball that can be turned; its origin is where it touches the ground.
+
+    A `form` has a pattern of its own: "unseen" is made of quarters, the others are `varied.BALLS`.
+    """
 
     def __init__(self, rgb: Rgb, diameter: float, look: int, form: str = "") -> None:
         self._size = max(8, int(round(diameter)))

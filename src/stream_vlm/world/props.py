@@ -12,6 +12,7 @@ from stream_vlm.world.objects import Ball, draw_thing
 from stream_vlm.world.script import Script, Thing
 from stream_vlm.world.sprite import Sprite, shadow
 from stream_vlm.world.unseen import draw_unseen
+from stream_vlm.world.varied import draw_varied
 
 SHADOW_DEPTH = 0.34
 GRIPS = 6
@@ -44,7 +45,7 @@ class Props:
         if thing.kind == "ball":
             return self.keep(("thing", thing.instance), lambda: self.ball(thing).turned(0.0))
         size = thing.size * self._height
-        draw = draw_unseen if thing.form else draw_thing
+        draw = {"": draw_thing, "varied": draw_varied, "unseen": draw_unseen}[thing.form]
         return self.keep(("thing", thing.instance), lambda: draw(thing.kind, thing.rgb, size, self._pitch, thing.look))
 
     def ball(self, thing: Thing) -> Ball:
