@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from model_fixtures import random_frame, settings_for
 from stream_vlm.backbone import load_cached_model
 from stream_vlm.context.turns import COMPACT
 from stream_vlm.stream import Decision, State, StreamError
-from stream_vlm.training import shipped, worlds
+from stream_vlm.training import loop, shipped, worlds
 from stream_vlm.training.architecture import PICTURES, new_model, save_checkpoint, word_tokenizer
 from stream_vlm.training.descent import Rate
 from stream_vlm.training.language_stage import train_language
@@ -236,12 +238,14 @@ def test_curves_of_a_run_that_went_on_have_each_step_once(tmp_path: Path) -> Non
     assert [(event.step, event.value) for event in curves.Scalars("loss")] == [(0, 0.0), (1, 1.0), (2, 22.0), (3, 23.0), (4, 24.0), (5, 25.0)]
 
 
-def test_a_run_by_the_clock_ends_by_it_and_its_rate_rises_and_falls(tokenizer: Any, tmp_path: Path) -> None:
+def test_a_run_by_the_clock_ends_by_it_and_its_rate_rises_and_falls(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticking = count()
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 0.25 * next(ticking)))
     learned(tokenizer, plan_of(tmp_path, None, seconds=3.0))
     rates = [json.loads(line)["learning_rate"] for line in (tmp_path / "losses.jsonl").read_text().splitlines()]
     highest = rates.index(max(rates))
     assert rates == sorted(rates[: highest + 1]) + sorted(rates[highest + 1 :], reverse=True)
-    assert rates[-1] < max(rates)
+    assert rates[-1] < max(rates) and 5 <= len(rates) <= 12
 
 
 def test_the_rate_is_the_peak_after_the_warm_up_and_the_floor_at_both_ends() -> None:
