@@ -18,8 +18,8 @@ CERTAIN = {State.SILENCE: 0.0, State.STANDBY: 0.0, State.RESPONSE: 0.0}
 
 @dataclass
 class ScriptedStream:
-    """Decides by a script: "." silence, "-" standby, "!" response, "=" one in always the same words, "x" a picture that cannot be used, "r" a refused
-    watch."""
+    """Decides by a script: "." silence, "-" standby, "!" response, "?" one in words that it is not sure of, "=" one in always the same words, "x" a
+    picture that cannot be used, "r" a refused watch."""
 
     script: Sequence[str]
     seconds: dict[str, float] = field(default_factory=dict)
@@ -34,13 +34,13 @@ class ScriptedStream:
             raise StreamError(f"{frame.camera}: not a picture; clean the lens")
         if letter == "r":
             raise WatchRefused(f"{frame.camera}: scripted cannot watch")
-        state = {".": State.SILENCE, "-": State.STANDBY, "!": State.RESPONSE, "=": State.RESPONSE}[letter]
+        state = {".": State.SILENCE, "-": State.STANDBY, "!": State.RESPONSE, "?": State.RESPONSE, "=": State.RESPONSE}[letter]
         decision = gate(Decision(state, CERTAIN | {state: 1.0}, confidence=1.0))
         if decision.state is State.RESPONSE:
             text = f"answer to {query.text}" if query else "the same" if letter == "=" else f"seen {self.at}"
             if on_text:
                 on_text(text)
-            return Decision(decision.state, decision.probabilities, text, 1.0)
+            return Decision(decision.state, decision.probabilities, text, 0.4 if letter == "?" else 1.0)
         return decision
 
     def reset(self) -> None:
@@ -135,6 +135,15 @@ def test_an_answer_does_not_end_the_event_that_is_under_way() -> None:
         queries = (Query("q", "what", 0),) if index == 2 else ()
         result = loop.step(tick(index, ["front"], *queries))
     assert [(event.start_ns, event.end_ns) for event in result.events] == [(0, 7 * HALF_SECOND // 2)]
+
+
+def test_words_below_the_models_own_threshold_are_neither_said_nor_an_event_but_answer_questions_and_watches() -> None:
+    loop = StreamingHarness(load_settings({"cameras": ["front"]}), ScriptedModel({"front": "-?-!???"}, words_threshold=0.5), "session")
+    asked = {4: (Query("q", "what", 0),), 5: (Query("w", "tell me", 0, "front", is_watch=True),)}
+    results = [loop.step(tick(index, ["front"], *asked.get(index, ()))) for index in range(6)]
+    assert [[said.text for said in result.utterances] for result in results] == [[], [], [], ["seen 4"], ["answer to what"], ["seen 6"]]
+    assert results[1].decisions["front"].state is State.SILENCE and results[1].under_way_since == {"front": 0}
+    assert [event.label for result in results for event in result.events] == ["seen 4", "seen 6"]
 
 
 def test_every_result_reaches_the_memory_in_order() -> None:
