@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from stream_vlm.world.backdrop import paint_backdrop
 from stream_vlm.world.disturbance import exposure_moments
 from stream_vlm.world.faults import HIDING, Faults, plan_faults
+from stream_vlm.world.looks import with_look
 from stream_vlm.world.moving_clutter import ANIMATED, paint_moving
 from stream_vlm.world.plot import Plot
 from stream_vlm.world.script import Script, WorldError, make_script
 from stream_vlm.world.sensor import Sensor
 from stream_vlm.world.sprite import Appearance, Image
 from stream_vlm.world.stage import Stage
-from stream_vlm.world.unseen import with_look
 
 SMALLEST, LARGEST = 64, 4096
 """Pixels: allowed width and height."""
@@ -89,7 +89,7 @@ class World:
 
         Args:
             size: width and height in pixels, each even and from 64 to 4096.
-            look: "seen", "varied objects", "unseen objects" or "unseen backgrounds"; see `unseen.with_look`.
+            look: "seen", "varied objects", "unseen objects" or "unseen backgrounds"; see `looks.with_look`.
             quiet_minutes, longest_event_s: long silence and slow events; see `make_script`.
             faults: kinds of sensor faults, of `faults.FAULTS`; what happens is the same with and without them.
             faults_per_minute: of each kind, on average.

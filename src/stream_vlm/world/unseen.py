@@ -1,51 +1,15 @@
-"""The same rooms and events in other looks: with things of other forms, or before walls and on floors of other kinds."""
+"""Forms of portable things that no training shows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
-from stream_vlm.world.language import PORTABLE_KINDS
 from stream_vlm.world.palette import Rgb, mix, shade
-from stream_vlm.world.script import Script, Thing, WorldError
 from stream_vlm.world.sprite import Brush, Sprite
-from stream_vlm.world.unseen_textures import UNSEEN_TEXTURES
-from stream_vlm.world.varied import BALLS
 
-LOOKS = ("seen", "varied objects", "unseen objects", "unseen backgrounds")
 WHITE: Rgb = (255, 255, 255)
-
-
-def with_look(script: Script, look: str) -> Script:
-    """`script` with what it shows exchanged; events, labels, places, sizes and colours stay as they are.
-
-    Args:
-        look: "seen" changes nothing; "varied objects" gives every portable thing one of several further forms of its kind (`varied`);
-            "unseen objects" gives every portable thing a form of its kind that is drawn for no other look (a crate,
-            a round flask, an open book, a bowl on a saucer, a ball of quarters); "unseen backgrounds" covers walls and floors with patterns
-            that no other look has.
-
-    Raises:
-        WorldError: no such look.
-    """
-    if look == "seen":
-        return script
-    if look == "varied objects":
-        things = {key: replace(thing, form=_varied(thing)) if thing.kind in PORTABLE_KINDS else thing for key, thing in script.things.items()}
-        return replace(script, things=things)
-    if look == "unseen objects":
-        things = {key: replace(thing, form="unseen") if thing.kind in PORTABLE_KINDS else thing for key, thing in script.things.items()}
-        return replace(script, things=things)
-    if look == "unseen backgrounds":
-        wall, floor = np.random.default_rng([script.seed, 0xBAC]).choice(sorted(UNSEEN_TEXTURES), 2)
-        return replace(script, scene=replace(script.scene, wall_texture=str(wall), floor_texture=str(floor)))
-    raise WorldError(f"look: {look!r} is refused; use one of {', '.join(LOOKS)}")
-
-
-def _varied(thing: Thing) -> str:
-    return str(np.random.default_rng([thing.look, 0xF0B]).choice(BALLS)) if thing.kind == "ball" else "varied"
 
 
 def draw_unseen(kind: str, rgb: Rgb, height: float, pitch: float, look: int) -> Sprite:
