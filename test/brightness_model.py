@@ -105,7 +105,7 @@ class BrightnessModel:
         return bool(os.environ.get(READS_ENV))
 
     @property
-    def words_threshold(self) -> float:
+    def activity_threshold(self) -> float:
         return 0.0
 
     @property

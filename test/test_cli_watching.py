@@ -52,7 +52,7 @@ class BrightnessStream:
 class BrightnessModel:
     model_id = "brightness"
     reads_memory = False
-    words_threshold = 0.0
+    activity_threshold = 0.0
     seconds = {"step": 0.0}
 
     def unknown_words(self, text: str) -> Sequence[str]:

@@ -73,22 +73,18 @@ def test_whoever_wants_repeats_hears_them() -> None:
     assert [gate.heard(LEAVES, stamp_ns).text for stamp_ns in (0, 0, 1)] == ["person leaves"] * 3
 
 
-SURE, UNSURE = (replace(RESPONSE, text="lamp turns on", confidence=confidence) for confidence in (0.7, 0.5))
-
-
 @pytest.mark.parametrize(
-    ("chosen", "found", "said"),
-    [(0.0, 0.0, [True, True]), (0.0, 0.6, [False, True]), (0.6, 0.0, [False, True]), (0.4, 0.6, [True, True])],
+    ("chosen", "found", "speaks"), [(0.0, 0.0, True), (0.0, 0.85, True), (0.0, 0.95, False), (0.95, 0.0, False), (0.85, 0.95, True)]
 )
-def test_words_below_the_users_threshold_or_else_the_models_own_are_kept_back(chosen: float, found: float, said: list[bool]) -> None:
-    settings = DecisionSettings(words_threshold=chosen, repeat_s=0.0)
-    heard = [SpeechGate(settings, found).heard(one, 0) for one in (UNSURE, SURE)]
-    assert [one.state is State.RESPONSE and bool(one.text) for one in heard] == said
+def test_who_doubts_that_anything_happens_is_quiet_by_the_users_threshold_or_else_the_models_own(chosen: float, found: float, speaks: bool) -> None:
+    gate = SpeechGate(DecisionSettings(activity_threshold=chosen), found)
+    assert (gate.admit(RESPONSE, 0, asked=False).state is State.RESPONSE) is speaks
+    assert all(gate.admit(RESPONSE, 0, asked=asked, watched=not asked).state is State.RESPONSE for asked in (True, False))
 
 
-def test_words_that_were_kept_back_are_no_repeat_when_they_are_sure() -> None:
-    gate = SpeechGate(DecisionSettings(words_threshold=0.6, repeat_s=1.0))
-    assert [gate.heard(one, index * SECOND // 2).text for index, one in enumerate((UNSURE, SURE, SURE))] == ["", "lamp turns on", ""]
+def test_who_only_wavers_between_standby_and_response_speaks() -> None:
+    wavering = decided(State.RESPONSE, 0.01, 0.48, 0.51)
+    assert SpeechGate(DecisionSettings(activity_threshold=0.97)).admit(wavering, 0, asked=False) == wavering
 
 
 def test_an_unsure_standby_becomes_silence() -> None:

@@ -99,7 +99,7 @@ def test_the_loss_falls_and_the_node_loads_the_result_at_once(
     model = load_model(settings_for(out))
     assert isinstance(model, StreamingModel)
     assert model.model_id.startswith("stream-vlm-small-tuned") and model.checkpoint.stream.rate_hz == 1.0
-    assert model.words_threshold == 0.0, "the weights are others than those that it was found for"
+    assert model.activity_threshold == 0.0, "the weights are others than those that it was found for"
     frame = Frame("front", 1_000_000_000, "", np.full((64, 96, 3), 20, np.uint8))
     decided = model.open_stream("front").step(frame, None, lambda decision: decision)
     assert sum(decided.probabilities.values()) == pytest.approx(1.0)

@@ -18,7 +18,7 @@ CERTAIN = {State.SILENCE: 0.0, State.STANDBY: 0.0, State.RESPONSE: 0.0}
 
 @dataclass
 class ScriptedStream:
-    """Decides by a script: "." silence, "-" standby, "!" response, "?" one in words that it is not sure of, "=" one in always the same words, "x" a
+    """Decides by a script: "." silence, "-" standby, "!" response, "?" one at doubt whether anything happens, "=" one in always the same words, "x" a
     picture that cannot be used, "r" a refused watch."""
 
     script: Sequence[str]
@@ -35,12 +35,13 @@ class ScriptedStream:
         if letter == "r":
             raise WatchRefused(f"{frame.camera}: scripted cannot watch")
         state = {".": State.SILENCE, "-": State.STANDBY, "!": State.RESPONSE, "?": State.RESPONSE, "=": State.RESPONSE}[letter]
-        decision = gate(Decision(state, CERTAIN | {state: 1.0}, confidence=1.0))
+        sure = 0.6 if letter == "?" else 1.0
+        decision = gate(Decision(state, CERTAIN | {State.SILENCE: 1.0 - sure} | {state: sure}, confidence=sure))
         if decision.state is State.RESPONSE:
             text = f"answer to {query.text}" if query else "the same" if letter == "=" else f"seen {self.at}"
             if on_text:
                 on_text(text)
-            return Decision(decision.state, decision.probabilities, text, 0.4 if letter == "?" else 1.0)
+            return Decision(decision.state, decision.probabilities, text, sure)
         return decision
 
     def reset(self) -> None:
@@ -54,7 +55,7 @@ class ScriptedModel:
     scripts: dict[str, str]
     model_id: str = "scripted"
     reads_memory: bool = False
-    words_threshold: float = 0.0
+    activity_threshold: float = 0.0
     seconds: dict[str, float] = field(default_factory=lambda: {"vision": 0.001})
 
     def unknown_words(self, text: str) -> Sequence[str]:
@@ -137,8 +138,8 @@ def test_an_answer_does_not_end_the_event_that_is_under_way() -> None:
     assert [(event.start_ns, event.end_ns) for event in result.events] == [(0, 7 * HALF_SECOND // 2)]
 
 
-def test_words_below_the_models_own_threshold_are_neither_said_nor_an_event_but_answer_questions_and_watches() -> None:
-    loop = StreamingHarness(load_settings({"cameras": ["front"]}), ScriptedModel({"front": "-?-!???"}, words_threshold=0.5), "session")
+def test_doubts_by_the_models_own_threshold_keep_it_quiet_but_for_questions_and_watches() -> None:
+    loop = StreamingHarness(load_settings({"cameras": ["front"]}), ScriptedModel({"front": "-?-!???"}, activity_threshold=0.9), "session")
     asked = {4: (Query("q", "what", 0),), 5: (Query("w", "tell me", 0, "front", is_watch=True),)}
     results = [loop.step(tick(index, ["front"], *asked.get(index, ()))) for index in range(6)]
     assert [[said.text for said in result.utterances] for result in results] == [[], [], [], ["seen 4"], ["answer to what"], ["seen 6"]]

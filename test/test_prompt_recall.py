@@ -205,7 +205,7 @@ class Noting:
 
     model_id = "noting"
     reads_memory = True
-    words_threshold = 0.0
+    activity_threshold = 0.0
     seconds: dict[str, float] = {}
 
     def __init__(self) -> None:

@@ -17,14 +17,14 @@ class SpeechGate:
     back becomes the more likely of the other two states, so that an event under way stays under way. An answer to a question passes all of it by
     and leaves no trace in it. A two-state model is never in standby, so neither hysteresis nor the standby threshold touches it.
 
-    What it lets through may still be unsure of its words, or say those of a moment ago: `heard` looks at the words once they are written.
+    What it lets through may still say the words of a moment ago: `heard` looks at the words once they are written.
 
     Attributes:
-        words_threshold: confidence that the model's unasked words should reach (`model.Model.words_threshold`), unless the settings say another.
+        activity_threshold: the model's own (`model.Model.activity_threshold`), where the settings say none.
     """
 
     settings: DecisionSettings
-    words_threshold: float = 0.0
+    activity_threshold: float = 0.0
     _spoke_at: int | None = None
     _stands_by: bool = False
     _said: str = ""
@@ -44,7 +44,7 @@ class SpeechGate:
         if self.settings.unasked == "never" and not watched:
             decision = _in_state(decision, State.SILENCE)
         decision = self._steady(decision)
-        if decision.state is State.RESPONSE and self._may_speak(decision, stamp_ns):
+        if decision.state is State.RESPONSE and self._may_speak(decision, stamp_ns) and (watched or self._sees_something(decision)):
             self._spoke_at = stamp_ns
             return decision
         if decision.state is State.RESPONSE:
@@ -54,9 +54,9 @@ class SpeechGate:
         return decision
 
     def heard(self, decision: Decision, stamp_ns: int) -> Decision:
-        """Return a decision that nobody asked or waits for, or silence where its words are not sure enough or repeat what was just said.
+        """Return a decision that nobody asked or waits for, or silence where it repeats what was said before the last silence worth the name.
 
-        What repeats the words from before the last silence worth the name is about the same event still.
+        That is the same event still.
 
         Args:
             stamp_ns: of the frame, ns.
@@ -66,10 +66,9 @@ class SpeechGate:
         if self._stirred_at is None or stamp_ns - self._stirred_at > self.settings.repeat_s * NANOSECONDS:
             self._said = ""
         self._stirred_at = stamp_ns
-        if decision.state is not State.RESPONSE or not decision.text:
+        if decision.state is not State.RESPONSE or not decision.text or self.settings.repeat_s == 0:
             return decision
-        is_unsure = decision.confidence < (self.settings.words_threshold or self.words_threshold)
-        if is_unsure or (decision.text == self._said and self.settings.repeat_s > 0):
+        if decision.text == self._said:
             return replace(_in_state(decision, State.SILENCE), text="")
         self._said = decision.text
         return decision
@@ -84,6 +83,10 @@ class SpeechGate:
 
     def _may_speak(self, decision: Decision, stamp_ns: int) -> bool:
         return decision.probabilities[State.RESPONSE] >= self.settings.response_threshold and not self._is_refractory(stamp_ns)
+
+    def _sees_something(self, decision: Decision) -> bool:
+        """Whether anything happens at all. Between standby and response a model wavers because of the moment, and that is no false alarm."""
+        return 1.0 - decision.probabilities[State.SILENCE] >= (self.settings.activity_threshold or self.activity_threshold)
 
     def _is_refractory(self, stamp_ns: int) -> bool:
         return self._spoke_at is not None and stamp_ns - self._spoke_at < self.settings.refractory_s * NANOSECONDS

@@ -201,7 +201,7 @@ class StreamingHarness:
 
     def _gate(self, camera: str) -> SpeechGate:
         if camera not in self._gates:
-            self._gates[camera] = SpeechGate(self.settings.decision, self.model.words_threshold)
+            self._gates[camera] = SpeechGate(self.settings.decision, self.model.activity_threshold)
         return self._gates[camera]
 
     def _history(self, camera: str) -> History:

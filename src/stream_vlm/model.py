@@ -71,8 +71,8 @@ class Model(Protocol):
         ...
 
     @property
-    def words_threshold(self) -> float:
-        """Confidence below which its unasked words are wrong more often than they are worth, 0..1; 0 where nobody found out."""
+    def activity_threshold(self) -> float:
+        """Probability of anything happening (standby or response) below which it had better not speak unasked, 0..1; 0 where nobody found out."""
         ...
 
     @property

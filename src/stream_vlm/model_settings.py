@@ -141,10 +141,10 @@ class DecisionSettings(Group):
         minimum=0.0,
         maximum=1.0,
     )
-    words_threshold: float = setting(
+    activity_threshold: float = setting(
         0.0,
-        "Say words unasked only when their confidence (the response's probability times the mean one of its words) is at least this; 0 takes what "
-        "the model was calibrated to, and a model that was not says all.",
+        "Speak unasked only when the probability that anything happens, of standby and response together, is at least this; 0 takes what the model "
+        "was calibrated to, and one that was not speaks at any. Watches are not held back.",
         minimum=0.0,
         maximum=1.0,
     )

@@ -89,9 +89,9 @@ class StreamingModel:
         return bool(self.turns.remembered)
 
     @property
-    def words_threshold(self) -> float:
-        """What its `stream_config.json` says; see `model.Model.words_threshold`."""
-        return self.checkpoint.stream.words_threshold
+    def activity_threshold(self) -> float:
+        """What its `stream_config.json` says; see `model.Model.activity_threshold`."""
+        return self.checkpoint.stream.activity_threshold
 
     @property
     def engine(self) -> str:

@@ -74,7 +74,7 @@ class RecomputingModel:
         return True
 
     @property
-    def words_threshold(self) -> float:
+    def activity_threshold(self) -> float:
         """0: nothing is known of how sure it should be."""
         return 0.0
 

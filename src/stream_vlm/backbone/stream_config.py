@@ -60,7 +60,8 @@ class StreamConfig(BaseModel):
         frames_per_turn: frames that one turn shows together, as one temporal patch.
         rate_hz: frames a second it was trained at.
         policy: context policy it was trained for.
-        words_threshold: confidence below which its unasked words are not said, found on streams that neither trained nor examine it.
+        activity_threshold: probability of anything happening below which it does not speak unasked; found on streams that neither trained nor
+            examine it.
         max_turns, keep_turns: longest context in turns, and what is left of it after trimming.
         sliding: the windows of the sliding policy.
     """
@@ -78,7 +79,7 @@ class StreamConfig(BaseModel):
     policy: Literal["rounds", "chunked", "sliding", "recent"] = "rounds"
     max_turns: int = Field(default=120, ge=2)
     keep_turns: int = Field(default=90, ge=1)
-    words_threshold: float = Field(default=0.0, ge=0, le=1)
+    activity_threshold: float = Field(default=0.0, ge=0, le=1)
 
     sliding: SlidingSettings = Field(default_factory=SlidingSettings)
 

@@ -103,9 +103,6 @@ def _particulars(watchers: Mapping[str, Any]) -> list[str]:
         rows = [[name, shown(scores["quiet_hours"]), shown(scores["false_alarms_per_quiet_hour"], 1)] for name, scores in watchers.items()]
         parts += ["## Long silence\n", table(["watcher", "hours of it", "false alarms / hour"], rows)]
         parts.append("Stretches of a minute and more in which nothing happens.\n")
-    for name, scores in watchers.items():
-        if "by_words_threshold" in scores:
-            parts += [f"## If it said only what it is sure of: {name}\n", _by_words_threshold(scores["by_words_threshold"]), THRESHOLD_EXPLAINED]
     if "by_fault" in first:
         parts += ["## Faults of the camera\n", _by_fault(watchers), FAULTS_EXPLAINED]
     return parts
@@ -118,13 +115,6 @@ WATCHES_EXPLAINED = (
 FAULTS_EXPLAINED = (
     "Events found (what and when, 1.5 s) of those that the fault touches, with false alarms while it holds and up to 1.5 s after it in brackets.\n"
 )
-THRESHOLD_EXPLAINED = "Unasked words below the confidence are left out, with the events that they closed: what `decision.words_threshold` would do.\n"
-
-
-def _by_words_threshold(rows: Sequence[Mapping[str, Any]]) -> str:
-    head = ["confidence", "F1 what and when, 1.5 s", "precision", "recall", "false alarms / silent hour"]
-    names = ("threshold", "f1", "precision", "recall", "false_alarms_per_silent_hour")
-    return table(head, [[shown(row[name], 1 if name == names[-1] else 2) for name in names] for row in rows])
 
 
 def _watches(watchers: Mapping[str, Any]) -> str:

@@ -52,7 +52,7 @@ def score_watching(streams: Watching) -> dict[str, Any]:
     steps = [seconds * 1e3 for _, watched in streams for seconds in watched.step_s]
     return {
         "event_f1": {f"{tolerance} s": _events(streams, tolerance) for tolerance in TOLERANCES_S},
-        **false_alarms(streams),
+        **_false_alarms(streams),
         "speaking": {name: score.as_dict() for name, score in speaking.items()},
         "grounding_miou": _grounding(streams),
         "state_confusion": _confusion(streams),
@@ -99,7 +99,7 @@ def _events(streams: Watching, tolerance_s: float) -> dict[str, Any]:
     }
 
 
-def false_alarms(streams: Watching) -> dict[str, float | None]:
+def _false_alarms(streams: Watching) -> dict[str, float | None]:
     """Unasked utterances while nothing was going on: outside every event from its start until 1.5 s after its end; and in quiet stretches alone."""
     silent_s, alarms = 0.0, 0
     quiet_s, quiet_alarms = 0.0, 0

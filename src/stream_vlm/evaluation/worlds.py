@@ -15,7 +15,6 @@ from stream_vlm.evaluation.matching import score_events
 from stream_vlm.evaluation.online import TimedQuestion, Watched, Watcher, watch_together
 from stream_vlm.evaluation.records import TimedEvent, TimedState
 from stream_vlm.evaluation.scores import Truth, score_watching
-from stream_vlm.evaluation.thresholds import score_by_words_threshold
 from stream_vlm.evaluation.timeline import Timeline, draw_timeline
 from stream_vlm.evaluation.watches import Watch, plan_watches, score_watches, watched_by_the_labels
 from stream_vlm.model_settings import EventSettings
@@ -134,9 +133,6 @@ def examine(
     truths = [truth for truth, _ in seen[watchers[0].name]]
     seen[CEILING] = [(truth, labels_watched(truth, events or EventSettings())) for truth in truths]
     scores = {name: score_watching(streams) for name, streams in seen.items()}
-    for name, streams in seen.items():
-        if by_threshold := score_by_words_threshold(streams):
-            scores[name]["by_words_threshold"] = by_threshold
     if watches:
         for name, told in _told(waited, seen).items():
             scores[name]["watches"] = score_watches(told)

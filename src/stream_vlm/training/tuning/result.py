@@ -39,6 +39,6 @@ def save_result(model: Any, start: Checkpoint, directory: Path, out: Path, turn_
         if (directory / name).is_file():
             shutil.copyfile(directory / name, out / name)
     rate_hz = start.stream.frames_per_turn / turn_s
-    # How sure the old weights should be says nothing of the new ones.
-    stream = start.stream.model_copy(update={"name": f"{start.stream.name}-tuned", "rate_hz": rate_hz, "words_threshold": 0.0})
+    # How sure the old weights had to be says nothing of the new ones.
+    stream = start.stream.model_copy(update={"name": f"{start.stream.name}-tuned", "rate_hz": rate_hz, "activity_threshold": 0.0})
     (out / FILE_NAME).write_text(json.dumps(stream.model_dump(mode="json"), indent=2) + "\n")
