@@ -198,5 +198,5 @@ def _print_utterance(said: Utterance, first_ns: int, several: bool) -> None:
 
 
 def _print_event(event: EventGrounding, first_ns: int) -> None:
-    start, end = (seconds_of_stream(nanoseconds(stamp), first_ns) for stamp in (event.start, event.end))
-    print(f"{end:7.1f} s  event  {start:.1f} - {end:.1f} s  {event.label}", flush=True)
+    seen, start, end = (seconds_of_stream(nanoseconds(stamp), first_ns) for stamp in (event.header.stamp, event.start, event.end))
+    print(f"{seen:7.1f} s  event  {start:.1f} - {end:.1f} s  {event.label}", flush=True)
