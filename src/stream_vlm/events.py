@@ -19,8 +19,8 @@ class EventTracker:
     than the grace period, or a span longer than the limit, gives the event up: what never completed is not reported.
 
     What a frame shows first happened somewhere between the frame before and this one, half a tick earlier on average. With `edges` at "between"
-    both ends of a span lie there, at "frames" they are the frames' own stamps. A frame from long ago says little about that: no end goes back
-    further than after `LONGEST_TICK_NS`. The stamp of the evidence stands beside the span.
+    both ends of a span lie there, at "frames" they are the frames' own stamps. A frame from long ago says little about that: a longer
+    gap than `LONGEST_TICK_NS` counts as one of that length. The stamp of the evidence stands beside the span.
     """
 
     session_id: str
