@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from stream_vlm.cli import main
 from stream_vlm.world.language import PORTABLE_KINDS
 from stream_vlm.world.objects import Ball
 from stream_vlm.world.render import World
@@ -85,3 +89,15 @@ def difference(one: Sprite, other: Sprite) -> float:
 def test_an_unknown_look_is_refused_by_name() -> None:
     with pytest.raises(WorldError, match="look: 'upside down' is refused; use one of seen, varied objects, unseen objects"):
         World(3, 20.0, SIZE, look="upside down")
+
+
+def test_the_command_shows_every_look_with_the_same_labels(tmp_path: Path) -> None:
+    videos = {}
+    for look in ("seen", "varied", "objects", "backgrounds"):
+        folder = tmp_path / look
+        arguments = ["world", "--seed", "3", "--minutes", "0.3", "--fps", "2", "--size", "96", "64", "--look", look, "--out", str(folder)]
+        assert main(arguments) == 0
+        labels = json.loads(next(folder.rglob("labels.json")).read_text())
+        videos[next(folder.rglob("*.mp4")).read_bytes()] = labels["events"]
+    seen = next(iter(videos.values()))
+    assert len(videos) == 4 and seen and all(events == seen for events in videos.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -28,11 +29,9 @@ def with_look(script: Script, look: str) -> Script:
     """
     if look == "seen":
         return script
-    if look == "varied objects":
-        things = {key: replace(thing, form=_varied(thing)) if thing.kind in PORTABLE_KINDS else thing for key, thing in script.things.items()}
-        return replace(script, things=things)
-    if look == "unseen objects":
-        things = {key: replace(thing, form="unseen") if thing.kind in PORTABLE_KINDS else thing for key, thing in script.things.items()}
+    if look in _FORMS:
+        form = _FORMS[look]
+        things = {key: replace(thing, form=form(thing)) if thing.kind in PORTABLE_KINDS else thing for key, thing in script.things.items()}
         return replace(script, things=things)
     if look == "unseen backgrounds":
         wall, floor = np.random.default_rng([script.seed, 0xBAC]).choice(sorted(UNSEEN_TEXTURES), 2)
@@ -42,3 +41,11 @@ def with_look(script: Script, look: str) -> Script:
 
 def _varied(thing: Thing) -> str:
     return str(np.random.default_rng([thing.look, 0xF0B]).choice(BALLS)) if thing.kind == "ball" else "varied"
+
+
+def _unseen(thing: Thing) -> str:
+    return "unseen"
+
+
+_FORMS: dict[str, Callable[[Thing], str]] = {"varied objects": _varied, "unseen objects": _unseen}
+"""Looks that exchange things, with the form that each gets."""
