@@ -93,9 +93,11 @@ def test_what_an_examination_asks_is_what_it_always_was() -> None:
 
 
 @PIXELS_ARE_OURS
-@pytest.mark.parametrize(("varied", "shown"), [(0.0, "8cdc6b3271e9b71e"), (1.0, "baae81c9ffa28209")])
-def test_what_a_training_is_shown_is_what_it_always_was(varied: float, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "VARIED_SHARE", varied)
+@pytest.mark.parametrize(
+    ("look", "shown"), [("seen", "8cdc6b3271e9b71e"), ("varied objects", "baae81c9ffa28209"), ("invented", "06e819c7687f43b0")]
+)
+def test_what_a_training_is_shown_is_what_it_always_was(look: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "LOOK_SHARES", {look: 1.0})
     stream = rendering.render_stream(12, 6, 2.0, dense=True)
     assert stream.dense is not None
     parts = [stream.frames, stream.times, stream.dense.classes, stream.dense.names, stream.dense.motion, stream.dense.place]

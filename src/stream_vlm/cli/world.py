@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 ALL = "all"
-LOOKS = {"seen": "seen", "varied": "varied objects", "objects": "unseen objects", "backgrounds": "unseen backgrounds"}
+LOOKS = {"seen": "seen", "varied": "varied objects", "invented": "invented", "objects": "unseen objects", "backgrounds": "unseen backgrounds"}
 """Looks by what the command calls them."""
 
 
@@ -31,7 +31,7 @@ def _names(context: click.Context, parameter: click.Parameter, given: Sequence[s
 @click.option(
     "--longest-event", "longest_event_s", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Some events last up to so many seconds."
 )
-@click.option("--look", type=click.Choice(list(LOOKS)), default="seen", help="Things in more forms; objects, backgrounds no training shows.")
+@click.option("--look", type=click.Choice(list(LOOKS)), default="seen", help="Other forms and patterns; objects, backgrounds no training shows.")
 @click.option(
     "--faults",
     multiple=True,

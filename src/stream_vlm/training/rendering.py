@@ -30,8 +30,9 @@ SCRIPT_S = 60.0
 SHORT_S = 10.0
 """Stretches shorter than this begin near an event."""
 
-VARIED_SHARE = 0.5
-"""Share of the streams whose things come in many forms, so that a form that was never seen is known by its kind."""
+LOOK_SHARES = {"varied objects": 0.25, "invented": 0.45}
+"""Shares of the streams whose things come in many forms, and of those whose things, walls and floors are like no other's, so that what was
+never seen is known by its kind."""
 
 THING_CLASSES = ("person", "hand", "ball", "box", "cup", "bottle", "book", "door open", "door closed", "lamp on", "lamp off", "moving", "held")
 """What a cell of the picture may hold; several may hold at once."""
@@ -94,7 +95,7 @@ def render_stream(seed: int, ticks: int, rate_hz: float, dense: bool) -> Rendere
     cv2.setNumThreads(1)
     rng = np.random.default_rng(seed + 7)
     size = CAMERA_SIZES[seed % len(CAMERA_SIZES)]
-    look = "varied objects" if np.random.default_rng([seed, 0x7A]).random() < VARIED_SHARE else "seen"
+    look = look_of(seed)
     world = World(seed, SCRIPT_S, size=size, events_per_minute=EVENTS_PER_MINUTE[seed % len(EVENTS_PER_MINUTE)], look=look)
     length_s = ticks / rate_hz
     start_s = float(rng.uniform(0.0, SCRIPT_S - length_s))
@@ -113,6 +114,16 @@ def render_stream(seed: int, ticks: int, rate_hz: float, dense: bool) -> Rendere
             centres = _fill_targets(targets, tick, view, world.script, float(t_s), centres)
     states, texts = _label(world, times)
     return RenderedStream(seed, frames, times, states, texts, [None] * ticks if dense else ask_always(world.script, times, states), targets)
+
+
+def look_of(seed: int) -> str:
+    """The look of a training's stream, one of `looks.LOOKS`, in the shares of `LOOK_SHARES`."""
+    drawn, below = np.random.default_rng([seed, 0x7A]).random(), 0.0
+    for look, share in LOOK_SHARES.items():
+        below += share
+        if drawn < below:
+            return look
+    return "seen"
 
 
 def render_streams(

@@ -39,6 +39,17 @@ def _rolling_texture(rgb: Rgb, look: int, size: int, form: str) -> np.ndarray:
             cv2.rectangle(texture, (0, int(size * part)), (size, int(size * (part + 0.1))), other, -1)
     elif form == "half":
         texture[middle:] = other
+    elif form == "sectors":
+        count = int(rng.choice([3, 5, 6]))
+        for turn in np.arange(count) * 360 / count:
+            cv2.ellipse(texture, (middle, middle), (size, size), 0.0, float(turn), float(turn) + 180 / count, other, -1)
+    elif form == "patches":
+        for _ in range(int(rng.integers(4, 9))):
+            spot = (int(rng.integers(size)), int(rng.integers(size)))
+            cv2.circle(texture, spot, int(size * rng.uniform(0.06, 0.16)), shade(rgb, 0.5) if rng.random() < 0.5 else other, -1)
+    elif form == "belts":
+        for part in rng.uniform(0.1, 0.85, 3):
+            cv2.rectangle(texture, (int(size * part), 0), (int(size * (part + rng.uniform(0.03, 0.12))), size), shade(rgb, 0.6), -1)
     elif style == "band":
         cv2.rectangle(texture, (0, int(size * 0.43)), (size, int(size * 0.57)), other, -1)
     elif style == "spots":
@@ -57,7 +68,7 @@ def _rolling_texture(rgb: Rgb, look: int, size: int, form: str) -> np.ndarray:
 class Ball:
     """A shaded ball that can be turned; its origin is where it touches the ground.
 
-    A `form` has a pattern of its own: "unseen" is made of quarters, the others are `varied.BALLS`.
+    A `form` has a pattern of its own: "unseen" is made of quarters, the others are `varied.BALLS` and `invented.BALLS`.
     """
 
     def __init__(self, rgb: Rgb, diameter: float, look: int, form: str = "") -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from stream_vlm.world.figure import Figure
 from stream_vlm.world.hand import Hand
+from stream_vlm.world.invented import draw_invented
 from stream_vlm.world.objects import Ball, draw_thing
 from stream_vlm.world.script import Script, Thing
 from stream_vlm.world.sprite import Sprite, shadow
@@ -45,7 +46,7 @@ class Props:
         if thing.kind == "ball":
             return self.keep(("thing", thing.instance), lambda: self.ball(thing).turned(0.0))
         size = thing.size * self._height
-        draw = {"": draw_thing, "varied": draw_varied, "unseen": draw_unseen}[thing.form]
+        draw = {"": draw_thing, "varied": draw_varied, "invented": draw_invented, "unseen": draw_unseen}[thing.form]
         return self.keep(("thing", thing.instance), lambda: draw(thing.kind, thing.rgb, size, self._pitch, thing.look))
 
     def ball(self, thing: Thing) -> Ball:

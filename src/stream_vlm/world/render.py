@@ -89,7 +89,7 @@ class World:
 
         Args:
             size: width and height in pixels, each even and from 64 to 4096.
-            look: "seen", "varied objects", "unseen objects" or "unseen backgrounds"; see `looks.with_look`.
+            look: "seen", "varied objects", "invented", "unseen objects" or "unseen backgrounds"; see `looks.with_look`.
             quiet_minutes, longest_event_s: long silence and slow events; see `make_script`.
             faults: kinds of sensor faults, of `faults.FAULTS`; what happens is the same with and without them.
             faults_per_minute: of each kind, on average.

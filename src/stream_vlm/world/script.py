@@ -23,7 +23,7 @@ class WorldError(StreamError):
 class Thing:
     """A person, a hand or a portable thing.
 
-    `size` is its height in picture heights (people: scaled by where they stand); `form` is empty but where `unseen` gave it another.
+    `size` is its height in picture heights (people: scaled by where they stand); `form` is empty but where a look gave it another.
     """
 
     instance: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from stream_vlm.world.invented_textures import INVENTED_TEXTURES
 from stream_vlm.world.palette import Rgb, mix, shade
 from stream_vlm.world.sprite import Image
 from stream_vlm.world.unseen_textures import UNSEEN_TEXTURES
@@ -16,6 +17,8 @@ def paint_texture(name: str, rgb: Rgb, width: int, height: int, unit: float, rng
     sheet[:] = rgb
     if name in UNSEEN_TEXTURES:
         UNSEEN_TEXTURES[name](sheet, rgb, unit, rng)
+    elif name in INVENTED_TEXTURES:
+        INVENTED_TEXTURES[name](sheet, rgb, unit, rng)
     elif name in ("bricks", "tiles", "planks"):
         _lay_rows(sheet, name, rgb, unit, rng)
     elif name == "checker":
