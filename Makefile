@@ -21,8 +21,8 @@ lint: build  ## ruff and mypy
 	$(RUN) ruff check
 	$(RUN) mypy src tools test benchmark
 
-test: lint  ## lint, then every test
-	$(RUN) pytest
+test: lint  ## lint, then every test, in two processes
+	$(RUN) pytest -n 2
 
 train: build  ## train the small default model on the simulated camera; ARGS="--help" shows what can be set
 	$(RUN) stream-vlm train $(ARGS)

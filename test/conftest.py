@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 # Before anything imports rclpy, and inherited by every process a test starts: nobody's robot hears a test, and no test hears a robot.
 # 0 to 101 are the domain ids whose ports stay clear of Linux's ephemeral range.
-os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 101))
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has its parent's: the tests that use it all run in one
+    os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 101))
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 # Small models on several threads beside other busy processes wait for each other most of the time; inherited like the domain.
@@ -27,6 +29,24 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def pytest_report_header() -> str:
     """Say which domain this run has, so that its nodes can be looked at while it hangs."""
     return f"ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']} ROS_DISTRO={os.environ.get('ROS_DISTRO', 'none')}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Several processes share the tests by files, and all that may start ROS nodes fall to one of them: no node meets another's."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _scope(nodeid.split("::", 1)[0])
+
+    return ByFile(config, log)
+
+
+@cache
+def _scope(file: str) -> str:
+    text = (REPOSITORY / file).read_text()
+    return "ros" if "rclpy" in text or "stream_vlm_ros" in text else file
 
 
 @pytest.fixture
