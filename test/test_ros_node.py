@@ -293,6 +293,9 @@ def test_recorded_time_gives_recorded_stamps_and_poses_and_a_loop_opens_a_sessio
     time = RecordedTime(robot)
     robot.start_node(use_sim_time=True, pose__odom_topic="odom")
     time.play_until(lambda: robot.states, "a state on recorded time", DARK, x=1.0)
+    # Pictures and poses come by different ways: what happens does so a second after the robot has arrived.
+    arrived_ns = time.now_ns + NANOSECONDS
+    time.play_until(lambda: nanoseconds(robot.states[-1].header.stamp) > arrived_ns, "a state a second later", DARK, x=4.0)
     time.play_until(lambda: robot.events, "an event", BRIGHT, x=4.0)
     event = robot.events[0]
     assert RECORDED_NS < nanoseconds(event.header.stamp) <= time.now_ns
