@@ -15,7 +15,7 @@ build:  ## install ROS 2 and the requirements into build/$ROS_DISTRO, build the 
 	@$(PYTHON) tools/bootstrap.py $(ROS_DISTRO)
 
 demo: build  ## watch, speak, remember and recall for a minute; VIDEO=path or BAG=path takes your own footage
-	@$(RUN) python -m stream_vlm_ros.demo
+	@$(RUN) python -m stream_vlm_lab.demo
 
 lint: build  ## ruff and mypy
 	$(RUN) ruff check

@@ -16,7 +16,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     package_dir={"": "src"},
-    packages=find_packages("src", include=["stream_vlm", "stream_vlm.*"]),
+    packages=find_packages("src", include=["stream_vlm", "stream_vlm.*", "stream_vlm_lab", "stream_vlm_lab.*"]),
     package_data={"stream_vlm": ["assets/**/*", "py.typed"]},
     install_requires=[
         "click>=8.1",

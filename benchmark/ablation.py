@@ -22,14 +22,14 @@ from machine import machine
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
 from stream_vlm.backbone.checkpoint import SHIPPED
-from stream_vlm.training.architecture import STREAM, new_model
-from stream_vlm.training.language_stage import score_language, train_language
-from stream_vlm.training.loop import Plan, accelerator_for
-from stream_vlm.training.losses import OBJECTIVES
-from stream_vlm.training.sequences import HistoryNoise, SequenceWriter, TokenStream
-from stream_vlm.training.shipped import LANGUAGE_TICKS, QUESTION_RATES, keep_freed_memory, tokens_of
-from stream_vlm.training.worlds import Worlds, drawing_digest
-from stream_vlm.world.splits import HELD_OUT_SEED
+from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
+from stream_vlm_lab.training.common.loop import Plan, accelerator_for
+from stream_vlm_lab.training.common.losses import OBJECTIVES
+from stream_vlm_lab.training.shipped_model.architecture import STREAM, new_model
+from stream_vlm_lab.training.shipped_model.language_stage import score_language, train_language
+from stream_vlm_lab.training.shipped_model.make import LANGUAGE_TICKS, QUESTION_RATES, keep_freed_memory, tokens_of
+from stream_vlm_lab.training.shipped_model.render_cache import Worlds, drawing_digest
+from stream_vlm_lab.training.shipped_model.sequences import HistoryNoise, SequenceWriter, TokenStream
 
 if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped]

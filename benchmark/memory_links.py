@@ -29,8 +29,8 @@ from stream_vlm.memory.happening import happening
 from stream_vlm.memory.recall import MAX_LIMIT, RecallQuery, RecallRecord
 from stream_vlm.memory.store import Memory
 from stream_vlm.stream import NANOSECONDS, Frame, Pose
-from stream_vlm.world.language import PORTABLE_KINDS
-from stream_vlm.world.script import Event, make_script
+from stream_vlm_lab.simulation.scene.captions import PORTABLE_KINDS
+from stream_vlm_lab.simulation.script.script import Event, make_script
 
 FIRST_NS = 1_700_000_000 * NANOSECONDS
 ROOMS = 12

@@ -34,8 +34,8 @@ from stream_vlm.memory.recollection import most_records, recollect
 from stream_vlm.memory.store import Memory
 from stream_vlm.moments import line
 from stream_vlm.stream import NANOSECONDS, Decision, Frame, Pose, Remembered, State, StepResult, Tick
-from stream_vlm.world.language import COLOURS, PORTABLE_KINDS
-from stream_vlm.world.script import Event, make_script
+from stream_vlm_lab.simulation.scene.captions import COLOURS, PORTABLE_KINDS
+from stream_vlm_lab.simulation.script.script import Event, make_script
 
 FIRST_NS = 1_700_000_000 * NANOSECONDS
 ROOM_S = 3600

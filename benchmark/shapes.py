@@ -15,8 +15,8 @@ from stream_vlm.backbone.checkpoint import Checkpoint
 from stream_vlm.backbone.stream_config import StreamConfig
 from stream_vlm.config import Settings
 from stream_vlm.context.turns import STREAMO
-from stream_vlm.training.architecture import word_tokenizer
 from stream_vlm.vision.pixels import PictureFormat
+from stream_vlm_lab.training.shipped_model.architecture import word_tokenizer
 
 
 @dataclass(frozen=True)

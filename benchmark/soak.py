@@ -26,7 +26,7 @@ from stream_vlm.harness import StreamingHarness
 from stream_vlm.memory.store import Memory
 from stream_vlm.memory.writer import MemoryWriter
 from stream_vlm.stream import NANOSECONDS, Frame, StepResult, StreamError, Tick
-from stream_vlm.world.render import World
+from stream_vlm_lab.simulation.world import World
 
 HOUR = 3600
 WORLDS, WORLD_S = 10, 60

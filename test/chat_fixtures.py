@@ -10,7 +10,7 @@ import torch
 from model_fixtures import settings_for, write_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
-from stream_vlm.training.architecture import save_checkpoint
+from stream_vlm_lab.training.shipped_model.architecture import save_checkpoint
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"

@@ -20,7 +20,7 @@ from transformers import (
 
 from stream_vlm.config import Settings, load_settings
 from stream_vlm.stream import Frame
-from stream_vlm.training.architecture import PICTURES, SPECIAL_TOKENS, new_model, save_checkpoint, small_config, word_tokenizer
+from stream_vlm_lab.training.shipped_model.architecture import PICTURES, SPECIAL_TOKENS, new_model, save_checkpoint, small_config, word_tokenizer
 
 WORDS = ("is", "the", "door", "open", "?", "yes", "no", "person", "in", "red", "enters", "from", "left")
 

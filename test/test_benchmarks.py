@@ -11,18 +11,18 @@ from clip_fixtures import write_video
 from judge_server import serve_judge
 
 from stream_vlm.cli import main
-from stream_vlm.evaluation.baselines import AlwaysSilent, AlwaysSpeaking
-from stream_vlm.evaluation.benchmarks.examine import Examined, examine_benchmark
-from stream_vlm.evaluation.benchmarks.files import BenchmarkError, StreamAnswer, read_stream_answers
-from stream_vlm.evaluation.benchmarks.inf_streams import read_commentaries, read_segments
-from stream_vlm.evaluation.benchmarks.judge import Judge
-from stream_vlm.evaluation.benchmarks.running import Task, answer_tasks
-from stream_vlm.evaluation.benchmarks.streaming_eval import is_right_choice, read_streaming_items, score_streaming
-from stream_vlm.evaluation.benchmarks.streamo_bench import named_span, read_streamo_items, score_streamo
-from stream_vlm.evaluation.benchmarks.text import benchmark_text
-from stream_vlm.evaluation.online import Look, TimedQuestion
-from stream_vlm.evaluation.records import TimedEvent, TimedUtterance
+from stream_vlm.run_records import TimedEvent, TimedUtterance
 from stream_vlm.stream import Frame
+from stream_vlm_lab.evaluation.benchmarks.cases import Task, answer_tasks
+from stream_vlm_lab.evaluation.benchmarks.files import BenchmarkError, StreamAnswer, read_stream_answers
+from stream_vlm_lab.evaluation.benchmarks.inf_streams import read_commentaries, read_segments
+from stream_vlm_lab.evaluation.benchmarks.judge import Judge
+from stream_vlm_lab.evaluation.benchmarks.run_benchmark import Examined, examine_benchmark
+from stream_vlm_lab.evaluation.benchmarks.streaming_eval import is_right_choice, read_streaming_items, score_streaming
+from stream_vlm_lab.evaluation.benchmarks.streamo_bench import named_span, read_streamo_items, score_streamo
+from stream_vlm_lab.evaluation.benchmarks.text_matching import benchmark_text
+from stream_vlm_lab.evaluation.online.baselines import AlwaysSilent, AlwaysSpeaking
+from stream_vlm_lab.evaluation.online.online_pass import Look, TimedQuestion
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from clip_fixtures import write_video
 from stream_vlm.cli import main
 from stream_vlm.sources import SourceError
 from stream_vlm.stream import State
-from stream_vlm.training.data.messages import messages_to_sample, read_messages, sample_to_messages
-from stream_vlm.training.data.sample import Reason, RowRefused, Videos
-from stream_vlm.training.data.streamo import raw_to_sample, read_raw, sample_to_raw
-from stream_vlm.training.data.text_stream import read_text_stream, seeks_path
-from stream_vlm.training.data.times import seconds
+from stream_vlm_lab.training.data.messages import messages_to_sample, read_messages, sample_to_messages
+from stream_vlm_lab.training.data.sample import Reason, RowRefused, Videos
+from stream_vlm_lab.training.data.streamo import raw_to_sample, read_raw, sample_to_raw
+from stream_vlm_lab.training.data.text_stream import read_text_stream, seeks_path
+from stream_vlm_lab.training.data.times import seconds
 
 
 def raw(**changes: Any) -> dict[str, Any]:

@@ -23,15 +23,15 @@ pytest.importorskip("rclpy", reason="ROS 2 is not in this environment")
 
 from stream_vlm.sources.bag_writer import write_bag  # noqa: E402
 from stream_vlm.stream import NANOSECONDS, Frame  # noqa: E402
-from stream_vlm.world.labels import RecallQuestion  # noqa: E402
-from stream_vlm_ros.demo import stage  # noqa: E402
-from stream_vlm_ros.demo.questions import is_right  # noqa: E402
+from stream_vlm_lab.demo import processes  # noqa: E402
+from stream_vlm_lab.demo.questions import is_right  # noqa: E402
+from stream_vlm_lab.simulation.labels.ground_truth import RecallQuestion  # noqa: E402
 
 REPORTED = ["event_f1", "timing_error_s", "step_p50_ms", "step_p95_ms", "frames_dropped", "rows", "recall"]
 BRIGHTNESS = Path(__file__).with_name("brightness_model.py")
 DEMO = f"""
 import sys
-from stream_vlm_ros.demo.__main__ import main
+from stream_vlm_lab.demo.__main__ import main
 sys.exit(main(sys.argv[1:], [sys.executable, {str(BRIGHTNESS)!r}]))
 """
 
@@ -177,11 +177,11 @@ def test_an_interrupted_demo_ends_its_processes(tmp_path: Path) -> None:
 
 
 def test_an_interruption_that_the_middleware_swallowed_is_raised_at_the_next_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "INTERRUPTED", threading.Event())
-    with stage.Stage(tmp_path) as played:
+    monkeypatch.setattr(processes, "INTERRUPTED", threading.Event())
+    with processes.Stage(tmp_path) as played:
         played.start("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"])
         with pytest.raises(KeyboardInterrupt):
-            stage.interrupt()
+            processes.interrupt()
         with pytest.raises(KeyboardInterrupt):
             played.running("sleeper")
 

@@ -10,9 +10,9 @@ import pytest
 from clip_fixtures import write_video
 
 from stream_vlm.cli import main
-from stream_vlm.evaluation.baselines import MotionThreshold
-from stream_vlm.evaluation.clips import ClipLabelError, direction, read_clips
-from stream_vlm.evaluation.footage import footage_text, watch_footage
+from stream_vlm_lab.evaluation.footage.exam import footage_text, watch_footage
+from stream_vlm_lab.evaluation.footage.labelled_clips import ClipLabelError, direction, read_clips
+from stream_vlm_lab.evaluation.online.baselines import MotionThreshold
 
 
 @pytest.mark.parametrize(

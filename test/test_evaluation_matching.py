@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stream_vlm.evaluation.matching import match_events, score_events
-from stream_vlm.evaluation.records import RecordError, TimedEvent, TimedUtterance, as_line, read_records
+from stream_vlm.run_records import RecordError, TimedEvent, TimedUtterance, as_line, read_records
+from stream_vlm_lab.evaluation.scoring.matching import match_events, score_events
 
 
 def event(label: str, end: float, camera: str = "") -> TimedEvent:

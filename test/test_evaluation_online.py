@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 
 from stream_vlm.cli import main
-from stream_vlm.evaluation.baselines import AlwaysSilent, AlwaysSpeaking, MotionThreshold
-from stream_vlm.evaluation.ceiling import CEILING, labels_watched
-from stream_vlm.evaluation.grounding import iou, span_ious
-from stream_vlm.evaluation.matching import score_events
-from stream_vlm.evaluation.online import Look, TimedQuestion, Watched, Watcher, watch_stream
-from stream_vlm.evaluation.records import TimedEvent, TimedState, TimedUtterance
-from stream_vlm.evaluation.scores import Truth, score_watching
-from stream_vlm.evaluation.speaking import SpeakingScore, Speech, Window, score_speaking
-from stream_vlm.evaluation.worlds import examine, question_kind, truth_of
 from stream_vlm.model_settings import EventSettings
+from stream_vlm.run_records import TimedEvent, TimedState, TimedUtterance
 from stream_vlm.stream import NANOSECONDS, Frame
-from stream_vlm.world.render import World
-from stream_vlm.world.splits import HELD_OUT_SEED
+from stream_vlm_lab.evaluation.online.baselines import AlwaysSilent, AlwaysSpeaking, MotionThreshold
+from stream_vlm_lab.evaluation.online.online_pass import Look, TimedQuestion, Watched, Watcher, watch_stream
+from stream_vlm_lab.evaluation.scoring.grounding import iou, span_ious
+from stream_vlm_lab.evaluation.scoring.matching import score_events
+from stream_vlm_lab.evaluation.scoring.scores import Truth, score_watching
+from stream_vlm_lab.evaluation.scoring.speech_timing import SpeakingScore, Speech, Window, score_speaking
+from stream_vlm_lab.evaluation.simulated.exam import examine, question_kind, truth_of
+from stream_vlm_lab.evaluation.simulated.label_ceiling import CEILING, labels_watched
+from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
+from stream_vlm_lab.simulation.world import World
 
 
 def frames(count: int, grey: Sequence[int] = (), tick_s: float = 0.5) -> Iterator[Frame]:

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from stream_vlm.cli import main
-from stream_vlm.evaluation.baselines import AlwaysSilent
-from stream_vlm.evaluation.ceiling import CEILING
-from stream_vlm.evaluation.online import TimedQuestion, Watched
-from stream_vlm.evaluation.records import TimedUtterance
-from stream_vlm.evaluation.watches import IN_VAIN_S, WAITS_ON_S, Watch, outcome_of, plan_watches, score_watches
-from stream_vlm.evaluation.worlds import examine
-from stream_vlm.world.moments import Moments
-from stream_vlm.world.render import World
-from stream_vlm.world.splits import HELD_OUT_SEED
-from stream_vlm.world.wanted import everything
+from stream_vlm.run_records import TimedUtterance
+from stream_vlm_lab.evaluation.online.baselines import AlwaysSilent
+from stream_vlm_lab.evaluation.online.online_pass import TimedQuestion, Watched
+from stream_vlm_lab.evaluation.simulated.exam import examine
+from stream_vlm_lab.evaluation.simulated.label_ceiling import CEILING
+from stream_vlm_lab.evaluation.simulated.watch_exam import IN_VAIN_S, WAITS_ON_S, Watch, outcome_of, plan_watches, score_watches
+from stream_vlm_lab.simulation.labels.askable_times import Moments
+from stream_vlm_lab.simulation.labels.event_pattern import everything
+from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
+from stream_vlm_lab.simulation.world import World
 
 SIZE = (96, 64)
 

@@ -11,17 +11,17 @@ import pytest
 from PIL import Image
 
 from stream_vlm.cli import main
-from stream_vlm.evaluation.baselines import AlwaysSilent
-from stream_vlm.evaluation.ceiling import CEILING
-from stream_vlm.evaluation.confusion import confusion_matrix, draw_confusion
-from stream_vlm.evaluation.faulty import score_by_fault
-from stream_vlm.evaluation.online import TimedQuestion, Watched
-from stream_vlm.evaluation.records import TimedEvent, TimedState, TimedUtterance
-from stream_vlm.evaluation.scores import Truth, score_watching
-from stream_vlm.evaluation.worlds import examine, spread, truth_of
-from stream_vlm.world.faults import FAULTS, Fault
-from stream_vlm.world.render import World
-from stream_vlm.world.splits import HELD_OUT_SEED
+from stream_vlm.run_records import TimedEvent, TimedState, TimedUtterance
+from stream_vlm_lab.evaluation.online.baselines import AlwaysSilent
+from stream_vlm_lab.evaluation.online.online_pass import TimedQuestion, Watched
+from stream_vlm_lab.evaluation.plots.confusion_matrix import confusion_matrix, draw_confusion
+from stream_vlm_lab.evaluation.scoring.by_fault import score_by_fault
+from stream_vlm_lab.evaluation.scoring.scores import Truth, score_watching
+from stream_vlm_lab.evaluation.simulated.exam import examine, spread, truth_of
+from stream_vlm_lab.evaluation.simulated.label_ceiling import CEILING
+from stream_vlm_lab.simulation.camera.faults import FAULTS, Fault
+from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
+from stream_vlm_lab.simulation.world import World
 
 SIZE = (96, 64)
 

@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from stream_vlm.backbone.model import StreamingModel, load_cached_model, load_model
 from stream_vlm.cli import main
 from stream_vlm.stream import Decision, Frame, Query, State, StreamError
-from stream_vlm.training.architecture import PICTURE_SIZE
-from stream_vlm.training.data.sample import Reason, RowRefused, SampleTurn, StreamSample, Videos
-from stream_vlm.training.losses import OBJECTIVES, TargetKind
-from stream_vlm.training.order import Order
-from stream_vlm.training.tuning.batch import collate, packed_rows
-from stream_vlm.training.tuning.learner import StreamLearner
-from stream_vlm.training.tuning.rows import Rows
-from stream_vlm.training.tuning.sequences import NO_TARGET, SampleWriter
+from stream_vlm_lab.training.common.losses import OBJECTIVES, TargetKind
+from stream_vlm_lab.training.common.order import Order
+from stream_vlm_lab.training.data.sample import Reason, RowRefused, SampleTurn, StreamSample, Videos
+from stream_vlm_lab.training.finetune.tuning.batch import collate, packed_rows
+from stream_vlm_lab.training.finetune.tuning.dataset import Rows
+from stream_vlm_lab.training.finetune.tuning.learner import StreamLearner
+from stream_vlm_lab.training.finetune.tuning.sequences import NO_TARGET, SampleWriter
+from stream_vlm_lab.training.shipped_model.architecture import PICTURE_SIZE
 
 SECONDS = 6
 WORDS = ("silence", "standby", "response", "...", "is", "the", "door", "open", "?", "yes", "person", "in", "red", "enters", "now")
@@ -131,7 +131,7 @@ def test_a_killed_run_goes_on_to_the_losses_of_one_that_ran_through(checkpoint: 
     more = ("--train", "lora", "--steps", "12", "--loss", "weighted-sum", "--save-every", "2")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main(arguments(checkpoint, data, whole, *more)) == 0
-    command = [sys.executable, "-m", "stream_vlm.training.train", *arguments(checkpoint, data, killed, *more)[1:]]
+    command = [sys.executable, "-m", "stream_vlm_lab.training.train", *arguments(checkpoint, data, killed, *more)[1:]]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
     path, deadline = killed / "losses.jsonl", time.monotonic() + 300
@@ -276,7 +276,7 @@ def test_a_packed_run_has_the_losses_of_an_unpacked_one(checkpoint: Path, data: 
 def test_two_processes_have_the_losses_of_one_that_takes_their_samples_together(checkpoint: Path, data: Path, tmp_path: Path) -> None:
     more = ("--train", "lora", "--steps", "4", "--loss", "focal", "--accumulate", "2")
     assert main(arguments(checkpoint, data, tmp_path / "one", *more)) == 0
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "stream_vlm.training.train"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "stream_vlm_lab.training.train"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "ACCELERATE_USE_CPU": "true"}
     command = [*launch, *arguments(checkpoint, data, tmp_path / "two", *more)[1:], "--batch", "1"]
     finished = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)

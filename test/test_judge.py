@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from judge_server import JudgeServer, serve_judge
 
-from stream_vlm.evaluation.benchmarks.inf_streams import Commentary, Segment, score_commentaries
-from stream_vlm.evaluation.benchmarks.judge import Judge, JudgeError, judge_all, judge_from_environment
+from stream_vlm_lab.evaluation.benchmarks.inf_streams import Commentary, Segment, score_commentaries
+from stream_vlm_lab.evaluation.benchmarks.judge import Judge, JudgeError, judge_all, judge_from_environment
 
 pytest.importorskip("httpx", reason="httpx asks the judge")
 

@@ -80,7 +80,7 @@ def test_the_ground_floor_imports_nothing_of_ours() -> None:
     assert not {name for name in imported("stream_vlm.stream", at_import_time=False) if is_within(name, ("stream_vlm", "stream_vlm_ros"))}
 
 
-ABOVE_THE_HARNESS = ("stream_vlm_ros", "stream_vlm.cli", "stream_vlm.training", "stream_vlm.evaluation")
+ABOVE_THE_HARNESS = ("stream_vlm_ros", "stream_vlm.cli", "stream_vlm_lab.training", "stream_vlm_lab.evaluation")
 FORBIDDEN = [
     ("stream_vlm.memory", ("stream_vlm.backbone", "stream_vlm.vision", "stream_vlm.context", "stream_vlm.harness", *HEAVY)),
     ("stream_vlm.backbone", ("stream_vlm.memory", "stream_vlm.harness")),

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from stream_vlm.stream import State, StreamError
-from stream_vlm.training.chunks import overlapped_chunks
-from stream_vlm.training.data.sample import SampleTurn, StreamSample
-from stream_vlm.training.losses import OBJECTIVES, NothingToLearn, Objective, TargetKind, count_kinds, marker_kinds, plain_factors
+from stream_vlm_lab.training.common.losses import OBJECTIVES, NothingToLearn, Objective, TargetKind, count_kinds, marker_kinds, plain_factors
+from stream_vlm_lab.training.data.sample import SampleTurn, StreamSample
+from stream_vlm_lab.training.finetune.chunks import overlapped_chunks
 
 SILENT, AGAIN, STANDBY, RESPONSE, REST = (
     TargetKind.FIRST_SILENCE,

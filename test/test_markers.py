@@ -16,8 +16,8 @@ from stream_vlm.backbone.model import load_cached_model
 from stream_vlm.cli import main
 from stream_vlm.context.turns import HARNESS
 from stream_vlm.stream import StreamError
-from stream_vlm.training.tuning.learner import StreamLearner
-from stream_vlm.training.tuning.markers import with_markers
+from stream_vlm_lab.training.finetune.tuning.learner import StreamLearner
+from stream_vlm_lab.training.finetune.tuning.markers import with_markers
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 

@@ -10,10 +10,10 @@ import pytest
 from clip_fixtures import write_video
 
 from stream_vlm.cli import main
-from stream_vlm.evaluation.benchmarks.ovo import read_answers, read_items, score_answers
-from stream_vlm.evaluation.benchmarks.running import answer_ovo
-from stream_vlm.evaluation.online import Look, TimedQuestion
 from stream_vlm.stream import Frame
+from stream_vlm_lab.evaluation.benchmarks.cases import answer_ovo
+from stream_vlm_lab.evaluation.benchmarks.ovo import read_answers, read_items, score_answers
+from stream_vlm_lab.evaluation.online.online_pass import Look, TimedQuestion
 
 PUBLISHED = {
     **{"EPM": 56.23, "HLD": 7.53, "ASI": 57.43, "backward": 40.40, "ATR": 69.83, "ACR": 58.72, "OCR": 69.13, "STU": 49.44, "OJR": 59.78},

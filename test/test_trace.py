@@ -15,9 +15,9 @@ from trace_recording import Recorder, Run, write_streaming_vlm_checkpoint
 
 from stream_vlm.backbone.checkpoint import load_checkpoint
 from stream_vlm.cli import main
-from stream_vlm.evaluation.trace import replay_trace
-from stream_vlm.evaluation.trace_files import TraceError, find_traces, read_trace
 from stream_vlm.model_settings import ModelSettings
+from stream_vlm_lab.evaluation.streamingvlm_trace.files import TraceError, find_traces, read_trace
+from stream_vlm_lab.evaluation.streamingvlm_trace.replay import replay_trace
 
 RUNS = [
     Run("vision_outlives_text", Rule(4, 2, 8, 8)),

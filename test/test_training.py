@@ -17,21 +17,22 @@ from model_fixtures import random_frame, settings_for
 from stream_vlm.backbone import load_cached_model
 from stream_vlm.context.turns import COMPACT
 from stream_vlm.stream import Decision, State, StreamError
-from stream_vlm.training import loop, shipped, worlds
-from stream_vlm.training.architecture import PICTURES, new_model, save_checkpoint, word_tokenizer
-from stream_vlm.training.descent import Rate
-from stream_vlm.training.language_stage import train_language
-from stream_vlm.training.loop import Plan, accelerator_for
-from stream_vlm.training.losses import OBJECTIVES
-from stream_vlm.training.pairs import PairDataset, shift
-from stream_vlm.training.progress import Losses
-from stream_vlm.training.rendering import COLUMNS, EVENTS_PER_MINUTE, NAMES, ROWS, THING_CLASSES, render_stream
-from stream_vlm.training.sequences import HistoryNoise, SequenceWriter, TokenStream
-from stream_vlm.training.train import command
-from stream_vlm.training.vision_stage import TrainingTower, VisionLearner, encode_stream, train_vision
 from stream_vlm.vision.tower import TorchVisionTower
-from stream_vlm.world.language import ACTIONS, vocabulary
-from stream_vlm.world.render import World
+from stream_vlm_lab.simulation.scene.captions import ACTIONS, vocabulary
+from stream_vlm_lab.simulation.world import World
+from stream_vlm_lab.training.common import loop
+from stream_vlm_lab.training.common.loop import Plan, accelerator_for
+from stream_vlm_lab.training.common.losses import OBJECTIVES
+from stream_vlm_lab.training.common.optimizers import Rate
+from stream_vlm_lab.training.common.progress import Losses
+from stream_vlm_lab.training.shipped_model import make, render_cache
+from stream_vlm_lab.training.shipped_model.architecture import PICTURES, new_model, save_checkpoint, word_tokenizer
+from stream_vlm_lab.training.shipped_model.frame_pairs import PairDataset, shift
+from stream_vlm_lab.training.shipped_model.language_stage import train_language
+from stream_vlm_lab.training.shipped_model.rendering import COLUMNS, EVENTS_PER_MINUTE, NAMES, ROWS, THING_CLASSES, render_stream
+from stream_vlm_lab.training.shipped_model.sequences import HistoryNoise, SequenceWriter, TokenStream
+from stream_vlm_lab.training.shipped_model.vision_stage import TrainingTower, VisionLearner, encode_stream, train_vision
+from stream_vlm_lab.training.train import command
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -297,9 +298,9 @@ def test_worlds_are_rendered_once_and_longer_runs_take_what_is_there(tmp_path: P
         asked.extend(seeds)
         return (render_stream(seed, ticks, rate_hz, dense) for seed in seeds)
 
-    monkeypatch.setattr(worlds, "render_streams", rendered)
-    monkeypatch.setattr(worlds, "SHELF", 2)
-    kept = worlds.Worlds(tmp_path, 2.0, processes=1)
+    monkeypatch.setattr(render_cache, "render_streams", rendered)
+    monkeypatch.setattr(render_cache, "SHELF", 2)
+    kept = render_cache.Worlds(tmp_path, 2.0, processes=1)
     first = kept.streams(range(3, 6), 6, dense=True, what="dense")
     assert asked == [3, 4, 5]
     assert isinstance(first[0].frames, np.memmap)
@@ -317,7 +318,7 @@ def test_worlds_are_rendered_once_and_longer_runs_take_what_is_there(tmp_path: P
 
 def test_a_run_with_held_out_worlds_is_refused() -> None:
     with pytest.raises(StreamError, match="reaches the held-out worlds"):
-        shipped.range_of(100, 10)
+        make.range_of(100, 10)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import torch
 from model_fixtures import small_qwen3_config
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
 
-from stream_vlm.training.architecture import PICTURES, small_config, word_tokenizer
 from stream_vlm.vision.pixels import PictureError, PictureFormat
 from stream_vlm.vision.tower import TorchVisionTower
+from stream_vlm_lab.training.shipped_model.architecture import PICTURES, small_config, word_tokenizer
 
 QWEN = PictureFormat(14, 2, 2, mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28))
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from stream_vlm.cli import main
-from stream_vlm.world.faults import FAULTS, Fault, Faults, plan_faults
-from stream_vlm.world.render import World
-from stream_vlm.world.script import WorldError
+from stream_vlm_lab.simulation.camera.faults import FAULTS, Fault, Faults, plan_faults
+from stream_vlm_lab.simulation.script.script import WorldError
+from stream_vlm_lab.simulation.world import World
 
 SIZE = (160, 120)
 IN_THE_PICTURE = ("rolling", "motion-blur", "defocus", "noise", "jpeg")

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from stream_vlm.stream import State
-from stream_vlm.world.export import write_stream
-from stream_vlm.world.labels import Interviewer, labels_document, questions, recall_questions, tick_states
-from stream_vlm.world.language import NOTHING, parse_label
-from stream_vlm.world.render import World
-from stream_vlm.world.script import WorldError, make_script
+from stream_vlm_lab.simulation.labels.export import write_stream
+from stream_vlm_lab.simulation.labels.ground_truth import Interviewer, labels_document, questions, recall_questions, tick_states
+from stream_vlm_lab.simulation.scene.captions import NOTHING, parse_label
+from stream_vlm_lab.simulation.script.script import WorldError, make_script
+from stream_vlm_lab.simulation.world import World
 
 
 @pytest.mark.parametrize("rate_hz", [1.0, 2.0, 5.0])

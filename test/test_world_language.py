@@ -2,9 +2,9 @@
 
 import pytest
 
-from stream_vlm.world.labels import questions
-from stream_vlm.world.language import COLOURS, EDGES, PORTABLE_KINDS, Label, caption, parse_label, vocabulary
-from stream_vlm.world.script import make_script
+from stream_vlm_lab.simulation.labels.ground_truth import questions
+from stream_vlm_lab.simulation.scene.captions import COLOURS, EDGES, PORTABLE_KINDS, Label, caption, parse_label, vocabulary
+from stream_vlm_lab.simulation.script.script import make_script
 
 CAPTIONS = [
     ("enters", "person", "red", {"edge": "left"}),

@@ -7,9 +7,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from stream_vlm.world.quiet import BURST_S, quiet_spans, quiet_stretches
-from stream_vlm.world.render import World
-from stream_vlm.world.script import WorldError, make_script
+from stream_vlm_lab.simulation.script.quiet import BURST_S, quiet_spans, quiet_stretches
+from stream_vlm_lab.simulation.script.script import WorldError, make_script
+from stream_vlm_lab.simulation.world import World
 
 
 def test_nothing_happens_in_a_quiet_stretch_and_events_keep_their_pace_between() -> None:

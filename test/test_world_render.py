@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from stream_vlm.world.render import World
-from stream_vlm.world.script import Event, WorldError
+from stream_vlm_lab.simulation.script.script import Event, WorldError
+from stream_vlm_lab.simulation.world import World
 
 SIZES = [(192, 128), (240, 180), (256, 144)]
 SEEDS = range(24)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from stream_vlm.world.language import PORTABLE_KINDS, parse_label
-from stream_vlm.world.script import Script, WorldError, make_script
+from stream_vlm_lab.simulation.scene.captions import PORTABLE_KINDS, parse_label
+from stream_vlm_lab.simulation.script.script import Script, WorldError, make_script
 
 SEEDS = range(60)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from stream_vlm.stream import State
-from stream_vlm.world.labels import tick_states
-from stream_vlm.world.render import World
-from stream_vlm.world.script import Script, WorldError, make_script
+from stream_vlm_lab.simulation.labels.ground_truth import tick_states
+from stream_vlm_lab.simulation.script.script import Script, WorldError, make_script
+from stream_vlm_lab.simulation.world import World
 
 SIZE = (160, 120)
 

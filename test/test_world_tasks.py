@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 
 from stream_vlm.cli import main
-from stream_vlm.evaluation.benchmarks.streamo_bench import named_span, read_streamo_items
 from stream_vlm.stream import State
-from stream_vlm.training.data.messages import messages_to_sample, read_messages, sample_to_messages
-from stream_vlm.training.data.sample import Videos
-from stream_vlm.training.data.streamo import raw_to_sample, read_raw, sample_to_raw
-from stream_vlm.world.moments import Moments
-from stream_vlm.world.render import World
-from stream_vlm.world.script import WorldError
-from stream_vlm.world.steps import steps
-from stream_vlm.world.streamo import raw_row
-from stream_vlm.world.tasks import KINDS, Task, tasks_of
-from stream_vlm.world.wanted import Wanted, everything
+from stream_vlm_lab.evaluation.benchmarks.streamo_bench import named_span, read_streamo_items
+from stream_vlm_lab.simulation.labels.askable_times import Moments
+from stream_vlm_lab.simulation.labels.event_pattern import Wanted, everything
+from stream_vlm_lab.simulation.labels.steps import steps
+from stream_vlm_lab.simulation.labels.streamo_format import raw_row
+from stream_vlm_lab.simulation.labels.tasks import KINDS, Task, tasks_of
+from stream_vlm_lab.simulation.script.script import WorldError
+from stream_vlm_lab.simulation.world import World
+from stream_vlm_lab.training.data.messages import messages_to_sample, read_messages, sample_to_messages
+from stream_vlm_lab.training.data.sample import Videos
+from stream_vlm_lab.training.data.streamo import raw_to_sample, read_raw, sample_to_raw
 
 SIZE = (96, 64)
 SEEDS = range(8)

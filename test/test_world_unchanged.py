@@ -10,13 +10,13 @@ from typing import Any
 import cv2
 import pytest
 
-from stream_vlm.evaluation.worlds import truth_of
-from stream_vlm.training import rendering
-from stream_vlm.world.labels import labels_document, questions, tick_states
-from stream_vlm.world.language import vocabulary
-from stream_vlm.world.render import World
-from stream_vlm.world.script import make_script
-from stream_vlm.world.splits import HELD_OUT_SEED
+from stream_vlm_lab.evaluation.simulated.exam import truth_of
+from stream_vlm_lab.simulation.labels.ground_truth import labels_document, questions, tick_states
+from stream_vlm_lab.simulation.scene.captions import vocabulary
+from stream_vlm_lab.simulation.script.script import make_script
+from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
+from stream_vlm_lab.simulation.world import World
+from stream_vlm_lab.training.shipped_model import rendering
 
 SIZE = (192, 128)
 MOMENTS = (0.0, 3.3, 12.25, 19.9)

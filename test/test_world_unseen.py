@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from stream_vlm.cli import main
-from stream_vlm.world.invented import BALLS as INVENTED_BALLS
-from stream_vlm.world.invented import draw_invented
-from stream_vlm.world.invented_textures import INVENTED_TEXTURES
-from stream_vlm.world.language import PORTABLE_KINDS
-from stream_vlm.world.objects import Ball
-from stream_vlm.world.palette import Rgb
-from stream_vlm.world.render import World
-from stream_vlm.world.script import WorldError
-from stream_vlm.world.sprite import Sprite
-from stream_vlm.world.textures import paint_texture
-from stream_vlm.world.unseen import draw_unseen
-from stream_vlm.world.unseen_textures import UNSEEN_TEXTURES
-from stream_vlm.world.varied import BALLS, draw_varied
+from stream_vlm_lab.simulation.drawing.invented_textures import INVENTED_TEXTURES
+from stream_vlm_lab.simulation.drawing.textures import paint_texture
+from stream_vlm_lab.simulation.drawing.unseen_textures import UNSEEN_TEXTURES
+from stream_vlm_lab.simulation.raster.sprite import Sprite
+from stream_vlm_lab.simulation.scene.captions import PORTABLE_KINDS
+from stream_vlm_lab.simulation.scene.palette import Rgb
+from stream_vlm_lab.simulation.script.script import WorldError
+from stream_vlm_lab.simulation.things.held_out import draw_unseen
+from stream_vlm_lab.simulation.things.procedural import BALLS as INVENTED_BALLS
+from stream_vlm_lab.simulation.things.procedural import draw_invented
+from stream_vlm_lab.simulation.things.standard import Ball
+from stream_vlm_lab.simulation.things.varied import BALLS, draw_varied
+from stream_vlm_lab.simulation.world import World
 
 SIZE = (192, 128)
 

@@ -17,11 +17,11 @@ COMMANDS = {
     "recall": "stream_vlm.cli.recall:recall",
     "memory": "stream_vlm.cli.memory:memory",
     "embed": "stream_vlm.cli.embed:embed",
-    "world": "stream_vlm.cli.world:world",
-    "train": "stream_vlm.cli.train:train",
-    "convert": "stream_vlm.cli.convert:convert",
-    "eval": "stream_vlm.cli.eval:evaluate",
-    "trace": "stream_vlm.cli.trace:trace",
+    "world": "stream_vlm_lab.cli.simulate:world",
+    "train": "stream_vlm_lab.cli.train:train",
+    "convert": "stream_vlm_lab.cli.convert_dataset:convert",
+    "eval": "stream_vlm_lab.cli.eval:evaluate",
+    "trace": "stream_vlm_lab.cli.verify_trace:trace",
     "doctor": "stream_vlm.cli.doctor:doctor",
 }
 """Each command's name and where it lives; a module is imported when its command is asked for, so that none pays for another's libraries."""

@@ -10,7 +10,6 @@ from typing import Literal
 
 from stream_vlm.config import Settings
 from stream_vlm.embedding import text_model_of
-from stream_vlm.evaluation.records import as_line, records_of
 from stream_vlm.harness import StreamingHarness
 from stream_vlm.memory.direct import DirectWriter
 from stream_vlm.memory.headlines import Headlines
@@ -19,6 +18,7 @@ from stream_vlm.memory.model_summaries import ModelSummarizer, summary_writer
 from stream_vlm.memory.recollection import Recollector
 from stream_vlm.memory.store import Memory, SessionError
 from stream_vlm.model import Model, WatchRefused
+from stream_vlm.run_records import as_line, records_of
 from stream_vlm.sources.source import Source
 from stream_vlm.sources.ticks import TickReader
 from stream_vlm.stream import Query, StepResult, StreamError, Tick

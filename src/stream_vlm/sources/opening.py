@@ -51,7 +51,7 @@ def open_source(
         seed, _, words = rest.partition(":")
         if not seed.isdecimal():
             raise SourceError(f"{spec}: '{seed}' is no seed; a simulated camera is written world:SEED with a whole number, such as world:7")
-        from stream_vlm.sources.simulated import DEFAULT_SECONDS, SimulatedSource, options_of
+        from stream_vlm_lab.simulation.source import DEFAULT_SECONDS, SimulatedSource, options_of
 
         return SimulatedSource(int(seed), DEFAULT_SECONDS if seconds is None else seconds, options=options_of(words))
     if spec.isdecimal():

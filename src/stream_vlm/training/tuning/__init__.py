@@ -1,1 +1,0 @@
-"""Fine-tuning of Qwen-VL checkpoints on streams: the parts that `training/finetune.py` conducts."""

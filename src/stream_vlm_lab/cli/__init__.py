@@ -1,0 +1,1 @@
+"""The commands of the lab; they join `stream-vlm` by entry points."""

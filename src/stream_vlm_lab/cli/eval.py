@@ -1,0 +1,157 @@
+"""`stream-vlm eval`: examine a model online on simulated rooms, on labelled footage or on a published benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stream_vlm.cli.settings import settings_of_run
+from stream_vlm.config import Settings
+from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
+
+if TYPE_CHECKING:
+    from stream_vlm_lab.evaluation.benchmarks.run_benchmark import Examined
+    from stream_vlm_lab.evaluation.online.online_pass import HarnessWatcher, Watcher
+
+WORLDS = ("heldout", "objects", "backgrounds", "faults", "long")
+BENCHMARKS = ("ovo", "streamo", "inf-streams", "streaming-eval")
+
+
+@click.command(name="eval", short_help="Examine a model: simulated rooms, labelled footage, published benchmarks.")
+@click.option("--world", type=click.Choice(WORLDS), help="Simulated rooms no training saw: plain, of unseen look, with faults, long.")
+@click.option("--footage", type=click.Path(path_type=Path), help="Folder of clips with annotations.json.")
+@click.option("--benchmark", type=click.Choice(BENCHMARKS), help="A published benchmark, whose file --data names.")
+@click.option("--data", type=click.Path(path_type=Path, dir_okay=False), help="The benchmark's annotations.")
+@click.option("--answers", type=click.Path(path_type=Path), help="Answers to score; without them --videos is watched now.")
+@click.option("--against", type=click.Path(path_type=Path), help="Another model's answers, for what a judge compares.")
+@click.option("--videos", type=click.Path(path_type=Path, file_okay=False), help="Folder of the benchmark's videos.")
+@click.option("--limit", type=click.IntRange(min=0), default=0, help="Watch at most this many items (of each task); 0 for all.")
+@click.option("--out", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for report.json, .md and .png.")
+@click.option("--minutes", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="How much stream to watch (--world).")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=HELD_OUT_SEED, show_default=True, help="Of the first room; trainings take them from 0 (--world)."
+)
+@click.option("--watches", is_flag=True, help='Ask to be told when something happens, instead of questions (--world).')
+@click.option("--model", "directory", default="", help="Directory of a checkpoint; the shipped model when left out.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting, for example decision.response_threshold=0.6.")
+@click.option("--quiet", is_flag=True, help="Print no progress bar.")
+def evaluate(
+    world: str | None,
+    footage: Path | None,
+    benchmark: str | None,
+    data: Path | None,
+    answers: Path | None,
+    against: Path | None,
+    videos: Path | None,
+    limit: int,
+    folder: Path,
+    minutes: float,
+    seed: int,
+    watches: bool,
+    directory: str,
+    assignments: tuple[str, ...],
+    quiet: bool,
+) -> None:
+    """Watch online, in one pass, frame by frame and question by question, and score what was said against what happened.
+
+    A judge, where a benchmark needs one, is any endpoint of the OpenAI chat protocol: STREAM_VLM_JUDGE_URL, STREAM_VLM_JUDGE_MODEL and, if it
+    asks for one, STREAM_VLM_JUDGE_KEY.
+    """
+    if sum(choice is not None for choice in (world, footage, benchmark)) != 1:
+        raise click.UsageError("say what to examine on: one of --world, --footage and --benchmark")
+    if (benchmark is None) != (data is None):
+        raise click.UsageError("--benchmark and --data go together")
+    if watches and world is None:
+        raise click.UsageError("--watches goes with --world")
+    settings = settings_of_run(assignments, {"model.directory": directory} if directory else {})
+    if world is not None:
+        _world(world, minutes, seed, watches, settings, folder, quiet)
+    elif footage is not None:
+        _footage(footage, settings, folder)
+    elif benchmark is not None and data is not None:
+        from stream_vlm_lab.evaluation.benchmarks.run_benchmark import Examined
+
+        _benchmark(Examined(benchmark, data, answers, against, videos, limit), settings, folder, quiet)
+
+
+def _world(world: str, minutes: float, seed: int, watches: bool, settings: Settings, folder: Path, quiet: bool) -> None:
+    # matplotlib and torch take seconds to import; --help should not.
+    from tqdm import tqdm
+
+    from stream_vlm_lab.evaluation.plots.chart import draw_chart, draw_watches
+    from stream_vlm_lab.evaluation.plots.confusion_matrix import draw_confusion
+    from stream_vlm_lab.evaluation.report import machine, world_text, write_report
+    from stream_vlm_lab.evaluation.simulated.exam import draw_first, examine
+
+    ours, recent, model_id = _watchers(settings)
+    # Computing everything anew at every tick is worth it where the streams are short.
+    watchers: list[Watcher] = [ours] if world == "long" else [ours, recent]
+    with tqdm(desc=f"{world} rooms", unit="stream", leave=False, disable=True if quiet else None) as bar:
+        outcome = examine(world, minutes, settings.stream.rate_hz, watchers, bar.update, settings.events, watches, seed)
+    report = {"model": model_id, "machine": machine(), **outcome.as_dict()}
+    text = world_text(report)
+    write_report(folder, report, text)
+    draw_chart(outcome.scores, f"{model_id}: {outcome.minutes:g} minutes of {world} rooms, {outcome.events} events", folder / "report.png")
+    draw_confusion({name: scores["state_confusion"] for name, scores in outcome.scores.items()}, folder / "confusion.png")
+    if watches:
+        told = {name: scores["watches"] for name, scores in outcome.scores.items()}
+        draw_watches(told, f"{model_id}: told what to wait for, {outcome.minutes:g} minutes of {world} rooms", folder / "watches.png")
+    draw_first(outcome, ours.name, folder / "first-stream.png")
+    click.echo(f"{text}\n-> {folder}: report.json, report.md, report.png, confusion.png{', watches.png' if watches else ''}, first-stream.png")
+
+
+def _watchers(settings: Settings) -> tuple[HarnessWatcher, HarnessWatcher, str]:
+    """The model as set, and the same checkpoint shown its last frames and the question only, computed anew at every tick."""
+    from stream_vlm.backbone.checkpoint import load_checkpoint
+    from stream_vlm.backbone.model import StreamingModel
+    from stream_vlm_lab.evaluation.online.online_pass import HarnessWatcher
+
+    checkpoint = load_checkpoint(settings.model)
+    model = StreamingModel(checkpoint, settings)
+    bare = settings.model_copy(update={"context": settings.context.model_copy(update={"policy": "recent", "frames": 4, "recompute": True})})
+    return HarnessWatcher("ours", settings, model), HarnessWatcher("recent 4 frames", bare, StreamingModel(checkpoint, bare)), model.model_id
+
+
+def _footage(clips: Path, settings: Settings, folder: Path) -> None:
+    from stream_vlm.backbone import load_model
+    from stream_vlm_lab.evaluation.footage.exam import footage_text, watch_footage
+    from stream_vlm_lab.evaluation.online.online_pass import HarnessWatcher
+    from stream_vlm_lab.evaluation.report import machine, write_report
+
+    model = load_model(settings)
+    outcome = watch_footage(clips, HarnessWatcher("ours", settings, model), settings.stream.rate_hz, folder)
+    report = {"model": model.model_id, "machine": machine(), **outcome}
+    text = footage_text(report)
+    write_report(folder, report, text)
+    click.echo(f"{text}\n-> {folder}")
+
+
+def _benchmark(what: Examined, settings: Settings, folder: Path, quiet: bool) -> None:
+    from contextlib import nullcontext
+
+    from tqdm import tqdm
+
+    from stream_vlm_lab.evaluation.benchmarks.judge import judge_from_environment
+    from stream_vlm_lab.evaluation.benchmarks.run_benchmark import examine_benchmark
+    from stream_vlm_lab.evaluation.benchmarks.text_matching import benchmark_text
+    from stream_vlm_lab.evaluation.report import machine, write_report
+
+    made: dict[str, object] = {}
+
+    def open_watcher() -> tuple[HarnessWatcher, float]:
+        from stream_vlm.backbone import load_model
+        from stream_vlm_lab.evaluation.online.online_pass import HarnessWatcher
+
+        model = load_model(settings)
+        made.update(model=model.model_id, machine=machine())
+        return HarnessWatcher("ours", settings, model), settings.stream.rate_hz
+
+    judge = judge_from_environment()
+    with judge or nullcontext(), tqdm(desc=what.benchmark, unit="item", leave=False, disable=True if quiet or what.answers else None) as bar:
+        outcome = examine_benchmark(what, open_watcher, judge, folder, bar.update)
+    report = {**made, **outcome}
+    text = benchmark_text(report)
+    write_report(folder, report, text)
+    click.echo(f"{text}\n-> {folder}: report.json, report.md")

@@ -1,0 +1,1 @@
+"""Examinations on labelled clips."""

@@ -1,0 +1,1 @@
+"""Scores of what was said against what happened."""

@@ -1,0 +1,135 @@
+"""Event F1: which claimed events are real ones, matched one to one, and how far off in time.
+
+A claim matches a true event when both say the same thing and end within a tolerance of each other. Among all one-to-one matchings the one
+with most matches is taken, and among those the one with the smallest total timing error; so the order of the lists and the confidence of
+the claims play no part, and a second claim about the same event is a false alarm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+from stream_vlm.run_records import TimedEvent
+from stream_vlm_lab.simulation.scene.captions import parse_label
+
+DEFAULT_TOLERANCE_S = 1.5
+"""Seconds between the claimed and the true end of an event."""
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Outcome of one comparison.
+
+    Attributes:
+        pairs: (index of the claim, index of the true event), ordered by time.
+        tp, fp, fn: matched, claimed only, missed.
+        timing_error_s: mean |claimed end - true end| over the pairs in seconds; None without pairs.
+    """
+
+    pairs: tuple[tuple[int, int], ...]
+    tp: int
+    fp: int
+    fn: int
+    timing_error_s: float | None
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall; 1 when nothing happened and nothing was claimed."""
+        events = 2 * self.tp + self.fp + self.fn
+        return 2 * self.tp / events if events else 1.0
+
+
+@dataclass(frozen=True)
+class EventScore:
+    """How well claimed events agree with the truth.
+
+    Attributes:
+        labelled: claims must say what happened (action and kind of thing).
+        class_agnostic: claims must only say when something happened.
+        colour_accuracy: share of the labelled pairs whose truth has a colour that also name the right one; None without such a pair.
+    """
+
+    labelled: Matching
+    class_agnostic: Matching
+    colour_accuracy: float | None
+
+
+def same_happening(label: str) -> Hashable:
+    """Return what a label must share with another to agree: action and kind of thing, or, outside the closed language, its own words."""
+    parsed = parse_label(label)
+    return (parsed.action, parsed.kind) if parsed else " ".join(label.lower().split())
+
+
+def score_events(claimed: Sequence[TimedEvent], truth: Sequence[TimedEvent], tolerance_s: float = DEFAULT_TOLERANCE_S) -> EventScore:
+    """Compare claimed events with the truth; `tolerance_s` is the largest |difference of ends| that still matches, in seconds."""
+    labelled = match_events(claimed, truth, tolerance_s, same_happening)
+    return EventScore(labelled, match_events(claimed, truth, tolerance_s, lambda label: None), _colour_accuracy(claimed, truth, labelled))
+
+
+def match_events(
+    claimed: Sequence[TimedEvent],
+    truth: Sequence[TimedEvent],
+    tolerance_s: float,
+    meaning: Callable[[str], Hashable],
+) -> Matching:
+    """Match claims with true events of the same camera and the same `meaning` of their labels, one to one.
+
+    A truth without a camera may be matched by any camera's claim.
+    """
+    pairs: list[tuple[int, int]] = []
+    any_camera = all(not event.camera for event in truth)
+
+    def group(event: TimedEvent) -> Hashable:
+        return ("" if any_camera else event.camera, meaning(event.label))
+
+    for key in {group(event) for event in truth}:
+        ours = sorted((index for index, event in enumerate(claimed) if group(event) == key), key=lambda index: claimed[index].t_end)
+        theirs = sorted((index for index, event in enumerate(truth) if group(event) == key), key=lambda index: truth[index].t_end)
+        ends = [claimed[index].t_end for index in ours], [truth[index].t_end for index in theirs]
+        pairs += [(ours[left], theirs[right]) for left, right in _match_in_order(*ends, tolerance_s)]
+    pairs.sort(key=lambda pair: truth[pair[1]].t_end)
+    errors = [abs(claimed[left].t_end - truth[right].t_end) for left, right in pairs]
+    return Matching(
+        pairs=tuple(pairs),
+        tp=len(pairs),
+        fp=len(claimed) - len(pairs),
+        fn=len(truth) - len(pairs),
+        timing_error_s=sum(errors) / len(errors) if errors else None,
+    )
+
+
+def _match_in_order(claimed: list[float], truth: list[float], tolerance_s: float) -> list[tuple[int, int]]:
+    """Match two sorted lists of times: most pairs first, then smallest total error.
+
+    On a line some best matching never crosses, so comparing prefixes is enough. `best[i][j]` is (-pairs, error) for the first i and j.
+    """
+    best = [[(0, 0.0)] * (len(truth) + 1) for _ in range(len(claimed) + 1)]
+    for i, claim in enumerate(claimed, start=1):
+        for j, true in enumerate(truth, start=1):
+            options = [best[i - 1][j], best[i][j - 1]]
+            error = abs(claim - true)
+            if error <= tolerance_s:
+                count, total = best[i - 1][j - 1]
+                options.append((count - 1, total + error))
+            best[i][j] = min(options)
+    pairs: list[tuple[int, int]] = []
+    i, j = len(claimed), len(truth)
+    while i and j:
+        if best[i][j] == best[i - 1][j]:
+            i -= 1
+        elif best[i][j] == best[i][j - 1]:
+            j -= 1
+        else:
+            i, j = i - 1, j - 1
+            pairs.append((i, j))
+    return pairs[::-1]
+
+
+def _colour_accuracy(claimed: Sequence[TimedEvent], truth: Sequence[TimedEvent], matching: Matching) -> float | None:
+    named = []
+    for left, right in matching.pairs:
+        ours, theirs = parse_label(claimed[left].label), parse_label(truth[right].label)
+        if ours and theirs and theirs.colour:
+            named.append(ours.colour == theirs.colour)
+    return sum(named) / len(named) if named else None

@@ -1,0 +1,1 @@
+"""Examinations in simulated rooms."""

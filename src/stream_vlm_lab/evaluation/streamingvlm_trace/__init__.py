@@ -1,0 +1,1 @@
+"""Recorded StreamingVLM runs, replayed and compared."""

@@ -1,0 +1,74 @@
+"""Hands that reach into the picture: in from an edge, closing or opening around a thing, and out again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stream_vlm_lab.simulation.drawing.motion import between, ease, ease_in, ease_out
+from stream_vlm_lab.simulation.raster.sprite import Appearance, Point
+from stream_vlm_lab.simulation.script.script import Event
+
+if TYPE_CHECKING:
+    from stream_vlm_lab.simulation.drawing.stage import Stage
+
+IN_FRONT = 9.0
+"""Depth of what hides everything else: hands."""
+
+
+def by_hand(stage: Stage, event: Event, t_s: float) -> list[Appearance]:
+    """The hand of `event`, what it takes or puts down, and its thumb in front of that, at `t_s` seconds."""
+    assert event.place is not None
+    thing = stage.script.things[event.instance]
+    hand = stage.script.things[event.actor]
+    foot = stage.spot(event.place)
+    grip = thing.size * stage.height * 0.5
+    grasp = foot[0], foot[1] - grip
+    back = _arm_direction(stage, event, grasp)
+    direction = float(np.arctan2(back[1], back[0]))
+    takes = event.action == "takes"
+    going_in = t_s < event.t_contact
+    carrying = going_in != takes
+    border_s = event.t_start if going_in else event.t_end
+    at_border = stage.props.grip(hand, thing, direction, _closed(event, border_s))
+    edge_shown = [Appearance(event.actor, 0, sprite, 0.0, 0.0) for sprite in at_border]
+    if carrying:
+        edge_shown.append(Appearance(thing.instance, 0, stage.props.thing(thing), 0.0, grip))
+    outside = stage.beyond(grasp, event.edge, edge_shown, border_s, back)
+    if going_in:
+        share = 1 - ease_out((t_s - event.t_start) / max(event.t_contact - 0.25 - event.t_start, 0.3))
+    else:
+        share = ease_in((t_s - event.t_contact) / (event.t_end - event.t_contact))
+    x, y = between(grasp, outside, share)
+    y -= float(np.sin(np.pi * min(share * 1.4, 1.0))) * 0.03 * stage.height
+    arm, thumb = stage.props.grip(hand, thing, direction, _closed(event, t_s))
+    shown = [Appearance(event.actor, IN_FRONT, arm, x, y, moving=True)]
+    if carrying:
+        shown.append(Appearance(thing.instance, IN_FRONT + 0.1, stage.props.thing(thing), x, y + grip, moving=True, held=True))
+    else:
+        shown += stage.resting(thing, event.place)
+    near = share < 0.02 and not carrying
+    if near:
+        # Between the hand and its thumb while they close around it.
+        shown[-1] = Appearance(thing.instance, IN_FRONT + 0.1, stage.props.thing(thing), *foot)
+    shown.append(Appearance(event.actor, IN_FRONT + 0.2, thumb, x, y, moving=True))
+    return shown
+
+
+def _arm_direction(stage: Stage, event: Event, grasp: Point) -> Point:
+    """Unit vector from the grasp back along the arm: through the edge it came from, slanted to where there is room."""
+    rng = np.random.default_rng(event.look)
+    slant = float(rng.uniform(0, 0.45))
+    along, across = float(np.cos(slant)), float(np.sin(slant))
+    if event.edge in ("left", "right"):
+        return (-along if event.edge == "left" else along), (across if grasp[1] < 0.7 * stage.height else -across)
+    return (across if grasp[0] < 0.5 * stage.width else -across), (along if event.edge == "bottom" else -along)
+
+
+def _closed(event: Event, t_s: float) -> float:
+    """How far the hand is closed: 0 open, 1 around the thing; it closes and opens in a quarter of a second at the contact."""
+    near_s = 0.25
+    if event.action == "takes":
+        return 0.15 + 0.85 * ease((t_s - (event.t_contact - near_s)) / near_s)
+    return 1 - ease((t_s - event.t_contact) / near_s)

@@ -1,0 +1,118 @@
+"""Where everything is at any moment of an event, in pixels: exact at the borders, for the labels promise it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from stream_vlm_lab.simulation.drawing.figure import Pose
+from stream_vlm_lab.simulation.raster.sprite import Point
+from stream_vlm_lab.simulation.script.script import Event
+
+CARRY_REACH = (0.2, 0.62)
+"""Where the hands hold a carried thing: forward and up, in body heights."""
+
+
+def ease(share: float) -> float:
+    """0..1 → 0..1, slow at both ends."""
+    share = min(max(share, 0.0), 1.0)
+    return share * share * (3 - 2 * share)
+
+
+def ease_out(share: float) -> float:
+    """0..1 → 0..1, at full speed from the start, slow at the end."""
+    share = min(max(share, 0.0), 1.0)
+    return 1 - (1 - share) ** 1.6
+
+
+def ease_in(share: float) -> float:
+    """0..1 → 0..1, slow at the start, at full speed at the end."""
+    return 1 - ease_out(1 - share)
+
+
+def blend_angle(first: float, second: float, share: float) -> float:
+    """From one heading to another the short way round, radians."""
+    turn = (second - first + np.pi) % (2 * np.pi) - np.pi
+    return float(first + turn * share)
+
+
+def between(first: Point, second: Point, share: float) -> Point:
+    """The point `share` (0..1) of the way from one to the other."""
+    return first[0] + (second[0] - first[0]) * share, first[1] + (second[1] - first[1]) * share
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A straight way on the floor from one pixel position to another, taken between two times.
+
+    Attributes:
+        start, end: ground positions in pixels.
+        heading: radians while walking; `heading_before` and `heading_after` at the ends.
+        starts_outside, ends_outside: no easing where the way crosses the border of the picture.
+    """
+
+    start: tuple[float, float]
+    end: tuple[float, float]
+    heading: float
+    heading_before: float
+    heading_after: float
+    starts_outside: bool = False
+    ends_outside: bool = False
+
+    def at(self, share: float, seconds: float, height: float, carrying: bool) -> tuple[tuple[float, float], Pose]:
+        """Ground position and pose after `share` (0..1) of the way that takes `seconds`, for a person `height` pixels tall."""
+        along = ease_out(share) if self.starts_outside else ease_in(share) if self.ends_outside else ease(share)
+        x = self.start[0] + (self.end[0] - self.start[0]) * along
+        y = self.start[1] + (self.end[1] - self.start[1]) * along
+        far = float(np.hypot(self.end[0] - self.start[0], self.end[1] - self.start[1]))
+        turn_s = min(0.35, 0.4 * seconds)
+        gone, left = share * seconds, (1 - share) * seconds
+        heading = self.heading
+        if not self.starts_outside and gone < turn_s:
+            heading = blend_angle(self.heading_before, self.heading, ease(gone / turn_s))
+        elif not self.ends_outside and left < turn_s:
+            heading = blend_angle(self.heading_after, self.heading, ease(left / turn_s))
+        walking = 1.0
+        if not self.starts_outside:
+            walking = min(walking, gone / turn_s)
+        if not self.ends_outside:
+            walking = min(walking, left / turn_s)
+        # One full stride covers about four fifths of the body height; steps are counted from where the picture's border is crossed.
+        paces = far * (along - 1 if self.ends_outside else along) / (0.8 * height)
+        pose = Pose(heading=heading, stride=2 * np.pi * paces, walking=float(np.clip(walking, 0, 1)))
+        return (x, y), holding(pose) if carrying else pose
+
+
+def holding(pose: Pose) -> Pose:
+    """The same pose with something carried in front of the chest."""
+    return replace(pose, reach=CARRY_REACH, both_hands=True)
+
+
+def bend_down(pose: Pose, depth: float, target: tuple[float, float], carried: bool) -> Pose:
+    """Reach for `target` (forward, up, body heights) by `depth` 0..1; the lower it is the more knees and back bend."""
+    low = float(np.clip((0.62 - target[1]) / 0.62, 0, 1))
+    start = CARRY_REACH if carried else (0.06, 0.48)
+    reach = (start[0] + (target[0] - start[0]) * depth, start[1] + (target[1] - start[1]) * depth)
+    return replace(pose, lean=depth * (0.25 + 0.75 * low), crouch=depth * 0.92 * low, reach=reach, both_hands=True)
+
+
+def bend_share(event: Event, t_s: float) -> float:
+    """How far a person is bent down at `t_s`: 0 upright, 1 at the moment of contact."""
+    if t_s <= event.t_approached:
+        return 0.0
+    if t_s < event.t_contact:
+        return ease((t_s - event.t_approached) / (event.t_contact - event.t_approached))
+    return 1 - ease((t_s - event.t_contact) / (event.t_end - event.t_contact))
+
+
+def idle_turn(look: int, t_s: float) -> float:
+    """Slow turn of somebody who stands and waits, radians."""
+    phase = (look % 997) / 997 * 2 * np.pi
+    return float(0.13 * np.sin(0.31 * t_s + phase))
+
+
+def idle_sway(look: int, t_s: float) -> float:
+    """Sideways shift of somebody who stands and waits, body heights."""
+    phase = (look % 1000) / 1000 * 2 * np.pi
+    return float(0.012 * np.sin(0.9 * t_s + phase) + 0.006 * np.sin(2.3 * t_s + 1.7 * phase))

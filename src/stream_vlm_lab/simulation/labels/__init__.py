@@ -1,0 +1,1 @@
+"""Exact labels of a stream: states, events, questions, tasks, and their files."""

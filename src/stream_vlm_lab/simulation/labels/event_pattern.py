@@ -1,0 +1,67 @@
+"""A kind of happening that somebody asks about: in words, and which events are one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stream_vlm_lab.simulation.scene.captions import COLOURS, PORTABLE_KINDS
+from stream_vlm_lab.simulation.script.script import Event
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Any event with this action on this kind of thing.
+
+    Attributes:
+        action, kind: as in `language`.
+        colour: empty where any will do.
+        actor: "hand" or "person" where one does it to a thing; else empty.
+    """
+
+    action: str
+    kind: str
+    colour: str = ""
+    actor: str = ""
+
+    def fits(self, event: Event) -> bool:
+        """Whether `event` is one."""
+        mine = (self.action, self.kind, self.actor) == (event.action, event.kind, actor_of(event))
+        return mine and self.colour in ("", event.colour)
+
+    @property
+    def words(self) -> str:
+        """A clause: "the door opens", "a person in red enters", "a hand takes a cup"."""
+        if self.kind in ("door", "lamp"):
+            return f"the {self.kind} {self.action}"
+        if self.kind == "person":
+            return f"a person{f' in {self.colour}' if self.colour else ''} {self.action}"
+        thing = f"the {self.colour} {self.kind}" if self.colour else _with_article(self.kind)
+        if self.actor:
+            return f"a {self.actor} {self.action} {thing}"
+        return f"{_with_article(f'{self.colour} {self.kind}'.strip())} {self.action}"
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def actor_of(event: Event) -> str:
+    """"hand" or "person" where one takes, puts down or picks up something; else empty."""
+    return event.label.split()[0] if event.action in ("takes", "puts down", "picks up") else ""
+
+
+def wanted_by(event: Event, *, any_colour: bool) -> Wanted:
+    """What `event` is one of."""
+    return Wanted(event.action, event.kind, "" if any_colour else event.colour, actor_of(event))
+
+
+def everything() -> list[Wanted]:
+    """Every kind of happening that there is, in any colour and in each."""
+    kinds = [Wanted("opens", "door"), Wanted("closes", "door"), Wanted("turns on", "lamp"), Wanted("turns off", "lamp")]
+    for colour in ("", *COLOURS):
+        kinds += [Wanted(action, "person", colour) for action in ("enters", "leaves")]
+        kinds += [Wanted(action, "ball", colour) for action in ("rolls in", "rolls away")]
+        for kind in PORTABLE_KINDS:
+            kinds += [Wanted("takes", kind, colour, "hand"), Wanted("puts down", kind, colour, "hand")]
+            kinds += [Wanted("picks up", kind, colour, "person"), Wanted("puts down", kind, colour, "person")]
+    return kinds

@@ -1,0 +1,1 @@
+"""Fine-tunes Qwen-VL checkpoints on streams."""

@@ -1,0 +1,1 @@
+"""Makes the model that ships with the package from simulated streams."""

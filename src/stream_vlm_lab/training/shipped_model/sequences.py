@@ -1,0 +1,142 @@
+"""Streams written down as token sequences, in the very turns that the node will feed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
+
+from stream_vlm.context.segments import Segment, SegmentKind, positions
+from stream_vlm.context.turns import COMPACT
+from stream_vlm.stream import State
+from stream_vlm_lab.training.common.losses import TargetKind, marker_kinds
+from stream_vlm_lab.training.shipped_model.rendering import COLUMNS, ROWS
+
+
+@dataclass(frozen=True)
+class HistoryNoise:
+    """How often the model's own past is falsified in training, so that its mistakes in use do not lead it astray.
+
+    Attributes:
+        flip: a past silence or standby reads as the other.
+        miss: a past response reads as if it had not been said; the tick after then has to say it.
+        invent: a past silence reads as a response that was never due.
+    """
+
+    flip: float = 0.10
+    miss: float = 0.12
+    invent: float = 0.01
+
+
+@dataclass(frozen=True)
+class TokenStream:
+    """One stream ready for training: vision tokens (ticks, cells, hidden) and what to say at each tick."""
+
+    vision: torch.Tensor
+    states: list[State]
+    texts: list[str]
+    questions: list[tuple[str, str] | None]
+
+
+@dataclass(frozen=True)
+class TrainingSequence:
+    """Token ids, positions (3, tokens), and for each token the target that follows it with its `TargetKind`; -1 and 0 where none does."""
+
+    ids: list[int]
+    positions: NDArray[np.int64]
+    targets: list[int]
+    kinds: list[int]
+    vision: torch.Tensor
+
+
+class SequenceWriter:
+    """Writes windows of streams as sequences."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, noise: HistoryNoise, question_rates: Sequence[float], *, has_standby: bool = True
+    ) -> None:
+        """Each window draws one of `question_rates`: the share of its silent ticks at which something is asked.
+
+        Without `has_standby` what is under way is written as silence, which makes a two-state model.
+        """
+        self._tokenizer = tokenizer
+        self._noise = noise
+        self._question_rates = tuple(question_rates)
+        self._has_standby = has_standby
+        self._head = self._ids(COMPACT.head)
+        self._open, self._close = self._ids(COMPACT.frame_open), self._ids(COMPACT.frame_close)
+        self._end = self._ids(COMPACT.action_close)
+        self._markers = {state: self._ids(COMPACT.marker(state)) for state in State}
+        self._picture = self._ids("<|image_pad|>")
+
+    def marker(self, state: State) -> int:
+        """Token id that stands for `state`."""
+        return self._markers[state][0]
+
+    def knows(self, state: State) -> bool:
+        """Whether `state` is written."""
+        return self._has_standby or state is not State.STANDBY
+
+    def write(self, stream: TokenStream, start: int, ticks: int, rng: np.random.Generator) -> TrainingSequence:
+        """The window of `ticks` ticks from `start`, with falsified history."""
+        segments = [Segment(SegmentKind.HEAD, -1, self._head)]
+        targets, decided, decisions = [-1] * len(self._head), [], []
+        question_rate = self._question_rates[int(rng.integers(len(self._question_rates)))]
+        overdue = ""
+        captions = [text for text in stream.texts if text]
+        for tick in range(start, start + ticks):
+            state, text, asked = stream.states[tick], stream.texts[tick], stream.questions[tick]
+            state = state if self.knows(state) else State.SILENCE
+            if asked is not None and not overdue and rng.random() < question_rate:
+                query = self._ids(COMPACT.query.format(query=asked[0]))
+                segments.append(Segment(SegmentKind.QUERY, tick, query))
+                targets += [-1] * len(query)
+                state, text, is_answer = State.RESPONSE, asked[1], True
+            else:
+                is_answer = False
+                if overdue and state is State.SILENCE:
+                    state, text = State.RESPONSE, overdue
+                overdue = ""
+            frame = self._open + self._picture * (ROWS * COLUMNS) + self._close
+            segments += [
+                Segment(SegmentKind.TEXT, tick, self._open),
+                Segment(SegmentKind.FRAME, tick, self._picture * (ROWS * COLUMNS), (ROWS, COLUMNS)),
+                Segment(SegmentKind.TEXT, tick, self._close),
+            ]
+            targets += [-1] * (len(frame) - 1) + [self._markers[state][0]]
+            decided.append(state)
+            decisions.append(len(targets) - 1)
+            # What follows is history: what the model is made to believe it said.
+            said, learn = self._history(state, text, captions, is_answer, rng)
+            if state is State.RESPONSE and not is_answer and not learn:
+                overdue = text
+            segments.append(Segment(SegmentKind.ACTION, tick, said))
+            targets += [*said[1:], -1] if learn else [-1] * len(said)
+        where, _ = positions(segments)
+        ids = [token for segment in segments for token in segment.token_ids]
+        kinds = [int(TargetKind.REST)] * len(targets)
+        for place, kind in zip(decisions, marker_kinds(decided), strict=True):
+            kinds[place] = int(kind)
+        return TrainingSequence(ids, where, targets, kinds, stream.vision[start : start + ticks].flatten(0, 1))
+
+    def _history(
+        self, state: State, text: str, captions: Sequence[str], is_answer: bool, rng: np.random.Generator
+    ) -> tuple[tuple[int, ...], bool]:
+        """Ids of the action that enters the history, and whether its words are to be learned."""
+        draw = rng.random()
+        if state is State.RESPONSE and (is_answer or draw >= self._noise.miss):
+            return self._markers[State.RESPONSE] + self._ids(text) + self._end, True
+        if state is State.SILENCE and captions and draw < self._noise.invent:
+            return self._markers[State.RESPONSE] + self._ids(captions[int(rng.integers(len(captions)))]) + self._end, False
+        if state is State.RESPONSE:
+            return self._markers[State.STANDBY if self._has_standby and rng.random() < 0.7 else State.SILENCE] + self._end, False
+        if self._has_standby and draw > 1.0 - self._noise.flip:
+            state = State.STANDBY if state is State.SILENCE else State.SILENCE
+        return self._markers[state] + self._end, False
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False)) if text else ()
