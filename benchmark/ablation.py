@@ -21,7 +21,7 @@ import torch
 from machine import machine
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
-from stream_vlm.backbone.checkpoint import SHIPPED
+from stream_vlm.backbone.checkpoint.loader import SHIPPED
 from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
 from stream_vlm_lab.training.common.loop import Plan, accelerator_for
 from stream_vlm_lab.training.common.losses import OBJECTIVES

@@ -31,12 +31,12 @@ import numpy as np
 from reported import reported
 from sqlite_utils import Database
 
-from stream_vlm.config import MemorySettings
-from stream_vlm.memory.cipher import Key, connect
-from stream_vlm.memory.recall import RecallQuery
-from stream_vlm.memory.store import Memory
-from stream_vlm.memory.writer import MemoryWriter
-from stream_vlm.stream import NANOSECONDS, Frame, Pose, StepResult
+from stream_vlm.config.settings import MemorySettings
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.recording.background_writer import MemoryWriter
+from stream_vlm.memory.search.query import RecallQuery
+from stream_vlm.memory.storage.encryption import Key, connect
+from stream_vlm.types import NANOSECONDS, Frame, Pose, StepResult
 
 FIRST_NS = 1_700_000_000 * NANOSECONDS
 WORK_S, OPEN_S = 0.4, 0.15

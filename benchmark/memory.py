@@ -26,14 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 from reported import reported
 
-from stream_vlm.config import MemorySettings
-from stream_vlm.memory.file import open_for_writing
-from stream_vlm.memory.insert import insert_session, insert_step
-from stream_vlm.memory.recall import Place, RecallQuery
-from stream_vlm.memory.rows import StepRecorder
-from stream_vlm.memory.schema import transaction
-from stream_vlm.memory.store import Memory
-from stream_vlm.stream import NANOSECONDS, Decision, Frame, Pose, State, StepResult, Tick
+from stream_vlm.config.settings import MemorySettings
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.recording.insert import insert_session, insert_step
+from stream_vlm.memory.search.query import Place, RecallQuery
+from stream_vlm.memory.storage.file import open_for_writing
+from stream_vlm.memory.storage.schema import transaction
+from stream_vlm.memory.storage.step_rows import StepRecorder
+from stream_vlm.types import NANOSECONDS, Decision, Frame, Pose, State, StepResult, Tick
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple")
 THINGS = ("ball", "box", "cup", "door", "lamp", "chair", "person", "bag", "bottle", "plant")
@@ -47,9 +47,9 @@ LEAST_STEPS = 100
 OPEN_AND_ASK = """
 import sys, time
 started = time.perf_counter()
-from stream_vlm.config import MemorySettings
-from stream_vlm.memory.recall import RecallQuery
-from stream_vlm.memory.store import Memory
+from stream_vlm.config.settings import MemorySettings
+from stream_vlm.memory.search.query import RecallQuery
+from stream_vlm.memory.memory import Memory
 imported = time.perf_counter()
 with Memory.open(MemorySettings(path=sys.argv[1]), read_only=True) as memory:
     memory.recall(RecallQuery("red ball"))

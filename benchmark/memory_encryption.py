@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 from memory import FIRST_NS, OPEN_AND_ASK, Timings, questions, steps, timings
 
-from stream_vlm.config import MemorySettings
-from stream_vlm.memory.store import Memory
+from stream_vlm.config.settings import MemorySettings
+from stream_vlm.memory.memory import Memory
 
 KINDS = ("plain", "encrypted")
 

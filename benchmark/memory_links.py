@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 from reported import reported
 
-from stream_vlm.config import MemorySettings
-from stream_vlm.memory.happening import happening
-from stream_vlm.memory.recall import MAX_LIMIT, RecallQuery, RecallRecord
-from stream_vlm.memory.store import Memory
-from stream_vlm.stream import NANOSECONDS, Frame, Pose
+from stream_vlm.config.settings import MemorySettings
+from stream_vlm.memory.answers.event_sentence import happening
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.query import MAX_LIMIT, RecallQuery, RecallRecord
+from stream_vlm.types import NANOSECONDS, Frame, Pose
 from stream_vlm_lab.simulation.scene.captions import PORTABLE_KINDS
 from stream_vlm_lab.simulation.script.script import Event, make_script
 

@@ -25,15 +25,15 @@ from pathlib import Path
 import numpy as np
 from reported import reported
 
-from stream_vlm.config import MemorySettings
-from stream_vlm.context.remembered import within_budget
-from stream_vlm.memory.answer import Answer
-from stream_vlm.memory.question import Question
-from stream_vlm.memory.recall import Place, RecallQuery
-from stream_vlm.memory.recollection import most_records, recollect
-from stream_vlm.memory.store import Memory
-from stream_vlm.moments import line
-from stream_vlm.stream import NANOSECONDS, Decision, Frame, Pose, Remembered, State, StepResult, Tick
+from stream_vlm.config.settings import MemorySettings
+from stream_vlm.context.recalled_lines import within_budget
+from stream_vlm.memory.answers.computed_answer import Answer
+from stream_vlm.memory.answers.prompt_recall import most_records, recollect
+from stream_vlm.memory.answers.question_kind import Question
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.query import Place, RecallQuery
+from stream_vlm.time_words import line
+from stream_vlm.types import NANOSECONDS, Decision, Frame, Pose, Remembered, State, StepResult, Tick
 from stream_vlm_lab.simulation.scene.captions import COLOURS, PORTABLE_KINDS
 from stream_vlm_lab.simulation.script.script import Event, make_script
 

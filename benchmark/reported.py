@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream_vlm.stream import Decision, EventSpan, Frame, State, StepResult, Tick, Utterance
+from stream_vlm.types import Decision, EventSpan, Frame, State, StepResult, Tick, Utterance
 
 
 def reported(session: str, number: int, frame: Frame, said: str, began_ns: int) -> StepResult:

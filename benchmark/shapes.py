@@ -10,12 +10,12 @@ import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from stream_vlm.backbone import StreamingModel
-from stream_vlm.backbone.attention import SLOT_ATTENTION
-from stream_vlm.backbone.checkpoint import Checkpoint
-from stream_vlm.backbone.stream_config import StreamConfig
-from stream_vlm.config import Settings
-from stream_vlm.context.turns import STREAMO
-from stream_vlm.vision.pixels import PictureFormat
+from stream_vlm.backbone.checkpoint.loader import Checkpoint
+from stream_vlm.backbone.checkpoint.stream_config import StreamConfig
+from stream_vlm.backbone.kv_cache.slot_attention import SLOT_ATTENTION
+from stream_vlm.config.settings import Settings
+from stream_vlm.context.turn_formats import STREAMO
+from stream_vlm.vision.preprocess import PictureFormat
 from stream_vlm_lab.training.shipped_model.architecture import word_tokenizer
 
 

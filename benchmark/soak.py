@@ -21,11 +21,11 @@ from machine import machine, resident_mb
 from tqdm import tqdm
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
-from stream_vlm.config import Settings, load_settings
-from stream_vlm.harness import StreamingHarness
-from stream_vlm.memory.store import Memory
-from stream_vlm.memory.writer import MemoryWriter
-from stream_vlm.stream import NANOSECONDS, Frame, StepResult, StreamError, Tick
+from stream_vlm.config.settings import Settings, load_settings
+from stream_vlm.loop.harness import StreamingHarness
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.recording.background_writer import MemoryWriter
+from stream_vlm.types import NANOSECONDS, Frame, StepResult, StreamError, Tick
 from stream_vlm_lab.simulation.world import World
 
 HOUR = 3600

@@ -26,11 +26,11 @@ from shapes import GRIDS, SHAPES, random_model
 from ways import Row, Way, ways
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
-from stream_vlm.backbone.stream import CachedStream
-from stream_vlm.config import load_settings
+from stream_vlm.backbone.streaming.camera_stream import CachedStream
+from stream_vlm.config.settings import load_settings
 from stream_vlm.context.segments import SegmentKind
-from stream_vlm.model import Turn
-from stream_vlm.stream import NANOSECONDS, Decision, Frame, Query, State
+from stream_vlm.model_protocol import Turn
+from stream_vlm.types import NANOSECONDS, Decision, Frame, Query, State
 
 matplotlib.use("agg")
 

@@ -13,7 +13,7 @@ from launch_ros.actions import Node
 from launch_ros.event_handlers import OnStateTransition
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from stream_vlm.sources.bag import camera_name
+from stream_vlm.sources.rosbag import camera_name
 
 REQUIRED = (
     ("bag", "Recording to play: a rosbag2 folder, .mcap or .db3 file."),

@@ -17,10 +17,10 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_vlm.config import Settings
-from stream_vlm.memory.recollection import Recollection, Recollector
-from stream_vlm.model import ModelStream, Turn, Upcoming, WatchRefused, one_by_one
-from stream_vlm.stream import Decision, Frame, Query, State, StreamError
+from stream_vlm.config.settings import Settings
+from stream_vlm.memory.answers.prompt_recall import Recollection, Recollector
+from stream_vlm.model_protocol import ModelStream, Turn, Upcoming, WatchRefused, one_by_one
+from stream_vlm.types import Decision, Frame, Query, State, StreamError
 
 SLOW_ANSWER_ENV = "BRIGHTNESS_ANSWER_S"
 """Seconds that an answer takes, in ten parts."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from stream_vlm.memory.store import Memory
+    from stream_vlm.memory.memory import Memory
 
 # Before anything imports rclpy, and inherited by every process a test starts: nobody's robot hears a test, and no test hears a robot.
 # 0 to 101 are the domain ids whose ports stay clear of Linux's ephemeral range.
@@ -70,7 +70,7 @@ def memory(file: Path) -> Iterator[Memory]:
     """That memory, open, with a session begun."""
     from memory_fixtures import begin, settings
 
-    from stream_vlm.memory.store import Memory
+    from stream_vlm.memory.memory import Memory
 
     with Memory.open(settings(file)) as opened:
         begin(opened)

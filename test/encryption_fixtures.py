@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from memory_fixtures import SESSION, begin, settings, step
 
-from stream_vlm.config import MemorySettings
-from stream_vlm.memory import convert as converting
-from stream_vlm.memory.cipher import Key, connect
-from stream_vlm.memory.store import Memory
-from stream_vlm.stream import Pose
+from stream_vlm.config.settings import MemorySettings
+from stream_vlm.memory.maintenance import reencrypt as converting
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.storage.encryption import Key, connect
+from stream_vlm.types import Pose
 
 needs_sqlcipher = pytest.mark.skipif(
     importlib.util.find_spec("sqlcipher3") is None, reason="sqlcipher3 is not installed (requirements/development.txt)"

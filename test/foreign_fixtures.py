@@ -29,10 +29,10 @@ from transformers import (
 )
 
 from stream_vlm.backbone import RecomputingModel, load_model
-from stream_vlm.backbone.recompute import RecomputedStream
-from stream_vlm.decision import SpeechGate
-from stream_vlm.model import Turn
-from stream_vlm.stream import Decision, Frame, Query, StreamError
+from stream_vlm.backbone.recompute.model import RecomputedStream
+from stream_vlm.loop.speech_gate import SpeechGate
+from stream_vlm.model_protocol import Turn
+from stream_vlm.types import Decision, Frame, Query, StreamError
 
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>", "<image>", "<turn>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
 STATE_WORDS = ("Silence", "Standby", "Response")

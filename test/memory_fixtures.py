@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_vlm.config import MemorySettings
-from stream_vlm.memory.store import Memory
-from stream_vlm.stream import NANOSECONDS, Decision, EventSpan, Frame, Pose, Query, State, StepResult, Tick, Utterance
+from stream_vlm.config.settings import MemorySettings
+from stream_vlm.memory.memory import Memory
+from stream_vlm.types import NANOSECONDS, Decision, EventSpan, Frame, Pose, Query, State, StepResult, Tick, Utterance
 
 START_NS = 1_700_000_000_123_456_789
 """No float holds it exactly: a memory that rounds times is caught."""

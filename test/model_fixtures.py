@@ -18,8 +18,8 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
-from stream_vlm.config import Settings, load_settings
-from stream_vlm.stream import Frame
+from stream_vlm.config.settings import Settings, load_settings
+from stream_vlm.types import Frame
 from stream_vlm_lab.training.shipped_model.architecture import PICTURES, SPECIAL_TOKENS, new_model, save_checkpoint, small_config, word_tokenizer
 
 WORDS = ("is", "the", "door", "open", "?", "yes", "no", "person", "in", "red", "enters", "from", "left")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from memory_fixtures import settings
 
-from stream_vlm.config import MemorySettings
-from stream_vlm.memory.recall import RecallQuery, RecallRecord
-from stream_vlm.memory.store import Memory
-from stream_vlm.memory.writer import MemoryWriter
+from stream_vlm.config.settings import MemorySettings
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.recording.background_writer import MemoryWriter
+from stream_vlm.memory.search.query import RecallQuery, RecallRecord
 
 LONG_S = 30.0
 """Only a broken writer needs as long."""

@@ -10,14 +10,14 @@ import torch
 from model_fixtures import random_frame, settings_for, write_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
-from stream_vlm.backbone.cache import CacheFull
-from stream_vlm.backbone.faults import ModelFault, QuestionTooLong
-from stream_vlm.backbone.forward import CachedForward, Entry, feed_together
+from stream_vlm.backbone.checkpoint.errors import ModelFault, QuestionTooLong
+from stream_vlm.backbone.kv_cache.cached_forward import CachedForward, Entry, feed_together
+from stream_vlm.backbone.kv_cache.slot_cache import CacheFull
 from stream_vlm.context.layout import tokens_in, whole
 from stream_vlm.context.segments import Segment, SegmentKind, positions
-from stream_vlm.harness import StreamingHarness
-from stream_vlm.stream import Decision, Query, State, Tick
-from stream_vlm.vision.tokens import VisionTokens
+from stream_vlm.loop.harness import StreamingHarness
+from stream_vlm.types import Decision, Query, State, Tick
+from stream_vlm.vision.vision_tokens import VisionTokens
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_nothing_seen_is_computed_twice(model: StreamingModel, monkeypatch: pyte
         fed.append(sum(tokens_in(entry.segments) for entry in entries))
         return feed_together(entries)
 
-    monkeypatch.setattr("stream_vlm.backbone.batch.feed_together", counting)
+    monkeypatch.setattr("stream_vlm.backbone.streaming.batched_step.feed_together", counting)
     stream = model.open_stream("front")
     silent = lambda decision: Decision(State.SILENCE, decision.probabilities)  # noqa: E731
     for index in range(40):

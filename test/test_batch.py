@@ -9,12 +9,12 @@ import torch
 from model_fixtures import random_frame, settings_for, write_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
-from stream_vlm.backbone.faults import ModelFault
-from stream_vlm.backbone.forward import Entry, feed_together
-from stream_vlm.backbone.stream import CachedStream
+from stream_vlm.backbone.checkpoint.errors import ModelFault
+from stream_vlm.backbone.kv_cache.cached_forward import Entry, feed_together
+from stream_vlm.backbone.streaming.camera_stream import CachedStream
 from stream_vlm.context.segments import SegmentKind
-from stream_vlm.model import Turn
-from stream_vlm.stream import Decision, Frame, Query, State, StreamError
+from stream_vlm.model_protocol import Turn
+from stream_vlm.types import Decision, Frame, Query, State, StreamError
 
 CAMERAS = ("front", "rear", "left")
 
@@ -69,7 +69,7 @@ def test_all_cameras_of_a_tick_cost_one_forward(model: StreamingModel, monkeypat
         forwards.append(len(entries))
         return feed_together(entries)
 
-    monkeypatch.setattr("stream_vlm.backbone.batch.feed_together", counting)
+    monkeypatch.setattr("stream_vlm.backbone.streaming.batched_step.feed_together", counting)
     streams = [model.open_stream(camera) for camera in CAMERAS]
     silent = lambda decision: Decision(State.SILENCE, decision.probabilities)  # noqa: E731
     for index in range(5):
@@ -103,7 +103,7 @@ def test_out_of_memory_is_named_and_every_stream_begins_anew(model: StreamingMod
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr("stream_vlm.backbone.batch.feed_together", no_memory)
+        patch.setattr("stream_vlm.backbone.streaming.batched_step.feed_together", no_memory)
         for outcome in model.step([turn(stream, 1, 0) for stream in streams]):
             assert isinstance(outcome, ModelFault)
             assert "out of memory" in str(outcome) and "lower context.max_seconds" in str(outcome)
@@ -175,7 +175,7 @@ def test_numbers_that_fail_in_the_middle_of_an_utterance_silence_that_camera_alo
 
     speak = lambda decision: Decision(State.RESPONSE, decision.probabilities, confidence=decision.confidence)  # noqa: E731
     with monkeypatch.context() as patch:
-        patch.setattr("stream_vlm.backbone.batch.feed_together", failing)
+        patch.setattr("stream_vlm.backbone.streaming.batched_step.feed_together", failing)
         outcomes = model.step([turn(good, 1, 0), Turn(bad, random_frame(1, "rear"), None, speak)])
     assert_alike(outcomes[0], expected)
     assert isinstance(outcomes[1], ModelFault) and "rear: the model's logits are not finite" in str(outcomes[1])

@@ -12,7 +12,7 @@ from judge_server import serve_judge
 
 from stream_vlm.cli import main
 from stream_vlm.run_records import TimedEvent, TimedUtterance
-from stream_vlm.stream import Frame
+from stream_vlm.types import Frame
 from stream_vlm_lab.evaluation.benchmarks.cases import Task, answer_tasks
 from stream_vlm_lab.evaluation.benchmarks.files import BenchmarkError, StreamAnswer, read_stream_answers
 from stream_vlm_lab.evaluation.benchmarks.inf_streams import read_commentaries, read_segments

@@ -23,8 +23,8 @@ from rclpy.subscription import Subscription  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 
-from stream_vlm.sources.bag_writer import write_bag  # noqa: E402
-from stream_vlm.stream import NANOSECONDS, Frame, Pose  # noqa: E402
+from stream_vlm.sources.rosbag_writer import write_bag  # noqa: E402
+from stream_vlm.types import NANOSECONDS, Frame, Pose  # noqa: E402
 from stream_vlm_ros.images import decode_image  # noqa: E402
 from stream_vlm_ros.messages import nanoseconds  # noqa: E402
 

@@ -11,11 +11,11 @@ from model_fixtures import FAMILIES, settings_for, write_checkpoint
 from safetensors.torch import load_file, save_file
 
 from stream_vlm.backbone import load_cached_model, load_model
-from stream_vlm.backbone.checkpoint import load_checkpoint
-from stream_vlm.backbone.checkpoint_files import ForeignArchitecture
-from stream_vlm.backbone.stream_config import CheckpointError
-from stream_vlm.config import load_settings
-from stream_vlm.model_settings import ModelSettings
+from stream_vlm.backbone.checkpoint.files import ForeignArchitecture
+from stream_vlm.backbone.checkpoint.loader import load_checkpoint
+from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
+from stream_vlm.config.model_settings import ModelSettings
+from stream_vlm.config.settings import load_settings
 
 
 @pytest.fixture(scope="module")

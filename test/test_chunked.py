@@ -8,14 +8,14 @@ import torch
 from model_fixtures import WORDS, random_frame, settings_for, write_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
-from stream_vlm.backbone.forward import CachedForward, Entry, feed_together
-from stream_vlm.backbone.next_head import LEAD_TURNS, newest_lines
-from stream_vlm.backbone.stream import CachedStream
+from stream_vlm.backbone.kv_cache.cached_forward import CachedForward, Entry, feed_together
+from stream_vlm.backbone.streaming.camera_stream import CachedStream
+from stream_vlm.backbone.streaming.next_chunk_prefill import LEAD_TURNS, newest_lines
 from stream_vlm.context.layout import tokens_in
 from stream_vlm.context.segments import SegmentKind
-from stream_vlm.harness import StreamingHarness
-from stream_vlm.model import Turn
-from stream_vlm.stream import Decision, Query, State, Tick, Utterance
+from stream_vlm.loop.harness import StreamingHarness
+from stream_vlm.model_protocol import Turn
+from stream_vlm.types import Decision, Query, State, Tick, Utterance
 
 CHUNK_TURNS = 20
 MEMORY = [f"{second} s person in red enters from left" for second in range(30)]
@@ -57,7 +57,7 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counts.append(sum(tokens_in(entry.segments) for entry in entries))
         return feed_together(entries)
 
-    monkeypatch.setattr("stream_vlm.backbone.batch.feed_together", counting)
+    monkeypatch.setattr("stream_vlm.backbone.streaming.batched_step.feed_together", counting)
     return counts
 
 

@@ -13,10 +13,10 @@ import pytest
 from model_fixtures import write_checkpoint
 
 from stream_vlm.cli import COMMANDS, main
-from stream_vlm.cli.times import TimeError, parse_time, show_span
-from stream_vlm.config import MemorySettings
-from stream_vlm.memory.store import Memory
-from stream_vlm.stream import NANOSECONDS, Decision, EventSpan, Frame, Pose, State, StepResult, Tick
+from stream_vlm.cli.options.times import TimeError, parse_time, show_span
+from stream_vlm.config.settings import MemorySettings
+from stream_vlm.memory.memory import Memory
+from stream_vlm.types import NANOSECONDS, Decision, EventSpan, Frame, Pose, State, StepResult, Tick
 
 NOW = datetime(2026, 3, 15, 12, 30, 0, tzinfo=timezone(timedelta(hours=1)))
 

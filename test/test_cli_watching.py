@@ -12,17 +12,17 @@ import pytest
 from chat_fixtures import SUMMARY, load, write_speaking_checkpoint
 from model_fixtures import write_sentence_model
 
-from stream_vlm.cli.settings import with_cameras
-from stream_vlm.cli.watching import MEMORY_FILE, ResultsError, prepare_folder, watch
-from stream_vlm.config import MemorySettings, Settings, load_settings
-from stream_vlm.embedding import EmbeddingError
-from stream_vlm.memory.errors import MemoryFileError, SummarizerError
-from stream_vlm.memory.recall import RecallQuery
-from stream_vlm.memory.store import Memory
-from stream_vlm.model import Turn, Upcoming, WatchRefused, one_by_one
+from stream_vlm.cli.offline_run import MEMORY_FILE, ResultsError, prepare_folder, watch
+from stream_vlm.cli.options.settings import with_cameras
+from stream_vlm.config.settings import MemorySettings, Settings, load_settings
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.query import RecallQuery
+from stream_vlm.memory.storage.errors import MemoryFileError, SummarizerError
+from stream_vlm.model_protocol import Turn, Upcoming, WatchRefused, one_by_one
 from stream_vlm.sources import SourceError, open_source
-from stream_vlm.sources.bag_writer import write_bag
-from stream_vlm.stream import NANOSECONDS, Decision, Frame, Query, State, StreamError
+from stream_vlm.sources.rosbag_writer import write_bag
+from stream_vlm.text_models.sentence_embedder import EmbeddingError
+from stream_vlm.types import NANOSECONDS, Decision, Frame, Query, State, StreamError
 
 FIRST_NS = 1_700_000_000 * NANOSECONDS
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from stream_vlm.config import describe_settings, load_settings
-from stream_vlm.setting import SettingError
+from stream_vlm.config.field import SettingError
+from stream_vlm.config.settings import describe_settings, load_settings
 
 
 def test_every_setting_has_a_description_and_every_number_a_range() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stream_vlm.context.layout import segments_of, tokens_in
-from stream_vlm.context.policies import ChunkedPolicy, ContextPolicy, RoundsPolicy
+from stream_vlm.context.policies.policy import ChunkedPolicy, ContextPolicy, RoundsPolicy
 from stream_vlm.context.segments import Segment, SegmentKind, positions
 
 HEAD = Segment(SegmentKind.HEAD, -1, (1, 2))

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_vlm.context.layout import Piece, segments_of, tokens_in
-from stream_vlm.context.policies import ChunkedPolicy, ContextPolicy, RoundsPolicy, newest_turn, without_watches
-from stream_vlm.context.recent import RecentPolicy
+from stream_vlm.context.policies.policy import ChunkedPolicy, ContextPolicy, RoundsPolicy, newest_turn, without_watches
+from stream_vlm.context.policies.recent import RecentPolicy
+from stream_vlm.context.policies.sliding import SlidingPolicy
 from stream_vlm.context.segments import Segment, SegmentKind, positions
-from stream_vlm.context.sliding import SlidingPolicy
 
 RESERVE = 10
 """The longest reply with its end marks."""

@@ -11,7 +11,7 @@ from clip_fixtures import write_video
 
 from stream_vlm.cli import main
 from stream_vlm.sources import SourceError
-from stream_vlm.stream import State
+from stream_vlm.types import State
 from stream_vlm_lab.training.data.messages import messages_to_sample, read_messages, sample_to_messages
 from stream_vlm_lab.training.data.sample import Reason, RowRefused, Videos
 from stream_vlm_lab.training.data.streamo import raw_to_sample, read_raw, sample_to_raw

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_vlm.config import Settings, load_settings
-from stream_vlm.deadline import MOST_PATIENCE, TRIAL_STEPS, Governor, Level, levels
-from stream_vlm.stream import Limits
+from stream_vlm.config.settings import Settings, load_settings
+from stream_vlm.loop.load_governor import MOST_PATIENCE, TRIAL_STEPS, Governor, Level, levels
+from stream_vlm.types import Limits
 
 SETTINGS = {"stream.rate_hz": 2.0, "deadline.budget": 0.8}
 PERIOD_S, ALLOWANCE_S = 0.5, 0.4

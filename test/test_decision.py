@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_vlm.decision import SpeechGate
-from stream_vlm.model_settings import DecisionSettings
-from stream_vlm.stream import Decision, State
+from stream_vlm.config.model_settings import DecisionSettings
+from stream_vlm.loop.speech_gate import SpeechGate
+from stream_vlm.types import Decision, State
 
 SECOND = 1_000_000_000
 

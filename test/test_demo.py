@@ -21,8 +21,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not in this environment")
 
-from stream_vlm.sources.bag_writer import write_bag  # noqa: E402
-from stream_vlm.stream import NANOSECONDS, Frame  # noqa: E402
+from stream_vlm.sources.rosbag_writer import write_bag  # noqa: E402
+from stream_vlm.types import NANOSECONDS, Frame  # noqa: E402
 from stream_vlm_lab.demo import processes  # noqa: E402
 from stream_vlm_lab.demo.questions import is_right  # noqa: E402
 from stream_vlm_lab.simulation.labels.ground_truth import RecallQuestion  # noqa: E402

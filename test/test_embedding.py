@@ -9,9 +9,9 @@ from memory_fixtures import begin, settings, step
 from model_fixtures import write_sentence_model
 
 from stream_vlm.cli import main
-from stream_vlm.embedding import EmbeddingError, SentenceEmbedder
-from stream_vlm.memory.recall import RecallQuery
-from stream_vlm.memory.store import Memory
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.query import RecallQuery
+from stream_vlm.text_models.sentence_embedder import EmbeddingError, SentenceEmbedder
 
 
 @pytest.fixture(scope="module")

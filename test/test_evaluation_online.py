@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from stream_vlm.cli import main
-from stream_vlm.model_settings import EventSettings
+from stream_vlm.config.model_settings import EventSettings
 from stream_vlm.run_records import TimedEvent, TimedState, TimedUtterance
-from stream_vlm.stream import NANOSECONDS, Frame
+from stream_vlm.types import NANOSECONDS, Frame
 from stream_vlm_lab.evaluation.online.baselines import AlwaysSilent, AlwaysSpeaking, MotionThreshold
 from stream_vlm_lab.evaluation.online.online_pass import Look, TimedQuestion, Watched, Watcher, watch_stream
 from stream_vlm_lab.evaluation.scoring.grounding import iou, span_ious

@@ -9,8 +9,8 @@ import pytest
 from model_fixtures import settings_for, write_checkpoint
 
 from stream_vlm.backbone import load_cached_model
-from stream_vlm.backbone.model import StreamingModel
-from stream_vlm.stream import NANOSECONDS, Frame
+from stream_vlm.backbone.streaming_model import StreamingModel
+from stream_vlm.types import NANOSECONDS, Frame
 from stream_vlm_lab.evaluation.online.online_pass import HarnessWatcher, TimedQuestion, watch_stream
 
 DOOR = TimedQuestion(1.0, "person enters from left", is_watch=True, until=2.0)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from stream_vlm.events import EventTracker
-from stream_vlm.model_settings import EventSettings
-from stream_vlm.stream import Decision, EventSpan, Frame, State
+from stream_vlm.config.model_settings import EventSettings
+from stream_vlm.loop.event_tracker import EventTracker
+from stream_vlm.types import Decision, EventSpan, Frame, State
 
 IMAGE = np.zeros((2, 2, 3), dtype=np.uint8)
 HALF_SECOND = 500_000_000

@@ -19,9 +19,9 @@ from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
 from model_fixtures import FAMILIES, settings_for, write_checkpoint
 from numpy.typing import NDArray
 
-from stream_vlm.backbone.model import StreamingModel, load_cached_model, load_model
+from stream_vlm.backbone.streaming_model import StreamingModel, load_cached_model, load_model
 from stream_vlm.cli import main
-from stream_vlm.stream import Decision, Frame, Query, State, StreamError
+from stream_vlm.types import Decision, Frame, Query, State, StreamError
 from stream_vlm_lab.training.common.losses import OBJECTIVES, TargetKind
 from stream_vlm_lab.training.common.order import Order
 from stream_vlm_lab.training.data.sample import Reason, RowRefused, SampleTurn, StreamSample, Videos

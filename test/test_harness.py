@@ -7,10 +7,10 @@ from typing import cast
 import numpy as np
 import pytest
 
-from stream_vlm.config import load_settings
-from stream_vlm.harness import StreamingHarness
-from stream_vlm.model import Turn, Upcoming, WatchRefused, one_by_one
-from stream_vlm.stream import Decision, Frame, Query, State, StepResult, StreamError, Tick
+from stream_vlm.config.settings import load_settings
+from stream_vlm.loop.harness import StreamingHarness
+from stream_vlm.model_protocol import Turn, Upcoming, WatchRefused, one_by_one
+from stream_vlm.types import Decision, Frame, Query, State, StepResult, StreamError, Tick
 
 HALF_SECOND = 500_000_000
 CERTAIN = {State.SILENCE: 0.0, State.STANDBY: 0.0, State.RESPONSE: 0.0}

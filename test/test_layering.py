@@ -77,16 +77,16 @@ def parents(name: str) -> list[str]:
 
 
 def test_the_ground_floor_imports_nothing_of_ours() -> None:
-    assert not {name for name in imported("stream_vlm.stream", at_import_time=False) if is_within(name, ("stream_vlm", "stream_vlm_ros"))}
+    assert not {name for name in imported("stream_vlm.types", at_import_time=False) if is_within(name, ("stream_vlm", "stream_vlm_ros"))}
 
 
 ABOVE_THE_HARNESS = ("stream_vlm_ros", "stream_vlm.cli", "stream_vlm_lab.training", "stream_vlm_lab.evaluation")
 FORBIDDEN = [
-    ("stream_vlm.memory", ("stream_vlm.backbone", "stream_vlm.vision", "stream_vlm.context", "stream_vlm.harness", *HEAVY)),
-    ("stream_vlm.backbone", ("stream_vlm.memory", "stream_vlm.harness")),
-    ("stream_vlm.vision", ("stream_vlm.memory", "stream_vlm.harness")),
-    ("stream_vlm.context", ("stream_vlm.memory", "stream_vlm.backbone", "stream_vlm.harness", *HEAVY)),
-    ("stream_vlm.harness", (*ABOVE_THE_HARNESS, *HEAVY)),
+    ("stream_vlm.memory", ("stream_vlm.backbone", "stream_vlm.vision", "stream_vlm.context", "stream_vlm.loop.harness", *HEAVY)),
+    ("stream_vlm.backbone", ("stream_vlm.memory", "stream_vlm.loop.harness")),
+    ("stream_vlm.vision", ("stream_vlm.memory", "stream_vlm.loop.harness")),
+    ("stream_vlm.context", ("stream_vlm.memory", "stream_vlm.backbone", "stream_vlm.loop.harness", *HEAVY)),
+    ("stream_vlm.loop.harness", (*ABOVE_THE_HARNESS, *HEAVY)),
     ("stream_vlm", ROS),
 ]
 
@@ -114,7 +114,7 @@ def test_no_import_runs_up_to_what_stands_above_the_harness() -> None:
         f"{name} imports {target}"
         for name in modules_of(*lower)
         for target in imported(name, at_import_time=False)
-        if is_within(target, ("stream_vlm.harness", *ABOVE_THE_HARNESS))
+        if is_within(target, ("stream_vlm.loop.harness", *ABOVE_THE_HARNESS))
     }
     assert not trespasses
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.cli import main
-from stream_vlm.harness import StreamingHarness
-from stream_vlm.memory.direct import DirectWriter
-from stream_vlm.memory.errors import RecallError
-from stream_vlm.memory.recall import RecallQuery
-from stream_vlm.memory.store import Memory
-from stream_vlm.stream import NANOSECONDS, Frame, StepResult, Tick
-from stream_vlm.vision.tokens import VisionTokens
+from stream_vlm.loop.harness import StreamingHarness
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.recording.sync_writer import DirectWriter
+from stream_vlm.memory.search.query import RecallQuery
+from stream_vlm.memory.storage.errors import RecallError
+from stream_vlm.types import NANOSECONDS, Frame, StepResult, Tick
+from stream_vlm.vision.vision_tokens import VisionTokens
 
 CAMERAS = ("front", "rear")
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from stream_vlm.config import Settings
-from stream_vlm.memory.errors import MemoryFileError
-from stream_vlm.memory.recollection import Recollection, Recollector
-from stream_vlm.memory.store import Memory
+from stream_vlm.config.settings import Settings
+from stream_vlm.memory.answers.prompt_recall import Recollection, Recollector
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.storage.errors import MemoryFileError
 from stream_vlm_ros import lookups as module
 from stream_vlm_ros.lookups import Lookup, Lookups
 from stream_vlm_ros.questions import QuestionError

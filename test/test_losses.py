@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from stream_vlm.stream import State, StreamError
+from stream_vlm.types import State, StreamError
 from stream_vlm_lab.training.common.losses import OBJECTIVES, NothingToLearn, Objective, TargetKind, count_kinds, marker_kinds, plain_factors
 from stream_vlm_lab.training.data.sample import SampleTurn, StreamSample
 from stream_vlm_lab.training.finetune.chunks import overlapped_chunks

@@ -11,11 +11,11 @@ import pytest
 import torch
 from model_fixtures import FAMILIES, random_frame, settings_for, write_checkpoint
 
-from stream_vlm.backbone.checkpoint import Checkpoint, load_checkpoint
-from stream_vlm.backbone.model import load_cached_model
+from stream_vlm.backbone.checkpoint.loader import Checkpoint, load_checkpoint
+from stream_vlm.backbone.streaming_model import load_cached_model
 from stream_vlm.cli import main
-from stream_vlm.context.turns import HARNESS
-from stream_vlm.stream import StreamError
+from stream_vlm.context.turn_formats import HARNESS
+from stream_vlm.types import StreamError
 from stream_vlm_lab.training.finetune.tuning.learner import StreamLearner
 from stream_vlm_lab.training.finetune.tuning.markers import with_markers
 

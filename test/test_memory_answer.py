@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from memory_fixtures import begin, seconds, settings, step
 
-from stream_vlm.memory.answer import Answer
-from stream_vlm.memory.question import Question
-from stream_vlm.memory.recall import Place, RecallError, RecallQuery
-from stream_vlm.memory.store import Memory
-from stream_vlm.stream import Pose
+from stream_vlm.memory.answers.computed_answer import Answer
+from stream_vlm.memory.answers.question_kind import Question
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.query import Place, RecallError, RecallQuery
+from stream_vlm.types import Pose
 
 
 def at(x: float, y: float) -> Pose:

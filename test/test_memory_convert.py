@@ -11,13 +11,13 @@ from encryption_fixtures import STEPS, WORD, beside, contents, key_of, needs_sql
 from memory_fixtures import begin, settings, step
 
 from stream_vlm.cli import main
-from stream_vlm.cli.memory_options import VARIABLE
-from stream_vlm.config import MemorySettings
-from stream_vlm.memory import convert as converting
-from stream_vlm.memory.errors import MemoryFileError
-from stream_vlm.memory.forget import Forget
-from stream_vlm.memory.recall import Place, RecallQuery
-from stream_vlm.memory.store import Memory
+from stream_vlm.cli.options.memory_file import VARIABLE
+from stream_vlm.config.settings import MemorySettings
+from stream_vlm.memory.maintenance import reencrypt as converting
+from stream_vlm.memory.maintenance.forget import Forget
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.query import Place, RecallQuery
+from stream_vlm.memory.storage.errors import MemoryFileError
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ CONVERT_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
 from stream_vlm.memory import convert
-from stream_vlm.memory.cipher import Key
+from stream_vlm.memory.storage.encryption import Key
 convert.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 convert.convert(Path(sys.argv[1]), None, Key.read(sys.argv[2]), 0.0)
 """

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 from memory_fixtures import SESSION, begin, picture, seconds, settings, step
 
-from stream_vlm.memory.cipher import Key, connect
-from stream_vlm.memory.recall import RecallQuery
-from stream_vlm.memory.store import Memory
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.query import RecallQuery
+from stream_vlm.memory.storage.encryption import Key, connect
 
 WRITE_FOR_EVER = """
 import itertools, sys
 sys.path.insert(0, sys.argv[2])
 from memory_fixtures import SESSION, seconds, settings, step
-from stream_vlm.memory.store import Memory
-from stream_vlm.memory.writer import MemoryWriter
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.recording.background_writer import MemoryWriter
 
 memory = Memory.open(settings(sys.argv[1], busy_timeout_s=10.0))
 writer = MemoryWriter(memory, lambda result: print(result.tick.stamp_ns, flush=True), lambda result, error: sys.exit(str(error)))

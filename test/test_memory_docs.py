@@ -8,8 +8,8 @@ import pytest
 import yaml
 from memory_fixtures import begin, settings, step
 
-from stream_vlm.memory.store import Memory
-from stream_vlm.stream import Pose
+from stream_vlm.memory.memory import Memory
+from stream_vlm.types import Pose
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "memory.md").read_text(encoding="utf-8")
 

@@ -12,12 +12,13 @@ from encryption_fixtures import PASSPHRASE, STEPS, WORD, beside, contents, key_o
 from memory_fixtures import begin, settings, step
 
 from stream_vlm.cli import main
-from stream_vlm.config import MemorySettings
-from stream_vlm.memory import exchange, schema
-from stream_vlm.memory.forget import Forget
-from stream_vlm.memory.recall import Place, RecallQuery
-from stream_vlm.memory.store import Memory
-from stream_vlm.memory.upkeep import backup, verify
+from stream_vlm.config.settings import MemorySettings
+from stream_vlm.memory.maintenance import export_import
+from stream_vlm.memory.maintenance.check_and_backup import backup, verify
+from stream_vlm.memory.maintenance.forget import Forget
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.query import Place, RecallQuery
+from stream_vlm.memory.storage import schema
 
 
 @pytest.fixture(params=["plain", pytest.param("encrypted", marks=needs_sqlcipher)])
@@ -49,7 +50,7 @@ WRITE_FOR_EVER = """
 import itertools, sys
 sys.path.insert(0, sys.argv[1])
 from memory_fixtures import begin, settings, step
-from stream_vlm.memory.store import Memory
+from stream_vlm.memory.memory import Memory
 with Memory.open(settings(sys.argv[2], key_file=sys.argv[3], busy_timeout_s=10.0)) as memory:
     begin(memory, sys.argv[4])
     for number in itertools.count():
@@ -113,13 +114,13 @@ def test_an_import_lays_nothing_in_plain_beside_an_encrypted_file(kept: MemorySe
     remember(settings(other / "memory.db"))
     assert main(["memory", "export", str(other / "out.jsonl"), "--memory", str(other / "memory.db")]) == 0
     seen: dict[str, bytes] = {}
-    add = exchange._add
+    add = export_import._add
 
     def look_and_add(*arguments: object) -> object:
         seen.update({path.name: path.read_bytes() for path in tmp_path.glob("memory.db*")})
         return add(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(exchange, "_add", look_and_add)
+    monkeypatch.setattr(export_import, "_add", look_and_add)
     with Memory.open(kept) as memory:
         memory.import_from(other / "out.jsonl")
         assert memory.recall(RecallQuery(WORD)).total == 2 * STEPS

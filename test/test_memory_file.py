@@ -9,11 +9,11 @@ import pytest
 from memory_fixtures import begin, locked_by_another_program, settings, step
 from sqlite_utils import Database
 
-from stream_vlm.memory import schema
-from stream_vlm.memory.errors import MemoryFileError
-from stream_vlm.memory.file import open_for_writing
-from stream_vlm.memory.recall import RecallQuery
-from stream_vlm.memory.store import Memory
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.query import RecallQuery
+from stream_vlm.memory.storage import schema
+from stream_vlm.memory.storage.errors import MemoryFileError
+from stream_vlm.memory.storage.file import open_for_writing
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_a_migration_brings_an_older_file_up_and_keeps_its_rows(file: Path, monk
 
 def test_a_file_is_copied_beside_before_a_migration_changes_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     version = schema.SCHEMA_VERSION
-    monkeypatch.setattr("stream_vlm.memory.file.SCHEMA_VERSION", version + 1)
+    monkeypatch.setattr("stream_vlm.memory.storage.file.SCHEMA_VERSION", version + 1)
     monkeypatch.setattr(schema, "SCHEMA_VERSION", version + 1)
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, lambda db: db.execute("UPDATE record SET text = 'rewritten'")))
     taken = file.with_name(f"memory.db.version-{version}")
@@ -177,7 +177,7 @@ def test_a_file_of_the_first_version_is_brought_up_to_date_when_it_is_opened_to_
         before.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
         before.setattr(schema, "SCHEMA_VERSION", 1)
         # A program of that version linked nothing.
-        before.setattr("stream_vlm.memory.insert.link", lambda *_: None)
+        before.setattr("stream_vlm.memory.recording.insert.link", lambda *_: None)
         remember(path)
     with Memory.open(settings(path)) as memory:
         result = memory.recall(RecallQuery("ball", order="oldest"))

@@ -11,13 +11,13 @@ import pytest
 from memory_fixtures import begin, seconds, settings, step
 from sqlite_utils import Database
 
-from stream_vlm.memory import file as memory_file
-from stream_vlm.memory import schema
-from stream_vlm.memory.errors import MemoryFileError
-from stream_vlm.memory.forget import Forget
-from stream_vlm.memory.recall import Place, RecallError, RecallQuery
-from stream_vlm.memory.store import Memory
-from stream_vlm.stream import Pose
+from stream_vlm.memory.maintenance.forget import Forget
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.query import Place, RecallError, RecallQuery
+from stream_vlm.memory.storage import file as memory_file
+from stream_vlm.memory.storage import schema
+from stream_vlm.memory.storage.errors import MemoryFileError
+from stream_vlm.types import Pose
 
 KITCHEN, BATHROOM = Pose("map", 1.0, 1.0, 0.0), Pose("map", 7.123456, 7.654321, 0.0)
 SECRET = "a xylophonist undresses"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from stream_vlm.memory.change import BEGINS, ENDS
-from stream_vlm.memory.forms import forms_of, matching, said_as
+from stream_vlm.memory.answers.state_verbs import BEGINS, ENDS
+from stream_vlm.memory.search.verb_forms import forms_of, matching, said_as
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,11 @@ import pytest
 from memory_fixtures import SESSION, begin, locked_by_another_program, seconds, step
 from summary_fixtures import LONG_S, Told, chunks_of, summaries, texts
 
-from stream_vlm.memory import store
-from stream_vlm.memory.connections import Connections
-from stream_vlm.memory.direct import DirectWriter
-from stream_vlm.memory.file import open_for_writing
-from stream_vlm.memory.opening import Opened
-from stream_vlm.memory.store import Memory
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.open_file import Opened
+from stream_vlm.memory.recording.sync_writer import DirectWriter
+from stream_vlm.memory.storage.connections import Connections
+from stream_vlm.memory.storage.file import open_for_writing
 
 
 @pytest.fixture
@@ -88,7 +87,7 @@ def test_a_full_disk_while_summarising_is_said_loses_nothing_and_ends_when_there
 def test_a_fault_in_the_idle_work_is_said_once_and_steps_are_stored_all_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = Told()
     with Memory.open(chunks_of(10, path)) as memory:
-        monkeypatch.setattr(store.IdleWork, "work", lambda self: 1 / 0)
+        monkeypatch.setattr("stream_vlm.memory.memory.IdleWork.work", lambda self: 1 / 0)
         writer = told.writer(memory)
         writer.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(5):

@@ -10,12 +10,12 @@ import pytest
 from encryption_fixtures import STEPS, beside, key_of, needs_sqlcipher, remember, says, under_key, write_key
 from memory_fixtures import SESSION, begin, settings, step
 
-from stream_vlm.config import MemorySettings
-from stream_vlm.memory.cipher import connect
-from stream_vlm.memory.errors import MemoryFileError
-from stream_vlm.memory.recall import RecallQuery
-from stream_vlm.memory.store import Memory
-from stream_vlm.memory.upkeep import verify
+from stream_vlm.config.settings import MemorySettings
+from stream_vlm.memory.maintenance.check_and_backup import verify
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.query import RecallQuery
+from stream_vlm.memory.storage.encryption import connect
+from stream_vlm.memory.storage.errors import MemoryFileError
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def open_to_read(chosen: MemorySettings) -> None:
 
 def mend(chosen: MemorySettings) -> None:
     """As `stream-vlm memory verify --rescue` does."""
-    from stream_vlm.cli.memory import check
+    from stream_vlm.cli.memory.commands import check
 
     assert check.callback is not None
     check.callback(path=Path(chosen.path), key=key_of(chosen), mend=True)

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 from memory_fixtures import begin, settings, step
 
-from stream_vlm.memory.errors import MemoryFileError
-from stream_vlm.memory.lock import lock_path
-from stream_vlm.memory.recall import RecallQuery
-from stream_vlm.memory.store import Memory
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.query import RecallQuery
+from stream_vlm.memory.storage.errors import MemoryFileError
+from stream_vlm.memory.storage.writer_lock import lock_path
 
 HOLD = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from memory_fixtures import begin, settings, step
-from stream_vlm.memory.store import Memory
+from stream_vlm.memory.memory import Memory
 
 with Memory.open(settings(sys.argv[1])) as memory:
     begin(memory)

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from memory_fixtures import begin, seconds, settings, step
 
-from stream_vlm.memory.direct import DirectWriter
-from stream_vlm.memory.recall import Place, RecallError, RecallQuery
-from stream_vlm.memory.store import Memory
-from stream_vlm.memory.words import search_words
-from stream_vlm.memory.writer import MemoryWriter
-from stream_vlm.stream import Pose, StepResult
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.recording.background_writer import MemoryWriter
+from stream_vlm.memory.recording.sync_writer import DirectWriter
+from stream_vlm.memory.search.query import Place, RecallError, RecallQuery
+from stream_vlm.memory.search.query_words import search_words
+from stream_vlm.types import Pose, StepResult
 
 
 def at(x: float, y: float) -> Pose:

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from memory_fixtures import SESSION, begin, looking_into, seconds, settings, step
 
-from stream_vlm.memory import file as memory_file
-from stream_vlm.memory.errors import MemoryDamaged
-from stream_vlm.memory.pages import RawFile, rows
-from stream_vlm.memory.recall import RecallQuery
-from stream_vlm.memory.store import Memory
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.rescue.sqlite_pages import RawFile, rows
+from stream_vlm.memory.search.query import RecallQuery
+from stream_vlm.memory.storage import file as memory_file
+from stream_vlm.memory.storage.errors import MemoryDamaged
 
 STEPS = 60
 RECORDS = 3 * STEPS
@@ -232,7 +232,7 @@ def test_a_rescue_that_finds_no_room_leaves_the_damaged_file_where_it_was(
 
     monkeypatch.setattr(memory_file, "CHECK_S", check_s)
     with monkeypatch.context() as patched:
-        patched.setattr("stream_vlm.memory.rescue._insert", full)
+        patched.setattr("stream_vlm.memory.rescue.rescue._insert", full)
         with pytest.raises(memory_file.MemoryFileError, match="the disk is full; free some space"):
             Memory.open(settings(file))
     assert file.read_bytes() == before

@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory_fixtures import SESSION, seconds, settings, step
 
-from stream_vlm.config import MemorySettings
-from stream_vlm.memory import insert, retention
-from stream_vlm.memory.lived import Lived, in_line
-from stream_vlm.memory.recall import RecallQuery
-from stream_vlm.memory.store import Memory
-from stream_vlm.memory.upkeep import stats, verify
-from stream_vlm.memory.writer import MemoryWriter
-from stream_vlm.stream import NANOSECONDS
+from stream_vlm.config.settings import MemorySettings
+from stream_vlm.memory.maintenance import retention
+from stream_vlm.memory.maintenance.check_and_backup import stats, verify
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.recording import insert
+from stream_vlm.memory.recording.background_writer import MemoryWriter
+from stream_vlm.memory.search.query import RecallQuery
+from stream_vlm.memory.storage.session_timeline import Lived, in_line
+from stream_vlm.types import NANOSECONDS
 
 HOUR = 3600
 HOUR_NS = HOUR * NANOSECONDS

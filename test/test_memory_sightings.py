@@ -9,13 +9,13 @@ import pytest
 from memory_fixtures import SESSION, begin, seconds, settings, step
 
 from stream_vlm.cli import main
-from stream_vlm.memory.forget import Forget
-from stream_vlm.memory.happening import CHANGES, Happening, happening
-from stream_vlm.memory.question import Question
-from stream_vlm.memory.recall import RecallError, RecallQuery, RecallRecord
-from stream_vlm.memory.sightings import FITS, NEW
-from stream_vlm.memory.store import Memory
-from stream_vlm.stream import Pose, StepResult
+from stream_vlm.memory.answers.event_sentence import CHANGES, Happening, happening
+from stream_vlm.memory.answers.object_links import FITS, NEW
+from stream_vlm.memory.answers.question_kind import Question
+from stream_vlm.memory.maintenance.forget import Forget
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.query import RecallError, RecallQuery, RecallRecord
+from stream_vlm.types import Pose, StepResult
 
 KITCHEN, CELLAR = Pose("map", 0.0, 0.0, 0.0), Pose("map", 12.0, 0.0, 0.0)
 
@@ -217,7 +217,7 @@ def test_a_memory_that_was_written_before_there_were_links_is_linked_on_request(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as before, Memory.open(settings(file)) as memory:
-        before.setattr("stream_vlm.memory.insert.link", lambda *_: None)
+        before.setattr("stream_vlm.memory.recording.insert.link", lambda *_: None)
         begin(memory)
         write(memory, "red ball rolls in", "red ball rolls away")
         assert things(memory) == [0, 0]

@@ -13,11 +13,11 @@ import pytest
 from memory_fixtures import SESSION, begin, picture, seconds, settings, step
 from numpy.typing import NDArray
 
-from stream_vlm.memory.connections import SETTLED_BYTES
-from stream_vlm.memory.recall import RecallError, RecallQuery, RecallRecord
-from stream_vlm.memory.rows import KINDS
-from stream_vlm.memory.store import Memory, SessionError
-from stream_vlm.stream import Decision, Frame, Pose, Query, State, StepResult, Tick
+from stream_vlm.memory.memory import Memory, SessionError
+from stream_vlm.memory.search.query import RecallError, RecallQuery, RecallRecord
+from stream_vlm.memory.storage.connections import SETTLED_BYTES
+from stream_vlm.memory.storage.step_rows import KINDS
+from stream_vlm.types import Decision, Frame, Pose, Query, State, StepResult, Tick
 
 POSE = Pose("map", 1.25, -2.5, 0.125, 0.0, 0.0, 0.6, 0.8)
 
@@ -266,9 +266,9 @@ def test_asking_loads_neither_the_model_nor_the_picture_library(file: Path) -> N
         begin(memory)
     ask = (
         "import sys\n"
-        "from stream_vlm.config import MemorySettings\n"
-        "from stream_vlm.memory.recall import RecallQuery\n"
-        "from stream_vlm.memory.store import Memory\n"
+        "from stream_vlm.config.settings import MemorySettings\n"
+        "from stream_vlm.memory.search.query import RecallQuery\n"
+        "from stream_vlm.memory.memory import Memory\n"
         "Memory.open(MemorySettings(path=sys.argv[1]), read_only=True).recall(RecallQuery('ball'))\n"
         "print(sorted({'torch', 'cv2', 'rclpy', 'transformers'} & set(sys.modules)))\n"
     )

@@ -16,12 +16,12 @@ from sqlite_utils import Database
 from summary_fixtures import chunks_of, covers, summaries, tend, texts
 
 from stream_vlm.cli import main
-from stream_vlm.memory import retention
-from stream_vlm.memory.forget import Forget
-from stream_vlm.memory.recall import RecallQuery
-from stream_vlm.memory.store import Memory
-from stream_vlm.memory.summaries import session_of
-from stream_vlm.stream import NANOSECONDS
+from stream_vlm.memory.maintenance import retention
+from stream_vlm.memory.maintenance.forget import Forget
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.query import RecallQuery
+from stream_vlm.memory.summaries.tables import session_of
+from stream_vlm.types import NANOSECONDS
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_what_a_run_left_unsummarised_is_made_up_for_at_the_next_start(path: Pat
             "import os, signal, sys\n"
             "sys.path.insert(0, sys.argv[2])\n"
             "from memory_fixtures import begin, settings, step\n"
-            "from stream_vlm.memory.store import Memory\n"
+            "from stream_vlm.memory.memory import Memory\n"
             "memory = Memory.open(settings(sys.argv[1]))\n"
             "begin(memory)\n"
             "for number in range(25):\n"

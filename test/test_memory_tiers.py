@@ -7,10 +7,10 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stream_vlm.config import MemorySettings
-from stream_vlm.memory.summarize import Happening, Material, extract, refusal
-from stream_vlm.memory.tiers import LONG, MID, Plan, to_merge, told
-from stream_vlm.stream import NANOSECONDS
+from stream_vlm.config.settings import MemorySettings
+from stream_vlm.memory.summaries.extractive import Happening, Material, extract, refusal
+from stream_vlm.memory.summaries.schedule import LONG, MID, Plan, to_merge, told
+from stream_vlm.types import NANOSECONDS
 
 TEXTS = ["a red ball rolls in", "the door opens", "Ein Ball, größer als zuvor!", "x", "a person puts down the blue cup on the table and leaves"]
 

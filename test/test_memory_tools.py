@@ -14,10 +14,10 @@ from memory_fixtures import SESSION, begin, locked_by_another_program, picture, 
 from rosbags.rosbag2 import Reader
 
 from stream_vlm.cli import main
-from stream_vlm.memory.recall import RecallQuery
-from stream_vlm.memory.schema import SCHEMA_VERSION
-from stream_vlm.memory.store import Memory
-from stream_vlm.stream import Pose
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.query import RecallQuery
+from stream_vlm.memory.storage.schema import SCHEMA_VERSION
+from stream_vlm.types import Pose
 
 STEPS = 12
 
@@ -238,7 +238,7 @@ def test_what_is_forgotten_or_pruned_is_counted_first_and_then_gone(file: Path, 
 
 
 def test_a_file_that_another_program_writes_is_not_changed(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream_vlm.cli.memory.memory_settings", lambda path, key: settings(path))
+    monkeypatch.setattr("stream_vlm.cli.memory.commands.memory_settings", lambda path, key: settings(path))
     with Memory.open(settings(file)):
         status, said = run(capsys, "prune", "--before", "now", "--memory", file)
         assert status == 1 and "writes it already" in said

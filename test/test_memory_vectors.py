@@ -11,11 +11,11 @@ import pytest
 from memory_fixtures import begin, picture, seconds, settings, step
 from numpy.typing import NDArray
 
-from stream_vlm.memory.errors import RecallError
-from stream_vlm.memory.forget import Forget
-from stream_vlm.memory.recall import RecallQuery, RecallResult
-from stream_vlm.memory.store import Memory
-from stream_vlm.memory.vectors import VectorModel
+from stream_vlm.memory.maintenance.forget import Forget
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.query import RecallQuery, RecallResult
+from stream_vlm.memory.search.vectors import VectorModel
+from stream_vlm.memory.storage.errors import RecallError
 
 MEANINGS = {"arrive": 0, "enters": 0, "comes": 0, "leaves": 1, "departs": 1, "ball": 2, "sphere": 2, "door": 3, "gate": 3}
 

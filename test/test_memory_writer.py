@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from memory_fixtures import SESSION, begin, locked_by_another_program, seconds, settings, step
 
-from stream_vlm.memory.connections import Connections
-from stream_vlm.memory.file import open_for_writing
-from stream_vlm.memory.opening import Opened
-from stream_vlm.memory.recall import RecallQuery
-from stream_vlm.memory.store import Memory
-from stream_vlm.memory.writer import MemoryWriter
-from stream_vlm.stream import NANOSECONDS, StepResult, StreamError
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.open_file import Opened
+from stream_vlm.memory.recording.background_writer import MemoryWriter
+from stream_vlm.memory.search.query import RecallQuery
+from stream_vlm.memory.storage.connections import Connections
+from stream_vlm.memory.storage.file import open_for_writing
+from stream_vlm.types import NANOSECONDS, StepResult, StreamError
 
 LONG_S = 30.0
 """Only a broken writer needs as long."""

@@ -16,17 +16,17 @@ from model_fixtures import FAMILIES, random_frame
 from summary_fixtures import summaries, tend
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
-from stream_vlm.config import MemorySettings, Settings
-from stream_vlm.harness import StreamingHarness
-from stream_vlm.memory.direct import DirectWriter
-from stream_vlm.memory.errors import MemoryFileError, SummarizerError
-from stream_vlm.memory.forget import Forget
-from stream_vlm.memory.model_summaries import MOST_IN_VAIN, PATIENCE, ModelSummarizer, summary_writer
-from stream_vlm.memory.store import Memory
-from stream_vlm.memory.summarize import Happening, Material
-from stream_vlm.memory.summary_jobs import MOST_WAITING, Job, SummaryJobs
-from stream_vlm.memory.summary_task import lines_of, whole_sentences
-from stream_vlm.stream import NANOSECONDS, Query, StepResult, Tick
+from stream_vlm.config.settings import MemorySettings, Settings
+from stream_vlm.loop.harness import StreamingHarness
+from stream_vlm.memory.maintenance.forget import Forget
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.recording.sync_writer import DirectWriter
+from stream_vlm.memory.storage.errors import MemoryFileError, SummarizerError
+from stream_vlm.memory.summaries.by_model import MOST_IN_VAIN, PATIENCE, ModelSummarizer, summary_writer
+from stream_vlm.memory.summaries.extractive import Happening, Material
+from stream_vlm.memory.summaries.jobs import MOST_WAITING, Job, SummaryJobs
+from stream_vlm.memory.summaries.prompt import lines_of, whole_sentences
+from stream_vlm.types import NANOSECONDS, Query, StepResult, Tick
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_a_program_that_is_killed_in_the_middle_of_a_summary_loses_nothing(path:
         "from pathlib import Path\n"
         "from chat_fixtures import load\n"
         "from memory_fixtures import begin\n"
-        "from stream_vlm.memory.store import Memory\n"
+        "from stream_vlm.memory.memory import Memory\n"
         "from test_model_summaries import by_model, summarizer_of, watch\n"
         "memory = Memory.open(by_model(Path(sys.argv[1])))\n"
         "begin(memory)\n"

@@ -10,7 +10,7 @@ import pytest
 from clip_fixtures import write_video
 
 from stream_vlm.cli import main
-from stream_vlm.stream import Frame
+from stream_vlm.types import Frame
 from stream_vlm_lab.evaluation.benchmarks.cases import answer_ovo
 from stream_vlm_lab.evaluation.benchmarks.ovo import read_answers, read_items, score_answers
 from stream_vlm_lab.evaluation.online.online_pass import Look, TimedQuestion

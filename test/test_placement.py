@@ -13,10 +13,10 @@ from model_fixtures import FAMILIES, random_frame, settings_for, write_checkpoin
 from transformers import AutoConfig
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
-from stream_vlm.backbone.checkpoint import ARCHITECTURES, load_checkpoint
-from stream_vlm.backbone.placement import spread
-from stream_vlm.backbone.stream_config import CheckpointError
-from stream_vlm.stream import Decision
+from stream_vlm.backbone.checkpoint.device_map import spread
+from stream_vlm.backbone.checkpoint.loader import ARCHITECTURES, load_checkpoint
+from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
+from stream_vlm.types import Decision
 
 needs_accelerate = pytest.mark.skipif(importlib.util.find_spec("accelerate") is None, reason="accelerate is not installed")
 needs_bitsandbytes = pytest.mark.skipif(

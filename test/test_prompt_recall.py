@@ -12,17 +12,17 @@ from foreign_fixtures import write_foreign
 from model_fixtures import WORDS, random_frame, settings_for, write_checkpoint
 
 from stream_vlm.backbone import load_cached_model, load_model
-from stream_vlm.backbone.model import StreamingModel
-from stream_vlm.backbone.recompute import RecomputingModel
-from stream_vlm.backbone.stream import CachedStream
-from stream_vlm.config import load_settings
+from stream_vlm.backbone.recompute.model import RecomputingModel
+from stream_vlm.backbone.streaming.camera_stream import CachedStream
+from stream_vlm.backbone.streaming_model import StreamingModel
+from stream_vlm.config.settings import load_settings
 from stream_vlm.context.layout import tokens_in
-from stream_vlm.context.remembered import within_budget
+from stream_vlm.context.recalled_lines import within_budget
 from stream_vlm.context.segments import SegmentKind
-from stream_vlm.harness import StreamingHarness
-from stream_vlm.model import Turn
-from stream_vlm.moments import age, line, moment, span
-from stream_vlm.stream import NANOSECONDS, Decision, Past, Query, Remembered, State, Tick
+from stream_vlm.loop.harness import StreamingHarness
+from stream_vlm.model_protocol import Turn
+from stream_vlm.time_words import age, line, moment, span
+from stream_vlm.types import NANOSECONDS, Decision, Past, Query, Remembered, State, Tick
 
 RED = Remembered(0, 0, "person in red enters")
 DOOR = Remembered(NANOSECONDS // 2, NANOSECONDS // 2, "the door is open")

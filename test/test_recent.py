@@ -6,9 +6,9 @@ import pytest
 from model_fixtures import random_frame, settings_for, write_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
-from stream_vlm.context.recent import RecentPolicy
+from stream_vlm.context.policies.recent import RecentPolicy
 from stream_vlm.context.segments import SegmentKind
-from stream_vlm.stream import Decision, Query, State
+from stream_vlm.types import Decision, Query, State
 
 FRAMES = 3
 

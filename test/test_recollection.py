@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from memory_fixtures import SESSION, START_NS, seconds, settings, step
 
-from stream_vlm.config import load_settings
-from stream_vlm.memory.headlines import Headlines
-from stream_vlm.memory.recall import RecallQuery
-from stream_vlm.memory.recollection import Recollection, Recollector, is_about_the_past, recollect
-from stream_vlm.memory.store import Memory
-from stream_vlm.moments import moment
-from stream_vlm.stream import Past
+from stream_vlm.config.settings import load_settings
+from stream_vlm.memory.answers.prompt_recall import Recollection, Recollector, is_about_the_past, recollect
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.query import RecallQuery
+from stream_vlm.memory.summaries.newest import Headlines
+from stream_vlm.time_words import moment
+from stream_vlm.types import Past
 
 HAPPENED = [(10, "red ball rolls in"), (20, "door opens"), (30, "red ball rolls away"), (40, "person in blue enters")]
 

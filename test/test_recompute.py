@@ -14,14 +14,14 @@ from model_fixtures import random_frame
 from PIL import Image
 
 from stream_vlm.backbone import RecomputingModel
-from stream_vlm.backbone.faults import ModelFault, QuestionTooLong
-from stream_vlm.backbone.recompute import RecomputedStream
+from stream_vlm.backbone.checkpoint.errors import ModelFault, QuestionTooLong
+from stream_vlm.backbone.recompute.model import RecomputedStream
 from stream_vlm.cli import main
-from stream_vlm.context.turns import PROMPTED, PROMPTED_SYSTEM
-from stream_vlm.harness import StreamingHarness
-from stream_vlm.model import Turn
-from stream_vlm.stream import Decision, Limits, Query, State, Tick
-from stream_vlm.vision.pixels import PictureError
+from stream_vlm.context.turn_formats import PROMPTED, PROMPTED_SYSTEM
+from stream_vlm.loop.harness import StreamingHarness
+from stream_vlm.model_protocol import Turn
+from stream_vlm.types import Decision, Limits, Query, State, Tick
+from stream_vlm.vision.preprocess import PictureError
 
 
 @pytest.fixture(scope="module")

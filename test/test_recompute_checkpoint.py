@@ -12,7 +12,7 @@ from foreign_fixtures import NO_SYSTEM_CHAT, PICTURES_FIRST_CHAT, QUESTION, chan
 from model_fixtures import random_frame, settings_for, write_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_model
-from stream_vlm.backbone.stream_config import CheckpointError
+from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
 from stream_vlm.cli import main
 
 

@@ -19,7 +19,7 @@ from ros_fixtures import BRIGHT, BRIGHTNESS_NODE, DARK, Robot, compressed_image,
 from std_msgs.msg import String
 from stream_vlm_ros.srv import GetFrame, Recall
 
-from stream_vlm.stream import NANOSECONDS
+from stream_vlm.types import NANOSECONDS
 from stream_vlm_ros.messages import stamp_message
 
 WARN, ERROR = DiagnosticStatus.WARN, DiagnosticStatus.ERROR

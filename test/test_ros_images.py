@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
-from stream_vlm.sources.pictures import BYTES_PER_PIXEL
+from stream_vlm.sources.image_decoding import BYTES_PER_PIXEL
 from stream_vlm_ros.images import CameraEncodingError, decode_image, decoders
 
 HEIGHT, WIDTH = 24, 32

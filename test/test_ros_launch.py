@@ -13,8 +13,8 @@ import pytest
 from model_fixtures import write_checkpoint
 from ros_fixtures import BRIGHT, DARK, DEADLINE_S, Robot, robot_in
 
-from stream_vlm.sources.bag_writer import BagWriter
-from stream_vlm.stream import NANOSECONDS, Frame
+from stream_vlm.sources.rosbag_writer import BagWriter
+from stream_vlm.types import NANOSECONDS, Frame
 
 pytest.importorskip("launch", reason="launch is not installed: it comes with a ROS distribution, not from PyPI")
 pytest.importorskip("launch_ros", reason="launch_ros is not installed: it comes with a ROS distribution, not from PyPI")

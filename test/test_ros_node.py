@@ -18,7 +18,7 @@ from std_msgs.msg import String
 from stream_vlm_ros.action import Ask
 from stream_vlm_ros.srv import Forget, GetFrame, Recall
 
-from stream_vlm.stream import NANOSECONDS
+from stream_vlm.types import NANOSECONDS
 from stream_vlm_ros.messages import nanoseconds, stamp_message
 
 RECORDED_NS = 1_700_000_000 * NANOSECONDS

@@ -15,8 +15,8 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from stream_vlm.config import describe_settings, load_settings
-from stream_vlm.setting import SettingError
+from stream_vlm.config.field import SettingError
+from stream_vlm.config.settings import describe_settings, load_settings
 from stream_vlm_ros.parameter_table import table
 from stream_vlm_ros.parameters import Parameters
 

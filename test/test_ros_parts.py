@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 from nav_msgs.msg import Odometry
 
-from stream_vlm.sampler import LatestFrames
-from stream_vlm.stream import NANOSECONDS, Utterance
+from stream_vlm.loop.sampler import LatestFrames
+from stream_vlm.types import NANOSECONDS, Utterance
 from stream_vlm_ros.health import CameraHealth, FaultLog, StepHealth, percentile
 from stream_vlm_ros.messages import nanoseconds, stamp_message
 from stream_vlm_ros.odometry import OdometryError, PoseBuffer

@@ -13,7 +13,7 @@ from ros_fixtures import BRIGHT, DARK, Robot, compressed_image, robot_in
 from sensor_msgs.msg import CompressedImage
 from stream_vlm_ros.srv import Recall
 
-from stream_vlm.memory.store import Memory
+from stream_vlm.memory.memory import Memory
 
 
 @pytest.fixture

@@ -13,15 +13,15 @@ import pytest
 from numpy.typing import NDArray
 from ros_fixtures import DARK, DEADLINE_S, image
 
-from stream_vlm.config import Settings
-from stream_vlm.deadline import Governor
-from stream_vlm.harness import StreamingHarness
-from stream_vlm.memory import model_summaries
-from stream_vlm.memory.model_summaries import ModelSummarizer
-from stream_vlm.memory.summarize import Happening, Material
-from stream_vlm.memory.summary_jobs import Job, SummaryJobs
-from stream_vlm.sampler import LatestFrames
-from stream_vlm.stream import Limits, StepResult, Tick
+from stream_vlm.config.settings import Settings
+from stream_vlm.loop.harness import StreamingHarness
+from stream_vlm.loop.load_governor import Governor
+from stream_vlm.loop.sampler import LatestFrames
+from stream_vlm.memory.summaries import by_model
+from stream_vlm.memory.summaries.by_model import ModelSummarizer
+from stream_vlm.memory.summaries.extractive import Happening, Material
+from stream_vlm.memory.summaries.jobs import Job, SummaryJobs
+from stream_vlm.types import Limits, StepResult, Tick
 from stream_vlm_ros.cameras import CameraMessage
 from stream_vlm_ros.health import CameraHealth, FaultLog, StepHealth
 from stream_vlm_ros.likeness import Likeness, LikenessError, Likenesses
@@ -311,7 +311,7 @@ def test_a_summary_waits_while_beats_leave_no_time(telling: tuple[Bench, Telling
 
 def test_looks_that_leave_no_time_are_counted_and_said(telling: tuple[Bench, Telling, SummaryJobs], monkeypatch: pytest.MonkeyPatch) -> None:
     bench, model, jobs = telling
-    monkeypatch.setattr(model_summaries, "PATIENCE", 5)
+    monkeypatch.setattr(by_model, "PATIENCE", 5)
     jobs.submit(job(1))
 
     def a_beat_comes_during(tick: Tick) -> None:

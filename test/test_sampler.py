@@ -3,8 +3,8 @@
 import pytest
 from model_fixtures import random_frame
 
-from stream_vlm.sampler import LatestFrames, TickClock
-from stream_vlm.stream import Frame, StaleFrame
+from stream_vlm.loop.sampler import LatestFrames, TickClock
+from stream_vlm.types import Frame, StaleFrame
 
 SECOND = 1_000_000_000
 

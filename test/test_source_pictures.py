@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from stream_vlm.sources.pictures import CameraEncodingError, decode_picture, decode_with_rosbags
+from stream_vlm.sources.image_decoding import CameraEncodingError, decode_picture, decode_with_rosbags
 
 
 def image_message(**changes: object) -> SimpleNamespace:

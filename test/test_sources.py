@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from stream_vlm.sources import SourceError, open_source
-from stream_vlm.sources.bag import BagSource, camera_name
-from stream_vlm.sources.bag_writer import BagWriter, write_bag
+from stream_vlm.sources.rosbag import BagSource, camera_name
+from stream_vlm.sources.rosbag_writer import BagWriter, write_bag
 from stream_vlm.sources.ticks import TickReader
-from stream_vlm.stream import NANOSECONDS, Frame, Pose
+from stream_vlm.types import NANOSECONDS, Frame, Pose
 from stream_vlm_lab.simulation.source import SimulatedSource
 
 FOOTAGE = Path(__file__).resolve().parents[2] / "shared" / "footage"

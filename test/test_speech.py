@@ -13,11 +13,11 @@ from model_fixtures import random_frame, settings_for, write_checkpoint
 from trace_recording import write_streaming_vlm_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
-from stream_vlm.backbone.decode import WordStream
-from stream_vlm.backbone.forward import feed_together
+from stream_vlm.backbone.kv_cache.cached_forward import feed_together
+from stream_vlm.backbone.tokens.detokenizer import WordStream
 from stream_vlm.context.segments import SegmentKind
-from stream_vlm.model import Turn
-from stream_vlm.stream import Decision, Limits, Query, State
+from stream_vlm.model_protocol import Turn
+from stream_vlm.types import Decision, Limits, Query, State
 
 BUDGET = 5
 SENTENCE = "is the red door open"
@@ -116,7 +116,7 @@ class Written:
                 logits[0, next(script)] = 50.0
             return logits
 
-        monkeypatch.setattr("stream_vlm.backbone.batch.feed_together", scripted)
+        monkeypatch.setattr("stream_vlm.backbone.streaming.batched_step.feed_together", scripted)
         self.stream = model.open_stream("front")
         turn = Turn(self.stream, random_frame(0), Query("q", "is the door open ?", 0), answer, self.partial.append, limits)
         (decision,) = model.step([turn])

@@ -7,9 +7,9 @@ import torch
 from model_fixtures import random_frame, settings_for, write_checkpoint
 
 from stream_vlm.backbone import load_cached_model
-from stream_vlm.backbone.static import MOST_SIZES, StaticForward
-from stream_vlm.backbone.stream import CachedStream
-from stream_vlm.stream import Decision, Query, State
+from stream_vlm.backbone.kv_cache.cuda_graphs import MOST_SIZES, StaticForward
+from stream_vlm.backbone.streaming.camera_stream import CachedStream
+from stream_vlm.types import Decision, Query, State
 
 
 @pytest.fixture(scope="module")

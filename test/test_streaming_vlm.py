@@ -13,13 +13,13 @@ from model_fixtures import random_frame, settings_for
 from trace_recording import write_streaming_vlm_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
-from stream_vlm.backbone.forward import feed_together
-from stream_vlm.backbone.stream import CachedStream
-from stream_vlm.backbone.stream_config import CheckpointError
+from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
+from stream_vlm.backbone.kv_cache.cached_forward import feed_together
+from stream_vlm.backbone.streaming.camera_stream import CachedStream
 from stream_vlm.context.segments import SegmentKind
-from stream_vlm.context.turns import STREAMING_VLM
-from stream_vlm.stream import Decision, Query, State
-from stream_vlm.vision.tokens import VisionTokens
+from stream_vlm.context.turn_formats import STREAMING_VLM
+from stream_vlm.types import Decision, Query, State
+from stream_vlm.vision.vision_tokens import VisionTokens
 
 WINDOWS = {"vision_turns": 3, "text_turns": 4, "text_sink": 6, "text_window": 6}
 
@@ -122,7 +122,7 @@ def test_the_mark_that_ends_a_response_is_not_published_and_does_not_move_with_t
         logits[0, next(script, 0)] = 50.0
         return logits
 
-    monkeypatch.setattr("stream_vlm.backbone.batch.feed_together", scripted)
+    monkeypatch.setattr("stream_vlm.backbone.streaming.batched_step.feed_together", scripted)
     stream.step(random_frame(0, size=(56, 84)), None, speak)
     decision = stream.step(random_frame(1, size=(56, 84)), None, speak)
     assert decision.text == "a b"

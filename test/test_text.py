@@ -18,9 +18,9 @@ from chat_fixtures import (
 from model_fixtures import FAMILIES, write_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_model
-from stream_vlm.backbone.stream_config import CheckpointError
-from stream_vlm.backbone.text import ChatTextWriter, ChatWriting
-from stream_vlm.config import Settings
+from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
+from stream_vlm.backbone.streaming.background_text import ChatTextWriter, ChatWriting
+from stream_vlm.config.settings import Settings
 
 TASK = "there was a cup"
 

@@ -13,9 +13,9 @@ import pytest
 from streaming_rule import Rule
 from trace_recording import Recorder, Run, write_streaming_vlm_checkpoint
 
-from stream_vlm.backbone.checkpoint import load_checkpoint
+from stream_vlm.backbone.checkpoint.loader import load_checkpoint
 from stream_vlm.cli import main
-from stream_vlm.model_settings import ModelSettings
+from stream_vlm.config.model_settings import ModelSettings
 from stream_vlm_lab.evaluation.streamingvlm_trace.files import TraceError, find_traces, read_trace
 from stream_vlm_lab.evaluation.streamingvlm_trace.replay import replay_trace
 

@@ -15,8 +15,8 @@ import torch
 from model_fixtures import random_frame, settings_for
 
 from stream_vlm.backbone import load_cached_model
-from stream_vlm.context.turns import COMPACT
-from stream_vlm.stream import Decision, State, StreamError
+from stream_vlm.context.turn_formats import COMPACT
+from stream_vlm.types import Decision, State, StreamError
 from stream_vlm.vision.tower import TorchVisionTower
 from stream_vlm_lab.simulation.scene.captions import ACTIONS, vocabulary
 from stream_vlm_lab.simulation.world import World

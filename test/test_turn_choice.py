@@ -8,10 +8,10 @@ from model_fixtures import random_frame, settings_for, write_checkpoint
 from trace_recording import write_streaming_vlm_checkpoint
 
 from stream_vlm.backbone import load_cached_model
-from stream_vlm.backbone.stream_config import CheckpointError
-from stream_vlm.config import describe_settings
-from stream_vlm.context.turns import FORMATS, HARNESS, STREAMO
-from stream_vlm.stream import Decision, State
+from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
+from stream_vlm.config.settings import describe_settings
+from stream_vlm.context.turn_formats import FORMATS, HARNESS, STREAMO
+from stream_vlm.types import Decision, State
 
 MARKERS = ("</Silence>", "</Standby>", "</Response>")
 

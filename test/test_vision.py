@@ -9,7 +9,7 @@ import torch
 from model_fixtures import small_qwen3_config
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
 
-from stream_vlm.vision.pixels import PictureError, PictureFormat
+from stream_vlm.vision.preprocess import PictureError, PictureFormat
 from stream_vlm.vision.tower import TorchVisionTower
 from stream_vlm_lab.training.shipped_model.architecture import PICTURES, small_config, word_tokenizer
 

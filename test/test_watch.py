@@ -13,15 +13,15 @@ from model_fixtures import random_frame, settings_for, write_checkpoint
 from trace_recording import write_streaming_vlm_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
-from stream_vlm.backbone.faults import QuestionTooLong
-from stream_vlm.backbone.forward import Entry, feed_together
-from stream_vlm.backbone.stream import CachedStream
+from stream_vlm.backbone.checkpoint.errors import QuestionTooLong
+from stream_vlm.backbone.kv_cache.cached_forward import Entry, feed_together
+from stream_vlm.backbone.streaming.camera_stream import CachedStream
 from stream_vlm.context.layout import tokens_in
 from stream_vlm.context.segments import SegmentKind
-from stream_vlm.context.turns import PROMPTED
-from stream_vlm.harness import StreamingHarness
-from stream_vlm.model import WatchRefused
-from stream_vlm.stream import Decision, Query, State, Tick
+from stream_vlm.context.turn_formats import PROMPTED
+from stream_vlm.loop.harness import StreamingHarness
+from stream_vlm.model_protocol import WatchRefused
+from stream_vlm.types import Decision, Query, State, Tick
 
 DOOR = Query("w1", "person enters from left", 0, is_watch=True)
 RED = Query("w2", "is the red door open", 0, is_watch=True)
@@ -147,7 +147,7 @@ def test_a_watch_costs_a_silent_tick_nothing(tuned: Path, monkeypatch: pytest.Mo
         fed.append(sum(tokens_in(entry.segments) for entry in entries))
         return feed_together(entries)
 
-    monkeypatch.setattr("stream_vlm.backbone.batch.feed_together", counting)
+    monkeypatch.setattr("stream_vlm.backbone.streaming.batched_step.feed_together", counting)
     model = load_cached_model(settings_for(tuned, context__max_seconds=3.0))
     watched, plain = model.open_stream("front"), model.open_stream("front")
     for index in range(20):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stream_vlm.stream import Utterance
+from stream_vlm.types import Utterance
 from stream_vlm_ros.questions import LONGEST_QUESTION, QuestionError
 from stream_vlm_ros.watchers import Watcher, Watches
 

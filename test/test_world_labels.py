@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stream_vlm.stream import State
+from stream_vlm.types import State
 from stream_vlm_lab.simulation.labels.export import write_stream
 from stream_vlm_lab.simulation.labels.ground_truth import Interviewer, labels_document, questions, recall_questions, tick_states
 from stream_vlm_lab.simulation.scene.captions import NOTHING, parse_label

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stream_vlm.stream import State
+from stream_vlm.types import State
 from stream_vlm_lab.simulation.labels.ground_truth import tick_states
 from stream_vlm_lab.simulation.script.script import Script, WorldError, make_script
 from stream_vlm_lab.simulation.world import World

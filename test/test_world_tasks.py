@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stream_vlm.cli import main
-from stream_vlm.stream import State
+from stream_vlm.types import State
 from stream_vlm_lab.evaluation.benchmarks.streamo_bench import named_span, read_streamo_items
 from stream_vlm_lab.simulation.labels.askable_times import Moments
 from stream_vlm_lab.simulation.labels.event_pattern import Wanted, everything

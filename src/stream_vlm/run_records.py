@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stream_vlm.stream import NANOSECONDS, StepResult, StreamError
+from stream_vlm.types import NANOSECONDS, StepResult, StreamError
 
 
 class RecordError(StreamError):

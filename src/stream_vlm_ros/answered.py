@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stream_vlm.config import Settings
-from stream_vlm.memory.recollection import Recollection
-from stream_vlm.model import Model
-from stream_vlm.stream import Utterance
+from stream_vlm.config.settings import Settings
+from stream_vlm.memory.answers.prompt_recall import Recollection
+from stream_vlm.model_protocol import Model
+from stream_vlm.types import Utterance
 from stream_vlm_ros.action import Ask
 from stream_vlm_ros.messages import record_message, utterance_message
 

@@ -13,8 +13,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import String
 
-from stream_vlm.memory.recollection import Recollection, Recollector, is_about_the_past
-from stream_vlm.stream import StreamError, Utterance
+from stream_vlm.memory.answers.prompt_recall import Recollection, Recollector, is_about_the_past
+from stream_vlm.types import StreamError, Utterance
 from stream_vlm_ros.action import Ask
 from stream_vlm_ros.answered import Judge, from_memory
 from stream_vlm_ros.lookups import Lookup, Lookups

@@ -21,9 +21,9 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
-from stream_vlm.config import Settings
-from stream_vlm.sampler import LatestFrames
-from stream_vlm.stream import NANOSECONDS, StaleFrame
+from stream_vlm.config.settings import Settings
+from stream_vlm.loop.sampler import LatestFrames
+from stream_vlm.types import NANOSECONDS, StaleFrame
 from stream_vlm_ros.health import CameraHealth
 from stream_vlm_ros.messages import nanoseconds
 from stream_vlm_ros.session import Sessions

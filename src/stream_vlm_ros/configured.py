@@ -8,15 +8,15 @@ from typing import Protocol
 
 from rclpy.node import Node
 
-from stream_vlm.config import Settings
-from stream_vlm.embedding import text_model_of
-from stream_vlm.memory.headlines import Headlines
-from stream_vlm.memory.model_summaries import ModelSummarizer, summary_writer
-from stream_vlm.memory.recollection import Recollector
-from stream_vlm.memory.store import Memory
-from stream_vlm.memory.writer import MemoryWriter
-from stream_vlm.model import Model
-from stream_vlm.stream import StepResult, StreamError
+from stream_vlm.config.settings import Settings
+from stream_vlm.memory.answers.prompt_recall import Recollector
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.recording.background_writer import MemoryWriter
+from stream_vlm.memory.summaries.by_model import ModelSummarizer, summary_writer
+from stream_vlm.memory.summaries.newest import Headlines
+from stream_vlm.model_protocol import Model
+from stream_vlm.text_models.sentence_embedder import text_model_of
+from stream_vlm.types import StepResult, StreamError
 from stream_vlm_ros.answered import Judge
 from stream_vlm_ros.ask import AskServer
 from stream_vlm_ros.likeness import Likenesses

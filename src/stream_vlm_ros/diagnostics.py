@@ -10,8 +10,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.timer import Timer
 
-from stream_vlm.deadline import Governor
-from stream_vlm.stream import NANOSECONDS
+from stream_vlm.loop.load_governor import Governor
+from stream_vlm.types import NANOSECONDS
 from stream_vlm_ros.cameras import Camera
 from stream_vlm_ros.configured import Configured
 from stream_vlm_ros.watching import Watching

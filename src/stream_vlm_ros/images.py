@@ -9,7 +9,7 @@ from typing import Any
 
 from sensor_msgs.msg import CompressedImage, Image
 
-from stream_vlm.sources.pictures import CameraEncodingError, Decoder, Pixels, decode_picture, decode_with_rosbags, is_compressed
+from stream_vlm.sources.image_decoding import CameraEncodingError, Decoder, Pixels, decode_picture, decode_with_rosbags, is_compressed
 
 __all__ = ["CameraEncodingError", "decode_image", "decoders"]
 

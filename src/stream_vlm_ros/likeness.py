@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_vlm.memory.pictures import decoded
-from stream_vlm.memory.vectors import Looker
-from stream_vlm.model import Model
-from stream_vlm.stream import StreamError
+from stream_vlm.memory.search.vectors import Looker
+from stream_vlm.memory.storage.thumbnails import decoded
+from stream_vlm.model_protocol import Model
+from stream_vlm.types import StreamError
 
 MOST_WAITING = 20
 """Pictures that may wait for the model; each is as large as its sender made it."""

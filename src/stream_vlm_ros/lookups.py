@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stream_vlm.memory.recollection import Recollection, Recollector
-from stream_vlm.stream import StreamError
+from stream_vlm.memory.answers.prompt_recall import Recollection, Recollector
+from stream_vlm.types import StreamError
 from stream_vlm_ros.questions import QuestionError
 
 MOST_WAITING = 100

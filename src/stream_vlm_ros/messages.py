@@ -7,11 +7,11 @@ from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
-from stream_vlm.memory.answer import Answer
-from stream_vlm.memory.forget import Forget as ForgetQuery
-from stream_vlm.memory.recall import Place, RecallError, RecallQuery, RecallRecord
-from stream_vlm.memory.store import StoredFrame
-from stream_vlm.stream import NANOSECONDS, EventSpan, Pose, State, StepResult, Utterance
+from stream_vlm.memory.answers.computed_answer import Answer
+from stream_vlm.memory.maintenance.forget import Forget as ForgetQuery
+from stream_vlm.memory.memory import StoredFrame
+from stream_vlm.memory.search.query import Place, RecallError, RecallQuery, RecallRecord
+from stream_vlm.types import NANOSECONDS, EventSpan, Pose, State, StepResult, Utterance
 from stream_vlm_ros.msg import EventGrounding, MemoryRecord, StreamState
 from stream_vlm_ros.msg import Utterance as UtteranceMessage
 from stream_vlm_ros.srv import Forget, Recall

@@ -14,8 +14,8 @@ from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
-from stream_vlm.config import Settings
-from stream_vlm.stream import StreamError
+from stream_vlm.config.settings import Settings
+from stream_vlm.types import StreamError
 from stream_vlm_ros.configured import Configured, DeviceModel, ModelLoader
 from stream_vlm_ros.diagnostics import Diagnostics
 from stream_vlm_ros.logs import RosLogHandler

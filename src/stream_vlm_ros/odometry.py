@@ -9,7 +9,7 @@ from collections import deque
 
 from nav_msgs.msg import Odometry
 
-from stream_vlm.stream import NANOSECONDS, Pose, StreamError
+from stream_vlm.types import NANOSECONDS, Pose, StreamError
 from stream_vlm_ros.messages import nanoseconds
 
 CAPACITY = 2000

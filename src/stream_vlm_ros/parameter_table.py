@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stream_vlm.config import describe_settings
-from stream_vlm.setting import SettingInfo
+from stream_vlm.config.field import SettingInfo
+from stream_vlm.config.settings import describe_settings
 
 CAMERA = "NAME"
 """Stands for the camera's name in the table."""

@@ -12,8 +12,8 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from stream_vlm.config import Settings, describe_settings, load_settings
-from stream_vlm.setting import SettingError, SettingInfo
+from stream_vlm.config.field import SettingError, SettingInfo
+from stream_vlm.config.settings import Settings, describe_settings, load_settings
 
 AUTOSTART = "autostart"
 USE_SIM_TIME = "use_sim_time"

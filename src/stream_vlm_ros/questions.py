@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from rclpy.node import Node
 
-from stream_vlm.stream import Past, Query, StreamError, Utterance
+from stream_vlm.types import Past, Query, StreamError, Utterance
 
 LONGEST_QUESTION = 2000
 """Characters; a longer text is no question and would push the pictures out of the context."""

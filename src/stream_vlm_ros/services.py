@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.node import Node
 
-from stream_vlm.memory.errors import MemoryFileError
-from stream_vlm.memory.question import Question
-from stream_vlm.memory.recall import RecallQuery, RecallResult
-from stream_vlm.memory.store import Memory
-from stream_vlm.memory.writer import MemoryWriter
-from stream_vlm.stream import StreamError
+from stream_vlm.memory.answers.question_kind import Question
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.recording.background_writer import MemoryWriter
+from stream_vlm.memory.search.query import RecallQuery, RecallResult
+from stream_vlm.memory.storage.errors import MemoryFileError
+from stream_vlm.types import StreamError
 from stream_vlm_ros.likeness import Likeness, LikenessError, Likenesses
 from stream_vlm_ros.messages import evidence_message, forget_query, recall_query, recall_response, record_message
 from stream_vlm_ros.outcome import Outcome

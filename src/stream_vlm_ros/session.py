@@ -11,8 +11,8 @@ from typing import Generic
 from rclpy.clock import Clock, JumpHandle, JumpThreshold
 from rclpy.duration import Duration
 
-from stream_vlm.sampler import Item, LatestFrames
-from stream_vlm.stream import NANOSECONDS
+from stream_vlm.loop.sampler import Item, LatestFrames
+from stream_vlm.types import NANOSECONDS
 
 JUMP_NS = NANOSECONDS
 """Stamps or a clock that fall back by more than this have jumped; by less, they jitter."""

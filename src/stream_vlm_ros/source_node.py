@@ -20,8 +20,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
 from stream_vlm.sources import Source, SourceError, open_source
-from stream_vlm.sources.opening import POSSIBLE
-from stream_vlm.stream import NANOSECONDS, Frame, StreamError
+from stream_vlm.sources.open_source import POSSIBLE
+from stream_vlm.types import NANOSECONDS, Frame, StreamError
 from stream_vlm_ros.messages import stamp_message
 from stream_vlm_ros.source_messages import Transport, compressed_message, image_message, odometry_message
 

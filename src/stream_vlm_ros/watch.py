@@ -12,8 +12,8 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from stream_vlm.memory.recollection import Recollection, Recollector
-from stream_vlm.stream import StreamError, Utterance
+from stream_vlm.memory.answers.prompt_recall import Recollection, Recollector
+from stream_vlm.types import StreamError, Utterance
 from stream_vlm_ros.action import Watch
 from stream_vlm_ros.ask import CHECK_PERIOD_S
 from stream_vlm_ros.lookups import Lookup, Lookups

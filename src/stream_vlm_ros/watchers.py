@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from stream_vlm.stream import Past, Query, Utterance
+from stream_vlm.types import Past, Query, Utterance
 from stream_vlm_ros.questions import NOTHING, checked_words
 
 

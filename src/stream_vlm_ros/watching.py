@@ -11,11 +11,11 @@ from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from stream_vlm.deadline import Governor
-from stream_vlm.harness import StreamingHarness
-from stream_vlm.model import Model, Turn
-from stream_vlm.sampler import LatestFrames
-from stream_vlm.stream import Frame, StreamError
+from stream_vlm.loop.harness import StreamingHarness
+from stream_vlm.loop.load_governor import Governor
+from stream_vlm.loop.sampler import LatestFrames
+from stream_vlm.model_protocol import Model, Turn
+from stream_vlm.types import Frame, StreamError
 from stream_vlm_ros.cameras import Camera, CameraMessage
 from stream_vlm_ros.configured import Configured
 from stream_vlm_ros.health import FaultLog, StepHealth

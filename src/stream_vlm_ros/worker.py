@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from stream_vlm.deadline import Governor
-from stream_vlm.harness import StreamingHarness
-from stream_vlm.memory.model_summaries import ModelSummarizer
-from stream_vlm.memory.writer import MemoryWriter
-from stream_vlm.stream import Frame, StepResult, Tick
+from stream_vlm.loop.harness import StreamingHarness
+from stream_vlm.loop.load_governor import Governor
+from stream_vlm.memory.recording.background_writer import MemoryWriter
+from stream_vlm.memory.summaries.by_model import ModelSummarizer
+from stream_vlm.types import Frame, StepResult, Tick
 from stream_vlm_ros.cameras import CameraMessage
 from stream_vlm_ros.health import CameraHealth, StepHealth
 from stream_vlm_ros.images import CameraEncodingError, decode_image

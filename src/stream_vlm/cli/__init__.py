@@ -9,14 +9,14 @@ from collections.abc import Sequence
 import click
 
 from stream_vlm import __version__
-from stream_vlm.stream import StreamError
+from stream_vlm.types import StreamError
 
 COMMANDS = {
     "run": "stream_vlm.cli.run:run",
     "replay": "stream_vlm.cli.run:replay",
     "recall": "stream_vlm.cli.recall:recall",
-    "memory": "stream_vlm.cli.memory:memory",
-    "embed": "stream_vlm.cli.embed:embed",
+    "memory": "stream_vlm.cli.memory.commands:memory",
+    "embed": "stream_vlm.cli.memory.embed:embed",
     "world": "stream_vlm_lab.cli.simulate:world",
     "train": "stream_vlm_lab.cli.train:train",
     "convert": "stream_vlm_lab.cli.convert_dataset:convert",

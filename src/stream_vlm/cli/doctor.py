@@ -14,9 +14,9 @@ from typing import Literal
 
 import click
 
-from stream_vlm.cli.memory_options import VARIABLE
-from stream_vlm.config import load_settings
-from stream_vlm.stream import StreamError
+from stream_vlm.cli.options.memory_file import VARIABLE
+from stream_vlm.config.settings import load_settings
+from stream_vlm.types import StreamError
 
 Verdict = Literal["ok", "note", "wrong"]
 MARKS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
@@ -73,8 +73,8 @@ def check_model(directory: str) -> Finding:
 
 def check_memory(path: str, key_file: str = "") -> Finding:
     """Can the memory file be written, or be created where it will be?"""
-    from stream_vlm.config import MemorySettings
-    from stream_vlm.memory.store import Memory
+    from stream_vlm.config.settings import MemorySettings
+    from stream_vlm.memory.memory import Memory
 
     file = Path(path).expanduser()
     try:

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import click
 
-from stream_vlm.cli.looking import load_looker, read_picture
-from stream_vlm.cli.memory_options import memory_settings, which_key, which_memory
-from stream_vlm.cli.times import parse_time, show_span
-from stream_vlm.memory.cipher import Key
-from stream_vlm.memory.question import AUTO, MODES, Question
-from stream_vlm.memory.recall import DEFAULT_KINDS, ORDERS, Place, RecallQuery, RecallRecord, RecallResult
-from stream_vlm.memory.rows import KINDS
-from stream_vlm.memory.store import Memory
-from stream_vlm.stream import NANOSECONDS
+from stream_vlm.cli.options.memory_file import memory_settings, which_key, which_memory
+from stream_vlm.cli.options.picture_query import load_looker, read_picture
+from stream_vlm.cli.options.times import parse_time, show_span
+from stream_vlm.memory.answers.question_kind import AUTO, MODES, Question
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.query import DEFAULT_KINDS, ORDERS, Place, RecallQuery, RecallRecord, RecallResult
+from stream_vlm.memory.storage.encryption import Key
+from stream_vlm.memory.storage.step_rows import KINDS
+from stream_vlm.types import NANOSECONDS
 
 
 @click.command(short_help="Ask the memory what was seen.")
@@ -83,7 +83,7 @@ def recall(
     )
     with Memory.open(memory_settings(path, key), read_only=True) as memory:
         if text_model is not None:
-            from stream_vlm.embedding import SentenceEmbedder
+            from stream_vlm.text_models.sentence_embedder import SentenceEmbedder
 
             memory.use_embedder(SentenceEmbedder(text_model))
         if mode is not None:

@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from stream_vlm.cli.settings import settings_of_run, with_cameras
-from stream_vlm.cli.watching import Existing, Watched, prepare_folder, watch
-from stream_vlm.config import Settings
-from stream_vlm.model import Model
+from stream_vlm.cli.offline_run import Existing, Watched, prepare_folder, watch
+from stream_vlm.cli.options.settings import settings_of_run, with_cameras
+from stream_vlm.config.settings import Settings
+from stream_vlm.model_protocol import Model
 from stream_vlm.sources import Source, SourceError, open_source
-from stream_vlm.sources.opening import POSSIBLE, is_bag
-from stream_vlm.stream import StepResult
+from stream_vlm.sources.open_source import POSSIBLE, is_bag
+from stream_vlm.types import StepResult
 
 Command = Callable[..., Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from stream_vlm.stream import Frame, StreamError
+from stream_vlm.types import Frame, StreamError
 
 
 class SourceError(StreamError):

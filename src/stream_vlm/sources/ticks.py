@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from stream_vlm.sampler import TickClock
+from stream_vlm.loop.sampler import TickClock
 from stream_vlm.sources.source import SourceError
-from stream_vlm.stream import NANOSECONDS, Frame, Tick
+from stream_vlm.types import NANOSECONDS, Frame, Tick
 
 MAX_STEP_BACK_NS = NANOSECONDS
 """Stamps may step back by this much (a late message) before the recording counts as two."""

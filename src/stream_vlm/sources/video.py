@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from stream_vlm.sources.source import SourceError
-from stream_vlm.stream import NANOSECONDS, Frame
+from stream_vlm.types import NANOSECONDS, Frame
 
 
 class VideoSource:

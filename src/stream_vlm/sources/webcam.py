@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from stream_vlm.sampler import LatestFrames
+from stream_vlm.loop.sampler import LatestFrames
 from stream_vlm.sources.source import SourceError
-from stream_vlm.stream import NANOSECONDS, Frame, StaleFrame
+from stream_vlm.types import NANOSECONDS, Frame, StaleFrame
 
 POLL_S = 0.005
 

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from stream_vlm.vision.pixels import PictureFormat
-from stream_vlm.vision.tokens import VisionTokens
+from stream_vlm.vision.preprocess import PictureFormat
+from stream_vlm.vision.vision_tokens import VisionTokens
 
 VISION_ROPE_THETA = 10_000.0
 """Base of the rotary frequencies of towers whose configuration names none."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from stream_vlm.stream import StreamError
+from stream_vlm.types import StreamError
 
 FORMS = ("streamo-raw", "messages", "text-stream")
 WRITTEN = ("streamo-raw", "messages")
@@ -43,7 +43,7 @@ def convert(
     Exits with 1 when a row was refused.
     """
     # Only --help is to be quick; OpenCV comes with the videos.
-    from stream_vlm.context.turns import STREAMO_SYSTEM
+    from stream_vlm.context.turn_formats import STREAMO_SYSTEM
     from stream_vlm_lab.training.data.messages import as_stream_rows, read_messages
     from stream_vlm_lab.training.data.sample import Reading, Videos
     from stream_vlm_lab.training.data.streamo import read_raw, sample_to_raw

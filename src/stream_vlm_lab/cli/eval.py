@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stream_vlm.cli.settings import settings_of_run
-from stream_vlm.config import Settings
+from stream_vlm.cli.options.settings import settings_of_run
+from stream_vlm.config.settings import Settings
 from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def _world(world: str, minutes: float, seed: int, watches: bool, settings: Setti
 
 def _watchers(settings: Settings) -> tuple[HarnessWatcher, HarnessWatcher, str]:
     """The model as set, and the same checkpoint shown its last frames and the question only, computed anew at every tick."""
-    from stream_vlm.backbone.checkpoint import load_checkpoint
-    from stream_vlm.backbone.model import StreamingModel
+    from stream_vlm.backbone.checkpoint.loader import load_checkpoint
+    from stream_vlm.backbone.streaming_model import StreamingModel
     from stream_vlm_lab.evaluation.online.online_pass import HarnessWatcher
 
     checkpoint = load_checkpoint(settings.model)

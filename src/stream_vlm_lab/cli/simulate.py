@@ -89,7 +89,7 @@ def world(
 
 def _write_stream_form(raw: Path, out: Path) -> None:
     """Write the tasks in `raw` message by message, made of what the reader of published files reads there."""
-    from stream_vlm.context.turns import STREAMO_SYSTEM
+    from stream_vlm.context.turn_formats import STREAMO_SYSTEM
     from stream_vlm_lab.training.data.messages import as_stream_rows
     from stream_vlm_lab.training.data.sample import Videos
     from stream_vlm_lab.training.data.streamo import read_raw

@@ -26,8 +26,8 @@ def trace(checkpoint: Path, trace_dir: Path, tolerance: float, device: str) -> i
     # torch and transformers take seconds to import; --help should not.
     from tqdm import tqdm
 
-    from stream_vlm.backbone.checkpoint import load_checkpoint
-    from stream_vlm.config import load_settings
+    from stream_vlm.backbone.checkpoint.loader import load_checkpoint
+    from stream_vlm.config.settings import load_settings
     from stream_vlm_lab.evaluation.streamingvlm_trace.files import find_traces, read_trace
     from stream_vlm_lab.evaluation.streamingvlm_trace.replay import replay_trace
 

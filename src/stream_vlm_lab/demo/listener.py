@@ -21,7 +21,7 @@ from stream_vlm_ros.msg import EventGrounding, MemoryRecord, StreamState, Uttera
 from stream_vlm_ros.srv import Recall
 
 from stream_vlm.run_records import TimedEvent, TimedState, TimedUtterance, seconds_of_stream
-from stream_vlm.stream import NANOSECONDS
+from stream_vlm.types import NANOSECONDS
 from stream_vlm_lab.demo.processes import DemoError, Stage
 from stream_vlm_ros.images import CameraEncodingError, decode_image
 from stream_vlm_ros.messages import nanoseconds

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
-from stream_vlm.stream import StreamError
+from stream_vlm.types import StreamError
 
 PACKAGE = "stream_vlm_ros"
 LAST_LINES = 12

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stream_vlm.stream import StreamError
+from stream_vlm.types import StreamError
 from stream_vlm_lab.evaluation.scoring.scores import TOLERANCES_S
 
 SPEAKING = ("SW-F1 published", "SW-F1 full charge")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stream_vlm.sources.source import SourceError
-from stream_vlm.stream import NANOSECONDS, Frame
+from stream_vlm.types import NANOSECONDS, Frame
 from stream_vlm_lab.simulation.camera.faults import FAULTS
 from stream_vlm_lab.simulation.world import World
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stream_vlm.stream import StreamError
+from stream_vlm.types import StreamError
 from stream_vlm_lab.training.common.losses import OBJECTIVES
 from stream_vlm_lab.training.finetune import command as finetune
 from stream_vlm_lab.training.shipped_model import make

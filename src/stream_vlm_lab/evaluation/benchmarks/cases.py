@@ -15,7 +15,7 @@ from stream_vlm.run_records import TimedUtterance
 from stream_vlm.sources.source import SourceError
 from stream_vlm.sources.ticks import TickReader
 from stream_vlm.sources.video import VideoSource
-from stream_vlm.stream import NANOSECONDS, Frame
+from stream_vlm.types import NANOSECONDS, Frame
 from stream_vlm_lab.evaluation.benchmarks.files import StreamAnswer
 from stream_vlm_lab.evaluation.benchmarks.ovo import COUNTING, GROUPS
 from stream_vlm_lab.evaluation.online.online_pass import TimedQuestion, Watched, Watcher, watch_stream

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stream_vlm.run_records import TimedEvent, TimedUtterance
-from stream_vlm.stream import StreamError
+from stream_vlm.types import StreamError
 
 
 class BenchmarkError(StreamError):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
-from stream_vlm.chat import ChatClient, ChatFailed, ChatUnavailable
-from stream_vlm.stream import StreamError
+from stream_vlm.text_models.chat_client import ChatClient, ChatFailed, ChatUnavailable
+from stream_vlm.types import StreamError
 
 URL, MODEL, KEY = "STREAM_VLM_JUDGE_URL", "STREAM_VLM_JUDGE_MODEL", "STREAM_VLM_JUDGE_KEY"
 AT_ONCE = 8

@@ -8,7 +8,7 @@ from typing import Any
 
 from stream_vlm.sources.ticks import TickReader
 from stream_vlm.sources.video import VideoSource
-from stream_vlm.stream import Frame
+from stream_vlm.types import Frame
 from stream_vlm_lab.evaluation.footage.labelled_clips import CAME, LEFT, Clip, came_and_left, direction, read_clips
 from stream_vlm_lab.evaluation.online.baselines import with_baselines
 from stream_vlm_lab.evaluation.online.online_pass import Watched, Watcher, watch_together

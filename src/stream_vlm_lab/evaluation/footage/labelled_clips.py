@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stream_vlm.run_records import TimedEvent
-from stream_vlm.stream import StreamError
+from stream_vlm.types import StreamError
 from stream_vlm_lab.evaluation.scoring.matching import match_events
 from stream_vlm_lab.simulation.scene.captions import parse_label
 

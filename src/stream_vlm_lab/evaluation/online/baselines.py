@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_vlm.run_records import TimedEvent, TimedUtterance
-from stream_vlm.stream import Frame
+from stream_vlm.types import Frame
 from stream_vlm_lab.evaluation.online.online_pass import Look, TimedQuestion, Watcher
 
 COMMONEST_CAPTION = "person in red enters from the left"

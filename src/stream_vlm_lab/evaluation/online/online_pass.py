@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from stream_vlm.config import Settings
-from stream_vlm.harness import StreamingHarness
-from stream_vlm.model import Model
+from stream_vlm.config.settings import Settings
+from stream_vlm.loop.harness import StreamingHarness
+from stream_vlm.model_protocol import Model
 from stream_vlm.run_records import TimedEvent, TimedState, TimedUtterance, records_of, seconds_of_stream
-from stream_vlm.stream import Frame, Query, Tick
+from stream_vlm.types import Frame, Query, Tick
 
 
 @dataclass(frozen=True)

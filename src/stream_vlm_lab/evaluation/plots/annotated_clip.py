@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_vlm.run_records import TimedState, TimedUtterance
-from stream_vlm.stream import StreamError
+from stream_vlm.types import StreamError
 
 WIDTH = 720
 BAND, STRIP, MARGIN = 64, 22, 14

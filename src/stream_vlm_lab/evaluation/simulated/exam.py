@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stream_vlm.model_settings import EventSettings
+from stream_vlm.config.model_settings import EventSettings
 from stream_vlm.run_records import TimedEvent, TimedState
-from stream_vlm.stream import NANOSECONDS, Frame, State
+from stream_vlm.types import NANOSECONDS, Frame, State
 from stream_vlm_lab.evaluation.online.baselines import with_baselines
 from stream_vlm_lab.evaluation.online.online_pass import TimedQuestion, Watched, Watcher, watch_together
 from stream_vlm_lab.evaluation.plots.timeline import Timeline, draw_timeline

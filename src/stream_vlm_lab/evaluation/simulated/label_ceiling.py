@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from stream_vlm.events import EventTracker
-from stream_vlm.model_settings import EventSettings
+from stream_vlm.config.model_settings import EventSettings
+from stream_vlm.loop.event_tracker import EventTracker
 from stream_vlm.run_records import TimedEvent, TimedUtterance
-from stream_vlm.stream import NANOSECONDS, Decision, Frame, State
+from stream_vlm.types import NANOSECONDS, Decision, Frame, State
 from stream_vlm_lab.evaluation.online.online_pass import Answer, Watched
 from stream_vlm_lab.evaluation.scoring.scores import Truth
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from stream_vlm.stream import StreamError
+from stream_vlm.types import StreamError
 
 RAGGED = ("kept_src", "new_ids", "input_ids", "gen_ids", "pos_prefill", "pos_all")
 """Arrays whose part of round i is [..., off[i]:off[i + 1]] with the offsets of the same name."""

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import ArrayLike
 from transformers import RepetitionPenaltyLogitsProcessor
 
-from stream_vlm.backbone.checkpoint import Checkpoint
-from stream_vlm.backbone.forward import CachedForward
+from stream_vlm.backbone.checkpoint.loader import Checkpoint
+from stream_vlm.backbone.kv_cache.cached_forward import CachedForward
+from stream_vlm.context.policies.sliding import SlidingPolicy
 from stream_vlm.context.segments import Segment, SegmentKind
-from stream_vlm.context.sliding import SlidingPolicy
-from stream_vlm.context.turns import STREAMING_VLM, TurnWriter
-from stream_vlm.vision.tokens import VisionTokens
+from stream_vlm.context.turn_formats import STREAMING_VLM, TurnWriter
 from stream_vlm.vision.tower import TorchVisionTower
+from stream_vlm.vision.vision_tokens import VisionTokens
 from stream_vlm_lab.evaluation.streamingvlm_trace.comparison import Comparison
 from stream_vlm_lab.evaluation.streamingvlm_trace.files import Trace, TraceError
 

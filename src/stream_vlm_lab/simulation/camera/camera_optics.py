@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_vlm.stream import StreamError
+from stream_vlm.types import StreamError
 from stream_vlm_lab.simulation.camera.degrade import in_the_light, in_the_numbers
 from stream_vlm_lab.simulation.camera.faults import Fault
 from stream_vlm_lab.simulation.drawing.fixtures import lamp_head

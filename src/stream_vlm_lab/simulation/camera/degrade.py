@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_vlm.stream import StreamError
+from stream_vlm.types import StreamError
 from stream_vlm_lab.simulation.camera.faults import Fault
 from stream_vlm_lab.simulation.raster.sprite import Image
 

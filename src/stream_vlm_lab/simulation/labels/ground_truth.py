@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stream_vlm.stream import State
+from stream_vlm.types import State
 from stream_vlm_lab.simulation.scene import captions
 from stream_vlm_lab.simulation.script.script import Event, SceneState, Script, WorldError
 from stream_vlm_lab.simulation.world import World

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from stream_vlm.stream import StreamError
+from stream_vlm.types import StreamError
 from stream_vlm_lab.simulation.scene.palette import Rgb
 from stream_vlm_lab.simulation.scene.scene import NARROWEST_ASPECT, Scene
 

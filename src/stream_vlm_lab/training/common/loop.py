@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from stream_vlm.stream import StreamError
+from stream_vlm.types import StreamError
 from stream_vlm_lab.training.common.optimizers import Descent
 from stream_vlm_lab.training.common.progress import Losses, load_state, save_state
 

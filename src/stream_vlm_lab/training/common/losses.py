@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from stream_vlm.stream import State, StreamError
+from stream_vlm.types import State, StreamError
 
 
 class NothingToLearn(StreamError):

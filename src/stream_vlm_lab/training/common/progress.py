@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from stream_vlm.stream import StreamError
+from stream_vlm.types import StreamError
 
 
 class Losses:

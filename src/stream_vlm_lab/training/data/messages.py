@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stream_vlm.stream import State
+from stream_vlm.types import State
 from stream_vlm_lab.training.data.rows import read_file
 from stream_vlm_lab.training.data.sample import Reading, Reason, RowRefused, SampleTurn, StreamSample, Videos
 

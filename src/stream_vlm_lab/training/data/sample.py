@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stream_vlm.sources.source import SourceError
 from stream_vlm.sources.video import VideoSource
-from stream_vlm.stream import NANOSECONDS, Frame, State, StreamError
+from stream_vlm.types import NANOSECONDS, Frame, State, StreamError
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stream_vlm.stream import State
+from stream_vlm.types import State
 from stream_vlm_lab.training.data.rows import read_file
 from stream_vlm_lab.training.data.sample import Reading, Reason, RowRefused, SampleTurn, StreamSample, Videos
 from stream_vlm_lab.training.data.times import seconds, turn_of

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from stream_vlm.stream import State
+from stream_vlm.types import State
 from stream_vlm_lab.training.data.rows import DataFileError
 from stream_vlm_lab.training.data.sample import Reading, Reason, RowRefused, SampleTurn, StreamSample, Videos
 from stream_vlm_lab.training.data.times import seconds

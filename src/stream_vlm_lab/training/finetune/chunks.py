@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from stream_vlm.stream import StreamError
+from stream_vlm.types import StreamError
 from stream_vlm_lab.training.data.sample import StreamSample
 
 CHUNK_S, OVERLAP_S = 24.0, 12.0

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from stream_vlm.backbone.checkpoint import load_checkpoint
-from stream_vlm.backbone.model import StreamingModel, load_cached_model
-from stream_vlm.config import load_settings
-from stream_vlm.context.turns import FORMATS, PROMPTED
-from stream_vlm.stream import State, StreamError
+from stream_vlm.backbone.checkpoint.loader import load_checkpoint
+from stream_vlm.backbone.streaming_model import StreamingModel, load_cached_model
+from stream_vlm.config.settings import load_settings
+from stream_vlm.context.turn_formats import FORMATS, PROMPTED
+from stream_vlm.types import State, StreamError
 from stream_vlm_lab.training.common.loop import Loop, Part, Plan, accelerator_for
 from stream_vlm_lab.training.common.losses import OBJECTIVES
 from stream_vlm_lab.training.common.micro_batches import objective_parts

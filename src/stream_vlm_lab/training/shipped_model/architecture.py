@@ -11,10 +11,10 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from stream_vlm.backbone.stream_config import FILE_NAME, StreamConfig
-from stream_vlm.context.turns import COMPACT
-from stream_vlm.stream import State
-from stream_vlm.vision.pixels import PictureFormat
+from stream_vlm.backbone.checkpoint.stream_config import FILE_NAME, StreamConfig
+from stream_vlm.context.turn_formats import COMPACT
+from stream_vlm.types import State
+from stream_vlm.vision.preprocess import PictureFormat
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from stream_vlm.stream import State
+from stream_vlm.types import State
 from stream_vlm_lab.training.common.loop import Loop, Plan
 from stream_vlm_lab.training.common.losses import Objective
 from stream_vlm_lab.training.common.micro_batches import objective_parts

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
-from stream_vlm.stream import StreamError
+from stream_vlm.types import StreamError
 from stream_vlm_lab.simulation.scene.captions import vocabulary
 from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
 from stream_vlm_lab.training.common.loop import Plan, accelerator_for

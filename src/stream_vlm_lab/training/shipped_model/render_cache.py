@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import stream_vlm_lab.simulation
-from stream_vlm.stream import State
+from stream_vlm.types import State
 from stream_vlm_lab.training.shipped_model import rendering
 from stream_vlm_lab.training.shipped_model.architecture import PICTURE_SIZE
 from stream_vlm_lab.training.shipped_model.rendering import DenseTargets, RenderedStream, render_streams

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_vlm.stream import State
+from stream_vlm.types import State
 from stream_vlm_lab.simulation.labels.ground_truth import Interviewer
 from stream_vlm_lab.simulation.scene.captions import ACTIONS, COLOURS
 from stream_vlm_lab.simulation.script.script import Script

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from stream_vlm.context.segments import Segment, SegmentKind, positions
-from stream_vlm.context.turns import COMPACT
-from stream_vlm.stream import State
+from stream_vlm.context.turn_formats import COMPACT
+from stream_vlm.types import State
 from stream_vlm_lab.training.common.losses import TargetKind, marker_kinds
 from stream_vlm_lab.training.shipped_model.rendering import COLUMNS, ROWS
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from stream_vlm.stream import StreamError
-from stream_vlm.vision.pixels import PictureFormat
+from stream_vlm.types import StreamError
+from stream_vlm.vision.preprocess import PictureFormat
 from stream_vlm_lab.training.common.order import Order
 from stream_vlm_lab.training.data.sample import Reading, Reason, Refusal, RowRefused, StreamSample, Videos
 from stream_vlm_lab.training.finetune.tuning.sequences import SampleWriter, TuningSequence

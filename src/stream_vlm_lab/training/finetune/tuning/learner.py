@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from stream_vlm.backbone.model import StreamingModel
-from stream_vlm.stream import StreamError
-from stream_vlm.vision.tokens import VisionTokens
+from stream_vlm.backbone.streaming_model import StreamingModel
+from stream_vlm.types import StreamError
 from stream_vlm.vision.tower import TorchVisionTower
+from stream_vlm.vision.vision_tokens import VisionTokens
 from stream_vlm_lab.training.finetune.tuning.batch import Batch
 
 PARTS = ("lora", "language", "connector", "vision")

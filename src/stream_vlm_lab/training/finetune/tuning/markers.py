@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from tokenizers import AddedToken
 
-from stream_vlm.backbone.checkpoint import Checkpoint
-from stream_vlm.backbone.stream_config import read_picture_format, read_stream_config
-from stream_vlm.context.turns import FORMATS
-from stream_vlm.stream import State, StreamError
+from stream_vlm.backbone.checkpoint.loader import Checkpoint
+from stream_vlm.backbone.checkpoint.stream_config import read_picture_format, read_stream_config
+from stream_vlm.context.turn_formats import FORMATS
+from stream_vlm.types import State, StreamError
 
 DESCRIPTIONS = {State.SILENCE: "silent", State.STANDBY: "waiting", State.RESPONSE: "answer"}
 """The words whose tokens' mean a new marker begins with."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from stream_vlm.backbone.checkpoint import Checkpoint
-from stream_vlm.backbone.checkpoint_files import read_config
-from stream_vlm.backbone.stream_config import FILE_NAME
+from stream_vlm.backbone.checkpoint.files import read_config
+from stream_vlm.backbone.checkpoint.loader import Checkpoint
+from stream_vlm.backbone.checkpoint.stream_config import FILE_NAME
 
 COPIED = ("preprocessor_config.json", "video_preprocessor_config.json", "chat_template.jinja", "chat_template.json")
 FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_vlm.backbone.model import StreamingModel
+from stream_vlm.backbone.streaming_model import StreamingModel
 from stream_vlm.context.segments import Segment, SegmentKind, positions
-from stream_vlm.stream import State
+from stream_vlm.types import State
 from stream_vlm_lab.training.common.losses import TargetKind, marker_kinds
 from stream_vlm_lab.training.data.sample import Reason, RowRefused, SampleTurn, StreamSample
 

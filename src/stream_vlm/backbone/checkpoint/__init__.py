@@ -1,0 +1,1 @@
+"""Checkpoints: their files read and checked, their weights placed on devices."""

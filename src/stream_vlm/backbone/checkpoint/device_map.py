@@ -1,0 +1,139 @@
+"""Where a checkpoint's weights go and in how many bits: one device, several GPUs, 8 or 4 bits a weight.
+
+accelerate (weights on several GPUs) and bitsandbytes (8 and 4 bits) are optional: what needs them says so where they are missing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import BitsAndBytesConfig
+
+from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
+from stream_vlm.config.model_settings import ModelSettings
+
+UNQUANTIZED = ["model.visual", "lm_head"]
+"""Modules that keep their floats: pictures and the states' logits are what a stream decides by."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How weights are loaded.
+
+    Attributes:
+        device: where they go; the first of them where there are several.
+        options: what `from_pretrained` is told beyond the dtype.
+        quantized: how weights lost bits, int8, int4 or the checkpoint's own method; empty where they did not.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    options: Mapping[str, Any] = field(default_factory=dict)
+    quantized: str = ""
+
+    @property
+    def is_done_by_loading(self) -> bool:
+        """Whether `from_pretrained` itself puts every weight in its place."""
+        return "device_map" in self.options
+
+
+def place(settings: ModelSettings, model_class: Any, config: Any) -> Placement:
+    """How a model of `model_class` and `config` is loaded by `settings`.
+
+    Raises:
+        CheckpointError: a device or a library that the settings ask for is missing, or the model does not fit.
+    """
+    device = _device(settings)
+    dtype = _dtype(settings, device)
+    stored = getattr(config, "quantization_config", None)
+    options: dict[str, Any] = {}
+    quantized = ""
+    if settings.weights != "auto":
+        if stored is not None:
+            raise CheckpointError(f"model.weights {settings.weights!r}: these weights are quantized already; leave model.weights at 'auto'")
+        wanted_by = f"model.weights {settings.weights!r}"
+        _require("bitsandbytes", wanted_by)
+        _require("accelerate", wanted_by)
+        options = {"quantization_config": _fewer_bits(settings.weights, dtype), "device_map": {"": device}}
+        quantized = settings.weights
+    elif stored is not None:
+        _require("accelerate", "a checkpoint with quantized weights")
+        options = {"device_map": {"": device}}
+        quantized = "int8" if stored.get("load_in_8bit") else str(stored.get("quant_method"))
+    # It says at every single product that its numbers are cast, which would fill a robot's log.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    if settings.device == "split":
+        options["device_map"] = spread(model_class, config, dtype, settings.weights)
+    return Placement(device, dtype, options, quantized)
+
+
+def spread(
+    model_class: Any, config: Any, dtype: torch.dtype, weights: str = "auto", room: Mapping[int | str, int | str] | None = None
+) -> dict[str, int | str]:
+    """Which module goes to which GPU, so that all are filled alike; the vision tower and every layer stay whole.
+
+    Args:
+        room: memory (bytes, or text such as "10GB") by GPU; what is free where left out.
+
+    Raises:
+        CheckpointError: accelerate is missing, or the model is larger than all GPUs together.
+    """
+    accelerate = _require("accelerate", "model.device 'split'")
+    with torch.device("meta"):
+        outline = model_class(config)
+    whole = sorted({*outline._no_split_modules, type(outline.model.visual).__name__})
+    sizes: dict[str, Any] = {"no_split_module_classes": whole, "dtype": dtype}
+    if weights != "auto":
+        in_layers = "model.language_model.layers."
+        sizes["dtype"] = torch.int8 if weights == "int8" else accelerate.utils.CustomDtype.INT4
+        sizes["special_dtypes"] = {name: dtype for name, _ in outline.named_parameters() if not name.startswith(in_layers)}
+    balanced = accelerate.utils.get_balanced_memory(outline, max_memory=dict(room) if room else None, **sizes)
+    places: dict[str, int | str] = accelerate.infer_auto_device_map(outline, max_memory=balanced, **sizes)
+    outside = sorted(name for name, device in places.items() if device in ("cpu", "disk"))
+    if outside:
+        raise CheckpointError(
+            f"model.device 'split': the model is larger than the free memory of all GPUs, {outside[0]} does not fit; "
+            "choose a smaller model or model.weights int8 or int4"
+        )
+    return places
+
+
+def _fewer_bits(weights: str, dtype: torch.dtype) -> BitsAndBytesConfig:
+    if weights == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=UNQUANTIZED)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=UNQUANTIZED)
+
+
+def _require(library: str, wanted_by: str) -> Any:
+    try:
+        return importlib.import_module(library)
+    except Exception as error:
+        # A library built for another CUDA raises whatever its own loading raises.
+        raise CheckpointError(
+            f"{wanted_by} needs {library}, which cannot be imported ({type(error).__name__}: {error}); install it with 'pip install {library}'"
+        ) from error
+
+
+def _device(settings: ModelSettings) -> torch.device:
+    if settings.device == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    if settings.device == "auto":
+        return torch.device("cpu")
+    raise CheckpointError(
+        f"model.device {settings.device!r}: PyTorch finds no CUDA device; install a CUDA build of PyTorch or set model.device to 'cpu'"
+    )
+
+
+def _dtype(settings: ModelSettings, device: torch.device) -> torch.dtype:
+    if settings.dtype == "auto":
+        # bfloat16 products are several times slower than float32 on CPUs.
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    dtype: torch.dtype = getattr(torch, settings.dtype)
+    return dtype

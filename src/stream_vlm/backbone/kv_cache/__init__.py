@@ -1,0 +1,1 @@
+"""The KV cache of fixed slots, and the forward pass over it."""

@@ -1,0 +1,99 @@
+"""Forwards whose every shape is fixed, so that a GPU can record one and replay it for ever.
+
+A stream's forwards come in few sizes: a silent turn has as many tokens as the last one, a word is one token. On CUDA such a forward is captured
+as a graph once and replayed, which spares the launching of each kernel; on a CPU the same fixed shapes run as they are. Fixed is also what
+attention looks at, all slots of the cache, masked where they are empty.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from stream_vlm.backbone.kv_cache.packed_forward import run_layers
+from stream_vlm.backbone.kv_cache.slot_attention import Share
+
+SEEN_BEFORE = 2
+"""A size is worth a recording when it came this often before."""
+MOST_SIZES = 4
+"""Recordings kept for a stream; the one replayed longest ago makes room."""
+
+
+class StaticForward:
+    """Forwards of one number of tokens over one cache.
+
+    Inputs are copied into buffers of its own, because a recording reads and writes the same memory in each replay.
+    """
+
+    def __init__(self, model: Any, embeddings: torch.Tensor, share: Share, levels: int) -> None:
+        self._model = model
+        self._embeddings = torch.zeros_like(embeddings)
+        self._deepstack = [torch.zeros_like(embeddings) for _ in range(levels)]
+        capacity = share.cache.capacity
+        mask = torch.zeros(*share.mask.shape[:-1], capacity, dtype=torch.bool, device=share.mask.device)
+        rotation = (torch.zeros_like(share.rotation[0]), torch.zeros_like(share.rotation[1]))
+        self._share = Share(0, share.end - share.begin, share.cache, torch.zeros_like(share.staged), capacity, mask, rotation)
+        self._graph: Any = None
+        self._logits: torch.Tensor | None = None
+
+    def run(self, embeddings: torch.Tensor, share: Share, deepstack: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Logits (1, vocabulary) in the model's dtype after the last token; see `packed.run_layers`."""
+        self._embeddings.copy_(embeddings)
+        for buffer, level in zip(self._deepstack, deepstack, strict=True):
+            buffer.copy_(level)
+        self._share.staged.copy_(share.staged)
+        self._share.mask[..., : share.extent].copy_(share.mask)
+        self._share.mask[..., share.extent :] = False
+        for own, new in zip(self._share.rotation, share.rotation, strict=True):
+            own.copy_(new)
+        if embeddings.device.type != "cuda":
+            return self._forward()
+        if self._graph is None:
+            self._record()
+        self._graph.replay()
+        assert self._logits is not None
+        return self._logits.clone()
+
+    def _forward(self) -> torch.Tensor:
+        hidden = run_layers(self._model.model.language_model, self._embeddings, [self._share], self._deepstack)
+        logits: torch.Tensor = self._model.lm_head(hidden)[0]
+        return logits
+
+    def _record(self) -> None:
+        """Run a few times beside the main stream, as recording asks for, then record; each run writes the same keys into the same slots."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self._forward()
+        torch.cuda.current_stream().wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._logits = self._forward()
+
+
+class StaticForwards:
+    """The fixed-shape forwards of one cache by their number of tokens."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._seen: Counter[tuple[int, int]] = Counter()
+        self._kept: OrderedDict[tuple[int, int], StaticForward] = OrderedDict()
+
+    def run(self, embeddings: torch.Tensor, share: Share, deepstack: Sequence[torch.Tensor]) -> torch.Tensor | None:
+        """Logits as `StaticForward.run`, or None while this size is too rare for it."""
+        size = (embeddings.shape[1], len(deepstack))
+        forward = self._kept.get(size)
+        if forward is None:
+            self._seen[size] += 1
+            if self._seen[size] <= SEEN_BEFORE:
+                return None
+            forward = self._kept[size] = StaticForward(self._model, embeddings, share, len(deepstack))
+            if len(self._kept) > MOST_SIZES:
+                rare, _ = self._kept.popitem(last=False)
+                self._seen[rare] = 0
+        self._kept.move_to_end(size)
+        return forward.run(embeddings, share, deepstack)

@@ -1,0 +1,1 @@
+"""Any other image-text-to-text model: the newest pictures are put to it anew at every tick."""

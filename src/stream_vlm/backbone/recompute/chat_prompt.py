@@ -1,0 +1,128 @@
+"""The newest pictures and a question as a chat in the words of a processor's own chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
+from stream_vlm.backbone.tokens.detokenizer import unknown_words, without_control
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture and what is written before it.
+
+    Attributes:
+        image: uint8 RGB (H, W, 3).
+    """
+
+    label: str
+    image: NDArray[np.uint8]
+
+
+Message = dict[str, Any]
+
+
+def _with_system_role(system: str, labels: Sequence[str], before: str, after: str) -> list[Message]:
+    return [{"role": "system", "content": [_text(system)]}, *_one_message("", labels, before, after)]
+
+
+def _one_message(system: str, labels: Sequence[str], before: str, after: str) -> list[Message]:
+    shown = [part for label in labels for part in (_text(label), {"type": "image"})]
+    parts = [_text(system)] * bool(system) + [_text(before)] * bool(before) + shown + [_text(after)] * bool(after)
+    return [{"role": "user", "content": parts}]
+
+
+def _pictures_first(system: str, labels: Sequence[str], before: str, after: str) -> list[Message]:
+    words = "\n".join(text.strip() for text in (system, before, *labels, after) if text)
+    return [{"role": "user", "content": [*({"type": "image"} for _ in labels), _text(words)]}]
+
+
+def _text(text: str) -> Message:
+    return {"type": "text", "text": text}
+
+
+LAYOUTS = (_with_system_role, _one_message, _pictures_first)
+"""Ways to say the same: many templates know no system role, and some take only one text, after the pictures."""
+
+
+class ChatWriter:
+    """Writes chats with the template of `processor`, in the first layout of which the template leaves nothing out.
+
+    Args:
+        system: the instruction that every chat begins with.
+
+    Raises:
+        CheckpointError: the processor has no chat template, or one that leaves out what it is given.
+    """
+
+    def __init__(self, processor: Any, system: str, name: str) -> None:
+        self._processor, self._system = processor, system
+        if not getattr(processor, "chat_template", None):
+            raise CheckpointError(
+                f"{name}: its processor has no chat template, so it is unknown how a question is put to it; "
+                "take an instruction-tuned checkpoint, or copy chat_template.jinja from the checkpoint's origin"
+            )
+        probe = (["label one", "label two"], "words before", "words after")
+        reasons = []
+        for layout in LAYOUTS:
+            self._layout = layout
+            try:
+                written = self.write(*probe)
+            except Exception as error:
+                # A template is a foreign program; those that know no system role raise an error of their own.
+                reasons.append(f"{type(error).__name__}: {error}")
+                continue
+            left_out = [text for text in (system, *probe[0], *probe[1:]) if text not in written]
+            if not left_out:
+                return
+            reasons.append(f"it leaves out {left_out[0][:40]!r}")
+        raise CheckpointError(
+            f"{name}: its chat template cannot write an instruction, pictures and a question ({reasons[-1]}); take another checkpoint"
+        )
+
+    def plain(self, text: str) -> str:
+        """`text` of a user or of the model without anything that would be read as a control token or a picture."""
+        picture = getattr(self._processor, "image_token", None)
+        return without_control(self._processor.tokenizer, text.replace(picture, " ") if isinstance(picture, str) else text)
+
+    def tokens(self, text: str) -> int:
+        """How many tokens `text` is."""
+        return len(self._processor.tokenizer.encode(text, add_special_tokens=False))
+
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """Words of `text` that its tokenizer has no token for."""
+        return unknown_words(self._processor.tokenizer, text)
+
+    def write(self, labels: Sequence[str], before: str, after: str) -> str:
+        """The chat up to where the model's reply begins.
+
+        Args:
+            labels: what is written at each picture, oldest first.
+            before: words before the pictures, may be empty.
+            after: words after them, may be empty.
+        """
+        messages = self._layout(self._system, labels, before, after)
+        return str(self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+    def inputs(self, shown: Sequence[Shown], before: str, after: str) -> Any:
+        """What the model's forward takes for a chat with the pictures `shown`; a mapping of tensors with one row.
+
+        Raises:
+            whatever the processor raises for pictures that it cannot take.
+        """
+        text = self.write([one.label for one in shown], before, after)
+        begin = getattr(self._processor.tokenizer, "bos_token", None)
+        return self._processor(
+            text=[text],
+            images=[[Image.fromarray(one.image) for one in shown]],
+            return_tensors="pt",
+            # Most templates write the first token themselves.
+            add_special_tokens=not (begin and text.startswith(begin)),
+        )

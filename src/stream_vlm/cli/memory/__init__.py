@@ -1,0 +1,1 @@
+"""`stream-vlm memory`: count, check, copy, export, import, forget and show."""

@@ -1,0 +1,43 @@
+"""`stream-vlm embed`: give every text or picture of a memory a vector of one model, so that it is found by meaning or by looks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stream_vlm.cli.options.memory_file import memory_settings, which_key, which_memory
+from stream_vlm.cli.options.picture_query import load_looker
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.storage.encryption import Key
+
+
+@click.command(short_help="Give every text or picture of a memory a vector of a model.")
+@click.argument("directory", type=click.Path(path_type=Path), required=False)
+@click.option("--pictures", is_flag=True, help="Embed the stored pictures; DIRECTORY is a model that watches, the shipped one when left out.")
+@which_memory
+@which_key
+def embed(directory: Path | None, pictures: bool, path: Path, key: Key | None) -> None:
+    """Embed with the sentence-transformers model in DIRECTORY all texts that have no vector of it; vectors of other models are dropped. Stop the
+    node that writes the memory before.
+
+    \b
+    stream-vlm embed models/all-MiniLM-L6-v2 --memory memory.db
+    stream-vlm recall --order fused --text-model models/all-MiniLM-L6-v2 somebody arrives
+    stream-vlm embed --pictures --memory memory.db
+    stream-vlm recall --like picture.jpg --memory memory.db
+    """
+    if pictures:
+        looker = load_looker(directory)
+        with Memory.open(memory_settings(path, key)) as memory:
+            number, refused = memory.embed_pictures_again(looker)
+        click.echo(f"{number} pictures embedded" + (f", {refused} could not be looked at" if refused else ""))
+        return
+    if directory is None:
+        raise click.UsageError("name the DIRECTORY of a sentence-transformers model, or --pictures")
+    from stream_vlm.text_models.sentence_embedder import SentenceEmbedder
+
+    with Memory.open(memory_settings(path, key)) as memory:
+        memory.use_embedder(SentenceEmbedder(directory))
+        number = memory.embed_again()
+    click.echo(f"{number} texts embedded")

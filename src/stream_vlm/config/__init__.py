@@ -1,0 +1,1 @@
+"""Every setting once, with its type, unit, range, default and one plain sentence."""

@@ -1,0 +1,1 @@
+"""Policies: each decides what stays in the context and what leaves it."""

@@ -1,0 +1,62 @@
+"""SimpleStream's context: the newest pictures and what was asked, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stream_vlm.context.layout import Piece, tokens_in, whole
+from stream_vlm.context.policies.policy import ALWAYS, WAITING, newest_turn, shown_turns, turns_of
+from stream_vlm.context.segments import Segment, SegmentKind
+
+SHOWN = (SegmentKind.TEXT, SegmentKind.TIME, SegmentKind.FRAME_MARK, SegmentKind.FRAME)
+"""What stays of an earlier turn: its picture and the markers of the user's part."""
+
+
+@dataclass(frozen=True)
+class RecentPolicy:
+    """Keeps the pictures of the newest `turns` turns, with their markers, and the newest watch, or without one the last query.
+
+    States and words of earlier turns leave at once. With every context computed anew (`context.recompute`) this is SimpleStream, the
+    last N frames and the question, which any memory has to beat; with the cache, what is kept was computed beside what has left.
+    """
+
+    turns: int
+    max_tokens: int
+
+    def __post_init__(self) -> None:
+        if self.turns < 1:
+            raise ValueError(f"turns {self.turns} must be at least 1")
+
+    @property
+    def most_turns(self) -> int:
+        return self.turns
+
+    def layout(self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int) -> list[Piece]:
+        newest = turns_of(entering)[-1]
+        shown = shown_turns(kept)
+        shown = shown[max(0, len(shown) - self.turns + 1) :]
+        while True:
+            layout = _layout((*kept, *entering), newest, shown, with_query=True)
+            if tokens_in(layout) + reserve <= self.max_tokens:
+                return layout
+            if not shown:
+                return _layout((*kept, *entering), newest, [], with_query=False)
+            shown = shown[1:]
+
+
+def _layout(everything: Sequence[Segment], newest: int, shown: Sequence[int], *, with_query: bool) -> list[Piece]:
+    watch = newest_turn(everything, SegmentKind.WATCH)
+    query = newest_turn(everything, SegmentKind.QUERY) if watch is None and with_query else None
+
+    def stays(segment: Segment) -> bool:
+        if segment.kind in ALWAYS or segment.turn == newest:
+            return True
+        if segment.kind in SHOWN and segment.turn in shown:
+            return True
+        asked = (segment.turn == watch and segment.kind in WAITING) or (
+            segment.turn == query and segment.kind in (SegmentKind.QUERY, SegmentKind.TEXT)
+        )
+        return asked
+
+    return [whole(index, segment) for index, segment in enumerate(everything) if stays(segment)]

@@ -1,0 +1,151 @@
+"""What a sentence says happened, and to which thing: read from its words by a fixed list of English verbs, never guessed."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from stream_vlm.memory.search.verb_forms import forms_of_all
+
+COMES, GOES, PUT_DOWN, PICKED_UP, TAKEN, ON, OFF, SEEN = CHANGES = ("comes", "goes", "put down", "picked up", "taken", "on", "off", "seen")
+"""What can happen to a thing. ON and OFF (open and closed, too) are of what stays where it is."""
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(words))
+
+
+@dataclass(frozen=True)
+class _Verb:
+    """One verb: its forms, the word that follows it or its object ("down" in "puts it down"), and whether the thing is its object."""
+
+    forms: frozenset[str]
+    particles: frozenset[str]
+    change: str
+    has_object: bool
+
+
+def _verb(verbs: str, particles: str, change: str, *, has_object: bool) -> _Verb:
+    return _Verb(forms_of_all(verbs), _set(particles), change, has_object)
+
+
+_MOVES = "roll walk run drive fly"
+
+# Those with a particle first: "goes on" is not "goes".
+_VERBS = (
+    _verb("put set lay", "down", PUT_DOWN, has_object=True),
+    _verb("pick", "up", PICKED_UP, has_object=True),
+    _verb("turn switch", "on", ON, has_object=True),
+    _verb("turn switch", "off out", OFF, has_object=True),
+    _verb("carry take throw", "away out", TAKEN, has_object=True),
+    _verb("come go light", "on up", ON, has_object=False),
+    _verb("go", "off", OFF, has_object=False),
+    _verb(f"come {_MOVES}", "in back", COMES, has_object=False),
+    _verb(f"go {_MOVES}", "away out off", GOES, has_object=False),
+    _verb("open", "", ON, has_object=True),
+    _verb("close shut", "", OFF, has_object=True),
+    _verb("start begin", "", ON, has_object=False),
+    _verb("stop end", "", OFF, has_object=False),
+    _verb("take remove grab steal", "", TAKEN, has_object=True),
+    _verb("bring", "", COMES, has_object=True),
+    _verb("place drop", "", PUT_DOWN, has_object=True),
+    _verb("lift", "", PICKED_UP, has_object=True),
+    _verb("enter arrive appear return", "", COMES, has_object=False),
+    _Verb(forms_of_all("leave depart disappear vanish exit") | {"gone"}, frozenset(), GOES, has_object=False),
+)
+
+_GO_OUT = _set("lamp light lights fire flame candle screen")
+"""These go off by going out, and stay where they are."""
+
+_BETWEEN = 5
+"""Words at most between a verb and its particle."""
+
+_DETERMINERS = _set("a an the this that these those his her its their my your our some another other one")
+_PRONOUNS = _set("it he she they them him something someone somebody anything")
+_AUXILIARIES = _set("is are was were be been being has have had does did just now slowly quickly again then")
+_STATES = _set("is are was were") | forms_of_all("stand sit lie hang fall hold break")
+"""Where nothing else happens these say of what stands before them that it is there."""
+
+_ENDS_A_PHRASE = _set(
+    "in on at to from into onto off under over near by with behind beside towards through across against of for and or then while which who as"
+)
+_ADDS_TO_A_PHRASE = _set("in with")
+"""In front of a verb these go on describing: "person in red"."""
+
+
+@dataclass(frozen=True)
+class Happening:
+    """What happened to one thing.
+
+    Attributes:
+        noun: the kind of thing, "ball".
+        words: what else is said of it, sorted: ("red",).
+        change: one of `CHANGES`.
+    """
+
+    noun: str
+    words: tuple[str, ...]
+    change: str
+
+
+def happening(text: str) -> Happening | None:
+    """What `text` says happened and to what, or None where that cannot be told.
+
+    The thing is the object of a verb that has one ("hand takes the red cup", "man opens the door"), else what stands before the verb ("person in
+    red enters from the left", "door opens"). A sentence with several such verbs is about what the first one names, and ends as the last one says. One
+    without any is about what stands before "is", "stands", "fell" and the like.
+    """
+    words = _WORD.findall(unicodedata.normalize("NFC", text).casefold())
+    found = _verbs_in(words)
+    if not found:
+        subject = words[: next((at for at, word in enumerate(words) if word in _STATES), 0)]
+        return _named(subject, SEEN, is_subject=True)
+    for at, particle_at, verb in found:
+        named = None
+        if verb.has_object:
+            named = _named(words[at + 1 : particle_at], found[-1][2].change) or _named(words[particle_at + 1 :], found[-1][2].change)
+        named = named or _named(words[:at], found[-1][2].change, is_subject=True)
+        if named is not None:
+            return named
+    return None
+
+
+def _verbs_in(words: list[str]) -> list[tuple[int, int, _Verb]]:
+    """Each verb of `words`: where it stands, where its particle stands (the verb itself where it has none), and which it is."""
+    found = []
+    at = 0
+    while at < len(words):
+        for verb in _VERBS:
+            # "from the left" is no verb.
+            if words[at] not in verb.forms or words[at - 1 : at] and words[at - 1] in _DETERMINERS:
+                continue
+            near = range(at + 1, min(at + 2 + _BETWEEN, len(words)) if verb.has_object else min(at + 2, len(words)))
+            particle_at = at if not verb.particles else next((place for place in near if words[place] in verb.particles), -1)
+            if particle_at >= 0:
+                found.append((at, particle_at, verb))
+                at = particle_at
+                break
+        at += 1
+    return found
+
+
+def _named(words: list[str], change: str, *, is_subject: bool = False) -> Happening | None:
+    """The thing that a phrase names; its kind is the last word before anything that ends or goes on describing the phrase."""
+    core: list[str] = []
+    rest: list[str] = []
+    into = core
+    for word in words:
+        if word in _ENDS_A_PHRASE:
+            if not (is_subject and word in _ADDS_TO_A_PHRASE) or not core:
+                break
+            into = rest
+        elif word not in _DETERMINERS | _AUXILIARIES:
+            into.append(word)
+    if not core or core[-1] in _PRONOUNS:
+        return None
+    if change == GOES and core[-1] in _GO_OUT:
+        change = OFF
+    return Happening(core[-1], tuple(sorted({*core[:-1], *rest})), change)

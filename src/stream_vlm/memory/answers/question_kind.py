@@ -1,0 +1,121 @@
+"""What is asked for beyond a list of records: which kind of answer, read from the question's words where it is not named."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+
+from stream_vlm.memory.answers.state_verbs import STATE_WORDS
+from stream_vlm.memory.search.query import DEFAULT_KINDS, RecallError, RecallQuery
+from stream_vlm.memory.search.query_words import search_words
+from stream_vlm.memory.search.verb_forms import ANYONE
+from stream_vlm.memory.storage.step_rows import EVENT
+
+AUTO = "auto"
+
+FIRST, LAST, HOW_OFTEN, HOW_LONG, WHERE, BETWEEN, BEFORE, AFTER, STILL_THERE = MODES = (
+    "first",
+    "last",
+    "how_often",
+    "how_long",
+    "where",
+    "between",
+    "before",
+    "after",
+    "still_there",
+)
+"""Kinds of answers, see `answer.answer`."""
+
+_SPOKEN = (
+    (HOW_OFTEN, r"\bhow (often|many)\b"),
+    (HOW_LONG, r"\bhow long\b"),
+    (WHERE, r"^\W*where\b"),
+    (BEFORE, r"\bbefore\b"),
+    (AFTER, r"\bafter\b"),
+    (STILL_THERE, r"\bstill\b"),
+    (FIRST, r"\bfirst\b"),
+    (LAST, r"\b(last|ever)\b|^\W*(when|did|have|has)\b"),
+    (BETWEEN, r"\bbetween\b|^\W*what\b"),
+    (STILL_THERE, r"^\W*(is|are)\b"),
+)
+"""What in a question tells its kind; the first that is found decides."""
+
+_ASKING = frozenset(
+    [
+        "long",
+        "often",
+        "many",
+        "still",
+        "before",
+        "after",
+        "between",
+        "next",
+        "total",
+        "altogether",
+        "get",
+        "got",
+        "go",
+        "went",
+        "come",
+        "came",
+    ]
+)
+"""Words that ask and do not name what is asked about, beside the stop words of a search."""
+
+
+_CAME_OR_WENT = frozenset(["come", "came", "go", "went"])
+
+_NEAREST = re.compile(r"\b(?:right|just|directly|immediately|shortly)\s+(?:before|after)\b", re.IGNORECASE)
+"""Asks for a neighbour; without "before" or "after" these words may belong to what is asked about ("to the right")."""
+
+_HAS_LEFT = re.compile(r"(\b(?:has|have|had|who)\b.*(?<!\bthe )(?<!\bto )(?<!\bon )(?<!\bits )(?<!\bhis )(?<!\bher ))\bleft\b", re.IGNORECASE)
+"""Asks who went; anywhere else "left" is a side."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question whose answer is computed from the records.
+
+    Attributes:
+        query: words and filters; its order and limit are not used but for "between". Events only, unless other kinds are named.
+        mode: one of `MODES`, or "auto" to read it from the words ("how often ...", "when ... last ...", "is ... still ...").
+        words: the words that every record of the evidence has, derived.
+
+    Raises:
+        RecallError: the mode is unknown, or cannot be read from the words; or a state is asked about and nothing named whose state it is.
+    """
+
+    query: RecallQuery
+    mode: str = AUTO
+    words: tuple[str, ...] = field(init=False, default=())
+
+    def __post_init__(self) -> None:
+        if self.mode == AUTO:
+            object.__setattr__(self, "mode", _spoken_mode(self.query.text))
+        if self.mode not in MODES:
+            raise RecallError(f"mode: {self.mode!r} is unknown; choose among {AUTO}, {', '.join(MODES)}")
+        if self.query.kinds == DEFAULT_KINDS:
+            # An event and the utterance that reports it are one happening: counted once.
+            object.__setattr__(self, "query", replace(self.query, kinds=(EVENT,)))
+        about_a_state = self.mode in (HOW_LONG, STILL_THERE)
+        asking = _ASKING | STATE_WORDS if about_a_state else _ASKING
+        text = _HAS_LEFT.sub(r"\1leave", _NEAREST.sub(" ", self.query.text))
+        words = tuple(word for word in search_words(text) if word not in asking)
+        # "Someone takes the cup" is "a hand takes the cup", and "the cup is taken".
+        who = tuple(word for word in words if word in ANYONE)
+        if who == words and who:
+            # Of somebody who is not named, that they came or went is all there is to look for.
+            words += tuple(word for word in search_words(text) if word in _CAME_OR_WENT)
+        else:
+            words = tuple(word for word in words if word not in ANYONE)
+        object.__setattr__(self, "words", words)
+        if not words and self.mode in (HOW_LONG, STILL_THERE, BEFORE, AFTER):
+            raise RecallError(f"text: {self.query.text!r} names nothing; say what the question is about")
+
+
+def _spoken_mode(text: str) -> str:
+    said = " ".join(text.lower().split())
+    for mode, pattern in _SPOKEN:
+        if re.search(pattern, said):
+            return mode
+    raise RecallError(f"mode: {text!r} is no question of a known kind; name one of {', '.join(MODES)}")

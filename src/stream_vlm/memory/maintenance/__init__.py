@@ -1,0 +1,1 @@
+"""Upkeep of the file: idle work, retention, forgetting, checks, copies, export and import."""

@@ -1,0 +1,112 @@
+"""What can be asked of a memory: by any thread, at any moment, while another writes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_vlm.config.settings import MemorySettings
+from stream_vlm.memory.answers.computed_answer import Answer, answer
+from stream_vlm.memory.answers.question_kind import Question
+from stream_vlm.memory.search.query import FUSED, RecallQuery, RecallRecord, RecallResult
+from stream_vlm.memory.search.vector_search import Meaning
+from stream_vlm.memory.search.vectors import Embedder, VectorModel, models
+from stream_vlm.memory.search.word_search import search
+from stream_vlm.memory.storage.connections import Connections
+from stream_vlm.memory.storage.thumbnails import StoredFrame, frame_of
+from stream_vlm.memory.summaries.newest import mid_summaries
+from stream_vlm.memory.summaries.schedule import Plan
+from stream_vlm.memory.summaries.tables import history
+
+
+class ReadableMemory:
+    """The questions; each sees every commit whole."""
+
+    def __init__(self, settings: MemorySettings, connections: Connections) -> None:
+        self.settings = settings
+        self._connections = connections
+        self._meaning = Meaning()
+
+    def recall(self, query: RecallQuery) -> RecallResult:
+        """Answer `query` from everything ever stored, of every session.
+
+        Raises:
+            MemoryFileError: the file cannot be read.
+        """
+        started = time.perf_counter()
+        note = ""
+        with self._connections.view() as db:
+            if query.order == FUSED and query.text.strip():
+                records, total, note = self._meaning.fused(db, query)
+            else:
+                records, total = search(db, query)
+        return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
+
+    def look_alike(self, like: int | NDArray[np.floating], query: RecallQuery, model: str = "") -> RecallResult:
+        """The records whose pictures look most like that of a record, or like a vector; `query` gives filters, limit and words to rank by as well.
+
+        Args:
+            like: the number of a record, or a vector, (size,), of the model named `model`.
+
+        Raises:
+            RecallError: the record has no picture with a vector, the vector is none, or none of its model and size is stored.
+            MemoryFileError: the file cannot be read.
+        """
+        started = time.perf_counter()
+        with self._connections.view() as db:
+            records, total, note = self._meaning.look_alike(db, like, query, model)
+        return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
+
+    def use_embedder(self, embedder: Embedder | None) -> None:
+        """From now on give each text that is stored a vector of `embedder`, and each question in the order "fused"; None for words alone.
+
+        `embedder` is called on the thread that writes, and on those that ask.
+        """
+        self._meaning.embedder = embedder
+
+    def vector_models(self) -> tuple[VectorModel, ...]:
+        """Whose vectors the file holds, and how many."""
+        with self._connections.reader() as db:
+            return models(db)
+
+    def answer(self, question: Question) -> Answer:
+        """Answer `question` from everything ever stored, of every session, with the records that the answer rests on.
+
+        Raises:
+            MemoryFileError: the file cannot be read.
+        """
+        started = time.perf_counter()
+        with self._connections.view() as db:
+            said = answer(db, question)
+        return replace(said, took_ms=(time.perf_counter() - started) * 1e3)
+
+    def mid_summaries(self, number: int) -> tuple[RecallRecord, ...]:
+        """The newest `number` summaries of one chunk each, oldest first.
+
+        Raises:
+            MemoryFileError: the file cannot be read.
+        """
+        with self._connections.view() as db:
+            return mid_summaries(db, number)
+
+    def frame(self, record_id: int) -> StoredFrame:
+        """The picture that record `record_id` rests on.
+
+        Raises:
+            RecallError: there is no such record, or no picture of it is stored; the message says which.
+            MemoryFileError: the file cannot be read.
+        """
+        with self._connections.reader() as db:
+            return frame_of(db, record_id)
+
+    def history(self, camera: str) -> tuple[RecallRecord, ...]:
+        """What the tiers tell of the past of `camera`: long blocks and mid summaries as records, oldest first. The running chunk speaks for itself.
+
+        Raises:
+            MemoryFileError: the file cannot be read.
+        """
+        with self._connections.view() as db:
+            return history(db, camera, Plan.of(self.settings))

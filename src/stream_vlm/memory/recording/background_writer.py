@@ -1,0 +1,292 @@
+"""The one thread that owns the database: takes steps in order, commits each, then says so."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from stream_vlm.memory.maintenance.idle_runner import Tending
+from stream_vlm.memory.maintenance.idle_work import IdleHealth
+from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.storage.errors import MemoryFileError
+from stream_vlm.memory.storage.step_rows import StepRows
+from stream_vlm.types import StepResult, StreamError
+
+RETRY_S = 1.0
+"""How often a failing file is tried again while no new step comes, seconds."""
+
+OnCommitted = Callable[[StepResult], None]
+OnFailed = Callable[[StepResult, StreamError], None]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WriterHealth:
+    """What the writer is up to, for diagnostics.
+
+    Attributes:
+        rows: records in the file.
+        backlog: steps that wait to be stored, tried or not.
+        late: steps that were reported as failed and stored after all.
+        lost: steps that will never be stored: pushed out of a full backlog, refused by the schema, or left over at close.
+        last_commit_ms: time the newest commit took, milliseconds.
+        fault: why steps wait, or empty.
+        idle: what was summarised and dropped.
+        idle_fault: why summaries and retention wait, or empty.
+    """
+
+    rows: int
+    backlog: int = 0
+    late: int = 0
+    lost: int = 0
+    last_commit_ms: float = 0.0
+    fault: str = ""
+    idle: IdleHealth = IdleHealth()
+    idle_fault: str = ""
+
+
+@dataclass(eq=False)
+class _Session:
+    session_id: str
+    model_id: str
+    reason: str
+    started_ns: int
+
+
+@dataclass(eq=False)
+class _Step:
+    """`result` holds full pictures: it is let go as soon as its caller has heard of it; `rows` wait for the disk."""
+
+    result: StepResult | None
+    rows: StepRows | None = None
+
+
+class MemoryWriter:
+    """Stores steps on a thread of its own, so that the model never waits for the disk.
+
+    For each step exactly one of the two callbacks is called, on the writer's thread, in the order of submission: `on_committed` once the
+    step is stored, or `on_failed` with the reason when it could not be stored at once. A step that failed because of the file (locked,
+    full disk, read-only) stays in the backlog and is tried again, in order, until it is stored: nothing is lost when the disk recovers.
+
+    While no step waits, the thread tends the memory (`Memory.tend`): a step that comes meanwhile waits for one piece of that at most.
+    """
+
+    def __init__(self, memory: Memory, on_committed: OnCommitted, on_failed: OnFailed, *, max_backlog: int = 2000) -> None:
+        """`max_backlog`: most steps that wait; beyond, the oldest is given up and counted as lost. One takes about a thumbnail's memory."""
+        self._memory = memory
+        self._on_committed = on_committed
+        self._on_failed = on_failed
+        self._max_backlog = max_backlog
+        self._changed = threading.Condition()
+        self._backlog: deque[_Session | _Step] = deque()  # failed before, their callers know; all older than the incoming ones
+        self._incoming: deque[_Session | _Step] = deque()
+        self._busy = False
+        self._closing = False
+        self._work_waits = True
+        self._resting = False
+        self._tending = Tending(memory)
+        self._health = WriterHealth(rows=memory.count())
+        memory.on_idle_work = self._wake
+        self._thread = threading.Thread(target=self._run, name="memory-writer", daemon=True)
+        self._thread.start()
+
+    def begin_session(self, session_id: str, model_id: str, reason: str, started_ns: int) -> None:
+        """Have a session stored before the steps that are submitted after this; returns at once, otherwise as `Memory.begin_session`."""
+        self._enqueue(_Session(session_id, model_id, reason, started_ns))
+
+    def submit(self, result: StepResult) -> None:
+        """Have `result` stored; returns at once.
+
+        Raises:
+            MemoryFileError: the writer was closed.
+        """
+        self._enqueue(_Step(result))
+
+    @property
+    def health(self) -> WriterHealth:
+        """How the writer is now."""
+        with self._changed:
+            health = replace(self._health, rows=self._memory.count(), backlog=self._steps_waiting())
+            return replace(health, idle=self._memory.idle_health, idle_fault=self._tending.fault)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds until all that was submitted is stored or given up; True when nothing waits any more."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not (self._backlog or self._incoming or self._busy), timeout)
+
+    def rest(self, timeout: float) -> bool:
+        """As `flush`, and wait until all that can be summarised or dropped by then is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._resting and not (self._backlog or self._incoming or self._busy), timeout)
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Store what waits, for at most `timeout` seconds while the file refuses, summarise what is left of the session, and end the thread.
+
+        The memory stays open.
+        """
+        self.flush(timeout)
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _enqueue(self, item: _Session | _Step) -> None:
+        with self._changed:
+            if self._closing:
+                raise MemoryFileError(f"{self._memory.path}: the memory's writer was closed; open a new one")
+            self._incoming.append(item)
+            self._resting = False
+            self._changed.notify_all()
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._work_waits = True
+            self._resting = False
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while not self._closing:
+            with self._changed:
+                waits = bool(self._backlog) or self._tending.comes_back
+                self._changed.wait_for(lambda: bool(self._incoming) or self._work_waits or self._closing, RETRY_S if waits else None)
+                self._busy = True
+                self._work_waits = self._resting = False
+            self._shorten()
+            while not self._closing and self._store_oldest():
+                pass
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+            while not (self._closing or self._incoming) and self._tend():
+                pass
+            with self._changed:
+                self._resting = not (self._incoming or self._work_waits or self._health.fault or self._tending.comes_back)
+                self._changed.notify_all()
+        self._give_up_all()
+        if not self._health.fault:
+            self._tending.end_session()
+
+    def _tend(self) -> bool:
+        """Where the file does not refuse, one piece of other work; whether more waits."""
+        return not self._health.fault and self._tending.once()
+
+    def _store_oldest(self) -> bool:
+        """Store the oldest step that waits; False when none does, or when the file refuses."""
+        with self._changed:
+            queue = self._backlog or self._incoming
+            if not queue:
+                return False
+            item = queue[0]
+        started = time.perf_counter()
+        try:
+            self._store(item)
+        except MemoryFileError as error:
+            self._hold(error)
+            return False
+        except Exception as error:
+            # A session that was not begun, a row that the schema refuses, a fault of ours: the thread must outlive it, and trying again
+            # cannot help.
+            with self._changed:
+                queue.popleft()
+            self._give_up(item, error)
+            return True
+        with self._changed:
+            queue.popleft()
+            recovered = self._health.fault
+            late = self._health.late + (isinstance(item, _Step) and item.result is None)
+            self._health = replace(self._health, last_commit_ms=(time.perf_counter() - started) * 1e3, fault="", late=late)
+        if recovered:
+            _log.warning("%s: can be written again", self._memory.path)
+        self._tell(item, self._on_committed)
+        return True
+
+    def _store(self, item: _Session | _Step) -> None:
+        # While the file refuses, a new step should hear of it at once and not after the whole busy timeout.
+        lock_timeout_s = 0.0 if self._health.fault else None
+        if isinstance(item, _Session):
+            self._memory.begin_session(item.session_id, item.model_id, item.reason, item.started_ns, lock_timeout_s=lock_timeout_s)
+        else:
+            self._memory.commit(self._prepared(item), lock_timeout_s=lock_timeout_s)
+
+    def _prepared(self, step: _Step) -> StepRows:
+        if step.rows is None:
+            if step.result is None:
+                raise RuntimeError("a step was let go before it was prepared")
+            step.rows = self._memory.prepare(step.result)
+        return step.rows
+
+    def _hold(self, error: MemoryFileError) -> None:
+        """The file refuses: say so once for each new step, and keep of it what has to be stored."""
+        with self._changed:
+            if not self._health.fault:
+                _log.error("%s; steps wait until it can be written", error)
+            self._health = replace(self._health, fault=str(error))
+        while True:
+            with self._changed:
+                if not self._incoming:
+                    break
+                item = self._incoming[0]
+            try:
+                if isinstance(item, _Step):
+                    self._prepared(item)
+            except Exception as unstorable:
+                with self._changed:
+                    self._incoming.popleft()
+                self._give_up(item, unstorable)
+                continue
+            with self._changed:
+                self._backlog.append(self._incoming.popleft())
+            self._tell(item, lambda result: self._on_failed(result, error))
+        self._shorten()
+
+    def _shorten(self) -> None:
+        """Give up the oldest steps of a backlog that is too long; sessions stay, for later steps need them."""
+        while True:
+            with self._changed:
+                if self._steps_waiting() <= self._max_backlog:
+                    return
+                queue = next(queue for queue in (self._backlog, self._incoming) if any(isinstance(item, _Step) for item in queue))
+                oldest = next(item for item in queue if isinstance(item, _Step))
+                queue.remove(oldest)
+            self._give_up(oldest, MemoryFileError(f"{self._memory.path}: more than {self._max_backlog} steps wait; the oldest is left out"))
+
+    def _give_up_all(self) -> None:
+        with self._changed:
+            left = [*self._backlog, *self._incoming]
+            self._backlog.clear()
+            self._incoming.clear()
+            reason = self._health.fault or f"{self._memory.path}: the memory's writer was closed before the step could be stored"
+        for item in left:
+            self._give_up(item, MemoryFileError(reason))
+
+    def _give_up(self, item: _Session | _Step, error: Exception) -> None:
+        if isinstance(item, _Session):
+            _log.error("session '%s' is not stored: %s", item.session_id, error)
+            return
+        with self._changed:
+            self._health = replace(self._health, lost=self._health.lost + 1)
+        if isinstance(error, StreamError):
+            said: StreamError = error
+            _log.error("a step is lost: %s", error)
+        else:
+            said = StreamError(f"{self._memory.path}: a step cannot be stored and is left out: {error}")
+            _log.error("%s", said, exc_info=error)
+        self._tell(item, lambda result: self._on_failed(result, said))
+
+    def _tell(self, item: _Session | _Step, callback: Callable[[StepResult], None]) -> None:
+        if isinstance(item, _Session) or item.result is None:
+            return
+        result, item.result = item.result, None
+        try:
+            callback(result)
+        except Exception:
+            # Whoever listens may fail; what is stored is stored, and the next step must still be.
+            _log.exception("%s: a listener of the memory's writer failed", self._memory.path)
+
+    def _steps_waiting(self) -> int:
+        return sum(isinstance(item, _Step) for queue in (self._backlog, self._incoming) for item in queue)

@@ -1,0 +1,1 @@
+"""A damaged file: what can still be read goes on in a fresh one."""

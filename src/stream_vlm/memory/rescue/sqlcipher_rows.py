@@ -1,0 +1,98 @@
+"""Rows out of a damaged encrypted file: SQLCipher alone can read its pages, so what is bad is stepped around by row number.
+
+Unlike a plain file's (see `pages`), nothing is found here without the first page and the directory of tables: the key is known to be right by the
+one, and rows are found by the other.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from stream_vlm.memory.storage.encryption import Key, connect
+from stream_vlm.memory.storage.errors import MemoryFileError, either
+from stream_vlm.memory.storage.schema import APPLICATION_ID
+
+FARTHEST = 2**61
+"""No table has a row farther on."""
+
+_log = logging.getLogger(__name__)
+
+
+def open_damaged(path: Path, key: Key | None) -> Database:
+    """Connect to read what can be read of the damaged file at `path`, which is not changed.
+
+    Raises:
+        MemoryFileError: as `connect`.
+    """
+    # Without a log beside it the file is read as it lies, or SQLite would make one.
+    return connect(path, key, "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1", lenient=True)
+
+
+def is_ours(path: Path, key: Key) -> bool:
+    """Whether `key` opens the file at `path` and it says that it is a memory."""
+    try:
+        with closing(open_damaged(path, key)) as db:
+            return bool(db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID)
+    except either(sqlite3.DatabaseError, MemoryFileError) as error:
+        _log.warning("%s: cannot be told to be a memory (%s)", path, error)
+        return False
+
+
+def rows(path: Path, key: Key, table: str) -> Iterator[dict[str, Any]]:
+    """Every row of `table` that can be read, by column name, in the order of their numbers."""
+    db = open_damaged(path, key)
+    gaps = 0
+    try:
+        names = [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")]
+        at: int | None = 1
+        while names and at is not None:
+            try:
+                for number, *values in db.execute(f"SELECT rowid, {', '.join(names)} FROM {table} WHERE rowid >= ? ORDER BY rowid", [at]):
+                    at = number + 1
+                    yield dict(zip(names, values, strict=True))
+                return
+            except either(sqlite3.DatabaseError) as error:
+                gaps += 1
+                if gaps == 1:
+                    _log.warning("%s: rows of %s are lost, the first has number %d (%s)", path, table, at, error)
+            at = _next_readable(path, key, table, at)
+            # After a page whose HMAC is wrong the connection reads none any more.
+            db.close()
+            db = open_damaged(path, key)
+    except either(sqlite3.DatabaseError) as error:
+        _log.warning("%s: rows of %s are lost (%s)", path, table, error)
+    finally:
+        db.close()
+
+
+def _next_readable(path: Path, key: Key, table: str, bad: int) -> int | None:
+    """The first number above `bad` at which the table can be read again; None when there is none. Bad pages are taken to lie together."""
+    step, good = 1, bad + 1
+    while not _reads(path, key, table, good):
+        if good >= FARTHEST:
+            return None
+        bad, step = good, 2 * step
+        good = bad + step
+    while good - bad > 1:
+        middle = (bad + good) // 2
+        if _reads(path, key, table, middle):
+            good = middle
+        else:
+            bad = middle
+    return good
+
+
+def _reads(path: Path, key: Key, table: str, number: int) -> bool:
+    with closing(open_damaged(path, key)) as db:
+        try:
+            db.execute(f"SELECT rowid FROM {table} WHERE rowid >= ? ORDER BY rowid LIMIT 1", [number]).fetchone()
+            return True
+        except either(sqlite3.DatabaseError):
+            return False

@@ -1,0 +1,1 @@
+"""Search: by words, time, place, camera, meaning and picture."""

@@ -1,0 +1,1 @@
+"""The SQLite file: schema, connections, lock, encryption, and the form of its rows."""

@@ -1,0 +1,133 @@
+"""From a ROS image message to pixels, whoever made the message object.
+
+Works on anything with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage (rclpy's or a bag reader's), so it imports no ROS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.image import compressed_image_to_cvimage, image_to_cvimage
+from rosbags.image.image import convert_color
+
+from stream_vlm.types import StreamError
+
+BYTES_PER_PIXEL = {
+    **dict.fromkeys(("mono8", "bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8"), 1),
+    **dict.fromkeys(("mono16", "bayer_rggb16", "bayer_bggr16", "bayer_gbrg16", "bayer_grbg16"), 2),
+    **dict.fromkeys(("yuv422", "uyvy", "yuv422_yuy2", "yuyv"), 2),
+    **dict.fromkeys(("rgb8", "bgr8"), 3),
+    **dict.fromkeys(("rgba8", "bgra8"), 4),
+    **dict.fromkeys(("rgb16", "bgr16"), 6),
+    **dict.fromkeys(("rgba16", "bgra16"), 8),
+}
+"""Encodings of sensor_msgs/Image that are pictures with known colours, and the size of one pixel."""
+
+LONGEST_SIDE = 16384
+"""Pixels; a header that claims more is damaged."""
+
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
+Pixels = NDArray[np.uint8]
+Decoder = Callable[[Any], Pixels]
+"""Turns a message whose geometry was checked into uint8 RGB, (H, W, 3); raises whatever its library raises."""
+
+
+class CameraEncodingError(StreamError):
+    """A camera's message is not a picture that can be shown to the model; the message names the camera, the value and the remedy."""
+
+
+def decode_picture(message: Any, camera: str, decode: Decoder) -> Pixels:
+    """Return the picture in `message` as uint8 RGB, (H, W, 3), C-contiguous.
+
+    16-bit pictures are scaled to 8 bits, grey ones repeated over the channels; rows may be padded. Depth and unnamed channels (16UC1, 32FC1,
+    8UC3 ...) are refused: what they show as colours would be our guess.
+
+    Args:
+        message: has `encoding`, `height`, `width`, `step`, `is_bigendian`, `data`, or `format` and `data`.
+        camera: the camera's name, for the error message.
+        decode: the library that decodes what was checked; see `decode_with_rosbags`.
+
+    Raises:
+        CameraEncodingError: unknown encoding, zero size, wrong step, missing data or damaged file.
+    """
+    if is_compressed(message):
+        _check_compressed(message, camera)
+        described = f"a compressed picture of format '{message.format}'"
+    else:
+        message = _without_row_padding(message, camera)
+        described = f"encoding '{message.encoding}', {message.width}x{message.height}"
+    try:
+        pixels = decode(message)
+    except Exception as error:  # the libraries raise assertion, OpenCV and value errors of their own for damaged input
+        reason = str(error).strip().splitlines()
+        raise CameraEncodingError(
+            f"{camera}: {described} could not be decoded ({reason[0] if reason else 'the file is damaged'}); "
+            "check the driver, or the network that drops parts of it"
+        ) from error
+    return np.ascontiguousarray(pixels)
+
+
+def is_compressed(message: Any) -> bool:
+    """True for a sensor_msgs/CompressedImage, False for a sensor_msgs/Image."""
+    return hasattr(message, "format")
+
+
+def decode_with_rosbags(message: Any) -> Pixels:
+    """Decode a checked message with rosbags-image, which needs no ROS."""
+    if is_compressed(message):
+        pixels = compressed_image_to_cvimage(message)
+        return np.asarray(convert_color(pixels, "mono8" if pixels.ndim == 2 else "bgr8", "rgb8"), np.uint8)
+    return np.asarray(image_to_cvimage(message, "rgb8"), np.uint8)
+
+
+def _check_compressed(message: Any, camera: str) -> None:
+    data = bytes(message.data)
+    if not data:
+        raise CameraEncodingError(f"{camera}: the compressed picture is empty; check the driver")
+    if "compressedDepth" in message.format:
+        raise CameraEncodingError(
+            f"{camera}: format '{message.format}' is a depth picture; set camera.{camera}.topic to the colour picture's topic"
+        )
+    # Decoders fill the missing part of a cut JPEG with grey and say nothing.
+    if data.startswith(JPEG_START) and JPEG_END not in data[-4096:]:
+        raise CameraEncodingError(
+            f"{camera}: the JPEG of {len(data)} bytes breaks off before its end; check the driver, or the network that drops parts of it"
+        )
+
+
+def _without_row_padding(message: Any, camera: str) -> Any:
+    """Check the geometry of `message` and return it with rows that follow each other without a gap."""
+    pixel = BYTES_PER_PIXEL.get(message.encoding)
+    if pixel is None:
+        depth = message.encoding in ("16UC1", "32FC1", "64FC1")
+        reason = "is a depth picture" if depth else "names no colours"
+        raise CameraEncodingError(
+            f"{camera}: encoding '{message.encoding}' {reason}; remap to a colour image topic (rgb8, bgr8, mono8, bayer_*, yuv422 ...) "
+            f"or set camera.{camera}.topic and camera.{camera}.transport"
+        )
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    if not (0 < height <= LONGEST_SIDE and 0 < width <= LONGEST_SIDE):
+        raise CameraEncodingError(f"{camera}: a picture of {width}x{height} pixels cannot be shown; check the driver's resolution")
+    row = width * pixel
+    if step < row:
+        raise CameraEncodingError(
+            f"{camera}: step {step} is shorter than a row of {width} pixels in {message.encoding} ({row} bytes); check the driver"
+        )
+    if len(message.data) < step * (height - 1) + row:
+        raise CameraEncodingError(
+            f"{camera}: {len(message.data)} bytes of data where {step} x {height} were announced; check the driver"
+        )
+    if step == row and len(message.data) == row * height:
+        return message
+    padded = np.zeros(step * height, np.uint8)
+    received = np.frombuffer(message.data, np.uint8)[: step * height]
+    padded[: received.size] = received
+    rows = np.ascontiguousarray(padded.reshape(height, step)[:, :row]).reshape(-1)
+    return SimpleNamespace(
+        header=message.header, height=height, width=width, encoding=message.encoding, is_bigendian=message.is_bigendian, step=row, data=rows
+    )

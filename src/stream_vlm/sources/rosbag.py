@@ -1,0 +1,181 @@
+"""Frames from a rosbag2 recording (mcap or sqlite3), read without ROS."""
+
+from __future__ import annotations
+
+import bisect
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.interfaces import Connection
+from rosbags.typesys import Stores, get_typestore
+
+from stream_vlm.sources.image_decoding import CameraEncodingError, decode_picture, decode_with_rosbags
+from stream_vlm.sources.source import SourceError
+from stream_vlm.types import NANOSECONDS, Frame, Pose
+
+LOG = logging.getLogger(__name__)
+
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+ODOMETRY_TYPE = "nav_msgs/msg/Odometry"
+
+
+def camera_name(topic: str) -> str:
+    """Name a camera after its topic: `/front/image_raw/compressed` is `front`, `/robot1/left/image` is `robot1_left`."""
+    parts = [part for part in topic.split("/") if part]
+    kept = [part for part in parts if part not in ("image", "image_raw", "image_rect", "image_color", "image_rect_color", "compressed")]
+    name = re.sub(r"\W", "_", "_".join(kept or parts[:1]))
+    return name if re.match(r"[A-Za-z]", name) else f"camera_{name}".rstrip("_")
+
+
+@dataclass
+class PoseTrack:
+    """Poses over time, looked up by stamp."""
+
+    max_age_ns: int
+    _stamps: list[int] = field(default_factory=list)
+    _poses: list[Pose] = field(default_factory=list)
+
+    def add(self, stamp_ns: int, pose: Pose) -> None:
+        """Append a pose; stamps (ns) that go back are put in their place."""
+        at = bisect.bisect_right(self._stamps, stamp_ns)
+        self._stamps.insert(at, stamp_ns)
+        self._poses.insert(at, pose)
+
+    def nearest(self, stamp_ns: int) -> Pose | None:
+        """Return the pose nearest to `stamp_ns` (ns), or None when none is near enough."""
+        at = bisect.bisect_left(self._stamps, stamp_ns)
+        candidates = [index for index in (at - 1, at) if 0 <= index < len(self._stamps)]
+        if not candidates:
+            return None
+        best = min(candidates, key=lambda index: abs(self._stamps[index] - stamp_ns))
+        return self._poses[best] if abs(self._stamps[best] - stamp_ns) <= self.max_age_ns else None
+
+
+class BagSource:
+    """The image topics of a rosbag2 recording; header stamps and frame ids are kept.
+
+    A message without a header stamp takes the time it was recorded at. A message that is no picture is left out and counted in
+    `unreadable`, the first of each camera is logged.
+
+    Args:
+        path: the bag's folder, or its .mcap or .db3 file.
+        topics: image topics to read; empty takes every camera, raw before compressed, without depth pictures.
+        odom_topic: nav_msgs/Odometry topic that gives each frame its pose; empty gives none.
+        pose_max_age_s: a pose farther than this from the picture's stamp is not used.
+        seconds: stop after this much stream; None reads to the end.
+
+    Raises:
+        SourceError: missing, unreadable or empty bag, or a topic that is not in it.
+    """
+
+    live = False
+
+    def __init__(
+        self,
+        path: Path,
+        topics: Sequence[str] = (),
+        odom_topic: str = "",
+        pose_max_age_s: float = 0.5,
+        seconds: float | None = None,
+    ) -> None:
+        self.path = path
+        self.name = path.stem if path.is_file() else path.resolve().name
+        self.unreadable: dict[str, int] = {}
+        self._seconds = seconds
+        self._reader = _open(path)
+        self.topics = self._choose(topics)
+        self.cameras = tuple(sorted(self.topics))
+        span_s = self._reader.duration / NANOSECONDS
+        self.duration_s: float | None = span_s if seconds is None else min(span_s, seconds)
+        self._poses = PoseTrack(round(pose_max_age_s * NANOSECONDS))
+        if odom_topic:
+            self._read_poses(odom_topic)
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield pictures in the order they were recorded, uint8 RGB (H, W, 3).
+
+        Raises:
+            SourceError: the bag breaks off, or none of its images is a picture.
+        """
+        cameras = {topic: camera for camera, topic in self.topics.items()}
+        first_ns: int | None = None
+        yielded, reason = 0, "its image topics are empty"
+        for connection, recorded_ns, message in self._messages(list(cameras)):
+            camera = cameras[connection.topic]
+            stamp_ns = message.header.stamp.sec * NANOSECONDS + message.header.stamp.nanosec or recorded_ns
+            first_ns = stamp_ns if first_ns is None else first_ns
+            if self._seconds is not None and stamp_ns - first_ns >= self._seconds * NANOSECONDS:
+                break
+            try:
+                image = decode_picture(message, camera, decode_with_rosbags)
+            except CameraEncodingError as error:
+                self.unreadable[camera] = self.unreadable.get(camera, 0) + 1
+                reason = str(error)
+                if self.unreadable[camera] == 1:
+                    LOG.warning("%s: left out: %s", self.path, error)
+                continue
+            yielded += 1
+            yield Frame(camera, stamp_ns, message.header.frame_id, image, self._poses.nearest(stamp_ns))
+        self._reader.close()
+        if not yielded:
+            raise SourceError(f"{self.path}: holds no picture: {reason}")
+
+    def _choose(self, wanted: Sequence[str]) -> dict[str, str]:
+        """Return topic by camera name."""
+        types = {connection.topic: connection.msgtype for connection in self._reader.connections}
+        images = sorted(topic for topic in types if types[topic] in IMAGE_TYPES)
+        images.sort(key=lambda topic: IMAGE_TYPES.index(types[topic]))
+        for topic in wanted:
+            if topic not in images:
+                kind = f"is a {types[topic]}, not an image topic" if topic in types else "is not in the bag"
+                raise SourceError(f"{self.path}: {topic} {kind}; its image topics are {images or 'none'}")
+        chosen: dict[str, str] = {}
+        for topic in wanted or [topic for topic in images if "depth" not in topic.lower()]:
+            name = camera_name(topic)
+            if not wanted and name in chosen:
+                continue
+            while name in chosen:
+                name += "_again"
+            chosen[name] = topic
+        if not chosen:
+            raise SourceError(f"{self.path}: no image topic to look at among {sorted(types) or 'no topics'}")
+        return chosen
+
+    def _read_poses(self, topic: str) -> None:
+        types = {connection.topic: connection.msgtype for connection in self._reader.connections}
+        if types.get(topic) != ODOMETRY_TYPE:
+            odometries = sorted(name for name, kind in types.items() if kind == ODOMETRY_TYPE)
+            raise SourceError(f"{self.path}: {topic} is no {ODOMETRY_TYPE} topic; the bag's are {odometries or 'none'}")
+        for _, recorded_ns, message in self._messages([topic]):
+            stamp_ns = message.header.stamp.sec * NANOSECONDS + message.header.stamp.nanosec or recorded_ns
+            at, turn = message.pose.pose.position, message.pose.pose.orientation
+            self._poses.add(stamp_ns, Pose(message.header.frame_id, at.x, at.y, at.z, turn.x, turn.y, turn.z, turn.w))
+
+    def _messages(self, topics: list[str]) -> Iterator[tuple[Connection, int, Any]]:
+        connections = [connection for connection in self._reader.connections if connection.topic in topics]
+        try:
+            for connection, recorded_ns, data in self._reader.messages(connections=connections):
+                yield connection, recorded_ns, self._reader.deserialize(data, connection.msgtype)
+        except (AnyReaderError, ValueError, OSError) as error:
+            raise SourceError(f"{self.path}: the recording breaks off: {error}") from error
+
+
+def _open(path: Path) -> AnyReader:
+    if not path.exists():
+        raise SourceError(f"{path}: no such bag")
+    if path.is_dir() and not (path / "metadata.yaml").exists():
+        raise SourceError(f"{path}: a folder without metadata.yaml is no bag; was the recorder killed? 'ros2 bag reindex' repairs that")
+    reader: AnyReader | None = None
+    try:
+        # Recordings of older distributions carry no message definitions of their own.
+        reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
+        reader.open()
+        return reader
+    except Exception as error:
+        # The library raises its own error, sqlite3's, struct's or assertion errors, according to where the file is damaged.
+        raise SourceError(f"{path}: not a rosbag2 recording that can be read: {str(error) or type(error).__name__}") from error
