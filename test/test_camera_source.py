@@ -25,8 +25,8 @@ from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 
 from stream_vlm.sources.rosbag_writer import write_bag  # noqa: E402
 from stream_vlm.types import NANOSECONDS, Frame, Pose  # noqa: E402
-from stream_vlm_ros.images import decode_image  # noqa: E402
-from stream_vlm_ros.messages import nanoseconds  # noqa: E402
+from stream_vlm_ros.common.conversions import nanoseconds  # noqa: E402
+from stream_vlm_ros.inputs.image_decoding import decode_image  # noqa: E402
 
 SENSOR_QOS = QoSProfile(depth=500, reliability=ReliabilityPolicy.BEST_EFFORT)
 PERIOD_NS = NANOSECONDS // 10
@@ -90,7 +90,7 @@ def play() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "stream_vlm_ros.source_node", *arguments]
+        command = [sys.executable, "-m", "stream_vlm_ros.camera_source.node", *arguments]
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
         return started[-1]
 

@@ -11,9 +11,9 @@ from stream_vlm.config.settings import Settings
 from stream_vlm.memory.answers.prompt_recall import Recollection, Recollector
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.storage.errors import MemoryFileError
-from stream_vlm_ros import lookups as module
-from stream_vlm_ros.lookups import Lookup, Lookups
-from stream_vlm_ros.questions import QuestionError
+from stream_vlm_ros.requests import recall_queue as module
+from stream_vlm_ros.requests.question_queue import QuestionError
+from stream_vlm_ros.requests.recall_queue import Lookup, Lookups
 
 PATIENCE_S = 30.0
 

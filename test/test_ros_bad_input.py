@@ -20,7 +20,7 @@ from std_msgs.msg import String
 from stream_vlm_ros.srv import GetFrame, Recall
 
 from stream_vlm.types import NANOSECONDS
-from stream_vlm_ros.messages import stamp_message
+from stream_vlm_ros.common.conversions import stamp_message
 
 WARN, ERROR = DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 

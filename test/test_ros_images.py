@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
 from stream_vlm.sources.image_decoding import BYTES_PER_PIXEL
-from stream_vlm_ros.images import CameraEncodingError, decode_image, decoders
+from stream_vlm_ros.inputs.image_decoding import CameraEncodingError, decode_image, decoders
 
 HEIGHT, WIDTH = 24, 32
 ODD_COLOURS = {"yuv422", "uyvy", "yuv422_yuy2", "yuyv"}

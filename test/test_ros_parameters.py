@@ -17,8 +17,8 @@ from rclpy.parameter import Parameter
 
 from stream_vlm.config.field import SettingError
 from stream_vlm.config.settings import describe_settings, load_settings
-from stream_vlm_ros.parameter_table import table
-from stream_vlm_ros.parameters import Parameters
+from stream_vlm_ros.lifecycle.parameter_table import table
+from stream_vlm_ros.lifecycle.parameters import Parameters
 
 MakeNode = Callable[..., tuple[Node, Parameters, list[str]]]
 
@@ -185,4 +185,4 @@ def test_every_preset_is_accepted_as_it_is(make: MakeNode, repository: Path, pre
 
 
 def test_the_table_in_the_docs_is_the_one_that_is_printed(repository: Path) -> None:
-    assert table() in (repository / "docs" / "ros.md").read_text(), "paste the output of: python -m stream_vlm_ros.parameter_table"
+    assert table() in (repository / "docs" / "ros.md").read_text(), "paste the output of: python -m stream_vlm_ros.lifecycle.parameter_table"

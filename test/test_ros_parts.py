@@ -10,11 +10,11 @@ from nav_msgs.msg import Odometry
 
 from stream_vlm.loop.sampler import LatestFrames
 from stream_vlm.types import NANOSECONDS, Utterance
-from stream_vlm_ros.health import CameraHealth, FaultLog, StepHealth, percentile
-from stream_vlm_ros.messages import nanoseconds, stamp_message
-from stream_vlm_ros.odometry import OdometryError, PoseBuffer
-from stream_vlm_ros.questions import LONGEST_QUESTION, MOST_WAITING, Asker, QuestionError, Questions
-from stream_vlm_ros.session import Sessions
+from stream_vlm_ros.common.conversions import nanoseconds, stamp_message
+from stream_vlm_ros.common.health_counters import CameraHealth, FaultLog, StepHealth, percentile
+from stream_vlm_ros.inputs.pose_buffer import OdometryError, PoseBuffer
+from stream_vlm_ros.inputs.session_tracker import Sessions
+from stream_vlm_ros.requests.question_queue import LONGEST_QUESTION, MOST_WAITING, Asker, QuestionError, Questions
 
 SECOND = NANOSECONDS
 

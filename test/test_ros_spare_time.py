@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream_vlm_ros.spare_time import SpareTime
+from stream_vlm_ros.model_thread.idle_budget import SpareTime
 
 
 class Turned:

@@ -22,14 +22,14 @@ from stream_vlm.memory.summaries.by_model import ModelSummarizer
 from stream_vlm.memory.summaries.extractive import Happening, Material
 from stream_vlm.memory.summaries.jobs import Job, SummaryJobs
 from stream_vlm.types import Limits, StepResult, Tick
-from stream_vlm_ros.cameras import CameraMessage
-from stream_vlm_ros.health import CameraHealth, FaultLog, StepHealth
-from stream_vlm_ros.likeness import Likeness, LikenessError, Likenesses
-from stream_vlm_ros.odometry import PoseBuffer
-from stream_vlm_ros.questions import Questions
-from stream_vlm_ros.session import Sessions
-from stream_vlm_ros.watchers import Watches
-from stream_vlm_ros.worker import Stream, Worker
+from stream_vlm_ros.common.health_counters import CameraHealth, FaultLog, StepHealth
+from stream_vlm_ros.inputs.camera_subscription import CameraMessage
+from stream_vlm_ros.inputs.pose_buffer import PoseBuffer
+from stream_vlm_ros.inputs.session_tracker import Sessions
+from stream_vlm_ros.model_thread.worker import Stream, Worker
+from stream_vlm_ros.requests.picture_query_queue import Likeness, LikenessError, Likenesses
+from stream_vlm_ros.requests.question_queue import Questions
+from stream_vlm_ros.requests.watch_registry import Watches
 
 
 class Harness:

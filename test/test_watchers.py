@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from stream_vlm.types import Utterance
-from stream_vlm_ros.questions import LONGEST_QUESTION, QuestionError
-from stream_vlm_ros.watchers import Watcher, Watches
+from stream_vlm_ros.requests.question_queue import LONGEST_QUESTION, QuestionError
+from stream_vlm_ros.requests.watch_registry import Watcher, Watches
 
 
 class Listener:

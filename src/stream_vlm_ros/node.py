@@ -16,11 +16,11 @@ from rclpy.signals import SignalHandlerOptions
 
 from stream_vlm.config.settings import Settings
 from stream_vlm.types import StreamError
-from stream_vlm_ros.configured import Configured, DeviceModel, ModelLoader
-from stream_vlm_ros.diagnostics import Diagnostics
-from stream_vlm_ros.logs import RosLogHandler
-from stream_vlm_ros.parameters import Parameters
-from stream_vlm_ros.watching import Watching
+from stream_vlm_ros.common.ros_logging import RosLogHandler
+from stream_vlm_ros.lifecycle.active import Watching
+from stream_vlm_ros.lifecycle.configured import Configured, DeviceModel, ModelLoader
+from stream_vlm_ros.lifecycle.diagnostics import Diagnostics
+from stream_vlm_ros.lifecycle.parameters import Parameters
 
 THREADS = 4
 """Of the executor: callbacks only deposit, so few are enough; recall services must find one free."""

@@ -23,8 +23,8 @@ from stream_vlm_ros.srv import Recall
 from stream_vlm.run_records import TimedEvent, TimedState, TimedUtterance, seconds_of_stream
 from stream_vlm.types import NANOSECONDS
 from stream_vlm_lab.demo.processes import DemoError, Stage
-from stream_vlm_ros.images import CameraEncodingError, decode_image
-from stream_vlm_ros.messages import nanoseconds
+from stream_vlm_ros.common.conversions import nanoseconds
+from stream_vlm_ros.inputs.image_decoding import CameraEncodingError, decode_image
 
 WATCHER = "stream_vlm"
 RECORDED_HZ = 10.0

@@ -24,9 +24,9 @@ from sensor_msgs.msg import CompressedImage, Image
 from stream_vlm.config.settings import Settings
 from stream_vlm.loop.sampler import LatestFrames
 from stream_vlm.types import NANOSECONDS, StaleFrame
-from stream_vlm_ros.health import CameraHealth
-from stream_vlm_ros.messages import nanoseconds
-from stream_vlm_ros.session import Sessions
+from stream_vlm_ros.common.conversions import nanoseconds
+from stream_vlm_ros.common.health_counters import CameraHealth
+from stream_vlm_ros.inputs.session_tracker import Sessions
 
 MESSAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
 TYPE_NAMES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}

@@ -16,15 +16,15 @@ from stream_vlm.loop.load_governor import Governor
 from stream_vlm.loop.sampler import LatestFrames
 from stream_vlm.model_protocol import Model, Turn
 from stream_vlm.types import Frame, StreamError
-from stream_vlm_ros.cameras import Camera, CameraMessage
-from stream_vlm_ros.configured import Configured
-from stream_vlm_ros.health import FaultLog, StepHealth
-from stream_vlm_ros.likeness import Likenesses
-from stream_vlm_ros.odometry import OdometryError, PoseBuffer
-from stream_vlm_ros.questions import Questions
-from stream_vlm_ros.session import Sessions
-from stream_vlm_ros.watchers import Watches
-from stream_vlm_ros.worker import Stream, Worker
+from stream_vlm_ros.common.health_counters import FaultLog, StepHealth
+from stream_vlm_ros.inputs.camera_subscription import Camera, CameraMessage
+from stream_vlm_ros.inputs.pose_buffer import OdometryError, PoseBuffer
+from stream_vlm_ros.inputs.session_tracker import Sessions
+from stream_vlm_ros.lifecycle.configured import Configured
+from stream_vlm_ros.model_thread.worker import Stream, Worker
+from stream_vlm_ros.requests.picture_query_queue import Likenesses
+from stream_vlm_ros.requests.question_queue import Questions
+from stream_vlm_ros.requests.watch_registry import Watches
 
 FLUSH_S = 10.0
 """Longest wait, when the node stops looking, for steps to be stored and said."""

@@ -15,12 +15,12 @@ from rclpy.node import Node
 from stream_vlm.memory.answers.prompt_recall import Recollection, Recollector
 from stream_vlm.types import StreamError, Utterance
 from stream_vlm_ros.action import Watch
-from stream_vlm_ros.ask import CHECK_PERIOD_S
-from stream_vlm_ros.lookups import Lookup, Lookups
-from stream_vlm_ros.messages import utterance_message
-from stream_vlm_ros.outcome import Outcome
-from stream_vlm_ros.questions import QuestionError, inactive
-from stream_vlm_ros.watchers import Watcher, Watches
+from stream_vlm_ros.common.conversions import utterance_message
+from stream_vlm_ros.common.first_result import Outcome
+from stream_vlm_ros.requests.ask_action import CHECK_PERIOD_S
+from stream_vlm_ros.requests.question_queue import QuestionError, inactive
+from stream_vlm_ros.requests.recall_queue import Lookup, Lookups
+from stream_vlm_ros.requests.watch_registry import Watcher, Watches
 
 LONGEST_TIMEOUT_S = 7 * 86400.0
 

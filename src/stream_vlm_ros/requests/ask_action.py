@@ -16,11 +16,11 @@ from std_msgs.msg import String
 from stream_vlm.memory.answers.prompt_recall import Recollection, Recollector, is_about_the_past
 from stream_vlm.types import StreamError, Utterance
 from stream_vlm_ros.action import Ask
-from stream_vlm_ros.answered import Judge, from_memory
-from stream_vlm_ros.lookups import Lookup, Lookups
+from stream_vlm_ros.common.first_result import Outcome
 from stream_vlm_ros.msg import Utterance as UtteranceMessage
-from stream_vlm_ros.outcome import Outcome
-from stream_vlm_ros.questions import Asker, QuestionError, Questions, checked_words, inactive, new_query_id
+from stream_vlm_ros.requests.answer_result import Judge, from_memory
+from stream_vlm_ros.requests.question_queue import Asker, QuestionError, Questions, checked_words, inactive, new_query_id
+from stream_vlm_ros.requests.recall_queue import Lookup, Lookups
 
 Waited = TypeVar("Waited")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from stream_vlm.memory.answers.prompt_recall import Recollection, Recollector
 from stream_vlm.types import StreamError
-from stream_vlm_ros.questions import QuestionError
+from stream_vlm_ros.requests.question_queue import QuestionError
 
 MOST_WAITING = 100
 """Questions that may wait to be looked up."""

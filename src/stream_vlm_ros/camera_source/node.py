@@ -22,8 +22,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from stream_vlm.sources import Source, SourceError, open_source
 from stream_vlm.sources.open_source import POSSIBLE
 from stream_vlm.types import NANOSECONDS, Frame, StreamError
-from stream_vlm_ros.messages import stamp_message
-from stream_vlm_ros.source_messages import Transport, compressed_message, image_message, odometry_message
+from stream_vlm_ros.camera_source.messages import Transport, compressed_message, image_message, odometry_message
+from stream_vlm_ros.common.conversions import stamp_message
 
 LATE_NS = NANOSECONDS // 4
 """A picture later than this is passed over, as a driver that cannot keep up would: what comes after it must not be late too."""

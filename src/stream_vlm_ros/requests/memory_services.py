@@ -15,10 +15,10 @@ from stream_vlm.memory.recording.background_writer import MemoryWriter
 from stream_vlm.memory.search.query import RecallQuery, RecallResult
 from stream_vlm.memory.storage.errors import MemoryFileError
 from stream_vlm.types import StreamError
-from stream_vlm_ros.likeness import Likeness, LikenessError, Likenesses
-from stream_vlm_ros.messages import evidence_message, forget_query, recall_query, recall_response, record_message
-from stream_vlm_ros.outcome import Outcome
-from stream_vlm_ros.questions import inactive
+from stream_vlm_ros.common.conversions import evidence_message, forget_query, recall_query, recall_response, record_message
+from stream_vlm_ros.common.first_result import Outcome
+from stream_vlm_ros.requests.picture_query_queue import Likeness, LikenessError, Likenesses
+from stream_vlm_ros.requests.question_queue import inactive
 from stream_vlm_ros.srv import Forget, GetFrame, Recall
 
 STORED_WITHIN_S = 5.0

@@ -10,7 +10,7 @@ from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CompressedImage, Image
 
 from stream_vlm.types import Frame, Pose
-from stream_vlm_ros.messages import header_message, pose_message
+from stream_vlm_ros.common.conversions import header_message, pose_message
 
 Transport = Literal["raw", "compressed"]
 

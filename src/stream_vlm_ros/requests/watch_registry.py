@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from stream_vlm.types import Past, Query, Utterance
-from stream_vlm_ros.questions import NOTHING, checked_words
+from stream_vlm_ros.requests.question_queue import NOTHING, checked_words
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from stream_vlm.memory.answers.prompt_recall import Recollection
 from stream_vlm.model_protocol import Model
 from stream_vlm.types import Utterance
 from stream_vlm_ros.action import Ask
-from stream_vlm_ros.messages import record_message, utterance_message
+from stream_vlm_ros.common.conversions import record_message, utterance_message
 
 EVIDENCE = 5
 """Remembered records that go with an answer of the model, at most."""

@@ -8,7 +8,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_msgs.msg import String
 
 from stream_vlm.types import StepResult
-from stream_vlm_ros.messages import event_message, state_messages, utterance_message
+from stream_vlm_ros.common.conversions import event_message, state_messages, utterance_message
 from stream_vlm_ros.msg import EventGrounding, StreamState, Utterance
 
 RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)

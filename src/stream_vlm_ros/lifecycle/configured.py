@@ -17,15 +17,15 @@ from stream_vlm.memory.summaries.newest import Headlines
 from stream_vlm.model_protocol import Model
 from stream_vlm.text_models.sentence_embedder import text_model_of
 from stream_vlm.types import StepResult, StreamError
-from stream_vlm_ros.answered import Judge
-from stream_vlm_ros.ask import AskServer
-from stream_vlm_ros.likeness import Likenesses
-from stream_vlm_ros.lookups import Lookups
-from stream_vlm_ros.outputs import Outputs
-from stream_vlm_ros.questions import Questions
-from stream_vlm_ros.services import MemoryServices
-from stream_vlm_ros.watch import WatchServer
-from stream_vlm_ros.watchers import Watches
+from stream_vlm_ros.lifecycle.publishers import Outputs
+from stream_vlm_ros.requests.answer_result import Judge
+from stream_vlm_ros.requests.ask_action import AskServer
+from stream_vlm_ros.requests.memory_services import MemoryServices
+from stream_vlm_ros.requests.picture_query_queue import Likenesses
+from stream_vlm_ros.requests.question_queue import Questions
+from stream_vlm_ros.requests.recall_queue import Lookups
+from stream_vlm_ros.requests.watch_action import WatchServer
+from stream_vlm_ros.requests.watch_registry import Watches
 
 
 class DeviceModel(Model, Protocol):

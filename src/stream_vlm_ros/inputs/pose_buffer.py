@@ -10,7 +10,7 @@ from collections import deque
 from nav_msgs.msg import Odometry
 
 from stream_vlm.types import NANOSECONDS, Pose, StreamError
-from stream_vlm_ros.messages import nanoseconds
+from stream_vlm_ros.common.conversions import nanoseconds
 
 CAPACITY = 2000
 """Poses kept: ten seconds of odometry at 200 Hz."""

@@ -14,15 +14,15 @@ from stream_vlm.loop.load_governor import Governor
 from stream_vlm.memory.recording.background_writer import MemoryWriter
 from stream_vlm.memory.summaries.by_model import ModelSummarizer
 from stream_vlm.types import Frame, StepResult, Tick
-from stream_vlm_ros.cameras import CameraMessage
-from stream_vlm_ros.health import CameraHealth, StepHealth
-from stream_vlm_ros.images import CameraEncodingError, decode_image
-from stream_vlm_ros.likeness import Likenesses
-from stream_vlm_ros.odometry import PoseBuffer
-from stream_vlm_ros.questions import Questions
-from stream_vlm_ros.session import Sessions
-from stream_vlm_ros.spare_time import SpareTime
-from stream_vlm_ros.watchers import Watches
+from stream_vlm_ros.common.health_counters import CameraHealth, StepHealth
+from stream_vlm_ros.inputs.camera_subscription import CameraMessage
+from stream_vlm_ros.inputs.image_decoding import CameraEncodingError, decode_image
+from stream_vlm_ros.inputs.pose_buffer import PoseBuffer
+from stream_vlm_ros.inputs.session_tracker import Sessions
+from stream_vlm_ros.model_thread.idle_budget import SpareTime
+from stream_vlm_ros.requests.picture_query_queue import Likenesses
+from stream_vlm_ros.requests.question_queue import Questions
+from stream_vlm_ros.requests.watch_registry import Watches
 
 
 @dataclass

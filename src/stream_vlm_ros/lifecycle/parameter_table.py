@@ -1,4 +1,4 @@
-"""Prints the table of parameters in docs/ros.md: `python -m stream_vlm_ros.parameter_table`."""
+"""Prints the table of parameters in docs/ros.md: `python -m stream_vlm_ros.lifecycle.parameter_table`."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ from rclpy.timer import Timer
 
 from stream_vlm.loop.load_governor import Governor
 from stream_vlm.types import NANOSECONDS
-from stream_vlm_ros.cameras import Camera
-from stream_vlm_ros.configured import Configured
-from stream_vlm_ros.watching import Watching
+from stream_vlm_ros.inputs.camera_subscription import Camera
+from stream_vlm_ros.lifecycle.active import Watching
+from stream_vlm_ros.lifecycle.configured import Configured
 
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
 REMEMBERED_S = 10.0

@@ -1,0 +1,1 @@
+"""Configure, activate, deactivate: parameters, publishers, diagnostics, and what each state owns."""
