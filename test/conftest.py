@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from places import REPOSITORY, SHARED
 
 if TYPE_CHECKING:
     from stream_vlm.memory.memory import Memory
@@ -22,8 +23,6 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 # Small models on several threads beside other busy processes wait for each other most of the time; inherited like the domain.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def pytest_report_header() -> str:
@@ -46,7 +45,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @cache
 def _scope(file: str) -> str:
     text = (REPOSITORY / file).read_text()
-    return "ros" if "rclpy" in text or "stream_vlm_ros" in text else file
+    return "ros" if any(name in text for name in ("rclpy", "stream_vlm_ros", "stream_vlm_lab.demo")) else file
 
 
 @pytest.fixture
@@ -86,7 +85,7 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def footage() -> Path:
     """The folder of real clips beside the checkout; tests that need it skip, and say so, where it is absent."""
-    folder = REPOSITORY.parent / "shared" / "footage"
+    folder = SHARED / "footage"
     if not folder.is_dir():
         pytest.skip(f"no real footage at {folder}")
     return folder

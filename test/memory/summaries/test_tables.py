@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from memory_fixtures import SESSION, begin, seconds, step
+from places import SUPPORT
 from sqlite_utils import Database
 from summary_fixtures import chunks_of, covers, summaries, tend, texts
 
@@ -121,7 +122,7 @@ def test_what_a_run_left_unsummarised_is_made_up_for_at_the_next_start(path: Pat
             "    memory.write(step(number, said='a ball' if number % 10 == 5 else ''))\n"
             "os.kill(os.getpid(), signal.SIGKILL)\n"
         )
-        died = subprocess.run([sys.executable, "-c", write_and_die, str(path), str(Path(__file__).parent)])
+        died = subprocess.run([sys.executable, "-c", write_and_die, str(path), str(SUPPORT)])
         assert died.returncode == -signal.SIGKILL
     else:
         with Memory.open(chunks_of(10, path, summarizer="off")) as memory:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from memory_fixtures import SESSION, begin, picture, seconds, settings, step
+from places import REPOSITORY, SUPPORT
 
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import RecallQuery
@@ -54,7 +55,7 @@ def test_a_killed_writer_loses_nothing_that_it_told_and_leaves_a_sound_file(tmp_
     rng = random.Random(seed)
     told: dict[str, list[int]] = {}
     for life in ("first", "second"):
-        command = [sys.executable, "-c", WRITE_FOR_EVER, str(path), str(Path(__file__).parent), life]
+        command = [sys.executable, "-c", WRITE_FOR_EVER, str(path), str(SUPPORT), life]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout is not None
             heard = [int(writer.stdout.readline()) for _ in range(rng.randrange(1, 80))]
@@ -96,7 +97,7 @@ def test_a_log_that_lost_its_end_in_a_power_cut_gives_back_whole_steps_from_the_
     assert is_sound(after / "memory.db")
 
 
-CRASH = Path(__file__).resolve().parent.parent / "benchmark" / "crash.py"
+CRASH = REPOSITORY / "benchmark" / "crash.py"
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "encrypted"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from encryption_fixtures import PASSPHRASE, STEPS, WORD, beside, contents, key_of, needs_sqlcipher, remember, says, under_key
 from memory_fixtures import begin, settings, step
+from places import SUPPORT
 
 from stream_vlm.cli import main
 from stream_vlm.config.settings import MemorySettings
@@ -63,7 +64,7 @@ with Memory.open(settings(sys.argv[2], key_file=sys.argv[3], busy_timeout_s=10.0
 def test_a_killed_writer_loses_nothing_that_it_told(kept: MemorySettings, seed: int) -> None:
     told = 0
     for life in ("first", "second"):
-        command = [sys.executable, "-c", WRITE_FOR_EVER, str(Path(__file__).parent), kept.path, kept.key_file, life]
+        command = [sys.executable, "-c", WRITE_FOR_EVER, str(SUPPORT), kept.path, kept.key_file, life]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout is not None
             told += len([writer.stdout.readline() for _ in range(random.Random(seed).randrange(1, 60))])
@@ -101,7 +102,7 @@ def test_an_older_file_is_kept_under_the_same_key_before_it_is_changed(kept: Mem
     before = contents(kept)
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, lambda db: db.execute("CREATE TABLE later (id INTEGER PRIMARY KEY) STRICT")))
     for module in ("schema", "file"):
-        monkeypatch.setattr(f"stream_vlm.memory.{module}.SCHEMA_VERSION", len(schema.MIGRATIONS))
+        monkeypatch.setattr(f"stream_vlm.memory.storage.{module}.SCHEMA_VERSION", len(schema.MIGRATIONS))
     Memory.open(kept).close()
     copy = Path(kept.path + f".version-{len(schema.MIGRATIONS) - 1}")
     assert contents(kept.model_copy(update={"path": str(copy)})) == before

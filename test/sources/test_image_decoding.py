@@ -1,4 +1,4 @@
-"""Image messages of a bag reader, which are not rclpy's, become the same pictures; `test_ros_images.py` has the full grid."""
+"""Image messages of a bag reader, which are not rclpy's, become the same pictures; `test/ros/inputs/test_image_decoding.py` has the full grid."""
 
 from __future__ import annotations
 

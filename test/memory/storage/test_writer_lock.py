@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from memory_fixtures import begin, settings, step
+from places import SUPPORT
 
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import RecallQuery
@@ -36,7 +37,7 @@ with Memory.open(settings(sys.argv[1])) as memory:
 @contextmanager
 def another_writer(path: Path) -> Iterator[subprocess.Popen[str]]:
     """A second real process has the memory open to write while the block runs."""
-    command = [sys.executable, "-c", HOLD, str(path), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", HOLD, str(path), str(SUPPORT)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdin is not None and writer.stdout is not None
         try:

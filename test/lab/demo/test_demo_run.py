@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from places import SUPPORT
 
 pytest.importorskip("rclpy", reason="ROS 2 is not in this environment")
 
@@ -28,7 +29,7 @@ from stream_vlm_lab.demo.questions import is_right  # noqa: E402
 from stream_vlm_lab.simulation.labels.ground_truth import RecallQuestion  # noqa: E402
 
 REPORTED = ["event_f1", "timing_error_s", "step_p50_ms", "step_p95_ms", "frames_dropped", "rows", "recall"]
-BRIGHTNESS = Path(__file__).with_name("brightness_model.py")
+BRIGHTNESS = SUPPORT / "brightness_model.py"
 DEMO = f"""
 import sys
 from stream_vlm_lab.demo.__main__ import main

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 from memory_fixtures import begin, settings, step
+from places import REPOSITORY
 
 from stream_vlm.memory.memory import Memory
 from stream_vlm.types import Pose
 
-PAGE = (Path(__file__).resolve().parent.parent / "docs" / "memory.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "memory.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -50,7 +51,7 @@ def test_the_page_names_every_table_and_column(folder: Path) -> None:
                 assert re.search(rf"\b{column}\b", PAGE), f"{table}.{column}"
 
 
-DATASETTE = yaml.safe_load((Path(__file__).resolve().parent.parent / "config" / "datasette.yaml").read_text())["databases"]["memory"]
+DATASETTE = yaml.safe_load((REPOSITORY / "config" / "datasette.yaml").read_text())["databases"]["memory"]
 
 
 @pytest.mark.parametrize("name", DATASETTE["queries"])

@@ -13,6 +13,7 @@ import pytest
 from chat_fixtures import SUMMARY, load, write_chat_checkpoint, write_speaking_checkpoint
 from memory_fixtures import begin, locked_by_another_program, seconds, settings, step
 from model_fixtures import FAMILIES, random_frame
+from places import SUPPORT
 from summary_fixtures import summaries, tend
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
@@ -221,7 +222,7 @@ def test_a_program_that_is_killed_in_the_middle_of_a_summary_loses_nothing(path:
         "assert summarizer.waits\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    killed = subprocess.run([sys.executable, "-c", write_half, str(path), str(speaking_directory), str(Path(__file__).parent)])
+    killed = subprocess.run([sys.executable, "-c", write_half, str(path), str(speaking_directory), str(SUPPORT)])
     assert killed.returncode == -signal.SIGKILL
     assert extract_stands(path)
 

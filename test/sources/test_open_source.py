@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from places import SHARED
 
 from stream_vlm.sources import SourceError, open_source
 from stream_vlm.sources.rosbag import BagSource, camera_name
@@ -17,7 +18,7 @@ from stream_vlm.sources.ticks import TickReader
 from stream_vlm.types import NANOSECONDS, Frame, Pose
 from stream_vlm_lab.simulation.source import SimulatedSource
 
-FOOTAGE = Path(__file__).resolve().parents[2] / "shared" / "footage"
+FOOTAGE = SHARED / "footage"
 
 
 def picture(value: int, height: int = 48, width: int = 64) -> np.ndarray:

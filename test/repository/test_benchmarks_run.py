@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import REPOSITORY
 
-BENCHMARK = Path(__file__).resolve().parent.parent / "benchmark"
+BENCHMARK = REPOSITORY / "benchmark"
 
 
 def report(script: str, out: Path, *arguments: str) -> Any:

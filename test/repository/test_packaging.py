@@ -40,7 +40,7 @@ def tracked_files(repository: Path) -> list[str]:
 
 
 def test_pip_installs_the_library_and_not_the_ros_edge(installed: Path) -> None:
-    assert (installed / "stream_vlm" / "stream.py").is_file()
+    assert (installed / "stream_vlm" / "types.py").is_file()
     assert not (installed / "stream_vlm_ros").exists()
 
 

@@ -5,8 +5,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from places import REPOSITORY
 
-SOURCES = Path(__file__).resolve().parent.parent / "src"
+SOURCES = REPOSITORY / "src"
 HEAVY = ("torch", "transformers", "safetensors", "tokenizers")
 ROS = ("rclpy", "stream_vlm_ros", "launch", "launch_ros", "cv_bridge", "tf2_ros", "sensor_msgs", "std_msgs", "geometry_msgs", "nav_msgs")
 
@@ -103,8 +104,8 @@ def test_a_room_does_not_know_what_it_must_not_know(package: str, forbidden: tup
 
 
 BELOW_THE_HARNESS = (
-    "stream", "model", "setting", "model_settings", "config", "chat", "sampler", "history", "decision", "events", "deadline", "context", "backbone",
-    "vision", "memory",
+    "types", "model_protocol", "config", "text_models", "loop.sampler", "loop.history", "loop.speech_gate", "loop.event_tracker",
+    "loop.load_governor", "context", "backbone", "vision", "memory",
 )
 
 

@@ -1,4 +1,4 @@
-"""What the arguments of the launch files come to, without a ROS distribution; test_ros_launch.py runs the files themselves."""
+"""What the arguments of the launch files come to, without a ROS distribution; test_launch_files.py runs the files themselves."""
 
 from __future__ import annotations
 
