@@ -1,4 +1,7 @@
-"""`pip install .`: the ROS-free library and its `stream-vlm` command. On a robot colcon uses CMakeLists.txt instead."""
+"""`pip install .`: the ROS-free library and its `stream-vlm` command.
+
+On a robot colcon uses CMakeLists.txt instead.
+"""
 
 import re
 from pathlib import Path
@@ -6,17 +9,24 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "src/stream_vlm/__init__.py").read_text(), re.MULTILINE)
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (HERE / "src/stream_vlm/__init__.py").read_text(), re.MULTILINE
+)
 assert VERSION, "src/stream_vlm/__init__.py states no __version__"
 
 setup(
     name="stream-vlm",
     version=VERSION[1],
-    description="Streaming vision-language understanding for robots: watch, speak when something happens, remember and recall",
+    description=(
+        "Streaming vision-language understanding for robots: watch, speak when something happens,"
+        " remember and recall"
+    ),
     license="Apache-2.0",
     python_requires=">=3.10",
     package_dir={"": "src"},
-    packages=find_packages("src", include=["stream_vlm", "stream_vlm.*", "stream_vlm_lab", "stream_vlm_lab.*"]),
+    packages=find_packages(
+        "src", include=["stream_vlm", "stream_vlm.*", "stream_vlm_lab", "stream_vlm_lab.*"]
+    ),
     package_data={"stream_vlm": ["assets/**/*", "py.typed"]},
     install_requires=[
         "click>=8.1",

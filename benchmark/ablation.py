@@ -1,7 +1,9 @@
-"""What each choice of the language stage is worth: losses, two or three states, lengths of the context.
+"""What each choice of the language stage is worth: losses, two or three states, lengths of the
+context.
 
-Every variant starts from the same weights, sees the same worlds through the same frozen tower, takes as many steps with as many ticks in each, and is
-scored under teacher forcing on the same unseen worlds. A run that was stopped goes on where it was.
+Every variant starts from the same weights, sees the same worlds through the same frozen tower,
+takes as many steps with as many ticks in each, and is scored under teacher forcing on the same
+unseen worlds. A run that was stopped goes on where it was.
 
     python benchmark/ablation.py --steps 300 --worlds 300 --held-out 40
 """
@@ -27,9 +29,18 @@ from stream_vlm_lab.training.common.loop import Plan, accelerator_for
 from stream_vlm_lab.training.common.losses import OBJECTIVES
 from stream_vlm_lab.training.shipped_model.architecture import STREAM, new_model
 from stream_vlm_lab.training.shipped_model.language_stage import score_language, train_language
-from stream_vlm_lab.training.shipped_model.make import LANGUAGE_TICKS, QUESTION_RATES, keep_freed_memory, tokens_of
+from stream_vlm_lab.training.shipped_model.make import (
+    LANGUAGE_TICKS,
+    QUESTION_RATES,
+    keep_freed_memory,
+    tokens_of,
+)
 from stream_vlm_lab.training.shipped_model.render_cache import Worlds, drawing_digest
-from stream_vlm_lab.training.shipped_model.sequences import HistoryNoise, SequenceWriter, TokenStream
+from stream_vlm_lab.training.shipped_model.sequences import (
+    HistoryNoise,
+    SequenceWriter,
+    TokenStream,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped]
@@ -56,31 +67,81 @@ VARIANTS = {
     "14 turns": Variant(turns=14),
     "56 turns": Variant(turns=LANGUAGE_TICKS),
 }
-"""By name; `start` is the start itself, scored untrained. What a variant does not say is as in the shipped model."""
+"""By name; `start` is the start itself, scored untrained.
+
+What a variant does not say is as in the shipped model.
+"""
 
 COLUMNS = (
-    *(f"{state}{kind}" for state in ("silence", "standby", "response") for kind in (" precision", "")),
+    *(
+        f"{state}{kind}"
+        for state in ("silence", "standby", "response")
+        for kind in (" precision", "")
+    ),
     "words",
 )
 
 
 def arguments_of(command: Sequence[str] | None) -> argparse.Namespace:
     """What to run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, default=SHIPPED, help="whose vision tower all use; and language part, without --fresh")
-    parser.add_argument("--fresh", action="store_true", help="start from a language part drawn from the seed")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME", help=f"of: {', '.join(VARIANTS)}")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        default=SHIPPED,
+        help="whose vision tower all use; and language part, without --fresh",
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="start from a language part drawn from the seed"
+    )
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        choices=VARIANTS,
+        default=list(VARIANTS),
+        metavar="NAME",
+        help=f"of: {', '.join(VARIANTS)}",
+    )
     parser.add_argument("--steps", type=int, default=300, help="steps of each")
-    parser.add_argument("--batch", type=int, default=8, help=f"windows of {STREAM.max_turns} ticks in a step; more of shorter, fewer of longer ones")
-    parser.add_argument("--learning-rate", type=float, help="highest; default: 1e-3 with --fresh, else 3e-4")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=8,
+        help=(
+            f"windows of {STREAM.max_turns} ticks in a step; more of shorter, fewer of longer ones"
+        ),
+    )
+    parser.add_argument(
+        "--learning-rate", type=float, help="highest; default: 1e-3 with --fresh, else 3e-4"
+    )
     parser.add_argument("--worlds", type=int, default=300, help="worlds to train on, 28 s of each")
-    parser.add_argument("--first-world", type=int, default=60_000, help="seed of the first of them; none that the checkpoint was trained on")
+    parser.add_argument(
+        "--first-world",
+        type=int,
+        default=60_000,
+        help="seed of the first of them; none that the checkpoint was trained on",
+    )
     parser.add_argument("--held-out", type=int, default=40, help="unseen worlds to score on")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="runs of each variant, whose scores are averaged")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[0],
+        help="runs of each variant, whose scores are averaged",
+    )
     parser.add_argument("--threads", type=int, default=1, help="threads of this process")
     parser.add_argument("--processes", type=int, default=1, help="processes that render")
-    parser.add_argument("--work", type=Path, default=Path("build/ablation"), help="directory of worlds, tokens and runs")
-    parser.add_argument("--out", type=Path, default=Path("build/ablation/ablation.json"), help="file of the figures")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("build/ablation"),
+        help="directory of worlds, tokens and runs",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("build/ablation/ablation.json"), help="file of the figures"
+    )
     return parser.parse_args(command)
 
 
@@ -98,7 +159,10 @@ class Ablation:
         """Train the variant `name`, unless that is done already, and score it."""
         arguments, variant = self.arguments, VARIANTS[name]
         settings = self._settings(name, seed)
-        folder = arguments.work / f"run-{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]}"
+        folder = (
+            arguments.work
+            / f"run-{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]}"
+        )
         kept = folder / "scores.json"
         if kept.is_file():
             found: dict[str, float] = json.loads(kept.read_text())["scores"]
@@ -109,14 +173,29 @@ class Ablation:
         if variant is not None:
             batch = max(1, round(arguments.batch * STREAM.max_turns / variant.turns))
             plan = Plan(folder, name, settings, seed, arguments.steps, None, save_every=100)
-            writer = SequenceWriter(self.tokenizer, HistoryNoise(), QUESTION_RATES, has_standby=variant.has_standby)
+            writer = SequenceWriter(
+                self.tokenizer, HistoryNoise(), QUESTION_RATES, has_standby=variant.has_standby
+            )
             rate = arguments.learning_rate or (1e-3 if arguments.fresh else 3e-4)
             objective = OBJECTIVES[variant.loss]
             state = train_language(
-                self.accelerator, model, self.streams, writer, plan, objective=objective, batch=batch, ticks=variant.turns, learning_rate=rate
+                self.accelerator,
+                model,
+                self.streams,
+                writer,
+                plan,
+                objective=objective,
+                batch=batch,
+                ticks=variant.turns,
+                learning_rate=rate,
             ).state_path
         variant = variant or Variant()
-        exact = SequenceWriter(self.tokenizer, HistoryNoise(0.0, 0.0, 0.0), QUESTION_RATES, has_standby=variant.has_standby)
+        exact = SequenceWriter(
+            self.tokenizer,
+            HistoryNoise(0.0, 0.0, 0.0),
+            QUESTION_RATES,
+            has_standby=variant.has_standby,
+        )
         scores = score_language(model, self.held_out, exact, ticks=variant.turns)
         kept.write_text(json.dumps({"settings": settings, "scores": scores}, indent=2) + "\n")
         if state is not None:
@@ -126,7 +205,9 @@ class Ablation:
     def _start(self, seed: int) -> Any:
         """A fresh copy of the common start."""
         model = new_model(self.tokenizer, seed)
-        known = Qwen2_5_VLForConditionalGeneration.from_pretrained(self.arguments.checkpoint, dtype=torch.float32).state_dict()
+        known = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            self.arguments.checkpoint, dtype=torch.float32
+        ).state_dict()
         if self.arguments.fresh:
             known = {weight: value for weight, value in known.items() if ".visual." in weight}
         model.load_state_dict(known, strict=not self.arguments.fresh)
@@ -137,15 +218,27 @@ class Ablation:
         arguments = self.arguments
         options = ("fresh", "steps", "batch", "learning_rate", "worlds", "first_world", "held_out")
         chosen = {option: getattr(arguments, option) for option in options}
-        return chosen | {"variant": name, "seed": seed, "checkpoint": str(arguments.checkpoint), "drawn": drawing_digest()}
+        return chosen | {
+            "variant": name,
+            "seed": seed,
+            "checkpoint": str(arguments.checkpoint),
+            "drawn": drawing_digest(),
+        }
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
     """Scores by variant as a Markdown table; `-` where a variant has no such state."""
-    short = [f"{column} R" if f"{column} precision" in COLUMNS else column.replace(" precision", " P") for column in COLUMNS]
+    short = [
+        f"{column} R" if f"{column} precision" in COLUMNS else column.replace(" precision", " P")
+        for column in COLUMNS
+    ]
     lines = [f"| | {' | '.join(short)} |", "|---" * (len(COLUMNS) + 1) + "|"]
     for name, scores in rows.items():
-        lines.append(f"| {name} | " + " | ".join(f"{scores[column]:.3f}" if column in scores else "-" for column in COLUMNS) + " |")
+        lines.append(
+            f"| {name} | "
+            + " | ".join(f"{scores[column]:.3f}" if column in scores else "-" for column in COLUMNS)
+            + " |"
+        )
     return "\n".join(lines)
 
 
@@ -156,12 +249,17 @@ def main(command: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     accelerator = accelerator_for("no")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.checkpoint)
-    tower = Qwen2_5_VLForConditionalGeneration.from_pretrained(arguments.checkpoint, dtype=torch.float32).to(accelerator.device)
+    tower = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        arguments.checkpoint, dtype=torch.float32
+    ).to(accelerator.device)
     arguments.work.mkdir(parents=True, exist_ok=True)
     worlds = Worlds(arguments.work, STREAM.rate_hz, arguments.processes)
     seeds = range(arguments.first_world, arguments.first_world + arguments.worlds)
     held_out = range(HELD_OUT_SEED, HELD_OUT_SEED + arguments.held_out)
-    streams = [tokens_of(tower, worlds, part, arguments.work, what) for part, what in ((seeds, "worlds"), (held_out, "held-out worlds"))]
+    streams = [
+        tokens_of(tower, worlds, part, arguments.work, what)
+        for part, what in ((seeds, "worlds"), (held_out, "held-out worlds"))
+    ]
     ablation = Ablation(arguments, accelerator, tokenizer, *streams)
     rows: dict[str, dict[str, float]] = {}
     for name in arguments.variants:
@@ -169,9 +267,14 @@ def main(command: Sequence[str] | None = None) -> int:
         rows[name] = {column: mean(run[column] for run in runs) for column in runs[0]}
         print(table({name: rows[name]}).splitlines()[-1], flush=True)
     # Of directories the name is enough: where they lie on this machine says nothing.
-    chosen = {name: value.name if isinstance(value, Path) else value for name, value in vars(arguments).items()}
+    chosen = {
+        name: value.name if isinstance(value, Path) else value
+        for name, value in vars(arguments).items()
+    }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"machine": machine(), "settings": chosen, "scores": rows}, indent=2) + "\n")
+    arguments.out.write_text(
+        json.dumps({"machine": machine(), "settings": chosen, "scores": rows}, indent=2) + "\n"
+    )
     print(table(rows))
     print(f"figures: {arguments.out}")
     return 0

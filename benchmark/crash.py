@@ -1,13 +1,16 @@
-"""Kill the memory's writer with SIGKILL at random moments under load, start it again, and count what was lost: nothing must be.
+"""Kill the memory's writer with SIGKILL at random moments under load, start it again, and count
+what was lost: nothing must be.
 
     make crash
     build/jazzy/run python benchmark/crash.py --encrypted --kills 30    # the same on a file under a key
 
-Each life is a process of its own on a real file: it opens the memory (as the node does, with the check at opening and the recovery of the
-log), answers a recall, stores steps with pictures through the writer's thread as fast as the disk takes them, and says of each that it is
-committed once the writer says so. Most lives are killed in the middle of that, some while they open the file. After every kill the next
-life is timed from the start of its process until it has answered and committed; then the whole file is checked and everything that any life
-called committed is looked for. Exits with 1 when something is missing or a file is not sound.
+Each life is a process of its own on a real file: it opens the memory (as the node does, with the
+check at opening and the recovery of the log), answers a recall, stores steps with pictures through
+the writer's thread as fast as the disk takes them, and says of each that it is committed once the
+writer says so. Most lives are killed in the middle of that, some while they open the file. After
+every kill the next life is timed from the start of its process until it has answered and committed;
+then the whole file is checked and everything that any life called committed is looked for. Exits
+with 1 when something is missing or a file is not sound.
 """
 
 from __future__ import annotations
@@ -40,7 +43,9 @@ from stream_vlm.types import NANOSECONDS, Frame, Pose, StepResult
 
 FIRST_NS = 1_700_000_000 * NANOSECONDS
 WORK_S, OPEN_S = 0.4, 0.15
-"""A kill falls at a random moment of so many seconds after the first commit, or after the file begins to be opened."""
+"""A kill falls at a random moment of so many seconds after the first commit, or after the file
+begins to be opened.
+"""
 WHILE_OPENING = 0.2
 """Share of the kills that fall while the file is opened."""
 RECORDS_A_STEP = 3
@@ -48,20 +53,27 @@ SERVING_WITHIN_S = 2.0
 
 
 def step(number: int, session: str, image: np.ndarray) -> StepResult:
-    """One tick of one camera: an observation, an event and the utterance that reports it, with their picture."""
+    """One tick of one camera: an observation, an event and the utterance that reports it, with
+    their picture.
+    """
     stamp_ns = FIRST_NS + number * NANOSECONDS
     frame = Frame("front", stamp_ns, "front_optical", image, Pose("map", number % 20, 1.0, 0.0))
     return reported(session, number, frame, f"ball {number} rolls in", stamp_ns - NANOSECONDS)
 
 
 def live(path: Path, session: str, key_file: str) -> None:
-    """Open, answer, and write until killed; each line says what is done: "opening", "serving" and the processor time that took (s), or the number of
-    a committed step."""
+    """Open, answer, and write until killed; each line says what is done: "opening", "serving" and
+    the processor time that took (s), or the number of a committed step.
+    """
     images = np.random.default_rng(0).integers(0, 256, (8, 240, 320, 3), dtype=np.uint8)
     print("opening", flush=True)
     memory = Memory.open(MemorySettings(path=str(path), key_file=key_file))
     memory.recall(RecallQuery("ball"))
-    writer = MemoryWriter(memory, lambda result: print(result.tick.index, flush=True), lambda result, error: sys.exit(str(error)))
+    writer = MemoryWriter(
+        memory,
+        lambda result: print(result.tick.index, flush=True),
+        lambda result, error: sys.exit(str(error)),
+    )
     writer.begin_session(session, "none", "crash", FIRST_NS)
     number = 0
     while True:
@@ -76,7 +88,9 @@ def live(path: Path, session: str, key_file: str) -> None:
 
 @dataclass
 class File:
-    """One memory, its key if it is encrypted, and what was said to be in it: committed step numbers by session."""
+    """One memory, its key if it is encrypted, and what was said to be in it: committed step numbers
+    by session.
+    """
 
     path: Path
     committed: dict[str, set[int]] = field(default_factory=dict)
@@ -89,7 +103,10 @@ class File:
                 return sum(RECORDS_A_STEP * len(numbers) for numbers in self.committed.values())
             missing = 0
             for session, numbers in self.committed.items():
-                stamps = db.execute("SELECT end_ns FROM record WHERE session_id = ? AND picture_id IS NOT NULL", [session]).fetchall()
+                stamps = db.execute(
+                    "SELECT end_ns FROM record WHERE session_id = ? AND picture_id IS NOT NULL",
+                    [session],
+                ).fetchall()
                 stored: dict[int, int] = {}
                 for (end_ns,) in stamps:
                     number = (end_ns - FIRST_NS) // NANOSECONDS
@@ -102,11 +119,16 @@ class File:
         with self._reading() as db:
             if not _has_tables(db):
                 return 0
-            count = "SELECT count(*) FROM (SELECT 1 FROM record WHERE kind <> 'summary' GROUP BY session_id, end_ns HAVING count(*) <> ?)"
+            count = (
+                "SELECT count(*) FROM (SELECT 1 FROM record WHERE kind <> 'summary' GROUP BY"
+                " session_id, end_ns HAVING count(*) <> ?)"
+            )
             return int(db.execute(count, [RECORDS_A_STEP]).fetchone()[0])
 
     def is_sound(self) -> bool:
-        """SQLite's whole check, SQLCipher's of every page where there is a key, and that each link leads somewhere."""
+        """SQLite's whole check, SQLCipher's of every page where there is a key, and that each link
+        leads somewhere.
+        """
         with self._reading() as db:
             sound: bool = db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             if self.key is not None:
@@ -123,14 +145,25 @@ class File:
 
 
 def _has_tables(db: Database) -> bool:
-    """False where the first life was killed before the file's tables were made: an empty file, which the next life fills."""
+    """False where the first life was killed before the file's tables were made: an empty file,
+    which the next life fills.
+    """
     return bool(db.execute("SELECT 1 FROM sqlite_master WHERE name = 'record'").fetchone())
 
 
 def kill_one(file: File, life: str, rng: random.Random) -> tuple[float, float] | None:
-    """One life and its end; seconds of clock and of processor from the start of its process to serving, None where it was killed before that."""
+    """One life and its end; seconds of clock and of processor from the start of its process to
+    serving, None where it was killed before that.
+    """
     started = time.perf_counter()
-    command = [sys.executable, __file__, "--live", str(file.path), life, str(file.key.file) if file.key is not None else ""]
+    command = [
+        sys.executable,
+        __file__,
+        "--live",
+        str(file.path),
+        life,
+        str(file.key.file) if file.key is not None else "",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         heard = [process.stdout.readline()]
@@ -147,14 +180,18 @@ def kill_one(file: File, life: str, rng: random.Random) -> tuple[float, float] |
             time.sleep(rng.uniform(0, WORK_S))
         process.send_signal(signal.SIGKILL)
         # A line that the kill cut short was not said.
-        heard += [line for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+        heard += [
+            line for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")
+        ]
     if process.returncode != -signal.SIGKILL:
         raise RuntimeError(f"the writer ended by itself with {process.returncode}: {heard[-3:]}")
     file.committed[life] = {int(line) for line in heard if line.strip().isdigit()}
     return serving
 
 
-def run(folder: Path, kills: int, kills_a_file: int, seed: int, key: Key | None = None) -> dict[str, object]:
+def run(
+    folder: Path, kills: int, kills_a_file: int, seed: int, key: Key | None = None
+) -> dict[str, object]:
     """Kill `kills` writers and return the report; of encrypted files where there is a `key`."""
     rng = random.Random(seed)
     restarts: list[tuple[float, float]] = []
@@ -170,13 +207,26 @@ def run(folder: Path, kills: int, kills_a_file: int, seed: int, key: Key | None 
         if serving is not None:
             restarts.append(serving)
         committed += RECORDS_A_STEP * len(file.committed[f"life {kill}"])
-        # The last kill of a file leaves its log as it fell: it is checked by the checks themselves, which recover it. Between two kills the next
-        # life must do that, so what is checked then is a copy.
-        checked = file if kill % kills_a_file == kills_a_file - 1 else File(_copied(file.path), file.committed, key)
+        # The last kill of a file leaves its log as it fell: it is checked by the checks themselves,
+        # which recover it. Between two kills the next life must do that, so what is checked then is
+        # a copy.
+        checked = (
+            file
+            if kill % kills_a_file == kills_a_file - 1
+            else File(_copied(file.path), file.committed, key)
+        )
         if file.path.exists():
-            lost, torn, corrupt = lost + checked.lost(), torn + checked.torn(), corrupt + (not checked.is_sound())
+            lost, torn, corrupt = (
+                lost + checked.lost(),
+                torn + checked.torn(),
+                corrupt + (not checked.is_sound()),
+            )
         if sys.stderr.isatty():
-            print(f"\r{kill + 1} of {kills} kills, {committed} records committed, {lost} lost", end="", file=sys.stderr)
+            print(
+                f"\r{kill + 1} of {kills} kills, {committed} records committed, {lost} lost",
+                end="",
+                file=sys.stderr,
+            )
     return {
         "kills": kills,
         "killed_while_opening": opening,
@@ -223,14 +273,26 @@ def _copied(path: Path) -> Path:
 
 def main() -> int:
     """Run it and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=1000)
-    parser.add_argument("--kills-a-file", type=int, default=20, help="a new file after so many kills")
+    parser.add_argument(
+        "--kills-a-file", type=int, default=20, help="a new file after so many kills"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, help="where the memory files are made and removed again: the disk that is tested")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where the memory files are made and removed again: the disk that is tested",
+    )
     parser.add_argument("--out", type=Path, default=Path("build/crash/report.json"))
-    parser.add_argument("--encrypted", action="store_true", help="under a key of its own (SQLCipher)")
-    parser.add_argument("--live", nargs=3, metavar=("FILE", "SESSION", "KEY_FILE"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--encrypted", action="store_true", help="under a key of its own (SQLCipher)"
+    )
+    parser.add_argument(
+        "--live", nargs=3, metavar=("FILE", "SESSION", "KEY_FILE"), help=argparse.SUPPRESS
+    )
     arguments = parser.parse_args()
     if arguments.live:
         live(Path(arguments.live[0]), *arguments.live[1:])

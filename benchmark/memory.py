@@ -1,7 +1,9 @@
-"""How fast the memory takes a step in and answers, on this machine: prints a table and writes it as JSON.
+"""How fast the memory takes a step in and answers, on this machine: prints a table and writes it as
+JSON.
 
-Every step goes the way a robot's does: picture encoded, one transaction, one fsync. Questions are drawn at random from a seed and cover
-words, time, place, camera and their mixtures, over everything stored.
+Every step goes the way a robot's does: picture encoded, one transaction, one fsync. Questions are
+drawn at random from a seed and cover words, time, place, camera and their mixtures, over everything
+stored.
 """
 
 from __future__ import annotations
@@ -37,7 +39,15 @@ from stream_vlm.types import NANOSECONDS, Decision, Frame, Pose, State, StepResu
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple")
 THINGS = ("ball", "box", "cup", "door", "lamp", "chair", "person", "bag", "bottle", "plant")
-HAPPENINGS = ("enters from the left", "leaves to the right", "is picked up", "is put down on the table", "opens", "closes", "rolls in")
+HAPPENINGS = (
+    "enters from the left",
+    "leaves to the right",
+    "is picked up",
+    "is put down on the table",
+    "opens",
+    "closes",
+    "rolls in",
+)
 CAMERAS = ("front", "rear")
 FIRST_NS = 1_700_000_000 * NANOSECONDS
 SPEAKS_EVERY = 5
@@ -63,7 +73,12 @@ Timings = dict[str, float]
 def timings(milliseconds: list[float]) -> Timings:
     """p50, p95, p99 and the worst of `milliseconds`."""
     p50, p95, p99 = np.percentile(milliseconds, [50, 95, 99])
-    return {"p50_ms": float(p50), "p95_ms": float(p95), "p99_ms": float(p99), "max_ms": max(milliseconds)}
+    return {
+        "p50_ms": float(p50),
+        "p95_ms": float(p95),
+        "p99_ms": float(p99),
+        "max_ms": max(milliseconds),
+    }
 
 
 def pictures(rng: np.random.Generator) -> list[NDArray[np.uint8]]:
@@ -76,7 +91,9 @@ def pictures(rng: np.random.Generator) -> list[NDArray[np.uint8]]:
 
 
 def steps(rng: random.Random) -> Iterator[StepResult]:
-    """An endless stream at 1 Hz: a robot wanders through 20 x 20 m, its cameras take turns, every fifth step reports an event."""
+    """An endless stream at 1 Hz: a robot wanders through 20 x 20 m, its cameras take turns, every
+    fifth step reports an event.
+    """
     shown = pictures(np.random.default_rng(rng.randrange(2**32)))
     x = y = 10.0
     index = 0
@@ -84,12 +101,18 @@ def steps(rng: random.Random) -> Iterator[StepResult]:
         stamp_ns = FIRST_NS + index * NANOSECONDS
         x, y = (min(20.0, max(0.0, value + rng.uniform(-0.5, 0.5))) for value in (x, y))
         camera = CAMERAS[index % len(CAMERAS)]
-        frame = Frame(camera, stamp_ns, f"{camera}_optical", shown[index % len(shown)], Pose("map", x, y, 0.0))
+        frame = Frame(
+            camera, stamp_ns, f"{camera}_optical", shown[index % len(shown)], Pose("map", x, y, 0.0)
+        )
         if index % SPEAKS_EVERY == SPEAKS_EVERY - 1:
             label = f"the {rng.choice(COLOURS)} {rng.choice(THINGS)} {rng.choice(HAPPENINGS)}"
             yield reported("bench", index, frame, label, stamp_ns - 3 * NANOSECONDS)
         else:
-            yield StepResult("bench", Tick(index, stamp_ns, (frame,)), {camera: Decision(State.SILENCE, {State.SILENCE: 1.0}, "", 0.9)})
+            yield StepResult(
+                "bench",
+                Tick(index, stamp_ns, (frame,)),
+                {camera: Decision(State.SILENCE, {State.SILENCE: 1.0}, "", 0.9)},
+            )
         index += 1
 
 
@@ -97,7 +120,9 @@ def questions(rng: random.Random, seconds: int) -> dict[str, Callable[[], Recall
     """Makers of questions by mode, over a stream of `seconds`."""
 
     def words(number: int) -> str:
-        return " ".join(rng.sample([*COLOURS, *THINGS, "enters", "leaves", "table", "opens"], number))
+        return " ".join(
+            rng.sample([*COLOURS, *THINGS, "enters", "leaves", "table", "opens"], number)
+        )
 
     def ten_minutes(text: str) -> RecallQuery:
         start_ns = FIRST_NS + rng.randrange(seconds) * NANOSECONDS
@@ -110,13 +135,17 @@ def questions(rng: random.Random, seconds: int) -> dict[str, Callable[[], Recall
         "one word": lambda: RecallQuery(words(1)),
         "two words": lambda: RecallQuery(words(2)),
         "eight words": lambda: RecallQuery(words(8)),
-        "last seen": lambda: RecallQuery(f"when did you last see the {rng.choice(COLOURS)} {rng.choice(THINGS)}", order="newest"),
+        "last seen": lambda: RecallQuery(
+            f"when did you last see the {rng.choice(COLOURS)} {rng.choice(THINGS)}", order="newest"
+        ),
         "words, 10 minutes": lambda: ten_minutes(words(2)),
         "words, 1 m around": lambda: RecallQuery(words(2), place=place()),
         "words, one camera": lambda: RecallQuery(words(2), cameras=("front",)),
         "10 minutes": lambda: ten_minutes("what did you see"),
         "1 m around": lambda: RecallQuery(place=place()),
-        "1 m around, observations too": lambda: RecallQuery(place=place(), kinds=("observation", "event")),
+        "1 m around, observations too": lambda: RecallQuery(
+            place=place(), kinds=("observation", "event")
+        ),
         "newest": lambda: RecallQuery(order="newest"),
         "every observation": lambda: RecallQuery(kinds=("observation",), limit=100),
     }
@@ -131,7 +160,9 @@ def kept_for_good(path: Path, picture_period_s: float) -> MemorySettings:
 
 
 def grow(settings: MemorySettings, stream: Iterator[StepResult], records: int) -> None:
-    """Make a new memory of `records`, a thousand steps a transaction: a robot would need days for as many."""
+    """Make a new memory of `records`, a thousand steps a transaction: a robot would need days for
+    as many.
+    """
     recorder = StepRecorder()
     stored = 0
     with closing(open_for_writing(Path(settings.path), settings.busy_timeout_s)) as db:
@@ -153,7 +184,8 @@ def grow(settings: MemorySettings, stream: Iterator[StepResult], records: int) -
 def fill(memory: Memory, stream: Iterator[StepResult], records: int) -> dict[str, Timings]:
     """Write steps until `records` are stored, summaries among them, and at least `LEAST_STEPS`.
 
-    Returns the time to encode a step's picture, to commit it, and one piece of what idle time is for after it.
+    Returns the time to encode a step's picture, to commit it, and one piece of what idle time is
+    for after it.
     """
     encoding: list[float] = []
     committing: list[float] = []
@@ -169,11 +201,17 @@ def fill(memory: Memory, stream: Iterator[StepResult], records: int) -> dict[str
         settling.append((time.perf_counter() - committed) * 1e3)
         committing.append((committed - prepared) * 1e3)
         encoding.append((prepared - started) * 1e3)
-    return {"encode": timings(encoding), "commit": timings(committing), "one piece of idle work afterwards": timings(settling)}
+    return {
+        "encode": timings(encoding),
+        "commit": timings(committing),
+        "one piece of idle work afterwards": timings(settling),
+    }
 
 
 def ask(memory: Memory, rng: random.Random, seconds: int, times: int) -> dict[str, Timings]:
-    """Each mode's questions, `times` of them, answered one after the other; also the processor's time, which other work adds little to."""
+    """Each mode's questions, `times` of them, answered one after the other; also the processor's
+    time, which other work adds little to.
+    """
     answered = {}
     for mode, make in questions(rng, seconds).items():
         waited, worked = [], []
@@ -188,19 +226,39 @@ def ask(memory: Memory, rng: random.Random, seconds: int, times: int) -> dict[st
 def open_to_first_answer(path: Path, times: int) -> dict[str, Timings]:
     """A fresh process each time: open, check, answer; and the same with what it imports before."""
     command = [sys.executable, "-c", OPEN_AND_ASK, str(path)]
-    took = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() for _ in range(times)]
+    took = [
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        for _ in range(times)
+    ]
     opening, importing = ([float(one[place]) for one in took] for place in range(2))
-    return {"open to first answer": timings(opening), "fresh process to first answer": timings(importing)}
+    return {
+        "open to first answer": timings(opening),
+        "fresh process to first answer": timings(importing),
+    }
 
 
 def rivals(python: Path, memory: Path, folder: Path, times: int) -> object:
     """What benchmark/rivals.py finds on the rows of `memory`, asked the same number of questions."""
     rows, out = folder / "rows.jsonl", folder / "rivals.json"
     with sqlite3.connect(memory) as connection, rows.open("w") as file:
-        # A record a line as our file holds them; a silent observation has no words, which a vector store cannot take, so it says what it is.
-        for end_ns, x, y, text, state in connection.execute("SELECT end_ns, x, y, text, state FROM record WHERE x IS NOT NULL ORDER BY id"):
-            file.write(json.dumps({"t": end_ns / NANOSECONDS, "x": x, "y": y, "text": text or state}) + "\n")
-    command = [str(python), str(Path(__file__).with_name("rivals.py")), str(rows), "--times", str(times), "--out", str(out)]
+        # A record a line as our file holds them; a silent observation has no words, which a vector
+        # store cannot take, so it says what it is.
+        for end_ns, x, y, text, state in connection.execute(
+            "SELECT end_ns, x, y, text, state FROM record WHERE x IS NOT NULL ORDER BY id"
+        ):
+            file.write(
+                json.dumps({"t": end_ns / NANOSECONDS, "x": x, "y": y, "text": text or state})
+                + "\n"
+            )
+    command = [
+        str(python),
+        str(Path(__file__).with_name("rivals.py")),
+        str(rows),
+        "--times",
+        str(times),
+        "--out",
+        str(out),
+    ]
     print("\nrivals on the same rows, words as hashed vectors (ms)")
     subprocess.run(command, check=True)
     return json.loads(out.read_text())
@@ -210,24 +268,60 @@ def show(title: str, rows: dict[str, Timings]) -> None:
     """Print one table."""
     print(f"\n{title:<36}{'p50':>9}{'p95':>9}{'p99':>9}{'max':>9}{'cpu p99':>9}  ms")
     for name, timing in rows.items():
-        print(f"  {name:<34}" + "".join(f"{timing[key]:9.2f}" for key in ("p50_ms", "p95_ms", "p99_ms", "max_ms", "cpu_p99_ms") if key in timing))
+        print(
+            f"  {name:<34}"
+            + "".join(
+                f"{timing[key]:9.2f}"
+                for key in ("p50_ms", "p95_ms", "p99_ms", "max_ms", "cpu_p99_ms")
+                if key in timing
+            )
+        )
 
 
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, nargs="+", default=[10_000, 43_200], help="sizes of the memory at which it is asked")
+    parser.add_argument(
+        "--records",
+        type=int,
+        nargs="+",
+        default=[10_000, 43_200],
+        help="sizes of the memory at which it is asked",
+    )
     parser.add_argument("--times", type=int, default=200, help="questions a mode")
-    parser.add_argument("--picture-period", type=float, default=1.0, help="seconds between the pictures of steps in which nothing is said")
-    parser.add_argument("--grown", type=int, default=0, metavar="RECORDS", help="begin with so many, stored a thousand steps at a time")
+    parser.add_argument(
+        "--picture-period",
+        type=float,
+        default=1.0,
+        help="seconds between the pictures of steps in which nothing is said",
+    )
+    parser.add_argument(
+        "--grown",
+        type=int,
+        default=0,
+        metavar="RECORDS",
+        help="begin with so many, stored a thousand steps at a time",
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, help="where the memory file is made and removed again: the disk that is measured")
-    parser.add_argument("--rivals", type=Path, metavar="PYTHON", help="one with requirements/benchmark.txt: measures the rivals too")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where the memory file is made and removed again: the disk that is measured",
+    )
+    parser.add_argument(
+        "--rivals",
+        type=Path,
+        metavar="PYTHON",
+        help="one with requirements/benchmark.txt: measures the rivals too",
+    )
     parser.add_argument("--out", type=Path, default=Path("build/bench/memory.json"))
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
     report: dict[str, object] = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}",
+        "machine": (
+            f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()},"
+            f" SQLite {sqlite3.sqlite_version}"
+        ),
         "questions_a_mode": arguments.times,
     }
     sizes = []
@@ -249,7 +343,15 @@ def main() -> None:
                 show(f"recall from {records} records", recall)
                 show("opening", opening)
                 print(f"  file {megabytes:.0f} MB")
-                sizes.append({"records": records, "file_mb": megabytes, "write": write, "recall": recall, "open": opening})
+                sizes.append(
+                    {
+                        "records": records,
+                        "file_mb": megabytes,
+                        "write": write,
+                        "recall": recall,
+                        "open": opening,
+                    }
+                )
         if arguments.rivals:
             report["rivals"] = rivals(arguments.rivals, path, Path(folder), arguments.times)
     report["sizes"] = sizes

@@ -1,7 +1,9 @@
-"""What encryption at rest costs: a plain and an encrypted memory side by side, each step stored in both and each question asked of both in turn.
+"""What encryption at rest costs: a plain and an encrypted memory side by side, each step stored in
+both and each question asked of both in turn.
 
-Prints a table and writes it as JSON. Both are measured in the same minutes, by the clock and in processor time; the ratio of the latter is what other
-work on the machine changes least, and leaves the disk out.
+Prints a table and writes it as JSON. Both are measured in the same minutes, by the clock and in
+processor time; the ratio of the latter is what other work on the machine changes least, and leaves
+the disk out.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ Pair = dict[str, list[tuple[float, float]]]
 
 
 def fill(memories: dict[str, Memory], records: int, rng: random.Random) -> tuple[Pair, int]:
-    """Write the same steps to all until `records` are stored; the time of each commit, and how many seconds of stream that were."""
+    """Write the same steps to all until `records` are stored; the time of each commit, and how many
+    seconds of stream that were.
+    """
     spent: Pair = {kind: [] for kind in memories}
     number = 0
     for number, result in enumerate(steps(rng)):
@@ -47,7 +51,9 @@ def fill(memories: dict[str, Memory], records: int, rng: random.Random) -> tuple
     return spent, number
 
 
-def ask(memories: dict[str, Memory], rng: random.Random, seconds: int, times: int) -> dict[str, Pair]:
+def ask(
+    memories: dict[str, Memory], rng: random.Random, seconds: int, times: int
+) -> dict[str, Pair]:
     """Each mode's questions, `times` of them, asked of all."""
     answered = {}
     for mode, make in questions(rng, seconds).items():
@@ -67,12 +73,18 @@ def open_and_ask(chosen: dict[str, MemorySettings], times: int) -> Pair:
     for number in range(times):
         for kind in turn(number):
             with measured(spent[kind], of_children):
-                subprocess.run([sys.executable, "-c", script, chosen[kind].path, chosen[kind].key_file], check=True, capture_output=True)
+                subprocess.run(
+                    [sys.executable, "-c", script, chosen[kind].path, chosen[kind].key_file],
+                    check=True,
+                    capture_output=True,
+                )
     return spent
 
 
 @contextmanager
-def measured(into: list[tuple[float, float]], processor_s: Callable[[], float] = time.thread_time) -> Iterator[None]:
+def measured(
+    into: list[tuple[float, float]], processor_s: Callable[[], float] = time.thread_time
+) -> Iterator[None]:
     """Add what the block takes."""
     clock, processor = time.perf_counter(), processor_s()
     yield
@@ -92,24 +104,41 @@ def turn(number: int) -> tuple[str, ...]:
 
 def show(rows: dict[str, Pair]) -> dict[str, dict[str, Timings | float]]:
     """Print one table; its rows for the report."""
-    print(f"{'ms, p50':<32}{'plain':>9}{'encrypted':>11}{'plain cpu':>11}{'encrypted cpu':>15}{'ratio of cpu':>14}")
+    print(
+        f"{'ms, p50':<32}{'plain':>9}{'encrypted':>11}{'plain cpu':>11}{'encrypted cpu':>15}{'ratio of cpu':>14}"
+    )
     found: dict[str, dict[str, Timings | float]] = {}
     for name, pair in rows.items():
-        clock, processor = ({kind: timings([each[column] for each in pair[kind]]) for kind in KINDS} for column in (0, 1))
+        clock, processor = (
+            {kind: timings([each[column] for each in pair[kind]]) for kind in KINDS}
+            for column in (0, 1)
+        )
         ratio = processor["encrypted"]["p50_ms"] / processor["plain"]["p50_ms"]
         shown = [timing[kind]["p50_ms"] for timing in (clock, processor) for kind in KINDS]
-        print(f"{name:<32}{shown[0]:9.2f}{shown[1]:11.2f}{shown[2]:11.2f}{shown[3]:15.2f}{ratio:14.2f}")
-        found[name] = {**clock, **{f"{kind}_cpu": timing for kind, timing in processor.items()}, "ratio_of_cpu_p50": ratio}
+        print(
+            f"{name:<32}{shown[0]:9.2f}{shown[1]:11.2f}{shown[2]:11.2f}{shown[3]:15.2f}{ratio:14.2f}"
+        )
+        found[name] = {
+            **clock,
+            **{f"{kind}_cpu": timing for kind, timing in processor.items()},
+            "ratio_of_cpu_p50": ratio,
+        }
     return found
 
 
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, default=10_000, help="size of the memory at which it is asked")
+    parser.add_argument(
+        "--records", type=int, default=10_000, help="size of the memory at which it is asked"
+    )
     parser.add_argument("--times", type=int, default=100, help="questions a mode")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, help="where the memory files are made and removed again: the disk that is measured")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where the memory files are made and removed again: the disk that is measured",
+    )
     parser.add_argument("--out", type=Path, default=Path("build/bench/memory_encryption.json"))
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
@@ -119,7 +148,11 @@ def main() -> None:
         key_file.touch(0o600)
         key_file.write_text(np.random.default_rng(arguments.seed).bytes(32).hex() + "\n")
         chosen = {
-            kind: MemorySettings(path=str(folder / f"{kind}.db"), key_file=str(key_file) if kind == "encrypted" else "") for kind in KINDS
+            kind: MemorySettings(
+                path=str(folder / f"{kind}.db"),
+                key_file=str(key_file) if kind == "encrypted" else "",
+            )
+            for kind in KINDS
         }
         memories = {kind: Memory.open(settings) for kind, settings in chosen.items()}
         try:
@@ -128,14 +161,28 @@ def main() -> None:
             committed, seconds = fill(memories, arguments.records, rng)
             asked = ask(memories, rng, seconds, arguments.times)
             opened = open_and_ask(chosen, 5)
-            megabytes = {kind: Path(settings.path).stat().st_size / 1e6 for kind, settings in chosen.items()}
+            megabytes = {
+                kind: Path(settings.path).stat().st_size / 1e6 for kind, settings in chosen.items()
+            }
         finally:
             for memory in memories.values():
                 memory.close()
     rows = show({"commit a step": committed, **asked, "fresh process to first answer": opened})
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
-    print(f"files: {', '.join(f'{kind} {size:.0f} MB' for kind, size in megabytes.items())}; {arguments.records} records; {machine}")
-    report = {"machine": machine, "records": arguments.records, "questions_a_mode": arguments.times, "file_mb": megabytes, "rows": rows}
+    machine = (
+        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python"
+        f" {platform.python_version()}"
+    )
+    print(
+        f"files: {', '.join(f'{kind} {size:.0f} MB' for kind, size in megabytes.items())};"
+        f" {arguments.records} records; {machine}"
+    )
+    report = {
+        "machine": machine,
+        "records": arguments.records,
+        "questions_a_mode": arguments.times,
+        "file_mb": megabytes,
+        "rows": rows,
+    }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(report, indent=2) + "\n")
     print(f"→ {arguments.out}")

@@ -1,10 +1,12 @@
-"""What a user has instead of this memory, on the same rows and questions: emem, LanceDB, and a scan of every row. Needs numpy and what it measures.
+"""What a user has instead of this memory, on the same rows and questions: emem, LanceDB, and a scan
+of every row. Needs numpy and what it measures.
 
     build/rivals/bin/python benchmark/rivals.py ROWS.jsonl --out build/bench/rivals.json
 
-`benchmark/memory.py --rivals` writes the rows and calls this with a Python of its own, so that a rival's libraries do not mix with ours.
-None of them brings its own text model here: words become vectors of 384 numbers by hashing, for every rival the same, so that what is timed
-is the store and not a model.
+`benchmark/memory.py --rivals` writes the rows and calls this with a Python of its own, so that a
+rival's libraries do not mix with ours. None of them brings its own text model here: words become
+vectors of 384 numbers by hashing, for every rival the same, so that what is timed is the store and
+not a model.
 """
 
 from __future__ import annotations
@@ -37,11 +39,15 @@ def embed(texts: list[str]) -> np.ndarray:
     for row, text in enumerate(texts):
         for word in text.lower().split():
             vectors[row, zlib.crc32(word.encode()) % SIZE] += 1
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9), dtype=np.float32)
+    return np.asarray(
+        vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9), dtype=np.float32
+    )
 
 
 class Scan:
-    """Rows in a SQLite table without an index; words by LIKE, place and time by looking at every row."""
+    """Rows in a SQLite table without an index; words by LIKE, place and time by looking at every
+    row.
+    """
 
     name, modes = "naive scan", ("words", "place", "time")
 
@@ -49,22 +55,38 @@ class Scan:
         self._connection = sqlite3.connect(folder / "scan.db", isolation_level=None)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute("CREATE TABLE IF NOT EXISTS row (t REAL, x REAL, y REAL, text TEXT)")
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS row (t REAL, x REAL, y REAL, text TEXT)"
+        )
 
     def add(self, row: Row) -> None:
-        self._connection.execute("INSERT INTO row VALUES (?, ?, ?, ?)", [row["t"], row["x"], row["y"], row["text"]])
+        self._connection.execute(
+            "INSERT INTO row VALUES (?, ?, ?, ?)", [row["t"], row["x"], row["y"], row["text"]]
+        )
 
     def words(self, text: str) -> int:
         clause = " OR ".join("text LIKE ?" for _ in text.split())
         likely = [f"%{word}%" for word in text.split()]
-        return len(self._connection.execute(f"SELECT * FROM row WHERE {clause} ORDER BY t DESC LIMIT 20", likely).fetchall())
+        return len(
+            self._connection.execute(
+                f"SELECT * FROM row WHERE {clause} ORDER BY t DESC LIMIT 20", likely
+            ).fetchall()
+        )
 
     def place(self, x: float, y: float, radius: float) -> int:
         near = "(x - ?) * (x - ?) + (y - ?) * (y - ?) <= ? * ? ORDER BY t DESC LIMIT 20"
-        return len(self._connection.execute(f"SELECT * FROM row WHERE {near}", [x, x, y, y, radius, radius]).fetchall())
+        return len(
+            self._connection.execute(
+                f"SELECT * FROM row WHERE {near}", [x, x, y, y, radius, radius]
+            ).fetchall()
+        )
 
     def time(self, start: float, end: float) -> int:
-        return len(self._connection.execute("SELECT * FROM row WHERE t BETWEEN ? AND ? ORDER BY t DESC LIMIT 20", [start, end]).fetchall())
+        return len(
+            self._connection.execute(
+                "SELECT * FROM row WHERE t BETWEEN ? AND ? ORDER BY t DESC LIMIT 20", [start, end]
+            ).fetchall()
+        )
 
     def close(self) -> None:
         self._connection.close()
@@ -81,7 +103,11 @@ class Emem:
 
         self._now = 0.0
         provider = CallableEmbeddingProvider(embed, dim=SIZE)
-        self._memory = emem.SpatioTemporalMemory(db_path=str(folder / "emem.db"), embedding_provider=provider, get_current_time=lambda: self._now)
+        self._memory = emem.SpatioTemporalMemory(
+            db_path=str(folder / "emem.db"),
+            embedding_provider=provider,
+            get_current_time=lambda: self._now,
+        )
 
     def add(self, row: Row) -> None:
         self._now = row["t"]
@@ -119,7 +145,10 @@ class Lance:
         self.add_many([row])
 
     def add_many(self, rows: list[Row]) -> None:
-        full = [{**row, "vector": vector} for row, vector in zip(rows, embed([row["text"] for row in rows]), strict=True)]
+        full = [
+            {**row, "vector": vector}
+            for row, vector in zip(rows, embed([row["text"] for row in rows]), strict=True)
+        ]
         if self._table is None:
             self._table = self._database.create_table("rows", data=full)
         else:
@@ -145,7 +174,11 @@ RIVALS = {rival.name: rival for rival in (Scan, Emem, Lance)}
 def spread(milliseconds: list[float]) -> dict[str, float]:
     """p50, p99 and the worst."""
     p50, p99 = np.percentile(milliseconds, [50, 99])
-    return {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3), "max_ms": round(max(milliseconds), 3)}
+    return {
+        "p50_ms": round(float(p50), 3),
+        "p99_ms": round(float(p99), 3),
+        "max_ms": round(max(milliseconds), 3),
+    }
 
 
 def questions(rows: list[Row], times: int, seed: int) -> dict[str, list[tuple[Any, ...]]]:
@@ -155,7 +188,12 @@ def questions(rows: list[Row], times: int, seed: int) -> dict[str, list[tuple[An
     words = [(" ".join(rng.sample(rng.choice(said).split(), 2)),) for _ in range(times)]
     places = [(rng.uniform(0, 20), rng.uniform(0, 20), 1.0) for _ in range(times)]
     starts = [rng.choice(rows)["t"] for _ in range(times)]
-    return {"words": words, "place": places, "time": [(start, start + 600.0) for start in starts], "fused": words}
+    return {
+        "words": words,
+        "place": places,
+        "time": [(start, start + 600.0) for start in starts],
+        "fused": words,
+    }
 
 
 @contextmanager
@@ -166,8 +204,18 @@ def timed(into: list[float]) -> Iterator[None]:
     into.append((time.perf_counter() - started) * 1e3)
 
 
-def measure(make: Callable[[Path], Any], modes: tuple[str, ...], rows: list[Row], times: int, folder: Path, one_by_one: int) -> Found:
-    """Fill it row by row and ask. A rival that takes rows in bulk gets only the last `one_by_one` singly, which are what is timed."""
+def measure(
+    make: Callable[[Path], Any],
+    modes: tuple[str, ...],
+    rows: list[Row],
+    times: int,
+    folder: Path,
+    one_by_one: int,
+) -> Found:
+    """Fill it row by row and ask.
+
+    A rival that takes rows in bulk gets only the last `one_by_one` singly, which are what is timed.
+    """
     store = make(folder)
     adding: list[float] = []
     bulk = rows[:-one_by_one] if hasattr(store, "add_many") else []
@@ -188,24 +236,43 @@ def measure(make: Callable[[Path], Any], modes: tuple[str, ...], rows: list[Row]
     with timed(closing):
         store.close()
     found["close_ms"] = round(closing[0], 1)
-    found["file_mb"] = round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6, 1)
+    found["file_mb"] = round(
+        sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6, 1
+    )
     return found
 
 
 def open_and_ask(name: str, folder: Path, text: str) -> float:
     """Milliseconds in a fresh process from import to the first answer."""
-    code = f"import sys, time; started = time.perf_counter(); sys.path.insert(0, {str(Path(__file__).parent)!r}); import rivals\n"
+    code = (
+        "import sys, time; started = time.perf_counter(); sys.path.insert(0,"
+        f" {str(Path(__file__).parent)!r}); import rivals\n"
+    )
     code += "from pathlib import Path\n"
-    code += f"rivals.RIVALS[{name!r}](Path({str(folder)!r})).words({text!r}); print((time.perf_counter() - started) * 1e3)"
-    return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    code += (
+        f"rivals.RIVALS[{name!r}](Path({str(folder)!r})).words({text!r});"
+        " print((time.perf_counter() - started) * 1e3)"
+    )
+    return float(
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        ).stdout.splitlines()[-1]
+    )
 
 
 def main() -> None:
     """Measure every rival that is installed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("rows", type=Path, help="JSON lines: t (s), x, y (m), text")
     parser.add_argument("--times", type=int, default=200, help="questions a mode")
-    parser.add_argument("--one-by-one", type=int, default=500, help="rows that a rival with bulk loading gets one by one")
+    parser.add_argument(
+        "--one-by-one",
+        type=int,
+        default=500,
+        help="rows that a rival with bulk loading gets one by one",
+    )
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     rows = [json.loads(line) for line in arguments.rows.read_text().splitlines()]
@@ -213,12 +280,20 @@ def main() -> None:
     for name, rival in RIVALS.items():
         with tempfile.TemporaryDirectory(dir=arguments.rows.parent) as folder:
             try:
-                found = measure(rival, rival.modes, rows, arguments.times, Path(folder), arguments.one_by_one)
+                found = measure(
+                    rival, rival.modes, rows, arguments.times, Path(folder), arguments.one_by_one
+                )
             except ImportError as error:
                 report[name] = {"not measured": str(error)}
                 continue
-            found["open_to_first_answer_ms"] = round(min(open_and_ask(name, Path(folder), "red ball") for _ in range(3)), 1)
-            found["version"] = "SQLite " + sqlite3.sqlite_version if rival is Scan else importlib.metadata.version(name)
+            found["open_to_first_answer_ms"] = round(
+                min(open_and_ask(name, Path(folder), "red ball") for _ in range(3)), 1
+            )
+            found["version"] = (
+                "SQLite " + sqlite3.sqlite_version
+                if rival is Scan
+                else importlib.metadata.version(name)
+            )
         report[name] = found
         print(name, json.dumps(found), flush=True)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

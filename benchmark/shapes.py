@@ -1,4 +1,6 @@
-"""Models of published shapes with random weights, made where they are measured: how fast a model is does not depend on its weights' values."""
+"""Models of published shapes with random weights, made where they are measured: how fast a model is
+does not depend on its weights' values.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
 
 from stream_vlm.backbone import StreamingModel
 from stream_vlm.backbone.checkpoint.loader import Checkpoint
@@ -34,20 +41,51 @@ class Shape:
 
 
 def _qwen25(text: dict[str, Any], vision: dict[str, Any], **ids: Any) -> Any:
-    text = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}, "max_position_embeddings": 128_000, **text}
-    vision = {"patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": text["hidden_size"], **vision}
+    text = {
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1e6,
+            "mrope_section": [16, 24, 24],
+        },
+        "max_position_embeddings": 128_000,
+        **text,
+    }
+    vision = {
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "out_hidden_size": text["hidden_size"],
+        **vision,
+    }
     tied = text.pop("tie_word_embeddings", False)
-    return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=tied, **ids))
+    return Qwen2_5_VLForConditionalGeneration(
+        Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=tied, **ids)
+    )
 
 
 def _qwen3(text: dict[str, Any], vision: dict[str, Any], **ids: Any) -> Any:
-    rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20], "mrope_interleaved": True}
+    rope = {
+        "rope_type": "default",
+        "rope_theta": 5e6,
+        "mrope_section": [24, 20, 20],
+        "mrope_interleaved": True,
+    }
     text = {"rope_parameters": rope, "max_position_embeddings": 262_144, **text}
-    vision = {"patch_size": 16, "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": text["hidden_size"], **vision}
-    return Qwen3VLForConditionalGeneration(Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **ids))
+    vision = {
+        "patch_size": 16,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "out_hidden_size": text["hidden_size"],
+        **vision,
+    }
+    return Qwen3VLForConditionalGeneration(
+        Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **ids)
+    )
 
 
-def _text(hidden: int, inner: int, layers: int, heads: int, kv_heads: int, vocabulary: int, **more: Any) -> dict[str, Any]:
+def _text(
+    hidden: int, inner: int, layers: int, heads: int, kv_heads: int, vocabulary: int, **more: Any
+) -> dict[str, Any]:
     return {
         "hidden_size": hidden,
         "intermediate_size": inner,
@@ -67,30 +105,62 @@ _TOWER_25 = {
     "window_size": 112,
     "fullatt_block_indexes": [7, 15, 23, 31],
 }
-_TOWER_3 = {"depth": 27, "hidden_size": 1152, "num_heads": 16, "intermediate_size": 4304, "deepstack_visual_indexes": [8, 16, 24]}
+_TOWER_3 = {
+    "depth": 27,
+    "hidden_size": 1152,
+    "num_heads": 16,
+    "intermediate_size": 4304,
+    "deepstack_visual_indexes": [8, 16, 24],
+}
 
 SHAPES = {
     "tiny-qwen2.5": Shape(
         _text(256, 512, 2, 2, 1, 512),
-        {"depth": 2, "hidden_size": 64, "num_heads": 2, "intermediate_size": 128, "window_size": 112, "fullatt_block_indexes": [1]},
+        {
+            "depth": 2,
+            "hidden_size": 64,
+            "num_heads": 2,
+            "intermediate_size": 128,
+            "window_size": 112,
+            "fullatt_block_indexes": [1],
+        },
         _qwen25,
     ),
     "tiny-qwen3": Shape(
         _text(256, 512, 3, 2, 1, 512, head_dim=128),
-        {"depth": 2, "hidden_size": 64, "num_heads": 2, "intermediate_size": 128, "deepstack_visual_indexes": [0, 1]},
+        {
+            "depth": 2,
+            "hidden_size": 64,
+            "num_heads": 2,
+            "intermediate_size": 128,
+            "deepstack_visual_indexes": [0, 1],
+        },
         _qwen3,
     ),
-    "qwen2.5-vl-3b": Shape(_text(2048, 11008, 36, 16, 2, 151_936, tie_word_embeddings=True), _TOWER_25, _qwen25),
+    "qwen2.5-vl-3b": Shape(
+        _text(2048, 11008, 36, 16, 2, 151_936, tie_word_embeddings=True), _TOWER_25, _qwen25
+    ),
     "qwen2.5-vl-7b": Shape(_text(3584, 18944, 28, 28, 4, 152_064), _TOWER_25, _qwen25),
     "qwen3-vl-8b": Shape(_text(4096, 12288, 36, 32, 8, 151_936, head_dim=128), _TOWER_3, _qwen3),
 }
 
 GRIDS = {72: (8, 9), 128: (8, 16), 302: (15, 20)}
-"""(rows, columns) for a number of vision tokens a frame; 302 counts the two markers around the picture."""
+"""(rows, columns) for a number of vision tokens a frame; 302 counts the two markers around the
+picture.
+"""
 
 
-def random_model(name: str, vision_tokens: int, device: torch.device, dtype: torch.dtype, settings: Settings, seed: int) -> StreamingModel:
-    """A model of the shape `name` with weights drawn on `device`, whose pictures have `vision_tokens` tokens (a key of `GRIDS`)."""
+def random_model(
+    name: str,
+    vision_tokens: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    settings: Settings,
+    seed: int,
+) -> StreamingModel:
+    """A model of the shape `name` with weights drawn on `device`, whose pictures have
+    `vision_tokens` tokens (a key of `GRIDS`).
+    """
     shape, (rows, columns) = SHAPES[name], GRIDS[vision_tokens]
     tokenizer = word_tokenizer([f"word{number}" for number in range(100)])
     ids = tokenizer.get_vocab()
@@ -112,6 +182,13 @@ def random_model(name: str, vision_tokens: int, device: torch.device, dtype: tor
     model = model.eval().requires_grad_(False)
     model.model.language_model.set_attn_implementation(SLOT_ATTENTION)
     patch = model.config.vision_config.patch_size
-    pictures = PictureFormat(patch, 2, 2, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), fixed_size=(rows * patch * 2, columns * patch * 2))
+    pictures = PictureFormat(
+        patch,
+        2,
+        2,
+        (0.5, 0.5, 0.5),
+        (0.5, 0.5, 0.5),
+        fixed_size=(rows * patch * 2, columns * patch * 2),
+    )
     stream = StreamConfig(name=name, turns=STREAMO, fixed_size=pictures.fixed_size)
     return StreamingModel(Checkpoint(model, tokenizer, stream, pictures, name), settings)

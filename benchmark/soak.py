@@ -1,10 +1,13 @@
-"""Twelve hours of stream as fast as it goes: does a step cost the same at the end as at the start, and does memory stay flat?
+"""Twelve hours of stream as fast as it goes: does a step cost the same at the end as at the start,
+and does memory stay flat?
 
     make soak
 
-43,200 ticks at 1 Hz with everything a robot's step does: resizing, vision, prefill into the kept cache, decision, words, and the memory's writer with
-its commits and thumbnails on a thread of its own. Step times are wall clock; beside them stand the processor time of the model's thread, which other
-work on a shared machine does not lengthen. Give OMP_NUM_THREADS=1 to have all of the model's arithmetic on that thread.
+43,200 ticks at 1 Hz with everything a robot's step does: resizing, vision, prefill into the kept
+cache, decision, words, and the memory's writer with its commits and thumbnails on a thread of its
+own. Step times are wall clock; beside them stand the processor time of the model's thread, which
+other work on a shared machine does not lengthen. Give OMP_NUM_THREADS=1 to have all of the model's
+arithmetic on that thread.
 """
 
 from __future__ import annotations
@@ -31,7 +34,9 @@ from stream_vlm_lab.simulation.world import World
 HOUR = 3600
 WORLDS, WORLD_S = 10, 60
 FLUSH_EVERY = 60
-"""Ticks after which the writer is waited for: faster than real time, it is given the time that real time would give it."""
+"""Ticks after which the writer is waited for: faster than real time, it is given the time that real
+time would give it.
+"""
 
 
 def pictures(seed: int, count: int) -> list[np.ndarray]:
@@ -39,7 +44,9 @@ def pictures(seed: int, count: int) -> list[np.ndarray]:
     shown: list[np.ndarray] = []
     for number in range(WORLDS):
         world = World(seed + number, float(WORLD_S))
-        shown += [world.view(float(second)).image for second in range(min(WORLD_S, count - len(shown)))]
+        shown += [
+            world.view(float(second)).image for second in range(min(WORLD_S, count - len(shown)))
+        ]
         if len(shown) == count:
             break
     return shown
@@ -77,7 +84,10 @@ def soak(settings: Settings, model: StreamingModel, steps: int, seed: int) -> di
     part = min(HOUR, steps // 2)
 
     def by_hour(values: np.ndarray, percent: float) -> list[float]:
-        return [round(float(np.percentile(block, percent)), 3) for block in np.array_split(values, max(1, steps // part))]
+        return [
+            round(float(np.percentile(block, percent)), 3)
+            for block in np.array_split(values, max(1, steps // part))
+        ]
 
     return {
         "steps": steps,
@@ -98,15 +108,28 @@ def soak(settings: Settings, model: StreamingModel, steps: int, seed: int) -> di
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=12 * HOUR)
     parser.add_argument("--seed", type=int, default=3_000_000)
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, for example context.policy=chunked")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting, for example context.policy=chunked",
+    )
     parser.add_argument("--out", type=Path, default=Path("build/soak/report.json"))
     arguments = parser.parse_args()
-    settings = load_settings({"stream.rate_hz": 1.0} | dict(pair.split("=", 1) for pair in arguments.set))
+    settings = load_settings(
+        {"stream.rate_hz": 1.0} | dict(pair.split("=", 1) for pair in arguments.set)
+    )
     if torch.get_num_threads() > 1:
-        print("the model uses several threads: processor times are those of the main one; OMP_NUM_THREADS=1 makes them whole")
+        print(
+            "the model uses several threads: processor times are those of the main one;"
+            " OMP_NUM_THREADS=1 makes them whole"
+        )
     outcome = soak(settings, load_cached_model(settings), arguments.steps, arguments.seed)
     outcome["machine"] = machine()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

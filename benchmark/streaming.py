@@ -1,11 +1,13 @@
-"""What a tick costs as the stream goes on: ours beside what else one would do, on the same model in the same run.
+"""What a tick costs as the stream goes on: ours beside what else one would do, on the same model in
+the same run.
 
     build/jazzy/run python benchmark/streaming.py                                     # the shipped model on this machine
     build/jazzy/run python benchmark/streaming.py --shapes qwen2.5-vl-7b --streams 1 8 64   # published shapes, random weights, on CUDA
 
-Each row is a way to keep 200 s of a 1 Hz stream before the model: our policies over the fixed-slot cache, and four baselines: (a) a context that
-grows for ever, (b) a sliding window that is computed anew each tick, (c) the last four frames computed anew, (d) chunks without reuse of their
-prefix. Times are medians of ticks at the same moments of the stream. Writes JSON and a picture.
+Each row is a way to keep 200 s of a 1 Hz stream before the model: our policies over the fixed-slot
+cache, and four baselines: (a) a context that grows for ever, (b) a sliding window that is computed
+anew each tick, (c) the last four frames computed anew, (d) chunks without reuse of their prefix.
+Times are medians of ticks at the same moments of the stream. Writes JSON and a picture.
 """
 
 from __future__ import annotations
@@ -78,13 +80,19 @@ def timed_step(model: StreamingModel, turns: Sequence[Turn]) -> float:
 
 
 def watch(model: StreamingModel, way: Way, seconds: int, samples: int) -> Row:
-    """Watch `seconds` of stream; a way that recomputes does so at `samples` moments and goes on from its cache between them."""
+    """Watch `seconds` of stream; a way that recomputes does so at `samples` moments and goes on
+    from its cache between them.
+    """
     context = model.settings.context
     stream = model.open_stream("camera")
     assert isinstance(stream, CachedStream)
     stream.keeps_vision = way.recompute
     row = Row(way.name)
-    chosen = set(np.linspace(0, seconds - 1, samples, dtype=int).tolist()) if way.recompute else set(range(seconds))
+    chosen = (
+        set(np.linspace(0, seconds - 1, samples, dtype=int).tolist())
+        if way.recompute
+        else set(range(seconds))
+    )
     for index, frame in zip(range(seconds), frames("camera", 0), strict=False):
         context.recompute = way.recompute and index in chosen
         step_ms = timed_step(model, [Turn(stream, frame, None, silent, memory=list)])
@@ -94,19 +102,30 @@ def watch(model: StreamingModel, way: Way, seconds: int, samples: int) -> Row:
     context.recompute = way.recompute
     _speech(model, stream, row)
     context.recompute = False
-    row.cache_mb, row.process_mb = stream.cache_bytes / 1e6, torch.cuda.memory_allocated() / 1e6 if "cuda" in model.device else resident_mb()
+    row.cache_mb, row.process_mb = (
+        stream.cache_bytes / 1e6,
+        torch.cuda.memory_allocated() / 1e6 if "cuda" in model.device else resident_mb(),
+    )
     return row
 
 
 def _speech(model: StreamingModel, stream: CachedStream, row: Row) -> None:
-    """Measure a few answers after the stream: time to the first word, and words a second of the whole utterance."""
+    """Measure a few answers after the stream: time to the first word, and words a second of the
+    whole utterance.
+    """
     firsts, rates = [], []
     for number, frame in zip(range(5), frames("camera", 1), strict=False):
-        late = Frame(frame.camera, frame.stamp_ns + 10**6 * NANOSECONDS, frame.frame_id, frame.image)
+        late = Frame(
+            frame.camera, frame.stamp_ns + 10**6 * NANOSECONDS, frame.frame_id, frame.image
+        )
         timed_step(model, [Turn(stream, late, Query(f"q{number}", QUERY, 0), speak)])
         newest = stream.context[-1].turn
         # The last word is not fed before the next turn.
-        written = 1 + sum(len(segment) for segment in stream.context if segment.turn == newest and segment.kind is SegmentKind.ACTION)
+        written = 1 + sum(
+            len(segment)
+            for segment in stream.context
+            if segment.turn == newest and segment.kind is SegmentKind.ACTION
+        )
         a_word_s = model.seconds["decode"] / written
         if number:
             firsts.append(1e3 * (model.seconds["vision"] + model.seconds["prefill"] + a_word_s))
@@ -115,7 +134,9 @@ def _speech(model: StreamingModel, stream: CachedStream, row: Row) -> None:
 
 
 def positions_s(model: StreamingModel, tokens_a_turn: int) -> float:
-    """Seconds of a 1 Hz stream until a context that only grows is longer than the model tells positions apart."""
+    """Seconds of a 1 Hz stream until a context that only grows is longer than the model tells
+    positions apart.
+    """
     trained: int = model.checkpoint.model.config.text_config.max_position_embeddings
     return float(int((trained - 1024) / (1.25 * tokens_a_turn)))
 
@@ -129,9 +150,15 @@ def compare(model: StreamingModel, context_s: float, seconds: int, samples: int)
     tokens_a_turn = sum(len(segment) for segment in turn.context if segment.turn >= 0) + 2
     for way in ways(context_s):
         settings.context.policy = way.policy  # type: ignore[assignment]
-        length = way.seconds if way.seconds is not None else min(positions_s(model, tokens_a_turn), float(seconds))
+        length = (
+            way.seconds
+            if way.seconds is not None
+            else min(positions_s(model, tokens_a_turn), float(seconds))
+        )
         settings.context.max_seconds = length
-        row = watch(model, way, int(min(seconds, length)) if way.seconds is None else seconds, samples)
+        row = watch(
+            model, way, int(min(seconds, length)) if way.seconds is None else seconds, samples
+        )
         if way.seconds is None and length < seconds:
             row.ended_s = length
         rows.append(row)
@@ -144,12 +171,12 @@ HEADER = f"{'':<34}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>8}{'1st tok':>10}{'tok/
 
 
 def line(row: Row) -> str:
-    """One row of the table: ms, ms, ms, ms, ms, 1/s, tokens, MB, MB; the process is the GPU's share of it where there is one."""
+    """One row of the table: ms, ms, ms, ms, ms, 1/s, tokens, MB, MB; the process is the GPU's share
+    of it where there is one.
+    """
     ended = f"   ends after {row.ended_s:.0f} s: no positions left" if row.ended_s else ""
     cells = "".join(f"{row.percentile(percent):8.1f}" for percent in (50, 95, 99, 100))
-    return (
-        f"{row.name:<34}{cells}{row.first_token_ms:10.1f}{row.tokens_per_s:9.0f}{row.ticks[-1][2]:9d}{row.cache_mb:8.0f}{row.process_mb:9.0f}{ended}"
-    )
+    return f"{row.name:<34}{cells}{row.first_token_ms:10.1f}{row.tokens_per_s:9.0f}{row.ticks[-1][2]:9d}{row.cache_mb:8.0f}{row.process_mb:9.0f}{ended}"
 
 
 def many_streams(model: StreamingModel, count: int, seconds: int) -> dict[str, float]:
@@ -158,7 +185,10 @@ def many_streams(model: StreamingModel, count: int, seconds: int) -> dict[str, f
     sources = [frames(stream.camera, number % 4) for number, stream in enumerate(streams)]
 
     def turns() -> list[Turn]:
-        return [Turn(stream, next(source), None, silent) for stream, source in zip(streams, sources, strict=True)]
+        return [
+            Turn(stream, next(source), None, silent)
+            for stream, source in zip(streams, sources, strict=True)
+        ]
 
     together = [timed_step(model, turns()) for _ in range(seconds)]
     alone = [sum(timed_step(model, [turn]) for turn in turns()) for _ in range(3)]
@@ -173,12 +203,21 @@ def many_streams(model: StreamingModel, count: int, seconds: int) -> dict[str, f
 
 
 def bounds(model: StreamingModel, tokens: int, patches: int) -> dict[str, float]:
-    """What the device allows: weight bytes over measured copy bandwidth, and arithmetic over measured matrix-product speed, in ms."""
+    """What the device allows: weight bytes over measured copy bandwidth, and arithmetic over
+    measured matrix-product speed, in ms.
+    """
     loaded = model.checkpoint.model
     parameter = loaded.lm_head.weight
-    text = sum(weight.numel() for weight in loaded.model.language_model.layers.parameters()) + parameter.numel()
+    text = (
+        sum(weight.numel() for weight in loaded.model.language_model.layers.parameters())
+        + parameter.numel()
+    )
     vision = sum(weight.numel() for weight in loaded.model.visual.parameters())
-    source = torch.empty(1 << (28 if parameter.device.type == "cuda" else 25), dtype=torch.uint8, device=parameter.device)
+    source = torch.empty(
+        1 << (28 if parameter.device.type == "cuda" else 25),
+        dtype=torch.uint8,
+        device=parameter.device,
+    )
     target = torch.empty_like(source)
     side = 8192 if parameter.device.type == "cuda" else 1024
     square = torch.randn(side, side, device=parameter.device, dtype=parameter.dtype)
@@ -188,7 +227,9 @@ def bounds(model: StreamingModel, tokens: int, patches: int) -> dict[str, float]
         "copy_gb_per_s": bandwidth / 1e9,
         "matrix_tflop_per_s": arithmetic / 1e12,
         "decode_bandwidth_bound_ms": 1e3 * text * parameter.element_size() / bandwidth,
-        "silent_step_bandwidth_bound_ms": 1e3 * (text + vision) * parameter.element_size() / bandwidth,
+        "silent_step_bandwidth_bound_ms": (
+            1e3 * (text + vision) * parameter.element_size() / bandwidth
+        ),
         "silent_step_compute_bound_ms": 1e3 * 2 * (text * tokens + vision * patches) / arithmetic,
     }
 
@@ -209,7 +250,9 @@ def plot(reports: Sequence[dict[str, object]], path: Path) -> None:
     """Step time over stream time, a panel for each model."""
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, len(reports), figsize=(7.5 * len(reports), 5), squeeze=False)
+    figure, panels = pyplot.subplots(
+        1, len(reports), figsize=(7.5 * len(reports), 5), squeeze=False
+    )
     for panel, report in zip(panels[0], reports, strict=True):
         rows: list[Row] = report["rows"]  # type: ignore[assignment]
         for row in rows:
@@ -217,9 +260,20 @@ def plot(reports: Sequence[dict[str, object]], path: Path) -> None:
             is_ours = row.name.startswith("ours")
             # A median over neighbours: single ticks of a shared machine say little.
             window = max(1, len(steps) // 40)
-            smooth = [float(np.median(steps[max(0, at - window) : at + window + 1])) for at in range(len(steps))]
-            panel.plot(seconds, smooth, label=row.name, linewidth=2.2 if is_ours else 1.4, linestyle="-" if is_ours else "--")
-        panel.set(yscale="log", xlabel="stream time (s)", ylabel="step (ms)", title=str(report["model"]))
+            smooth = [
+                float(np.median(steps[max(0, at - window) : at + window + 1]))
+                for at in range(len(steps))
+            ]
+            panel.plot(
+                seconds,
+                smooth,
+                label=row.name,
+                linewidth=2.2 if is_ours else 1.4,
+                linestyle="-" if is_ours else "--",
+            )
+        panel.set(
+            yscale="log", xlabel="stream time (s)", ylabel="step (ms)", title=str(report["model"])
+        )
         panel.grid(alpha=0.3, which="both")
         panel.legend(fontsize=8)
     figure.tight_layout()
@@ -236,43 +290,103 @@ def rounded(value: Any) -> Any:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", nargs="*", default=[], choices=[*SHAPES], help="shapes with random weights instead of the shipped model")
-    parser.add_argument("--tokens", nargs="*", type=int, default=[128], choices=[*GRIDS], help="vision tokens a frame of those shapes")
-    parser.add_argument("--streams", nargs="*", type=int, default=[1, 2, 4], help="numbers of cameras stepped together")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--shapes",
+        nargs="*",
+        default=[],
+        choices=[*SHAPES],
+        help="shapes with random weights instead of the shipped model",
+    )
+    parser.add_argument(
+        "--tokens",
+        nargs="*",
+        type=int,
+        default=[128],
+        choices=[*GRIDS],
+        help="vision tokens a frame of those shapes",
+    )
+    parser.add_argument(
+        "--streams",
+        nargs="*",
+        type=int,
+        default=[1, 2, 4],
+        help="numbers of cameras stepped together",
+    )
     parser.add_argument("--context", type=float, default=200.0, help="seconds kept")
     parser.add_argument("--seconds", type=int, default=600, help="seconds of stream")
-    parser.add_argument("--samples", type=int, default=12, help="moments at which the recomputing baselines are measured")
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=12,
+        help="moments at which the recomputing baselines are measured",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("build/bench/streaming.json"))
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     reports: list[dict[str, object]] = []
-    for name, tokens in [(shape, tokens) for shape in arguments.shapes for tokens in arguments.tokens] or [("", 0)]:
+    for name, tokens in [
+        (shape, tokens) for shape in arguments.shapes for tokens in arguments.tokens
+    ] or [("", 0)]:
         settings = load_settings({"stream.rate_hz": 1.0})
-        model = random_model(name, tokens, device, dtype, settings, arguments.seed) if name else load_cached_model(settings)
+        model = (
+            random_model(name, tokens, device, dtype, settings, arguments.seed)
+            if name
+            else load_cached_model(settings)
+        )
         height, width = model.checkpoint.pictures.target_size(480, 640)
         rows_columns = model.checkpoint.pictures.grid(height, width)
-        title = f"{name or model.model_id}, {rows_columns[0] * rows_columns[1]} vision tokens, {device.type} {dtype}"
-        limits = bounds(model, tokens=rows_columns[0] * rows_columns[1] + 8, patches=4 * rows_columns[0] * rows_columns[1])
+        title = (
+            f"{name or model.model_id}, {rows_columns[0] * rows_columns[1]} vision tokens,"
+            f" {device.type} {dtype}"
+        )
+        limits = bounds(
+            model,
+            tokens=rows_columns[0] * rows_columns[1] + 8,
+            patches=4 * rows_columns[0] * rows_columns[1],
+        )
         print(f"\n{title}\n{HEADER}")
         rows = compare(model, arguments.context, arguments.seconds, arguments.samples)
-        ours, baseline = rows[0].percentile(50), next(row for row in rows if row.name.startswith("(b)")).percentile(50)
+        ours, baseline = (
+            rows[0].percentile(50),
+            next(row for row in rows if row.name.startswith("(b)")).percentile(50),
+        )
         print(f"throughput of rounds against (b): {baseline / ours:.1f} times")
         print("bounds: " + ", ".join(f"{key} {value:.3g}" for key, value in limits.items()))
-        streams = [many_streams(model, count, min(arguments.seconds, 60)) for count in arguments.streams]
+        streams = [
+            many_streams(model, count, min(arguments.seconds, 60)) for count in arguments.streams
+        ]
         for entry in streams:
             print("  " + "  ".join(f"{key} {value:.1f}" for key, value in entry.items()))
-        reports.append({"model": title, "rows": rows, "bounds": limits, "streams": streams, "times_throughput_of_b": baseline / ours})
+        reports.append(
+            {
+                "model": title,
+                "rows": rows,
+                "bounds": limits,
+                "streams": streams,
+                "times_throughput_of_b": baseline / ours,
+            }
+        )
         del model
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     plot(reports, arguments.out.with_suffix(".png"))
     for report in reports:
         report["rows"] = [
-            asdict(row) | {f"p{percent}_ms": row.percentile(percent) for percent in (50, 95, 99, 100)} for row in report["rows"]  # type: ignore[attr-defined]
+            asdict(row)
+            | {f"p{percent}_ms": row.percentile(percent) for percent in (50, 95, 99, 100)}
+            for row in report["rows"]  # type: ignore[attr-defined]
         ]
-    whole = {"machine": machine(), "seed": arguments.seed, "context_s": arguments.context, "stream_s": arguments.seconds, "models": reports}
+    whole = {
+        "machine": machine(),
+        "seed": arguments.seed,
+        "context_s": arguments.context,
+        "stream_s": arguments.seconds,
+        "models": reports,
+    }
     arguments.out.write_text(json.dumps(rounded(whole)) + "\n")
     print(f"-> {arguments.out}, {arguments.out.with_suffix('.png')}")
     return 0

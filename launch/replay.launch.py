@@ -1,12 +1,20 @@
-"""A recording as the robot: the node on recorded time, and a player that begins once the node is active.
+"""A recording as the robot: the node on recorded time, and a player that begins once the node is
+active.
 
-    ros2 launch stream_vlm_ros replay.launch.py bag:=office.mcap topics:=/front/image_raw
+ros2 launch stream_vlm_ros replay.launch.py bag:=office.mcap topics:=/front/image_raw
 """
 
 import importlib.util
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction, RegisterEventHandler, Shutdown
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+    Shutdown,
+)
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
 from launch_ros.actions import Node
@@ -17,76 +25,156 @@ from stream_vlm.sources.rosbag import camera_name
 
 REQUIRED = (
     ("bag", "Recording to play: a rosbag2 folder, .mcap or .db3 file."),
-    ("topics", "Image topics of the recording that the node watches, comma separated; a name that ends in /compressed is a compressed one."),
+    (
+        "topics",
+        (
+            "Image topics of the recording that the node watches, comma separated; a name that ends"
+            " in /compressed is a compressed one."
+        ),
+    ),
 )
 OPTIONAL = (
-    ("odom_topic", "", "Odometry topic of the recording that gives each record its place; empty records no place."),
+    (
+        "odom_topic",
+        "",
+        "Odometry topic of the recording that gives each record its place; empty records no place.",
+    ),
     ("rate", "1.0", "Play this many times as fast as it was recorded."),
     ("loop", "false", "true begins again at the end; each round is a session of its own."),
-    ("player", "auto", "ros2bag, camera_source (comes with this package), or auto: ros2bag where it is installed."),
-    ("shutdown_at_end", "false", "true ends the launch with the recording; false leaves the node there to be asked."),
+    (
+        "player",
+        "auto",
+        "ros2bag, camera_source (comes with this package), or auto: ros2bag where it is installed.",
+    ),
+    (
+        "shutdown_at_end",
+        "false",
+        "true ends the launch with the recording; false leaves the node there to be asked.",
+    ),
     ("model_directory", "", "As in stream_vlm.launch.py."),
     ("memory_file", "", "As in stream_vlm.launch.py."),
     ("params_file", "", "As in stream_vlm.launch.py."),
     ("namespace", "", "As in stream_vlm.launch.py."),
     ("log_level", "info", "As in stream_vlm.launch.py."),
 )
-PASSED_ON = ("odom_topic", "model_directory", "memory_file", "params_file", "namespace", "log_level")
+PASSED_ON = (
+    "odom_topic",
+    "model_directory",
+    "memory_file",
+    "params_file",
+    "namespace",
+    "log_level",
+)
 
 
 def generate_launch_description() -> LaunchDescription:
     arguments = [DeclareLaunchArgument(name, description=text) for name, text in REQUIRED]
-    arguments += [DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in OPTIONAL]
+    arguments += [
+        DeclareLaunchArgument(name, default_value=default, description=text)
+        for name, default, text in OPTIONAL
+    ]
     return LaunchDescription([*arguments, OpaqueFunction(function=replay)])
 
 
 def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The node, and the player as soon as the node is active: it would miss the beginning otherwise."""
-    value = {name: LaunchConfiguration(name).perform(context) for name, *_ in (*REQUIRED, *OPTIONAL)}
+    """The node, and the player as soon as the node is active: it would miss the beginning
+    otherwise.
+    """
+    value = {
+        name: LaunchConfiguration(name).perform(context) for name, *_ in (*REQUIRED, *OPTIONAL)
+    }
     topics = [topic.strip() for topic in value["topics"].split(",") if topic.strip()]
     if not Path(value["bag"]).expanduser().exists():
-        raise ValueError(f"bag:={value['bag']} does not exist; name a rosbag2 folder, .mcap or .db3 file")
+        raise ValueError(
+            f"bag:={value['bag']} does not exist; name a rosbag2 folder, .mcap or .db3 file"
+        )
     if not topics:
-        raise ValueError("topics:= names no image topic of the recording; name one, for example topics:=/front/image_raw")
+        raise ValueError(
+            "topics:= names no image topic of the recording; name one, for example"
+            " topics:=/front/image_raw"
+        )
     node = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(PathJoinSubstitution([ThisLaunchFileDir(), "stream_vlm.launch.py"])),
+        PythonLaunchDescriptionSource(
+            PathJoinSubstitution([ThisLaunchFileDir(), "stream_vlm.launch.py"])
+        ),
         launch_arguments={
             "cameras": ",".join(camera_name(topic) for topic in topics),
             "topics": ",".join(topics),
-            "transports": ",".join("compressed" if is_compressed(topic) else "raw" for topic in topics),
+            "transports": ",".join(
+                "compressed" if is_compressed(topic) else "raw" for topic in topics
+            ),
             "use_sim_time": "true",
             "autostart": "true",
             **{name: value[name] for name in PASSED_ON},
         }.items(),
     )
-    play = OnStateTransition(start_state="activating", goal_state="active", entities=[player(value, topics)])
+    play = OnStateTransition(
+        start_state="activating", goal_state="active", entities=[player(value, topics)]
+    )
     return [RegisterEventHandler(play), node]
 
 
 def player(value: dict[str, str], topics: list[str]) -> ExecuteProcess:
     """The process that publishes the recording and /clock."""
     installed = importlib.util.find_spec("ros2bag") is not None
-    chosen = value["player"] if value["player"] != "auto" else ("ros2bag" if installed else "camera_source")
-    on_exit = [Shutdown(reason="the recording has ended")] if value["shutdown_at_end"].lower() == "true" else []
+    chosen = (
+        value["player"]
+        if value["player"] != "auto"
+        else ("ros2bag" if installed else "camera_source")
+    )
+    on_exit = (
+        [Shutdown(reason="the recording has ended")]
+        if value["shutdown_at_end"].lower() == "true"
+        else []
+    )
     loop = ["--loop"] if value["loop"].lower() == "true" else []
     if chosen == "ros2bag":
-        command = ["ros2", "bag", "play", value["bag"], "--clock", "40", "--rate", value["rate"], *loop]
+        command = [
+            "ros2",
+            "bag",
+            "play",
+            value["bag"],
+            "--clock",
+            "40",
+            "--rate",
+            value["rate"],
+            *loop,
+        ]
         return ExecuteProcess(cmd=command, name="bag_player", output="screen", on_exit=on_exit)
     if chosen != "camera_source":
         raise ValueError(f"player:={chosen} is refused; say auto, ros2bag or camera_source")
     compressed = is_compressed(topics[0])
     if any(is_compressed(topic) != compressed for topic in topics):
-        raise ValueError(f"topics:={value['topics']}: camera_source plays raw or compressed topics, not both; install ros2bag, or name one kind")
+        raise ValueError(
+            f"topics:={value['topics']}: camera_source plays raw or compressed topics, not both;"
+            " install ros2bag, or name one kind"
+        )
     suffix = "/compressed" if compressed else ""
-    published = ["image_raw"] if len(topics) == 1 else [f"{camera_name(topic)}/image_raw" for topic in topics]
-    odometry = ["--bag-odom", value["odom_topic"], "--odom-topic", value["odom_topic"]] if value["odom_topic"] else []
+    published = (
+        ["image_raw"]
+        if len(topics) == 1
+        else [f"{camera_name(topic)}/image_raw" for topic in topics]
+    )
+    odometry = (
+        ["--bag-odom", value["odom_topic"], "--odom-topic", value["odom_topic"]]
+        if value["odom_topic"]
+        else []
+    )
     return Node(
         package="stream_vlm_ros",
         executable="camera_source",
         arguments=[
             value["bag"],
             *(word for topic in topics for word in ("--bag-topic", topic)),
-            *("--transport", "compressed" if compressed else "raw", "--clock", "--rate", value["rate"], "--listeners", "1"),
+            *(
+                "--transport",
+                "compressed" if compressed else "raw",
+                "--clock",
+                "--rate",
+                value["rate"],
+                "--listeners",
+                "1",
+            ),
             *odometry,
             *loop,
         ],

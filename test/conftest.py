@@ -15,24 +15,33 @@ from places import REPOSITORY, SHARED
 if TYPE_CHECKING:
     from stream_vlm.memory.memory import Memory
 
-# Before anything imports rclpy, and inherited by every process a test starts: nobody's robot hears a test, and no test hears a robot.
-# 0 to 101 are the domain ids whose ports stay clear of Linux's ephemeral range.
-if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has its parent's: the tests that use it all run in one
+# Before anything imports rclpy, and inherited by every process a test starts: nobody's robot hears
+# a test, and no test hears a robot. 0 to 101 are the domain ids whose ports stay clear of Linux's
+# ephemeral range.
+if (
+    "PYTEST_XDIST_WORKER" not in os.environ
+):  # a worker has its parent's: the tests that use it all run in one
     os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 101))
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
-# Small models on several threads beside other busy processes wait for each other most of the time; inherited like the domain.
+# Small models on several threads beside other busy processes wait for each other most of the time;
+# inherited like the domain.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_report_header() -> str:
     """Say which domain this run has, so that its nodes can be looked at while it hangs."""
-    return f"ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']} ROS_DISTRO={os.environ.get('ROS_DISTRO', 'none')}"
+    return (
+        f"ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}"
+        f" ROS_DISTRO={os.environ.get('ROS_DISTRO', 'none')}"
+    )
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Several processes share the tests by files, and all that may start ROS nodes fall to one of them: no node meets another's."""
+    """Several processes share the tests by files, and all that may start ROS nodes fall to one of
+    them: no node meets another's.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
@@ -45,7 +54,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @cache
 def _scope(file: str) -> str:
     text = (REPOSITORY / file).read_text()
-    return "ros" if any(name in text for name in ("rclpy", "stream_vlm_ros", "stream_vlm_lab.demo")) else file
+    return (
+        "ros"
+        if any(name in text for name in ("rclpy", "stream_vlm_ros", "stream_vlm_lab.demo"))
+        else file
+    )
 
 
 @pytest.fixture
@@ -84,7 +97,9 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def footage() -> Path:
-    """The folder of real clips beside the checkout; tests that need it skip, and say so, where it is absent."""
+    """The folder of real clips beside the checkout; tests that need it skip, and say so, where it
+    is absent.
+    """
     folder = SHARED / "footage"
     if not folder.is_dir():
         pytest.skip(f"no real footage at {folder}")

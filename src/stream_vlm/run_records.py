@@ -1,4 +1,6 @@
-"""What a run leaves behind as JSON lines, in seconds of stream: the format that scorers, pictures and other programs read."""
+"""What a run leaves behind as JSON lines, in seconds of stream: the format that scorers, pictures
+and other programs read.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ class TimedUtterance:
 
 @dataclass(frozen=True)
 class TimedState:
-    """The decision about the picture at `t` (seconds since the stream's first frame): silence, standby or response."""
+    """The decision about the picture at `t` (seconds since the stream's first frame): silence,
+    standby or response.
+    """
 
     t: float
     state: str
@@ -64,11 +68,21 @@ def seconds_of_stream(stamp_ns: int, first_ns: int) -> float:
 AnyRecord = TimedEvent | TimedUtterance | TimedState
 
 
-def records_of(result: StepResult, first_ns: int) -> tuple[Sequence[AnyRecord], Sequence[AnyRecord], Sequence[AnyRecord]]:
-    """Return the utterances, the events and the states of one step; `first_ns` is the stamp of the stream's first frame."""
+def records_of(
+    result: StepResult, first_ns: int
+) -> tuple[Sequence[AnyRecord], Sequence[AnyRecord], Sequence[AnyRecord]]:
+    """Return the utterances, the events and the states of one step; `first_ns` is the stamp of the
+    stream's first frame.
+    """
     stamps = {frame.camera: frame.stamp_ns for frame in result.tick.frames}
     utterances = [
-        TimedUtterance(seconds_of_stream(said.stamp_ns, first_ns), said.text, round(said.confidence, 6), said.camera) for said in result.utterances
+        TimedUtterance(
+            seconds_of_stream(said.stamp_ns, first_ns),
+            said.text,
+            round(said.confidence, 6),
+            said.camera,
+        )
+        for said in result.utterances
     ]
     events = [
         TimedEvent(
@@ -81,7 +95,12 @@ def records_of(result: StepResult, first_ns: int) -> tuple[Sequence[AnyRecord], 
         for event in result.events
     ]
     states = [
-        TimedState(seconds_of_stream(stamps[camera], first_ns), decision.state.value, round(decision.confidence, 6), camera)
+        TimedState(
+            seconds_of_stream(stamps[camera], first_ns),
+            decision.state.value,
+            round(decision.confidence, 6),
+            camera,
+        )
         for camera, decision in sorted(result.decisions.items())
     ]
     return utterances, events, states
@@ -102,7 +121,11 @@ def read_records(path: Path, kind: type[Record]) -> list[Record]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
-    return [_parse(path, number, line, kind) for number, line in enumerate(lines, start=1) if line.strip()]
+    return [
+        _parse(path, number, line, kind)
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
 
 
 def _parse(path: Path, number: int, line: str, kind: type[Record]) -> Record:
@@ -114,5 +137,10 @@ def _parse(path: Path, number: int, line: str, kind: type[Record]) -> Record:
 
 
 def last_moment(records: Iterable[AnyRecord]) -> float:
-    """Return the latest time (seconds of stream) that any record speaks of, or 0 when there is none."""
-    return max((record.t_end if isinstance(record, TimedEvent) else record.t for record in records), default=0.0)
+    """Return the latest time (seconds of stream) that any record speaks of, or 0 when there is
+    none.
+    """
+    return max(
+        (record.t_end if isinstance(record, TimedEvent) else record.t for record in records),
+        default=0.0,
+    )

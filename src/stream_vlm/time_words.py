@@ -1,4 +1,6 @@
-"""Moments and spans in the words that a model reads and a robot says: "12:03:10-12:03:14", "2 min ago"."""
+"""Moments and spans in the words that a model reads and a robot says: "12:03:10-12:03:14", "2 min
+ago".
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ CLOCK_EPOCH_NS = 10 * 365 * 86400 * NANOSECONDS
 
 
 def moment(stamp_ns: int) -> str:
-    """The local time of day of a stamp (int64 ns); where it counts from a recording's beginning, the time since then."""
+    """The local time of day of a stamp (int64 ns); where it counts from a recording's beginning,
+    the time since then.
+    """
     if stamp_ns < CLOCK_EPOCH_NS:
         minutes, seconds = divmod(stamp_ns // NANOSECONDS, 60)
         return f"{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}"
@@ -25,7 +29,9 @@ def span(start_ns: int, end_ns: int) -> str:
 
 
 def age(stamp_ns: int, now_ns: int) -> str:
-    """How long before `now_ns` a stamp was (both ns); empty where it was not before: another clock stamped it."""
+    """How long before `now_ns` a stamp was (both ns); empty where it was not before: another clock
+    stamped it.
+    """
     seconds = (now_ns - stamp_ns) // NANOSECONDS
     if seconds < 0:
         return ""

@@ -1,7 +1,9 @@
-"""The words everything speaks: frames come in as ticks, decisions and events go out as step results.
+"""The words everything speaks: frames come in as ticks, decisions and events go out as step
+results.
 
-Nothing here imports anything of ours, so every room can use these types without knowing another room. Time is int64 nanoseconds of the
-evidence's own clock (ROS time, a bag's clock, or a video's timeline), never the wall clock of the computer that looks at it.
+Nothing here imports anything of ours, so every room can use these types without knowing another
+room. Time is int64 nanoseconds of the evidence's own clock (ROS time, a bag's clock, or a video's
+timeline), never the wall clock of the computer that looks at it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ NANOSECONDS = 1_000_000_000
 
 
 class StreamError(Exception):
-    """Base of every error this package raises on purpose; the message names the thing, the value and the remedy."""
+    """Base of every error this package raises on purpose; the message names the thing, the value
+    and the remedy.
+    """
 
 
 class StaleFrame(StreamError):
@@ -26,7 +30,9 @@ class StaleFrame(StreamError):
 
 
 class State(str, Enum):
-    """What a streaming model says about one tick (Streamo, arXiv 2512.21334; Streaming Harness, arXiv 2606.08615)."""
+    """What a streaming model says about one tick (Streamo, arXiv 2512.21334; Streaming Harness,
+    arXiv 2606.08615).
+    """
 
     SILENCE = "silence"
     """Nothing that deserves a word."""
@@ -38,7 +44,9 @@ class State(str, Enum):
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the robot (or the camera) was: position in metres, orientation as a unit quaternion, in a named frame (REP-105)."""
+    """Where the robot (or the camera) was: position in metres, orientation as a unit quaternion, in
+    a named frame (REP-105).
+    """
 
     frame_id: str
     x: float
@@ -55,11 +63,10 @@ class Frame:
     """One picture of one camera.
 
     Attributes:
-        camera: the camera's name in the settings, not its topic.
-        stamp_ns: int64 nanoseconds, when the picture was taken.
-        frame_id: the optical frame the picture was taken in (REP-103), copied from the message header; may be empty.
-        image: uint8 RGB, (H, W, 3), C-contiguous.
-        pose: where the robot was at `stamp_ns`, or None when that is not known.
+        camera: the camera's name in the settings, not its topic. stamp_ns: int64 nanoseconds, when
+            the picture was taken. frame_id: the optical frame the picture was taken in (REP-103),
+            copied from the message header; may be empty. image: uint8 RGB, (H, W, 3), C-contiguous.
+            pose: where the robot was at `stamp_ns`, or None when that is not known.
     """
 
     camera: str
@@ -71,7 +78,9 @@ class Frame:
 
 @dataclass(frozen=True)
 class Remembered:
-    """Something of the past, as a line for the model: what, from when to when (int64 ns on the evidence's clock)."""
+    """Something of the past, as a line for the model: what, from when to when (int64 ns on the
+    evidence's clock).
+    """
 
     start_ns: int
     end_ns: int
@@ -99,12 +108,11 @@ class Query:
     """A question or instruction that enters the stream.
 
     Attributes:
-        query_id: unique within a memory file.
-        text: the user's words.
-        stamp_ns: int64 nanoseconds, when it was asked.
-        camera: the camera it is about; empty means every camera.
-        is_watch: True for "tell me when": nothing is answered now, the stream goes on under this instruction until another replaces it.
-        past: what was remembered about it when it was asked; a model that has a place for it reads as much as the settings allow.
+        query_id: unique within a memory file. text: the user's words. stamp_ns: int64 nanoseconds,
+            when it was asked. camera: the camera it is about; empty means every camera. is_watch:
+            True for "tell me when": nothing is answered now, the stream goes on under this
+            instruction until another replaces it. past: what was remembered about it when it was
+            asked; a model that has a place for it reads as much as the settings allow.
     """
 
     query_id: str
@@ -120,8 +128,9 @@ class Limits:
     """What a step may cost at most while steps run over their time; the default holds nothing back.
 
     Attributes:
-        picture_share: share in (0, 1] of the pixels that a picture may have; a model that takes pictures of one size only is not held to it.
-        new_tokens: longest utterance in tokens; None for what the settings say.
+        picture_share: share in (0, 1] of the pixels that a picture may have; a model that takes
+            pictures of one size only is not held to it. new_tokens: longest utterance in tokens;
+            None for what the settings say.
     """
 
     picture_share: float = 1.0
@@ -130,7 +139,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Tick:
-    """One beat of the stream: the newest unseen frame of each camera, and the queries that came in since the last beat.
+    """One beat of the stream: the newest unseen frame of each camera, and the queries that came in
+    since the last beat.
 
     A camera without a new frame is absent from `frames`. `index` counts from 0 within a session.
     """
@@ -146,10 +156,10 @@ class Decision:
     """What the model decided for one frame.
 
     Attributes:
-        state: silence, standby or response.
-        probabilities: probability of each state; they sum to 1. A two-state model leaves STANDBY at 0.
-        text: the words that follow RESPONSE; empty for the other states.
-        confidence: in [0, 1], the probability of `state` times, for a response, the mean probability of its words.
+        state: silence, standby or response. probabilities: probability of each state; they sum to
+            1. A two-state model leaves STANDBY at 0. text: the words that follow RESPONSE; empty
+            for the other states. confidence: in [0, 1], the probability of `state` times, for a
+            response, the mean probability of its words.
     """
 
     state: State
@@ -163,13 +173,11 @@ class EventSpan:
     """Something that happened: what, from when to when, how sure.
 
     Attributes:
-        event_id: unique within a memory file.
-        camera: the camera that saw it.
-        frame_id: optical frame of the evidence.
-        stamp_ns: stamp of the evidence, the frame that showed it complete.
-        label: what happened, in the model's words.
-        start_ns, end_ns: from when to when, ns on the evidence's clock; `end_ns` is at most `stamp_ns` (`events.EventTracker`).
-        confidence: in [0, 1].
+        event_id: unique within a memory file. camera: the camera that saw it. frame_id: optical
+            frame of the evidence. stamp_ns: stamp of the evidence, the frame that showed it
+            complete. label: what happened, in the model's words. start_ns, end_ns: from when to
+            when, ns on the evidence's clock; `end_ns` is at most `stamp_ns`
+            (`events.EventTracker`). confidence: in [0, 1].
     """
 
     event_id: str
@@ -208,13 +216,14 @@ class StepResult:
     """All that one tick led to.
 
     Attributes:
-        session_id: the session the tick belongs to; a restart or a backward clock jump opens a new one.
-        decisions: by camera name; a camera whose frame could not be used is absent and stands in `faults` instead.
-        events: spans completed by this tick.
-        under_way_since: by camera name, stamp (ns) of the first frame of an event that is not complete yet.
-        faults: by camera name, one sentence that names the fault and its remedy.
-        picture_vectors: by camera name, what the vision tower made of its picture as one vector, float32, (size,); absent where a model gives none.
-        seconds: wall time spent by stage ("vision", "prefill", "decode", "step"), for diagnostics and benchmarks only.
+        session_id: the session the tick belongs to; a restart or a backward clock jump opens a new
+            one. decisions: by camera name; a camera whose frame could not be used is absent and
+            stands in `faults` instead. events: spans completed by this tick. under_way_since: by
+            camera name, stamp (ns) of the first frame of an event that is not complete yet. faults:
+            by camera name, one sentence that names the fault and its remedy. picture_vectors: by
+            camera name, what the vision tower made of its picture as one vector, float32, (size,);
+            absent where a model gives none. seconds: wall time spent by stage ("vision", "prefill",
+            "decode", "step"), for diagnostics and benchmarks only.
     """
 
     session_id: str

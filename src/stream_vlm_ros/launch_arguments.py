@@ -1,4 +1,7 @@
-"""Words of the launch files' arguments into parameters. `launch` itself is not needed here, so this is tested without a ROS distribution too."""
+"""Words of the launch files' arguments into parameters.
+
+`launch` itself is not needed here, so this is tested without a ROS distribution too.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,42 @@ from collections.abc import Mapping
 
 
 def camera_parameters(value: Mapping[str, str]) -> dict[str, object]:
-    """The parameters of the cameras that the arguments `cameras`, `topics` and `transports` name, each comma separated.
+    """The parameters of the cameras that the arguments `cameras`, `topics` and `transports` name,
+    each comma separated.
 
-    What is empty is left to the parameter file, or to the defaults; one transport is for all cameras.
+    What is empty is left to the parameter file, or to the defaults; one transport is for all
+    cameras.
 
     Raises:
         ValueError: topics or transports without cameras, or not one for each camera.
     """
-    cameras, topics, transports = (split(value[name]) for name in ("cameras", "topics", "transports"))
+    cameras, topics, transports = (
+        split(value[name]) for name in ("cameras", "topics", "transports")
+    )
     if not cameras:
         if topics or transports:
-            raise ValueError("topics and transports belong to the cameras that `cameras` names: give cameras:=front,rear too")
+            raise ValueError(
+                "topics and transports belong to the cameras that `cameras` names: give"
+                " cameras:=front,rear too"
+            )
         return {}
     if len(transports) == 1:
         transports *= len(cameras)
     parameters: dict[str, object] = {"cameras": cameras}
-    for name, given, setting in (("topics", topics, "topic"), ("transports", transports, "transport")):
+    for name, given, setting in (
+        ("topics", topics, "topic"),
+        ("transports", transports, "transport"),
+    ):
         if not given:
             continue
         if len(given) != len(cameras):
-            raise ValueError(f"{name}:={value[name]} names {len(given)} for {len(cameras)} cameras ({value['cameras']}); name one for each")
-        parameters |= {f"camera.{camera}.{setting}": word for camera, word in zip(cameras, given, strict=True)}
+            raise ValueError(
+                f"{name}:={value[name]} names {len(given)} for {len(cameras)} cameras"
+                f" ({value['cameras']}); name one for each"
+            )
+        parameters |= {
+            f"camera.{camera}.{setting}": word for camera, word in zip(cameras, given, strict=True)
+        }
     return parameters
 
 

@@ -1,4 +1,7 @@
-"""The lifecycle node: which parts exist in which state. The parts themselves are in `configured` and `watching`."""
+"""The lifecycle node: which parts exist in which state.
+
+The parts themselves are in `configured` and `watching`.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,8 @@ THREADS = 4
 class StreamVlmNode(LifecycleNode):
     """Watches the cameras, speaks, remembers and answers.
 
-    configure opens the memory and loads the model; activate warms the model up and listens; deactivate stops listening and keeps the model;
-    cleanup frees everything.
+    configure opens the memory and loads the model; activate warms the model up and listens;
+    deactivate stops listening and keeps the model; cleanup frees everything.
     """
 
     def __init__(self, load: ModelLoader) -> None:
@@ -41,8 +44,12 @@ class StreamVlmNode(LifecycleNode):
         self._label = "unconfigured"
         self._fault = ""
         self._settings = Parameters(self, self._take_up_settings)
-        self._diagnostics = Diagnostics(self, lambda: (self._label, self._fault), lambda: (self._configured, self._watching))
-        self._autostart_timer = self.create_timer(0.0, self._autostart) if self._settings.autostart else None
+        self._diagnostics = Diagnostics(
+            self, lambda: (self._label, self._fault), lambda: (self._configured, self._watching)
+        )
+        self._autostart_timer = (
+            self.create_timer(0.0, self._autostart) if self._settings.autostart else None
+        )
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         return self._transition("configure", self._configure, then="inactive")
@@ -71,7 +78,9 @@ class StreamVlmNode(LifecycleNode):
         if self._label != "finalized":
             self.trigger_shutdown()
 
-    def _transition(self, name: str, body: Callable[[], None], then: str) -> TransitionCallbackReturn:
+    def _transition(
+        self, name: str, body: Callable[[], None], then: str
+    ) -> TransitionCallbackReturn:
         # rclpy swallows what a transition callback raises, so it is said here.
         try:
             body()
@@ -90,12 +99,19 @@ class StreamVlmNode(LifecycleNode):
     def _configure(self) -> None:
         settings = self._settings.configure()
         try:
-            self._configured = Configured(self, settings, self._load, lambda: self._watching.sessions.session_id if self._watching else "")
+            self._configured = Configured(
+                self,
+                settings,
+                self._load,
+                lambda: self._watching.sessions.session_id if self._watching else "",
+            )
         except BaseException:
             self._settings.unlock()
             raise
         self._diagnostics.set_period(settings.diagnostics.period_s)
-        self.get_logger().info(f"model {self._configured.model.model_id}, memory {self._configured.memory.path}")
+        self.get_logger().info(
+            f"model {self._configured.model.model_id}, memory {self._configured.memory.path}"
+        )
 
     def _activate(self) -> None:
         if self._configured is None:
@@ -124,22 +140,29 @@ class StreamVlmNode(LifecycleNode):
         if self._autostart_timer is not None:
             self.destroy_timer(self._autostart_timer)
             self._autostart_timer = None
-        if self._label == "unconfigured" and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+        if (
+            self._label == "unconfigured"
+            and self.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        ):
             self.trigger_activate()
 
 
 def load_model(settings: Settings) -> DeviceModel:
     """The checkpoint that `model.directory` names, or the one that ships with the package."""
-    # torch and transformers take seconds to import: a node that is only started does not wait for them.
+    # torch and transformers take seconds to import: a node that is only started does not wait for
+    # them.
     from stream_vlm import backbone
 
     return backbone.load_model(settings)
 
 
 def main(load: ModelLoader = load_model) -> int:
-    """Run the node until SIGINT or SIGTERM; then store what was seen, leave in good order and return 0."""
+    """Run the node until SIGINT or SIGTERM; then store what was seen, leave in good order and
+    return 0.
+    """
     stop, stopped = threading.Event(), threading.Event()
-    # Our own handlers: rclpy's would tear the middleware down before what is being stored could be published.
+    # Our own handlers: rclpy's would tear the middleware down before what is being stored could be
+    # published.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -149,7 +172,9 @@ def main(load: ModelLoader = load_model) -> int:
     library.addHandler(RosLogHandler(node.get_logger()))
     executor = MultiThreadedExecutor(THREADS)
     executor.add_node(node)
-    spinner = threading.Thread(target=_spin, args=(executor, node, stopped), name="stream_vlm executor")
+    spinner = threading.Thread(
+        target=_spin, args=(executor, node, stopped), name="stream_vlm executor"
+    )
     spinner.start()
     stop.wait()
     # Still spinning, so that whoever waits for an answer hears that none will come.
@@ -169,7 +194,8 @@ def _spin(executor: MultiThreadedExecutor, node: StreamVlmNode, stopped: threadi
         try:
             executor.spin_once()
         except InvalidHandle:
-            # A transition destroyed what was about to be called: there is nothing left to do for it.
+            # A transition destroyed what was about to be called: there is nothing left to do for
+            # it.
             continue
         except Exception as error:  # of one callback: the others must go on
             if error is said:  # the executor raises the fault of a callback more than once

@@ -32,18 +32,29 @@ def shallow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return write_checkpoint(tmp_path_factory.mktemp("shallow"), layers=1, family=request.param)
 
 
-def mixed_turns(model: StreamingModel, count: int, seed: int) -> tuple[list[list[Segment]], list[Pictures]]:
-    """Turns of random words around a picture of a size that changes, and the pictures, uint8 RGB (1, T, H, W, 3)."""
+def mixed_turns(
+    model: StreamingModel, count: int, seed: int
+) -> tuple[list[list[Segment]], list[Pictures]]:
+    """Turns of random words around a picture of a size that changes, and the pictures, uint8 RGB
+    (1, T, H, W, 3).
+    """
     rng = np.random.default_rng(seed)
     turns, pictures = [], []
     for number in range(count):
         height, width = SIZES[int(rng.integers(len(SIZES)))]
         rows, columns = model.checkpoint.pictures.grid(height, width)
-        before, after = (tuple((11 + rng.integers(0, 8, int(rng.integers(1, 6)))).tolist()) for _ in range(2))
+        before, after = (
+            tuple((11 + rng.integers(0, 8, int(rng.integers(1, 6)))).tolist()) for _ in range(2)
+        )
         turns.append(
             [
                 Segment(SegmentKind.TEXT, number, before),
-                Segment(SegmentKind.FRAME, number, (model.tokens.picture,) * (rows * columns), (rows, columns)),
+                Segment(
+                    SegmentKind.FRAME,
+                    number,
+                    (model.tokens.picture,) * (rows * columns),
+                    (rows, columns),
+                ),
                 Segment(SegmentKind.ACTION, number, after),
             ]
         )
@@ -52,15 +63,29 @@ def mixed_turns(model: StreamingModel, count: int, seed: int) -> tuple[list[list
 
 
 @torch.inference_mode()
-def unmodified_logits(directory: Path, model: StreamingModel, turns: list[list[Segment]], pictures: list[Pictures]) -> torch.Tensor:
-    """Logits (tokens, vocabulary) of one full forward of transformers' model on ids and pixels: its tower, its positions, its attention."""
+def unmodified_logits(
+    directory: Path, model: StreamingModel, turns: list[list[Segment]], pictures: list[Pictures]
+) -> torch.Tensor:
+    """Logits (tokens, vocabulary) of one full forward of transformers' model on ids and pixels: its
+    tower, its positions, its attention.
+    """
     plain: Any = AutoModelForImageTextToText.from_pretrained(directory, dtype=torch.float32).eval()
-    ids = torch.tensor([[token for turn in turns for segment in turn for token in segment.token_ids]])
+    ids = torch.tensor(
+        [[token for turn in turns for segment in turn for token in segment.token_ids]]
+    )
     patch = model.checkpoint.pictures.patch_size
-    grids = torch.tensor([[1, picture.shape[2] // patch, picture.shape[3] // patch] for picture in pictures])
+    grids = torch.tensor(
+        [[1, picture.shape[2] // patch, picture.shape[3] // patch] for picture in pictures]
+    )
     pixels = torch.cat([model.checkpoint.pictures.patches(picture) for picture in pictures])
     is_picture = (ids == model.tokens.picture).int()
-    logits: torch.Tensor = plain(input_ids=ids, pixel_values=pixels, image_grid_thw=grids, mm_token_type_ids=is_picture, use_cache=False).logits
+    logits: torch.Tensor = plain(
+        input_ids=ids,
+        pixel_values=pixels,
+        image_grid_thw=grids,
+        mm_token_type_ids=is_picture,
+        use_cache=False,
+    ).logits
     return logits[0]
 
 
@@ -70,7 +95,9 @@ def seen(model: StreamingModel, picture: Pictures) -> VisionTokens:
 
 @pytest.mark.parametrize("seed", range(3))
 @torch.inference_mode()
-def test_feeding_turn_by_turn_equals_one_full_forward_of_the_unmodified_model(checkpoint: Path, seed: int) -> None:
+def test_feeding_turn_by_turn_equals_one_full_forward_of_the_unmodified_model(
+    checkpoint: Path, seed: int
+) -> None:
     model = load_cached_model(settings_for(checkpoint))
     turns, pictures = mixed_turns(model, 6, seed)
     expected = unmodified_logits(checkpoint, model, turns, pictures)
@@ -98,17 +125,27 @@ def test_vision_features_for_the_first_layers_are_not_forgotten(tmp_path: Path) 
 
 @pytest.mark.parametrize("seed", range(3))
 @torch.inference_mode()
-def test_after_an_eviction_a_one_layer_model_equals_a_fresh_prefill_of_what_stays(shallow: Path, seed: int) -> None:
+def test_after_an_eviction_a_one_layer_model_equals_a_fresh_prefill_of_what_stays(
+    shallow: Path, seed: int
+) -> None:
     model = load_cached_model(settings_for(shallow))
     turns, pictures = mixed_turns(model, 8, seed)
     forward = CachedForward(model.checkpoint.model, capacity=400)
     for turn, picture in zip(turns[:6], pictures[:6], strict=True):
         forward.feed(turn, seen(model, picture))
-    forward.arrange([whole(index, segment) for index, segment in enumerate(forward.segments) if segment.turn not in (0, 1, 3)])
+    forward.arrange(
+        [
+            whole(index, segment)
+            for index, segment in enumerate(forward.segments)
+            if segment.turn not in (0, 1, 3)
+        ]
+    )
     for turn, picture in zip(turns[6:], pictures[6:], strict=True):
         logits = forward.feed(turn, seen(model, picture))
     kept = [2, 4, 5, 6, 7]
-    expected = unmodified_logits(shallow, model, [turns[number] for number in kept], [pictures[number] for number in kept])
+    expected = unmodified_logits(
+        shallow, model, [turns[number] for number in kept], [pictures[number] for number in kept]
+    )
     assert torch.allclose(logits, expected[-1], atol=1e-4)
 
 
@@ -118,7 +155,12 @@ def test_streams_stepped_together_decide_as_each_alone(checkpoint: Path) -> None
 
     def turn(stream: Any, camera: str, index: int) -> Turn:
         query = Query("q", "is the door open ?", 0) if (index, camera) == (2, "rear") else None
-        return Turn(stream, random_frame(100 * cameras.index(camera) + index, camera), query, lambda decision: decision)
+        return Turn(
+            stream,
+            random_frame(100 * cameras.index(camera) + index, camera),
+            query,
+            lambda decision: decision,
+        )
 
     alone: dict[str, list[Decision | StreamError]] = {}
     for camera in cameras:
@@ -126,18 +168,26 @@ def test_streams_stepped_together_decide_as_each_alone(checkpoint: Path) -> None
         alone[camera] = [model.step([turn(stream, camera, index)])[0] for index in range(10)]
     streams = {camera: model.open_stream(camera) for camera in cameras}
     for index in range(10):
-        for camera, outcome in zip(cameras, model.step([turn(streams[camera], camera, index) for camera in cameras]), strict=True):
+        for camera, outcome in zip(
+            cameras,
+            model.step([turn(streams[camera], camera, index) for camera in cameras]),
+            strict=True,
+        ):
             expected = alone[camera][index]
             assert isinstance(outcome, Decision) and isinstance(expected, Decision)
             assert (outcome.state, outcome.text) == (expected.state, expected.text)
-            assert dict(outcome.probabilities) == pytest.approx(dict(expected.probabilities), abs=1e-5)
+            assert dict(outcome.probabilities) == pytest.approx(
+                dict(expected.probabilities), abs=1e-5
+            )
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_decides_nearly_as_full_precision(checkpoint: Path, dtype: str) -> None:
     def probabilities(**values: str) -> list[float]:
         stream = load_cached_model(settings_for(checkpoint, **values)).open_stream("front")
-        decisions = [stream.step(random_frame(index), None, lambda decision: decision) for index in range(4)]
+        decisions = [
+            stream.step(random_frame(index), None, lambda decision: decision) for index in range(4)
+        ]
         return [share for decision in decisions for share in decision.probabilities.values()]
 
     assert probabilities(model__dtype=dtype) == pytest.approx(probabilities(), abs=0.05)
@@ -145,8 +195,12 @@ def test_half_precision_decides_nearly_as_full_precision(checkpoint: Path, dtype
 
 def test_fixed_shapes_change_nothing(checkpoint: Path) -> None:
     def decisions(choice: str) -> list[float]:
-        stream = load_cached_model(settings_for(checkpoint, model__static_shapes=choice)).open_stream("front")
-        decided = [stream.step(random_frame(index), None, lambda decision: decision) for index in range(8)]
+        stream = load_cached_model(
+            settings_for(checkpoint, model__static_shapes=choice)
+        ).open_stream("front")
+        decided = [
+            stream.step(random_frame(index), None, lambda decision: decision) for index in range(8)
+        ]
         return [share for decision in decided for share in decision.probabilities.values()]
 
     assert decisions("on") == pytest.approx(decisions("off"), abs=1e-5)

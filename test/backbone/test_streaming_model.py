@@ -34,43 +34,65 @@ def unchanged(decision: Decision) -> Decision:
     return decision
 
 
-def random_turns(count: int, seed: int, picture: int) -> tuple[list[list[Segment]], list[torch.Tensor]]:
+def random_turns(
+    count: int, seed: int, picture: int
+) -> tuple[list[list[Segment]], list[torch.Tensor]]:
     """Turns of random words around a random picture, and the pictures' embeddings."""
     rng = np.random.default_rng(seed)
     turns, vision = [], []
     for number in range(count):
         rows, columns = int(rng.integers(1, 5)), int(rng.integers(1, 5))
-        before, after = (tuple(rng.integers(0, 20, int(rng.integers(1, 6))).tolist()) for _ in range(2))
+        before, after = (
+            tuple(rng.integers(0, 20, int(rng.integers(1, 6))).tolist()) for _ in range(2)
+        )
         turns.append(
             [
-                Segment(SegmentKind.TEXT, number, tuple(token for token in before if token != picture) or (1,)),
+                Segment(
+                    SegmentKind.TEXT,
+                    number,
+                    tuple(token for token in before if token != picture) or (1,),
+                ),
                 Segment(SegmentKind.FRAME, number, (picture,) * (rows * columns), (rows, columns)),
-                Segment(SegmentKind.ACTION, number, tuple(token for token in after if token != picture) or (1,)),
+                Segment(
+                    SegmentKind.ACTION,
+                    number,
+                    tuple(token for token in after if token != picture) or (1,),
+                ),
             ]
         )
-        vision.append(torch.from_numpy(rng.standard_normal((rows * columns, 256), dtype=np.float32)))
+        vision.append(
+            torch.from_numpy(rng.standard_normal((rows * columns, 256), dtype=np.float32))
+        )
     return turns, vision
 
 
-def plain_logits(checkpoint: Path, segments: list[Segment], vision: list[torch.Tensor], picture: int) -> torch.Tensor:
+def plain_logits(
+    checkpoint: Path, segments: list[Segment], vision: list[torch.Tensor], picture: int
+) -> torch.Tensor:
     """Logits at every token from the model as transformers runs it, without any cache of ours."""
     from transformers import Qwen2_5_VLForConditionalGeneration
 
-    plain: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    plain: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        checkpoint, dtype=torch.float32
+    ).eval()
     ids = torch.tensor([token for segment in segments for token in segment.token_ids])
     where, _ = positions(segments)
     with torch.inference_mode():
         embeddings = plain.model.language_model.embed_tokens(ids).clone()
         embeddings[ids == picture] = torch.cat(vision)
         hidden = plain.model.language_model(
-            inputs_embeds=embeddings[None], position_ids=torch.from_numpy(where.copy())[:, None], use_cache=False
+            inputs_embeds=embeddings[None],
+            position_ids=torch.from_numpy(where.copy())[:, None],
+            use_cache=False,
         ).last_hidden_state
         logits: torch.Tensor = plain.lm_head(hidden)[0]
     return logits
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_feeding_turn_by_turn_gives_the_logits_of_one_full_forward(checkpoint: Path, model: StreamingModel, seed: int) -> None:
+def test_feeding_turn_by_turn_gives_the_logits_of_one_full_forward(
+    checkpoint: Path, model: StreamingModel, seed: int
+) -> None:
     picture = model.tokens.picture
     turns, vision = random_turns(8, seed, picture)
     everything = [segment for turn in turns for segment in turn]
@@ -85,7 +107,9 @@ def test_feeding_turn_by_turn_gives_the_logits_of_one_full_forward(checkpoint: P
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_after_an_eviction_a_one_layer_model_answers_as_if_it_had_only_seen_what_stays(tmp_path: Path, seed: int) -> None:
+def test_after_an_eviction_a_one_layer_model_answers_as_if_it_had_only_seen_what_stays(
+    tmp_path: Path, seed: int
+) -> None:
     shallow = write_checkpoint(tmp_path / "shallow", layers=1)
     model = load_cached_model(settings_for(shallow))
     picture = model.tokens.picture
@@ -94,7 +118,13 @@ def test_after_an_eviction_a_one_layer_model_answers_as_if_it_had_only_seen_what
     with torch.inference_mode():
         for turn, picture_embeddings in zip(turns[:6], vision[:6], strict=True):
             forward.feed(turn, VisionTokens(picture_embeddings))
-        forward.arrange([whole(index, segment) for index, segment in enumerate(forward.segments) if segment.turn not in (0, 1, 3)])
+        forward.arrange(
+            [
+                whole(index, segment)
+                for index, segment in enumerate(forward.segments)
+                if segment.turn not in (0, 1, 3)
+            ]
+        )
         for turn, picture_embeddings in zip(turns[6:], vision[6:], strict=True):
             logits = forward.feed(turn, VisionTokens(picture_embeddings))
     kept = [2, 4, 5, 6, 7]
@@ -111,7 +141,9 @@ def test_eviction_moves_no_key_and_later_tokens_reuse_the_slots(model: Streaming
             forward.feed(turn, VisionTokens(picture_embeddings))
         layer: Any = forward.cache.slot_layers[0]
         address, before, used = layer.stored.data_ptr(), layer.keys.clone(), forward.cache.used
-        forward.arrange([whole(index, segment) for index, segment in enumerate(forward.segments)][3:])
+        forward.arrange(
+            [whole(index, segment) for index, segment in enumerate(forward.segments)][3:]
+        )
         assert torch.equal(layer.keys, before)
         freed = used - forward.cache.used
         assert freed == sum(map(len, turns[0]))
@@ -132,8 +164,12 @@ def test_a_full_cache_refuses_new_tokens_and_keeps_the_old(model: StreamingModel
 
 
 @pytest.mark.parametrize("policy", ["rounds", "chunked", "sliding", "recent"])
-def test_an_endless_stream_stays_inside_its_memory_and_its_positions(checkpoint: Path, policy: str) -> None:
-    model = load_cached_model(settings_for(checkpoint, context__policy=policy, context__max_seconds=6.0))
+def test_an_endless_stream_stays_inside_its_memory_and_its_positions(
+    checkpoint: Path, policy: str
+) -> None:
+    model = load_cached_model(
+        settings_for(checkpoint, context__policy=policy, context__max_seconds=6.0)
+    )
     stream = model.open_stream("front")
     for index in range(72):  # six times as long as the context
         stream.step(random_frame(index), None, unchanged)
@@ -145,7 +181,9 @@ def test_an_endless_stream_stays_inside_its_memory_and_its_positions(checkpoint:
     assert len({segment.turn for segment in forward.segments if segment.turn >= 0}) <= 12
 
 
-def test_nothing_seen_is_computed_twice(model: StreamingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_seen_is_computed_twice(
+    model: StreamingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fed: list[int] = []
 
     def counting(entries: Sequence[Entry]) -> torch.Tensor:
@@ -157,7 +195,8 @@ def test_nothing_seen_is_computed_twice(model: StreamingModel, monkeypatch: pyte
     silent = lambda decision: Decision(State.SILENCE, decision.probabilities)  # noqa: E731
     for index in range(40):
         stream.step(random_frame(index), None, silent)
-    # The first tick feeds the head as well; each later one feeds the action left pending, the frame and its two markers.
+    # The first tick feeds the head as well; each later one feeds the action left pending, the frame
+    # and its two markers.
     assert fed == [1 + 26] + [2 + 26] * 39
 
 
@@ -167,12 +206,17 @@ def test_probabilities_of_the_states_sum_to_one(model: StreamingModel) -> None:
     assert decision.probabilities[decision.state] == max(decision.probabilities.values())
 
 
-def test_a_question_is_always_answered_and_its_text_grows_by_whole_words(model: StreamingModel) -> None:
+def test_a_question_is_always_answered_and_its_text_grows_by_whole_words(
+    model: StreamingModel,
+) -> None:
     heard: list[tuple[str, str]] = []
     harness = StreamingHarness(settings_for(Path("unused")), model, "session")
     query = Query("q1", "is the door open ?", 0)
     frame = random_frame(0)
-    result = harness.step(Tick(0, frame.stamp_ns, (frame,), (query,)), lambda query_id, text: heard.append((query_id, text)))
+    result = harness.step(
+        Tick(0, frame.stamp_ns, (frame,), (query,)),
+        lambda query_id, text: heard.append((query_id, text)),
+    )
     assert result.decisions["front"].state is State.RESPONSE
     texts = [text for _, text in heard]
     assert {query_id for query_id, _ in heard} == {"q1"}
@@ -215,7 +259,9 @@ def test_a_picture_that_changes_its_size_mid_stream_is_looked_at(model: Streamin
         assert sum(decision.probabilities.values()) == pytest.approx(1.0)
 
 
-def test_a_question_longer_than_the_context_is_refused_and_the_stream_goes_on(checkpoint: Path) -> None:
+def test_a_question_longer_than_the_context_is_refused_and_the_stream_goes_on(
+    checkpoint: Path,
+) -> None:
     model = load_cached_model(settings_for(checkpoint, context__max_seconds=2.0))
     stream = model.open_stream("front")
     stream.step(random_frame(0), None, unchanged)

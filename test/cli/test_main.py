@@ -28,26 +28,44 @@ def memory_file(tmp_path: Path) -> Path:
     path.parent.mkdir()
     with Memory.open(MemorySettings(path=str(path))) as memory:
         memory.begin_session("s", "model", "test", 0)
-        for index, (label, seconds, x) in enumerate([("red ball rolls in from the left", 2, 1.0), ("door opens", 10, 5.0)]):
+        for index, (label, seconds, x) in enumerate(
+            [("red ball rolls in from the left", 2, 1.0), ("door opens", 10, 5.0)]
+        ):
             stamp = seconds * NANOSECONDS
-            frame = Frame("front", stamp, "optical", np.zeros((8, 8, 3), np.uint8), Pose("map", x, 0.0, 0.0))
-            event = EventSpan(f"e{index}", "front", "optical", stamp, label, stamp - NANOSECONDS, stamp, 0.9)
+            frame = Frame(
+                "front", stamp, "optical", np.zeros((8, 8, 3), np.uint8), Pose("map", x, 0.0, 0.0)
+            )
+            event = EventSpan(
+                f"e{index}", "front", "optical", stamp, label, stamp - NANOSECONDS, stamp, 0.9
+            )
             decision = Decision(State.RESPONSE, {State.RESPONSE: 1.0}, label, 0.9)
-            memory.write(StepResult("s", Tick(index, stamp, (frame,)), {"front": decision}, events=(event,)))
+            memory.write(
+                StepResult("s", Tick(index, stamp, (frame,)), {"front": decision}, events=(event,))
+            )
     return path
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["recall", "--help"], ["run", "--help"]])
 def test_help_and_recall_start_without_loading_torch(arguments: list[str]) -> None:
-    program = f"import sys; from stream_vlm.cli import main; main({arguments!r}); print('torch' in sys.modules, 'cv2' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    program = (
+        f"import sys; from stream_vlm.cli import main; main({arguments!r}); print('torch' in"
+        " sys.modules, 'cv2' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert done.stdout.splitlines()[-1] == "False False"
 
 
 def test_recall_answers_without_loading_torch(memory_file: Path) -> None:
     arguments = ["recall", "ball", "--memory", str(memory_file)]
-    program = f"import sys; from stream_vlm.cli import main; main({arguments!r}); print('torch' in sys.modules, 'cv2' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    program = (
+        f"import sys; from stream_vlm.cli import main; main({arguments!r}); print('torch' in"
+        " sys.modules, 'cv2' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert "red ball rolls in from the left" in done.stdout
     assert done.stdout.splitlines()[-1] == "False False"
 
@@ -61,14 +79,26 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["run", "no-such.mp4", "--out", "OUT"], "no-such.mp4: no such source; it can be a video file"),
+        (
+            ["run", "no-such.mp4", "--out", "OUT"],
+            "no-such.mp4: no such source; it can be a video file",
+        ),
         (["run", "world:x", "--out", "OUT"], "'x' is no seed"),
         (["run", "world:1", "--seconds", "-1", "--out", "OUT"], "above 0"),
-        (["run", "world:1", "--out", "OUT", "--set", "stream.rate_hz=fast"], "stream.rate_hz: 'fast' is refused"),
-        (["run", "world:1", "--out", "OUT", "--set", "stream.speed=1"], "stream.speed: no such setting"),
+        (
+            ["run", "world:1", "--out", "OUT", "--set", "stream.rate_hz=fast"],
+            "stream.rate_hz: 'fast' is refused",
+        ),
+        (
+            ["run", "world:1", "--out", "OUT", "--set", "stream.speed=1"],
+            "stream.speed: no such setting",
+        ),
         (["run", "world:1", "--out", "OUT", "--set", "stream.rate_hz"], "write NAME=VALUE"),
         (["run", "world:1", "--out", "OUT", "--set", "memory.path=/x.db"], "choose DIR with --out"),
-        (["run", "world:1", "--out", "OUT", "--set", "camera.a.topic=/x"], "the cameras are those of the source"),
+        (
+            ["run", "world:1", "--out", "OUT", "--set", "camera.a.topic=/x"],
+            "the cameras are those of the source",
+        ),
         (["replay", "no-such-bag", "--out", "OUT"], "no-such-bag: no rosbag2 recording"),
         (["recall", "--memory", "OUT/no.db"], "no.db"),
         (["recall", "--limit", "0", "--memory", "OUT/no.db"], "limit: 0"),
@@ -86,20 +116,42 @@ def test_bad_input_gets_one_clear_message_and_a_failing_exit_status(
     assert len(printed.err.splitlines()) == 1 and "Traceback" not in printed.err
 
 
-@pytest.mark.parametrize("arguments", [["run", "world:1"], ["fly"], ["recall", "--order", "best"], ["world", "--seed", "-1", "--out", "x"]])
-def test_a_wrong_call_exits_with_2_and_says_what_is_missing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "world:1"],
+        ["fly"],
+        ["recall", "--order", "best"],
+        ["world", "--seed", "-1", "--out", "x"],
+    ],
+)
+def test_a_wrong_call_exits_with_2_and_says_what_is_missing(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments) == 2
     assert "Error:" in capsys.readouterr().err
 
 
-def test_recall_finds_words_in_a_memory_file(memory_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recall_finds_words_in_a_memory_file(
+    memory_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["recall", "ball", "--memory", str(memory_file)]) == 0
     out = capsys.readouterr().out
-    assert "1.0 - 2.0 s" in out and "red ball rolls in" in out and "(1.00, 0.00) map" in out and "door" not in out
+    assert (
+        "1.0 - 2.0 s" in out
+        and "red ball rolls in" in out
+        and "(1.00, 0.00) map" in out
+        and "door" not in out
+    )
 
 
-def test_recall_takes_the_folder_of_a_run(memory_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["recall", "--memory", str(memory_file.parent), "--order", "newest", "--limit", "1"]) == 0
+def test_recall_takes_the_folder_of_a_run(
+    memory_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["recall", "--memory", str(memory_file.parent), "--order", "newest", "--limit", "1"])
+        == 0
+    )
     out = capsys.readouterr().out
     assert "door opens" in out and "1 of 2 records" in out
 
@@ -115,16 +167,24 @@ def test_recall_takes_the_folder_of_a_run(memory_file: Path, capsys: pytest.Capt
         (["--kind", "observation", "--limit", "1", "--order", "oldest"], [""]),
     ],
 )
-def test_recall_s_filters_hold(arguments: list[str], found: list[str], memory_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recall_s_filters_hold(
+    arguments: list[str], found: list[str], memory_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["recall", "--memory", str(memory_file), "--json", *arguments]) == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [record["text"] for record in records] == found
 
 
-def test_recall_as_json_keeps_nanoseconds_exact(memory_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recall_as_json_keeps_nanoseconds_exact(
+    memory_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     main(["recall", "door", "--memory", str(memory_file), "--json"])
     record = json.loads(capsys.readouterr().out)
-    assert record["end_ns"] == 10 * NANOSECONDS and record["end"] == 10.0 and record["pose"]["x"] == 5.0
+    assert (
+        record["end_ns"] == 10 * NANOSECONDS
+        and record["end"] == 10.0
+        and record["pose"]["x"] == 5.0
+    )
 
 
 def test_recall_does_not_create_a_memory(tmp_path: Path) -> None:
@@ -152,12 +212,17 @@ def test_times_are_read_as_people_write_them(words: str, moment: datetime) -> No
     assert parse_time(words, NOW) == int(moment.timestamp()) * NANOSECONDS
 
 
-@pytest.mark.parametrize(("words", "ns"), [("0", 0), ("12.5", 12_500_000_000), ("12.5 s", 12_500_000_000), ("3s", 3_000_000_000)])
+@pytest.mark.parametrize(
+    ("words", "ns"),
+    [("0", 0), ("12.5", 12_500_000_000), ("12.5 s", 12_500_000_000), ("3s", 3_000_000_000)],
+)
 def test_plain_seconds_count_from_the_beginning_of_a_recording(words: str, ns: int) -> None:
     assert parse_time(words, NOW) == ns
 
 
-@pytest.mark.parametrize("words", ["", "later", "25:00", "10 parsecs ago", "-5", "2026-13-01", "9" * 30 + " days ago"])
+@pytest.mark.parametrize(
+    "words", ["", "later", "25:00", "10 parsecs ago", "-5", "2026-13-01", "9" * 30 + " days ago"]
+)
 def test_words_that_name_no_time_are_refused_with_examples(words: str) -> None:
     with pytest.raises(TimeError, match=r"is no time; write '14:05'"):
         parse_time(words, NOW)
@@ -171,46 +236,115 @@ def test_a_span_says_what_both_ends_share_once() -> None:
 
 
 def test_the_doctor_says_what_to_mend(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "memory.db").write_text("not a database at all, but long enough to be looked at" * 50)
-    assert main(["doctor", "--model", str(tmp_path / "nothing"), "--memory", str(tmp_path / "memory.db")]) == 1
+    (tmp_path / "memory.db").write_text(
+        "not a database at all, but long enough to be looked at" * 50
+    )
+    assert (
+        main(
+            [
+                "doctor",
+                "--model",
+                str(tmp_path / "nothing"),
+                "--memory",
+                str(tmp_path / "memory.db"),
+            ]
+        )
+        == 1
+    )
     findings = {line.split()[1]: line for line in capsys.readouterr().out.splitlines()}
     assert findings["model"].startswith("WRONG") and str(tmp_path / "nothing") in findings["model"]
     assert findings["memory"].startswith("WRONG") and "not a SQLite file" in findings["memory"]
     assert findings["python"].startswith("ok") and findings["libraries"].startswith("ok")
 
 
-def test_world_writes_a_video_with_its_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_world_writes_a_video_with_its_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["world", "--seed", "3", "--minutes", "0.1", "--out", str(tmp_path / "w")]) == 0
     labels = json.loads((tmp_path / "w" / "labels.json").read_text())
     assert labels["seed"] == 3 and labels["duration_s"] == pytest.approx(6.0)
     assert "labels.json, video.mp4" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("refused", [["--seed", "3", "--size", "7", "9"], ["--seed", "3", "--fps", "0.5"]])
-def test_world_refuses_what_no_camera_is(refused: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "refused", [["--seed", "3", "--size", "7", "9"], ["--seed", "3", "--fps", "0.5"]]
+)
+def test_world_refuses_what_no_camera_is(
+    refused: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["world", *refused, "--out", str(tmp_path / "w")]) == 1
     assert "is refused" in capsys.readouterr().err
 
 
-def test_a_real_checkpoint_watches_a_simulated_stream_the_same_way_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_real_checkpoint_watches_a_simulated_stream_the_same_way_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     checkpoint = str(write_checkpoint(tmp_path / "checkpoint"))
     for folder in ("once", "again"):
-        assert main(["run", "world:5", "--seconds", "4", "--model", checkpoint, "--out", str(tmp_path / folder)]) == 0
+        assert (
+            main(
+                [
+                    "run",
+                    "world:5",
+                    "--seconds",
+                    "4",
+                    "--model",
+                    checkpoint,
+                    "--out",
+                    str(tmp_path / folder),
+                ]
+            )
+            == 0
+        )
     assert "8 ticks over 3.5 s of stream" in capsys.readouterr().out
     for name in ("utterances.jsonl", "events.jsonl", "states.jsonl"):
         assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     assert len((tmp_path / "once" / "states.jsonl").read_text().splitlines()) == 8
 
 
-def test_a_refused_run_loads_no_model_and_leaves_the_folder_alone(memory_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_run_loads_no_model_and_leaves_the_folder_alone(
+    memory_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = memory_file.read_bytes()
-    assert main(["run", "world:5", "--model", str(tmp_path / "nothing"), "--out", str(memory_file.parent)]) == 1
+    assert (
+        main(
+            [
+                "run",
+                "world:5",
+                "--model",
+                str(tmp_path / "nothing"),
+                "--out",
+                str(memory_file.parent),
+            ]
+        )
+        == 1
+    )
     assert "already holds a run" in capsys.readouterr().err
     assert memory_file.read_bytes() == before
 
 
-def test_recall_computes_an_answer_and_shows_what_it_rests_on(memory_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["recall", "--memory", str(memory_file), "--answer", "auto", "how", "often", "did", "you", "see", "a", "zebra"]) == 0
+def test_recall_computes_an_answer_and_shows_what_it_rests_on(
+    memory_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(
+            [
+                "recall",
+                "--memory",
+                str(memory_file),
+                "--answer",
+                "auto",
+                "how",
+                "often",
+                "did",
+                "you",
+                "see",
+                "a",
+                "zebra",
+            ]
+        )
+        == 0
+    )
     assert "never" in capsys.readouterr().out
     assert main(["recall", "--memory", str(memory_file), "--answer", "last", "ball"]) == 0
     said = capsys.readouterr().out.splitlines()

@@ -1,4 +1,6 @@
-"""Watching a recording without ROS leaves the same complete results every time, and never overwrites a run unasked."""
+"""Watching a recording without ROS leaves the same complete results every time, and never
+overwrites a run unasked.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ FIRST_NS = 1_700_000_000 * NANOSECONDS
 
 
 class BrightnessStream:
-    """Decides by brightness alone: dark is silence, grey is standby, bright is a response; black pictures cannot be used."""
+    """Decides by brightness alone: dark is silence, grey is standby, bright is a response; black
+    pictures cannot be used.
+    """
 
     def step(
         self,
@@ -42,7 +46,9 @@ class BrightnessStream:
             raise StreamError(f"{frame.camera}: a black picture shows nothing")
         state = State.SILENCE if level < 80 else State.STANDBY if level < 160 else State.RESPONSE
         probabilities = {each: 0.8 if each is state else 0.1 for each in State}
-        return gate(Decision(state, probabilities, "light turns on" if state is State.RESPONSE else "", 0.8))
+        return gate(
+            Decision(state, probabilities, "light turns on" if state is State.RESPONSE else "", 0.8)
+        )
 
     def reset(self) -> None: ...
 
@@ -61,15 +67,26 @@ class BrightnessModel:
     def open_stream(self, camera: str) -> BrightnessStream:
         return BrightnessStream()
 
-    def step(self, turns: Sequence[Turn], upcoming: Upcoming | None = None) -> list[Decision | StreamError]:
-        return one_by_one(turns, lambda turn: cast(BrightnessStream, turn.stream).step(turn.frame, turn.query, turn.gate, turn.on_text))
+    def step(
+        self, turns: Sequence[Turn], upcoming: Upcoming | None = None
+    ) -> list[Decision | StreamError]:
+        return one_by_one(
+            turns,
+            lambda turn: cast(BrightnessStream, turn.stream).step(
+                turn.frame, turn.query, turn.gate, turn.on_text
+            ),
+        )
 
 
-def film(camera: str = "front", levels: tuple[int, ...] = (20, 20, 120, 120, 200, 20, 20, 120, 200, 20)) -> Iterator[Frame]:
+def film(
+    camera: str = "front", levels: tuple[int, ...] = (20, 20, 120, 120, 200, 20, 20, 120, 200, 20)
+) -> Iterator[Frame]:
     """Two pictures a second."""
     for index, level in enumerate(levels):
         stamp_ns = FIRST_NS + index * NANOSECONDS // 2
-        yield Frame(camera, stamp_ns, f"{camera}_optical", np.full((48, 64, 3), level, dtype=np.uint8))
+        yield Frame(
+            camera, stamp_ns, f"{camera}_optical", np.full((48, 64, 3), level, dtype=np.uint8)
+        )
 
 
 @pytest.fixture
@@ -81,7 +98,13 @@ def bag(tmp_path: Path) -> Path:
 def watch_bag(bag: Path, folder: Path, **options: str):  # type: ignore[no-untyped-def]
     source = open_source(str(bag))
     changes = {name.replace("__", "."): options.pop(name) for name in list(options) if "__" in name}
-    return watch(source, with_cameras(load_settings(changes), source.cameras), BrightnessModel(), folder, **options)  # type: ignore[arg-type]
+    return watch(
+        source,
+        with_cameras(load_settings(changes), source.cameras),
+        BrightnessModel(),
+        folder,
+        **options,
+    )  # type: ignore[arg-type]
 
 
 def lines(file: Path) -> list[dict[str, object]]:
@@ -91,7 +114,9 @@ def lines(file: Path) -> list[dict[str, object]]:
 def test_events_are_written_in_seconds_of_stream(bag: Path, tmp_path: Path) -> None:
     watch_bag(bag, tmp_path / "out")
     events = lines(tmp_path / "out" / "events.jsonl")
-    assert [(event["label"], event["t_start"], event["t_end"], event["camera"]) for event in events] == [
+    assert [
+        (event["label"], event["t_start"], event["t_end"], event["camera"]) for event in events
+    ] == [
         ("light turns on", 0.75, 1.75, "front"),
         ("light turns on", 3.25, 3.75, "front"),
     ]
@@ -102,30 +127,47 @@ def test_every_utterance_and_state_is_written(bag: Path, tmp_path: Path) -> None
     watch_bag(bag, tmp_path / "out")
     assert [said["t"] for said in lines(tmp_path / "out" / "utterances.jsonl")] == [2.0, 4.0]
     states = [state["state"] for state in lines(tmp_path / "out" / "states.jsonl")]
-    assert states == ["silence"] * 2 + ["standby"] * 2 + ["response"] + ["silence"] * 2 + ["standby", "response", "silence"]
+    assert states == ["silence"] * 2 + ["standby"] * 2 + ["response"] + ["silence"] * 2 + [
+        "standby",
+        "response",
+        "silence",
+    ]
 
 
 def test_the_memory_holds_the_events_at_their_own_stamps(bag: Path, tmp_path: Path) -> None:
     watch_bag(bag, tmp_path / "out")
-    with Memory.open(MemorySettings(path=str(tmp_path / "out" / "memory.db")), read_only=True) as memory:
+    with Memory.open(
+        MemorySettings(path=str(tmp_path / "out" / "memory.db")), read_only=True
+    ) as memory:
         records = memory.recall(RecallQuery(kinds=("event",), order="oldest")).records
     quarter = NANOSECONDS // 4
-    assert [(record.start_ns - FIRST_NS, record.stamp_ns - FIRST_NS, record.frame_id) for record in records] == [
+    assert [
+        (record.start_ns - FIRST_NS, record.stamp_ns - FIRST_NS, record.frame_id)
+        for record in records
+    ] == [
         (3 * quarter, 8 * quarter, "front_optical"),
         (13 * quarter, 16 * quarter, "front_optical"),
     ]
 
 
-def test_with_a_model_of_text_whatever_is_said_gets_a_vector_as_in_the_node(bag: Path, tmp_path: Path) -> None:
+def test_with_a_model_of_text_whatever_is_said_gets_a_vector_as_in_the_node(
+    bag: Path, tmp_path: Path
+) -> None:
     directory = write_sentence_model(tmp_path / "tiny-words")
     watch_bag(bag, tmp_path / "out", memory__text_model=str(directory))
-    with Memory.open(MemorySettings(path=str(tmp_path / "out" / "memory.db")), read_only=True) as memory:
+    with Memory.open(
+        MemorySettings(path=str(tmp_path / "out" / "memory.db")), read_only=True
+    ) as memory:
         vectors = memory.vector_models()
         told = memory.recall(RecallQuery(kinds=("event", "utterance", "summary"))).total
-    assert [(model.name, model.size, model.of, model.number) for model in vectors] == [("tiny-words", 24, "record", told)]
+    assert [(model.name, model.size, model.of, model.number) for model in vectors] == [
+        ("tiny-words", 24, "record", told)
+    ]
 
 
-def test_a_model_of_text_that_is_none_is_refused_before_a_run_is_replaced(bag: Path, tmp_path: Path) -> None:
+def test_a_model_of_text_that_is_none_is_refused_before_a_run_is_replaced(
+    bag: Path, tmp_path: Path
+) -> None:
     watch_bag(bag, tmp_path / "out")
     before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
     with pytest.raises(EmbeddingError, match="holds no config.json"):
@@ -134,13 +176,19 @@ def test_a_model_of_text_that_is_none_is_refused_before_a_run_is_replaced(bag: P
 
 
 @pytest.mark.parametrize("name", ["utterances.jsonl", "events.jsonl", "states.jsonl"])
-def test_watching_a_recording_twice_gives_the_same_bytes(bag: Path, tmp_path: Path, name: str) -> None:
+def test_watching_a_recording_twice_gives_the_same_bytes(
+    bag: Path, tmp_path: Path, name: str
+) -> None:
     for folder in ("once", "again"):
         watch_bag(bag, tmp_path / folder)
-    assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "again" / name).read_bytes() != b""
+    assert (
+        (tmp_path / "once" / name).read_bytes() == (tmp_path / "again" / name).read_bytes() != b""
+    )
 
 
-def test_the_model_sums_a_recording_up_while_it_watches_and_the_same_each_time(bag: Path, tmp_path: Path) -> None:
+def test_the_model_sums_a_recording_up_while_it_watches_and_the_same_each_time(
+    bag: Path, tmp_path: Path
+) -> None:
     model = load(write_speaking_checkpoint(tmp_path / "checkpoint"))
     source = open_source(str(bag))
     # The model says the same at every look.
@@ -149,19 +197,35 @@ def test_the_model_sums_a_recording_up_while_it_watches_and_the_same_each_time(b
     told = []
     for folder in ("once", "again"):
         watch(open_source(str(bag)), settings, model, tmp_path / folder)
-        with Memory.open(MemorySettings(path=str(tmp_path / folder / "memory.db")), read_only=True) as memory:
+        with Memory.open(
+            MemorySettings(path=str(tmp_path / folder / "memory.db")), read_only=True
+        ) as memory:
             records = memory.recall(RecallQuery(kinds=("summary",), order="oldest")).records
-        told.append([(record.start_ns - FIRST_NS, record.text, record.model_id) for record in records])
-    assert told[0] == told[1] == [(2 * number * NANOSECONDS, SUMMARY, model.model_id) for number in range(3)]
+        told.append(
+            [(record.start_ns - FIRST_NS, record.text, record.model_id) for record in records]
+        )
+    assert (
+        told[0]
+        == told[1]
+        == [(2 * number * NANOSECONDS, SUMMARY, model.model_id) for number in range(3)]
+    )
 
 
-def test_a_model_that_cannot_sum_up_begins_no_run_and_replaces_none(bag: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_sum_up_begins_no_run_and_replaces_none(
+    bag: Path, tmp_path: Path
+) -> None:
     watch_bag(bag, tmp_path / "out")
     before = (tmp_path / "out" / "states.jsonl").read_bytes()
     source = open_source(str(bag))
     settings = with_cameras(load_settings({"memory.summarizer": "model"}), source.cameras)
     for folder in ("out", "new"):
-        with pytest.raises(SummarizerError, match="memory.summarizer 'model': brightness writes no texts between its looks; take a Qwen"):
+        with pytest.raises(
+            SummarizerError,
+            match=(
+                "memory.summarizer 'model': brightness writes no texts between its looks; take a"
+                " Qwen"
+            ),
+        ):
             watch(source, settings, BrightnessModel(), tmp_path / folder, existing="replace")
     assert (tmp_path / "out" / "states.jsonl").read_bytes() == before
     assert not (tmp_path / "new").exists()
@@ -182,10 +246,14 @@ def test_replacing_a_run_starts_from_an_empty_memory(bag: Path, tmp_path: Path) 
     assert len(lines(tmp_path / "out" / "events.jsonl")) == 2
 
 
-def test_appending_goes_on_in_the_same_memory_as_a_session_of_its_own(bag: Path, tmp_path: Path) -> None:
+def test_appending_goes_on_in_the_same_memory_as_a_session_of_its_own(
+    bag: Path, tmp_path: Path
+) -> None:
     watch_bag(bag, tmp_path / "out")
     assert watch_bag(bag, tmp_path / "out", existing="append").session_id == "kitchen-2"
-    with Memory.open(MemorySettings(path=str(tmp_path / "out" / "memory.db")), read_only=True) as memory:
+    with Memory.open(
+        MemorySettings(path=str(tmp_path / "out" / "memory.db")), read_only=True
+    ) as memory:
         records = memory.recall(RecallQuery(kinds=("event",), order="oldest")).records
     assert sorted({record.session_id for record in records}) == ["kitchen", "kitchen-2"]
     assert len({record.event_id for record in records}) == 4
@@ -240,18 +308,32 @@ class FollowingModel(BrightnessModel):
     def __init__(self) -> None:
         self.told: list[Query | None] = []
 
-    def step(self, turns: Sequence[Turn], upcoming: Upcoming | None = None) -> list[Decision | StreamError]:
+    def step(
+        self, turns: Sequence[Turn], upcoming: Upcoming | None = None
+    ) -> list[Decision | StreamError]:
         self.told += [turn.watch for turn in turns]
         if any(turn.watch is not None and "sound" in turn.watch.text for turn in turns):
             return [WatchRefused(f"{turn.frame.camera}: brightness has no ears") for turn in turns]
         return super().step(turns, upcoming)
 
 
-def test_what_is_waited_for_is_told_from_the_first_picture_on_and_reports_carry_it(bag: Path, tmp_path: Path) -> None:
+def test_what_is_waited_for_is_told_from_the_first_picture_on_and_reports_carry_it(
+    bag: Path, tmp_path: Path
+) -> None:
     source, model = open_source(str(bag)), FollowingModel()
-    watch(source, with_cameras(load_settings({}), source.cameras), model, tmp_path / "out", watch_for="a light that turns on")
-    assert {told.text for told in model.told if told is not None} == {"a light that turns on"} and None not in model.told
-    with Memory.open(MemorySettings(path=str(tmp_path / "out" / "memory.db")), read_only=True) as memory:
+    watch(
+        source,
+        with_cameras(load_settings({}), source.cameras),
+        model,
+        tmp_path / "out",
+        watch_for="a light that turns on",
+    )
+    assert {told.text for told in model.told if told is not None} == {
+        "a light that turns on"
+    } and None not in model.told
+    with Memory.open(
+        MemorySettings(path=str(tmp_path / "out" / "memory.db")), read_only=True
+    ) as memory:
         (asked,) = memory.recall(RecallQuery(kinds=("query",))).records
         reports = memory.recall(RecallQuery(kinds=("answer",))).records
     assert asked.text == "a light that turns on"
@@ -261,7 +343,14 @@ def test_what_is_waited_for_is_told_from_the_first_picture_on_and_reports_carry_
 def test_a_watch_brings_what_a_memory_that_is_gone_on_in_holds(bag: Path, tmp_path: Path) -> None:
     watch_bag(bag, tmp_path / "out")
     source, model = open_source(str(bag)), FollowingModel()
-    watch(source, with_cameras(load_settings({}), source.cameras), model, tmp_path / "out", "append", watch_for="a light that turns on")
+    watch(
+        source,
+        with_cameras(load_settings({}), source.cameras),
+        model,
+        tmp_path / "out",
+        "append",
+        watch_for="a light that turns on",
+    )
     first = model.told[0]
     assert first is not None
     said = [one.text for one in first.past.remembered]
@@ -269,7 +358,15 @@ def test_a_watch_brings_what_a_memory_that_is_gone_on_in_holds(bag: Path, tmp_pa
     assert all("light turns on" in summary for summary in said[2:]), "then what sums them up"
 
 
-def test_a_watch_that_the_model_refuses_ends_the_run_with_its_reason(bag: Path, tmp_path: Path) -> None:
+def test_a_watch_that_the_model_refuses_ends_the_run_with_its_reason(
+    bag: Path, tmp_path: Path
+) -> None:
     source = open_source(str(bag))
     with pytest.raises(WatchRefused, match="brightness has no ears"):
-        watch(source, with_cameras(load_settings({}), source.cameras), FollowingModel(), tmp_path / "out", watch_for="a sound")
+        watch(
+            source,
+            with_cameras(load_settings({}), source.cameras),
+            FollowingModel(),
+            tmp_path / "out",
+            watch_for="a sound",
+        )

@@ -17,7 +17,9 @@ def test_every_setting_has_a_description_and_every_number_a_range() -> None:
 
 
 def test_described_names_and_accepted_names_are_the_same() -> None:
-    values = {info.name: info.default for info in describe_settings(["front"])} | {"cameras": ["front"]}
+    values = {info.name: info.default for info in describe_settings(["front"])} | {
+        "cameras": ["front"]
+    }
     settings = load_settings(values)
     assert settings.camera["front"].topic == "image_raw"
     assert settings == load_settings({"cameras": ["front"]})

@@ -12,7 +12,10 @@ HEAD = Segment(SegmentKind.HEAD, -1, (1, 2))
 
 def turn(number: int, words: int = 1) -> list[Segment]:
     """A frame of 2 x 3 vision tokens and an action of `words` tokens."""
-    return [Segment(SegmentKind.FRAME, number, (9,) * 6, (2, 3)), Segment(SegmentKind.ACTION, number, (5,) * words)]
+    return [
+        Segment(SegmentKind.FRAME, number, (9,) * 6, (2, 3)),
+        Segment(SegmentKind.ACTION, number, (5,) * words),
+    ]
 
 
 def test_text_advances_all_three_axes_by_one_a_token() -> None:
@@ -50,15 +53,21 @@ def run_stream(policy: ContextPolicy, words: list[int]) -> list[list[Segment]]:
 
 POLICIES = [
     pytest.param(RoundsPolicy(max_turns=8, keep_turns=5, max_tokens=100), id="rounds"),
-    pytest.param(RoundsPolicy(max_turns=8, keep_turns=8, max_tokens=100), id="rounds without hysteresis"),
-    pytest.param(RoundsPolicy(max_turns=100, keep_turns=80, max_tokens=60), id="rounds bound by tokens"),
+    pytest.param(
+        RoundsPolicy(max_turns=8, keep_turns=8, max_tokens=100), id="rounds without hysteresis"
+    ),
+    pytest.param(
+        RoundsPolicy(max_turns=100, keep_turns=80, max_tokens=60), id="rounds bound by tokens"
+    ),
     pytest.param(ChunkedPolicy(chunk_turns=6, max_tokens=100), id="chunked"),
 ]
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("seed", range(5))
-def test_the_budget_holds_and_the_head_and_the_newest_turn_stay_for_ever(policy: ContextPolicy, seed: int) -> None:
+def test_the_budget_holds_and_the_head_and_the_newest_turn_stay_for_ever(
+    policy: ContextPolicy, seed: int
+) -> None:
     words = np.random.default_rng(seed).integers(1, 20, size=200).tolist()
     for number, held in enumerate(run_stream(policy, words)):
         assert sum(map(len, held)) <= policy.max_tokens
@@ -95,7 +104,9 @@ def test_limits_that_make_no_sense_are_refused() -> None:
         ChunkedPolicy(chunk_turns=0, max_tokens=100)
 
 
-def test_rounds_that_run_out_of_tokens_first_trim_as_rarely_as_those_that_run_out_of_turns() -> None:
+def test_rounds_that_run_out_of_tokens_first_trim_as_rarely_as_those_that_run_out_of_turns() -> (
+    None
+):
     policy = RoundsPolicy(max_turns=40, keep_turns=20, max_tokens=100)
     held: list[Segment] = []
     trims = 0

@@ -1,4 +1,6 @@
-"""How what is seen is written down is chosen by the setting, by the file beside the weights, or by the tokenizer."""
+"""How what is seen is written down is chosen by the setting, by the file beside the weights, or by
+the tokenizer.
+"""
 
 import json
 from pathlib import Path
@@ -17,7 +19,9 @@ MARKERS = ("</Silence>", "</Standby>", "</Response>")
 
 
 def without_file(directory: Path, renamed: dict[str, str] | None = None) -> Path:
-    """A checkpoint as it is downloaded, without a `stream_config.json`, and with state markers of other names."""
+    """A checkpoint as it is downloaded, without a `stream_config.json`, and with state markers of
+    other names.
+    """
     write_checkpoint(directory, words=("silence", "standby", "response"))
     (directory / "stream_config.json").unlink()
     tokenizer = json.loads((directory / "tokenizer.json").read_text())
@@ -44,7 +48,12 @@ def test_a_streaming_vlm_download_works_by_setting_without_writing_a_file(tmp_pa
     assert "stream_config.json" not in before
     model = load_cached_model(settings_for(directory, model__turns="streaming_vlm"))
     stream = model.checkpoint.stream
-    assert (stream.name, stream.frames_per_turn, stream.policy, stream.rate_hz) == ("download", 2, "sliding", 2.0)
+    assert (stream.name, stream.frames_per_turn, stream.policy, stream.rate_hz) == (
+        "download",
+        2,
+        "sliding",
+        2.0,
+    )
     camera = model.open_stream("front")
     decisions = [camera.step(random_frame(index), None, silent) for index in range(4)]
     assert [segment.turn for segment in camera.context if segment.grid] == [0, 1]
@@ -58,7 +67,9 @@ def test_a_tokenizer_with_streamos_markers_is_driven_as_streamo(tmp_path: Path) 
 
 def test_a_tokenizer_with_two_markers_is_driven_as_streaming_harness(tmp_path: Path) -> None:
     names = {"</Silence>": "</silence>", "</Response>": "</response>", "</Standby>": "<unused>"}
-    model = load_cached_model(settings_for(without_file(tmp_path, names), context__max_seconds=4.0, stream__rate_hz=1.0))
+    model = load_cached_model(
+        settings_for(without_file(tmp_path, names), context__max_seconds=4.0, stream__rate_hz=1.0)
+    )
     assert model.turns == HARNESS
     assert model.checkpoint.stream.policy == "chunked"
     camera = model.open_stream("front")
@@ -72,7 +83,10 @@ def test_a_tokenizer_with_two_markers_is_driven_as_streaming_harness(tmp_path: P
 @pytest.mark.parametrize("turns", ["streamo", "compact", "harness"])
 def test_markers_that_are_no_tokens_are_named(tmp_path: Path, turns: str) -> None:
     directory = without_file(tmp_path, {marker: f"<unused {marker[2:-1]}>" for marker in MARKERS})
-    with pytest.raises(CheckpointError, match=f"model.turns '{turns}': the tokenizer in .* has no </[Ss]ilence> as one token"):
+    with pytest.raises(
+        CheckpointError,
+        match=f"model.turns '{turns}': the tokenizer in .* has no </[Ss]ilence> as one token",
+    ):
         load_cached_model(settings_for(directory, model__turns=turns))
 
 
@@ -86,17 +100,27 @@ def test_the_setting_overrides_the_turns_of_the_file_and_keeps_the_rest(tmp_path
 
 def test_a_setting_that_contradicts_the_file_is_refused(tmp_path: Path) -> None:
     directory = write_checkpoint(tmp_path)
-    with pytest.raises(CheckpointError, match="model.turns 'streaming_vlm' does not go with .*pair_frames"):
+    with pytest.raises(
+        CheckpointError, match="model.turns 'streaming_vlm' does not go with .*pair_frames"
+    ):
         load_cached_model(settings_for(directory, model__turns="streaming_vlm"))
 
 
 def test_qwen3s_pixel_budget_is_read_and_capped_at_what_a_stream_affords(tmp_path: Path) -> None:
     directory = without_file(tmp_path)
     path = directory / "preprocessor_config.json"
-    qwen3 = {"size": {"shortest_edge": 65536, "longest_edge": 16777216}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    qwen3 = {
+        "size": {"shortest_edge": 65536, "longest_edge": 16777216},
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+    }
     path.write_text(json.dumps(json.loads(path.read_text()) | qwen3))
     pictures = load_cached_model(settings_for(directory)).checkpoint.pictures
-    assert (pictures.patch_size, pictures.mean, pictures.std) == (16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert (pictures.patch_size, pictures.mean, pictures.std) == (
+        16,
+        (0.5, 0.5, 0.5),
+        (0.5, 0.5, 0.5),
+    )
     assert (pictures.min_pixels, pictures.max_pixels) == (65536, 128 * 32 * 32)
     assert pictures.target_size(720, 1280) == (256, 480)
     assert pictures.target_size(60, 80) == (224, 320)

@@ -13,17 +13,25 @@ HALF_SECOND = 500_000_000
 
 def decision(state: State, text: str = "", confidence: float = 0.8) -> Decision:
     rest = (1.0 - confidence) / 2
-    return Decision(state, {each: confidence if each is state else rest for each in State}, text, confidence)
+    return Decision(
+        state, {each: confidence if each is state else rest for each in State}, text, confidence
+    )
 
 
-def observe(states: str, settings: EventSettings | None = None) -> tuple[EventTracker, list[EventSpan]]:
-    """Feed one decision each half second: "." silence, "-" standby, "!" response; spans end at frames unless `settings` say otherwise."""
+def observe(
+    states: str, settings: EventSettings | None = None
+) -> tuple[EventTracker, list[EventSpan]]:
+    """Feed one decision each half second: "." silence, "-" standby, "!" response; spans end at
+    frames unless `settings` say otherwise.
+    """
     tracker = EventTracker("s", "front", settings or EventSettings(edges="frames"))
     spans = []
     for index, letter in enumerate(states):
         state = {".": State.SILENCE, "-": State.STANDBY, "!": State.RESPONSE}[letter]
         frame = Frame("front", index * HALF_SECOND, "front_optical", IMAGE)
-        span = tracker.observe(frame, decision(state, f"event {index}" if state is State.RESPONSE else ""))
+        span = tracker.observe(
+            frame, decision(state, f"event {index}" if state is State.RESPONSE else "")
+        )
         if span:
             spans.append(span)
     return tracker, spans
@@ -46,7 +54,9 @@ def seconds(span: EventSpan) -> tuple[float, float]:
         pytest.param("........", [], id="silence"),
     ],
 )
-def test_spans_reach_from_the_first_standby_to_the_response(states: str, expected: list[tuple[float, float]]) -> None:
+def test_spans_reach_from_the_first_standby_to_the_response(
+    states: str, expected: list[tuple[float, float]]
+) -> None:
     _, spans = observe(states)
     assert [seconds(span) for span in spans] == expected
 
@@ -60,7 +70,9 @@ def test_spans_reach_from_the_first_standby_to_the_response(states: str, expecte
         pytest.param("..--!!", [(0.75, 1.75), (2.0, 2.5)], id="two in a row do not overlap"),
     ],
 )
-def test_spans_end_where_things_happen_on_average_unless_told_otherwise(states: str, expected: list[tuple[float, float]]) -> None:
+def test_spans_end_where_things_happen_on_average_unless_told_otherwise(
+    states: str, expected: list[tuple[float, float]]
+) -> None:
     _, spans = observe(states, EventSettings())
     assert [seconds(span) for span in spans] == expected
 
@@ -94,10 +106,15 @@ def test_the_evidence_is_the_frame_that_showed_it_complete() -> None:
 
 
 @pytest.mark.parametrize(("seen", "expected"), [("-!", (9.0, 10.25)), ("!", (8.0, 10.0))])
-def test_a_frame_from_before_the_camera_was_away_says_little_about_when(seen: str, expected: tuple[float, float]) -> None:
+def test_a_frame_from_before_the_camera_was_away_says_little_about_when(
+    seen: str, expected: tuple[float, float]
+) -> None:
     tracker = EventTracker("s", "front", EventSettings())
     tracker.observe(Frame("front", 0, "front_optical", IMAGE), decision(State.SILENCE))
     for index, letter in enumerate(seen):
         state = State.STANDBY if letter == "-" else State.RESPONSE
-        span = tracker.observe(Frame("front", (20 + index) * HALF_SECOND, "front_optical", IMAGE), decision(state, "lamp turns on"))
+        span = tracker.observe(
+            Frame("front", (20 + index) * HALF_SECOND, "front_optical", IMAGE),
+            decision(state, "lamp turns on"),
+        )
     assert span is not None and seconds(span) == expected

@@ -1,4 +1,6 @@
-"""The loop conducts: every camera gets its turn, faults stay with their camera, and everything out carries its evidence."""
+"""The loop conducts: every camera gets its turn, faults stay with their camera, and everything out
+carries its evidence.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,15 +20,21 @@ CERTAIN = {State.SILENCE: 0.0, State.STANDBY: 0.0, State.RESPONSE: 0.0}
 
 @dataclass
 class ScriptedStream:
-    """Decides by a script: "." silence, "-" standby, "!" response, "?" one at doubt whether anything happens, "=" one in always the same words, "x" a
-    picture that cannot be used, "r" a refused watch."""
+    """Decides by a script: "." silence, "-" standby, "!" response, "?" one at doubt whether
+    anything happens, "=" one in always the same words, "x" a picture that cannot be used, "r" a
+    refused watch.
+    """
 
     script: Sequence[str]
     seconds: dict[str, float] = field(default_factory=dict)
     at: int = 0
 
     def step(
-        self, frame: Frame, query: Query | None, gate: Callable[[Decision], Decision], on_text: Callable[[str], None] | None = None
+        self,
+        frame: Frame,
+        query: Query | None,
+        gate: Callable[[Decision], Decision],
+        on_text: Callable[[str], None] | None = None,
     ) -> Decision:
         letter = self.script[self.at]
         self.at += 1
@@ -34,11 +42,25 @@ class ScriptedStream:
             raise StreamError(f"{frame.camera}: not a picture; clean the lens")
         if letter == "r":
             raise WatchRefused(f"{frame.camera}: scripted cannot watch")
-        state = {".": State.SILENCE, "-": State.STANDBY, "!": State.RESPONSE, "?": State.RESPONSE, "=": State.RESPONSE}[letter]
+        state = {
+            ".": State.SILENCE,
+            "-": State.STANDBY,
+            "!": State.RESPONSE,
+            "?": State.RESPONSE,
+            "=": State.RESPONSE,
+        }[letter]
         sure = 0.6 if letter == "?" else 1.0
-        decision = gate(Decision(state, CERTAIN | {State.SILENCE: 1.0 - sure} | {state: sure}, confidence=sure))
+        decision = gate(
+            Decision(state, CERTAIN | {State.SILENCE: 1.0 - sure} | {state: sure}, confidence=sure)
+        )
         if decision.state is State.RESPONSE:
-            text = f"answer to {query.text}" if query else "the same" if letter == "=" else f"seen {self.at}"
+            text = (
+                f"answer to {query.text}"
+                if query
+                else "the same"
+                if letter == "="
+                else f"seen {self.at}"
+            )
             if on_text:
                 on_text(text)
             return Decision(decision.state, decision.probabilities, text, sure)
@@ -64,8 +86,15 @@ class ScriptedModel:
     def open_stream(self, camera: str) -> ScriptedStream:
         return ScriptedStream(self.scripts[camera])
 
-    def step(self, turns: Sequence[Turn], upcoming: Upcoming | None = None) -> list[Decision | StreamError]:
-        return one_by_one(turns, lambda turn: cast(ScriptedStream, turn.stream).step(turn.frame, turn.query, turn.gate, turn.on_text))
+    def step(
+        self, turns: Sequence[Turn], upcoming: Upcoming | None = None
+    ) -> list[Decision | StreamError]:
+        return one_by_one(
+            turns,
+            lambda turn: cast(ScriptedStream, turn.stream).step(
+                turn.frame, turn.query, turn.gate, turn.on_text
+            ),
+        )
 
 
 @dataclass
@@ -78,21 +107,35 @@ class Sink:
 
 def tick(index: int, cameras: Sequence[str], *queries: Query) -> Tick:
     image = np.zeros((2, 2, 3), dtype=np.uint8)
-    frames = tuple(Frame(camera, index * HALF_SECOND, f"{camera}_optical", image) for camera in cameras)
+    frames = tuple(
+        Frame(camera, index * HALF_SECOND, f"{camera}_optical", image) for camera in cameras
+    )
     return Tick(index, index * HALF_SECOND, frames, queries)
 
 
 def harness(sink: Sink | None = None, **scripts: str) -> StreamingHarness:
-    return StreamingHarness(load_settings({"cameras": list(scripts)}), ScriptedModel(scripts), "session", sink)
+    return StreamingHarness(
+        load_settings({"cameras": list(scripts)}), ScriptedModel(scripts), "session", sink
+    )
 
 
 def test_an_event_and_its_utterance_carry_the_frame_they_rest_on() -> None:
     loop = harness(front=".--!")
     result = [loop.step(tick(index, ["front"])) for index in range(4)][-1]
     (utterance,), (event,) = result.utterances, result.events
-    assert (utterance.stamp_ns, utterance.frame_id, utterance.text) == (3 * HALF_SECOND, "front_optical", "seen 4")
-    assert (event.stamp_ns, event.frame_id, event.label) == (3 * HALF_SECOND, "front_optical", "seen 4")
-    assert (event.start_ns, event.end_ns) == (HALF_SECOND // 2, 5 * HALF_SECOND // 2), "halfway from the frame before"
+    assert (utterance.stamp_ns, utterance.frame_id, utterance.text) == (
+        3 * HALF_SECOND,
+        "front_optical",
+        "seen 4",
+    )
+    assert (event.stamp_ns, event.frame_id, event.label) == (
+        3 * HALF_SECOND,
+        "front_optical",
+        "seen 4",
+    )
+    assert (event.start_ns, event.end_ns) == (HALF_SECOND // 2, 5 * HALF_SECOND // 2), (
+        "halfway from the frame before"
+    )
     assert utterance.event_id == event.event_id
 
 
@@ -119,14 +162,20 @@ def test_an_answer_is_linked_with_its_query_and_is_no_event() -> None:
     heard: list[tuple[str, str]] = []
     loop = harness(front="..")
     query = Query("q7", "what is there", 0, "front")
-    result = loop.step(tick(0, ["front"], query), lambda query_id, text: heard.append((query_id, text)))
-    assert [(utterance.query_id, utterance.text) for utterance in result.utterances] == [("q7", "answer to what is there")]
+    result = loop.step(
+        tick(0, ["front"], query), lambda query_id, text: heard.append((query_id, text))
+    )
+    assert [(utterance.query_id, utterance.text) for utterance in result.utterances] == [
+        ("q7", "answer to what is there")
+    ]
     assert heard == [("q7", "answer to what is there")]
     assert result.events == ()
 
 
 def test_a_query_for_one_camera_is_not_put_to_another() -> None:
-    result = harness(front=".", rear=".").step(tick(0, ["front", "rear"], Query("q", "what", 0, "rear")))
+    result = harness(front=".", rear=".").step(
+        tick(0, ["front", "rear"], Query("q", "what", 0, "rear"))
+    )
     assert [utterance.camera for utterance in result.utterances] == ["rear"]
 
 
@@ -135,15 +184,30 @@ def test_an_answer_does_not_end_the_event_that_is_under_way() -> None:
     for index in range(5):
         queries = (Query("q", "what", 0),) if index == 2 else ()
         result = loop.step(tick(index, ["front"], *queries))
-    assert [(event.start_ns, event.end_ns) for event in result.events] == [(0, 7 * HALF_SECOND // 2)]
+    assert [(event.start_ns, event.end_ns) for event in result.events] == [
+        (0, 7 * HALF_SECOND // 2)
+    ]
 
 
 def test_doubts_by_the_models_own_threshold_keep_it_quiet_but_for_questions_and_watches() -> None:
-    loop = StreamingHarness(load_settings({"cameras": ["front"]}), ScriptedModel({"front": "-?-!???"}, activity_threshold=0.9), "session")
+    loop = StreamingHarness(
+        load_settings({"cameras": ["front"]}),
+        ScriptedModel({"front": "-?-!???"}, activity_threshold=0.9),
+        "session",
+    )
     asked = {4: (Query("q", "what", 0),), 5: (Query("w", "tell me", 0, "front", is_watch=True),)}
     results = [loop.step(tick(index, ["front"], *asked.get(index, ()))) for index in range(6)]
-    assert [[said.text for said in result.utterances] for result in results] == [[], [], [], ["seen 4"], ["answer to what"], ["seen 6"]]
-    assert results[1].decisions["front"].state is State.SILENCE and results[1].under_way_since == {"front": 0}
+    assert [[said.text for said in result.utterances] for result in results] == [
+        [],
+        [],
+        [],
+        ["seen 4"],
+        ["answer to what"],
+        ["seen 6"],
+    ]
+    assert results[1].decisions["front"].state is State.SILENCE and results[1].under_way_since == {
+        "front": 0
+    }
     assert [event.label for result in results for event in result.events] == ["seen 4", "seen 6"]
 
 
@@ -170,7 +234,9 @@ def test_stages_are_clocked() -> None:
     assert seconds["step"] > 0
 
 
-def test_what_is_said_again_with_hardly_a_silence_between_is_neither_said_nor_an_event_again() -> None:
+def test_what_is_said_again_with_hardly_a_silence_between_is_neither_said_nor_an_event_again() -> (
+    None
+):
     loop = harness(front="-=-=.=..=")
     results = [loop.step(tick(index, ["front"])) for index in range(9)]
     assert [index for index, result in enumerate(results) if result.utterances] == [1, 8]
@@ -180,26 +246,41 @@ def test_what_is_said_again_with_hardly_a_silence_between_is_neither_said_nor_an
 
 def test_under_a_watch_every_report_is_made_in_whatever_words() -> None:
     loop = harness(front="=.=")
-    results = [loop.step(tick(index, ["front"], *([watch("w1")] if index == 0 else []))) for index in range(3)]
+    results = [
+        loop.step(tick(index, ["front"], *([watch("w1")] if index == 0 else [])))
+        for index in range(3)
+    ]
     assert [len(result.utterances) for result in results] == [1, 0, 1]
 
 
 def test_an_answer_is_given_in_the_words_of_a_moment_ago() -> None:
     loop = harness(front="!!")
     question = Query("q1", "what is there ?", 0, "front")
-    assert [len(loop.step(tick(index, ["front"], question)).utterances) for index in range(2)] == [1, 1]
+    assert [len(loop.step(tick(index, ["front"], question)).utterances) for index in range(2)] == [
+        1,
+        1,
+    ]
 
 
 def watch(query_id: str, camera: str = "") -> Query:
     return Query(query_id, "someone enters", 0, camera, is_watch=True)
 
 
-def test_a_watch_is_not_answered_and_what_is_said_under_it_is_an_event_that_carries_its_id() -> None:
+def test_a_watch_is_not_answered_and_what_is_said_under_it_is_an_event_that_carries_its_id() -> (
+    None
+):
     loop = harness(front="..-!.")
-    results = [loop.step(tick(index, ["front"], *([watch("w1")] if index == 1 else []))) for index in range(5)]
+    results = [
+        loop.step(tick(index, ["front"], *([watch("w1")] if index == 1 else [])))
+        for index in range(5)
+    ]
     assert [len(result.utterances) for result in results] == [0, 0, 0, 1, 0]
     (utterance,), (event,) = results[3].utterances, results[3].events
-    assert (utterance.query_id, utterance.event_id, utterance.text) == ("w1", event.event_id, "seen 4")
+    assert (utterance.query_id, utterance.event_id, utterance.text) == (
+        "w1",
+        event.event_id,
+        "seen 4",
+    )
 
 
 def test_a_question_asked_during_a_watch_is_answered_and_the_watch_goes_on() -> None:
@@ -210,25 +291,41 @@ def test_a_question_asked_during_a_watch_is_answered_and_the_watch_goes_on() -> 
         loop.step(tick(2, ["front"])),
         loop.step(tick(3, ["front"])),
     ]
-    assert [[utterance.query_id for utterance in result.utterances] for result in results] == [[], ["q1"], [], ["w1"]]
+    assert [[utterance.query_id for utterance in result.utterances] for result in results] == [
+        [],
+        ["q1"],
+        [],
+        ["w1"],
+    ]
 
 
 def test_a_question_and_a_watch_that_come_together_both_enter() -> None:
     loop = harness(front=".!")
     first = loop.step(tick(0, ["front"], watch("w1"), Query("q1", "what", 0)))
     second = loop.step(tick(1, ["front"]))
-    assert [utterance.query_id for utterance in (*first.utterances, *second.utterances)] == ["q1", "w1"]
+    assert [utterance.query_id for utterance in (*first.utterances, *second.utterances)] == [
+        "q1",
+        "w1",
+    ]
 
 
 def test_another_watch_replaces_the_one_before_on_its_camera_only() -> None:
     loop = harness(front="!!", rear="!!")
     loop.step(tick(0, ["front", "rear"], watch("both")))
     result = loop.step(tick(1, ["front", "rear"], watch("rear only", "rear")))
-    assert {utterance.camera: utterance.query_id for utterance in result.utterances} == {"front": "both", "rear": "rear only"}
+    assert {utterance.camera: utterance.query_id for utterance in result.utterances} == {
+        "front": "both",
+        "rear": "rear only",
+    }
 
 
-@pytest.mark.parametrize(("name", "left"), [("w1", {}), ("rear", {"front": "w1"}), ("nothing", {"front": "w1", "rear": "w1"})])
-def test_a_watch_ends_by_its_id_everywhere_and_by_a_cameras_name_there(name: str, left: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [("w1", {}), ("rear", {"front": "w1"}), ("nothing", {"front": "w1", "rear": "w1"})],
+)
+def test_a_watch_ends_by_its_id_everywhere_and_by_a_cameras_name_there(
+    name: str, left: dict[str, str]
+) -> None:
     loop = harness(front="..", rear="..")
     loop.step(tick(0, ["front", "rear"], watch("w1")))
     loop.end_watch(name)
@@ -256,9 +353,13 @@ def test_a_watch_goes_on_in_a_new_session() -> None:
     assert [utterance.query_id for utterance in loop.step(tick(0, ["front"])).utterances] == ["w1"]
 
 
-def test_a_watch_that_the_model_refuses_is_over_and_a_picture_that_cannot_be_used_ends_none() -> None:
+def test_a_watch_that_the_model_refuses_is_over_and_a_picture_that_cannot_be_used_ends_none() -> (
+    None
+):
     loop = harness(front="rx.")
-    assert loop.step(tick(0, ["front"], watch("w1"))).faults == {"front": "front: scripted cannot watch"}
+    assert loop.step(tick(0, ["front"], watch("w1"))).faults == {
+        "front": "front: scripted cannot watch"
+    }
     assert loop.watch("front") is None
     loop.step(tick(1, ["front"], watch("w2")))
     assert loop.watch("front") is not None

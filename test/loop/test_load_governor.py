@@ -1,4 +1,6 @@
-"""What gives way under load, in which order, and how it comes back: the governor under simulated loads."""
+"""What gives way under load, in which order, and how it comes back: the governor under simulated
+loads.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,12 @@ Cost = Callable[[Level], float]
 
 
 def governor(takes_any_size: bool = True, **changed: object) -> Governor:
-    return Governor(load_settings(SETTINGS | {name.replace("__", "."): value for name, value in changed.items()}), takes_any_size)
+    return Governor(
+        load_settings(
+            SETTINGS | {name.replace("__", "."): value for name, value in changed.items()}
+        ),
+        takes_any_size,
+    )
 
 
 def run(subject: Governor, cost: Cost, steps: int) -> list[int]:
@@ -45,7 +52,9 @@ def changes(seen: list[int]) -> list[int]:
 
 
 def linear(fixed_s: float, text_s: float = 0.0, pixels_s: float = 0.0) -> Cost:
-    """A model whose steps take `fixed_s`, and in full `text_s` for words and `pixels_s` for the picture."""
+    """A model whose steps take `fixed_s`, and in full `text_s` for words and `pixels_s` for the
+    picture.
+    """
 
     def cost(level: Level) -> float:
         words = 1.0 if level.limits.new_tokens is None else level.limits.new_tokens / 32
@@ -70,15 +79,26 @@ def test_text_gives_way_first_then_pixels_then_the_sampling_rate() -> None:
 
 
 def test_a_model_of_one_picture_size_has_no_levels_of_fewer_pixels() -> None:
-    assert {level.limits.picture_share for level in levels(Settings(), takes_any_size=False)} == {1.0}
+    assert {level.limits.picture_share for level in levels(Settings(), takes_any_size=False)} == {
+        1.0
+    }
     assert [level.stride for level in levels(Settings(), takes_any_size=False)] == [1, 1, 1, 2, 4]
 
 
 @pytest.mark.parametrize(
     ("longest", "minimum", "expected"),
-    [(32, 8, [None, 16, 8]), (32, 12, [None, 16, 12]), (32, 16, [None, 16]), (32, 32, [None]), (6, 8, [None]), (3, 1, [None, 1])],
+    [
+        (32, 8, [None, 16, 8]),
+        (32, 12, [None, 16, 12]),
+        (32, 16, [None, 16]),
+        (32, 32, [None]),
+        (6, 8, [None]),
+        (3, 1, [None, 1]),
+    ],
 )
-def test_utterances_keep_their_least_length_and_no_level_changes_nothing(longest: int, minimum: int, expected: list[int | None]) -> None:
+def test_utterances_keep_their_least_length_and_no_level_changes_nothing(
+    longest: int, minimum: int, expected: list[int | None]
+) -> None:
     chosen = load_settings({"decision.max_new_tokens": longest, "deadline.min_new_tokens": minimum})
     ladder = levels(chosen, takes_any_size=False)
     assert [level.limits.new_tokens for level in ladder if level.stride == 1] == expected
@@ -87,7 +107,11 @@ def test_utterances_keep_their_least_length_and_no_level_changes_nothing(longest
 
 def test_what_is_held_back_is_said_in_words() -> None:
     assert str(Level()) == "nothing held back"
-    assert str(Level(Limits(0.25, 8), 2)) == "utterances of at most 8 tokens, 25% of a picture's pixels, a look at every 2nd beat only"
+    assert (
+        str(Level(Limits(0.25, 8), 2))
+        == "utterances of at most 8 tokens, 25% of a picture's pixels, a look at every 2nd beat"
+        " only"
+    )
 
 
 def test_steps_in_time_change_nothing() -> None:
@@ -116,7 +140,9 @@ def test_half_of_the_window_over_its_time_makes_it_worse_by_one_level() -> None:
 
 
 def test_each_level_is_judged_by_steps_of_its_own() -> None:
-    assert changes(run(governor(), linear(9.0), 100)) == [WINDOW // 2 * number - 1 for number in range(1, 7)]
+    assert changes(run(governor(), linear(9.0), 100)) == [
+        WINDOW // 2 * number - 1 for number in range(1, 7)
+    ]
 
 
 def test_a_load_that_nothing_helps_against_ends_at_the_worst_level_and_says_so() -> None:
@@ -133,28 +159,40 @@ def test_looking_less_often_gives_a_step_more_time() -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(load=loads, takes_any_size=st.booleans())
-def test_a_load_that_stays_is_met_at_one_level_the_first_that_fits(load: Cost, takes_any_size: bool) -> None:
+def test_a_load_that_stays_is_met_at_one_level_the_first_that_fits(
+    load: Cost, takes_any_size: bool
+) -> None:
     subject = governor(takes_any_size)
     ladder = levels(load_settings(SETTINGS), takes_any_size)
-    fitting = [number for number, level in enumerate(ladder) if load(level) <= ALLOWANCE_S * level.stride]
+    fitting = [
+        number for number, level in enumerate(ladder) if load(level) <= ALLOWANCE_S * level.stride
+    ]
     expected = fitting[0] if fitting else len(ladder) - 1
     assert set(run(subject, load, 1000)[WINDOW * len(ladder) :]) == {expected}
 
 
 @settings(deadline=None, max_examples=50)
 @given(load=loads, factor=st.floats(1.0, 5.0), takes_any_size=st.booleans())
-def test_a_heavier_load_is_never_met_at_a_better_level(load: Cost, factor: float, takes_any_size: bool) -> None:
+def test_a_heavier_load_is_never_met_at_a_better_level(
+    load: Cost, factor: float, takes_any_size: bool
+) -> None:
     light = run(governor(takes_any_size), load, 600)
     heavy = run(governor(takes_any_size), lambda level: factor * load(level), 600)
     assert all(more >= less for more, less in zip(heavy, light, strict=True))
 
 
 @settings(deadline=None, max_examples=50)
-@given(load=loads, stays=st.integers(0, 2000), rest=st.floats(0.0, 0.9), takes_any_size=st.booleans())
-def test_when_the_load_is_gone_nothing_is_held_back_any_more(load: Cost, stays: int, rest: float, takes_any_size: bool) -> None:
+@given(
+    load=loads, stays=st.integers(0, 2000), rest=st.floats(0.0, 0.9), takes_any_size=st.booleans()
+)
+def test_when_the_load_is_gone_nothing_is_held_back_any_more(
+    load: Cost, stays: int, rest: float, takes_any_size: bool
+) -> None:
     subject = governor(takes_any_size)
     run(subject, load, stays)
-    within = sum(max(1, MOST_PATIENCE >> level) * CLEAN + 2 * TRIAL_STEPS for level in range(subject.worst))
+    within = sum(
+        max(1, MOST_PATIENCE >> level) * CLEAN + 2 * TRIAL_STEPS for level in range(subject.worst)
+    )
     back = run(subject, linear(rest * ALLOWANCE_S), within)
     assert back == sorted(back, reverse=True)
     assert back[-1] == 0
@@ -162,13 +200,25 @@ def test_when_the_load_is_gone_nothing_is_held_back_any_more(load: Cost, stays: 
 
 @settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 2**32), mean=st.floats(0.1, 2.0), spread=st.floats(0.0, 1.0))
-def test_a_load_that_jitters_about_the_border_of_a_level_does_not_flip_it_every_few_steps(seed: int, mean: float, spread: float) -> None:
+def test_a_load_that_jitters_about_the_border_of_a_level_does_not_flip_it_every_few_steps(
+    seed: int, mean: float, spread: float
+) -> None:
     noise = random.Random(seed)
     subject = governor()
-    seen = run(subject, lambda level: linear(0.1, 0.2, 0.4)(level) * mean * (1.0 + spread * (2.0 * noise.random() - 1.0)), 4000)
+    seen = run(
+        subject,
+        lambda level: (
+            linear(0.1, 0.2, 0.4)(level) * mean * (1.0 + spread * (2.0 * noise.random() - 1.0))
+        ),
+        4000,
+    )
     better = [step for step in changes(seen) if seen[step] < seen[step - 1]]
-    assert all(later - earlier >= CLEAN + TRIAL_STEPS for earlier, later in zip(better, better[1:], strict=False))
-    # A level that does not last is taken up again ever later, so that half an hour at 2 Hz has few changes.
+    assert all(
+        later - earlier >= CLEAN + TRIAL_STEPS
+        for earlier, later in zip(better, better[1:], strict=False)
+    )
+    # A level that does not last is taken up again ever later, so that half an hour at 2 Hz has few
+    # changes.
     assert len(better) <= 4000 / (CLEAN * MOST_PATIENCE / 2)
 
 
@@ -199,7 +249,9 @@ def test_a_step_that_would_not_fit_as_it_is_makes_no_trial() -> None:
     tried = []
     for _ in range(1000):
         subject.observe(1.5 * ALLOWANCE_S)
-        tried.append(subject.level - 1 if subject.next_step.stride < subject.held_back.stride else None)
+        tried.append(
+            subject.level - 1 if subject.next_step.stride < subject.held_back.stride else None
+        )
     assert subject.held_back.stride == 2
     assert set(tried) == {None}
 
@@ -233,6 +285,12 @@ def test_each_change_is_logged_once_with_its_direction(caplog: pytest.LogCapture
     run(subject, linear(0.5), WINDOW // 2)
     run(subject, linear(0.1), 10 * CLEAN)
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
-        (logging.WARNING, "steps take longer than 400 ms; now utterances of at most 16 tokens (level 1 of 6)"),
-        (logging.INFO, "steps fit into their time at a better level; now nothing held back (level 0 of 6)"),
+        (
+            logging.WARNING,
+            "steps take longer than 400 ms; now utterances of at most 16 tokens (level 1 of 6)",
+        ),
+        (
+            logging.INFO,
+            "steps fit into their time at a better level; now nothing held back (level 0 of 6)",
+        ),
     ]

@@ -48,12 +48,24 @@ def test_after_the_clock_jumped_back_old_stamps_are_welcome_again() -> None:
     assert latest.newest_stamp_ns("front") == random_frame(0).stamp_ns
 
 
-@pytest.mark.parametrize(("camera_hz", "rate_hz"), [(30.0, 2.0), (29.97, 2.0), (10.0, 2.0), (7.3, 2.0), (10.0, 1.0), (2.0, 2.0)])
-def test_ticks_come_at_the_target_rate_whatever_the_camera_does(camera_hz: float, rate_hz: float) -> None:
+@pytest.mark.parametrize(
+    ("camera_hz", "rate_hz"),
+    [(30.0, 2.0), (29.97, 2.0), (10.0, 2.0), (7.3, 2.0), (10.0, 1.0), (2.0, 2.0)],
+)
+def test_ticks_come_at_the_target_rate_whatever_the_camera_does(
+    camera_hz: float, rate_hz: float
+) -> None:
     clock = TickClock(rate_hz)
-    due = [index / camera_hz for index in range(int(60 * camera_hz)) if clock.due(round(index / camera_hz * SECOND))]
+    due = [
+        index / camera_hz
+        for index in range(int(60 * camera_hz))
+        if clock.due(round(index / camera_hz * SECOND))
+    ]
     assert len(due) == pytest.approx(60 * rate_hz, abs=1)
-    assert all(abs(later - earlier - 1 / rate_hz) <= 1 / camera_hz + 1e-3 for earlier, later in zip(due, due[1:], strict=False))
+    assert all(
+        abs(later - earlier - 1 / rate_hz) <= 1 / camera_hz + 1e-3
+        for earlier, later in zip(due, due[1:], strict=False)
+    )
 
 
 def test_a_gap_in_the_recording_is_not_made_up_for() -> None:

@@ -23,7 +23,10 @@ SILENCE = decided(State.SILENCE, 0.9, 0.05, 0.05)
 
 
 def test_a_sure_response_passes() -> None:
-    assert SpeechGate(DecisionSettings(response_threshold=0.5)).admit(RESPONSE, 0, asked=False) == RESPONSE
+    assert (
+        SpeechGate(DecisionSettings(response_threshold=0.5)).admit(RESPONSE, 0, asked=False)
+        == RESPONSE
+    )
 
 
 def test_an_unsure_response_becomes_the_likelier_quiet_state() -> None:
@@ -35,7 +38,15 @@ def test_an_unsure_response_becomes_the_likelier_quiet_state() -> None:
 def test_a_response_too_soon_after_the_last_is_held_back_and_a_later_one_is_not() -> None:
     gate = SpeechGate(DecisionSettings(refractory_s=3.0))
     states = [gate.admit(RESPONSE, second * SECOND, asked=False).state for second in range(7)]
-    assert [state is State.RESPONSE for state in states] == [True, False, False, True, False, False, True]
+    assert [state is State.RESPONSE for state in states] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_silence_is_never_turned_into_speech_unasked() -> None:
@@ -61,9 +72,33 @@ STANDBY = decided(State.STANDBY, 0.2, 0.6, 0.2)
 
 def test_words_are_said_again_only_after_a_silence_or_other_words() -> None:
     gate = SpeechGate(DecisionSettings(repeat_s=1.0))
-    looks = (LEAVES, STANDBY, LEAVES, SILENCE, LEAVES, SILENCE, SILENCE, LEAVES, STANDBY, ENTERS, LEAVES)
+    looks = (
+        LEAVES,
+        STANDBY,
+        LEAVES,
+        SILENCE,
+        LEAVES,
+        SILENCE,
+        SILENCE,
+        LEAVES,
+        STANDBY,
+        ENTERS,
+        LEAVES,
+    )
     said = [gate.heard(one, index * SECOND // 2) for index, one in enumerate(looks)]
-    texts = ["person leaves", "", "", "", "", "", "", "person leaves", "", "person enters", "person leaves"]
+    texts = [
+        "person leaves",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "person leaves",
+        "",
+        "person enters",
+        "person leaves",
+    ]
     assert [one.text for one in said] == texts
     assert (said[2].state, said[2].confidence) == (State.SILENCE, 0.1)
 
@@ -74,39 +109,80 @@ def test_whoever_wants_repeats_hears_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "found", "speaks"), [(0.0, 0.0, True), (0.0, 0.85, True), (0.0, 0.95, False), (0.95, 0.0, False), (0.85, 0.95, True)]
+    ("chosen", "found", "speaks"),
+    [
+        (0.0, 0.0, True),
+        (0.0, 0.85, True),
+        (0.0, 0.95, False),
+        (0.95, 0.0, False),
+        (0.85, 0.95, True),
+    ],
 )
-def test_who_doubts_that_anything_happens_is_quiet_by_the_users_threshold_or_else_the_models_own(chosen: float, found: float, speaks: bool) -> None:
+def test_who_doubts_that_anything_happens_is_quiet_by_the_users_threshold_or_else_the_models_own(
+    chosen: float, found: float, speaks: bool
+) -> None:
     gate = SpeechGate(DecisionSettings(activity_threshold=chosen), found)
     assert (gate.admit(RESPONSE, 0, asked=False).state is State.RESPONSE) is speaks
-    assert all(gate.admit(RESPONSE, 0, asked=asked, watched=not asked).state is State.RESPONSE for asked in (True, False))
+    assert all(
+        gate.admit(RESPONSE, 0, asked=asked, watched=not asked).state is State.RESPONSE
+        for asked in (True, False)
+    )
 
 
 def test_who_only_wavers_between_standby_and_response_speaks() -> None:
     wavering = decided(State.RESPONSE, 0.01, 0.48, 0.51)
-    assert SpeechGate(DecisionSettings(activity_threshold=0.97)).admit(wavering, 0, asked=False) == wavering
+    assert (
+        SpeechGate(DecisionSettings(activity_threshold=0.97)).admit(wavering, 0, asked=False)
+        == wavering
+    )
 
 
 def test_an_unsure_standby_becomes_silence() -> None:
     standby = decided(State.STANDBY, 0.3, 0.4, 0.3)
-    assert SpeechGate(DecisionSettings(standby_threshold=0.4)).admit(standby, 0, asked=False) == standby
+    assert (
+        SpeechGate(DecisionSettings(standby_threshold=0.4)).admit(standby, 0, asked=False)
+        == standby
+    )
     quiet = SpeechGate(DecisionSettings(standby_threshold=0.5)).admit(standby, 0, asked=False)
     assert (quiet.state, quiet.confidence) == (State.SILENCE, pytest.approx(0.3))
 
 
 def test_standby_is_left_only_when_another_state_leads_it_by_the_margin() -> None:
     gate = SpeechGate(DecisionSettings(hysteresis=0.25))
-    shares = [(0.5, 0.3, 0.2), (0.2, 0.5, 0.3), (0.5, 0.3, 0.2), (0.2, 0.35, 0.45), (0.6, 0.3, 0.1), (0.4, 0.35, 0.25)]
-    states = [max(State, key=lambda state: dict(zip(State, share, strict=True))[state]) for share in shares]
-    admitted = [gate.admit(decided(state, *share), 0, asked=False).state for state, share in zip(states, shares, strict=True)]
-    assert admitted == [State.SILENCE, State.STANDBY, State.STANDBY, State.STANDBY, State.SILENCE, State.SILENCE]
+    shares = [
+        (0.5, 0.3, 0.2),
+        (0.2, 0.5, 0.3),
+        (0.5, 0.3, 0.2),
+        (0.2, 0.35, 0.45),
+        (0.6, 0.3, 0.1),
+        (0.4, 0.35, 0.25),
+    ]
+    states = [
+        max(State, key=lambda state: dict(zip(State, share, strict=True))[state])
+        for share in shares
+    ]
+    admitted = [
+        gate.admit(decided(state, *share), 0, asked=False).state
+        for state, share in zip(states, shares, strict=True)
+    ]
+    assert admitted == [
+        State.SILENCE,
+        State.STANDBY,
+        State.STANDBY,
+        State.STANDBY,
+        State.SILENCE,
+        State.SILENCE,
+    ]
 
 
 def test_an_answer_in_between_does_not_end_standby() -> None:
     gate = SpeechGate(DecisionSettings(hysteresis=0.5))
     gate.admit(decided(State.STANDBY, 0.1, 0.8, 0.1), 0, asked=False)
     gate.admit(RESPONSE, 0, asked=True)
-    assert gate.admit(decided(State.SILENCE, 0.5, 0.4, 0.1), SECOND, asked=False).state is State.STANDBY
+    assert (
+        gate.admit(decided(State.SILENCE, 0.5, 0.4, 0.1), SECOND, asked=False).state
+        is State.STANDBY
+    )
 
 
 shares = st.tuples(st.integers(0, 20), st.integers(0, 20), st.integers(0, 20)).filter(any)
@@ -123,14 +199,20 @@ two_state = st.tuples(st.integers(0, 20), st.just(0), st.integers(0, 20)).filter
 
 def model_says(silence: int, standby: int, response: int) -> Decision:
     """What the backbone decides by these weights: the most likely state."""
-    probabilities = {state: weight / (silence + standby + response) for state, weight in zip(State, (silence, standby, response), strict=True)}
+    probabilities = {
+        state: weight / (silence + standby + response)
+        for state, weight in zip(State, (silence, standby, response), strict=True)
+    }
     state = max(probabilities, key=lambda candidate: probabilities[candidate])
     return Decision(state, probabilities, confidence=probabilities[state])
 
 
 def admitted(settings: DecisionSettings, stream: list[Decision]) -> list[State]:
     gate = SpeechGate(settings)
-    return [gate.admit(decision, second * SECOND, asked=False).state for second, decision in enumerate(stream)]
+    return [
+        gate.admit(decision, second * SECOND, asked=False).state
+        for second, decision in enumerate(stream)
+    ]
 
 
 def changes(states: list[State]) -> int:
@@ -143,32 +225,52 @@ streams = st.lists(shares.map(lambda weights: model_says(*weights)), min_size=1,
 @given(streams)
 def test_with_every_setting_at_zero_the_models_decision_stands(stream: list[Decision]) -> None:
     gate = SpeechGate(DecisionSettings())
-    assert [gate.admit(decision, second * SECOND, asked=False) for second, decision in enumerate(stream)] == stream
+    assert [
+        gate.admit(decision, second * SECOND, asked=False) for second, decision in enumerate(stream)
+    ] == stream
 
 
 @given(streams, gates, st.sampled_from(["response_threshold", "standby_threshold"]), thresholds)
-def test_raising_a_threshold_never_makes_it_speak_more(stream: list[Decision], low: DecisionSettings, name: str, threshold: float) -> None:
+def test_raising_a_threshold_never_makes_it_speak_more(
+    stream: list[Decision], low: DecisionSettings, name: str, threshold: float
+) -> None:
     high = low.model_copy(update={name: max(threshold, getattr(low, name))})
     quieter, louder = admitted(high, stream), admitted(low, stream)
     assert quieter.count(State.RESPONSE) <= louder.count(State.RESPONSE)
     if low.refractory_s == 0:
         # A refractory time may put an utterance elsewhere, but never add one.
-        assert all(state is not State.RESPONSE or other is State.RESPONSE for state, other in zip(quieter, louder, strict=True))
+        assert all(
+            state is not State.RESPONSE or other is State.RESPONSE
+            for state, other in zip(quieter, louder, strict=True)
+        )
 
 
 @given(streams, gates)
-def test_raising_the_standby_threshold_leaves_speech_as_it_is(stream: list[Decision], low: DecisionSettings) -> None:
+def test_raising_the_standby_threshold_leaves_speech_as_it_is(
+    stream: list[Decision], low: DecisionSettings
+) -> None:
     high = low.model_copy(update={"standby_threshold": 1.0})
-    spoke = [[state is State.RESPONSE for state in admitted(settings, stream)] for settings in (low, high)]
+    spoke = [
+        [state is State.RESPONSE for state in admitted(settings, stream)]
+        for settings in (low, high)
+    ]
     assert spoke[0] == spoke[1]
 
 
 @given(streams, thresholds)
-def test_hysteresis_never_makes_the_state_change_more_often(stream: list[Decision], margin: float) -> None:
-    assert changes(admitted(DecisionSettings(hysteresis=margin), stream)) <= changes([decision.state for decision in stream])
+def test_hysteresis_never_makes_the_state_change_more_often(
+    stream: list[Decision], margin: float
+) -> None:
+    assert changes(admitted(DecisionSettings(hysteresis=margin), stream)) <= changes(
+        [decision.state for decision in stream]
+    )
 
 
-@given(st.lists(two_state.map(lambda weights: model_says(*weights)), min_size=1, max_size=30), thresholds, thresholds)
+@given(
+    st.lists(two_state.map(lambda weights: model_says(*weights)), min_size=1, max_size=30),
+    thresholds,
+    thresholds,
+)
 def test_a_model_of_two_states_is_touched_by_neither_hysteresis_nor_the_standby_threshold(
     stream: list[Decision], margin: float, threshold: float
 ) -> None:
@@ -177,7 +279,9 @@ def test_a_model_of_two_states_is_touched_by_neither_hysteresis_nor_the_standby_
 
 
 @given(streams, gates, st.data())
-def test_a_question_is_answered_whatever_the_settings_and_the_past(stream: list[Decision], settings: DecisionSettings, data: st.DataObject) -> None:
+def test_a_question_is_answered_whatever_the_settings_and_the_past(
+    stream: list[Decision], settings: DecisionSettings, data: st.DataObject
+) -> None:
     gate = SpeechGate(settings)
     for second, decision in enumerate(stream):
         if data.draw(st.booleans(), label="asked"):
@@ -187,9 +291,13 @@ def test_a_question_is_answered_whatever_the_settings_and_the_past(stream: list[
 
 
 @given(streams, gates, st.integers(1, 29))
-def test_answers_leave_no_trace_in_what_is_said_unasked(stream: list[Decision], settings: DecisionSettings, every: int) -> None:
+def test_answers_leave_no_trace_in_what_is_said_unasked(
+    stream: list[Decision], settings: DecisionSettings, every: int
+) -> None:
     plain, interrupted = SpeechGate(settings), SpeechGate(settings)
     for second, decision in enumerate(stream):
         if second % every == 0:
             interrupted.admit(decision, second * SECOND, asked=True)
-        assert plain.admit(decision, second * SECOND, asked=False) == interrupted.admit(decision, second * SECOND, asked=False)
+        assert plain.admit(decision, second * SECOND, asked=False) == interrupted.admit(
+            decision, second * SECOND, asked=False
+        )

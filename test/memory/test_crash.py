@@ -40,7 +40,9 @@ for number in itertools.count():
 def observed(path: Path, session: str) -> set[int]:
     """Stamps (ns) of all observations of `session`."""
     with sqlite3.connect(path) as connection:
-        rows = connection.execute("SELECT end_ns FROM record WHERE kind = 'observation' AND session_id = ?", [session])
+        rows = connection.execute(
+            "SELECT end_ns FROM record WHERE kind = 'observation' AND session_id = ?", [session]
+        )
         return {end_ns for (end_ns,) in rows}
 
 
@@ -50,7 +52,9 @@ def is_sound(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_killed_writer_loses_nothing_that_it_told_and_leaves_a_sound_file(tmp_path: Path, seed: int) -> None:
+def test_a_killed_writer_loses_nothing_that_it_told_and_leaves_a_sound_file(
+    tmp_path: Path, seed: int
+) -> None:
     path = tmp_path / "memory.db"
     rng = random.Random(seed)
     told: dict[str, list[int]] = {}
@@ -60,8 +64,13 @@ def test_a_killed_writer_loses_nothing_that_it_told_and_leaves_a_sound_file(tmp_
             assert writer.stdout is not None
             heard = [int(writer.stdout.readline()) for _ in range(rng.randrange(1, 80))]
             writer.send_signal(signal.SIGKILL)
-            # What was told between the last line read and the kill counts as well; a line cut short by the kill does not.
-            heard += [int(line) for line in writer.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+            # What was told between the last line read and the kill counts as well; a line cut short
+            # by the kill does not.
+            heard += [
+                int(line)
+                for line in writer.stdout.read().splitlines(keepends=True)
+                if line.endswith("\n")
+            ]
         assert writer.returncode == -signal.SIGKILL
         told[life] = heard
     with Memory.open(settings(path)) as memory:
@@ -77,7 +86,9 @@ def test_a_killed_writer_loses_nothing_that_it_told_and_leaves_a_sound_file(tmp_
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_log_that_lost_its_end_in_a_power_cut_gives_back_whole_steps_from_the_first_on(tmp_path: Path, seed: int) -> None:
+def test_a_log_that_lost_its_end_in_a_power_cut_gives_back_whole_steps_from_the_first_on(
+    tmp_path: Path, seed: int
+) -> None:
     path, log = tmp_path / "memory.db", tmp_path / "memory.db-wal"
     after = tmp_path / "after"
     after.mkdir()
@@ -91,8 +102,12 @@ def test_a_log_that_lost_its_end_in_a_power_cut_gives_back_whole_steps_from_the_
     with survived.open("r+b") as file:
         file.truncate(random.Random(seed).randrange(survived.stat().st_size))
     with Memory.open(settings(after / "memory.db")) as memory:
-        kept = memory.recall(RecallQuery(kinds=("observation",), order="oldest", limit=1000)).records
-        assert [record.end_ns for record in kept] == [seconds(number) for number in range(len(kept))]
+        kept = memory.recall(
+            RecallQuery(kinds=("observation",), order="oldest", limit=1000)
+        ).records
+        assert [record.end_ns for record in kept] == [
+            seconds(number) for number in range(len(kept))
+        ]
         assert memory.count() == 3 * len(kept)
     assert is_sound(after / "memory.db")
 
@@ -112,10 +127,24 @@ def key(request: pytest.FixtureRequest, tmp_path: Path) -> Key | None:
 
 
 @pytest.mark.parametrize("options", [[], ["--encrypted"]], ids=["plain", "encrypted"])
-def test_the_crash_report_counts_kills_at_random_moments_and_finds_everything(tmp_path: Path, options: list[str]) -> None:
+def test_the_crash_report_counts_kills_at_random_moments_and_finds_everything(
+    tmp_path: Path, options: list[str]
+) -> None:
     if options:
         pytest.importorskip("sqlcipher3")
-    command = [sys.executable, str(CRASH), "--kills", "8", "--kills-a-file", "4", "--seed", "3", "--out", str(tmp_path / "report.json"), *options]
+    command = [
+        sys.executable,
+        str(CRASH),
+        "--kills",
+        "8",
+        "--kills-a-file",
+        "4",
+        "--seed",
+        "3",
+        "--out",
+        str(tmp_path / "report.json"),
+        *options,
+    ]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert finished.returncode == 0, finished.stderr
     report = json.loads((tmp_path / "report.json").read_text())
@@ -126,7 +155,9 @@ def test_the_crash_report_counts_kills_at_random_moments_and_finds_everything(tm
     assert {"p50", "p99", "max"} == set(report["restart_to_serving_s"])
 
 
-def test_the_crash_report_notices_what_is_missing_torn_or_broken(tmp_path: Path, key: Key | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_crash_report_notices_what_is_missing_torn_or_broken(
+    tmp_path: Path, key: Key | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(CRASH.parent))
     crash = importlib.import_module("crash")
     path = tmp_path / "memory.db"

@@ -29,13 +29,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("query", blocks("sql"), ids=lambda query: query.splitlines()[0].removeprefix("-- "))
-def test_each_query_of_the_page_runs_in_an_ordinary_tool_and_finds_something(folder: Path, query: str) -> None:
+@pytest.mark.parametrize(
+    "query", blocks("sql"), ids=lambda query: query.splitlines()[0].removeprefix("-- ")
+)
+def test_each_query_of_the_page_runs_in_an_ordinary_tool_and_finds_something(
+    folder: Path, query: str
+) -> None:
     with sqlite3.connect(f"file:{folder / 'memory.db'}?mode=ro", uri=True) as tool:
         assert tool.execute(query).fetchall()
 
 
-def test_the_python_of_the_page_runs(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_of_the_page_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(folder)
     (example,) = blocks("python")
     exec(example, {})
@@ -44,19 +50,33 @@ def test_the_python_of_the_page_runs(folder: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_page_names_every_table_and_column(folder: Path) -> None:
     with sqlite3.connect(folder / "memory.db") as tool:
-        tables = [name for (name,) in tool.execute("SELECT name FROM sqlite_schema WHERE sql LIKE 'CREATE TABLE%STRICT%'")]
+        tables = [
+            name
+            for (name,) in tool.execute(
+                "SELECT name FROM sqlite_schema WHERE sql LIKE 'CREATE TABLE%STRICT%'"
+            )
+        ]
         assert "record" in tables
         for table in tables:
             for _, column, *_ in tool.execute(f"PRAGMA table_info({table})"):
                 assert re.search(rf"\b{column}\b", PAGE), f"{table}.{column}"
 
 
-DATASETTE = yaml.safe_load((REPOSITORY / "config" / "datasette.yaml").read_text())["databases"]["memory"]
+DATASETTE = yaml.safe_load((REPOSITORY / "config" / "datasette.yaml").read_text())["databases"][
+    "memory"
+]
 
 
 @pytest.mark.parametrize("name", DATASETTE["queries"])
 def test_each_saved_query_of_datasette_runs_and_finds_something(folder: Path, name: str) -> None:
-    asked = {"words": "ball", "start": "2000-01-01", "end": "2100-01-01", "x": 2.0, "y": 1.0, "radius": 1.0}
+    asked = {
+        "words": "ball",
+        "start": "2000-01-01",
+        "end": "2100-01-01",
+        "x": 2.0,
+        "y": 1.0,
+        "radius": 1.0,
+    }
     with sqlite3.connect(f"file:{folder / 'memory.db'}?mode=ro", uri=True) as tool:
         assert tool.execute(DATASETTE["queries"][name]["sql"], asked).fetchall()
 

@@ -1,4 +1,6 @@
-"""Encryption at rest: an encrypted memory does what a plain one does, and neither the file nor anything beside it shows a word of it."""
+"""Encryption at rest: an encrypted memory does what a plain one does, and neither the file nor
+anything beside it shows a word of it.
+"""
 
 import random
 import signal
@@ -8,7 +10,18 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from encryption_fixtures import PASSPHRASE, STEPS, WORD, beside, contents, key_of, needs_sqlcipher, remember, says, under_key
+from encryption_fixtures import (
+    PASSPHRASE,
+    STEPS,
+    WORD,
+    beside,
+    contents,
+    key_of,
+    needs_sqlcipher,
+    remember,
+    says,
+    under_key,
+)
 from memory_fixtures import begin, settings, step
 from places import SUPPORT
 
@@ -34,11 +47,15 @@ def secret(tmp_path: Path) -> MemorySettings:
     return under_key(tmp_path)
 
 
-def test_what_was_written_is_recalled_by_words_place_and_time_after_opening_again(kept: MemorySettings) -> None:
+def test_what_was_written_is_recalled_by_words_place_and_time_after_opening_again(
+    kept: MemorySettings,
+) -> None:
     remember(kept)
     with Memory.open(kept, read_only=True) as memory:
         assert memory.count() == 3 * STEPS
-        assert {record.text for record in memory.recall(RecallQuery("ball 7")).records[:2]} == {f"{WORD} ball 7"}
+        assert {record.text for record in memory.recall(RecallQuery("ball 7")).records[:2]} == {
+            f"{WORD} ball 7"
+        }
         assert memory.recall(RecallQuery(place=Place(5.0, 0.0, 0.5))).total == 2
         newest = memory.recall(RecallQuery(WORD, order="newest", limit=1)).records[0]
         assert memory.recall(RecallQuery(WORD, start_ns=newest.end_ns)).total == 2
@@ -64,10 +81,20 @@ with Memory.open(settings(sys.argv[2], key_file=sys.argv[3], busy_timeout_s=10.0
 def test_a_killed_writer_loses_nothing_that_it_told(kept: MemorySettings, seed: int) -> None:
     told = 0
     for life in ("first", "second"):
-        command = [sys.executable, "-c", WRITE_FOR_EVER, str(SUPPORT), kept.path, kept.key_file, life]
+        command = [
+            sys.executable,
+            "-c",
+            WRITE_FOR_EVER,
+            str(SUPPORT),
+            kept.path,
+            kept.key_file,
+            life,
+        ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout is not None
-            told += len([writer.stdout.readline() for _ in range(random.Random(seed).randrange(1, 60))])
+            told += len(
+                [writer.stdout.readline() for _ in range(random.Random(seed).randrange(1, 60))]
+            )
             writer.send_signal(signal.SIGKILL)
         assert writer.returncode == -signal.SIGKILL
         assert not kept.key_file or says(beside(Path(kept.path).parent)) == []
@@ -87,7 +114,9 @@ def test_what_is_forgotten_is_gone_and_its_space_given_back(kept: MemorySettings
     assert before - forgotten.freed_bytes == Path(kept.path).stat().st_size < before
 
 
-def test_a_copy_is_of_the_same_kind_and_holds_the_same_also_while_a_step_is_written(kept: MemorySettings, tmp_path: Path) -> None:
+def test_a_copy_is_of_the_same_kind_and_holds_the_same_also_while_a_step_is_written(
+    kept: MemorySettings, tmp_path: Path
+) -> None:
     remember(kept)
     copy = tmp_path / "copy.db"
     with Memory.open(kept) as memory:
@@ -97,23 +126,39 @@ def test_a_copy_is_of_the_same_kind_and_holds_the_same_also_while_a_step_is_writ
     assert says({"copy": copy.read_bytes()}) == ([] if kept.key_file else ["copy"])
 
 
-def test_an_older_file_is_kept_under_the_same_key_before_it_is_changed(kept: MemorySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_file_is_kept_under_the_same_key_before_it_is_changed(
+    kept: MemorySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     remember(kept)
     before = contents(kept)
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, lambda db: db.execute("CREATE TABLE later (id INTEGER PRIMARY KEY) STRICT")))
+    monkeypatch.setattr(
+        schema,
+        "MIGRATIONS",
+        (
+            *schema.MIGRATIONS,
+            lambda db: db.execute("CREATE TABLE later (id INTEGER PRIMARY KEY) STRICT"),
+        ),
+    )
     for module in ("schema", "file"):
-        monkeypatch.setattr(f"stream_vlm.memory.storage.{module}.SCHEMA_VERSION", len(schema.MIGRATIONS))
+        monkeypatch.setattr(
+            f"stream_vlm.memory.storage.{module}.SCHEMA_VERSION", len(schema.MIGRATIONS)
+        )
     Memory.open(kept).close()
     copy = Path(kept.path + f".version-{len(schema.MIGRATIONS) - 1}")
     assert contents(kept.model_copy(update={"path": str(copy)})) == before
     assert says({"copy": copy.read_bytes()}) == ([] if kept.key_file else ["copy"])
 
 
-def test_an_import_lays_nothing_in_plain_beside_an_encrypted_file(kept: MemorySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_lays_nothing_in_plain_beside_an_encrypted_file(
+    kept: MemorySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = tmp_path / "other"
     other.mkdir()
     remember(settings(other / "memory.db"))
-    assert main(["memory", "export", str(other / "out.jsonl"), "--memory", str(other / "memory.db")]) == 0
+    assert (
+        main(["memory", "export", str(other / "out.jsonl"), "--memory", str(other / "memory.db")])
+        == 0
+    )
     seen: dict[str, bytes] = {}
     add = export_import._add
 
@@ -131,7 +176,9 @@ def test_an_import_lays_nothing_in_plain_beside_an_encrypted_file(kept: MemorySe
 
 
 @needs_sqlcipher
-def test_no_word_stands_in_an_encrypted_file_its_log_or_anything_beside_it(secret: MemorySettings, tmp_path: Path) -> None:
+def test_no_word_stands_in_an_encrypted_file_its_log_or_anything_beside_it(
+    secret: MemorySettings, tmp_path: Path
+) -> None:
     with Memory.open(secret) as memory:
         begin(memory)
         memory.write(step(0, said=WORD))
@@ -152,4 +199,6 @@ def test_any_sqlcipher_tool_opens_the_file_with_the_passphrase(secret: MemorySet
     with closing(dbapi2.connect(secret.path)) as tool:
         quoted = PASSPHRASE.replace("'", "''")
         tool.execute(f"PRAGMA key = '{quoted}'")
-        assert tool.execute("SELECT count(*) FROM record WHERE text LIKE ?", [f"{WORD}%"]).fetchone() == (6,)
+        assert tool.execute(
+            "SELECT count(*) FROM record WHERE text LIKE ?", [f"{WORD}%"]
+        ).fetchone() == (6,)

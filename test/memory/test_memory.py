@@ -42,14 +42,21 @@ def test_a_silent_step_is_stored_as_an_observation_with_its_evidence(memory: Mem
     memory.write(step(2.5, pose=POSE))
     (record,) = everything(memory)
     assert (record.kind, record.state, record.text) == ("observation", "silence", "")
-    assert (record.camera, record.frame_id, record.session_id, record.model_id) == ("front", "front_optical", SESSION, "model-of-the-test")
+    assert (record.camera, record.frame_id, record.session_id, record.model_id) == (
+        "front",
+        "front_optical",
+        SESSION,
+        "model-of-the-test",
+    )
     assert record.start_ns == record.end_ns == seconds(2.5)
     assert record.pose == POSE
     assert record.confidence == 0.5
     assert record.score == 0.0
 
 
-def test_an_event_keeps_its_span_and_is_linked_with_the_utterance_that_reports_it(memory: Memory) -> None:
+def test_an_event_keeps_its_span_and_is_linked_with_the_utterance_that_reports_it(
+    memory: Memory,
+) -> None:
     memory.write(step(7, said="a red ball rolls in", since=3))
     observation, event, utterance = sorted(everything(memory), key=lambda record: record.record_id)
     assert [observation.kind, event.kind, utterance.kind] == ["observation", "event", "utterance"]
@@ -85,9 +92,16 @@ def test_a_frame_the_model_could_not_use_is_not_remembered_as_seen(memory: Memor
 
 
 def test_a_question_that_no_frame_came_with_is_stored(memory: Memory) -> None:
-    memory.write(StepResult(SESSION, Tick(0, seconds(0), (), (Query("q", "anyone there?", seconds(0)),)), {}))
+    memory.write(
+        StepResult(SESSION, Tick(0, seconds(0), (), (Query("q", "anyone there?", seconds(0)),)), {})
+    )
     (record,) = everything(memory)
-    assert (record.kind, record.camera, record.text, record.has_frame) == ("query", "", "anyone there?", False)
+    assert (record.kind, record.camera, record.text, record.has_frame) == (
+        "query",
+        "",
+        "anyone there?",
+        False,
+    )
 
 
 def test_records_of_one_frame_share_one_picture(memory: Memory, file: Path) -> None:
@@ -102,7 +116,11 @@ def test_a_picture_comes_back_with_its_stamp_frame_and_colours(memory: Memory) -
     memory.write(step(4, image=picture(red=200, width=800, height=600)))
     (record,) = everything(memory)
     stored = memory.frame(record.record_id)
-    assert (stored.stamp_ns, stored.camera, stored.frame_id) == (seconds(4), "front", "front_optical")
+    assert (stored.stamp_ns, stored.camera, stored.frame_id) == (
+        seconds(4),
+        "front",
+        "front_optical",
+    )
     image = decoded(memory, record.record_id)
     assert image.shape == (240, 320, 3)
     assert np.abs(image.reshape(-1, 3).mean(axis=0) - [200, 0, 0]).max() < 3
@@ -114,12 +132,19 @@ def test_a_picture_that_is_small_already_is_not_enlarged(memory: Memory) -> None
     assert decoded(memory, record.record_id).shape == (60, 100, 3)
 
 
-def test_while_nothing_is_said_pictures_are_stored_at_most_once_a_period_and_rows_always(file: Path) -> None:
+def test_while_nothing_is_said_pictures_are_stored_at_most_once_a_period_and_rows_always(
+    file: Path,
+) -> None:
     with Memory.open(settings(file, thumbnail_period_s=1.0)) as memory:
         begin(memory)
         for quarter in range(9):
             memory.write(step(quarter / 4))
-        assert [record.has_frame for record in everything(memory)] == [True, False, False, False] * 2 + [True]
+        assert [record.has_frame for record in everything(memory)] == [
+            True,
+            False,
+            False,
+            False,
+        ] * 2 + [True]
 
 
 def test_an_utterance_gets_its_picture_even_inside_the_period(file: Path) -> None:
@@ -138,14 +163,18 @@ def test_each_camera_has_its_own_picture_period(file: Path) -> None:
         assert [record.has_frame for record in everything(memory)] == [True, True]
 
 
-def test_a_picture_that_cannot_be_encoded_costs_only_the_picture(memory: Memory, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_picture_that_cannot_be_encoded_costs_only_the_picture(
+    memory: Memory, caplog: pytest.LogCaptureFixture
+) -> None:
     memory.write(step(0, said="a cup", image=np.zeros((0, 0, 3), np.uint8)))
     assert [record.has_frame for record in everything(memory)] == [False] * 3
     assert "front: picture of shape (0, 0, 3) is not stored" in caplog.text
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_a_pose_with_a_number_that_is_not_finite_is_no_pose(memory: Memory, number: float, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pose_with_a_number_that_is_not_finite_is_no_pose(
+    memory: Memory, number: float, caplog: pytest.LogCaptureFixture
+) -> None:
     memory.write(step(0, pose=Pose("map", number, 0.0, 0.0)))
     assert everything(memory)[0].pose is None
     assert "not finite" in caplog.text
@@ -159,13 +188,21 @@ def test_half_a_surrogate_pair_in_the_models_words_does_not_cost_the_step(memory
 @pytest.mark.parametrize("stamp_ns", [0, -5, 2**53 + 1, 2**63 - 1])
 def test_any_int64_time_is_stored_to_the_nanosecond(memory: Memory, stamp_ns: int) -> None:
     frame = Frame("front", stamp_ns, "", picture())
-    memory.write(StepResult(SESSION, Tick(0, stamp_ns, (frame,)), {"front": Decision(State.SILENCE, {State.SILENCE: 1.0})}))
+    memory.write(
+        StepResult(
+            SESSION,
+            Tick(0, stamp_ns, (frame,)),
+            {"front": Decision(State.SILENCE, {State.SILENCE: 1.0})},
+        )
+    )
     (record,) = everything(memory)
     assert (record.start_ns, record.end_ns) == (stamp_ns, stamp_ns)
     assert memory.frame(record.record_id).stamp_ns == stamp_ns
 
 
-def test_a_picture_that_is_not_there_is_told_apart_from_a_record_that_is_not_there(file: Path) -> None:
+def test_a_picture_that_is_not_there_is_told_apart_from_a_record_that_is_not_there(
+    file: Path,
+) -> None:
     with Memory.open(settings(file, thumbnail_period_s=60.0)) as memory:
         begin(memory)
         memory.write(step(0))
@@ -189,7 +226,10 @@ def test_a_restart_goes_on_in_the_same_file_and_recalls_every_session(file: Path
 
 
 def test_a_session_is_begun_once(memory: Memory) -> None:
-    with pytest.raises(SessionError, match=f"session '{SESSION}' is already in .*give the new one a name of its own"):
+    with pytest.raises(
+        SessionError,
+        match=f"session '{SESSION}' is already in .*give the new one a name of its own",
+    ):
         begin(memory)
 
 
@@ -206,7 +246,9 @@ def test_a_step_is_stored_whole_or_not_at_all(memory: Memory, file: Path) -> Non
     assert pictures_in(file) == 0
 
 
-def test_counting_agrees_between_the_one_that_writes_and_one_that_reads(memory: Memory, file: Path) -> None:
+def test_counting_agrees_between_the_one_that_writes_and_one_that_reads(
+    memory: Memory, file: Path
+) -> None:
     memory.write(step(0))
     memory.write(step(1, said="a cup"))
     with Memory.open(settings(file), read_only=True) as reader:
@@ -219,7 +261,9 @@ def test_only_its_owner_may_read_the_memory(file: Path, memory: Memory) -> None:
         assert stat.S_IMODE(part.stat().st_mode) == 0o600, part
 
 
-def test_folders_are_created_and_the_home_folder_is_meant_by_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_are_created_and_the_home_folder_is_meant_by_a_tilde(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     with Memory.open(settings(Path("~/deep/er/memory.db"))) as memory:
         assert memory.path == tmp_path / "deep" / "er" / "memory.db"
@@ -235,7 +279,9 @@ def test_any_file_name_works(tmp_path: Path, name: str) -> None:
     assert (tmp_path / name).exists()
 
 
-def test_recall_answers_from_many_threads_while_steps_are_written_and_sees_each_step_whole(memory: Memory) -> None:
+def test_recall_answers_from_many_threads_while_steps_are_written_and_sees_each_step_whole(
+    memory: Memory,
+) -> None:
     def totals(_: int) -> list[int]:
         return [memory.recall(RecallQuery("ball")).total for _ in range(40)]
 
@@ -265,18 +311,21 @@ def test_asking_loads_neither_the_model_nor_the_picture_library(file: Path) -> N
     with Memory.open(settings(file)) as memory:
         begin(memory)
     ask = (
-        "import sys\n"
-        "from stream_vlm.config.settings import MemorySettings\n"
-        "from stream_vlm.memory.search.query import RecallQuery\n"
-        "from stream_vlm.memory.memory import Memory\n"
-        "Memory.open(MemorySettings(path=sys.argv[1]), read_only=True).recall(RecallQuery('ball'))\n"
-        "print(sorted({'torch', 'cv2', 'rclpy', 'transformers'} & set(sys.modules)))\n"
+        "import sys\nfrom stream_vlm.config.settings import MemorySettings\nfrom"
+        " stream_vlm.memory.search.query import RecallQuery\nfrom stream_vlm.memory.memory import"
+        " Memory\nMemory.open(MemorySettings(path=sys.argv[1]),"
+        " read_only=True).recall(RecallQuery('ball'))\nprint(sorted({'torch', 'cv2', 'rclpy',"
+        " 'transformers'} & set(sys.modules)))\n"
     )
-    said = subprocess.run([sys.executable, "-c", ask, str(file)], check=True, capture_output=True, text=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", ask, str(file)], check=True, capture_output=True, text=True
+    ).stdout
     assert said == "[]\n"
 
 
-def test_the_log_is_brought_into_the_file_between_steps_and_not_within_a_commit(memory: Memory, file: Path) -> None:
+def test_the_log_is_brought_into_the_file_between_steps_and_not_within_a_commit(
+    memory: Memory, file: Path
+) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
 
     def growth(number: int, first: int, *, settled: bool) -> int:

@@ -48,7 +48,14 @@ def write(memory: Memory, submit: Callable[[StepResult], None]) -> None:
         submit(result)
 
 
-@pytest.fixture(params=["written directly", "written on a thread", "read by another program", "read after a restart"])
+@pytest.fixture(
+    params=[
+        "written directly",
+        "written on a thread",
+        "read by another program",
+        "read after a restart",
+    ]
+)
 def memory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Memory]:
     """The story, remembered."""
     where = settings(tmp_path / "memory.db")
@@ -70,7 +77,9 @@ def texts(memory: Memory, query: RecallQuery) -> list[str]:
 EVENTS = ("event",)
 
 
-def test_without_anything_asked_the_newest_events_utterances_and_answers_come_first(memory: Memory) -> None:
+def test_without_anything_asked_the_newest_events_utterances_and_answers_come_first(
+    memory: Memory,
+) -> None:
     result = memory.recall(RecallQuery())
     assert result.total == 11
     assert {record.kind for record in result.records} == {"event", "utterance", "answer"}
@@ -85,32 +94,49 @@ def test_records_that_match_more_of_the_words_come_first(memory: Memory) -> None
 
 
 def test_scores_fall_along_the_answer_and_name_how_many_words_match(memory: Memory) -> None:
-    scores = [record.score for record in memory.recall(RecallQuery("red ball", kinds=EVENTS)).records]
+    scores = [
+        record.score for record in memory.recall(RecallQuery("red ball", kinds=EVENTS)).records
+    ]
     assert scores == sorted(scores, reverse=True)
     assert [int(score) for score in scores] == [2, 2, 1, 1]
 
 
 def test_when_did_you_last_see_the_ball(memory: Memory) -> None:
-    newest = memory.recall(RecallQuery("when did you last see the ball", order="newest", kinds=EVENTS, limit=1)).records[0]
+    newest = memory.recall(
+        RecallQuery("when did you last see the ball", order="newest", kinds=EVENTS, limit=1)
+    ).records[0]
     assert (newest.text, newest.end_ns) == ("red ball leaves", seconds(60))
 
 
 def test_when_did_you_first_see_the_ball(memory: Memory) -> None:
-    oldest = memory.recall(RecallQuery("when did you first see the ball", order="oldest", kinds=EVENTS, limit=1)).records[0]
+    oldest = memory.recall(
+        RecallQuery("when did you first see the ball", order="oldest", kinds=EVENTS, limit=1)
+    ).records[0]
     assert (oldest.text, oldest.start_ns) == ("red ball rolls in", seconds(9))
 
 
 def test_the_last_time_of_a_thing_of_two_words_is_not_that_of_its_namesake(memory: Memory) -> None:
-    assert texts(memory, RecallQuery("when did you last see the blue ball?", order="newest", kinds=EVENTS))[0] == "blue ball rolls in"
+    assert (
+        texts(
+            memory,
+            RecallQuery("when did you last see the blue ball?", order="newest", kinds=EVENTS),
+        )[0]
+        == "blue ball rolls in"
+    )
 
 
 def test_what_did_you_see_between_two_times(memory: Memory) -> None:
-    query = RecallQuery("What did you see?", start_ns=seconds(15), end_ns=seconds(35), kinds=EVENTS, order="oldest")
+    query = RecallQuery(
+        "What did you see?", start_ns=seconds(15), end_ns=seconds(35), kinds=EVENTS, order="oldest"
+    )
     assert texts(memory, query) == ["red cup is put down", "blue ball rolls in", "the door opens"]
 
 
 def test_what_was_near_a_place(memory: Memory) -> None:
-    assert texts(memory, RecallQuery(place=Place(5, 5, 1.5), kinds=EVENTS, order="oldest")) == ["blue ball rolls in", "the door opens"]
+    assert texts(memory, RecallQuery(place=Place(5, 5, 1.5), kinds=EVENTS, order="oldest")) == [
+        "blue ball rolls in",
+        "the door opens",
+    ]
 
 
 def test_words_are_found_in_another_form_and_case(memory: Memory) -> None:
@@ -133,8 +159,13 @@ def test_a_span_that_reaches_into_the_time_range_counts(memory: Memory) -> None:
         (-(2**63), 2**63 - 1, True),
     ],
 )
-def test_time_ranges_are_closed_and_exact_to_the_nanosecond(memory: Memory, start_ns: int | None, end_ns: int | None, found: bool) -> None:
-    assert ("the door opens" in texts(memory, RecallQuery(start_ns=start_ns, end_ns=end_ns, kinds=EVENTS))) is found
+def test_time_ranges_are_closed_and_exact_to_the_nanosecond(
+    memory: Memory, start_ns: int | None, end_ns: int | None, found: bool
+) -> None:
+    assert (
+        "the door opens"
+        in texts(memory, RecallQuery(start_ns=start_ns, end_ns=end_ns, kinds=EVENTS))
+    ) is found
 
 
 @pytest.mark.parametrize(("radius", "count"), [(0.4999, 1), (0.5, 2), (1.0, 3), (0.7, 2)])
@@ -144,11 +175,21 @@ def test_a_place_is_a_disc_and_not_a_box(memory: Memory, radius: float, count: i
 
 
 def test_records_without_a_pose_are_near_nowhere(memory: Memory) -> None:
-    assert all(record.kind != "answer" for record in memory.recall(RecallQuery(place=Place(0, 0, 1e9))).records)
+    assert all(
+        record.kind != "answer"
+        for record in memory.recall(RecallQuery(place=Place(0, 0, 1e9))).records
+    )
 
 
 def test_filters_hold_together(memory: Memory) -> None:
-    query = RecallQuery("ball", start_ns=seconds(5), end_ns=seconds(45), place=Place(5, 5, 3), cameras=("rear",), kinds=EVENTS)
+    query = RecallQuery(
+        "ball",
+        start_ns=seconds(5),
+        end_ns=seconds(45),
+        place=Place(5, 5, 3),
+        cameras=("rear",),
+        kinds=EVENTS,
+    )
     assert texts(memory, query) == ["blue ball rolls in"]
     assert memory.recall(RecallQuery("ball", place=Place(5, 5, 3), cameras=("front",))).total == 0
 
@@ -159,7 +200,10 @@ def test_cameras_filter_and_an_unknown_one_has_seen_nothing(memory: Memory) -> N
     assert memory.recall(RecallQuery(cameras=("attic",))).total == 0
 
 
-@pytest.mark.parametrize(("kind", "count"), [("observation", 7), ("utterance", 5), ("event", 5), ("query", 1), ("answer", 1)])
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("observation", 7), ("utterance", 5), ("event", 5), ("query", 1), ("answer", 1)],
+)
 def test_each_kind_is_found_by_its_name(memory: Memory, kind: str, count: int) -> None:
     result = memory.recall(RecallQuery(kinds=(kind,)))
     assert result.total == count
@@ -226,22 +270,39 @@ def test_which_words_of_a_text_are_looked_for(text: str, words: tuple[str, ...])
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"text": "?!... *"}, r"text: '\?!... \*' has no word in it; ask with words, or leave the text empty"),
+        (
+            {"text": "?!... *"},
+            r"text: '\?!... \*' has no word in it; ask with words, or leave the text empty",
+        ),
         ({"text": "x" * 1001}, "text: 1001 characters are too many; ask in at most 1000"),
-        ({"text": " ".join(f"w{number}" for number in range(33))}, "text: 33 different words are too many; ask with at most 32"),
+        (
+            {"text": " ".join(f"w{number}" for number in range(33))},
+            "text: 33 different words are too many; ask with at most 32",
+        ),
         ({"start_ns": 2, "end_ns": 1}, "time: start 2 ns is after end 1 ns; swap them"),
         ({"start_ns": 1.5}, "start_ns: 1.5 is no time; give whole nanoseconds"),
-        ({"end_ns": 2**63}, "end_ns: 9223372036854775808 is no time; give whole nanoseconds that fit 64 bits"),
+        (
+            {"end_ns": 2**63},
+            "end_ns: 9223372036854775808 is no time; give whole nanoseconds that fit 64 bits",
+        ),
         ({"limit": 0}, "limit: 0 is refused; ask for 1 to 1000 records"),
         ({"limit": 10**9}, "limit: 1000000000 is refused; ask for 1 to 1000 records"),
         ({"limit": -1}, "limit: -1 is refused"),
         ({"limit": True}, "limit: True is refused"),
-        ({"kinds": ("dream",)}, "kinds: 'dream' is unknown; choose among observation, utterance, event, query, answer, summary"),
+        (
+            {"kinds": ("dream",)},
+            (
+                "kinds: 'dream' is unknown; choose among observation, utterance, event, query,"
+                " answer, summary"
+            ),
+        ),
         ({"order": "best"}, "order: 'best' is unknown; choose among relevance, newest, oldest"),
         ({"cameras": tuple(str(number) for number in range(101))}, "cameras: 101 are too many"),
     ],
 )
-def test_a_question_that_cannot_be_meant_is_refused_by_value_and_with_a_remedy(asked: dict[str, object], message: str) -> None:
+def test_a_question_that_cannot_be_meant_is_refused_by_value_and_with_a_remedy(
+    asked: dict[str, object], message: str
+) -> None:
     with pytest.raises(RecallError, match=message):
         RecallQuery(**asked)  # type: ignore[arg-type]
 

@@ -26,7 +26,18 @@ SHAPES = ("tiny-qwen2.5", "tiny-qwen3")
 def streamed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What one run says of both shapes, with the picture of it beside."""
     out = tmp_path_factory.mktemp("streaming") / "streaming.json"
-    few = ["--tokens", "72", "--seconds", "12", "--context", "6", "--samples", "3", "--streams", "2"]
+    few = [
+        "--tokens",
+        "72",
+        "--seconds",
+        "12",
+        "--context",
+        "6",
+        "--samples",
+        "3",
+        "--streams",
+        "2",
+    ]
     whole = report("streaming.py", out, "--shapes", *SHAPES, *few)
     assert out.with_suffix(".png").stat().st_size > 10_000
     assert {"processor", "cores", "torch"} <= set(whole["machine"])
@@ -38,12 +49,23 @@ def test_every_way_to_keep_the_past_is_measured_on_one_model(streamed: Any, numb
     assert len(streamed["models"]) == len(SHAPES)
     model = streamed["models"][number]
     names = [row["name"] for row in model["rows"]]
-    assert [name for name in names if name.startswith("ours")] == ["ours: rounds", "ours: chunked", "ours: sliding"]
-    assert [name[:3] for name in names if not name.startswith("ours")] == ["(a)", "(b)", "(c)", "(d)"]
+    assert [name for name in names if name.startswith("ours")] == [
+        "ours: rounds",
+        "ours: chunked",
+        "ours: sliding",
+    ]
+    assert [name[:3] for name in names if not name.startswith("ours")] == [
+        "(a)",
+        "(b)",
+        "(c)",
+        "(d)",
+    ]
     for row in model["rows"]:
         assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
         assert row["first_token_ms"] > 0 and row["tokens_per_s"] > 0 and row["cache_mb"] > 0
-    assert {"copy_gb_per_s", "decode_bandwidth_bound_ms", "silent_step_compute_bound_ms"} <= set(model["bounds"])
+    assert {"copy_gb_per_s", "decode_bandwidth_bound_ms", "silent_step_compute_bound_ms"} <= set(
+        model["bounds"]
+    )
     assert model["streams"][0]["streams"] == 2
 
 
@@ -54,32 +76,77 @@ def test_a_soak_reports_first_and_last_hour_and_memory(tmp_path: Path) -> None:
         assert outcome[name] > 0
 
 
-def test_a_rival_that_is_not_installed_is_said_to_be_not_measured_and_the_others_are(tmp_path: Path) -> None:
-    rows = [{"t": 1000.0 + number, "x": number % 20, "y": 1.0, "text": f"red ball {number}"} for number in range(30)]
+def test_a_rival_that_is_not_installed_is_said_to_be_not_measured_and_the_others_are(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        {"t": 1000.0 + number, "x": number % 20, "y": 1.0, "text": f"red ball {number}"}
+        for number in range(30)
+    ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = report("rivals.py", tmp_path / "rivals.json", str(tmp_path / "rows.jsonl"), "--times", "5", "--one-by-one", "5")
+    found = report(
+        "rivals.py",
+        tmp_path / "rivals.json",
+        str(tmp_path / "rows.jsonl"),
+        "--times",
+        "5",
+        "--one-by-one",
+        "5",
+    )
     assert set(found) == {"naive scan", "emem", "lancedb"}
     scan = found["naive scan"]
     assert (scan["rows"], scan["added_singly"]) == (30, 30)
-    assert all(0 < scan[mode]["p50_ms"] <= scan[mode]["p99_ms"] for mode in ("add", "words", "place", "time"))
+    assert all(
+        0 < scan[mode]["p50_ms"] <= scan[mode]["p99_ms"]
+        for mode in ("add", "words", "place", "time")
+    )
     for rival in ("emem", "lancedb"):
         assert "not measured" in found[rival] or found[rival]["rows"] == 30
 
 
-def test_links_between_sightings_are_measured_beside_what_words_alone_would_link(tmp_path: Path) -> None:
-    whole = report("memory_links.py", tmp_path / "links.json", "--events-per-minute", "0.4", "--missed", "0.3")
+def test_links_between_sightings_are_measured_beside_what_words_alone_would_link(
+    tmp_path: Path,
+) -> None:
+    whole = report(
+        "memory_links.py", tmp_path / "links.json", "--events-per-minute", "0.4", "--missed", "0.3"
+    )
     assert whole["events"] > 50
     tables = [table for table in whole.values() if isinstance(table, dict)]
     assert len(tables) == 2
     for table in tables:
-        assert set(table) > {"the rule", "same words", "same words, same room", "same words, same visit"}
-        assert table["same words"]["all"]["recall"] == 1.0, "whoever links all that is worded alike misses nothing"
+        assert set(table) > {
+            "the rule",
+            "same words",
+            "same words, same room",
+            "same words, same visit",
+        }
+        assert table["same words"]["all"]["recall"] == 1.0, (
+            "whoever links all that is worded alike misses nothing"
+        )
         assert table["the rule"]["all"]["precision"] > table["same words"]["all"]["precision"]
-        assert all(0.0 <= figure["precision"] <= 1.0 for by in table.values() for figure in by.values())
+        assert all(
+            0.0 <= figure["precision"] <= 1.0 for by in table.values() for figure in by.values()
+        )
 
 
-def test_an_ablation_scores_every_variant_and_takes_finished_runs_as_they_are(tmp_path: Path) -> None:
-    small = ["--worlds", "1", "--held-out", "1", "--steps", "1", "--batch", "1", "--work", str(tmp_path), "--variants", "start", "two states"]
+def test_an_ablation_scores_every_variant_and_takes_finished_runs_as_they_are(
+    tmp_path: Path,
+) -> None:
+    small = [
+        "--worlds",
+        "1",
+        "--held-out",
+        "1",
+        "--steps",
+        "1",
+        "--batch",
+        "1",
+        "--work",
+        str(tmp_path),
+        "--variants",
+        "start",
+        "two states",
+    ]
     whole = report("ablation.py", tmp_path / "ablation.json", *small)
     assert list(whole["scores"]) == ["start", "two states"]
     assert {"standby", "response precision", "words"} <= set(whole["scores"]["start"])

@@ -1,4 +1,6 @@
-"""The way from a bare machine: what stops it is said once and clearly, and what is done is not done again."""
+"""The way from a bare machine: what stops it is said once and clearly, and what is done is not done
+again.
+"""
 
 import importlib.util
 import os
@@ -14,41 +16,62 @@ import pytest
 @pytest.fixture(scope="module")
 def bootstrap(repository: Path) -> ModuleType:
     """tools/bootstrap.py as a module; it is a script and not part of any package."""
-    specification = importlib.util.spec_from_file_location("bootstrap", repository / "tools" / "bootstrap.py")
+    specification = importlib.util.spec_from_file_location(
+        "bootstrap", repository / "tools" / "bootstrap.py"
+    )
     assert specification and specification.loader
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
 
 
-def bootstrap_process(repository: Path, distribution: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def bootstrap_process(
+    repository: Path, distribution: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(repository / "tools" / "bootstrap.py"), distribution]
-    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
 
 
-def test_a_distribution_without_wheels_is_refused_with_the_ones_that_have_them(repository: Path) -> None:
+def test_a_distribution_without_wheels_is_refused_with_the_ones_that_have_them(
+    repository: Path,
+) -> None:
     refused = bootstrap_process(repository, "humble")
     assert refused.returncode == 1
-    assert refused.stderr == "Cannot build: ROS_DISTRO=humble has no wheels; choose one of: jazzy, kilted\n"
+    assert (
+        refused.stderr
+        == "Cannot build: ROS_DISTRO=humble has no wheels; choose one of: jazzy, kilted\n"
+    )
 
 
 def test_a_missing_compiler_is_named_with_the_command_that_installs_it(repository: Path) -> None:
     refused = bootstrap_process(repository, "jazzy", CXX="no-such-compiler")
     assert refused.returncode == 1
-    assert "a C and C++ compiler" in refused.stderr and "sudo apt install build-essential" in refused.stderr
+    assert (
+        "a C and C++ compiler" in refused.stderr
+        and "sudo apt install build-essential" in refused.stderr
+    )
     assert refused.stderr.count("\n") == 1
 
 
-def test_a_python_without_wheels_is_refused_before_anything_is_installed(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_without_wheels_is_refused_before_anything_is_installed(
+    bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bootstrap, "OLDEST_PYTHON", (4, 0))
     with pytest.raises(bootstrap.CannotBuild, match="has no ROS 2 wheels; .* make PYTHON="):
         bootstrap.check_machine()
 
 
-@pytest.mark.skipif("VIRTUAL_ENV" not in os.environ or "ROS_DISTRO" not in os.environ, reason="not inside a build made by tools/bootstrap.py")
+@pytest.mark.skipif(
+    "VIRTUAL_ENV" not in os.environ or "ROS_DISTRO" not in os.environ,
+    reason="not inside a build made by tools/bootstrap.py",
+)
 def test_a_second_run_installs_and_builds_nothing(repository: Path) -> None:
     distribution = os.environ["ROS_DISTRO"]
-    bootstrap_process(repository, distribution)  # a file may have been edited since the build that these tests run in
+    bootstrap_process(
+        repository, distribution
+    )  # a file may have been edited since the build that these tests run in
     log = repository / "build" / distribution / "venv.log"
     before = log.stat().st_mtime_ns
     again = bootstrap_process(repository, distribution)
@@ -56,14 +79,21 @@ def test_a_second_run_installs_and_builds_nothing(repository: Path) -> None:
     assert log.stat().st_mtime_ns == before
 
 
-def test_exported_targets_are_pointed_at_this_python_once(bootstrap: ModuleType, tmp_path: Path) -> None:
+def test_exported_targets_are_pointed_at_this_python_once(
+    bootstrap: ModuleType, tmp_path: Path
+) -> None:
     tag, version = "cp{}{}".format(*sys.version_info), "python{}.{}".format(*sys.version_info)
     exported = tmp_path / "share" / "std_msgs" / "cmake" / "export.cmake"
     exported.parent.mkdir(parents=True)
-    exported.write_text(f'"/opt/python/{tag}-{tag}/include/{version};/opt/python/{tag}-{tag}/lib/{version}/site-packages/numpy/_core/include"')
+    exported.write_text(
+        f'"/opt/python/{tag}-{tag}/include/{version};/opt/python/{tag}-{tag}/lib/{version}/site-packages/numpy/_core/include"'
+    )
     site_packages = tmp_path / "lib" / version / "site-packages"
     assert bootstrap.repair_exported_targets(tmp_path, site_packages) == 1
-    assert exported.read_text() == f'"{sysconfig.get_paths()["include"]};{site_packages}/numpy/_core/include"'
+    assert (
+        exported.read_text()
+        == f'"{sysconfig.get_paths()["include"]};{site_packages}/numpy/_core/include"'
+    )
     assert bootstrap.repair_exported_targets(tmp_path, site_packages) == 0
 
 

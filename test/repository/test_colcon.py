@@ -1,4 +1,6 @@
-"""The package as a robot builds it: copied into a workspace, built by colcon, sourced, and run from there."""
+"""The package as a robot builds it: copied into a workspace, built by colcon, sourced, and run from
+there.
+"""
 
 import os
 import shutil
@@ -11,7 +13,19 @@ import pytest
 
 pytest.importorskip("rclpy", reason="colcon builds against ROS 2")
 
-PACKAGE_SOURCES = ("CMakeLists.txt", "package.xml", "setup.py", "pyproject.toml", "msg", "srv", "action", "src", "scripts", "launch", "config")
+PACKAGE_SOURCES = (
+    "CMakeLists.txt",
+    "package.xml",
+    "setup.py",
+    "pyproject.toml",
+    "msg",
+    "srv",
+    "action",
+    "src",
+    "scripts",
+    "launch",
+    "config",
+)
 
 ROUND_TRIP = """
 import pathlib, sys
@@ -52,9 +66,14 @@ print(future.result().current_state.label)
 
 @pytest.fixture(scope="module")
 def install(repository: Path) -> Path:
-    """The install folder of a colcon workspace with this package; kept under build/, so that the next run only builds what changed."""
+    """The install folder of a colcon workspace with this package; kept under build/, so that the
+    next run only builds what changed.
+    """
     distribution = os.environ["ROS_DISTRO"]
-    subprocess.run([sys.executable, repository / "tools" / "bootstrap.py", distribution, "--colcon"], check=True)
+    subprocess.run(
+        [sys.executable, repository / "tools" / "bootstrap.py", distribution, "--colcon"],
+        check=True,
+    )
     workspace = repository / "build" / distribution / "workspace"
     package = workspace / "src" / "stream_vlm_ros"
     shutil.rmtree(package, ignore_errors=True)
@@ -62,32 +81,69 @@ def install(repository: Path) -> Path:
     for name in PACKAGE_SOURCES:
         source = repository / name
         if source.is_dir():
-            shutil.copytree(source, package / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            shutil.copytree(
+                source, package / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+            )
         else:
-            shutil.copy2(source, package / name)  # with its time, as copytree does: unchanged messages are not built again
-    colcon = [str(repository / "build" / "colcon" / "bin" / "colcon"), "build", "--event-handlers", "console_cohesion+"]
+            shutil.copy2(
+                source, package / name
+            )  # with its time, as copytree does: unchanged messages are not built again
+    colcon = [
+        str(repository / "build" / "colcon" / "bin" / "colcon"),
+        "build",
+        "--event-handlers",
+        "console_cohesion+",
+    ]
     # ROS is in the venv that runs the tests; colcon has a Python of its own.
-    cmake = ["--cmake-args", "-G", "Ninja", f"-DPython3_EXECUTABLE={sys.executable}", "-DPython3_FIND_VIRTUALENV=ONLY"]
-    process = subprocess.run([*colcon, *cmake], cwd=workspace, capture_output=True, text=True, check=False)
+    cmake = [
+        "--cmake-args",
+        "-G",
+        "Ninja",
+        f"-DPython3_EXECUTABLE={sys.executable}",
+        "-DPython3_FIND_VIRTUALENV=ONLY",
+    ]
+    process = subprocess.run(
+        [*colcon, *cmake], cwd=workspace, capture_output=True, text=True, check=False
+    )
     assert process.returncode == 0, process.stdout + process.stderr
     return workspace / "install"
 
 
 def sourced(install: Path, command: str, *arguments: str | Path) -> list[str]:
-    """The command line that runs `command` in a shell that has sourced the workspace, as a robot's user does."""
-    return ["bash", "-c", f'. "$0/setup.bash" && exec {command} "$@"', str(install), *map(str, arguments)]
+    """The command line that runs `command` in a shell that has sourced the workspace, as a robot's
+    user does.
+    """
+    return [
+        "bash",
+        "-c",
+        f'. "$0/setup.bash" && exec {command} "$@"',
+        str(install),
+        *map(str, arguments),
+    ]
 
 
 def test_a_service_of_the_built_package_answers_over_dds(install: Path) -> None:
-    process = subprocess.run(sourced(install, "python3", "-c", ROUND_TRIP, install), capture_output=True, text=True, check=False)
+    process = subprocess.run(
+        sourced(install, "python3", "-c", ROUND_TRIP, install),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert process.returncode == 0, process.stderr
 
 
 def test_the_built_node_starts_and_waits_to_be_configured(install: Path) -> None:
     executable = install / "stream_vlm_ros" / "lib" / "stream_vlm_ros" / "stream_vlm_node"
-    with subprocess.Popen(sourced(install, str(executable)), stderr=subprocess.PIPE, text=True) as node:
+    with subprocess.Popen(
+        sourced(install, str(executable)), stderr=subprocess.PIPE, text=True
+    ) as node:
         try:
-            asked = subprocess.run(sourced(install, "python3", "-c", ASK_THE_NODE), capture_output=True, text=True, check=False)
+            asked = subprocess.run(
+                sourced(install, "python3", "-c", ASK_THE_NODE),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         finally:
             node.send_signal(signal.SIGINT)
             said = node.communicate()[1]
@@ -95,11 +151,18 @@ def test_the_built_node_starts_and_waits_to_be_configured(install: Path) -> None
 
 
 @pytest.mark.parametrize("folder", ["launch", "config"])
-def test_launch_files_and_presets_are_installed_with_the_package(install: Path, repository: Path, folder: str) -> None:
+def test_launch_files_and_presets_are_installed_with_the_package(
+    install: Path, repository: Path, folder: str
+) -> None:
     shipped = {file.name for file in (repository / folder).iterdir() if file.is_file()}
-    assert shipped and shipped == {file.name for file in (install / "stream_vlm_ros" / "share" / "stream_vlm_ros" / folder).iterdir()}
+    assert shipped and shipped == {
+        file.name
+        for file in (install / "stream_vlm_ros" / "share" / "stream_vlm_ros" / folder).iterdir()
+    }
 
 
 def test_the_command_of_the_library_is_on_the_path(install: Path) -> None:
-    process = subprocess.run(sourced(install, "stream-vlm", "--help"), capture_output=True, text=True, check=False)
+    process = subprocess.run(
+        sourced(install, "stream-vlm", "--help"), capture_output=True, text=True, check=False
+    )
     assert "usage: stream-vlm" in process.stdout.lower(), process.stderr

@@ -1,4 +1,6 @@
-"""Bad input gets one clear message, in the log and on /diagnostics or as the service's answer; the node goes on and nothing stored is lost."""
+"""Bad input gets one clear message, in the log and on /diagnostics or as the service's answer; the
+node goes on and nothing stored is lost.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def robot(tmp_path: Path) -> Iterator[Robot]:
 
 @pytest.fixture(scope="module")
 def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
-    """A node that lives through every bad picture and every bad question of this file, one after another."""
+    """A node that lives through every bad picture and every bad question of this file, one after
+    another.
+    """
     with robot_in(tmp_path_factory.mktemp("robot")) as made:
         made.start_node(
             cameras=["front", "rear"],
@@ -43,7 +47,10 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
         )
         made.front = made.camera("front/image")  # type: ignore[attr-defined]
         made.rear = made.camera("rear/image", "compressed")  # type: ignore[attr-defined]
-        made.wait(lambda: {state.camera for state in list(made.states)} == {"front", "rear"}, "states of both cameras")
+        made.wait(
+            lambda: {state.camera for state in list(made.states)} == {"front", "rear"},
+            "states of both cameras",
+        )
         yield made
 
 
@@ -85,7 +92,11 @@ def no_jpeg(now_ns: int) -> Any:
         ("rear", half_a_jpeg, "rear: the JPEG of"),
         ("rear", no_jpeg, "rear: a compressed picture of format 'jpeg' could not be decoded"),
         ("front", lambda now_ns: image(DARK, 0), "carry the stamp 0 ns"),
-        ("front", lambda now_ns: image(DARK, now_ns + 3600 * NANOSECONDS), "3600.0 s ahead of the node's clock"),
+        (
+            "front",
+            lambda now_ns: image(DARK, now_ns + 3600 * NANOSECONDS),
+            "3600.0 s ahead of the node's clock",
+        ),
         ("front", lambda now_ns: image(DARK, now_ns - NANOSECONDS // 2), "is not after"),
     ],
 )
@@ -106,7 +117,10 @@ def test_a_bad_picture_is_refused_with_its_reason_and_the_good_ones_go_on(
     assert int(values["frames refused"]) >= 1
     assert values["last fault"].startswith(f"{camera}: ")
     heard = len(watching.states)
-    watching.wait(lambda: {state.camera for state in watching.states[heard:]} == {"front", "rear"}, "states of both cameras after it")
+    watching.wait(
+        lambda: {state.camera for state in watching.states[heard:]} == {"front", "rear"},
+        "states of both cameras after it",
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,14 +135,29 @@ def test_a_bad_picture_is_refused_with_its_reason_and_the_good_ones_go_on(
         ({"order": "alphabetical"}, "alphabetical"),
     ],
 )
-def test_a_question_to_the_memory_that_cannot_be_meant_says_what_is_allowed(watching: Robot, question: dict[str, Any], says: str) -> None:
+def test_a_question_to_the_memory_that_cannot_be_meant_says_what_is_allowed(
+    watching: Robot, question: dict[str, Any], says: str
+) -> None:
     answer = watching.call(Recall, "recall", **question)
     assert not answer.success
     assert says in answer.message
     assert list(answer.records) == []
 
 
-@pytest.mark.parametrize("text", ["", '"', "bright AND (", "NEAR(a b", "*", "text:bright", "'; DROP TABLE record; --", "ü€😀", "a" * 5000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        '"',
+        "bright AND (",
+        "NEAR(a b",
+        "*",
+        "text:bright",
+        "'; DROP TABLE record; --",
+        "ü€😀",
+        "a" * 5000,
+    ],
+)
 def test_no_words_can_break_the_search_or_the_memory(watching: Robot, text: str) -> None:
     before = watching.call(Recall, "recall", kinds=["observation"], limit=1).total
     watching.call(Recall, "recall", text=text)
@@ -157,14 +186,18 @@ def test_a_silent_camera_is_named_with_its_topic_and_what_to_do(robot: Robot) ->
 def test_a_topic_of_the_other_transport_names_the_parameter_to_set(robot: Robot) -> None:
     robot.camera("image_raw", "compressed")
     robot.start_node(diagnostics__silent_after_s=0.3)
-    status = robot.wait_for_diagnostic("camera camera", "carries sensor_msgs/msg/CompressedImage", WARN)
+    status = robot.wait_for_diagnostic(
+        "camera camera", "carries sensor_msgs/msg/CompressedImage", WARN
+    )
     assert "set camera.camera.transport to compressed" in status.message
 
 
 def test_a_topic_of_another_type_names_the_type(robot: Robot) -> None:
     publisher = robot.node.create_publisher(String, "image_raw", 10)
     robot.start_node(diagnostics__silent_after_s=0.3)
-    robot.wait_for_diagnostic("camera camera", "carries std_msgs/msg/String, not sensor_msgs/msg/Image", WARN)
+    robot.wait_for_diagnostic(
+        "camera camera", "carries std_msgs/msg/String, not sensor_msgs/msg/Image", WARN
+    )
     publisher.publish(String(data="not a picture"))
     assert robot.lifecycle_state() == "active"
 
@@ -173,7 +206,11 @@ def test_a_topic_of_another_type_names_the_type(robot: Robot) -> None:
     ("policy", "ours", "theirs"),
     [
         ("reliability", "reliable", QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)),
-        ("durability", "transient_local", QoSProfile(depth=1, durability=DurabilityPolicy.VOLATILE)),
+        (
+            "durability",
+            "transient_local",
+            QoSProfile(depth=1, durability=DurabilityPolicy.VOLATILE),
+        ),
     ],
 )
 def test_a_quality_of_service_that_does_not_match_names_topic_and_policy(
@@ -192,17 +229,25 @@ def test_recorded_pictures_on_live_time_are_told_from_the_camera(robot: Robot) -
     camera.stop()
     robot.start_node()
     robot.wait_for_active()
-    stamps = iter(range(1_700_000_000 * NANOSECONDS, 1_700_000_100 * NANOSECONDS, NANOSECONDS // 10))
+    stamps = iter(
+        range(1_700_000_000 * NANOSECONDS, 1_700_000_100 * NANOSECONDS, NANOSECONDS // 10)
+    )
 
     def warned() -> bool:
         camera.publish(image(DARK, next(stamps)))
-        return any("set use_sim_time" in status.message for array in robot.diagnostics() for status in array.status)
+        return any(
+            "set use_sim_time" in status.message
+            for array in robot.diagnostics()
+            for status in array.status
+        )
 
     robot.wait(warned, "a hint at use_sim_time")
     robot.wait(lambda: robot.states, "states")
 
 
-def test_a_step_that_crashes_is_reported_and_the_next_ones_run_in_a_new_session(robot: Robot) -> None:
+def test_a_step_that_crashes_is_reported_and_the_next_ones_run_in_a_new_session(
+    robot: Robot,
+) -> None:
     camera = robot.camera()
     robot.start_node(environment={"BRIGHTNESS_CRASH_AT": "77"})
     robot.wait(lambda: robot.states, "a state")
@@ -215,7 +260,10 @@ def test_a_step_that_crashes_is_reported_and_the_next_ones_run_in_a_new_session(
 
 
 WRONG_AT_THE_START: list[tuple[dict[str, Any], str]] = [
-    ({"model__directory": "/no/such/checkpoint"}, "model.directory: /no/such/checkpoint does not exist"),
+    (
+        {"model__directory": "/no/such/checkpoint"},
+        "model.directory: /no/such/checkpoint does not exist",
+    ),
     ({"stream__rate_hz": 99.0}, "stream.rate_hz: the value given at the start is refused"),
     ({"cameras": ["a", "a"]}, "names a camera twice"),
     ({"memory__path": "/proc/no/memory.db"}, "/proc/no/memory.db"),
@@ -227,14 +275,23 @@ WRONG_AT_THE_START: list[tuple[dict[str, Any], str]] = [
 def refused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Robot]]:
     """A robot for each of these, whose nodes start at the same time."""
     with ExitStack() as stack:
-        robots = [stack.enter_context(robot_in(tmp_path_factory.mktemp("robot"))) for _ in WRONG_AT_THE_START]
+        robots = [
+            stack.enter_context(robot_in(tmp_path_factory.mktemp("robot")))
+            for _ in WRONG_AT_THE_START
+        ]
         for made, (parameters, _) in zip(robots, WRONG_AT_THE_START, strict=True):
             made.start_node(**parameters)
         yield robots
 
 
-@pytest.mark.parametrize("number", range(len(WRONG_AT_THE_START)), ids=[",".join(parameters) for parameters, _ in WRONG_AT_THE_START])
-def test_a_node_that_cannot_be_configured_says_why_and_waits(refused: list[Robot], number: int) -> None:
+@pytest.mark.parametrize(
+    "number",
+    range(len(WRONG_AT_THE_START)),
+    ids=[",".join(parameters) for parameters, _ in WRONG_AT_THE_START],
+)
+def test_a_node_that_cannot_be_configured_says_why_and_waits(
+    refused: list[Robot], number: int
+) -> None:
     robot, (_, says) = refused[number], WRONG_AT_THE_START[number]
     status = robot.wait_for_diagnostic("node", says, ERROR)
     assert status.message.startswith("configure failed: ")
@@ -245,7 +302,9 @@ def test_a_node_that_cannot_be_configured_says_why_and_waits(refused: list[Robot
 
 
 def _a_text_file(path: Path) -> None:
-    path.write_text("this is not a database, and long enough not to be mistaken for an empty one " * 20)
+    path.write_text(
+        "this is not a database, and long enough not to be mistaken for an empty one " * 20
+    )
 
 
 def _a_newer_version(path: Path) -> None:
@@ -256,7 +315,9 @@ def _a_newer_version(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [_a_text_file, _a_newer_version])
-def test_a_memory_file_that_cannot_be_used_is_left_as_it_is(robot: Robot, make: Callable[[Path], None]) -> None:
+def test_a_memory_file_that_cannot_be_used_is_left_as_it_is(
+    robot: Robot, make: Callable[[Path], None]
+) -> None:
     make(robot.memory)
     before = robot.memory.read_bytes()
     robot.start_node()
@@ -278,12 +339,17 @@ def test_a_locked_memory_does_not_silence_the_robot_and_loses_nothing(robot: Rob
     other.execute("ROLLBACK")
     other.close()
     robot.wait_for_diagnostic("memory", "records", DiagnosticStatus.OK)
-    recalled = robot.wait(lambda: robot.call(Recall, "recall", text="bright", kinds=["utterance"]).records, "the utterance in the memory")
+    recalled = robot.wait(
+        lambda: robot.call(Recall, "recall", text="bright", kinds=["utterance"]).records,
+        "the utterance in the memory",
+    )
     assert recalled[0].end == said.header.stamp
 
 
 def test_a_full_disk_does_not_silence_the_robot(robot: Robot) -> None:
-    """A limit on the size of files stands in for a full disk: writing beyond it fails in the same place."""
+    """A limit on the size of files stands in for a full disk: writing beyond it fails in the same
+    place.
+    """
     camera = robot.camera()
     robot.start_node(command=(sys.executable, "-c", _LIMITED, *BRIGHTNESS_NODE[1:]))
     robot.wait_for_diagnostic("memory", str(robot.memory), ERROR)

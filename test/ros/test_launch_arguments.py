@@ -1,4 +1,6 @@
-"""What the arguments of the launch files come to, without a ROS distribution; test_launch_files.py runs the files themselves."""
+"""What the arguments of the launch files come to, without a ROS distribution; test_launch_files.py
+runs the files themselves.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,14 @@ def given(cameras: str = "", topics: str = "", transports: str = "") -> dict[str
 def test_what_is_left_out_is_left_to_the_parameter_file() -> None:
     assert given() == {}
     assert given(cameras="front, rear") == {"cameras": ["front", "rear"]}
-    assert given(cameras="front", topics="/front/image_raw") == {"cameras": ["front"], "camera.front.topic": "/front/image_raw"}
-    assert given(cameras="front", transports="compressed") == {"cameras": ["front"], "camera.front.transport": "compressed"}
+    assert given(cameras="front", topics="/front/image_raw") == {
+        "cameras": ["front"],
+        "camera.front.topic": "/front/image_raw",
+    }
+    assert given(cameras="front", transports="compressed") == {
+        "cameras": ["front"],
+        "camera.front.transport": "compressed",
+    }
 
 
 def test_one_transport_is_for_all_cameras() -> None:
@@ -32,7 +40,10 @@ def test_one_transport_is_for_all_cameras() -> None:
     ("words", "says"),
     [
         ({"cameras": "front,rear", "topics": "/a"}, "topics:=/a names 1 for 2 cameras"),
-        ({"cameras": "front", "transports": "raw,raw"}, "transports:=raw,raw names 2 for 1 cameras"),
+        (
+            {"cameras": "front", "transports": "raw,raw"},
+            "transports:=raw,raw names 2 for 1 cameras",
+        ),
         ({"topics": "/a"}, "give cameras:="),
         ({"transports": "raw"}, "give cameras:="),
     ],

@@ -1,4 +1,6 @@
-"""The launch files, run by the real `ros2 launch` where it is installed; its packages are not on PyPI."""
+"""The launch files, run by the real `ros2 launch` where it is installed; its packages are not on
+PyPI.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,18 @@ from ros_fixtures import BRIGHT, DARK, DEADLINE_S, Robot, robot_in
 from stream_vlm.sources.rosbag_writer import BagWriter
 from stream_vlm.types import NANOSECONDS, Frame
 
-pytest.importorskip("launch", reason="launch is not installed: it comes with a ROS distribution, not from PyPI")
-pytest.importorskip("launch_ros", reason="launch_ros is not installed: it comes with a ROS distribution, not from PyPI")
+pytest.importorskip(
+    "launch", reason="launch is not installed: it comes with a ROS distribution, not from PyPI"
+)
+pytest.importorskip(
+    "launch_ros",
+    reason="launch_ros is not installed: it comes with a ROS distribution, not from PyPI",
+)
 if shutil.which("ros2") is None:
-    pytest.skip("ros2 is not on the PATH: it comes with a ROS distribution, not from PyPI", allow_module_level=True)
+    pytest.skip(
+        "ros2 is not on the PATH: it comes with a ROS distribution, not from PyPI",
+        allow_module_level=True,
+    )
 
 START_NS = 1_700_000_000 * NANOSECONDS
 
@@ -38,11 +48,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def launch(robot: Robot, file: str, **arguments: object) -> subprocess.Popen[bytes]:
     """Run a launch file in the robot's namespace; it counts as the robot's node."""
-    words = [f"{name}:={value}" for name, value in {"namespace": robot.namespace, "memory_file": robot.memory, **arguments}.items()]
+    words = [
+        f"{name}:={value}"
+        for name, value in {
+            "namespace": robot.namespace,
+            "memory_file": robot.memory,
+            **arguments,
+        }.items()
+    ]
     return robot.start_process(["ros2", "launch", "stream_vlm_ros", file, *words])
 
 
-def test_the_launch_file_brings_the_node_to_active_with_the_cameras_it_names(robot: Robot, checkpoint: Path) -> None:
+def test_the_launch_file_brings_the_node_to_active_with_the_cameras_it_names(
+    robot: Robot, checkpoint: Path
+) -> None:
     robot.camera("front/image")
     robot.camera("rear/image/compressed", "compressed")
     launch(
@@ -53,7 +72,10 @@ def test_the_launch_file_brings_the_node_to_active_with_the_cameras_it_names(rob
         transports="raw,compressed",
         model_directory=checkpoint,
     )
-    robot.wait(lambda: {state.camera for state in list(robot.states)} == {"front", "rear"}, "states of both cameras")
+    robot.wait(
+        lambda: {state.camera for state in list(robot.states)} == {"front", "rear"},
+        "states of both cameras",
+    )
     assert robot.lifecycle_state() == "active"
     assert robot.transition("deactivate")
     assert robot.lifecycle_state() == "inactive"
@@ -62,8 +84,16 @@ def test_the_launch_file_brings_the_node_to_active_with_the_cameras_it_names(rob
 
 def test_one_camera_needs_a_name_and_a_topic_only(robot: Robot, checkpoint: Path) -> None:
     robot.camera("front/image")
-    launch(robot, "stream_vlm.launch.py", cameras="front", topics="front/image", model_directory=checkpoint)
-    robot.wait(lambda: {state.camera for state in list(robot.states)} == {"front"}, "states of the camera")
+    launch(
+        robot,
+        "stream_vlm.launch.py",
+        cameras="front",
+        topics="front/image",
+        model_directory=checkpoint,
+    )
+    robot.wait(
+        lambda: {state.camera for state in list(robot.states)} == {"front"}, "states of the camera"
+    )
 
 
 def test_without_autostart_the_node_waits_to_be_configured(robot: Robot) -> None:
@@ -73,8 +103,15 @@ def test_without_autostart_the_node_waits_to_be_configured(robot: Robot) -> None
 
 
 @pytest.mark.parametrize("preset", ["demo", "desktop"])
-def test_a_preset_is_a_parameter_file(robot: Robot, repository: Path, checkpoint: Path, preset: str) -> None:
-    launch(robot, "stream_vlm.launch.py", params_file=repository / "config" / f"{preset}.yaml", model_directory=checkpoint)
+def test_a_preset_is_a_parameter_file(
+    robot: Robot, repository: Path, checkpoint: Path, preset: str
+) -> None:
+    launch(
+        robot,
+        "stream_vlm.launch.py",
+        params_file=repository / "config" / f"{preset}.yaml",
+        model_directory=checkpoint,
+    )
     robot.wait(lambda: "activate: now active" in robot.log, "an active node")
 
 
@@ -87,7 +124,9 @@ def test_a_preset_is_a_parameter_file(robot: Robot, repository: Path, checkpoint
         ({"autostart": "perhaps"}, "autostart:=perhaps is refused"),
     ],
 )
-def test_launch_arguments_that_do_not_fit_end_with_a_message(robot: Robot, arguments: dict[str, str], says: str) -> None:
+def test_launch_arguments_that_do_not_fit_end_with_a_message(
+    robot: Robot, arguments: dict[str, str], says: str
+) -> None:
     process = launch(robot, "stream_vlm.launch.py", **arguments)
     assert process.wait(DEADLINE_S) != 0
     assert says in robot.log
@@ -98,7 +137,10 @@ def test_a_recording_is_the_robot(robot: Robot, checkpoint: Path) -> None:
     with BagWriter(bag) as writer:
         for index in range(40):
             pixels = np.full((48, 64, 3), DARK if index < 20 else BRIGHT, np.uint8)
-            writer.frame(Frame("front", START_NS + index * NANOSECONDS // 10, "front_optical", pixels), f"{robot.namespace}/front/image_raw")
+            writer.frame(
+                Frame("front", START_NS + index * NANOSECONDS // 10, "front_optical", pixels),
+                f"{robot.namespace}/front/image_raw",
+            )
     process = launch(
         robot,
         "replay.launch.py",

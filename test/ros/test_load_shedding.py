@@ -26,21 +26,34 @@ def values(status: DiagnosticStatus) -> dict[str, str]:
     return {value.key: value.value for value in status.values}
 
 
-def test_a_node_whose_steps_run_over_takes_smaller_pictures_says_so_and_recovers(robot: Robot) -> None:
+def test_a_node_whose_steps_run_over_takes_smaller_pictures_says_so_and_recovers(
+    robot: Robot,
+) -> None:
     camera = robot.camera()
     # 300 ms in full and 150 ms at half the pixels, of 225 ms.
     robot.start_node(environment={LOAD_ENV: "0.3", ANY_SIZE_ENV: "1"}, stream__rate_hz=4.0, **QUICK)
     robot.wait_for_diagnostic("model", "step p50", OK)
     camera.brightness = BRIGHT
-    degraded = robot.wait_for_diagnostic("model", "degraded to level 3 of 6: utterances of at most 8 tokens, 50% of a picture's pixels;", WARN)
+    degraded = robot.wait_for_diagnostic(
+        "model",
+        "degraded to level 3 of 6: utterances of at most 8 tokens, 50% of a picture's pixels;",
+        WARN,
+    )
     assert "steps took longer than 225 ms" in degraded.message
     assert "lower stream.rate_hz" in degraded.message
     said = values(degraded)
-    assert (said["degraded (level)"], said["utterance limit (tokens)"], said["share of pixels"]) == ("3", "8", "0.500")
+    assert (
+        said["degraded (level)"],
+        said["utterance limit (tokens)"],
+        said["share of pixels"],
+    ) == ("3", "8", "0.500")
     camera.brightness = DARK
     robot.forget_diagnostics()
     recovered = robot.wait_for_diagnostic("model", "step p50", OK)
-    assert (values(recovered)["degraded (level)"], values(recovered)["share of pixels"]) == ("0", "1.000")
+    assert (values(recovered)["degraded (level)"], values(recovered)["share of pixels"]) == (
+        "0",
+        "1.000",
+    )
     for change in ("(level 1 of 6)", "(level 3 of 6)", "now nothing held back (level 0 of 6)"):
         assert change in robot.log
 
@@ -49,7 +62,11 @@ def test_a_model_of_one_picture_size_looks_less_often(robot: Robot) -> None:
     camera = robot.camera()
     camera.brightness = BRIGHT
     robot.start_node(environment={LOAD_ENV: "1.0"}, deadline__min_new_tokens=32, **QUICK)
-    degraded = robot.wait_for_diagnostic("model", "degraded to level 2 of 2: a look at every 4th beat only; steps took longer than 90 ms", WARN)
+    degraded = robot.wait_for_diagnostic(
+        "model",
+        "degraded to level 2 of 2: a look at every 4th beat only; steps took longer than 90 ms",
+        WARN,
+    )
     assert values(degraded)["looks at every (beats)"] == "4"
     robot.wait_for_diagnostic("model", ", and still do;", WARN)
     assert "pixels;" not in robot.log

@@ -1,4 +1,6 @@
-"""The node as a process over DDS: it watches, speaks, remembers, answers, and survives what robots do to it."""
+"""The node as a process over DDS: it watches, speaks, remembers, answers, and survives what robots
+do to it.
+"""
 
 from __future__ import annotations
 
@@ -41,9 +43,15 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
 
 
 def rows(robot: Robot, kind: str) -> list[tuple[str, str, str, int, int]]:
-    """(text, camera, session_id, start_ns, end_ns) of the stored records of a kind, in the order of storing."""
+    """(text, camera, session_id, start_ns, end_ns) of the stored records of a kind, in the order of
+    storing.
+    """
     with sqlite3.connect(f"file:{robot.memory}?mode=ro", uri=True) as db:
-        return db.execute("SELECT text, camera, session_id, start_ns, end_ns FROM record WHERE kind = ? ORDER BY id", [kind]).fetchall()
+        return db.execute(
+            "SELECT text, camera, session_id, start_ns, end_ns FROM record WHERE kind = ? ORDER"
+            " BY id",
+            [kind],
+        ).fetchall()
 
 
 def more_than(count: int, things: Callable[[], Sequence[object]]) -> bool:
@@ -51,7 +59,9 @@ def more_than(count: int, things: Callable[[], Sequence[object]]) -> bool:
 
 
 @pytest.mark.parametrize("transport", ["raw", "compressed"])
-def test_a_change_in_the_picture_is_said_grounded_stored_and_recalled(robot: Robot, transport: str) -> None:
+def test_a_change_in_the_picture_is_said_grounded_stored_and_recalled(
+    robot: Robot, transport: str
+) -> None:
     camera = robot.camera(transport=transport)
     robot.start_node(camera__camera__transport=transport)
     robot.wait(lambda: robot.states, "a state")
@@ -61,17 +71,33 @@ def test_a_change_in_the_picture_is_said_grounded_stored_and_recalled(robot: Rob
     said = robot.wait_for_text("it became bright")
     event = robot.wait(lambda: robot.events, "an event")[0]
     assert robot.texts == ["it became bright"]
-    assert (said.header.frame_id, said.camera, said.event_id) == ("front_optical", "camera", event.event_id)
+    assert (said.header.frame_id, said.camera, said.event_id) == (
+        "front_optical",
+        "camera",
+        event.event_id,
+    )
     assert event.header.stamp == said.header.stamp
     assert nanoseconds(event.start) < nanoseconds(event.end) < nanoseconds(event.header.stamp)
     first = next(state for state in robot.states if state.under_way)
-    assert first.under_way_since == event.start and nanoseconds(first.header.stamp) > nanoseconds(event.start)
+    assert first.under_way_since == event.start and nanoseconds(first.header.stamp) > nanoseconds(
+        event.start
+    )
     recalled = robot.call(Recall, "recall", text="bright", kinds=["event"])
     assert recalled.success
     (record,) = recalled.records
-    assert (record.start, record.end, record.stamp, record.session_id) == (event.start, event.end, event.header.stamp, event.session_id)
+    assert (record.start, record.end, record.stamp, record.session_id) == (
+        event.start,
+        event.end,
+        event.header.stamp,
+        event.session_id,
+    )
     answer = robot.call(Recall, "recall", text="when was it last bright?", mode="auto")
-    assert (answer.success, answer.known, answer.stamp, answer.records[0].record_id) == (True, True, event.end, record.record_id)
+    assert (answer.success, answer.known, answer.stamp, answer.records[0].record_id) == (
+        True,
+        True,
+        event.end,
+        record.record_id,
+    )
     assert not robot.call(Recall, "recall", text="where is the zebra?", mode="auto").known
     evidence = robot.call(GetFrame, "get_frame", record_id=record.record_id)
     assert evidence.success
@@ -79,8 +105,12 @@ def test_a_change_in_the_picture_is_said_grounded_stored_and_recalled(robot: Rob
     assert bytes(evidence.image.data).startswith(b"\xff\xd8")
 
 
-def test_a_node_with_a_key_remembers_answers_and_forgets_and_its_file_shows_no_word(robot: Robot, tmp_path: Path) -> None:
-    pytest.importorskip("sqlcipher3", reason="sqlcipher3 is not installed (requirements/development.txt)")
+def test_a_node_with_a_key_remembers_answers_and_forgets_and_its_file_shows_no_word(
+    robot: Robot, tmp_path: Path
+) -> None:
+    pytest.importorskip(
+        "sqlcipher3", reason="sqlcipher3 is not installed (requirements/development.txt)"
+    )
     key_file = tmp_path / "key"
     key_file.touch(0o600)
     key_file.write_text("a passphrase\n")
@@ -93,7 +123,11 @@ def test_a_node_with_a_key_remembers_answers_and_forgets_and_its_file_shows_no_w
     assert robot.call(GetFrame, "get_frame", record_id=record.record_id).success
     files = list(robot.memory.parent.glob(f"{robot.memory.name}*"))
     assert {robot.memory.name, f"{robot.memory.name}-wal"} <= {file.name for file in files}
-    assert [file for file in files if b"bright" in file.read_bytes() or b"SQLite format" in file.read_bytes()] == []
+    assert [
+        file
+        for file in files
+        if b"bright" in file.read_bytes() or b"SQLite format" in file.read_bytes()
+    ] == []
     assert robot.call(Forget, "forget", everything=True).success
     assert not robot.call(Recall, "recall", text="bright", kinds=["event"]).records
 
@@ -106,7 +140,10 @@ def test_two_cameras_are_told_apart(robot: Robot) -> None:
         camera__rear__topic="rear/image/compressed",
         camera__rear__transport="compressed",
     )
-    robot.wait(lambda: {state.camera for state in list(robot.states)} == {"front", "rear"}, "states of both cameras")
+    robot.wait(
+        lambda: {state.camera for state in list(robot.states)} == {"front", "rear"},
+        "states of both cameras",
+    )
     rear.brightness = BRIGHT
     assert robot.wait_for_text("it became bright").camera == "rear"
     front.brightness = BRIGHT
@@ -126,7 +163,10 @@ def test_the_node_goes_down_and_up_again_and_keeps_its_memory(robot: Robot) -> N
         stored = len(rows(robot, "observation"))
         assert robot.call(Recall, "recall", kinds=["observation"], limit=1).total == stored
         assert robot.transition("activate")
-        robot.wait(partial(more_than, stored, lambda: rows(robot, "observation")), "rows after activating again")
+        robot.wait(
+            partial(more_than, stored, lambda: rows(robot, "observation")),
+            "rows after activating again",
+        )
         assert robot.transition("deactivate")
         assert robot.transition("cleanup")
     camera.stop()
@@ -145,7 +185,9 @@ def test_a_signal_ends_the_node_in_good_order(robot: Robot, number: int) -> None
     assert "Traceback" not in robot.log
 
 
-def test_all_that_was_published_before_a_kill_is_in_the_memory_of_the_next_node(robot: Robot) -> None:
+def test_all_that_was_published_before_a_kill_is_in_the_memory_of_the_next_node(
+    robot: Robot,
+) -> None:
     camera = robot.camera()
     robot.start_node()
     robot.wait(lambda: robot.states, "a state")
@@ -193,7 +235,11 @@ def test_a_question_is_answered_while_it_is_written_with_its_evidence(robot: Rob
     assert client.wait_for_server(30)
     partial: list[str] = []
     asked = Ask.Goal(question="how bright is it?")
-    sent = robot.on_spinner(lambda: client.send_goal_async(asked, lambda feedback: partial.append(feedback.feedback.text)))
+    sent = robot.on_spinner(
+        lambda: client.send_goal_async(
+            asked, lambda feedback: partial.append(feedback.feedback.text)
+        )
+    )
     robot.wait(sent.done, "acceptance")
     outcome = robot.on_spinner(sent.result().get_result_async)
     robot.wait(lambda: partial, "the first words")
@@ -214,12 +260,17 @@ def test_a_question_is_answered_while_it_is_written_with_its_evidence(robot: Rob
     ("goal", "says"),
     [
         ({"question": " "}, "the question is empty"),
-        ({"question": "what?", "camera": "back"}, "camera 'back' does not exist; the cameras are camera"),
+        (
+            {"question": "what?", "camera": "back"},
+            "camera 'back' does not exist; the cameras are camera",
+        ),
         ({"question": "what?", "timeout_s": float("nan")}, "timeout_s nan is refused"),
         ({"question": "what?", "timeout_s": 0.3}, "no answer within 0.3 s"),
     ],
 )
-def test_a_question_that_cannot_be_answered_says_why(waiting: Robot, goal: dict[str, object], says: str) -> None:
+def test_a_question_that_cannot_be_answered_says_why(
+    waiting: Robot, goal: dict[str, object], says: str
+) -> None:
     client = ActionClient(waiting.node, Ask, "stream_vlm/ask")
     assert client.wait_for_server(30)
     sent = waiting.on_spinner(lambda: client.send_goal_async(Ask.Goal(**goal)))
@@ -237,7 +288,9 @@ def test_a_question_can_be_cancelled_and_is_then_not_asked(robot: Robot) -> None
     robot.wait_for_active()
     client = ActionClient(robot.node, Ask, "stream_vlm/ask")
     assert client.wait_for_server(30)
-    sent = robot.on_spinner(lambda: client.send_goal_async(Ask.Goal(question="what?", timeout_s=60.0)))
+    sent = robot.on_spinner(
+        lambda: client.send_goal_async(Ask.Goal(question="what?", timeout_s=60.0))
+    )
     robot.wait(sent.done, "acceptance")
     outcome = robot.on_spinner(sent.result().get_result_async)
     cancelled = robot.on_spinner(sent.result().cancel_goal_async)
@@ -289,13 +342,21 @@ class RecordedTime:
         self.robot.wait(played, what)
 
 
-def test_recorded_time_gives_recorded_stamps_and_poses_and_a_loop_opens_a_session(robot: Robot) -> None:
+def test_recorded_time_gives_recorded_stamps_and_poses_and_a_loop_opens_a_session(
+    robot: Robot,
+) -> None:
     time = RecordedTime(robot)
     robot.start_node(use_sim_time=True, pose__odom_topic="odom")
     time.play_until(lambda: robot.states, "a state on recorded time", DARK, x=1.0)
-    # Pictures and poses come by different ways: what happens does so a second after the robot has arrived.
+    # Pictures and poses come by different ways: what happens does so a second after the robot has
+    # arrived.
     arrived_ns = time.now_ns + NANOSECONDS
-    time.play_until(lambda: nanoseconds(robot.states[-1].header.stamp) > arrived_ns, "a state a second later", DARK, x=4.0)
+    time.play_until(
+        lambda: nanoseconds(robot.states[-1].header.stamp) > arrived_ns,
+        "a state a second later",
+        DARK,
+        x=4.0,
+    )
     time.play_until(lambda: robot.events, "an event", BRIGHT, x=4.0)
     event = robot.events[0]
     assert RECORDED_NS < nanoseconds(event.header.stamp) <= time.now_ns
@@ -306,7 +367,9 @@ def test_recorded_time_gives_recorded_stamps_and_poses_and_a_loop_opens_a_sessio
     first = event.session_id
     stored = len(rows(robot, "observation"))
     time.now_ns = RECORDED_NS
-    time.play_until(lambda: robot.states[-1].session_id != first, "a state of a second session", DARK)
+    time.play_until(
+        lambda: robot.states[-1].session_id != first, "a state of a second session", DARK
+    )
     second = [state for state in robot.states if state.session_id != first]
     assert [state.step for state in second][0] == 0
     assert len(rows(robot, "observation")) > stored
@@ -332,13 +395,20 @@ def test_a_parameter_that_is_changed_takes_effect_at_once(robot: Robot) -> None:
     camera = robot.camera()
     robot.start_node()
     robot.wait(lambda: robot.states, "a state")
-    threshold = Parameter(name="decision.response_threshold", value=ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=0.95))
-    assert robot.call(SetParametersAtomically, "set_parameters_atomically", parameters=[threshold]).result.successful
+    threshold = Parameter(
+        name="decision.response_threshold",
+        value=ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=0.95),
+    )
+    assert robot.call(
+        SetParametersAtomically, "set_parameters_atomically", parameters=[threshold]
+    ).result.successful
     heard = len(robot.states)
     camera.brightness = BRIGHT
     robot.wait(lambda: len(robot.states) > heard + 5, "states after the change")
     assert robot.utterances == []
     threshold.value.double_value = 2.0
-    refused = robot.call(SetParametersAtomically, "set_parameters_atomically", parameters=[threshold]).result
+    refused = robot.call(
+        SetParametersAtomically, "set_parameters_atomically", parameters=[threshold]
+    ).result
     assert not refused.successful
     assert "decision.response_threshold" in refused.reason

@@ -14,7 +14,13 @@ from stream_vlm_ros.common.conversions import nanoseconds, stamp_message
 from stream_vlm_ros.common.health_counters import CameraHealth, FaultLog, StepHealth, percentile
 from stream_vlm_ros.inputs.pose_buffer import OdometryError, PoseBuffer
 from stream_vlm_ros.inputs.session_tracker import Sessions
-from stream_vlm_ros.requests.question_queue import LONGEST_QUESTION, MOST_WAITING, Asker, QuestionError, Questions
+from stream_vlm_ros.requests.question_queue import (
+    LONGEST_QUESTION,
+    MOST_WAITING,
+    Asker,
+    QuestionError,
+    Questions,
+)
 
 SECOND = NANOSECONDS
 
@@ -56,7 +62,9 @@ def test_a_session_goes_on_while_stamps_rise() -> None:
     assert stream.sessions.take() == ([Item("front", 6 * SECOND)], None)
 
 
-def test_stamps_that_fall_back_by_more_than_a_second_open_a_session_with_the_picture_that_fell_back() -> None:
+def test_stamps_that_fall_back_by_more_than_a_second_open_a_session_with_the_picture_that_fell_back() -> (
+    None
+):
     stream = Stream()
     stream.show("front", 50 * SECOND)
     first = stream.sessions.take()[1]
@@ -99,7 +107,10 @@ def odometry(stamp_ns: int, x: float = 0.0, yaw: float = 0.0, frame_id: str = "o
     message.header.stamp = stamp_message(stamp_ns)
     message.header.frame_id = frame_id
     message.pose.pose.position.x = x
-    message.pose.pose.orientation.z, message.pose.pose.orientation.w = math.sin(yaw / 2), math.cos(yaw / 2)
+    message.pose.pose.orientation.z, message.pose.pose.orientation.w = (
+        math.sin(yaw / 2),
+        math.cos(yaw / 2),
+    )
     return message
 
 
@@ -192,7 +203,9 @@ def test_a_question_for_another_camera_holds_nobody_up() -> None:
     questions = Questions(["front", "rear"])
     questions.put("for the rear", "rear", 1)
     questions.put("for anyone", "", 2)
-    assert [(query.text, query.camera) for query in questions.take(["front"])] == [("for anyone", "front")]
+    assert [(query.text, query.camera) for query in questions.take(["front"])] == [
+        ("for anyone", "front")
+    ]
 
 
 def test_whoever_asked_hears_the_words_and_then_the_answer_once() -> None:

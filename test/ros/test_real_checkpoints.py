@@ -36,7 +36,9 @@ def program(repository: Path) -> tuple[str, ...]:
     return (sys.executable, str(repository / "scripts" / "stream_vlm_node"))
 
 
-def test_a_checkpoint_watches_a_camera_and_answers_a_question(robot: Robot, program: tuple[str, ...], checkpoint: Path) -> None:
+def test_a_checkpoint_watches_a_camera_and_answers_a_question(
+    robot: Robot, program: tuple[str, ...], checkpoint: Path
+) -> None:
     robot.camera()
     robot.start_node(command=program, model__directory=checkpoint)
     robot.wait(lambda: len(robot.states) > 5, "states")
@@ -44,7 +46,11 @@ def test_a_checkpoint_watches_a_camera_and_answers_a_question(robot: Robot, prog
     assert sum(state.probabilities) == pytest.approx(1.0, abs=1e-5)
     client = ActionClient(robot.node, Ask, "stream_vlm/ask")
     assert client.wait_for_server(DEADLINE_S)
-    sent = robot.on_spinner(lambda: client.send_goal_async(Ask.Goal(question="is the door open ?", timeout_s=DEADLINE_S)))
+    sent = robot.on_spinner(
+        lambda: client.send_goal_async(
+            Ask.Goal(question="is the door open ?", timeout_s=DEADLINE_S)
+        )
+    )
     robot.wait(sent.done, "acceptance")
     outcome = robot.on_spinner(sent.result().get_result_async)
     robot.wait(outcome.done, "the answer")
@@ -71,11 +77,21 @@ def _cut_off(directory: Path) -> None:
 
 def _of_another_architecture(directory: Path) -> None:
     config = directory / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
+    config.write_text(
+        json.dumps(
+            json.loads(config.read_text())
+            | {
+                "model_type": "llama",
+                "architectures": ["LlamaForCausalLM"],
+            }
+        )
+    )
 
 
 @pytest.fixture(scope="module")
-def disappointed(program: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
+def disappointed(
+    program: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Robot]:
     """A node that was started on a directory which is not there, and lives through all the others."""
     with robot_in(tmp_path_factory.mktemp("robot")) as made:
         made.start_node(command=program, model__directory=made.directory / "checkpoint")
@@ -111,16 +127,34 @@ def test_a_checkpoint_that_cannot_be_used_is_named_and_the_node_waits_for_anothe
     shutil.rmtree(directory)
 
 
-def test_the_shipped_model_tells_what_happens_before_the_simulated_camera(robot: Robot, program: tuple[str, ...], repository: Path) -> None:
+def test_the_shipped_model_tells_what_happens_before_the_simulated_camera(
+    robot: Robot, program: tuple[str, ...], repository: Path
+) -> None:
     robot.start_node(command=program, use_sim_time=True, stream__rate_hz=2.0)
     robot.wait_for_active()
-    source = [sys.executable, str(repository / "scripts" / "camera_source"), "world:7", "--seconds", "40", "--rate", "2", "--clock"]
+    source = [
+        sys.executable,
+        str(repository / "scripts" / "camera_source"),
+        "world:7",
+        "--seconds",
+        "40",
+        "--rate",
+        "2",
+        "--clock",
+    ]
     with (robot.directory / "camera.log").open("wb") as log:
-        camera = subprocess.Popen([*source, "--listeners", "1", "--ros-args", "-r", f"__ns:={robot.namespace}"], stdout=log, stderr=subprocess.STDOUT)
+        camera = subprocess.Popen(
+            [*source, "--listeners", "1", "--ros-args", "-r", f"__ns:={robot.namespace}"],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
     try:
         event = robot.wait(lambda: robot.events, "an event")[0]
         assert event.start.sec <= event.end.sec
-        said = robot.wait(lambda: [said for said in list(robot.utterances) if said.event_id == event.event_id], "its utterance")[0]
+        said = robot.wait(
+            lambda: [said for said in list(robot.utterances) if said.event_id == event.event_id],
+            "its utterance",
+        )[0]
         assert said.text == event.label
         recalled = robot.call(Recall, "recall", text=event.label, kinds=["event"])
         assert event.event_id in {record.event_id for record in recalled.records}

@@ -1,4 +1,6 @@
-"""Sources read pictures, stamps and poses as they were recorded, and say plainly what they cannot read."""
+"""Sources read pictures, stamps and poses as they were recorded, and say plainly what they cannot
+read.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,18 @@ def picture(value: int, height: int = 48, width: int = 64) -> np.ndarray:
     return image
 
 
-def film(camera: str = "front", count: int = 20, fps: float = 10.0, first_ns: int = 5 * NANOSECONDS) -> Iterator[Frame]:
+def film(
+    camera: str = "front", count: int = 20, fps: float = 10.0, first_ns: int = 5 * NANOSECONDS
+) -> Iterator[Frame]:
     for index in range(count):
         stamp_ns = first_ns + round(index / fps * NANOSECONDS)
-        yield Frame(camera, stamp_ns, f"{camera}_optical", picture(index * 10), Pose("map", index * 0.1, 2.0, 0.0))
+        yield Frame(
+            camera,
+            stamp_ns,
+            f"{camera}_optical",
+            picture(index * 10),
+            Pose("map", index * 0.1, 2.0, 0.0),
+        )
 
 
 def write_video(path: Path, count: int = 20, fps: float = 10.0) -> Path:
@@ -43,7 +53,9 @@ def write_video(path: Path, count: int = 20, fps: float = 10.0) -> Path:
 
 def test_a_video_file_is_stamped_with_the_timestamps_of_its_container(tmp_path: Path) -> None:
     frames = list(open_source(str(write_video(tmp_path / "clip.mp4"))).frames())
-    assert [frame.stamp_ns for frame in frames] == [index * NANOSECONDS // 10 for index in range(20)]
+    assert [frame.stamp_ns for frame in frames] == [
+        index * NANOSECONDS // 10 for index in range(20)
+    ]
     assert frames[0].image.shape == (48, 64, 3) and frames[0].image.dtype == np.uint8
 
 
@@ -122,23 +134,33 @@ def test_a_webcam_that_is_not_there_is_refused_by_its_index() -> None:
 def test_a_simulated_camera_shows_the_same_stream_for_the_same_seed() -> None:
     once, again = (list(open_source("world:3", seconds=2).frames()) for _ in range(2))
     assert [frame.stamp_ns for frame in once] == [frame.stamp_ns for frame in again]
-    assert all(np.array_equal(first.image, second.image) for first, second in zip(once, again, strict=True))
+    assert all(
+        np.array_equal(first.image, second.image) for first, second in zip(once, again, strict=True)
+    )
 
 
 def test_a_simulated_camera_may_fail_and_a_dropped_picture_does_not_come() -> None:
-    source = open_source("world:3:faults=dropped,frozen:faults_per_minute=6:quiet_minutes=2", seconds=30)
+    source = open_source(
+        "world:3:faults=dropped,frozen:faults_per_minute=6:quiet_minutes=2", seconds=30
+    )
     assert isinstance(source, SimulatedSource)
     assert source.name == "world-3-faults-dropped-frozen-faults_per_minute-6-quiet_minutes-2"
     world = source.world
     assert {fault.kind for fault in world.faults.all} == {"dropped", "frozen"}
     stamps = [frame.stamp_ns for frame in source.frames()]
-    assert stamps == [round(index / 10 * NANOSECONDS) for index in range(300) if world.delivers(index / 10)]
+    assert stamps == [
+        round(index / 10 * NANOSECONDS) for index in range(300) if world.delivers(index / 10)
+    ]
     assert len(stamps) < 300
 
 
 @pytest.mark.parametrize(
     ("spec", "named"),
-    [("world:3:fog=1", "'fog=1' says nothing"), ("world:3:faults", "'faults' says nothing"), ("world:3:quiet_minutes=long", "'long' is no number")],
+    [
+        ("world:3:fog=1", "'fog=1' says nothing"),
+        ("world:3:faults", "'faults' says nothing"),
+        ("world:3:quiet_minutes=long", "'long' is no number"),
+    ],
 )
 def test_what_says_nothing_about_a_simulated_camera_is_refused(spec: str, named: str) -> None:
     with pytest.raises(SourceError, match=named):
@@ -148,7 +170,9 @@ def test_what_says_nothing_about_a_simulated_camera_is_refused(spec: str, named:
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 @pytest.mark.parametrize("transport", ["raw", "compressed"])
 class TestARecording:
-    def test_keeps_header_stamps_frame_ids_and_pictures(self, tmp_path: Path, storage: str, transport: str) -> None:
+    def test_keeps_header_stamps_frame_ids_and_pictures(
+        self, tmp_path: Path, storage: str, transport: str
+    ) -> None:
         write_bag(tmp_path / "bag", film(), {"front": "/front/image_raw"}, storage, transport)  # type: ignore[arg-type]
         frames = list(open_source(str(tmp_path / "bag")).frames())
         expected = list(film())
@@ -158,14 +182,20 @@ class TestARecording:
         difference = np.abs(frames[3].image.astype(int) - expected[3].image.astype(int))
         assert difference.mean() < (8 if transport == "compressed" else 1e-9)
 
-    def test_gives_each_frame_the_pose_of_its_stamp(self, tmp_path: Path, storage: str, transport: str) -> None:
+    def test_gives_each_frame_the_pose_of_its_stamp(
+        self, tmp_path: Path, storage: str, transport: str
+    ) -> None:
         write_bag(tmp_path / "bag", film(), {"front": "/front/image_raw"}, storage, transport)  # type: ignore[arg-type]
         frames = list(open_source(str(tmp_path / "bag"), odom_topic="/odom").frames())
         assert [frame.pose for frame in frames] == [frame.pose for frame in film()]
 
     def test_can_be_opened_by_its_file(self, tmp_path: Path, storage: str, transport: str) -> None:
-        write_bag(tmp_path / "bag", film(count=3), {"front": "/front/image_raw"}, storage, transport)  # type: ignore[arg-type]
-        file = next(path for path in (tmp_path / "bag").iterdir() if path.suffix in (".mcap", ".db3"))
+        write_bag(
+            tmp_path / "bag", film(count=3), {"front": "/front/image_raw"}, storage, transport
+        )  # type: ignore[arg-type]
+        file = next(
+            path for path in (tmp_path / "bag").iterdir() if path.suffix in (".mcap", ".db3")
+        )
         assert len(list(open_source(str(file)).frames())) == 3
 
 
@@ -183,18 +213,26 @@ def test_every_camera_of_a_recording_is_read_unless_topics_are_chosen(tmp_path: 
     topics = {"left": "/robot/left/image_raw", "right": "/robot/right/image_raw"}
     write_bag(tmp_path / "bag", frames, topics)
     assert open_source(str(tmp_path / "bag")).cameras == ("robot_left", "robot_right")
-    assert open_source(str(tmp_path / "bag"), topics=["/robot/right/image_raw"]).cameras == ("robot_right",)
+    assert open_source(str(tmp_path / "bag"), topics=["/robot/right/image_raw"]).cameras == (
+        "robot_right",
+    )
 
 
 @pytest.mark.parametrize(
     ("topics", "odom", "complaint"),
     [
-        (["/nothing"], "", r"/nothing is not in the bag; its image topics are \['/front/image_raw'\]"),
+        (
+            ["/nothing"],
+            "",
+            r"/nothing is not in the bag; its image topics are \['/front/image_raw'\]",
+        ),
         (["/odom"], "", "/odom is a nav_msgs/msg/Odometry, not an image topic"),
         ([], "/front/image_raw", r"no nav_msgs/msg/Odometry topic; the bag's are \['/odom'\]"),
     ],
 )
-def test_a_topic_that_is_not_in_the_recording_is_answered_with_those_that_are(tmp_path: Path, topics: list[str], odom: str, complaint: str) -> None:
+def test_a_topic_that_is_not_in_the_recording_is_answered_with_those_that_are(
+    tmp_path: Path, topics: list[str], odom: str, complaint: str
+) -> None:
     write_bag(tmp_path / "bag", film(count=3), {"front": "/front/image_raw"})
     with pytest.raises(SourceError, match=complaint):
         open_source(str(tmp_path / "bag"), topics=topics, odom_topic=odom)
@@ -205,7 +243,12 @@ def test_a_damaged_picture_in_a_recording_is_left_out_and_counted(tmp_path: Path
         for frame in film(count=4):
             writer.frame(frame, "/front/image/compressed")
         header = writer.header(6 * NANOSECONDS, "front_optical")
-        broken = writer.make("sensor_msgs/msg/CompressedImage", header=header, format="jpeg", data=np.arange(50, dtype=np.uint8))
+        broken = writer.make(
+            "sensor_msgs/msg/CompressedImage",
+            header=header,
+            format="jpeg",
+            data=np.arange(50, dtype=np.uint8),
+        )
         writer.message("/front/image/compressed", 6 * NANOSECONDS, broken)
     source = BagSource(tmp_path / "bag")
     assert len(list(source.frames())) == 4
@@ -251,19 +294,30 @@ def test_a_camera_is_named_after_its_topic(topic: str, name: str) -> None:
 def test_ticks_take_the_first_frame_of_each_beat() -> None:
     reader = TickReader(film(count=20), rate_hz=2.0)
     ticks = list(reader)
-    assert [(tick.stamp_ns - 5 * NANOSECONDS) / NANOSECONDS for tick in ticks] == [0.0, 0.5, 1.0, 1.5]
+    assert [(tick.stamp_ns - 5 * NANOSECONDS) / NANOSECONDS for tick in ticks] == [
+        0.0,
+        0.5,
+        1.0,
+        1.5,
+    ]
     assert [tick.index for tick in ticks] == [0, 1, 2, 3]
     assert reader.seen == 20
 
 
 def test_ticks_show_the_cameras_of_one_beat_together() -> None:
-    frames = sorted([*film("left"), *film("right", first_ns=5 * NANOSECONDS + 7_000_000)], key=lambda frame: frame.stamp_ns)
+    frames = sorted(
+        [*film("left"), *film("right", first_ns=5 * NANOSECONDS + 7_000_000)],
+        key=lambda frame: frame.stamp_ns,
+    )
     ticks = list(TickReader(frames, rate_hz=2.0))
     assert [[frame.camera for frame in tick.frames] for tick in ticks] == [["left", "right"]] * 4
 
 
 def test_a_camera_that_starts_late_joins_when_it_is_there() -> None:
-    frames = sorted([*film("left"), *film("right", first_ns=6 * NANOSECONDS, count=10)], key=lambda frame: frame.stamp_ns)
+    frames = sorted(
+        [*film("left"), *film("right", first_ns=6 * NANOSECONDS, count=10)],
+        key=lambda frame: frame.stamp_ns,
+    )
     ticks = list(TickReader(frames, rate_hz=2.0))
     assert [len(tick.frames) for tick in ticks] == [1, 1, 2, 2]
 
@@ -284,7 +338,13 @@ def test_a_recording_without_one_readable_picture_names_the_reason(tmp_path: Pat
     with BagWriter(tmp_path / "bag") as writer:
         data = np.arange(12, dtype=np.uint8)
         shape = {"height": 2, "width": 2, "step": 6, "is_bigendian": 0}
-        image = writer.make("sensor_msgs/msg/Image", header=writer.header(NANOSECONDS, ""), encoding="rgb9", data=data, **shape)
+        image = writer.make(
+            "sensor_msgs/msg/Image",
+            header=writer.header(NANOSECONDS, ""),
+            encoding="rgb9",
+            data=data,
+            **shape,
+        )
         writer.message("/front/image", NANOSECONDS, image)
     with pytest.raises(SourceError, match="holds no picture: .*'rgb9'"):
         list(open_source(str(tmp_path / "bag")).frames())

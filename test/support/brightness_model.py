@@ -1,7 +1,9 @@
-"""A stand-in for the model where something else is under test: it speaks when the picture's brightness changes.
+"""A stand-in for the model where something else is under test: it speaks when the picture's
+brightness changes.
 
-Run as a program it is the real node over real DDS with this model in the place of a checkpoint: it starts in a second and what it will say
-about a picture is known. Options that a test needs are read from the environment.
+Run as a program it is the real node over real DDS with this model in the place of a checkpoint: it
+starts in a second and what it will say about a picture is known. Options that a test needs are read
+from the environment.
 """
 
 from __future__ import annotations
@@ -25,11 +27,15 @@ from stream_vlm.types import Decision, Frame, Query, State, StreamError
 SLOW_ANSWER_ENV = "BRIGHTNESS_ANSWER_S"
 """Seconds that an answer takes, in ten parts."""
 LOAD_ENV = "BRIGHTNESS_LOAD_S"
-"""Seconds that a step takes while the picture is bright, times the share of pixels that it may have."""
+"""Seconds that a step takes while the picture is bright, times the share of pixels that it may
+have.
+"""
 ANY_SIZE_ENV = "BRIGHTNESS_ANY_SIZE"
 """Not empty for a model that looks at smaller pictures with less work."""
 READS_ENV = "BRIGHTNESS_READS"
-"""Not empty for a model that reads what a question brings of the past, and answers with the best of it."""
+"""Not empty for a model that reads what a question brings of the past, and answers with the best of
+it.
+"""
 UNSURE_ENV = "BRIGHTNESS_UNSURE"
 """Not empty for a model that is hardly sure of its answers."""
 GATE_ENV = "BRIGHTNESS_GATE"
@@ -40,7 +46,9 @@ CRASH_ENV = "BRIGHTNESS_CRASH_AT"
 
 @dataclass
 class BrightnessStream:
-    """Dark, half light and bright: half light is standby, a change between the other two is a response; under a watch, only to what it names."""
+    """Dark, half light and bright: half light is standby, a change between the other two is a
+    response; under a watch, only to what it names.
+    """
 
     last: str = ""
 
@@ -54,7 +62,9 @@ class BrightnessStream:
         watch: Query | None = None,
     ) -> Decision:
         if watch is not None and "sound" in watch.text:
-            raise WatchRefused(f"{frame.camera}: brightness has no ears; watch for something to see")
+            raise WatchRefused(
+                f"{frame.camera}: brightness has no ears; watch for something to see"
+            )
         brightness = float(frame.image.mean())
         if brightness > 155:
             time.sleep(float(os.environ.get(LOAD_ENV, "0")) * picture_share)
@@ -62,23 +72,44 @@ class BrightnessStream:
             raise ArithmeticError(f"brightness {brightness:.0f}")
         if query is not None:
             return self._answer(_said(brightness, query), gate, on_text)
-        seen = "half light" if 100 <= brightness <= 155 else "bright" if brightness > 155 else "dark"
-        state = State.STANDBY if seen == "half light" else State.RESPONSE if self.last and seen != self.last else State.SILENCE
+        seen = (
+            "half light" if 100 <= brightness <= 155 else "bright" if brightness > 155 else "dark"
+        )
+        state = (
+            State.STANDBY
+            if seen == "half light"
+            else State.RESPONSE
+            if self.last and seen != self.last
+            else State.SILENCE
+        )
         if state is not State.STANDBY:
             self.last = seen
         if watch is not None and seen not in watch.text:
             state = State.SILENCE
         probabilities = {other: 0.8 if other is state else 0.1 for other in State}
-        return gate(Decision(state, probabilities, f"it became {seen}" if state is State.RESPONSE else "", 0.8))
+        return gate(
+            Decision(
+                state, probabilities, f"it became {seen}" if state is State.RESPONSE else "", 0.8
+            )
+        )
 
-    def _answer(self, text: str, gate: Callable[[Decision], Decision], on_text: Callable[[str], None] | None) -> Decision:
+    def _answer(
+        self, text: str, gate: Callable[[Decision], Decision], on_text: Callable[[str], None] | None
+    ) -> Decision:
         words = text.split()
         for count in range(1, len(words) + 1):
             time.sleep(float(os.environ.get(SLOW_ANSWER_ENV, "0")) / len(words))
             if on_text is not None:
                 on_text(" ".join(words[:count]))
         sure = 0.1 if os.environ.get(UNSURE_ENV) else 0.9
-        return gate(Decision(State.RESPONSE, {State.RESPONSE: 1.0, State.SILENCE: 0.0, State.STANDBY: 0.0}, text, sure))
+        return gate(
+            Decision(
+                State.RESPONSE,
+                {State.RESPONSE: 1.0, State.SILENCE: 0.0, State.STANDBY: 0.0},
+                text,
+                sure,
+            )
+        )
 
     def reset(self) -> None:
         self.last = ""
@@ -118,12 +149,21 @@ class BrightnessModel:
     def open_stream(self, camera: str) -> ModelStream:
         return BrightnessStream()
 
-    def step(self, turns: Sequence[Turn], upcoming: Upcoming | None = None) -> list[Decision | StreamError]:
+    def step(
+        self, turns: Sequence[Turn], upcoming: Upcoming | None = None
+    ) -> list[Decision | StreamError]:
         def take(turn: Turn) -> Decision:
             stream = cast(BrightnessStream, turn.stream)
             if turn.on_looks is not None:
                 turn.on_looks(self.looks_of(turn.frame.image))
-            return stream.step(turn.frame, turn.query, turn.gate, turn.on_text, turn.limits.picture_share, turn.watch)
+            return stream.step(
+                turn.frame,
+                turn.query,
+                turn.gate,
+                turn.on_text,
+                turn.limits.picture_share,
+                turn.watch,
+            )
 
         return one_by_one(turns, take)
 
@@ -136,7 +176,9 @@ class BrightnessModel:
 def load(settings: Settings) -> BrightnessModel:
     """Like a checkpoint, a directory that is named must be there."""
     if settings.model.directory and not Path(settings.model.directory).is_dir():
-        raise StreamError(f"model.directory: {settings.model.directory} does not exist; name another")
+        raise StreamError(
+            f"model.directory: {settings.model.directory} does not exist; name another"
+        )
     return BrightnessModel(settings)
 
 

@@ -1,4 +1,6 @@
-"""Checkpoints that follow instructions, as far as random weights can: with a chat template, and where a test needs it with words known beforehand."""
+"""Checkpoints that follow instructions, as far as random weights can: with a chat template, and
+where a test needs it with words known beforehand.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,36 @@ from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm_lab.training.shipped_model.architecture import save_checkpoint
 
 CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content']"
+    " }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-NO_SYSTEM_CHATML = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
+NO_SYSTEM_CHATML = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    + CHATML
+)
 THINKING_CHATML = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
-FORGETFUL_CHATML = "<|im_start|>user\n{{ messages[-1]['content'][:3] }}<|im_end|>\n<|im_start|>assistant\n"
+FORGETFUL_CHATML = (
+    "<|im_start|>user\n{{ messages[-1]['content'][:3] }}<|im_end|>\n<|im_start|>assistant\n"
+)
 
-WORDS = ("system", "user", "assistant", "there", "was", "a", "ball", "rolls", "in", "cup", "door", "opens", ".", ":", "0", "1")
+WORDS = (
+    "system",
+    "user",
+    "assistant",
+    "there",
+    "was",
+    "a",
+    "ball",
+    "rolls",
+    "in",
+    "cup",
+    "door",
+    "opens",
+    ".",
+    ":",
+    "0",
+    "1",
+)
 
 SPEAKS = {
     "<|vision_end|>": "</Response>",
@@ -33,11 +57,15 @@ SPEAKS = {
     "rolls": "in",
     "in": "<|im_end|>",
 }
-"""Each token's follower, for `write_speaking_checkpoint`: every picture is told of as "a ball rolls in", and summed up with two words more."""
+"""Each token's follower, for `write_speaking_checkpoint`: every picture is told of as "a ball rolls
+in", and summed up with two words more.
+"""
 SUMMARY = "there was a ball rolls in"
 
 
-def write_chat_checkpoint(directory: Path, family: str = "qwen2_5_vl", template: str = CHATML, layers: int = 2) -> Path:
+def write_chat_checkpoint(
+    directory: Path, family: str = "qwen2_5_vl", template: str = CHATML, layers: int = 2
+) -> Path:
     """Random weights that prefer words to control tokens."""
     write_checkpoint(directory, layers, WORDS, family)
     (directory / "chat_template.jinja").write_text(template)
@@ -45,7 +73,9 @@ def write_chat_checkpoint(directory: Path, family: str = "qwen2_5_vl", template:
 
 
 def write_speaking_checkpoint(directory: Path, follows: Mapping[str, str] = SPEAKS) -> Path:
-    """A Qwen2.5-VL whose layers add nothing to a token's embedding, and whose head knows which token follows which."""
+    """A Qwen2.5-VL whose layers add nothing to a token's embedding, and whose head knows which
+    token follows which.
+    """
     write_chat_checkpoint(directory)
     model = load_cached_model(settings_for(directory))
     tokenizer: Any = model.checkpoint.tokenizer

@@ -15,7 +15,8 @@ from stream_vlm.memory.storage.encryption import Key, connect
 from stream_vlm.types import Pose
 
 needs_sqlcipher = pytest.mark.skipif(
-    importlib.util.find_spec("sqlcipher3") is None, reason="sqlcipher3 is not installed (requirements/development.txt)"
+    importlib.util.find_spec("sqlcipher3") is None,
+    reason="sqlcipher3 is not installed (requirements/development.txt)",
 )
 
 STEPS = 40
@@ -38,12 +39,22 @@ def under_key(folder: Path) -> MemorySettings:
 
 
 def remember(chosen: MemorySettings, steps: int = STEPS, session: str = SESSION) -> None:
-    """A walk of one metre a second, on which something is said each second, with a picture of several pages."""
+    """A walk of one metre a second, on which something is said each second, with a picture of
+    several pages.
+    """
     with Memory.open(chosen) as memory:
         begin(memory, session)
         for number in range(steps):
             noise = np.random.default_rng(number).integers(0, 256, (96, 128, 3), dtype=np.uint8)
-            memory.write(step(number, said=f"{WORD} ball {number}", pose=Pose("map", number, 0.0, 0.0), image=noise, session=session))
+            memory.write(
+                step(
+                    number,
+                    said=f"{WORD} ball {number}",
+                    pose=Pose("map", number, 0.0, 0.0),
+                    image=noise,
+                    session=session,
+                )
+            )
 
 
 def key_of(chosen: MemorySettings) -> Key | None:
@@ -59,9 +70,17 @@ def contents(chosen: MemorySettings) -> tuple[int, str]:
 
 def beside(folder: Path) -> dict[str, bytes]:
     """Every file in `folder` but the shared memory of a log, which readers leave or not."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith("-shm")}
+    return {
+        path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith("-shm")
+    }
 
 
 def says(files: dict[str, bytes]) -> list[str]:
-    """The names of those files in which the word stands, as a step's or stemmed by full text, or a column of ours."""
-    return sorted(name for name, content in files.items() if any(word in content for word in (WORD.encode(), b"zinnob", b"wall_started_ns")))
+    """The names of those files in which the word stands, as a step's or stemmed by full text, or a
+    column of ours.
+    """
+    return sorted(
+        name
+        for name, content in files.items()
+        if any(word in content for word in (WORD.encode(), b"zinnob", b"wall_started_ns"))
+    )

@@ -1,4 +1,6 @@
-"""Real checkpoints with random weights of architectures that have no cache here, and how to look through them."""
+"""Real checkpoints with random weights of architectures that have no cache here, and how to look
+through them.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -34,20 +36,53 @@ from stream_vlm.loop.speech_gate import SpeechGate
 from stream_vlm.model_protocol import Turn
 from stream_vlm.types import Decision, Frame, Query, StreamError
 
-SPECIAL = ("<pad>", "<unk>", "<s>", "</s>", "<image>", "<turn>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
+SPECIAL = (
+    "<pad>",
+    "<unk>",
+    "<s>",
+    "</s>",
+    "<image>",
+    "<turn>",
+    "<fake_token_around_image>",
+    "<global-img>",
+    "<end_of_utterance>",
+)
 STATE_WORDS = ("Silence", "Standby", "Response")
-WORDS = ("is", "the", "door", "open", "?", "yes", "no", "person", "in", "red", "enters", "from", "left", "user", "assistant", "system", "Asked", "at")
+WORDS = (
+    "is",
+    "the",
+    "door",
+    "open",
+    "?",
+    "yes",
+    "no",
+    "person",
+    "in",
+    "red",
+    "enters",
+    "from",
+    "left",
+    "user",
+    "assistant",
+    "system",
+    "Asked",
+    "at",
+)
 
 CHAT = (
-    "{% for message in messages %}<turn>{{ message['role'] }} {% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %} {% endfor %}{% endfor %}"
-    "{% if add_generation_prompt %}<turn>assistant {% endif %}"
+    "{% for message in messages %}<turn>{{ message['role'] }} {% for part in message['content']"
+    " %}{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %} {% endfor"
+    " %}{% endfor %}{% if add_generation_prompt %}<turn>assistant {% endif %}"
 )
-NO_SYSTEM_CHAT = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHAT
+NO_SYSTEM_CHAT = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    + CHAT
+)
 PICTURES_FIRST_CHAT = (
-    "{% for message in messages %}{% if message['role'] == 'user' %}"
-    "{% for part in message['content'] if part['type'] == 'image' %}<image>{% endfor %}"
-    "{{ (message['content'] | selectattr('type', 'equalto', 'text') | first)['text'] }}{% endif %}{% endfor %}<turn>assistant "
+    "{% for message in messages %}{% if message['role'] == 'user' %}{% for part in"
+    " message['content'] if part['type'] == 'image' %}<image>{% endfor %}{{ (message['content'] |"
+    " selectattr('type', 'equalto', 'text') | first)['text'] }}{% endif %}{% endfor"
+    " %}<turn>assistant "
 )
 
 
@@ -63,7 +98,10 @@ def tokenizer_of(words: Sequence[str], chat: str | None = CHAT) -> PreTrainedTok
         pad_token="<pad>",
         bos_token="<s>",
         eos_token="</s>",
-        extra_special_tokens={"image_token": "<image>", "image_boundary_token": "<fake_token_around_image>"},
+        extra_special_tokens={
+            "image_token": "<image>",
+            "image_boundary_token": "<fake_token_around_image>",
+        },
         chat_template=chat,
         clean_up_tokenization_spaces=False,
     )
@@ -86,18 +124,31 @@ def _text_config(vocabulary: int, **more: Any) -> dict[str, Any]:
     } | more
 
 
-VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "patch_size": 8}
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "patch_size": 8,
+}
 
 
 def _llava(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
     """Pictures of one size: the middle square."""
     config: Any = LlavaConfig(
-        vision_config=VISION | {"model_type": "clip_vision_model", "image_size": 32, "projection_dim": 32},
+        vision_config=VISION
+        | {
+            "model_type": "clip_vision_model",
+            "image_size": 32,
+            "projection_dim": 32,
+        },
         text_config=_text_config(len(tokenizer), model_type="llama"),
         image_token_index=SPECIAL.index("<image>"),
         vision_feature_select_strategy="default",
     )
-    pictures = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    pictures = CLIPImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
     processor = LlavaProcessor(
         pictures,
         tokenizer,
@@ -113,13 +164,23 @@ def _idefics2(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
     """Pictures in their own proportions and, within bounds, their own size."""
     config: Any = Idefics2Config(
         vision_config=VISION | {"image_size": 320, "patch_size": 32},
-        perceiver_config={"resampler_n_latents": 4, "resampler_depth": 1, "resampler_n_heads": 4, "resampler_head_dim": 8, "hidden_size": 32}
+        perceiver_config={
+            "resampler_n_latents": 4,
+            "resampler_depth": 1,
+            "resampler_n_heads": 4,
+            "resampler_head_dim": 8,
+            "hidden_size": 32,
+        }
         | {"num_key_value_heads": 2},
         text_config=_text_config(len(tokenizer), model_type="mistral"),
         image_token_id=SPECIAL.index("<image>"),
     )
-    pictures = Idefics2ImageProcessorPil(size={"shortest_edge": 32, "longest_edge": 320}, do_image_splitting=False)
-    processor = Idefics2Processor(pictures, tokenizer, image_seq_len=4, chat_template=tokenizer.chat_template)
+    pictures = Idefics2ImageProcessorPil(
+        size={"shortest_edge": 32, "longest_edge": 320}, do_image_splitting=False
+    )
+    processor = Idefics2Processor(
+        pictures, tokenizer, image_seq_len=4, chat_template=tokenizer.chat_template
+    )
     return Idefics2ForConditionalGeneration(config), processor
 
 
@@ -131,15 +192,25 @@ def _idefics3(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
         image_token_id=SPECIAL.index("<image>"),
         scale_factor=2,
     )
-    pictures = Idefics3ImageProcessorPil(size={"longest_edge": 32}, max_image_size={"longest_edge": 32}, do_image_splitting=False)
-    processor = Idefics3Processor(pictures, tokenizer, image_seq_len=4, chat_template=tokenizer.chat_template)
+    pictures = Idefics3ImageProcessorPil(
+        size={"longest_edge": 32}, max_image_size={"longest_edge": 32}, do_image_splitting=False
+    )
+    processor = Idefics3Processor(
+        pictures, tokenizer, image_seq_len=4, chat_template=tokenizer.chat_template
+    )
     return Idefics3ForConditionalGeneration(config), processor
 
 
 def _paligemma(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
     """Attention in both directions over the whole chat."""
     config: Any = PaliGemmaConfig(
-        vision_config=VISION | {"model_type": "siglip_vision_model", "image_size": 32, "vision_use_head": False, "num_image_tokens": 16},
+        vision_config=VISION
+        | {
+            "model_type": "siglip_vision_model",
+            "image_size": 32,
+            "vision_use_head": False,
+            "num_image_tokens": 16,
+        },
         text_config=_text_config(len(tokenizer) + 8, model_type="gemma"),
         image_token_index=SPECIAL.index("<image>"),
         projection_dim=32,
@@ -160,7 +231,12 @@ ARCHITECTURES: dict[str, Callable[[PreTrainedTokenizerFast], tuple[Any, Any]]] =
 }
 
 
-def write_foreign(directory: Path, architecture: str = "llava", words: Sequence[str] = (*STATE_WORDS, *WORDS), chat: str | None = CHAT) -> Path:
+def write_foreign(
+    directory: Path,
+    architecture: str = "llava",
+    words: Sequence[str] = (*STATE_WORDS, *WORDS),
+    chat: str | None = CHAT,
+) -> Path:
     """A checkpoint of `architecture` with random weights that prefer words to control tokens."""
     torch.manual_seed(0)
     model, processor = ARCHITECTURES[architecture](tokenizer_of(words, chat))
@@ -183,25 +259,54 @@ QUESTION = Query("q", "is the door open ?", 0)
 
 
 def load(directory: Path, **settings: Any) -> RecomputingModel:
-    """The model in `directory`, which judges every picture unless told otherwise; keyword names use __ for the dot."""
+    """The model in `directory`, which judges every picture unless told otherwise; keyword names use
+    __ for the dot.
+    """
     model = load_model(settings_for(directory, **{"decision__unasked": "always"} | settings))
     assert isinstance(model, RecomputingModel)
     return model
 
 
-def outcome_of(model: RecomputingModel, stream: RecomputedStream, frame: Frame, query: Query | None = None, **more: Any) -> Decision | StreamError:
+def outcome_of(
+    model: RecomputingModel,
+    stream: RecomputedStream,
+    frame: Frame,
+    query: Query | None = None,
+    **more: Any,
+) -> Decision | StreamError:
     """What one look at `frame` gives, through the gate that the harness has."""
     gate = SpeechGate(model.settings.decision)
-    return model.step([Turn(stream, frame, query, lambda decision: gate.admit(decision, frame.stamp_ns, asked=query is not None), **more)])[0]
+    return model.step(
+        [
+            Turn(
+                stream,
+                frame,
+                query,
+                lambda decision: gate.admit(decision, frame.stamp_ns, asked=query is not None),
+                **more,
+            )
+        ]
+    )[0]
 
 
-def decide(model: RecomputingModel, stream: RecomputedStream, frame: Frame, query: Query | None = None, **more: Any) -> Decision:
+def decide(
+    model: RecomputingModel,
+    stream: RecomputedStream,
+    frame: Frame,
+    query: Query | None = None,
+    **more: Any,
+) -> Decision:
     """The same, where it must be a decision."""
     outcome = outcome_of(model, stream, frame, query, **more)
     assert isinstance(outcome, Decision), outcome
     return outcome
 
 
-def watch(model: RecomputingModel, stream: RecomputedStream, frames: Sequence[Frame], asked_at: int = -1) -> list[Decision]:
+def watch(
+    model: RecomputingModel, stream: RecomputedStream, frames: Sequence[Frame], asked_at: int = -1
+) -> list[Decision]:
     """Decisions on frame after frame, with the question at one of them."""
-    return [decide(model, stream, frame, QUESTION if index == asked_at else None) for index, frame in enumerate(frames)]
+    return [
+        decide(model, stream, frame, QUESTION if index == asked_at else None)
+        for index, frame in enumerate(frames)
+    ]

@@ -1,4 +1,6 @@
-"""A judge on the loopback interface: a real HTTP server that speaks as much of the OpenAI chat protocol as a judgement needs."""
+"""A judge on the loopback interface: a real HTTP server that speaks as much of the OpenAI chat
+protocol as a judgement needs.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ class JudgeServer:
     """What `serve_judge` gives: where it is and what it was asked.
 
     Attributes:
-        reply: from the user's message to the reply's text; an int is an HTTP status to fail with, bytes are a whole body.
+        reply: from the user's message to the reply's text; an int is an HTTP status to fail with,
+            bytes are a whole body.
     """
 
     url: str
@@ -38,7 +41,11 @@ def serve_judge(reply: Callable[[str], str | int | bytes]) -> Iterator[JudgeServ
             judge.headers.append(dict(self.headers))
             judge.paths.append(self.path)
             said = judge.reply(request["messages"][-1]["content"])
-            body = said if isinstance(said, bytes) else json.dumps({"choices": [{"message": {"content": said}}]}).encode()
+            body = (
+                said
+                if isinstance(said, bytes)
+                else json.dumps({"choices": [{"message": {"content": said}}]}).encode()
+            )
             self.send_response(said if isinstance(said, int) else 200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 
 from stream_vlm.config.settings import MemorySettings
 from stream_vlm.memory.memory import Memory
-from stream_vlm.types import NANOSECONDS, Decision, EventSpan, Frame, Pose, Query, State, StepResult, Tick, Utterance
+from stream_vlm.types import (
+    NANOSECONDS,
+    Decision,
+    EventSpan,
+    Frame,
+    Pose,
+    Query,
+    State,
+    StepResult,
+    Tick,
+    Utterance,
+)
 
 START_NS = 1_700_000_000_123_456_789
 """No float holds it exactly: a memory that rounds times is caught."""
@@ -50,12 +61,15 @@ def step(
     session: str = SESSION,
     image: NDArray[np.uint8] | None = None,
 ) -> StepResult:
-    """One tick of one camera `at` seconds: silent, or with an event and the utterance that reports it, or with an answer to `asked`.
+    """One tick of one camera `at` seconds: silent, or with an event and the utterance that reports
+    it, or with an answer to `asked`.
 
     Unless told by `since`, an event began a second before.
     """
     stamp_ns = seconds(at)
-    frame = Frame(camera, stamp_ns, f"{camera}_optical", picture() if image is None else image, pose)
+    frame = Frame(
+        camera, stamp_ns, f"{camera}_optical", picture() if image is None else image, pose
+    )
     query_id = f"query-{at}" if asked else ""
     queries = (Query(query_id, asked, stamp_ns, camera),) if asked else ()
     events: tuple[EventSpan, ...] = ()
@@ -65,10 +79,16 @@ def step(
         event_id = "" if asked else f"{session}-{camera}-{at}"
         if not asked:
             begin_ns = seconds(at - 1 if since is None else since)
-            events = (EventSpan(event_id, camera, frame.frame_id, stamp_ns, said, begin_ns, stamp_ns, 0.75),)
+            events = (
+                EventSpan(
+                    event_id, camera, frame.frame_id, stamp_ns, said, begin_ns, stamp_ns, 0.75
+                ),
+            )
         utterances = (Utterance(camera, frame.frame_id, stamp_ns, said, 0.5, event_id, query_id),)
     decision = Decision(state, {state: 1.0}, said, 0.5)
-    return StepResult(session, Tick(0, stamp_ns, (frame,), queries), {camera: decision}, utterances, events)
+    return StepResult(
+        session, Tick(0, stamp_ns, (frame,), queries), {camera: decision}, utterances, events
+    )
 
 
 def begin(memory: Memory, session: str = SESSION) -> None:
@@ -78,7 +98,9 @@ def begin(memory: Memory, session: str = SESSION) -> None:
 
 @contextmanager
 def looking_into(path: Path) -> Iterator[sqlite3.Connection]:
-    """The file as SQLite alone sees it; what is done is committed, and the connection closed: one that waits to be collected keeps the log."""
+    """The file as SQLite alone sees it; what is done is committed, and the connection closed: one
+    that waits to be collected keeps the log.
+    """
     with closing(sqlite3.connect(path)) as connection, connection:
         yield connection
 
@@ -94,7 +116,9 @@ def locked_by_another_program(path: Path) -> Iterator[None]:
         "sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", hold, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout is not None and holder.stdin is not None
         try:
             assert holder.stdout.readline() == "locked\n"

@@ -20,16 +20,39 @@ from transformers import (
 
 from stream_vlm.config.settings import Settings, load_settings
 from stream_vlm.types import Frame
-from stream_vlm_lab.training.shipped_model.architecture import PICTURES, SPECIAL_TOKENS, new_model, save_checkpoint, small_config, word_tokenizer
+from stream_vlm_lab.training.shipped_model.architecture import (
+    PICTURES,
+    SPECIAL_TOKENS,
+    new_model,
+    save_checkpoint,
+    small_config,
+    word_tokenizer,
+)
 
-WORDS = ("is", "the", "door", "open", "?", "yes", "no", "person", "in", "red", "enters", "from", "left")
+WORDS = (
+    "is",
+    "the",
+    "door",
+    "open",
+    "?",
+    "yes",
+    "no",
+    "person",
+    "in",
+    "red",
+    "enters",
+    "from",
+    "left",
+)
 
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 """The architectures that have a cache here."""
 
 
-def write_checkpoint(directory: Path, layers: int = 4, words: tuple[str, ...] = WORDS, family: str = "qwen2_5_vl") -> Path:
+def write_checkpoint(
+    directory: Path, layers: int = 4, words: tuple[str, ...] = WORDS, family: str = "qwen2_5_vl"
+) -> Path:
     """A checkpoint with random weights: of the shipped architecture, or of a Qwen3-VL of its size."""
     tokenizer = word_tokenizer(words)
     model: Any
@@ -45,14 +68,17 @@ def write_checkpoint(directory: Path, layers: int = 4, words: tuple[str, ...] = 
         torch.manual_seed(0)
         model = Qwen2_5_VLForConditionalGeneration(config)
     with torch.no_grad():
-        # Random weights that prefer words to control tokens, so that utterances have words to look at.
+        # Random weights that prefer words to control tokens, so that utterances have words to look
+        # at.
         model.lm_head.weight[: len(SPECIAL_TOKENS)] *= 0.1
     save_checkpoint(model, tokenizer, directory)
     return directory
 
 
 def small_qwen3_config(tokenizer: PreTrainedTokenizerFast, layers: int = 4) -> Qwen3VLConfig:
-    """A Qwen3-VL with everything that tells it from a Qwen2.5-VL: deepstack levels, interleaved rotary axes, learned places, 16-pixel patches."""
+    """A Qwen3-VL with everything that tells it from a Qwen2.5-VL: deepstack levels, interleaved
+    rotary axes, learned places, 16-pixel patches.
+    """
     ids = tokenizer.get_vocab()
     return Qwen3VLConfig(
         text_config={
@@ -64,7 +90,12 @@ def small_qwen3_config(tokenizer: PreTrainedTokenizerFast, layers: int = 4) -> Q
             "num_key_value_heads": 2,
             "head_dim": 64,
             "max_position_embeddings": 8192,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [12, 10, 10], "mrope_interleaved": True},
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [12, 10, 10],
+                "mrope_interleaved": True,
+            },
         },
         vision_config={
             "depth": 4,
@@ -93,22 +124,43 @@ def write_sentence_model(folder: Path) -> Path:
     """A sentence-transformers directory with random weights, whose vectors have 24 numbers."""
     folder.mkdir()
     torch.manual_seed(0)
-    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *SENTENCE_WORDS])}
+    vocabulary = {
+        word: number
+        for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *SENTENCE_WORDS])
+    }
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(folder)
-    shape = BertConfig(vocab_size=4 + len(SENTENCE_WORDS), hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]"
+    ).save_pretrained(folder)
+    shape = BertConfig(
+        vocab_size=4 + len(SENTENCE_WORDS),
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
     BertModel(shape).save_pretrained(folder)
     return folder
 
 
 def settings_for(directory: Path, **values: Any) -> Settings:
     """Settings that load `directory`; keyword names use __ for the dot."""
-    return load_settings({"model.directory": str(directory)} | {name.replace("__", "."): value for name, value in values.items()})
+    return load_settings(
+        {"model.directory": str(directory)}
+        | {name.replace("__", "."): value for name, value in values.items()}
+    )
 
 
 def random_frame(index: int, camera: str = "front", size: tuple[int, int] = (96, 128)) -> Frame:
     """A picture of noise, half a second after the one before."""
     image = np.random.default_rng(index).integers(0, 256, (*size, 3), dtype=np.uint8)
-    return Frame(camera=camera, stamp_ns=1_000_000_000 + index * 500_000_000, frame_id=f"{camera}_optical", image=image)
+    return Frame(
+        camera=camera,
+        stamp_ns=1_000_000_000 + index * 500_000_000,
+        frame_id=f"{camera}_optical",
+        image=image,
+    )

@@ -1,4 +1,6 @@
-"""Real processes over real DDS: the node as a program, and a robot around it that shows pictures, listens and asks."""
+"""Real processes over real DDS: the node as a program, and a robot around it that shows pictures,
+listens and asks.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,10 @@ from stream_vlm_ros.msg import EventGrounding, StreamState, Utterance
 from stream_vlm_ros.common.conversions import stamp_message
 
 DEADLINE_S = 30.0
-"""Longest wait for anything: generous, because a test machine may be busy. Nothing waits this long when all is well."""
+"""Longest wait for anything: generous, because a test machine may be busy.
+
+Nothing waits this long when all is well.
+"""
 RESPONSE_LOST = "client will not receive response"
 """What rclpy warns of then."""
 BRIGHTNESS_NODE = (sys.executable, str(Path(__file__).with_name("brightness_model.py")))
@@ -48,11 +53,15 @@ def image(brightness: int, stamp_ns: int, frame_id: str = "front_optical") -> Im
     return message
 
 
-def compressed_image(brightness: int, stamp_ns: int, frame_id: str = "front_optical") -> CompressedImage:
+def compressed_image(
+    brightness: int, stamp_ns: int, frame_id: str = "front_optical"
+) -> CompressedImage:
     """The same picture as a JPEG."""
     message = CompressedImage(format="jpeg")
     message.header.stamp, message.header.frame_id = stamp_message(stamp_ns), frame_id
-    message.data.frombytes(cv2.imencode(".jpg", np.full((48, 64, 3), brightness, np.uint8))[1].tobytes())
+    message.data.frombytes(
+        cv2.imencode(".jpg", np.full((48, 64, 3), brightness, np.uint8))[1].tobytes()
+    )
     return message
 
 
@@ -63,7 +72,13 @@ KINDS: dict[str, type] = {"raw": Image, "compressed": CompressedImage}
 class Camera:
     """A driver that shows an even picture twenty times a second until told otherwise."""
 
-    def __init__(self, robot: Robot, topic: str, transport: str = "raw", qos: QoSProfile = qos_profile_sensor_data) -> None:
+    def __init__(
+        self,
+        robot: Robot,
+        topic: str,
+        transport: str = "raw",
+        qos: QoSProfile = qos_profile_sensor_data,
+    ) -> None:
         self.brightness = DARK
         self.publisher = robot.node.create_publisher(KINDS[transport], topic, qos)
         self._make = MAKERS[transport]
@@ -117,19 +132,48 @@ class Robot:
     def now_ns(self) -> int:
         return int(self.node.get_clock().now().nanoseconds)
 
-    def start_node(self, *, command: tuple[str, ...] = BRIGHTNESS_NODE, environment: dict[str, str] | None = None, **parameters: Any) -> None:
-        """Start the node; keyword parameters use __ for the dot. It looks often, so that tests are quick."""
-        given = {"memory.path": self.memory, "stream.rate_hz": 10.0, "diagnostics.period_s": 0.2, "autostart": True}
+    def start_node(
+        self,
+        *,
+        command: tuple[str, ...] = BRIGHTNESS_NODE,
+        environment: dict[str, str] | None = None,
+        **parameters: Any,
+    ) -> None:
+        """Start the node; keyword parameters use __ for the dot.
+
+        It looks often, so that tests are quick.
+        """
+        given = {
+            "memory.path": self.memory,
+            "stream.rate_hz": 10.0,
+            "diagnostics.period_s": 0.2,
+            "autostart": True,
+        }
         given |= {name.replace("__", "."): value for name, value in parameters.items()}
-        words = [word for name, value in given.items() for word in ("-p", f"{name}:={_yaml(value)}")]
-        remaps = ["-r", f"__ns:={self.namespace}", "-r", f"/diagnostics:={self.namespace}/diagnostics"]
+        words = [
+            word for name, value in given.items() for word in ("-p", f"{name}:={_yaml(value)}")
+        ]
+        remaps = [
+            "-r",
+            f"__ns:={self.namespace}",
+            "-r",
+            f"/diagnostics:={self.namespace}/diagnostics",
+        ]
         self.start_process([*command, "--ros-args", *remaps, *words], environment)
 
-    def start_process(self, command: Sequence[str], environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Start whatever brings the node up; it ends with the test, and so does all that it started."""
+    def start_process(
+        self, command: Sequence[str], environment: dict[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start whatever brings the node up; it ends with the test, and so does all that it
+        started.
+        """
         with (self.directory / "node.log").open("ab") as log:
             process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | (environment or {}), start_new_session=True
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | (environment or {}),
+                start_new_session=True,
             )
         self._processes.append(process)
         return process
@@ -156,32 +200,48 @@ class Robot:
         return camera
 
     def wait(self, condition: Callable[[], Any], what: str) -> Any:
-        """Return the first true value of `condition`; fail with `what` and the node's log when it stays false or the node ends."""
+        """Return the first true value of `condition`; fail with `what` and the node's log when it
+        stays false or the node ends.
+        """
         deadline = time.monotonic() + DEADLINE_S
         while True:
             value = condition()
             if value:
                 return value
             if self._processes and self.process.poll() is not None:
-                raise AssertionError(f"the node ended with {self.process.returncode} before {what}; its log:\n{self.log}")
+                raise AssertionError(
+                    f"the node ended with {self.process.returncode} before {what}; its"
+                    f" log:\n{self.log}"
+                )
             if time.monotonic() > deadline:
                 last = self._diagnostics[-1].status if self._diagnostics else []
                 shown = "\n".join(f"  {status.name}: {status.message}" for status in last)
-                raise AssertionError(f"not seen: {what}; diagnostics:\n{shown}\nthe node's log:\n{self.log}")
+                raise AssertionError(
+                    f"not seen: {what}; diagnostics:\n{shown}\nthe node's log:\n{self.log}"
+                )
             time.sleep(0.02)
 
     def wait_for_text(self, text: str, count: int = 1) -> Utterance:
         """Wait until the node said `text` for the `count`-th time."""
-        said = self.wait(lambda: [said for said in list(self.utterances) if said.text == text][count - 1 :], f"utterance '{text}'")
+        said = self.wait(
+            lambda: [said for said in list(self.utterances) if said.text == text][count - 1 :],
+            f"utterance '{text}'",
+        )
         return said[0]
 
-    def wait_for_diagnostic(self, name: str, message: str, level: bytes | None = None) -> DiagnosticStatus:
+    def wait_for_diagnostic(
+        self, name: str, message: str, level: bytes | None = None
+    ) -> DiagnosticStatus:
         """Wait for a status whose name ends in `name` and whose message contains `message`."""
 
         def found() -> DiagnosticStatus | None:
             statuses = list(self._diagnostics[-1].status) if self._diagnostics else []
             for status in statuses:
-                if status.name.endswith(f": {name}") and message in status.message and level in (None, status.level):
+                if (
+                    status.name.endswith(f": {name}")
+                    and message in status.message
+                    and level in (None, status.level)
+                ):
                     return status
             return None
 
@@ -202,15 +262,21 @@ class Robot:
     def call(self, kind: Any, name: str, **fields: Any) -> Any:
         """Call a service of the node and return its response.
 
-        A response to a client that was only just made can be lost when the machine is busy: the node's middleware says so in its log where it has not
-        discovered the client's reader in time. It is asked again then, and then only.
+        A response to a client that was only just made can be lost when the machine is busy: the
+        node's middleware says so in its log where it has not discovered the client's reader in
+        time. It is asked again then, and then only.
         """
         client = self.node.create_client(kind, f"stream_vlm/{name}")
         try:
-            assert client.wait_for_service(DEADLINE_S), f"no service {name}; the node's log:\n{self.log}"
+            assert client.wait_for_service(DEADLINE_S), (
+                f"no service {name}; the node's log:\n{self.log}"
+            )
             lost = self.log.count(RESPONSE_LOST)
             future = client.call_async(kind.Request(**fields))
-            self.wait(lambda: future.done() or self.log.count(RESPONSE_LOST) > lost, f"a response of {name}")
+            self.wait(
+                lambda: future.done() or self.log.count(RESPONSE_LOST) > lost,
+                f"a response of {name}",
+            )
             if not future.done():
                 future = client.call_async(kind.Request(**fields))
                 self.wait(future.done, f"a response of {name}")
@@ -219,7 +285,9 @@ class Robot:
             self.node.destroy_client(client)
 
     def on_spinner(self, call: Callable[[], Any]) -> Any:
-        """What `call` returns, called by the thread that spins: rclpy loses a response that comes before the asking thread has noted its request."""
+        """What `call` returns, called by the thread that spins: rclpy loses a response that comes
+        before the asking thread has noted its request.
+        """
         task = self._executor.create_task(call)
         self.wait(task.done, "the spinning thread")
         return task.result()
@@ -229,7 +297,9 @@ class Robot:
 
     def transition(self, label: str) -> bool:
         """Ask for a lifecycle transition; True when it succeeded."""
-        return bool(self.call(ChangeState, "change_state", transition=Transition(label=label)).success)
+        return bool(
+            self.call(ChangeState, "change_state", transition=Transition(label=label)).success
+        )
 
     def close(self) -> None:
         for process in self._processes:

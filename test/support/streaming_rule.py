@@ -1,4 +1,5 @@
-"""StreamingVLM's eviction rule as plain list surgery, token by token: what the policies and the cache are held against.
+"""StreamingVLM's eviction rule as plain list surgery, token by token: what the policies and the
+cache are held against.
 
 It shares nothing with the package: no segments, no layouts, no slots, positions counted in a loop.
 """
@@ -26,7 +27,9 @@ ENDS_IN_NEWLINE = ("user close", "footer")
 
 @dataclass(frozen=True)
 class Rule:
-    """The published rule with windows of `vision` and `text` rounds, and a previous text cut to `sink` and `window`."""
+    """The published rule with windows of `vision` and `text` rounds, and a previous text cut to
+    `sink` and `window`.
+    """
 
     vision: int
     text: int
@@ -39,15 +42,33 @@ class Rule:
         if number >= self.text:
             leaving = number - self.text
             reply = [token for token in tokens if token.turn == leaving and token.role == "reply"]
-            tokens = [token for token in tokens if not (token.turn == leaving and token.role in ("reply", "assistant"))]
+            tokens = [
+                token
+                for token in tokens
+                if not (token.turn == leaving and token.role in ("reply", "assistant"))
+            ]
             footer = next(place for place, token in enumerate(tokens) if token.role == "footer")
-            tokens[footer:footer] = [replace(token, role="content", turn=-1) for token in reply[:-1]]
+            tokens[footer:footer] = [
+                replace(token, role="content", turn=-1) for token in reply[:-1]
+            ]
             if self.vision > self.text:
-                tokens = [token for token in tokens if not (token.turn == leaving and token.role == "time")]
+                tokens = [
+                    token
+                    for token in tokens
+                    if not (token.turn == leaving and token.role == "time")
+                ]
         if number >= self.vision and self.vision < self.text:
-            tokens = [token for token in tokens if not (token.turn == number - self.vision and token.role == "vision")]
+            tokens = [
+                token
+                for token in tokens
+                if not (token.turn == number - self.vision and token.role == "vision")
+            ]
         if number >= max(self.vision, self.text):
-            tokens = [token for token in tokens if not (token.turn == number - max(self.vision, self.text) and token.role in USER)]
+            tokens = [
+                token
+                for token in tokens
+                if not (token.turn == number - max(self.vision, self.text) and token.role in USER)
+            ]
         if number > 0 and self.sink is not None and self.window is not None:
             content = [token for token in tokens if token.role == "content"]
             surplus = len(content) - (self.sink + self.window - 1)

@@ -18,7 +18,9 @@ LONG_S = 30.0
 
 def chunks_of(seconds_each: float, path: Path, **changes: object) -> MemorySettings:
     """Of a memory at `path` whose chunks are so long."""
-    return MemorySettings.model_validate({**settings(path).model_dump(), "chunk_s": seconds_each, **changes})
+    return MemorySettings.model_validate(
+        {**settings(path).model_dump(), "chunk_s": seconds_each, **changes}
+    )
 
 
 def tend(memory: Memory) -> None:
@@ -37,14 +39,24 @@ def summaries(memory: Memory) -> list[RecallRecord]:
 def texts(memory: Memory, tier: str = "mid") -> list[str]:
     """Those of one tier, in words."""
     with sqlite3.connect(memory.path) as connection:
-        numbers = {number for (number,) in connection.execute("SELECT record_id FROM summary WHERE tier = ?", [tier])}
+        numbers = {
+            number
+            for (number,) in connection.execute(
+                "SELECT record_id FROM summary WHERE tier = ?", [tier]
+            )
+        }
     return [summary.text for summary in summaries(memory) if summary.record_id in numbers]
 
 
 def covers(memory: Memory, record_id: int) -> set[int]:
     """Numbers of the records that a summary was made from."""
     with sqlite3.connect(memory.path) as connection:
-        return {number for (number,) in connection.execute("SELECT record_id FROM summary_covers WHERE summary_id = ?", [record_id])}
+        return {
+            number
+            for (number,) in connection.execute(
+                "SELECT record_id FROM summary_covers WHERE summary_id = ?", [record_id]
+            )
+        }
 
 
 class Told:
@@ -56,7 +68,11 @@ class Told:
 
     def writer(self, memory: Memory) -> MemoryWriter:
         """A writer's thread that tells here what it did."""
-        return MemoryWriter(memory, lambda result: self._count("stored"), lambda result, error: self._count("failed"))
+        return MemoryWriter(
+            memory,
+            lambda result: self._count("stored"),
+            lambda result, error: self._count("failed"),
+        )
 
     def _count(self, what: str) -> None:
         setattr(self, what, getattr(self, what) + 1)

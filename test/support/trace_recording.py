@@ -1,7 +1,9 @@
-"""Records runs of a one-layer model by the rule and transformers alone, in the format of the published traces.
+"""Records runs of a one-layer model by the rule and transformers alone, in the format of the
+published traces.
 
-In one layer a kept key or value depends on its own token only, so the retained tokens computed afresh give exactly what a cache holds:
-the recording needs no cache, no eviction and nothing of the engine that replays it.
+In one layer a kept key or value depends on its own token only, so the retained tokens computed
+afresh give exactly what a cache holds: the recording needs no cache, no eviction and nothing of the
+engine that replays it.
 """
 
 from __future__ import annotations
@@ -16,15 +18,29 @@ import torch
 from numpy.typing import NDArray
 from streaming_rule import Rule, Token, positions
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+)
 
-SPECIAL = ("<|im_end|>", "<|endoftext|>", "<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+SPECIAL = (
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 PATCH, MERGE = 14, 2
 
 
 def write_streaming_vlm_checkpoint(directory: Path, layers: int = 1) -> Path:
-    """A tiny random Qwen2.5-VL with a byte tokenizer, windowed vision blocks and a fondness for ending its replies."""
+    """A tiny random Qwen2.5-VL with a byte tokenizer, windowed vision blocks and a fondness for
+    ending its replies.
+    """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {character: index for index, character in enumerate(alphabet)}
     merges = [(".", "."), ("..", "."), ("Ġ", "...")]
@@ -34,7 +50,12 @@ def write_streaming_vlm_checkpoint(directory: Path, layers: int = 1) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(SPECIAL))
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|endoftext|>", eos_token="<|im_end|>", clean_up_tokenization_spaces=False)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        clean_up_tokenization_spaces=False,
+    )
     ids = fast.get_vocab()
     config = Qwen2_5_VLConfig(
         text_config={
@@ -45,7 +66,11 @@ def write_streaming_vlm_checkpoint(directory: Path, layers: int = 1) -> Path:
             "num_attention_heads": 2,
             "num_key_value_heads": 1,
             "max_position_embeddings": 4096,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [4, 6, 6],
+            },
             "bos_token_id": None,
             "eos_token_id": ids["<|im_end|>"],
             "pad_token_id": ids["<|endoftext|>"],
@@ -73,14 +98,21 @@ def write_streaming_vlm_checkpoint(directory: Path, layers: int = 1) -> Path:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                # The usual initial weights are so small that every context would give nearly the same logits.
+                # The usual initial weights are so small that every context would give nearly the
+                # same logits.
                 parameter.mul_(6.0)
         model.lm_head.weight[[ids[token] for token in SPECIAL[1:]]] = 0.0
         model.lm_head.weight[ids["<|im_end|>"]] *= 2.5
     directory.mkdir(parents=True)
     model.save_pretrained(directory)
     fast.save_pretrained(directory)
-    pictures = {"patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": 2, "image_mean": MEAN, "image_std": DEVIATION}
+    pictures = {
+        "patch_size": PATCH,
+        "merge_size": MERGE,
+        "temporal_patch_size": 2,
+        "image_mean": MEAN,
+        "image_std": DEVIATION,
+    }
     (directory / "preprocessor_config.json").write_text(json.dumps(pictures))
     return directory
 
@@ -110,17 +142,24 @@ class Recorder:
     stream_ids: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.model: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(self.checkpoint, dtype=torch.float32).eval()
+        self.model: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            self.checkpoint, dtype=torch.float32
+        ).eval()
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(self.checkpoint)
         self.ids = self.tokenizer.get_vocab()
         height, width = self.run.size
         self.grid = (height // PATCH // MERGE, width // PATCH // MERGE)
-        self.frames = np.random.default_rng(7).integers(0, 256, (2 * self.run.rounds, height, width, 3), dtype=np.uint8)
+        self.frames = np.random.default_rng(7).integers(
+            0, 256, (2 * self.run.rounds, height, width, 3), dtype=np.uint8
+        )
 
     @torch.inference_mode()
     def record(self, folder: Path) -> None:
         """Write trace_NAME.json, trace_NAME.npz and the frames."""
-        ragged: dict[str, list[Any]] = {name: [] for name in ("kept_src", "new_ids", "input_ids", "gen_ids", "pos_prefill", "pos_all")}
+        ragged: dict[str, list[Any]] = {
+            name: []
+            for name in ("kept_src", "new_ids", "input_ids", "gen_ids", "pos_prefill", "pos_all")
+        }
         lengths: dict[str, list[int]] = {"kv_len_evicted": [], "kv_len_after": []}
         rows: list[torch.Tensor] = []
         first: list[torch.Tensor] = []
@@ -155,7 +194,12 @@ class Recorder:
     def prompt(self, number: int) -> None:
         """Append the text and picture of round `number`."""
         if number == 0:
-            self.text("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>previous text\n", "head", -1)
+            self.text(
+                "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>previous"
+                " text\n",
+                "head",
+                -1,
+            )
             self.text(self.run.previous_text, "content", -1)
             self.text("<|im_end|>\n", "footer", -1)
         elif self.tokens[-1].token_id != self.tokenizer.encode("\n")[0]:
@@ -165,7 +209,10 @@ class Recorder:
         self.text("<|vision_start|>", "vision", number)
         rows, columns = self.grid
         cells = [(row, column) for row in range(rows) for column in range(columns)]
-        self.tokens += [Token(self.ids["<|video_pad|>"], "vision", number, None, cell, self.grid) for cell in cells]
+        self.tokens += [
+            Token(self.ids["<|video_pad|>"], "vision", number, None, cell, self.grid)
+            for cell in cells
+        ]
         self.text("<|vision_end|>", "vision", number)
         if number == 0:
             self.text(self.run.query, "query", number)
@@ -173,12 +220,18 @@ class Recorder:
         self.text("<|im_start|>assistant\n", "assistant", number)
 
     def text(self, text: str, role: str, number: int) -> None:
-        self.tokens += [Token(token, role, number) for token in self.tokenizer.encode(text)] if text else []
+        self.tokens += (
+            [Token(token, role, number) for token in self.tokenizer.encode(text)] if text else []
+        )
 
     def vision(self, number: int) -> torch.Tensor:
-        """Merged vision tokens of round `number`, patches cut with plain loops in the order of Qwen's processor."""
+        """Merged vision tokens of round `number`, patches cut with plain loops in the order of
+        Qwen's processor.
+        """
         mean, deviation = np.array(MEAN, np.float32), np.array(DEVIATION, np.float32)
-        pictures: NDArray[np.float32] = (self.frames[2 * number : 2 * number + 2].astype(np.float32) / 255.0 - mean) / deviation
+        pictures: NDArray[np.float32] = (
+            self.frames[2 * number : 2 * number + 2].astype(np.float32) / 255.0 - mean
+        ) / deviation
         rows, columns = self.grid
         patches = []
         for row in range(rows):
@@ -186,9 +239,15 @@ class Recorder:
                 for down in range(MERGE):
                     for right in range(MERGE):
                         y, x = (row * MERGE + down) * PATCH, (column * MERGE + right) * PATCH
-                        patches.append(pictures[:, y : y + PATCH, x : x + PATCH].transpose(3, 0, 1, 2).reshape(-1))
+                        patches.append(
+                            pictures[:, y : y + PATCH, x : x + PATCH]
+                            .transpose(3, 0, 1, 2)
+                            .reshape(-1)
+                        )
         grid = torch.tensor([[1, rows * MERGE, columns * MERGE]])
-        output: torch.Tensor = self.model.model.visual(torch.from_numpy(np.stack(patches)).float(), grid_thw=grid).pooler_output
+        output: torch.Tensor = self.model.model.visual(
+            torch.from_numpy(np.stack(patches)).float(), grid_thw=grid
+        ).pooler_output
         return output
 
     def feed(self, vision: torch.Tensor | None = None) -> list[int]:
@@ -200,16 +259,24 @@ class Recorder:
                 number = len(self.stream_ids)
                 self.tokens[place] = replace(token, number=number)
                 table = self.model.model.language_model.embed_tokens
-                self.embedded[number] = next(pictures) if token.cell is not None else table(torch.tensor(token.token_id))
+                self.embedded[number] = (
+                    next(pictures)
+                    if token.cell is not None
+                    else table(torch.tensor(token.token_id))
+                )
                 self.stream_ids.append(token.token_id)
                 fed.append(token.token_id)
         return fed
 
     def logits(self) -> torch.Tensor:
         """Raw logits after the last token, from the retained tokens computed afresh."""
-        embeddings = torch.stack([self.embedded[token.number] for token in self.tokens if token.number is not None])
+        embeddings = torch.stack(
+            [self.embedded[token.number] for token in self.tokens if token.number is not None]
+        )
         where = torch.tensor(positions(self.tokens)).T[:, None]
-        hidden = self.model.model.language_model(inputs_embeds=embeddings[None], position_ids=where, use_cache=False).last_hidden_state
+        hidden = self.model.model.language_model(
+            inputs_embeds=embeddings[None], position_ids=where, use_cache=False
+        ).last_hidden_state
         output: torch.Tensor = self.model.lm_head(hidden)[0, -1]
         return output
 
@@ -217,22 +284,46 @@ class Recorder:
         """The best token after the penalty on everything in the context."""
         scores = logits.clone()
         for token in {token.token_id for token in self.tokens} | set(said):
-            scores[token] = scores[token] / self.run.penalty if scores[token] > 0 else scores[token] * self.run.penalty
+            scores[token] = (
+                scores[token] / self.run.penalty
+                if scores[token] > 0
+                else scores[token] * self.run.penalty
+            )
         return int(scores.argmax())
 
     def write(
-        self, folder: Path, ragged: dict[str, list[Any]], lengths: dict[str, list[int]], first: list[torch.Tensor], rows: list[torch.Tensor]
+        self,
+        folder: Path,
+        ragged: dict[str, list[Any]],
+        lengths: dict[str, list[int]],
+        first: list[torch.Tensor],
+        rows: list[torch.Tensor],
     ) -> None:
         run, arrays = self.run, dict[str, Any]()
         for name, parts in ragged.items():
-            shaped = [np.array(part, dtype=np.int32).T if name.startswith("pos") else np.array(part, dtype=np.int32) for part in parts]
+            shaped = [
+                (
+                    np.array(part, dtype=np.int32).T
+                    if name.startswith("pos")
+                    else np.array(part, dtype=np.int32)
+                )
+                for part in parts
+            ]
             arrays[name] = np.concatenate(shaped, axis=-1)
             arrays[f"{name}_off"] = np.cumsum([0, *(part.shape[-1] for part in shaped)])
         rows_columns = [1, self.grid[0] * MERGE, self.grid[1] * MERGE]
         arrays |= {name: np.array(values)[:, None] for name, values in lengths.items()}
-        arrays |= {"logits_first": torch.stack(first).numpy(), "logits_all": torch.stack(rows).numpy()}
-        arrays |= {"grid_thw": np.array([rows_columns] * run.rounds), "stream_ids": np.array(self.stream_ids)}
-        arrays["final_kept_src"] = np.array([token.number for token in self.tokens if token.number is not None])
+        arrays |= {
+            "logits_first": torch.stack(first).numpy(),
+            "logits_all": torch.stack(rows).numpy(),
+        }
+        arrays |= {
+            "grid_thw": np.array([rows_columns] * run.rounds),
+            "stream_ids": np.array(self.stream_ids),
+        }
+        arrays["final_kept_src"] = np.array(
+            [token.number for token in self.tokens if token.number is not None]
+        )
         folder.mkdir(parents=True, exist_ok=True)
         frames = f"frames_{run.name}.npz"
         np.savez(folder / frames, frames=self.frames)

@@ -21,11 +21,22 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pool_by(folder: Path, way: str) -> None:
     (folder / "1_Pooling").mkdir(exist_ok=True)
-    ways = {name: name == way for name in ("pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_max_tokens")}
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 24, **ways}), encoding="utf-8")
+    ways = {
+        name: name == way
+        for name in (
+            "pooling_mode_cls_token",
+            "pooling_mode_mean_tokens",
+            "pooling_mode_max_tokens",
+        )
+    }
+    (folder / "1_Pooling" / "config.json").write_text(
+        json.dumps({"word_embedding_dimension": 24, **ways}), encoding="utf-8"
+    )
 
 
-def test_vectors_have_length_one_and_do_not_depend_on_what_stands_beside_them(directory: Path) -> None:
+def test_vectors_have_length_one_and_do_not_depend_on_what_stands_beside_them(
+    directory: Path,
+) -> None:
     pool_by(directory, "pooling_mode_mean_tokens")
     embedder = SentenceEmbedder(directory)
     together = embedder.embed(["red ball", "a door opens in"])
@@ -45,18 +56,28 @@ def test_pooling_is_as_the_directory_says(directory: Path) -> None:
     assert np.abs(first - mean).max() > 1e-3
 
 
-def test_a_directory_that_cannot_be_used_is_refused_by_name(directory: Path, tmp_path: Path) -> None:
-    with pytest.raises(EmbeddingError, match="holds no config.json; give the directory of a sentence-transformers model"):
+def test_a_directory_that_cannot_be_used_is_refused_by_name(
+    directory: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        EmbeddingError,
+        match="holds no config.json; give the directory of a sentence-transformers model",
+    ):
         SentenceEmbedder(tmp_path)
     pool_by(directory, "pooling_mode_max_tokens")
-    with pytest.raises(EmbeddingError, match="pools by pooling_mode_max_tokens; only the mean of the tokens or the first one"):
+    with pytest.raises(
+        EmbeddingError,
+        match="pools by pooling_mode_max_tokens; only the mean of the tokens or the first one",
+    ):
         SentenceEmbedder(directory)
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(EmbeddingError, match="cannot be loaded as a model of text"):
         SentenceEmbedder(tmp_path)
 
 
-def test_a_memory_is_embedded_and_asked_from_the_command_line(directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_memory_is_embedded_and_asked_from_the_command_line(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pool_by(directory, "pooling_mode_mean_tokens")
     file = tmp_path / "memory.db"
     with Memory.open(settings(file)) as memory:
@@ -65,7 +86,16 @@ def test_a_memory_is_embedded_and_asked_from_the_command_line(directory: Path, t
         memory.write(step(9, said="a door opens"))
     assert main(["embed", str(directory), "--memory", str(file)]) == 0
     assert "4 texts embedded" in capsys.readouterr().out
-    asked = ["recall", "--memory", str(file), "--order", "fused", "--text-model", str(directory), "red ball rolls in"]
+    asked = [
+        "recall",
+        "--memory",
+        str(file),
+        "--order",
+        "fused",
+        "--text-model",
+        str(directory),
+        "red ball rolls in",
+    ]
     assert main(asked) == 0
     assert "red ball rolls in" in capsys.readouterr().out.splitlines()[1]
     with Memory.open(settings(file), read_only=True) as memory:

@@ -1,4 +1,6 @@
-"""Pictures of the next step, encoded while words are written: the same decisions, and nothing is used that it was not made for."""
+"""Pictures of the next step, encoded while words are written: the same decisions, and nothing is
+used that it was not made for.
+"""
 
 from pathlib import Path
 
@@ -20,7 +22,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tick(index: int, seed: int | None = None) -> Tick:
-    frames = tuple(random_frame(index if seed is None else seed, camera) for camera in ("front", "rear"))
+    frames = tuple(
+        random_frame(index if seed is None else seed, camera) for camera in ("front", "rear")
+    )
     queries = (Query(f"q{index}", "is the door open ?", 0, "front"),) if index % 3 == 0 else ()
     return Tick(index, frames[0].stamp_ns, frames, queries)
 
@@ -41,12 +45,15 @@ def decisions(results: list[StepResult]) -> list[Decision]:
 @pytest.fixture
 def model(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> StreamingModel:
     model = load_cached_model(settings_for(checkpoint))
-    # On a CPU the same work is only done in another order, so it is switched on here to look at its outcome.
+    # On a CPU the same work is only done in another order, so it is switched on here to look at its
+    # outcome.
     monkeypatch.setattr(model, "ahead", EncodedAhead(model.tower, torch.device(model.device)))
     return model
 
 
-def test_what_was_encoded_ahead_decides_the_same(checkpoint: Path, model: StreamingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_encoded_ahead_decides_the_same(
+    checkpoint: Path, model: StreamingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     taken: list[bool] = []
     take = EncodedAhead.take
 
@@ -58,13 +65,19 @@ def test_what_was_encoded_ahead_decides_the_same(checkpoint: Path, model: Stream
     monkeypatch.setattr(EncodedAhead, "take", counting)
     expected = decisions(watch(load_cached_model(settings_for(checkpoint)), ahead=False))
     got = decisions(watch(model, ahead=True))
-    assert sum(taken) >= 3, "answers are written at some ticks, and the next pictures are encoded then"
+    assert sum(taken) >= 3, (
+        "answers are written at some ticks, and the next pictures are encoded then"
+    )
     for one, other in zip(got, expected, strict=True):
         assert one.text == other.text
-        assert list(one.probabilities.values()) == pytest.approx(list(other.probabilities.values()), abs=1e-5)
+        assert list(one.probabilities.values()) == pytest.approx(
+            list(other.probabilities.values()), abs=1e-5
+        )
 
 
-def test_another_picture_than_the_one_announced_is_encoded_itself(checkpoint: Path, model: StreamingModel) -> None:
+def test_another_picture_than_the_one_announced_is_encoded_itself(
+    checkpoint: Path, model: StreamingModel
+) -> None:
     expected = decisions(watch(load_cached_model(settings_for(checkpoint)), ahead=False))
     got = decisions(watch(model, ahead=True, wrong=True))
     assert [decision.text for decision in got] == [decision.text for decision in expected]

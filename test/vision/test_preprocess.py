@@ -11,7 +11,11 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForCondition
 
 from stream_vlm.vision.preprocess import PictureError, PictureFormat
 from stream_vlm.vision.tower import TorchVisionTower
-from stream_vlm_lab.training.shipped_model.architecture import PICTURES, small_config, word_tokenizer
+from stream_vlm_lab.training.shipped_model.architecture import (
+    PICTURES,
+    small_config,
+    word_tokenizer,
+)
 
 QWEN = PictureFormat(14, 2, 2, mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28))
 
@@ -26,7 +30,9 @@ def small_tower(full_attention: bool) -> Any:
 @pytest.mark.parametrize("full_attention", [True, False], ids=["one batch", "windows"])
 @pytest.mark.parametrize("size", [(128, 192), (96, 64)])
 @torch.inference_mode()
-def test_tokens_equal_those_of_the_unmodified_tower(full_attention: bool, size: tuple[int, int]) -> None:
+def test_tokens_equal_those_of_the_unmodified_tower(
+    full_attention: bool, size: tuple[int, int]
+) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (3, 2, *size, 3), dtype=np.uint8)
     tower = small_tower(full_attention)
     grid = torch.tensor([[1, size[0] // 16, size[1] // 16]] * 3)
@@ -38,17 +44,25 @@ def test_tokens_equal_those_of_the_unmodified_tower(full_attention: bool, size: 
 
 @pytest.mark.parametrize("size", [(128, 192), (96, 64), (512, 384)])
 @torch.inference_mode()
-def test_tokens_and_deepstack_levels_equal_those_of_the_unmodified_qwen3_tower(size: tuple[int, int]) -> None:
+def test_tokens_and_deepstack_levels_equal_those_of_the_unmodified_qwen3_tower(
+    size: tuple[int, int],
+) -> None:
     torch.manual_seed(0)
-    tower = Qwen3VLForConditionalGeneration(small_qwen3_config(word_tokenizer(["word"]))).model.visual.eval()
+    tower = Qwen3VLForConditionalGeneration(
+        small_qwen3_config(word_tokenizer(["word"]))
+    ).model.visual.eval()
     pictures = np.random.default_rng(0).integers(0, 256, (2, 2, *size, 3), dtype=np.uint8)
     grid = torch.tensor([[1, size[0] // 16, size[1] // 16]] * 2)
     expected = tower(PICTURES.patches(pictures), grid_thw=grid)
     encoded = TorchVisionTower(tower, PICTURES).encode(pictures)
-    assert torch.allclose(torch.cat([picture.tokens for picture in encoded]), expected.pooler_output, atol=1e-5)
+    assert torch.allclose(
+        torch.cat([picture.tokens for picture in encoded]), expected.pooler_output, atol=1e-5
+    )
     assert len(expected.deepstack_features) == 2
     for level, features in enumerate(expected.deepstack_features):
-        assert torch.allclose(torch.cat([picture.deepstack[level] for picture in encoded]), features, atol=1e-5)
+        assert torch.allclose(
+            torch.cat([picture.deepstack[level] for picture in encoded]), features, atol=1e-5
+        )
 
 
 def test_patches_equal_those_of_the_official_processor() -> None:
@@ -56,7 +70,12 @@ def test_patches_equal_those_of_the_official_processor() -> None:
 
     image = np.random.default_rng(1).integers(0, 256, (84, 140, 3), dtype=np.uint8)
     processor = Qwen2VLImageProcessor(
-        patch_size=14, merge_size=2, temporal_patch_size=2, image_mean=list(QWEN.mean), image_std=list(QWEN.std), do_resize=False
+        patch_size=14,
+        merge_size=2,
+        temporal_patch_size=2,
+        image_mean=list(QWEN.mean),
+        image_std=list(QWEN.std),
+        do_resize=False,
     )
     official = processor(images=image, return_tensors="pt")
     ours = QWEN.patches(np.stack([image, image])[None])
@@ -73,7 +92,9 @@ def test_patches_equal_those_of_the_official_processor() -> None:
         pytest.param((100, 5000), (28, 2240), id="a panorama keeps at least one row"),
     ],
 )
-def test_sizes_are_whole_patches_within_the_budget(size: tuple[int, int], expected: tuple[int, int]) -> None:
+def test_sizes_are_whole_patches_within_the_budget(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
     height, width = QWEN.target_size(*size)
     assert height % 28 == 0 and width % 28 == 0
     assert height * width <= QWEN.max_pixels
@@ -94,14 +115,21 @@ def test_a_fixed_size_holds_whatever_comes() -> None:
 @torch.inference_mode()
 def test_only_place_marks_tell_the_cells_of_an_empty_picture_apart(marked: bool) -> None:
     pictures = np.full((1, 2, 128, 192, 3), 90, dtype=np.uint8)
-    tokens = TorchVisionTower(small_tower(full_attention=True), replace(PICTURES, place_marks=marked)).encode(pictures)[0].tokens
+    tokens = (
+        TorchVisionTower(small_tower(full_attention=True), replace(PICTURES, place_marks=marked))
+        .encode(pictures)[0]
+        .tokens
+    )
     apart = torch.cdist(tokens, tokens)[~torch.eye(len(tokens), dtype=torch.bool)]
     assert (apart > 1e-3).all() if marked else (apart < 1e-4).all()
 
 
 def test_place_marks_take_one_pixel_of_a_patch_and_leave_the_rest() -> None:
     pictures = np.random.default_rng(2).integers(0, 256, (2, 2, 128, 192, 3), dtype=np.uint8)
-    plain, marked = (replace(PICTURES, place_marks=marked).patches(pictures).view(2, 96, 6, 256) for marked in (False, True))
+    plain, marked = (
+        replace(PICTURES, place_marks=marked).patches(pictures).view(2, 96, 6, 256)
+        for marked in (False, True)
+    )
     assert torch.equal(plain[..., 1:], marked[..., 1:])
     assert torch.equal(marked[0, ..., 0], marked[1, ..., 0])
     assert len(torch.unique(marked[0, ..., 0], dim=0)) == 96

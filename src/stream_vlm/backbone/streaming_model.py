@@ -31,12 +31,11 @@ class TurnTokens:
     """Token ids of the pieces of a turn that never change.
 
     Attributes:
-        head: how many tokens every context begins with.
-        markers: by state, the ids that say it; decisions are read from the first of each, which differ. A response without an entry begins
-            with its words.
-        response_end: ids that say that the words of a response are over, one or none.
-        stop: ids that end an utterance.
-        picture: the id that stands for one vision token.
+        head: how many tokens every context begins with. markers: by state, the ids that say it;
+            decisions are read from the first of each, which differ. A response without an entry
+            begins with its words. response_end: ids that say that the words of a response are over,
+            one or none. stop: ids that end an utterance. picture: the id that stands for one vision
+            token.
     """
 
     head: int
@@ -48,7 +47,9 @@ class TurnTokens:
     @property
     def not_a_first_word(self) -> list[int]:
         """Ids that begin another state or end an utterance, so that no response begins with them."""
-        return sorted({marker[0] for marker in self.markers.values()} | self.stop | set(self.response_end))
+        return sorted(
+            {marker[0] for marker in self.markers.values()} | self.stop | set(self.response_end)
+        )
 
 
 class StreamingModel:
@@ -61,7 +62,9 @@ class StreamingModel:
         self.settings = settings
         self.turns = checkpoint.stream.turns
         self.tower = TorchVisionTower(checkpoint.model.model.visual, checkpoint.pictures)
-        self.writer = TurnWriter(self.turns, self.encode_text, checkpoint.model.config.image_token_id)
+        self.writer = TurnWriter(
+            self.turns, self.encode_text, checkpoint.model.config.image_token_id
+        )
         self.tokens = self._turn_tokens()
         device = checkpoint.model.device
         # On a CPU it would only change the order of the same work.
@@ -96,26 +99,40 @@ class StreamingModel:
     @property
     def engine(self) -> str:
         """How it looks, in words for people."""
-        kept = "recomputed every tick (context.recompute)" if self.settings.context.recompute else "kept in a cache between ticks"
+        kept = (
+            "recomputed every tick (context.recompute)"
+            if self.settings.context.recompute
+            else "kept in a cache between ticks"
+        )
         return f"{self.checkpoint.model.config.model_type}: context {kept}"
 
     @property
     def has_static_shapes(self) -> bool:
         """Whether forwards of sizes that come again are run with fixed shapes.
 
-        A model on several devices cannot be recorded, nor int8 weights, whose products look for outliers among the numbers; auto leaves all
-        quantized weights alone.
+        A model on several devices cannot be recorded, nor int8 weights, whose products look for
+        outliers among the numbers; auto leaves all quantized weights alone.
         """
         choice, quantized = self.settings.model.static_shapes, self.checkpoint.quantized
-        recordable = len(set(getattr(self.checkpoint.model, "hf_device_map", {}).values())) <= 1 and quantized != "int8"
-        return recordable and (choice == "on" or (choice == "auto" and not quantized and self.checkpoint.model.device.type == "cuda"))
+        recordable = (
+            len(set(getattr(self.checkpoint.model, "hf_device_map", {}).values())) <= 1
+            and quantized != "int8"
+        )
+        return recordable and (
+            choice == "on"
+            or (choice == "auto" and not quantized and self.checkpoint.model.device.type == "cuda")
+        )
 
     def open_stream(self, camera: str) -> CachedStream:
         """A new stream for `camera`, with an empty context."""
         return CachedStream(self, camera)
 
-    def step(self, turns: Sequence[Turn], upcoming: Upcoming | None = None) -> list[Decision | StreamError]:
-        """Take one turn in each of several different streams, in one forward; see `model.Model.step`."""
+    def step(
+        self, turns: Sequence[Turn], upcoming: Upcoming | None = None
+    ) -> list[Decision | StreamError]:
+        """Take one turn in each of several different streams, in one forward; see
+        `model.Model.step`.
+        """
         step = Step(self, turns, upcoming)
         outcomes = step.run()
         self.seconds = step.seconds
@@ -123,7 +140,8 @@ class StreamingModel:
 
     @torch.inference_mode()
     def looks_of(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """What a picture that belongs to no stream looks like, comparable with what `Turn.on_looks` hears; `image` uint8 RGB (H, W, 3).
+        """What a picture that belongs to no stream looks like, comparable with what `Turn.on_looks`
+        hears; `image` uint8 RGB (H, W, 3).
 
         Where frames are paired, it stands for a moment in which nothing moves.
 
@@ -147,7 +165,9 @@ class StreamingModel:
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Token ids of `text`, special tokens written out in it included, none added."""
-        return tuple(self.checkpoint.tokenizer.encode(text, add_special_tokens=False)) if text else ()
+        return (
+            tuple(self.checkpoint.tokenizer.encode(text, add_special_tokens=False)) if text else ()
+        )
 
     def plain(self, text: str) -> str:
         """A user's `text` without anything that this tokenizer would read as a control token."""
@@ -163,43 +183,54 @@ class StreamingModel:
 
     def _turn_tokens(self) -> TurnTokens:
         turns = self.turns
-        markers = {state: self.encode_text(turns.marker(state)) for state in State if turns.marker(state)}
+        markers = {
+            state: self.encode_text(turns.marker(state)) for state in State if turns.marker(state)
+        }
         firsts = [ids[0] for ids in markers.values() if ids]
         unknown = self.checkpoint.tokenizer.unk_token_id
         if len(set(firsts)) < len(markers) or State.SILENCE not in markers or unknown in firsts:
             raise CheckpointError(
-                f"{self.model_id}: the state markers {[turns.marker(state) for state in markers]} do not begin with different tokens of this "
-                "tokenizer, so states cannot be told apart; add them as tokens (stream-vlm train --add-markers), name others in stream_config.json, "
-                "or set model.turns"
+                f"{self.model_id}: the state markers {[turns.marker(state) for state in markers]}"
+                " do not begin with different tokens of this tokenizer, so states cannot be told"
+                " apart; add them as tokens (stream-vlm train --add-markers), name others in"
+                " stream_config.json, or set model.turns"
             )
         vocabulary = self.checkpoint.tokenizer.get_vocab()
         stop = frozenset(vocabulary[token] for token in turns.stop if token in vocabulary)
         if not stop:
-            raise CheckpointError(f"{self.model_id}: none of the stop tokens {turns.stop} is in the tokenizer; name others in stream_config.json")
+            raise CheckpointError(
+                f"{self.model_id}: none of the stop tokens {turns.stop} is in the tokenizer; name"
+                " others in stream_config.json"
+            )
         response_end = self.encode_text(turns.response_end)
         if len(response_end) > 1 or unknown in response_end:
             raise CheckpointError(
-                f"{self.model_id}: response_end {turns.response_end!r} is not one token of this tokenizer, so the end of a response could not be "
-                "told from its words; add it as a token or name another in stream_config.json"
+                f"{self.model_id}: response_end {turns.response_end!r} is not one token of this"
+                " tokenizer, so the end of a response could not be told from its words; add it as"
+                " a token or name another in stream_config.json"
             )
-        return TurnTokens(tokens_in(self.writer.head()), markers, response_end, stop, self.writer.picture)
+        return TurnTokens(
+            tokens_in(self.writer.head()), markers, response_end, stop, self.writer.picture
+        )
 
 
 def load_cached_model(settings: Settings) -> StreamingModel:
     """Load a checkpoint that the cached engine knows.
 
     Raises:
-        ForeignArchitecture: it is of another architecture.
-        CheckpointError: it is missing, partial, damaged, or its tokenizer cannot express the states.
+        ForeignArchitecture: it is of another architecture. CheckpointError: it is missing, partial,
+            damaged, or its tokenizer cannot express the states.
     """
     return StreamingModel(load_checkpoint(settings.model), settings)
 
 
 def load_model(settings: Settings) -> StreamingModel | RecomputingModel:
-    """Load the checkpoint that `settings.model` names: with a cache where its architecture has one here, else recomputing its context.
+    """Load the checkpoint that `settings.model` names: with a cache where its architecture has one
+    here, else recomputing its context.
 
     Raises:
-        CheckpointError: it is missing, partial, damaged, of an architecture that cannot watch, or its tokenizer cannot express the states.
+        CheckpointError: it is missing, partial, damaged, of an architecture that cannot watch, or
+            its tokenizer cannot express the states.
     """
     try:
         return load_cached_model(settings)

@@ -1,4 +1,6 @@
-"""`stream-vlm`: watch recordings without ROS, ask and keep the memory, make simulated streams, train, and check the installation."""
+"""`stream-vlm`: watch recordings without ROS, ask and keep the memory, make simulated streams,
+train, and check the installation.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ COMMANDS = {
     "trace": "stream_vlm_lab.cli.verify_trace:trace",
     "doctor": "stream_vlm.cli.doctor:doctor",
 }
-"""Each command's name and where it lives; a module is imported when its command is asked for, so that none pays for another's libraries."""
+"""Each command's name and where it lives; a module is imported when its command is asked for, so
+that none pays for another's libraries.
+"""
 
 
 class LazyCommands(click.Group):
@@ -51,7 +55,9 @@ def stream_vlm() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 1 for a fault of ours to explain, 2 for a wrong call, 130 when interrupted."""
+    """Run the command line and return its exit status: 0, 1 for a fault of ours to explain, 2 for a
+    wrong call, 130 when interrupted.
+    """
     try:
         status = stream_vlm.main(args=arguments, prog_name="stream-vlm", standalone_mode=False)
     except click.ClickException as error:

@@ -24,7 +24,9 @@ MARKS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One checked thing: `note` is no fault but limits what can be done; `wrong` must be mended, and `said` says how."""
+    """One checked thing: `note` is no fault but limits what can be done; `wrong` must be mended,
+    and `said` says how.
+    """
 
     thing: str
     verdict: Verdict
@@ -38,17 +40,34 @@ def check_python() -> Finding:
 
 def check_libraries() -> Finding:
     """Can everything that watching needs be imported?"""
-    names = {"torch": "torch", "transformers": "transformers", "cv2": "opencv-python-headless", "rosbags.image": "rosbags-image"}
+    names = {
+        "torch": "torch",
+        "transformers": "transformers",
+        "cv2": "opencv-python-headless",
+        "rosbags.image": "rosbags-image",
+    }
     missing = []
     for module, package in names.items():
         try:
             importlib.import_module(module)
         except Exception as error:
             # A library that is installed but broken raises whatever its own loading raises.
-            missing.append(f"{package} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'})")
+            missing.append(
+                f"{package} ({type(error).__name__}:"
+                f" {str(error).splitlines()[0] if str(error) else 'no message'})"
+            )
     if missing:
-        return Finding("libraries", "wrong", f"cannot be imported: {'; '.join(missing)}; install them with 'pip install .' in the project")
-    return Finding("libraries", "ok", ", ".join(f"{package} {importlib.metadata.version(package)}" for package in names.values()))
+        return Finding(
+            "libraries",
+            "wrong",
+            f"cannot be imported: {'; '.join(missing)}; install them with 'pip install .' in the"
+            " project",
+        )
+    return Finding(
+        "libraries",
+        "ok",
+        ", ".join(f"{package} {importlib.metadata.version(package)}" for package in names.values()),
+    )
 
 
 def check_device() -> Finding:
@@ -57,7 +76,12 @@ def check_device() -> Finding:
 
     if torch.cuda.is_available():
         return Finding("device", "ok", f"cuda: {torch.cuda.get_device_name(0)}")
-    return Finding("device", "note", f"cpu, {torch.get_num_threads()} threads; no GPU was found, the shipped model is made for that")
+    return Finding(
+        "device",
+        "note",
+        f"cpu, {torch.get_num_threads()} threads; no GPU was found, the shipped model is made for"
+        " that",
+    )
 
 
 def check_model(directory: str) -> Finding:
@@ -79,10 +103,17 @@ def check_memory(path: str, key_file: str = "") -> Finding:
     file = Path(path).expanduser()
     try:
         if file.exists():
-            with Memory.open(MemorySettings(path=str(file), key_file=key_file), read_only=True) as memory:
+            with Memory.open(
+                MemorySettings(path=str(file), key_file=key_file), read_only=True
+            ) as memory:
                 rows = memory.count()
             if not os.access(file, os.W_OK) or not os.access(file.parent, os.W_OK):
-                return Finding("memory", "wrong", f"{file}: {rows} records, but this user may not write it; change its owner or memory.path")
+                return Finding(
+                    "memory",
+                    "wrong",
+                    f"{file}: {rows} records, but this user may not write it; change its owner or"
+                    " memory.path",
+                )
             return Finding("memory", "ok", f"{file}: {rows} records")
         folder = next(parent for parent in file.absolute().parents if parent.exists())
         with tempfile.TemporaryFile(dir=folder):
@@ -90,7 +121,12 @@ def check_memory(path: str, key_file: str = "") -> Finding:
     except StreamError as error:
         return Finding("memory", "wrong", str(error))
     except OSError as error:
-        return Finding("memory", "wrong", f"{file}: cannot be created: {error.strerror}; set memory.path to a folder that you may write")
+        return Finding(
+            "memory",
+            "wrong",
+            f"{file}: cannot be created: {error.strerror}; set memory.path to a folder that you may"
+            " write",
+        )
 
 
 def check_ros() -> Finding:
@@ -100,33 +136,72 @@ def check_ros() -> Finding:
     except Exception as error:
         # rclpy raises its own errors when its libraries are not on the loader's path.
         return Finding(
-            "ros", "note", f"rclpy cannot be imported ({type(error).__name__}): run and replay work, the node does not; source ROS 2 first"
+            "ros",
+            "note",
+            f"rclpy cannot be imported ({type(error).__name__}): run and replay work, the node does"
+            " not; source ROS 2 first",
         )
     distro = os.environ.get("ROS_DISTRO", "unknown distribution")
     try:
         importlib.import_module("stream_vlm_ros.msg")
     except ImportError:
         return Finding(
-            "ros", "note", f"{distro}: the messages of stream_vlm_ros are missing; build with colcon or 'make build' and source the result"
+            "ros",
+            "note",
+            f"{distro}: the messages of stream_vlm_ros are missing; build with colcon or 'make"
+            " build' and source the result",
         )
     domain = os.environ.get("ROS_DOMAIN_ID", "0")
-    return Finding("ros", "ok", f"{distro}, rmw {os.environ.get('RMW_IMPLEMENTATION', 'default')}, domain {domain}")
+    return Finding(
+        "ros",
+        "ok",
+        f"{distro}, rmw {os.environ.get('RMW_IMPLEMENTATION', 'default')}, domain {domain}",
+    )
 
 
 @click.command(short_help="Check the installation and say what to mend.")
-@click.option("--model", "directory", default="", help="Directory of the checkpoint to check; the shipped model when left out.")
-@click.option("--memory", "path", default=load_settings({}).memory.path, show_default=True, help="Memory file to check.")
-@click.option("--key-file", default="", envvar=VARIABLE, show_envvar=True, metavar="FILE", help="Passphrase of an encrypted memory.")
+@click.option(
+    "--model",
+    "directory",
+    default="",
+    help="Directory of the checkpoint to check; the shipped model when left out.",
+)
+@click.option(
+    "--memory",
+    "path",
+    default=load_settings({}).memory.path,
+    show_default=True,
+    help="Memory file to check.",
+)
+@click.option(
+    "--key-file",
+    default="",
+    envvar=VARIABLE,
+    show_envvar=True,
+    metavar="FILE",
+    help="Passphrase of an encrypted memory.",
+)
 def doctor(directory: str, path: str, key_file: str) -> int:
-    """Check Python, libraries, device, checkpoint, memory file and ROS; exit with 1 when something must be mended."""
-    checks: list[Callable[[], Finding]] = [check_python, check_libraries, check_device, lambda: check_model(directory)]
+    """Check Python, libraries, device, checkpoint, memory file and ROS; exit with 1 when something
+    must be mended.
+    """
+    checks: list[Callable[[], Finding]] = [
+        check_python,
+        check_libraries,
+        check_device,
+        lambda: check_model(directory),
+    ]
     checks += [lambda: check_memory(path, key_file), check_ros]
     wrong = 0
     for check in checks:
         try:
             finding = check()
         except ImportError as error:
-            finding = Finding(check.__name__.removeprefix("check_").strip("<>"), "wrong", f"{error}; see 'libraries' above")
+            finding = Finding(
+                check.__name__.removeprefix("check_").strip("<>"),
+                "wrong",
+                f"{error}; see 'libraries' above",
+            )
         wrong += finding.verdict == "wrong"
         click.echo(f"{MARKS[finding.verdict]} {finding.thing:<10} {finding.said}")
     click.echo("everything is in place" if not wrong else f"{wrong} to mend")

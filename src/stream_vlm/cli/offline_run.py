@@ -1,4 +1,6 @@
-"""The loop of `run` and `replay`: ticks through the harness as fast as the model goes, everything said left in one folder."""
+"""The loop of `run` and `replay`: ticks through the harness as fast as the model goes, everything
+said left in one folder.
+"""
 
 from __future__ import annotations
 
@@ -64,18 +66,28 @@ def prepare_folder(folder: Path, existing: Existing) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files = [folder / name for name in (*RECORD_FILES, MEMORY_FILE, f"{MEMORY_FILE}-wal", f"{MEMORY_FILE}-shm")]
+        files = [
+            folder / name
+            for name in (*RECORD_FILES, MEMORY_FILE, f"{MEMORY_FILE}-wal", f"{MEMORY_FILE}-shm")
+        ]
         present = [file.name for file in files if file.exists()]
         if present and existing == "refuse":
-            raise ResultsError(f"{folder}: already holds a run ({', '.join(present)}); --force replaces it, --append goes on in its memory")
+            raise ResultsError(
+                f"{folder}: already holds a run ({', '.join(present)}); --force replaces it,"
+                " --append goes on in its memory"
+            )
         if existing == "replace":
-            # Another run that still writes here is told from one that ended; its memory is not taken away under it.
+            # Another run that still writes here is told from one that ended; its memory is not
+            # taken away under it.
             lock = WriterLock.take((folder / MEMORY_FILE).resolve(), 0.0)
             for file in files:
                 file.unlink(missing_ok=True)
             lock.release()
     except OSError as error:
-        raise ResultsError(f"{folder}: cannot hold the results: {error.strerror}; give a folder that you may write with --out") from error
+        raise ResultsError(
+            f"{folder}: cannot hold the results: {error.strerror}; give a folder that you may write"
+            " with --out"
+        ) from error
 
 
 def watch(
@@ -87,24 +99,28 @@ def watch(
     on_step: Callable[[StepResult, float], None] | None = None,
     watch_for: str = "",
 ) -> Watched:
-    """Watch `source` to its end and leave utterances.jsonl, events.jsonl, states.jsonl and memory.db in `folder`.
+    """Watch `source` to its end and leave utterances.jsonl, events.jsonl, states.jsonl and
+    memory.db in `folder`.
 
-    Session, ticks and results depend on the source, the settings and the model only, so watching a recording again gives the same files.
+    Session, ticks and results depend on the source, the settings and the model only, so watching a
+    recording again gives the same files.
 
     Args:
         on_step: called after each step with its result and the seconds of stream so far.
         watch_for: what to wait for from the first picture on, in plain words.
 
     Raises:
-        WatchRefused: the model cannot be told what to wait for.
-        StreamError: the model of text, the folder, the memory or the source cannot be used; what was watched before is kept.
+        WatchRefused: the model cannot be told what to wait for. StreamError: the model of text, the
+            folder, the memory or the source cannot be used; what was watched before is kept.
     """
     # First, so that a model of text that cannot be loaded costs no run that is to be replaced.
     embedder = text_model_of(settings.memory)
     # A model that cannot do as it is told takes no run away from the folder and leaves none there.
     summarizes = summary_writer(settings.memory, model)
     prepare_folder(folder, existing)
-    settings = settings.model_copy(update={"memory": settings.memory.model_copy(update={"path": str(folder / MEMORY_FILE)})})
+    settings = settings.model_copy(
+        update={"memory": settings.memory.model_copy(update={"path": str(folder / MEMORY_FILE)})}
+    )
     reader = TickReader(source.frames(), settings.stream.rate_hz)
     started = time.perf_counter()
     watched = Watched(session_id=source.name)
@@ -114,19 +130,37 @@ def watch(
     with Memory.open(settings.memory) as memory:
         memory.use_embedder(embedder)
         jobs = memory.summary_jobs
-        writer = DirectWriter(memory, ModelSummarizer(jobs, summarizes, model.model_id) if jobs is not None and summarizes is not None else None)
+        writer = DirectWriter(
+            memory,
+            (
+                ModelSummarizer(jobs, summarizes, model.model_id)
+                if jobs is not None and summarizes is not None
+                else None
+            ),
+        )
         files = [(folder / name).open(mode, encoding="utf-8") for name in RECORD_FILES]
         try:
             # A live source is not waited for: its next picture would make this one late.
-            for tick, upcoming in ((tick, None) for tick in reader) if source.live else with_next(reader):
+            for tick, upcoming in (
+                ((tick, None) for tick in reader) if source.live else with_next(reader)
+            ):
                 if harness is None:
                     first_ns = min(frame.stamp_ns for frame in tick.frames)
-                    watched.session_id = _begin_session(memory, source.name, model.model_id, first_ns)
+                    watched.session_id = _begin_session(
+                        memory, source.name, model.model_id, first_ns
+                    )
                     headlines = Headlines(memory)
                     headlines.refresh()
-                    harness = StreamingHarness(settings, model, watched.session_id, writer, headlines.lines)
+                    harness = StreamingHarness(
+                        settings, model, watched.session_id, writer, headlines.lines
+                    )
                     if watch_for:
-                        asked = _watch_query(watch_for, watched.session_id, tick.stamp_ns, Recollector(memory, settings))
+                        asked = _watch_query(
+                            watch_for,
+                            watched.session_id,
+                            tick.stamp_ns,
+                            Recollector(memory, settings),
+                        )
                         tick = replace(tick, queries=(asked,))
                 next_look_s = time.perf_counter() + 1.0 / settings.stream.rate_hz
                 result = harness.step(tick, upcoming=upcoming)
@@ -157,7 +191,10 @@ def watch(
 
 
 def with_next(ticks: Iterable[Tick]) -> Iterator[tuple[Tick, Tick | None]]:
-    """Each tick with the one after it; None after the last. Where the ticks break off, the one before is given first."""
+    """Each tick with the one after it; None after the last.
+
+    Where the ticks break off, the one before is given first.
+    """
     iterator = iter(ticks)
     tick = next(iterator, None)
     while tick is not None:
@@ -178,7 +215,9 @@ def _watch_query(text: str, session_id: str, stamp_ns: int, recollector: Recolle
 
 
 def _begin_session(memory: Memory, name: str, model_id: str, first_ns: int) -> str:
-    """Begin a session named after the source; in a memory that already has one of that name, the next free number is added."""
+    """Begin a session named after the source; in a memory that already has one of that name, the
+    next free number is added.
+    """
     number = 1
     while True:
         session_id = name if number == 1 else f"{name}-{number}"

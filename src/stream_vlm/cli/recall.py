@@ -14,7 +14,14 @@ from stream_vlm.cli.options.picture_query import load_looker, read_picture
 from stream_vlm.cli.options.times import parse_time, show_span
 from stream_vlm.memory.answers.question_kind import AUTO, MODES, Question
 from stream_vlm.memory.memory import Memory
-from stream_vlm.memory.search.query import DEFAULT_KINDS, ORDERS, Place, RecallQuery, RecallRecord, RecallResult
+from stream_vlm.memory.search.query import (
+    DEFAULT_KINDS,
+    ORDERS,
+    Place,
+    RecallQuery,
+    RecallRecord,
+    RecallResult,
+)
 from stream_vlm.memory.storage.encryption import Key
 from stream_vlm.memory.storage.step_rows import KINDS
 from stream_vlm.types import NANOSECONDS
@@ -24,20 +31,73 @@ from stream_vlm.types import NANOSECONDS
 @click.argument("words", nargs=-1)
 @which_memory
 @which_key
-@click.option("--from", "start", metavar="TIME", help="Only what ended at or after this: '14:05', '10 min ago', '2026-01-31 14:05', 12.5.")
+@click.option(
+    "--from",
+    "start",
+    metavar="TIME",
+    help="Only what ended at or after this: '14:05', '10 min ago', '2026-01-31 14:05', 12.5.",
+)
 @click.option("--to", "end", metavar="TIME", help="Only what began at or before this.")
-@click.option("--near", type=(float, float, float), metavar="X Y RADIUS", help="Only what was seen from within RADIUS metres of (X, Y).")
+@click.option(
+    "--near",
+    type=(float, float, float),
+    metavar="X Y RADIUS",
+    help="Only what was seen from within RADIUS metres of (X, Y).",
+)
 @click.option("--camera", "cameras", multiple=True, help="Only this camera; may be repeated.")
-@click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help=f"May be repeated; {', '.join(DEFAULT_KINDS)} when left out.")
-@click.option("--thing", type=int, default=0, help="Only sightings of the thing of this number, as --json and the column 'thing' show it.")
-@click.option("--order", type=click.Choice(ORDERS), default=ORDERS[0], show_default=True, help="What comes first.")
-@click.option("--answer", "mode", type=click.Choice((AUTO, *MODES)), help="Compute an answer instead of listing: auto reads which from WORDS.")
-@click.option("--text-model", type=click.Path(path_type=Path), help="Directory of the model that embedded the memory, for --order fused.")
-@click.option("--like", type=click.Path(path_type=Path), help="What looked most like this picture (JPEG or PNG) comes first.")
-@click.option("--like-record", type=int, metavar="N", help="What looked most like the picture of record N comes first.")
-@click.option("--model", type=click.Path(path_type=Path), help="Directory of the model that watched, for --like; the shipped one when left out.")
-@click.option("--limit", type=int, default=20, show_default=True, help="At most this many records, 1 to 1000.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line instead of a table.")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(KINDS),
+    help=f"May be repeated; {', '.join(DEFAULT_KINDS)} when left out.",
+)
+@click.option(
+    "--thing",
+    type=int,
+    default=0,
+    help="Only sightings of the thing of this number, as --json and the column 'thing' show it.",
+)
+@click.option(
+    "--order",
+    type=click.Choice(ORDERS),
+    default=ORDERS[0],
+    show_default=True,
+    help="What comes first.",
+)
+@click.option(
+    "--answer",
+    "mode",
+    type=click.Choice((AUTO, *MODES)),
+    help="Compute an answer instead of listing: auto reads which from WORDS.",
+)
+@click.option(
+    "--text-model",
+    type=click.Path(path_type=Path),
+    help="Directory of the model that embedded the memory, for --order fused.",
+)
+@click.option(
+    "--like",
+    type=click.Path(path_type=Path),
+    help="What looked most like this picture (JPEG or PNG) comes first.",
+)
+@click.option(
+    "--like-record",
+    type=int,
+    metavar="N",
+    help="What looked most like the picture of record N comes first.",
+)
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    help="Directory of the model that watched, for --like; the shipped one when left out.",
+)
+@click.option(
+    "--limit", type=int, default=20, show_default=True, help="At most this many records, 1 to 1000."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object a line instead of a table."
+)
 def recall(
     words: tuple[str, ...],
     path: Path,
@@ -57,7 +117,9 @@ def recall(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Ask the memory. WORDS are looked for, any of them; every other filter that is given must hold.
+    """Ask the memory.
+
+    WORDS are looked for, any of them; every other filter that is given must hold.
 
     \b
     stream-vlm recall red ball --order newest        when did you last see the red ball
@@ -68,7 +130,9 @@ def recall(
     stream-vlm recall --thing 7 --order oldest       every sighting of one thing
     """
     if sum(chosen is not None for chosen in (like, like_record, mode)) > 1:
-        raise click.UsageError("--like, --like-record and --answer ask for different things; choose one")
+        raise click.UsageError(
+            "--like, --like-record and --answer ask for different things; choose one"
+        )
     now = datetime.now().astimezone()
     query = RecallQuery(
         text=" ".join(words),
@@ -109,8 +173,14 @@ def recall(
 
 
 def as_object(record: RecallRecord) -> dict[str, object]:
-    """Return a record's fields for JSON, with `start` and `end` in seconds beside the exact nanoseconds."""
-    return {**asdict(record), "start": record.start_ns / NANOSECONDS, "end": record.end_ns / NANOSECONDS}
+    """Return a record's fields for JSON, with `start` and `end` in seconds beside the exact
+    nanoseconds.
+    """
+    return {
+        **asdict(record),
+        "start": record.start_ns / NANOSECONDS,
+        "end": record.end_ns / NANOSECONDS,
+    }
 
 
 def table(result: RecallResult) -> list[str]:
@@ -119,10 +189,26 @@ def table(result: RecallResult) -> list[str]:
         return [f"nothing remembered that fits ({result.took_ms:.1f} ms)"]
     rows = [("when", "kind", "camera", "sure", "what", "thing", "where")]
     for record in result.records:
-        place = f"({record.pose.x:.2f}, {record.pose.y:.2f}) {record.pose.frame_id}".rstrip() if record.pose else ""
-        what = (record.text or record.state) + (f" ({record.gone} of its records are gone)" if record.gone else "")
+        place = (
+            f"({record.pose.x:.2f}, {record.pose.y:.2f}) {record.pose.frame_id}".rstrip()
+            if record.pose
+            else ""
+        )
+        what = (record.text or record.state) + (
+            f" ({record.gone} of its records are gone)" if record.gone else ""
+        )
         thing = f"{record.thing} ({record.thing_confidence:.2f})" if record.thing else ""
-        rows.append((show_span(record.start_ns, record.end_ns), record.kind, record.camera, f"{record.confidence:.2f}", what, thing, place))
+        rows.append(
+            (
+                show_span(record.start_ns, record.end_ns),
+                record.kind,
+                record.camera,
+                f"{record.confidence:.2f}",
+                what,
+                thing,
+                place,
+            )
+        )
     used = [index for index in range(len(rows[0])) if any(row[index] for row in rows[1:])]
     widths = {index: max(len(row[index]) for row in rows) for index in used}
     lines = ["  ".join(row[index].ljust(widths[index]) for index in used).rstrip() for row in rows]

@@ -25,14 +25,42 @@ def run_options(command: Command) -> Command:
     for option in reversed(
         (
             click.option(
-                "--out", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for what it leaves behind."
+                "--out",
+                "folder",
+                type=click.Path(path_type=Path, file_okay=False),
+                required=True,
+                help="Folder for what it leaves behind.",
             ),
             click.option("--seconds", type=float, help="Watch only this much of the stream."),
-            click.option("--model", "directory", default="", help="Directory of a checkpoint; the shipped model when left out."),
-            click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting, for example stream.rate_hz=1."),
-            click.option("--watch", "watch_for", default="", metavar="WORDS", help="What to wait for and report, in plain words."),
-            click.option("--force", "existing", flag_value="replace", help="Replace the run that DIR holds."),
-            click.option("--append", "existing", flag_value="append", help="Go on in the memory that DIR holds, as a new session."),
+            click.option(
+                "--model",
+                "directory",
+                default="",
+                help="Directory of a checkpoint; the shipped model when left out.",
+            ),
+            click.option(
+                "--set",
+                "assignments",
+                multiple=True,
+                metavar="NAME=VALUE",
+                help="Any setting, for example stream.rate_hz=1.",
+            ),
+            click.option(
+                "--watch",
+                "watch_for",
+                default="",
+                metavar="WORDS",
+                help="What to wait for and report, in plain words.",
+            ),
+            click.option(
+                "--force", "existing", flag_value="replace", help="Replace the run that DIR holds."
+            ),
+            click.option(
+                "--append",
+                "existing",
+                flag_value="append",
+                help="Go on in the memory that DIR holds, as a new session.",
+            ),
             click.option("--quiet", is_flag=True, help="Print the summary only."),
         )
     ):
@@ -55,16 +83,34 @@ def run(
 ) -> None:
     """Watch SOURCE: a video file, a webcam index such as 0, or world:SEED.
 
-    Leaves utterances.jsonl, events.jsonl, states.jsonl (times in seconds of stream) and memory.db in DIR.
+    Leaves utterances.jsonl, events.jsonl, states.jsonl (times in seconds of stream) and memory.db
+    in DIR.
     """
     settings = _settings(assignments, directory)
-    _watch(open_source(source, seconds=seconds), settings, folder, existing or "refuse", quiet, watch_for)
+    _watch(
+        open_source(source, seconds=seconds),
+        settings,
+        folder,
+        existing or "refuse",
+        quiet,
+        watch_for,
+    )
 
 
 @click.command(short_help="Watch a rosbag2 recording as if it were the robot.")
 @click.argument("bag", metavar="BAG")
-@click.option("--topic", "topics", multiple=True, help="Image topic to watch; every camera of the recording when left out.")
-@click.option("--odom", "odom_topic", default="", help="nav_msgs/Odometry topic that gives each record its place.")
+@click.option(
+    "--topic",
+    "topics",
+    multiple=True,
+    help="Image topic to watch; every camera of the recording when left out.",
+)
+@click.option(
+    "--odom",
+    "odom_topic",
+    default="",
+    help="nav_msgs/Odometry topic that gives each record its place.",
+)
 @run_options
 def replay(
     bag: str,
@@ -82,12 +128,19 @@ def replay(
 
     Header stamps and frame ids are kept; replaying it again gives the same results.
 
-    Leaves utterances.jsonl, events.jsonl, states.jsonl (times in seconds of stream) and memory.db in DIR.
+    Leaves utterances.jsonl, events.jsonl, states.jsonl (times in seconds of stream) and memory.db
+    in DIR.
     """
     if not is_bag(bag):
         raise SourceError(f"{bag}: no rosbag2 recording; 'run' watches what is none: {POSSIBLE}")
     settings = _settings(assignments, directory, odom_topic)
-    source = open_source(bag, seconds=seconds, topics=topics, odom_topic=settings.pose.odom_topic, pose_max_age_s=settings.pose.max_age_s)
+    source = open_source(
+        bag,
+        seconds=seconds,
+        topics=topics,
+        odom_topic=settings.pose.odom_topic,
+        pose_max_age_s=settings.pose.max_age_s,
+    )
     _watch(source, settings, folder, existing or "refuse", quiet, watch_for)
 
 
@@ -96,7 +149,14 @@ def _settings(assignments: tuple[str, ...], directory: str, odom_topic: str = ""
     return settings_of_run(assignments, {name: value for name, value in given.items() if value})
 
 
-def _watch(source: Source, settings: Settings, folder: Path, existing: Existing, quiet: bool, watch_for: str) -> None:
+def _watch(
+    source: Source,
+    settings: Settings,
+    folder: Path,
+    existing: Existing,
+    quiet: bool,
+    watch_for: str,
+) -> None:
     # A folder that is taken should be said before a model is loaded.
     prepare_folder(folder, existing if existing != "replace" else "append")
     settings = with_cameras(settings, source.cameras)
@@ -106,7 +166,14 @@ def _watch(source: Source, settings: Settings, folder: Path, existing: Existing,
         warned: set[str] = set()
 
         def on_step(result: StepResult, seconds: float) -> None:
-            said = [] if quiet else [f"{seconds:8.1f} s  {f'{said.camera}: ' if several else ''}{said.text}" for said in result.utterances]
+            said = (
+                []
+                if quiet
+                else [
+                    f"{seconds:8.1f} s  {f'{said.camera}: ' if several else ''}{said.text}"
+                    for said in result.utterances
+                ]
+            )
             for camera, fault in result.faults.items():
                 if camera not in warned:
                     warned.add(camera)
@@ -133,7 +200,14 @@ def _progress(source: Source, quiet: bool) -> Iterator[Callable[[float, list[str
     layout = "{desc}: {percentage:3.0f}% |{bar}| {n:.0f}/{total:.0f} s of stream, {remaining} left"
     if total is None:
         layout = "{desc}: {n:.0f} s of stream in {elapsed}"
-    with tqdm(total=total, desc=source.name, unit="s", bar_format=layout, leave=False, disable=True if quiet else None) as bar:
+    with tqdm(
+        total=total,
+        desc=source.name,
+        unit="s",
+        bar_format=layout,
+        leave=False,
+        disable=True if quiet else None,
+    ) as bar:
 
         def advance(seconds: float, lines: list[str]) -> None:
             for line in lines:
@@ -146,11 +220,17 @@ def _progress(source: Source, quiet: bool) -> Iterator[Callable[[float, list[str
 def _summary(watched: Watched, folder: Path) -> str:
     speed = watched.seconds / watched.elapsed_s if watched.elapsed_s > 0 else 0.0
     parts = [
-        f"{folder}: {watched.ticks} ticks over {watched.seconds:.1f} s of stream in {watched.elapsed_s:.1f} s ({speed:.1f} x real time)",
+        (
+            f"{folder}: {watched.ticks} ticks over {watched.seconds:.1f} s of stream in"
+            f" {watched.elapsed_s:.1f} s ({speed:.1f} x real time)"
+        ),
         f"{watched.utterances} utterances",
         f"{watched.events} events",
     ]
     if watched.stale:
         parts.append(f"{watched.stale} frames out of order were left out")
-    parts += [f"{camera}: {count} frames could not be used" for camera, count in sorted(watched.faults.items())]
+    parts += [
+        f"{camera}: {count} frames could not be used"
+        for camera, count in sorted(watched.faults.items())
+    ]
     return ", ".join(parts)

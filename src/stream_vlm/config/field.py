@@ -1,4 +1,6 @@
-"""How a setting is declared, and how it is described to an outsider: ROS descriptors, the command line, the table in the docs."""
+"""How a setting is declared, and how it is described to an outsider: ROS descriptors, the command
+line, the table in the docs.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from stream_vlm.types import StreamError
 
 
 class SettingError(StreamError):
-    """A setting is unknown, of another type or out of range; the message names it, its value and what is allowed."""
+    """A setting is unknown, of another type or out of range; the message names it, its value and
+    what is allowed.
+    """
 
 
 def setting(
@@ -24,13 +28,23 @@ def setting(
     maximum: float | None = None,
     read_only: bool = False,
 ) -> Any:
-    """Declare one setting. `read_only` settings take effect only when the node is configured anew."""
-    extra: dict[str, Any] = {"unit": unit, "minimum": minimum, "maximum": maximum, "read_only": read_only}
+    """Declare one setting.
+
+    `read_only` settings take effect only when the node is configured anew.
+    """
+    extra: dict[str, Any] = {
+        "unit": unit,
+        "minimum": minimum,
+        "maximum": maximum,
+        "read_only": read_only,
+    }
     return Field(default, ge=minimum, le=maximum, description=description, json_schema_extra=extra)
 
 
 class Group(BaseModel):
-    """Base of every group: unknown names and non-finite numbers are refused, assignments are checked."""
+    """Base of every group: unknown names and non-finite numbers are refused, assignments are
+    checked.
+    """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
@@ -56,7 +70,9 @@ class SettingInfo:
 
 
 def describe(prefix: str, group: type[BaseModel]) -> Iterator[SettingInfo]:
-    """Every setting of `group` and of its groups, in declaration order, with `prefix` before their names."""
+    """Every setting of `group` and of its groups, in declaration order, with `prefix` before their
+    names.
+    """
     for field_name, field in group.model_fields.items():
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -67,7 +83,11 @@ def describe(prefix: str, group: type[BaseModel]) -> Iterator[SettingInfo]:
         extra = field.json_schema_extra
         if not isinstance(extra, Mapping):
             raise TypeError(f"setting {prefix}{field_name} was not declared with setting()")
-        choices = tuple(str(choice) for choice in get_args(annotation)) if get_origin(annotation) is Literal else ()
+        choices = (
+            tuple(str(choice) for choice in get_args(annotation))
+            if get_origin(annotation) is Literal
+            else ()
+        )
         default = field.get_default(call_default_factory=True)
         yield SettingInfo(
             name=f"{prefix}{field_name}",

@@ -1,4 +1,6 @@
-"""The next context as pieces of the present one: what a policy answers, and what a cache carries out without moving a key."""
+"""The next context as pieces of the present one: what a policy answers, and what a cache carries
+out without moving a key.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,9 @@ class Piece:
     """A stretch of one of the present segments, and what it is from now on.
 
     Attributes:
-        index: which of the present segments it is taken from.
-        start: its first token there.
-        segment: what stands in the context from now on; its tokens are those of the old segment from `start`.
+        index: which of the present segments it is taken from. start: its first token there.
+            segment: what stands in the context from now on; its tokens are those of the old segment
+            from `start`.
     """
 
     index: int
@@ -39,8 +41,15 @@ def part(piece: Piece, first: int, last: int, kind: SegmentKind, turn: int) -> P
         ValueError: it would cut a picture, whose tokens stand on a grid.
     """
     if piece.segment.grid is not None and last - first < len(piece):
-        raise ValueError(f"a picture of turn {piece.segment.turn} cannot be cut from {len(piece)} to {last - first} tokens")
-    return Piece(piece.index, piece.start + first, replace(piece.segment, kind=kind, turn=turn, token_ids=piece.segment.token_ids[first:last]))
+        raise ValueError(
+            f"a picture of turn {piece.segment.turn} cannot be cut from {len(piece)} to"
+            f" {last - first} tokens"
+        )
+    return Piece(
+        piece.index,
+        piece.start + first,
+        replace(piece.segment, kind=kind, turn=turn, token_ids=piece.segment.token_ids[first:last]),
+    )
 
 
 def cut(pieces: Sequence[Piece], first: int, last: int) -> list[Piece]:
@@ -60,11 +69,20 @@ def tokens_in(parts: Iterable[Segment] | Iterable[Piece]) -> int:
 
 
 def segments_of(layout: Sequence[Piece]) -> list[Segment]:
-    """The segments of the next context; neighbouring previous text becomes one, or endless splicing would leave a segment a word."""
+    """The segments of the next context; neighbouring previous text becomes one, or endless splicing
+    would leave a segment a word.
+    """
     segments: list[Segment] = []
-    for is_previous, group in groupby((piece.segment for piece in layout), key=lambda segment: segment.kind is SegmentKind.PREVIOUS):
+    for is_previous, group in groupby(
+        (piece.segment for piece in layout),
+        key=lambda segment: segment.kind is SegmentKind.PREVIOUS,
+    ):
         run = list(group)
         if is_previous:
-            run = [replace(run[0], token_ids=tuple(token for segment in run for token in segment.token_ids))]
+            run = [
+                replace(
+                    run[0], token_ids=tuple(token for segment in run for token in segment.token_ids)
+                )
+            ]
         segments.extend(run)
     return segments

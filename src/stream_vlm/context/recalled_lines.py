@@ -1,4 +1,6 @@
-"""What of the past goes before a question: the best of it that fits into a budget of tokens, in the order of time."""
+"""What of the past goes before a question: the best of it that fits into a budget of tokens, in the
+order of time.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,9 @@ COMPUTED = "From memory: "
 def within_budget(past: Past, now_ns: int, budget: int, tokens: Callable[[str], int]) -> list[str]:
     """The lines of `past` to be written, of at most `budget` tokens altogether.
 
-    The computed answer comes first. Of what is remembered the better is chosen first, and what is chosen is written oldest first; a line that
-    does not fit is left out, and shorter ones after it may still fit.
+    The computed answer comes first. Of what is remembered the better is chosen first, and what is
+    chosen is written oldest first; a line that does not fit is left out, and shorter ones after it
+    may still fit.
 
     Args:
         now_ns: int64 ns; each line says how long before this it was.

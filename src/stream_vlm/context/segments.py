@@ -1,4 +1,6 @@
-"""Typed pieces of the context: what each stretch of tokens is, so that policies drop pictures and words as wholes."""
+"""Typed pieces of the context: what each stretch of tokens is, so that policies drop pictures and
+words as wholes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,11 @@ from numpy.typing import NDArray
 
 
 class SegmentKind(Enum):
-    """What a stretch of tokens is. Policies go by it, so the structure of the context never has to be found again among its token ids."""
+    """What a stretch of tokens is.
+
+    Policies go by it, so the structure of the context never has to be found again among its token
+    ids.
+    """
 
     HEAD = "head"
     """System prompt and what frames the previous text; never leaves."""
@@ -58,34 +64,43 @@ class Segment:
 
     def __post_init__(self) -> None:
         if self.grid is not None and self.grid[0] * self.grid[1] != len(self.token_ids):
-            raise ValueError(f"a frame of {self.grid[0]} x {self.grid[1]} vision tokens cannot have {len(self.token_ids)} token ids")
+            raise ValueError(
+                f"a frame of {self.grid[0]} x {self.grid[1]} vision tokens cannot have"
+                f" {len(self.token_ids)} token ids"
+            )
 
     def __len__(self) -> int:
         return len(self.token_ids)
 
 
 def positions(segments: Sequence[Segment], start: int = 0) -> tuple[NDArray[np.int64], int]:
-    """Three-axis rotary positions of consecutive segments (Qwen2.5-VL, arXiv 2502.13923, section 2.1.2).
+    """Three-axis rotary positions of consecutive segments (Qwen2.5-VL, arXiv 2502.13923, section
+    2.1.2).
 
-    Text advances all three axes by one a token. A picture that begins at p stands at (p, p + row, p + column), and what follows it begins
-    at p + max(rows, columns).
+    Text advances all three axes by one a token. A picture that begins at p stands at (p, p + row, p
+    + column), and what follows it begins at p + max(rows, columns).
 
     Args:
         start: position of the first token.
 
     Returns:
-        int64 array (3, tokens) of (time, height, width) positions, and the position of the token that would follow.
+        int64 array (3, tokens) of (time, height, width) positions, and the position of the token
+        that would follow.
     """
     pieces: list[NDArray[np.int64]] = []
     at = start
     for segment in segments:
         if segment.grid is None:
-            pieces.append(np.broadcast_to(np.arange(at, at + len(segment), dtype=np.int64), (3, len(segment))))
+            pieces.append(
+                np.broadcast_to(np.arange(at, at + len(segment), dtype=np.int64), (3, len(segment)))
+            )
             at += len(segment)
         else:
             rows, columns = segment.grid
             row, column = np.divmod(np.arange(rows * columns, dtype=np.int64), columns)
-            pieces.append(np.stack([np.full(rows * columns, at, dtype=np.int64), at + row, at + column]))
+            pieces.append(
+                np.stack([np.full(rows * columns, at, dtype=np.int64), at + row, at + column])
+            )
             at += max(rows, columns)
     if not pieces:
         return np.zeros((3, 0), dtype=np.int64), at

@@ -11,54 +11,68 @@ from stream_vlm.context.segments import Segment, SegmentKind
 from stream_vlm.types import State
 
 STREAMO_SYSTEM = (
-    "You watch a live video, one frame at a time. Each frame is labelled with its time as <Xs-Ys>.\n"
-    "Answer every frame with exactly one of: </Silence> when nothing relevant happens, </Standby> while a relevant event is still under way, "
-    "</Response> followed by one short sentence once an event is complete or a question can be answered from what was seen."
+    "You watch a live video, one frame at a time. Each frame is labelled with its time as"
+    " <Xs-Ys>.\nAnswer every frame with exactly one of: </Silence> when nothing relevant happens,"
+    " </Standby> while a relevant event is still under way, </Response> followed by one short"
+    " sentence once an event is complete or a question can be answered from what was seen."
 )
 """Instruction for three-state models that were tuned with Streamo's markers (arXiv 2512.21334)."""
 
 PROMPTED_SYSTEM = (
-    "You watch a live video, one frame at a time. Each frame is labelled with its time as <Xs-Ys>. You may be told what to watch for.\n"
-    "Begin every reply with exactly one word: Silence while there is nothing to report, Standby while what you watch for is still under way, "
-    "Response followed by one short sentence once it has happened, or to answer a question from what was seen."
+    "You watch a live video, one frame at a time. Each frame is labelled with its time as <Xs-Ys>."
+    " You may be told what to watch for.\nBegin every reply with exactly one word: Silence while"
+    " there is nothing to report, Standby while what you watch for is still under way, Response"
+    " followed by one short sentence once it has happened, or to answer a question from what was"
+    " seen."
 )
 """Instruction for a model that was never tuned for streams: plain words stand for the states."""
 
-PROMPTED_WATCH = "From this frame on, watch for the following and report it each time it happens: {query}\n"
-PROMPTED_JUDGE = "Has what you watch for happened in this frame? Reply Silence, Standby, or Response and one short sentence.\n"
-"""The event-driven protocol that makes any model watch (Streaming Harness, arXiv 2606.08615): every picture is judged by what was asked for."""
+PROMPTED_WATCH = (
+    "From this frame on, watch for the following and report it each time it happens: {query}\n"
+)
+PROMPTED_JUDGE = (
+    "Has what you watch for happened in this frame? Reply Silence, Standby, or Response and one"
+    " short sentence.\n"
+)
+"""The event-driven protocol that makes any model watch (Streaming Harness, arXiv 2606.08615): every
+picture is judged by what was asked for.
+"""
 
 
 HARNESS_SYSTEM = (
-    "You watch a live video, one frame a second. Each frame is labelled with its time as <X seconds>.\n"
-    "Answer every frame with </silence> when there is nothing to say yet, or with </response> followed by what the viewer should hear now."
+    "You watch a live video, one frame a second. Each frame is labelled with its time as <X"
+    " seconds>.\nAnswer every frame with </silence> when there is nothing to say yet, or with"
+    " </response> followed by what the viewer should hear now."
 )
-"""Instruction for two-state models that were tuned with Streaming Harness's markers (arXiv 2606.08615)."""
+"""Instruction for two-state models that were tuned with Streaming Harness's markers (arXiv
+2606.08615).
+"""
 
 
 class TurnFormat(BaseModel):
-    """The pieces of text around a frame; a tick is query + time + frame + decision, and each piece is tokenized on its own.
+    """The pieces of text around a frame; a tick is query + time + frame + decision, and each piece
+    is tokenized on its own.
 
     Attributes:
-        head: what the context begins with, once.
-        memory: what was said before, after the head of a chunk; `{memory}` stands for it. Empty for a model that was not made to read it.
-        remembered: what the memory brings to a question or a watch, before its words; `{memory}` stands for the lines. Empty for a model that was
-            not made to read it.
-        previous_close: after the words of turns that have left, which follow the head where the policy keeps them.
-        user_open, user_close: around the user's part of a turn.
-        query: a question; `{query}` stands for the user's words.
-        watch: what to wait for, once, in the turn from which on it is waited for; `{query}` stands for the user's words. Empty for a model that
-            cannot be told what to wait for.
-        judge: what is asked at the end of every turn while a watch is active and no question is asked; empty for models that were made to watch.
-        judges_unasked: False where pictures are only looked at, not judged, while neither a watch nor a question asks for it.
-        query_after_frame: True where query and watch follow the picture, False where they come before the time marker.
-        time: the time marker; `{start}` and `{end}` are whole seconds since the session began.
-        frame_open, frame_close: around the vision tokens.
-        action_open, action_close: around the model's part of a turn.
-        silence, standby, response: what the model says for each state. An empty standby means a two-state model; an empty response means that
-            whatever is not another state begins a response.
-        response_end: the token that ends the words of a response, before `action_close`; empty where there is none.
-        stop: tokens that end an utterance.
+        head: what the context begins with, once. memory: what was said before, after the head of a
+            chunk; `{memory}` stands for it. Empty for a model that was not made to read it.
+            remembered: what the memory brings to a question or a watch, before its words;
+            `{memory}` stands for the lines. Empty for a model that was not made to read it.
+            previous_close: after the words of turns that have left, which follow the head where the
+            policy keeps them. user_open, user_close: around the user's part of a turn. query: a
+            question; `{query}` stands for the user's words. watch: what to wait for, once, in the
+            turn from which on it is waited for; `{query}` stands for the user's words. Empty for a
+            model that cannot be told what to wait for. judge: what is asked at the end of every
+            turn while a watch is active and no question is asked; empty for models that were made
+            to watch. judges_unasked: False where pictures are only looked at, not judged, while
+            neither a watch nor a question asks for it. query_after_frame: True where query and
+            watch follow the picture, False where they come before the time marker. time: the time
+            marker; `{start}` and `{end}` are whole seconds since the session began. frame_open,
+            frame_close: around the vision tokens. action_open, action_close: around the model's
+            part of a turn. silence, standby, response: what the model says for each state. An empty
+            standby means a two-state model; an empty response means that whatever is not another
+            state begins a response. response_end: the token that ends the words of a response,
+            before `action_close`; empty where there is none. stop: tokens that end an utterance.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -87,7 +101,11 @@ class TurnFormat(BaseModel):
 
     def marker(self, state: State) -> str:
         """The text that stands for `state`."""
-        return {State.SILENCE: self.silence, State.STANDBY: self.standby, State.RESPONSE: self.response}[state]
+        return {
+            State.SILENCE: self.silence,
+            State.STANDBY: self.standby,
+            State.RESPONSE: self.response,
+        }[state]
 
 
 @dataclass(frozen=True)
@@ -105,7 +123,9 @@ class TurnWriter:
 
     @property
     def memory_open(self) -> str:
-        """What stands before the lines of what was said; empty where the model was not made to read them."""
+        """What stands before the lines of what was said; empty where the model was not made to read
+        them.
+        """
         return self.turns.memory.partition("{memory}")[0]
 
     @property
@@ -133,15 +153,29 @@ class TurnWriter:
         is_judged: bool = False,
         remembered: str = "",
     ) -> list[Segment]:
-        """Turn number `turn` up to where the model begins: a picture of `grid` (rows, columns) merged vision tokens from `start` to `end` (s).
+        """Turn number `turn` up to where the model begins: a picture of `grid` (rows, columns)
+        merged vision tokens from `start` to `end` (s).
 
-        `query` and `watch` are words that enter with it, after the lines `remembered`; `is_judged` says that a watch is active.
+        `query` and `watch` are words that enter with it, after the lines `remembered`; `is_judged`
+        says that a watch is active.
         """
         turns = self.turns
         asked = [
-            Segment(SegmentKind.REMEMBERED, turn, self.encode(turns.remembered.replace("{memory}", remembered)) if remembered else ()),
-            Segment(SegmentKind.WATCH, turn, self.encode(turns.watch.replace("{query}", watch)) if watch else ()),
-            Segment(SegmentKind.QUERY, turn, self.encode(turns.query.replace("{query}", query)) if query else ()),
+            Segment(
+                SegmentKind.REMEMBERED,
+                turn,
+                self.encode(turns.remembered.replace("{memory}", remembered)) if remembered else (),
+            ),
+            Segment(
+                SegmentKind.WATCH,
+                turn,
+                self.encode(turns.watch.replace("{query}", watch)) if watch else (),
+            ),
+            Segment(
+                SegmentKind.QUERY,
+                turn,
+                self.encode(turns.query.replace("{query}", query)) if query else (),
+            ),
         ]
         return _filled(
             Segment(SegmentKind.TEXT, turn, self.encode(turns.user_open)),
@@ -206,7 +240,9 @@ COMPACT = TurnFormat(
     action_close="<|im_end|>",
     stop=["<|im_end|>"],
 )
-"""The shipped model's format: no words are spent on what never changes, so a tick is the picture and three markers."""
+"""The shipped model's format: no words are spent on what never changes, so a tick is the picture
+and three markers.
+"""
 
 STREAMING_VLM = TurnFormat(
     head="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>previous text\n",
@@ -227,12 +263,22 @@ STREAMING_VLM = TurnFormat(
     action_close="<|im_end|>\n",
     stop=["<|im_end|>", "<|endoftext|>"],
 )
-"""StreamingVLM's format (arXiv 2510.09608): a second of video a turn, words that end in an ellipsis, silence an ellipsis alone."""
+"""StreamingVLM's format (arXiv 2510.09608): a second of video a turn, words that end in an
+ellipsis, silence an ellipsis alone.
+"""
 
 HARNESS = chatml(HARNESS_SYSTEM, "</silence>", "", "</response>").model_copy(
     update={"time": "<{start}.0 seconds>\n", "judges_unasked": False}
 )
-"""Streaming Harness's format (arXiv 2606.08615): a second and one frame a turn, two states; silent until a question or a watch comes."""
+"""Streaming Harness's format (arXiv 2606.08615): a second and one frame a turn, two states; silent
+until a question or a watch comes.
+"""
 
-FORMATS = {"streamo": STREAMO, "prompted": PROMPTED, "compact": COMPACT, "streaming_vlm": STREAMING_VLM, "harness": HARNESS}
+FORMATS = {
+    "streamo": STREAMO,
+    "prompted": PROMPTED,
+    "compact": COMPACT,
+    "streaming_vlm": STREAMING_VLM,
+    "harness": HARNESS,
+}
 """Formats that a stream configuration may name instead of writing them out."""

@@ -1,4 +1,6 @@
-"""Decisions over time → event spans: Standby opens a span, Response closes it (Streamo, arXiv 2512.21334)."""
+"""Decisions over time → event spans: Standby opens a span, Response closes it (Streamo, arXiv
+2512.21334).
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,15 @@ LONGEST_TICK_NS = 2 * NANOSECONDS
 class EventTracker:
     """Grounds one camera's events in time.
 
-    A Standby opens a span. A Response closes it; without one it reports an instant, whose span reaches back to the frame before. Silence longer
-    than the grace period, or a span longer than the limit, gives the event up: what never completed is not reported.
+    A Standby opens a span. A Response closes it; without one it reports an instant, whose span
+    reaches back to the frame before. Silence longer than the grace period, or a span longer than
+    the limit, gives the event up: what never completed is not reported.
 
-    What a frame shows first happened somewhere between the frame before and this one, half a tick earlier on average. With `edges` at "between"
-    both ends of a span lie there, at "frames" they are the frames' own stamps. A frame from long ago says little about that: a longer
-    gap than `LONGEST_TICK_NS` counts as one of that length. The stamp of the evidence stands beside the span.
+    What a frame shows first happened somewhere between the frame before and this one, half a tick
+    earlier on average. With `edges` at "between" both ends of a span lie there, at "frames" they
+    are the frames' own stamps. A frame from long ago says little about that: a longer gap than
+    `LONGEST_TICK_NS` counts as one of that length. The stamp of the evidence stands beside the
+    span.
     """
 
     session_id: str
@@ -33,7 +38,9 @@ class EventTracker:
     _completed: int = 0
 
     def observe(self, frame: Frame, decision: Decision) -> EventSpan | None:
-        """Take in the decision about `frame` (unasked, not an answer to a query) and return the event that it completes, if any."""
+        """Take in the decision about `frame` (unasked, not an answer to a query) and return the
+        event that it completes, if any.
+        """
         self._give_up_stale(frame.stamp_ns)
         span = None
         if decision.state is State.STANDBY:
@@ -69,13 +76,20 @@ class EventTracker:
         if self.under_way_since is None:
             return
         # The decision about this frame is not in yet, so one tick of quiet is no quiet.
-        quiet = stamp_ns - self._last_seen_under_way > self.settings.grace_s * NANOSECONDS + self._tick_ns(stamp_ns)
+        quiet = (
+            stamp_ns - self._last_seen_under_way
+            > self.settings.grace_s * NANOSECONDS + self._tick_ns(stamp_ns)
+        )
         too_long = stamp_ns - self.under_way_since > self.settings.max_open_s * NANOSECONDS
         if quiet or too_long:
             self._forget()
 
     def _edge(self, stamp_ns: int) -> int:
-        return stamp_ns - self._reach_ns(stamp_ns) // 2 if self.settings.edges == "between" else stamp_ns
+        return (
+            stamp_ns - self._reach_ns(stamp_ns) // 2
+            if self.settings.edges == "between"
+            else stamp_ns
+        )
 
     def _reach_ns(self, stamp_ns: int) -> int:
         """How far back what a frame shows may have happened."""

@@ -14,7 +14,18 @@ from stream_vlm.loop.event_tracker import EventTracker
 from stream_vlm.loop.history import History
 from stream_vlm.loop.speech_gate import SpeechGate
 from stream_vlm.model_protocol import Model, ModelStream, Turn, Upcoming, WatchRefused
-from stream_vlm.types import Decision, EventSpan, Frame, Limits, Query, State, StepResult, StreamError, Tick, Utterance
+from stream_vlm.types import (
+    Decision,
+    EventSpan,
+    Frame,
+    Limits,
+    Query,
+    State,
+    StepResult,
+    StreamError,
+    Tick,
+    Utterance,
+)
 
 PartialText = Callable[[str, str], None]
 """Called with (query_id, text so far) while an answer is being written."""
@@ -22,7 +33,10 @@ PartialText = Callable[[str, str], None]
 NO_LIMITS = Limits()
 
 Summaries = Callable[[str], Sequence[str]]
-"""Gives the lines of what a camera saw before, oldest first. Asked within steps: it must not wait for a disk."""
+"""Gives the lines of what a camera saw before, oldest first.
+
+Asked within steps: it must not wait for a disk.
+"""
 
 
 class StepSink(Protocol):
@@ -32,17 +46,23 @@ class StepSink(Protocol):
 
 
 class StreamingHarness:
-    """Conducts ticks through the model, turns decisions into utterances and events and hands each result to the memory.
+    """Conducts ticks through the model, turns decisions into utterances and events and hands each
+    result to the memory.
 
-    `step` is synchronous and deterministic given its inputs; everything asynchronous is a thin thread around it. One thread owns a harness.
+    `step` is synchronous and deterministic given its inputs; everything asynchronous is a thin
+    thread around it. One thread owns a harness.
     """
 
     def __init__(
-        self, settings: Settings, model: Model, session_id: str, memory: StepSink | None = None, summaries: Summaries | None = None
+        self,
+        settings: Settings,
+        model: Model,
+        session_id: str,
+        memory: StepSink | None = None,
+        summaries: Summaries | None = None,
     ) -> None:
-        """
-        Args:
-            summaries: what a new context begins with, where `memory.in_prompt` is recall; while it gives nothing, or without it, what was said.
+        """Args: summaries: what a new context begins with, where `memory.in_prompt` is recall;
+        while it gives nothing, or without it, what was said.
         """
         self.settings = settings
         self._summaries = summaries
@@ -53,7 +73,9 @@ class StreamingHarness:
         self.open_session(session_id)
 
     def open_session(self, session_id: str) -> None:
-        """Begin a new session: every camera's context, open event and refractory time are forgotten; the memory and the watches are not."""
+        """Begin a new session: every camera's context, open event and refractory time are
+        forgotten; the memory and the watches are not.
+        """
         self.session_id = session_id
         self._trackers: dict[str, EventTracker] = {}
         self._gates: dict[str, SpeechGate] = {}
@@ -62,23 +84,37 @@ class StreamingHarness:
             stream.reset()
 
     def step(
-        self, tick: Tick, on_partial: PartialText | None = None, limits: Limits = NO_LIMITS, upcoming: Tick | None = None
+        self,
+        tick: Tick,
+        on_partial: PartialText | None = None,
+        limits: Limits = NO_LIMITS,
+        upcoming: Tick | None = None,
     ) -> StepResult:
-        """Look at every frame of `tick`, all cameras in one forward where the model can, and hand the outcome to the memory.
+        """Look at every frame of `tick`, all cameras in one forward where the model can, and hand
+        the outcome to the memory.
 
-        A camera whose frame the model refuses is reported in `faults`; the others go on. A watch among the queries is active from this tick on,
-        until another takes its camera, `end_watch`, or the model refuses it: then it is in `faults` too.
+        A camera whose frame the model refuses is reported in `faults`; the others go on. A watch
+        among the queries is active from this tick on, until another takes its camera, `end_watch`,
+        or the model refuses it: then it is in `faults` too.
 
         Args:
-            limits: what the step may cost.
-            upcoming: the next tick, where it is known already: the model may begin with its pictures while it writes words.
+            limits: what the step may cost. upcoming: the next tick, where it is known already: the
+                model may begin with its pictures while it writes words.
         """
         started = time.perf_counter()
         questions = [query for query in tick.queries if not query.is_watch]
-        queries = {frame.camera: next((query for query in questions if query.camera in ("", frame.camera)), None) for frame in tick.frames}
+        queries = {
+            frame.camera: next(
+                (query for query in questions if query.camera in ("", frame.camera)), None
+            )
+            for frame in tick.frames
+        }
         self._begin_watches(query for query in tick.queries if query.is_watch)
         looks: dict[str, NDArray[np.float32]] = {}
-        turns = [self._turn(frame, queries[frame.camera], on_partial, limits, looks) for frame in tick.frames]
+        turns = [
+            self._turn(frame, queries[frame.camera], on_partial, limits, looks)
+            for frame in tick.frames
+        ]
         outcomes = self.model.step(turns, self._upcoming(upcoming, limits)) if turns else []
         decisions: dict[str, Decision] = {}
         utterances: list[Utterance] = []
@@ -100,7 +136,9 @@ class StreamingHarness:
                 events.append(event)
             self._history(frame.camera).saw(frame.stamp_ns)
             if decision.state is State.RESPONSE and decision.text:
-                utterances.append(_utterance(frame, decision, event, query or self.watch(frame.camera)))
+                utterances.append(
+                    _utterance(frame, decision, event, query or self.watch(frame.camera))
+                )
                 self._history(frame.camera).said(utterances[-1], query)
         result = StepResult(
             session_id=self.session_id,
@@ -131,8 +169,14 @@ class StreamingHarness:
         return frozenset(watch.query_id for watch in self._watches.values())
 
     def end_watch(self, name: str) -> None:
-        """End the watch of the camera `name`, or the watch whose query id is `name` on all its cameras; one that is over already is left alone."""
-        self._watches = {camera: watch for camera, watch in self._watches.items() if name not in (camera, watch.query_id)}
+        """End the watch of the camera `name`, or the watch whose query id is `name` on all its
+        cameras; one that is over already is left alone.
+        """
+        self._watches = {
+            camera: watch
+            for camera, watch in self._watches.items()
+            if name not in (camera, watch.query_id)
+        }
 
     def _begin_watches(self, watches: Iterable[Query]) -> None:
         for watch in watches:
@@ -140,7 +184,9 @@ class StreamingHarness:
                 self._watches[camera] = watch
 
     def prepare(self) -> None:
-        """Use the time until the next tick for what later steps will need; what is never called costs its step a little more."""
+        """Use the time until the next tick for what later steps will need; what is never called
+        costs its step a little more.
+        """
         for stream in self._streams.values():
             stream.prepare()
 
@@ -171,7 +217,9 @@ class StreamingHarness:
             self.stream(frame.camera),
             frame,
             query,
-            lambda decision: gate.admit(decision, frame.stamp_ns, asked=query is not None, watched=watch is not None),
+            lambda decision: gate.admit(
+                decision, frame.stamp_ns, asked=query is not None, watched=watch is not None
+            ),
             on_text,
             limits,
             self._before(frame.camera),
@@ -181,7 +229,11 @@ class StreamingHarness:
 
     def _before(self, camera: str) -> Callable[[], Sequence[str]] | None:
         """What a new context of `camera` begins with."""
-        in_prompt, said, summaries = self.settings.memory.in_prompt, self._history(camera).lines, self._summaries
+        in_prompt, said, summaries = (
+            self.settings.memory.in_prompt,
+            self._history(camera).lines,
+            self._summaries,
+        )
         if in_prompt == "off":
             return None
         if in_prompt == "pour" or summaries is None:
@@ -213,7 +265,9 @@ class StreamingHarness:
         return self._trackers[camera]
 
 
-def _utterance(frame: Frame, decision: Decision, event: EventSpan | None, query: Query | None) -> Utterance:
+def _utterance(
+    frame: Frame, decision: Decision, event: EventSpan | None, query: Query | None
+) -> Utterance:
     return Utterance(
         camera=frame.camera,
         frame_id=frame.frame_id,

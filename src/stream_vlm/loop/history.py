@@ -11,7 +11,9 @@ MOST_LINES = 500
 
 
 class History:
-    """One camera's utterances and answers of this session, oldest first, with seconds since its first frame."""
+    """One camera's utterances and answers of this session, oldest first, with seconds since its
+    first frame.
+    """
 
     def __init__(self) -> None:
         self._first_ns: int | None = None

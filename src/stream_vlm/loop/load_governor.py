@@ -1,4 +1,6 @@
-"""What a step may cost: less and less while steps run over their time, and all of it again when they would fit."""
+"""What a step may cost: less and less while steps run over their time, and all of it again when
+they would fit.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from stream_vlm.types import Limits
 logger = logging.getLogger(__name__)
 
 TEXT_SHARES = (0.5, 0.25)
-"""First the longest utterance is cut to these shares: words come late anyway, and a picture missed is missed for good."""
+"""First the longest utterance is cut to these shares: words come late anyway, and a picture missed
+is missed for good.
+"""
 PICTURE_SHARES = (0.5, 0.25)
 """Then the pictures get these shares of their pixels."""
 STRIDES = (2, 4)
@@ -24,9 +28,13 @@ TRIAL_STEPS = 4
 TRIAL_MARGIN = 0.9
 """They must fit into this share of their time: what only just fits would soon run over."""
 MOST_PATIENCE = 8
-"""A better level that proved too dear is tried again after longer and longer, up to this many times `deadline.clean_steps`."""
+"""A better level that proved too dear is tried again after longer and longer, up to this many times
+`deadline.clean_steps`.
+"""
 ALONE = 2
-"""Fewer steps over their time than this never change anything, however small the window: one long answer is no load."""
+"""Fewer steps over their time than this never change anything, however small the window: one long
+answer is no load.
+"""
 
 
 @dataclass(frozen=True)
@@ -48,17 +56,23 @@ class Level:
         if self.limits.picture_share < 1.0:
             held_back.append(f"{self.limits.picture_share:.0%} of a picture's pixels")
         if self.stride > 1:
-            held_back.append(f"a look at every {self.stride}{'nd' if self.stride == 2 else 'th'} beat only")
+            held_back.append(
+                f"a look at every {self.stride}{'nd' if self.stride == 2 else 'th'} beat only"
+            )
         return ", ".join(held_back) or "nothing held back"
 
 
 def levels(settings: Settings, takes_any_size: bool) -> tuple[Level, ...]:
-    """Everything that can be held back, in the order in which it is; each level holds back more than the one before.
+    """Everything that can be held back, in the order in which it is; each level holds back more
+    than the one before.
 
     Args:
-        takes_any_size: False for a model of one fixed picture size, which has no levels of fewer pixels.
+        takes_any_size: False for a model of one fixed picture size, which has no levels of fewer
+            pixels.
     """
-    return _levels(settings.decision.max_new_tokens, settings.deadline.min_new_tokens, takes_any_size)
+    return _levels(
+        settings.decision.max_new_tokens, settings.deadline.min_new_tokens, takes_any_size
+    )
 
 
 @cache
@@ -78,9 +92,11 @@ def _levels(longest: int, shortest: int, takes_any_size: bool) -> tuple[Level, .
 class Governor:
     """Observes how long steps take and says at which level the next one is to run.
 
-    It gets worse by one level when `deadline.overrun_share` of the last `deadline.window_steps` ran over. It gets better by one level only after
-    `deadline.clean_steps` steps in time, one after the other, and `TRIAL_STEPS` more that were run as at the better level and fitted there. A step
-    of such a trial that does not fit ends the trial, not the level, and the next trial comes later: a load that stays is met at one level.
+    It gets worse by one level when `deadline.overrun_share` of the last `deadline.window_steps` ran
+    over. It gets better by one level only after `deadline.clean_steps` steps in time, one after the
+    other, and `TRIAL_STEPS` more that were run as at the better level and fitted there. A step of
+    such a trial that does not fit ends the trial, not the level, and the next trial comes later: a
+    load that stays is met at one level.
 
     It has no clock: durations are told. One thread observes; others may read.
     """
@@ -121,17 +137,26 @@ class Governor:
 
     @property
     def overruns(self) -> int:
-        """How many of the last `deadline.window_steps` took longer than they may at the present level."""
-        return sum(seconds > self._allowance_s(self.level) for seconds in list(self._seconds)[-self._settings.deadline.window_steps :])
+        """How many of the last `deadline.window_steps` took longer than they may at the present
+        level.
+        """
+        return sum(
+            seconds > self._allowance_s(self.level)
+            for seconds in list(self._seconds)[-self._settings.deadline.window_steps :]
+        )
 
     @property
     def runs_over(self) -> bool:
         """Whether steps are too slow as things are; lasts only where nothing more can be held back."""
         deadline = self._settings.deadline
-        return self.overruns >= max(ALONE, math.ceil(deadline.overrun_share * deadline.window_steps))
+        return self.overruns >= max(
+            ALONE, math.ceil(deadline.overrun_share * deadline.window_steps)
+        )
 
     def observe(self, seconds: float) -> bool:
-        """Take in how long (s) a step took that was run as `next_step` said; True when the level changed by it."""
+        """Take in how long (s) a step took that was run as `next_step` said; True when the level
+        changed by it.
+        """
         deadline = self._settings.deadline
         if self._level != self.level:
             # A setting was changed since: there are fewer levels now, or none.
@@ -141,7 +166,9 @@ class Governor:
         self._steps_here += 1
         if self._trial_steps:
             return self._observe_trial(seconds)
-        self._seconds = deque(self._seconds, maxlen=max(deadline.window_steps, deadline.clean_steps))
+        self._seconds = deque(
+            self._seconds, maxlen=max(deadline.window_steps, deadline.clean_steps)
+        )
         self._seconds.append(seconds)
         self._since_trial += 1
         if self.runs_over and self.level < self.worst:
@@ -152,11 +179,20 @@ class Governor:
         return False
 
     def _get_worse(self) -> None:
-        if self._came_by_trial and self._steps_here < MOST_PATIENCE * self._settings.deadline.clean_steps:
+        if (
+            self._came_by_trial
+            and self._steps_here < MOST_PATIENCE * self._settings.deadline.clean_steps
+        ):
             # What fitted in its trial did not last, and the trial had made us less patient.
             self._be_patient(4)
         self._begin(self.level + 1)
-        logger.warning("steps take longer than %.0f ms; now %s (level %d of %d)", 1e3 * self.allowance_s, self.held_back, self.level, self.worst)
+        logger.warning(
+            "steps take longer than %.0f ms; now %s (level %d of %d)",
+            1e3 * self.allowance_s,
+            self.held_back,
+            self.level,
+            self.worst,
+        )
 
     def _observe_trial(self, seconds: float) -> bool:
         better = self.level - 1
@@ -170,7 +206,12 @@ class Governor:
         self._begin(better)
         self._came_by_trial = True
         self._patience = max(1, self._patience // 2)
-        logger.info("steps fit into their time at a better level; now %s (level %d of %d)", self.held_back, better, self.worst)
+        logger.info(
+            "steps fit into their time at a better level; now %s (level %d of %d)",
+            self.held_back,
+            better,
+            self.worst,
+        )
         return True
 
     @property
@@ -187,11 +228,17 @@ class Governor:
     @property
     def _is_trial_due(self) -> bool:
         clean_steps = self._settings.deadline.clean_steps
-        if not self.level or min(len(self._seconds), self._since_trial // self._patience) < clean_steps:
+        if (
+            not self.level
+            or min(len(self._seconds), self._since_trial // self._patience) < clean_steps
+        ):
             return False
-        # Holding less back makes no step shorter: what would be too long at the better level as it is need not be tried there.
+        # Holding less back makes no step shorter: what would be too long at the better level as it
+        # is need not be tried there.
         better_s = TRIAL_MARGIN * self._allowance_s(self.level - 1)
-        return max(list(self._seconds)[-clean_steps:]) <= min(self._allowance_s(self.level), better_s)
+        return max(list(self._seconds)[-clean_steps:]) <= min(
+            self._allowance_s(self.level), better_s
+        )
 
     def _be_patient(self, times: int) -> None:
         self._patience = min(times * self._patience, MOST_PATIENCE)

@@ -24,9 +24,10 @@ Item = TypeVar("Item", bound=Stamped)
 class LatestFrames(Generic[Item]):
     """Holds one item per camera and counts what a slower reader never saw.
 
-    Writers (ROS callbacks, one thread) call `put`; the model's thread calls `take`. An item that is overwritten before it is taken
-    is dropped, never queued: an answer about an old picture is worse than a missed one. Items may be decoded frames or messages
-    that are not decoded yet, so that only what the model looks at costs decoding.
+    Writers (ROS callbacks, one thread) call `put`; the model's thread calls `take`. An item that is
+    overwritten before it is taken is dropped, never queued: an answer about an old picture is worse
+    than a missed one. Items may be decoded frames or messages that are not decoded yet, so that
+    only what the model looks at costs decoding.
     """
 
     def __init__(self) -> None:
@@ -40,14 +41,16 @@ class LatestFrames(Generic[Item]):
         """Keep `item` as its camera's newest.
 
         Raises:
-            StaleFrame: its stamp (ns) is not after the newest one seen from this camera; the message names the camera and both stamps.
+            StaleFrame: its stamp (ns) is not after the newest one seen from this camera; the
+                message names the camera and both stamps.
         """
         with self._lock:
             last = self._last_stamp.get(item.camera)
             if last is not None and item.stamp_ns <= last:
                 raise StaleFrame(
-                    f"{item.camera}: stamp {item.stamp_ns} ns is not after {last} ns, the newest one seen; "
-                    "the frame is ignored (does the driver repeat stamps, or do two publishers share the topic?)"
+                    f"{item.camera}: stamp {item.stamp_ns} ns is not after {last} ns, the newest"
+                    " one seen; the frame is ignored (does the driver repeat stamps, or do two"
+                    " publishers share the topic?)"
                 )
             if item.camera in self._newest:
                 self.dropped[item.camera] = self.dropped.get(item.camera, 0) + 1
@@ -68,7 +71,9 @@ class LatestFrames(Generic[Item]):
             return self._last_stamp.get(camera)
 
     def forget(self) -> None:
-        """Drop what waits and every remembered stamp: the clock jumped back and a new session begins. Counters stay."""
+        """Drop what waits and every remembered stamp: the clock jumped back and a new session
+        begins. Counters stay.
+        """
         with self._lock:
             self._newest.clear()
             self._last_stamp.clear()
@@ -77,8 +82,9 @@ class LatestFrames(Generic[Item]):
 class TickClock:
     """Says, for recorded material, which frames fall on the beat of a target rate.
 
-    A frame is due when it is the first one at or after the next beat; beats are anchored at the first frame, so that replaying the same
-    recording gives the same ticks. Used by `run` and `replay`; a live node samples by time instead.
+    A frame is due when it is the first one at or after the next beat; beats are anchored at the
+    first frame, so that replaying the same recording gives the same ticks. Used by `run` and
+    `replay`; a live node samples by time instead.
     """
 
     def __init__(self, rate_hz: float) -> None:
@@ -87,7 +93,9 @@ class TickClock:
         self._next_beat = 0
 
     def due(self, stamp_ns: int) -> bool:
-        """True when a frame stamped `stamp_ns` (ns) is the one to look at; stamps must not decrease."""
+        """True when a frame stamped `stamp_ns` (ns) is the one to look at; stamps must not
+        decrease.
+        """
         if self._origin_ns is None:
             self._origin_ns = stamp_ns
         # Half a millisecond of slack: recorded stamps jitter around the nominal period.

@@ -10,17 +10,22 @@ from stream_vlm.types import NANOSECONDS, Decision, State
 
 @dataclass
 class SpeechGate:
-    """Lets one camera's states through when they are sure enough, do not flicker and do not come too soon after the last utterance.
+    """Lets one camera's states through when they are sure enough, do not flicker and do not come
+    too soon after the last utterance.
 
-    First hysteresis: once standby was the model's state it stays so until another one leads by the margin. Then thresholds and the refractory
-    time hold back what is not sure enough; they never act on hysteresis, so raising one can only make the robot quieter. A response that is held
-    back becomes the more likely of the other two states, so that an event under way stays under way. An answer to a question passes all of it by
-    and leaves no trace in it. A two-state model is never in standby, so neither hysteresis nor the standby threshold touches it.
+    First hysteresis: once standby was the model's state it stays so until another one leads by the
+    margin. Then thresholds and the refractory time hold back what is not sure enough; they never
+    act on hysteresis, so raising one can only make the robot quieter. A response that is held back
+    becomes the more likely of the other two states, so that an event under way stays under way. An
+    answer to a question passes all of it by and leaves no trace in it. A two-state model is never
+    in standby, so neither hysteresis nor the standby threshold touches it.
 
-    What it lets through may still say the words of a moment ago: `heard` looks at the words once they are written.
+    What it lets through may still say the words of a moment ago: `heard` looks at the words once
+    they are written.
 
     Attributes:
-        activity_threshold: the model's own (`model.Model.activity_threshold`), where the settings say none.
+        activity_threshold: the model's own (`model.Model.activity_threshold`), where the settings
+            say none.
     """
 
     settings: DecisionSettings
@@ -31,7 +36,9 @@ class SpeechGate:
     _stirred_at: int | None = None
     """Stamp of the last look that was not silent, ns."""
 
-    def admit(self, decision: Decision, stamp_ns: int, *, asked: bool, watched: bool = False) -> Decision:
+    def admit(
+        self, decision: Decision, stamp_ns: int, *, asked: bool, watched: bool = False
+    ) -> Decision:
         """Return `decision`, or another state of its probabilities.
 
         Args:
@@ -44,17 +51,30 @@ class SpeechGate:
         if self.settings.unasked == "never" and not watched:
             decision = _in_state(decision, State.SILENCE)
         decision = self._steady(decision)
-        if decision.state is State.RESPONSE and self._may_speak(decision, stamp_ns) and (watched or self._sees_something(decision)):
+        if (
+            decision.state is State.RESPONSE
+            and self._may_speak(decision, stamp_ns)
+            and (watched or self._sees_something(decision))
+        ):
             self._spoke_at = stamp_ns
             return decision
         if decision.state is State.RESPONSE:
-            decision = _in_state(decision, max((State.SILENCE, State.STANDBY), key=lambda state: decision.probabilities[state]))
-        if decision.state is State.STANDBY and decision.probabilities[State.STANDBY] < self.settings.standby_threshold:
+            decision = _in_state(
+                decision,
+                max(
+                    (State.SILENCE, State.STANDBY), key=lambda state: decision.probabilities[state]
+                ),
+            )
+        if (
+            decision.state is State.STANDBY
+            and decision.probabilities[State.STANDBY] < self.settings.standby_threshold
+        ):
             return _in_state(decision, State.SILENCE)
         return decision
 
     def heard(self, decision: Decision, stamp_ns: int) -> Decision:
-        """Return a decision that nobody asked or waits for, or silence where it repeats what was said before the last silence worth the name.
+        """Return a decision that nobody asked or waits for, or silence where it repeats what was
+        said before the last silence worth the name.
 
         That is the same event still.
 
@@ -63,7 +83,10 @@ class SpeechGate:
         """
         if decision.state is State.SILENCE:
             return decision
-        if self._stirred_at is None or stamp_ns - self._stirred_at > self.settings.repeat_s * NANOSECONDS:
+        if (
+            self._stirred_at is None
+            or stamp_ns - self._stirred_at > self.settings.repeat_s * NANOSECONDS
+        ):
             self._said = ""
         self._stirred_at = stamp_ns
         if decision.state is not State.RESPONSE or not decision.text or self.settings.repeat_s == 0:
@@ -82,14 +105,25 @@ class SpeechGate:
         return decision
 
     def _may_speak(self, decision: Decision, stamp_ns: int) -> bool:
-        return decision.probabilities[State.RESPONSE] >= self.settings.response_threshold and not self._is_refractory(stamp_ns)
+        return decision.probabilities[
+            State.RESPONSE
+        ] >= self.settings.response_threshold and not self._is_refractory(stamp_ns)
 
     def _sees_something(self, decision: Decision) -> bool:
-        """Whether anything happens at all. Between standby and response a model wavers because of the moment, and that is no false alarm."""
-        return 1.0 - decision.probabilities[State.SILENCE] >= (self.settings.activity_threshold or self.activity_threshold)
+        """Whether anything happens at all.
+
+        Between standby and response a model wavers because of the moment, and that is no false
+        alarm.
+        """
+        return 1.0 - decision.probabilities[State.SILENCE] >= (
+            self.settings.activity_threshold or self.activity_threshold
+        )
 
     def _is_refractory(self, stamp_ns: int) -> bool:
-        return self._spoke_at is not None and stamp_ns - self._spoke_at < self.settings.refractory_s * NANOSECONDS
+        return (
+            self._spoke_at is not None
+            and stamp_ns - self._spoke_at < self.settings.refractory_s * NANOSECONDS
+        )
 
 
 def _in_state(decision: Decision, state: State) -> Decision:

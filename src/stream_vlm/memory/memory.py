@@ -31,8 +31,8 @@ __all__ = ["Memory", "MemoryFileError", "SessionError", "StoredFrame"]
 class Memory(ReadableMemory):
     """One SQLite file, open: to write, and to be asked (`ReadableMemory`).
 
-    `begin_session`, `prepare`, `commit`, `write`, `tend` and `end_session` belong to one thread (see `MemoryWriter`); all else may be called
-    from any thread.
+    `begin_session`, `prepare`, `commit`, `write`, `tend` and `end_session` belong to one thread
+    (see `MemoryWriter`); all else may be called from any thread.
     """
 
     def __init__(self, settings: MemorySettings, opened: Opened) -> None:
@@ -46,24 +46,40 @@ class Memory(ReadableMemory):
         self._rows = opened.records
         self.on_idle_work: Callable[[], None] = lambda: None
         """Called on another thread when there is something for `tend` though nothing was stored."""
-        self._idle = IdleWork(self._connections, settings, self._meaning, lambda: self.on_idle_work()) if self._connections.can_write else None
+        self._idle = (
+            IdleWork(self._connections, settings, self._meaning, lambda: self.on_idle_work())
+            if self._connections.can_write
+            else None
+        )
 
     @classmethod
     def open(cls, settings: MemorySettings, *, read_only: bool = False) -> Memory:
-        """Open the file at `settings.path`, which goes on where it ended; without `read_only` it is created where it is missing.
+        """Open the file at `settings.path`, which goes on where it ended; without `read_only` it is
+        created where it is missing.
 
-        A file has one writer at a time and any number of readers. A damaged memory is set aside by the one that writes, and its readable rows
-        are rescued into a fresh file (see `rescued`).
+        A file has one writer at a time and any number of readers. A damaged memory is set aside by
+        the one that writes, and its readable rows are rescued into a fresh file (see `rescued`).
 
         Raises:
-            MemoryFileError: the file cannot be used; it is left as it was. The message says why and what to do.
+            MemoryFileError: the file cannot be used; it is left as it was. The message says why and
+                what to do.
         """
         return open_file(settings, lambda opened: cls(settings, opened), read_only=read_only)
 
-    def begin_session(self, session_id: str, model_id: str, reason: str, started_ns: int, *, lock_timeout_s: float | None = None) -> None:
-        """Store that a session begins: with which model, why, and when (ns on the evidence's clock).
+    def begin_session(
+        self,
+        session_id: str,
+        model_id: str,
+        reason: str,
+        started_ns: int,
+        *,
+        lock_timeout_s: float | None = None,
+    ) -> None:
+        """Store that a session begins: with which model, why, and when (ns on the evidence's
+        clock).
 
-        `lock_timeout_s` is how long to wait for another program's lock; None takes the setting `memory.busy_timeout_s`.
+        `lock_timeout_s` is how long to wait for another program's lock; None takes the setting
+        `memory.busy_timeout_s`.
 
         Raises:
             SessionError: the file already has a session of this name.
@@ -76,7 +92,8 @@ class Memory(ReadableMemory):
             self._idle.running = session_id
 
     def write(self, result: StepResult) -> None:
-        """Store one step in one transaction; when this returns, it survives a crash and a power cut.
+        """Store one step in one transaction; when this returns, it survives a crash and a power
+        cut.
 
         Raises:
             SessionError: the step's session was not begun.
@@ -85,23 +102,31 @@ class Memory(ReadableMemory):
         self.commit(self.prepare(result))
 
     def prepare(self, result: StepResult) -> StepRows:
-        """What will be stored of `result`, pictures encoded; touches no file. Call once a step, in order."""
+        """What will be stored of `result`, pictures encoded; touches no file.
+
+        Call once a step, in order.
+        """
         return self._meaning.embed_step(self._recorder.prepare(result, self.settings), result)
 
     def commit(self, step: StepRows, *, lock_timeout_s: float | None = None) -> None:
         """Store what `prepare` made; as `write`. `lock_timeout_s` as for `begin_session`."""
         model_id = self._models.get(step.session_id)
         if model_id is None:
-            raise SessionError(f"session '{step.session_id}' was not begun; call begin_session before its first step")
+            raise SessionError(
+                f"session '{step.session_id}' was not begun; call begin_session before its first"
+                " step"
+            )
         with self._connections.writing(lock_timeout_s) as db:
             insert_step(db, step, model_id)
         self._rows += len(step.rows)
         self._connections.wrote(step.size)
 
     def tend(self) -> bool:
-        """Use a moment in which no step waits: for one summary, a little of what is no longer kept, or the log; whether more waits.
+        """Use a moment in which no step waits: for one summary, a little of what is no longer kept,
+        or the log; whether more waits.
 
-        The log is brought into the file once it is worth it; what was committed survives a power cut before that as well as after it.
+        The log is brought into the file once it is worth it; what was committed survives a power
+        cut before that as well as after it.
 
         Raises:
             MemoryFileError: the file cannot be written; nothing is lost by that.
@@ -116,12 +141,14 @@ class Memory(ReadableMemory):
         return more
 
     def end_session(self, timeout_s: float = 5.0, *, for_endpoint: bool = False) -> None:
-        """The session that goes on is over: summarise its last chunk too, for at most `timeout_s` seconds.
+        """The session that goes on is over: summarise its last chunk too, for at most `timeout_s`
+        seconds.
 
         With `for_endpoint` an endpoint that writes summaries is waited for within that time.
 
         Raises:
-            MemoryFileError: the file cannot be written; what is not summarised now will be when it is opened again.
+            MemoryFileError: the file cannot be written; what is not summarised now will be when it
+                is opened again.
         """
         if self._idle is None:
             return
@@ -135,8 +162,14 @@ class Memory(ReadableMemory):
 
     @property
     def summary_jobs(self) -> SummaryJobs | None:
-        """What waits to be written where the settings have the running model write summaries; see `model_summaries`."""
-        return self._idle.jobs if self._idle is not None and self.settings.summarizer == "model" else None
+        """What waits to be written where the settings have the running model write summaries; see
+        `model_summaries`.
+        """
+        return (
+            self._idle.jobs
+            if self._idle is not None and self.settings.summarizer == "model"
+            else None
+        )
 
     @property
     def idle_health(self) -> IdleHealth:
@@ -144,7 +177,8 @@ class Memory(ReadableMemory):
         return self._idle.health if self._idle is not None else IdleHealth()
 
     def embed_again(self, batch: int = 64) -> int:
-        """Give every text that has none a vector of the embedder in use, `batch` texts a transaction, and drop those of other models of text.
+        """Give every text that has none a vector of the embedder in use, `batch` texts a
+        transaction, and drop those of other models of text.
 
         Returns how many texts got a vector.
 
@@ -155,7 +189,8 @@ class Memory(ReadableMemory):
         return embed_texts(self._connections, self._meaning, batch)
 
     def embed_pictures_again(self, model: Looker, batch: int = 64) -> tuple[int, int]:
-        """Give every stored picture that has none a vector of `model`, and drop those of other models.
+        """Give every stored picture that has none a vector of `model`, and drop those of other
+        models.
 
         Returns how many pictures got a vector, and how many could not be looked at.
 
@@ -165,7 +200,8 @@ class Memory(ReadableMemory):
         return embed_pictures(self._connections, model, batch)
 
     def link_again(self) -> int:
-        """Say anew of every event which thing it happened to, by the rule of `sightings`; how many tell.
+        """Say anew of every event which thing it happened to, by the rule of `sightings`; how many
+        tell.
 
         Raises:
             MemoryFileError: the file cannot be written; the links are as they were.
@@ -174,13 +210,15 @@ class Memory(ReadableMemory):
             return link_again(db)
 
     def forget(self, what: Forget, *, dry_run: bool = False) -> Forgotten:
-        """Delete what is named, its pictures, its words and its places, and give the space back; with `dry_run` only count it.
+        """Delete what is named, its pictures, its words and its places, and give the space back;
+        with `dry_run` only count it.
 
-        All of it goes in one transaction; then the file is made smaller bit by bit, so that steps which wait to be stored get in between.
-        May be called from any thread.
+        All of it goes in one transaction; then the file is made smaller bit by bit, so that steps
+        which wait to be stored get in between. May be called from any thread.
 
         Raises:
-            MemoryFileError: the file refuses. Nothing is forgotten, or all of it is and only space was not given back.
+            MemoryFileError: the file refuses. Nothing is forgotten, or all of it is and only space
+                was not given back.
         """
         started = time.perf_counter()
         if dry_run:
@@ -196,7 +234,8 @@ class Memory(ReadableMemory):
         """Add all of the export `source` (JSON lines) in one transaction; how many rows, by table.
 
         Raises:
-            MemoryFileError: it is no export, is damaged, or holds a session that is here already; nothing of it was added.
+            MemoryFileError: it is no export, is damaged, or holds a session that is here already;
+                nothing of it was added.
         """
         with self._connections.writer() as db:
             added = import_file(db, self.path, source, self._connections.key)
@@ -205,7 +244,10 @@ class Memory(ReadableMemory):
         return added
 
     def count(self) -> int:
-        """How many records are stored. Kept in mind by the one that writes, counted by one that only reads."""
+        """How many records are stored.
+
+        Kept in mind by the one that writes, counted by one that only reads.
+        """
         return self._rows if self._connections.can_write else count_records(self._connections)
 
     def close(self) -> None:
@@ -219,7 +261,12 @@ class Memory(ReadableMemory):
     def __enter__(self) -> Memory:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def _look_again(self) -> None:

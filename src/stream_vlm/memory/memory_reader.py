@@ -45,15 +45,18 @@ class ReadableMemory:
                 records, total = search(db, query)
         return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
 
-    def look_alike(self, like: int | NDArray[np.floating], query: RecallQuery, model: str = "") -> RecallResult:
-        """The records whose pictures look most like that of a record, or like a vector; `query` gives filters, limit and words to rank by as well.
+    def look_alike(
+        self, like: int | NDArray[np.floating], query: RecallQuery, model: str = ""
+    ) -> RecallResult:
+        """The records whose pictures look most like that of a record, or like a vector; `query`
+        gives filters, limit and words to rank by as well.
 
         Args:
             like: the number of a record, or a vector, (size,), of the model named `model`.
 
         Raises:
-            RecallError: the record has no picture with a vector, the vector is none, or none of its model and size is stored.
-            MemoryFileError: the file cannot be read.
+            RecallError: the record has no picture with a vector, the vector is none, or none of its
+                model and size is stored. MemoryFileError: the file cannot be read.
         """
         started = time.perf_counter()
         with self._connections.view() as db:
@@ -61,7 +64,8 @@ class ReadableMemory:
         return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
 
     def use_embedder(self, embedder: Embedder | None) -> None:
-        """From now on give each text that is stored a vector of `embedder`, and each question in the order "fused"; None for words alone.
+        """From now on give each text that is stored a vector of `embedder`, and each question in
+        the order "fused"; None for words alone.
 
         `embedder` is called on the thread that writes, and on those that ask.
         """
@@ -73,7 +77,8 @@ class ReadableMemory:
             return models(db)
 
     def answer(self, question: Question) -> Answer:
-        """Answer `question` from everything ever stored, of every session, with the records that the answer rests on.
+        """Answer `question` from everything ever stored, of every session, with the records that
+        the answer rests on.
 
         Raises:
             MemoryFileError: the file cannot be read.
@@ -96,14 +101,15 @@ class ReadableMemory:
         """The picture that record `record_id` rests on.
 
         Raises:
-            RecallError: there is no such record, or no picture of it is stored; the message says which.
-            MemoryFileError: the file cannot be read.
+            RecallError: there is no such record, or no picture of it is stored; the message says
+                which. MemoryFileError: the file cannot be read.
         """
         with self._connections.reader() as db:
             return frame_of(db, record_id)
 
     def history(self, camera: str) -> tuple[RecallRecord, ...]:
-        """What the tiers tell of the past of `camera`: long blocks and mid summaries as records, oldest first. The running chunk speaks for itself.
+        """What the tiers tell of the past of `camera`: long blocks and mid summaries as records,
+        oldest first. The running chunk speaks for itself.
 
         Raises:
             MemoryFileError: the file cannot be read.

@@ -1,4 +1,6 @@
-"""Opening a memory file: the right to write it is taken, damage is set aside and what can be read of it is rescued."""
+"""Opening a memory file: the right to write it is taken, damage is set aside and what can be read
+of it is rescued.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Opened:
 
 
 def open_file(settings: MemorySettings, make: Callable[[Opened], Made], *, read_only: bool) -> Made:
-    """As `Memory.open`; `make` makes the memory of what was opened, and damage that it runs into is damage found at opening, too."""
+    """As `Memory.open`; `make` makes the memory of what was opened, and damage that it runs into is
+    damage found at opening, too.
+    """
     if not settings.path.strip() or "\0" in settings.path:
         raise MemoryFileError(f"memory.path: {settings.path!r} names no file; give the path of one")
     # Resolved, so that two names of one file have one lock beside it.
@@ -65,9 +69,16 @@ def count_records(connections: Connections) -> int:
 
 
 def _open_to_write(
-    path: Path, key: Key | None, settings: MemorySettings, make: Callable[[Opened], Made], lock: WriterLock, rescued: Rescue | None = None
+    path: Path,
+    key: Key | None,
+    settings: MemorySettings,
+    make: Callable[[Opened], Made],
+    lock: WriterLock,
+    rescued: Rescue | None = None,
 ) -> Made:
-    connections = Connections(path, settings.busy_timeout_s, open_for_writing(path, settings.busy_timeout_s, key), key)
+    connections = Connections(
+        path, settings.busy_timeout_s, open_for_writing(path, settings.busy_timeout_s, key), key
+    )
     try:
         return make(Opened(connections, count_records(connections), lock, rescued))
     except BaseException:

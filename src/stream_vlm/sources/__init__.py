@@ -1,4 +1,6 @@
-"""Where frames come from without ROS: video files, webcams, the simulated camera, rosbag2 recordings."""
+"""Where frames come from without ROS: video files, webcams, the simulated camera, rosbag2
+recordings.
+"""
 
 from stream_vlm.sources.open_source import open_source
 from stream_vlm.sources.source import Source, SourceError

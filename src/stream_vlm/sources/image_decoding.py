@@ -1,6 +1,7 @@
 """From a ROS image message to pixels, whoever made the message object.
 
-Works on anything with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage (rclpy's or a bag reader's), so it imports no ROS.
+Works on anything with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage (rclpy's or a
+bag reader's), so it imports no ROS.
 """
 
 from __future__ import annotations
@@ -34,23 +35,28 @@ JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 Pixels = NDArray[np.uint8]
 Decoder = Callable[[Any], Pixels]
-"""Turns a message whose geometry was checked into uint8 RGB, (H, W, 3); raises whatever its library raises."""
+"""Turns a message whose geometry was checked into uint8 RGB, (H, W, 3); raises whatever its library
+raises.
+"""
 
 
 class CameraEncodingError(StreamError):
-    """A camera's message is not a picture that can be shown to the model; the message names the camera, the value and the remedy."""
+    """A camera's message is not a picture that can be shown to the model; the message names the
+    camera, the value and the remedy.
+    """
 
 
 def decode_picture(message: Any, camera: str, decode: Decoder) -> Pixels:
     """Return the picture in `message` as uint8 RGB, (H, W, 3), C-contiguous.
 
-    16-bit pictures are scaled to 8 bits, grey ones repeated over the channels; rows may be padded. Depth and unnamed channels (16UC1, 32FC1,
-    8UC3 ...) are refused: what they show as colours would be our guess.
+    16-bit pictures are scaled to 8 bits, grey ones repeated over the channels; rows may be padded.
+    Depth and unnamed channels (16UC1, 32FC1, 8UC3 ...) are refused: what they show as colours would
+    be our guess.
 
     Args:
-        message: has `encoding`, `height`, `width`, `step`, `is_bigendian`, `data`, or `format` and `data`.
-        camera: the camera's name, for the error message.
-        decode: the library that decodes what was checked; see `decode_with_rosbags`.
+        message: has `encoding`, `height`, `width`, `step`, `is_bigendian`, `data`, or `format` and
+            `data`. camera: the camera's name, for the error message. decode: the library that
+            decodes what was checked; see `decode_with_rosbags`.
 
     Raises:
         CameraEncodingError: unknown encoding, zero size, wrong step, missing data or damaged file.
@@ -66,8 +72,9 @@ def decode_picture(message: Any, camera: str, decode: Decoder) -> Pixels:
     except Exception as error:  # the libraries raise assertion, OpenCV and value errors of their own for damaged input
         reason = str(error).strip().splitlines()
         raise CameraEncodingError(
-            f"{camera}: {described} could not be decoded ({reason[0] if reason else 'the file is damaged'}); "
-            "check the driver, or the network that drops parts of it"
+            f"{camera}: {described} could not be decoded"
+            f" ({reason[0] if reason else 'the file is damaged'}); check the driver, or the network"
+            " that drops parts of it"
         ) from error
     return np.ascontiguousarray(pixels)
 
@@ -81,7 +88,9 @@ def decode_with_rosbags(message: Any) -> Pixels:
     """Decode a checked message with rosbags-image, which needs no ROS."""
     if is_compressed(message):
         pixels = compressed_image_to_cvimage(message)
-        return np.asarray(convert_color(pixels, "mono8" if pixels.ndim == 2 else "bgr8", "rgb8"), np.uint8)
+        return np.asarray(
+            convert_color(pixels, "mono8" if pixels.ndim == 2 else "bgr8", "rgb8"), np.uint8
+        )
     return np.asarray(image_to_cvimage(message, "rgb8"), np.uint8)
 
 
@@ -91,12 +100,14 @@ def _check_compressed(message: Any, camera: str) -> None:
         raise CameraEncodingError(f"{camera}: the compressed picture is empty; check the driver")
     if "compressedDepth" in message.format:
         raise CameraEncodingError(
-            f"{camera}: format '{message.format}' is a depth picture; set camera.{camera}.topic to the colour picture's topic"
+            f"{camera}: format '{message.format}' is a depth picture; set camera.{camera}.topic to"
+            " the colour picture's topic"
         )
     # Decoders fill the missing part of a cut JPEG with grey and say nothing.
     if data.startswith(JPEG_START) and JPEG_END not in data[-4096:]:
         raise CameraEncodingError(
-            f"{camera}: the JPEG of {len(data)} bytes breaks off before its end; check the driver, or the network that drops parts of it"
+            f"{camera}: the JPEG of {len(data)} bytes breaks off before its end; check the driver,"
+            " or the network that drops parts of it"
         )
 
 
@@ -107,20 +118,26 @@ def _without_row_padding(message: Any, camera: str) -> Any:
         depth = message.encoding in ("16UC1", "32FC1", "64FC1")
         reason = "is a depth picture" if depth else "names no colours"
         raise CameraEncodingError(
-            f"{camera}: encoding '{message.encoding}' {reason}; remap to a colour image topic (rgb8, bgr8, mono8, bayer_*, yuv422 ...) "
-            f"or set camera.{camera}.topic and camera.{camera}.transport"
+            f"{camera}: encoding '{message.encoding}' {reason}; remap to a colour image topic"
+            f" (rgb8, bgr8, mono8, bayer_*, yuv422 ...) or set camera.{camera}.topic and"
+            f" camera.{camera}.transport"
         )
     height, width, step = int(message.height), int(message.width), int(message.step)
     if not (0 < height <= LONGEST_SIDE and 0 < width <= LONGEST_SIDE):
-        raise CameraEncodingError(f"{camera}: a picture of {width}x{height} pixels cannot be shown; check the driver's resolution")
+        raise CameraEncodingError(
+            f"{camera}: a picture of {width}x{height} pixels cannot be shown; check the driver's"
+            " resolution"
+        )
     row = width * pixel
     if step < row:
         raise CameraEncodingError(
-            f"{camera}: step {step} is shorter than a row of {width} pixels in {message.encoding} ({row} bytes); check the driver"
+            f"{camera}: step {step} is shorter than a row of {width} pixels in {message.encoding}"
+            f" ({row} bytes); check the driver"
         )
     if len(message.data) < step * (height - 1) + row:
         raise CameraEncodingError(
-            f"{camera}: {len(message.data)} bytes of data where {step} x {height} were announced; check the driver"
+            f"{camera}: {len(message.data)} bytes of data where {step} x {height} were announced;"
+            " check the driver"
         )
     if step == row and len(message.data) == row * height:
         return message
@@ -129,5 +146,11 @@ def _without_row_padding(message: Any, camera: str) -> Any:
     padded[: received.size] = received
     rows = np.ascontiguousarray(padded.reshape(height, step)[:, :row]).reshape(-1)
     return SimpleNamespace(
-        header=message.header, height=height, width=width, encoding=message.encoding, is_bigendian=message.is_bigendian, step=row, data=rows
+        header=message.header,
+        height=height,
+        width=width,
+        encoding=message.encoding,
+        is_bigendian=message.is_bigendian,
+        step=row,
+        data=rows,
     )

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from stream_vlm.sources.source import Source, SourceError
 
-POSSIBLE = "a video file, a webcam index such as 0, world:SEED such as world:7, or a rosbag2 folder, .mcap or .db3 file"
+POSSIBLE = (
+    "a video file, a webcam index such as 0, world:SEED such as world:7, or a rosbag2 folder, .mcap"
+    " or .db3 file"
+)
 """What a source may be, in the words of help and errors."""
 
 BAG_SUFFIXES = (".mcap", ".db3")
@@ -30,16 +33,19 @@ def open_source(
     """Open what `spec` names.
 
     Args:
-        spec: a video file, a webcam index, `world:SEED`, perhaps with `:NAME=VALUE` behind it (see `simulated.options_of`), or a rosbag2 recording.
-        seconds: how much of the stream to read; None reads all of it (a simulated camera then runs for its default length).
-        topics, odom_topic, pose_max_age_s: for recordings only, see `BagSource`.
+        spec: a video file, a webcam index, `world:SEED`, perhaps with `:NAME=VALUE` behind it (see
+            `simulated.options_of`), or a rosbag2 recording. seconds: how much of the stream to
+            read; None reads all of it (a simulated camera then runs for its default length).
+            topics, odom_topic, pose_max_age_s: for recordings only, see `BagSource`.
 
     Raises:
         SourceError: nothing of that name, or it cannot be read; the message lists what is possible.
     """
     # The readers are imported one by one: each brings a library that the others do not need.
     if seconds is not None and not seconds > 0:
-        raise SourceError(f"{spec}: {seconds} seconds of stream show nothing; give a length above 0")
+        raise SourceError(
+            f"{spec}: {seconds} seconds of stream show nothing; give a length above 0"
+        )
     if is_bag(spec):
         from stream_vlm.sources.rosbag import BagSource
 
@@ -50,10 +56,15 @@ def open_source(
     if kind == "world":
         seed, _, words = rest.partition(":")
         if not seed.isdecimal():
-            raise SourceError(f"{spec}: '{seed}' is no seed; a simulated camera is written world:SEED with a whole number, such as world:7")
+            raise SourceError(
+                f"{spec}: '{seed}' is no seed; a simulated camera is written world:SEED with a"
+                " whole number, such as world:7"
+            )
         from stream_vlm_lab.simulation.source import DEFAULT_SECONDS, SimulatedSource, options_of
 
-        return SimulatedSource(int(seed), DEFAULT_SECONDS if seconds is None else seconds, options=options_of(words))
+        return SimulatedSource(
+            int(seed), DEFAULT_SECONDS if seconds is None else seconds, options=options_of(words)
+        )
     if spec.isdecimal():
         from stream_vlm.sources.webcam import WebcamSource
 

@@ -14,7 +14,11 @@ from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.interfaces import Connection
 from rosbags.typesys import Stores, get_typestore
 
-from stream_vlm.sources.image_decoding import CameraEncodingError, decode_picture, decode_with_rosbags
+from stream_vlm.sources.image_decoding import (
+    CameraEncodingError,
+    decode_picture,
+    decode_with_rosbags,
+)
 from stream_vlm.sources.source import SourceError
 from stream_vlm.types import NANOSECONDS, Frame, Pose
 
@@ -25,9 +29,23 @@ ODOMETRY_TYPE = "nav_msgs/msg/Odometry"
 
 
 def camera_name(topic: str) -> str:
-    """Name a camera after its topic: `/front/image_raw/compressed` is `front`, `/robot1/left/image` is `robot1_left`."""
+    """Name a camera after its topic: `/front/image_raw/compressed` is `front`, `/robot1/left/image`
+    is `robot1_left`.
+    """
     parts = [part for part in topic.split("/") if part]
-    kept = [part for part in parts if part not in ("image", "image_raw", "image_rect", "image_color", "image_rect_color", "compressed")]
+    kept = [
+        part
+        for part in parts
+        if part
+        not in (
+            "image",
+            "image_raw",
+            "image_rect",
+            "image_color",
+            "image_rect_color",
+            "compressed",
+        )
+    ]
     name = re.sub(r"\W", "_", "_".join(kept or parts[:1]))
     return name if re.match(r"[A-Za-z]", name) else f"camera_{name}".rstrip("_")
 
@@ -59,15 +77,15 @@ class PoseTrack:
 class BagSource:
     """The image topics of a rosbag2 recording; header stamps and frame ids are kept.
 
-    A message without a header stamp takes the time it was recorded at. A message that is no picture is left out and counted in
-    `unreadable`, the first of each camera is logged.
+    A message without a header stamp takes the time it was recorded at. A message that is no picture
+    is left out and counted in `unreadable`, the first of each camera is logged.
 
     Args:
-        path: the bag's folder, or its .mcap or .db3 file.
-        topics: image topics to read; empty takes every camera, raw before compressed, without depth pictures.
-        odom_topic: nav_msgs/Odometry topic that gives each frame its pose; empty gives none.
-        pose_max_age_s: a pose farther than this from the picture's stamp is not used.
-        seconds: stop after this much stream; None reads to the end.
+        path: the bag's folder, or its .mcap or .db3 file. topics: image topics to read; empty takes
+            every camera, raw before compressed, without depth pictures. odom_topic:
+            nav_msgs/Odometry topic that gives each frame its pose; empty gives none.
+            pose_max_age_s: a pose farther than this from the picture's stamp is not used. seconds:
+            stop after this much stream; None reads to the end.
 
     Raises:
         SourceError: missing, unreadable or empty bag, or a topic that is not in it.
@@ -107,7 +125,9 @@ class BagSource:
         yielded, reason = 0, "its image topics are empty"
         for connection, recorded_ns, message in self._messages(list(cameras)):
             camera = cameras[connection.topic]
-            stamp_ns = message.header.stamp.sec * NANOSECONDS + message.header.stamp.nanosec or recorded_ns
+            stamp_ns = (
+                message.header.stamp.sec * NANOSECONDS + message.header.stamp.nanosec or recorded_ns
+            )
             first_ns = stamp_ns if first_ns is None else first_ns
             if self._seconds is not None and stamp_ns - first_ns >= self._seconds * NANOSECONDS:
                 break
@@ -120,7 +140,9 @@ class BagSource:
                     LOG.warning("%s: left out: %s", self.path, error)
                 continue
             yielded += 1
-            yield Frame(camera, stamp_ns, message.header.frame_id, image, self._poses.nearest(stamp_ns))
+            yield Frame(
+                camera, stamp_ns, message.header.frame_id, image, self._poses.nearest(stamp_ns)
+            )
         self._reader.close()
         if not yielded:
             raise SourceError(f"{self.path}: holds no picture: {reason}")
@@ -132,8 +154,14 @@ class BagSource:
         images.sort(key=lambda topic: IMAGE_TYPES.index(types[topic]))
         for topic in wanted:
             if topic not in images:
-                kind = f"is a {types[topic]}, not an image topic" if topic in types else "is not in the bag"
-                raise SourceError(f"{self.path}: {topic} {kind}; its image topics are {images or 'none'}")
+                kind = (
+                    f"is a {types[topic]}, not an image topic"
+                    if topic in types
+                    else "is not in the bag"
+                )
+                raise SourceError(
+                    f"{self.path}: {topic} {kind}; its image topics are {images or 'none'}"
+                )
         chosen: dict[str, str] = {}
         for topic in wanted or [topic for topic in images if "depth" not in topic.lower()]:
             name = camera_name(topic)
@@ -143,21 +171,33 @@ class BagSource:
                 name += "_again"
             chosen[name] = topic
         if not chosen:
-            raise SourceError(f"{self.path}: no image topic to look at among {sorted(types) or 'no topics'}")
+            raise SourceError(
+                f"{self.path}: no image topic to look at among {sorted(types) or 'no topics'}"
+            )
         return chosen
 
     def _read_poses(self, topic: str) -> None:
         types = {connection.topic: connection.msgtype for connection in self._reader.connections}
         if types.get(topic) != ODOMETRY_TYPE:
             odometries = sorted(name for name, kind in types.items() if kind == ODOMETRY_TYPE)
-            raise SourceError(f"{self.path}: {topic} is no {ODOMETRY_TYPE} topic; the bag's are {odometries or 'none'}")
+            raise SourceError(
+                f"{self.path}: {topic} is no {ODOMETRY_TYPE} topic; the bag's are"
+                f" {odometries or 'none'}"
+            )
         for _, recorded_ns, message in self._messages([topic]):
-            stamp_ns = message.header.stamp.sec * NANOSECONDS + message.header.stamp.nanosec or recorded_ns
+            stamp_ns = (
+                message.header.stamp.sec * NANOSECONDS + message.header.stamp.nanosec or recorded_ns
+            )
             at, turn = message.pose.pose.position, message.pose.pose.orientation
-            self._poses.add(stamp_ns, Pose(message.header.frame_id, at.x, at.y, at.z, turn.x, turn.y, turn.z, turn.w))
+            self._poses.add(
+                stamp_ns,
+                Pose(message.header.frame_id, at.x, at.y, at.z, turn.x, turn.y, turn.z, turn.w),
+            )
 
     def _messages(self, topics: list[str]) -> Iterator[tuple[Connection, int, Any]]:
-        connections = [connection for connection in self._reader.connections if connection.topic in topics]
+        connections = [
+            connection for connection in self._reader.connections if connection.topic in topics
+        ]
         try:
             for connection, recorded_ns, data in self._reader.messages(connections=connections):
                 yield connection, recorded_ns, self._reader.deserialize(data, connection.msgtype)
@@ -169,7 +209,10 @@ def _open(path: Path) -> AnyReader:
     if not path.exists():
         raise SourceError(f"{path}: no such bag")
     if path.is_dir() and not (path / "metadata.yaml").exists():
-        raise SourceError(f"{path}: a folder without metadata.yaml is no bag; was the recorder killed? 'ros2 bag reindex' repairs that")
+        raise SourceError(
+            f"{path}: a folder without metadata.yaml is no bag; was the recorder killed? 'ros2 bag"
+            " reindex' repairs that"
+        )
     reader: AnyReader | None = None
     try:
         # Recordings of older distributions carry no message definitions of their own.
@@ -177,5 +220,9 @@ def _open(path: Path) -> AnyReader:
         reader.open()
         return reader
     except Exception as error:
-        # The library raises its own error, sqlite3's, struct's or assertion errors, according to where the file is damaged.
-        raise SourceError(f"{path}: not a rosbag2 recording that can be read: {str(error) or type(error).__name__}") from error
+        # The library raises its own error, sqlite3's, struct's or assertion errors, according to
+        # where the file is damaged.
+        raise SourceError(
+            f"{path}: not a rosbag2 recording that can be read:"
+            f" {str(error) or type(error).__name__}"
+        ) from error

@@ -31,7 +31,9 @@ class BagWriter:
         SourceError: the folder exists already.
     """
 
-    def __init__(self, path: Path, storage: Literal["mcap", "sqlite3"] = "mcap", transport: Transport = "raw") -> None:
+    def __init__(
+        self, path: Path, storage: Literal["mcap", "sqlite3"] = "mcap", transport: Transport = "raw"
+    ) -> None:
         self._transport = transport
         self._typestore = get_typestore(Stores.ROS2_JAZZY)
         self._types = self._typestore.types
@@ -45,7 +47,12 @@ class BagWriter:
         self._writer.open()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._writer.close()
 
     def frame(self, frame: Frame, topic: str) -> None:
@@ -53,7 +60,12 @@ class BagWriter:
         header = self.header(frame.stamp_ns, frame.frame_id)
         if self._transport == "compressed":
             _, data = cv2.imencode(".jpg", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
-            message = self.make("sensor_msgs/msg/CompressedImage", header=header, format="jpeg", data=data.reshape(-1))
+            message = self.make(
+                "sensor_msgs/msg/CompressedImage",
+                header=header,
+                format="jpeg",
+                data=data.reshape(-1),
+            )
         else:
             height, width, _ = frame.image.shape
             message = self.make(
@@ -89,8 +101,12 @@ class BagWriter:
         """Record any message object of the Jazzy type store at `recorded_ns` (ns)."""
         kind = message.__msgtype__
         if topic not in self._connections:
-            self._connections[topic] = self._writer.add_connection(topic, kind, typestore=self._typestore)
-        self._writer.write(self._connections[topic], recorded_ns, self._typestore.serialize_cdr(message, kind))
+            self._connections[topic] = self._writer.add_connection(
+                topic, kind, typestore=self._typestore
+            )
+        self._writer.write(
+            self._connections[topic], recorded_ns, self._typestore.serialize_cdr(message, kind)
+        )
 
     def header(self, stamp_ns: int, frame_id: str) -> Any:
         """Make a std_msgs/Header."""
@@ -99,7 +115,9 @@ class BagWriter:
         return self.make("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
 
     def make(self, kind: str, **fields: Any) -> Any:
-        """Make a message of type `kind`, for example `std_msgs/msg/String`; every field must be given."""
+        """Make a message of type `kind`, for example `std_msgs/msg/String`; every field must be
+        given.
+        """
         return self._types[kind](**fields)
 
 
@@ -110,7 +128,8 @@ def write_bag(
     storage: Literal["mcap", "sqlite3"] = "mcap",
     transport: Transport = "raw",
 ) -> None:
-    """Write `frames` as a bag at `path`; `topics` gives each camera its topic, and a frame with a pose also writes to `/odom`.
+    """Write `frames` as a bag at `path`; `topics` gives each camera its topic, and a frame with a
+    pose also writes to `/odom`.
 
     Raises:
         SourceError: the folder exists already.

@@ -15,8 +15,8 @@ class SourceError(StreamError):
 class Source(Protocol):
     """Anything that yields the frames of one or more cameras.
 
-    Reading is lazy: `frames` may be called once per source and holds one picture at a time. Stamps of one camera increase; frames of
-    several cameras come in the order they were recorded in.
+    Reading is lazy: `frames` may be called once per source and holds one picture at a time. Stamps
+    of one camera increase; frames of several cameras come in the order they were recorded in.
     """
 
     @property
@@ -36,13 +36,16 @@ class Source(Protocol):
 
     @property
     def live(self) -> bool:
-        """True when frames appear in real time (a webcam), so that a reader must not expect to be faster."""
+        """True when frames appear in real time (a webcam), so that a reader must not expect to be
+        faster.
+        """
         ...
 
     def frames(self) -> Iterator[Frame]:
         """Yield the frames in order.
 
         Raises:
-            SourceError: the source breaks off or holds something that is no picture; frames before that were yielded.
+            SourceError: the source breaks off or holds something that is no picture; frames before
+                that were yielded.
         """
         ...

@@ -15,8 +15,9 @@ MAX_STEP_BACK_NS = NANOSECONDS
 class TickReader:
     """Cuts frames into ticks at a target rate, the cameras of one beat together.
 
-    Each camera shows the first frame at or after the beat, so that reading the same recording again gives the same ticks. A frame that is
-    not after its camera's last one is left out and counted in `stale`; `seen` counts all frames read.
+    Each camera shows the first frame at or after the beat, so that reading the same recording again
+    gives the same ticks. A frame that is not after its camera's last one is left out and counted in
+    `stale`; `seen` counts all frames read.
     """
 
     def __init__(self, frames: Iterable[Frame], rate_hz: float) -> None:
@@ -29,7 +30,8 @@ class TickReader:
         """Yield the ticks in order; a tick's stamp is that of its newest frame.
 
         Raises:
-            SourceError: a camera's stamps jump back by more than a second, or the source itself breaks off.
+            SourceError: a camera's stamps jump back by more than a second, or the source itself
+                breaks off.
         """
         newest: dict[str, int] = {}
         beat: dict[str, Frame] = {}
@@ -43,7 +45,8 @@ class TickReader:
                 self.stale += 1
                 continue
             newest[frame.camera] = frame.stamp_ns
-            # Another camera's frame may be a little older than the newest; the beat never runs backwards.
+            # Another camera's frame may be a little older than the newest; the beat never runs
+            # backwards.
             now_ns = frame.stamp_ns if now_ns is None else max(now_ns, frame.stamp_ns)
             if self._clock.due(now_ns):
                 if beat:
@@ -59,8 +62,9 @@ class TickReader:
         back_ns = last_ns - frame.stamp_ns
         if back_ns > MAX_STEP_BACK_NS:
             raise SourceError(
-                f"{frame.camera}: stamps jump back by {back_ns / NANOSECONDS:.1f} s, from {last_ns} to {frame.stamp_ns} ns; "
-                "these are two recordings in one, split them at that point and replay each"
+                f"{frame.camera}: stamps jump back by {back_ns / NANOSECONDS:.1f} s, from {last_ns}"
+                f" to {frame.stamp_ns} ns; these are two recordings in one, split them at that"
+                " point and replay each"
             )
 
 

@@ -15,8 +15,8 @@ from stream_vlm.types import NANOSECONDS, Frame
 class VideoSource:
     """A video file read through OpenCV.
 
-    Stamps are the container's own, counted from its first picture plus `base_ns`; a container whose timestamps do not advance falls back
-    to its nominal frame rate.
+    Stamps are the container's own, counted from its first picture plus `base_ns`; a container whose
+    timestamps do not advance falls back to its nominal frame rate.
 
     Args:
         path: any file that OpenCV's FFmpeg can read.
@@ -30,7 +30,9 @@ class VideoSource:
 
     live = False
 
-    def __init__(self, path: Path, camera: str = "camera", base_ns: int = 0, seconds: float | None = None) -> None:
+    def __init__(
+        self, path: Path, camera: str = "camera", base_ns: int = 0, seconds: float | None = None
+    ) -> None:
         if not path.is_file():
             raise SourceError(f"{path}: no such video file")
         self.path = path
@@ -41,7 +43,8 @@ class VideoSource:
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise SourceError(
-                f"{path}: not a video that can be read ({path.stat().st_size} bytes); is the file complete, and is its codec known to FFmpeg?"
+                f"{path}: not a video that can be read ({path.stat().st_size} bytes); is the file"
+                " complete, and is its codec known to FFmpeg?"
             )
         self._fps = self._capture.get(cv2.CAP_PROP_FPS)
         self._promised = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -58,7 +61,8 @@ class VideoSource:
         """Yield every picture, uint8 RGB (H, W, 3).
 
         Raises:
-            SourceError: no picture could be decoded at all, or the file breaks off well before the length it promises.
+            SourceError: no picture could be decoded at all, or the file breaks off well before the
+                length it promises.
         """
         period_ns = round(NANOSECONDS / self._fps) if self._fps > 0 else NANOSECONDS // 30
         count, first_ns, last_ns = 0, 0, -1
@@ -76,7 +80,9 @@ class VideoSource:
                 if self._seconds is not None and stamp_ns >= self._seconds * NANOSECONDS:
                     return
                 count, last_ns = count + 1, stamp_ns
-                image = np.ascontiguousarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+                image = np.ascontiguousarray(
+                    cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8
+                )
                 yield Frame(self.cameras[0], self._base_ns + stamp_ns, "", image)
         finally:
             self._capture.release()
@@ -84,4 +90,7 @@ class VideoSource:
             raise SourceError(f"{self.path}: holds no picture that can be decoded")
         # Containers estimate their length; only a clear shortfall is a broken file.
         if count < 0.9 * self._promised - 2:
-            raise SourceError(f"{self.path}: breaks off after {count} of {self._promised} pictures; the rest of the file is corrupt or missing")
+            raise SourceError(
+                f"{self.path}: breaks off after {count} of {self._promised} pictures; the rest of"
+                " the file is corrupt or missing"
+            )

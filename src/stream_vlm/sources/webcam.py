@@ -20,7 +20,8 @@ POLL_S = 0.005
 class WebcamSource:
     """A camera known to OpenCV by its index; it shows what is in front of it now.
 
-    A thread reads the camera at its own pace and keeps the newest picture only, so that a slow reader sees the present, not a queue.
+    A thread reads the camera at its own pace and keeps the newest picture only, so that a slow
+    reader sees the present, not a queue.
 
     Args:
         index: 0 for the first camera.
@@ -41,16 +42,22 @@ class WebcamSource:
         self._newest: LatestFrames[Frame] = LatestFrames()
         self._capture = cv2.VideoCapture(index)
         if not self._capture.isOpened():
-            raise SourceError(f"webcam {index}: no camera answers; is it plugged in, free, and may this user read /dev/video{index}?")
+            raise SourceError(
+                f"webcam {index}: no camera answers; is it plugged in, free, and may this user read"
+                f" /dev/video{index}?"
+            )
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the newest picture whenever there is one, uint8 RGB (H, W, 3), stamped with the system clock.
+        """Yield the newest picture whenever there is one, uint8 RGB (H, W, 3), stamped with the
+        system clock.
 
         Raises:
             SourceError: the camera stopped delivering.
         """
         stopping = threading.Event()
-        reader = threading.Thread(target=self._read, args=(stopping,), name=f"webcam-{self._index}", daemon=True)
+        reader = threading.Thread(
+            target=self._read, args=(stopping,), name=f"webcam-{self._index}", daemon=True
+        )
         reader.start()
         first_ns: int | None = None
         try:
@@ -58,11 +65,16 @@ class WebcamSource:
                 alive = reader.is_alive()
                 for frame in self._newest.take():
                     first_ns = frame.stamp_ns if first_ns is None else first_ns
-                    if self.duration_s is not None and frame.stamp_ns - first_ns >= self.duration_s * NANOSECONDS:
+                    if (
+                        self.duration_s is not None
+                        and frame.stamp_ns - first_ns >= self.duration_s * NANOSECONDS
+                    ):
                         return
                     yield frame
                 if not alive:
-                    raise SourceError(f"webcam {self._index}: stopped delivering pictures; was it unplugged?")
+                    raise SourceError(
+                        f"webcam {self._index}: stopped delivering pictures; was it unplugged?"
+                    )
                 time.sleep(POLL_S)
         finally:
             stopping.set()

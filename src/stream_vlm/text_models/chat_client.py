@@ -12,7 +12,9 @@ class ChatUnavailable(StreamError):
 
 
 class ChatFailed(StreamError):
-    """A question got no reply: no connection, an error status, or an answer that is none of the protocol's; the message says which."""
+    """A question got no reply: no connection, an error status, or an answer that is none of the
+    protocol's; the message says which.
+    """
 
 
 class ChatClient:
@@ -34,24 +36,38 @@ class ChatClient:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         # Lost connections are tried again; an answer that came is never asked for twice.
         self._client = self._http.Client(
-            base_url=base_url.rstrip("/") + "/", headers=headers, timeout=timeout_s, transport=self._http.HTTPTransport(retries=2)
+            base_url=base_url.rstrip("/") + "/",
+            headers=headers,
+            timeout=timeout_s,
+            transport=self._http.HTTPTransport(retries=2),
         )
 
     def ask(self, task: str, text: str) -> str:
-        """The reply to `text`, where `task` says what is to be done; the likeliest words, none drawn.
+        """The reply to `text`, where `task` says what is to be done; the likeliest words, none
+        drawn.
 
         Raises:
             ChatFailed: there was none.
         """
         messages = [{"role": "system", "content": task}, {"role": "user", "content": text}]
         try:
-            response = self._client.post("chat/completions", json={"model": self.model, "messages": messages, "temperature": 0.0})
+            response = self._client.post(
+                "chat/completions",
+                json={"model": self.model, "messages": messages, "temperature": 0.0},
+            )
             response.raise_for_status()
             content = response.json()["choices"][0]["message"]["content"]
             if not isinstance(content, str):
                 raise TypeError(f"the reply has no text but {content!r}")
             return content
-        except (self._http.HTTPError, self._http.InvalidURL, ValueError, KeyError, IndexError, TypeError) as error:
+        except (
+            self._http.HTTPError,
+            self._http.InvalidURL,
+            ValueError,
+            KeyError,
+            IndexError,
+            TypeError,
+        ) as error:
             raise ChatFailed(f"{type(error).__name__}: {error}") from error
 
     def close(self) -> None:
@@ -63,5 +79,8 @@ def _httpx() -> ModuleType:
     try:
         import httpx
     except ImportError as error:
-        raise ChatUnavailable("an endpoint is asked with httpx, which is not installed; run pip install httpx (0.27 or newer)") from error
+        raise ChatUnavailable(
+            "an endpoint is asked with httpx, which is not installed; run pip install httpx (0.27"
+            " or newer)"
+        ) from error
     return httpx

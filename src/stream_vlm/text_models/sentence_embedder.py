@@ -1,4 +1,6 @@
-"""Any sentence-transformers directory as a model of text for the memory; the library of that name is not needed."""
+"""Any sentence-transformers directory as a model of text for the memory; the library of that name
+is not needed.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +25,15 @@ class EmbeddingError(StreamError):
 
 
 class SentenceEmbedder:
-    """Loads with transformers what the directory holds and pools as its `1_Pooling/config.json` says: mean of the tokens, or the first one.
+    """Loads with transformers what the directory holds and pools as its `1_Pooling/config.json`
+    says: mean of the tokens, or the first one.
 
     Nothing is fetched. It runs on the CPU, so that it never waits for the model that watches.
     """
 
     def __init__(self, directory: str | Path) -> None:
-        """
-        Raises:
-            EmbeddingError: there is no such directory, it holds no model, or one that pools in another way.
+        """Raises: EmbeddingError: there is no such directory, it holds no model, or one that pools
+        in another way.
         """
         # Loading torch takes seconds: who asks with words alone does not wait for it.
         import torch
@@ -39,16 +41,22 @@ class SentenceEmbedder:
 
         folder = Path(directory).expanduser()
         if not (folder / "config.json").is_file():
-            raise EmbeddingError(f"{folder}: holds no config.json; give the directory of a sentence-transformers model")
+            raise EmbeddingError(
+                f"{folder}: holds no config.json; give the directory of a sentence-transformers"
+                " model"
+            )
         self._first_token = _pools_first_token(folder)
         most_tokens = _said(folder / "sentence_bert_config.json").get("max_seq_length")
         self._most_tokens = most_tokens if isinstance(most_tokens, int) else MOST_TOKENS
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self._model = AutoModel.from_pretrained(folder, local_files_only=True, torch_dtype=torch.float32).eval()
+            self._model = AutoModel.from_pretrained(
+                folder, local_files_only=True, torch_dtype=torch.float32
+            ).eval()
         except (OSError, ValueError, KeyError) as error:
             raise EmbeddingError(
-                f"{folder}: cannot be loaded as a model of text ({error}); give the directory of a sentence-transformers model"
+                f"{folder}: cannot be loaded as a model of text ({error}); give the directory of a"
+                " sentence-transformers model"
             ) from error
         self.name = folder.resolve().name
         self.size = int(self._model.config.hidden_size)
@@ -61,7 +69,11 @@ class SentenceEmbedder:
         with torch.inference_mode():
             for start in range(0, len(texts), BATCH):
                 tokens = self._tokenizer(
-                    list(texts[start : start + BATCH]), padding=True, truncation=True, max_length=self._most_tokens, return_tensors="pt"
+                    list(texts[start : start + BATCH]),
+                    padding=True,
+                    truncation=True,
+                    max_length=self._most_tokens,
+                    return_tensors="pt",
                 )
                 hidden = self._model(**tokens).last_hidden_state
                 mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
@@ -71,7 +83,8 @@ class SentenceEmbedder:
 
 
 def text_model_of(settings: MemorySettings) -> SentenceEmbedder | None:
-    """The model of text that `memory.text_model` names, loaded; None, and no torch, where it names none.
+    """The model of text that `memory.text_model` names, loaded; None, and no torch, where it names
+    none.
 
     Raises:
         EmbeddingError: as `SentenceEmbedder`.
@@ -81,9 +94,14 @@ def text_model_of(settings: MemorySettings) -> SentenceEmbedder | None:
 
 def _pools_first_token(folder: Path) -> bool:
     pooling = _said(folder / "1_Pooling" / "config.json")
-    ways = [way for way, used in pooling.items() if way.startswith("pooling_mode_") and used is True]
+    ways = [
+        way for way, used in pooling.items() if way.startswith("pooling_mode_") and used is True
+    ]
     if ways not in ([], ["pooling_mode_mean_tokens"], ["pooling_mode_cls_token"]):
-        raise EmbeddingError(f"{folder}: pools by {', '.join(ways)}; only the mean of the tokens or the first one is known here, take another model")
+        raise EmbeddingError(
+            f"{folder}: pools by {', '.join(ways)}; only the mean of the tokens or the first one is"
+            " known here, take another model"
+        )
     return ways == ["pooling_mode_cls_token"]
 
 

@@ -1,7 +1,8 @@
 """Pictures that are known before their turn, encoded beside the words of the turn before.
 
-Decoding words leaves most of a GPU idle: a forward of one token waits for memory. On CUDA the vision tower's work for the next picture is put on a
-stream of its own meanwhile, from the same thread.
+Decoding words leaves most of a GPU idle: a forward of one token waits for memory. On CUDA the
+vision tower's work for the next picture is put on a stream of its own meanwhile, from the same
+thread.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class EncodedAhead:
         self._kept: dict[Hashable, _Encoded] = {}
 
     def encode(self, key: Hashable, pictures: NDArray[np.uint8]) -> None:
-        """Begin to encode one temporal patch, uint8 RGB (T, H, W, 3), and keep the outcome under `key`."""
+        """Begin to encode one temporal patch, uint8 RGB (T, H, W, 3), and keep the outcome under
+        `key`.
+        """
         if self._side is None:
             self._kept[key] = _Encoded(pictures, self._tower.encode(pictures[None])[0], None)
             return
@@ -44,7 +47,9 @@ class EncodedAhead:
             self._kept[key] = _Encoded(pictures, tokens, self._side.record_event())
 
     def take(self, key: Hashable, pictures: NDArray[np.uint8]) -> VisionTokens | None:
-        """The tokens kept under `key`, once; None when there are none, or when they are not of exactly these `pictures`."""
+        """The tokens kept under `key`, once; None when there are none, or when they are not of
+        exactly these `pictures`.
+        """
         kept = self._kept.pop(key, None)
         if kept is None or not np.array_equal(kept.pictures, pictures):
             return None

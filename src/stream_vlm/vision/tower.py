@@ -20,36 +20,51 @@ VISION_ROPE_THETA = 10_000.0
 class TorchVisionTower:
     """Runs the vision tower of a Qwen2.5-VL or a Qwen3-VL on pictures of one size.
 
-    A tower whose every block attends to the whole picture runs as one batch: patches go through a matrix product rather than a 3-D convolution
-    and all pictures through one attention call, with the same outcome. A tower with windowed blocks runs as transformers runs it.
+    A tower whose every block attends to the whole picture runs as one batch: patches go through a
+    matrix product rather than a 3-D convolution and all pictures through one attention call, with
+    the same outcome. A tower with windowed blocks runs as transformers runs it.
     """
 
     def __init__(self, tower: Any, picture_format: PictureFormat) -> None:
         self.tower = tower
         self.format = picture_format
         # Only Qwen2.5-VL knows windows, and names the blocks that have none.
-        self._attends_to_all = set(getattr(tower, "fullatt_block_indexes", range(len(tower.blocks)))) >= set(range(len(tower.blocks)))
+        self._attends_to_all = set(
+            getattr(tower, "fullatt_block_indexes", range(len(tower.blocks)))
+        ) >= set(range(len(tower.blocks)))
         self._deepstack: list[int] = list(getattr(tower, "deepstack_visual_indexes", ()))
 
     def encode(self, pictures: NDArray[np.uint8]) -> list[VisionTokens]:
         """Encode resized pictures.
 
         Args:
-            pictures: uint8 RGB (N, T, H, W, 3) with T = temporal_patch_size and sizes as `PictureFormat.target_size` gives them.
+            pictures: uint8 RGB (N, T, H, W, 3) with T = temporal_patch_size and sizes as
+                `PictureFormat.target_size` gives them.
 
         Returns:
             The tokens of each picture, rows * columns of them, in the tower's dtype, on its device.
         """
         parameter = next(self.tower.parameters())
         patches = self.format.patches(pictures).to(device=parameter.device, dtype=parameter.dtype)
-        tokens, levels = self._features(patches, pictures.shape[0], pictures.shape[2], pictures.shape[3])
-        return [VisionTokens(tokens[index], tuple(level[index] for level in levels)) for index in range(len(tokens))]
+        tokens, levels = self._features(
+            patches, pictures.shape[0], pictures.shape[2], pictures.shape[3]
+        )
+        return [
+            VisionTokens(tokens[index], tuple(level[index] for level in levels))
+            for index in range(len(tokens))
+        ]
 
-    def encode_patches(self, patches: torch.Tensor, number: int, height: int, width: int) -> torch.Tensor:
-        """Encode the `patches` of `number` pictures of `height` x `width` pixels: (N, rows * columns, hidden)."""
+    def encode_patches(
+        self, patches: torch.Tensor, number: int, height: int, width: int
+    ) -> torch.Tensor:
+        """Encode the `patches` of `number` pictures of `height` x `width` pixels: (N, rows *
+        columns, hidden).
+        """
         return self._features(patches, number, height, width)[0]
 
-    def _features(self, patches: torch.Tensor, number: int, height: int, width: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def _features(
+        self, patches: torch.Tensor, number: int, height: int, width: int
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Merged tokens, and of each deepstack level the same shape, (N, rows * columns, hidden)."""
         rows, columns = height // self.format.patch_size, width // self.format.patch_size
         if self._attends_to_all:
@@ -58,7 +73,9 @@ class TorchVisionTower:
         tokens: torch.Tensor = self.tower(patches, grid_thw=grid).pooler_output
         return tokens.view(number, -1, tokens.shape[-1]), []
 
-    def _encode_batch(self, patches: torch.Tensor, rows: int, columns: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def _encode_batch(
+        self, patches: torch.Tensor, rows: int, columns: int
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """As `_features`, from `patches` (N, rows * columns, values)."""
         tower = self.tower
         convolution = tower.patch_embed.proj
@@ -71,7 +88,11 @@ class TorchVisionTower:
             hidden = hidden + self._attend(block.attn, block.norm1(hidden), cosines, sines)
             hidden = hidden + block.mlp(block.norm2(hidden))
             if index in self._deepstack:
-                levels.append(self._of_pictures(tower.deepstack_merger_list[len(levels)](hidden), len(patches)))
+                levels.append(
+                    self._of_pictures(
+                        tower.deepstack_merger_list[len(levels)](hidden), len(patches)
+                    )
+                )
         return self._of_pictures(tower.merger(hidden), len(patches)), levels
 
     @staticmethod
@@ -79,36 +100,66 @@ class TorchVisionTower:
         return tokens.view(number, -1, tokens.shape[-1])
 
     def _learned_places(self, rows: int, columns: int) -> torch.Tensor:
-        """Learned embeddings of places (patches, hidden) in float32: Qwen3-VL's square table, stretched to the picture's rows and columns."""
+        """Learned embeddings of places (patches, hidden) in float32: Qwen3-VL's square table,
+        stretched to the picture's rows and columns.
+        """
         table = self.tower.pos_embed.weight.float()
         side = math.isqrt(len(table))
         square = table.view(1, side, side, -1).permute(0, 3, 1, 2)
-        stretched = functional.interpolate(square, size=(rows, columns), mode="bilinear", align_corners=True)
+        stretched = functional.interpolate(
+            square, size=(rows, columns), mode="bilinear", align_corners=True
+        )
         return self._in_patch_order(stretched[0].permute(1, 2, 0))
 
     def _in_patch_order(self, places: torch.Tensor) -> torch.Tensor:
-        """`places` (rows, columns, values) as (patches, values) in the order of `PictureFormat.patches`."""
+        """`places` (rows, columns, values) as (patches, values) in the order of
+        `PictureFormat.patches`.
+        """
         merge = self.format.merge_size
         rows, columns, values = places.shape
-        return places.view(rows // merge, merge, columns // merge, merge, values).transpose(1, 2).reshape(-1, values)
+        return (
+            places.view(rows // merge, merge, columns // merge, merge, values)
+            .transpose(1, 2)
+            .reshape(-1, values)
+        )
 
-    def _attend(self, attention: Any, hidden: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
+    def _attend(
+        self, attention: Any, hidden: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor
+    ) -> torch.Tensor:
         number, length, width = hidden.shape
-        query, key, value = attention.qkv(hidden).view(number, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = (
+            attention.qkv(hidden)
+            .view(number, length, 3, attention.num_heads, -1)
+            .permute(2, 0, 3, 1, 4)
+        )
         query, key = (_rotate(states, cosines, sines).to(value.dtype) for states in (query, key))
         attended = self.mixed(query, key, value)
-        projected: torch.Tensor = attention.proj(attended.transpose(1, 2).reshape(number, length, width))
+        projected: torch.Tensor = attention.proj(
+            attended.transpose(1, 2).reshape(number, length, width)
+        )
         return projected
 
     def mixed(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Values mixed by attention, all (N, heads, patches, head_dim); training replaces it where its gradient is slow."""
+        """Values mixed by attention, all (N, heads, patches, head_dim); training replaces it where
+        its gradient is slow.
+        """
         return functional.scaled_dot_product_attention(query, key, value)
 
-    def _rotation(self, rows: int, columns: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines (patches, head_dim) of the patches' rows and columns, in the order of `PictureFormat.patches`."""
+    def _rotation(
+        self, rows: int, columns: int, device: torch.device
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines (patches, head_dim) of the patches' rows and columns, in the order of
+        `PictureFormat.patches`.
+        """
         head_dim = self.tower.blocks[0].attn.head_dim
-        theta = (getattr(self.tower.config, "rope_parameters", None) or {}).get("rope_theta", VISION_ROPE_THETA)
-        place = self._in_patch_order(torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"), dim=-1))
+        theta = (getattr(self.tower.config, "rope_parameters", None) or {}).get(
+            "rope_theta", VISION_ROPE_THETA
+        )
+        place = self._in_patch_order(
+            torch.stack(
+                torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"), dim=-1
+            )
+        )
         frequencies = 1.0 / theta ** (torch.arange(0, head_dim // 2, 2).float() / (head_dim // 2))
         angles = (place[..., None].float() * frequencies).flatten(1).repeat(1, 2).to(device)
         return angles.cos(), angles.sin()

@@ -1,4 +1,6 @@
-"""`stream-vlm convert`: published training files read, checked and written in another of their forms."""
+"""`stream-vlm convert`: published training files read, checked and written in another of their
+forms.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,34 @@ class ConversionError(StreamError):
 @click.command(short_help="Check training files of published forms, or turn one form into another.")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--from", "form", type=click.Choice(FORMS), required=True, help="Form of DATA.")
-@click.option("--to", "target", type=click.Choice(WRITTEN), help="Form to write; without it DATA is only checked.")
+@click.option(
+    "--to",
+    "target",
+    type=click.Choice(WRITTEN),
+    help="Form to write; without it DATA is only checked.",
+)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
-@click.option("--videos", type=click.Path(path_type=Path, file_okay=False), help="Folder of the videos; their lengths are looked at.")
-@click.option("--seconds", type=click.FloatRange(min=1.0), help="Take every video for this long, where the videos are not at hand.")
-@click.option("--system", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="File with the instruction to write first (messages).")
+@click.option(
+    "--videos",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the videos; their lengths are looked at.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=1.0),
+    help="Take every video for this long, where the videos are not at hand.",
+)
+@click.option(
+    "--system",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="File with the instruction to write first (messages).",
+)
 @click.option("--prefix", default="", help="Put before the videos' paths (messages).")
-@click.option("--own-time-only", is_flag=True, help="Write each question at its own time only, not before the first turn too (messages).")
+@click.option(
+    "--own-time-only",
+    is_flag=True,
+    help="Write each question at its own time only, not before the first turn too (messages).",
+)
 def convert(
     data: Path,
     form: str,
@@ -55,7 +78,10 @@ def convert(
     reading: Reading
     if form == "streamo-raw":
         if known is None:
-            raise ConversionError(f"{data}: raw annotations do not say how long a video is; give --videos FOLDER or --seconds N")
+            raise ConversionError(
+                f"{data}: raw annotations do not say how long a video is; give --videos FOLDER or"
+                " --seconds N"
+            )
         reading = read_raw(data, known)
     else:
         reading = (read_messages if form == "messages" else read_text_stream)(data, known)
@@ -63,12 +89,16 @@ def convert(
     if target is not None and out is not None:
         instruction = system.read_text(encoding="utf-8") if system is not None else STREAMO_SYSTEM
         if target == "messages":
-            rows = as_stream_rows(reading.samples, instruction, compatible=not own_time_only, prefix=prefix)
+            rows = as_stream_rows(
+                reading.samples, instruction, compatible=not own_time_only, prefix=prefix
+            )
         else:
             rows = [sample_to_raw(sample) for sample in reading.samples]
         try:
             out.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         except OSError as error:
-            raise ConversionError(f"{out}: cannot be written ({error.strerror}); give another file with --out") from error
+            raise ConversionError(
+                f"{out}: cannot be written ({error.strerror}); give another file with --out"
+            ) from error
         click.echo(f"{out}: {len(rows)} rows as {target}")
     return 1 if reading.refusals else 0

@@ -1,4 +1,6 @@
-"""`stream-vlm eval`: examine a model online on simulated rooms, on labelled footage or on a published benchmark."""
+"""`stream-vlm eval`: examine a model online on simulated rooms, on labelled footage or on a
+published benchmark.
+"""
 
 from __future__ import annotations
 
@@ -19,23 +21,86 @@ WORLDS = ("heldout", "objects", "backgrounds", "faults", "long")
 BENCHMARKS = ("ovo", "streamo", "inf-streams", "streaming-eval")
 
 
-@click.command(name="eval", short_help="Examine a model: simulated rooms, labelled footage, published benchmarks.")
-@click.option("--world", type=click.Choice(WORLDS), help="Simulated rooms no training saw: plain, of unseen look, with faults, long.")
-@click.option("--footage", type=click.Path(path_type=Path), help="Folder of clips with annotations.json.")
-@click.option("--benchmark", type=click.Choice(BENCHMARKS), help="A published benchmark, whose file --data names.")
-@click.option("--data", type=click.Path(path_type=Path, dir_okay=False), help="The benchmark's annotations.")
-@click.option("--answers", type=click.Path(path_type=Path), help="Answers to score; without them --videos is watched now.")
-@click.option("--against", type=click.Path(path_type=Path), help="Another model's answers, for what a judge compares.")
-@click.option("--videos", type=click.Path(path_type=Path, file_okay=False), help="Folder of the benchmark's videos.")
-@click.option("--limit", type=click.IntRange(min=0), default=0, help="Watch at most this many items (of each task); 0 for all.")
-@click.option("--out", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for report.json, .md and .png.")
-@click.option("--minutes", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="How much stream to watch (--world).")
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=HELD_OUT_SEED, show_default=True, help="Of the first room; trainings take them from 0 (--world)."
+@click.command(
+    name="eval",
+    short_help="Examine a model: simulated rooms, labelled footage, published benchmarks.",
 )
-@click.option("--watches", is_flag=True, help='Ask to be told when something happens, instead of questions (--world).')
-@click.option("--model", "directory", default="", help="Directory of a checkpoint; the shipped model when left out.")
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting, for example decision.response_threshold=0.6.")
+@click.option(
+    "--world",
+    type=click.Choice(WORLDS),
+    help="Simulated rooms no training saw: plain, of unseen look, with faults, long.",
+)
+@click.option(
+    "--footage", type=click.Path(path_type=Path), help="Folder of clips with annotations.json."
+)
+@click.option(
+    "--benchmark",
+    type=click.Choice(BENCHMARKS),
+    help="A published benchmark, whose file --data names.",
+)
+@click.option(
+    "--data", type=click.Path(path_type=Path, dir_okay=False), help="The benchmark's annotations."
+)
+@click.option(
+    "--answers",
+    type=click.Path(path_type=Path),
+    help="Answers to score; without them --videos is watched now.",
+)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    help="Another model's answers, for what a judge compares.",
+)
+@click.option(
+    "--videos",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the benchmark's videos.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Watch at most this many items (of each task); 0 for all.",
+)
+@click.option(
+    "--out",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder for report.json, .md and .png.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0.1),
+    default=5.0,
+    show_default=True,
+    help="How much stream to watch (--world).",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=HELD_OUT_SEED,
+    show_default=True,
+    help="Of the first room; trainings take them from 0 (--world).",
+)
+@click.option(
+    "--watches",
+    is_flag=True,
+    help="Ask to be told when something happens, instead of questions (--world).",
+)
+@click.option(
+    "--model",
+    "directory",
+    default="",
+    help="Directory of a checkpoint; the shipped model when left out.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any setting, for example decision.response_threshold=0.6.",
+)
 @click.option("--quiet", is_flag=True, help="Print no progress bar.")
 def evaluate(
     world: str | None,
@@ -54,10 +119,11 @@ def evaluate(
     assignments: tuple[str, ...],
     quiet: bool,
 ) -> None:
-    """Watch online, in one pass, frame by frame and question by question, and score what was said against what happened.
+    """Watch online, in one pass, frame by frame and question by question, and score what was said
+    against what happened.
 
-    A judge, where a benchmark needs one, is any endpoint of the OpenAI chat protocol: STREAM_VLM_JUDGE_URL, STREAM_VLM_JUDGE_MODEL and, if it
-    asks for one, STREAM_VLM_JUDGE_KEY.
+    A judge, where a benchmark needs one, is any endpoint of the OpenAI chat protocol:
+    STREAM_VLM_JUDGE_URL, STREAM_VLM_JUDGE_MODEL and, if it asks for one, STREAM_VLM_JUDGE_KEY.
     """
     if sum(choice is not None for choice in (world, footage, benchmark)) != 1:
         raise click.UsageError("say what to examine on: one of --world, --footage and --benchmark")
@@ -73,10 +139,20 @@ def evaluate(
     elif benchmark is not None and data is not None:
         from stream_vlm_lab.evaluation.benchmarks.run_benchmark import Examined
 
-        _benchmark(Examined(benchmark, data, answers, against, videos, limit), settings, folder, quiet)
+        _benchmark(
+            Examined(benchmark, data, answers, against, videos, limit), settings, folder, quiet
+        )
 
 
-def _world(world: str, minutes: float, seed: int, watches: bool, settings: Settings, folder: Path, quiet: bool) -> None:
+def _world(
+    world: str,
+    minutes: float,
+    seed: int,
+    watches: bool,
+    settings: Settings,
+    folder: Path,
+    quiet: bool,
+) -> None:
     # matplotlib and torch take seconds to import; --help should not.
     from tqdm import tqdm
 
@@ -88,30 +164,67 @@ def _world(world: str, minutes: float, seed: int, watches: bool, settings: Setti
     ours, recent, model_id = _watchers(settings)
     # Computing everything anew at every tick is worth it where the streams are short.
     watchers: list[Watcher] = [ours] if world == "long" else [ours, recent]
-    with tqdm(desc=f"{world} rooms", unit="stream", leave=False, disable=True if quiet else None) as bar:
-        outcome = examine(world, minutes, settings.stream.rate_hz, watchers, bar.update, settings.events, watches, seed)
+    with tqdm(
+        desc=f"{world} rooms", unit="stream", leave=False, disable=True if quiet else None
+    ) as bar:
+        outcome = examine(
+            world,
+            minutes,
+            settings.stream.rate_hz,
+            watchers,
+            bar.update,
+            settings.events,
+            watches,
+            seed,
+        )
     report = {"model": model_id, "machine": machine(), **outcome.as_dict()}
     text = world_text(report)
     write_report(folder, report, text)
-    draw_chart(outcome.scores, f"{model_id}: {outcome.minutes:g} minutes of {world} rooms, {outcome.events} events", folder / "report.png")
-    draw_confusion({name: scores["state_confusion"] for name, scores in outcome.scores.items()}, folder / "confusion.png")
+    draw_chart(
+        outcome.scores,
+        f"{model_id}: {outcome.minutes:g} minutes of {world} rooms, {outcome.events} events",
+        folder / "report.png",
+    )
+    draw_confusion(
+        {name: scores["state_confusion"] for name, scores in outcome.scores.items()},
+        folder / "confusion.png",
+    )
     if watches:
         told = {name: scores["watches"] for name, scores in outcome.scores.items()}
-        draw_watches(told, f"{model_id}: told what to wait for, {outcome.minutes:g} minutes of {world} rooms", folder / "watches.png")
+        draw_watches(
+            told,
+            f"{model_id}: told what to wait for, {outcome.minutes:g} minutes of {world} rooms",
+            folder / "watches.png",
+        )
     draw_first(outcome, ours.name, folder / "first-stream.png")
-    click.echo(f"{text}\n-> {folder}: report.json, report.md, report.png, confusion.png{', watches.png' if watches else ''}, first-stream.png")
+    click.echo(
+        f"{text}\n-> {folder}: report.json, report.md, report.png,"
+        f" confusion.png{', watches.png' if watches else ''}, first-stream.png"
+    )
 
 
 def _watchers(settings: Settings) -> tuple[HarnessWatcher, HarnessWatcher, str]:
-    """The model as set, and the same checkpoint shown its last frames and the question only, computed anew at every tick."""
+    """The model as set, and the same checkpoint shown its last frames and the question only,
+    computed anew at every tick.
+    """
     from stream_vlm.backbone.checkpoint.loader import load_checkpoint
     from stream_vlm.backbone.streaming_model import StreamingModel
     from stream_vlm_lab.evaluation.online.online_pass import HarnessWatcher
 
     checkpoint = load_checkpoint(settings.model)
     model = StreamingModel(checkpoint, settings)
-    bare = settings.model_copy(update={"context": settings.context.model_copy(update={"policy": "recent", "frames": 4, "recompute": True})})
-    return HarnessWatcher("ours", settings, model), HarnessWatcher("recent 4 frames", bare, StreamingModel(checkpoint, bare)), model.model_id
+    bare = settings.model_copy(
+        update={
+            "context": settings.context.model_copy(
+                update={"policy": "recent", "frames": 4, "recompute": True}
+            )
+        }
+    )
+    return (
+        HarnessWatcher("ours", settings, model),
+        HarnessWatcher("recent 4 frames", bare, StreamingModel(checkpoint, bare)),
+        model.model_id,
+    )
 
 
 def _footage(clips: Path, settings: Settings, folder: Path) -> None:
@@ -121,7 +234,9 @@ def _footage(clips: Path, settings: Settings, folder: Path) -> None:
     from stream_vlm_lab.evaluation.report import machine, write_report
 
     model = load_model(settings)
-    outcome = watch_footage(clips, HarnessWatcher("ours", settings, model), settings.stream.rate_hz, folder)
+    outcome = watch_footage(
+        clips, HarnessWatcher("ours", settings, model), settings.stream.rate_hz, folder
+    )
     report = {"model": model.model_id, "machine": machine(), **outcome}
     text = footage_text(report)
     write_report(folder, report, text)
@@ -149,7 +264,15 @@ def _benchmark(what: Examined, settings: Settings, folder: Path, quiet: bool) ->
         return HarnessWatcher("ours", settings, model), settings.stream.rate_hz
 
     judge = judge_from_environment()
-    with judge or nullcontext(), tqdm(desc=what.benchmark, unit="item", leave=False, disable=True if quiet or what.answers else None) as bar:
+    with (
+        judge or nullcontext(),
+        tqdm(
+            desc=what.benchmark,
+            unit="item",
+            leave=False,
+            disable=True if quiet or what.answers else None,
+        ) as bar,
+    ):
         outcome = examine_benchmark(what, open_watcher, judge, folder, bar.update)
     report = {**made, **outcome}
     text = benchmark_text(report)

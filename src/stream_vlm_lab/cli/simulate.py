@@ -9,46 +9,121 @@ from pathlib import Path
 import click
 
 ALL = "all"
-LOOKS = {"seen": "seen", "varied": "varied objects", "invented": "invented", "objects": "unseen objects", "backgrounds": "unseen backgrounds"}
+LOOKS = {
+    "seen": "seen",
+    "varied": "varied objects",
+    "invented": "invented",
+    "objects": "unseen objects",
+    "backgrounds": "unseen backgrounds",
+}
 """Looks by what the command calls them."""
 
 
-def _names(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
+def _names(
+    context: click.Context, parameter: click.Parameter, given: Sequence[str]
+) -> tuple[str, ...]:
     """Names, given once or several times, each time one or several with commas between."""
     return tuple(name for part in given for name in part.replace(",", " ").split())
 
 
 @click.command(short_help="Write a simulated stream as a video with exact labels.")
-@click.option("--seed", type=click.IntRange(min=0), required=True, help="The same seed, length and options give the same stream.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True, help="Length of the stream.")
-@click.option("--out", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for video and labels.json.")
-@click.option("--fps", type=click.FloatRange(min=0, min_open=True, max=60), default=10.0, show_default=True, help="Pictures a second.")
-@click.option("--size", type=(int, int), default=(320, 240), show_default=True, help="Width and height in pixels.")
-@click.option("--events-per-minute", type=click.FloatRange(0, 20), default=10.0, show_default=True, help="Pace of events, on average.")
 @click.option(
-    "--quiet-minutes", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Mean length of stretches without events; 0 for none."
+    "--seed",
+    type=click.IntRange(min=0),
+    required=True,
+    help="The same seed, length and options give the same stream.",
 )
 @click.option(
-    "--longest-event", "longest_event_s", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Some events last up to so many seconds."
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Length of the stream.",
 )
-@click.option("--look", type=click.Choice(list(LOOKS)), default="seen", help="Other forms and patterns; objects, backgrounds no training shows.")
+@click.option(
+    "--out",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder for video and labels.json.",
+)
+@click.option(
+    "--fps",
+    type=click.FloatRange(min=0, min_open=True, max=60),
+    default=10.0,
+    show_default=True,
+    help="Pictures a second.",
+)
+@click.option(
+    "--size",
+    type=(int, int),
+    default=(320, 240),
+    show_default=True,
+    help="Width and height in pixels.",
+)
+@click.option(
+    "--events-per-minute",
+    type=click.FloatRange(0, 20),
+    default=10.0,
+    show_default=True,
+    help="Pace of events, on average.",
+)
+@click.option(
+    "--quiet-minutes",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Mean length of stretches without events; 0 for none.",
+)
+@click.option(
+    "--longest-event",
+    "longest_event_s",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Some events last up to so many seconds.",
+)
+@click.option(
+    "--look",
+    type=click.Choice(list(LOOKS)),
+    default="seen",
+    help="Other forms and patterns; objects, backgrounds no training shows.",
+)
 @click.option(
     "--faults",
     multiple=True,
     callback=_names,
     metavar="KINDS",
-    help="Sensor faults with commas between: rolling, motion-blur, defocus, noise, jpeg, dropped, frozen; or all.",
+    help=(
+        "Sensor faults with commas between: rolling, motion-blur, defocus, noise, jpeg, dropped,"
+        " frozen; or all."
+    ),
 )
-@click.option("--faults-per-minute", type=click.FloatRange(0, 6, min_open=True), default=1.0, show_default=True, help="Of each kind, on average.")
+@click.option(
+    "--faults-per-minute",
+    type=click.FloatRange(0, 6, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Of each kind, on average.",
+)
 @click.option(
     "--tasks",
     multiple=True,
     callback=_names,
     metavar="KINDS",
-    help="Tasks in Streamo's raw and stream form: narration, event-caption, action-caption, grounding-forward, grounding-backward, "
-    "time-sensitive, tell-me-when, long-memory, question; or all.",
+    help=(
+        "Tasks in Streamo's raw and stream form: narration, event-caption, action-caption,"
+        " grounding-forward, grounding-backward, time-sensitive, tell-me-when, long-memory,"
+        " question; or all."
+    ),
 )
-@click.option("--tasks-each", type=click.IntRange(min=1), default=4, show_default=True, help="Tasks of a kind at most.")
+@click.option(
+    "--tasks-each",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Tasks of a kind at most.",
+)
 def world(
     seed: int,
     minutes: float,
@@ -64,7 +139,9 @@ def world(
     tasks: tuple[str, ...],
     tasks_each: int,
 ) -> None:
-    """Write what a simulated camera sees as a video, and what really happened as labels.json: states, events, captions, questions, faults."""
+    """Write what a simulated camera sees as a video, and what really happened as labels.json:
+    states, events, captions, questions, faults.
+    """
     from stream_vlm_lab.simulation.camera.faults import FAULTS
     from stream_vlm_lab.simulation.labels.export import write_stream
     from stream_vlm_lab.simulation.labels.tasks import KINDS
@@ -81,14 +158,18 @@ def world(
         faults=FAULTS if ALL in faults else faults,
         faults_per_minute=faults_per_minute,
     )
-    files = write_stream(shown, folder, fps=fps, tasks=KINDS if ALL in tasks else tasks, tasks_each=tasks_each)
+    files = write_stream(
+        shown, folder, fps=fps, tasks=KINDS if ALL in tasks else tasks, tasks_each=tasks_each
+    )
     if files.tasks is not None:
         _write_stream_form(files.tasks, folder / "streamo-stream.json")
     click.echo(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 
 def _write_stream_form(raw: Path, out: Path) -> None:
-    """Write the tasks in `raw` message by message, made of what the reader of published files reads there."""
+    """Write the tasks in `raw` message by message, made of what the reader of published files reads
+    there.
+    """
     from stream_vlm.context.turn_formats import STREAMO_SYSTEM
     from stream_vlm_lab.training.data.messages import as_stream_rows
     from stream_vlm_lab.training.data.sample import Videos

@@ -1,4 +1,6 @@
-"""`stream-vlm trace`: replay recorded StreamingVLM runs and print where this engine and the recording part ways."""
+"""`stream-vlm trace`: replay recorded StreamingVLM runs and print where this engine and the
+recording part ways.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,26 @@ if TYPE_CHECKING:
 @click.command(short_help="Replay recorded StreamingVLM runs and compare.")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("trace_dir", type=click.Path(path_type=Path))
-@click.option("--tolerance", type=click.FloatRange(min=0.0), default=1e-3, show_default=True, help="Largest difference of logits that agrees.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where the model runs.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0.0),
+    default=1e-3,
+    show_default=True,
+    help="Largest difference of logits that agrees.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where the model runs.",
+)
 def trace(checkpoint: Path, trace_dir: Path, tolerance: float, device: str) -> int:
-    """Replay every trace in TRACE_DIR with CHECKPOINT, in float32 and with the sliding policy in its compatibility mode.
+    """Replay every trace in TRACE_DIR with CHECKPOINT, in float32 and with the sliding policy in
+    its compatibility mode.
 
-    A trace is trace_NAME.json with its trace_NAME.npz: kept tokens, positions, logits and generated ids of a run of the published StreamingVLM
-    code. Exits with 1 when one deviates.
+    A trace is trace_NAME.json with its trace_NAME.npz: kept tokens, positions, logits and generated
+    ids of a run of the published StreamingVLM code. Exits with 1 when one deviates.
     """
     # torch and transformers take seconds to import; --help should not.
     from tqdm import tqdm
@@ -32,10 +47,20 @@ def trace(checkpoint: Path, trace_dir: Path, tolerance: float, device: str) -> i
     from stream_vlm_lab.evaluation.streamingvlm_trace.replay import replay_trace
 
     traces = [read_trace(path) for path in find_traces(trace_dir)]
-    loaded = load_checkpoint(load_settings({"model.directory": str(checkpoint), "model.device": device, "model.dtype": "float32"}).model)
+    loaded = load_checkpoint(
+        load_settings(
+            {"model.directory": str(checkpoint), "model.device": device, "model.dtype": "float32"}
+        ).model
+    )
     agreed = 0
     for recorded in traces:
-        with tqdm(total=recorded.settings.rounds, desc=recorded.name, unit="round", leave=False, disable=None) as bar:
+        with tqdm(
+            total=recorded.settings.rounds,
+            desc=recorded.name,
+            unit="round",
+            leave=False,
+            disable=None,
+        ) as bar:
             replay = replay_trace(loaded, recorded, tolerance, bar.update)
         click.echo(_table(replay))
         agreed += replay.agrees
@@ -45,11 +70,21 @@ def trace(checkpoint: Path, trace_dir: Path, tolerance: float, device: str) -> i
 
 def _table(replay: Replay) -> str:
     """The comparison as text: a line for each quantity, and what a round took."""
-    lines = [f"{replay.name}: {replay.rounds} rounds", f"  {'quantity':<22}{'compared':>10}{'differing':>10}{'largest':>10}  outcome"]
+    lines = [
+        f"{replay.name}: {replay.rounds} rounds",
+        f"  {'quantity':<22}{'compared':>10}{'differing':>10}{'largest':>10}  outcome",
+    ]
     lines += [_row(comparison) for comparison in replay.comparisons]
     parts = {stage: replay.median_ms(stage) for stage in replay.seconds}
     spent = ", ".join(f"{stage} {milliseconds:.1f}" for stage, milliseconds in parts.items())
-    return "\n".join([*lines, f"  median ms a round: {spent}", f"  {replay.name} {'agrees' if replay.agrees else 'DEVIATES'}", ""])
+    return "\n".join(
+        [
+            *lines,
+            f"  median ms a round: {spent}",
+            f"  {replay.name} {'agrees' if replay.agrees else 'DEVIATES'}",
+            "",
+        ]
+    )
 
 
 def _row(comparison: Comparison) -> str:
@@ -57,4 +92,7 @@ def _row(comparison: Comparison) -> str:
     outcome = "agrees" if comparison.agrees else f"DEVIATES from round {comparison.first_round}"
     if comparison.close_calls:
         outcome += f" ({comparison.close_calls} too close to call)"
-    return f"  {comparison.quantity:<22}{comparison.compared:>10}{comparison.differing:>10}{largest:>10}  {outcome}"
+    return (
+        f"  {comparison.quantity:<22}{comparison.compared:>10}{comparison.differing:>10}{largest:>10}"
+        f"  {outcome}"
+    )

@@ -71,10 +71,15 @@ class Show:
             with Stage(self.folder) as stage, _audience(topics, self.transport, stage) as audience:
                 began = time.monotonic()
                 stage.start("node", self._node_program(topics))
-                # The camera loads while the node does, and plays once both the node and the audience listen.
+                # The camera loads while the node does, and plays once both the node and the
+                # audience listen.
                 stage.start("camera_source", self._camera_program(source))
                 audience.bring_up(BRING_UP_S)
-                print(f"node active after {time.monotonic() - began:.1f} s; playing {self.spec} on {', '.join(topics.values())}\n", flush=True)
+                print(
+                    f"node active after {time.monotonic() - began:.1f} s; playing {self.spec} on"
+                    f" {', '.join(topics.values())}\n",
+                    flush=True,
+                )
                 first_ns = self._play(stage, audience, source)
                 answers = self._ask(audience, first_ns)
                 # What is counted at the very end is reported once a second.
@@ -92,10 +97,20 @@ class Show:
     def _clear(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for name in (MEMORY_FILE, f"{MEMORY_FILE}-wal", f"{MEMORY_FILE}-shm", TIMELINE, CLIP, REPORT):
+            for name in (
+                MEMORY_FILE,
+                f"{MEMORY_FILE}-wal",
+                f"{MEMORY_FILE}-shm",
+                TIMELINE,
+                CLIP,
+                REPORT,
+            ):
                 (self.folder / name).unlink(missing_ok=True)
         except OSError as error:
-            raise DemoError(f"{self.folder}: cannot hold the demo's results: {error.strerror}; choose another folder with --out") from error
+            raise DemoError(
+                f"{self.folder}: cannot hold the demo's results: {error.strerror}; choose another"
+                " folder with --out"
+            ) from error
 
     def _topics(self, source: Source) -> dict[str, str]:
         suffix = "/compressed" if self.transport == "compressed" else ""
@@ -104,13 +119,23 @@ class Show:
         return {camera: f"/{camera}/image_raw{suffix}" for camera in source.cameras}
 
     def _node_program(self, topics: dict[str, str]) -> list[str]:
-        parameters = {"cameras": json.dumps(sorted(topics)), "memory.path": str((self.folder / MEMORY_FILE).absolute())}
+        parameters = {
+            "cameras": json.dumps(sorted(topics)),
+            "memory.path": str((self.folder / MEMORY_FILE).absolute()),
+        }
         for camera, topic in topics.items():
-            parameters |= {f"camera.{camera}.topic": topic, f"camera.{camera}.transport": self.transport}
+            parameters |= {
+                f"camera.{camera}.topic": topic,
+                f"camera.{camera}.transport": self.transport,
+            }
         if self.model_directory:
             parameters["model.directory"] = str(Path(self.model_directory).absolute())
         command = list(self.node_command) or [installed_program("stream_vlm_node")]
-        return [*command, "--ros-args", *(part for name, value in parameters.items() for part in ("-p", f"{name}:={value}"))]
+        return [
+            *command,
+            "--ros-args",
+            *(part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")),
+        ]
 
     def _camera_program(self, source: Source) -> list[str]:
         program = [installed_program("camera_source"), self.spec, "--transport", self.transport]
@@ -122,8 +147,15 @@ class Show:
         return program
 
     def _play(self, stage: Stage, audience: Audience, source: Source) -> int:
-        """Listen until the source has been played to its end; return the stamp (ns) of its first picture."""
-        if not audience.spin_until(lambda: bool(stage.output("camera_source").strip()) or not stage.running("camera_source"), BRING_UP_S):
+        """Listen until the source has been played to its end; return the stamp (ns) of its first
+        picture.
+        """
+        if not audience.spin_until(
+            lambda: (
+                bool(stage.output("camera_source").strip()) or not stage.running("camera_source")
+            ),
+            BRING_UP_S,
+        ):
             raise stage.failure("camera_source", "published no picture")
         first_ns = int(json.loads(stage.output("camera_source").splitlines()[0])["first_stamp_ns"])
         several = len(source.cameras) > 1
@@ -141,18 +173,26 @@ class Show:
         return first_ns
 
     def _ask(self, audience: Audience, first_ns: int) -> list[Answered]:
-        answers = ask_about_footage(audience.recall, first_ns) if self.truth is None else ask_about_world(self.questions, audience.recall, first_ns)
+        answers = (
+            ask_about_footage(audience.recall, first_ns)
+            if self.truth is None
+            else ask_about_world(self.questions, audience.recall, first_ns)
+        )
         print()
         for answered in answers:
             verdict = "" if answered.right is None else "   right" if answered.right else "   WRONG"
             print(f"  ? {answered.question}\n    {answered.answer}{verdict}")
         return answers
 
-    def _report(self, audience: Audience, answers: Sequence[Answered], first_ns: int) -> dict[str, Any]:
+    def _report(
+        self, audience: Audience, answers: Sequence[Answered], first_ns: int
+    ) -> dict[str, Any]:
         events = audience.timed_events(first_ns)
         score = None if self.truth is None else score_events(events, self.truth)
         step_ms = np.array([state.step_ms for state in audience.states])
-        with Memory.open(MemorySettings(path=str(self.folder / MEMORY_FILE)), read_only=True) as memory:
+        with Memory.open(
+            MemorySettings(path=str(self.folder / MEMORY_FILE)), read_only=True
+        ) as memory:
             rows = memory.count()
         timing = score.labelled.timing_error_s if score else None
         return {
@@ -170,17 +210,33 @@ class Show:
             "class_agnostic_f1": round(score.class_agnostic.f1, 3) if score else None,
         }
 
-    def _draw(self, audience: Audience, source: Source, first_ns: int, report: dict[str, Any]) -> None:
-        events, utterances, states = audience.timed_events(first_ns), audience.timed_utterances(first_ns), audience.timed_states(first_ns)
+    def _draw(
+        self, audience: Audience, source: Source, first_ns: int, report: dict[str, Any]
+    ) -> None:
+        events, utterances, states = (
+            audience.timed_events(first_ns),
+            audience.timed_utterances(first_ns),
+            audience.timed_states(first_ns),
+        )
         camera = source.cameras[0]
         pictures = audience.pictures(camera, first_ns)
         duration_s = max([source.duration_s or 0.0, *(t for t, _ in pictures)])
         title = self.spec if self.truth is not None else Path(self.spec).name
-        headline = title if report["event_f1"] is None else f"{title}   event F1 {report['event_f1']:.2f}"
+        headline = (
+            title if report["event_f1"] is None else f"{title}   event F1 {report['event_f1']:.2f}"
+        )
         matching = None if self.truth is None else score_events(events, self.truth).labelled
-        draw_timeline(Timeline(headline, events, utterances, states, self.truth, matching, duration_s), self.folder / TIMELINE)
+        draw_timeline(
+            Timeline(headline, events, utterances, states, self.truth, matching, duration_s),
+            self.folder / TIMELINE,
+        )
         own = [state for state in states if state.camera == camera]
-        write_clip(self.folder / CLIP, pictures, Annotations(title, duration_s, utterances, own), RECORDED_HZ)
+        write_clip(
+            self.folder / CLIP,
+            pictures,
+            Annotations(title, duration_s, utterances, own),
+            RECORDED_HZ,
+        )
 
 
 @contextlib.contextmanager
@@ -194,9 +250,16 @@ def _audience(topics: dict[str, str], transport: str, stage: Stage) -> Iterator[
 
 def _print_utterance(said: Utterance, first_ns: int, several: bool) -> None:
     t = seconds_of_stream(nanoseconds(said.header.stamp), first_ns)
-    print(f"{t:7.1f} s  says   {f'{said.camera}: ' if several else ''}{said.text}  ({said.confidence:.2f})", flush=True)
+    print(
+        f"{t:7.1f} s  says   {f'{said.camera}: ' if several else ''}{said.text} "
+        f" ({said.confidence:.2f})",
+        flush=True,
+    )
 
 
 def _print_event(event: EventGrounding, first_ns: int) -> None:
-    seen, start, end = (seconds_of_stream(nanoseconds(stamp), first_ns) for stamp in (event.header.stamp, event.start, event.end))
+    seen, start, end = (
+        seconds_of_stream(nanoseconds(stamp), first_ns)
+        for stamp in (event.header.stamp, event.start, event.end)
+    )
     print(f"{seen:7.1f} s  event  {start:.1f} - {end:.1f} s  {event.label}", flush=True)

@@ -1,4 +1,6 @@
-"""A ROS node that watches the watcher: brings it up, hears what it says, records the camera and asks the memory."""
+"""A ROS node that watches the watcher: brings it up, hears what it says, records the camera and
+asks the memory.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,11 @@ from stream_vlm_ros.inputs.image_decoding import CameraEncodingError, decode_ima
 WATCHER = "stream_vlm"
 RECORDED_HZ = 10.0
 """Pictures kept for the clip."""
-STATE_NAMES = {StreamState.SILENCE: "silence", StreamState.STANDBY: "standby", StreamState.RESPONSE: "response"}
+STATE_NAMES = {
+    StreamState.SILENCE: "silence",
+    StreamState.STANDBY: "standby",
+    StreamState.RESPONSE: "response",
+}
 FRAMES_DROPPED, ROWS = "frames dropped", "rows"
 
 
@@ -37,7 +43,8 @@ class Audience(Node):
     """Everything that was said and seen is kept; `on_utterance` and `on_event` hear of it at once.
 
     Attributes:
-        first_ns: stamp (ns) of the stream's first picture, once known; times in seconds of stream count from it.
+        first_ns: stamp (ns) of the stream's first picture, once known; times in seconds of stream
+            count from it.
     """
 
     def __init__(self, topics: dict[str, str], transport: str, stage: Stage) -> None:
@@ -52,13 +59,24 @@ class Audience(Node):
         self.on_event: Callable[[EventGrounding], None] = lambda message: None
         self.diagnosed: dict[str, dict[str, str]] = {}
         self._pictures: dict[str, list[tuple[int, bytes]]] = {camera: [] for camera in topics}
-        self.create_subscription(Utterance, f"{WATCHER}/utterance", self._hear_utterance, QoSProfile(depth=100))
-        self.create_subscription(EventGrounding, f"{WATCHER}/event", self._hear_event, QoSProfile(depth=100))
-        self.create_subscription(StreamState, f"{WATCHER}/state", self.states.append, QoSProfile(depth=1000))
+        self.create_subscription(
+            Utterance, f"{WATCHER}/utterance", self._hear_utterance, QoSProfile(depth=100)
+        )
+        self.create_subscription(
+            EventGrounding, f"{WATCHER}/event", self._hear_event, QoSProfile(depth=100)
+        )
+        self.create_subscription(
+            StreamState, f"{WATCHER}/state", self.states.append, QoSProfile(depth=1000)
+        )
         self.create_subscription(DiagnosticArray, "/diagnostics", self._hear_diagnostics, 10)
         for camera, topic in topics.items():
             kind = CompressedImage if transport == "compressed" else Image
-            self.create_subscription(kind, topic, lambda message, camera=camera: self._record(camera, message), qos_profile_sensor_data)
+            self.create_subscription(
+                kind,
+                topic,
+                lambda message, camera=camera: self._record(camera, message),
+                qos_profile_sensor_data,
+            )
 
     def close(self) -> None:
         """Leave the domain."""
@@ -117,18 +135,34 @@ class Audience(Node):
     def timed_events(self, first_ns: int) -> list[TimedEvent]:
         """What was grounded, in seconds of stream."""
         return [
-            TimedEvent(event.label, _seconds(event.start, first_ns), _seconds(event.end, first_ns), event.confidence, event.camera)
+            TimedEvent(
+                event.label,
+                _seconds(event.start, first_ns),
+                _seconds(event.end, first_ns),
+                event.confidence,
+                event.camera,
+            )
             for event in self.events
         ]
 
     def timed_utterances(self, first_ns: int) -> list[TimedUtterance]:
         """What was said, in seconds of stream."""
-        return [TimedUtterance(_seconds(said.header.stamp, first_ns), said.text, said.confidence, said.camera) for said in self.utterances]
+        return [
+            TimedUtterance(
+                _seconds(said.header.stamp, first_ns), said.text, said.confidence, said.camera
+            )
+            for said in self.utterances
+        ]
 
     def timed_states(self, first_ns: int) -> list[TimedState]:
         """What was decided, in seconds of stream."""
         return [
-            TimedState(_seconds(state.header.stamp, first_ns), STATE_NAMES[state.state], max(state.probabilities), state.camera)
+            TimedState(
+                _seconds(state.header.stamp, first_ns),
+                STATE_NAMES[state.state],
+                max(state.probabilities),
+                state.camera,
+            )
             for state in self.states
         ]
 
@@ -138,7 +172,12 @@ class Audience(Node):
         for stamp_ns, jpeg in self._pictures[camera]:
             picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
             if picture is not None:
-                shown.append((seconds_of_stream(stamp_ns, first_ns), np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)))
+                shown.append(
+                    (
+                        seconds_of_stream(stamp_ns, first_ns),
+                        np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8),
+                    )
+                )
         return shown
 
     def _hear_utterance(self, message: Utterance) -> None:
@@ -173,10 +212,14 @@ class Audience(Node):
         client = self.create_client(kind, f"{WATCHER}/{name}")
         try:
             if not self.spin_until(client.service_is_ready, timeout_s):
-                raise self._stage.failure("node", f"does not offer ~/{name} after {timeout_s:.0f} s")
+                raise self._stage.failure(
+                    "node", f"does not offer ~/{name} after {timeout_s:.0f} s"
+                )
             future = client.call_async(request)
             if not self.spin_until(future.done, timeout_s):
-                raise self._stage.failure("node", f"does not answer ~/{name} within {timeout_s:.0f} s")
+                raise self._stage.failure(
+                    "node", f"does not answer ~/{name} within {timeout_s:.0f} s"
+                )
             return future.result()
         finally:
             self.destroy_client(client)

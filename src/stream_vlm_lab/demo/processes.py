@@ -30,8 +30,9 @@ INTERRUPTED = threading.Event()
 def interrupt(*_: object) -> None:
     """Signal handler: end the demo.
 
-    The exception alone is not enough: one that is raised while the middleware calls back into Python is swallowed there, and the demo would
-    play on. `Stage.running`, which every wait asks, raises it again.
+    The exception alone is not enough: one that is raised while the middleware calls back into
+    Python is swallowed there, and the demo would play on. `Stage.running`, which every wait asks,
+    raises it again.
     """
     INTERRUPTED.set()
     raise KeyboardInterrupt
@@ -42,8 +43,11 @@ class DemoError(StreamError):
 
 
 def use_private_domain() -> int:
-    """Set a ROS domain of our own, on this machine only, for this process and those it starts; return its id."""
-    # 1 to 101 keep clear of Linux's ephemeral ports; the process id tells two demos on one machine apart.
+    """Set a ROS domain of our own, on this machine only, for this process and those it starts;
+    return its id.
+    """
+    # 1 to 101 keep clear of Linux's ephemeral ports; the process id tells two demos on one machine
+    # apart.
     domain = 1 + os.getpid() % 101
     os.environ["ROS_DOMAIN_ID"] = str(domain)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
@@ -60,7 +64,10 @@ def installed_program(name: str) -> str:
     try:
         path = Path(get_package_prefix(PACKAGE)) / "lib" / PACKAGE / name
     except PackageNotFoundError as error:
-        raise DemoError(f"{PACKAGE} is not installed here; run 'make build', or build with colcon and source install/setup.bash") from error
+        raise DemoError(
+            f"{PACKAGE} is not installed here; run 'make build', or build with colcon and source"
+            " install/setup.bash"
+        ) from error
     if not path.exists():
         raise DemoError(f"{path}: missing from the installed package; build it again")
     return str(path)
@@ -68,7 +75,9 @@ def installed_program(name: str) -> str:
 
 @dataclass
 class Stage:
-    """Starts processes with their logs in `folder` and ends them all on leaving; use it as a context manager."""
+    """Starts processes with their logs in `folder` and ends them all on leaving; use it as a
+    context manager.
+    """
 
     folder: Path
     _processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
@@ -76,15 +85,24 @@ class Stage:
     def __enter__(self) -> Stage:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for name in reversed(self._processes):
             self.end(name)
 
     def start(self, name: str, command: Sequence[str]) -> None:
-        """Start `command` as the process `name`; it writes to NAME.log, its standard output to NAME.out."""
+        """Start `command` as the process `name`; it writes to NAME.log, its standard output to
+        NAME.out.
+        """
         # A session of its own: Ctrl-C reaches the demo, which then ends its processes in order.
         with self._log(name).open("w") as log, self._output(name).open("w") as output:
-            self._processes[name] = subprocess.Popen(list(command), stdout=output, stderr=log, text=True, start_new_session=True)
+            self._processes[name] = subprocess.Popen(
+                list(command), stdout=output, stderr=log, text=True, start_new_session=True
+            )
 
     def output(self, name: str) -> str:
         """What the process has written to its standard output so far."""
@@ -108,7 +126,11 @@ class Stage:
 
     def failure(self, name: str, what: str) -> DemoError:
         """The error that says `what` about a process, with the end of its log."""
-        lines = (self._log(name).read_text(encoding="utf-8", errors="replace") + self.output(name)).strip().splitlines()
+        lines = (
+            (self._log(name).read_text(encoding="utf-8", errors="replace") + self.output(name))
+            .strip()
+            .splitlines()
+        )
         tail = "\n  ".join(lines[-LAST_LINES:]) or "(it logged nothing)"
         return DemoError(f"{name} {what}; the end of {self._log(name)}:\n  {tail}")
 

@@ -1,4 +1,6 @@
-"""What an evaluation leaves behind: report.json with every figure, report.md to read, report.png to see."""
+"""What an evaluation leaves behind: report.json with every figure, report.md to read, report.png to
+see.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,15 @@ def write_report(folder: Path, report: Mapping[str, Any], text: str) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / "report.json").write_text(
+            json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
         (folder / "report.md").write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ReportError(f"{folder}: the report cannot be written ({error.strerror}); give another folder with --out") from error
+        raise ReportError(
+            f"{folder}: the report cannot be written ({error.strerror}); give another folder with"
+            " --out"
+        ) from error
 
 
 def machine() -> dict[str, Any]:
@@ -52,9 +59,22 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+        return (
+            "| "
+            + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+            + " |"
+        )
 
-    return "\n".join([line(head), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *(line(row) for row in rows)]) + "\n"
+    return (
+        "\n".join(
+            [
+                line(head),
+                "|" + "|".join("-" * (width + 2) for width in widths) + "|",
+                *(line(row) for row in rows),
+            ]
+        )
+        + "\n"
+    )
 
 
 def shown(value: float | None, digits: int = 2) -> str:
@@ -67,22 +87,51 @@ def world_text(report: Mapping[str, Any]) -> str:
     watchers: Mapping[str, Any] = report["watchers"]
     parts = [
         f"# {report['model']} on {report['world']} rooms\n",
-        f"{report['minutes']:g} minutes of stream from seeds {report['first_seed']:,} to {report['last_seed']:,} at {report['rate_hz']:g} Hz, "
-        f"{report['events']} events. Online: one pass, each frame once, questions only when they are asked.\n",
+        (
+            f"{report['minutes']:g} minutes of stream from seeds {report['first_seed']:,} to"
+            f" {report['last_seed']:,} at {report['rate_hz']:g} Hz, {report['events']} events."
+            " Online: one pass, each frame once, questions only when they are asked.\n"
+        ),
         "## Event F1 by tolerance on the end of the event\n",
         table(
-            ["watcher", *(f"{tolerance} s" for tolerance in TOLERANCES_S), *(f"any, {tolerance} s" for tolerance in TOLERANCES_S)],
-            [[name, *_f1_cells(scores, "what_and_when"), *_f1_cells(scores, "something_happened")] for name, scores in watchers.items()],
+            [
+                "watcher",
+                *(f"{tolerance} s" for tolerance in TOLERANCES_S),
+                *(f"any, {tolerance} s" for tolerance in TOLERANCES_S),
+            ],
+            [
+                [
+                    name,
+                    *_f1_cells(scores, "what_and_when"),
+                    *_f1_cells(scores, "something_happened"),
+                ]
+                for name, scores in watchers.items()
+            ],
         ),
-        "The first columns ask for what (action and kind of thing) and when, `any` for when something happened.\n",
+        (
+            "The first columns ask for what (action and kind of thing) and when, `any` for when"
+            " something happened.\n"
+        ),
         "## Speaking, grounding and answers\n",
         table(
-            ["watcher", "timing error", "false alarms / silent hour", *SPEAKING, "mIoU", "questions right", "step p50 / p95"],
+            [
+                "watcher",
+                "timing error",
+                "false alarms / silent hour",
+                *SPEAKING,
+                "mIoU",
+                "questions right",
+                "step p50 / p95",
+            ],
             [[name, *_other_cells(scores)] for name, scores in watchers.items()],
         ),
-        "Timing error: of events found within 1.5 s, in seconds. False alarms: unasked words outside every event and the 1.5 s after it. "
-        "SW-F1: of events and questions together, published (a false alarm weighs a tenth of a miss) and with every needless utterance "
-        "charged in full. mIoU: over all true events, 0 for those not named. Steps in milliseconds.\n",
+        (
+            "Timing error: of events found within 1.5 s, in seconds. False alarms: unasked words"
+            " outside every event and the 1.5 s after it. SW-F1: of events and questions together,"
+            " published (a false alarm weighs a tenth of a miss) and with every needless utterance"
+            " charged in full. mIoU: over all true events, 0 for those not named. Steps in"
+            " milliseconds.\n"
+        ),
         *_particulars(watchers),
         "## True state and said state, in ticks\n",
         _confusion(watchers),
@@ -98,10 +147,20 @@ def _particulars(watchers: Mapping[str, Any]) -> list[str]:
         parts += ["## Questions right by kind\n", _questions(watchers)]
     if "watches" in first:
         parts += ["## Tell me when\n", _watches(watchers), WATCHES_EXPLAINED]
-        parts += [f"{name}: {scores['watches']['why']}\n" for name, scores in watchers.items() if "why" in scores["watches"]]
+        parts += [
+            f"{name}: {scores['watches']['why']}\n"
+            for name, scores in watchers.items()
+            if "why" in scores["watches"]
+        ]
     if first["quiet_hours"]:
-        rows = [[name, shown(scores["quiet_hours"]), shown(scores["false_alarms_per_quiet_hour"], 1)] for name, scores in watchers.items()]
-        parts += ["## Long silence\n", table(["watcher", "hours of it", "false alarms / hour"], rows)]
+        rows = [
+            [name, shown(scores["quiet_hours"]), shown(scores["false_alarms_per_quiet_hour"], 1)]
+            for name, scores in watchers.items()
+        ]
+        parts += [
+            "## Long silence\n",
+            table(["watcher", "hours of it", "false alarms / hour"], rows),
+        ]
         parts.append("Stretches of a minute and more in which nothing happens.\n")
     if "by_fault" in first:
         parts += ["## Faults of the camera\n", _by_fault(watchers), FAULTS_EXPLAINED]
@@ -109,24 +168,48 @@ def _particulars(watchers: Mapping[str, Any]) -> list[str]:
 
 
 WATCHES_EXPLAINED = (
-    "By the first words while a watch was active. Right: from 0.5 s before it was due until 3 s after, in brackets how many of them named the right "
-    "thing; late: up to 10 s after; false: before that, or at all where nothing was due; needless: utterances that were not the first right one.\n"
+    "By the first words while a watch was active. Right: from 0.5 s before it was due until 3 s"
+    " after, in brackets how many of them named the right thing; late: up to 10 s after; false:"
+    " before that, or at all where nothing was due; needless: utterances that were not the first"
+    " right one.\n"
 )
 FAULTS_EXPLAINED = (
-    "Events found (what and when, 1.5 s) of those that the fault touches, with false alarms while it holds and up to 1.5 s after it in brackets.\n"
+    "Events found (what and when, 1.5 s) of those that the fault touches, with false alarms while"
+    " it holds and up to 1.5 s after it in brackets.\n"
 )
 
 
 def _watches(watchers: Mapping[str, Any]) -> str:
-    head = ["watcher", "watches", "ended well", "right", "late", "missed", "false", "rightly silent", "needless words"]
+    head = [
+        "watcher",
+        "watches",
+        "ended well",
+        "right",
+        "late",
+        "missed",
+        "false",
+        "rightly silent",
+        "needless words",
+    ]
     rows = []
     for name, scores in watchers.items():
         told = scores["watches"]
         if "why" in told:
             rows.append([name, str(told["watches"]), "cannot be told", *["-"] * 6])
             continue
-        counts = [str(told[outcome]) for outcome in ("late", "missed", "false", "rightly_silent", "needless_words")]
-        rows.append([name, str(told["watches"]), shown(told["accuracy"]), f"{told['right']} ({told['right_words']})", *counts])
+        counts = [
+            str(told[outcome])
+            for outcome in ("late", "missed", "false", "rightly_silent", "needless_words")
+        ]
+        rows.append(
+            [
+                name,
+                str(told["watches"]),
+                shown(told["accuracy"]),
+                f"{told['right']} ({told['right_words']})",
+                *counts,
+            ]
+        )
     return table(head, rows)
 
 
@@ -134,7 +217,13 @@ def _by_fault(watchers: Mapping[str, Any]) -> str:
     rows = []
     for kind, counts in next(iter(watchers.values()))["by_fault"].items():
         mine = [scores["by_fault"][kind] for scores in watchers.values()]
-        rows.append([kind, str(counts["events"]), *(f"{shown(count['recall'])} ({count['false_alarms']})" for count in mine)])
+        rows.append(
+            [
+                kind,
+                str(counts["events"]),
+                *(f"{shown(count['recall'])} ({count['false_alarms']})" for count in mine),
+            ]
+        )
     return table(["fault", "events", *watchers], rows)
 
 
@@ -160,11 +249,23 @@ def _questions(watchers: Mapping[str, Any]) -> str:
     rows = []
     for kind in kinds:
         counts = [scores["question_accuracy_by_kind"][kind] for scores in watchers.values()]
-        rows.append([kind, str(counts[0]["asked"]), *(shown(count["right"] / count["asked"]) for count in counts)])
+        rows.append(
+            [
+                kind,
+                str(counts[0]["asked"]),
+                *(shown(count["right"] / count["asked"]) for count in counts),
+            ]
+        )
     return table(["question", "asked", *watchers], rows)
 
 
 def _confusion(watchers: Mapping[str, Any]) -> str:
     states = ("silence", "standby", "response")
     head = ["watcher", *(f"{right} as {said}" for right in states for said in states)]
-    return table(head, [[name, *(str(scores["state_confusion"].get(cell, 0)) for cell in head[1:])] for name, scores in watchers.items()])
+    return table(
+        head,
+        [
+            [name, *(str(scores["state_confusion"].get(cell, 0)) for cell in head[1:])]
+            for name, scores in watchers.items()
+        ],
+    )

@@ -43,8 +43,14 @@ class SimulatedSource:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         if not seconds > 0 or not fps > 0:
-            raise SourceError(f"world:{seed}: {seconds} seconds at {fps} pictures a second show nothing; both must be above 0")
-        told = [f"{name}-{'-'.join(value) if name == 'faults' else f'{value:g}'}" for name, value in sorted((options or {}).items())]
+            raise SourceError(
+                f"world:{seed}: {seconds} seconds at {fps} pictures a second show nothing; both"
+                " must be above 0"
+            )
+        told = [
+            f"{name}-{'-'.join(value) if name == 'faults' else f'{value:g}'}"
+            for name, value in sorted((options or {}).items())
+        ]
         self.name = "-".join([f"world-{seed}", *told])
         self.cameras = (camera,)
         self.duration_s = seconds
@@ -58,11 +64,17 @@ class SimulatedSource:
             t_s = index / self._fps
             if not self.world.delivers(t_s):
                 continue
-            yield Frame(camera, round(t_s * NANOSECONDS), f"{camera}_optical_frame", self.world.view(t_s).image)
+            yield Frame(
+                camera,
+                round(t_s * NANOSECONDS),
+                f"{camera}_optical_frame",
+                self.world.view(t_s).image,
+            )
 
 
 def options_of(words: str) -> dict[str, Any]:
-    """Options of `World` as they are typed: `faults=dropped,jpeg:quiet_minutes=10`; `faults=all` for every kind, nothing for none.
+    """Options of `World` as they are typed: `faults=dropped,jpeg:quiet_minutes=10`; `faults=all`
+    for every kind, nothing for none.
 
     Raises:
         SourceError: no such option, or a value that is no number where one is needed.
@@ -71,7 +83,10 @@ def options_of(words: str) -> dict[str, Any]:
     for part in filter(None, words.split(":")):
         name, _, value = part.partition("=")
         if name not in OPTIONS or not value:
-            raise SourceError(f"'{part}' says nothing about a simulated camera; write NAME=VALUE with one of {', '.join(OPTIONS)}")
+            raise SourceError(
+                f"'{part}' says nothing about a simulated camera; write NAME=VALUE with one of"
+                f" {', '.join(OPTIONS)}"
+            )
         if name == "faults":
             options[name] = FAULTS if value == "all" else tuple(value.split(","))
             continue

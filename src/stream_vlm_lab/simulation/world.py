@@ -1,4 +1,6 @@
-"""A simulated camera: any moment of a stream as a picture with exact ground truth, in any order, always the same."""
+"""A simulated camera: any moment of a stream as a picture with exact ground truth, in any order,
+always the same.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +31,11 @@ class ThingState:
     """One thing that is in the picture.
 
     Attributes:
-        instance: its number in the picture's instance map.
-        kind, colour: as in `language`; doors and lamps have no colour, a hand's colour is its sleeve's.
-        moving: it takes part in an event right now. `held`: a person or a hand has it.
-        visible_fraction: share of its pixels that nothing hides and no border cuts off, 0..1.
-        state: "open", "closed", "on", "off", or empty.
+        instance: its number in the picture's instance map. kind, colour: as in `language`; doors
+            and lamps have no colour, a hand's colour is its sleeve's. moving: it takes part in an
+            event right now. `held`: a person or a hand has it. visible_fraction: share of its
+            pixels that nothing hides and no border cuts off, 0..1. state: "open", "closed", "on",
+            "off", or empty.
     """
 
     instance: int
@@ -63,9 +65,10 @@ class View:
 class World:
     """One simulated stream.
 
-    The same arguments show the same pixels at the same time, whatever was looked at before. Looking costs a few milliseconds at 320x240;
-    looking in order of time is fastest. Pictures are drawn when they are looked at and not kept: a day takes no more memory than a minute,
-    but for its script.
+    The same arguments show the same pixels at the same time, whatever was looked at before. Looking
+    costs a few milliseconds at 320x240; looking in order of time is fastest. Pictures are drawn
+    when they are looked at and not kept: a day takes no more memory than a minute, but for its
+    script.
 
     Attributes:
         script: what really happens.
@@ -88,38 +91,55 @@ class World:
         """Write the script and paint the backdrop.
 
         Args:
-            size: width and height in pixels, each even and from 64 to 4096.
-            look: "seen", "varied objects", "invented", "unseen objects" or "unseen backgrounds"; see `looks.with_look`.
-            quiet_minutes, longest_event_s: long silence and slow events; see `make_script`.
-            faults: kinds of sensor faults, of `faults.FAULTS`; what happens is the same with and without them.
-            faults_per_minute: of each kind, on average.
+            size: width and height in pixels, each even and from 64 to 4096. look: "seen", "varied
+                objects", "invented", "unseen objects" or "unseen backgrounds"; see
+                `looks.with_look`. quiet_minutes, longest_event_s: long silence and slow events; see
+                `make_script`. faults: kinds of sensor faults, of `faults.FAULTS`; what happens is
+                the same with and without them. faults_per_minute: of each kind, on average.
 
         Raises:
             WorldError: an argument is out of range; the message names it and what is allowed.
         """
         width, height = size
         if not all(SMALLEST <= length <= LARGEST and length % 2 == 0 for length in (width, height)):
-            raise WorldError(f"size: {width}x{height} is refused; width and height must be even and from {SMALLEST} to {LARGEST} pixels")
+            raise WorldError(
+                f"size: {width}x{height} is refused; width and height must be even and from"
+                f" {SMALLEST} to {LARGEST} pixels"
+            )
         if not 1.0 <= width / height <= 2.5:
-            raise WorldError(f"size: {width}x{height} is refused; use a format from square (1:1) to wide (2.5:1), for example 320x240")
+            raise WorldError(
+                f"size: {width}x{height} is refused; use a format from square (1:1) to wide"
+                " (2.5:1), for example 320x240"
+            )
         self.size = (width, height)
         script = make_script(
-            seed, duration_s, events_per_minute=events_per_minute, quiet_minutes=quiet_minutes, longest_event_s=longest_event_s
+            seed,
+            duration_s,
+            events_per_minute=events_per_minute,
+            quiet_minutes=quiet_minutes,
+            longest_event_s=longest_event_s,
         )
         self.script: Script = with_look(script, look)
-        self.faults = plan_faults(seed, script.duration_s, faults, faults_per_minute) if faults else Faults()
+        self.faults = (
+            plan_faults(seed, script.duration_s, faults, faults_per_minute) if faults else Faults()
+        )
         self._sensor = Sensor(self.script.scene, seed, width, height)
         self._stage = Stage(self.script, self._sensor, width, height)
         self._margin = self._sensor.margin()
         self._backdrop = paint_backdrop(self.script.scene, width, height, self._margin)
-        self._moving = [decoration for decoration in self.script.scene.decorations if decoration.kind in ANIMATED]
+        self._moving = [
+            decoration
+            for decoration in self.script.scene.decorations
+            if decoration.kind in ANIMATED
+        ]
 
     def delivers(self, t_s: float) -> bool:
         """False while pictures are dropped."""
         return self.faults.of("dropped", t_s) is None
 
     def view(self, t_s: float) -> View:
-        """The picture at `t_s` seconds, with the truth about what it shows: while it is frozen, about the moment at which it froze.
+        """The picture at `t_s` seconds, with the truth about what it shows: while it is frozen,
+        about the moment at which it froze.
 
         While pictures are dropped, this is the one that would have come; see `delivers`.
 
@@ -127,7 +147,10 @@ class World:
             WorldError: `t_s` lies outside the stream.
         """
         if not 0 <= t_s <= self.script.duration_s:
-            raise WorldError(f"time: {t_s} s is outside the stream, which lasts from 0 to {self.script.duration_s} s")
+            raise WorldError(
+                f"time: {t_s} s is outside the stream, which lasts from 0 to"
+                f" {self.script.duration_s} s"
+            )
         frozen = self.faults.of("frozen", t_s)
         t_s = frozen.t_start if frozen else t_s
         frame, instances, shown = self._draw(t_s)
@@ -152,23 +175,45 @@ class World:
             paint_moving(frame, plot, decoration, t_s)
         shown = self._stage.appearances(t_s)
         for item in shown:
-            item.sprite.lay_over(frame, instances if item.instance else None, item.x - right, item.y - down, item.instance)
+            item.sprite.lay_over(
+                frame,
+                instances if item.instance else None,
+                item.x - right,
+                item.y - down,
+                item.instance,
+            )
         if left != right or top != down:
             move = np.array([[1, 0, right - left], [0, 1, down - top]], np.float32)
-            frame = np.asarray(cv2.warpAffine(frame, move, (width, height), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+            frame = np.asarray(
+                cv2.warpAffine(frame, move, (width, height), borderMode=cv2.BORDER_REPLICATE),
+                np.uint8,
+            )
         return frame, instances, shown
 
-    def _roll(self, frame: Image, instances: NDArray[np.int16], shown: list[Appearance], earlier: list[float]) -> None:
-        """Put into `frame` the upper bands of rows as they were at the `earlier` moments; the last band stays."""
+    def _roll(
+        self,
+        frame: Image,
+        instances: NDArray[np.int16],
+        shown: list[Appearance],
+        earlier: list[float],
+    ) -> None:
+        """Put into `frame` the upper bands of rows as they were at the `earlier` moments; the last
+        band stays.
+        """
         rows = self.size[1]
         for band, t_s in enumerate(earlier):
-            above, below = band * rows // (len(earlier) + 1), (band + 1) * rows // (len(earlier) + 1)
+            above, below = (
+                band * rows // (len(earlier) + 1),
+                (band + 1) * rows // (len(earlier) + 1),
+            )
             then, whose, there = self._draw(t_s)
             frame[above:below], instances[above:below] = then[above:below], whose[above:below]
             known = {item.instance for item in shown}
             shown += [item for item in there if item.instance not in known]
 
-    def _things(self, shown: list[Appearance], instances: NDArray[np.int16], t_s: float) -> tuple[ThingState, ...]:
+    def _things(
+        self, shown: list[Appearance], instances: NDArray[np.int16], t_s: float
+    ) -> tuple[ThingState, ...]:
         state, event = self.script.at(t_s)
         seen = np.bincount(instances.ravel())
         whole: dict[int, int] = {}
@@ -182,7 +227,10 @@ class World:
             if instance >= len(seen) or not seen[instance]:
                 continue
             item = parts[instance]
-            fixture = next((fixture for fixture in self.script.scene.fixtures if fixture.instance == instance), None)
+            fixture = next(
+                (fixture for fixture in self.script.scene.fixtures if fixture.instance == instance),
+                None,
+            )
             kind = fixture.kind if fixture else self.script.things[instance].kind
             colour = "" if fixture else self.script.things[instance].colour
             condition = ""
@@ -191,5 +239,7 @@ class World:
             elif kind == "lamp":
                 condition = "on" if state.lamp_on else "off"
             fraction = min(1.0, float(seen[instance]) / max(1, whole[instance]))
-            found.append(ThingState(instance, kind, colour, item.moving, item.held, fraction, condition))
+            found.append(
+                ThingState(instance, kind, colour, item.moving, item.held, fraction, condition)
+            )
         return tuple(found)

@@ -1,6 +1,7 @@
 """`stream-vlm train`: makes the shipped model, or fine-tunes a checkpoint on streams of one's own.
 
-On several GPUs: `accelerate launch -m stream_vlm_lab.training.train CHECKPOINT DATA --out DIR ...`, or without CHECKPOINT and DATA.
+On several GPUs: `accelerate launch -m stream_vlm_lab.training.train CHECKPOINT DATA --out DIR ...`,
+or without CHECKPOINT and DATA.
 """
 
 from __future__ import annotations
@@ -18,18 +19,48 @@ from stream_vlm_lab.training.shipped_model import make
 DEFAULT_OUT = Path("build/train/checkpoint")
 
 
-def _parser(name: str) -> tuple[argparse.ArgumentParser, argparse._ArgumentGroup, argparse._ArgumentGroup]:
+def _parser(
+    name: str,
+) -> tuple[argparse.ArgumentParser, argparse._ArgumentGroup, argparse._ArgumentGroup]:
     """The parser, and the options of one kind of training each."""
-    parser = argparse.ArgumentParser(prog=name, description="Without CHECKPOINT: make the shipped model. With it: fine-tune it on DATA.")
-    parser.add_argument("checkpoint", type=Path, nargs="?", help="Qwen2.5-VL or Qwen3-VL directory to fine-tune")
+    parser = argparse.ArgumentParser(
+        prog=name,
+        description="Without CHECKPOINT: make the shipped model. With it: fine-tune it on DATA.",
+    )
+    parser.add_argument(
+        "checkpoint", type=Path, nargs="?", help="Qwen2.5-VL or Qwen3-VL directory to fine-tune"
+    )
     parser.add_argument("data", type=Path, nargs="?", help="file of samples to fine-tune it on")
-    parser.add_argument("--out", type=Path, help=f"directory of the result; default without CHECKPOINT: {DEFAULT_OUT}")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help=f"directory of the result; default without CHECKPOINT: {DEFAULT_OUT}",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random")
-    parser.add_argument("--loss", choices=OBJECTIVES, help="see docs/training.md; default: fixed for the shipped model, ce for a CHECKPOINT")
-    rates = f"{make.LEARNING_RATE:g} for the shipped model, {finetune.LEARNING_RATE:g} for a CHECKPOINT"
-    parser.add_argument("--learning-rate", type=float, help=f"highest, reached after a warm-up; default: {rates}")
-    parser.add_argument("--minutes", type=float, help="end by the clock, not after steps; a killed run then does not go on to the same losses")
-    parser.add_argument("--save-every", type=int, default=50, help="steps between saved states, which a killed run goes on from")
+    parser.add_argument(
+        "--loss",
+        choices=OBJECTIVES,
+        help="see docs/training.md; default: fixed for the shipped model, ce for a CHECKPOINT",
+    )
+    rates = (
+        f"{make.LEARNING_RATE:g} for the shipped model, {finetune.LEARNING_RATE:g} for a CHECKPOINT"
+    )
+    parser.add_argument(
+        "--learning-rate", type=float, help=f"highest, reached after a warm-up; default: {rates}"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help=(
+            "end by the clock, not after steps; a killed run then does not go on to the same losses"
+        ),
+    )
+    parser.add_argument(
+        "--save-every",
+        type=int,
+        default=50,
+        help="steps between saved states, which a killed run goes on from",
+    )
     making = parser.add_argument_group("making the shipped model")
     make.add_arguments(making)
     tuning = parser.add_argument_group("fine-tuning a checkpoint")
@@ -44,7 +75,11 @@ def command(arguments: Sequence[str], name: str = "stream-vlm train") -> int:
     is_tuning = chosen.checkpoint is not None
     for action in (making if is_tuning else tuning)._group_actions:
         if getattr(chosen, action.dest) != action.default:
-            whose = "making the shipped model; leave out CHECKPOINT" if is_tuning else "fine-tuning; give CHECKPOINT and DATA"
+            whose = (
+                "making the shipped model; leave out CHECKPOINT"
+                if is_tuning
+                else "fine-tuning; give CHECKPOINT and DATA"
+            )
             parser.error(f"{action.option_strings[0]} is for {whose}")
     if chosen.minutes is not None and chosen.minutes <= 0:
         parser.error(f"--minutes {chosen.minutes:g}: give a time above 0")

@@ -20,7 +20,13 @@ JPEG_QUALITY = 90
 def image_message(frame: Frame, stamp_ns: int) -> Image:
     """`frame` as an rgb8 picture stamped `stamp_ns` (ns)."""
     height, width, channels = frame.image.shape
-    message = Image(header=header_message(stamp_ns, frame.frame_id), height=height, width=width, encoding="rgb8", step=width * channels)
+    message = Image(
+        header=header_message(stamp_ns, frame.frame_id),
+        height=height,
+        width=width,
+        encoding="rgb8",
+        step=width * channels,
+    )
     # An array of bytes is taken over as it is; anything else would be checked value by value.
     message.data = array.array("B", frame.image.tobytes())
     return message
@@ -28,8 +34,14 @@ def image_message(frame: Frame, stamp_ns: int) -> Image:
 
 def compressed_message(frame: Frame, stamp_ns: int) -> CompressedImage:
     """`frame` as a JPEG stamped `stamp_ns` (ns)."""
-    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    message = CompressedImage(header=header_message(stamp_ns, frame.frame_id), format="rgb8; jpeg compressed bgr8")
+    _, jpeg = cv2.imencode(
+        ".jpg",
+        cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR),
+        [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY],
+    )
+    message = CompressedImage(
+        header=header_message(stamp_ns, frame.frame_id), format="rgb8; jpeg compressed bgr8"
+    )
     message.data = array.array("B", jpeg.tobytes())
     return message
 

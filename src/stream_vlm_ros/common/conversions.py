@@ -16,7 +16,11 @@ from stream_vlm_ros.msg import EventGrounding, MemoryRecord, StreamState
 from stream_vlm_ros.msg import Utterance as UtteranceMessage
 from stream_vlm_ros.srv import Forget, Recall
 
-STATE_CODES = {State.SILENCE: StreamState.SILENCE, State.STANDBY: StreamState.STANDBY, State.RESPONSE: StreamState.RESPONSE}
+STATE_CODES = {
+    State.SILENCE: StreamState.SILENCE,
+    State.STANDBY: StreamState.STANDBY,
+    State.RESPONSE: StreamState.RESPONSE,
+}
 
 
 def nanoseconds(stamp: Time) -> int:
@@ -106,7 +110,15 @@ def recall_query(request: Recall.Request) -> RecallQuery:
         RecallError: a value that cannot be meant.
     """
     start_ns, end_ns = nanoseconds(request.start), nanoseconds(request.end)
-    asked = [name for name, given in (("mode", request.mode), ("like_record", request.like_record), ("like", request.like.data)) if given]
+    asked = [
+        name
+        for name, given in (
+            ("mode", request.mode),
+            ("like_record", request.like_record),
+            ("like", request.like.data),
+        )
+        if given
+    ]
     if len(asked) > 1:
         raise RecallError(f"{' and '.join(asked)} ask for different things; give one of them")
     return RecallQuery(

@@ -12,11 +12,14 @@ Result = TypeVar("Result")
 
 
 class Outcome(Generic[Result]):
-    """Awaited by the coroutine of a goal, settled once, from any thread, by an answer, a failure, a timeout or a cancellation."""
+    """Awaited by the coroutine of a goal, settled once, from any thread, by an answer, a failure, a
+    timeout or a cancellation.
+    """
 
     def __init__(self, executor: Executor | None) -> None:
         self.future = Future(executor=executor)
-        # A future wakes its executor, which resumes the coroutine, only when somebody listens to it.
+        # A future wakes its executor, which resumes the coroutine, only when somebody listens to
+        # it.
         self.future.add_done_callback(lambda _: None)
         self._lock = threading.Lock()
 

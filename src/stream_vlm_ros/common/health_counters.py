@@ -1,4 +1,6 @@
-"""What the node knows about its own health: counted and timed where it happens, read by the diagnostics."""
+"""What the node knows about its own health: counted and timed where it happens, read by the
+diagnostics.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ LATENCY_WINDOW = 200
 
 
 class FaultLog:
-    """Counts faults of one thing, remembers the last one and logs each kind once per `LOG_PERIOD_S`.
+    """Counts faults of one thing, remembers the last one and logs each kind once per
+    `LOG_PERIOD_S`.
 
     Sentences that differ only in their numbers (stamps, sizes, ages) are of one kind.
     """
@@ -40,7 +43,9 @@ class FaultLog:
             self.last, self.last_at = sentence, now
             due = now - self._logged_at.get(kind, float("-inf")) >= LOG_PERIOD_S
             if due:
-                self._logged_at = {other: at for other, at in self._logged_at.items() if now - at < LOG_PERIOD_S} | {kind: now}
+                self._logged_at = {
+                    other: at for other, at in self._logged_at.items() if now - at < LOG_PERIOD_S
+                } | {kind: now}
         if due:
             self._log(sentence)
 
@@ -56,7 +61,9 @@ class CameraHealth:
         self.topic = topic
         self.refused = FaultLog(log)
         self.incompatible_qos = ""
-        """What the middleware said of the last publisher that it could not connect, with the remedy."""
+        """What the middleware said of the last publisher that it could not connect, with the
+        remedy.
+        """
         self.lost_in_transport = 0
         self._lost_at = float("-inf")
         self.newest_stamp_ns: int | None = None
@@ -111,7 +118,9 @@ class StepHealth:
         self._seconds = deque(maxlen=LATENCY_WINDOW)
 
     def percentile_ms(self, percent: float) -> float:
-        """The step time (ms) that `percent` of the recent steps stayed within; 0 before the first step."""
+        """The step time (ms) that `percent` of the recent steps stayed within; 0 before the first
+        step.
+        """
         return 1e3 * percentile(sorted(self._seconds), percent)
 
 

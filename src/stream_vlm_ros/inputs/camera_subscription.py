@@ -1,4 +1,7 @@
-"""The cameras' subscriptions: each callback deposits the message and its stamp, and returns. Nothing is queued, nothing decoded."""
+"""The cameras' subscriptions: each callback deposits the message and its stamp, and returns.
+
+Nothing is queued, nothing decoded.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +34,21 @@ from stream_vlm_ros.inputs.session_tracker import Sessions
 MESSAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
 TYPE_NAMES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
 NEWEST_ONLY = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT, durability=DurabilityPolicy.VOLATILE
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.BEST_EFFORT,
+    durability=DurabilityPolicy.VOLATILE,
 )
-"""Sensor data, the newest only; every policy can be overridden with qos_overrides.TOPIC.subscription.POLICY."""
+"""Sensor data, the newest only; every policy can be overridden with
+qos_overrides.TOPIC.subscription.POLICY.
+"""
 OVERRIDABLE = QoSOverridingOptions(
-    policy_kinds=(QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
+    policy_kinds=(
+        QoSPolicyKind.HISTORY,
+        QoSPolicyKind.DEPTH,
+        QoSPolicyKind.RELIABILITY,
+        QoSPolicyKind.DURABILITY,
+    )
 )
 
 
@@ -52,7 +65,12 @@ class Camera:
     """One camera's subscription, from the topic to the sampler's slot."""
 
     def __init__(
-        self, node: Node, name: str, settings: Settings, sampler: LatestFrames[CameraMessage], sessions: Sessions[CameraMessage]
+        self,
+        node: Node,
+        name: str,
+        settings: Settings,
+        sampler: LatestFrames[CameraMessage],
+        sessions: Sessions[CameraMessage],
     ) -> None:
         self.name = name
         self._node = node
@@ -61,12 +79,17 @@ class Camera:
         self._sessions = sessions
         self._transport = settings.camera[name].transport
         self.qos = QoSProfile(
-            history=NEWEST_ONLY.history, depth=NEWEST_ONLY.depth, reliability=NEWEST_ONLY.reliability, durability=NEWEST_ONLY.durability
+            history=NEWEST_ONLY.history,
+            depth=NEWEST_ONLY.depth,
+            reliability=NEWEST_ONLY.reliability,
+            durability=NEWEST_ONLY.durability,
         )
         try:
             self._subscription = self._subscribe(message_lost=self._on_message_lost)
         except UnsupportedEventTypeError:
-            node.get_logger().info(f"{settings.camera[name].topic}: this middleware does not report lost messages")
+            node.get_logger().info(
+                f"{settings.camera[name].topic}: this middleware does not report lost messages"
+            )
             self._subscription = self._subscribe(message_lost=None)
         self.topic: str = self._subscription.topic_name
         self.health = CameraHealth(self.topic, node.get_logger().warning)
@@ -78,7 +101,9 @@ class Camera:
             self._deposit,
             self.qos,
             callback_group=MutuallyExclusiveCallbackGroup(),
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos, message_lost=message_lost),
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=self._on_incompatible_qos, message_lost=message_lost
+            ),
             qos_overriding_options=OVERRIDABLE,
         )
 
@@ -103,16 +128,23 @@ class Camera:
 
     def _stamp_fault(self, stamp_ns: int) -> str:
         if stamp_ns <= 0:
-            return f"{self.name}: pictures on {self.topic} carry the stamp {stamp_ns} ns and are refused; have the driver set header.stamp"
+            return (
+                f"{self.name}: pictures on {self.topic} carry the stamp {stamp_ns} ns and are"
+                " refused; have the driver set header.stamp"
+            )
         now_ns = self._node.get_clock().now().nanoseconds
         ahead_s = (stamp_ns - now_ns) / NANOSECONDS
         if ahead_s <= self._settings.diagnostics.future_tolerance_s:
             return ""
         if now_ns == 0:
-            return f"{self.name}: use_sim_time is true and no /clock was heard yet; play the bag with --clock, or set use_sim_time to false"
+            return (
+                f"{self.name}: use_sim_time is true and no /clock was heard yet; play the bag with"
+                " --clock, or set use_sim_time to false"
+            )
         return (
-            f"{self.name}: a picture on {self.topic} is stamped {ahead_s:.1f} s ahead of the node's clock and is refused; "
-            "synchronise the clocks, or set use_sim_time when a bag or a simulation is the robot"
+            f"{self.name}: a picture on {self.topic} is stamped {ahead_s:.1f} s ahead of the node's"
+            " clock and is refused; synchronise the clocks, or set use_sim_time when a bag or a"
+            " simulation is the robot"
         )
 
     def _on_incompatible_qos(self, event: Any) -> None:
@@ -125,20 +157,29 @@ class Camera:
 
     def _qos_remedy(self, policy: str) -> str:
         return (
-            f"{self.name}: a publisher on {self.topic} offers a {policy} that does not match, so none of its pictures arrive; "
-            f"give both sides the same {policy}: change the driver, or ours with qos_overrides.{self.topic}.subscription.{policy.lower()}"
+            f"{self.name}: a publisher on {self.topic} offers a {policy} that does not match, so"
+            f" none of its pictures arrive; give both sides the same {policy}: change the driver,"
+            f" or ours with qos_overrides.{self.topic}.subscription.{policy.lower()}"
         )
 
     def qos_mismatch(self) -> str:
-        """The remedy where a publisher that is there now offers what we cannot take; empty where none does.
+        """The remedy where a publisher that is there now offers what we cannot take; empty where
+        none does.
 
-        Only what the overrides can ask for is compared: all else we ask for is what every publisher gives.
+        Only what the overrides can ask for is compared: all else we ask for is what every publisher
+        gives.
         """
         for publisher in self._node.get_publishers_info_by_topic(self.topic):
             offered = publisher.qos_profile
-            if self.qos.reliability == ReliabilityPolicy.RELIABLE and offered.reliability == ReliabilityPolicy.BEST_EFFORT:
+            if (
+                self.qos.reliability == ReliabilityPolicy.RELIABLE
+                and offered.reliability == ReliabilityPolicy.BEST_EFFORT
+            ):
                 return self._qos_remedy("RELIABILITY")
-            if self.qos.durability == DurabilityPolicy.TRANSIENT_LOCAL and offered.durability == DurabilityPolicy.VOLATILE:
+            if (
+                self.qos.durability == DurabilityPolicy.TRANSIENT_LOCAL
+                and offered.durability == DurabilityPolicy.VOLATILE
+            ):
                 return self._qos_remedy("DURABILITY")
         return ""
 
@@ -147,13 +188,25 @@ class Camera:
         publishers = self._node.get_publishers_info_by_topic(self.topic)
         expected = TYPE_NAMES[self._transport]
         if not publishers:
-            return f"nobody publishes on {self.topic}; start the camera's driver or set camera.{self.name}.topic (see: ros2 topic list -t)"
+            return (
+                f"nobody publishes on {self.topic}; start the camera's driver or set"
+                f" camera.{self.name}.topic (see: ros2 topic list -t)"
+            )
         others = sorted({publisher.topic_type for publisher in publishers} - {expected})
         if others and len(others) == len({publisher.topic_type for publisher in publishers}):
-            other_transport = next((transport for transport, name in TYPE_NAMES.items() if name in others), None)
-            remedy = f"set camera.{self.name}.transport to {other_transport}" if other_transport else f"set camera.{self.name}.topic"
+            other_transport = next(
+                (transport for transport, name in TYPE_NAMES.items() if name in others), None
+            )
+            remedy = (
+                f"set camera.{self.name}.transport to {other_transport}"
+                if other_transport
+                else f"set camera.{self.name}.topic"
+            )
             return f"{self.topic} carries {', '.join(others)}, not {expected}; {remedy}"
         mismatch = self.qos_mismatch() or self.health.incompatible_qos
         if mismatch:
             return mismatch
-        return f"{len(publishers)} publisher(s) on {self.topic}, but no picture arrives; does the driver run, does the network keep up?"
+        return (
+            f"{len(publishers)} publisher(s) on {self.topic}, but no picture arrives; does the"
+            " driver run, does the network keep up?"
+        )

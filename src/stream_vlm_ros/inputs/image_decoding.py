@@ -1,4 +1,6 @@
-"""From a camera's message to pixels: one function for raw and compressed pictures, whatever decoder the machine has."""
+"""From a camera's message to pixels: one function for raw and compressed pictures, whatever decoder
+the machine has.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,23 @@ from typing import Any
 
 from sensor_msgs.msg import CompressedImage, Image
 
-from stream_vlm.sources.image_decoding import CameraEncodingError, Decoder, Pixels, decode_picture, decode_with_rosbags, is_compressed
+from stream_vlm.sources.image_decoding import (
+    CameraEncodingError,
+    Decoder,
+    Pixels,
+    decode_picture,
+    decode_with_rosbags,
+    is_compressed,
+)
 
 __all__ = ["CameraEncodingError", "decode_image", "decoders"]
 
 
-def decode_image(message: Image | CompressedImage, camera: str, decoder: Decoder | None = None) -> Pixels:
-    """Return the picture in `message` as uint8 RGB, (H, W, 3), C-contiguous; see `sources.pictures.decode_picture`.
+def decode_image(
+    message: Image | CompressedImage, camera: str, decoder: Decoder | None = None
+) -> Pixels:
+    """Return the picture in `message` as uint8 RGB, (H, W, 3), C-contiguous; see
+    `sources.pictures.decode_picture`.
 
     Args:
         camera: the camera's name, for the error message.
@@ -29,7 +41,9 @@ def decode_image(message: Image | CompressedImage, camera: str, decoder: Decoder
 
 @lru_cache(maxsize=1)
 def decoders() -> dict[str, Decoder]:
-    """The decoders of this machine by name, the preferred one first: cv_bridge where ROS brought it, then rosbags-image."""
+    """The decoders of this machine by name, the preferred one first: cv_bridge where ROS brought
+    it, then rosbags-image.
+    """
     found: dict[str, Decoder] = {}
     if importlib.util.find_spec("cv_bridge"):
         # A cv_bridge that was built for another numpy than the installed one is as good as absent.

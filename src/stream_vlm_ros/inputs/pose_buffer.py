@@ -21,7 +21,10 @@ class OdometryError(StreamError):
 
 
 class PoseBuffer:
-    """Remembers the last poses and says where the robot was at a stamp. One thread puts, another asks."""
+    """Remembers the last poses and says where the robot was at a stamp.
+
+    One thread puts, another asks.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -29,10 +32,13 @@ class PoseBuffer:
         self._poses: deque[Pose] = deque(maxlen=CAPACITY)
 
     def put(self, message: Odometry) -> None:
-        """Remember the pose of `message`. A stamp that is not after the newest one begins the buffer anew: time jumped back.
+        """Remember the pose of `message`.
+
+        A stamp that is not after the newest one begins the buffer anew: time jumped back.
 
         Raises:
-            OdometryError: a position or orientation that is not finite, or a quaternion of length zero.
+            OdometryError: a position or orientation that is not finite, or a quaternion of length
+                zero.
         """
         pose = pose_of(message)
         stamp_ns = nanoseconds(message.header.stamp)
@@ -44,13 +50,16 @@ class PoseBuffer:
             self._poses.append(pose)
 
     def at(self, stamp_ns: int, max_age_s: float) -> Pose | None:
-        """Where the robot was at `stamp_ns` (ns): between the poses around it, or at the one pose that is within `max_age_s`; else None."""
+        """Where the robot was at `stamp_ns` (ns): between the poses around it, or at the one pose
+        that is within `max_age_s`; else None.
+        """
         with self._lock:
             after = bisect_left(self._stamps, stamp_ns)
             near = [
                 (self._stamps[index], self._poses[index])
                 for index in (after - 1, after)
-                if 0 <= index < len(self._stamps) and abs(self._stamps[index] - stamp_ns) <= max_age_s * NANOSECONDS
+                if 0 <= index < len(self._stamps)
+                and abs(self._stamps[index] - stamp_ns) <= max_age_s * NANOSECONDS
             ]
         if not near:
             return None
@@ -75,16 +84,26 @@ def pose_of(message: Odometry) -> Pose:
     length = math.sqrt(turn.x**2 + turn.y**2 + turn.z**2 + turn.w**2)
     if not all(map(math.isfinite, (position.x, position.y, position.z, length))) or length < 1e-6:
         raise OdometryError(
-            f"odometry: position ({position.x}, {position.y}, {position.z}) with a quaternion of length {length:.3g} is no pose; "
-            "the record gets no place (has the localisation started?)"
+            f"odometry: position ({position.x}, {position.y}, {position.z}) with a quaternion of"
+            f" length {length:.3g} is no pose; the record gets no place (has the localisation"
+            " started?)"
         )
     return Pose(
-        message.header.frame_id, position.x, position.y, position.z, turn.x / length, turn.y / length, turn.z / length, turn.w / length
+        message.header.frame_id,
+        position.x,
+        position.y,
+        position.z,
+        turn.x / length,
+        turn.y / length,
+        turn.z / length,
+        turn.w / length,
     )
 
 
 def interpolate(earlier: Pose, later: Pose, share: float) -> Pose:
-    """The pose `share` (0..1) of the way from `earlier` to `later`: straight line, shortest turn, constant speed of both."""
+    """The pose `share` (0..1) of the way from `earlier` to `later`: straight line, shortest turn,
+    constant speed of both.
+    """
     start = (earlier.qx, earlier.qy, earlier.qz, earlier.qw)
     end = (later.qx, later.qy, later.qz, later.qw)
     cosine = sum(a * b for a, b in zip(start, end, strict=True))
@@ -94,7 +113,13 @@ def interpolate(earlier: Pose, later: Pose, share: float) -> Pose:
     if angle < 1e-6:
         weights = (1.0 - share, share)
     else:
-        weights = (math.sin((1.0 - share) * angle) / math.sin(angle), math.sin(share * angle) / math.sin(angle))
+        weights = (
+            math.sin((1.0 - share) * angle) / math.sin(angle),
+            math.sin(share * angle) / math.sin(angle),
+        )
     turn = [weights[0] * a + weights[1] * b for a, b in zip(start, end, strict=True)]
-    place = [a + share * (b - a) for a, b in ((earlier.x, later.x), (earlier.y, later.y), (earlier.z, later.z))]
+    place = [
+        a + share * (b - a)
+        for a, b in ((earlier.x, later.x), (earlier.y, later.y), (earlier.z, later.z))
+    ]
     return Pose(earlier.frame_id, *place, *turn)

@@ -34,11 +34,14 @@ class Session:
 class Sessions(Generic[Item]):
     """Notices that a bag looped, a simulation was reset or a camera's clock was set back.
 
-    Noticed by whichever thread hears it first; the worker, which owns the harness, picks the new session up with `take`. A loop is
-    noticed twice, by the clock and by the pictures' stamps: the second notice finds the session's frames in order and changes nothing.
+    Noticed by whichever thread hears it first; the worker, which owns the harness, picks the new
+    session up with `take`. A loop is noticed twice, by the clock and by the pictures' stamps: the
+    second notice finds the session's frames in order and changes nothing.
     """
 
-    def __init__(self, sampler: LatestFrames[Item], cameras: list[str], log: Callable[[str], None]) -> None:
+    def __init__(
+        self, sampler: LatestFrames[Item], cameras: list[str], log: Callable[[str], None]
+    ) -> None:
         self._sampler = sampler
         self._cameras = cameras
         self._log = log
@@ -59,7 +62,10 @@ class Sessions(Generic[Item]):
         newest = max((stamp for stamp in stamps if stamp is not None), default=None)
         if newest is not None and newest > now_ns + JUMP_NS:
             behind_s = (newest - now_ns) / NANOSECONDS
-            self.begin(f"the clock jumped back to {now_ns / NANOSECONDS:.1f} s, {behind_s:.1f} s before the newest picture")
+            self.begin(
+                f"the clock jumped back to {now_ns / NANOSECONDS:.1f} s, {behind_s:.1f} s before"
+                " the newest picture"
+            )
 
     def begin(self, reason: str) -> None:
         """Begin a new session; `reason` is logged."""
@@ -71,7 +77,9 @@ class Sessions(Generic[Item]):
         self._log(f"{reason}; session {self.session_id} begins, nothing stored is lost")
 
     def take(self) -> tuple[list[Item], Session | None]:
-        """The sampler's unseen items, and the session they are the first ones of, or None when it goes on."""
+        """The sampler's unseen items, and the session they are the first ones of, or None when it
+        goes on.
+        """
         with self._lock:
             items = self._sampler.take()
             if not items:
@@ -81,5 +89,9 @@ class Sessions(Generic[Item]):
 
     def watch_clock(self, clock: Clock) -> JumpHandle:
         """Hear of backward jumps of `clock`; unregister the returned handle when done."""
-        threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
-        return clock.create_jump_callback(threshold, post_callback=lambda _: self.observe_clock(clock.now().nanoseconds))
+        threshold = JumpThreshold(
+            min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
+        )
+        return clock.create_jump_callback(
+            threshold, post_callback=lambda _: self.observe_clock(clock.now().nanoseconds)
+        )

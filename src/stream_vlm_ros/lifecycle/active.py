@@ -1,4 +1,6 @@
-"""What the node holds from activate to deactivate: subscriptions, the sampling timer and the worker."""
+"""What the node holds from activate to deactivate: subscriptions, the sampling timer and the
+worker.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,11 @@ class Watching:
             self._listen_to_odometry(stack)
             stream = Stream(
                 harness=StreamingHarness(
-                    settings, configured.model, self.sessions.session_id, configured.writer, configured.headlines.lines
+                    settings,
+                    configured.model,
+                    self.sessions.session_id,
+                    configured.writer,
+                    configured.headlines.lines,
                 ),
                 sessions=self.sessions,
                 questions=self.questions,
@@ -79,10 +85,17 @@ class Watching:
             stack.callback(worker.stop)
             stack.callback(self.sessions.watch_clock(node.get_clock()).unregister)
             self._timer = node.create_timer(
-                1.0 / settings.stream.rate_hz, worker.beat, callback_group=MutuallyExclusiveCallbackGroup(), clock=node.get_clock()
+                1.0 / settings.stream.rate_hz,
+                worker.beat,
+                callback_group=MutuallyExclusiveCallbackGroup(),
+                clock=node.get_clock(),
             )
             stack.callback(node.destroy_timer, self._timer)
-            configured.questions, configured.watches, configured.likenesses = self.questions, self.watches, self.likenesses
+            configured.questions, configured.watches, configured.likenesses = (
+                self.questions,
+                self.watches,
+                self.likenesses,
+            )
             self._stack = stack.pop_all()
 
     def take_up_settings(self) -> None:
@@ -96,8 +109,13 @@ class Watching:
     def _drain(self) -> None:
         self._configured.writer.flush(FLUSH_S)
         self._configured.questions = self._configured.watches = self._configured.likenesses = None
-        self.questions.close("the node was deactivated before the answer came; activate it and ask again")
-        self.likenesses.close("the node was deactivated, its model does not look; activate it, or ask with like_record")
+        self.questions.close(
+            "the node was deactivated before the answer came; activate it and ask again"
+        )
+        self.likenesses.close(
+            "the node was deactivated, its model does not look; activate it, or ask with"
+            " like_record"
+        )
         self.watches.close("the node was deactivated; activate it and watch again")
 
     def _listen_to_odometry(self, stack: ExitStack) -> None:
@@ -122,12 +140,15 @@ class Watching:
 
 
 def warm_up(model: Model) -> None:
-    """Look at one black picture and forget it: the first real one should not pay for lazy initialisation.
+    """Look at one black picture and forget it: the first real one should not pay for lazy
+    initialisation.
 
     Raises:
         StreamError: the model cannot look at a picture at all.
     """
     black = Frame("warm-up", 1, "", np.zeros((480, 640, 3), np.uint8))
-    outcome = model.step([Turn(model.open_stream(black.camera), black, None, lambda decision: decision)])[0]
+    outcome = model.step(
+        [Turn(model.open_stream(black.camera), black, None, lambda decision: decision)]
+    )[0]
     if isinstance(outcome, StreamError):
         raise outcome

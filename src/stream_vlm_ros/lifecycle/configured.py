@@ -1,4 +1,6 @@
-"""What the node holds from configure to cleanup: memory, model, speech and the services that answer from them."""
+"""What the node holds from configure to cleanup: memory, model, speech and the services that answer
+from them.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +50,14 @@ ModelLoader = Callable[[Settings], DeviceModel]
 
 
 class Configured:
-    """Memory first, because it is quick to refuse; then the model. What was opened is closed again when a later part fails."""
+    """Memory first, because it is quick to refuse; then the model.
 
-    def __init__(self, node: Node, settings: Settings, load: ModelLoader, session_id: Callable[[], str]) -> None:
+    What was opened is closed again when a later part fails.
+    """
+
+    def __init__(
+        self, node: Node, settings: Settings, load: ModelLoader, session_id: Callable[[], str]
+    ) -> None:
         """
         Raises:
             StreamError: the memory or the model cannot be used.
@@ -67,7 +74,11 @@ class Configured:
             self.memory.use_embedder(text_model_of(settings.memory))
             self.model = load(settings)
             jobs, summarizes = self.memory.summary_jobs, summary_writer(settings.memory, self.model)
-            self.summaries = ModelSummarizer(jobs, summarizes, self.model.model_id) if jobs is not None and summarizes is not None else None
+            self.summaries = (
+                ModelSummarizer(jobs, summarizes, self.model.model_id)
+                if jobs is not None and summarizes is not None
+                else None
+            )
             """What the model writes while the node is active."""
             self.outputs = Outputs(node)
             stack.callback(self.outputs.destroy)
@@ -79,13 +90,25 @@ class Configured:
             stack.callback(services.destroy)
             recollector = Recollector(self.memory, settings)
             lookups = Lookups(recollector)
-            ask = AskServer(node, lookups, recollector, Judge(settings, self.model), lambda: self.questions, session_id, self.outputs.say)
+            ask = AskServer(
+                node,
+                lookups,
+                recollector,
+                Judge(settings, self.model),
+                lambda: self.questions,
+                session_id,
+                self.outputs.say,
+            )
             stack.callback(ask.destroy)
             watch = WatchServer(node, lookups, recollector, lambda: self.watches, session_id)
             stack.callback(watch.destroy)
             lookups.start()
             # Before the servers go, so that whoever waits hears that no answer will come.
-            stack.callback(lookups.close, "the node was cleaned up before the memory could be asked; configure it and ask again")
+            stack.callback(
+                lookups.close,
+                "the node was cleaned up before the memory could be asked; configure it and ask"
+                " again",
+            )
             self._stack = stack.pop_all()
 
     def close(self) -> None:
@@ -103,9 +126,12 @@ class Configured:
 
     def _tell_stored(self, result: StepResult) -> None:
         self._tell(result)
-        # Here, on the writer's thread and after everything was said: the model's thread never waits for a disk.
+        # Here, on the writer's thread and after everything was said: the model's thread never waits
+        # for a disk.
         self.headlines.refresh_when_due()
 
     def _tell_unstored(self, result: StepResult, error: StreamError) -> None:
-        """The robot still speaks when its memory fails; the diagnostics show `error` for as long as it lasts."""
+        """The robot still speaks when its memory fails; the diagnostics show `error` for as long as
+        it lasts.
+        """
         self._tell(result)

@@ -1,4 +1,6 @@
-"""The node's health on /diagnostics: by the computer's own clock, so that it is heard also while simulated time stands still."""
+"""The node's health on /diagnostics: by the computer's own clock, so that it is heard also while
+simulated time stands still.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,12 @@ from stream_vlm_ros.inputs.camera_subscription import Camera
 from stream_vlm_ros.lifecycle.active import Watching
 from stream_vlm_ros.lifecycle.configured import Configured
 
-OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
+OK, WARN, ERROR, STALE = (
+    DiagnosticStatus.OK,
+    DiagnosticStatus.WARN,
+    DiagnosticStatus.ERROR,
+    DiagnosticStatus.STALE,
+)
 REMEMBERED_S = 10.0
 """A fault is shown for this long after it happened last."""
 OLD_S = 10.0
@@ -24,13 +31,18 @@ OLD_S = 10.0
 
 
 class Diagnostics:
-    """Publishes one status for the node, each camera, the model, the memory and the session, and one for odometry where it is used.
+    """Publishes one status for the node, each camera, the model, the memory and the session, and
+    one for odometry where it is used.
 
-    `parts` gives what the node holds now: nothing before it is configured, and no stream before it is active.
+    `parts` gives what the node holds now: nothing before it is configured, and no stream before it
+    is active.
     """
 
     def __init__(
-        self, node: Node, state: Callable[[], tuple[str, str]], parts: Callable[[], tuple[Configured | None, Watching | None]]
+        self,
+        node: Node,
+        state: Callable[[], tuple[str, str]],
+        parts: Callable[[], tuple[Configured | None, Watching | None]],
     ) -> None:
         self._node = node
         self._state = state
@@ -45,7 +57,10 @@ class Diagnostics:
         if self._timer is not None:
             self._node.destroy_timer(self._timer)
         self._timer = self._node.create_timer(
-            seconds, self.publish, callback_group=MutuallyExclusiveCallbackGroup(), clock=Clock(clock_type=ClockType.STEADY_TIME)
+            seconds,
+            self.publish,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
 
     def publish(self) -> None:
@@ -57,7 +72,10 @@ class Diagnostics:
         statuses = [self._node_status(now_ns)]
         if watching is not None and configured is not None:
             silent_after_s = configured.settings.diagnostics.silent_after_s
-            statuses += [self._camera_status(camera, watching, silent_after_s, now_ns, paused) for camera in watching.cameras.values()]
+            statuses += [
+                self._camera_status(camera, watching, silent_after_s, now_ns, paused)
+                for camera in watching.cameras.values()
+            ]
             statuses.append(self._session_status(watching, paused))
             if configured.settings.pose.odom_topic:
                 statuses.append(self._odometry_status(configured, watching, now_ns))
@@ -68,29 +86,53 @@ class Diagnostics:
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
 
-    def _status(self, name: str, level: bytes, message: str, values: dict[str, object], hardware_id: str = "") -> DiagnosticStatus:
+    def _status(
+        self,
+        name: str,
+        level: bytes,
+        message: str,
+        values: dict[str, object],
+        hardware_id: str = "",
+    ) -> DiagnosticStatus:
         return DiagnosticStatus(
             name=f"{self._node.get_name()}: {name}",
             level=level,
             message=message,
             hardware_id=hardware_id or self._node.get_fully_qualified_name(),
-            values=[KeyValue(key=key, value=f"{value:.3f}" if isinstance(value, float) else str(value)) for key, value in values.items()],
+            values=[
+                KeyValue(key=key, value=f"{value:.3f}" if isinstance(value, float) else str(value))
+                for key, value in values.items()
+            ],
         )
 
     def _node_status(self, now_ns: int) -> DiagnosticStatus:
         state, fault = self._state()
-        return self._status("node", ERROR if fault else OK, fault or state, {"lifecycle state": state, "clock (s)": now_ns / NANOSECONDS})
+        return self._status(
+            "node",
+            ERROR if fault else OK,
+            fault or state,
+            {"lifecycle state": state, "clock (s)": now_ns / NANOSECONDS},
+        )
 
-    def _camera_status(self, camera: Camera, watching: Watching, silent_after_s: float, now_ns: int, paused: bool) -> DiagnosticStatus:
+    def _camera_status(
+        self, camera: Camera, watching: Watching, silent_after_s: float, now_ns: int, paused: bool
+    ) -> DiagnosticStatus:
         health = camera.health
-        age_s = (now_ns - health.newest_stamp_ns) / NANOSECONDS if health.newest_stamp_ns is not None else float("nan")
+        age_s = (
+            (now_ns - health.newest_stamp_ns) / NANOSECONDS
+            if health.newest_stamp_ns is not None
+            else float("nan")
+        )
         fault = health.refused.recent(REMEMBERED_S)
         level, message = OK, f"{health.rate_hz():.1f} Hz"
         if health.silent_for() > silent_after_s:
             if paused and health.ever_heard:
                 level, message = STALE, "the clock stands still (a paused bag or simulation?)"
             else:
-                level, message = WARN, f"silent for {health.silent_for():.1f} s: {camera.explain_silence()}"
+                level, message = (
+                    WARN,
+                    f"silent for {health.silent_for():.1f} s: {camera.explain_silence()}",
+                )
         elif fault:
             level, message = WARN, fault
         elif health.incompatible_qos and camera.qos_mismatch():
@@ -99,12 +141,16 @@ class Diagnostics:
         elif age_s > OLD_S:
             level = WARN
             message = (
-                f"{camera.name}: pictures on {health.topic} are {age_s:.0f} s older than the node's clock; synchronise the clocks, "
-                "or set use_sim_time when a bag or a simulation is the robot"
+                f"{camera.name}: pictures on {health.topic} are {age_s:.0f} s older than the node's"
+                " clock; synchronise the clocks, or set use_sim_time when a bag or a simulation is"
+                " the robot"
             )
         elif health.lost_within(REMEMBERED_S):
             level = WARN
-            message += f", and pictures on {health.topic} are lost in transport; use a compressed topic, or raise net.core.rmem_max"
+            message += (
+                f", and pictures on {health.topic} are lost in transport; use a compressed topic,"
+                " or raise net.core.rmem_max"
+            )
         values = {
             "topic": health.topic,
             "rate (Hz)": health.rate_hz(),
@@ -119,11 +165,17 @@ class Diagnostics:
 
     def _session_status(self, watching: Watching, paused: bool) -> DiagnosticStatus:
         sessions = watching.sessions
-        message = "the clock stands still: nothing is looked at until it moves" if paused else f"session {sessions.session_id}"
+        message = (
+            "the clock stands still: nothing is looked at until it moves"
+            if paused
+            else f"session {sessions.session_id}"
+        )
         values = {"session": sessions.session_id, "sessions since activation": sessions.opened}
         return self._status("session", STALE if paused else OK, message, values)
 
-    def _odometry_status(self, configured: Configured, watching: Watching, now_ns: int) -> DiagnosticStatus:
+    def _odometry_status(
+        self, configured: Configured, watching: Watching, now_ns: int
+    ) -> DiagnosticStatus:
         topic = configured.settings.pose.odom_topic
         newest = watching.poses.newest_stamp_ns()
         fault = watching.odometry_faults.recent(REMEMBERED_S)
@@ -132,18 +184,35 @@ class Diagnostics:
         if fault:
             level, message = WARN, fault
         elif newest is None or age_s > configured.settings.diagnostics.silent_after_s:
-            level, message = WARN, f"no odometry on {topic}: records get no place; start the localisation or set pose.odom_topic"
-        return self._status("odometry", level, message, {"topic": topic, "age of newest pose (s)": age_s}, topic)
+            level, message = (
+                WARN,
+                (
+                    f"no odometry on {topic}: records get no place; start the localisation or set"
+                    " pose.odom_topic"
+                ),
+            )
+        return self._status(
+            "odometry", level, message, {"topic": topic, "age of newest pose (s)": age_s}, topic
+        )
 
     def _model_status(self, configured: Configured, watching: Watching | None) -> DiagnosticStatus:
         model = configured.model
-        values: dict[str, object] = {"model": model.model_id, "device": model.device, "engine": model.engine}
+        values: dict[str, object] = {
+            "model": model.model_id,
+            "device": model.device,
+            "engine": model.engine,
+        }
         level, message = OK, "idle"
         if watching is not None:
             steps = watching.steps
             period_ms = 1e3 / configured.settings.stream.rate_hz
             p50, p95 = steps.percentile_ms(50), steps.percentile_ms(95)
-            values |= {"steps": steps.steps, "step p50 (ms)": p50, "step p95 (ms)": p95, "last fault": steps.faults.last}
+            values |= {
+                "steps": steps.steps,
+                "step p50 (ms)": p50,
+                "step p95 (ms)": p95,
+                "last fault": steps.faults.last,
+            }
             message = f"step p50 {p50:.0f} ms, p95 {p95:.0f} ms"
             values |= _held_back_values(watching.governor)
             fault = steps.faults.recent(REMEMBERED_S)
@@ -153,7 +222,10 @@ class Diagnostics:
                 level, message = WARN, _explain_held_back(watching.governor)
             elif p95 > period_ms:
                 level = WARN
-                message += f": longer than the sampling period of {period_ms:.0f} ms; lower stream.rate_hz, or take a smaller model"
+                message += (
+                    f": longer than the sampling period of {period_ms:.0f} ms; lower"
+                    " stream.rate_hz, or take a smaller model"
+                )
         return self._status("model", level, message, values)
 
     def _memory_status(self, configured: Configured) -> DiagnosticStatus:
@@ -200,6 +272,8 @@ def _explain_held_back(governor: Governor) -> str:
     """What is held back, why, and what to do."""
     still = ", and still do" if governor.runs_over else ""
     return (
-        f"degraded to level {governor.level} of {governor.worst}: {governor.held_back}; steps took longer than {1e3 * governor.allowance_s:.0f} ms "
-        f"(deadline.budget of the sampling period){still}; end what else loads this computer, lower stream.rate_hz, or take a smaller model"
+        f"degraded to level {governor.level} of {governor.worst}: {governor.held_back}; steps took"
+        f" longer than {1e3 * governor.allowance_s:.0f} ms (deadline.budget of the sampling"
+        f" period){still}; end what else loads this computer, lower stream.rate_hz, or take a"
+        " smaller model"
     )

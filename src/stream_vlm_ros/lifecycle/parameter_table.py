@@ -1,4 +1,6 @@
-"""Prints the table of parameters in docs/ros.md: `python -m stream_vlm_ros.lifecycle.parameter_table`."""
+"""Prints the table of parameters in docs/ros.md: `python -m
+stream_vlm_ros.lifecycle.parameter_table`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ CAMERA = "NAME"
 
 
 def table() -> str:
-    """Every parameter with its default, what is allowed, whether it may change while the node is configured, and its meaning."""
+    """Every parameter with its default, what is allowed, whether it may change while the node is
+    configured, and its meaning.
+    """
     lines = ["| parameter | default | allowed | changes | meaning |", "|---|---|---|---|---|"]
     lines += [_row(info) for info in describe_settings([CAMERA])]
     return "\n".join(lines)
@@ -18,7 +22,10 @@ def table() -> str:
 
 def _row(info: SettingInfo) -> str:
     changes = "at configure" if info.read_only else "live"
-    return f"| `{info.name}` | {_code(info.default)} | {_allowed(info)} | {changes} | {info.description} |"
+    return (
+        f"| `{info.name}` | {_code(info.default)} | {_allowed(info)} | {changes} |"
+        f" {info.description} |"
+    )
 
 
 def _code(value: object) -> str:
@@ -30,7 +37,9 @@ def _allowed(info: SettingInfo) -> str:
         return ", ".join(info.choices)
     if info.minimum is not None:
         return f"{info.minimum:g} to {info.maximum:g} {info.unit}".rstrip()
-    return {str: "text", list: "list of names", bool: "true, false"}.get(info.kind, info.kind.__name__)
+    return {str: "text", list: "list of names", bool: "true, false"}.get(
+        info.kind, info.kind.__name__
+    )
 
 
 if __name__ == "__main__":

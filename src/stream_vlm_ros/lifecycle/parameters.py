@@ -1,4 +1,6 @@
-"""ROS parameters out of the package's settings: declared with description and range, refused as a whole when one is wrong."""
+"""ROS parameters out of the package's settings: declared with description and range, refused as a
+whole when one is wrong.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydantic import BaseModel
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, ParameterType, SetParametersResult
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    ParameterType,
+    SetParametersResult,
+)
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -21,10 +29,12 @@ CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 class Parameters:
-    """Declares every setting as a parameter, keeps bad values out and carries good ones to the running parts.
+    """Declares every setting as a parameter, keeps bad values out and carries good ones to the
+    running parts.
 
-    A setting marked read-only takes effect when the node is configured: changing it later is refused with the transition that is needed.
-    The others are changed in place in the settings object that the running parts hold, and `on_change` is called.
+    A setting marked read-only takes effect when the node is configured: changing it later is
+    refused with the transition that is needed. The others are changed in place in the settings
+    object that the running parts hold, and `on_change` is called.
     """
 
     def __init__(self, node: Node, on_change: Callable[[], None]) -> None:
@@ -36,13 +46,18 @@ class Parameters:
         self.autostart: bool = node.declare_parameter(
             AUTOSTART,
             False,
-            ParameterDescriptor(description="Configure and activate the node as soon as it is up.", read_only=True),
+            ParameterDescriptor(
+                description="Configure and activate the node as soon as it is up.", read_only=True
+            ),
         ).value
         node.set_descriptor(
             USE_SIM_TIME,
             ParameterDescriptor(
                 type=ParameterType.PARAMETER_BOOL,
-                description="Take time from /clock (a bag played with --clock, a simulation) instead of the computer.",
+                description=(
+                    "Take time from /clock (a bag played with --clock, a simulation) instead of the"
+                    " computer."
+                ),
             ),
         )
         self._declare(describe_settings([]))
@@ -52,10 +67,12 @@ class Parameters:
         node.add_post_set_parameters_callback(self._apply)
 
     def configure(self) -> Settings:
-        """Return the settings that the node is to run with; from now on read-only ones cannot change.
+        """Return the settings that the node is to run with; from now on read-only ones cannot
+        change.
 
         Raises:
-            SettingError: a value given at the start was refused, or the values do not fit each other.
+            SettingError: a value given at the start was refused, or the values do not fit each
+                other.
         """
         if self._refused_at_start:
             raise SettingError("; ".join(self._refused_at_start.values()))
@@ -67,16 +84,20 @@ class Parameters:
         self._configured = None
 
     def _declare_cameras(self, cameras: Iterable[str]) -> None:
-        # A name that cannot be part of a parameter's name is refused by load_settings when the node is configured.
+        # A name that cannot be part of a parameter's name is refused by load_settings when the node
+        # is configured.
         usable = [camera for camera in dict.fromkeys(cameras) if CAMERA_NAME.fullmatch(camera)]
         self._declare([info for info in describe_settings(usable) if info.name not in self._infos])
 
     def _declare(self, infos: Iterable[SettingInfo]) -> None:
         for info in infos:
             try:
-                value = self._node.declare_parameter(info.name, info.default, descriptor_of(info)).value
+                value = self._node.declare_parameter(
+                    info.name, info.default, descriptor_of(info)
+                ).value
                 if info.choices and value not in info.choices:
-                    # ROS knows ranges but no choices. Left in place, this value would have every other one refused with it.
+                    # ROS knows ranges but no choices. Left in place, this value would have every
+                    # other one refused with it.
                     self._node.undeclare_parameter(info.name)
                     self._declare_default(info, f"'{value}' is none of its words")
             except InvalidParameterTypeException as error:
@@ -90,14 +111,18 @@ class Parameters:
         """YAML reads `rate_hz: 2` as a whole number; where a float is wanted that is no mistake."""
         if info.kind is float:
             try:
-                whole = self._node.declare_parameter(info.name, Parameter.Type.INTEGER, ParameterDescriptor()).value
+                whole = self._node.declare_parameter(
+                    info.name, Parameter.Type.INTEGER, ParameterDescriptor()
+                ).value
             except InvalidParameterTypeException:
                 whole = None
             else:
                 self._node.undeclare_parameter(info.name)
             if whole is not None:
                 try:
-                    self._node.declare_parameter(info.name, float(whole), descriptor_of(info), ignore_override=True)
+                    self._node.declare_parameter(
+                        info.name, float(whole), descriptor_of(info), ignore_override=True
+                    )
                 except InvalidParameterValueException as error:
                     self._declare_default(info, str(error))
                 return
@@ -108,18 +133,28 @@ class Parameters:
             f"{info.name}: the value given at the start is refused ({complaint}); "
             f"{_rule(info)}; correct it, or 'ros2 param set' it, and configure again"
         )
-        self._node.declare_parameter(info.name, info.default, descriptor_of(info), ignore_override=True)
+        self._node.declare_parameter(
+            info.name, info.default, descriptor_of(info), ignore_override=True
+        )
 
     def _values(self) -> dict[str, Any]:
         cameras = self._node.get_parameter("cameras").value
-        wanted = [info.name for info in self._infos.values() if not info.name.startswith("camera.") or info.name.split(".")[1] in cameras]
+        wanted = [
+            info.name
+            for info in self._infos.values()
+            if not info.name.startswith("camera.") or info.name.split(".")[1] in cameras
+        ]
         return {name: self._node.get_parameter(name).value for name in wanted}
 
     def _whole_numbers_to_floats(self, changes: list[Parameter]) -> list[Parameter]:
         return [
-            Parameter(change.name, Parameter.Type.DOUBLE, float(change.value))
-            if change.type_ is Parameter.Type.INTEGER and change.name in self._infos and self._infos[change.name].kind is float
-            else change
+            (
+                Parameter(change.name, Parameter.Type.DOUBLE, float(change.value))
+                if change.type_ is Parameter.Type.INTEGER
+                and change.name in self._infos
+                and self._infos[change.name].kind is float
+                else change
+            )
             for change in changes
         ]
 
@@ -128,15 +163,26 @@ class Parameters:
         if not ours:
             return SetParametersResult(successful=True)
         for name, value in ours.items():
-            if self._configured is not None and self._infos[name].read_only and value != self._node.get_parameter(name).value:
+            if (
+                self._configured is not None
+                and self._infos[name].read_only
+                and value != self._node.get_parameter(name).value
+            ):
                 return SetParametersResult(
                     successful=False,
-                    reason=f"{name} takes effect when the node is configured: deactivate and clean it up first "
-                    f"(ros2 lifecycle set {self._node.get_fully_qualified_name()} deactivate, then cleanup), set it, and configure again",
+                    reason=(
+                        f"{name} takes effect when the node is configured: deactivate and clean it"
+                        f" up first (ros2 lifecycle set {self._node.get_fully_qualified_name()}"
+                        " deactivate, then cleanup), set it, and configure again"
+                    ),
                 )
         values = self._values() | ours
         cameras = values["cameras"]
-        values = {name: value for name, value in values.items() if not name.startswith("camera.") or name.split(".")[1] in cameras}
+        values = {
+            name: value
+            for name, value in values.items()
+            if not name.startswith("camera.") or name.split(".")[1] in cameras
+        }
         try:
             load_settings(values)
         except SettingError as error:
@@ -157,7 +203,9 @@ class Parameters:
 
 def descriptor_of(info: SettingInfo) -> ParameterDescriptor:
     """The descriptor of one setting: its sentence, unit, range and, for words, the choices."""
-    descriptor = ParameterDescriptor(description=f"{info.description} [{info.unit}]" if info.unit else info.description)
+    descriptor = ParameterDescriptor(
+        description=f"{info.description} [{info.unit}]" if info.unit else info.description
+    )
     constraints = []
     if info.choices:
         constraints.append(f"one of: {', '.join(info.choices)}")
@@ -166,9 +214,13 @@ def descriptor_of(info: SettingInfo) -> ParameterDescriptor:
     descriptor.additional_constraints = "; ".join(constraints)
     if info.minimum is not None and info.maximum is not None:
         if info.kind is float:
-            descriptor.floating_point_range = [FloatingPointRange(from_value=float(info.minimum), to_value=float(info.maximum))]
+            descriptor.floating_point_range = [
+                FloatingPointRange(from_value=float(info.minimum), to_value=float(info.maximum))
+            ]
         else:
-            descriptor.integer_range = [IntegerRange(from_value=int(info.minimum), to_value=int(info.maximum), step=1)]
+            descriptor.integer_range = [
+                IntegerRange(from_value=int(info.minimum), to_value=int(info.maximum), step=1)
+            ]
     return descriptor
 
 

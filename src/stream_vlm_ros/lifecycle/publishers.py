@@ -1,4 +1,6 @@
-"""What the node says: published once a step is in the memory, in the order of the steps; and what the memory answers to `~/query`."""
+"""What the node says: published once a step is in the memory, in the order of the steps; and what
+the memory answers to `~/query`.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,18 @@ class Outputs:
     def __init__(self, node: Node) -> None:
         self._node = node
         overridable = QoSOverridingOptions.with_default_policies()
-        self._utterance = node.create_publisher(Utterance, "~/utterance", RELIABLE, qos_overriding_options=overridable)
-        self._text = node.create_publisher(String, "~/utterance_text", RELIABLE, qos_overriding_options=overridable)
-        self._event = node.create_publisher(EventGrounding, "~/event", RELIABLE, qos_overriding_options=overridable)
-        self._state = node.create_publisher(StreamState, "~/state", RELIABLE, qos_overriding_options=overridable)
+        self._utterance = node.create_publisher(
+            Utterance, "~/utterance", RELIABLE, qos_overriding_options=overridable
+        )
+        self._text = node.create_publisher(
+            String, "~/utterance_text", RELIABLE, qos_overriding_options=overridable
+        )
+        self._event = node.create_publisher(
+            EventGrounding, "~/event", RELIABLE, qos_overriding_options=overridable
+        )
+        self._state = node.create_publisher(
+            StreamState, "~/state", RELIABLE, qos_overriding_options=overridable
+        )
 
     def publish(self, result: StepResult) -> None:
         """Say what one step led to."""

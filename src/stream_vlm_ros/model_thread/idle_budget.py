@@ -1,4 +1,6 @@
-"""Whether there is time for a slice of other work before the next beat: a look is never late because of it."""
+"""Whether there is time for a slice of other work before the next beat: a look is never late
+because of it.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,17 @@ from collections.abc import Callable
 REMEMBERED = 8
 """Slices by whose longest the next one is judged."""
 BOLDER = 0.8
-"""What is expected of a slice shrinks to this share with each look before which none fitted: a single slow one does not end all."""
+"""What is expected of a slice shrinks to this share with each look before which none fitted: a
+single slow one does not end all.
+"""
 
 
 class SpareTime:
-    """Knows when beats come, by how far the last two lay apart, and how long slices take, by the last ones.
+    """Knows when beats come, by how far the last two lay apart, and how long slices take, by the
+    last ones.
 
-    A beat that is overdue by as much again is not waited for: the clock stands still, or nobody beats.
+    A beat that is overdue by as much again is not waited for: the clock stands still, or nobody
+    beats.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

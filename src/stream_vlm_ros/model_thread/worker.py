@@ -1,4 +1,6 @@
-"""The one thread that owns the model: when it is time it decodes the newest picture of every camera, no other, and steps the harness."""
+"""The one thread that owns the model: when it is time it decodes the newest picture of every
+camera, no other, and steps the harness.
+"""
 
 from __future__ import annotations
 
@@ -47,10 +49,12 @@ class Stream:
 
 
 class Worker:
-    """Runs `Stream` on a thread of its own. Beats that come during a step lead to one look after it, however many come: nothing piles up.
+    """Runs `Stream` on a thread of its own.
 
-    What else the model is for is done between two looks: a picture that is asked about, then a summary, a slice at a time and only while a slice
-    is over before the next beat.
+    Beats that come during a step lead to one look after it, however many come: nothing piles up.
+
+    What else the model is for is done between two looks: a picture that is asked about, then a
+    summary, a slice at a time and only while a slice is over before the next beat.
 
     The governor says what each look may cost, and how many beats lie between two.
     """
@@ -95,7 +99,9 @@ class Worker:
             with self._woken:
                 while not self._is_something_due():
                     # A summary waits for a moment that is long enough, all else for a notice.
-                    self._woken.wait(self._spare.wait_s() if summaries is not None and summaries.waits else None)
+                    self._woken.wait(
+                        self._spare.wait_s() if summaries is not None and summaries.waits else None
+                    )
                 if self._stopping:
                     break
                 looks = self._is_time()
@@ -117,19 +123,28 @@ class Worker:
                     self._stream.harness.prepare()
             except Exception as error:  # the node goes on whatever a step runs into
                 self._log_error(f"a step failed, the node goes on:\n{traceback.format_exc()}")
-                self._stream.steps.faults.report(f"a step failed: {type(error).__name__}: {error}; see the log for where")
+                self._stream.steps.faults.report(
+                    f"a step failed: {type(error).__name__}: {error}; see the log for where"
+                )
                 # What the model had seen may be half written: begin with a clean context.
                 self._stream.sessions.begin("after a failed step")
         if summaries is not None:
             summaries.put_down()
 
     def _is_something_due(self) -> bool:
-        return self._stopping or self._is_time() or self._stream.likenesses.waits or self._is_time_to_write()
+        return (
+            self._stopping
+            or self._is_time()
+            or self._stream.likenesses.waits
+            or self._is_time_to_write()
+        )
 
     def _is_time_to_write(self) -> bool:
         """Whether a summary waits and no beat would wait for a slice of it."""
         summaries = self._stream.summaries
-        return summaries is not None and summaries.waits and not self._is_time() and self._spare.fits()
+        return (
+            summaries is not None and summaries.waits and not self._is_time() and self._spare.fits()
+        )
 
     def _write_a_slice(self) -> None:
         if not self._is_time_to_write():
@@ -150,7 +165,12 @@ class Worker:
         messages, session = stream.sessions.take()
         if session is not None:
             stream.harness.open_session(session.session_id)
-            stream.writer.begin_session(session.session_id, stream.harness.model.model_id, session.reason, messages[0].stamp_ns)
+            stream.writer.begin_session(
+                session.session_id,
+                stream.harness.model.model_id,
+                session.reason,
+                messages[0].stamp_ns,
+            )
             self._index = 0
         frames = self._decode(messages)
         if not frames:
@@ -162,7 +182,9 @@ class Worker:
         tick = Tick(self._index, max(frame.stamp_ns for frame in frames), frames, queries)
         self._index += 1
         try:
-            result = stream.harness.step(tick, stream.questions.partial, stream.governor.next_step.limits)
+            result = stream.harness.step(
+                tick, stream.questions.partial, stream.governor.next_step.limits
+            )
         except Exception as error:
             for query in queries:
                 stream.questions.failed(query.query_id, f"the model failed: {error}")
@@ -185,7 +207,11 @@ class Worker:
                 self._stream.cameras[message.camera].refused.report(str(error))
                 continue
             pose = self._stream.poses.at(message.stamp_ns, max_age_s)
-            frames.append(Frame(message.camera, message.stamp_ns, message.message.header.frame_id, image, pose))
+            frames.append(
+                Frame(
+                    message.camera, message.stamp_ns, message.message.header.frame_id, image, pose
+                )
+            )
         return tuple(frames)
 
     def _report(self, result: StepResult) -> None:
@@ -196,4 +222,7 @@ class Worker:
         spoken = {utterance.query_id for utterance in result.utterances}
         for query in result.tick.queries:
             if not query.is_watch and query.query_id not in spoken:
-                self._stream.questions.failed(query.query_id, result.faults.get(query.camera, "the model found no words; ask otherwise"))
+                self._stream.questions.failed(
+                    query.query_id,
+                    result.faults.get(query.camera, "the model found no words; ask otherwise"),
+                )

@@ -1,4 +1,6 @@
-"""What an answer rests on, and whether it is known: by the memory's records or by the model's own confidence."""
+"""What an answer rests on, and whether it is known: by the memory's records or by the model's own
+confidence.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,18 @@ EVIDENCE = 5
 
 
 def from_memory(recollection: Recollection, now_ns: int, session_id: str) -> Ask.Result:
-    """What the memory says to a question about the past asked at `now_ns` (ns): the computed answer, or that it does not know."""
+    """What the memory says to a question about the past asked at `now_ns` (ns): the computed
+    answer, or that it does not know.
+    """
     known = recollection.is_known
     answer = recollection.answer
-    records = answer.records if answer is not None and known else recollection.records[:EVIDENCE] if recollection.bears else ()
+    records = (
+        answer.records
+        if answer is not None and known
+        else recollection.records[:EVIDENCE]
+        if recollection.bears
+        else ()
+    )
     best = records[0] if known and records else None
     said = Utterance(
         camera=best.camera if best else "",
@@ -54,14 +64,29 @@ class Judge:
         """Whether what is remembered about a question reaches the model."""
         return self.model.reads_memory and self.settings.memory.in_prompt == "recall"
 
-    def from_model(self, said: Utterance, question: str, recollection: Recollection, session_id: str) -> Ask.Result:
-        """The model's answer. It is known where the model has every word of the question, and was sure or read something remembered about it."""
+    def from_model(
+        self, said: Utterance, question: str, recollection: Recollection, session_id: str
+    ) -> Ask.Result:
+        """The model's answer.
+
+        It is known where the model has every word of the question, and was sure or read something
+        remembered about it.
+        """
         strange = self.model.unknown_words(question)
-        known = not strange and (said.confidence >= self.settings.decision.known_confidence or (self.model_reads and recollection.bears))
+        known = not strange and (
+            said.confidence >= self.settings.decision.known_confidence
+            or (self.model_reads and recollection.bears)
+        )
         if not known:
             # A model of few words is as sure of itself when it did not understand.
             why = f": the model has no word for '{strange[0]}'" if strange else ""
-            said = replace(said, text=f"I do not know{why}; its guess, of confidence {said.confidence:.2f}: '{said.text}'")
+            said = replace(
+                said,
+                text=(
+                    f"I do not know{why}; its guess, of confidence {said.confidence:.2f}:"
+                    f" '{said.text}'"
+                ),
+            )
         return Ask.Result(
             answer=utterance_message(said, session_id),
             answered_by=Ask.Result.MODEL,
@@ -73,7 +98,13 @@ class Judge:
     def _note(self) -> str:
         """Why the model was asked without what is remembered; empty where it was asked with it."""
         if self.settings.memory.in_prompt != "recall":
-            return f"memory.in_prompt is {self.settings.memory.in_prompt}: the model was asked without the evidence"
+            return (
+                f"memory.in_prompt is {self.settings.memory.in_prompt}: the model was asked without"
+                " the evidence"
+            )
         if not self.model.reads_memory:
-            return f"{self.model.model_id} was not made to read what is remembered: it was asked without the evidence"
+            return (
+                f"{self.model.model_id} was not made to read what is remembered: it was asked"
+                " without the evidence"
+            )
         return ""

@@ -1,4 +1,6 @@
-"""`~/ask`: a question about now to the model, answered while it is written, or one about the past to the memory; `~/query` asks the same quickly."""
+"""`~/ask`: a question about now to the model, answered while it is written, or one about the past
+to the memory; `~/query` asks the same quickly.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,14 @@ from stream_vlm_ros.action import Ask
 from stream_vlm_ros.common.first_result import Outcome
 from stream_vlm_ros.msg import Utterance as UtteranceMessage
 from stream_vlm_ros.requests.answer_result import Judge, from_memory
-from stream_vlm_ros.requests.question_queue import Asker, QuestionError, Questions, checked_words, inactive, new_query_id
+from stream_vlm_ros.requests.question_queue import (
+    Asker,
+    QuestionError,
+    Questions,
+    checked_words,
+    inactive,
+    new_query_id,
+)
 from stream_vlm_ros.requests.recall_queue import Lookup, Lookups
 
 Waited = TypeVar("Waited")
@@ -27,12 +36,17 @@ Waited = TypeVar("Waited")
 DEFAULT_TIMEOUT_S = 10.0
 LONGEST_TIMEOUT_S = 3600.0
 CHECK_PERIOD_S = 0.1
-"""How often a waiting goal looks at its deadline and whether it was cancelled: by the computer's clock, in whose time its caller waits."""
+"""How often a waiting goal looks at its deadline and whether it was cancelled: by the computer's
+clock, in whose time its caller waits.
+"""
 CANCELLED = "the question was cancelled"
 
 
 class AskServer:
-    """The action `~/ask` and the topic `~/query`. Both only deposit: `lookups` reads what is remembered, the model is asked by its own thread."""
+    """The action `~/ask` and the topic `~/query`.
+
+    Both only deposit: `lookups` reads what is remembered, the model is asked by its own thread.
+    """
 
     def __init__(
         self,
@@ -44,7 +58,9 @@ class AskServer:
         session_id: Callable[[], str],
         say: Callable[[UtteranceMessage], None],
     ) -> None:
-        """`questions` gives the queue to the model, or None while the node is not active; `say` publishes an utterance."""
+        """`questions` gives the queue to the model, or None while the node is not active; `say`
+        publishes an utterance.
+        """
         self._node = node
         self._lookups = lookups
         self._recollector = recollector
@@ -62,7 +78,9 @@ class AskServer:
             callback_group=self._group,
             cancel_callback=lambda goal: CancelResponse.ACCEPT,
         )
-        self._subscription = node.create_subscription(String, "~/query", self._ask_quickly, 10, callback_group=self._group)
+        self._subscription = node.create_subscription(
+            String, "~/query", self._ask_quickly, 10, callback_group=self._group
+        )
 
     def destroy(self) -> None:
         self._node.destroy_subscription(self._subscription)
@@ -70,19 +88,27 @@ class AskServer:
 
     def _is_for_the_memory(self, asked: str, recollection: Recollection) -> bool:
         """By whom it is answered: what can be computed from the records is never left to the model."""
-        return is_about_the_past(asked) and (recollection.is_known or (recollection.was_asked and not self._judge.model_reads))
+        return is_about_the_past(asked) and (
+            recollection.is_known or (recollection.was_asked and not self._judge.model_reads)
+        )
 
-    def _put(self, text: str, camera: str, asked_ns: int, asker: Asker, recollection: Recollection) -> tuple[Questions, str]:
+    def _put(
+        self, text: str, camera: str, asked_ns: int, asker: Asker, recollection: Recollection
+    ) -> tuple[Questions, str]:
         questions = self._questions()
         if questions is None:
             raise QuestionError(inactive(self._node))
-        return questions, questions.put(text, camera, asked_ns, asker, self._recollector.past(recollection, asked_ns))
+        return questions, questions.put(
+            text, camera, asked_ns, asker, self._recollector.past(recollection, asked_ns)
+        )
 
     def _ask_quickly(self, message: String) -> None:
         asked_ns = self._now_ns()
 
         def fail(sentence: str) -> None:
-            self._node.get_logger().warning(f"~/query: no answer to '{message.data[:80]}': {sentence}")
+            self._node.get_logger().warning(
+                f"~/query: no answer to '{message.data[:80]}': {sentence}"
+            )
 
         def answer(recollection: Recollection) -> None:
             if self._is_for_the_memory(asked, recollection):
@@ -90,7 +116,9 @@ class AskServer:
                 said.query_id = new_query_id()
                 self._say(said)
                 return
-            asker = Asker(on_text=lambda text: None, on_answer=lambda utterance: None, on_failure=fail)
+            asker = Asker(
+                on_text=lambda text: None, on_answer=lambda utterance: None, on_failure=fail
+            )
             try:
                 self._put(asked, "", asked_ns, asker, recollection)
             except QuestionError as error:
@@ -121,16 +149,25 @@ class AskServer:
         elif goal.is_cancel_requested:
             goal.canceled()
         else:
-            self._node.get_logger().warning(f"~/ask: no answer to '{goal.request.question[:80]}': {outcome}")
+            self._node.get_logger().warning(
+                f"~/ask: no answer to '{goal.request.question[:80]}': {outcome}"
+            )
             goal.abort()
         return result
 
-    async def _answer(self, goal: ServerGoalHandle, deadline: float, timeout_s: float) -> Ask.Result | str:
+    async def _answer(
+        self, goal: ServerGoalHandle, deadline: float, timeout_s: float
+    ) -> Ask.Result | str:
         asked_ns = self._now_ns()
-        asked = checked_words(goal.request.question, goal.request.camera, self._judge.cameras, "the question")
+        asked = checked_words(
+            goal.request.question, goal.request.camera, self._judge.cameras, "the question"
+        )
         found: Outcome[Recollection | str] = Outcome(self._node.executor)
         self._lookups.put(Lookup(asked, goal.request.camera, found.settle, found.settle))
-        late = f"the memory gave no answer within {timeout_s:g} s; is its disk fast enough, does another program hold it locked?"
+        late = (
+            f"the memory gave no answer within {timeout_s:g} s; is its disk fast enough, does"
+            " another program hold it locked?"
+        )
         recollection = await self._first(found, goal, deadline, late)
         if isinstance(recollection, str):
             return recollection
@@ -139,10 +176,19 @@ class AskServer:
             goal.publish_feedback(Ask.Feedback(text=result.answer.text))
             return result
         outcome = await self._ask_model(goal, asked_ns, recollection, deadline, timeout_s)
-        return outcome if isinstance(outcome, str) else self._judge.from_model(outcome, asked, recollection, self._session_id())
+        return (
+            outcome
+            if isinstance(outcome, str)
+            else self._judge.from_model(outcome, asked, recollection, self._session_id())
+        )
 
     async def _ask_model(
-        self, goal: ServerGoalHandle, asked_ns: int, recollection: Recollection, deadline: float, timeout_s: float
+        self,
+        goal: ServerGoalHandle,
+        asked_ns: int,
+        recollection: Recollection,
+        deadline: float,
+        timeout_s: float,
     ) -> Utterance | str:
         answer: Outcome[Utterance | str] = Outcome(self._node.executor)
 
@@ -151,15 +197,24 @@ class AskServer:
                 goal.publish_feedback(Ask.Feedback(text=text))
 
         asker = Asker(tell, answer.settle, answer.settle)
-        questions, query_id = self._put(goal.request.question, goal.request.camera, asked_ns, asker, recollection)
-        late = f"no answer within {timeout_s:g} s; does the camera show pictures, is the model fast enough (see /diagnostics)?"
+        questions, query_id = self._put(
+            goal.request.question, goal.request.camera, asked_ns, asker, recollection
+        )
+        late = (
+            f"no answer within {timeout_s:g} s; does the camera show pictures, is the model fast"
+            " enough (see /diagnostics)?"
+        )
         try:
             return await self._first(answer, goal, deadline, late)
         finally:
             questions.withdraw(query_id)
 
-    async def _first(self, outcome: Outcome[Waited | str], goal: ServerGoalHandle, deadline: float, late: str) -> Waited | str:
-        """What `outcome` is settled with, unless the goal is cancelled before, or `deadline` (of `time.monotonic`) passes, which `late` says."""
+    async def _first(
+        self, outcome: Outcome[Waited | str], goal: ServerGoalHandle, deadline: float, late: str
+    ) -> Waited | str:
+        """What `outcome` is settled with, unless the goal is cancelled before, or `deadline` (of
+        `time.monotonic`) passes, which `late` says.
+        """
 
         def check() -> None:
             if goal.is_cancel_requested:
@@ -167,7 +222,9 @@ class AskServer:
             elif time.monotonic() > deadline:
                 outcome.settle(late)
 
-        timer = self._node.create_timer(CHECK_PERIOD_S, check, callback_group=self._group, clock=self._steady)
+        timer = self._node.create_timer(
+            CHECK_PERIOD_S, check, callback_group=self._group, clock=self._steady
+        )
         try:
             first: Waited | str = await outcome.future
             return first
@@ -182,5 +239,8 @@ def _timeout_s(asked: float) -> float:
     if asked == 0.0:
         return DEFAULT_TIMEOUT_S
     if not 0.0 < asked <= LONGEST_TIMEOUT_S:
-        raise QuestionError(f"timeout_s {asked:g} is refused; give 0 (for {DEFAULT_TIMEOUT_S:g} s) or seconds up to {LONGEST_TIMEOUT_S:g}")
+        raise QuestionError(
+            f"timeout_s {asked:g} is refused; give 0 (for {DEFAULT_TIMEOUT_S:g} s) or seconds up to"
+            f" {LONGEST_TIMEOUT_S:g}"
+        )
     return asked

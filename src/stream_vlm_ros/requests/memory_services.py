@@ -1,4 +1,6 @@
-"""Recall, evidence and forgetting by service call: done by connections of the memory, whatever the model is busy with."""
+"""Recall, evidence and forgetting by service call: done by connections of the memory, whatever the
+model is busy with.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +17,37 @@ from stream_vlm.memory.recording.background_writer import MemoryWriter
 from stream_vlm.memory.search.query import RecallQuery, RecallResult
 from stream_vlm.memory.storage.errors import MemoryFileError
 from stream_vlm.types import StreamError
-from stream_vlm_ros.common.conversions import evidence_message, forget_query, recall_query, recall_response, record_message
+from stream_vlm_ros.common.conversions import (
+    evidence_message,
+    forget_query,
+    recall_query,
+    recall_response,
+    record_message,
+)
 from stream_vlm_ros.common.first_result import Outcome
 from stream_vlm_ros.requests.picture_query_queue import Likeness, LikenessError, Likenesses
 from stream_vlm_ros.requests.question_queue import inactive
 from stream_vlm_ros.srv import Forget, GetFrame, Recall
 
 STORED_WITHIN_S = 5.0
-"""How long a request to forget waits for steps that are not stored yet, seconds: they are meant too."""
+"""How long a request to forget waits for steps that are not stored yet, seconds: they are meant
+too.
+"""
 
 
 class MemoryServices:
     """`~/recall`, `~/get_frame` and `~/forget`."""
 
-    def __init__(self, node: Node, memory: Memory, writer: MemoryWriter, likenesses: Callable[[], Likenesses | None]) -> None:
-        """`likenesses` gives the queue of pictures to the model, or None while the node is not active."""
+    def __init__(
+        self,
+        node: Node,
+        memory: Memory,
+        writer: MemoryWriter,
+        likenesses: Callable[[], Likenesses | None],
+    ) -> None:
+        """`likenesses` gives the queue of pictures to the model, or None while the node is not
+        active.
+        """
         self._node = node
         self._memory = memory
         self._writer = writer
@@ -39,7 +57,9 @@ class MemoryServices:
             node.create_service(Recall, "~/recall", self._recall, callback_group=group),
             node.create_service(GetFrame, "~/get_frame", self._get_frame, callback_group=group),
             # One at a time, and beside the others: to forget much takes seconds.
-            node.create_service(Forget, "~/forget", self._forget, callback_group=MutuallyExclusiveCallbackGroup()),
+            node.create_service(
+                Forget, "~/forget", self._forget, callback_group=MutuallyExclusiveCallbackGroup()
+            ),
         ]
 
     def destroy(self) -> None:
@@ -71,14 +91,22 @@ class MemoryServices:
         if likenesses is None:
             raise LikenessError(f"{inactive(self._node)}; like_record needs no model")
         outcome: Outcome[tuple[NDArray[np.float32], str] | str] = Outcome(self._node.executor)
-        likenesses.put(Likeness(bytes(request.like.data), lambda vector, model_id: outcome.settle((vector, model_id)), outcome.settle))
+        likenesses.put(
+            Likeness(
+                bytes(request.like.data),
+                lambda vector, model_id: outcome.settle((vector, model_id)),
+                outcome.settle,
+            )
+        )
         seen = await outcome.future
         if isinstance(seen, str):
             raise LikenessError(seen)
         vector, model_id = seen
         return self._memory.look_alike(vector, query, model_id)
 
-    def _get_frame(self, request: GetFrame.Request, response: GetFrame.Response) -> GetFrame.Response:
+    def _get_frame(
+        self, request: GetFrame.Request, response: GetFrame.Response
+    ) -> GetFrame.Response:
         try:
             response.image = evidence_message(self._memory.frame(request.record_id))
         except StreamError as error:
@@ -91,7 +119,10 @@ class MemoryServices:
         try:
             what = forget_query(request)
             if not self._writer.flush(STORED_WITHIN_S):
-                raise MemoryFileError(f"{self._memory.path}: steps wait that could not be stored, see /diagnostics; ask again when they are")
+                raise MemoryFileError(
+                    f"{self._memory.path}: steps wait that could not be stored, see /diagnostics;"
+                    " ask again when they are"
+                )
             forgotten = self._memory.forget(what, dry_run=request.dry_run)
         except StreamError as error:
             response.message = self._refusal("forget", error)

@@ -25,7 +25,9 @@ class LikenessError(StreamError):
 
 @dataclass(frozen=True)
 class Likeness:
-    """A picture file (JPEG or PNG) and who waits for its vector, of the model that is named with it; called from the model's thread."""
+    """A picture file (JPEG or PNG) and who waits for its vector, of the model that is named with
+    it; called from the model's thread.
+    """
 
     file: bytes
     on_vector: Callable[[NDArray[np.float32], str], None]
@@ -60,22 +62,32 @@ class Likenesses:
             if self._closed:
                 raise LikenessError(self._closed)
             if len(self._waiting) >= MOST_WAITING:
-                raise LikenessError(f"{MOST_WAITING} pictures wait for the model already; ask again when it has looked at them")
+                raise LikenessError(
+                    f"{MOST_WAITING} pictures wait for the model already; ask again when it has"
+                    " looked at them"
+                )
             self._waiting.append(likeness)
         self._on_put()
 
     def serve(self, model: Model) -> None:
-        """Have `model` look at the oldest picture, if there is one, and tell its asker; on the model's thread."""
+        """Have `model` look at the oldest picture, if there is one, and tell its asker; on the
+        model's thread.
+        """
         with self._lock:
             likeness = self._waiting.popleft() if self._waiting else None
         if likeness is None:
             return
         try:
             if not isinstance(model, Looker):
-                raise LikenessError(f"like: {model.model_id} gives no vectors of pictures; ask by words, or watch with a Qwen2.5-VL or Qwen3-VL")
+                raise LikenessError(
+                    f"like: {model.model_id} gives no vectors of pictures; ask by words, or watch"
+                    " with a Qwen2.5-VL or Qwen3-VL"
+                )
             vector = model.looks_of(decoded(likeness.file, "like"))
         except Exception as error:  # whatever a model stumbles over: its asker must hear of it
-            likeness.on_failure(str(error) if isinstance(error, StreamError) else f"like: the model failed: {error}")
+            likeness.on_failure(
+                str(error) if isinstance(error, StreamError) else f"like: the model failed: {error}"
+            )
             return
         likeness.on_vector(vector, model.model_id)
 

@@ -27,7 +27,9 @@ class QuestionError(StreamError):
 
 @dataclass(frozen=True)
 class Asker:
-    """Who waits for an answer. Called from the threads of the model and of the memory: return at once.
+    """Who waits for an answer.
+
+    Called from the threads of the model and of the memory: return at once.
 
     Attributes:
         on_text: the answer so far, whenever it grows.
@@ -50,28 +52,44 @@ class Questions:
         self._askers: dict[str, Asker] = {}
         self._closed = ""
 
-    def put(self, text: str, camera: str, stamp_ns: int, asker: Asker | None = None, past: Past = NOTHING) -> str:
-        """Take in a question asked at `stamp_ns` (ns) and return its query id; an empty `camera` asks the first one that shows a picture.
+    def put(
+        self,
+        text: str,
+        camera: str,
+        stamp_ns: int,
+        asker: Asker | None = None,
+        past: Past = NOTHING,
+    ) -> str:
+        """Take in a question asked at `stamp_ns` (ns) and return its query id; an empty `camera`
+        asks the first one that shows a picture.
 
         `past` is what was remembered about it.
 
         Raises:
-            QuestionError: no words, too many of them, an unknown camera, too many questions that wait already, or no answer will come any more.
+            QuestionError: no words, too many of them, an unknown camera, too many questions that
+                wait already, or no answer will come any more.
         """
         words = checked_words(text, camera, self._cameras, "the question")
-        query = Query(query_id=new_query_id(), text=words, stamp_ns=stamp_ns, camera=camera, past=past)
+        query = Query(
+            query_id=new_query_id(), text=words, stamp_ns=stamp_ns, camera=camera, past=past
+        )
         with self._lock:
             if self._closed:
                 raise QuestionError(self._closed)
             if len(self._waiting) >= MOST_WAITING:
-                raise QuestionError(f"{MOST_WAITING} questions wait for a picture already; ask again when the cameras show one")
+                raise QuestionError(
+                    f"{MOST_WAITING} questions wait for a picture already; ask again when the"
+                    " cameras show one"
+                )
             self._waiting.append(query)
             if asker is not None:
                 self._askers[query.query_id] = asker
         return query.query_id
 
     def take(self, showing: Sequence[str]) -> tuple[Query, ...]:
-        """Remove and return, oldest first, at most one question for each camera in `showing`; each then names its camera."""
+        """Remove and return, oldest first, at most one question for each camera in `showing`; each
+        then names its camera.
+        """
         free = [camera for camera in self._cameras if camera in showing]
         taken: list[Query] = []
         with self._lock:
@@ -102,7 +120,9 @@ class Questions:
             asker.on_failure(sentence)
 
     def withdraw(self, query_id: str) -> None:
-        """Nobody waits for this answer any more; a question that did not reach the model yet is not asked."""
+        """Nobody waits for this answer any more; a question that did not reach the model yet is not
+        asked.
+        """
         self._remove(query_id)
 
     def close(self, sentence: str) -> None:
@@ -136,13 +156,20 @@ def checked_words(text: str, camera: str, cameras: Sequence[str], what: str) -> 
     if not words:
         raise QuestionError(f"{what} is empty; say it in plain words")
     if len(words) > LONGEST_QUESTION:
-        raise QuestionError(f"{what} has {len(words)} characters; say it in at most {LONGEST_QUESTION}")
+        raise QuestionError(
+            f"{what} has {len(words)} characters; say it in at most {LONGEST_QUESTION}"
+        )
     if camera and camera not in cameras:
-        raise QuestionError(f"camera '{camera}' does not exist; the cameras are {', '.join(cameras)}")
+        raise QuestionError(
+            f"camera '{camera}' does not exist; the cameras are {', '.join(cameras)}"
+        )
     return words
 
 
 def inactive(node: Node) -> str:
     """Why `node` can be asked nothing now."""
     name = node.get_fully_qualified_name()
-    return f"{name} is not active, the model does not look; activate it (ros2 lifecycle set {name} activate)"
+    return (
+        f"{name} is not active, the model does not look; activate it (ros2 lifecycle set {name}"
+        " activate)"
+    )

@@ -1,4 +1,6 @@
-"""Questions on their way to the memory: what bears on each is looked up by one thread, so that no callback ever waits for the disk."""
+"""Questions on their way to the memory: what bears on each is looked up by one thread, so that no
+callback ever waits for the disk.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ MOST_WAITING = 100
 
 @dataclass(frozen=True)
 class Lookup:
-    """A question, the camera it is about (empty: any) and who waits for what bears on it. Called from the lookups' thread: return at once.
+    """A question, the camera it is about (empty: any) and who waits for what bears on it.
+
+    Called from the lookups' thread: return at once.
 
     Attributes:
         on_found: what was found, which may be nothing.
@@ -31,7 +35,9 @@ class Lookup:
 
 
 class Lookups:
-    """Holds questions until they are looked up, one after the other, in the order in which they came."""
+    """Holds questions until they are looked up, one after the other, in the order in which they
+    came.
+    """
 
     def __init__(self, recollector: Recollector) -> None:
         self._recollector = recollector
@@ -53,12 +59,17 @@ class Lookups:
             if self._closed:
                 raise QuestionError(self._closed)
             if len(self._waiting) >= MOST_WAITING:
-                raise QuestionError(f"{MOST_WAITING} questions wait for the memory already; ask again when it has answered some")
+                raise QuestionError(
+                    f"{MOST_WAITING} questions wait for the memory already; ask again when it has"
+                    " answered some"
+                )
             self._waiting.append(lookup)
             self._changed.notify_all()
 
     def close(self, sentence: str) -> None:
-        """Finish the one that is being looked up, end the thread, and tell everybody else, and who comes later, why nothing is looked up."""
+        """Finish the one that is being looked up, end the thread, and tell everybody else, and who
+        comes later, why nothing is looked up.
+        """
         with self._changed:
             self._closed = sentence
             waiting = list(self._waiting)
@@ -78,6 +89,8 @@ class Lookups:
             try:
                 found = self._recollector.recollect(lookup.text, lookup.camera)
             except Exception as error:  # whatever a question stumbles over: its asker must hear of it, and the next one be looked up
-                lookup.on_failure(str(error) if isinstance(error, StreamError) else f"the memory failed: {error}")
+                lookup.on_failure(
+                    str(error) if isinstance(error, StreamError) else f"the memory failed: {error}"
+                )
                 continue
             lookup.on_found(found)

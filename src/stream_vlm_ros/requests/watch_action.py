@@ -1,4 +1,7 @@
-"""`~/watch`: tell me when ... Every picture is judged by it, each report is feedback, until it is cancelled, over or replaced."""
+"""`~/watch`: tell me when ...
+
+Every picture is judged by it, each report is feedback, until it is cancelled, over or replaced.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,18 @@ class Ending:
 
 
 class WatchServer:
-    """The action `~/watch`. `watches` gives the way to the model, or None while the node is not active."""
+    """The action `~/watch`.
+
+    `watches` gives the way to the model, or None while the node is not active.
+    """
 
     def __init__(
-        self, node: Node, lookups: Lookups, recollector: Recollector, watches: Callable[[], Watches | None], session_id: Callable[[], str]
+        self,
+        node: Node,
+        lookups: Lookups,
+        recollector: Recollector,
+        watches: Callable[[], Watches | None],
+        session_id: Callable[[], str],
     ) -> None:
         self._node = node
         self._lookups = lookups
@@ -65,13 +76,20 @@ class WatchServer:
             ending = await self._watch(goal, reports)
         except StreamError as error:
             ending = Ending(str(error))
-        result.success, result.message, result.reports = ending.as_asked, ending.sentence, reports.count
+        result.success, result.message, result.reports = (
+            ending.as_asked,
+            ending.sentence,
+            reports.count,
+        )
         if goal.is_cancel_requested:
             goal.canceled()
         elif ending.as_asked:
             goal.succeed()
         else:
-            self._node.get_logger().warning(f"~/watch: '{goal.request.watch_for[:80]}' is not waited for any more: {ending.sentence}")
+            self._node.get_logger().warning(
+                f"~/watch: '{goal.request.watch_for[:80]}' is not waited for any more:"
+                f" {ending.sentence}"
+            )
             goal.abort()
         return result
 
@@ -96,14 +114,20 @@ class WatchServer:
 
         stamp_ns = self._node.get_clock().now().nanoseconds
         watch_for, camera = goal.request.watch_for, goal.request.camera
-        self._lookups.put(Lookup(watch_for, camera, found.settle, lambda sentence: end(Ending(sentence))))
-        timer = self._node.create_timer(CHECK_PERIOD_S, check, callback_group=self._group, clock=self._steady)
+        self._lookups.put(
+            Lookup(watch_for, camera, found.settle, lambda sentence: end(Ending(sentence)))
+        )
+        timer = self._node.create_timer(
+            CHECK_PERIOD_S, check, callback_group=self._group, clock=self._steady
+        )
         try:
             recollection = await found.future
             if isinstance(recollection, Ending):
                 return recollection
             watcher = Watcher(reports.report, lambda sentence: outcome.settle(Ending(sentence)))
-            query_id = watches.put(watch_for, camera, stamp_ns, watcher, self._recollector.past(recollection, stamp_ns))
+            query_id = watches.put(
+                watch_for, camera, stamp_ns, watcher, self._recollector.past(recollection, stamp_ns)
+            )
             try:
                 ending: Ending = await outcome.future
                 return ending
@@ -114,9 +138,13 @@ class WatchServer:
 
 
 class Reports:
-    """Counts the reports of one goal and sends each as feedback, until there are as many as asked for."""
+    """Counts the reports of one goal and sends each as feedback, until there are as many as asked
+    for.
+    """
 
-    def __init__(self, goal: ServerGoalHandle, session_id: Callable[[], str], outcome: Outcome[Ending]) -> None:
+    def __init__(
+        self, goal: ServerGoalHandle, session_id: Callable[[], str], outcome: Outcome[Ending]
+    ) -> None:
         self.outcome = outcome
         self.count = 0
         self._goal = goal
@@ -127,12 +155,19 @@ class Reports:
         if self.outcome.is_settled or not self._goal.is_active:
             return
         self.count += 1
-        self._goal.publish_feedback(Watch.Feedback(report=utterance_message(utterance, self._session_id())))
+        self._goal.publish_feedback(
+            Watch.Feedback(report=utterance_message(utterance, self._session_id()))
+        )
         if self.count == self._goal.request.max_reports:
-            self.outcome.settle(Ending(f"made {self.count} report{'s' if self.count > 1 else ''}", as_asked=True))
+            self.outcome.settle(
+                Ending(f"made {self.count} report{'s' if self.count > 1 else ''}", as_asked=True)
+            )
 
 
 def _timeout_s(asked: float) -> float:
     if not 0.0 <= asked <= LONGEST_TIMEOUT_S:
-        raise QuestionError(f"timeout_s {asked:g} is refused; give 0 (until it is cancelled) or seconds up to {LONGEST_TIMEOUT_S:g}")
+        raise QuestionError(
+            f"timeout_s {asked:g} is refused; give 0 (until it is cancelled) or seconds up to"
+            f" {LONGEST_TIMEOUT_S:g}"
+        )
     return asked

@@ -13,11 +13,13 @@ from stream_vlm_ros.requests.question_queue import NOTHING, checked_words
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who waits for reports. Called from the threads of the model, of the memory and of other watchers: return at once.
+    """Who waits for reports.
+
+    Called from the threads of the model, of the memory and of other watchers: return at once.
 
     Attributes:
-        on_report: an utterance under the watch, stored already.
-        on_end: one sentence that says why the watch ended, when it was not its own watcher who ended it.
+        on_report: an utterance under the watch, stored already. on_end: one sentence that says why
+            the watch ended, when it was not its own watcher who ended it.
     """
 
     on_report: Callable[[Utterance], None]
@@ -25,7 +27,9 @@ class Watcher:
 
 
 class Watches:
-    """The watches that are active or wait for their camera's next picture; one a camera, the newest."""
+    """The watches that are active or wait for their camera's next picture; one a camera, the
+    newest.
+    """
 
     def __init__(self, cameras: Sequence[str]) -> None:
         self._cameras = tuple(cameras)
@@ -34,8 +38,11 @@ class Watches:
         self._waiting: list[Query] = []
         self._over: list[str] = []
 
-    def put(self, text: str, camera: str, stamp_ns: int, watcher: Watcher, past: Past = NOTHING) -> str:
-        """Begin a watch at `stamp_ns` (ns) and return its query id; an empty `camera` watches every one. It replaces those of its cameras.
+    def put(
+        self, text: str, camera: str, stamp_ns: int, watcher: Watcher, past: Past = NOTHING
+    ) -> str:
+        """Begin a watch at `stamp_ns` (ns) and return its query id; an empty `camera` watches every
+        one. It replaces those of its cameras.
 
         `past` is what was remembered about it.
 
@@ -43,9 +50,20 @@ class Watches:
             QuestionError: no words, too many of them, or an unknown camera.
         """
         words = checked_words(text, camera, self._cameras, "the watch")
-        query = Query(query_id=f"w-{uuid.uuid4().hex[:12]}", text=words, stamp_ns=stamp_ns, camera=camera, is_watch=True, past=past)
+        query = Query(
+            query_id=f"w-{uuid.uuid4().hex[:12]}",
+            text=words,
+            stamp_ns=stamp_ns,
+            camera=camera,
+            is_watch=True,
+            past=past,
+        )
         with self._lock:
-            replaced = [other.query_id for other, _ in self._active.values() if not (camera and other.camera) or camera == other.camera]
+            replaced = [
+                other.query_id
+                for other, _ in self._active.values()
+                if not (camera and other.camera) or camera == other.camera
+            ]
         for query_id in replaced:
             self.end(query_id, f"another watch took its camera: '{words[:80]}'")
         with self._lock:
@@ -54,9 +72,15 @@ class Watches:
         return query.query_id
 
     def take(self, showing: Sequence[str]) -> tuple[Query, ...]:
-        """Remove and return, oldest first, the watches that begin now that the cameras `showing` have pictures."""
+        """Remove and return, oldest first, the watches that begin now that the cameras `showing`
+        have pictures.
+        """
         with self._lock:
-            taken = tuple(query for query in self._waiting if (query.camera in showing if query.camera else showing))
+            taken = tuple(
+                query
+                for query in self._waiting
+                if (query.camera in showing if query.camera else showing)
+            )
             self._waiting = [query for query in self._waiting if query not in taken]
         return taken
 
@@ -67,17 +91,25 @@ class Watches:
         return over
 
     def followed(self, query_ids: frozenset[str], faults: Mapping[str, str]) -> frozenset[str]:
-        """The model follows `query_ids`; a watch that began and is not among them was refused, for the `faults` (by camera) of its cameras.
+        """The model follows `query_ids`; a watch that began and is not among them was refused, for
+        the `faults` (by camera) of its cameras.
 
         Returns the cameras whose faults a watcher was told.
         """
         with self._lock:
             waiting = {query.query_id for query in self._waiting}
-            refused = [query for query_id, (query, _) in self._active.items() if query_id not in query_ids and query_id not in waiting]
+            refused = [
+                query
+                for query_id, (query, _) in self._active.items()
+                if query_id not in query_ids and query_id not in waiting
+            ]
         told: set[str] = set()
         for query in refused:
             cameras = [camera for camera in faults if query.camera in ("", camera)]
-            self.end(query.query_id, "; ".join(faults[camera] for camera in cameras) or "the model does not follow it")
+            self.end(
+                query.query_id,
+                "; ".join(faults[camera] for camera in cameras) or "the model does not follow it",
+            )
             told.update(cameras)
         return frozenset(told)
 

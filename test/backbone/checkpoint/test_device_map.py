@@ -1,4 +1,7 @@
-"""Weights in fewer bits and over several GPUs. No GPU is needed: the libraries run on a CPU, and a plan for GPUs is but names and sizes."""
+"""Weights in fewer bits and over several GPUs.
+
+No GPU is needed: the libraries run on a CPU, and a plan for GPUs is but names and sizes.
+"""
 
 import importlib
 import importlib.util
@@ -18,9 +21,12 @@ from stream_vlm.backbone.checkpoint.loader import ARCHITECTURES, load_checkpoint
 from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
 from stream_vlm.types import Decision
 
-needs_accelerate = pytest.mark.skipif(importlib.util.find_spec("accelerate") is None, reason="accelerate is not installed")
+needs_accelerate = pytest.mark.skipif(
+    importlib.util.find_spec("accelerate") is None, reason="accelerate is not installed"
+)
 needs_bitsandbytes = pytest.mark.skipif(
-    importlib.util.find_spec("bitsandbytes") is None or importlib.util.find_spec("accelerate") is None,
+    importlib.util.find_spec("bitsandbytes") is None
+    or importlib.util.find_spec("accelerate") is None,
     reason="bitsandbytes or accelerate is not installed",
 )
 
@@ -32,7 +38,9 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 def decisions(model: StreamingModel, count: int = 8) -> list[Decision]:
     stream = model.open_stream("front")
-    return [stream.step(random_frame(index), None, lambda decision: decision) for index in range(count)]
+    return [
+        stream.step(random_frame(index), None, lambda decision: decision) for index in range(count)
+    ]
 
 
 def shares(decided: list[Decision]) -> list[float]:
@@ -41,8 +49,13 @@ def shares(decided: list[Decision]) -> list[float]:
 
 @needs_bitsandbytes
 @pytest.mark.parametrize(("weights", "tolerance"), [("int8", 0.02), ("int4", 0.1)])
-def test_fewer_bits_decide_nearly_as_all_of_them(checkpoint: Path, weights: str, tolerance: float) -> None:
-    exact, rounded = load_cached_model(settings_for(checkpoint)), load_cached_model(settings_for(checkpoint, model__weights=weights))
+def test_fewer_bits_decide_nearly_as_all_of_them(
+    checkpoint: Path, weights: str, tolerance: float
+) -> None:
+    exact, rounded = (
+        load_cached_model(settings_for(checkpoint)),
+        load_cached_model(settings_for(checkpoint, model__weights=weights)),
+    )
     assert rounded.model_id == f"{exact.model_id}-{weights}"
     given, expected = shares(decisions(rounded)), shares(decisions(exact))
     assert given == pytest.approx(expected, abs=tolerance)
@@ -50,7 +63,9 @@ def test_fewer_bits_decide_nearly_as_all_of_them(checkpoint: Path, weights: str,
 
 
 @needs_bitsandbytes
-def test_watching_with_int8_weights_does_not_fill_the_log(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_watching_with_int8_weights_does_not_fill_the_log(
+    checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     model = load_cached_model(settings_for(checkpoint, model__weights="int8"))
     caplog.clear()
     decisions(model, 2)
@@ -59,12 +74,18 @@ def test_watching_with_int8_weights_does_not_fill_the_log(checkpoint: Path, capl
 
 @needs_bitsandbytes
 @pytest.mark.parametrize(("weights", "bytes_a_weight"), [("int8", 1.0), ("int4", 0.5)])
-def test_only_the_layers_of_the_language_model_lose_bits(checkpoint: Path, weights: str, bytes_a_weight: float) -> None:
+def test_only_the_layers_of_the_language_model_lose_bits(
+    checkpoint: Path, weights: str, bytes_a_weight: float
+) -> None:
     full = load_checkpoint(settings_for(checkpoint).model).model
     model = load_checkpoint(settings_for(checkpoint, model__weights=weights).model).model
     for name, weight in model.named_parameters():
         original = full.get_parameter(name)
-        if "_proj." in name and name.startswith("model.language_model.layers") and name.endswith(".weight"):
+        if (
+            "_proj." in name
+            and name.startswith("model.language_model.layers")
+            and name.endswith(".weight")
+        ):
             assert weight.numel() * weight.element_size() == original.numel() * bytes_a_weight, name
         else:
             assert torch.equal(weight, original), name
@@ -72,23 +93,40 @@ def test_only_the_layers_of_the_language_model_lose_bits(checkpoint: Path, weigh
 
 @needs_bitsandbytes
 @pytest.mark.parametrize("weights", ["int8", "int4"])
-def test_weights_that_are_stored_quantized_are_taken_as_they_are(tmp_path: Path, weights: str) -> None:
+def test_weights_that_are_stored_quantized_are_taken_as_they_are(
+    tmp_path: Path, weights: str
+) -> None:
     directory = write_checkpoint(tmp_path / "original")
-    load_checkpoint(settings_for(directory, model__weights=weights).model).model.save_pretrained(tmp_path / "saved")
-    for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json", "stream_config.json"):
+    load_checkpoint(settings_for(directory, model__weights=weights).model).model.save_pretrained(
+        tmp_path / "saved"
+    )
+    for name in (
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "preprocessor_config.json",
+        "stream_config.json",
+    ):
         (tmp_path / "saved" / name).write_bytes((directory / name).read_bytes())
     with pytest.raises(CheckpointError, match="quantized already; leave model.weights at 'auto'"):
         load_checkpoint(settings_for(tmp_path / "saved", model__weights="int8").model)
     again = load_cached_model(settings_for(tmp_path / "saved"))
-    assert shares(decisions(again)) == pytest.approx(shares(decisions(load_cached_model(settings_for(directory, model__weights=weights)))), abs=1e-5)
+    assert shares(decisions(again)) == pytest.approx(
+        shares(decisions(load_cached_model(settings_for(directory, model__weights=weights)))),
+        abs=1e-5,
+    )
     assert again.checkpoint.quantized == ("int8" if weights == "int8" else "bitsandbytes")
 
 
 @pytest.mark.parametrize("library", ["bitsandbytes", "accelerate"])
-def test_a_library_that_is_missing_is_named_with_what_asks_for_it(checkpoint: Path, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_is_missing_is_named_with_what_asks_for_it(
+    checkpoint: Path, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("bitsandbytes", "accelerate"):
         monkeypatch.setitem(sys.modules, name, None if name == library else sys)
-    with pytest.raises(CheckpointError, match=f"model.weights 'int4' needs {library}.* install it with 'pip install {library}'"):
+    with pytest.raises(
+        CheckpointError,
+        match=f"model.weights 'int4' needs {library}.* install it with 'pip install {library}'",
+    ):
         load_checkpoint(settings_for(checkpoint, model__weights="int4").model)
 
 
@@ -98,21 +136,29 @@ def planned(checkpoint: Path, gpus: Sequence[float], weights: str = "auto") -> d
     model_class = ARCHITECTURES[config.model_type]
     with torch.device("meta"):
         size = 2 * sum(weight.numel() for weight in model_class(config).parameters())
-    room: dict[int | str, int | str] = {number: int(share * size) for number, share in enumerate(gpus)}
+    room: dict[int | str, int | str] = {
+        number: int(share * size) for number, share in enumerate(gpus)
+    }
     return spread(model_class, config, torch.bfloat16, weights, room | {"cpu": "1GB"})
 
 
 @needs_accelerate
-def test_a_model_larger_than_one_gpu_is_spread_with_its_tower_and_layers_whole(checkpoint: Path) -> None:
+def test_a_model_larger_than_one_gpu_is_spread_with_its_tower_and_layers_whole(
+    checkpoint: Path,
+) -> None:
     places = planned(checkpoint, (0.7, 0.7))
     assert set(places.values()) == {0, 1}
     assert "model.visual" in places
-    assert all(name.count(".") == 3 for name in places if name.startswith("model.language_model.layers."))
+    assert all(
+        name.count(".") == 3 for name in places if name.startswith("model.language_model.layers.")
+    )
 
 
 @needs_accelerate
 def test_a_model_larger_than_all_gpus_is_refused_unless_fewer_bits_fit(checkpoint: Path) -> None:
-    with pytest.raises(CheckpointError, match="larger than the free memory of all GPUs.*model.weights int8 or int4"):
+    with pytest.raises(
+        CheckpointError, match="larger than the free memory of all GPUs.*model.weights int8 or int4"
+    ):
         planned(checkpoint, (0.65, 0.25))
     assert set(planned(checkpoint, (0.65, 0.25), "int4").values()) <= {0, 1}
 
@@ -122,8 +168,16 @@ def test_modules_that_move_their_inputs_answer_as_before(checkpoint: Path) -> No
     accelerate = importlib.import_module("accelerate")
     expected = decisions(load_cached_model(settings_for(checkpoint)))
     hooked = load_cached_model(settings_for(checkpoint))
-    modules = ["model.visual", "model.language_model.embed_tokens", "model.language_model.norm", "model.language_model.rotary_emb", "lm_head"]
-    places = dict.fromkeys([*modules, *(f"model.language_model.layers.{index}" for index in range(4))], "cpu")
+    modules = [
+        "model.visual",
+        "model.language_model.embed_tokens",
+        "model.language_model.norm",
+        "model.language_model.rotary_emb",
+        "lm_head",
+    ]
+    places = dict.fromkeys(
+        [*modules, *(f"model.language_model.layers.{index}" for index in range(4))], "cpu"
+    )
     accelerate.dispatch_model(hooked.checkpoint.model, places, main_device="cpu", force_hooks=True)
     assert hasattr(hooked.checkpoint.model.model.language_model.layers[2], "_hf_hook")
     assert decisions(hooked) == expected
@@ -131,7 +185,12 @@ def test_modules_that_move_their_inputs_answer_as_before(checkpoint: Path) -> No
 
 @needs_bitsandbytes
 def test_fixed_shapes_are_not_for_int8_which_no_gpu_can_record(checkpoint: Path) -> None:
-    int8, int4 = (load_cached_model(settings_for(checkpoint, model__weights=weights, model__static_shapes="on")) for weights in ("int8", "int4"))
+    int8, int4 = (
+        load_cached_model(
+            settings_for(checkpoint, model__weights=weights, model__static_shapes="on")
+        )
+        for weights in ("int8", "int4")
+    )
     assert not int8.has_static_shapes
     assert int4.has_static_shapes
     eager = load_cached_model(settings_for(checkpoint, model__weights="int4"))

@@ -53,7 +53,11 @@ def same_markers(directory: Path) -> None:
 def change_weight(directory: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
     weights = load_file(directory / "model.safetensors")
     name = "model.layers.2.mlp.up_proj.weight"
-    save_file(weights | {name: change(weights[name])}, directory / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        weights | {name: change(weights[name])},
+        directory / "model.safetensors",
+        metadata={"format": "pt"},
+    )
 
 
 def change_text_config(directory: Path, **values: object) -> None:
@@ -67,26 +71,67 @@ DAMAGE: list[tuple[str, Callable[[Path], object], str]] = [
     ("missing directory", lambda d: shutil.rmtree(d), "no such directory"),
     ("no config", lambda d: (d / "config.json").unlink(), "has no config.json"),
     ("config is not JSON", lambda d: (d / "config.json").write_text("{"), "is not valid JSON"),
-    ("another architecture", lambda d: change_json(d / "config.json", model_type="llama"), "architecture 'llama' is not supported"),
+    (
+        "another architecture",
+        lambda d: change_json(d / "config.json", model_type="llama"),
+        "architecture 'llama' is not supported",
+    ),
     ("no weights", lambda d: (d / "model.safetensors").unlink(), "model.safetensors is missing"),
     ("half the weights", lambda d: truncate(d / "model.safetensors"), "is damaged"),
     ("a missing shard", name_missing_shard, "model-00002-of-00002.safetensors is missing"),
     ("a missing tensor", drop_tensor, "1 weights are missing"),
     ("no tokenizer", lambda d: (d / "tokenizer.json").unlink(), "has no tokenizer.json"),
-    ("no picture format", lambda d: (d / "preprocessor_config.json").unlink(), "preprocessor_config.json: missing"),
-    ("picture format lacks a field", lambda d: (d / "preprocessor_config.json").write_text("{}"), "KeyError"),
-    ("stream format of another kind", lambda d: change_json(d / "stream_config.json", rate_hz="often"), "rate_hz"),
-    ("weights that are not numbers", lambda d: change_weight(d, lambda w: w * float("nan")), "up_proj.weight holds values that are not finite"),
-    ("weights of whole numbers", lambda d: change_weight(d, lambda w: w.to(torch.int8)), "is stored as I8, but config.json has no"),
-    ("weights of another shape", lambda d: change_weight(d, lambda w: w[:5].clone()), "cannot be loaded"),
-    ("fewer layers than weights", lambda d: change_text_config(d, num_hidden_layers=3, layer_types=["full_attention"] * 3), "has no place for"),
-    ("quantized by what is not there", lambda d: change_json(d / "config.json", quantization_config={"quant_method": "awq"}), "missing|quant"),
+    (
+        "no picture format",
+        lambda d: (d / "preprocessor_config.json").unlink(),
+        "preprocessor_config.json: missing",
+    ),
+    (
+        "picture format lacks a field",
+        lambda d: (d / "preprocessor_config.json").write_text("{}"),
+        "KeyError",
+    ),
+    (
+        "stream format of another kind",
+        lambda d: change_json(d / "stream_config.json", rate_hz="often"),
+        "rate_hz",
+    ),
+    (
+        "weights that are not numbers",
+        lambda d: change_weight(d, lambda w: w * float("nan")),
+        "up_proj.weight holds values that are not finite",
+    ),
+    (
+        "weights of whole numbers",
+        lambda d: change_weight(d, lambda w: w.to(torch.int8)),
+        "is stored as I8, but config.json has no",
+    ),
+    (
+        "weights of another shape",
+        lambda d: change_weight(d, lambda w: w[:5].clone()),
+        "cannot be loaded",
+    ),
+    (
+        "fewer layers than weights",
+        lambda d: change_text_config(d, num_hidden_layers=3, layer_types=["full_attention"] * 3),
+        "has no place for",
+    ),
+    (
+        "quantized by what is not there",
+        lambda d: change_json(d / "config.json", quantization_config={"quant_method": "awq"}),
+        "missing|quant",
+    ),
     ("two states alike", same_markers, "cannot be told apart"),
 ]
 
 
-@pytest.mark.parametrize(("damage", "message"), [pytest.param(damage, message, id=name) for name, damage, message in DAMAGE])
-def test_a_damaged_checkpoint_is_refused_by_name(healthy: Path, tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [pytest.param(damage, message, id=name) for name, damage, message in DAMAGE],
+)
+def test_a_damaged_checkpoint_is_refused_by_name(
+    healthy: Path, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
     directory = tmp_path / "checkpoint"
     shutil.copytree(healthy, directory)
     damage(directory)
@@ -103,7 +148,9 @@ DEEPSTACK: list[tuple[object, str]] = [
 
 
 @pytest.mark.parametrize(("levels", "message"), DEEPSTACK)
-def test_a_qwen3_without_its_deepstack_levels_is_refused(tmp_path: Path, levels: object, message: str) -> None:
+def test_a_qwen3_without_its_deepstack_levels_is_refused(
+    tmp_path: Path, levels: object, message: str
+) -> None:
     directory = write_checkpoint(tmp_path, family="qwen3_vl")
     config = json.loads((directory / "config.json").read_text())
     config["vision_config"]["deepstack_visual_indexes"] = levels
@@ -117,15 +164,22 @@ def test_another_deepstack_than_the_weights_have_is_refused(tmp_path: Path) -> N
     config = json.loads((directory / "config.json").read_text())
     config["vision_config"]["deepstack_visual_indexes"] = [0]
     (directory / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="config.json has no place for 6 of the weights, model.visual.deepstack_merger_list.1"):
+    with pytest.raises(
+        CheckpointError,
+        match="config.json has no place for 6 of the weights, model.visual.deepstack_merger_list.1",
+    ):
         load_model(settings_for(directory))
 
 
-def test_values_too_large_for_float16_are_refused_with_the_remedy(healthy: Path, tmp_path: Path) -> None:
+def test_values_too_large_for_float16_are_refused_with_the_remedy(
+    healthy: Path, tmp_path: Path
+) -> None:
     directory = tmp_path / "checkpoint"
     shutil.copytree(healthy, directory)
     change_weight(directory, lambda weight: weight * 1e8)
-    with pytest.raises(CheckpointError, match="not finite in torch.float16; set model.dtype to bfloat16 or float32"):
+    with pytest.raises(
+        CheckpointError, match="not finite in torch.float16; set model.dtype to bfloat16 or float32"
+    ):
         load_checkpoint(ModelSettings(directory=str(directory), dtype="float16"))
 
 
@@ -139,18 +193,24 @@ def test_a_foreign_architecture_can_be_told_from_damage(healthy: Path, tmp_path:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_shards_are_loaded_as_one_file_is(tmp_path: Path, family: str) -> None:
-    whole = load_checkpoint(ModelSettings(directory=str(write_checkpoint(tmp_path / "whole", family=family))))
+    whole = load_checkpoint(
+        ModelSettings(directory=str(write_checkpoint(tmp_path / "whole", family=family)))
+    )
     shutil.copytree(tmp_path / "whole", tmp_path / "shards")
     (tmp_path / "shards" / "model.safetensors").unlink()
     whole.model.save_pretrained(tmp_path / "shards", max_shard_size="4MB")
     assert len(list((tmp_path / "shards").glob("model-*.safetensors"))) > 2
     shards = load_checkpoint(ModelSettings(directory=str(tmp_path / "shards")))
     expected = whole.model.state_dict()
-    assert all(torch.equal(weight, expected[name]) for name, weight in shards.model.state_dict().items())
+    assert all(
+        torch.equal(weight, expected[name]) for name, weight in shards.model.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_checkpoint_whose_head_is_its_embedding_is_loaded_without_a_head_of_its_own(tmp_path: Path, family: str) -> None:
+def test_a_checkpoint_whose_head_is_its_embedding_is_loaded_without_a_head_of_its_own(
+    tmp_path: Path, family: str
+) -> None:
     directory = write_checkpoint(tmp_path, family=family)
     weights = load_file(directory / "model.safetensors")
     del weights["lm_head.weight"]
@@ -159,15 +219,25 @@ def test_a_checkpoint_whose_head_is_its_embedding_is_loaded_without_a_head_of_it
     change_text_config(directory, tie_word_embeddings=True)
     model = load_checkpoint(ModelSettings(directory=str(directory))).model
     assert torch.equal(model.lm_head.weight, model.model.language_model.embed_tokens.weight)
-    assert torch.equal(model.lm_head.weight.bfloat16(), next(value for name, value in weights.items() if "embed_tokens" in name))
+    assert torch.equal(
+        model.lm_head.weight.bfloat16(),
+        next(value for name, value in weights.items() if "embed_tokens" in name),
+    )
 
 
-def test_a_model_that_does_not_fit_is_refused_with_what_would_help(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_does_not_fit_is_refused_with_what_would_help(
+    healthy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(torch.nn.Module, "to", full)
-    with pytest.raises(CheckpointError, match="does not fit into the GPU's memory; choose a smaller model, model.weights int8 or int4"):
+    with pytest.raises(
+        CheckpointError,
+        match=(
+            "does not fit into the GPU's memory; choose a smaller model, model.weights int8 or int4"
+        ),
+    ):
         load_checkpoint(ModelSettings(directory=str(healthy)))
 
 
@@ -194,7 +264,9 @@ def test_cuda_where_there_is_none_is_refused_with_the_remedy(healthy: Path, devi
         load_model(settings_for(healthy, model__device=device))
 
 
-def test_the_model_id_tells_checkpoints_apart_and_stays_the_same_for_one(healthy: Path, tmp_path: Path) -> None:
+def test_the_model_id_tells_checkpoints_apart_and_stays_the_same_for_one(
+    healthy: Path, tmp_path: Path
+) -> None:
     other = write_checkpoint(tmp_path / "other", words=("other", "words"))
     assert load_model(settings_for(healthy)).model_id == load_model(settings_for(healthy)).model_id
     assert load_model(settings_for(other)).model_id != load_model(settings_for(healthy)).model_id
@@ -213,7 +285,9 @@ def test_a_checkpoint_without_stream_config_is_driven_by_plain_words(tmp_path: P
     directory = write_checkpoint(tmp_path / "plain", words=("silence", "standby", "response"))
     (directory / "stream_config.json").unlink()
     tokenizer = json.loads((directory / "tokenizer.json").read_text())
-    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if not token["content"].startswith("</")]
+    tokenizer["added_tokens"] = [
+        token for token in tokenizer["added_tokens"] if not token["content"].startswith("</")
+    ]
     for marker in ("</Silence>", "</Standby>", "</Response>"):
         tokenizer["model"]["vocab"][f"unused {marker}"] = tokenizer["model"]["vocab"].pop(marker)
     (directory / "tokenizer.json").write_text(json.dumps(tokenizer))

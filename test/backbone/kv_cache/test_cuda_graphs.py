@@ -18,36 +18,70 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def watch(stream: CachedStream, ticks: int) -> list[Decision]:
-    """Speaks at every fifth tick and is asked something now and then, so that turns have several sizes."""
+    """Speaks at every fifth tick and is asked something now and then, so that turns have several
+    sizes.
+    """
     decisions = []
     for index in range(ticks):
         query = Query(f"q{index}", "is the door open ?", 0) if index % 7 == 3 else None
         state = State.RESPONSE if query or index % 5 == 0 else State.SILENCE
-        decisions.append(stream.step(random_frame(index), query, lambda decision, to=state: Decision(to, decision.probabilities)))  # type: ignore[misc]
+        decisions.append(
+            stream.step(
+                random_frame(index),
+                query,
+                lambda decision, to=state: Decision(to, decision.probabilities),
+            )
+        )  # type: ignore[misc]
     return decisions
 
 
 @pytest.mark.parametrize("policy", ["rounds", "chunked", "sliding", "recent"])
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))])
-def test_fixed_shapes_give_the_same_words_and_probabilities(checkpoint: Path, policy: str, device: str) -> None:
-    settings = {"context__policy": policy, "context__max_seconds": 4.0, "model__device": device, "model__dtype": "float32"}
-    plain, fixed = (load_cached_model(settings_for(checkpoint, model__static_shapes=choice, **settings)) for choice in ("off", "on"))
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+        ),
+    ],
+)
+def test_fixed_shapes_give_the_same_words_and_probabilities(
+    checkpoint: Path, policy: str, device: str
+) -> None:
+    settings = {
+        "context__policy": policy,
+        "context__max_seconds": 4.0,
+        "model__device": device,
+        "model__dtype": "float32",
+    }
+    plain, fixed = (
+        load_cached_model(settings_for(checkpoint, model__static_shapes=choice, **settings))
+        for choice in ("off", "on")
+    )
     expected, got = watch(plain.open_stream("front"), 40), watch(fixed.open_stream("front"), 40)
     assert [decision.text for decision in got] == [decision.text for decision in expected]
     for one, other in zip(got, expected, strict=True):
-        assert list(one.probabilities.values()) == pytest.approx(list(other.probabilities.values()), abs=1e-4)
+        assert list(one.probabilities.values()) == pytest.approx(
+            list(other.probabilities.values()), abs=1e-4
+        )
 
 
-def test_each_size_is_prepared_once_and_no_more_than_a_few_are_kept(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_size_is_prepared_once_and_no_more_than_a_few_are_kept(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prepared: list[int] = []
     create = StaticForward.__init__
 
-    def counting(self: StaticForward, model: object, embeddings: torch.Tensor, *rest: object) -> None:
+    def counting(
+        self: StaticForward, model: object, embeddings: torch.Tensor, *rest: object
+    ) -> None:
         prepared.append(embeddings.shape[1])
         create(self, model, embeddings, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(StaticForward, "__init__", counting)
-    stream = load_cached_model(settings_for(checkpoint, model__static_shapes="on")).open_stream("front")
+    stream = load_cached_model(settings_for(checkpoint, model__static_shapes="on")).open_stream(
+        "front"
+    )
     watch(stream, 60)
     assert 1 in prepared, "a word is a size of its own"
     assert len(prepared) == len(set(prepared)), f"{prepared}: a size was prepared twice"

@@ -1,4 +1,6 @@
-"""Which checkpoints of other architectures are served, which are refused by name, and where it is said which engine a directory gets."""
+"""Which checkpoints of other architectures are served, which are refused by name, and where it is
+said which engine a directory gets.
+"""
 
 import importlib.util
 import json
@@ -8,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from foreign_fixtures import NO_SYSTEM_CHAT, PICTURES_FIRST_CHAT, QUESTION, change_config, decide, load, watch, write_foreign
+from foreign_fixtures import (
+    NO_SYSTEM_CHAT,
+    PICTURES_FIRST_CHAT,
+    QUESTION,
+    change_config,
+    decide,
+    load,
+    watch,
+    write_foreign,
+)
 from model_fixtures import random_frame, settings_for, write_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_model
@@ -22,10 +33,16 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("chat", [NO_SYSTEM_CHAT, PICTURES_FIRST_CHAT])
-def test_a_template_without_a_system_role_or_with_pictures_first_is_served(tmp_path: Path, chat: str) -> None:
+def test_a_template_without_a_system_role_or_with_pictures_first_is_served(
+    tmp_path: Path, chat: str
+) -> None:
     model = load(write_foreign(tmp_path, chat=chat))
     written = model.checkpoint.writer.write(["<0s-1s>\n", "<1s-2s>\n"], "", "is the door open ?")
-    assert "Begin every reply" in written and "is the door open ?" in written and written.count("<image>") == 2
+    assert (
+        "Begin every reply" in written
+        and "is the door open ?" in written
+        and written.count("<image>") == 2
+    )
     assert decide(model, model.open_stream("front"), random_frame(0), QUESTION).text
 
 
@@ -78,7 +95,9 @@ def _unheard_of(directory: Path) -> None:
         (_unheard_of, "no_such_model"),
     ],
 )
-def test_a_checkpoint_that_cannot_be_used_is_refused_by_name(llava: Path, tmp_path: Path, damage: Any, message: str) -> None:
+def test_a_checkpoint_that_cannot_be_used_is_refused_by_name(
+    llava: Path, tmp_path: Path, damage: Any, message: str
+) -> None:
     directory = tmp_path / "checkpoint"
     shutil.copytree(llava, directory)
     damage(directory)
@@ -87,32 +106,52 @@ def test_a_checkpoint_that_cannot_be_used_is_refused_by_name(llava: Path, tmp_pa
     assert str(directory) in str(refused.value)
 
 
-@pytest.mark.parametrize(("setting", "value"), [("turns", "streamo"), ("weights", "int4"), ("device", "split")])
-def test_settings_for_the_qwen_family_alone_are_refused(llava: Path, setting: str, value: str) -> None:
-    with pytest.raises(CheckpointError, match=f"model.{setting} '{value}': not possible .*'llava'; set it to auto"):
+@pytest.mark.parametrize(
+    ("setting", "value"), [("turns", "streamo"), ("weights", "int4"), ("device", "split")]
+)
+def test_settings_for_the_qwen_family_alone_are_refused(
+    llava: Path, setting: str, value: str
+) -> None:
+    with pytest.raises(
+        CheckpointError, match=f"model.{setting} '{value}': not possible .*'llava'; set it to auto"
+    ):
         load_model(settings_for(llava, **{f"model__{setting}": value}))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed")
-def test_a_processor_that_needs_torchvision_says_so_with_the_remedy(llava: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed"
+)
+def test_a_processor_that_needs_torchvision_says_so_with_the_remedy(
+    llava: Path, tmp_path: Path
+) -> None:
     directory = tmp_path / "checkpoint"
     shutil.copytree(llava, directory)
     for file in ("processor_config.json", "tokenizer_config.json"):
         change_config(directory / file, processor_class="PixtralProcessor")
-    with pytest.raises(CheckpointError, match=r"needs torchvision.*PixtralProcessor.*pip install --no-deps torchvision"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"needs torchvision.*PixtralProcessor.*pip install --no-deps torchvision",
+    ):
         load_model(settings_for(directory))
 
 
 def test_which_engine_a_directory_gets_is_said_in_the_log_and_by_the_doctor(
-    llava: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    llava: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="stream_vlm"):
         model = load(llava)
         watch(model, model.open_stream("front"), [random_frame(index) for index in range(3)])
-    assert [record.getMessage() for record in caplog.records if "recomputed" in record.getMessage()] == [f"{model.model_id}: {model.engine}"]
+    assert [
+        record.getMessage() for record in caplog.records if "recomputed" in record.getMessage()
+    ] == [f"{model.model_id}: {model.engine}"]
     cached = load_model(settings_for(write_checkpoint(tmp_path / "cached")))
     assert isinstance(cached, StreamingModel) and "kept in a cache" in cached.engine
     capsys.readouterr()
     main(["doctor", "--model", str(llava), "--memory", str(tmp_path / "memory.db")])
-    finding = next(line for line in capsys.readouterr().out.splitlines() if line.split()[1] == "model")
+    finding = next(
+        line for line in capsys.readouterr().out.splitlines() if line.split()[1] == "model"
+    )
     assert finding.startswith("ok") and "llava" in finding and "recomputed at every tick" in finding

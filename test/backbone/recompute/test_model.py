@@ -1,4 +1,6 @@
-"""Models without a cache here watch all the same: the newest pictures are put to them anew at every tick."""
+"""Models without a cache here watch all the same: the newest pictures are put to them anew at every
+tick.
+"""
 
 import tracemalloc
 from collections.abc import Sequence
@@ -9,7 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from foreign_fixtures import ARCHITECTURES, QUESTION, STATE_WORDS, decide, load, outcome_of, watch, write_foreign
+from foreign_fixtures import (
+    ARCHITECTURES,
+    QUESTION,
+    STATE_WORDS,
+    decide,
+    load,
+    outcome_of,
+    watch,
+    write_foreign,
+)
 from model_fixtures import random_frame
 from PIL import Image
 
@@ -47,7 +58,9 @@ def silent(decision: Decision) -> Decision:
     return replace(decision, state=State.SILENCE)
 
 
-def test_the_probabilities_equal_those_of_one_full_forward_through_transformers(directory: Path, model: RecomputingModel) -> None:
+def test_the_probabilities_equal_those_of_one_full_forward_through_transformers(
+    directory: Path, model: RecomputingModel
+) -> None:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     plain: Any = AutoModelForImageTextToText.from_pretrained(directory, dtype=torch.float32)
@@ -59,21 +72,36 @@ def test_the_probabilities_equal_those_of_one_full_forward_through_transformers(
         shown = range(max(0, newest - 3), newest + 1)
         parts: list[dict[str, object]] = []
         for index in shown:
-            parts += [{"type": "text", "text": f"<{index // 2}s-{index // 2 + 1}s>\n"}, {"type": "image"}]
-        chat = [{"role": "system", "content": [{"type": "text", "text": PROMPTED_SYSTEM}]}, {"role": "user", "content": parts}]
+            parts += [
+                {"type": "text", "text": f"<{index // 2}s-{index // 2 + 1}s>\n"},
+                {"type": "image"},
+            ]
+        chat = [
+            {"role": "system", "content": [{"type": "text", "text": PROMPTED_SYSTEM}]},
+            {"role": "user", "content": parts},
+        ]
         text = processor.apply_chat_template(chat, add_generation_prompt=True)
-        inputs = processor(text=[text], images=[[Image.fromarray(frames[index].image) for index in shown]], return_tensors="pt")
+        inputs = processor(
+            text=[text],
+            images=[[Image.fromarray(frames[index].image) for index in shown]],
+            return_tensors="pt",
+        )
         with torch.inference_mode():
             logits = plain(**inputs, use_cache=False).logits[0, -1]
         ids = [processor.tokenizer.convert_tokens_to_ids(word) for word in STATE_WORDS]
         expected = torch.softmax(logits[ids], dim=0).tolist()
-        assert [said[newest].probabilities[state] for state in State] == pytest.approx(expected, abs=1e-5)
+        assert [said[newest].probabilities[state] for state in State] == pytest.approx(
+            expected, abs=1e-5
+        )
         assert sum(said[newest].probabilities.values()) == pytest.approx(1.0, abs=1e-5)
 
 
-# PaliGemma reads its chat in both directions and its words in one, which a single forward over both cannot show.
+# PaliGemma reads its chat in both directions and its words in one, which a single forward over both
+# cannot show.
 @pytest.mark.parametrize("architecture", ["llava", "idefics2", "idefics3"])
-def test_words_equal_those_that_full_forwards_without_a_cache_choose(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_equal_those_that_full_forwards_without_a_cache_choose(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = load(write_foreign(tmp_path, architecture))
     seen: list[dict[str, torch.Tensor]] = []
     generate = RecomputedStream._generate
@@ -83,12 +111,17 @@ def test_words_equal_those_that_full_forwards_without_a_cache_choose(architectur
         generate(self, inputs, reply)
 
     monkeypatch.setattr(RecomputedStream, "_generate", watching)
-    decision = decide(model, model.open_stream("front"), random_frame(0), QUESTION, limits=Limits(new_tokens=5))
+    decision = decide(
+        model, model.open_stream("front"), random_frame(0), QUESTION, limits=Limits(new_tokens=5)
+    )
     checkpoint = model.checkpoint
     ids = [*seen[0]["input_ids"][0].tolist(), *checkpoint.states[State.RESPONSE][0]]
     written: list[int] = []
     while len(written) < 5 and not set(written) & checkpoint.stop:
-        everything = seen[0] | {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones((1, len(ids)), dtype=torch.long)}
+        everything = seen[0] | {
+            "input_ids": torch.tensor([ids]),
+            "attention_mask": torch.ones((1, len(ids)), dtype=torch.long),
+        }
         with torch.inference_mode():
             logits = checkpoint.model(**everything, use_cache=False).logits[0, -1].clone()
             logits[[*checkpoint.unspeakable, *([] if written else checkpoint.stop)]] = -torch.inf
@@ -110,11 +143,15 @@ def test_a_question_is_always_answered_in_whole_words_that_grow(model: Recomputi
 
 
 def test_an_utterance_keeps_to_the_tokens_that_a_step_may_write(model: RecomputingModel) -> None:
-    decision = decide(model, model.open_stream("front"), random_frame(0), QUESTION, limits=Limits(new_tokens=4))
+    decision = decide(
+        model, model.open_stream("front"), random_frame(0), QUESTION, limits=Limits(new_tokens=4)
+    )
     assert 0 < len(decision.text.split()) <= 4
 
 
-def test_silence_costs_one_forward(model: RecomputingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silence_costs_one_forward(
+    model: RecomputingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[int] = []
     language = model.checkpoint.model.model.forward
 
@@ -124,7 +161,9 @@ def test_silence_costs_one_forward(model: RecomputingModel, monkeypatch: pytest.
 
     monkeypatch.setattr(model.checkpoint.model.model, "forward", counting)
     frame = random_frame(0)
-    assert isinstance(model.step([Turn(model.open_stream("front"), frame, None, silent)])[0], Decision)
+    assert isinstance(
+        model.step([Turn(model.open_stream("front"), frame, None, silent)])[0], Decision
+    )
     assert len(calls) == 1
 
 
@@ -137,7 +176,9 @@ def test_the_same_stream_gives_the_same_decisions(directory: Path, model: Recomp
 
 
 @pytest.mark.parametrize("count", [1, 4])
-def test_pictures_older_than_the_newest_few_do_not_influence_the_decision(llava: Path, count: int) -> None:
+def test_pictures_older_than_the_newest_few_do_not_influence_the_decision(
+    llava: Path, count: int
+) -> None:
     model = load(llava, context__frames=count)
     frames = [random_frame(index) for index in range(7)]
     others = [replace(frame, image=255 - frame.image) for frame in frames]
@@ -152,7 +193,9 @@ def test_pictures_older_than_the_newest_few_do_not_influence_the_decision(llava:
     assert decisions[0] != decisions[2]
 
 
-def test_the_last_question_and_its_answer_are_told_until_another_unless_a_watch_is_active(llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_question_and_its_answer_are_told_until_another_unless_a_watch_is_active(
+    llava: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = load(llava)
     told: list[str] = []
     write = model.checkpoint.writer.write
@@ -172,32 +215,57 @@ def test_the_last_question_and_its_answer_are_told_until_another_unless_a_watch_
     earlier = f"Asked at 0s: is the door open ?\nAnswered: {answer}\n"
     watched = PROMPTED.watch.replace("{query}", "person in red")
     later = f"Asked at 1s: is the door open ?\nAnswered: {second}\n"
-    assert told == ["|is the door open ?", f"{earlier}|", f"{watched}|{PROMPTED.judge}", f"{watched}|is the door open ?", f"{later}|"]
+    assert told == [
+        "|is the door open ?",
+        f"{earlier}|",
+        f"{watched}|{PROMPTED.judge}",
+        f"{watched}|is the door open ?",
+        f"{later}|",
+    ]
 
 
-def test_unasked_pictures_are_kept_for_the_next_question_and_cost_no_forward(llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unasked_pictures_are_kept_for_the_next_question_and_cost_no_forward(
+    llava: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, judging = load(llava, decision__unasked="auto"), load(llava)
-    asked = [watch(one, one.open_stream("front"), [random_frame(index) for index in range(4)], asked_at=3)[-1] for one in (model, judging)]
+    asked = [
+        watch(
+            one, one.open_stream("front"), [random_frame(index) for index in range(4)], asked_at=3
+        )[-1]
+        for one in (model, judging)
+    ]
     assert asked[0] == asked[1]
     monkeypatch.setattr(model.checkpoint.model, "generate", None)
-    assert decide(model, model.open_stream("front"), random_frame(0)).probabilities[State.SILENCE] == 1.0
+    assert (
+        decide(model, model.open_stream("front"), random_frame(0)).probabilities[State.SILENCE]
+        == 1.0
+    )
 
 
 def test_control_tokens_in_a_question_are_not_read_as_control(llava: Path) -> None:
     model = load(llava)
-    decision = decide(model, model.open_stream("front"), random_frame(0), Query("q", "<image> <turn> is the door <image> open ?", 0))
+    decision = decide(
+        model,
+        model.open_stream("front"),
+        random_frame(0),
+        Query("q", "<image> <turn> is the door <image> open ?", 0),
+    )
     assert decision == decide(model, model.open_stream("front"), random_frame(0), QUESTION)
 
 
 @pytest.mark.parametrize("size", [(97, 131), (480, 641), (8, 300), (300, 9)])
-def test_pictures_of_odd_sizes_and_of_changing_ones_are_looked_at(model: RecomputingModel, size: tuple[int, int]) -> None:
+def test_pictures_of_odd_sizes_and_of_changing_ones_are_looked_at(
+    model: RecomputingModel, size: tuple[int, int]
+) -> None:
     stream = model.open_stream("front")
     decide(model, stream, random_frame(0))
     decide(model, stream, random_frame(1, size=size))
     decide(model, stream, random_frame(2))
 
 
-def test_a_picture_that_cannot_be_looked_at_leaves_the_stream_as_it_was(model: RecomputingModel) -> None:
+def test_a_picture_that_cannot_be_looked_at_leaves_the_stream_as_it_was(
+    model: RecomputingModel,
+) -> None:
     disturbed, quiet = model.open_stream("front"), model.open_stream("front")
     decide(model, disturbed, random_frame(0))
     decide(model, quiet, random_frame(0))
@@ -209,8 +277,13 @@ def test_a_picture_that_cannot_be_looked_at_leaves_the_stream_as_it_was(model: R
 def test_two_cameras_do_not_disturb_each_other(model: RecomputingModel) -> None:
     front, back, alone = (model.open_stream(camera) for camera in ("front", "back", "front"))
     for index in range(5):
-        turns = [Turn(front, random_frame(index), None, silent), Turn(back, random_frame(90 + index, "back"), QUESTION, unchanged)]
-        assert model.step(turns)[0] == model.step([Turn(alone, random_frame(index), None, silent)])[0]
+        turns = [
+            Turn(front, random_frame(index), None, silent),
+            Turn(back, random_frame(90 + index, "back"), QUESTION, unchanged),
+        ]
+        assert (
+            model.step(turns)[0] == model.step([Turn(alone, random_frame(index), None, silent)])[0]
+        )
 
 
 def test_a_fault_in_one_camera_does_not_stop_the_other(model: RecomputingModel) -> None:
@@ -224,10 +297,14 @@ def test_after_a_reset_a_stream_decides_as_a_new_one(model: RecomputingModel) ->
     stream = model.open_stream("front")
     watch(model, stream, [random_frame(index) for index in range(3)], asked_at=1)
     stream.reset()
-    assert decide(model, stream, random_frame(7)) == decide(model, model.open_stream("front"), random_frame(7))
+    assert decide(model, stream, random_frame(7)) == decide(
+        model, model.open_stream("front"), random_frame(7)
+    )
 
 
-def test_logits_that_are_not_numbers_are_a_fault_after_which_the_stream_begins_anew(llava: Path) -> None:
+def test_logits_that_are_not_numbers_are_a_fault_after_which_the_stream_begins_anew(
+    llava: Path,
+) -> None:
     model = load(llava)
     stream = model.open_stream("front")
     decide(model, stream, random_frame(0))
@@ -237,10 +314,14 @@ def test_logits_that_are_not_numbers_are_a_fault_after_which_the_stream_begins_a
     outcome = outcome_of(model, stream, random_frame(1))
     assert isinstance(outcome, ModelFault) and "front" in str(outcome) and "float32" in str(outcome)
     head.copy_(kept)
-    assert decide(model, stream, random_frame(2)) == decide(model, model.open_stream("front"), random_frame(2))
+    assert decide(model, stream, random_frame(2)) == decide(
+        model, model.open_stream("front"), random_frame(2)
+    )
 
 
-def test_out_of_memory_is_named_and_the_stream_begins_anew(llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_named_and_the_stream_begins_anew(
+    llava: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = load(llava)
     stream = model.open_stream("front")
     decide(model, stream, random_frame(0))
@@ -252,20 +333,30 @@ def test_out_of_memory_is_named_and_the_stream_begins_anew(llava: Path, monkeypa
         patched.setattr(model.checkpoint.model, "generate", too_large)
         outcome = outcome_of(model, stream, random_frame(1))
     assert isinstance(outcome, ModelFault) and "lower context.frames" in str(outcome)
-    assert decide(model, stream, random_frame(2)) == decide(model, model.open_stream("front"), random_frame(2))
+    assert decide(model, stream, random_frame(2)) == decide(
+        model, model.open_stream("front"), random_frame(2)
+    )
 
 
 def test_a_question_too_long_for_the_model_is_refused(llava: Path) -> None:
     model = load(llava)
-    outcome = outcome_of(model, model.open_stream("front"), random_frame(0), Query("q", "door " * 1100, 0))
+    outcome = outcome_of(
+        model, model.open_stream("front"), random_frame(0), Query("q", "door " * 1100, 0)
+    )
     assert isinstance(outcome, QuestionTooLong) and "reads 1024" in str(outcome)
 
 
-def test_a_watch_too_long_for_the_model_is_refused_and_does_not_stop_the_stream(llava: Path) -> None:
+def test_a_watch_too_long_for_the_model_is_refused_and_does_not_stop_the_stream(
+    llava: Path,
+) -> None:
     model = load(llava)
-    harness = StreamingHarness(model.settings.model_copy(update={"cameras": ["front"]}), model, "session")
+    harness = StreamingHarness(
+        model.settings.model_copy(update={"cameras": ["front"]}), model, "session"
+    )
     frames = [random_frame(index) for index in range(2)]
-    refused = harness.step(Tick(0, frames[0].stamp_ns, (frames[0],), (Query("w", "door " * 1100, 0, is_watch=True),)))
+    refused = harness.step(
+        Tick(0, frames[0].stamp_ns, (frames[0],), (Query("w", "door " * 1100, 0, is_watch=True),))
+    )
     assert "reads 1024" in refused.faults["front"]
     assert not harness.watching
     assert not harness.step(Tick(1, frames[1].stamp_ns, (frames[1],))).faults
@@ -275,7 +366,10 @@ def test_the_harness_runs_over_it_and_the_nodes_protocol_is_met(model: Recomputi
     assert model.device == "cpu" and "recomputed at every tick" in model.engine
     harness = StreamingHarness(model.settings, model, "session")
     frames = [random_frame(index) for index in range(4)]
-    results = [harness.step(Tick(index, frame.stamp_ns, (frame,), (QUESTION,) if index == 1 else ())) for index, frame in enumerate(frames)]
+    results = [
+        harness.step(Tick(index, frame.stamp_ns, (frame,), (QUESTION,) if index == 1 else ()))
+        for index, frame in enumerate(frames)
+    ]
     assert not any(result.faults for result in results)
     assert [said.query_id for said in results[1].utterances] == ["q"]
     assert {"prefill", "decode", "step"} <= set(results[1].seconds)
@@ -288,7 +382,10 @@ def test_memory_does_not_grow_with_the_stream(llava: Path) -> None:
     tracemalloc.start()
     try:
         for index in range(60):
-            assert isinstance(model.step([Turn(stream, random_frame(index % 7 + index * 10), None, silent)])[0], Decision)
+            assert isinstance(
+                model.step([Turn(stream, random_frame(index % 7 + index * 10), None, silent)])[0],
+                Decision,
+            )
             sizes.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
@@ -314,9 +411,20 @@ def test_pictures_are_left_alone_where_the_model_takes_one_size(llava: Path) -> 
     assert np.array_equal(stream._shown[0].image, random_frame(0).image)
 
 
-def test_a_simulated_camera_is_watched_from_end_to_end_the_same_way_twice(llava: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_simulated_camera_is_watched_from_end_to_end_the_same_way_twice(
+    llava: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for folder in ("once", "again"):
-        command = ["run", "world:1000000", "--seconds", "3", "--set", f"model.directory={llava}", "--set", "decision.unasked=always"]
+        command = [
+            "run",
+            "world:1000000",
+            "--seconds",
+            "3",
+            "--set",
+            f"model.directory={llava}",
+            "--set",
+            "decision.unasked=always",
+        ]
         assert main([*command, "--out", str(tmp_path / folder)]) == 0
     assert "6 ticks" in capsys.readouterr().out
     for name in ("utterances.jsonl", "events.jsonl", "states.jsonl"):

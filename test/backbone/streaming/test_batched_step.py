@@ -1,4 +1,6 @@
-"""Several streams in one forward: each gets what it gets alone, and none waits for or suffers from another."""
+"""Several streams in one forward: each gets what it gets alone, and none waits for or suffers from
+another.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +22,18 @@ CAMERAS = ("front", "rear", "left")
 
 
 @pytest.fixture(scope="module", params=["rounds", "chunked", "sliding", "recent"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StreamingModel:
+def model(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> StreamingModel:
     directory = write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-    return load_cached_model(settings_for(directory, context__policy=request.param, context__max_seconds=4.0, decision__max_new_tokens=12))
+    return load_cached_model(
+        settings_for(
+            directory,
+            context__policy=request.param,
+            context__max_seconds=4.0,
+            decision__max_new_tokens=12,
+        )
+    )
 
 
 def speak_now_and_then(index: int, camera: str) -> State:
@@ -35,13 +46,20 @@ def turn(stream: CachedStream, index: int, seed: int, size: tuple[int, int] = (9
     frame = Frame(frame.camera, 1 + index * 500_000_000, frame.frame_id, frame.image)
     query = Query(f"q{index}", "is the door open ?", 0) if (index + seed) % 5 == 4 else None
     state = State.RESPONSE if query else speak_now_and_then(index, stream.camera)
-    return Turn(stream, frame, query, lambda decision: Decision(state, decision.probabilities, confidence=decision.confidence))
+    return Turn(
+        stream,
+        frame,
+        query,
+        lambda decision: Decision(state, decision.probabilities, confidence=decision.confidence),
+    )
 
 
 def assert_alike(one: Decision | StreamError, other: Decision | StreamError) -> None:
     assert isinstance(one, Decision) and isinstance(other, Decision)
     assert (one.state, one.text) == (other.state, other.text)
-    assert list(one.probabilities.values()) == pytest.approx(list(other.probabilities.values()), abs=1e-4)
+    assert list(one.probabilities.values()) == pytest.approx(
+        list(other.probabilities.values()), abs=1e-4
+    )
 
 
 def test_each_stream_gets_the_words_it_gets_alone(model: StreamingModel) -> None:
@@ -50,8 +68,14 @@ def test_each_stream_gets_the_words_it_gets_alone(model: StreamingModel) -> None
     spoken = 0
     for index in range(24):
         # One camera is slower and one falls silent for a while.
-        shown = [camera for camera in CAMERAS if not (camera == "rear" and index % 2) and not (camera == "left" and 8 <= index < 14)]
-        outcomes = model.step([turn(together[camera], index, CAMERAS.index(camera)) for camera in shown])
+        shown = [
+            camera
+            for camera in CAMERAS
+            if not (camera == "rear" and index % 2) and not (camera == "left" and 8 <= index < 14)
+        ]
+        outcomes = model.step(
+            [turn(together[camera], index, CAMERAS.index(camera)) for camera in shown]
+        )
         for camera, outcome in zip(shown, outcomes, strict=True):
             expected = model.step([turn(alone[camera], index, CAMERAS.index(camera))])[0]
             assert_alike(outcome, expected)
@@ -62,7 +86,9 @@ def test_each_stream_gets_the_words_it_gets_alone(model: StreamingModel) -> None
         assert together[camera].context == alone[camera].context
 
 
-def test_all_cameras_of_a_tick_cost_one_forward(model: StreamingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_cameras_of_a_tick_cost_one_forward(
+    model: StreamingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     forwards: list[int] = []
 
     def counting(entries: Sequence[Entry]) -> torch.Tensor:
@@ -73,11 +99,15 @@ def test_all_cameras_of_a_tick_cost_one_forward(model: StreamingModel, monkeypat
     streams = [model.open_stream(camera) for camera in CAMERAS]
     silent = lambda decision: Decision(State.SILENCE, decision.probabilities)  # noqa: E731
     for index in range(5):
-        model.step([Turn(stream, random_frame(index, stream.camera), None, silent) for stream in streams])
+        model.step(
+            [Turn(stream, random_frame(index, stream.camera), None, silent) for stream in streams]
+        )
     assert forwards == [3] * 5
 
 
-def test_a_camera_whose_picture_cannot_be_used_does_not_stop_the_others(model: StreamingModel) -> None:
+def test_a_camera_whose_picture_cannot_be_used_does_not_stop_the_others(
+    model: StreamingModel,
+) -> None:
     good, bad = model.open_stream("front"), model.open_stream("rear")
     strip = Frame("rear", 1, "rear_optical", np.zeros((1, 500, 3), np.uint8))
     outcomes = model.step([Turn(bad, strip, None, lambda decision: decision), turn(good, 0, 0)])
@@ -88,13 +118,17 @@ def test_a_camera_whose_picture_cannot_be_used_does_not_stop_the_others(model: S
 def test_a_question_too_long_for_one_camera_does_not_stop_the_others(model: StreamingModel) -> None:
     good, bad = model.open_stream("front"), model.open_stream("rear")
     long = Query("q", "is the door open ? " * 2000, 0)
-    outcomes = model.step([Turn(bad, random_frame(0, "rear"), long, lambda decision: decision), turn(good, 0, 0)])
+    outcomes = model.step(
+        [Turn(bad, random_frame(0, "rear"), long, lambda decision: decision), turn(good, 0, 0)]
+    )
     assert isinstance(outcomes[0], StreamError)
     assert isinstance(outcomes[1], Decision)
     assert isinstance(model.step([turn(bad, 1, 1)])[0], Decision)
 
 
-def test_out_of_memory_is_named_and_every_stream_begins_anew(model: StreamingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_named_and_every_stream_begins_anew(
+    model: StreamingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     streams = [model.open_stream(camera) for camera in CAMERAS]
     first = model.step([turn(stream, 0, 0) for stream in streams])
 
@@ -107,18 +141,24 @@ def test_out_of_memory_is_named_and_every_stream_begins_anew(model: StreamingMod
         for outcome in model.step([turn(stream, 1, 0) for stream in streams]):
             assert isinstance(outcome, ModelFault)
             assert "out of memory" in str(outcome) and "lower context.max_seconds" in str(outcome)
-    for outcome, expected in zip(model.step([turn(stream, 0, 0) for stream in streams]), first, strict=True):
+    for outcome, expected in zip(
+        model.step([turn(stream, 0, 0) for stream in streams]), first, strict=True
+    ):
         assert_alike(outcome, expected)
 
 
 def test_a_context_longer_than_the_model_allows_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    model = load_cached_model(settings_for(write_checkpoint(tmp_path / "checkpoint"), context__max_seconds=3600.0))
+    model = load_cached_model(
+        settings_for(write_checkpoint(tmp_path / "checkpoint"), context__max_seconds=3600.0)
+    )
     outcome = model.step([turn(model.open_stream("front"), 0, 0)])[0]
     assert isinstance(outcome, StreamError)
     assert "tells only 8192 positions apart; lower context.max_seconds" in str(outcome)
 
 
-def test_drawn_words_are_the_same_in_every_run_and_differ_from_the_most_likely_ones(tmp_path: Path) -> None:
+def test_drawn_words_are_the_same_in_every_run_and_differ_from_the_most_likely_ones(
+    tmp_path: Path,
+) -> None:
     directory = write_checkpoint(tmp_path / "checkpoint")
 
     def words(**settings: float) -> list[str]:
@@ -129,20 +169,37 @@ def test_drawn_words_are_the_same_in_every_run_and_differ_from_the_most_likely_o
 
     drawn = words(sampling__temperature=1.5, sampling__top_k=10, sampling__top_p=0.9)
     assert drawn == words(sampling__temperature=1.5, sampling__top_k=10, sampling__top_p=0.9)
-    assert drawn != words(sampling__temperature=1.5, sampling__top_k=10, sampling__top_p=0.9, sampling__seed=1)
+    assert drawn != words(
+        sampling__temperature=1.5, sampling__top_k=10, sampling__top_p=0.9, sampling__seed=1
+    )
     assert drawn != words()
 
 
-def test_what_is_computed_anew_each_tick_decides_as_the_cache_does_while_nothing_leaves(tmp_path: Path) -> None:
+def test_what_is_computed_anew_each_tick_decides_as_the_cache_does_while_nothing_leaves(
+    tmp_path: Path,
+) -> None:
     directory = write_checkpoint(tmp_path / "checkpoint")
-    kept, anew = (load_cached_model(settings_for(directory, context__recompute=recompute)) for recompute in (False, True))
+    kept, anew = (
+        load_cached_model(settings_for(directory, context__recompute=recompute))
+        for recompute in (False, True)
+    )
     streams = kept.open_stream("front"), anew.open_stream("front")
     for index in range(12):
-        assert_alike(kept.step([turn(streams[0], index, 0)])[0], anew.step([turn(streams[1], index, 0)])[0])
+        assert_alike(
+            kept.step([turn(streams[0], index, 0)])[0], anew.step([turn(streams[1], index, 0)])[0]
+        )
 
 
-def test_a_rate_changed_while_the_stream_runs_keeps_as_many_seconds_as_the_cache_has_room_for(tmp_path: Path) -> None:
-    model = load_cached_model(settings_for(write_checkpoint(tmp_path / "checkpoint"), context__max_seconds=10.0, stream__rate_hz=2.0))
+def test_a_rate_changed_while_the_stream_runs_keeps_as_many_seconds_as_the_cache_has_room_for(
+    tmp_path: Path,
+) -> None:
+    model = load_cached_model(
+        settings_for(
+            write_checkpoint(tmp_path / "checkpoint"),
+            context__max_seconds=10.0,
+            stream__rate_hz=2.0,
+        )
+    )
     stream = model.open_stream("front")
     silent = lambda decision: Decision(State.SILENCE, decision.probabilities)  # noqa: E731
 
@@ -158,10 +215,14 @@ def test_a_rate_changed_while_the_stream_runs_keeps_as_many_seconds_as_the_cache
     assert longest(40) == 10
     model.settings.stream.rate_hz = 8.0
     assert 20 < longest(100) < 40
-    assert stream._forward is not None and stream._forward.cache.used <= stream._forward.cache.capacity
+    assert (
+        stream._forward is not None and stream._forward.cache.used <= stream._forward.cache.capacity
+    )
 
 
-def test_numbers_that_fail_in_the_middle_of_an_utterance_silence_that_camera_alone(model: StreamingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_that_fail_in_the_middle_of_an_utterance_silence_that_camera_alone(
+    model: StreamingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     good, bad = model.open_stream("front"), model.open_stream("rear")
     expected = model.step([turn(model.open_stream("front"), 1, 0)])[0]
 
@@ -169,15 +230,23 @@ def test_numbers_that_fail_in_the_middle_of_an_utterance_silence_that_camera_alo
         rows = feed_together(entries)
         for row, entry in zip(rows, entries, strict=True):
             # The second word of the rear camera's utterance.
-            if entry.forward is bad._forward and len(entry.segments) == 1 and entry.segments[0].kind is SegmentKind.ACTION:
+            if (
+                entry.forward is bad._forward
+                and len(entry.segments) == 1
+                and entry.segments[0].kind is SegmentKind.ACTION
+            ):
                 row.fill_(float("nan"))
         return rows
 
-    speak = lambda decision: Decision(State.RESPONSE, decision.probabilities, confidence=decision.confidence)  # noqa: E731
+    speak = lambda decision: Decision(
+        State.RESPONSE, decision.probabilities, confidence=decision.confidence
+    )  # noqa: E731
     with monkeypatch.context() as patch:
         patch.setattr("stream_vlm.backbone.streaming.batched_step.feed_together", failing)
         outcomes = model.step([turn(good, 1, 0), Turn(bad, random_frame(1, "rear"), None, speak)])
     assert_alike(outcomes[0], expected)
-    assert isinstance(outcomes[1], ModelFault) and "rear: the model's logits are not finite" in str(outcomes[1])
+    assert isinstance(outcomes[1], ModelFault) and "rear: the model's logits are not finite" in str(
+        outcomes[1]
+    )
     assert bad.context == []
     assert isinstance(model.step([turn(bad, 2, 1)])[0], Decision)

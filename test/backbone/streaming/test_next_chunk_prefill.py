@@ -1,4 +1,6 @@
-"""Chunks with memory at their head: nothing inside a chunk is computed twice, and its border costs no more than any other tick."""
+"""Chunks with memory at their head: nothing inside a chunk is computed twice, and its border costs
+no more than any other tick.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -27,17 +29,28 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> StreamingModel:
     directory = write_checkpoint(tmp_path_factory.mktemp("checkpoint"), words=HISTORY_WORDS)
     config = directory / "stream_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"turns": "streamo"}))
-    return load_cached_model(settings_for(directory, context__policy="chunked", context__max_seconds=CHUNK_TURNS / 2, context__memory_tokens=100))
+    return load_cached_model(
+        settings_for(
+            directory,
+            context__policy="chunked",
+            context__max_seconds=CHUNK_TURNS / 2,
+            context__memory_tokens=100,
+        )
+    )
 
 
 def silent(decision: Decision) -> Decision:
     return Decision(State.SILENCE, decision.probabilities)
 
 
-def watch(stream: CachedStream, model: StreamingModel, ticks: int, between: Callable[[], None]) -> list[Decision]:
+def watch(
+    stream: CachedStream, model: StreamingModel, ticks: int, between: Callable[[], None]
+) -> list[Decision]:
     decisions = []
     for index in range(ticks):
-        outcome = model.step([Turn(stream, random_frame(index), None, silent, memory=lambda: MEMORY)])[0]
+        outcome = model.step(
+            [Turn(stream, random_frame(index), None, silent, memory=lambda: MEMORY)]
+        )[0]
         assert isinstance(outcome, Decision)
         decisions.append(outcome)
         between()
@@ -45,7 +58,9 @@ def watch(stream: CachedStream, model: StreamingModel, ticks: int, between: Call
 
 
 def ids_of(stream: CachedStream, kind: SegmentKind) -> list[int]:
-    return [token for segment in stream.context if segment.kind is kind for token in segment.token_ids]
+    return [
+        token for segment in stream.context if segment.kind is kind for token in segment.token_ids
+    ]
 
 
 @pytest.fixture
@@ -61,17 +76,22 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def test_inside_a_chunk_the_whole_prefix_is_reused_and_its_border_feeds_no_more_than_any_tick(model: StreamingModel, fed: list[int]) -> None:
+def test_inside_a_chunk_the_whole_prefix_is_reused_and_its_border_feeds_no_more_than_any_tick(
+    model: StreamingModel, fed: list[int]
+) -> None:
     stream = model.open_stream("front")
     watch(stream, model, 3 * CHUNK_TURNS + 5, stream.prepare)
-    # Only the very first tick feeds a head. A later chunk's first turn has the mark that closes its memory to feed, and no end of a turn before it.
+    # Only the very first tick feeds a head. A later chunk's first turn has the mark that closes its
+    # memory to feed, and no end of a turn before it.
     usual = fed[1]
     assert fed[0] > usual
     assert all(count <= usual + 2 for count in fed[1:])
     assert sum(count == usual for count in fed) >= 3 * CHUNK_TURNS + 5 - 1 - 3
 
 
-def test_a_head_prefilled_in_the_background_decides_as_one_that_is_fed_at_the_border(model: StreamingModel, fed: list[int]) -> None:
+def test_a_head_prefilled_in_the_background_decides_as_one_that_is_fed_at_the_border(
+    model: StreamingModel, fed: list[int]
+) -> None:
     ahead, late = model.open_stream("front"), model.open_stream("front")
     in_background = watch(ahead, model, 2 * CHUNK_TURNS + 8, ahead.prepare)
     background_most = max(fed[1:])
@@ -79,11 +99,15 @@ def test_a_head_prefilled_in_the_background_decides_as_one_that_is_fed_at_the_bo
     at_border = watch(late, model, 2 * CHUNK_TURNS + 8, lambda: None)
     assert max(fed[1:]) > background_most, "without preparing, the border's step feeds the head"
     for one, other in zip(in_background, at_border, strict=True):
-        assert list(one.probabilities.values()) == pytest.approx(list(other.probabilities.values()), abs=1e-4)
+        assert list(one.probabilities.values()) == pytest.approx(
+            list(other.probabilities.values()), abs=1e-4
+        )
     assert ids_of(ahead, SegmentKind.HEAD) == ids_of(late, SegmentKind.HEAD)
 
 
-def test_a_chunk_begins_with_the_newest_of_what_was_said_within_its_budget(model: StreamingModel) -> None:
+def test_a_chunk_begins_with_the_newest_of_what_was_said_within_its_budget(
+    model: StreamingModel,
+) -> None:
     stream = model.open_stream("front")
     watch(stream, model, CHUNK_TURNS + 1, stream.prepare)
     head = ids_of(stream, SegmentKind.HEAD)
@@ -93,7 +117,9 @@ def test_a_chunk_begins_with_the_newest_of_what_was_said_within_its_budget(model
     assert len(head) <= model.tokens.head + 100 + 20
 
 
-def test_the_head_grows_in_small_slices_and_the_cache_holds_both(model: StreamingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_head_grows_in_small_slices_and_the_cache_holds_both(
+    model: StreamingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slices: list[int] = []
     feed = CachedForward.feed
 
@@ -106,16 +132,23 @@ def test_the_head_grows_in_small_slices_and_the_cache_holds_both(model: Streamin
     watch(stream, model, 4 * CHUNK_TURNS, stream.prepare)
     head = tokens_in([segment for segment in stream.context if segment.kind is SegmentKind.HEAD])
     assert slices and max(slices) <= -(-head // LEAD_TURNS) + 1
-    assert stream._forward is not None and stream._forward.cache.used <= stream._forward.cache.capacity
+    assert (
+        stream._forward is not None and stream._forward.cache.used <= stream._forward.cache.capacity
+    )
     assert stream._forward.next_position < stream._forward.cache.capacity
 
 
 def test_words_that_end_a_chunk_early_lose_nothing(model: StreamingModel) -> None:
-    """Long utterances fill a chunk before its last turn, when the next head is not finished or not begun."""
+    """Long utterances fill a chunk before its last turn, when the next head is not finished or not
+    begun.
+    """
     stream = model.open_stream("front")
     speak = lambda decision: Decision(State.RESPONSE, decision.probabilities)  # noqa: E731
     for index in range(2 * CHUNK_TURNS):
-        assert isinstance(model.step([Turn(stream, random_frame(index), None, speak, memory=lambda: MEMORY)])[0], Decision)
+        assert isinstance(
+            model.step([Turn(stream, random_frame(index), None, speak, memory=lambda: MEMORY)])[0],
+            Decision,
+        )
         stream.prepare()
         assert stream.context[0].kind is SegmentKind.HEAD
         assert tokens_in(stream.context) <= stream._policy.max_tokens
@@ -143,5 +176,3 @@ def test_lines_are_kept_newest_first_whole_and_within_the_budget() -> None:
     assert newest_lines(["a b c", "d e", "f g"], 3, ids) == ["f g"]
     assert newest_lines([], 3, ids) == []
     assert newest_lines(["a b c"], 0, ids) == []
-
-

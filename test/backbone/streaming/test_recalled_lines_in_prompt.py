@@ -1,4 +1,6 @@
-"""What is remembered about a question is put before it: the best that fits, oldest first, and never at the question's cost."""
+"""What is remembered about a question is put before it: the best that fits, oldest first, and never
+at the question's cost.
+"""
 
 from __future__ import annotations
 
@@ -48,14 +50,22 @@ def test_the_better_is_chosen_first_and_what_is_chosen_is_written_in_the_order_o
         "00:00:00 (9 s ago) the door is open",
         "00:00:01 (9 s ago) person enters from left",
     ]
-    assert within_budget(PAST, now_ns, 3 + 8, words) == ["From memory: yes", everything[3]], "the best alone"
-    assert within_budget(PAST, now_ns, 3 + 16, words) == ["From memory: yes", everything[1], everything[3]]
+    assert within_budget(PAST, now_ns, 3 + 8, words) == ["From memory: yes", everything[3]], (
+        "the best alone"
+    )
+    assert within_budget(PAST, now_ns, 3 + 16, words) == [
+        "From memory: yes",
+        everything[1],
+        everything[3],
+    ]
     assert within_budget(PAST, now_ns, 2, words) == []
 
 
 def test_a_line_that_does_not_fit_is_left_out_for_shorter_ones_after_it() -> None:
     long = Remembered(0, 0, "a very long story about everything that was ever to be seen")
-    assert within_budget(Past("", (long, RED)), 0, 10, words) == ["00:00:00 (0 s ago) person in red enters"]
+    assert within_budget(Past("", (long, RED)), 0, 10, words) == [
+        "00:00:00 (0 s ago) person in red enters"
+    ]
 
 
 @pytest.mark.parametrize("budget", range(0, 60, 7))
@@ -67,9 +77,16 @@ def test_moments_and_ages_are_said_in_few_words() -> None:
     assert moment(3_725 * NANOSECONDS) == "01:02:05", "of a recording: since its beginning"
     assert len(moment(1_700_000_000 * NANOSECONDS)) == 8, "the local time of day"
     assert span(NANOSECONDS, 4 * NANOSECONDS) == "00:00:01-00:00:04"
-    assert [age(0, seconds * NANOSECONDS) for seconds in (5, 150, 7200, 200_000)] == ["5 s ago", "2 min ago", "2 h ago", "2 d ago"]
+    assert [age(0, seconds * NANOSECONDS) for seconds in (5, 150, 7200, 200_000)] == [
+        "5 s ago",
+        "2 min ago",
+        "2 h ago",
+        "2 d ago",
+    ]
     assert age(NANOSECONDS, 0) == "", "stamped by another clock"
-    assert line(Remembered(0, 0, "two\nlines")) == "00:00:00 two lines", "nothing breaks out of its line"
+    assert line(Remembered(0, 0, "two\nlines")) == "00:00:00 two lines", (
+        "nothing breaks out of its line"
+    )
 
 
 def streamo(directory: Path, **values: Any) -> StreamingModel:
@@ -89,21 +106,46 @@ def model(directory: Path) -> StreamingModel:
     return streamo(directory)
 
 
-def decided(stream: CachedStream, query: Query | None, index: int = 0, watch: Query | None = None) -> Decision:
-    return stream.step(random_frame(index), query, lambda decision: Decision(State.SILENCE, decision.probabilities), watch=watch)
+def decided(
+    stream: CachedStream, query: Query | None, index: int = 0, watch: Query | None = None
+) -> Decision:
+    return stream.step(
+        random_frame(index),
+        query,
+        lambda decision: Decision(State.SILENCE, decision.probabilities),
+        watch=watch,
+    )
 
 
 def text_of(model: StreamingModel, stream: CachedStream, kind: SegmentKind) -> str:
-    return str(model.checkpoint.tokenizer.decode([token for segment in stream.context if segment.kind is kind for token in segment.token_ids]))
+    return str(
+        model.checkpoint.tokenizer.decode(
+            [
+                token
+                for segment in stream.context
+                if segment.kind is kind
+                for token in segment.token_ids
+            ]
+        )
+    )
 
 
 def test_what_is_remembered_enters_before_the_question_oldest_first(model: StreamingModel) -> None:
     stream = model.open_stream("front")
     decided(stream, asked())
     kinds = [segment.kind for segment in stream.context if segment.turn == 0]
-    assert kinds.index(SegmentKind.REMEMBERED) < kinds.index(SegmentKind.QUERY) < kinds.index(SegmentKind.FRAME)
+    assert (
+        kinds.index(SegmentKind.REMEMBERED)
+        < kinds.index(SegmentKind.QUERY)
+        < kinds.index(SegmentKind.FRAME)
+    )
     said = text_of(model, stream, SegmentKind.REMEMBERED)
-    assert said.index("yes") < said.index("in red") < said.index("the door is open") < said.index("from left")
+    assert (
+        said.index("yes")
+        < said.index("in red")
+        < said.index("the door is open")
+        < said.index("from left")
+    )
 
 
 def test_a_watch_brings_what_is_remembered_too_and_loses_it_with_its_turn(directory: Path) -> None:
@@ -124,15 +166,28 @@ def test_no_more_is_written_than_the_budget_of_tokens(directory: Path, tokens: i
     stream = model.open_stream("front")
     decided(stream, asked())
     frame = len(model.encode_text(model.turns.remembered.replace("{memory}", "")))
-    written = tokens_in([segment for segment in stream.context if segment.kind is SegmentKind.REMEMBERED])
+    written = tokens_in(
+        [segment for segment in stream.context if segment.kind is SegmentKind.REMEMBERED]
+    )
     assert written <= tokens + frame
     assert bool(written) is (tokens >= 20)
 
 
 def test_a_question_is_never_too_long_because_of_what_is_remembered(directory: Path) -> None:
-    model = streamo(directory, context__memory_tokens=4000, context__max_seconds=1.0, context__policy="recent", context__frames=1)
+    model = streamo(
+        directory,
+        context__memory_tokens=4000,
+        context__max_seconds=1.0,
+        context__policy="recent",
+        context__frames=1,
+    )
     stream = model.open_stream("front")
-    many = Past("", tuple(Remembered(second, second, "person in red enters from left") for second in range(1000)))
+    many = Past(
+        "",
+        tuple(
+            Remembered(second, second, "person in red enters from left") for second in range(1000)
+        ),
+    )
     for index in range(6):
         decided(stream, asked(many), index)
         assert stream._forward is not None
@@ -144,7 +199,9 @@ def test_a_model_that_was_not_made_to_read_it_sees_the_question_alone(tmp_path: 
     assert not model.reads_memory
     bare, told = model.open_stream("front"), model.open_stream("front")
     assert decided(bare, asked(Past())) == decided(told, asked())
-    assert [segment.token_ids for segment in bare.context] == [segment.token_ids for segment in told.context]
+    assert [segment.token_ids for segment in bare.context] == [
+        segment.token_ids for segment in told.context
+    ]
 
 
 def test_words_that_a_model_has_no_token_for_are_known_to_be_strange(model: StreamingModel) -> None:
@@ -162,7 +219,9 @@ def test_an_old_question_takes_what_it_brought_along_when_it_leaves(directory: P
     assert text_of(model, stream, SegmentKind.REMEMBERED) == ""
 
 
-def test_a_model_without_a_cache_reads_it_before_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_without_a_cache_reads_it_before_its_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = load_model(settings_for(write_foreign(tmp_path)))
     assert isinstance(model, RecomputingModel) and model.reads_memory
     befores: list[str] = []
@@ -174,9 +233,14 @@ def test_a_model_without_a_cache_reads_it_before_its_pictures(tmp_path: Path, mo
 
     monkeypatch.setattr(model.checkpoint.writer, "inputs", noting)
     stream = model.open_stream("front")
-    assert isinstance(model.step([Turn(stream, random_frame(0), asked(), lambda decision: decision)])[0], Decision)
+    assert isinstance(
+        model.step([Turn(stream, random_frame(0), asked(), lambda decision: decision)])[0], Decision
+    )
     assert "person in red enters" in befores[0]
-    assert isinstance(model.step([Turn(stream, random_frame(1), asked(Past()), lambda decision: decision)])[0], Decision)
+    assert isinstance(
+        model.step([Turn(stream, random_frame(1), asked(Past()), lambda decision: decision)])[0],
+        Decision,
+    )
     assert "person in red enters" not in befores[1]
 
 
@@ -189,7 +253,9 @@ def test_a_model_without_a_cache_reads_it_before_its_pictures(tmp_path: Path, mo
         ("off", ["a chunk of doors"], None),
     ],
 )
-def test_a_chunk_begins_with_summaries_or_what_was_said_as_the_settings_say(in_prompt: str, summaries: list[str], expected: list[str] | None) -> None:
+def test_a_chunk_begins_with_summaries_or_what_was_said_as_the_settings_say(
+    in_prompt: str, summaries: list[str], expected: list[str] | None
+) -> None:
     model = Noting()
     settings = load_settings({"cameras": ["front"], "memory.in_prompt": in_prompt})
     loop = StreamingHarness(settings, model, "session", summaries=lambda camera: summaries)
@@ -220,11 +286,21 @@ class Noting:
     def step(self, turns: Sequence[Turn], upcoming: object = None) -> list[Any]:
         self.turns += turns
         state = State.RESPONSE if len(self.turns) == 1 else State.SILENCE
-        return [Decision(state, {one: float(one is state) for one in State}, "hello" if state is State.RESPONSE else "", 1.0) for _ in turns]
+        return [
+            Decision(
+                state,
+                {one: float(one is state) for one in State},
+                "hello" if state is State.RESPONSE else "",
+                1.0,
+            )
+            for _ in turns
+        ]
 
 
 def test_without_memory_in_the_prompt_a_chunk_begins_bare(directory: Path) -> None:
-    model = streamo(directory, context__policy="chunked", context__max_seconds=3.0, memory__in_prompt="off")
+    model = streamo(
+        directory, context__policy="chunked", context__max_seconds=3.0, memory__in_prompt="off"
+    )
     loop = StreamingHarness(model.settings, model, "session")
     for index in range(10):
         frame = random_frame(index)
@@ -232,4 +308,7 @@ def test_without_memory_in_the_prompt_a_chunk_begins_bare(directory: Path) -> No
         loop.prepare()
     stream = loop.stream("front")
     assert isinstance(stream, CachedStream)
-    assert tokens_in([segment for segment in stream.context if segment.kind is SegmentKind.HEAD]) == model.tokens.head
+    assert (
+        tokens_in([segment for segment in stream.context if segment.kind is SegmentKind.HEAD])
+        == model.tokens.head
+    )

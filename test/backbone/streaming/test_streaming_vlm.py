@@ -1,4 +1,6 @@
-"""A StreamingVLM checkpoint watches live: a second of two frames a turn, an ellipsis for silence, words that outlive their pictures."""
+"""A StreamingVLM checkpoint watches live: a second of two frames a turn, an ellipsis for silence,
+words that outlive their pictures.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,14 @@ WINDOWS = {"vision_turns": 3, "text_turns": 4, "text_sink": 6, "text_window": 6}
 
 def configure(directory: Path, **changes: Any) -> StreamingModel:
     """The checkpoint in `directory` with a stream configuration of StreamingVLM's kind."""
-    values: dict[str, Any] = {"name": "tiny", "turns": "streaming_vlm", "frames_per_turn": 2, "rate_hz": 2.0, "policy": "sliding", "sliding": WINDOWS}
+    values: dict[str, Any] = {
+        "name": "tiny",
+        "turns": "streaming_vlm",
+        "frames_per_turn": 2,
+        "rate_hz": 2.0,
+        "policy": "sliding",
+        "sliding": WINDOWS,
+    }
     (directory / "stream_config.json").write_text(json.dumps(values | changes))
     return load_cached_model(settings_for(directory, decision__max_new_tokens=6))
 
@@ -52,10 +61,16 @@ def stay_silent(decision: Decision) -> Decision:
 def text_of(model: StreamingModel, stream: CachedStream) -> str:
     """The context as text, vision tokens as dots."""
     ids = [token for segment in stream.context for token in segment.token_ids]
-    return str(model.checkpoint.tokenizer.decode(ids)).replace("<|video_pad|>", ".").replace("<|image_pad|>", ".")
+    return (
+        str(model.checkpoint.tokenizer.decode(ids))
+        .replace("<|video_pad|>", ".")
+        .replace("<|image_pad|>", ".")
+    )
 
 
-def test_two_frames_make_one_turn_in_one_temporal_patch(model: StreamingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_frames_make_one_turn_in_one_temporal_patch(
+    model: StreamingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[np.ndarray] = []
     encode = model.tower.encode
 
@@ -67,26 +82,45 @@ def test_two_frames_make_one_turn_in_one_temporal_patch(model: StreamingModel, m
     stream = model.open_stream("front")
     frames = [random_frame(index, size=(56, 84)) for index in range(4)]
     first = stream.step(frames[0], None, speak)
-    assert (first.state, first.probabilities[State.SILENCE], stream.context) == (State.SILENCE, 1.0, [])
+    assert (first.state, first.probabilities[State.SILENCE], stream.context) == (
+        State.SILENCE,
+        1.0,
+        [],
+    )
     for frame in frames[1:]:
         stream.step(frame, None, stay_silent)
-    expected = [np.stack([one.image, other.image])[None] for one, other in ((frames[0], frames[1]), (frames[2], frames[3]))]
+    expected = [
+        np.stack([one.image, other.image])[None]
+        for one, other in ((frames[0], frames[1]), (frames[2], frames[3]))
+    ]
     assert [pictures.tolist() for pictures in seen] == [pictures.tolist() for pictures in expected]
 
 
 def test_turns_are_written_as_the_published_prompts_are(model: StreamingModel) -> None:
     stream = model.open_stream("front")
     for index in range(4):
-        stream.step(random_frame(index, size=(56, 84)), Query("q", "what is it", 0) if index == 1 else None, stay_silent)
-    head = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>previous text\n<|im_end|>\n"
+        stream.step(
+            random_frame(index, size=(56, 84)),
+            Query("q", "what is it", 0) if index == 1 else None,
+            stay_silent,
+        )
+    head = (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>previous"
+        " text\n<|im_end|>\n"
+    )
     turns = [
-        "<|im_start|>user\nTime=0.0-1.0s<|vision_start|>......<|vision_end|>what is it<|im_end|>\n<|im_start|>assistant\n...<|im_end|>\n",
+        (
+            "<|im_start|>user\nTime=0.0-1.0s<|vision_start|>......<|vision_end|>what is"
+            " it<|im_end|>\n<|im_start|>assistant\n...<|im_end|>\n"
+        ),
         "<|im_start|>user\nTime=1.0-2.0s<|vision_start|>......<|vision_end|><|im_end|>\n<|im_start|>assistant\n",
     ]
     assert text_of(model, stream) == head + "".join(turns)
 
 
-def test_a_question_beside_the_first_frame_of_a_turn_is_answered_at_once(model: StreamingModel) -> None:
+def test_a_question_beside_the_first_frame_of_a_turn_is_answered_at_once(
+    model: StreamingModel,
+) -> None:
     stream = model.open_stream("front")
     decision = stream.step(random_frame(0), Query("q", "what is it", 0), speak)
     assert decision.state is State.RESPONSE
@@ -132,7 +166,9 @@ def test_the_mark_that_ends_a_response_is_not_published_and_does_not_move_with_t
 
 
 @pytest.mark.parametrize("compatible", [False, True])
-def test_an_endless_stream_of_talk_stays_inside_its_memory(directory: Path, compatible: bool) -> None:
+def test_an_endless_stream_of_talk_stays_inside_its_memory(
+    directory: Path, compatible: bool
+) -> None:
     model = configure(directory, sliding=WINDOWS | {"compatible": compatible})
     stream = model.open_stream("front")
     for index in range(80):
@@ -141,27 +177,50 @@ def test_an_endless_stream_of_talk_stays_inside_its_memory(directory: Path, comp
     forward = stream._forward
     assert forward is not None
     assert forward.cache.used <= forward.cache.capacity
-    assert sum(len(segment) for segment in stream.context if segment.kind is SegmentKind.PREVIOUS) == (11 if compatible else 12)
-    assert len({segment.turn for segment in stream.context if segment.kind is SegmentKind.FRAME}) == 3
+    assert sum(
+        len(segment) for segment in stream.context if segment.kind is SegmentKind.PREVIOUS
+    ) == (11 if compatible else 12)
+    assert (
+        len({segment.turn for segment in stream.context if segment.kind is SegmentKind.FRAME}) == 3
+    )
 
 
-def test_the_last_question_stays_after_its_pictures_and_words_have_left(model: StreamingModel) -> None:
+def test_the_last_question_stays_after_its_pictures_and_words_have_left(
+    model: StreamingModel,
+) -> None:
     stream = model.open_stream("front")
     for index in range(40):
-        stream.step(random_frame(index, size=(56, 84)), Query("q", "what is it", 0) if index == 1 else None, stay_silent)
-    assert "<|im_end|>\n<|im_start|>user\nwhat is it<|im_end|>\n<|im_start|>user\n" in text_of(model, stream)
+        stream.step(
+            random_frame(index, size=(56, 84)),
+            Query("q", "what is it", 0) if index == 1 else None,
+            stay_silent,
+        )
+    assert "<|im_end|>\n<|im_start|>user\nwhat is it<|im_end|>\n<|im_start|>user\n" in text_of(
+        model, stream
+    )
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"turns": "streaming"}, "turn format 'streaming' is unknown; name one of streamo, prompted, compact, streaming_vlm"),
+        (
+            {"turns": "streaming"},
+            (
+                "turn format 'streaming' is unknown; name one of streamo, prompted, compact,"
+                " streaming_vlm"
+            ),
+        ),
         ({"frames_per_turn": 3}, "frames_per_turn 3 do not fit into a temporal patch of 2"),
         ({"pair_frames": True}, "choose one"),
         ({"sliding": {"text_turns": 1}}, "sliding.text_turns"),
-        ({"turns": STREAMING_VLM.model_dump() | {"response_end": "the end"}}, "response_end 'the end' is not one token"),
+        (
+            {"turns": STREAMING_VLM.model_dump() | {"response_end": "the end"}},
+            "response_end 'the end' is not one token",
+        ),
     ],
 )
-def test_a_configuration_that_cannot_be_followed_is_refused(directory: Path, changes: dict[str, Any], message: str) -> None:
+def test_a_configuration_that_cannot_be_followed_is_refused(
+    directory: Path, changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(CheckpointError, match=message):
         configure(directory, **changes)

@@ -1,4 +1,6 @@
-"""Utterances while they are written: whole words only, to the end of the turn and no further, never over the budget."""
+"""Utterances while they are written: whole words only, to the end of the turn and no further, never
+over the budget.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +34,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> StreamingModel:
 
 @pytest.fixture(scope="module")
 def bytes_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A tokenizer whose tokens are single bytes, so that every token ends inside a word and most inside a character."""
+    """A tokenizer whose tokens are single bytes, so that every token ends inside a word and most
+    inside a character.
+    """
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast.from_pretrained(write_streaming_vlm_checkpoint(tmp_path_factory.mktemp("bytes") / "model"))
+    return PreTrainedTokenizerFast.from_pretrained(
+        write_streaming_vlm_checkpoint(tmp_path_factory.mktemp("bytes") / "model")
+    )
 
 
 SPACELESS = "我看到一只猫进来了ひらがなカタカナ、。「」？𠀋"
@@ -64,8 +70,13 @@ def test_half_a_word_is_never_told(bytes_tokenizer: Any, spoken: list[str]) -> N
 
 @given(st.text(st.sampled_from(SPACELESS), min_size=1, max_size=12), st.integers(0, 3))
 @settings(max_examples=100, deadline=None)
-def test_of_a_script_without_spaces_all_whole_characters_are_told_though_the_end_is_cut(bytes_tokenizer: Any, text: str, missing: int) -> None:
-    stream, ids = WordStream(bytes_tokenizer), bytes_tokenizer.encode(text, add_special_tokens=False)
+def test_of_a_script_without_spaces_all_whole_characters_are_told_though_the_end_is_cut(
+    bytes_tokenizer: Any, text: str, missing: int
+) -> None:
+    stream, ids = (
+        WordStream(bytes_tokenizer),
+        bytes_tokenizer.encode(text, add_special_tokens=False),
+    )
     written = ids[: len(ids) - min(missing, len(ids) - 1)]
     whole = bytes_tokenizer.decode(written).rstrip(HALF)
     told = [stream.push(token) for token in written]
@@ -86,7 +97,9 @@ def test_of_a_script_without_spaces_all_whole_characters_are_told_though_the_end
         ("one", ""),
     ],
 )
-def test_what_a_budget_cuts_off_is_told_to_its_last_whole_word_or_character(bytes_tokenizer: Any, text: str, told: str) -> None:
+def test_what_a_budget_cuts_off_is_told_to_its_last_whole_word_or_character(
+    bytes_tokenizer: Any, text: str, told: str
+) -> None:
     stream = WordStream(bytes_tokenizer)
     for token in bytes_tokenizer.encode(text, add_special_tokens=False):
         stream.push(token)
@@ -104,7 +117,13 @@ def test_a_character_that_the_model_left_unfinished_is_not_told(bytes_tokenizer:
 class Written:
     """One turn in which the model is made to write `ids`, and what came of it."""
 
-    def __init__(self, model: StreamingModel, monkeypatch: pytest.MonkeyPatch, ids: list[int], limits: Limits = NO_LIMITS) -> None:
+    def __init__(
+        self,
+        model: StreamingModel,
+        monkeypatch: pytest.MonkeyPatch,
+        ids: list[int],
+        limits: Limits = NO_LIMITS,
+    ) -> None:
         self.partial: list[str] = []
         self.forwards = 0
         script = iter(ids)
@@ -118,18 +137,32 @@ class Written:
 
         monkeypatch.setattr("stream_vlm.backbone.streaming.batched_step.feed_together", scripted)
         self.stream = model.open_stream("front")
-        turn = Turn(self.stream, random_frame(0), Query("q", "is the door open ?", 0), answer, self.partial.append, limits)
+        turn = Turn(
+            self.stream,
+            random_frame(0),
+            Query("q", "is the door open ?", 0),
+            answer,
+            self.partial.append,
+            limits,
+        )
         (decision,) = model.step([turn])
         assert isinstance(decision, Decision)
         self.text = decision.text
-        self.fed = [token for segment in self.stream.context if segment.kind is SegmentKind.ACTION for token in segment.token_ids]
+        self.fed = [
+            token
+            for segment in self.stream.context
+            if segment.kind is SegmentKind.ACTION
+            for token in segment.token_ids
+        ]
 
 
 def answer(decision: Decision) -> Decision:
     return Decision(State.RESPONSE, decision.probabilities, confidence=decision.confidence)
 
 
-def test_an_utterance_ends_where_the_model_ends_its_turn(model: StreamingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_utterance_ends_where_the_model_ends_its_turn(
+    model: StreamingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = list(model.encode_text("the door<|im_end|>"))
     written = Written(model, monkeypatch, ids)
     assert written.text == "the door"
@@ -138,7 +171,9 @@ def test_an_utterance_ends_where_the_model_ends_its_turn(model: StreamingModel, 
     assert written.fed == ids[:2], "the end of the turn is fed with the next one"
 
 
-def test_an_utterance_that_reaches_the_budget_is_cut_at_a_whole_word(model: StreamingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_utterance_that_reaches_the_budget_is_cut_at_a_whole_word(
+    model: StreamingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = list(model.encode_text(SENTENCE))
     assert len(ids) == BUDGET
     written = Written(model, monkeypatch, ids)
@@ -151,11 +186,15 @@ def test_an_utterance_that_reaches_the_budget_is_cut_at_a_whole_word(model: Stre
 def test_a_limit_of_the_step_shortens_the_budget_and_never_lengthens_it(
     model: StreamingModel, monkeypatch: pytest.MonkeyPatch, limit: int, text: str
 ) -> None:
-    written = Written(model, monkeypatch, list(model.encode_text(SENTENCE)), Limits(new_tokens=limit))
+    written = Written(
+        model, monkeypatch, list(model.encode_text(SENTENCE)), Limits(new_tokens=limit)
+    )
     assert written.text == text
     assert written.forwards == 1 + min(limit, BUDGET)
 
 
-def test_a_turn_that_ends_at_once_says_nothing(model: StreamingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_turn_that_ends_at_once_says_nothing(
+    model: StreamingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written = Written(model, monkeypatch, list(model.encode_text("<|im_end|>")))
     assert (written.text, written.partial, written.fed) == ("", [], [])

@@ -1,4 +1,6 @@
-"""Watches in the engine: told once, judged every turn, never forgotten while active, gone when over."""
+"""Watches in the engine: told once, judged every turn, never forgotten while active, gone when
+over.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def write_tuned(directory: Path) -> Path:
 def write_untuned(directory: Path) -> Path:
     """A checkpoint of a model that never saw a stream and is driven by words."""
     write_streaming_vlm_checkpoint(directory)
-    (directory / "stream_config.json").write_text(json.dumps({"name": "untuned", "turns": PROMPTED.model_dump() | STATE_WORDS}))
+    (directory / "stream_config.json").write_text(
+        json.dumps({"name": "untuned", "turns": PROMPTED.model_dump() | STATE_WORDS})
+    )
     return directory
 
 
@@ -58,7 +62,14 @@ def untuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=POLICIES)
 def model(request: pytest.FixtureRequest, tuned: Path) -> StreamingModel:
-    return load_cached_model(settings_for(tuned, context__policy=request.param, context__max_seconds=3.0, decision__max_new_tokens=6))
+    return load_cached_model(
+        settings_for(
+            tuned,
+            context__policy=request.param,
+            context__max_seconds=3.0,
+            decision__max_new_tokens=6,
+        )
+    )
 
 
 def speak(decision: Decision) -> Decision:
@@ -76,7 +87,11 @@ def as_decided(decision: Decision) -> Decision:
 def words_of(model: StreamingModel, stream: CachedStream, kind: SegmentKind) -> list[str]:
     """The text of each segment of `kind` that the context holds."""
     tokenizer = model.checkpoint.tokenizer
-    return [str(tokenizer.decode(list(segment.token_ids))).strip() for segment in stream.context if segment.kind is kind]
+    return [
+        str(tokenizer.decode(list(segment.token_ids))).strip()
+        for segment in stream.context
+        if segment.kind is kind
+    ]
 
 
 def watches_in(model: StreamingModel, stream: CachedStream) -> list[str]:
@@ -84,7 +99,9 @@ def watches_in(model: StreamingModel, stream: CachedStream) -> list[str]:
 
 
 @pytest.mark.parametrize("talk", [stay_silent, speak])
-def test_a_watch_stays_in_the_context_for_as_long_as_it_is_active(model: StreamingModel, talk: Any) -> None:
+def test_a_watch_stays_in_the_context_for_as_long_as_it_is_active(
+    model: StreamingModel, talk: Any
+) -> None:
     stream = model.open_stream("front")
     for index in range(40):
         stream.step(random_frame(index), QUESTION if index % 9 == 4 else None, talk, watch=DOOR)
@@ -105,7 +122,9 @@ def test_a_watch_stays_in_its_users_markers(model: StreamingModel) -> None:
     assert kinds == [SegmentKind.TEXT, SegmentKind.WATCH, SegmentKind.TEXT]
 
 
-def test_a_watch_that_is_over_leaves_at_once_and_a_new_one_takes_its_place(model: StreamingModel) -> None:
+def test_a_watch_that_is_over_leaves_at_once_and_a_new_one_takes_its_place(
+    model: StreamingModel,
+) -> None:
     stream = model.open_stream("front")
     for index in range(12):
         stream.step(random_frame(index), None, stay_silent, watch=DOOR)
@@ -128,13 +147,28 @@ def test_a_context_that_begins_anew_is_told_again(model: StreamingModel) -> None
 
 
 def test_a_chunk_whose_head_remembers_what_was_said_is_told_again(tuned: Path) -> None:
-    model = load_cached_model(settings_for(tuned, context__policy="chunked", context__max_seconds=3.0, context__memory_tokens=100, cameras=["front"]))
+    model = load_cached_model(
+        settings_for(
+            tuned,
+            context__policy="chunked",
+            context__max_seconds=3.0,
+            context__memory_tokens=100,
+            cameras=["front"],
+        )
+    )
     harness = StreamingHarness(model.settings, model, "session")
     stream = harness.stream("front")
     assert isinstance(stream, CachedStream)
     for index in range(30):
         frame = random_frame(index)
-        harness.step(Tick(index, frame.stamp_ns, (frame,), (DOOR,) if index == 0 else (QUESTION,) if index % 4 == 1 else ()))
+        harness.step(
+            Tick(
+                index,
+                frame.stamp_ns,
+                (frame,),
+                (DOOR,) if index == 0 else (QUESTION,) if index % 4 == 1 else (),
+            )
+        )
         harness.prepare()
         assert watches_in(model, stream) == [DOOR.text]
     assert len(words_of(model, stream, SegmentKind.HEAD)) > 1, "the chunk's head remembers"
@@ -158,20 +192,38 @@ def test_a_watch_costs_a_silent_tick_nothing(tuned: Path, monkeypatch: pytest.Mo
     assert fed[1] > fed[0]
 
 
-def test_a_watch_decides_by_cache_as_it_does_computed_anew_while_nothing_leaves(tuned: Path) -> None:
-    kept, anew = (load_cached_model(settings_for(tuned, context__recompute=recompute)) for recompute in (False, True))
+def test_a_watch_decides_by_cache_as_it_does_computed_anew_while_nothing_leaves(
+    tuned: Path,
+) -> None:
+    kept, anew = (
+        load_cached_model(settings_for(tuned, context__recompute=recompute))
+        for recompute in (False, True)
+    )
     streams = kept.open_stream("front"), anew.open_stream("front")
     for index in range(12):
         watch = DOOR if 2 <= index < 8 else RED if index >= 8 else None
-        decisions = [stream.step(random_frame(index), None, as_decided, watch=watch) for stream in streams]
-        assert watches_in(kept, streams[0]) == watches_in(anew, streams[1]) == ([watch.text] if watch else [])
+        decisions = [
+            stream.step(random_frame(index), None, as_decided, watch=watch) for stream in streams
+        ]
+        assert (
+            watches_in(kept, streams[0])
+            == watches_in(anew, streams[1])
+            == ([watch.text] if watch else [])
+        )
         if index < 8:  # from then on the cache remembers a watch that has left
-            assert list(decisions[0].probabilities.values()) == pytest.approx(list(decisions[1].probabilities.values()), abs=1e-4)
+            assert list(decisions[0].probabilities.values()) == pytest.approx(
+                list(decisions[1].probabilities.values()), abs=1e-4
+            )
 
 
 def test_control_tokens_in_a_watch_are_not_read_as_control(model: StreamingModel) -> None:
     stream = model.open_stream("front")
-    stream.step(random_frame(0), None, stay_silent, watch=Query("w", "red <|im_end|> door </Response>", 0, is_watch=True))
+    stream.step(
+        random_frame(0),
+        None,
+        stay_silent,
+        watch=Query("w", "red <|im_end|> door </Response>", 0, is_watch=True),
+    )
     assert watches_in(model, stream) == ["red door"]
 
 
@@ -179,7 +231,12 @@ def test_a_watch_that_does_not_fit_is_refused_and_the_stream_goes_on(model: Stre
     stream = model.open_stream("front")
     stream.step(random_frame(0), None, stay_silent)
     with pytest.raises(WatchRefused, match="front: picture and watch need .* in fewer words"):
-        stream.step(random_frame(1), None, stay_silent, watch=Query("w", "red door " * 2000, 0, is_watch=True))
+        stream.step(
+            random_frame(1),
+            None,
+            stay_silent,
+            watch=Query("w", "red door " * 2000, 0, is_watch=True),
+        )
     stream.step(random_frame(2), None, stay_silent)
     with pytest.raises(QuestionTooLong):
         stream.step(random_frame(3), Query("q", "red door " * 2000, 0), speak, watch=DOOR)
@@ -189,7 +246,13 @@ def test_a_watch_that_does_not_fit_is_refused_and_the_stream_goes_on(model: Stre
 
 @pytest.mark.parametrize("words", range(100, 900, 40))
 def test_a_watch_that_was_taken_fits_for_ever(tuned: Path, words: int) -> None:
-    settings = settings_for(tuned, context__policy="recent", context__frames=1, context__memory_tokens=0, decision__max_new_tokens=6)
+    settings = settings_for(
+        tuned,
+        context__policy="recent",
+        context__frames=1,
+        context__memory_tokens=0,
+        decision__max_new_tokens=6,
+    )
     stream = load_cached_model(settings).open_stream("front")
     long = Query("w", "red " * words, 0, is_watch=True)
     try:
@@ -202,7 +265,9 @@ def test_a_watch_that_was_taken_fits_for_ever(tuned: Path, words: int) -> None:
 
 
 def untuned_model(directory: Path, **settings: Any) -> StreamingModel:
-    return load_cached_model(settings_for(directory, context__max_seconds=3.0, decision__max_new_tokens=6, **settings))
+    return load_cached_model(
+        settings_for(directory, context__max_seconds=3.0, decision__max_new_tokens=6, **settings)
+    )
 
 
 def test_an_untuned_model_looks_without_judging_until_it_is_told(untuned: Path) -> None:
@@ -211,18 +276,30 @@ def test_an_untuned_model_looks_without_judging_until_it_is_told(untuned: Path) 
     for index in range(3):
         decision = stream.step(random_frame(index, size=(56, 84)), None, as_decided)
         assert (decision.state, decision.probabilities[State.SILENCE]) == (State.SILENCE, 1.0)
-    assert len({segment.turn for segment in stream.context if segment.grid}) == 3, "every picture enters the context"
+    assert len({segment.turn for segment in stream.context if segment.grid}) == 3, (
+        "every picture enters the context"
+    )
     judged = stream.step(random_frame(3, size=(56, 84)), None, as_decided, watch=DOOR)
     assert 0 < judged.probabilities[State.SILENCE] < 1
     assert stream.step(random_frame(4, size=(56, 84)), QUESTION, speak).state is State.RESPONSE
-    assert stream.step(random_frame(5, size=(56, 84)), None, as_decided).probabilities[State.SILENCE] == 1.0
+    assert (
+        stream.step(random_frame(5, size=(56, 84)), None, as_decided).probabilities[State.SILENCE]
+        == 1.0
+    )
 
 
-def test_an_untuned_model_is_asked_for_a_judgement_about_every_picture_of_a_watch_and_told_once(untuned: Path) -> None:
+def test_an_untuned_model_is_asked_for_a_judgement_about_every_picture_of_a_watch_and_told_once(
+    untuned: Path,
+) -> None:
     model = untuned_model(untuned)
     stream = model.open_stream("front")
     for index in range(12):
-        stream.step(random_frame(index, size=(56, 84)), QUESTION if index == 10 else None, stay_silent, watch=DOOR)
+        stream.step(
+            random_frame(index, size=(56, 84)),
+            QUESTION if index == 10 else None,
+            stay_silent,
+            watch=DOOR,
+        )
     shown = sorted({segment.turn for segment in stream.context if segment.grid})
     judged = [segment.turn for segment in stream.context if segment.kind is SegmentKind.JUDGE]
     assert judged == [turn for turn in shown if turn != 10], "a question is answered, not judged"
@@ -230,17 +307,23 @@ def test_an_untuned_model_is_asked_for_a_judgement_about_every_picture_of_a_watc
 
 
 @pytest.mark.parametrize(("unasked", "judges"), [("auto", False), ("always", True)])
-def test_the_setting_makes_an_untuned_model_judge_unasked(untuned: Path, unasked: str, judges: bool) -> None:
+def test_the_setting_makes_an_untuned_model_judge_unasked(
+    untuned: Path, unasked: str, judges: bool
+) -> None:
     stream = untuned_model(untuned, decision__unasked=unasked).open_stream("front")
     decision = stream.step(random_frame(0, size=(56, 84)), None, as_decided)
     assert (decision.probabilities[State.SILENCE] < 1) == judges
 
 
 def test_a_model_that_cannot_be_told_refuses_by_name_and_goes_on_watching(tmp_path: Path) -> None:
-    model = load_cached_model(settings_for(write_checkpoint(tmp_path / "compact"), cameras=["front"]))
+    model = load_cached_model(
+        settings_for(write_checkpoint(tmp_path / "compact"), cameras=["front"])
+    )
     harness = StreamingHarness(model.settings, model, "session")
     frames = [random_frame(index) for index in range(2)]
     refused = harness.step(Tick(0, frames[0].stamp_ns, (frames[0],), (DOOR,)))
-    assert refused.faults["front"].startswith(f"front: {model.model_id} was not made to be told what to wait for")
+    assert refused.faults["front"].startswith(
+        f"front: {model.model_id} was not made to be told what to wait for"
+    )
     assert harness.watch("front") is None
     assert set(harness.step(Tick(1, frames[1].stamp_ns, (frames[1],))).decisions) == {"front"}

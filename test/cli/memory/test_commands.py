@@ -1,4 +1,6 @@
-"""`stream-vlm memory`: a real file is counted, checked, copied, exported, imported, forgotten in and shown, by the command a person types."""
+"""`stream-vlm memory`: a real file is counted, checked, copied, exported, imported, forgotten in
+and shown, by the command a person types.
+"""
 
 import base64
 import hashlib
@@ -10,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from memory_fixtures import SESSION, begin, locked_by_another_program, picture, seconds, settings, step
+from memory_fixtures import (
+    SESSION,
+    begin,
+    locked_by_another_program,
+    picture,
+    seconds,
+    settings,
+    step,
+)
 from rosbags.rosbag2 import Reader
 
 from stream_vlm.cli import main
@@ -35,12 +45,26 @@ def remember(path: Path, session: str) -> None:
         begin(memory, session)
         for number in range(STEPS):
             pose, image = Pose("map", number, 1.0, 0.0), picture(number * 20)
-            memory.write(step(number, said=f"ball <{number}> rolls in", session=session, pose=pose, image=image))
+            memory.write(
+                step(
+                    number,
+                    said=f"ball <{number}> rolls in",
+                    session=session,
+                    pose=pose,
+                    image=image,
+                )
+            )
         memory.write(step(100, asked="where is the ball?", said="left", session=session))
     with sqlite3.connect(path) as connection:
         last = connection.execute("SELECT max(id) FROM record").fetchone()[0]
-        connection.execute("INSERT OR IGNORE INTO vector_model (name, size) VALUES ('of the test', 2)")
-        connection.execute("INSERT INTO record_vector (record_id, vector_model_id, halves) VALUES (?, 1, x'11223344')", [last])
+        connection.execute(
+            "INSERT OR IGNORE INTO vector_model (name, size) VALUES ('of the test', 2)"
+        )
+        connection.execute(
+            "INSERT INTO record_vector (record_id, vector_model_id, halves) VALUES (?, 1,"
+            " x'11223344')",
+            [last],
+        )
         connection.execute("INSERT INTO summary VALUES (?, 'mid', 1)", [last])
         connection.execute("INSERT INTO summary_covers VALUES (?, ?)", [last, last - 1])
 
@@ -64,24 +88,39 @@ def test_the_figures_are_those_of_the_file(file: Path, capsys: pytest.CaptureFix
     status, said = run(capsys, "stats", "--json", "--memory", file)
     found = json.loads(said)
     assert status == 0
-    assert found["records"] == {"answer": 1, "event": 12, "observation": 13, "query": 1, "utterance": 12}
+    assert found["records"] == {
+        "answer": 1,
+        "event": 12,
+        "observation": 13,
+        "query": 1,
+        "utterance": 12,
+    }
     assert (found["pictures"], found["sessions"], found["cameras"]) == (13, 1, {"front": 39})
     assert (found["oldest_ns"], found["newest_ns"]) == (seconds(-1), seconds(100))
     status, said = run(capsys, "stats", "--memory", file)
     assert "39 records: 1 answer, 12 event, 13 observation, 1 query, 12 utterance" in said
 
 
-def test_a_sound_file_is_called_sound_and_each_fault_is_named(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sound_file_is_called_sound_and_each_fault_is_named(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(capsys, "verify", "--memory", file) == (0, f"{file}: sound\n")
     with sqlite3.connect(file) as connection:
         connection.execute("UPDATE picture SET jpeg = x'00' WHERE id = 3")
         connection.execute("UPDATE record SET picture_id = 77 WHERE id = 1")
-    assert run(capsys, "verify", "--memory", file) == (1, "row 1 of record refers to a picture that is not there\npicture 3 is no whole JPEG\n")
+    assert run(capsys, "verify", "--memory", file) == (
+        1,
+        "row 1 of record refers to a picture that is not there\npicture 3 is no whole JPEG\n",
+    )
 
 
-def test_verify_rescues_a_damaged_file_when_it_is_told_to(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_rescues_a_damaged_file_when_it_is_told_to(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with sqlite3.connect(file) as connection:
-        root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'record'").fetchone()[0]
+        root = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'record'"
+        ).fetchone()[0]
     with file.open("r+b") as raw:
         raw.seek((root - 1) * 4096)
         raw.write(b"\xa5" * 4096)
@@ -89,11 +128,16 @@ def test_verify_rescues_a_damaged_file_when_it_is_told_to(file: Path, capsys: py
     assert not list(file.parent.glob("*.damaged-*"))
     status, said = run(capsys, "verify", "--rescue", "--memory", file)
     assert status == 1 and "set aside as" in said
-    assert len([path for path in file.parent.glob("*.damaged-*") if not path.name.endswith("-wal")]) == 1
+    assert (
+        len([path for path in file.parent.glob("*.damaged-*") if not path.name.endswith("-wal")])
+        == 1
+    )
     assert run(capsys, "verify", "--memory", file)[0] == 0
 
 
-def test_a_copy_is_made_while_a_node_writes_and_replaces_nothing(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_copy_is_made_while_a_node_writes_and_replaces_nothing(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = file.with_name("copy.db")
     with Memory.open(settings(file)) as memory:
         begin(memory, "tuesday")
@@ -105,7 +149,9 @@ def test_a_copy_is_made_while_a_node_writes_and_replaces_nothing(file: Path, cap
     assert status == 1 and "is there already, and no copy replaces another" in said
 
 
-def test_what_is_exported_and_imported_is_the_same(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_exported_and_imported_is_the_same(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, other = tmp_path / "memory.jsonl", tmp_path / "other.db"
     assert run(capsys, "export", out, "--memory", file)[0] == 0
     assert run(capsys, "import", out, "--memory", other)[0] == 0
@@ -115,7 +161,9 @@ def test_what_is_exported_and_imported_is_the_same(file: Path, tmp_path: Path, c
     assert run(capsys, "verify", "--memory", other)[0] == 0
 
 
-def test_an_import_is_added_under_new_numbers_with_its_links(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_import_is_added_under_new_numbers_with_its_links(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, other = tmp_path / "memory.jsonl", tmp_path / "other.db"
     run(capsys, "export", out, "--memory", file)
     remember(other, "tuesday")
@@ -129,13 +177,17 @@ def test_an_import_is_added_under_new_numbers_with_its_links(file: Path, tmp_pat
         for record in memory.recall(RecallQuery("ball", limit=100)).records:
             theirs = Memory.open(settings(file), read_only=True)
             if record.session_id == SESSION:
-                assert memory.frame(record.record_id).jpeg == theirs.frame(record.record_id - 39).jpeg
+                assert (
+                    memory.frame(record.record_id).jpeg == theirs.frame(record.record_id - 39).jpeg
+                )
             theirs.close()
     assert after["summary_covers"][-1] == (78, 77)
     assert run(capsys, "verify", "--memory", other)[0] == 0
 
 
-def test_what_is_there_already_is_not_imported_twice(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_there_already_is_not_imported_twice(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "memory.jsonl"
     run(capsys, "export", out, "--memory", file)
     before = content(file)
@@ -159,7 +211,12 @@ def break_a_link(lines: list[bytes]) -> list[bytes]:
         if row.get("table") == "record":
             row["row"]["picture_id"] = 4711
     body = [json.dumps(row).encode() + b"\n" for row in rows]
-    return [*body, json.dumps({**json.loads(lines[-1]), "sha256": hashlib.sha256(b"".join(body)).hexdigest()}).encode()]
+    return [
+        *body,
+        json.dumps(
+            {**json.loads(lines[-1]), "sha256": hashlib.sha256(b"".join(body)).hexdigest()}
+        ).encode(),
+    ]
 
 
 def make_it_newer(lines: list[bytes]) -> list[bytes]:
@@ -170,24 +227,58 @@ def make_it_newer(lines: list[bytes]) -> list[bytes]:
     ("spoil", "message"),
     [
         (lambda lines: lines[:-3], "is damaged (it ends in the middle); nothing was imported"),
-        (drop_a_line, "is damaged (what it holds is not what its last line says); nothing was imported"),
-        (change_a_word, "is damaged (what it holds is not what its last line says); nothing was imported"),
-        (lambda lines: [*lines[:4], b"\xff\xfe{\n", *lines[4:]], "is damaged (line 5); nothing was imported"),
-        (lambda lines: [*lines, b"more\n"], "is damaged (what it holds is not what its last line says)"),
-        (lambda lines: [lines[0], b'{"table": "diary", "row": {}}\n'], "line 2 is no row of a memory; nothing was imported"),
-        (lambda lines: [b'{"contacts": []}\n'], "is no export of a memory; give a file that 'stream-vlm memory export' wrote"),
-        (lambda lines: [b"Dear diary\n"], "is no export of a memory; give a file that 'stream-vlm memory export' wrote"),
+        (
+            drop_a_line,
+            "is damaged (what it holds is not what its last line says); nothing was imported",
+        ),
+        (
+            change_a_word,
+            "is damaged (what it holds is not what its last line says); nothing was imported",
+        ),
+        (
+            lambda lines: [*lines[:4], b"\xff\xfe{\n", *lines[4:]],
+            "is damaged (line 5); nothing was imported",
+        ),
+        (
+            lambda lines: [*lines, b"more\n"],
+            "is damaged (what it holds is not what its last line says)",
+        ),
+        (
+            lambda lines: [lines[0], b'{"table": "diary", "row": {}}\n'],
+            "line 2 is no row of a memory; nothing was imported",
+        ),
+        (
+            lambda lines: [b'{"contacts": []}\n'],
+            "is no export of a memory; give a file that 'stream-vlm memory export' wrote",
+        ),
+        (
+            lambda lines: [b"Dear diary\n"],
+            "is no export of a memory; give a file that 'stream-vlm memory export' wrote",
+        ),
         (lambda lines: [], "is damaged (it ends in the middle)"),
         (break_a_link, "is damaged (a row refers to one that is not in it); nothing was imported"),
         (make_it_newer, f"is of version 99, newer than this program's {SCHEMA_VERSION}"),
     ],
     ids=[
-        "cut off", "a line missing", "a word changed", "no JSON", "more behind", "foreign table", "foreign JSON", "text", "empty",
-        "broken link", "newer",
+        "cut off",
+        "a line missing",
+        "a word changed",
+        "no JSON",
+        "more behind",
+        "foreign table",
+        "foreign JSON",
+        "text",
+        "empty",
+        "broken link",
+        "newer",
     ],  # fmt: skip
 )
 def test_a_foreign_or_damaged_export_is_refused_by_name_and_nothing_of_it_gets_in(
-    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: Callable[[list[bytes]], list[bytes]], message: str
+    file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[list[bytes]], list[bytes]],
+    message: str,
 ) -> None:
     out, other = tmp_path / "memory.jsonl", tmp_path / "other.db"
     run(capsys, "export", out, "--memory", file)
@@ -201,30 +292,50 @@ def test_a_foreign_or_damaged_export_is_refused_by_name_and_nothing_of_it_gets_i
     assert not list(tmp_path.glob("*.import-*"))
 
 
-def test_an_export_of_an_older_version_is_brought_up_to_date(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    session = {"session_id": "old", "model_id": "m", "reason": "r", "started_ns": 1, "wall_started_ns": 2}
+def test_an_export_of_an_older_version_is_brought_up_to_date(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = {
+        "session_id": "old",
+        "model_id": "m",
+        "reason": "r",
+        "started_ns": 1,
+        "wall_started_ns": 2,
+    }
     lines = [{"format": "stream_vlm memory", "version": 1}, {"table": "session", "row": session}]
     body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     end = {"rows": {"session": 1}, "sha256": hashlib.sha256(body).hexdigest()}
     (tmp_path / "old.jsonl").write_bytes(body + json.dumps(end).encode() + b"\n")
-    assert run(capsys, "import", tmp_path / "old.jsonl", "--memory", tmp_path / "memory.db") == (0, f"{tmp_path / 'memory.db'}: 1 of session\n")
+    assert run(capsys, "import", tmp_path / "old.jsonl", "--memory", tmp_path / "memory.db") == (
+        0,
+        f"{tmp_path / 'memory.db'}: 1 of session\n",
+    )
 
 
-def test_a_bag_holds_pictures_places_and_records_at_their_own_time(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bag_holds_pictures_places_and_records_at_their_own_time(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(capsys, "export", tmp_path / "bag", "--format", "mcap", "--memory", file)[0] == 0
     with Reader(tmp_path / "bag") as reader:
-        messages = [(connection.topic, connection.msgtype, stamp_ns) for connection, stamp_ns, _ in reader.messages()]
+        messages = [
+            (connection.topic, connection.msgtype, stamp_ns)
+            for connection, stamp_ns, _ in reader.messages()
+        ]
     topics = {(topic, kind) for topic, kind, _ in messages}
     assert topics == {
         ("/memory/front/compressed", "sensor_msgs/msg/CompressedImage"),
         ("/memory/record", "std_msgs/msg/String"),
         ("/memory/pose", "geometry_msgs/msg/PoseStamped"),
     }
-    assert [stamp_ns for topic, _, stamp_ns in messages if topic.endswith("compressed")] == [seconds(number) for number in [*range(STEPS), 100]]
+    assert [stamp_ns for topic, _, stamp_ns in messages if topic.endswith("compressed")] == [
+        seconds(number) for number in [*range(STEPS), 100]
+    ]
     assert list((tmp_path / "bag").glob("*.mcap"))
 
 
-def test_what_is_forgotten_or_pruned_is_counted_first_and_then_gone(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_forgotten_or_pruned_is_counted_first_and_then_gone(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     forget = ("forget", "--near", 3, 1, 0.5, "--memory", file)
     status, said = run(capsys, *forget, "--dry-run")
     assert (status, said.split("(")[0]) == (0, "would forget 3 records and 1 pictures ")
@@ -237,8 +348,12 @@ def test_what_is_forgotten_or_pruned_is_counted_first_and_then_gone(file: Path, 
     assert run(capsys, "forget", "--everything", "--camera", "front", "--memory", file)[0] == 2
 
 
-def test_a_file_that_another_program_writes_is_not_changed(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream_vlm.cli.memory.commands.memory_settings", lambda path, key: settings(path))
+def test_a_file_that_another_program_writes_is_not_changed(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "stream_vlm.cli.memory.commands.memory_settings", lambda path, key: settings(path)
+    )
     with Memory.open(settings(file)):
         status, said = run(capsys, "prune", "--before", "now", "--memory", file)
         assert status == 1 and "writes it already" in said
@@ -247,9 +362,22 @@ def test_a_file_that_another_program_writes_is_not_changed(file: Path, capsys: p
         assert run(capsys, "verify", "--memory", file)[0] == 0
 
 
-@pytest.mark.parametrize("command", [("stats",), ("verify",), ("backup", "copy.db"), ("export", "out"), ("forget", "--everything"), ("report",)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("stats",),
+        ("verify",),
+        ("backup", "copy.db"),
+        ("export", "out"),
+        ("forget", "--everything"),
+        ("report",),
+    ],
+)
 def test_a_memory_that_is_not_there_is_not_made(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     status, said = run(capsys, *command, "--memory", tmp_path / "none.db")
@@ -257,11 +385,15 @@ def test_a_memory_that_is_not_there_is_not_made(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_day_is_one_page_that_needs_no_other_file(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_day_is_one_page_that_needs_no_other_file(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "day.html"
     assert run(capsys, "report", out, "--memory", file)[0] == 0
     html = out.read_text()
-    assert html.count("data:image/jpeg;base64,") == 26  # 12 events, 12 utterances, a question and its answer
+    assert (
+        html.count("data:image/jpeg;base64,") == 26
+    )  # 12 events, 12 utterances, a question and its answer
     with Memory.open(settings(file), read_only=True) as memory:
         (answer,) = memory.recall(RecallQuery(kinds=("answer",))).records
         assert base64.b64encode(memory.frame(answer.record_id).jpeg).decode() in html
@@ -272,8 +404,14 @@ def test_a_day_is_one_page_that_needs_no_other_file(file: Path, tmp_path: Path, 
     assert out.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_day_without_records_says_what_there_is(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, said = run(capsys, "report", tmp_path / "day.html", "--day", "1999-01-01", "--memory", file)
+def test_a_day_without_records_says_what_there_is(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, said = run(
+        capsys, "report", tmp_path / "day.html", "--day", "1999-01-01", "--memory", file
+    )
     assert status == 1 and "nothing was stored on Friday, 1999-01-01; it holds 2023-11-14" in said
-    status, said = run(capsys, "report", tmp_path / "day.html", "--day", "someday", "--memory", file)
+    status, said = run(
+        capsys, "report", tmp_path / "day.html", "--day", "someday", "--memory", file
+    )
     assert status == 1 and "day: 'someday' is no date; write it as 2026-01-31" in said

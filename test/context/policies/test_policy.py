@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_vlm.context.layout import Piece, segments_of, tokens_in
-from stream_vlm.context.policies.policy import ChunkedPolicy, ContextPolicy, RoundsPolicy, newest_turn, without_watches
+from stream_vlm.context.policies.policy import (
+    ChunkedPolicy,
+    ContextPolicy,
+    RoundsPolicy,
+    newest_turn,
+    without_watches,
+)
 from stream_vlm.context.policies.recent import RecentPolicy
 from stream_vlm.context.policies.sliding import SlidingPolicy
 from stream_vlm.context.segments import Segment, SegmentKind, positions
@@ -24,9 +30,18 @@ Make = Callable[[int, int], ContextPolicy]
 POLICIES = [
     pytest.param(lambda turns, budget: RoundsPolicy(turns + 1, turns, budget), id="rounds"),
     pytest.param(lambda turns, budget: ChunkedPolicy(turns, budget), id="chunked"),
-    pytest.param(lambda turns, budget: SlidingPolicy(turns, turns + 1, 5, 7, budget), id="sliding, text outlives vision"),
-    pytest.param(lambda turns, budget: SlidingPolicy(turns + 3, 2, None, None, budget), id="sliding, vision outlives text, no cut"),
-    pytest.param(lambda turns, budget: SlidingPolicy(turns, turns, 5, 7, budget, compatible=True), id="sliding, as published"),
+    pytest.param(
+        lambda turns, budget: SlidingPolicy(turns, turns + 1, 5, 7, budget),
+        id="sliding, text outlives vision",
+    ),
+    pytest.param(
+        lambda turns, budget: SlidingPolicy(turns + 3, 2, None, None, budget),
+        id="sliding, vision outlives text, no cut",
+    ),
+    pytest.param(
+        lambda turns, budget: SlidingPolicy(turns, turns, 5, 7, budget, compatible=True),
+        id="sliding, as published",
+    ),
     pytest.param(lambda turns, budget: RecentPolicy(turns, budget), id="recent"),
 ]
 
@@ -44,8 +59,13 @@ class Turn:
 
 lengths = st.sampled_from([0, 0, 0, 1, 5, 20])
 grids = st.tuples(st.integers(1, 4), st.integers(1, 4))
-turns = st.lists(st.builds(Turn, grids, lengths, lengths, st.integers(1, 8), st.booleans()), min_size=1, max_size=20)
-# The largest turn on top of the head, an earlier watch, the end of the turn before and a reply: any budget above must do.
+turns = st.lists(
+    st.builds(Turn, grids, lengths, lengths, st.integers(1, 8), st.booleans()),
+    min_size=1,
+    max_size=20,
+)
+# The largest turn on top of the head, an earlier watch, the end of the turn before and a reply: any
+# budget above must do.
 budgets = st.integers(7 + 3 + 20 + 20 + 16 + 8 + (20 + 4) + RESERVE, 330)
 
 
@@ -69,17 +89,29 @@ def steps(policy: ContextPolicy, stream: list[Turn]) -> list[Step]:
     pending: list[Segment] = []
     history = []
 
-    def segment(kind: SegmentKind, number: int, count: int, grid: tuple[int, int] | None = None) -> Segment:
+    def segment(
+        kind: SegmentKind, number: int, count: int, grid: tuple[int, int] | None = None
+    ) -> Segment:
         return Segment(kind, number, tuple(next(fresh) for _ in range(count)), grid)
 
     for number, turn in enumerate(stream):
-        entering = [segment(SegmentKind.HEAD, -1, 4), segment(SegmentKind.HEAD, -1, 3)] if number == 0 else []
+        entering = (
+            [segment(SegmentKind.HEAD, -1, 4), segment(SegmentKind.HEAD, -1, 3)]
+            if number == 0
+            else []
+        )
         entering += [*pending, segment(SegmentKind.TEXT, number, 2)]
         entering += [segment(SegmentKind.WATCH, number, turn.watch)] if turn.watch else []
         entering += [segment(SegmentKind.QUERY, number, turn.query)] if turn.query else []
-        entering += [segment(SegmentKind.TIME, number, 2), segment(SegmentKind.FRAME, number, turn.grid[0] * turn.grid[1], turn.grid)]
+        entering += [
+            segment(SegmentKind.TIME, number, 2),
+            segment(SegmentKind.FRAME, number, turn.grid[0] * turn.grid[1], turn.grid),
+        ]
         entering += [segment(SegmentKind.JUDGE, number, 1)] if number % 3 else []
-        entering += [segment(SegmentKind.TEXT, number, 2), segment(SegmentKind.ACTION_MARK, number, 1)]
+        entering += [
+            segment(SegmentKind.TEXT, number, 2),
+            segment(SegmentKind.ACTION_MARK, number, 1),
+        ]
         step = Step(held, entering, policy.layout(held, entering, RESERVE))
         history.append(step)
         words = [segment(SegmentKind.ACTION, number, 1) for _ in range(turn.reply)]
@@ -91,7 +123,9 @@ def steps(policy: ContextPolicy, stream: list[Turn]) -> list[Step]:
 @pytest.mark.parametrize("make", POLICIES)
 @given(stream=turns, size=st.integers(1, 6), budget=budgets)
 @settings(max_examples=100, deadline=None)
-def test_the_budget_holds_with_room_for_the_reply(make: Make, stream: list[Turn], size: int, budget: int) -> None:
+def test_the_budget_holds_with_room_for_the_reply(
+    make: Make, stream: list[Turn], size: int, budget: int
+) -> None:
     for step in steps(make(size, budget), stream):
         assert tokens_in(step.context) + RESERVE <= budget
 
@@ -99,9 +133,13 @@ def test_the_budget_holds_with_room_for_the_reply(make: Make, stream: list[Turn]
 @pytest.mark.parametrize("make", POLICIES)
 @given(stream=turns, size=st.integers(1, 6), budget=budgets)
 @settings(max_examples=100, deadline=None)
-def test_the_head_and_the_newest_turn_never_leave(make: Make, stream: list[Turn], size: int, budget: int) -> None:
+def test_the_head_and_the_newest_turn_never_leave(
+    make: Make, stream: list[Turn], size: int, budget: int
+) -> None:
     for number, step in enumerate(steps(make(size, budget), stream)):
-        assert sum(len(segment) for segment in step.context if segment.kind is SegmentKind.HEAD) == 7
+        assert (
+            sum(len(segment) for segment in step.context if segment.kind is SegmentKind.HEAD) == 7
+        )
         entered = [segment for segment in step.entering if segment.turn == number]
         assert step.context[-len(entered) :] == entered
 
@@ -109,11 +147,16 @@ def test_the_head_and_the_newest_turn_never_leave(make: Make, stream: list[Turn]
 @pytest.mark.parametrize("make", POLICIES)
 @given(stream=turns, size=st.integers(1, 6), budget=budgets)
 @settings(max_examples=100, deadline=None)
-def test_a_layout_names_tokens_that_are_there_and_each_of_them_once(make: Make, stream: list[Turn], size: int, budget: int) -> None:
+def test_a_layout_names_tokens_that_are_there_and_each_of_them_once(
+    make: Make, stream: list[Turn], size: int, budget: int
+) -> None:
     for step in steps(make(size, budget), stream):
         everything = [*step.kept, *step.entering]
         for piece in step.layout:
-            assert piece.segment.token_ids == everything[piece.index].token_ids[piece.start : piece.start + len(piece)]
+            assert (
+                piece.segment.token_ids
+                == everything[piece.index].token_ids[piece.start : piece.start + len(piece)]
+            )
         named = [token for segment in step.context for token in segment.token_ids]
         assert len(named) == len(set(named))
 
@@ -121,7 +164,9 @@ def test_a_layout_names_tokens_that_are_there_and_each_of_them_once(make: Make, 
 @pytest.mark.parametrize("make", POLICIES)
 @given(stream=turns, size=st.integers(1, 6), budget=budgets)
 @settings(max_examples=100, deadline=None)
-def test_what_enters_follows_what_is_kept_and_nothing_that_left_comes_back(make: Make, stream: list[Turn], size: int, budget: int) -> None:
+def test_what_enters_follows_what_is_kept_and_nothing_that_left_comes_back(
+    make: Make, stream: list[Turn], size: int, budget: int
+) -> None:
     for step in steps(make(size, budget), stream):
         is_entering = [piece.index >= len(step.kept) for piece in step.layout]
         assert is_entering == sorted(is_entering)
@@ -132,7 +177,9 @@ def test_what_enters_follows_what_is_kept_and_nothing_that_left_comes_back(make:
 @pytest.mark.parametrize("make", POLICIES)
 @given(stream=turns, size=st.integers(1, 6), budget=budgets)
 @settings(max_examples=100, deadline=None)
-def test_positions_are_contiguous_and_stay_below_the_number_of_tokens(make: Make, stream: list[Turn], size: int, budget: int) -> None:
+def test_positions_are_contiguous_and_stay_below_the_number_of_tokens(
+    make: Make, stream: list[Turn], size: int, budget: int
+) -> None:
     for step in steps(make(size, budget), stream):
         where, following = positions(step.context)
         assert where.shape == (3, tokens_in(step.context))
@@ -143,7 +190,9 @@ def test_positions_are_contiguous_and_stay_below_the_number_of_tokens(make: Make
 @pytest.mark.parametrize("make", POLICIES)
 @given(stream=turns, size=st.integers(1, 6), budget=budgets)
 @settings(max_examples=100, deadline=None)
-def test_turns_and_pictures_stay_in_order_and_pictures_stay_whole(make: Make, stream: list[Turn], size: int, budget: int) -> None:
+def test_turns_and_pictures_stay_in_order_and_pictures_stay_whole(
+    make: Make, stream: list[Turn], size: int, budget: int
+) -> None:
     for step in steps(make(size, budget), stream):
         numbers = [segment.turn for segment in step.context if segment.turn >= 0]
         assert numbers == sorted(numbers)
@@ -155,20 +204,28 @@ def test_turns_and_pictures_stay_in_order_and_pictures_stay_whole(make: Make, st
 @pytest.mark.parametrize("make", POLICIES)
 @given(stream=turns, size=st.integers(1, 6), budget=budgets)
 @settings(max_examples=100, deadline=None)
-def test_a_watch_is_never_forgotten_while_it_is_active(make: Make, stream: list[Turn], size: int, budget: int) -> None:
+def test_a_watch_is_never_forgotten_while_it_is_active(
+    make: Make, stream: list[Turn], size: int, budget: int
+) -> None:
     quiet = [Turn((1, 1), 0, 0, 1, False)] * 10
     active: list[Segment] = []
     for number, step in enumerate(steps(make(size, budget), [*stream, *quiet])):
         entered = [segment for segment in step.entering if segment.turn == number]
         if any(segment.kind is SegmentKind.WATCH for segment in entered):
-            active = [segment for segment in entered if segment.kind in (SegmentKind.TEXT, SegmentKind.WATCH)]
+            active = [
+                segment
+                for segment in entered
+                if segment.kind in (SegmentKind.TEXT, SegmentKind.WATCH)
+            ]
         assert [segment for segment in step.context if segment in active] == active
 
 
 @pytest.mark.parametrize("make", POLICIES)
 @given(stream=turns, size=st.integers(1, 6), budget=budgets)
 @settings(max_examples=100, deadline=None)
-def test_a_watch_that_is_over_leaves_nothing_but_what_was_seen(make: Make, stream: list[Turn], size: int, budget: int) -> None:
+def test_a_watch_that_is_over_leaves_nothing_but_what_was_seen(
+    make: Make, stream: list[Turn], size: int, budget: int
+) -> None:
     for step in steps(make(size, budget), stream):
         left = segments_of(without_watches(step.context))
         for watched in {segment.turn for segment in step.context}:
@@ -182,9 +239,13 @@ def test_a_watch_that_is_over_leaves_nothing_but_what_was_seen(make: Make, strea
 @pytest.mark.parametrize("make", POLICIES[:2])
 @given(stream=turns, size=st.integers(1, 6), budget=budgets)
 @settings(max_examples=100, deadline=None)
-def test_a_turn_that_stays_stays_whole_with_its_pending_end(make: Make, stream: list[Turn], size: int, budget: int) -> None:
+def test_a_turn_that_stays_stays_whole_with_its_pending_end(
+    make: Make, stream: list[Turn], size: int, budget: int
+) -> None:
     for step in steps(make(size, budget), stream):
-        stays = {segment.turn for segment in step.context if segment.kind is SegmentKind.FRAME} | {-1}
+        stays = {segment.turn for segment in step.context if segment.kind is SegmentKind.FRAME} | {
+            -1
+        }
         whole = [segment for segment in (*step.kept, *step.entering) if segment.turn in stays]
         watch = newest_turn([*step.kept, *step.entering], SegmentKind.WATCH)
         assert [segment for segment in step.context if segment.turn in stays] == whole
@@ -193,13 +254,24 @@ def test_a_turn_that_stays_stays_whole_with_its_pending_end(make: Make, stream: 
 
 @given(stream=turns, size=st.integers(1, 6))
 @settings(max_examples=100, deadline=None)
-def test_recent_keeps_the_newest_pictures_and_no_earlier_word(stream: list[Turn], size: int) -> None:
+def test_recent_keeps_the_newest_pictures_and_no_earlier_word(
+    stream: list[Turn], size: int
+) -> None:
     for number, step in enumerate(steps(RecentPolicy(size, 10**6), stream)):
         shown = [segment.turn for segment in step.context if segment.kind is SegmentKind.FRAME]
         assert shown == list(range(max(0, number + 1 - size), number + 1))
-        replies = (SegmentKind.ACTION, SegmentKind.STATE, SegmentKind.ACTION_MARK, SegmentKind.JUDGE)
+        replies = (
+            SegmentKind.ACTION,
+            SegmentKind.STATE,
+            SegmentKind.ACTION_MARK,
+            SegmentKind.JUDGE,
+        )
         assert all(segment.turn == number for segment in step.context if segment.kind in replies)
         newest = newest_turn([*step.kept, *step.entering], SegmentKind.QUERY)
-        asked = [segment.turn for segment in step.context if segment.kind is SegmentKind.QUERY and segment.turn < number]
+        asked = [
+            segment.turn
+            for segment in step.context
+            if segment.kind is SegmentKind.QUERY and segment.turn < number
+        ]
         is_watching = newest_turn(step.context, SegmentKind.WATCH) is not None
         assert asked == ([newest] if newest not in (None, number) and not is_watching else [])

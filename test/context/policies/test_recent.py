@@ -19,7 +19,14 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def model(directory: Path, recompute: bool) -> StreamingModel:
-    return load_cached_model(settings_for(directory, context__policy="recent", context__frames=FRAMES, context__recompute=recompute))
+    return load_cached_model(
+        settings_for(
+            directory,
+            context__policy="recent",
+            context__frames=FRAMES,
+            context__recompute=recompute,
+        )
+    )
 
 
 def speak(decision: Decision) -> Decision:
@@ -34,12 +41,20 @@ def last_decision(model: StreamingModel, first: int, last: int) -> Decision:
 
 
 @pytest.mark.parametrize("recompute", [True, False])
-def test_only_the_newest_pictures_and_the_last_question_are_held(directory: Path, recompute: bool) -> None:
+def test_only_the_newest_pictures_and_the_last_question_are_held(
+    directory: Path, recompute: bool
+) -> None:
     stream = model(directory, recompute).open_stream("front")
     for index in range(12):
-        stream.step(random_frame(index), Query("q", "is the door open ?", 0) if index == 2 else None, speak)
+        stream.step(
+            random_frame(index), Query("q", "is the door open ?", 0) if index == 2 else None, speak
+        )
     earlier = [segment for segment in stream.context if segment.turn < 11]
-    assert [segment.turn for segment in stream.context if segment.kind is SegmentKind.FRAME] == [9, 10, 11]
+    assert [segment.turn for segment in stream.context if segment.kind is SegmentKind.FRAME] == [
+        9,
+        10,
+        11,
+    ]
     assert {segment.turn for segment in earlier if segment.kind is SegmentKind.QUERY} == {2}
     assert not any(segment.kind in (SegmentKind.ACTION, SegmentKind.STATE) for segment in earlier)
 
@@ -49,13 +64,17 @@ def test_computed_anew_it_knows_the_last_pictures_alone(directory: Path) -> None
     fresh = model(directory, recompute=True)
     long, short = last_decision(fresh, 0, 10), last_decision(fresh, 10 - FRAMES, 10)
     assert (long.state, long.text) == (short.state, short.text)
-    assert list(long.probabilities.values()) == pytest.approx(list(short.probabilities.values()), abs=1e-5)
+    assert list(long.probabilities.values()) == pytest.approx(
+        list(short.probabilities.values()), abs=1e-5
+    )
 
 
 def test_the_cache_still_remembers_what_stood_beside_them(directory: Path) -> None:
     cached = model(directory, recompute=False)
     long, short = last_decision(cached, 0, 10), last_decision(cached, 10 - FRAMES, 10)
-    assert list(long.probabilities.values()) != pytest.approx(list(short.probabilities.values()), abs=1e-5)
+    assert list(long.probabilities.values()) != pytest.approx(
+        list(short.probabilities.values()), abs=1e-5
+    )
 
 
 def test_no_turns_are_no_policy() -> None:

@@ -1,4 +1,6 @@
-"""StreamingVLM's windows: by the published rule where that is asked for, and without its faults where it is not."""
+"""StreamingVLM's windows: by the published rule where that is asked for, and without its faults
+where it is not.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ KINDS = {
 
 @dataclass
 class Round:
-    """One second of a made-up stream: a picture, perhaps a question, and a reply that ends by itself or is cut at the limit."""
+    """One second of a made-up stream: a picture, perhaps a question, and a reply that ends by
+    itself or is cut at the limit.
+    """
 
     grid: tuple[int, int]
     query: int
@@ -40,7 +44,9 @@ class Round:
 
 @dataclass
 class Stream:
-    """The same stream written down twice, as segments and as the tokens of the rule; every token has an id of its own."""
+    """The same stream written down twice, as segments and as the tokens of the rule; every token
+    has an id of its own.
+    """
 
     policy: SlidingPolicy
     next_id: int = 0
@@ -56,7 +62,11 @@ class Stream:
         return Segment(KINDS[role], turn, self.ids(count))
 
     def head(self, previous: int) -> list[Segment]:
-        parts = [self.segment("head", -1, 3), self.segment("content", -1, previous), self.segment("footer", -1, 2)]
+        parts = [
+            self.segment("head", -1, 3),
+            self.segment("content", -1, previous),
+            self.segment("footer", -1, 2),
+        ]
         return [part for part in parts if len(part)]
 
     def user(self, turn: int, second: Round) -> list[Segment]:
@@ -74,7 +84,9 @@ class Stream:
         return [part for part in parts if len(part)]
 
     def say(self, turn: int, second: Round) -> None:
-        """Feed the reply but its end, which is left pending: the last word of a cut reply, and the end marks of any."""
+        """Feed the reply but its end, which is left pending: the last word of a cut reply, and the
+        end marks of any.
+        """
         said = self.ids(second.reply)
         self.words += said
         fed, unfed = (said[:-1], said[-1:]) if second.cut else (said, ())
@@ -83,18 +95,32 @@ class Stream:
         self.pending.append(self.segment("assistant", turn, 2))
 
     def step(self, turn: int, second: Round, previous: int) -> None:
-        entering = [*(self.head(previous) if turn == 0 else []), *self.pending, *self.user(turn, second)]
+        entering = [
+            *(self.head(previous) if turn == 0 else []),
+            *self.pending,
+            *self.user(turn, second),
+        ]
         self.held = segments_of(self.policy.layout(self.held, entering, reserve=8))
 
     def tokens(self) -> list[int]:
         return [token for segment in self.held for token in segment.token_ids]
 
     def of_kind(self, kind: SegmentKind) -> list[int]:
-        return [token for segment in self.held if segment.kind is kind for token in segment.token_ids]
+        return [
+            token for segment in self.held if segment.kind is kind for token in segment.token_ids
+        ]
 
 
 rounds = st.lists(
-    st.builds(Round, st.tuples(st.integers(1, 3), st.integers(1, 3)), st.integers(0, 3), st.integers(1, 6), st.booleans()), min_size=1, max_size=14
+    st.builds(
+        Round,
+        st.tuples(st.integers(1, 3), st.integers(1, 3)),
+        st.integers(0, 3),
+        st.integers(1, 6),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=14,
 )
 windows = st.integers(1, 6)
 text_cuts = st.one_of(st.just((None, None)), st.tuples(st.integers(0, 8), st.integers(1, 8)))
@@ -111,16 +137,30 @@ class RuleStream:
     def begin(self, entering: list[Segment], number: int) -> None:
         self.tokens = self.rule.evict(self.tokens, number)
         for segment in entering:
-            frame = [(row, column) for row in range(segment.grid[0]) for column in range(segment.grid[1])] if segment.grid else [None] * len(segment)
+            frame = (
+                [
+                    (row, column)
+                    for row in range(segment.grid[0])
+                    for column in range(segment.grid[1])
+                ]
+                if segment.grid
+                else [None] * len(segment)
+            )
             role = self.role(segment)
-            # The end mark of a reply is in the list since the reply ended; its line break comes with the next prompt, unless the list ends in one.
+            # The end mark of a reply is in the list since the reply ended; its line break comes
+            # with the next prompt, unless the list ends in one.
             if role == "assistant" and segment.turn < number:
-                token_ids: tuple[int, ...] = () if self.tokens[-1].role in ENDS_IN_NEWLINE else segment.token_ids[1:]
+                token_ids: tuple[int, ...] = (
+                    () if self.tokens[-1].role in ENDS_IN_NEWLINE else segment.token_ids[1:]
+                )
             elif role == "reply":
                 token_ids = ()
             else:
                 token_ids = segment.token_ids
-            self.tokens += [Token(token, role, segment.turn, None, cell, segment.grid) for token, cell in zip(token_ids, frame, strict=False)]
+            self.tokens += [
+                Token(token, role, segment.turn, None, cell, segment.grid)
+                for token, cell in zip(token_ids, frame, strict=False)
+            ]
 
     def end(self, reply: list[Token]) -> None:
         self.tokens += reply
@@ -144,11 +184,17 @@ def test_in_compatibility_mode_every_round_keeps_exactly_what_the_published_rule
     stream = Stream(SlidingPolicy(vision, text, *cuts, UNBOUNDED, compatible=True))
     rule = RuleStream(Rule(vision, text, *cuts))
     for turn, second in enumerate(seconds):
-        entering = [*(stream.head(previous) if turn == 0 else []), *stream.pending, *stream.user(turn, second)]
+        entering = [
+            *(stream.head(previous) if turn == 0 else []),
+            *stream.pending,
+            *stream.user(turn, second),
+        ]
         stream.held = segments_of(stream.policy.layout(stream.held, entering, reserve=8))
         rule.begin(entering, turn)
         assert stream.tokens() == [token.token_id for token in rule.tokens]
-        assert context_segments.positions(stream.held)[0].T.tolist() == [list(place) for place in positions(rule.tokens)]
+        assert context_segments.positions(stream.held)[0].T.tolist() == [
+            list(place) for place in positions(rule.tokens)
+        ]
         stream.say(turn, second)
         said = stream.words[-second.reply :]
         mark = stream.pending[-1].token_ids[0]
@@ -160,16 +206,28 @@ def play(policy: SlidingPolicy, seconds: list[Round], previous: int = 0) -> list
     stream, history = Stream(policy), []
     for turn, second in enumerate(seconds):
         stream.step(turn, second, previous)
-        history.append(replace(stream, held=list(stream.held), words=list(stream.words), pending=list(stream.pending)))
+        history.append(
+            replace(
+                stream,
+                held=list(stream.held),
+                words=list(stream.words),
+                pending=list(stream.pending),
+            )
+        )
         stream.say(turn, second)
     return history
 
 
 @given(rounds, windows, st.integers(2, 6), st.integers(0, 20))
 @settings(max_examples=150, deadline=None)
-def test_by_default_no_word_is_lost_while_the_previous_text_has_room(seconds: list[Round], vision: int, text: int, previous: int) -> None:
+def test_by_default_no_word_is_lost_while_the_previous_text_has_room(
+    seconds: list[Round], vision: int, text: int, previous: int
+) -> None:
     for after in play(SlidingPolicy(vision, text, None, None, UNBOUNDED), seconds, previous):
-        words = [*after.of_kind(SegmentKind.PREVIOUS)[previous:], *after.of_kind(SegmentKind.ACTION)]
+        words = [
+            *after.of_kind(SegmentKind.PREVIOUS)[previous:],
+            *after.of_kind(SegmentKind.ACTION),
+        ]
         assert words == after.words
 
 
@@ -179,25 +237,40 @@ def test_by_default_the_previous_text_keeps_its_sink_and_its_whole_window(
     seconds: list[Round], vision: int, text: int, sink: int, window: int, previous: int
 ) -> None:
     everything = play(SlidingPolicy(vision, text, None, None, UNBOUNDED), seconds, previous)
-    for after, uncut in zip(play(SlidingPolicy(vision, text, sink, window, UNBOUNDED), seconds, previous), everything, strict=True):
+    for after, uncut in zip(
+        play(SlidingPolicy(vision, text, sink, window, UNBOUNDED), seconds, previous),
+        everything,
+        strict=True,
+    ):
         kept, said = after.of_kind(SegmentKind.PREVIOUS), uncut.of_kind(SegmentKind.PREVIOUS)
-        assert kept == (said if len(said) <= sink + window else [*said[:sink], *said[len(said) - window :]])
+        assert kept == (
+            said if len(said) <= sink + window else [*said[:sink], *said[len(said) - window :]]
+        )
 
 
 @given(rounds, windows, st.integers(2, 6), st.integers(1, 10))
 @settings(max_examples=150, deadline=None)
-def test_by_default_the_last_query_stays_in_its_markers_until_another_replaces_it(seconds: list[Round], vision: int, text: int, late: int) -> None:
+def test_by_default_the_last_query_stays_in_its_markers_until_another_replaces_it(
+    seconds: list[Round], vision: int, text: int, late: int
+) -> None:
     # Asked at the start and perhaps once more, then never again for longer than any window.
-    asked = [replace(second, query=second.query if number <= late else 0) for number, second in enumerate(seconds)]
+    asked = [
+        replace(second, query=second.query if number <= late else 0)
+        for number, second in enumerate(seconds)
+    ]
     quiet = [Round((1, 1), 0, 1, False)] * 8
     last: Segment | None = None
-    for turn, after in enumerate(play(SlidingPolicy(vision, text, 4, 4, UNBOUNDED), [*asked, *quiet])):
+    for turn, after in enumerate(
+        play(SlidingPolicy(vision, text, 4, 4, UNBOUNDED), [*asked, *quiet])
+    ):
         queries = [segment for segment in after.held if segment.kind is SegmentKind.QUERY]
         newest = [segment for segment in queries if segment.turn == turn]
         last = newest[0] if newest else last
         if last is not None:
             assert last in queries
-            assert [segment.kind for segment in after.held if segment.turn == last.turn].count(SegmentKind.TEXT) == 2
+            assert [segment.kind for segment in after.held if segment.turn == last.turn].count(
+                SegmentKind.TEXT
+            ) == 2
         assert all(query == last or turn - query.turn < max(vision, text) for query in queries)
 
 
@@ -211,8 +284,12 @@ def test_by_default_the_last_word_of_a_reply_that_was_cut_moves_with_the_others(
 
 def test_pictures_that_change_their_size_mid_stream_keep_their_own_grids() -> None:
     grids = [(2, 3), (1, 1), (3, 2), (2, 2)]
-    after = play(SlidingPolicy(3, 3, 4, 4, UNBOUNDED), [Round(grid, 0, 1, False) for grid in grids])[-1]
-    assert [segment.grid for segment in after.held if segment.kind is SegmentKind.FRAME] == grids[1:]
+    after = play(
+        SlidingPolicy(3, 3, 4, 4, UNBOUNDED), [Round(grid, 0, 1, False) for grid in grids]
+    )[-1]
+    assert [segment.grid for segment in after.held if segment.kind is SegmentKind.FRAME] == grids[
+        1:
+    ]
 
 
 @pytest.mark.parametrize(
@@ -224,6 +301,8 @@ def test_pictures_that_change_their_size_mid_stream_keep_their_own_grids() -> No
         ((4, 4, 8, 0, 100), "text_window 0"),
     ],
 )
-def test_windows_that_make_no_sense_are_refused(arguments: tuple[int, int, int | None, int | None, int], message: str) -> None:
+def test_windows_that_make_no_sense_are_refused(
+    arguments: tuple[int, int, int | None, int | None, int], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         SlidingPolicy(*arguments)

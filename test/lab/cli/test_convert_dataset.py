@@ -12,7 +12,11 @@ from clip_fixtures import write_video
 from stream_vlm.cli import main
 from stream_vlm.sources import SourceError
 from stream_vlm.types import State
-from stream_vlm_lab.training.data.messages import messages_to_sample, read_messages, sample_to_messages
+from stream_vlm_lab.training.data.messages import (
+    messages_to_sample,
+    read_messages,
+    sample_to_messages,
+)
 from stream_vlm_lab.training.data.sample import Reason, RowRefused, Videos
 from stream_vlm_lab.training.data.streamo import raw_to_sample, read_raw, sample_to_raw
 from stream_vlm_lab.training.data.text_stream import read_text_stream, seeks_path
@@ -51,14 +55,21 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Videos:
 def test_a_span_is_standby_and_its_answer_comes_in_the_turn_after() -> None:
     sample = raw_to_sample(raw(), ten_seconds)
     states = [turn.state for turn in sample.turns]
-    assert states == [State.SILENCE] * 3 + [State.STANDBY] * 3 + [State.RESPONSE] + [State.SILENCE] * 3
-    assert (sample.turns[6].text, sample.turns[2].question) == ("The cup falls.", "When does the cup fall?")
+    assert (
+        states == [State.SILENCE] * 3 + [State.STANDBY] * 3 + [State.RESPONSE] + [State.SILENCE] * 3
+    )
+    assert (sample.turns[6].text, sample.turns[2].question) == (
+        "The cup falls.",
+        "When does the cup fall?",
+    )
     assert [turn.question for turn in sample.turns if turn.question] == ["When does the cup fall?"]
 
 
 def test_an_instant_answer_is_a_response_at_its_own_turn() -> None:
     sample = raw_to_sample(raw(response=[answer(time="00:05")]), ten_seconds)
-    assert [turn.state for turn in sample.turns].index(State.RESPONSE) == 4 and sample.turns[4].start_s == 4.0
+    assert [turn.state for turn in sample.turns].index(State.RESPONSE) == 4 and sample.turns[
+        4
+    ].start_s == 4.0
 
 
 def test_raw_annotations_survive_the_way_through_messages_and_back() -> None:
@@ -88,7 +99,10 @@ def test_a_standby_never_takes_the_place_of_an_answer() -> None:
         ({"question": [{"content": "When?", "time": "0:30"}]}, Reason.OUTSIDE),
         ({"response": [answer(st_time=2, end_time=30)]}, Reason.OUTSIDE),
         ({"task_type": "Weather"}, Reason.UNKNOWN_TASK),
-        ({"response": [answer("Yes.", time=5), answer("No.", st_time=2, end_time=4)]}, Reason.TWO_ANSWERS),
+        (
+            {"response": [answer("Yes.", time=5), answer("No.", st_time=2, end_time=4)]},
+            Reason.TWO_ANSWERS,
+        ),
         ({"response": [answer(time="soon")]}, Reason.UNREADABLE_TIME),
         ({"response": [answer()]}, Reason.UNREADABLE_TIME),
         ({"response": [answer(st_time=6, end_time=4)]}, Reason.UNREADABLE_TIME),
@@ -96,13 +110,26 @@ def test_a_standby_never_takes_the_place_of_an_answer() -> None:
         ({"response": "Yes."}, Reason.NOT_A_ROW),
     ],
 )
-def test_a_broken_annotation_is_refused_with_its_reason(changes: dict[str, Any], reason: Reason) -> None:
+def test_a_broken_annotation_is_refused_with_its_reason(
+    changes: dict[str, Any], reason: Reason
+) -> None:
     with pytest.raises(RowRefused) as refused:
         raw_to_sample(raw(**changes), ten_seconds)
     assert refused.value.reason is reason
 
 
-@pytest.mark.parametrize(("written", "meant"), [(5, 5.0), (5.5, 5.5), ("7", 7.0), ("1:05", 65.0), ("01:00:02", 3602.0), ("", None), (None, None)])
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (5, 5.0),
+        (5.5, 5.5),
+        ("7", 7.0),
+        ("1:05", 65.0),
+        ("01:00:02", 3602.0),
+        ("", None),
+        (None, None),
+    ],
+)
 def test_times_are_read_in_every_published_form(written: Any, meant: float | None) -> None:
     assert seconds(written) == meant
 
@@ -113,7 +140,9 @@ def test_what_is_no_time_is_refused(written: Any) -> None:
         seconds(written)
 
 
-def test_a_missing_and_an_undecodable_video_are_named_and_the_rest_is_read(videos: Videos, tmp_path: Path) -> None:
+def test_a_missing_and_an_undecodable_video_are_named_and_the_rest_is_read(
+    videos: Videos, tmp_path: Path
+) -> None:
     rows = [raw(), raw(video_path="gone.mp4"), raw(video_path="broken.mp4"), "no row"]
     (tmp_path / "raw.json").write_text(json.dumps(rows))
     reading = read_raw(tmp_path / "raw.json", videos)
@@ -139,7 +168,11 @@ def test_a_video_that_ends_before_the_last_turn_says_so(videos: Videos) -> None:
 
 
 def talk(*pairs: tuple[str, str]) -> dict[str, Any]:
-    messages = [{"role": role, "content": content} for pair in pairs for role, content in zip(("user", "assistant"), pair, strict=True)]
+    messages = [
+        {"role": role, "content": content}
+        for pair in pairs
+        for role, content in zip(("user", "assistant"), pair, strict=True)
+    ]
     return {"messages": messages, "videos": ["a.mp4"]}
 
 
@@ -147,24 +180,38 @@ def talk(*pairs: tuple[str, str]) -> dict[str, Any]:
 def test_every_published_time_marker_is_understood(marker: str) -> None:
     sample = messages_to_sample(talk((f"Is it on?\n{marker}\n<image>", "</response> Yes.")))
     (turn,) = sample.turns
-    assert (turn.start_s, turn.end_s, turn.question, turn.state, turn.text) == (3.0, 4.0, "Is it on?", State.RESPONSE, "Yes.")
+    assert (turn.start_s, turn.end_s, turn.question, turn.state, turn.text) == (
+        3.0,
+        4.0,
+        "Is it on?",
+        State.RESPONSE,
+        "Yes.",
+    )
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (talk(("<0s-1s>\n<stream>", "</Silence>"), ("<0s-1s>\n<stream>", "</Silence>")), Reason.UNREADABLE_TIME),
+        (
+            talk(("<0s-1s>\n<stream>", "</Silence>"), ("<0s-1s>\n<stream>", "</Silence>")),
+            Reason.UNREADABLE_TIME,
+        ),
         (talk(("<stream>", "</Silence>")), Reason.UNREADABLE_TIME),
         (talk(("<0s-1s>\n<stream>", "Hm.")), Reason.UNKNOWN_STATE),
         (talk(("<0s-1s>\n<stream>", "</response> Wait. </delegation> Why?")), Reason.UNKNOWN_STATE),
         (talk(("<0s-1s>\n<stream>", "</Response>")), Reason.NO_WORDS),
         (talk(("<9s-10s>\n<stream>", "</Response> Late.")), Reason.PAST_THE_END),
         (talk(("<9s-10s>\n<stream>", "</Silence>")), Reason.OUTSIDE),
-        ({"messages": [{"role": "user", "content": "<0s-1s>"}], "videos": ["a.mp4"]}, Reason.NOT_A_ROW),
+        (
+            {"messages": [{"role": "user", "content": "<0s-1s>"}], "videos": ["a.mp4"]},
+            Reason.NOT_A_ROW,
+        ),
         ({"messages": []}, Reason.NOT_A_ROW),
     ],
 )
-def test_broken_messages_are_refused_with_their_reason(row: dict[str, Any], reason: Reason, videos: Videos) -> None:
+def test_broken_messages_are_refused_with_their_reason(
+    row: dict[str, Any], reason: Reason, videos: Videos
+) -> None:
     with pytest.raises(RowRefused) as refused:
         messages_to_sample(row, videos)
     assert refused.value.reason is reason
@@ -174,7 +221,12 @@ def line(words: list[list[Any]], start: float = 2.0, end: float = 6.0, **more: A
     shown = {"type": "video", "video": "a.mp4", "video_start": start, "video_end": end}
     said = {"type": "text", "text_stream": words, **more}
     asked = {"type": "text", "text": "Comment.", "previous": "Before."}
-    return json.dumps([{"role": "user", "content": [shown, asked]}, {"role": "assistant", "content": [said]}]) + "\n"
+    return (
+        json.dumps(
+            [{"role": "user", "content": [shown, asked]}, {"role": "assistant", "content": [said]}]
+        )
+        + "\n"
+    )
 
 
 def written(folder: Path, *lines: str, seeks: list[int] | None = None) -> Path:
@@ -187,7 +239,9 @@ def written(folder: Path, *lines: str, seeks: list[int] | None = None) -> Path:
 
 def test_a_timed_word_is_said_in_the_round_in_which_it_ends(tmp_path: Path, videos: Videos) -> None:
     words = [[2.0, 2.4, "Kick"], [2.8, 3.0, "off"], [3.9, 4.1, "now"]]
-    (sample,) = read_text_stream(written(tmp_path, line(words, qa_stream=[[0, 4.5, "Who?", "Red."]])), videos).samples
+    (sample,) = read_text_stream(
+        written(tmp_path, line(words, qa_stream=[[0, 4.5, "Who?", "Red."]])), videos
+    ).samples
     assert [turn.text for turn in sample.turns] == ["Kick off", "", "Red.\nnow", ""]
     assert [turn.question for turn in sample.turns] == ["Comment.", "", "Who?", ""]
     assert sample.previous_text == "Before." and sample.turns[0].start_s == 2.0
@@ -199,7 +253,10 @@ def test_the_index_chooses_the_lines_and_what_does_not_fit_it_is_named(tmp_path:
     path = written(tmp_path, first, second, third, seeks=[starts[2], 7, starts[0]])
     reading = read_text_stream(path)
     assert [sample.turns[0].text for sample in reading.samples] == ["three", "Ångström"]
-    assert [(refusal.row, refusal.reason) for refusal in reading.refusals] == [(2, Reason.BAD_INDEX), (-1, Reason.BAD_INDEX)]
+    assert [(refusal.row, refusal.reason) for refusal in reading.refusals] == [
+        (2, Reason.BAD_INDEX),
+        (-1, Reason.BAD_INDEX),
+    ]
     seeks_path(path).unlink()
     assert len(read_text_stream(path).samples) == 3
 
@@ -223,22 +280,40 @@ def test_an_index_in_the_last_line_is_read_like_one_beside_the_file(tmp_path: Pa
         (line([[3.0, 2.5, "back"]]), Reason.UNREADABLE_TIME),
         (line([], start=2.0, end=60.0), Reason.OUTSIDE),
         (line([], start=2.0, end=2.5), Reason.UNREADABLE_TIME),
-        (line([], qa_stream=[[0, 3.5, "Who?", "Red."], [0, 3.8, "Why?", "So."]]), Reason.TWO_ANSWERS),
+        (
+            line([], qa_stream=[[0, 3.5, "Who?", "Red."], [0, 3.8, "Why?", "So."]]),
+            Reason.TWO_ANSWERS,
+        ),
         (line([], qa_stream=[[0, 30.0, "Who?", "Red."]]), Reason.OUTSIDE),
         ("{}\n", Reason.NOT_A_ROW),
         ("no json\n", Reason.NOT_A_ROW),
     ],
 )
-def test_a_broken_line_is_refused_and_the_others_are_read(bad: str, reason: Reason, tmp_path: Path, videos: Videos) -> None:
+def test_a_broken_line_is_refused_and_the_others_are_read(
+    bad: str, reason: Reason, tmp_path: Path, videos: Videos
+) -> None:
     reading = read_text_stream(written(tmp_path, line([[2.0, 2.5, "fine"]]), bad), videos)
     assert len(reading.samples) == 1
     assert [(refusal.row, refusal.reason) for refusal in reading.refusals] == [(2, reason)]
 
 
-def test_the_command_writes_what_it_could_read_and_fails_when_a_row_was_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_what_it_could_read_and_fails_when_a_row_was_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data, out = tmp_path / "raw.json", tmp_path / "stream.json"
     data.write_text(json.dumps([raw(), raw(task_type="Weather")]))
-    arguments = ["convert", str(data), "--from", "streamo-raw", "--seconds", "10", "--to", "messages", "--out", str(out)]
+    arguments = [
+        "convert",
+        str(data),
+        "--from",
+        "streamo-raw",
+        "--seconds",
+        "10",
+        "--to",
+        "messages",
+        "--out",
+        str(out),
+    ]
     assert main(arguments) == 1
     assert "1 x unknown task type: row 2: 'Weather'" in capsys.readouterr().out
     (row,) = json.loads(out.read_text())
@@ -251,10 +326,14 @@ def test_the_published_example_is_turned_into_its_stream_form_and_back(repositor
     folder = repository.parent / "shared" / "benchmarks" / "streamo"
     if not folder.is_dir():
         pytest.skip(f"no published example at {folder}")
-    stream, rows = (json.loads((folder / name).read_text()) for name in ("stream_format.json", "raw_data.json"))
+    stream, rows = (
+        json.loads((folder / name).read_text()) for name in ("stream_format.json", "raw_data.json")
+    )
     turns = len(stream[0]["messages"]) // 2
     reading = read_raw(folder / "raw_data.json", Videos(folder, turns))
     assert reading.refusals == []
     system = stream[0]["messages"][0]["content"]
     assert [sample_to_messages(sample, system) for sample in reading.samples] == stream
-    assert [sample_to_raw(sample) for sample in read_messages(folder / "stream_format.json").samples] == rows
+    assert [
+        sample_to_raw(sample) for sample in read_messages(folder / "stream_format.json").samples
+    ] == rows

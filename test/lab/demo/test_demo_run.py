@@ -1,6 +1,7 @@
 """The demo runs its processes over real DDS, reports what they did, and leaves none behind.
 
-A stand-in for the model speaks when the picture's brightness changes, so what the node will say is known.
+A stand-in for the model speaks when the picture's brightness changes, so what the node will say is
+known.
 """
 
 from __future__ import annotations
@@ -28,7 +29,15 @@ from stream_vlm_lab.demo import processes  # noqa: E402
 from stream_vlm_lab.demo.questions import is_right  # noqa: E402
 from stream_vlm_lab.simulation.labels.ground_truth import RecallQuestion  # noqa: E402
 
-REPORTED = ["event_f1", "timing_error_s", "step_p50_ms", "step_p95_ms", "frames_dropped", "rows", "recall"]
+REPORTED = [
+    "event_f1",
+    "timing_error_s",
+    "step_p50_ms",
+    "step_p95_ms",
+    "frames_dropped",
+    "rows",
+    "recall",
+]
 BRIGHTNESS = SUPPORT / "brightness_model.py"
 DEMO = f"""
 import sys
@@ -38,9 +47,13 @@ sys.exit(main(sys.argv[1:], [sys.executable, {str(BRIGHTNESS)!r}]))
 
 
 def start_demo(folder: Path, *arguments: str, program: str = DEMO) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if name not in ("VIDEO", "BAG")}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("VIDEO", "BAG")
+    }
     command = [sys.executable, "-c", program, "--out", str(folder), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def run_demo(folder: Path, *arguments: str, program: str = DEMO) -> tuple[int, str, str]:
@@ -55,7 +68,9 @@ def processes_using(folder: Path) -> list[str]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                command = (
+                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
             except OSError:
                 continue
             if str(folder) in command and "stream_vlm" in command + str(BRIGHTNESS):
@@ -92,7 +107,12 @@ def watched(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 
 def write_recording(path: Path) -> Path:
     frames = [
-        Frame(camera, index * NANOSECONDS // 10 + NANOSECONDS, "optical", np.full((48, 64, 3), brightness(index / 10), dtype=np.uint8))
+        Frame(
+            camera,
+            index * NANOSECONDS // 10 + NANOSECONDS,
+            "optical",
+            np.full((48, 64, 3), brightness(index / 10), dtype=np.uint8),
+        )
         for index in range(70)
         for camera in ("left", "right")
     ]
@@ -107,37 +127,49 @@ def test_the_simulated_camera_is_scored_against_its_truth(tmp_path: Path) -> Non
     assert list(report)[: len(REPORTED)] == REPORTED
     # The stand-in cannot know what happens in the simulated room.
     assert report["event_f1"] == 0.0
-    assert report["recall"] and all(set(answer) == {"question", "answer", "right"} for answer in report["recall"])
+    assert report["recall"] and all(
+        set(answer) == {"question", "answer", "right"} for answer in report["recall"]
+    )
     assert all(answer["right"] is False for answer in report["recall"])
     assert report["steps"] >= 12 and report["rows"] >= report["steps"]
     assert (tmp_path / "demo" / "memory.db").exists()
     assert "event F1 0.00" in output.splitlines()[-1]
 
 
-def test_a_video_is_watched_and_its_changes_are_reported_and_recalled(watched: tuple[Path, str]) -> None:
+def test_a_video_is_watched_and_its_changes_are_reported_and_recalled(
+    watched: tuple[Path, str],
+) -> None:
     folder, output = watched
     report = json.loads((folder / "report.json").read_text())
     assert report["event_f1"] is None and report["timing_error_s"] is None
     assert report["events"] == report["utterances"] == 2
     first, last, often = report["recall"]
-    assert first["answer"].startswith("it became bright") and last["answer"].startswith("it became dark")
+    assert first["answer"].startswith("it became bright") and last["answer"].startswith(
+        "it became dark"
+    )
     assert often["answer"].endswith("(1 of 2)")
     assert all(answer["right"] is None for answer in report["recall"])
     assert "says   it became bright" in output and "event" in output
 
 
 def test_a_camera_of_compressed_pictures_is_watched(clip: Path, tmp_path: Path) -> None:
-    status, output, errors = run_demo(tmp_path / "demo", "--video", str(clip), "--transport", "compressed")
+    status, output, errors = run_demo(
+        tmp_path / "demo", "--video", str(clip), "--transport", "compressed"
+    )
     assert status == 0, errors
     report = json.loads((tmp_path / "demo" / "report.json").read_text())
     assert report["events"] == report["utterances"] == 2
     first, last, _ = report["recall"]
-    assert first["answer"].startswith("it became bright") and last["answer"].startswith("it became dark")
+    assert first["answer"].startswith("it became bright") and last["answer"].startswith(
+        "it became dark"
+    )
     assert "says   it became bright" in output
 
 
 def test_every_camera_of_a_recording_is_watched(tmp_path: Path) -> None:
-    status, output, errors = run_demo(tmp_path / "demo", "--bag", str(write_recording(tmp_path / "bag")))
+    status, output, errors = run_demo(
+        tmp_path / "demo", "--bag", str(write_recording(tmp_path / "bag"))
+    )
     assert status == 0, errors
     assert "left: it became bright" in output and "right: it became bright" in output
 
@@ -155,7 +187,9 @@ def test_the_pictures_show_the_stream(watched: tuple[Path, str]) -> None:
     assert middles[5] < 60 < 200 < middles[40]
 
 
-def test_a_second_demo_starts_from_an_empty_memory(watched: tuple[Path, str], clip: Path, tmp_path: Path) -> None:
+def test_a_second_demo_starts_from_an_empty_memory(
+    watched: tuple[Path, str], clip: Path, tmp_path: Path
+) -> None:
     shutil.copytree(watched[0], tmp_path / "demo")
     status, _, errors = run_demo(tmp_path / "demo", "--video", str(clip), "--seconds", "3")
     assert status == 0, errors
@@ -167,7 +201,10 @@ def test_a_second_demo_starts_from_an_empty_memory(watched: tuple[Path, str], cl
 def test_an_interrupted_demo_ends_its_processes(tmp_path: Path) -> None:
     process = start_demo(tmp_path / "demo", "--seconds", "60")
     deadline = time.monotonic() + 60
-    while not (tmp_path / "demo" / "camera_source.out").exists() or not (tmp_path / "demo" / "camera_source.out").read_text():
+    while (
+        not (tmp_path / "demo" / "camera_source.out").exists()
+        or not (tmp_path / "demo" / "camera_source.out").read_text()
+    ):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
@@ -177,7 +214,9 @@ def test_an_interrupted_demo_ends_its_processes(tmp_path: Path) -> None:
     assert processes_using(tmp_path / "demo") == []
 
 
-def test_an_interruption_that_the_middleware_swallowed_is_raised_at_the_next_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_that_the_middleware_swallowed_is_raised_at_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(processes, "INTERRUPTED", threading.Event())
     with processes.Stage(tmp_path) as played:
         played.start("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"])
@@ -196,7 +235,9 @@ def test_an_interruption_that_the_middleware_swallowed_is_raised_at_the_next_loo
         (["--seconds", "-3"], "-3"),
     ],
 )
-def test_what_is_broken_is_said_and_the_demo_fails(arguments: list[str], complaint: str, tmp_path: Path) -> None:
+def test_what_is_broken_is_said_and_the_demo_fails(
+    arguments: list[str], complaint: str, tmp_path: Path
+) -> None:
     status, _, errors = run_demo(tmp_path / "demo", *arguments)
     assert status == 1
     assert errors.startswith("demo: ") and complaint in errors and "Traceback" not in errors
@@ -204,13 +245,23 @@ def test_what_is_broken_is_said_and_the_demo_fails(arguments: list[str], complai
 
 
 def test_a_node_that_dies_fails_the_demo_with_the_end_of_its_log(tmp_path: Path) -> None:
-    dying = DEMO.replace(f"[sys.executable, {str(BRIGHTNESS)!r}]", "[sys.executable, '-c', 'raise SystemExit(\"no camera, no show\")']")
+    dying = DEMO.replace(
+        f"[sys.executable, {str(BRIGHTNESS)!r}]",
+        "[sys.executable, '-c', 'raise SystemExit(\"no camera, no show\")']",
+    )
     status, _, errors = run_demo(tmp_path / "demo", "--seconds", "3", program=dying)
     assert status == 1
     assert "node ended with status 1" in errors and "no camera, no show" in errors
 
 
-QUESTION = RecallQuestion("when was the red cup last taken?", "hand takes the red cup", "newest", "hand takes the red cup", 8.0, 10.0)
+QUESTION = RecallQuestion(
+    "when was the red cup last taken?",
+    "hand takes the red cup",
+    "newest",
+    "hand takes the red cup",
+    8.0,
+    10.0,
+)
 
 
 @pytest.mark.parametrize(
@@ -224,5 +275,7 @@ QUESTION = RecallQuestion("when was the red cup last taken?", "hand takes the re
         ("something moved", 10.0, False),
     ],
 )
-def test_an_answer_is_right_when_it_names_the_happening_and_its_time(label: str, t_end: float, right: bool) -> None:
+def test_an_answer_is_right_when_it_names_the_happening_and_its_time(
+    label: str, t_end: float, right: bool
+) -> None:
     assert is_right(QUESTION, label, t_end) is right

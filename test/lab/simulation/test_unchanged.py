@@ -1,4 +1,6 @@
-"""What the default options make of a seed never changes: trainings, published figures and everybody's own files rest on it."""
+"""What the default options make of a seed never changes: trainings, published figures and
+everybody's own files rest on it.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,11 @@ def digest(*parts: Any) -> str:
     """Short digest of plain values and arrays."""
     made = hashlib.sha256()
     for part in parts:
-        made.update(part.tobytes() if hasattr(part, "tobytes") else json.dumps(part, sort_keys=True).encode())
+        made.update(
+            part.tobytes()
+            if hasattr(part, "tobytes")
+            else json.dumps(part, sort_keys=True).encode()
+        )
     return made.hexdigest()[:16]
 
 
@@ -71,22 +77,38 @@ def test_labels_of_a_seed_are_those_they_always_were(seed: int) -> None:
 def test_pictures_of_a_seed_are_those_they_always_were(seed: int, look: str) -> None:
     world = World(seed, 20.0, SIZE, look=look)
     views = [world.view(t_s) for t_s in MOMENTS]
-    assert digest(*(part for view in views for part in (view.image, view.instances))) == PIXELS[seed, look]
+    assert (
+        digest(*(part for view in views for part in (view.image, view.instances)))
+        == PIXELS[seed, look]
+    )
 
 
 def test_scripts_of_every_pace_are_those_they_always_were() -> None:
     made: list[Any] = []
     for seed in range(30):
         script = make_script(seed, 600.0, events_per_minute=(10.0, 14.0, 6.0)[seed % 3])
-        made.append([(event.label, event.t_start, event.t_end, event.instance, event.actor) for event in script.events])
-        made.append([(tick.t_s, tick.state.value, tick.text) for tick in tick_states(script, 2.0, offset_s=0.1)])
+        made.append(
+            [
+                (event.label, event.t_start, event.t_end, event.instance, event.actor)
+                for event in script.events
+            ]
+        )
+        made.append(
+            [
+                (tick.t_s, tick.state.value, tick.text)
+                for tick in tick_states(script, 2.0, offset_s=0.1)
+            ]
+        )
         made.append([(asked.t_s, asked.question, asked.answer) for asked in questions(script)])
     assert digest(made) == "a317ee7f430303fc"
 
 
 def test_what_an_examination_asks_is_what_it_always_was() -> None:
     rooms = [truth_of(World(HELD_OUT_SEED + index, 60.0, SIZE), 2.0, "room") for index in range(3)]
-    made: list[Any] = [[(asked.t, asked.text, asked.answer, asked.kind) for asked in room.questions] for room in rooms]
+    made: list[Any] = [
+        [(asked.t, asked.text, asked.answer, asked.kind) for asked in room.questions]
+        for room in rooms
+    ]
     made += [[(event.label, event.t_start, event.t_end) for event in room.events] for room in rooms]
     made += [[(state.t, state.state) for state in room.states] for room in rooms]
     assert digest(made) == "02e74d8536691e65"
@@ -94,13 +116,27 @@ def test_what_an_examination_asks_is_what_it_always_was() -> None:
 
 @PIXELS_ARE_OURS
 @pytest.mark.parametrize(
-    ("look", "shown"), [("seen", "8cdc6b3271e9b71e"), ("varied objects", "baae81c9ffa28209"), ("invented", "06e819c7687f43b0")]
+    ("look", "shown"),
+    [
+        ("seen", "8cdc6b3271e9b71e"),
+        ("varied objects", "baae81c9ffa28209"),
+        ("invented", "06e819c7687f43b0"),
+    ],
 )
-def test_what_a_training_is_shown_is_what_it_always_was(look: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_training_is_shown_is_what_it_always_was(
+    look: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(rendering, "LOOK_SHARES", {look: 1.0})
     stream = rendering.render_stream(12, 6, 2.0, dense=True)
     assert stream.dense is not None
-    parts = [stream.frames, stream.times, stream.dense.classes, stream.dense.names, stream.dense.motion, stream.dense.place]
+    parts = [
+        stream.frames,
+        stream.times,
+        stream.dense.classes,
+        stream.dense.names,
+        stream.dense.motion,
+        stream.dense.place,
+    ]
     assert digest(*parts, [state.value for state in stream.states], stream.texts) == shown
 
 

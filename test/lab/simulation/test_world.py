@@ -44,7 +44,11 @@ def test_looking_twice_in_any_order_shows_the_same_pixels() -> None:
 
 def test_a_view_is_rgb_of_the_size_asked_for_with_an_instance_map_to_match() -> None:
     view = World(2, 10.0, (192, 128)).view(1.0)
-    assert view.image.shape == (128, 192, 3) and view.image.dtype == np.uint8 and view.image.flags["C_CONTIGUOUS"]
+    assert (
+        view.image.shape == (128, 192, 3)
+        and view.image.dtype == np.uint8
+        and view.image.flags["C_CONTIGUOUS"]
+    )
     assert view.instances.shape == (128, 192) and view.instances.dtype == np.int16
 
 
@@ -52,7 +56,9 @@ def test_things_are_listed_exactly_when_they_have_pixels(worlds: list[World]) ->
     for world in worlds:
         for t_s in (0.0, 13.7, 26.1):
             view = world.view(t_s)
-            assert [thing.instance for thing in view.things] == [int(i) for i in np.unique(view.instances) if i > 0]
+            assert [thing.instance for thing in view.things] == [
+                int(i) for i in np.unique(view.instances) if i > 0
+            ]
             assert all(0 < thing.visible_fraction <= 1 for thing in view.things)
 
 
@@ -63,13 +69,17 @@ def test_who_enters_is_unseen_before_the_start_and_seen_right_after(worlds: list
 
 
 def test_who_leaves_is_seen_until_just_before_the_end_and_not_after(worlds: list[World]) -> None:
-    for world, event in events_where(worlds, lambda event: event.action in ("leaves", "rolls away")):
+    for world, event in events_where(
+        worlds, lambda event: event.action in ("leaves", "rolls away")
+    ):
         assert pixels(world, event.t_end - 0.15, event.instance) > 0
         assert pixels(world, event.t_end - 1e-4, event.instance) == 0
         assert pixels(world, event.t_end, event.instance) == 0
 
 
-def test_a_hand_is_in_the_picture_from_start_to_end_and_at_no_other_time(worlds: list[World]) -> None:
+def test_a_hand_is_in_the_picture_from_start_to_end_and_at_no_other_time(
+    worlds: list[World],
+) -> None:
     for world, event in events_where(worlds, by_hand):
         mine = (event.actor, event.instance) if event.action == "puts down" else (event.actor,)
         assert pixels(world, event.t_start, *mine) == 0
@@ -100,7 +110,11 @@ def test_what_a_person_picks_up_is_held_after_the_contact(worlds: list[World]) -
 def test_things_that_rest_do_not_move_between_events(worlds: list[World]) -> None:
     compared = 0
     for world in worlds:
-        if world.script.scene.camera.pan or world.script.scene.camera.shake or world.script.scene.person_height:
+        if (
+            world.script.scene.camera.pan
+            or world.script.scene.camera.shake
+            or world.script.scene.person_height
+        ):
             continue
         for earlier, later in zip(world.script.events, world.script.events[1:], strict=False):
             first, last = world.view(earlier.t_end), world.view(later.t_start - 1e-3)
@@ -112,13 +126,17 @@ def test_things_that_rest_do_not_move_between_events(worlds: list[World]) -> Non
 def test_doors_and_lamps_say_their_state(worlds: list[World]) -> None:
     after = {"opens": "open", "closes": "closed", "turns on": "on", "turns off": "off"}
     for world, event in events_where(worlds, lambda event: event.kind in ("door", "lamp")):
-        fixture = next(thing for thing in world.view(event.t_end).things if thing.kind == event.kind)
+        fixture = next(
+            thing for thing in world.view(event.t_end).things if thing.kind == event.kind
+        )
         assert fixture.state == after[event.action]
 
 
 def test_a_lamp_that_turns_on_brightens_the_picture_at_that_moment(worlds: list[World]) -> None:
     for world, event in events_where(worlds, lambda event: event.kind == "lamp"):
-        brighter = world.view(event.t_end).image.mean() - world.view(event.t_start - 1e-3).image.mean()
+        brighter = (
+            world.view(event.t_end).image.mean() - world.view(event.t_start - 1e-3).image.mean()
+        )
         assert (brighter > 0) == (event.action == "turns on") and abs(brighter) > 3
 
 
@@ -135,16 +153,25 @@ def test_things_in_events_are_large_enough_to_see(worlds: list[World]) -> None:
         for event in world.script.events:
             if event.place is None or event.action == "enters":
                 continue
-            t_s = event.t_start - 1e-3 if event.action in ("takes", "picks up", "rolls away", "leaves") else event.t_end
+            t_s = (
+                event.t_start - 1e-3
+                if event.action in ("takes", "picks up", "rolls away", "leaves")
+                else event.t_end
+            )
             mine = world.view(t_s).instances == event.instance
-            thing = next((thing for thing in world.view(t_s).things if thing.instance == event.instance), None)
+            thing = next(
+                (thing for thing in world.view(t_s).things if thing.instance == event.instance),
+                None,
+            )
             if thing is None or thing.visible_fraction < 0.95:
                 continue
             tall, wide = int(mine.any(axis=1).sum()), int(mine.any(axis=0).sum())
             assert max(tall, wide) >= world.size[1] / 12
 
 
-@pytest.mark.parametrize("size", [(0, 0), (63, 64), (321, 240), (5000, 240), (64, 640), (1200, 128)])
+@pytest.mark.parametrize(
+    "size", [(0, 0), (63, 64), (321, 240), (5000, 240), (64, 640), (1200, 128)]
+)
 def test_a_size_that_cannot_be_drawn_is_refused_by_name(size: tuple[int, int]) -> None:
     with pytest.raises(WorldError, match=f"size: {size[0]}x{size[1]} is refused"):
         World(0, 10.0, size)

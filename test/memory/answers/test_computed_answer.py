@@ -1,4 +1,6 @@
-"""Answers that are computed: when, how often, how long, where, between, before and after, still there; from a real file."""
+"""Answers that are computed: when, how often, how long, where, between, before and after, still
+there; from a real file.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +50,11 @@ def said(answer: Answer) -> list[str]:
 
 def test_when_did_you_first_see_it_is_when_its_first_record_began(memory: Memory) -> None:
     answer = ask(memory, "when did you first see a ball?")
-    assert (answer.mode, answer.stamp_ns, said(answer)) == ("first", seconds(9), ["red ball rolls in from the left"])
+    assert (answer.mode, answer.stamp_ns, said(answer)) == (
+        "first",
+        seconds(9),
+        ["red ball rolls in from the left"],
+    )
 
 
 def test_when_did_you_last_see_it_is_when_its_last_record_ended(memory: Memory) -> None:
@@ -62,10 +68,17 @@ def test_a_record_without_one_of_the_words_is_no_evidence(memory: Memory) -> Non
 
 def test_how_often_counts_events_and_not_the_utterances_that_report_them(memory: Memory) -> None:
     answer = ask(memory, "how often did the door open?")
-    assert (answer.mode, answer.value, answer.text, len(answer.records)) == ("how_often", 2.0, "2 times, taken for 2 different ones", 2)
+    assert (answer.mode, answer.value, answer.text, len(answer.records)) == (
+        "how_often",
+        2.0,
+        "2 times, taken for 2 different ones",
+        2,
+    )
 
 
-def test_how_long_sums_from_each_beginning_to_its_end_and_to_what_was_seen_last(memory: Memory) -> None:
+def test_how_long_sums_from_each_beginning_to_its_end_and_to_what_was_seen_last(
+    memory: Memory,
+) -> None:
     answer = ask(memory, "how long was the door open?")
     assert (answer.mode, answer.value) == ("how_long", 20.0 + 20.0)
     assert ask(memory, "how long was the red ball there?").value == 40.0
@@ -124,10 +137,16 @@ def test_where_is_the_place_of_the_last_record_that_has_one(memory: Memory) -> N
         ("a man came in", "how often did someone come in?"),
     ],
 )
-def test_what_someone_did_is_found_in_whatever_form_it_was_said(tmp_path: Path, said_then: str, question: str) -> None:
+def test_what_someone_did_is_found_in_whatever_form_it_was_said(
+    tmp_path: Path, said_then: str, question: str
+) -> None:
     with Memory.open(settings(tmp_path / "memory.db")) as memory:
         begin(memory)
-        for at, text in ((5, "lamp goes out"), (10, said_then), (15, "person in blue leaves to the left" if "come" in question else "lamp comes on")):
+        for at, text in (
+            (5, "lamp goes out"),
+            (10, said_then),
+            (15, "person in blue leaves to the left" if "come" in question else "lamp comes on"),
+        ):
             memory.write(step(at, said=text))
         answer = ask(memory, question)
         assert (answer.known, said(answer), answer.total) == (True, [said_then], 1)
@@ -140,7 +159,9 @@ def test_to_the_left_is_no_leaving(memory: Memory) -> None:
     memory.write(step(91, said="person left"))
     assert ask(memory, "when did the person leave?").stamp_ns == seconds(91)
     assert ask(memory, "who left last?").stamp_ns == seconds(91)
-    assert said(ask(memory, "have you seen the ball from the left?")) == ["red ball rolls in from the left"]
+    assert said(ask(memory, "have you seen the ball from the left?")) == [
+        "red ball rolls in from the left"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -175,24 +196,37 @@ def test_what_is_told_in_the_past_tense_begins_and_ends_states_too(
         ("is the door still closed?", 1.0, 60),
     ],
 )
-def test_still_there_is_what_the_last_change_left(memory: Memory, text: str, there: float, since: int) -> None:
+def test_still_there_is_what_the_last_change_left(
+    memory: Memory, text: str, there: float, since: int
+) -> None:
     answer = ask(memory, text)
     assert (answer.mode, answer.value, answer.stamp_ns) == ("still_there", there, seconds(since))
 
 
 def test_between_is_all_that_happened_then_in_its_order(memory: Memory) -> None:
     answer = ask(memory, "what happened?", start_ns=seconds(15), end_ns=seconds(35))
-    assert (answer.mode, said(answer)) == ("between", ["door opens", "blue ball rolls in from the right"])
+    assert (answer.mode, said(answer)) == (
+        "between",
+        ["door opens", "blue ball rolls in from the right"],
+    )
 
 
 def test_before_and_after_are_the_neighbours_of_the_last_time(memory: Memory) -> None:
-    assert ask(memory, "what happened before the door closed?").records[0].text == "blue ball rolls in from the right"
+    assert (
+        ask(memory, "what happened before the door closed?").records[0].text
+        == "blue ball rolls in from the right"
+    )
     after = ask(memory, "what happened after the door closed?")
     assert said(after) == ["red ball rolls away to the right", "door closes"]
 
 
 def test_right_after_asks_for_the_neighbour_and_to_the_right_is_a_direction(memory: Memory) -> None:
-    assert ask(memory, "what happened right after the blue ball rolled in from the right?").records[0].text == "door closes"
+    assert (
+        ask(memory, "what happened right after the blue ball rolled in from the right?")
+        .records[0]
+        .text
+        == "door closes"
+    )
 
 
 def test_nothing_after_the_last_thing_is_not_known(memory: Memory) -> None:
@@ -200,7 +234,12 @@ def test_nothing_after_the_last_thing_is_not_known(memory: Memory) -> None:
 
 
 def test_what_was_never_seen_is_said_to_be_unknown_and_never_counted(memory: Memory) -> None:
-    for text in ("when did you last see a zebra?", "where is the zebra?", "is the zebra still there?", "how long was the zebra there?"):
+    for text in (
+        "when did you last see a zebra?",
+        "where is the zebra?",
+        "is the zebra still there?",
+        "how long was the zebra there?",
+    ):
         answer = ask(memory, text)
         assert (answer.known, answer.records) == (False, ())
         assert "zebra" in answer.text
@@ -217,11 +256,17 @@ def test_filters_hold_for_answers_too(memory: Memory) -> None:
 @pytest.mark.parametrize(
     ("text", "mode", "message"),
     [
-        ("red ball", "auto", "mode: 'red ball' is no question of a known kind; name one of first, last"),
+        (
+            "red ball",
+            "auto",
+            "mode: 'red ball' is no question of a known kind; name one of first, last",
+        ),
         ("red ball", "why", "mode: 'why' is unknown; choose among auto, first"),
         ("is it still there?", "auto", "names nothing; say what the question is about"),
     ],
 )
-def test_a_question_that_cannot_be_answered_so_is_refused(text: str, mode: str, message: str) -> None:
+def test_a_question_that_cannot_be_answered_so_is_refused(
+    text: str, mode: str, message: str
+) -> None:
     with pytest.raises(RecallError, match=message):
         Question(RecallQuery(text), mode)

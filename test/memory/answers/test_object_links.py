@@ -1,4 +1,6 @@
-"""Events that happened to one and the same thing are linked, by a stated rule and with how sure that is."""
+"""Events that happened to one and the same thing are linked, by a stated rule and with how sure
+that is.
+"""
 
 import random
 import sqlite3
@@ -54,11 +56,15 @@ KITCHEN, CELLAR = Pose("map", 0.0, 0.0, 0.0), Pose("map", 12.0, 0.0, 0.0)
         ("a man sat down and took the cup", "cup", (), "taken"),
     ],
 )
-def test_a_sentence_says_what_happened_to_which_thing(text: str, noun: str, words: tuple[str, ...], change: str) -> None:
+def test_a_sentence_says_what_happened_to_which_thing(
+    text: str, noun: str, words: tuple[str, ...], change: str
+) -> None:
     assert happening(text) == Happening(noun, words, change)
 
 
-@pytest.mark.parametrize("text", ["", "hello there", "somebody takes it away", "someone arrives", "???", "the the the"])
+@pytest.mark.parametrize(
+    "text", ["", "hello there", "somebody takes it away", "someone arrives", "???", "the the the"]
+)
 def test_a_sentence_that_names_no_thing_is_not_guessed_at(text: str) -> None:
     assert happening(text) is None
 
@@ -68,7 +74,14 @@ def test_every_change_has_its_weights() -> None:
     assert all(set(fits) <= set(CHANGES) for fits in FITS.values())
 
 
-def write(memory: Memory, *said: str, pose: Pose | None = None, session: str = SESSION, start: float = 0.0, apart: float = 60.0) -> None:
+def write(
+    memory: Memory,
+    *said: str,
+    pose: Pose | None = None,
+    session: str = SESSION,
+    start: float = 0.0,
+    apart: float = 60.0,
+) -> None:
     """One event after the other, `apart` seconds apart."""
     for number, text in enumerate(said):
         memory.write(step(start + (number + 1) * apart, said=text, pose=pose, session=session))
@@ -79,27 +92,61 @@ def events(memory: Memory) -> list[RecallRecord]:
 
 
 def things(memory: Memory) -> list[int]:
-    """The thing of each event, in order; they are numbered from 1 in the order in which they are first seen."""
+    """The thing of each event, in order; they are numbered from 1 in the order in which they are
+    first seen.
+    """
     return [record.thing for record in events(memory)]
 
 
 @pytest.mark.parametrize(
     ("said", "linked"),
     [
-        pytest.param(["red ball rolls in", "red ball rolls away"], [1, 1], id="what came can leave"),
+        pytest.param(
+            ["red ball rolls in", "red ball rolls away"], [1, 1], id="what came can leave"
+        ),
         pytest.param(["hand takes the red cup"], [1], id="what was never seen to come is new"),
-        pytest.param(["person picks up the red cup", "person puts down the red cup"], [1, 1], id="what was picked up can be put down"),
-        pytest.param(["red ball rolls in", "blue ball rolls away"], [1, 2], id="another colour is another thing"),
-        pytest.param(["red ball rolls in", "red box is there"], [1, 2], id="another kind is another thing"),
-        pytest.param(["hand takes the red cup", "hand puts down the red cup"], [1, 2], id="what left cannot be put down without having come back"),
-        pytest.param(["red ball rolls in", "red ball rolls in", "red ball rolls away"], [1, 2, 2], id="what is there cannot come in: two at once"),
-        pytest.param(["red ball rolls in", "red ball rolls away", "red ball rolls in"], [1, 1, 2], id="what left a minute ago is another"),
-        pytest.param(["door opens", "door closes", "door opens"], [1, 1, 1], id="a door stays the same door"),
-        pytest.param(["red ball rolls in", "hand takes the ball"], [1, 1], id="fewer words may mean the same"),
-        pytest.param(["someone arrives", "red ball rolls in"], [0, 1], id="no thing named, no link"),
+        pytest.param(
+            ["person picks up the red cup", "person puts down the red cup"],
+            [1, 1],
+            id="what was picked up can be put down",
+        ),
+        pytest.param(
+            ["red ball rolls in", "blue ball rolls away"],
+            [1, 2],
+            id="another colour is another thing",
+        ),
+        pytest.param(
+            ["red ball rolls in", "red box is there"], [1, 2], id="another kind is another thing"
+        ),
+        pytest.param(
+            ["hand takes the red cup", "hand puts down the red cup"],
+            [1, 2],
+            id="what left cannot be put down without having come back",
+        ),
+        pytest.param(
+            ["red ball rolls in", "red ball rolls in", "red ball rolls away"],
+            [1, 2, 2],
+            id="what is there cannot come in: two at once",
+        ),
+        pytest.param(
+            ["red ball rolls in", "red ball rolls away", "red ball rolls in"],
+            [1, 1, 2],
+            id="what left a minute ago is another",
+        ),
+        pytest.param(
+            ["door opens", "door closes", "door opens"], [1, 1, 1], id="a door stays the same door"
+        ),
+        pytest.param(
+            ["red ball rolls in", "hand takes the ball"], [1, 1], id="fewer words may mean the same"
+        ),
+        pytest.param(
+            ["someone arrives", "red ball rolls in"], [0, 1], id="no thing named, no link"
+        ),
     ],
 )
-def test_what_goes_on_from_what_happened_is_the_same_thing_and_what_cannot_is_another(memory: Memory, said: list[str], linked: list[int]) -> None:
+def test_what_goes_on_from_what_happened_is_the_same_thing_and_what_cannot_is_another(
+    memory: Memory, said: list[str], linked: list[int]
+) -> None:
     write(memory, *said)
     assert things(memory) == linked
 
@@ -120,7 +167,13 @@ def test_a_door_is_the_same_after_a_restart_and_another_elsewhere(memory: Memory
 
 def test_how_sure_a_link_is_falls_with_time_and_where_two_things_fit(memory: Memory) -> None:
     write(memory, "red cup is there", "red cup is taken")
-    write(memory, "blue cup is there", "hand puts down the blue cup", "hand takes the blue cup", start=1000)
+    write(
+        memory,
+        "blue cup is there",
+        "hand puts down the blue cup",
+        "hand takes the blue cup",
+        start=1000,
+    )
     sure = [record.thing_confidence for record in events(memory)]
     assert things(memory) == [1, 1, 2, 3, 3]
     assert sure[1] > 0.9 > 0.6 > sure[4], "of two blue cups either may have been taken"
@@ -129,7 +182,12 @@ def test_how_sure_a_link_is_falls_with_time_and_where_two_things_fit(memory: Mem
 
 def test_looks_decide_between_things_that_fit_equally_well(memory: Memory) -> None:
     def looking(at: float, said: str, *vector: float) -> StepResult:
-        return StepResult(**{**vars(step(at, said=said)), "picture_vectors": {"front": np.array(vector, np.float32)}})
+        return StepResult(
+            **{
+                **vars(step(at, said=said)),
+                "picture_vectors": {"front": np.array(vector, np.float32)},
+            }
+        )
 
     memory.write(looking(10, "red cup is there", 1, 0))
     memory.write(looking(20, "hand puts down the red cup", 0, 1))
@@ -141,7 +199,9 @@ def test_looks_decide_between_things_that_fit_equally_well(memory: Memory) -> No
 def test_linking_again_finds_what_was_found_while_writing(memory: Memory) -> None:
     rng = random.Random(3)
     said = [
-        f"hand {rng.choice(['takes', 'puts down', 'picks up'])} the {rng.choice(['red', 'blue'])} {rng.choice(['cup', 'box'])}" for _ in range(40)
+        f"hand {rng.choice(['takes', 'puts down', 'picks up'])} the {rng.choice(['red', 'blue'])}"
+        f" {rng.choice(['cup', 'box'])}"
+        for _ in range(40)
     ] + ["door opens", "lamp turns on", "door closes"]
     write(memory, *said)
     before = [(record.thing, record.thing_confidence) for record in events(memory)]
@@ -154,7 +214,14 @@ def test_linking_again_finds_what_was_found_while_writing(memory: Memory) -> Non
 
 
 def test_all_sightings_of_one_thing_are_recalled_by_its_number(memory: Memory) -> None:
-    write(memory, "red cup is there", "red ball rolls in", "person picks up the red cup", "red ball rolls away", "person puts down the red cup")
+    write(
+        memory,
+        "red cup is there",
+        "red ball rolls in",
+        "person picks up the red cup",
+        "red ball rolls away",
+        "person puts down the red cup",
+    )
     cup = RecallQuery(thing=1, order="oldest")
     assert [record.text for record in memory.recall(cup).records] == [
         "red cup is there", "person picks up the red cup", "person puts down the red cup",
@@ -167,10 +234,19 @@ def test_all_sightings_of_one_thing_are_recalled_by_its_number(memory: Memory) -
 
 
 def test_another_thing_that_did_not_leave_is_still_there(memory: Memory) -> None:
-    write(memory, "hand puts down the red cup", "hand puts down the blue cup", "hand takes the red cup")
+    write(
+        memory,
+        "hand puts down the red cup",
+        "hand puts down the blue cup",
+        "hand takes the red cup",
+    )
     cup = memory.answer(Question(RecallQuery("is the cup still there?")))
     assert (cup.value, cup.stamp_ns) == (1.0, seconds(120))
-    assert cup.text == "yes: last seen: hand puts down the blue cup; what ended later was another: hand takes the red cup"
+    assert (
+        cup.text
+        == "yes: last seen: hand puts down the blue cup; what ended later was another: hand takes"
+        " the red cup"
+    )
     assert memory.answer(Question(RecallQuery("is the red cup still there?"))).value == 0.0
 
 
@@ -178,17 +254,39 @@ def test_one_of_the_same_words_that_did_not_leave_is_told_of(memory: Memory) -> 
     write(memory, "red ball rolls in", "red ball rolls in", "red ball rolls away")
     said = memory.answer(Question(RecallQuery("is the red ball still there?")))
     assert said.value == 0.0
-    assert said.text == "no: last seen: red ball rolls away; another like it was not seen to leave: red ball rolls in"
+    assert (
+        said.text
+        == "no: last seen: red ball rolls away; another like it was not seen to leave: red ball"
+        " rolls in"
+    )
 
 
 def test_how_often_says_of_how_many_different_things(memory: Memory) -> None:
-    write(memory, "red ball rolls in", "red ball rolls away", "red ball rolls in", "door opens", "door opens")
-    assert memory.answer(Question(RecallQuery("how often did you see the red ball?"))).text == "3 times, taken for 2 different ones"
-    assert memory.answer(Question(RecallQuery("how often did the door open?"))).text == "2 times, taken for one and the same"
+    write(
+        memory,
+        "red ball rolls in",
+        "red ball rolls away",
+        "red ball rolls in",
+        "door opens",
+        "door opens",
+    )
+    assert (
+        memory.answer(Question(RecallQuery("how often did you see the red ball?"))).text
+        == "3 times, taken for 2 different ones"
+    )
+    assert (
+        memory.answer(Question(RecallQuery("how often did the door open?"))).text
+        == "2 times, taken for one and the same"
+    )
 
 
 def test_a_forgotten_thing_leaves_nothing_behind(memory: Memory, file: Path) -> None:
-    write(memory, "hand puts down the vermilion teapot", "door opens", "hand takes the vermilion teapot")
+    write(
+        memory,
+        "hand puts down the vermilion teapot",
+        "door opens",
+        "hand takes the vermilion teapot",
+    )
     memory.forget(Forget(start_ns=seconds(170)))
     assert things(memory) == [1, 2]
     memory.forget(Forget(end_ns=seconds(70)))
@@ -199,7 +297,9 @@ def test_a_forgotten_thing_leaves_nothing_behind(memory: Memory, file: Path) -> 
     assert b"vermilion" not in file.read_bytes() and b"teapot" not in file.read_bytes()
 
 
-def test_links_are_exported_and_imported_under_new_numbers(memory: Memory, file: Path, tmp_path: Path) -> None:
+def test_links_are_exported_and_imported_under_new_numbers(
+    memory: Memory, file: Path, tmp_path: Path
+) -> None:
     write(memory, "red ball rolls in", "door opens", "red ball rolls away")
     memory.close()
     export, other = tmp_path / "export.jsonl", tmp_path / "other.db"
@@ -225,7 +325,9 @@ def test_a_memory_that_was_written_before_there_were_links_is_linked_on_request(
     assert "2 events tell of a thing" in capsys.readouterr().out
     assert main(["recall", "--thing", "1", "--order", "oldest", "--memory", str(file)]) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert "1 (0.9" in shown[2] and "red ball rolls away" in shown[2] and "2 of 2 records" in shown[3]
+    assert (
+        "1 (0.9" in shown[2] and "red ball rolls away" in shown[2] and "2 of 2 records" in shown[3]
+    )
 
 
 def test_what_had_left_before_a_restart_is_not_what_leaves_after_it(memory: Memory) -> None:

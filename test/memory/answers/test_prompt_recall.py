@@ -1,4 +1,6 @@
-"""What bears on a question, read from a real file: computed where it can be, then the records nearest to it; and the summaries beside."""
+"""What bears on a question, read from a real file: computed where it can be, then the records
+nearest to it; and the summaries beside.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,24 @@ import pytest
 from memory_fixtures import SESSION, START_NS, seconds, settings, step
 
 from stream_vlm.config.settings import load_settings
-from stream_vlm.memory.answers.prompt_recall import Recollection, Recollector, is_about_the_past, recollect
+from stream_vlm.memory.answers.prompt_recall import (
+    Recollection,
+    Recollector,
+    is_about_the_past,
+    recollect,
+)
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import RecallQuery
 from stream_vlm.memory.summaries.newest import Headlines
 from stream_vlm.time_words import moment
 from stream_vlm.types import Past
 
-HAPPENED = [(10, "red ball rolls in"), (20, "door opens"), (30, "red ball rolls away"), (40, "person in blue enters")]
+HAPPENED = [
+    (10, "red ball rolls in"),
+    (20, "door opens"),
+    (30, "red ball rolls away"),
+    (40, "person in blue enters"),
+]
 
 
 @pytest.fixture
@@ -74,7 +86,10 @@ def test_the_computed_answer_and_what_it_rests_on_come_first(memory: Memory) -> 
     assert [record.text for record in found.records] == ["red ball rolls away", "red ball rolls in"]
     past = found.past(seconds(150))
     assert past.computed == f"last: red ball rolls away, at {moment(seconds(30))} (2 min ago)"
-    assert [(one.end_ns, one.text) for one in past.remembered] == [(seconds(30), "red ball rolls away"), (seconds(10), "red ball rolls in")]
+    assert [(one.end_ns, one.text) for one in past.remembered] == [
+        (seconds(30), "red ball rolls away"),
+        (seconds(10), "red ball rolls in"),
+    ]
 
 
 def test_an_event_and_the_utterance_that_reports_it_are_recalled_once(memory: Memory) -> None:
@@ -85,14 +100,21 @@ def test_an_event_and_the_utterance_that_reports_it_are_recalled_once(memory: Me
 def test_a_question_without_words_brings_the_newest(memory: Memory) -> None:
     for question in ("what do you see?", "tell me"):
         found = recollect(memory, RecallQuery(question), 2)
-        assert [record.text for record in found.records] == ["person in blue enters", "red ball rolls away"]
+        assert [record.text for record in found.records] == [
+            "person in blue enters",
+            "red ball rolls away",
+        ]
 
 
-def test_who_asks_what_happened_and_not_when_is_told_the_newest_in_their_order(memory: Memory) -> None:
+def test_who_asks_what_happened_and_not_when_is_told_the_newest_in_their_order(
+    memory: Memory,
+) -> None:
     for at in range(100, 160, 3):
         memory.write(step(at, said=f"knock {at}"))
     found = recollect(memory, RecallQuery("what happened?"), 20)
-    assert found.sentence(seconds(200)) == "; then ".join(f"knock {at}" for at in range(130, 160, 3))
+    assert found.sentence(seconds(200)) == "; then ".join(
+        f"knock {at}" for at in range(130, 160, 3)
+    )
 
 
 def test_what_is_not_remembered_is_said_not_to_be_known(memory: Memory) -> None:
@@ -102,11 +124,16 @@ def test_what_is_not_remembered_is_said_not_to_be_known(memory: Memory) -> None:
     assert zebra.past(seconds(60)) == Past()
     near = recollect(memory, RecallQuery("when did the green ball roll in?"), 20)
     assert not near.is_known and near.bears
-    assert near.sentence(seconds(60)) == "I do not know; the nearest that is remembered: 'red ball rolls away'"
+    assert (
+        near.sentence(seconds(60))
+        == "I do not know; the nearest that is remembered: 'red ball rolls away'"
+    )
 
 
 def test_the_filters_of_a_question_hold_for_what_is_recalled(memory: Memory) -> None:
-    early = recollect(memory, RecallQuery("when did you last see the red ball?", end_ns=seconds(25)), 20)
+    early = recollect(
+        memory, RecallQuery("when did you last see the red ball?", end_ns=seconds(25)), 20
+    )
     assert [record.text for record in early.records] == ["red ball rolls in"]
 
 
@@ -118,7 +145,9 @@ def test_only_recall_brings_something_to_a_question(memory: Memory) -> None:
         assert bool(recollector.past(found, seconds(60))) is (in_prompt == "recall")
 
 
-def test_a_question_that_the_memory_cannot_take_is_asked_without_it(memory: Memory, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_question_that_the_memory_cannot_take_is_asked_without_it(
+    memory: Memory, caplog: pytest.LogCaptureFixture
+) -> None:
     recollector = Recollector(memory, load_settings({}))
     assert recollector.recollect("word " * 300) == Recollection()
     assert "nothing is recalled" in caplog.text
@@ -127,22 +156,31 @@ def test_a_question_that_the_memory_cannot_take_is_asked_without_it(memory: Memo
 def test_a_camera_that_is_named_is_the_only_one_that_is_remembered_with(memory: Memory) -> None:
     memory.write(step(50, said="door opens", camera="rear"))
     recollector = Recollector(memory, load_settings({}))
-    assert {record.camera for record in recollector.recollect("when did the door open?").records} == {"front", "rear"}
-    assert {record.camera for record in recollector.recollect("when did the door open?", "rear").records} == {"rear"}
+    assert {
+        record.camera for record in recollector.recollect("when did the door open?").records
+    } == {"front", "rear"}
+    assert {
+        record.camera for record in recollector.recollect("when did the door open?", "rear").records
+    } == {"rear"}
 
 
-def summarise(memory: Memory, at: float, text: str, tier: str = "mid", camera: str = "front") -> None:
+def summarise(
+    memory: Memory, at: float, text: str, tier: str = "mid", camera: str = "front"
+) -> None:
     """A summary as idle time leaves it: a record of its kind and a row that says of which tier."""
     with memory._connections.writing() as db:
         db.execute(
-            "INSERT INTO record (kind, camera, session_id, frame_id, start_ns, end_ns, text, state, confidence, event_id, query_id, model_id)"
-            " VALUES ('summary', ?, ?, '', ?, ?, ?, '', 1.0, '', '', 'model')",
+            "INSERT INTO record (kind, camera, session_id, frame_id, start_ns, end_ns, text, state,"
+            " confidence, event_id, query_id, model_id) VALUES ('summary', ?, ?, '', ?, ?, ?, '',"
+            " 1.0, '', '', 'model')",
             [camera, SESSION, seconds(at), seconds(at + 5), text],
         )
         db.execute("INSERT INTO summary (record_id, tier) SELECT max(id), ? FROM record", [tier])
 
 
-def test_the_mid_summaries_of_a_camera_are_read_beside_the_model_oldest_first(memory: Memory) -> None:
+def test_the_mid_summaries_of_a_camera_are_read_beside_the_model_oldest_first(
+    memory: Memory,
+) -> None:
     headlines = Headlines(memory)
     headlines.refresh()
     assert headlines.lines("front") == []
@@ -166,7 +204,9 @@ def test_summaries_bear_on_a_question_after_all_that_they_tell_of(memory: Memory
     assert forgotten.bears and [record.kind for record in forgotten.records] == ["summary"]
 
 
-def test_summaries_read_before_stay_where_the_file_refuses(memory: Memory, caplog: pytest.LogCaptureFixture) -> None:
+def test_summaries_read_before_stay_where_the_file_refuses(
+    memory: Memory, caplog: pytest.LogCaptureFixture
+) -> None:
     summarise(memory, 5, "a ball came and went")
     headlines = Headlines(memory)
     headlines.refresh()

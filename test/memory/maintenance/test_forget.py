@@ -1,4 +1,6 @@
-"""What the robot is told to forget is gone: from every answer, from the file's bytes, and from its size."""
+"""What the robot is told to forget is gone: from every answer, from the file's bytes, and from its
+size.
+"""
 
 import sqlite3
 import struct
@@ -29,7 +31,9 @@ def noise(seed: int) -> np.ndarray:
 
 @pytest.fixture
 def memory(tmp_path: Path) -> Iterator[Memory]:
-    """Forty seconds in the kitchen, ten in the bathroom (40 to 49) by camera "side", forty in the kitchen again."""
+    """Forty seconds in the kitchen, ten in the bathroom (40 to 49) by camera "side", forty in the
+    kitchen again.
+    """
     with Memory.open(settings(tmp_path / "memory.db")) as memory:
         begin(memory)
         for number in range(90):
@@ -48,13 +52,19 @@ def memory(tmp_path: Path) -> Iterator[Memory]:
 
 def raw(memory: Memory) -> bytes:
     """Every byte of the file and its log."""
-    return b"".join(path.read_bytes() for path in (memory.path, memory.path.with_name("memory.db-wal")) if path.exists())
+    return b"".join(
+        path.read_bytes()
+        for path in (memory.path, memory.path.with_name("memory.db-wal"))
+        if path.exists()
+    )
 
 
 def words(memory: Memory) -> set[str]:
     """Every word that the full text index still knows."""
     with sqlite3.connect(memory.path) as connection:
-        connection.execute("CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab('main', 'record_text', 'row')")
+        connection.execute(
+            "CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab('main', 'record_text', 'row')"
+        )
         return {term for (term,) in connection.execute("SELECT term FROM temp.vocabulary")}
 
 
@@ -64,21 +74,32 @@ def words(memory: Memory) -> set[str]:
         Forget(start_ns=seconds(40), end_ns=seconds(49)),
         Forget(place=Place(7.0, 7.5, 1.0)),
         Forget(cameras=("side",)),
-        Forget(start_ns=seconds(0), end_ns=seconds(60), place=Place(7.0, 7.5, 1.0), cameras=("side", "rear")),
+        Forget(
+            start_ns=seconds(0),
+            end_ns=seconds(60),
+            place=Place(7.0, 7.5, 1.0),
+            cameras=("side", "rear"),
+        ),
     ],
     ids=["by time", "by place", "by camera", "by all three"],
 )
-def test_what_is_forgotten_is_gone_from_every_answer_and_from_the_bytes_of_the_file(memory: Memory, what: Forget) -> None:
+def test_what_is_forgotten_is_gone_from_every_answer_and_from_the_bytes_of_the_file(
+    memory: Memory, what: Forget
+) -> None:
     jpeg = memory.frame(memory.recall(RecallQuery("xylophonist")).records[0].record_id).jpeg
     middle = jpeg[len(jpeg) // 2 :][:40]
     assert middle in raw(memory)
     forgotten = memory.forget(what)
-    # By time alone the event of second 50 goes as well: it began in second 49, and takes its utterance and their picture with it.
+    # By time alone the event of second 50 goes as well: it began in second 49, and takes its
+    # utterance and their picture with it.
     by_time_alone = what.place is None and not what.cameras
     assert (forgotten.records, forgotten.pictures) == ((32, 11) if by_time_alone else (30, 10))
     assert forgotten.erased
     assert memory.recall(RecallQuery("xylophonist")).total == 0
-    assert memory.recall(RecallQuery(place=Place(7.0, 7.5, 1.0), kinds=("observation", "event"))).total == 0
+    assert (
+        memory.recall(RecallQuery(place=Place(7.0, 7.5, 1.0), kinds=("observation", "event"))).total
+        == 0
+    )
     left = raw(memory)
     assert b"xylophonist" not in left
     assert middle not in left
@@ -87,14 +108,21 @@ def test_what_is_forgotten_is_gone_from_every_answer_and_from_the_bytes_of_the_f
     assert not {"xylophonist", "undress"} & words(memory)
     with sqlite3.connect(memory.path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        assert connection.execute("INSERT INTO record_text (record_text) VALUES ('integrity-check')").fetchall() == []
+        assert (
+            connection.execute(
+                "INSERT INTO record_text (record_text) VALUES ('integrity-check')"
+            ).fetchall()
+            == []
+        )
 
 
 def test_what_was_not_named_stays(memory: Memory) -> None:
     memory.forget(Forget(cameras=("side",)))
     assert memory.recall(RecallQuery("ball")).total == 160
     assert memory.count() == 240
-    assert [record.has_frame for record in memory.recall(RecallQuery("ball", limit=3)).records] == [True] * 3
+    assert [record.has_frame for record in memory.recall(RecallQuery("ball", limit=3)).records] == [
+        True
+    ] * 3
 
 
 def test_the_file_becomes_smaller_by_what_was_forgotten(memory: Memory) -> None:
@@ -113,7 +141,11 @@ def test_a_dry_run_counts_the_same_and_forgets_nothing(memory: Memory) -> None:
     with Memory.open(settings(memory.path), read_only=True) as reader:
         assert reader.forget(what, dry_run=True).records == would.records
     did = memory.forget(what)
-    assert (did.records, did.pictures, did.picture_bytes) == (would.records, would.pictures, would.picture_bytes)
+    assert (did.records, did.pictures, did.picture_bytes) == (
+        would.records,
+        would.pictures,
+        would.picture_bytes,
+    )
 
 
 def test_a_question_goes_with_its_forgotten_answer(memory: Memory) -> None:
@@ -133,7 +165,10 @@ def test_numbers_of_forgotten_records_are_not_given_to_others(memory: Memory) ->
     last = memory.recall(RecallQuery(order="newest", limit=1)).records[0].record_id
     memory.forget(Forget(start_ns=seconds(0)))
     memory.write(step(200, said="a cup"))
-    assert min(record.record_id for record in memory.recall(RecallQuery(order="oldest")).records) > last
+    assert (
+        min(record.record_id for record in memory.recall(RecallQuery(order="oldest")).records)
+        > last
+    )
 
 
 def test_a_reader_that_still_looks_delays_only_the_end_of_the_log(memory: Memory) -> None:
@@ -148,7 +183,9 @@ def test_a_reader_that_still_looks_delays_only_the_end_of_the_log(memory: Memory
 
 
 def test_steps_are_stored_while_much_is_forgotten(memory: Memory) -> None:
-    thread = threading.Thread(target=lambda: memory.forget(Forget(start_ns=seconds(0), end_ns=seconds(89))))
+    thread = threading.Thread(
+        target=lambda: memory.forget(Forget(start_ns=seconds(0), end_ns=seconds(89)))
+    )
     thread.start()
     number = 100
     while thread.is_alive() or number == 100:
@@ -164,7 +201,10 @@ def test_summaries_go_with_what_they_were_made_from(memory: Memory) -> None:
     columns = "session_id, frame_id, state, confidence, event_id, query_id, model_id"
     with sqlite3.connect(memory.path) as connection:
         made = []
-        for begin_s, text, tier, covers in ((200, "a musician in the bathroom", "mid", secret), (300, "a musician, then balls", "long", None)):
+        for begin_s, text, tier, covers in (
+            (200, "a musician in the bathroom", "mid", secret),
+            (300, "a musician, then balls", "long", None),
+        ):
             connection.execute(
                 f"INSERT INTO record (kind, camera, start_ns, end_ns, text, {columns})"
                 f" SELECT 'summary', 'front', ?, ?, ?, {columns} FROM record WHERE id = ?",
@@ -172,21 +212,33 @@ def test_summaries_go_with_what_they_were_made_from(memory: Memory) -> None:
             )
             made.append(connection.execute("SELECT max(id) FROM record").fetchone()[0])
             connection.execute("INSERT INTO summary VALUES (?, ?, 1)", [made[-1], tier])
-            connection.execute("INSERT INTO summary_covers VALUES (?, ?)", [made[-1], covers or made[0]])
+            connection.execute(
+                "INSERT INTO summary_covers VALUES (?, ?)", [made[-1], covers or made[0]]
+            )
             connection.execute("INSERT INTO vector_model (name, size) VALUES (?, 2)", [tier])
-            vector = "INSERT INTO record_vector (record_id, vector_model_id, halves) SELECT ?, max(id), x'11223344' FROM vector_model"
+            vector = (
+                "INSERT INTO record_vector (record_id, vector_model_id, halves) SELECT ?, max(id),"
+                " x'11223344' FROM vector_model"
+            )
             connection.execute(vector, [secret])
     memory.forget(Forget(cameras=("side",)))
     assert memory.recall(RecallQuery("musician", kinds=("summary",))).total == 0
     assert b"musician" not in raw(memory)
     with sqlite3.connect(memory.path) as connection:
-        assert connection.execute("SELECT (SELECT count(*) FROM summary), (SELECT count(*) FROM summary_covers)").fetchone() == (0, 0)
+        assert connection.execute(
+            "SELECT (SELECT count(*) FROM summary), (SELECT count(*) FROM summary_covers)"
+        ).fetchone() == (0, 0)
         assert connection.execute("SELECT count(*) FROM record_vector").fetchone() == (0,)
 
 
-def test_what_refers_to_a_forgotten_record_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_refers_to_a_forgotten_record_goes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def add_moods(db: Database) -> None:
-        db.execute("CREATE TABLE mood (record_id INTEGER PRIMARY KEY REFERENCES record(id), mood TEXT NOT NULL) STRICT")
+        db.execute(
+            "CREATE TABLE mood (record_id INTEGER PRIMARY KEY REFERENCES record(id), mood TEXT NOT"
+            " NULL) STRICT"
+        )
 
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, add_moods))
     for module in (schema, memory_file):
@@ -223,5 +275,8 @@ def test_what_cannot_be_meant_is_refused(arguments: dict[str, object], message: 
 
 
 def test_one_that_only_reads_cannot_forget(memory: Memory) -> None:
-    with Memory.open(settings(memory.path), read_only=True) as reader, pytest.raises(MemoryFileError, match="opened for reading only"):
+    with (
+        Memory.open(settings(memory.path), read_only=True) as reader,
+        pytest.raises(MemoryFileError, match="opened for reading only"),
+    ):
         reader.forget(Forget(cameras=("side",)))

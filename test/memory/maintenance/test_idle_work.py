@@ -1,4 +1,6 @@
-"""Summaries are made by the writer's thread while no step waits; a file or a fault that stops them loses nothing."""
+"""Summaries are made by the writer's thread while no step waits; a file or a fault that stops them
+loses nothing.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "memory.db"
 
 
-def test_the_writers_thread_summarises_while_no_step_waits_and_the_rest_when_it_closes(path: Path) -> None:
+def test_the_writers_thread_summarises_while_no_step_waits_and_the_rest_when_it_closes(
+    path: Path,
+) -> None:
     told = Told()
     with Memory.open(chunks_of(10, path)) as memory:
         writer = told.writer(memory)
@@ -37,7 +41,9 @@ def test_the_writers_thread_summarises_while_no_step_waits_and_the_rest_when_it_
     assert told.stored == 25
 
 
-def test_a_file_that_refuses_while_a_summary_is_made_loses_nothing_and_it_is_made_later(path: Path) -> None:
+def test_a_file_that_refuses_while_a_summary_is_made_loses_nothing_and_it_is_made_later(
+    path: Path,
+) -> None:
     told = Told()
     with Memory.open(chunks_of(10, path)) as memory:
         writer = told.writer(memory)
@@ -55,13 +61,19 @@ def test_a_file_that_refuses_while_a_summary_is_made_loses_nothing_and_it_is_mad
         writer.close()
 
 
-def test_a_full_disk_while_summarising_is_said_loses_nothing_and_ends_when_there_is_room(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_disk_while_summarising_is_said_loses_nothing_and_ends_when_there_is_room(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     db = open_for_writing(path, 0.0)
     told = Told()
-    with Memory(chunks_of(10, path, summary_chars=8000), Opened(Connections(path, 0.0, db), 0)) as memory:
+    with Memory(
+        chunks_of(10, path, summary_chars=8000), Opened(Connections(path, 0.0, db), 0)
+    ) as memory:
         begin(memory)
         for number in range(15):
-            memory.write(step(number, said=" ".join(f"word{number}x{index}" for index in range(100))))
+            memory.write(
+                step(number, said=" ".join(f"word{number}x{index}" for index in range(100)))
+            )
         db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
         writer = told.writer(memory)
         full = threading.Event()
@@ -84,7 +96,9 @@ def test_a_full_disk_while_summarising_is_said_loses_nothing_and_ends_when_there
     assert caplog.text.count("wait") == 1
 
 
-def test_a_fault_in_the_idle_work_is_said_once_and_steps_are_stored_all_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_in_the_idle_work_is_said_once_and_steps_are_stored_all_the_same(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = Told()
     with Memory.open(chunks_of(10, path)) as memory:
         monkeypatch.setattr("stream_vlm.memory.memory.IdleWork.work", lambda self: 1 / 0)

@@ -1,4 +1,6 @@
-"""What is kept how long: by hours on the evidence's own clocks and by bytes, oldest first, counted, a little at a time."""
+"""What is kept how long: by hours on the evidence's own clocks and by bytes, oldest first, counted,
+a little at a time.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ KEEP_ALL = {f"keep_{what}_{unit}": 0.0 for what in retention.KEPT for unit in ("
 
 def keeping(path: Path, **limits: object) -> MemorySettings:
     """Settings that drop by `limits` alone."""
-    return MemorySettings.model_validate({**settings(path).model_dump(), **KEEP_ALL, "summarizer": "off", **limits})
+    return MemorySettings.model_validate(
+        {**settings(path).model_dump(), **KEEP_ALL, "summarizer": "off", **limits}
+    )
 
 
 @pytest.fixture
@@ -43,7 +47,9 @@ def _looked_at_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "PERIOD_S", 0.0)
 
 
-def begin_at(memory: Memory, session: str, wall_ns: int, started_ns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def begin_at(
+    memory: Memory, session: str, wall_ns: int, started_ns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Begin a session when the computer's clock shows `wall_ns`."""
     with monkeypatch.context() as then:
         then.setattr(insert.time, "time_ns", lambda: wall_ns)
@@ -58,14 +64,19 @@ def tend(memory: Memory) -> None:
 def left(memory: Memory, kind: str = "observation") -> list[float]:
     """When what is left was, seconds on the stream, in the order of storing."""
     records = memory.recall(RecallQuery(kinds=(kind,), limit=1000)).records
-    return [(record.end_ns - seconds(0)) / NANOSECONDS for record in sorted(records, key=lambda record: record.record_id)]
+    return [
+        (record.end_ns - seconds(0)) / NANOSECONDS
+        for record in sorted(records, key=lambda record: record.record_id)
+    ]
 
 
 def dropped(memory: Memory) -> dict[str, int]:
     return {what: number for what, (number, _) in stats(memory.path, 0.0).dropped.items()}
 
 
-def test_records_older_than_the_hours_kept_are_dropped_and_counted_and_the_newest_stay(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_records_older_than_the_hours_kept_are_dropped_and_counted_and_the_newest_stay(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with Memory.open(keeping(path, keep_records_h=2.0)) as memory:
         memory.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(0, 5 * HOUR + 1, 600):
@@ -92,7 +103,9 @@ def test_pictures_are_dropped_sooner_than_their_records(path: Path) -> None:
             for camera in ("front", "rear"):
                 memory.write(step(number, said="a ball", camera=camera))
         tend(memory)
-        events = memory.recall(RecallQuery("ball", kinds=("event",), order="oldest", limit=100)).records
+        events = memory.recall(
+            RecallQuery("ball", kinds=("event",), order="oldest", limit=100)
+        ).records
         assert len(events) == 26
         assert [event.has_frame for event in events] == [False] * 12 + [True] * 14
         assert dropped(memory) == {"pictures": 12}
@@ -103,13 +116,17 @@ def test_pictures_are_dropped_sooner_than_their_records(path: Path) -> None:
 
 
 def test_a_summary_outlives_its_records_and_says_how_many_are_gone(path: Path) -> None:
-    with Memory.open(keeping(path, keep_records_h=1.0, summarizer="extractive", chunk_s=3600.0)) as memory:
+    with Memory.open(
+        keeping(path, keep_records_h=1.0, summarizer="extractive", chunk_s=3600.0)
+    ) as memory:
         memory.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(0, 3 * HOUR, 600):
             memory.write(step(number, said="a ball" if number == 1200 else ""))
             tend(memory)
         memory.end_session()
-        first, second, third, *_ = memory.recall(RecallQuery(kinds=("summary",), order="oldest")).records
+        first, second, third, *_ = memory.recall(
+            RecallQuery(kinds=("summary",), order="oldest")
+        ).records
         assert first.text == "19:59–20:00 a ball"
         assert left(memory)[0] == 3 * HOUR - 600 - HOUR
         assert (first.gone, second.gone, third.gone) == (8, 5, 0)
@@ -118,7 +135,9 @@ def test_a_summary_outlives_its_records_and_says_how_many_are_gone(path: Path) -
 
 
 def test_old_summaries_are_dropped_and_not_made_again_from_records_that_stay(path: Path) -> None:
-    limits = keeping(path, keep_summaries_h=1.0, summarizer="extractive", chunk_s=600.0, mid_summaries=2)
+    limits = keeping(
+        path, keep_summaries_h=1.0, summarizer="extractive", chunk_s=600.0, mid_summaries=2
+    )
     with Memory.open(limits) as memory:
         memory.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(0, 3 * HOUR, 300):
@@ -146,9 +165,12 @@ def test_bytes_drop_the_oldest_until_there_is_room_and_no_more(path: Path) -> No
         tend(memory)
         found = stats(path, 0.0)
         assert 0.9e6 < found.picture_bytes <= 1e6
-        assert [record.has_frame for record in memory.recall(RecallQuery(kinds=("observation",), order="oldest", limit=1000)).records] == (
-            [False] * (60 - found.pictures) + [True] * found.pictures
-        )
+        assert [
+            record.has_frame
+            for record in memory.recall(
+                RecallQuery(kinds=("observation",), order="oldest", limit=1000)
+            ).records
+        ] == ([False] * (60 - found.pictures) + [True] * found.pictures)
         assert found.dropped["pictures"][0] == 60 - found.pictures
 
 
@@ -172,7 +194,9 @@ def test_without_limits_nothing_is_dropped(path: Path) -> None:
         assert dropped(memory) == {}
 
 
-def test_a_simulation_that_begins_at_0_is_as_old_as_the_computers_clock_says(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_simulation_that_begins_at_0_is_as_old_as_the_computers_clock_says(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Memory.open(keeping(path, keep_records_h=10.0)) as memory:
         begin_at(memory, "robot", NOW_NS, NOW_NS, monkeypatch)
         memory.write(step((NOW_NS - seconds(0)) / NANOSECONDS + 60, session="robot"))
@@ -182,11 +206,16 @@ def test_a_simulation_that_begins_at_0_is_as_old_as_the_computers_clock_says(pat
         assert memory.count() == 2
         begin_at(memory, "later", NOW_NS + 11 * HOUR_NS, NOW_NS + 11 * HOUR_NS, monkeypatch)
         tend(memory)
-        assert [record.session_id for record in memory.recall(RecallQuery(kinds=("observation",))).records] == ["simulation"]
+        assert [
+            record.session_id
+            for record in memory.recall(RecallQuery(kinds=("observation",))).records
+        ] == ["simulation"]
 
 
 def test_a_step_waits_for_one_small_piece_at_most(path: Path) -> None:
-    """Every piece is a transaction of its own, and none deletes more rows than the last ones took time for."""
+    """Every piece is a transaction of its own, and none deletes more rows than the last ones took
+    time for.
+    """
     with Memory.open(keeping(path)) as memory:
         memory.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(700):
@@ -203,7 +232,11 @@ def test_a_step_waits_for_one_small_piece_at_most(path: Path) -> None:
 def test_the_writer_drops_while_steps_come_and_loses_none(path: Path) -> None:
     with Memory.open(keeping(path, keep_records_h=0.01)) as memory:
         heard: list[int] = []
-        writer = MemoryWriter(memory, lambda result: heard.append(result.tick.stamp_ns), lambda result, error: heard.append(0))
+        writer = MemoryWriter(
+            memory,
+            lambda result: heard.append(result.tick.stamp_ns),
+            lambda result, error: heard.append(0),
+        )
         writer.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(200):
             writer.submit(step(number))
@@ -227,18 +260,31 @@ sessions = st.lists(
 
 
 @given(sessions)
-def test_all_sessions_lie_on_one_line_none_before_the_end_of_another_and_the_running_one_last(times: list[tuple[int, int, int]]) -> None:
-    line = in_line(Lived(str(number), started, newest, wall) for number, (started, newest, wall) in enumerate(times))
-    assert sorted(stretch.session_id for stretch in line) == sorted(str(number) for number in range(len(times)))
+def test_all_sessions_lie_on_one_line_none_before_the_end_of_another_and_the_running_one_last(
+    times: list[tuple[int, int, int]],
+) -> None:
+    line = in_line(
+        Lived(str(number), started, newest, wall)
+        for number, (started, newest, wall) in enumerate(times)
+    )
+    assert sorted(stretch.session_id for stretch in line) == sorted(
+        str(number) for number in range(len(times))
+    )
     for before, after in zip(line, line[1:], strict=False):
         assert after.at_ns >= before.end_ns
-    # The session stored last is the one that runs: its evidence is the newest, whatever clocks showed.
+    # The session stored last is the one that runs: its evidence is the newest, whatever clocks
+    # showed.
     assert line[-1].session_id == str(len(times) - 1)
 
 
 @given(sessions, st.integers(1, 2000))
-def test_the_newest_evidence_of_the_last_session_is_never_over_by_its_age(times: list[tuple[int, int, int]], hours: int) -> None:
-    line = in_line(Lived(str(number), started, newest, wall) for number, (started, newest, wall) in enumerate(times))
+def test_the_newest_evidence_of_the_last_session_is_never_over_by_its_age(
+    times: list[tuple[int, int, int]], hours: int
+) -> None:
+    line = in_line(
+        Lived(str(number), started, newest, wall)
+        for number, (started, newest, wall) in enumerate(times)
+    )
     for cut in retention.cuts(line, hours * HOUR_NS, too_large=False):
         assert cut.before_ns <= cut.stretch.until_ns + 1
         assert cut.stretch is not line[-1] or cut.before_ns == line[-1].until_ns - hours * HOUR_NS
@@ -247,15 +293,30 @@ def test_the_newest_evidence_of_the_last_session_is_never_over_by_its_age(times:
 def test_the_time_between_two_sessions_counts_and_a_clock_that_is_not_set_says_nothing() -> None:
     gap = in_line([Lived("a", 0, HOUR_NS, NOW_NS), Lived("b", 0, HOUR_NS, NOW_NS + 5 * HOUR_NS)])
     assert gap[1].at_ns - gap[0].at_ns == 5 * HOUR_NS
-    unset = in_line([Lived("a", 0, HOUR_NS, 20 * NANOSECONDS), Lived("b", 0, HOUR_NS, 30 * NANOSECONDS)])
+    unset = in_line(
+        [Lived("a", 0, HOUR_NS, 20 * NANOSECONDS), Lived("b", 0, HOUR_NS, 30 * NANOSECONDS)]
+    )
     assert unset[1].at_ns - unset[0].at_ns == HOUR_NS
     set_back = in_line([Lived("ahead", 0, HOUR_NS, 2 * NOW_NS), Lived("now", 0, HOUR_NS, NOW_NS)])
     assert [stretch.session_id for stretch in set_back] == ["ahead", "now"]
 
 
 def test_a_clock_that_is_set_within_a_session_makes_nothing_before_that_old(path: Path) -> None:
-    line = in_line([Lived("boot", 20 * NANOSECONDS, NOW_NS + HOUR_NS, 20 * NANOSECONDS, leapt=(80 * NANOSECONDS, NOW_NS))])
-    assert [(stretch.from_ns, stretch.until_ns) for stretch in line] == [(20 * NANOSECONDS, 80 * NANOSECONDS), (NOW_NS, NOW_NS + HOUR_NS)]
+    line = in_line(
+        [
+            Lived(
+                "boot",
+                20 * NANOSECONDS,
+                NOW_NS + HOUR_NS,
+                20 * NANOSECONDS,
+                leapt=(80 * NANOSECONDS, NOW_NS),
+            )
+        ]
+    )
+    assert [(stretch.from_ns, stretch.until_ns) for stretch in line] == [
+        (20 * NANOSECONDS, 80 * NANOSECONDS),
+        (NOW_NS, NOW_NS + HOUR_NS),
+    ]
     assert line[1].at_ns == line[0].end_ns
     with Memory.open(keeping(path, keep_records_h=2.0)) as memory:
         memory.begin_session("boot", "model", "test", 20 * NANOSECONDS)
@@ -278,5 +339,10 @@ def test_what_is_dropped_leaves_no_word_index_or_link_behind(kept: Memory) -> No
     tend(kept)
     with sqlite3.connect(kept.path) as connection:
         assert connection.execute("SELECT count(*) FROM record_text_docsize").fetchone() == (2 * 7,)
-        assert connection.execute("INSERT INTO record_text (record_text) VALUES ('integrity-check')").fetchall() == []
+        assert (
+            connection.execute(
+                "INSERT INTO record_text (record_text) VALUES ('integrity-check')"
+            ).fetchall()
+            == []
+        )
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []

@@ -1,4 +1,6 @@
-"""The writer's thread: committed before it is told, in order, and nothing lost while the file refuses."""
+"""The writer's thread: committed before it is told, in order, and nothing lost while the file
+refuses.
+"""
 
 import os
 import subprocess
@@ -69,14 +71,20 @@ def writing(memory: Memory, heard: Heard, max_backlog: int = 100) -> Iterator[Me
 def stored(memory: Memory) -> list[int]:
     """When (seconds on the stream) the observations were made, in the order of storing."""
     records = memory.recall(RecallQuery(kinds=("observation",), limit=1000)).records
-    return [(record.end_ns - seconds(0)) // NANOSECONDS for record in sorted(records, key=lambda record: record.record_id)]
+    return [
+        (record.end_ns - seconds(0)) // NANOSECONDS
+        for record in sorted(records, key=lambda record: record.record_id)
+    ]
 
 
 def test_steps_are_told_in_order_once_they_are_stored(memory: Memory, heard: Heard) -> None:
     found_when_told: list[bool] = []
 
     def committed(result: StepResult) -> None:
-        found_when_told.append(memory.recall(RecallQuery(kinds=("observation",), start_ns=result.tick.stamp_ns)).total == 1)
+        found_when_told.append(
+            memory.recall(RecallQuery(kinds=("observation",), start_ns=result.tick.stamp_ns)).total
+            == 1
+        )
         heard.committed(result)
 
     writer = MemoryWriter(memory, committed, heard.failed)
@@ -96,13 +104,22 @@ def test_health_tells_rows_and_an_idle_writer(memory: Memory, heard: Heard) -> N
             writer.submit(step(number, said="a cup"))
         assert writer.flush(LONG_S)
         health = writer.health
-        assert (health.rows, health.backlog, health.late, health.lost, health.fault) == (9, 0, 0, 0, "")
+        assert (health.rows, health.backlog, health.late, health.lost, health.fault) == (
+            9,
+            0,
+            0,
+            0,
+            "",
+        )
         assert health.last_commit_ms > 0
 
 
 def test_submitting_does_not_wait_for_a_locked_file(tmp_path: Path, heard: Heard) -> None:
     path = tmp_path / "memory.db"
-    with Memory.open(settings(path, busy_timeout_s=60.0)) as memory, writing(memory, heard) as writer:
+    with (
+        Memory.open(settings(path, busy_timeout_s=60.0)) as memory,
+        writing(memory, heard) as writer,
+    ):
         with locked_by_another_program(path):
             writer.begin_session(SESSION, "model", "test", seconds(0))
             for number in range(3):
@@ -112,7 +129,9 @@ def test_submitting_does_not_wait_for_a_locked_file(tmp_path: Path, heard: Heard
         assert heard.told == [(0, "stored"), (1, "stored"), (2, "stored")]
 
 
-def test_what_a_locked_file_refuses_is_told_once_and_stored_later_in_order(memory: Memory, heard: Heard) -> None:
+def test_what_a_locked_file_refuses_is_told_once_and_stored_later_in_order(
+    memory: Memory, heard: Heard
+) -> None:
     with writing(memory, heard) as writer:
         with locked_by_another_program(memory.path):
             writer.begin_session(SESSION, "model", "test", seconds(0))
@@ -126,7 +145,9 @@ def test_what_a_locked_file_refuses_is_told_once_and_stored_later_in_order(memor
         writer.submit(step(3))
         assert writer.flush(LONG_S)
         assert stored(memory) == [0, 1, 2, 3]
-        assert all(memory.frame(record.record_id) for record in memory.recall(RecallQuery("ball")).records)
+        assert all(
+            memory.frame(record.record_id) for record in memory.recall(RecallQuery("ball")).records
+        )
         assert [number for number, _ in heard.told] == [0, 1, 2, 3]
         assert all("another program holds it locked" in what for _, what in heard.told[:3])
         assert heard.told[3] == (3, "stored")
@@ -134,7 +155,9 @@ def test_what_a_locked_file_refuses_is_told_once_and_stored_later_in_order(memor
         assert (health.backlog, health.late, health.lost, health.fault) == (0, 3, 0, "")
 
 
-def test_a_file_that_recovers_is_written_without_a_new_step_coming(memory: Memory, heard: Heard) -> None:
+def test_a_file_that_recovers_is_written_without_a_new_step_coming(
+    memory: Memory, heard: Heard
+) -> None:
     with writing(memory, heard) as writer:
         with locked_by_another_program(memory.path):
             writer.begin_session(SESSION, "model", "test", seconds(0))
@@ -144,7 +167,9 @@ def test_a_file_that_recovers_is_written_without_a_new_step_coming(memory: Memor
         assert stored(memory) == [0]
 
 
-def test_a_full_backlog_drops_its_oldest_steps_and_counts_them(memory: Memory, heard: Heard) -> None:
+def test_a_full_backlog_drops_its_oldest_steps_and_counts_them(
+    memory: Memory, heard: Heard
+) -> None:
     with writing(memory, heard, max_backlog=2) as writer:
         with locked_by_another_program(memory.path):
             writer.begin_session(SESSION, "model", "test", seconds(0))
@@ -157,7 +182,9 @@ def test_a_full_backlog_drops_its_oldest_steps_and_counts_them(memory: Memory, h
         assert [number for number, _ in heard.told] == [0, 1, 2, 3, 4]
 
 
-def test_a_step_that_breaks_the_schema_is_told_and_does_not_hold_up_the_next(memory: Memory, heard: Heard) -> None:
+def test_a_step_that_breaks_the_schema_is_told_and_does_not_hold_up_the_next(
+    memory: Memory, heard: Heard
+) -> None:
     with writing(memory, heard) as writer:
         writer.begin_session(SESSION, "model", "test", seconds(0))
         writer.submit(step(0))
@@ -174,10 +201,14 @@ def test_steps_of_a_session_that_was_not_begun_are_told(memory: Memory, heard: H
     with writing(memory, heard) as writer:
         writer.submit(step(0))
         assert writer.flush(LONG_S)
-    assert heard.told == [(0, f"session '{SESSION}' was not begun; call begin_session before its first step")]
+    assert heard.told == [
+        (0, f"session '{SESSION}' was not begun; call begin_session before its first step")
+    ]
 
 
-def test_a_listener_that_fails_costs_no_step(memory: Memory, heard: Heard, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_listener_that_fails_costs_no_step(
+    memory: Memory, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(result: StepResult) -> None:
         raise RuntimeError("publisher is gone")
 
@@ -202,7 +233,9 @@ def test_closing_stores_what_waits(memory: Memory, heard: Heard) -> None:
         writer.submit(step(30))
 
 
-def test_closing_while_the_file_refuses_counts_what_is_lost(memory: Memory, heard: Heard, caplog: pytest.LogCaptureFixture) -> None:
+def test_closing_while_the_file_refuses_counts_what_is_lost(
+    memory: Memory, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
     begin(memory)
     writer = MemoryWriter(memory, heard.committed, heard.failed)
     with locked_by_another_program(memory.path):
@@ -232,7 +265,9 @@ class SmallDisk:
         subprocess.run(["umount", str(self.folder)], check=True)
 
     def _mount(self, options: str) -> "subprocess.CompletedProcess[bytes]":
-        return subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.folder)], capture_output=True)
+        return subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.folder)], capture_output=True
+        )
 
 
 class SmallFile:
@@ -269,7 +304,10 @@ def test_a_full_disk_is_told_keeps_what_is_stored_and_loses_nothing_once_there_i
                 writer.submit(step(number, said="a ball", image=noise))
                 number += 1
                 heard.wait_for(number)
-            assert "the disk is full; free some space or set memory.path to another disk" in heard.told[-1][1]
+            assert (
+                "the disk is full; free some space or set memory.path to another disk"
+                in heard.told[-1][1]
+            )
             kept = stored(memory)
             assert kept == [when for when, what in heard.told if what == "stored"]
             writer.submit(step(number, said="a cup", image=noise))

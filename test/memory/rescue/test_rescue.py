@@ -1,4 +1,6 @@
-"""A damaged memory: noticed at opening, set aside as it is, and its readable rows go on in a fresh file."""
+"""A damaged memory: noticed at opening, set aside as it is, and its readable rows go on in a fresh
+file.
+"""
 
 import logging
 import os
@@ -24,7 +26,9 @@ RECORDS = 3 * STEPS
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A memory of sixty spoken steps, each an observation, an event, an utterance and a picture of several pages; closed."""
+    """A memory of sixty spoken steps, each an observation, an event, an utterance and a picture of
+    several pages; closed.
+    """
     path = tmp_path / "memory.db"
     noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
     with Memory.open(settings(path)) as memory:
@@ -36,7 +40,9 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def time_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine the check at opening may be over before it has found anything; the tests of that set its time themselves."""
+    """On a busy machine the check at opening may be over before it has found anything; the tests of
+    that set its time themselves.
+    """
     monkeypatch.setattr(memory_file, "CHECK_S", 60.0)
 
 
@@ -44,7 +50,9 @@ def page_of(path: Path, table: str) -> tuple[int, int]:
     """Where the root page of `table` lies in the file, and the size of a page."""
     with looking_into(path) as connection:
         size = connection.execute("PRAGMA page_size").fetchone()[0]
-        root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [table]).fetchone()[0]
+        root = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = ?", [table]
+        ).fetchone()[0]
     return (root - 1) * size, size
 
 
@@ -69,7 +77,12 @@ def spoil_the_directory(path: Path) -> None:
 def spoil_what_records_are_counted_by(path: Path) -> None:
     """Opening stumbles over this where the check had no time to find it."""
     with looking_into(path) as connection:
-        indices = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'record'")]
+        indices = [
+            name
+            for (name,) in connection.execute(
+                "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'record'"
+            )
+        ]
     for name in indices:
         spoil_the_root_of(name)(path)
 
@@ -91,7 +104,12 @@ def jpegs(path: Path) -> dict[int, bytes]:
 
 @pytest.mark.parametrize(
     "spoil",
-    [spoil_the_root_of("record"), spoil_the_root_of("picture"), spoil_the_root_of("record_by_kind"), spoil_the_directory],
+    [
+        spoil_the_root_of("record"),
+        spoil_the_root_of("picture"),
+        spoil_the_root_of("record_by_kind"),
+        spoil_the_directory,
+    ],
     ids=["records' root", "pictures' root", "an index", "the directory of tables"],
 )
 def test_where_no_row_itself_is_damaged_every_row_and_picture_is_rescued(
@@ -108,7 +126,9 @@ def test_where_no_row_itself_is_damaged_every_row_and_picture_is_rescued(
     assert aside(file).read_bytes() == damaged
     assert records(file) == rows_before
     assert jpegs(file) == pictures_before
-    assert f"{RECORDS} records and {STEPS} pictures of it are rescued into a fresh file" in caplog.text
+    assert (
+        f"{RECORDS} records and {STEPS} pictures of it are rescued into a fresh file" in caplog.text
+    )
     with looking_into(file) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -116,7 +136,9 @@ def test_where_no_row_itself_is_damaged_every_row_and_picture_is_rescued(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_pages_that_went_bad_anywhere_cost_no_more_than_the_rows_on_them(file: Path, seed: int) -> None:
+def test_pages_that_went_bad_anywhere_cost_no_more_than_the_rows_on_them(
+    file: Path, seed: int
+) -> None:
     rows_before = {row[0]: row for row in records(file)}
     pictures_before = jpegs(file)
     rng = random.Random(seed)
@@ -149,7 +171,9 @@ def test_a_file_cut_in_half_gives_what_was_in_its_first_half(file: Path) -> None
     os.truncate(file, file.stat().st_size // 2)
     with Memory.open(settings(file)) as memory:
         assert memory.rescued is not None
-        kept = memory.recall(RecallQuery(kinds=("observation",), order="oldest", limit=1000)).records
+        kept = memory.recall(
+            RecallQuery(kinds=("observation",), order="oldest", limit=1000)
+        ).records
         assert len(kept) >= STEPS // 4
     assert {row[0] for row in records(file)} <= {row[0] for row in rows_before}
 
@@ -182,7 +206,10 @@ def test_numbers_of_lost_records_are_not_given_to_others(file: Path) -> None:
 def test_a_damaged_file_is_not_changed_by_one_that_only_reads(file: Path) -> None:
     spoil_the_root_of("record")(file)
     before = file.read_bytes()
-    with pytest.raises(MemoryDamaged, match="is damaged.*sets it aside at its next start and rescues what can be read"):
+    with pytest.raises(
+        MemoryDamaged,
+        match="is damaged.*sets it aside at its next start and rescues what can be read",
+    ):
         Memory.open(settings(file), read_only=True)
     assert file.read_bytes() == before
     assert not list(file.parent.glob("*.damaged-*"))
@@ -193,7 +220,9 @@ def test_damage_that_shows_only_while_reading_is_a_clear_error_and_not_a_crash(f
         begin(memory, "tuesday")
     with Memory.open(settings(file)) as memory:
         spoil_the_root_of("record")(file)
-        with pytest.raises(MemoryDamaged, match="it is damaged; the node sets it aside at its next start"):
+        with pytest.raises(
+            MemoryDamaged, match="it is damaged; the node sets it aside at its next start"
+        ):
             memory.recall(RecallQuery("ball"))
 
 
@@ -207,7 +236,9 @@ def test_damage_that_the_check_had_no_time_to_find_is_rescued_when_it_keeps_the_
         assert memory.count() == RECORDS
 
 
-def test_a_check_that_is_interrupted_has_found_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_is_interrupted_has_found_nothing(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with looking_into(file) as connection:
         connection.execute("UPDATE picture SET jpeg = zeroblob(100000000) WHERE id = 1")
     monkeypatch.setattr(memory_file, "CHECK_S", 0.005)
@@ -242,17 +273,25 @@ def test_a_rescue_that_finds_no_room_leaves_the_damaged_file_where_it_was(
 
 
 @pytest.mark.parametrize("spoiled", ["record_by_kind", "record"])
-def test_vectors_and_summaries_of_rescued_records_are_rescued_with_them(file: Path, spoiled: str) -> None:
+def test_vectors_and_summaries_of_rescued_records_are_rescued_with_them(
+    file: Path, spoiled: str
+) -> None:
     with looking_into(file) as connection:
         connection.execute("INSERT INTO vector_model (name, size) VALUES ('of the test', 2)")
-        connection.execute("INSERT INTO record_vector (record_id, vector_model_id, halves) SELECT id, 1, x'11223344' FROM record")
+        connection.execute(
+            "INSERT INTO record_vector (record_id, vector_model_id, halves) SELECT id, 1,"
+            " x'11223344' FROM record"
+        )
         connection.execute("INSERT INTO summary VALUES (7, 'mid', 6)")
         connection.execute("INSERT INTO summary_covers SELECT 7, id FROM record WHERE id < 7")
     spoil_the_root_of(spoiled)(file)
     with Memory.open(settings(file)) as memory:
         assert memory.rescued is not None
     with looking_into(file) as connection:
-        counted = [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("record_vector", "summary", "summary_covers")]
+        counted = [
+            connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("record_vector", "summary", "summary_covers")
+        ]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
     assert counted == [RECORDS, 1, 6]
 
@@ -262,5 +301,7 @@ def test_a_session_whose_beginning_is_lost_keeps_its_records(file: Path) -> None
     with Memory.open(settings(file)) as memory:
         assert memory.count() == RECORDS
     with looking_into(file) as connection:
-        found = connection.execute("SELECT session_id, model_id, reason, started_ns FROM session").fetchall()
+        found = connection.execute(
+            "SELECT session_id, model_id, reason, started_ns FROM session"
+        ).fetchall()
     assert found == [(SESSION, "model-of-the-test", "rescued without its beginning", seconds(-1))]

@@ -32,7 +32,10 @@ def scene(number: int) -> NDArray[np.uint8]:
 
 def tick(index: int, numbers: Sequence[int]) -> Tick:
     stamp_ns = (index + 1) * NANOSECONDS
-    frames = tuple(Frame(camera, stamp_ns, "optical", scene(number)) for camera, number in zip(CAMERAS, numbers, strict=False))
+    frames = tuple(
+        Frame(camera, stamp_ns, "optical", scene(number))
+        for camera, number in zip(CAMERAS, numbers, strict=False)
+    )
     return Tick(index, stamp_ns, frames)
 
 
@@ -57,7 +60,9 @@ def watched(model: StreamingModel, file: Path) -> Iterator[Memory]:
         yield memory
 
 
-def test_each_camera_s_vector_is_the_mean_of_its_own_vision_tokens(model: StreamingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_camera_s_vector_is_the_mean_of_its_own_vision_tokens(
+    model: StreamingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoded: list[VisionTokens] = []
     encode = model.tower.encode
 
@@ -72,14 +77,20 @@ def test_each_camera_s_vector_is_the_mean_of_its_own_vision_tokens(model: Stream
     assert len(encoded) == 2
     for camera, tokens in zip(CAMERAS, encoded, strict=True):
         mean = tokens.tokens.float().mean(0).numpy()
-        np.testing.assert_allclose(result.picture_vectors[camera], mean / np.linalg.norm(mean), atol=1e-6)
+        np.testing.assert_allclose(
+            result.picture_vectors[camera], mean / np.linalg.norm(mean), atol=1e-6
+        )
     assert abs(float(result.picture_vectors["front"] @ result.picture_vectors["rear"])) < 0.9999
 
 
-def test_a_lone_picture_is_comparable_with_one_that_stood_still_in_the_stream(model: StreamingModel) -> None:
+def test_a_lone_picture_is_comparable_with_one_that_stood_still_in_the_stream(
+    model: StreamingModel,
+) -> None:
     harness = StreamingHarness(model.settings, model, "s")
     results = [harness.step(tick(index, [2])) for index in range(2)]
-    np.testing.assert_allclose(model.looks_of(scene(2)), results[-1].picture_vectors["front"], atol=1e-5)
+    np.testing.assert_allclose(
+        model.looks_of(scene(2)), results[-1].picture_vectors["front"], atol=1e-5
+    )
 
 
 def test_the_setting_switches_vectors_off(directory: Path) -> None:
@@ -88,17 +99,27 @@ def test_the_setting_switches_vectors_off(directory: Path) -> None:
     assert not result.picture_vectors and result.decisions
 
 
-def test_what_looked_alike_comes_first_and_filters_hold(model: StreamingModel, watched: Memory) -> None:
+def test_what_looked_alike_comes_first_and_filters_hold(
+    model: StreamingModel, watched: Memory
+) -> None:
     alike = watched.look_alike(model.looks_of(scene(3)), RecallQuery(limit=3), model.model_id)
     assert alike.note == "" and alike.total == 20
     assert {record.start_ns // NANOSECONDS for record in alike.records} <= {13, 14, 15, 16}
-    before = watched.look_alike(model.looks_of(scene(3)), RecallQuery(limit=3, end_ns=12 * NANOSECONDS), model.model_id)
-    assert all(record.end_ns <= 12 * NANOSECONDS for record in before.records) and before.total == 12
-    assert not watched.look_alike(model.looks_of(scene(3)), RecallQuery(cameras=("rear",)), model.model_id).records
+    before = watched.look_alike(
+        model.looks_of(scene(3)), RecallQuery(limit=3, end_ns=12 * NANOSECONDS), model.model_id
+    )
+    assert (
+        all(record.end_ns <= 12 * NANOSECONDS for record in before.records) and before.total == 12
+    )
+    assert not watched.look_alike(
+        model.looks_of(scene(3)), RecallQuery(cameras=("rear",)), model.model_id
+    ).records
 
 
 def test_words_and_looks_rank_together(file: Path) -> None:
-    red, blue, grey = (np.array(numbers, np.float32) for numbers in ((1, 0, 0), (0, 1, 0), (0.6, 0.6, 0.5)))
+    red, blue, grey = (
+        np.array(numbers, np.float32) for numbers in ((1, 0, 0), (0, 1, 0), (0.6, 0.6, 0.5))
+    )
     shown = [(red, "a red box"), (red, "a cup"), (blue, "a cup"), (grey, "")]
     with Memory.open(settings(file)) as memory:
         begin(memory)
@@ -107,13 +128,22 @@ def test_words_and_looks_rank_together(file: Path) -> None:
             memory.write(StepResult(**{**vars(result), "picture_vectors": {"front": vector}}))
         alike = memory.look_alike(red, RecallQuery("cup"), "model-of-the-test").records
     # Looks alone cannot tell the first two apart, words alone not the second from the third.
-    assert (alike[0].text, alike[0].start_ns) == ("a cup", alike[0].start_ns) and alike[0].score > alike[1].score
+    assert (alike[0].text, alike[0].start_ns) == ("a cup", alike[0].start_ns) and alike[
+        0
+    ].score > alike[1].score
     assert alike[0].record_id in (5, 6), "the second picture, which fits both"
     assert len({record.start_ns for record in alike}) == len(alike), "one record a picture"
 
 
-def test_pictures_of_another_model_are_not_compared_and_the_remedy_is_named(watched: Memory) -> None:
-    with pytest.raises(RecallError, match=r"no vectors of 'another' with 256 numbers .* but 20 of .*'stream-vlm embed --pictures'"):
+def test_pictures_of_another_model_are_not_compared_and_the_remedy_is_named(
+    watched: Memory,
+) -> None:
+    with pytest.raises(
+        RecallError,
+        match=(
+            r"no vectors of 'another' with 256 numbers .* but 20 of .*'stream-vlm embed --pictures'"
+        ),
+    ):
         watched.look_alike(np.ones(256, np.float32), RecallQuery(), "another")
 
 
@@ -123,7 +153,17 @@ def test_the_stored_pictures_are_embedded_again_by_another_model(
     other = write_checkpoint(tmp_path / "other", layers=2)
     watched.close()
     cv2.imwrite(str(tmp_path / "like.png"), cv2.cvtColor(scene(3), cv2.COLOR_RGB2BGR))
-    asked = ["recall", "--memory", str(file), "--like", str(tmp_path / "like.png"), "--model", str(other), "--limit", "2"]
+    asked = [
+        "recall",
+        "--memory",
+        str(file),
+        "--like",
+        str(tmp_path / "like.png"),
+        "--model",
+        str(other),
+        "--limit",
+        "2",
+    ]
     assert main(asked) == 1
     assert "stream-vlm embed --pictures" in capsys.readouterr().err
     assert main(["embed", "--pictures", str(other), "--memory", str(file)]) == 0
@@ -131,15 +171,33 @@ def test_the_stored_pictures_are_embedded_again_by_another_model(
     assert main(asked) == 0
     shown = capsys.readouterr().out
     assert "2 of 20 records" in shown
-    assert all(any(f"{second}.0 s" in line for second in (13, 14, 15, 16)) for line in shown.splitlines()[1:3]), shown
+    assert all(
+        any(f"{second}.0 s" in line for second in (13, 14, 15, 16))
+        for line in shown.splitlines()[1:3]
+    ), shown
     with Memory.open(settings(file), read_only=True) as memory:
         assert [(model.of, model.number) for model in memory.vector_models()] == [("picture", 20)]
 
 
-def test_a_record_s_own_picture_is_asked_for_without_a_model(watched: Memory, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_s_own_picture_is_asked_for_without_a_model(
+    watched: Memory, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     newest = watched.recall(RecallQuery(kinds=("observation",), order="newest", limit=1)).records[0]
     watched.close()
-    assert main(["recall", "--memory", str(file), "--like-record", str(newest.record_id), "--limit", "1"]) == 0
+    assert (
+        main(
+            [
+                "recall",
+                "--memory",
+                str(file),
+                "--like-record",
+                str(newest.record_id),
+                "--limit",
+                "1",
+            ]
+        )
+        == 0
+    )
     shown = capsys.readouterr().out
     assert any(f"{second}.0 s" in shown for second in (17, 18, 19, 20)), shown
 
@@ -154,7 +212,12 @@ def test_a_record_s_own_picture_is_asked_for_without_a_model(watched: Memory, fi
     ],
 )
 def test_a_file_that_is_no_picture_gets_one_clear_message(
-    content: bytes | None, message: str, watched: Memory, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    content: bytes | None,
+    message: str,
+    watched: Memory,
+    file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     if content is not None:
         (tmp_path / "like.jpg").write_bytes(content)
@@ -162,6 +225,8 @@ def test_a_file_that_is_no_picture_gets_one_clear_message(
     assert message in capsys.readouterr().err
 
 
-def test_two_ways_to_ask_at_once_are_refused(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_ways_to_ask_at_once_are_refused(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["recall", "--memory", str(file), "--like", "a.jpg", "--like-record", "3"]) == 2
     assert "choose one" in capsys.readouterr().err

@@ -17,7 +17,17 @@ from stream_vlm.memory.search.query import RecallQuery, RecallResult
 from stream_vlm.memory.search.vectors import VectorModel
 from stream_vlm.memory.storage.errors import RecallError
 
-MEANINGS = {"arrive": 0, "enters": 0, "comes": 0, "leaves": 1, "departs": 1, "ball": 2, "sphere": 2, "door": 3, "gate": 3}
+MEANINGS = {
+    "arrive": 0,
+    "enters": 0,
+    "comes": 0,
+    "leaves": 1,
+    "departs": 1,
+    "ball": 2,
+    "sphere": 2,
+    "door": 3,
+    "gate": 3,
+}
 
 
 class Meanings:
@@ -41,7 +51,15 @@ def memory(file: Path) -> Iterator[Memory]:
     with Memory.open(settings(file)) as memory:
         memory.use_embedder(Meanings())
         begin(memory)
-        for at, said in enumerate(("someone enters", "a sphere rolls past", "the gate opens", "someone leaves", "a lamp turns on")):
+        for at, said in enumerate(
+            (
+                "someone enters",
+                "a sphere rolls past",
+                "the gate opens",
+                "someone leaves",
+                "a lamp turns on",
+            )
+        ):
             memory.write(step(10 * at, said=said))
         yield memory
 
@@ -75,8 +93,12 @@ def test_without_a_model_of_text_words_are_ranked_alone_and_that_is_said(memory:
     assert "no model of text is in use" in result.note
 
 
-@pytest.mark.parametrize("other", [Meanings("ten-words"), Meanings(size=6)], ids=["of another model", "of another size"])
-def test_vectors_of_another_model_or_size_are_never_compared(memory: Memory, other: Meanings) -> None:
+@pytest.mark.parametrize(
+    "other", [Meanings("ten-words"), Meanings(size=6)], ids=["of another model", "of another size"]
+)
+def test_vectors_of_another_model_or_size_are_never_compared(
+    memory: Memory, other: Meanings
+) -> None:
     memory.use_embedder(other)
     result = fused(memory, "ball")
     assert result.records == ()
@@ -84,7 +106,9 @@ def test_vectors_of_another_model_or_size_are_never_compared(memory: Memory, oth
     assert "stream-vlm embed" in result.note
 
 
-def test_embedding_again_gives_every_text_a_vector_of_the_model_in_use_and_drops_the_others(memory: Memory) -> None:
+def test_embedding_again_gives_every_text_a_vector_of_the_model_in_use_and_drops_the_others(
+    memory: Memory,
+) -> None:
     memory.use_embedder(Meanings("ten-words", size=6))
     assert memory.embed_again(batch=3) == 10
     assert memory.vector_models() == (VectorModel("ten-words", 6, "record", 10),)
@@ -98,7 +122,9 @@ def test_what_is_written_later_is_found_and_what_is_forgotten_is_not(memory: Mem
     memory.write(step(200, said="a ball rolls past"))
     assert fused(memory, "sphere").total == 6
     memory.forget(Forget(start_ns=seconds(5), end_ns=seconds(15)))
-    assert [record.text for record in fused(memory, "sphere").records].count("a sphere rolls past") == 0
+    assert [record.text for record in fused(memory, "sphere").records].count(
+        "a sphere rolls past"
+    ) == 0
     assert fused(memory, "sphere").records[0].text == "a ball rolls past"
 
 
@@ -114,7 +140,10 @@ def test_a_vector_is_stored_with_its_record_or_not_at_all(memory: Memory, file: 
     assert memory.count() == before
     with sqlite3.connect(file) as tool:
         assert tool.execute("SELECT count(*) FROM record_vector").fetchone() == (10,)
-        assert tool.execute("SELECT count(*) FROM record WHERE text <> '' AND id NOT IN (SELECT record_id FROM record_vector)").fetchone() == (0,)
+        assert tool.execute(
+            "SELECT count(*) FROM record WHERE text <> '' AND id NOT IN (SELECT record_id FROM"
+            " record_vector)"
+        ).fetchone() == (0,)
 
 
 def looks(*numbers: float) -> NDArray[np.float32]:
@@ -127,7 +156,12 @@ def seen(file: Path) -> Iterator[Memory]:
     with Memory.open(settings(file)) as memory:
         begin(memory)
         for at, vector in enumerate((looks(1, 0, 0), looks(0, 1, 0), looks(0.9, 0.1, 0))):
-            memory.write(replace(step(10 * at, said=f"picture {at}", image=picture(red=at)), picture_vectors={"front": vector}))
+            memory.write(
+                replace(
+                    step(10 * at, said=f"picture {at}", image=picture(red=at)),
+                    picture_vectors={"front": vector},
+                )
+            )
         yield memory
 
 
@@ -148,14 +182,27 @@ def test_a_picture_is_asked_for_by_its_vector_and_filters_hold(seen: Memory) -> 
 @pytest.mark.parametrize(
     ("like", "model", "message"),
     [
-        (looks(1, 0), "model-of-the-test", "no vectors of 'model-of-the-test' with 2 numbers are stored, but 3 of 'model-of-the-test' with 3"),
+        (
+            looks(1, 0),
+            "model-of-the-test",
+            (
+                "no vectors of 'model-of-the-test' with 2 numbers are stored, but 3 of"
+                " 'model-of-the-test' with 3"
+            ),
+        ),
         (looks(1, 0, 0), "another", "no vectors of 'another' with 3 numbers"),
         (looks(0, 0, 0), "model-of-the-test", "a vector of length 0.0 has no direction"),
-        (np.zeros((2, 3), np.float32), "model-of-the-test", r"an array of shape \(2, 3\) is no vector"),
+        (
+            np.zeros((2, 3), np.float32),
+            "model-of-the-test",
+            r"an array of shape \(2, 3\) is no vector",
+        ),
         (999, "", "record 999: no vector of a picture of it is stored"),
     ],
 )
-def test_a_picture_that_cannot_be_compared_is_refused(seen: Memory, like: int | NDArray[np.float32], model: str, message: str) -> None:
+def test_a_picture_that_cannot_be_compared_is_refused(
+    seen: Memory, like: int | NDArray[np.float32], model: str, message: str
+) -> None:
     with pytest.raises(RecallError, match=message):
         seen.look_alike(like, RecallQuery(), model)
 
@@ -170,6 +217,10 @@ def test_many_vectors_are_found_exactly_while_they_grow(file: Path) -> None:
             if at % 100 == 50:
                 memory.look_alike(vector, RecallQuery(kinds=("observation",)), "model-of-the-test")
         wanted = rng.normal(size=16).astype(np.float32)
-        alike = memory.look_alike(wanted, RecallQuery(kinds=("observation",), limit=10), "model-of-the-test")
+        alike = memory.look_alike(
+            wanted, RecallQuery(kinds=("observation",), limit=10), "model-of-the-test"
+        )
     cosines = vectors @ wanted / np.linalg.norm(vectors, axis=1) / np.linalg.norm(wanted)
-    assert [record.start_ns for record in alike.records] == [seconds(at) for at in np.argsort(-cosines)[:10]]
+    assert [record.start_ns for record in alike.records] == [
+        seconds(at) for at in np.argsort(-cosines)[:10]
+    ]

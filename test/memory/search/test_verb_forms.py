@@ -1,4 +1,6 @@
-"""One table of English verbs: what is looked for, what happened, and what begins and ends follow it."""
+"""One table of English verbs: what is looked for, what happened, and what begins and ends follow
+it.
+"""
 
 import pytest
 

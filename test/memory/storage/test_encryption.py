@@ -1,4 +1,6 @@
-"""A key that does not fit is told and never taken for damage; what damage leaves of an encrypted file goes on under its key."""
+"""A key that does not fit is told and never taken for damage; what damage leaves of an encrypted
+file goes on under its key.
+"""
 
 import os
 import sys
@@ -7,7 +9,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from encryption_fixtures import STEPS, beside, key_of, needs_sqlcipher, remember, says, under_key, write_key
+from encryption_fixtures import (
+    STEPS,
+    beside,
+    key_of,
+    needs_sqlcipher,
+    remember,
+    says,
+    under_key,
+    write_key,
+)
 from memory_fixtures import SESSION, begin, settings, step
 
 from stream_vlm.config.settings import MemorySettings
@@ -41,9 +52,27 @@ def mend(chosen: MemorySettings) -> None:
 
 
 WRONG = {
-    "another key": (True, "other", "the key in .*/other does not open it; it is left as it is: give the key .* memory.key_file"),
-    "a key for a plain file": (False, "key", "is not encrypted, and a key is given .*; leave memory.key_file empty .* 'stream-vlm memory encrypt"),
-    "no key for an encrypted file": (True, "", r"is not a SQLite file; it is left as it is, .* memory\.key_file .* if it is encrypted"),
+    "another key": (
+        True,
+        "other",
+        (
+            "the key in .*/other does not open it; it is left as it is: give the key .*"
+            " memory.key_file"
+        ),
+    ),
+    "a key for a plain file": (
+        False,
+        "key",
+        (
+            "is not encrypted, and a key is given .*; leave memory.key_file empty .* 'stream-vlm"
+            " memory encrypt"
+        ),
+    ),
+    "no key for an encrypted file": (
+        True,
+        "",
+        r"is not a SQLite file; it is left as it is, .* memory\.key_file .* if it is encrypted",
+    ),
 }
 
 
@@ -66,13 +95,18 @@ REFUSED_KEYS = {
     "missing": (lambda path: path.unlink(), "key cannot be read"),
     "a folder": (lambda path: (path.unlink(), path.mkdir()), "key cannot be read"),
     "empty": (lambda path: path.write_text("\n"), "has no passphrase on its first line"),
-    "for the group": (lambda path: path.chmod(0o640), r"may be used by others than its owner \(mode 0640\); run 'chmod 600 "),
+    "for the group": (
+        lambda path: path.chmod(0o640),
+        r"may be used by others than its owner \(mode 0640\); run 'chmod 600 ",
+    ),
     "for all": (lambda path: path.chmod(0o604), r"\(mode 0604\)"),
 }
 
 
 @pytest.mark.parametrize("fault", REFUSED_KEYS)
-def test_a_key_file_that_gives_no_key_or_gives_it_to_others_is_refused(tmp_path: Path, fault: str) -> None:
+def test_a_key_file_that_gives_no_key_or_gives_it_to_others_is_refused(
+    tmp_path: Path, fault: str
+) -> None:
     spoil, said = REFUSED_KEYS[fault]
     spoil(write_key(tmp_path / "key"))
     with pytest.raises(MemoryFileError, match=f"^memory.key_file: .*{said}"):
@@ -80,9 +114,13 @@ def test_a_key_file_that_gives_no_key_or_gives_it_to_others_is_refused(tmp_path:
     assert not (tmp_path / "memory.db").exists()
 
 
-def test_without_the_library_a_key_is_refused_with_how_to_get_it(secret: MemorySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_a_key_is_refused_with_how_to_get_it(
+    secret: MemorySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "sqlcipher3", None)
-    with pytest.raises(MemoryFileError, match=r"cannot be imported .*; install it with 'pip install sqlcipher3'"):
+    with pytest.raises(
+        MemoryFileError, match=r"cannot be imported .*; install it with 'pip install sqlcipher3'"
+    ):
         Memory.open(secret)
 
 
@@ -96,7 +134,9 @@ def spoil_pages(path: Path, *places: float) -> None:
 
 
 @needs_sqlcipher
-def test_a_damaged_encrypted_file_is_set_aside_and_its_readable_rows_go_on_under_the_same_key(secret: MemorySettings, tmp_path: Path) -> None:
+def test_a_damaged_encrypted_file_is_set_aside_and_its_readable_rows_go_on_under_the_same_key(
+    secret: MemorySettings, tmp_path: Path
+) -> None:
     remember(secret)
     path = Path(secret.path)
     before = set(rows_of(secret, "record"))
@@ -112,7 +152,8 @@ def test_a_damaged_encrypted_file_is_set_aside_and_its_readable_rows_go_on_under
         newest = memory.recall(RecallQuery("here", kinds=("utterance",))).records[0].record_id
         assert newest > 3 * STEPS
     assert {row for row in rows_of(secret, "picture") if row[1] == SESSION} < pictures
-    # Two bad pages cost few rows, and what is left of the others is as it was but for pictures that are gone.
+    # Two bad pages cost few rows, and what is left of the others is as it was but for pictures that
+    # are gone.
     rescued = {row[:13] for row in rows_of(secret, "record") if row[3] == SESSION}
     assert rescued <= {row[:13] for row in before} and len(rescued) > 2 * STEPS
     assert verify(path, 0.0, key_of(secret)) == []
@@ -136,7 +177,9 @@ def test_an_encrypted_file_that_lost_its_end_gives_what_is_left(secret: MemorySe
 
 
 @needs_sqlcipher
-def test_an_encrypted_file_whose_first_page_is_damaged_is_left_as_it_is(secret: MemorySettings, tmp_path: Path) -> None:
+def test_an_encrypted_file_whose_first_page_is_damaged_is_left_as_it_is(
+    secret: MemorySettings, tmp_path: Path
+) -> None:
     remember(secret, 3)
     spoil_pages(Path(secret.path), 0.0)
     before = beside(tmp_path)

@@ -54,15 +54,29 @@ def make_it_newer(path: Path) -> None:
 
 SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "garbled": (garble_behind_the_header, "not a SQLite file; it is left as it is"),
-    "text": (replace_by_text, "not a SQLite file; it is left as it is, set memory.path to another file"),
-    "another program's": (make_it_anothers, "is another program's SQLite file .*set memory.path to another file"),
-    "newer": (make_it_newer, f"version 99 of the memory is newer than this program's {schema.SCHEMA_VERSION}; .* upgrade stream_vlm_ros"),
+    "text": (
+        replace_by_text,
+        "not a SQLite file; it is left as it is, set memory.path to another file",
+    ),
+    "another program's": (
+        make_it_anothers,
+        "is another program's SQLite file .*set memory.path to another file",
+    ),
+    "newer": (
+        make_it_newer,
+        (
+            f"version 99 of the memory is newer than this program's {schema.SCHEMA_VERSION}; .*"
+            " upgrade stream_vlm_ros"
+        ),
+    ),
 }
 
 
 @pytest.mark.parametrize("read_only", [False, True], ids=["to write", "to read"])
 @pytest.mark.parametrize("spoiled", SPOILED)
-def test_a_file_that_cannot_be_trusted_is_refused_and_left_as_it_is(file: Path, spoiled: str, read_only: bool) -> None:
+def test_a_file_that_cannot_be_trusted_is_refused_and_left_as_it_is(
+    file: Path, spoiled: str, read_only: bool
+) -> None:
     spoil, message = SPOILED[spoiled]
     spoil(file)
     before = file.read_bytes()
@@ -80,8 +94,14 @@ def test_a_file_that_cannot_be_trusted_is_refused_and_left_as_it_is(file: Path, 
         ("with\0zero", r"memory.path: 'with\\x00zero' names no file"),
         ("{folder}", "{folder}: is a folder; set memory.path to a file in it"),
         ("/dev/null", "/dev/null: is not an ordinary file"),
-        ("/dev/null/memory.db", "/dev/null/memory.db: /dev/null is no folder; set memory.path to a file in a folder"),
-        ("/proc/no-such-folder/memory.db", "/proc/no-such-folder/memory.db: the memory file failed: .*No such file or directory"),
+        (
+            "/dev/null/memory.db",
+            "/dev/null/memory.db: /dev/null is no folder; set memory.path to a file in a folder",
+        ),
+        (
+            "/proc/no-such-folder/memory.db",
+            "/proc/no-such-folder/memory.db: the memory file failed: .*No such file or directory",
+        ),
     ],
 )
 def test_a_path_that_can_be_no_file_is_refused(tmp_path: Path, path: str, message: str) -> None:
@@ -95,7 +115,10 @@ def test_an_empty_file_becomes_a_memory(tmp_path: Path) -> None:
 
 
 def test_reading_a_memory_that_is_not_there_creates_nothing(tmp_path: Path) -> None:
-    with pytest.raises(MemoryFileError, match="memory.db: there is no memory file; check memory.path, or let the robot watch first"):
+    with pytest.raises(
+        MemoryFileError,
+        match="memory.db: there is no memory file; check memory.path, or let the robot watch first",
+    ):
         Memory.open(settings(tmp_path / "memory.db"), read_only=True)
     assert list(tmp_path.iterdir()) == []
 
@@ -107,7 +130,10 @@ def test_reading_an_empty_file_says_that_nothing_was_remembered_yet(tmp_path: Pa
 
 
 def test_one_that_only_reads_cannot_write(file: Path) -> None:
-    with Memory.open(settings(file), read_only=True) as memory, pytest.raises(MemoryFileError, match="was opened for reading only"):
+    with (
+        Memory.open(settings(file), read_only=True) as memory,
+        pytest.raises(MemoryFileError, match="was opened for reading only"),
+    ):
         begin(memory, "tuesday")
 
 
@@ -122,7 +148,12 @@ def test_a_closed_memory_says_so(file: Path, read_only: bool) -> None:
 
 def test_a_locked_file_is_read_but_not_written(file: Path) -> None:
     with Memory.open(settings(file)) as memory, locked_by_another_program(file):
-        with pytest.raises(MemoryFileError, match="another program holds it locked; close that program or raise memory.busy_timeout_s"):
+        with pytest.raises(
+            MemoryFileError,
+            match=(
+                "another program holds it locked; close that program or raise memory.busy_timeout_s"
+            ),
+        ):
             begin(memory, "tuesday")
         assert memory.recall(RecallQuery("ball")).total == 40
 
@@ -140,7 +171,9 @@ def test_every_commit_reaches_the_disk_before_it_counts(tmp_path: Path) -> None:
     db.close()
 
 
-def test_a_migration_brings_an_older_file_up_and_keeps_its_rows(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_migration_brings_an_older_file_up_and_keeps_its_rows(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def add_a_mood(db: Database) -> None:
         db.execute("ALTER TABLE record ADD COLUMN mood TEXT NOT NULL DEFAULT 'calm'")
 
@@ -154,11 +187,17 @@ def test_a_migration_brings_an_older_file_up_and_keeps_its_rows(file: Path, monk
         assert connection.execute("PRAGMA user_version").fetchone() == (len(migrations),)
 
 
-def test_a_file_is_copied_beside_before_a_migration_changes_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_copied_beside_before_a_migration_changes_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     version = schema.SCHEMA_VERSION
     monkeypatch.setattr("stream_vlm.memory.storage.file.SCHEMA_VERSION", version + 1)
     monkeypatch.setattr(schema, "SCHEMA_VERSION", version + 1)
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, lambda db: db.execute("UPDATE record SET text = 'rewritten'")))
+    monkeypatch.setattr(
+        schema,
+        "MIGRATIONS",
+        (*schema.MIGRATIONS, lambda db: db.execute("UPDATE record SET text = 'rewritten'")),
+    )
     taken = file.with_name(f"memory.db.version-{version}")
     taken.write_text("of somebody else")
     with Memory.open(settings(file)):
@@ -171,7 +210,9 @@ def test_a_file_is_copied_beside_before_a_migration_changes_it(file: Path, monke
         assert memory.recall(RecallQuery("ball")).total == 40
 
 
-def test_a_file_of_the_first_version_is_brought_up_to_date_when_it_is_opened_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_the_first_version_is_brought_up_to_date_when_it_is_opened_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "memory.db"
     with monkeypatch.context() as before:
         before.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
@@ -190,7 +231,9 @@ def test_a_file_of_the_first_version_is_brought_up_to_date_when_it_is_opened_to_
         assert connection.execute("SELECT count(*) FROM sighting").fetchone() == (0,)
 
 
-def test_a_migration_that_fails_leaves_the_file_as_it_was(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_migration_that_fails_leaves_the_file_as_it_was(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail_half_way(db: Database) -> None:
         db.execute("DROP TABLE record")
         db.execute("no such statement")
@@ -238,20 +281,29 @@ def read_only_folder(tmp_path: Path) -> Iterator[Path]:
     folder.chmod(0o755)
 
 
-def test_a_memory_in_a_read_only_folder_can_be_asked(read_only_folder: Path, ordinary_user: None) -> None:
+def test_a_memory_in_a_read_only_folder_can_be_asked(
+    read_only_folder: Path, ordinary_user: None
+) -> None:
     with Memory.open(settings(read_only_folder / "memory.db"), read_only=True) as memory:
         assert memory.recall(RecallQuery("ball")).total == 40
         assert memory.frame(1).camera == "front"
 
 
 @pytest.mark.parametrize("name", ["memory.db", "new.db"])
-def test_a_memory_in_a_read_only_folder_is_not_opened_to_write(read_only_folder: Path, name: str, ordinary_user: None) -> None:
-    with pytest.raises(MemoryFileError, match=f"{name}: this user may not use it; give the right to read and write"):
+def test_a_memory_in_a_read_only_folder_is_not_opened_to_write(
+    read_only_folder: Path, name: str, ordinary_user: None
+) -> None:
+    with pytest.raises(
+        MemoryFileError, match=f"{name}: this user may not use it; give the right to read and write"
+    ):
         Memory.open(settings(read_only_folder / name))
 
 
 def test_a_memory_that_belongs_to_someone_else_is_refused(file: Path, ordinary_user: None) -> None:
     if os.geteuid() == file.stat().st_uid:
         file.chmod(0)
-    with pytest.raises(MemoryFileError, match="memory.db: this user may not use it; give the right to read and write"):
+    with pytest.raises(
+        MemoryFileError,
+        match="memory.db: this user may not use it; give the right to read and write",
+    ):
         Memory.open(settings(file), read_only=True)

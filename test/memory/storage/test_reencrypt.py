@@ -1,4 +1,6 @@
-"""A plain memory becomes an encrypted one and back with everything in it, or stays as it was; every command takes a key."""
+"""A plain memory becomes an encrypted one and back with everything in it, or stays as it was; every
+command takes a key.
+"""
 
 import signal
 import sqlite3
@@ -7,7 +9,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from encryption_fixtures import STEPS, WORD, beside, contents, key_of, needs_sqlcipher, remember, says, under_key, write_key
+from encryption_fixtures import (
+    STEPS,
+    WORD,
+    beside,
+    contents,
+    key_of,
+    needs_sqlcipher,
+    remember,
+    says,
+    under_key,
+    write_key,
+)
 from memory_fixtures import begin, settings, step
 
 from stream_vlm.cli import main
@@ -35,7 +48,9 @@ def said_by(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
 
 
 @needs_sqlcipher
-def test_a_plain_memory_is_encrypted_and_decrypted_with_everything_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plain_memory_is_encrypted_and_decrypted_with_everything_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     plain = settings(tmp_path / "memory.db")
     secret = plain.model_copy(update={"key_file": str(write_key(tmp_path / "key"))})
     remember(plain)
@@ -54,7 +69,10 @@ def test_a_plain_memory_is_encrypted_and_decrypted_with_everything_in_it(tmp_pat
         begin(memory, "tuesday")
         memory.write(step(1000, said="later", session="tuesday"))
     rows, digest = contents(secret)
-    assert said_by(capsys, "memory", "decrypt", *given) == (0, f"{plain.path}: is plain now, {rows} rows\n")
+    assert said_by(capsys, "memory", "decrypt", *given) == (
+        0,
+        f"{plain.path}: is plain now, {rows} rows\n",
+    )
     assert contents(plain) == (rows, digest)
     assert Path(plain.path).stat().st_mode & 0o777 == 0o600
     with Memory.open(plain) as memory:
@@ -63,7 +81,9 @@ def test_a_plain_memory_is_encrypted_and_decrypted_with_everything_in_it(tmp_pat
 
 @needs_sqlcipher
 @pytest.mark.parametrize("fault", ["the checks fail", "the last step fails"])
-def test_a_conversion_that_fails_leaves_the_old_file(secret: MemorySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+def test_a_conversion_that_fails_leaves_the_old_file(
+    secret: MemorySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
     plain = settings(tmp_path / "memory.db")
     remember(plain)
     before = contents(plain)
@@ -71,7 +91,11 @@ def test_a_conversion_that_fails_leaves_the_old_file(secret: MemorySettings, tmp
         answers = [[], ["page 7 is bad"]]
         monkeypatch.setattr(converting, "verify", lambda *_: answers.pop(0))
     else:
-        monkeypatch.setattr(converting.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        monkeypatch.setattr(
+            converting.os,
+            "replace",
+            lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")),
+        )
     with pytest.raises(MemoryFileError, match="the old one is as it was|the disk is full"):
         converting.convert(Path(plain.path), None, key_of(secret), 0.0)
     assert contents(plain) == before
@@ -89,11 +113,15 @@ convert.convert(Path(sys.argv[1]), None, Key.read(sys.argv[2]), 0.0)
 
 
 @needs_sqlcipher
-def test_a_conversion_that_is_killed_leaves_the_old_file_and_can_be_made_again(secret: MemorySettings, tmp_path: Path) -> None:
+def test_a_conversion_that_is_killed_leaves_the_old_file_and_can_be_made_again(
+    secret: MemorySettings, tmp_path: Path
+) -> None:
     plain = settings(tmp_path / "memory.db")
     remember(plain)
     before = contents(plain)
-    killed = subprocess.run([sys.executable, "-c", CONVERT_AND_DIE, plain.path, secret.key_file], check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", CONVERT_AND_DIE, plain.path, secret.key_file], check=False
+    )
     assert killed.returncode == -signal.SIGKILL
     assert (tmp_path / "memory.db.converting").stat().st_size
     remember(plain, 1, "tuesday")
@@ -110,9 +138,17 @@ def test_a_file_that_is_in_use_is_not_converted(secret: MemorySettings, tmp_path
     with Memory.open(plain), pytest.raises(MemoryFileError, match="one memory has one writer"):
         converting.convert(Path(plain.path), None, key_of(secret), 0.0)
     # Another process: within one, locks of two libraries do not meet.
-    hold = "import sqlite3, sys; open = sqlite3.connect(sys.argv[1]); open.execute('SELECT * FROM record').fetchone()"
+    hold = (
+        "import sqlite3, sys; open = sqlite3.connect(sys.argv[1]); open.execute('SELECT * FROM"
+        " record').fetchone()"
+    )
     hold += "; print('open', flush=True); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", hold, plain.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, plain.path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as reader:
         assert reader.stdout is not None and reader.stdin is not None
         assert reader.stdout.readline() == "open\n"
         with pytest.raises(MemoryFileError, match="another program holds it locked"):
@@ -125,7 +161,11 @@ def test_a_file_that_is_in_use_is_not_converted(secret: MemorySettings, tmp_path
 @needs_sqlcipher
 @pytest.mark.parametrize("how", ["option", "environment"])
 def test_every_command_takes_the_key(
-    secret: MemorySettings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, how: str
+    secret: MemorySettings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
 ) -> None:
     remember(secret, 5)
     if how == "environment":
@@ -141,12 +181,37 @@ def test_every_command_takes_the_key(
     assert f"{WORD} ball 3" in said_by(capsys, "recall", "ball", *given)[1]
     assert "15 records" in said_by(capsys, "doctor", *given)[1]
     assert "events tell of a thing" in said_by(capsys, "memory", "link", *given)[1]
-    assert said_by(capsys, "memory", "forget", "--near", 0, 0, 0.5, *given)[1].startswith("forgot 3 records")
-    assert said_by(capsys, "memory", "prune", "--before", "1 h ago", *given)[1].startswith("forgot 12 records")
-    assert said_by(capsys, "memory", "import", tmp_path / "out.jsonl", "--memory", tmp_path / "new.db", *given[2:])[0] == 0
-    assert says({"new.db": (tmp_path / "new.db").read_bytes(), "copy.db": (tmp_path / "copy.db").read_bytes()}) == []
+    assert said_by(capsys, "memory", "forget", "--near", 0, 0, 0.5, *given)[1].startswith(
+        "forgot 3 records"
+    )
+    assert said_by(capsys, "memory", "prune", "--before", "1 h ago", *given)[1].startswith(
+        "forgot 12 records"
+    )
+    assert (
+        said_by(
+            capsys,
+            "memory",
+            "import",
+            tmp_path / "out.jsonl",
+            "--memory",
+            tmp_path / "new.db",
+            *given[2:],
+        )[0]
+        == 0
+    )
+    assert (
+        says(
+            {
+                "new.db": (tmp_path / "new.db").read_bytes(),
+                "copy.db": (tmp_path / "copy.db").read_bytes(),
+            }
+        )
+        == []
+    )
 
 
-def test_encrypting_without_a_key_file_is_a_wrong_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_encrypting_without_a_key_file_is_a_wrong_call(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     status, said = said_by(capsys, "memory", "encrypt", "--memory", tmp_path / "memory.db")
     assert (status, "--key-file FILE" in said) == (2, True)

@@ -1,4 +1,6 @@
-"""One memory file, one writer: who comes second hears who was first; a killed writer leaves nothing that must be cleaned up."""
+"""One memory file, one writer: who comes second hears who was first; a killed writer leaves nothing
+that must be cleaned up.
+"""
 
 import os
 import signal
@@ -38,7 +40,9 @@ with Memory.open(settings(sys.argv[1])) as memory:
 def another_writer(path: Path) -> Iterator[subprocess.Popen[str]]:
     """A second real process has the memory open to write while the block runs."""
     command = [sys.executable, "-c", HOLD, str(path), str(SUPPORT)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
         assert writer.stdin is not None and writer.stdout is not None
         try:
             assert writer.stdout.readline() == "writing\n"
@@ -48,17 +52,25 @@ def another_writer(path: Path) -> Iterator[subprocess.Popen[str]]:
             writer.wait()
 
 
-def test_the_second_writer_is_refused_and_told_the_first_ones_process_and_host(tmp_path: Path) -> None:
+def test_the_second_writer_is_refused_and_told_the_first_ones_process_and_host(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "memory.db"
     with another_writer(path) as first:
-        expected = f"memory.db: process {first.pid} on {socket.gethostname()} writes it already, and one memory has one writer; stop that program"
+        expected = (
+            f"memory.db: process {first.pid} on {socket.gethostname()} writes it already, and one"
+            " memory has one writer; stop that program"
+        )
         with pytest.raises(MemoryFileError, match=expected):
             Memory.open(settings(path))
 
 
 def test_another_name_of_the_same_file_is_the_same_memory(tmp_path: Path) -> None:
     (tmp_path / "linked.db").symlink_to(tmp_path / "memory.db")
-    with another_writer(tmp_path / "memory.db"), pytest.raises(MemoryFileError, match="writes it already"):
+    with (
+        another_writer(tmp_path / "memory.db"),
+        pytest.raises(MemoryFileError, match="writes it already"),
+    ):
         Memory.open(settings(tmp_path / "linked.db"))
 
 

@@ -23,15 +23,28 @@ def path(tmp_path: Path) -> Path:
 
 
 def with_endpoint(path: Path, url: str) -> MemorySettings:
-    return chunks_of(10, path, summarizer="endpoint", summary_url=url, summary_model="wordy", summary_timeout_s=20.0)
+    return chunks_of(
+        10,
+        path,
+        summarizer="endpoint",
+        summary_url=url,
+        summary_model="wordy",
+        summary_timeout_s=20.0,
+    )
 
 
 def test_an_endpoint_puts_a_summary_better_and_is_told_only_what_was_recorded(path: Path) -> None:
-    with serve_judge(lambda text: "<think>hm</think>In the end a cup stands there; before, a ball rolled by.") as server:
+    with serve_judge(
+        lambda text: "<think>hm</think>In the end a cup stands there; before, a ball rolled by."
+    ) as server:
         with Memory.open(with_endpoint(path, server.url)) as memory:
             begin(memory)
             for number in range(12):
-                memory.write(step(number, said={3: "a ball rolls in", 7: "a cup is put down"}.get(number, "")))
+                memory.write(
+                    step(
+                        number, said={3: "a ball rolls in", 7: "a cup is put down"}.get(number, "")
+                    )
+                )
             memory.end_session(LONG_S, for_endpoint=True)
             first, second = summaries(memory)
             assert first.text == "In the end a cup stands there; before, a ball rolled by."
@@ -43,7 +56,9 @@ def test_an_endpoint_puts_a_summary_better_and_is_told_only_what_was_recorded(pa
             (found,) = memory.recall(RecallQuery("stands", kinds=("summary",))).records
             assert found.record_id == first.record_id
             assert memory.recall(RecallQuery("rolls 0:02", kinds=("summary",))).total == 1
-        assert [request["messages"][1]["content"] for request in server.requests] == ["0:02 a ball rolls in\n0:06 a cup is put down"]
+        assert [request["messages"][1]["content"] for request in server.requests] == [
+            "0:02 a ball rolls in\n0:06 a cup is put down"
+        ]
         assert server.requests[0]["model"] == "wordy"
 
 
@@ -61,7 +76,10 @@ def test_an_endpoint_puts_a_summary_better_and_is_told_only_what_was_recorded(pa
 def test_what_an_endpoint_fails_to_write_leaves_the_records_words_and_is_said_once(
     path: Path, reply: str | int | bytes, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with serve_judge(lambda text: reply) as server, Memory.open(with_endpoint(path, server.url)) as memory:
+    with (
+        serve_judge(lambda text: reply) as server,
+        Memory.open(with_endpoint(path, server.url)) as memory,
+    ):
         begin(memory)
         for number in range(25):
             memory.write(step(number, said="a ball" if number % 10 == 5 else ""))
@@ -94,7 +112,10 @@ def test_what_was_forgotten_while_an_endpoint_wrote_about_it_is_not_stored(path:
 
 
 def test_an_endpoint_wakes_a_writer_that_nobody_feeds(path: Path) -> None:
-    with serve_judge(lambda text: "There was a ball.") as server, Memory.open(with_endpoint(path, server.url)) as memory:
+    with (
+        serve_judge(lambda text: "There was a ball.") as server,
+        Memory.open(with_endpoint(path, server.url)) as memory,
+    ):
         writer = Told().writer(memory)
         writer.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(12):

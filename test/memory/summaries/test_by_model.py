@@ -1,4 +1,6 @@
-"""Summaries by the running model: written beside its looks, a slice at a time, on real weights and a real memory file."""
+"""Summaries by the running model: written beside its looks, a slice at a time, on real weights and
+a real memory file.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,12 @@ from stream_vlm.memory.maintenance.forget import Forget
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.recording.sync_writer import DirectWriter
 from stream_vlm.memory.storage.errors import MemoryFileError, SummarizerError
-from stream_vlm.memory.summaries.by_model import MOST_IN_VAIN, PATIENCE, ModelSummarizer, summary_writer
+from stream_vlm.memory.summaries.by_model import (
+    MOST_IN_VAIN,
+    PATIENCE,
+    ModelSummarizer,
+    summary_writer,
+)
 from stream_vlm.memory.summaries.extractive import Happening, Material
 from stream_vlm.memory.summaries.jobs import MOST_WAITING, Job, SummaryJobs
 from stream_vlm.memory.summaries.prompt import lines_of, whole_sentences
@@ -36,7 +43,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def rambling(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StreamingModel:
+def rambling(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> StreamingModel:
     """Random weights: what it writes is about nothing."""
     return load(write_chat_checkpoint(tmp_path_factory.mktemp(request.param), request.param))
 
@@ -62,7 +71,9 @@ def summarizer_of(memory: Memory, model: StreamingModel) -> ModelSummarizer:
 
 
 def watch(memory: Memory, *said: str) -> None:
-    """A chunk of ten seconds for each of `said`, which is said in the middle of it, and the beginning of the next."""
+    """A chunk of ten seconds for each of `said`, which is said in the middle of it, and the
+    beginning of the next.
+    """
     for number in range(10 * len(said) + 1):
         memory.write(step(number, said=said[number // 10] if number % 10 == 5 else ""))
         tend(memory)
@@ -87,7 +98,9 @@ def finish(summarizer: ModelSummarizer, memory: Memory) -> int:
     return slices
 
 
-def test_what_the_model_writes_takes_the_place_of_the_extract_that_stood_before(path: Path, speaking: StreamingModel) -> None:
+def test_what_the_model_writes_takes_the_place_of_the_extract_that_stood_before(
+    path: Path, speaking: StreamingModel
+) -> None:
     with Memory.open(by_model(path)) as memory:
         begin(memory)
         watch(memory, "a ball rolls in")
@@ -101,47 +114,70 @@ def test_what_the_model_writes_takes_the_place_of_the_extract_that_stood_before(
         assert health.summarizer == f"extractive, put better by {speaking.model_id}"
 
 
-def test_what_a_model_writes_about_nothing_is_refused_and_the_extract_stands(path: Path, rambling: StreamingModel) -> None:
+def test_what_a_model_writes_about_nothing_is_refused_and_the_extract_stands(
+    path: Path, rambling: StreamingModel
+) -> None:
     with Memory.open(by_model(path)) as memory:
         begin(memory)
         watch(memory, "a xylophone plays", "two xylophones play")
         finish(summarizer_of(memory, rambling), memory)
-        assert [one.text for one in summaries(memory)] == ["0:04–0:05 a xylophone plays", "0:04–0:05 two xylophones play"]
+        assert [one.text for one in summaries(memory)] == [
+            "0:04–0:05 a xylophone plays",
+            "0:04–0:05 two xylophones play",
+        ]
         assert {one.model_id for one in summaries(memory)} == {"extractive"}
         assert memory.idle_health.failures == 2
-        assert "memory.summarizer 'model': a summary of" in memory.idle_health.fault and "is refused" in memory.idle_health.fault
+        assert (
+            "memory.summarizer 'model': a summary of" in memory.idle_health.fault
+            and "is refused" in memory.idle_health.fault
+        )
 
 
-def test_a_summary_is_written_in_slices_no_longer_than_a_token_or_a_piece_of_the_prompt(path: Path, speaking: StreamingModel) -> None:
+def test_a_summary_is_written_in_slices_no_longer_than_a_token_or_a_piece_of_the_prompt(
+    path: Path, speaking: StreamingModel
+) -> None:
     with a_ball(path, speaking) as (memory, summarizer):
         fed: list[int] = []
         language_model = speaking.checkpoint.model.model.language_model
-        handle = language_model.layers[0].register_forward_pre_hook(lambda layer, inputs: fed.append(inputs[0].shape[1]))
+        handle = language_model.layers[0].register_forward_pre_hook(
+            lambda layer, inputs: fed.append(inputs[0].shape[1])
+        )
         try:
             slices = finish(summarizer, memory)
         finally:
             handle.remove()
-        # To begin is a slice, too; then it is a forward a slice, at last one for each word; the end mark is not fed.
+        # To begin is a slice, too; then it is a forward a slice, at last one for each word; the end
+        # mark is not fed.
         assert len(fed) == slices - 1
         assert max(fed) == 32 and fed[-6:] == [1] * 6 and len(fed) > 7
 
 
 def looks(model: StreamingModel, summarizer: ModelSummarizer | None) -> list[StepResult]:
-    """Eight looks of two cameras with a question in every fourth, and slices of a summary between them."""
+    """Eight looks of two cameras with a question in every fourth, and slices of a summary between
+    them.
+    """
     harness = StreamingHarness(model.settings, model, "s")
     results = []
     for index in range(8):
         frames = tuple(random_frame(index, camera) for camera in ("front", "rear"))
-        asked = (Query(f"q{index}", "is the door open ?", frames[0].stamp_ns, "front"),) if index % 4 == 3 else ()
+        asked = (
+            (Query(f"q{index}", "is the door open ?", frames[0].stamp_ns, "front"),)
+            if index % 4 == 3
+            else ()
+        )
         results.append(harness.step(Tick(index, frames[0].stamp_ns, frames, asked)))
         for _ in range(2 if summarizer is not None else 0):
-            assert summarizer is not None and summarizer.waits, "there is something to write between all looks"
+            assert summarizer is not None and summarizer.waits, (
+                "there is something to write between all looks"
+            )
             summarizer.advance()
         harness.prepare()
     return results
 
 
-def test_looks_are_the_same_bit_by_bit_while_a_summary_is_written(path: Path, rambling: StreamingModel) -> None:
+def test_looks_are_the_same_bit_by_bit_while_a_summary_is_written(
+    path: Path, rambling: StreamingModel
+) -> None:
     alone = looks(rambling, None)
     with Memory.open(by_model(path, chunk_s=100)) as memory:
         begin(memory)
@@ -157,7 +193,9 @@ def test_looks_are_the_same_bit_by_bit_while_a_summary_is_written(path: Path, ra
             assert (vector == other.picture_vectors[camera]).all()
 
 
-def test_a_summary_that_changed_while_it_was_written_is_written_anew(path: Path, speaking: StreamingModel) -> None:
+def test_a_summary_that_changed_while_it_was_written_is_written_anew(
+    path: Path, speaking: StreamingModel
+) -> None:
     with Memory.open(by_model(path)) as memory:
         begin(memory)
         for number in (3, 9.2):
@@ -175,7 +213,9 @@ def test_a_summary_that_changed_while_it_was_written_is_written_anew(path: Path,
         assert found.end_ns == seconds(9.6)
 
 
-def test_what_was_forgotten_while_the_model_wrote_about_it_is_not_stored(path: Path, speaking: StreamingModel) -> None:
+def test_what_was_forgotten_while_the_model_wrote_about_it_is_not_stored(
+    path: Path, speaking: StreamingModel
+) -> None:
     with a_ball(path, speaking) as (memory, summarizer):
         for _ in range(3):
             summarizer.advance()
@@ -190,10 +230,15 @@ def extract_stands(path: Path) -> bool:
     with Memory.open(by_model(path)) as memory:
         begin(memory, "the next")
         tend(memory)
-        return [one.text for one in summaries(memory)] == ["0:04–0:05 a ball rolls in", "1× silence"]
+        return [one.text for one in summaries(memory)] == [
+            "0:04–0:05 a ball rolls in",
+            "1× silence",
+        ]
 
 
-def test_a_memory_that_is_closed_in_the_middle_of_a_summary_loses_nothing(path: Path, speaking: StreamingModel) -> None:
+def test_a_memory_that_is_closed_in_the_middle_of_a_summary_loses_nothing(
+    path: Path, speaking: StreamingModel
+) -> None:
     with a_ball(path, speaking) as (memory, summarizer):
         for _ in range(3):
             summarizer.advance()
@@ -204,7 +249,9 @@ def test_a_memory_that_is_closed_in_the_middle_of_a_summary_loses_nothing(path: 
     assert extract_stands(path)
 
 
-def test_a_program_that_is_killed_in_the_middle_of_a_summary_loses_nothing(path: Path, speaking_directory: Path) -> None:
+def test_a_program_that_is_killed_in_the_middle_of_a_summary_loses_nothing(
+    path: Path, speaking_directory: Path
+) -> None:
     write_half = (
         "import os, signal, sys\n"
         "sys.path.insert(0, sys.argv[3])\n"
@@ -222,12 +269,16 @@ def test_a_program_that_is_killed_in_the_middle_of_a_summary_loses_nothing(path:
         "assert summarizer.waits\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    killed = subprocess.run([sys.executable, "-c", write_half, str(path), str(speaking_directory), str(SUPPORT)])
+    killed = subprocess.run(
+        [sys.executable, "-c", write_half, str(path), str(speaking_directory), str(SUPPORT)]
+    )
     assert killed.returncode == -signal.SIGKILL
     assert extract_stands(path)
 
 
-def test_what_is_written_while_the_file_refuses_is_stored_when_it_can_be(path: Path, speaking: StreamingModel) -> None:
+def test_what_is_written_while_the_file_refuses_is_stored_when_it_can_be(
+    path: Path, speaking: StreamingModel
+) -> None:
     with a_ball(path, speaking) as (memory, summarizer):
         while summarizer.waits:
             summarizer.advance()
@@ -258,14 +309,17 @@ def test_recorded_material_waits_for_its_summaries(path: Path, speaking: Streami
             writer.sum_up()
             standing.append([one.text for one in summaries(memory)])
         writer.end_session()
-        # At the tick that ends a chunk its summary is there, so that the next chunk can begin with it.
+        # At the tick that ends a chunk its summary is there, so that the next chunk can begin with
+        # it.
         assert standing[8] == [] and standing[10] == [SUMMARY]
         # Two chunks, and the block that they were merged into.
         assert [one.text for one in summaries(memory)].count(SUMMARY) == 3
         assert memory.idle_health.waiting == 0
 
 
-def test_a_model_whose_numbers_break_leaves_the_extract_and_the_next_summary_is_tried(path: Path, speaking_directory: Path) -> None:
+def test_a_model_whose_numbers_break_leaves_the_extract_and_the_next_summary_is_tried(
+    path: Path, speaking_directory: Path
+) -> None:
     model = load(speaking_directory)
     with Memory.open(by_model(path)) as memory:
         begin(memory)
@@ -283,7 +337,9 @@ def test_a_model_whose_numbers_break_leaves_the_extract_and_the_next_summary_is_
         assert memory.idle_health.fault == ""
 
 
-def test_a_model_that_is_refused_again_and_again_is_asked_no_more_and_that_is_said(path: Path, speaking: StreamingModel) -> None:
+def test_a_model_that_is_refused_again_and_again_is_asked_no_more_and_that_is_said(
+    path: Path, speaking: StreamingModel
+) -> None:
     with Memory.open(by_model(path)) as memory:
         begin(memory)
         watch(memory, *["a xylophone plays"] * (MOST_IN_VAIN + 2))
@@ -291,31 +347,50 @@ def test_a_model_that_is_refused_again_and_again_is_asked_no_more_and_that_is_sa
         finish(summarizer, memory)
         health = memory.idle_health
         assert (health.failures, health.waiting) == (MOST_IN_VAIN, 0)
-        assert "it is asked no more: set memory.summarizer to 'extractive' or 'endpoint'" in health.fault
-        watch_on = [step(number, said="a xylophone plays" if number % 10 == 5 else "") for number in range(121, 132)]
+        assert (
+            "it is asked no more: set memory.summarizer to 'extractive' or 'endpoint'"
+            in health.fault
+        )
+        watch_on = [
+            step(number, said="a xylophone plays" if number % 10 == 5 else "")
+            for number in range(121, 132)
+        ]
         for each in watch_on:
             memory.write(each)
             tend(memory)
         assert not summarizer.waits
 
 
-def test_a_stream_without_idle_time_says_that_no_model_sums_up(path: Path, speaking: StreamingModel) -> None:
+def test_a_stream_without_idle_time_says_that_no_model_sums_up(
+    path: Path, speaking: StreamingModel
+) -> None:
     with a_ball(path, speaking) as (memory, summarizer):
         for _ in range(PATIENCE - 1):
             summarizer.pass_over()
         assert memory.idle_health.fault == ""
         summarizer.pass_over()
-        assert f"1 summaries wait, but {PATIENCE} looks one after the other left no time" in memory.idle_health.fault
+        assert (
+            f"1 summaries wait, but {PATIENCE} looks one after the other left no time"
+            in memory.idle_health.fault
+        )
         assert [one.text for one in summaries(memory)] == ["0:04–0:05 a ball rolls in"]
         finish(summarizer, memory)
         assert memory.idle_health.fault == ""
 
 
 def happenings(*texts: str) -> Material:
-    return Material(0, tuple(Happening(index * NANOSECONDS, index * NANOSECONDS, text, 1.0) for index, text in enumerate(texts)))
+    return Material(
+        0,
+        tuple(
+            Happening(index * NANOSECONDS, index * NANOSECONDS, text, 1.0)
+            for index, text in enumerate(texts)
+        ),
+    )
 
 
-def test_a_newer_job_of_a_summary_takes_the_place_of_the_one_that_waits_and_of_too_many_the_oldest_goes() -> None:
+def test_a_newer_job_of_a_summary_takes_the_place_of_the_one_that_waits_and_of_too_many_the_oldest_goes() -> (
+    None
+):
     jobs = SummaryJobs(lambda: None)
     jobs.written_by("model", "memory.summarizer 'model'")
     for number in (1, 2, 1):
@@ -339,7 +414,10 @@ def test_of_a_text_that_is_too_long_the_whole_sentences_are_taken_that_fit() -> 
 
 
 def test_lines_are_told_with_their_times() -> None:
-    assert lines_of(happenings("a ball\nrolls in", "a cup")) == ["0:00 a ball rolls in", "0:01 a cup"]
+    assert lines_of(happenings("a ball\nrolls in", "a cup")) == [
+        "0:00 a ball rolls in",
+        "0:01 a cup",
+    ]
 
 
 def test_a_model_that_has_no_way_to_write_is_refused(path: Path) -> None:
@@ -354,7 +432,10 @@ def test_the_shipped_model_is_refused_with_what_to_set_instead(path: Path) -> No
     with pytest.raises(SummarizerError) as refusal:
         summary_writer(by_model(path), load_cached_model(Settings()))
     sentence = str(refusal.value)
-    assert sentence.startswith("memory.summarizer 'model': stream-vlm-small-") and "has no chat template" in sentence
+    assert (
+        sentence.startswith("memory.summarizer 'model': stream-vlm-small-")
+        and "has no chat template" in sentence
+    )
     assert sentence.endswith("or set it to 'extractive' or 'endpoint'")
 
 

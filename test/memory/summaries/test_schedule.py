@@ -1,4 +1,6 @@
-"""What is summarised when, and what a summary without a model says: over every length of chunk, session and text."""
+"""What is summarised when, and what a summary without a model says: over every length of chunk,
+session and text.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,19 @@ from stream_vlm.memory.summaries.extractive import Happening, Material, extract,
 from stream_vlm.memory.summaries.schedule import LONG, MID, Plan, to_merge, told
 from stream_vlm.types import NANOSECONDS
 
-TEXTS = ["a red ball rolls in", "the door opens", "Ein Ball, größer als zuvor!", "x", "a person puts down the blue cup on the table and leaves"]
+TEXTS = [
+    "a red ball rolls in",
+    "the door opens",
+    "Ein Ball, größer als zuvor!",
+    "x",
+    "a person puts down the blue cup on the table and leaves",
+]
 
 happenings = st.lists(
     st.builds(
-        lambda start, lasts, text, confidence: Happening(start * NANOSECONDS, (start + lasts) * NANOSECONDS, text, confidence),
+        lambda start, lasts, text, confidence: Happening(
+            start * NANOSECONDS, (start + lasts) * NANOSECONDS, text, confidence
+        ),
         st.integers(-30, 4000),
         st.integers(0, 100),
         st.sampled_from(TEXTS),
@@ -38,25 +48,37 @@ def test_the_defaults_reach_back_twelve_hours() -> None:
 
 
 @given(st.integers(1, 3600), st.integers(-(10**18), 2 * 10**18), st.integers(0, 10**15))
-def test_every_stamp_of_a_session_lies_in_exactly_one_chunk(seconds: int, started_ns: int, after_ns: int) -> None:
+def test_every_stamp_of_a_session_lies_in_exactly_one_chunk(
+    seconds: int, started_ns: int, after_ns: int
+) -> None:
     plan = Plan(seconds * NANOSECONDS, 5, 42)
     number = plan.number_at(started_ns + after_ns, started_ns)
-    assert plan.start_of(number, started_ns) <= started_ns + after_ns < plan.start_of(number + 1, started_ns)
+    assert (
+        plan.start_of(number, started_ns)
+        <= started_ns + after_ns
+        < plan.start_of(number + 1, started_ns)
+    )
     assert plan.number_at(started_ns - after_ns - 1, started_ns) == 0
 
 
 @given(st.integers(1, 3600), st.integers(0, 50), st.integers(0, 10**13))
-def test_a_running_chunk_is_due_once_ahead_of_its_end_and_again_when_it_is_over(seconds: int, number: int, newest_ns: int) -> None:
+def test_a_running_chunk_is_due_once_ahead_of_its_end_and_again_when_it_is_over(
+    seconds: int, number: int, newest_ns: int
+) -> None:
     length = seconds * NANOSECONDS
     plan = Plan(length, 5, 42, length // 10)
     ends = length * (number + 1)
-    assert plan.is_due(number, 0, newest_ns, summarised=False, running=True) == (newest_ns >= ends - length // 10)
+    assert plan.is_due(number, 0, newest_ns, summarised=False, running=True) == (
+        newest_ns >= ends - length // 10
+    )
     assert plan.is_due(number, 0, newest_ns, summarised=True, running=True) == (newest_ns >= ends)
     assert plan.is_due(number, 0, newest_ns, summarised=True, running=False)
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(1, 7))
-def test_each_mid_is_merged_once_in_order_within_its_session_and_never_more_stand_than_allowed(chunks: list[int], most: int) -> None:
+def test_each_mid_is_merged_once_in_order_within_its_session_and_never_more_stand_than_allowed(
+    chunks: list[int], most: int
+) -> None:
     standing: list[tuple[int, int]] = []
     blocks: list[list[tuple[int, int]]] = []
     for session, number in enumerate(chunks):
@@ -68,19 +90,25 @@ def test_each_mid_is_merged_once_in_order_within_its_session_and_never_more_stan
             assert len(standing) <= most
     every = [(session, chunk) for session, number in enumerate(chunks) for chunk in range(number)]
     assert [mid for block in blocks for mid in block] + standing == every
-    assert all(len({session for session, _ in block}) == 1 and 0 < len(block) <= most for block in blocks)
+    assert all(
+        len({session for session, _ in block}) == 1 and 0 < len(block) <= most for block in blocks
+    )
     if len(chunks) == 1:
         assert all(len(block) == most for block in blocks)
 
 
 @given(st.integers(0, 100), st.integers(0, 10), st.integers(1, 50))
-def test_of_the_long_blocks_the_newest_are_told_and_every_mid(longs: int, mids: int, most: int) -> None:
+def test_of_the_long_blocks_the_newest_are_told_and_every_mid(
+    longs: int, mids: int, most: int
+) -> None:
     newest_first = [MID] * mids + [LONG] * longs
     assert told(newest_first, Plan(1, 5, most)) == mids + min(longs, most)
 
 
 @given(happenings, st.integers(40, 2000), st.integers(-10, 10))
-def test_an_extract_keeps_to_its_length_and_says_no_word_that_no_record_says(of: list[Happening], most: int, since: int) -> None:
+def test_an_extract_keeps_to_its_length_and_says_no_word_that_no_record_says(
+    of: list[Happening], most: int, since: int
+) -> None:
     text = extract(Material(since * NANOSECONDS, tuple(of)), most)
     assert text and len(text) <= most
     whole, last = words(text), ""
@@ -91,15 +119,29 @@ def test_an_extract_keeps_to_its_length_and_says_no_word_that_no_record_says(of:
     assert not last or any(word.startswith(last) for word in known)
 
 
-@example([Happening(0, 0, "a red ball rolls in", 0.5), Happening(0, 0, "x", 0.5), Happening(0, 0, "the door opens", 0.5)], 40)
-@example([Happening(one, one, text, sure) for one, sure in enumerate((0.1, 0.2, 0.3)) for text in TEXTS], 60)
+@example(
+    [
+        Happening(0, 0, "a red ball rolls in", 0.5),
+        Happening(0, 0, "x", 0.5),
+        Happening(0, 0, "the door opens", 0.5),
+    ],
+    40,
+)
+@example(
+    [Happening(one, one, text, sure) for one, sure in enumerate((0.1, 0.2, 0.3)) for text in TEXTS],
+    60,
+)
 @given(happenings, st.integers(40, 2000))
-def test_an_extract_is_the_same_in_whatever_order_the_records_come(of: list[Happening], most: int) -> None:
+def test_an_extract_is_the_same_in_whatever_order_the_records_come(
+    of: list[Happening], most: int
+) -> None:
     assert extract(Material(0, tuple(of)), most) == extract(Material(0, tuple(reversed(of))), most)
 
 
 @given(happenings)
-def test_with_room_enough_every_happening_is_in_the_extract_with_how_often_it_was(of: list[Happening]) -> None:
+def test_with_room_enough_every_happening_is_in_the_extract_with_how_often_it_was(
+    of: list[Happening],
+) -> None:
     text = extract(Material(0, tuple(of)), 8000)
     for one in of:
         number = sum(other.text == one.text for other in of)
@@ -109,21 +151,43 @@ def test_with_room_enough_every_happening_is_in_the_extract_with_how_often_it_wa
 def test_an_extract_tells_times_counts_and_how_many_found_no_room() -> None:
     of = tuple(
         Happening(start * NANOSECONDS, (start + 2) * NANOSECONDS, text, sure)
-        for start, text, sure in [(3, "the door opens", 0.9), (40, "a cat yawns", 0.2), (60, "the door opens", 0.9), (125, "a ball rolls in", 0.1)]
+        for start, text, sure in [
+            (3, "the door opens", 0.9),
+            (40, "a cat yawns", 0.2),
+            (60, "the door opens", 0.9),
+            (125, "a ball rolls in", 0.1),
+        ]
     )
-    assert extract(Material(0, of), 200) == "0:03–1:02 2× the door opens; 0:40–0:42 a cat yawns; 2:05–2:07 a ball rolls in"
-    assert extract(Material(0, of), 65) == "0:03–1:02 2× the door opens; 2:05–2:07 a ball rolls in; +1"
+    assert (
+        extract(Material(0, of), 200)
+        == "0:03–1:02 2× the door opens; 0:40–0:42 a cat yawns; 2:05–2:07 a ball rolls in"
+    )
+    assert (
+        extract(Material(0, of), 65) == "0:03–1:02 2× the door opens; 2:05–2:07 a ball rolls in; +1"
+    )
     assert extract(Material(0, of), 40) == "2:05–2:07 a ball rolls in; +2"
 
 
 def test_where_nothing_happened_the_extract_counts_states() -> None:
-    assert extract(Material(0, (), (("silence", 390), ("standby", 10))), 100) == "390× silence; 10× standby"
+    assert (
+        extract(Material(0, (), (("silence", 390), ("standby", 10))), 100)
+        == "390× silence; 10× standby"
+    )
 
 
 def test_a_models_summary_is_refused_when_it_is_empty_too_long_or_about_something_else() -> None:
-    material = Material(0, (Happening(0, 0, "a red ball rolls in from the left", 1.0), Happening(0, 0, "the door opens", 1.0)))
+    material = Material(
+        0,
+        (
+            Happening(0, 0, "a red ball rolls in from the left", 1.0),
+            Happening(0, 0, "the door opens", 1.0),
+        ),
+    )
     assert refusal("A red ball rolled in.", material, 100) == ""
     assert refusal("In the end the doors were open.", material, 100) == ""
     assert refusal(" ", material, 100) == "it is empty"
     assert "more than 10" in refusal("A red ball rolled in.", material, 10)
-    assert refusal("I cannot help with that.", material, 100) == "it names nothing of what it should cover"
+    assert (
+        refusal("I cannot help with that.", material, 100)
+        == "it names nothing of what it should cover"
+    )

@@ -1,4 +1,6 @@
-"""Summaries in a real file: one a chunk and camera, linked with all that they cover, also after a restart or a kill."""
+"""Summaries in a real file: one a chunk and camera, linked with all that they cover, also after a
+restart or a kill.
+"""
 
 from __future__ import annotations
 
@@ -40,13 +42,26 @@ def memory(path: Path) -> Iterator[Memory]:
 def raw(memory: Memory, camera: str = "front") -> set[int]:
     """Numbers of all that is no summary."""
     with sqlite3.connect(memory.path) as connection:
-        return {number for (number,) in connection.execute("SELECT id FROM record WHERE kind <> 'summary' AND camera = ?", [camera])}
+        return {
+            number
+            for (number,) in connection.execute(
+                "SELECT id FROM record WHERE kind <> 'summary' AND camera = ?", [camera]
+            )
+        }
 
 
-def test_each_chunk_of_each_camera_has_one_summary_that_covers_all_of_its_records(memory: Memory) -> None:
+def test_each_chunk_of_each_camera_has_one_summary_that_covers_all_of_its_records(
+    memory: Memory,
+) -> None:
     for number in range(35):
         for camera in ("front", "rear"):
-            memory.write(step(number, said=f"{camera} {number}" if number in (3, 12, 13, 34) else "", camera=camera))
+            memory.write(
+                step(
+                    number,
+                    said=f"{camera} {number}" if number in (3, 12, 13, 34) else "",
+                    camera=camera,
+                )
+            )
             tend(memory)
     memory.end_session()
     for camera in ("front", "rear"):
@@ -65,7 +80,9 @@ def test_each_chunk_of_each_camera_has_one_summary_that_covers_all_of_its_record
         assert set().union(*linked) == raw(memory, camera)
 
 
-def test_a_running_chunk_has_a_first_summary_before_its_end_that_is_completed_when_it_is_over(memory: Memory) -> None:
+def test_a_running_chunk_has_a_first_summary_before_its_end_that_is_completed_when_it_is_over(
+    memory: Memory,
+) -> None:
     for number in range(9):
         memory.write(step(number, said="a ball" if number == 5 else ""))
         tend(memory)
@@ -80,8 +97,13 @@ def test_a_running_chunk_has_a_first_summary_before_its_end_that_is_completed_wh
     memory.write(step(10))
     tend(memory)
     (complete,) = summaries(memory)
-    assert (complete.record_id, complete.text) == (ahead.record_id, "0:04–0:05 a ball; 0:08–0:09 a cup")
-    assert covers(memory, complete.record_id) == {number for number in raw(memory) if number != max(raw(memory))}
+    assert (complete.record_id, complete.text) == (
+        ahead.record_id,
+        "0:04–0:05 a ball; 0:08–0:09 a cup",
+    )
+    assert covers(memory, complete.record_id) == {
+        number for number in raw(memory) if number != max(raw(memory))
+    }
 
 
 def test_an_answer_is_told_with_its_question_and_an_event_once(memory: Memory) -> None:
@@ -100,7 +122,11 @@ def test_mids_are_merged_into_long_blocks_and_the_history_tells_the_newest(path:
         memory.end_session()
         assert texts(memory) == [f"0:03–0:04 thing {number}" for number in range(12)]
         assert texts(memory, "long") == [
-            "; ".join(f"0:{10 * place + 3:02d}–0:{10 * place + 4:02d} thing {3 * block + place}" for place in range(3)) for block in range(3)
+            "; ".join(
+                f"0:{10 * place + 3:02d}–0:{10 * place + 4:02d} thing {3 * block + place}"
+                for place in range(3)
+            )
+            for block in range(3)
         ]
         told = [record.text.split("thing ", 1)[1] for record in memory.history("front")]
         assert [text.split(";")[0] for text in told] == ["3", "6", "9", "10", "11"]
@@ -109,7 +135,9 @@ def test_mids_are_merged_into_long_blocks_and_the_history_tells_the_newest(path:
 
 
 @pytest.mark.parametrize("how", ["closed", "killed"])
-def test_what_a_run_left_unsummarised_is_made_up_for_at_the_next_start(path: Path, how: str) -> None:
+def test_what_a_run_left_unsummarised_is_made_up_for_at_the_next_start(
+    path: Path, how: str
+) -> None:
     if how == "killed":
         write_and_die = (
             "import os, signal, sys\n"
@@ -140,7 +168,9 @@ def test_what_a_run_left_unsummarised_is_made_up_for_at_the_next_start(path: Pat
         assert len(texts(memory)) == 3
 
 
-def test_what_idle_work_asks_after_each_step_takes_no_more_work_in_a_larger_memory(memory: Memory, path: Path) -> None:
+def test_what_idle_work_asks_after_each_step_takes_no_more_work_in_a_larger_memory(
+    memory: Memory, path: Path
+) -> None:
     def worked() -> int:
         steps = []
         with closing(sqlite3.connect(path)) as connection:
@@ -158,40 +188,55 @@ def test_what_idle_work_asks_after_each_step_takes_no_more_work_in_a_larger_memo
     assert 0 < worked() < small + 20
 
 
-def test_a_clock_that_jumps_back_ends_the_chunk_and_no_summary_spans_both_sessions(memory: Memory) -> None:
+def test_a_clock_that_jumps_back_ends_the_chunk_and_no_summary_spans_both_sessions(
+    memory: Memory,
+) -> None:
     for number in range(15):
         memory.write(step(number, said="before" if number == 12 else ""))
         tend(memory)
     begin(memory, "after the jump")
     memory.write(step(5, said="after", session="after the jump"))
     tend(memory)
-    assert {(one.session_id, one.text) for one in summaries(memory)} == {(SESSION, "10× silence"), (SESSION, "0:01–0:02 before")}
+    assert {(one.session_id, one.text) for one in summaries(memory)} == {
+        (SESSION, "10× silence"),
+        (SESSION, "0:01–0:02 before"),
+    }
     memory.end_session()
     for one in summaries(memory):
         with sqlite3.connect(memory.path) as connection:
             sessions = connection.execute(
-                "SELECT DISTINCT session_id FROM record JOIN summary_covers ON record_id = id WHERE summary_id = ?", [one.record_id]
+                "SELECT DISTINCT session_id FROM record JOIN summary_covers ON record_id = id WHERE"
+                " summary_id = ?",
+                [one.record_id],
             ).fetchall()
         assert sessions == [(one.session_id,)]
 
 
 def test_a_summary_goes_with_what_is_forgotten_and_is_made_again_without_it(memory: Memory) -> None:
     for number in range(25):
-        memory.write(step(number, said={3: "a xylophone", 6: "a ball", 15: "a cup"}.get(number, "")))
+        memory.write(
+            step(number, said={3: "a xylophone", 6: "a ball", 15: "a cup"}.get(number, ""))
+        )
         tend(memory)
     assert "xylophone" in texts(memory)[0]
     memory.forget(Forget(start_ns=seconds(2), end_ns=seconds(4)))
     assert not any("xylophone" in text for text in texts(memory))
     tend(memory)
     assert texts(memory) == ["0:05–0:06 a ball", "0:04–0:05 a cup"]
-    assert b"xylophone" not in memory.path.read_bytes() + memory.path.with_name("memory.db-wal").read_bytes()
+    assert (
+        b"xylophone"
+        not in memory.path.read_bytes() + memory.path.with_name("memory.db-wal").read_bytes()
+    )
 
 
 def test_a_summary_is_found_by_words_and_by_its_kind_only_when_asked_for(memory: Memory) -> None:
     for number in range(12):
         memory.write(step(number, said="a ball rolls in" if number == 4 else ""))
         tend(memory)
-    assert {record.kind for record in memory.recall(RecallQuery("ball")).records} == {"event", "utterance"}
+    assert {record.kind for record in memory.recall(RecallQuery("ball")).records} == {
+        "event",
+        "utterance",
+    }
     (found,) = memory.recall(RecallQuery("rolling", kinds=("summary",))).records
     assert found.text == "0:03–0:04 a ball rolls in"
     assert memory.count() == 15
@@ -207,7 +252,22 @@ def test_the_shell_shows_summaries_what_was_dropped_and_what_is_gone(
             memory.write(step(number, said="a ball rolls in" if number == 300 else ""))
             tend(memory)
         memory.end_session()
-    assert main(["recall", "--kind", "summary", "--order", "oldest", "--limit", "1", "--memory", str(path)]) == 0
+    assert (
+        main(
+            [
+                "recall",
+                "--kind",
+                "summary",
+                "--order",
+                "oldest",
+                "--limit",
+                "1",
+                "--memory",
+                str(path),
+            ]
+        )
+        == 0
+    )
     said = capsys.readouterr().out
     assert "4:59–5:00 a ball rolls in (" in said and "of its records are gone)" in said
     assert main(["memory", "stats", "--memory", str(path)]) == 0

@@ -1,4 +1,6 @@
-"""camera_source publishes a recording as a camera would: on real DDS, in real time, with its own stamps and clock."""
+"""camera_source publishes a recording as a camera would: on real DDS, in real time, with its own
+stamps and clock.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ from stream_vlm_ros.inputs.image_decoding import decode_image  # noqa: E402
 SENSOR_QOS = QoSProfile(depth=500, reliability=ReliabilityPolicy.BEST_EFFORT)
 PERIOD_NS = NANOSECONDS // 10
 MOST = 6
-"""Of ten pictures; on a busy machine best-effort transport loses some, and late ones are passed over."""
+"""Of ten pictures; on a busy machine best-effort transport loses some, and late ones are passed
+over.
+"""
 
 
 class Listener:
@@ -45,7 +49,9 @@ class Listener:
 
     def listen(self, kind: Any, topic: str) -> list[Any]:
         heard: list[Any] = []
-        self._subscriptions.append(self._node.create_subscription(kind, topic, heard.append, SENSOR_QOS))
+        self._subscriptions.append(
+            self._node.create_subscription(kind, topic, heard.append, SENSOR_QOS)
+        )
         return heard
 
     def spin_until(self, done: Callable[[], bool], timeout_s: float = 60.0) -> None:
@@ -91,7 +97,9 @@ def play() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     def start(*arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "stream_vlm_ros.camera_source.node", *arguments]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        started.append(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
         return started[-1]
 
     yield start
@@ -100,10 +108,18 @@ def play() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
-def film(camera: str = "front", count: int = 10, first_ns: int = 1_700_000_000 * NANOSECONDS) -> Iterator[Frame]:
+def film(
+    camera: str = "front", count: int = 10, first_ns: int = 1_700_000_000 * NANOSECONDS
+) -> Iterator[Frame]:
     for index in range(count):
         image = np.full((48, 64, 3), 20 * index, dtype=np.uint8)
-        yield Frame(camera, first_ns + index * PERIOD_NS, f"{camera}_optical", image, Pose("map", float(index), 0.0, 0.0))
+        yield Frame(
+            camera,
+            first_ns + index * PERIOD_NS,
+            f"{camera}_optical",
+            image,
+            Pose("map", float(index), 0.0, 0.0),
+        )
 
 
 @pytest.fixture
@@ -116,12 +132,26 @@ def stamps(messages: list[Any]) -> list[int]:
     return [nanoseconds(message.header.stamp) for message in messages]
 
 
-@pytest.mark.parametrize(("transport", "kind", "suffix"), [("raw", Image, ""), ("compressed", CompressedImage, "/compressed")])
+@pytest.mark.parametrize(
+    ("transport", "kind", "suffix"),
+    [("raw", Image, ""), ("compressed", CompressedImage, "/compressed")],
+)
 def test_pictures_arrive_as_they_were_recorded(
     transport: str, kind: Any, suffix: str, bag: Path, listener: Listener, play: Callable[..., Any]
 ) -> None:
     heard = listener.listen(kind, f"/eye/image_raw{suffix}")
-    listener.spin_to_the_end_of(play(str(bag), "--topic", "/eye/image_raw", "--transport", transport, "--listeners", "1", "--clock"))
+    listener.spin_to_the_end_of(
+        play(
+            str(bag),
+            "--topic",
+            "/eye/image_raw",
+            "--transport",
+            transport,
+            "--listeners",
+            "1",
+            "--clock",
+        )
+    )
     assert len(heard) >= MOST
     recorded = {frame.stamp_ns: frame for frame in film()}
     for message in heard:
@@ -130,7 +160,9 @@ def test_pictures_arrive_as_they_were_recorded(
         assert decode_image(message, "front").mean() == pytest.approx(frame.image.mean(), abs=2)
 
 
-def test_stamps_are_this_computer_s_time_at_the_recording_s_pace(bag: Path, listener: Listener, play: Callable[..., Any]) -> None:
+def test_stamps_are_this_computer_s_time_at_the_recording_s_pace(
+    bag: Path, listener: Listener, play: Callable[..., Any]
+) -> None:
     heard = listener.listen(Image, "/image_raw")
     before = time.time_ns()
     listener.spin_to_the_end_of(play(str(bag), "--listeners", "1"))
@@ -139,7 +171,9 @@ def test_stamps_are_this_computer_s_time_at_the_recording_s_pace(bag: Path, list
     assert all(step > 0 and step % PERIOD_NS == 0 for step in np.diff(stamps(heard)).tolist())
 
 
-def test_with_a_clock_the_recorded_stamps_are_kept_and_end_with_it(bag: Path, listener: Listener, play: Callable[..., Any]) -> None:
+def test_with_a_clock_the_recorded_stamps_are_kept_and_end_with_it(
+    bag: Path, listener: Listener, play: Callable[..., Any]
+) -> None:
     heard, clock = listener.listen(Image, "/image_raw"), listener.listen(Clock, "/clock")
     listener.spin_to_the_end_of(play(str(bag), "--listeners", "1", "--clock"))
     recorded = [frame.stamp_ns for frame in film()]
@@ -148,24 +182,41 @@ def test_with_a_clock_the_recorded_stamps_are_kept_and_end_with_it(bag: Path, li
     assert times == sorted(times) and times[-1] == recorded[-1]
 
 
-def test_a_loop_with_a_clock_goes_back_to_the_recording_s_beginning(bag: Path, listener: Listener, play: Callable[..., Any]) -> None:
+def test_a_loop_with_a_clock_goes_back_to_the_recording_s_beginning(
+    bag: Path, listener: Listener, play: Callable[..., Any]
+) -> None:
     heard = listener.listen(Image, "/image_raw")
     play(str(bag), "--listeners", "1", "--clock", "--loop", "--rate", "4")
     listener.spin_until(lambda: len(heard) > 1 and bool(min(np.diff(stamps(heard))) < 0))
     assert set(stamps(heard)) <= {frame.stamp_ns for frame in film()}
 
 
-def test_a_loop_without_a_clock_goes_on_in_time(bag: Path, listener: Listener, play: Callable[..., Any]) -> None:
+def test_a_loop_without_a_clock_goes_on_in_time(
+    bag: Path, listener: Listener, play: Callable[..., Any]
+) -> None:
     heard = listener.listen(Image, "/image_raw")
     play(str(bag), "--listeners", "1", "--loop", "--rate", "4")
     listener.spin_until(lambda: len(heard) > 10)
     assert min(np.diff(stamps(heard))) > 0
 
 
-def test_poses_of_a_recording_are_published_at_the_pictures_stamps(bag: Path, listener: Listener, play: Callable[..., Any]) -> None:
+def test_poses_of_a_recording_are_published_at_the_pictures_stamps(
+    bag: Path, listener: Listener, play: Callable[..., Any]
+) -> None:
     poses = listener.listen(Odometry, "/base/odom")
     listener.listen(Image, "/image_raw")
-    listener.spin_to_the_end_of(play(str(bag), "--listeners", "1", "--clock", "--bag-odom", "/odom", "--odom-topic", "/base/odom"))
+    listener.spin_to_the_end_of(
+        play(
+            str(bag),
+            "--listeners",
+            "1",
+            "--clock",
+            "--bag-odom",
+            "/odom",
+            "--odom-topic",
+            "/base/odom",
+        )
+    )
     recorded = {frame.stamp_ns: frame.pose for frame in film()}
     assert len(poses) >= MOST
     for message in poses:
@@ -174,13 +225,20 @@ def test_poses_of_a_recording_are_published_at_the_pictures_stamps(bag: Path, li
         assert (message.header.frame_id, message.pose.pose.position.x) == (pose.frame_id, pose.x)
 
 
-def test_every_camera_of_a_recording_gets_its_topic(tmp_path: Path, listener: Listener, play: Callable[..., Any]) -> None:
+def test_every_camera_of_a_recording_gets_its_topic(
+    tmp_path: Path, listener: Listener, play: Callable[..., Any]
+) -> None:
     frames = sorted([*film("left"), *film("right")], key=lambda frame: frame.stamp_ns)
     write_bag(tmp_path / "two", frames, {"left": "/left/image_raw", "right": "/right/image_raw"})
-    left, right = listener.listen(Image, "/left/image_raw"), listener.listen(Image, "/right/image_raw")
+    left, right = (
+        listener.listen(Image, "/left/image_raw"),
+        listener.listen(Image, "/right/image_raw"),
+    )
     listener.spin_to_the_end_of(play(str(tmp_path / "two"), "--listeners", "1"))
     assert len(left) >= MOST and {message.header.frame_id for message in left} == {"left_optical"}
-    assert len(right) >= MOST and {message.header.frame_id for message in right} == {"right_optical"}
+    assert len(right) >= MOST and {message.header.frame_id for message in right} == {
+        "right_optical"
+    }
 
 
 def test_it_says_what_it_published_as_json(bag: Path, play: Callable[..., Any]) -> None:
@@ -189,7 +247,10 @@ def test_it_says_what_it_published_as_json(bag: Path, play: Callable[..., Any]) 
     first, last = (json.loads(line) for line in output.splitlines())
     frames = list(film())
     assert first == {"first_stamp_ns": frames[0].stamp_ns, "topics": {"front": "/image_raw"}}
-    assert last["published"] + last["passed_over"] == 10 and last["last_stamp_ns"] <= frames[-1].stamp_ns
+    assert (
+        last["published"] + last["passed_over"] == 10
+        and last["last_stamp_ns"] <= frames[-1].stamp_ns
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,7 +261,9 @@ def test_it_says_what_it_published_as_json(bag: Path, play: Callable[..., Any]) 
         (["world:1", "--listeners", "1", "--wait", "0.5"], "/image_raw: 0 of 1 listeners after"),
     ],
 )
-def test_what_cannot_be_played_is_said_in_one_message(arguments: list[str], complaint: str, play: Callable[..., Any]) -> None:
+def test_what_cannot_be_played_is_said_in_one_message(
+    arguments: list[str], complaint: str, play: Callable[..., Any]
+) -> None:
     process = play(*arguments)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1

@@ -39,8 +39,15 @@ def mosaic(pattern: str) -> NDArray[np.uint8]:
 
 
 def yuv(order: str) -> NDArray[np.uint8]:
-    """4:2:2, two bytes a pixel, in the byte order uyvy or yuyv, full-range luma as OpenCV's limited-range conversion reads it."""
-    return np.asarray(cv2.cvtColor(picture(), cv2.COLOR_RGB2YUV_UYVY if order == "uyvy" else cv2.COLOR_RGB2YUV_YUY2), np.uint8)
+    """4:2:2, two bytes a pixel, in the byte order uyvy or yuyv, full-range luma as OpenCV's
+    limited-range conversion reads it.
+    """
+    return np.asarray(
+        cv2.cvtColor(
+            picture(), cv2.COLOR_RGB2YUV_UYVY if order == "uyvy" else cv2.COLOR_RGB2YUV_YUY2
+        ),
+        np.uint8,
+    )
 
 
 def encoded(encoding: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -71,7 +78,13 @@ def message(encoding: str, *, padding: int = 0, big_endian: bool = False) -> Ima
     data = pixels.astype(pixels.dtype.newbyteorder(">" if big_endian else "<"))
     rows = np.frombuffer(data.tobytes(), np.uint8).reshape(HEIGHT, -1)
     rows = np.pad(rows, ((0, 0), (0, padding)))
-    made = Image(height=HEIGHT, width=WIDTH, encoding=encoding, step=rows.shape[1], is_bigendian=int(big_endian))
+    made = Image(
+        height=HEIGHT,
+        width=WIDTH,
+        encoding=encoding,
+        step=rows.shape[1],
+        is_bigendian=int(big_endian),
+    )
     made.data.frombytes(rows.tobytes())
     return made
 
@@ -95,37 +108,61 @@ def assert_shows(pixels: NDArray[np.uint8], expected: NDArray[np.uint8], toleran
     assert pixels.dtype == np.uint8
     assert pixels.shape == expected.shape
     inside = (slice(4, -4), [*range(4, WIDTH // 2 - 4), *range(WIDTH // 2 + 4, WIDTH - 4)])
-    np.testing.assert_allclose(pixels[inside].astype(int), expected[inside].astype(int), atol=tolerance)
+    np.testing.assert_allclose(
+        pixels[inside].astype(int), expected[inside].astype(int), atol=tolerance
+    )
 
 
 @pytest.mark.parametrize("encoding", sorted(BYTES_PER_PIXEL))
-def test_a_picture_keeps_its_colours_in_every_encoding(encoding: str, decoder: Callable[..., NDArray[np.uint8]]) -> None:
+def test_a_picture_keeps_its_colours_in_every_encoding(
+    encoding: str, decoder: Callable[..., NDArray[np.uint8]]
+) -> None:
     expected = np.repeat(grey()[..., None], 3, axis=2) if encoding.startswith("mono") else picture()
-    assert_shows(decode_image(message(encoding), "front", decoder), expected, tolerance=4 if encoding in ODD_COLOURS else 1)
+    assert_shows(
+        decode_image(message(encoding), "front", decoder),
+        expected,
+        tolerance=4 if encoding in ODD_COLOURS else 1,
+    )
 
 
 @pytest.mark.parametrize("encoding", ["rgb8", "mono8", "mono16", "bayer_rggb8", "bgra8"])
-def test_bytes_that_pad_each_row_are_left_out(encoding: str, decoder: Callable[..., NDArray[np.uint8]]) -> None:
+def test_bytes_that_pad_each_row_are_left_out(
+    encoding: str, decoder: Callable[..., NDArray[np.uint8]]
+) -> None:
     padded = decode_image(message(encoding, padding=12), "front", decoder)
     np.testing.assert_array_equal(padded, decode_image(message(encoding), "front", decoder))
 
 
-def test_a_last_row_without_its_padding_is_a_whole_picture(decoder: Callable[..., NDArray[np.uint8]]) -> None:
+def test_a_last_row_without_its_padding_is_a_whole_picture(
+    decoder: Callable[..., NDArray[np.uint8]],
+) -> None:
     cut = message("rgb8", padding=12)
     del cut.data[-12:]
     np.testing.assert_array_equal(decode_image(cut, "front", decoder), picture())
 
 
-def test_sixteen_bits_in_the_other_byte_order_are_the_same_picture(decoder: Callable[..., NDArray[np.uint8]]) -> None:
-    assert_shows(decode_image(message("rgb16", big_endian=True), "front", decoder), picture(), tolerance=1)
+def test_sixteen_bits_in_the_other_byte_order_are_the_same_picture(
+    decoder: Callable[..., NDArray[np.uint8]],
+) -> None:
+    assert_shows(
+        decode_image(message("rgb16", big_endian=True), "front", decoder), picture(), tolerance=1
+    )
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_a_compressed_picture_keeps_its_colours(suffix: str, decoder: Callable[..., NDArray[np.uint8]]) -> None:
-    assert_shows(decode_image(compressed(picture()[..., ::-1], suffix), "front", decoder), picture(), tolerance=6)
+def test_a_compressed_picture_keeps_its_colours(
+    suffix: str, decoder: Callable[..., NDArray[np.uint8]]
+) -> None:
+    assert_shows(
+        decode_image(compressed(picture()[..., ::-1], suffix), "front", decoder),
+        picture(),
+        tolerance=6,
+    )
 
 
-def test_a_grey_jpeg_becomes_three_equal_channels(decoder: Callable[..., NDArray[np.uint8]]) -> None:
+def test_a_grey_jpeg_becomes_three_equal_channels(
+    decoder: Callable[..., NDArray[np.uint8]],
+) -> None:
     pixels = decode_image(compressed(grey()), "front", decoder)
     assert_shows(pixels, np.repeat(grey()[..., None], 3, axis=2), tolerance=6)
 
@@ -167,7 +204,10 @@ def jpeg() -> bytes:
         (lambda: with_fields(width=0, step=0), "0x24 pixels"),
         (lambda: with_fields(height=0), "32x0 pixels"),
         (lambda: with_fields(width=4_000_000, step=12_000_000), "4000000x24 pixels"),
-        (lambda: with_fields(step=WIDTH), "step 32 is shorter than a row of 32 pixels in rgb8 (96 bytes)"),
+        (
+            lambda: with_fields(step=WIDTH),
+            "step 32 is shorter than a row of 32 pixels in rgb8 (96 bytes)",
+        ),
         (lambda: shortened(1), "2303 bytes of data where 96 x 24 were announced"),
         (lambda: shortened(2304), "0 bytes of data"),
         (lambda: damaged(b""), "is empty"),

@@ -1,4 +1,6 @@
-"""Parameters: each described and ranged, refused as a whole when one is wrong, live where they may be."""
+"""Parameters: each described and ranged, refused as a whole when one is wrong, live where they may
+be.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,17 @@ MakeNode = Callable[..., tuple[Node, Parameters, list[str]]]
 
 @pytest.fixture
 def make() -> Iterator[MakeNode]:
-    """A node whose parameters were given these values at the start; `changes` grows with each change that is carried on."""
+    """A node whose parameters were given these values at the start; `changes` grows with each
+    change that is carried on.
+    """
     context = Context()
     rclpy.init(context=context)
     nodes: list[Node] = []
 
     def make_node(**values: Any) -> tuple[Node, Parameters, list[str]]:
-        overrides = [Parameter(name.replace("__", "."), value=value) for name, value in values.items()]
+        overrides = [
+            Parameter(name.replace("__", "."), value=value) for name, value in values.items()
+        ]
         node = Node("stream_vlm", context=context, parameter_overrides=overrides)
         nodes.append(node)
         changes: list[str] = []
@@ -45,7 +51,9 @@ def make() -> Iterator[MakeNode]:
 
 def setting(node: Node, **values: Any) -> tuple[bool, str]:
     """Set all of them at once."""
-    outcome = node.set_parameters_atomically([Parameter(name.replace("__", "."), value=value) for name, value in values.items()])
+    outcome = node.set_parameters_atomically(
+        [Parameter(name.replace("__", "."), value=value) for name, value in values.items()]
+    )
     return outcome.successful, outcome.reason
 
 
@@ -54,7 +62,9 @@ def test_no_parameter_lacks_a_description_and_no_number_a_range(make: MakeNode) 
     names = list(node._parameters)  # rclpy lists parameters by prefix only
     assert {info.name for info in describe_settings(["front", "rear"])} <= set(names)
     for name in names:
-        if name == "start_type_description_service":  # declared by rclpy, before any node of ours exists
+        if (
+            name == "start_type_description_service"
+        ):  # declared by rclpy, before any node of ours exists
             continue
         descriptor = node.describe_parameter(name)
         assert descriptor.description, name
@@ -67,11 +77,17 @@ def test_no_parameter_lacks_a_description_and_no_number_a_range(make: MakeNode) 
 def test_a_unit_and_the_choices_stand_in_the_descriptor(make: MakeNode) -> None:
     node, _, _ = make()
     assert node.describe_parameter("stream.rate_hz").description.endswith("[Hz]")
-    assert "one of: auto, cpu, cuda" in node.describe_parameter("model.device").additional_constraints
+    assert (
+        "one of: auto, cpu, cuda" in node.describe_parameter("model.device").additional_constraints
+    )
 
 
 def test_each_camera_has_its_own_group(make: MakeNode) -> None:
-    _, parameters, _ = make(cameras=["front", "rear"], camera__rear__topic="/rear/image", camera__rear__transport="compressed")
+    _, parameters, _ = make(
+        cameras=["front", "rear"],
+        camera__rear__topic="/rear/image",
+        camera__rear__transport="compressed",
+    )
     settings = parameters.configure()
     assert settings.camera["rear"].topic == "/rear/image"
     assert settings.camera["rear"].transport == "compressed"
@@ -92,7 +108,9 @@ def test_each_camera_has_its_own_group(make: MakeNode) -> None:
         ({"camera__camera__transport": "smoke"}, "camera.camera.transport: 'smoke' is refused"),
     ],
 )
-def test_a_wrong_value_is_refused_with_its_name_and_nothing_changes(make: MakeNode, values: dict[str, Any], says: str) -> None:
+def test_a_wrong_value_is_refused_with_its_name_and_nothing_changes(
+    make: MakeNode, values: dict[str, Any], says: str
+) -> None:
     node, parameters, changes = make()
     before = parameters.configure()
     parameters.unlock()
@@ -143,7 +161,9 @@ def test_what_needs_a_new_configure_says_which_transitions_while_configured(make
     assert parameters.configure().memory.path == "/elsewhere.db"
 
 
-def test_setting_a_value_that_is_already_there_is_no_change_that_could_be_refused(make: MakeNode) -> None:
+def test_setting_a_value_that_is_already_there_is_no_change_that_could_be_refused(
+    make: MakeNode,
+) -> None:
     node, parameters, _ = make()
     path = parameters.configure().memory.path
     assert setting(node, memory__path=path) == (True, "")
@@ -156,8 +176,18 @@ def test_a_camera_named_later_gets_its_group(make: MakeNode) -> None:
     assert parameters.configure().camera["left"].topic == "/left/image"
 
 
-@pytest.mark.parametrize(("name", "value"), [("stream__rate_hz", -1.0), ("stream__rate_hz", -1), ("stream__rate_hz", "fast"), ("memory__path", 7)])
-def test_a_wrong_value_at_the_start_fails_configure_until_it_is_corrected(make: MakeNode, name: str, value: Any) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("stream__rate_hz", -1.0),
+        ("stream__rate_hz", -1),
+        ("stream__rate_hz", "fast"),
+        ("memory__path", 7),
+    ],
+)
+def test_a_wrong_value_at_the_start_fails_configure_until_it_is_corrected(
+    make: MakeNode, name: str, value: Any
+) -> None:
     node, parameters, _ = make(**{name: value})
     dotted = name.replace("__", ".")
     with pytest.raises(SettingError, match=rf"^{dotted}: the value given at the start is refused"):
@@ -166,9 +196,14 @@ def test_a_wrong_value_at_the_start_fails_configure_until_it_is_corrected(make: 
     parameters.configure()
 
 
-def test_two_wrong_values_at_the_start_are_named_together_and_corrected_one_by_one(make: MakeNode) -> None:
+def test_two_wrong_values_at_the_start_are_named_together_and_corrected_one_by_one(
+    make: MakeNode,
+) -> None:
     node, parameters, _ = make(decision__unasked="perhaps", model__device="tpu")
-    with pytest.raises(SettingError, match=r"(?s)model\.device: .*decision\.unasked: .*allowed: auto, always, never"):
+    with pytest.raises(
+        SettingError,
+        match=r"(?s)model\.device: .*decision\.unasked: .*allowed: auto, always, never",
+    ):
         parameters.configure()
     assert setting(node, decision__unasked="never") == (True, "")
     assert setting(node, model__device="cpu") == (True, "")
@@ -178,11 +213,15 @@ def test_two_wrong_values_at_the_start_are_named_together_and_corrected_one_by_o
 
 @pytest.mark.parametrize("preset", ["demo", "desktop", "orin"])
 def test_every_preset_is_accepted_as_it_is(make: MakeNode, repository: Path, preset: str) -> None:
-    values = yaml.safe_load((repository / "config" / f"{preset}.yaml").read_text())["/**"]["ros__parameters"]
+    values = yaml.safe_load((repository / "config" / f"{preset}.yaml").read_text())["/**"][
+        "ros__parameters"
+    ]
     _, parameters, _ = make(**values)
     settings = parameters.configure()
     assert settings == load_settings(values)
 
 
 def test_the_table_in_the_docs_is_the_one_that_is_printed(repository: Path) -> None:
-    assert table() in (repository / "docs" / "ros.md").read_text(), "paste the output of: python -m stream_vlm_ros.lifecycle.parameter_table"
+    assert table() in (repository / "docs" / "ros.md").read_text(), (
+        "paste the output of: python -m stream_vlm_ros.lifecycle.parameter_table"
+    )

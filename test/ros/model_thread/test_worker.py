@@ -1,4 +1,6 @@
-"""The thread that owns the model, without middleware: which beats are looked at, and what is done in the time that is left."""
+"""The thread that owns the model, without middleware: which beats are looked at, and what is done
+in the time that is left.
+"""
 
 from __future__ import annotations
 
@@ -206,11 +208,17 @@ class Looking(Harness):
 def ask_for(bench: Bench, file: bytes) -> list[object]:
     """Have the model look at `file`; what its asker hears comes into the list."""
     heard: list[object] = []
-    bench.stream.likenesses.put(Likeness(file, lambda vector, model_id: heard.append((vector.tolist(), model_id)), heard.append))
+    bench.stream.likenesses.put(
+        Likeness(
+            file, lambda vector, model_id: heard.append((vector.tolist(), model_id)), heard.append
+        )
+    )
     return heard
 
 
-def test_a_picture_that_is_asked_about_is_looked_at_on_the_model_s_thread_without_a_beat(bench: Bench) -> None:
+def test_a_picture_that_is_asked_about_is_looked_at_on_the_model_s_thread_without_a_beat(
+    bench: Bench,
+) -> None:
     bench.harness = bench.stream.harness = bench.harness.model = looking = Looking()  # type: ignore[assignment]
     heard = ask_for(bench, JPEG)
     wait(lambda: bool(heard))
@@ -259,7 +267,12 @@ class Telling(Harness):
 
 
 def job(record_id: int) -> Job:
-    return Job(record_id, "0:00 the door opens", Material(0, (Happening(0, 0, "the door opens", 1.0),)), 400)
+    return Job(
+        record_id,
+        "0:00 the door opens",
+        Material(0, (Happening(0, 0, "the door opens", 1.0),)),
+        400,
+    )
 
 
 @pytest.fixture
@@ -276,7 +289,9 @@ def telling() -> Iterator[tuple[Bench, Telling, SummaryJobs]]:
     assert bench.errors == []
 
 
-def test_a_beat_that_comes_while_a_summary_is_written_waits_for_that_slice_alone(telling: tuple[Bench, Telling, SummaryJobs]) -> None:
+def test_a_beat_that_comes_while_a_summary_is_written_waits_for_that_slice_alone(
+    telling: tuple[Bench, Telling, SummaryJobs],
+) -> None:
     bench, model, jobs = telling
     bench.worker.start()
     jobs.submit(job(1))
@@ -290,7 +305,9 @@ def test_a_beat_that_comes_while_a_summary_is_written_waits_for_that_slice_alone
     assert model.told.count("slice") == 100 and model.told.count("look") == 1
 
 
-def test_a_summary_waits_while_beats_leave_no_time(telling: tuple[Bench, Telling, SummaryJobs]) -> None:
+def test_a_summary_waits_while_beats_leave_no_time(
+    telling: tuple[Bench, Telling, SummaryJobs],
+) -> None:
     bench, model, jobs = telling
     bench.worker.start()
     jobs.submit(job(1))
@@ -309,7 +326,9 @@ def test_a_summary_waits_while_beats_leave_no_time(telling: tuple[Bench, Telling
     assert model.told[first : first + 2] == ["look", "look"]
 
 
-def test_looks_that_leave_no_time_are_counted_and_said(telling: tuple[Bench, Telling, SummaryJobs], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looks_that_leave_no_time_are_counted_and_said(
+    telling: tuple[Bench, Telling, SummaryJobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench, model, jobs = telling
     monkeypatch.setattr(by_model, "PATIENCE", 5)
     jobs.submit(job(1))
@@ -328,7 +347,9 @@ def test_looks_that_leave_no_time_are_counted_and_said(telling: tuple[Bench, Tel
     assert "1 summaries wait, but 5 looks one after the other left no time to write" in jobs.fault
 
 
-def test_a_worker_that_stops_in_the_middle_of_a_summary_gives_it_back(telling: tuple[Bench, Telling, SummaryJobs]) -> None:
+def test_a_worker_that_stops_in_the_middle_of_a_summary_gives_it_back(
+    telling: tuple[Bench, Telling, SummaryJobs],
+) -> None:
     bench, model, jobs = telling
     bench.worker.start()
     jobs.submit(job(1))
@@ -357,8 +378,16 @@ def test_a_picture_is_looked_at_between_steps_that_never_leave_time(bench: Bench
     wait(lambda: bool(heard) and bench.harness.stamps == [1, 2])
 
 
-@pytest.mark.parametrize(("file", "says"), [(b"", "like: 0 bytes that are no picture"), (JPEG, "like: noting gives no vectors of pictures")])
-def test_who_asks_with_a_picture_that_cannot_be_compared_hears_why(bench: Bench, file: bytes, says: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        (b"", "like: 0 bytes that are no picture"),
+        (JPEG, "like: noting gives no vectors of pictures"),
+    ],
+)
+def test_who_asks_with_a_picture_that_cannot_be_compared_hears_why(
+    bench: Bench, file: bytes, says: str
+) -> None:
     if not file:
         bench.stream.harness.model = Looking()  # type: ignore[assignment]
     heard = ask_for(bench, file)

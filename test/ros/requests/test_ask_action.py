@@ -1,4 +1,6 @@
-"""`~/ask` over DDS: the past is answered from the memory with its evidence, now by the model, and what neither knows is said not to be known."""
+"""`~/ask` over DDS: the past is answered from the memory with its evidence, now by the model, and
+what neither knows is said not to be known.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def robot(tmp_path: Path) -> Iterator[Robot]:
 
 
 class Asking:
-    """A node that saw it become bright, and somebody who asks it: one client, because a new one may miss what comes before it was discovered."""
+    """A node that saw it become bright, and somebody who asks it: one client, because a new one may
+    miss what comes before it was discovered.
+    """
 
     def __init__(self, robot: Robot, **environment: str) -> None:
         self._robot = robot
@@ -39,7 +43,9 @@ class Asking:
 
     def send(self, question: str) -> Any:
         """Ask, and do not wait: the future of the result."""
-        sent = self._robot.on_spinner(lambda: self._client.send_goal_async(Ask.Goal(question=question, timeout_s=30.0)))
+        sent = self._robot.on_spinner(
+            lambda: self._client.send_goal_async(Ask.Goal(question=question, timeout_s=30.0))
+        )
         self._robot.wait(sent.done, "acceptance")
         return self._robot.on_spinner(sent.result().get_result_async)
 
@@ -57,7 +63,9 @@ class Asking:
         self._robot.wait(lambda: answer.text in self._robot.texts, "the answer's words")
         return answer
 
-    def ask(self, question: str, status: int = GoalStatus.STATUS_SUCCEEDED, **goal: Any) -> Ask.Result:
+    def ask(
+        self, question: str, status: int = GoalStatus.STATUS_SUCCEEDED, **goal: Any
+    ) -> Ask.Result:
         """The result; of one that is answered the whole text was feedback before."""
         heard: list[str] = []
         asked = Ask.Goal(question=question, **({"timeout_s": 30.0} | goal))
@@ -69,7 +77,9 @@ class Asking:
         result = outcome.result().result
         assert outcome.result().status == status, result.message
         if result.success:
-            self._robot.wait(lambda: heard and heard[-1] in result.answer.text, "the answer as feedback")
+            self._robot.wait(
+                lambda: heard and heard[-1] in result.answer.text, "the answer as feedback"
+            )
         return result
 
 
@@ -79,12 +89,25 @@ def test_the_past_is_answered_from_the_memory_and_now_by_the_model(robot: Robot)
     past = asking.ask("when was it last bright?")
     assert (past.answered_by, past.known) == (Ask.Result.MEMORY, True)
     assert past.answer.text.startswith("last: it became bright, at ")
-    assert [(record.kind, record.text, record.start, record.end) for record in past.evidence] == [("event", event.label, event.start, event.end)]
-    assert (past.answer.header.stamp, past.answer.header.frame_id, past.answer.camera) == (event.header.stamp, "front_optical", "camera")
+    assert [(record.kind, record.text, record.start, record.end) for record in past.evidence] == [
+        ("event", event.label, event.start, event.end)
+    ]
+    assert (past.answer.header.stamp, past.answer.header.frame_id, past.answer.camera) == (
+        event.header.stamp,
+        "front_optical",
+        "camera",
+    )
     now = asking.ask("how bright is it?")
-    assert (now.answered_by, now.known, now.answer.text) == (Ask.Result.MODEL, True, "the brightness is 230")
+    assert (now.answered_by, now.known, now.answer.text) == (
+        Ask.Result.MODEL,
+        True,
+        "the brightness is 230",
+    )
     assert "it became bright" in {record.text for record in now.evidence}
-    assert now.note == "brightness was not made to read what is remembered: it was asked without the evidence"
+    assert (
+        now.note
+        == "brightness was not made to read what is remembered: it was asked without the evidence"
+    )
     counted = asking.ask("how often was it bright?")
     assert counted.answer.text.startswith("once, last at ")
 
@@ -92,26 +115,45 @@ def test_the_past_is_answered_from_the_memory_and_now_by_the_model(robot: Robot)
 def test_what_neither_memory_nor_model_knows_is_said_not_to_be_known(robot: Robot) -> None:
     asking = Asking(robot, BRIGHTNESS_UNSURE="1")
     zebra = asking.ask("when did you last see the zebra?")
-    assert (zebra.answered_by, zebra.known, zebra.answer.text) == (Ask.Result.MEMORY, False, "I do not know: nothing remembered bears on it")
+    assert (zebra.answered_by, zebra.known, zebra.answer.text) == (
+        Ask.Result.MEMORY,
+        False,
+        "I do not know: nothing remembered bears on it",
+    )
     assert zebra.evidence == []
     unsure = asking.ask("is there a zebra?")
     assert (unsure.answered_by, unsure.known) == (Ask.Result.MODEL, False)
-    assert unsure.answer.text == "I do not know; its guess, of confidence 0.10: 'the brightness is 230'"
+    assert (
+        unsure.answer.text
+        == "I do not know; its guess, of confidence 0.10: 'the brightness is 230'"
+    )
 
 
 def test_a_model_that_has_no_word_for_it_is_not_believed(robot: Robot) -> None:
     asking = Asking(robot)
     strange = asking.ask("is there a unicorn ?")
     assert (strange.answered_by, strange.known) == (Ask.Result.MODEL, False)
-    assert strange.answer.text == "I do not know: the model has no word for 'unicorn'; its guess, of confidence 0.90: 'the brightness is 230'"
+    assert (
+        strange.answer.text
+        == "I do not know: the model has no word for 'unicorn'; its guess, of confidence 0.90: 'the"
+        " brightness is 230'"
+    )
 
 
 def test_a_model_that_reads_the_past_is_asked_with_it(robot: Robot) -> None:
     asking = Asking(robot, BRIGHTNESS_READS="1", BRIGHTNESS_UNSURE="1")
     now = asking.ask("is it bright?")
-    assert (now.answered_by, now.known, now.answer.text, now.note) == (Ask.Result.MODEL, True, "I read: it became bright", "")
+    assert (now.answered_by, now.known, now.answer.text, now.note) == (
+        Ask.Result.MODEL,
+        True,
+        "I read: it became bright",
+        "",
+    )
     uncountable = asking.ask("what colour was the bright picture?")
-    assert (uncountable.answered_by, uncountable.answer.text) == (Ask.Result.MODEL, "I read: it became bright")
+    assert (uncountable.answered_by, uncountable.answer.text) == (
+        Ask.Result.MODEL,
+        "I read: it became bright",
+    )
     counted = asking.ask("how often was it bright?")
     assert counted.answered_by == Ask.Result.MEMORY, "no model counts"
 
@@ -127,21 +169,32 @@ def test_the_past_is_answered_while_nobody_looks(robot: Robot) -> None:
     assert "camera 'back' does not exist" in stranger.message
 
 
-def test_a_quick_question_about_the_past_is_answered_from_the_memory_and_one_about_now_by_the_model(robot: Robot) -> None:
+def test_a_quick_question_about_the_past_is_answered_from_the_memory_and_one_about_now_by_the_model(
+    robot: Robot,
+) -> None:
     asking = Asking(robot)
     event = asking.event
     past = asking.answer("when was it last bright?")
     assert past.text.startswith("last: it became bright, at ")
-    assert (past.header.stamp, past.header.frame_id, past.camera) == (event.header.stamp, "front_optical", "camera")
+    assert (past.header.stamp, past.header.frame_id, past.camera) == (
+        event.header.stamp,
+        "front_optical",
+        "camera",
+    )
     assert past.session_id == event.session_id
     unknown = asking.answer("when did you last see the zebra?")
     assert (unknown.text, unknown.camera) == ("I do not know: nothing remembered bears on it", "")
-    assert robot.call(Recall, "recall", kinds=["query", "answer"]).total == 0, "an answer from the memory is no new memory"
+    assert robot.call(Recall, "recall", kinds=["query", "answer"]).total == 0, (
+        "an answer from the memory is no new memory"
+    )
     now = asking.answer("how bright is it?")
     assert (now.text, now.camera) == ("the brightness is 230", "camera")
     assert len({past.query_id, unknown.query_id, now.query_id}) == 3
     stored = robot.call(Recall, "recall", kinds=["query", "answer"]).records
-    assert {(record.kind, record.query_id) for record in stored} == {("query", now.query_id), ("answer", now.query_id)}
+    assert {(record.kind, record.query_id) for record in stored} == {
+        ("query", now.query_id),
+        ("answer", now.query_id),
+    }
 
 
 def test_a_quick_question_about_the_past_is_answered_while_nobody_looks(robot: Robot) -> None:
@@ -149,9 +202,17 @@ def test_a_quick_question_about_the_past_is_answered_while_nobody_looks(robot: R
     assert robot.transition("deactivate")
     assert asking.answer("how often was it bright?").text.startswith("once, last at ")
     asking.query("is it bright?")
-    robot.wait(lambda: "~/query: no answer to 'is it bright?'" in robot.log and "is not active" in robot.log, "the reason in the log")
+    robot.wait(
+        lambda: (
+            "~/query: no answer to 'is it bright?'" in robot.log and "is not active" in robot.log
+        ),
+        "the reason in the log",
+    )
     asking.query(" ")
-    robot.wait(lambda: "~/query: no answer to ' ': the question is empty" in robot.log, "the refusal in the log")
+    robot.wait(
+        lambda: "~/query: no answer to ' ': the question is empty" in robot.log,
+        "the refusal in the log",
+    )
 
 
 def test_questions_that_wait_for_the_memory_hold_nobody_up(robot: Robot) -> None:
@@ -169,7 +230,13 @@ def test_questions_that_wait_for_the_memory_hold_nobody_up(robot: Robot) -> None
     gate.touch()
     robot.wait(lambda: all(result.done() for result in results), "the answers")
     assert {result.result().result.answered_by for result in results} == {Ask.Result.MEMORY}
-    robot.wait(lambda: len([said for said in list(robot.utterances) if said.text.startswith("once, last at ")]) == 5, "the quick answers")
+    robot.wait(
+        lambda: (
+            len([said for said in list(robot.utterances) if said.text.startswith("once, last at ")])
+            == 5
+        ),
+        "the quick answers",
+    )
 
 
 def test_a_question_gives_up_in_its_time_while_the_memory_is_slow(robot: Robot) -> None:

@@ -1,4 +1,6 @@
-"""Looks and things over DDS: the memory is asked with a picture, and for every sighting of one thing; one file has one node that writes."""
+"""Looks and things over DDS: the memory is asked with a picture, and for every sighting of one
+thing; one file has one node that writes.
+"""
 
 from __future__ import annotations
 
@@ -37,34 +39,55 @@ def test_a_picture_finds_what_looked_like_it(robot: Robot) -> None:
     before = (bright_since.sec, bright_since.nanosec)
     assert all((record.start.sec, record.start.nanosec) < before for record in like_dark.records)
     since = robot.call(Recall, "recall", start=bright_since, **asked)
-    assert since.success and all((record.end.sec, record.end.nanosec) >= before for record in since.records), "the time range holds first"
+    assert since.success and all(
+        (record.end.sec, record.end.nanosec) >= before for record in since.records
+    ), "the time range holds first"
     event = robot.call(Recall, "recall", text="bright", kinds=["event"]).records[0]
     alike = robot.call(Recall, "recall", like_record=event.record_id, limit=2)
-    assert alike.success and all((record.end.sec, record.end.nanosec) >= before for record in alike.records)
+    assert alike.success and all(
+        (record.end.sec, record.end.nanosec) >= before for record in alike.records
+    )
     # Without an active model a stored picture can still be asked about, a new one cannot.
     assert robot.transition("deactivate")
     assert robot.call(Recall, "recall", like_record=event.record_id).success
     refused = robot.call(Recall, "recall", **asked)
-    assert (refused.success, "is not active" in refused.message, "like_record needs no model" in refused.message) == (False, True, True)
+    assert (
+        refused.success,
+        "is not active" in refused.message,
+        "like_record needs no model" in refused.message,
+    ) == (False, True, True)
 
 
-def test_a_picture_that_does_not_decode_and_two_questions_in_one_are_refused_in_words(robot: Robot) -> None:
+def test_a_picture_that_does_not_decode_and_two_questions_in_one_are_refused_in_words(
+    robot: Robot,
+) -> None:
     robot.start_node()
     robot.wait_for_active()
     broken = CompressedImage(format="jpeg")
     broken.data.frombytes(b"this is no picture")
     answer = robot.call(Recall, "recall", like=broken)
-    assert (answer.success, answer.message) == (False, "like: 18 bytes that are no picture; give a whole JPEG or PNG")
+    assert (answer.success, answer.message) == (
+        False,
+        "like: 18 bytes that are no picture; give a whole JPEG or PNG",
+    )
     answer = robot.call(Recall, "recall", like=broken, like_record=3)
-    assert (answer.success, "like_record and like ask for different things" in answer.message) == (False, True)
+    assert (answer.success, "like_record and like ask for different things" in answer.message) == (
+        False,
+        True,
+    )
     answer = robot.call(Recall, "recall", like_record=3)
-    assert (answer.success, "record 3: no vector of a picture of it is stored" in answer.message) == (False, True)
+    assert (
+        answer.success,
+        "record 3: no vector of a picture of it is stored" in answer.message,
+    ) == (False, True)
 
 
 def test_every_sighting_of_one_thing_is_recalled(robot: Robot) -> None:
     with Memory.open(settings(robot.memory)) as memory:
         begin(memory)
-        for at, said in enumerate(["red ball rolls in", "door opens", "red ball rolls away", "red ball rolls in"], start=1):
+        for at, said in enumerate(
+            ["red ball rolls in", "door opens", "red ball rolls away", "red ball rolls in"], start=1
+        ):
             memory.write(step(60 * at, said=said))
     robot.start_node()
     balls = robot.call(Recall, "recall", text="ball", kinds=["event"], order="oldest").records
@@ -76,7 +99,9 @@ def test_every_sighting_of_one_thing_is_recalled(robot: Robot) -> None:
     assert (still.success, still.known, still.value) == (True, True, 0.0)
 
 
-def test_a_second_node_on_the_same_memory_is_refused_with_the_first_one_s_process_and_host(robot: Robot, tmp_path: Path) -> None:
+def test_a_second_node_on_the_same_memory_is_refused_with_the_first_one_s_process_and_host(
+    robot: Robot, tmp_path: Path
+) -> None:
     robot.start_node()
     robot.wait_for_active()
     (tmp_path / "second").mkdir()

@@ -72,8 +72,13 @@ def lookups(shut: Shut) -> Iterator[Lookups]:
     made.close("the test is over")
 
 
-def test_whoever_asks_does_not_wait_and_hears_in_the_order_of_the_questions(lookups: Lookups, shut: Shut) -> None:
-    listeners = [Listener().ask(lookups, text, camera) for text, camera in (("one", ""), ("two", "front"), ("three", ""))]
+def test_whoever_asks_does_not_wait_and_hears_in_the_order_of_the_questions(
+    lookups: Lookups, shut: Shut
+) -> None:
+    listeners = [
+        Listener().ask(lookups, text, camera)
+        for text, camera in (("one", ""), ("two", "front"), ("three", ""))
+    ]
     assert not any(listener.heard.is_set() for listener in listeners)
     shut.opened.set()
     for listener in listeners:
@@ -82,7 +87,10 @@ def test_whoever_asks_does_not_wait_and_hears_in_the_order_of_the_questions(look
     assert [listener.found for listener in listeners] == 3 * [[Recollection(was_asked=True)]]
 
 
-@pytest.mark.parametrize(("question", "says"), [("strange", "the memory failed: a fault of ours"), ("refused", "memory.db: the disk failed")])
+@pytest.mark.parametrize(
+    ("question", "says"),
+    [("strange", "the memory failed: a fault of ours"), ("refused", "memory.db: the disk failed")],
+)
 def test_a_question_that_the_memory_stumbles_over_is_told_and_the_next_is_looked_up(
     lookups: Lookups, shut: Shut, question: str, says: str
 ) -> None:
@@ -93,7 +101,9 @@ def test_a_question_that_the_memory_stumbles_over_is_told_and_the_next_is_looked
     assert following.found == [Recollection(was_asked=True)]
 
 
-def test_questions_do_not_pile_up_without_end(lookups: Lookups, shut: Shut, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_questions_do_not_pile_up_without_end(
+    lookups: Lookups, shut: Shut, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MOST_WAITING", 2)
     Listener().ask(lookups, "looked up")
     assert shut.reached.wait(PATIENCE_S)
@@ -120,7 +130,9 @@ def test_everybody_hears_when_nothing_is_looked_up_any_more(lookups: Lookups, sh
 
 def test_what_is_found_is_what_the_memory_has(tmp_path: object) -> None:
     settings = Settings()
-    settings = settings.model_copy(update={"memory": settings.memory.model_copy(update={"path": f"{tmp_path}/memory.db"})})
+    settings = settings.model_copy(
+        update={"memory": settings.memory.model_copy(update={"path": f"{tmp_path}/memory.db"})}
+    )
     with Memory.open(settings.memory) as memory:
         lookups = Lookups(Recollector(memory, settings))
         lookups.start()

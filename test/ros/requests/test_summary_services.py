@@ -1,4 +1,6 @@
-"""Summaries and retention in a running node: asked for over a real service call, counted on /diagnostics."""
+"""Summaries and retention in a running node: asked for over a real service call, counted on
+/diagnostics.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +30,24 @@ def test_the_past_is_summed_up_while_the_node_watches_and_old_pictures_go(robot:
     camera.brightness = BRIGHT
     robot.wait_for_text("it became bright")
     summaries = partial(robot.call, Recall, "recall", kinds=["summary"], order="oldest", limit=1000)
-    found = robot.wait(lambda: [record for record in summaries().records if "it became bright" in record.text], "a summary of what was said")
+    found = robot.wait(
+        lambda: [record for record in summaries().records if "it became bright" in record.text],
+        "a summary of what was said",
+    )
     assert found[0].camera == "camera" and found[0].model_id == "extractive" and found[0].gone == 0
     assert not found[0].has_frame and found[0].state == ""
     robot.wait(lambda: summaries().total >= 5, "more summaries")
-    assert all(record.kind != "summary" for record in robot.call(Recall, "recall", text="bright").records)
+    assert all(
+        record.kind != "summary" for record in robot.call(Recall, "recall", text="bright").records
+    )
     assert shown(robot, "summaries by") == "extractive"
-    robot.wait(lambda: int(shown(robot, "summaries made")) >= 5, "the number of summaries on /diagnostics")
-    robot.wait(lambda: int(shown(robot, "dropped pictures") or 0) > 0, "the number of dropped pictures on /diagnostics")
+    robot.wait(
+        lambda: int(shown(robot, "summaries made")) >= 5, "the number of summaries on /diagnostics"
+    )
+    robot.wait(
+        lambda: int(shown(robot, "dropped pictures") or 0) > 0,
+        "the number of dropped pictures on /diagnostics",
+    )
 
 
 def shown(robot: Robot, name: str) -> str:
@@ -57,26 +69,44 @@ def program(repository: Path) -> tuple[str, ...]:
     return (sys.executable, str(repository / "scripts" / "stream_vlm_node"))
 
 
-def test_the_model_that_watches_sums_up_between_its_looks(robot: Robot, program: tuple[str, ...], tmp_path: Path) -> None:
+def test_the_model_that_watches_sums_up_between_its_looks(
+    robot: Robot, program: tuple[str, ...], tmp_path: Path
+) -> None:
     robot.camera()
     directory = write_speaking_checkpoint(tmp_path / "speaking")
-    robot.start_node(command=program, model__directory=directory, stream__rate_hz=2.0, memory__summarizer="model", memory__chunk_s=2.0)
+    robot.start_node(
+        command=program,
+        model__directory=directory,
+        stream__rate_hz=2.0,
+        memory__summarizer="model",
+        memory__chunk_s=2.0,
+    )
     robot.wait(lambda: robot.states, "a state")
 
     def by_the_model() -> list[object]:
         found = robot.call(Recall, "recall", kinds=["summary"], order="oldest", limit=1000).records
-        return [record for record in found if record.text == SUMMARY and record.model_id != "extractive"]
+        return [
+            record for record in found if record.text == SUMMARY and record.model_id != "extractive"
+        ]
 
     robot.wait(by_the_model, "a summary that the model wrote")
-    robot.wait(lambda: int(shown(robot, "summaries by a model") or 0) > 0, "the number of such summaries on /diagnostics")
+    robot.wait(
+        lambda: int(shown(robot, "summaries by a model") or 0) > 0,
+        "the number of such summaries on /diagnostics",
+    )
     assert shown(robot, "summaries by").startswith("extractive, put better by stream-vlm-small-")
     looks = len(robot.states)
     robot.wait(lambda: len(robot.states) > looks + 3, "looks that go on")
     assert robot.end_node() == 0
 
 
-def test_a_model_that_cannot_sum_up_is_refused_with_what_to_set_instead(robot: Robot, program: tuple[str, ...]) -> None:
+def test_a_model_that_cannot_sum_up_is_refused_with_what_to_set_instead(
+    robot: Robot, program: tuple[str, ...]
+) -> None:
     robot.start_node(command=program, memory__summarizer="model")
     robot.wait(lambda: "configure failed" in robot.log, "a refusal")
     assert "memory.summarizer 'model': stream-vlm-small-" in robot.log
-    assert "has no chat template" in robot.log and "or set it to 'extractive' or 'endpoint'" in robot.log
+    assert (
+        "has no chat template" in robot.log
+        and "or set it to 'extractive' or 'endpoint'" in robot.log
+    )

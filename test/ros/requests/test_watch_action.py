@@ -30,7 +30,11 @@ class Watching:
         assert self._client.wait_for_server(30), robot.log
         self.reports: list[Utterance] = []
         asked = Watch.Goal(watch_for=watch_for, **goal)
-        sent = robot.on_spinner(lambda: self._client.send_goal_async(asked, lambda feedback: self.reports.append(feedback.feedback.report)))
+        sent = robot.on_spinner(
+            lambda: self._client.send_goal_async(
+                asked, lambda feedback: self.reports.append(feedback.feedback.report)
+            )
+        )
         robot.wait(sent.done, "acceptance")
         self.goal = sent.result()
         self._outcome = robot.on_spinner(self.goal.get_result_async)
@@ -46,7 +50,10 @@ class Watching:
 
     def wait_until_followed(self) -> None:
         """The model looks under it once its words are stored."""
-        self._robot.wait(lambda: self._robot.call(Recall, "recall", kinds=["query"]).total, "the watch in the memory")
+        self._robot.wait(
+            lambda: self._robot.call(Recall, "recall", kinds=["query"]).total,
+            "the watch in the memory",
+        )
 
 
 def start(robot: Robot, **parameters: Any) -> None:
@@ -54,7 +61,9 @@ def start(robot: Robot, **parameters: Any) -> None:
     robot.wait(lambda: robot.states, "a state")
 
 
-def test_a_watch_reports_what_it_waits_for_and_nothing_else_until_it_is_cancelled(robot: Robot) -> None:
+def test_a_watch_reports_what_it_waits_for_and_nothing_else_until_it_is_cancelled(
+    robot: Robot,
+) -> None:
     camera = robot.camera()
     start(robot)
     watching = Watching(robot, "tell me when it is bright")
@@ -72,7 +81,12 @@ def test_a_watch_reports_what_it_waits_for_and_nothing_else_until_it_is_cancelle
     cancelled = robot.on_spinner(watching.goal.cancel_goal_async)
     status, result = watching.end()
     assert cancelled.result().goals_canceling
-    assert (status, result.success, result.message, result.reports) == (GoalStatus.STATUS_CANCELED, False, "the watch was cancelled", 2)
+    assert (status, result.success, result.message, result.reports) == (
+        GoalStatus.STATUS_CANCELED,
+        False,
+        "the watch was cancelled",
+        2,
+    )
     seen = len(robot.states)
     robot.wait(lambda: len(robot.states) > seen + 3, "states without the watch")
     camera.brightness = DARK
@@ -80,9 +94,15 @@ def test_a_watch_reports_what_it_waits_for_and_nothing_else_until_it_is_cancelle
 
 
 @pytest.mark.parametrize(
-    ("goal", "reports", "message"), [({"max_reports": 1}, 1, "made 1 report"), ({"timeout_s": 0.5, "max_reports": 3}, 0, "watched for 0.5 s")]
+    ("goal", "reports", "message"),
+    [
+        ({"max_reports": 1}, 1, "made 1 report"),
+        ({"timeout_s": 0.5, "max_reports": 3}, 0, "watched for 0.5 s"),
+    ],
 )
-def test_a_watch_succeeds_when_its_reports_are_made_or_its_time_is_over(robot: Robot, goal: dict[str, Any], reports: int, message: str) -> None:
+def test_a_watch_succeeds_when_its_reports_are_made_or_its_time_is_over(
+    robot: Robot, goal: dict[str, Any], reports: int, message: str
+) -> None:
     camera = robot.camera()
     start(robot)
     watching = Watching(robot, "bright", **goal)
@@ -90,19 +110,32 @@ def test_a_watch_succeeds_when_its_reports_are_made_or_its_time_is_over(robot: R
         watching.wait_until_followed()
         camera.brightness = BRIGHT
     status, result = watching.end()
-    assert (status, result.success, result.message, result.reports) == (GoalStatus.STATUS_SUCCEEDED, True, message, reports)
+    assert (status, result.success, result.message, result.reports) == (
+        GoalStatus.STATUS_SUCCEEDED,
+        True,
+        message,
+        reports,
+    )
     assert len(watching.reports) == reports
 
 
 def test_a_new_watch_replaces_the_one_before_on_its_camera_and_no_other(robot: Robot) -> None:
     front, rear = robot.camera("front/image"), robot.camera("rear/image")
-    start(robot, cameras=["front", "rear"], camera__front__topic="front/image", camera__rear__topic="rear/image")
+    start(
+        robot,
+        cameras=["front", "rear"],
+        camera__front__topic="front/image",
+        camera__rear__topic="rear/image",
+    )
     first, other = Watching(robot, "dark", camera="front"), Watching(robot, "bright", camera="rear")
     second = Watching(robot, "bright", camera="front")
     status, result = first.end()
     assert (status, result.success) == (GoalStatus.STATUS_ABORTED, False)
     assert result.message == "another watch took its camera: 'bright'"
-    robot.wait(lambda: robot.call(Recall, "recall", text="bright", kinds=["query"]).total == 2, "both watches in the memory")
+    robot.wait(
+        lambda: robot.call(Recall, "recall", text="bright", kinds=["query"]).total == 2,
+        "both watches in the memory",
+    )
     front.brightness = rear.brightness = BRIGHT
     robot.wait(lambda: second.reports and other.reports, "reports of both")
     assert [second.reports[0].camera, other.reports[0].camera] == ["front", "rear"]
@@ -135,7 +168,10 @@ def test_deactivation_ends_a_watch_and_says_so(robot: Robot) -> None:
     watching = Watching(robot, "bright")
     assert robot.transition("deactivate")
     status, result = watching.end()
-    assert (status, result.message) == (GoalStatus.STATUS_ABORTED, "the node was deactivated; activate it and watch again")
+    assert (status, result.message) == (
+        GoalStatus.STATUS_ABORTED,
+        "the node was deactivated; activate it and watch again",
+    )
     _, refused = Watching(robot, "bright").end()
     assert "is not active, the model does not look; activate it" in refused.message
 
@@ -144,13 +180,18 @@ def test_deactivation_ends_a_watch_and_says_so(robot: Robot) -> None:
     ("goal", "says"),
     [
         ({"watch_for": " "}, "the watch is empty"),
-        ({"watch_for": "dark", "camera": "back"}, "camera 'back' does not exist; the cameras are camera"),
+        (
+            {"watch_for": "dark", "camera": "back"},
+            "camera 'back' does not exist; the cameras are camera",
+        ),
         ({"watch_for": "dark", "timeout_s": float("nan")}, "timeout_s nan is refused"),
         ({"watch_for": "dark", "timeout_s": -1.0}, "timeout_s -1 is refused"),
         ({"watch_for": "a sound"}, "brightness has no ears; watch for something to see"),
     ],
 )
-def test_a_watch_that_cannot_be_followed_says_why(robot: Robot, goal: dict[str, Any], says: str) -> None:
+def test_a_watch_that_cannot_be_followed_says_why(
+    robot: Robot, goal: dict[str, Any], says: str
+) -> None:
     robot.camera()
     start(robot)
     status, result = Watching(robot, **goal).end()

@@ -1,6 +1,8 @@
-"""Where a checkpoint's weights go and in how many bits: one device, several GPUs, 8 or 4 bits a weight.
+"""Where a checkpoint's weights go and in how many bits: one device, several GPUs, 8 or 4 bits a
+weight.
 
-accelerate (weights on several GPUs) and bitsandbytes (8 and 4 bits) are optional: what needs them says so where they are missing.
+accelerate (weights on several GPUs) and bitsandbytes (8 and 4 bits) are optional: what needs them
+says so where they are missing.
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ class Placement:
     """How weights are loaded.
 
     Attributes:
-        device: where they go; the first of them where there are several.
-        options: what `from_pretrained` is told beyond the dtype.
-        quantized: how weights lost bits, int8, int4 or the checkpoint's own method; empty where they did not.
+        device: where they go; the first of them where there are several. options: what
+            `from_pretrained` is told beyond the dtype. quantized: how weights lost bits, int8, int4
+            or the checkpoint's own method; empty where they did not.
     """
 
     device: torch.device
@@ -46,7 +48,8 @@ def place(settings: ModelSettings, model_class: Any, config: Any) -> Placement:
     """How a model of `model_class` and `config` is loaded by `settings`.
 
     Raises:
-        CheckpointError: a device or a library that the settings ask for is missing, or the model does not fit.
+        CheckpointError: a device or a library that the settings ask for is missing, or the model
+            does not fit.
     """
     device = _device(settings)
     dtype = _dtype(settings, device)
@@ -55,11 +58,17 @@ def place(settings: ModelSettings, model_class: Any, config: Any) -> Placement:
     quantized = ""
     if settings.weights != "auto":
         if stored is not None:
-            raise CheckpointError(f"model.weights {settings.weights!r}: these weights are quantized already; leave model.weights at 'auto'")
+            raise CheckpointError(
+                f"model.weights {settings.weights!r}: these weights are quantized already; leave"
+                " model.weights at 'auto'"
+            )
         wanted_by = f"model.weights {settings.weights!r}"
         _require("bitsandbytes", wanted_by)
         _require("accelerate", wanted_by)
-        options = {"quantization_config": _fewer_bits(settings.weights, dtype), "device_map": {"": device}}
+        options = {
+            "quantization_config": _fewer_bits(settings.weights, dtype),
+            "device_map": {"": device},
+        }
         quantized = settings.weights
     elif stored is not None:
         _require("accelerate", "a checkpoint with quantized weights")
@@ -73,9 +82,14 @@ def place(settings: ModelSettings, model_class: Any, config: Any) -> Placement:
 
 
 def spread(
-    model_class: Any, config: Any, dtype: torch.dtype, weights: str = "auto", room: Mapping[int | str, int | str] | None = None
+    model_class: Any,
+    config: Any,
+    dtype: torch.dtype,
+    weights: str = "auto",
+    room: Mapping[int | str, int | str] | None = None,
 ) -> dict[str, int | str]:
-    """Which module goes to which GPU, so that all are filled alike; the vision tower and every layer stay whole.
+    """Which module goes to which GPU, so that all are filled alike; the vision tower and every
+    layer stay whole.
 
     Args:
         room: memory (bytes, or text such as "10GB") by GPU; what is free where left out.
@@ -91,14 +105,20 @@ def spread(
     if weights != "auto":
         in_layers = "model.language_model.layers."
         sizes["dtype"] = torch.int8 if weights == "int8" else accelerate.utils.CustomDtype.INT4
-        sizes["special_dtypes"] = {name: dtype for name, _ in outline.named_parameters() if not name.startswith(in_layers)}
-    balanced = accelerate.utils.get_balanced_memory(outline, max_memory=dict(room) if room else None, **sizes)
-    places: dict[str, int | str] = accelerate.infer_auto_device_map(outline, max_memory=balanced, **sizes)
+        sizes["special_dtypes"] = {
+            name: dtype for name, _ in outline.named_parameters() if not name.startswith(in_layers)
+        }
+    balanced = accelerate.utils.get_balanced_memory(
+        outline, max_memory=dict(room) if room else None, **sizes
+    )
+    places: dict[str, int | str] = accelerate.infer_auto_device_map(
+        outline, max_memory=balanced, **sizes
+    )
     outside = sorted(name for name, device in places.items() if device in ("cpu", "disk"))
     if outside:
         raise CheckpointError(
-            f"model.device 'split': the model is larger than the free memory of all GPUs, {outside[0]} does not fit; "
-            "choose a smaller model or model.weights int8 or int4"
+            "model.device 'split': the model is larger than the free memory of all GPUs,"
+            f" {outside[0]} does not fit; choose a smaller model or model.weights int8 or int4"
         )
     return places
 
@@ -106,7 +126,12 @@ def spread(
 def _fewer_bits(weights: str, dtype: torch.dtype) -> BitsAndBytesConfig:
     if weights == "int8":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=UNQUANTIZED)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=UNQUANTIZED)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=UNQUANTIZED,
+    )
 
 
 def _require(library: str, wanted_by: str) -> Any:
@@ -115,7 +140,8 @@ def _require(library: str, wanted_by: str) -> Any:
     except Exception as error:
         # A library built for another CUDA raises whatever its own loading raises.
         raise CheckpointError(
-            f"{wanted_by} needs {library}, which cannot be imported ({type(error).__name__}: {error}); install it with 'pip install {library}'"
+            f"{wanted_by} needs {library}, which cannot be imported ({type(error).__name__}:"
+            f" {error}); install it with 'pip install {library}'"
         ) from error
 
 
@@ -127,7 +153,8 @@ def _device(settings: ModelSettings) -> torch.device:
     if settings.device == "auto":
         return torch.device("cpu")
     raise CheckpointError(
-        f"model.device {settings.device!r}: PyTorch finds no CUDA device; install a CUDA build of PyTorch or set model.device to 'cpu'"
+        f"model.device {settings.device!r}: PyTorch finds no CUDA device; install a CUDA build of"
+        " PyTorch or set model.device to 'cpu'"
     )
 
 

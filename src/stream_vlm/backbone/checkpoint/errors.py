@@ -10,9 +10,14 @@ class ModelFault(StreamError):
 
 
 class QuestionTooLong(StreamError):
-    """A question that does not fit into the context beside the picture; the message says how long it is and may be."""
+    """A question that does not fit into the context beside the picture; the message says how long
+    it is and may be.
+    """
 
 
 def not_finite(camera: str) -> ModelFault:
     """The fault of logits that are not numbers; who finds it clears the stream of `camera`."""
-    return ModelFault(f"{camera}: the model's logits are not finite; its context is cleared (try model.dtype float32)")
+    return ModelFault(
+        f"{camera}: the model's logits are not finite; its context is cleared (try model.dtype"
+        " float32)"
+    )

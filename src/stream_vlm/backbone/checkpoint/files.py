@@ -1,4 +1,6 @@
-"""What a checkpoint directory must hold before anything is loaded from it, and the digest that names it."""
+"""What a checkpoint directory must hold before anything is loaded from it, and the digest that
+names it.
+"""
 
 from __future__ import annotations
 
@@ -26,29 +28,44 @@ def read_config(directory: Path) -> dict[str, Any]:
         CheckpointError: the directory or the file is missing or damaged.
     """
     if not directory.is_dir():
-        raise CheckpointError(f"model.directory {directory}: no such directory; give a Hugging Face checkpoint directory or leave it empty")
+        raise CheckpointError(
+            f"model.directory {directory}: no such directory; give a Hugging Face checkpoint"
+            " directory or leave it empty"
+        )
     path = directory / "config.json"
     if not path.is_file():
-        raise CheckpointError(f"model.directory {directory}: has no config.json, so it is not a Hugging Face checkpoint")
+        raise CheckpointError(
+            f"model.directory {directory}: has no config.json, so it is not a Hugging Face"
+            " checkpoint"
+        )
     try:
         config: dict[str, Any] = json.loads(path.read_text())
         config.get("model_type")
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: is not valid JSON ({error}); fetch the checkpoint anew") from error
+        raise CheckpointError(
+            f"{path}: is not valid JSON ({error}); fetch the checkpoint anew"
+        ) from error
     return config
 
 
 def check_files(directory: Path, config: dict[str, Any]) -> None:
-    """Refuse a directory that is partial, damaged, or holds weights of another kind than `config` says.
+    """Refuse a directory that is partial, damaged, or holds weights of another kind than `config`
+    says.
 
     Raises:
         CheckpointError: names the file and what is wrong with it.
     """
     if not any((directory / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        raise CheckpointError(f"model.directory {directory}: has no tokenizer.json; copy it from the checkpoint's origin")
+        raise CheckpointError(
+            f"model.directory {directory}: has no tokenizer.json; copy it from the checkpoint's"
+            " origin"
+        )
     for path in weight_files(directory):
         if not path.is_file():
-            raise CheckpointError(f"model.directory {directory}: {path.name} is missing; the checkpoint is partial, fetch it anew")
+            raise CheckpointError(
+                f"model.directory {directory}: {path.name} is missing; the checkpoint is partial,"
+                " fetch it anew"
+            )
         try:
             with safe_open(path, framework="pt") as weights:
                 kinds = {name: weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118 (not a mapping)
@@ -57,31 +74,43 @@ def check_files(directory: Path, config: dict[str, Any]) -> None:
         odd = sorted(name for name, kind in kinds.items() if kind not in FLOATS)
         if odd and "quantization_config" not in config:
             raise CheckpointError(
-                f"{path}: {odd[0]} is stored as {kinds[odd[0]]}, but config.json has no quantization_config that says how to read it; "
-                "fetch the checkpoint anew"
+                f"{path}: {odd[0]} is stored as {kinds[odd[0]]}, but config.json has no"
+                " quantization_config that says how to read it; fetch the checkpoint anew"
             )
     _check_deepstack(directory, config)
 
 
 def _check_deepstack(directory: Path, config: dict[str, Any]) -> None:
-    """transformers would fill in another model's blocks, and vision features would silently be wrong."""
+    """transformers would fill in another model's blocks, and vision features would silently be
+    wrong.
+    """
     if config.get("model_type") != "qwen3_vl":
         return
     vision = config.get("vision_config") or {}
     levels = vision.get("deepstack_visual_indexes")
     field = f"{directory / 'config.json'}: vision_config.deepstack_visual_indexes"
     if levels is None:
-        raise CheckpointError(f"{field} is missing, so it is unknown which blocks of the tower feed the language model; fetch config.json anew")
+        raise CheckpointError(
+            f"{field} is missing, so it is unknown which blocks of the tower feed the language"
+            " model; fetch config.json anew"
+        )
     depth = vision.get("depth", 0)
     if any(not 0 <= level < depth for level in levels) or sorted(set(levels)) != list(levels):
-        raise CheckpointError(f"{field} {levels} are not ascending blocks of a tower of depth {depth}; fetch config.json anew")
+        raise CheckpointError(
+            f"{field} {levels} are not ascending blocks of a tower of depth {depth}; fetch"
+            " config.json anew"
+        )
     layers = (config.get("text_config") or {}).get("num_hidden_layers", 0)
     if len(levels) > layers:
-        raise CheckpointError(f"{field} {levels} are more than the language model's {layers} layers; fetch config.json anew")
+        raise CheckpointError(
+            f"{field} {levels} are more than the language model's {layers} layers; fetch"
+            " config.json anew"
+        )
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The files that hold the weights: one, or the shards that an index names, whether they are there or not.
+    """The files that hold the weights: one, or the shards that an index names, whether they are
+    there or not.
 
     Raises:
         CheckpointError: the index is damaged.
@@ -90,13 +119,18 @@ def weight_files(directory: Path) -> list[Path]:
     if not index.is_file():
         return [directory / "model.safetensors"]
     try:
-        return [directory / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+        return [
+            directory / name
+            for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        ]
     except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{index}: is damaged ({error!r}); fetch it anew") from error
 
 
 def digest(directory: Path) -> str:
-    """Short digest of the configuration and of each weight file's header, which is quick for checkpoints of any size."""
+    """Short digest of the configuration and of each weight file's header, which is quick for
+    checkpoints of any size.
+    """
     content = hashlib.sha256((directory / "config.json").read_bytes())
     for path in weight_files(directory):
         content.update(f"{path.name}{path.stat().st_size}".encode())

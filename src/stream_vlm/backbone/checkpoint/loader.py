@@ -1,4 +1,6 @@
-"""Loads a Hugging Face checkpoint of the Qwen2.5-VL or Qwen3-VL architecture, or says exactly why it cannot."""
+"""Loads a Hugging Face checkpoint of the Qwen2.5-VL or Qwen3-VL architecture, or says exactly why
+it cannot.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,26 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from stream_vlm.backbone.checkpoint.device_map import Placement, place
-from stream_vlm.backbone.checkpoint.files import ForeignArchitecture, check_files, digest, read_config
-from stream_vlm.backbone.checkpoint.stream_config import CheckpointError, StreamConfig, read_picture_format, read_stream_config
+from stream_vlm.backbone.checkpoint.files import (
+    ForeignArchitecture,
+    check_files,
+    digest,
+    read_config,
+)
+from stream_vlm.backbone.checkpoint.stream_config import (
+    CheckpointError,
+    StreamConfig,
+    read_picture_format,
+    read_stream_config,
+)
 from stream_vlm.backbone.kv_cache.slot_attention import SLOT_ATTENTION
 from stream_vlm.config.model_settings import ModelSettings
 from stream_vlm.vision.preprocess import PictureFormat
 
-ARCHITECTURES: dict[str, Any] = {"qwen2_5_vl": Qwen2_5_VLForConditionalGeneration, "qwen3_vl": Qwen3VLForConditionalGeneration}
+ARCHITECTURES: dict[str, Any] = {
+    "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
+    "qwen3_vl": Qwen3VLForConditionalGeneration,
+}
 """What the slot cache knows, by `model_type`."""
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "stream-vlm-small"
 """The small model that comes with the package."""
@@ -38,9 +53,10 @@ class Checkpoint:
     """A loaded checkpoint.
 
     Attributes:
-        model_id: its name, a digest of its configuration and weight files, and the bits of its weights where they were made fewer, so that
-            memory records tell models apart.
-        quantized: how weights lost bits, int8, int4 or the checkpoint's own method; empty where they did not.
+        model_id: its name, a digest of its configuration and weight files, and the bits of its
+            weights where they were made fewer, so that memory records tell models apart. quantized:
+            how weights lost bits, int8, int4 or the checkpoint's own method; empty where they did
+            not.
     """
 
     model: Any
@@ -56,21 +72,25 @@ def load_checkpoint(settings: ModelSettings) -> Checkpoint:
 
     Raises:
         ForeignArchitecture: it is of an architecture that the slot cache does not know.
-        CheckpointError: the directory is missing, partial or damaged, or a device or library that is asked for does not exist.
+            CheckpointError: the directory is missing, partial or damaged, or a device or library
+            that is asked for does not exist.
     """
     directory = Path(settings.directory).expanduser() if settings.directory else SHIPPED
     config = read_config(directory)
     architecture = config.get("model_type")
     if architecture not in ARCHITECTURES:
         raise ForeignArchitecture(
-            f"model.directory {directory}: architecture {architecture!r} is not supported; give a checkpoint of {' or '.join(ARCHITECTURES)}"
+            f"model.directory {directory}: architecture {architecture!r} is not supported; give a"
+            f" checkpoint of {' or '.join(ARCHITECTURES)}"
         )
     check_files(directory, config)
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
         model_config = AutoConfig.from_pretrained(directory, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"model.directory {directory}: cannot be loaded: {error}; fetch the checkpoint anew") from error
+        raise CheckpointError(
+            f"model.directory {directory}: cannot be loaded: {error}; fetch the checkpoint anew"
+        ) from error
     # Before the weights, which may take minutes.
     stream = read_stream_config(directory, tokenizer, settings.turns)
     pictures = read_picture_format(directory, stream)
@@ -80,7 +100,14 @@ def load_checkpoint(settings: ModelSettings) -> Checkpoint:
     _check_numbers(directory, model, placement)
     model.model.language_model.set_attn_implementation(SLOT_ATTENTION)
     fewer_bits = "" if settings.weights == "auto" else f"-{settings.weights}"
-    return Checkpoint(model, tokenizer, stream, pictures, f"{stream.name}-{digest(directory)}{fewer_bits}", placement.quantized)
+    return Checkpoint(
+        model,
+        tokenizer,
+        stream,
+        pictures,
+        f"{stream.name}-{digest(directory)}{fewer_bits}",
+        placement.quantized,
+    )
 
 
 def _load(directory: Path, model_class: Any, placement: Placement) -> Any:
@@ -98,13 +125,18 @@ def _load(directory: Path, model_class: Any, placement: Placement) -> Any:
             model = model.to(placement.device)
     except torch.OutOfMemoryError as error:
         raise CheckpointError(
-            f"model.directory {directory}: does not fit into the GPU's memory; choose a smaller model, model.weights int8 or int4, "
-            "or model.device split where there are several GPUs"
+            f"model.directory {directory}: does not fit into the GPU's memory; choose a smaller"
+            " model, model.weights int8 or int4, or model.device split where there are several"
+            " GPUs"
         ) from error
     except ImportError as error:
-        raise CheckpointError(f"model.directory {directory}: a library that its weights need is missing: {error}") from error
+        raise CheckpointError(
+            f"model.directory {directory}: a library that its weights need is missing: {error}"
+        ) from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"model.directory {directory}: cannot be loaded: {error}; fetch the checkpoint anew") from error
+        raise CheckpointError(
+            f"model.directory {directory}: cannot be loaded: {error}; fetch the checkpoint anew"
+        ) from error
     return model.eval().requires_grad_(False)
 
 
@@ -112,12 +144,19 @@ def _check_report(directory: Path, report: dict[str, Any]) -> None:
     """Refuse a model of which weights were invented or left out."""
     missing = sorted(report["missing_keys"])
     if missing:
-        raise CheckpointError(f"model.directory {directory}: {len(missing)} weights are missing, {missing[0]} first; fetch the checkpoint anew")
-    homeless = sorted(name for name in report["unexpected_keys"] if name.startswith(("model.", "visual.", "lm_head.")) and "rotary" not in name)
+        raise CheckpointError(
+            f"model.directory {directory}: {len(missing)} weights are missing, {missing[0]} first;"
+            " fetch the checkpoint anew"
+        )
+    homeless = sorted(
+        name
+        for name in report["unexpected_keys"]
+        if name.startswith(("model.", "visual.", "lm_head.")) and "rotary" not in name
+    )
     if homeless:
         raise CheckpointError(
-            f"model.directory {directory}: config.json has no place for {len(homeless)} of the weights, {homeless[0]} first; "
-            "fetch the checkpoint anew"
+            f"model.directory {directory}: config.json has no place for {len(homeless)} of the"
+            f" weights, {homeless[0]} first; fetch the checkpoint anew"
         )
 
 
@@ -125,17 +164,34 @@ def _check_numbers(directory: Path, model: Any, placement: Placement) -> None:
     """Refuse weights that are not numbers, which would spoil every logit."""
     for name, weight in model.named_parameters():
         # One number a weight: no second copy of it is made, whatever its size.
-        if weight.dtype in (torch.float32, torch.bfloat16, torch.float16) and not bool(torch.isfinite(weight.sum(dtype=torch.float32))):
-            remedy = "set model.dtype to bfloat16 or float32" if placement.dtype is torch.float16 else "fetch the checkpoint anew"
-            raise CheckpointError(f"model.directory {directory}: {name} holds values that are not finite in {weight.dtype}; {remedy}")
+        if weight.dtype in (torch.float32, torch.bfloat16, torch.float16) and not bool(
+            torch.isfinite(weight.sum(dtype=torch.float32))
+        ):
+            remedy = (
+                "set model.dtype to bfloat16 or float32"
+                if placement.dtype is torch.float16
+                else "fetch the checkpoint anew"
+            )
+            raise CheckpointError(
+                f"model.directory {directory}: {name} holds values that are not finite in"
+                f" {weight.dtype}; {remedy}"
+            )
 
 
 @contextmanager
 def _progress_bar(shown: bool) -> Iterator[None]:
     """transformers' own bar for the weights, and the setting as it was afterwards."""
     was_shown = transformers_logging.is_progress_bar_enabled()
-    (transformers_logging.enable_progress_bar if shown else transformers_logging.disable_progress_bar)()
+    (
+        transformers_logging.enable_progress_bar
+        if shown
+        else transformers_logging.disable_progress_bar
+    )()
     try:
         yield
     finally:
-        (transformers_logging.enable_progress_bar if was_shown else transformers_logging.disable_progress_bar)()
+        (
+            transformers_logging.enable_progress_bar
+            if was_shown
+            else transformers_logging.disable_progress_bar
+        )()

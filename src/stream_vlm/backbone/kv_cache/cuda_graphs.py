@@ -1,7 +1,8 @@
 """Forwards whose every shape is fixed, so that a GPU can record one and replay it for ever.
 
-A stream's forwards come in few sizes: a silent turn has as many tokens as the last one, a word is one token. On CUDA such a forward is captured
-as a graph once and replayed, which spares the launching of each kernel; on a CPU the same fixed shapes run as they are. Fixed is also what
+A stream's forwards come in few sizes: a silent turn has as many tokens as the last one, a word is
+one token. On CUDA such a forward is captured as a graph once and replayed, which spares the
+launching of each kernel; on a CPU the same fixed shapes run as they are. Fixed is also what
 attention looks at, all slots of the cache, masked where they are empty.
 """
 
@@ -25,7 +26,8 @@ MOST_SIZES = 4
 class StaticForward:
     """Forwards of one number of tokens over one cache.
 
-    Inputs are copied into buffers of its own, because a recording reads and writes the same memory in each replay.
+    Inputs are copied into buffers of its own, because a recording reads and writes the same memory
+    in each replay.
     """
 
     def __init__(self, model: Any, embeddings: torch.Tensor, share: Share, levels: int) -> None:
@@ -33,14 +35,28 @@ class StaticForward:
         self._embeddings = torch.zeros_like(embeddings)
         self._deepstack = [torch.zeros_like(embeddings) for _ in range(levels)]
         capacity = share.cache.capacity
-        mask = torch.zeros(*share.mask.shape[:-1], capacity, dtype=torch.bool, device=share.mask.device)
+        mask = torch.zeros(
+            *share.mask.shape[:-1], capacity, dtype=torch.bool, device=share.mask.device
+        )
         rotation = (torch.zeros_like(share.rotation[0]), torch.zeros_like(share.rotation[1]))
-        self._share = Share(0, share.end - share.begin, share.cache, torch.zeros_like(share.staged), capacity, mask, rotation)
+        self._share = Share(
+            0,
+            share.end - share.begin,
+            share.cache,
+            torch.zeros_like(share.staged),
+            capacity,
+            mask,
+            rotation,
+        )
         self._graph: Any = None
         self._logits: torch.Tensor | None = None
 
-    def run(self, embeddings: torch.Tensor, share: Share, deepstack: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Logits (1, vocabulary) in the model's dtype after the last token; see `packed.run_layers`."""
+    def run(
+        self, embeddings: torch.Tensor, share: Share, deepstack: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """Logits (1, vocabulary) in the model's dtype after the last token; see
+        `packed.run_layers`.
+        """
         self._embeddings.copy_(embeddings)
         for buffer, level in zip(self._deepstack, deepstack, strict=True):
             buffer.copy_(level)
@@ -58,12 +74,16 @@ class StaticForward:
         return self._logits.clone()
 
     def _forward(self) -> torch.Tensor:
-        hidden = run_layers(self._model.model.language_model, self._embeddings, [self._share], self._deepstack)
+        hidden = run_layers(
+            self._model.model.language_model, self._embeddings, [self._share], self._deepstack
+        )
         logits: torch.Tensor = self._model.lm_head(hidden)[0]
         return logits
 
     def _record(self) -> None:
-        """Run a few times beside the main stream, as recording asks for, then record; each run writes the same keys into the same slots."""
+        """Run a few times beside the main stream, as recording asks for, then record; each run
+        writes the same keys into the same slots.
+        """
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -83,7 +103,9 @@ class StaticForwards:
         self._seen: Counter[tuple[int, int]] = Counter()
         self._kept: OrderedDict[tuple[int, int], StaticForward] = OrderedDict()
 
-    def run(self, embeddings: torch.Tensor, share: Share, deepstack: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    def run(
+        self, embeddings: torch.Tensor, share: Share, deepstack: Sequence[torch.Tensor]
+    ) -> torch.Tensor | None:
         """Logits as `StaticForward.run`, or None while this size is too rare for it."""
         size = (embeddings.shape[1], len(deepstack))
         forward = self._kept.get(size)
@@ -91,7 +113,9 @@ class StaticForwards:
             self._seen[size] += 1
             if self._seen[size] <= SEEN_BEFORE:
                 return None
-            forward = self._kept[size] = StaticForward(self._model, embeddings, share, len(deepstack))
+            forward = self._kept[size] = StaticForward(
+                self._model, embeddings, share, len(deepstack)
+            )
             if len(self._kept) > MOST_SIZES:
                 rare, _ = self._kept.popitem(last=False)
                 self._seen[rare] = 0

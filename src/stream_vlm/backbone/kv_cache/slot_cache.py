@@ -1,8 +1,10 @@
-"""A KV cache of fixed slots: what stays is never moved, what leaves frees its slots, and keys are stored un-rotated.
+"""A KV cache of fixed slots: what stays is never moved, what leaves frees its slots, and keys are
+stored un-rotated.
 
-Keys without rotation can take any position later (StreamingVLM, arXiv 2510.09608, section 3.2), so positions are renumbered after an eviction
-without moving a key. Beside each key stands its rotated copy, made anew from the un-rotated one whenever its position changes: rotating a
-rotated key again and again would drift, 41 % after 1,000 times in bfloat16.
+Keys without rotation can take any position later (StreamingVLM, arXiv 2510.09608, section 3.2), so
+positions are renumbered after an eviction without moving a key. Beside each key stands its rotated
+copy, made anew from the un-rotated one whenever its position changes: rotating a rotated key again
+and again would drift, 41 % after 1,000 times in bfloat16.
 """
 
 from __future__ import annotations
@@ -14,15 +16,17 @@ import torch
 
 
 class CacheFull(Exception):
-    """More tokens were to enter than slots are free: the context policy let the context outgrow its budget."""
+    """More tokens were to enter than slots are free: the context policy let the context outgrow its
+    budget.
+    """
 
 
 class SlotLayer:
     """Keys and values of one layer in preallocated slots.
 
     Attributes:
-        stored: (3, kv_heads, capacity, head_dim): un-rotated keys, the same keys rotated by the positions they hold now, which is what attention
-            compares, and values.
+        stored: (3, kv_heads, capacity, head_dim): un-rotated keys, the same keys rotated by the
+            positions they hold now, which is what attention compares, and values.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -45,7 +49,8 @@ class SlotLayer:
         return self.stored[2:3]
 
     def write(self, slots: torch.Tensor, new: torch.Tensor) -> None:
-        """Write `new`, (3, kv_heads, tokens, head_dim) as in `stored`, into `slots`, int64 (tokens,).
+        """Write `new`, (3, kv_heads, tokens, head_dim) as in `stored`, into `slots`, int64
+        (tokens,).
 
         The first call allocates in the shape, dtype and device of what it writes.
         """
@@ -53,14 +58,17 @@ class SlotLayer:
             self.stored = new.new_zeros(3, new.shape[1], self._capacity, new.shape[3])
         self.stored.index_copy_(2, slots.to(new.device), new)
 
-    def rotate_anew(self, slots: torch.Tensor, rotate: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def rotate_anew(
+        self, slots: torch.Tensor, rotate: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
         """Replace the rotated copies in `slots` by what `rotate` makes of the un-rotated keys."""
         at = slots.to(self.stored.device)
         self.rotated.index_copy_(2, at, rotate(self.keys.index_select(2, at)).to(self.stored.dtype))
 
 
 class SlotCache:
-    """The fixed slots of one stream, which one or several contexts share (see `CachedForward.branch`).
+    """The fixed slots of one stream, which one or several contexts share (see
+    `CachedForward.branch`).
 
     Attributes:
         capacity: number of slots.
@@ -83,7 +91,10 @@ class SlotCache:
             CacheFull: fewer are free.
         """
         if count > len(self._free):
-            raise CacheFull(f"{count} tokens do not fit into {len(self._free)} free of {self.capacity} cache slots")
+            raise CacheFull(
+                f"{count} tokens do not fit into {len(self._free)} free of {self.capacity} cache"
+                " slots"
+            )
         return [heapq.heappop(self._free) for _ in range(count)]
 
     def release(self, slots: list[int]) -> None:

@@ -30,12 +30,20 @@ Message = dict[str, Any]
 
 
 def _with_system_role(system: str, labels: Sequence[str], before: str, after: str) -> list[Message]:
-    return [{"role": "system", "content": [_text(system)]}, *_one_message("", labels, before, after)]
+    return [
+        {"role": "system", "content": [_text(system)]},
+        *_one_message("", labels, before, after),
+    ]
 
 
 def _one_message(system: str, labels: Sequence[str], before: str, after: str) -> list[Message]:
     shown = [part for label in labels for part in (_text(label), {"type": "image"})]
-    parts = [_text(system)] * bool(system) + [_text(before)] * bool(before) + shown + [_text(after)] * bool(after)
+    parts = (
+        [_text(system)] * bool(system)
+        + [_text(before)] * bool(before)
+        + shown
+        + [_text(after)] * bool(after)
+    )
     return [{"role": "user", "content": parts}]
 
 
@@ -49,25 +57,30 @@ def _text(text: str) -> Message:
 
 
 LAYOUTS = (_with_system_role, _one_message, _pictures_first)
-"""Ways to say the same: many templates know no system role, and some take only one text, after the pictures."""
+"""Ways to say the same: many templates know no system role, and some take only one text, after the
+pictures.
+"""
 
 
 class ChatWriter:
-    """Writes chats with the template of `processor`, in the first layout of which the template leaves nothing out.
+    """Writes chats with the template of `processor`, in the first layout of which the template
+    leaves nothing out.
 
     Args:
         system: the instruction that every chat begins with.
 
     Raises:
-        CheckpointError: the processor has no chat template, or one that leaves out what it is given.
+        CheckpointError: the processor has no chat template, or one that leaves out what it is
+            given.
     """
 
     def __init__(self, processor: Any, system: str, name: str) -> None:
         self._processor, self._system = processor, system
         if not getattr(processor, "chat_template", None):
             raise CheckpointError(
-                f"{name}: its processor has no chat template, so it is unknown how a question is put to it; "
-                "take an instruction-tuned checkpoint, or copy chat_template.jinja from the checkpoint's origin"
+                f"{name}: its processor has no chat template, so it is unknown how a question is"
+                " put to it; take an instruction-tuned checkpoint, or copy chat_template.jinja"
+                " from the checkpoint's origin"
             )
         probe = (["label one", "label two"], "words before", "words after")
         reasons = []
@@ -76,7 +89,8 @@ class ChatWriter:
             try:
                 written = self.write(*probe)
             except Exception as error:
-                # A template is a foreign program; those that know no system role raise an error of their own.
+                # A template is a foreign program; those that know no system role raise an error of
+                # their own.
                 reasons.append(f"{type(error).__name__}: {error}")
                 continue
             left_out = [text for text in (system, *probe[0], *probe[1:]) if text not in written]
@@ -84,13 +98,19 @@ class ChatWriter:
                 return
             reasons.append(f"it leaves out {left_out[0][:40]!r}")
         raise CheckpointError(
-            f"{name}: its chat template cannot write an instruction, pictures and a question ({reasons[-1]}); take another checkpoint"
+            f"{name}: its chat template cannot write an instruction, pictures and a question"
+            f" ({reasons[-1]}); take another checkpoint"
         )
 
     def plain(self, text: str) -> str:
-        """`text` of a user or of the model without anything that would be read as a control token or a picture."""
+        """`text` of a user or of the model without anything that would be read as a control token
+        or a picture.
+        """
         picture = getattr(self._processor, "image_token", None)
-        return without_control(self._processor.tokenizer, text.replace(picture, " ") if isinstance(picture, str) else text)
+        return without_control(
+            self._processor.tokenizer,
+            text.replace(picture, " ") if isinstance(picture, str) else text,
+        )
 
     def tokens(self, text: str) -> int:
         """How many tokens `text` is."""
@@ -109,10 +129,15 @@ class ChatWriter:
             after: words after them, may be empty.
         """
         messages = self._layout(self._system, labels, before, after)
-        return str(self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        return str(
+            self._processor.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        )
 
     def inputs(self, shown: Sequence[Shown], before: str, after: str) -> Any:
-        """What the model's forward takes for a chat with the pictures `shown`; a mapping of tensors with one row.
+        """What the model's forward takes for a chat with the pictures `shown`; a mapping of tensors
+        with one row.
 
         Raises:
             whatever the processor raises for pictures that it cannot take.

@@ -1,4 +1,6 @@
-"""A reply while transformers generates it: the first logits say the state, the words of a response follow."""
+"""A reply while transformers generates it: the first logits say the state, the words of a response
+follow.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,13 @@ class Reply:
         longest_words: int,
         on_decided: Callable[[], None],
     ) -> None:
-        self._checkpoint, self._sampler, self._gate, self._on_text, self._on_decided = checkpoint, sampler, gate, on_text, on_decided
+        self._checkpoint, self._sampler, self._gate, self._on_text, self._on_decided = (
+            checkpoint,
+            sampler,
+            gate,
+            on_text,
+            on_decided,
+        )
         self._words = WordStream(checkpoint.tokenizer)
         self._longest_words = longest_words
         self._decision: Decision | None = None
@@ -47,10 +55,13 @@ class Reply:
         self._certainties: list[float] = []
         self._is_complete = False
         self.is_over = False
-        self.longest = longest_words + max(len(ids) for ids in checkpoint.states[State.RESPONSE]) + 1
+        self.longest = (
+            longest_words + max(len(ids) for ids in checkpoint.states[State.RESPONSE]) + 1
+        )
 
     def choose(self, logits: torch.Tensor) -> int:
-        """The token that follows, by `logits` (vocabulary,) float32 at the end of everything until now.
+        """The token that follows, by `logits` (vocabulary,) float32 at the end of everything until
+        now.
 
         Raises:
             NotFinite: the logits say nothing.
@@ -61,7 +72,9 @@ class Reply:
             if self._decision.state is not State.RESPONSE:
                 self.is_over = True
                 return min(self._checkpoint.stop)
-            likeliest: tuple[int, ...] = max(self._checkpoint.states[State.RESPONSE], key=lambda ids: float(logits[ids[0]]))
+            likeliest: tuple[int, ...] = max(
+                self._checkpoint.states[State.RESPONSE], key=lambda ids: float(logits[ids[0]])
+            )
             self._marker = list(likeliest)
         if self._marker:
             return self._marker.pop(0)
@@ -88,7 +101,12 @@ class Reply:
         certainty = sum(self._certainties) / len(self._certainties) if self._certainties else 0.0
         text = self._words.finish(self._is_complete).lstrip(SEPARATORS)
         self._tell(text)
-        return Decision(State.RESPONSE, self._decision.probabilities, text, self._decision.confidence * certainty)
+        return Decision(
+            State.RESPONSE,
+            self._decision.probabilities,
+            text,
+            self._decision.confidence * certainty,
+        )
 
     def _tell(self, text: str) -> None:
         text = text.lstrip(SEPARATORS)
@@ -97,15 +115,23 @@ class Reply:
 
 
 def decide(logits: torch.Tensor, checkpoint: ForeignCheckpoint) -> Decision:
-    """The state that `logits` (vocabulary,) at the end of a chat say: that of the word which begins the reply.
+    """The state that `logits` (vocabulary,) at the end of a chat say: that of the word which begins
+    the reply.
 
     Raises:
         NotFinite: they are not numbers.
     """
-    scores = torch.stack([torch.logsumexp(logits[sorted({ids[0] for ids in ways})], dim=0) for ways in checkpoint.states.values()])
+    scores = torch.stack(
+        [
+            torch.logsumexp(logits[sorted({ids[0] for ids in ways})], dim=0)
+            for ways in checkpoint.states.values()
+        ]
+    )
     if not bool(torch.isfinite(scores).all()):
         raise NotFinite
-    probabilities: Mapping[State, float] = dict(zip(checkpoint.states, torch.softmax(scores, dim=0).tolist(), strict=True))
+    probabilities: Mapping[State, float] = dict(
+        zip(checkpoint.states, torch.softmax(scores, dim=0).tolist(), strict=True)
+    )
     state = max(probabilities, key=lambda candidate: probabilities[candidate])
     return Decision(state, probabilities, confidence=probabilities[state])
 

@@ -1,4 +1,6 @@
-"""Loads any image-text-to-text checkpoint that transformers knows, for the engine that recomputes its context."""
+"""Loads any image-text-to-text checkpoint that transformers knows, for the engine that recomputes
+its context.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    GenerationConfig,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from stream_vlm.backbone.checkpoint.device_map import Placement, place
-from stream_vlm.backbone.checkpoint.files import ForeignArchitecture, check_files, digest, read_config
+from stream_vlm.backbone.checkpoint.files import (
+    ForeignArchitecture,
+    check_files,
+    digest,
+    read_config,
+)
 from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
 from stream_vlm.backbone.recompute.chat_prompt import ChatWriter, Shown
 from stream_vlm.config.model_settings import ModelSettings
@@ -26,7 +39,9 @@ StateTokens = dict[State, list[tuple[int, ...]]]
 
 
 POSSIBLE = {"turns": ("auto", "prompted"), "weights": ("auto",), "device": ("auto", "cpu", "cuda")}
-"""Settings of `model` that depend on the architecture: which modules may be split or lose bits is known for the Qwen-VL family only."""
+"""Settings of `model` that depend on the architecture: which modules may be split or lose bits is
+known for the Qwen-VL family only.
+"""
 
 
 @dataclass(frozen=True)
@@ -56,24 +71,32 @@ def load_foreign(settings: ModelSettings) -> ForeignCheckpoint:
     """Load the checkpoint that `settings` names through transformers' own classes.
 
     Raises:
-        ForeignArchitecture: transformers knows it not as a model that reads pictures and text and writes text.
-        CheckpointError: the directory is partial or damaged, a library or a device is missing, or the checkpoint cannot hold a chat.
+        ForeignArchitecture: transformers knows it not as a model that reads pictures and text and
+            writes text. CheckpointError: the directory is partial or damaged, a library or a device
+            is missing, or the checkpoint cannot hold a chat.
     """
     directory = Path(settings.directory).expanduser()
     name = f"model.directory {directory}"
     try:
         config = AutoConfig.from_pretrained(directory, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ForeignArchitecture(f"{name}: transformers cannot read its config.json: {error}; give an image-text-to-text checkpoint") from error
-    if config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES or config.is_encoder_decoder:
         raise ForeignArchitecture(
-            f"{name}: architecture {config.model_type!r} is not supported; give a checkpoint of a model that reads pictures and text in one decoder"
+            f"{name}: transformers cannot read its config.json: {error}; give an image-text-to-text"
+            " checkpoint"
+        ) from error
+    if (
+        config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+        or config.is_encoder_decoder
+    ):
+        raise ForeignArchitecture(
+            f"{name}: architecture {config.model_type!r} is not supported; give a checkpoint of a"
+            " model that reads pictures and text in one decoder"
         )
     for field, possible in POSSIBLE.items():
         if getattr(settings, field) not in possible:
             raise CheckpointError(
-                f"model.{field} {getattr(settings, field)!r}: not possible with {name} of architecture {config.model_type!r}; "
-                f"set it to {' or '.join(possible)}"
+                f"model.{field} {getattr(settings, field)!r}: not possible with {name} of"
+                f" architecture {config.model_type!r}; set it to {' or '.join(possible)}"
             )
     check_files(directory, read_config(directory))
     placement = place(settings, AutoModelForImageTextToText, config)
@@ -83,9 +106,15 @@ def load_foreign(settings: ModelSettings) -> ForeignCheckpoint:
     tokenizer = processor.tokenizer
     model = _model(directory, name, placement)
     stop = _stop(model, tokenizer, name)
-    pictures = {getattr(model.config, field, None) for field in ("image_token_id", "image_token_index", "video_token_id")}
-    unspeakable = (set(tokenizer.all_special_ids) | {token for token in pictures if isinstance(token, int)}) - stop
-    # What the checkpoint's own generation settings would add (penalties, forced tokens, beams) is no business of a stream.
+    pictures = {
+        getattr(model.config, field, None)
+        for field in ("image_token_id", "image_token_index", "video_token_id")
+    }
+    unspeakable = (
+        set(tokenizer.all_special_ids) | {token for token in pictures if isinstance(token, int)}
+    ) - stop
+    # What the checkpoint's own generation settings would add (penalties, forced tokens, beams) is
+    # no business of a stream.
     model.generation_config = GenerationConfig(pad_token_id=min(stop))
     return ForeignCheckpoint(
         model,
@@ -110,14 +139,17 @@ def state_tokens(tokenizer: PreTrainedTokenizerBase, name: str) -> StateTokens:
     forms: StateTokens = {}
     for state in State:
         word = PROMPTED.marker(state)
-        written = {tuple(tokenizer.encode(text, add_special_tokens=False)) for text in (word, f" {word}")}
+        written = {
+            tuple(tokenizer.encode(text, add_special_tokens=False)) for text in (word, f" {word}")
+        }
         forms[state] = sorted(ids for ids in written if ids and unknown not in ids)
     begun = Counter(first for ways in forms.values() for first in {ids[0] for ids in ways})
     own = {state: [ids for ids in ways if begun[ids[0]] == 1] for state, ways in forms.items()}
     if not all(own.values()):
         raise CheckpointError(
-            f"{name}: the state words {[PROMPTED.marker(state) for state in State]} do not begin with different tokens of this tokenizer, so "
-            "states cannot be told apart; take a checkpoint with a larger vocabulary"
+            f"{name}: the state words {[PROMPTED.marker(state) for state in State]} do not begin"
+            " with different tokens of this tokenizer, so states cannot be told apart; take a"
+            " checkpoint with a larger vocabulary"
         )
     return own
 
@@ -128,11 +160,17 @@ def _processor(directory: Path, name: str) -> Any:
     except ImportError as error:
         raise CheckpointError(_lacks(name, error)) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{name}: its processor cannot be loaded: {error}; copy preprocessor_config.json and the tokenizer anew") from error
-    if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
         raise CheckpointError(
-            f"{name}: {type(processor).__name__} does not take pictures and text together; copy processor_config.json and "
-            "preprocessor_config.json from the checkpoint's origin"
+            f"{name}: its processor cannot be loaded: {error}; copy preprocessor_config.json and"
+            " the tokenizer anew"
+        ) from error
+    if (
+        getattr(processor, "tokenizer", None) is None
+        or getattr(processor, "image_processor", None) is None
+    ):
+        raise CheckpointError(
+            f"{name}: {type(processor).__name__} does not take pictures and text together; copy"
+            " processor_config.json and preprocessor_config.json from the checkpoint's origin"
         )
     return processor
 
@@ -143,8 +181,9 @@ def _lacks(name: str, error: ImportError) -> str:
     if "torchvision" in said.lower():
         release = torch.__version__.partition("+")[0]
         return (
-            f"{name}: its processor needs torchvision, which is not installed ({said[:160]}); install the release made for torch {release} with "
-            "'pip install --no-deps torchvision', or take a checkpoint whose processor works without it"
+            f"{name}: its processor needs torchvision, which is not installed ({said[:160]});"
+            f" install the release made for torch {release} with 'pip install --no-deps"
+            " torchvision', or take a checkpoint whose processor works without it"
         )
     return f"{name}: its processor needs a library that is not installed: {said[:300]}"
 
@@ -162,8 +201,8 @@ def _try(writer: ChatWriter, name: str, size: tuple[int, int]) -> int:
     except Exception as error:
         # Processors are foreign code of a hundred kinds and raise whatever they stumble over.
         raise CheckpointError(
-            f"{name}: its processor cannot take two pictures and a question ({type(error).__name__}: {error}); "
-            "take a checkpoint for several pictures"
+            f"{name}: its processor cannot take two pictures and a question"
+            f" ({type(error).__name__}: {error}); take a checkpoint for several pictures"
         ) from error
     return sum(value.numel() for value in inputs.values() if isinstance(value, torch.Tensor))
 
@@ -171,27 +210,52 @@ def _try(writer: ChatWriter, name: str, size: tuple[int, int]) -> int:
 def _model(directory: Path, name: str, placement: Placement) -> Any:
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            directory, dtype=placement.dtype, local_files_only=True, output_loading_info=True, **placement.options
+            directory,
+            dtype=placement.dtype,
+            local_files_only=True,
+            output_loading_info=True,
+            **placement.options,
         )
         model, report = loaded
         if not placement.is_done_by_loading:
             model = model.to(placement.device)
         model = model.eval().requires_grad_(False)
     except torch.OutOfMemoryError as error:
-        raise CheckpointError(f"{name}: does not fit into the GPU's memory; choose a smaller model or one with quantized weights") from error
+        raise CheckpointError(
+            f"{name}: does not fit into the GPU's memory; choose a smaller model or one with"
+            " quantized weights"
+        ) from error
     except ImportError as error:
         raise CheckpointError(f"{name}: needs a library that is not installed: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{name}: cannot be loaded: {error}; fetch the checkpoint anew") from error
+        raise CheckpointError(
+            f"{name}: cannot be loaded: {error}; fetch the checkpoint anew"
+        ) from error
     missing = sorted(report["missing_keys"])
     if missing:
-        raise CheckpointError(f"{name}: {len(missing)} weights are missing, {missing[0]} first; fetch the checkpoint anew")
+        raise CheckpointError(
+            f"{name}: {len(missing)} weights are missing, {missing[0]} first; fetch the checkpoint"
+            " anew"
+        )
     return model
 
 
 def _stop(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> frozenset[int]:
-    said = [model.generation_config.eos_token_id, model.config.get_text_config().eos_token_id, tokenizer.eos_token_id]
-    stop = frozenset(token for ids in said if ids is not None for token in (ids if isinstance(ids, list) else [ids]) if isinstance(token, int))
+    said = [
+        model.generation_config.eos_token_id,
+        model.config.get_text_config().eos_token_id,
+        tokenizer.eos_token_id,
+    ]
+    stop = frozenset(
+        token
+        for ids in said
+        if ids is not None
+        for token in (ids if isinstance(ids, list) else [ids])
+        if isinstance(token, int)
+    )
     if not stop:
-        raise CheckpointError(f"{name}: neither generation_config.json nor its tokenizer name a token that ends a reply; add eos_token_id")
+        raise CheckpointError(
+            f"{name}: neither generation_config.json nor its tokenizer name a token that ends a"
+            " reply; add eos_token_id"
+        )
     return stop

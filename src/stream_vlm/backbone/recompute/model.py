@@ -1,6 +1,8 @@
-"""Any image-text-to-text model, without a cache between ticks: the newest pictures are put to it anew each time (SimpleStream, recent-4).
+"""Any image-text-to-text model, without a cache between ticks: the newest pictures are put to it
+anew each time (SimpleStream, recent-4).
 
-Slower than the engine that keeps its context: every picture is encoded and every token fed again at every tick.
+Slower than the engine that keeps its context: every picture is encoded and every token fed again at
+every tick.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ from stream_vlm.types import NANOSECONDS, Decision, StreamError
 from stream_vlm.vision.preprocess import PictureError
 
 MOST_PIXELS = 448 * 448
-"""Pixels of a picture at most, where fewer cost less: hub checkpoints allow millions, which a stream cannot afford."""
+"""Pixels of a picture at most, where fewer cost less: hub checkpoints allow millions, which a
+stream cannot afford.
+"""
 LEAST_SIDE = 8
 """Pixels; below it processors take a side for the colour channels, or divide it down to nothing."""
 
@@ -82,7 +86,10 @@ class RecomputingModel:
     def engine(self) -> str:
         """How it looks, in words for people."""
         architecture = self.checkpoint.model.config.model_type
-        return f"{architecture}: the last {self.settings.context.frames} pictures recomputed at every tick, slower than with a cache"
+        return (
+            f"{architecture}: the last {self.settings.context.frames} pictures recomputed at every"
+            " tick, slower than with a cache"
+        )
 
     def unknown_words(self, text: str) -> tuple[str, ...]:
         """Words of `text` that it has no token for."""
@@ -92,12 +99,18 @@ class RecomputingModel:
         """A new stream for `camera` that has seen nothing."""
         return RecomputedStream(self, camera)
 
-    def step(self, turns: Sequence[Turn], upcoming: Upcoming | None = None) -> list[Decision | StreamError]:
-        """Take one turn in each of several different streams, one after the other; see `model.Model.step`. `upcoming` is never asked."""
+    def step(
+        self, turns: Sequence[Turn], upcoming: Upcoming | None = None
+    ) -> list[Decision | StreamError]:
+        """Take one turn in each of several different streams, one after the other; see
+        `model.Model.step`. `upcoming` is never asked.
+        """
         seconds: dict[str, float] = {}
 
         def take(turn: Turn) -> Decision:
-            assert isinstance(turn.stream, RecomputedStream), "streams are opened by the model that steps them"
+            assert isinstance(turn.stream, RecomputedStream), (
+                "streams are opened by the model that steps them"
+            )
             return turn.stream.take(turn, seconds)
 
         outcomes = one_by_one(turns, take)
@@ -139,13 +152,15 @@ class RecomputedStream:
 
     @torch.inference_mode()
     def take(self, turn: Turn, seconds: dict[str, float]) -> Decision:
-        """Decide on the newest pictures and write the words of a response; adds wall time (s) by stage to `seconds`.
+        """Decide on the newest pictures and write the words of a response; adds wall time (s) by
+        stage to `seconds`.
 
         Raises:
-            PictureError: the picture cannot be looked at; the stream is unchanged.
-            QuestionTooLong: pictures and question are longer than the model can read; the stream is unchanged.
-            WatchRefused: pictures and watch are, without a question; the stream is unchanged.
-            ModelFault: the model's numbers are not finite, or memory ran out; the stream begins anew.
+            PictureError: the picture cannot be looked at; the stream is unchanged. QuestionTooLong:
+                pictures and question are longer than the model can read; the stream is unchanged.
+                WatchRefused: pictures and watch are, without a question; the stream is unchanged.
+                ModelFault: the model's numbers are not finite, or memory ran out; the stream begins
+                anew.
         """
         started = time.perf_counter()
         writer = self._model.checkpoint.writer
@@ -153,7 +168,10 @@ class RecomputedStream:
         second = (turn.frame.stamp_ns - first_ns) // NANOSECONDS
         question = writer.plain(turn.query.text) if turn.query is not None else ""
         label = PROMPTED.time.format(start=second, end=second + 1)
-        shown = [*self._shown, Shown(label, self._picture(turn.frame.image, turn.limits.picture_share))][-self._model.settings.context.frames :]
+        shown = [
+            *self._shown,
+            Shown(label, self._picture(turn.frame.image, turn.limits.picture_share)),
+        ][-self._model.settings.context.frames :]
         if not self._is_judged(turn):
             self._shown, self._first_stamp_ns = shown, first_ns
             return turn.gate(SILENT)
@@ -164,9 +182,14 @@ class RecomputedStream:
         def on_decided() -> None:
             seconds["prefill"] = seconds.get("prefill", 0.0) + time.perf_counter() - started
 
-        reply = Reply(self._model.checkpoint, self._sampler, turn.gate, turn.on_text, longest, on_decided)
+        reply = Reply(
+            self._model.checkpoint, self._sampler, turn.gate, turn.on_text, longest, on_decided
+        )
         if turn.watch is not None:
-            before, after = PROMPTED.watch.replace("{query}", writer.plain(turn.watch.text)), question or PROMPTED.judge
+            before, after = (
+                PROMPTED.watch.replace("{query}", writer.plain(turn.watch.text)),
+                question or PROMPTED.judge,
+            )
         else:
             before, after = self._asked.told() if self._asked is not None else "", question
         remembered = self._remembered(turn)
@@ -188,15 +211,24 @@ class RecomputedStream:
             self._generate(inputs, reply)
         except NotFinite as error:
             self.reset()
-            raise ModelFault(f"{self.camera}: the model's logits are not finite; its pictures are forgotten (try model.dtype float32)") from error
+            raise ModelFault(
+                f"{self.camera}: the model's logits are not finite; its pictures are forgotten (try"
+                " model.dtype float32)"
+            ) from error
         except torch.OutOfMemoryError as error:
             self.reset()
             torch.cuda.empty_cache()
             raise ModelFault(
-                f"{self.camera}: the {self._model.device} device is out of memory and its pictures are forgotten; lower context.frames, "
-                "watch fewer cameras, or take a smaller model"
+                f"{self.camera}: the {self._model.device} device is out of memory and its pictures"
+                " are forgotten; lower context.frames, watch fewer cameras, or take a smaller"
+                " model"
             ) from error
-        seconds["decode"] = seconds.get("decode", 0.0) + time.perf_counter() - started - (seconds["prefill"] - decided)
+        seconds["decode"] = (
+            seconds.get("decode", 0.0)
+            + time.perf_counter()
+            - started
+            - (seconds["prefill"] - decided)
+        )
         decision = reply.outcome()
         self._shown, self._first_stamp_ns = shown, first_ns
         if turn.query is not None:
@@ -204,13 +236,17 @@ class RecomputedStream:
         return decision
 
     def _is_judged(self, turn: Turn) -> bool:
-        """Whether `turn` asks for a decision; else its picture is only kept, as with any model that was never tuned for streams."""
+        """Whether `turn` asks for a decision; else its picture is only kept, as with any model that
+        was never tuned for streams.
+        """
         unasked = self._model.settings.decision.unasked
         judges = PROMPTED.judges_unasked if unasked == "auto" else unasked == "always"
         return judges or turn.query is not None or turn.watch is not None
 
     def _remembered(self, turn: Turn) -> str:
-        """What the question brings of the past, and the watch, which is put anew with every picture."""
+        """What the question brings of the past, and the watch, which is put anew with every
+        picture.
+        """
         past = together([query.past for query in (turn.query, turn.watch) if query is not None])
         if not past:
             return ""
@@ -220,14 +256,25 @@ class RecomputedStream:
             return checkpoint.writer.plain(line) + "\n"
 
         budget = self._model.settings.context.memory_tokens
-        lines = within_budget(past, turn.frame.stamp_ns, budget, lambda line: checkpoint.writer.tokens(written(line)))
-        return PROMPTED.remembered.replace("{memory}", "".join(written(line) for line in lines)) if lines else ""
+        lines = within_budget(
+            past, turn.frame.stamp_ns, budget, lambda line: checkpoint.writer.tokens(written(line))
+        )
+        return (
+            PROMPTED.remembered.replace("{memory}", "".join(written(line) for line in lines))
+            if lines
+            else ""
+        )
 
     def _picture(self, image: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
-        """`image` in the size that it is kept in: within the budget and `share` of it, where that costs the model less."""
+        """`image` in the size that it is kept in: within the budget and `share` of it, where that
+        costs the model less.
+        """
         height, width = image.shape[:2]
         if min(height, width) < LEAST_SIDE:
-            raise PictureError(f"{self.camera}: a picture of {width} x {height} pixels cannot be looked at; both sides must have {LEAST_SIDE}")
+            raise PictureError(
+                f"{self.camera}: a picture of {width} x {height} pixels cannot be looked at; both"
+                f" sides must have {LEAST_SIDE}"
+            )
         if not self._model.checkpoint.follows_picture_size:
             return image
         shrink = math.sqrt(min(1.0, MOST_PIXELS / (height * width)) * share)
@@ -236,28 +283,35 @@ class RecomputedStream:
         size = max(LEAST_SIDE, round(width * shrink)), max(LEAST_SIDE, round(height * shrink))
         return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
-    def _inputs(self, shown: Sequence[Shown], before: str, question: str, reply_tokens: int) -> dict[str, torch.Tensor]:
+    def _inputs(
+        self, shown: Sequence[Shown], before: str, question: str, reply_tokens: int
+    ) -> dict[str, torch.Tensor]:
         checkpoint = self._model.checkpoint
         try:
             inputs = checkpoint.writer.inputs(shown, before, question)
         except Exception as error:
-            # Processors are foreign code of a hundred kinds; a picture that one stumbles over must not end the stream.
+            # Processors are foreign code of a hundred kinds; a picture that one stumbles over must
+            # not end the stream.
             height, width = shown[-1].image.shape[:2]
             raise PictureError(
-                f"{self.camera}: the model's processor refuses a picture of {width} x {height} pixels ({type(error).__name__}: {error}); "
-                "set the camera to an ordinary picture size"
+                f"{self.camera}: the model's processor refuses a picture of {width} x {height}"
+                f" pixels ({type(error).__name__}: {error}); set the camera to an ordinary picture"
+                " size"
             ) from error
         needed = inputs["input_ids"].shape[1] + reply_tokens
         if checkpoint.max_tokens is not None and needed > checkpoint.max_tokens:
             raise QuestionTooLong(
-                f"{self.camera}: {len(shown)} pictures and words need {needed} tokens, but the model reads {checkpoint.max_tokens}; "
-                "lower context.frames, or ask or wait for it in fewer words"
+                f"{self.camera}: {len(shown)} pictures and words need {needed} tokens, but the"
+                f" model reads {checkpoint.max_tokens}; lower context.frames, or ask or wait for it"
+                " in fewer words"
             )
         # Floats become the model's kind; ids and masks stay what they are.
         return dict(inputs.to(checkpoint.model.device, dtype=checkpoint.model.dtype))
 
     def _generate(self, inputs: dict[str, torch.Tensor], reply: Reply) -> None:
-        """One forward over the whole chat, which ends there unless it says to respond, then a forward for each token of the reply."""
+        """One forward over the whole chat, which ends there unless it says to respond, then a
+        forward for each token of the reply.
+        """
         self._model.checkpoint.model.generate(
             **inputs,
             max_new_tokens=reply.longest,

@@ -1,4 +1,6 @@
-"""Texts that a chat model writes beside its streams, a slice of work at a time, in a cache of their own on the same weights."""
+"""Texts that a chat model writes beside its streams, a slice of work at a time, in a cache of their
+own on the same weights.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from stream_vlm.backbone.streaming_model import StreamingModel
 
 SLICE_TOKENS = 32
-"""Tokens of a prompt that are read at once: on a GPU about as long as one that is written, for which all weights are read as well."""
+"""Tokens of a prompt that are read at once: on a GPU about as long as one that is written, for
+which all weights are read as well.
+"""
 
 LEAST_READ = 64
 """Tokens of lines below which a writer is of no use."""
@@ -30,8 +34,8 @@ class ChatTextWriter:
     """Puts a task and lines to a model in the words of its tokenizer's chat template.
 
     Raises:
-        CheckpointError: the tokenizer has no template, or one that leaves out what it is given or has the model think aloud; or the model tells too
-            few positions apart.
+        CheckpointError: the tokenizer has no template, or one that leaves out what it is given or
+            has the model think aloud; or the model tells too few positions apart.
     """
 
     def __init__(self, model: StreamingModel, task: str, most_read: int, most_written: int) -> None:
@@ -39,40 +43,57 @@ class ChatTextWriter:
         tokenizer = model.checkpoint.tokenizer
         if not tokenizer.chat_template:
             raise CheckpointError(
-                f"{model.model_id} has no chat template, so it cannot be told what to write; set model.directory to an instruction-tuned checkpoint "
-                "with chat_template.jinja"
+                f"{model.model_id} has no chat template, so it cannot be told what to write; set"
+                " model.directory to an instruction-tuned checkpoint with chat_template.jinja"
             )
         self._system_role = True
         written = self._try_layouts()
         if written.rstrip().endswith(THOUGHT):
-            raise CheckpointError(f"{model.model_id} thinks aloud before it answers, which takes too long; take its instruction-tuned sibling")
+            raise CheckpointError(
+                f"{model.model_id} thinks aloud before it answers, which takes too long; take its"
+                " instruction-tuned sibling"
+            )
         trained = model.checkpoint.model.config.text_config.max_position_embeddings
-        self._room = min(most_read, trained - most_written - len(model.encode_text(self._prompt(""))))
+        self._room = min(
+            most_read, trained - most_written - len(model.encode_text(self._prompt("")))
+        )
         if self._room < LEAST_READ:
             raise CheckpointError(
-                f"{model.model_id} tells {trained} positions apart, of which {max(self._room, 0)} are left for what happened; "
-                "lower memory.summary_chars"
+                f"{model.model_id} tells {trained} positions apart, of which {max(self._room, 0)}"
+                " are left for what happened; lower memory.summary_chars"
             )
         eos = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()
         self._stop = model.tokens.stop | eos
         rows = model.checkpoint.model.config.text_config.vocab_size
         # Control tokens, and rows that are there only to fill the matrix up, are no words.
         no_words = {*tokenizer.get_added_vocab().values(), *range(len(tokenizer), rows)}
-        self._never = torch.tensor(sorted(token for token in no_words - self._stop if token < rows), dtype=torch.long)
+        self._never = torch.tensor(
+            sorted(token for token in no_words - self._stop if token < rows), dtype=torch.long
+        )
 
     def begin(self, lines: Sequence[str]) -> ChatWriting:
-        """A text about `lines`: the newest that fit, and the end of the newest where not even that does."""
+        """A text about `lines`: the newest that fit, and the end of the newest where not even that
+        does.
+        """
         kept = newest_lines([self._model.plain(line) for line in lines], self._room, self._ids)
         if lines and not kept:
             cut = self._ids(self._model.plain(lines[-1]))[-self._room :]
             kept = [str(self._model.checkpoint.tokenizer.decode(list(cut))).strip()]
-        return ChatWriting(self._model, self._model.encode_text(self._prompt("\n".join(kept))), self._longest, self._stop, self._never)
+        return ChatWriting(
+            self._model,
+            self._model.encode_text(self._prompt("\n".join(kept))),
+            self._longest,
+            self._stop,
+            self._never,
+        )
 
     def _ids(self, line: str) -> tuple[int, ...]:
         return self._model.encode_text(line + "\n")
 
     def _try_layouts(self) -> str:
-        """Settle on a layout in which the template leaves nothing out: many know no system role, and say so with an error of their own."""
+        """Settle on a layout in which the template leaves nothing out: many know no system role,
+        and say so with an error of their own.
+        """
         probe, reasons = "words of the user", []
         for self._system_role in (True, False):
             try:
@@ -84,18 +105,28 @@ class ChatTextWriter:
                 return written
             reasons.append("it leaves out what it is given")
         raise CheckpointError(
-            f"{self._model.model_id}: its chat template cannot write an instruction and lines ({reasons[-1]}); take another checkpoint"
+            f"{self._model.model_id}: its chat template cannot write an instruction and lines"
+            f" ({reasons[-1]}); take another checkpoint"
         )
 
     def _prompt(self, text: str) -> str:
         """The chat up to where the model's reply begins."""
         system, user = {"role": "system", "content": self._task}, {"role": "user", "content": text}
-        messages: list[dict[str, Any]] = [system, user] if self._system_role else [{"role": "user", "content": f"{self._task}\n\n{text}"}]
-        return str(self._model.checkpoint.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        messages: list[dict[str, Any]] = (
+            [system, user]
+            if self._system_role
+            else [{"role": "user", "content": f"{self._task}\n\n{text}"}]
+        )
+        return str(
+            self._model.checkpoint.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        )
 
 
 class ChatWriting:
-    """One text: its prompt is read a slice at a time, then it is written a token at a time, always the likeliest.
+    """One text: its prompt is read a slice at a time, then it is written a token at a time, always
+    the likeliest.
 
     Its cache lives as long as it does; the streams' caches and samplers are not touched.
 
@@ -104,7 +135,14 @@ class ChatWriting:
         is_over: True when the model ended it, or when it is as long as it may be.
     """
 
-    def __init__(self, model: StreamingModel, prompt: tuple[int, ...], longest: int, stop: frozenset[int], never: torch.Tensor) -> None:
+    def __init__(
+        self,
+        model: StreamingModel,
+        prompt: tuple[int, ...],
+        longest: int,
+        stop: frozenset[int],
+        never: torch.Tensor,
+    ) -> None:
         self.text = ""
         self.is_over = False
         self._model_id = model.model_id
@@ -115,7 +153,8 @@ class ChatWriting:
 
     @torch.inference_mode()
     def advance(self) -> None:
-        """Read the next slice of the prompt, or write the next token; returns when the device has done it.
+        """Read the next slice of the prompt, or write the next token; returns when the device has
+        done it.
 
         Raises:
             ModelFault: the model's numbers are not finite, or memory ran out.
@@ -123,13 +162,20 @@ class ChatWriting:
         taken, self._left = self._left[:SLICE_TOKENS], self._left[SLICE_TOKENS:]
         try:
             logits = self._forward.feed([Segment(SegmentKind.TEXT, -1, taken)])
-            # Asking for a number waits for the device: nothing of this slice is left to be done when a look comes.
+            # Asking for a number waits for the device: nothing of this slice is left to be done
+            # when a look comes.
             is_finite = bool(torch.isfinite(logits).all())
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
-            raise ModelFault(f"{self._model_id}: the device has no memory for a text beside the streams; lower memory.summary_tokens") from error
+            raise ModelFault(
+                f"{self._model_id}: the device has no memory for a text beside the streams; lower"
+                " memory.summary_tokens"
+            ) from error
         if not is_finite:
-            raise ModelFault(f"{self._model_id}: the model's logits are not finite while it writes (try model.dtype float32)")
+            raise ModelFault(
+                f"{self._model_id}: the model's logits are not finite while it writes (try"
+                " model.dtype float32)"
+            )
         if not self._left:
             self._choose(logits)
 

@@ -1,4 +1,6 @@
-"""One step of several streams: their pictures through the vision tower together, their turns through one forward, their words side by side."""
+"""One step of several streams: their pictures through the vision tower together, their turns
+through one forward, their words side by side.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +28,22 @@ SILENT = Decision(State.SILENCE, dict.fromkeys(State, 0.0) | {State.SILENCE: 1.0
 
 
 class Step:
-    """A step of several streams of `model`. A stream whose frame, question or numbers cannot be used gets an error; the others go on."""
+    """A step of several streams of `model`.
 
-    def __init__(self, model: StreamingModel, turns: Sequence[Turn], upcoming: Upcoming | None = None) -> None:
+    A stream whose frame, question or numbers cannot be used gets an error; the others go on.
+    """
+
+    def __init__(
+        self, model: StreamingModel, turns: Sequence[Turn], upcoming: Upcoming | None = None
+    ) -> None:
         self._model = model
         self._turns = turns
         self._upcoming = upcoming
         self._streams: list[CachedStream] = []
         for turn in turns:
-            assert isinstance(turn.stream, CachedStream), "streams are opened by the model that steps them"
+            assert isinstance(turn.stream, CachedStream), (
+                "streams are opened by the model that steps them"
+            )
             self._streams.append(turn.stream)
         self._outcomes: dict[int, Decision | StreamError] = {}
         self.seconds: dict[str, float] = {}
@@ -43,7 +52,8 @@ class Step:
     def run(self) -> list[Decision | StreamError]:
         """Take every turn.
 
-        Out of memory, every stream of the step begins anew: what it had written into its cache is half of a turn.
+        Out of memory, every stream of the step begins anew: what it had written into its cache is
+        half of a turn.
         """
         try:
             self._run()
@@ -52,8 +62,9 @@ class Step:
             for index, stream in enumerate(self._streams):
                 stream.reset()
                 self._outcomes[index] = ModelFault(
-                    f"{stream.camera}: the {self._model.device} device is out of memory and the context is cleared; lower context.max_seconds, "
-                    "watch fewer cameras, or take a smaller model or model.weights int8 or int4"
+                    f"{stream.camera}: the {self._model.device} device is out of memory and the"
+                    " context is cleared; lower context.max_seconds, watch fewer cameras, or take"
+                    " a smaller model or model.weights int8 or int4"
                 )
         return [self._outcomes[index] for index in range(len(self._turns))]
 
@@ -61,7 +72,11 @@ class Step:
         started = time.perf_counter()
         looks = self._look()
         vision = self._encode(looks)
-        pooled = {index: tokens.pooled() for index, tokens in vision.items() if self._turns[index].on_looks is not None}
+        pooled = {
+            index: tokens.pooled()
+            for index, tokens in vision.items()
+            if self._turns[index].on_looks is not None
+        }
         started = self._clock("vision", started)
         logits = self._enter(looks, vision)
         decisions = self._decide(looks, logits)
@@ -108,10 +123,16 @@ class Step:
             indices = [index for index in sized if index not in vision]
             if not indices:
                 continue
-            vision |= zip(indices, self._model.tower.encode(np.stack([looks[index].pictures for index in indices])), strict=True)
+            vision |= zip(
+                indices,
+                self._model.tower.encode(np.stack([looks[index].pictures for index in indices])),
+                strict=True,
+            )
         return vision
 
-    def _enter(self, looks: dict[int, Look], vision: dict[int, VisionTokens]) -> dict[int, torch.Tensor]:
+    def _enter(
+        self, looks: dict[int, Look], vision: dict[int, VisionTokens]
+    ) -> dict[int, torch.Tensor]:
         """The logits (vocabulary,) at the end of each turn."""
         entries = {}
         for index, look in looks.items():
@@ -123,21 +144,29 @@ class Step:
             return {}
         return dict(zip(entries, feed_together(list(entries.values())), strict=True))
 
-    def _decide(self, looks: dict[int, Look], logits: dict[int, torch.Tensor]) -> dict[int, Decision]:
+    def _decide(
+        self, looks: dict[int, Look], logits: dict[int, torch.Tensor]
+    ) -> dict[int, Decision]:
         decisions = {}
         for index, row in logits.items():
             try:
                 decided = self._streams[index].decide(row)
-                decisions[index] = self._turns[index].gate(decided if self._streams[index].is_judged(looks[index]) else SILENT)
+                decisions[index] = self._turns[index].gate(
+                    decided if self._streams[index].is_judged(looks[index]) else SILENT
+                )
             except StreamError as error:
                 self._outcomes[index] = error
         return decisions
 
     def _tell_looks(self, pooled: dict[int, torch.Tensor]) -> None:
-        """Only now, when the decisions have been waited for: until here a GPU was not kept from its work."""
+        """Only now, when the decisions have been waited for: until here a GPU was not kept from its
+        work.
+        """
         if not pooled:
             return
-        for index, vector in zip(pooled, torch.stack(list(pooled.values())).cpu().numpy(), strict=True):
+        for index, vector in zip(
+            pooled, torch.stack(list(pooled.values())).cpu().numpy(), strict=True
+        ):
             on_looks = self._turns[index].on_looks
             if on_looks is not None and np.isfinite(vector).all():
                 on_looks(vector)
@@ -147,8 +176,12 @@ class Step:
         for index, speech in speeches.items():
             if not speech.unfed:
                 speech.take(logits[index])
-        while writing := {index: speech for index, speech in speeches.items() if not speech.is_over}:
-            rows = feed_together([self._streams[index].entry(speech.unfed) for index, speech in writing.items()])
+        while writing := {
+            index: speech for index, speech in speeches.items() if not speech.is_over
+        }:
+            rows = feed_together(
+                [self._streams[index].entry(speech.unfed) for index, speech in writing.items()]
+            )
             self._encode_ahead()
             for (index, speech), row in zip(writing.items(), rows, strict=True):
                 if bool(row.isnan().any()):

@@ -1,4 +1,6 @@
-"""One camera's endless stream over a shared model: what was seen stays in the KV cache until the context policy lets it go."""
+"""One camera's endless stream over a shared model: what was seen stays in the KV cache until the
+context policy lets it go.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +34,13 @@ if TYPE_CHECKING:
 class CachedStream:
     """One camera's context over a checkpoint with a KV cache.
 
-    A silent tick costs one forward: the tokens that the last decision left pending, the new turn, and the logits at its end, of which only the
-    states' are read. Words are decoded only for a response. `batch.Step` takes turns in several streams through one forward.
+    A silent tick costs one forward: the tokens that the last decision left pending, the new turn,
+    and the logits at its end, of which only the states' are read. Words are decoded only for a
+    response. `batch.Step` takes turns in several streams through one forward.
 
     Attributes:
-        keeps_vision: keep the vision tokens of the pictures in the context, which computing it anew needs.
+        keeps_vision: keep the vision tokens of the pictures in the context, which computing it anew
+            needs.
     """
 
     def __init__(self, model: StreamingModel, camera: str) -> None:
@@ -98,14 +102,15 @@ class CachedStream:
     ) -> Decision:
         """Take one turn in this stream alone.
 
-        Where several frames make a turn, a frame before the last of them is kept for it and the decision is silence, unless a query asks for an
-        answer now.
+        Where several frames make a turn, a frame before the last of them is kept for it and the
+        decision is silence, unless a query asks for an answer now.
 
         Raises:
-            PictureError: the picture cannot be looked at; the stream is unchanged.
-            QuestionTooLong: the question does not fit beside the picture; the stream is unchanged.
-            WatchRefused: the model cannot be told what to wait for, or the watch is too long; the stream is unchanged.
-            ModelFault: the model's numbers are not finite, or memory ran out; the stream begins anew.
+            PictureError: the picture cannot be looked at; the stream is unchanged. QuestionTooLong:
+                the question does not fit beside the picture; the stream is unchanged. WatchRefused:
+                the model cannot be told what to wait for, or the watch is too long; the stream is
+                unchanged. ModelFault: the model's numbers are not finite, or memory ran out; the
+                stream begins anew.
         """
         outcome = self._model.step([Turn(self, frame, query, gate, on_text, watch=watch)])[0]
         if isinstance(outcome, StreamError):
@@ -113,7 +118,8 @@ class CachedStream:
         return outcome
 
     def look(self, turn: Turn) -> Look | None:
-        """Make the frame of `turn` ready; None when it waits for the other frames of its temporal patch.
+        """Make the frame of `turn` ready; None when it waits for the other frames of its temporal
+        patch.
 
         Raises:
             PictureError: the picture cannot be looked at; the stream is unchanged.
@@ -121,8 +127,9 @@ class CachedStream:
         """
         if turn.watch is not None and not self._model.turns.watch:
             raise WatchRefused(
-                f"{self.camera}: {self._model.model_id} was not made to be told what to wait for; ask it questions, or set model.directory to "
-                "a checkpoint whose turns have a place for a watch"
+                f"{self.camera}: {self._model.model_id} was not made to be told what to wait for;"
+                " ask it questions, or set model.directory to a checkpoint whose turns have a"
+                " place for a watch"
             )
         self._memory = turn.memory
         return self._looking.look(turn)
@@ -135,9 +142,10 @@ class CachedStream:
         """Let leave what the policy lets go, and say what the turn of `look` appends.
 
         Raises:
-            QuestionTooLong: the question does not fit beside the picture; the stream has nothing new in it.
-            WatchRefused: the watch does not; the stream has nothing new in it.
-            ContextTooLong: the context that the settings ask for is longer than the model can tell positions apart.
+            QuestionTooLong: the question does not fit beside the picture; the stream has nothing
+                new in it. WatchRefused: the watch does not; the stream has nothing new in it.
+                ContextTooLong: the context that the settings ask for is longer than the model can
+                tell positions apart.
         """
         if self._forward is None:
             self._forward = self._open_forward(look.room)
@@ -150,7 +158,11 @@ class CachedStream:
         next_head = None
         if not kept:
             entering = [*self._model.writer.head(), *entering]
-        elif self._rebuilds_head and isinstance(self._policy, ChunkedPolicy) and self._policy.is_border(kept, entering, self._reserve):
+        elif (
+            self._rebuilds_head
+            and isinstance(self._policy, ChunkedPolicy)
+            and self._policy.is_border(kept, entering, self._reserve)
+        ):
             next_head = self._heard(forward)
             kept = next_head.branch.segments
             entering = [*next_head.rest(), *self._entering(look, kept)]
@@ -168,7 +180,9 @@ class CachedStream:
             segments = segments_of(layout)
             forward.clear()
             shown = [segment.turn for segment in segments if segment.grid is not None]
-            return Entry(forward, segments, VisionTokens.joined([self._vision_kept[turn] for turn in shown]))
+            return Entry(
+                forward, segments, VisionTokens.joined([self._vision_kept[turn] for turn in shown])
+            )
         held = len(kept)
         forward.arrange([piece for piece in layout if piece.index < held])
         return Entry(forward, [piece.segment for piece in layout if piece.index >= held], vision)
@@ -194,7 +208,9 @@ class CachedStream:
             self.reset()
             raise not_finite(self.camera)
         shares = torch.softmax(stacked, dim=0).tolist()
-        probabilities: Mapping[State, float] = dict.fromkeys(State, 0.0) | dict(zip(scores, shares, strict=True))
+        probabilities: Mapping[State, float] = dict.fromkeys(State, 0.0) | dict(
+            zip(scores, shares, strict=True)
+        )
         state = max(probabilities, key=lambda candidate: probabilities[candidate])
         return Decision(state, probabilities, confidence=probabilities[state])
 
@@ -206,15 +222,23 @@ class CachedStream:
         return Speech(self._model, self._sampler, self._turn, decision, longest, turn.on_text)
 
     def conclude(self, decision: Decision, unfed: Sequence[Segment] | None = None) -> None:
-        """The turn ends with `decision`; what was not fed of it, and its closing marks, go in front of the next turn."""
+        """The turn ends with `decision`; what was not fed of it, and its closing marks, go in front
+        of the next turn.
+        """
         if unfed is None:
-            unfed = [Segment(SegmentKind.STATE, self._turn, self._model.tokens.markers[decision.state])]
+            unfed = [
+                Segment(SegmentKind.STATE, self._turn, self._model.tokens.markers[decision.state])
+            ]
         self._pending = [*unfed, *self._model.writer.close(self._turn)]
         self._turn += 1
 
     def _keep_vision(self, segments: Sequence[Segment], vision: VisionTokens) -> None:
         self._vision_kept[self._turn] = vision
-        self._vision_kept = {segment.turn: self._vision_kept[segment.turn] for segment in segments if segment.grid is not None}
+        self._vision_kept = {
+            segment.turn: self._vision_kept[segment.turn]
+            for segment in segments
+            if segment.grid is not None
+        }
 
     def _open_forward(self, vision_tokens: int) -> CachedForward:
         model = self._model
@@ -225,7 +249,9 @@ class CachedStream:
         return CachedForward(model.checkpoint.model, plan.capacity, static=static)
 
     def _plan_again(self, vision_tokens: int) -> None:
-        """The rate was changed while the stream runs: as many seconds of it are other turns, as far as the cache has room for them."""
+        """The rate was changed while the stream runs: as many seconds of it are other turns, as far
+        as the cache has room for them.
+        """
         settings = self._model.settings
         self._planned_rate_hz = settings.stream.rate_hz
         if settings.context.max_seconds > 0:
@@ -233,30 +259,44 @@ class CachedStream:
 
     def is_judged(self, look: Look) -> bool:
         """Whether the turn of `look` asks for a decision; else its picture is only looked at."""
-        unasked = self._model.settings.decision.unasked == "always" or self._model.turns.judges_unasked
+        unasked = (
+            self._model.settings.decision.unasked == "always" or self._model.turns.judges_unasked
+        )
         return unasked or look.query is not None or look.watch is not None
 
     @property
     def _rebuilds_head(self) -> bool:
         """Whether a chunk begins with what was said before it."""
         model = self._model
-        return isinstance(self._policy, ChunkedPolicy) and self._memory is not None and bool(model.turns.memory)
+        return (
+            isinstance(self._policy, ChunkedPolicy)
+            and self._memory is not None
+            and bool(model.turns.memory)
+        )
 
     def _heard(self, forward: CachedForward) -> NextHead:
         """The next chunk's head with everything in it that was said until now."""
         model = self._model
-        head = self._next_head or NextHead(forward, model.writer, model.plain, model.settings.context.memory_tokens)
+        head = self._next_head or NextHead(
+            forward, model.writer, model.plain, model.settings.context.memory_tokens
+        )
         head.hear(self._memory() if self._memory is not None else [])
         return head
 
     def _drop_watch_unless(self, active: Query | None) -> None:
         """Let the watch leave that the context holds, if `active` is another or none."""
-        if self._forward is not None and self._watch is not None and (active is None or active.query_id != self._watch.query_id):
+        if (
+            self._forward is not None
+            and self._watch is not None
+            and (active is None or active.query_id != self._watch.query_id)
+        ):
             self._forward.arrange(without_watches(self._forward.segments))
             self._watch = None
 
     def _entering(self, look: Look, kept: Sequence[Segment]) -> list[Segment]:
-        """What the last decision left pending and the turn of `look`, with its watch where `kept` does not hold it."""
+        """What the last decision left pending and the turn of `look`, with its watch where `kept`
+        does not hold it.
+        """
         if self._first_stamp_ns is None:
             self._first_stamp_ns = look.began_ns
         second = (look.began_ns - self._first_stamp_ns) // NANOSECONDS
@@ -268,15 +308,34 @@ class CachedStream:
 
         def user(remembered: str = "") -> list[Segment]:
             writer = self._model.writer
-            return writer.user(self._turn, second, second + 1, grid, question, watch, is_judged=is_judged, remembered=remembered)
+            return writer.user(
+                self._turn,
+                second,
+                second + 1,
+                grid,
+                question,
+                watch,
+                is_judged=is_judged,
+                remembered=remembered,
+            )
 
         turn = user()
-        past = together([query.past for query, enters in ((look.query, question), (look.watch, watch)) if query is not None and enters])
+        past = together(
+            [
+                query.past
+                for query, enters in ((look.query, question), (look.watch, watch))
+                if query is not None and enters
+            ]
+        )
         lines = self._remembered(past, look.began_ns, turn, kept)
         return [*self._pending, *(user(lines) if lines else turn)]
 
-    def _remembered(self, past: Past, now_ns: int, turn: Sequence[Segment], kept: Sequence[Segment]) -> str:
-        """The lines of `past` that fit beside the segments of its `turn`: a question is never too long because of what is remembered."""
+    def _remembered(
+        self, past: Past, now_ns: int, turn: Sequence[Segment], kept: Sequence[Segment]
+    ) -> str:
+        """The lines of `past` that fit beside the segments of its `turn`: a question is never too
+        long because of what is remembered.
+        """
         model = self._model
         if not past or not model.turns.remembered:
             return ""
@@ -284,29 +343,47 @@ class CachedStream:
         waiting = sum(len(segment) for segment in kept if segment.kind is SegmentKind.WATCH)
         waiting += sum(len(segment) for segment in turn if segment.kind is SegmentKind.TEXT)
         frame = len(model.encode_text(model.turns.remembered.replace("{memory}", "")))
-        room = self._policy.max_tokens - self._reserve - self._head - tokens_in(turn) - tokens_in(self._pending) - waiting - frame
+        room = (
+            self._policy.max_tokens
+            - self._reserve
+            - self._head
+            - tokens_in(turn)
+            - tokens_in(self._pending)
+            - waiting
+            - frame
+        )
         budget = min(model.settings.context.memory_tokens, room)
 
         def written(line: str) -> str:
             return model.plain(line) + "\n"
 
-        lines = within_budget(past, now_ns, budget, lambda line: len(model.encode_text(written(line))))
+        lines = within_budget(
+            past, now_ns, budget, lambda line: len(model.encode_text(written(line)))
+        )
         return "".join(written(line) for line in lines)
 
     def _check_room(self, layout: Sequence[Piece], look: Look) -> None:
         needed = tokens_in(layout) + self._reserve
-        watch_enters = any(piece.segment.kind is SegmentKind.WATCH and piece.segment.turn == self._turn for piece in layout)
+        watch_enters = any(
+            piece.segment.kind is SegmentKind.WATCH and piece.segment.turn == self._turn
+            for piece in layout
+        )
         if watch_enters:
             # When its turn leaves it stays in markers of its own, beside those of the newest turn.
-            needed += sum(len(piece) for piece in layout if piece.segment.kind is SegmentKind.TEXT and piece.segment.turn == self._turn)
+            needed += sum(
+                len(piece)
+                for piece in layout
+                if piece.segment.kind is SegmentKind.TEXT and piece.segment.turn == self._turn
+            )
         if needed <= self._policy.max_tokens:
             return
         if watch_enters and look.query is None:
             raise WatchRefused(
-                f"{self.camera}: picture and watch need {needed} tokens, but the context holds {self._policy.max_tokens}; "
-                "say what to wait for in fewer words or raise context.max_seconds"
+                f"{self.camera}: picture and watch need {needed} tokens, but the context holds"
+                f" {self._policy.max_tokens}; say what to wait for in fewer words or raise"
+                " context.max_seconds"
             )
         raise QuestionTooLong(
-            f"{self.camera}: picture and question need {needed} tokens, but the context holds {self._policy.max_tokens}; "
-            "ask a shorter question or raise context.max_seconds"
+            f"{self.camera}: picture and question need {needed} tokens, but the context holds"
+            f" {self._policy.max_tokens}; ask a shorter question or raise context.max_seconds"
         )

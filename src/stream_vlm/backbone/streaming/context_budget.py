@@ -22,9 +22,10 @@ class ContextPlan:
     """What a stream's context may hold.
 
     Attributes:
-        reserve: tokens that the newest turn may still grow by: the longest reply with its end marks.
-        capacity: slots of its cache: the policy's budget, and beside it the head of a next chunk that is prefilled in the background.
-        head: tokens that the head may have, with the past that a chunk begins with.
+        reserve: tokens that the newest turn may still grow by: the longest reply with its end
+            marks. capacity: slots of its cache: the policy's budget, and beside it the head of a
+            next chunk that is prefilled in the background. head: tokens that the head may have,
+            with the past that a chunk begins with.
     """
 
     policy: ContextPolicy
@@ -37,27 +38,47 @@ def plan_context(model: StreamingModel, vision_tokens: int, room: int | None = N
     """The plan for a camera whose pictures have `vision_tokens` tokens.
 
     Args:
-        room: the budget of the plan before, whose cache is there already; the new one stays within it.
+        room: the budget of the plan before, whose cache is there already; the new one stays within
+            it.
 
     Raises:
-        ContextTooLong: the settings ask for more positions than the model was trained to tell apart.
+        ContextTooLong: the settings ask for more positions than the model was trained to tell
+            apart.
     """
     settings, stream, writer = model.settings, model.checkpoint.stream, model.writer
     silent = max(len(marker) for marker in model.tokens.markers.values())
     # A turn of `vision_tokens` in one row holds as many tokens as one on any other grid.
-    turn_tokens = tokens_in([*writer.user(0, 0, 1, (1, vision_tokens), is_judged=True), *writer.close(0)]) + silent
-    reserve = settings.decision.max_new_tokens + len(model.tokens.response_end) + tokens_in(writer.close(0))
+    turn_tokens = (
+        tokens_in([*writer.user(0, 0, 1, (1, vision_tokens), is_judged=True), *writer.close(0)])
+        + silent
+    )
+    reserve = (
+        settings.decision.max_new_tokens
+        + len(model.tokens.response_end)
+        + tokens_in(writer.close(0))
+    )
     head_tokens = model.tokens.head
     if model.turns.memory and settings.memory.in_prompt != "off":
-        head_tokens += len(model.encode_text(writer.memory_open) + model.encode_text(writer.memory_close)) + settings.context.memory_tokens
+        head_tokens += (
+            len(model.encode_text(writer.memory_open) + model.encode_text(writer.memory_close))
+            + settings.context.memory_tokens
+        )
     trained = model.checkpoint.model.config.text_config.max_position_embeddings
     # What words take beyond silent turns leaves earlier where the model has no room for it.
     room = trained if room is None else min(room, trained)
-    policy = stream.context_policy(settings.context, settings.stream.rate_hz, turn_tokens, head_tokens, reserve, room)
+    policy = stream.context_policy(
+        settings.context, settings.stream.rate_hz, turn_tokens, head_tokens, reserve, room
+    )
     silent_tokens = head_tokens + policy.most_turns * turn_tokens + reserve
     if silent_tokens > trained:
         raise ContextTooLong(
-            f"a context of {policy.most_turns} turns takes {silent_tokens} tokens, but {model.model_id} tells only {trained} positions apart; "
-            "lower context.max_seconds or stream.rate_hz"
+            f"a context of {policy.most_turns} turns takes {silent_tokens} tokens, but"
+            f" {model.model_id} tells only {trained} positions apart; lower context.max_seconds or"
+            " stream.rate_hz"
         )
-    return ContextPlan(policy, reserve, policy.max_tokens + (head_tokens if isinstance(policy, ChunkedPolicy) else 0), head_tokens)
+    return ContextPlan(
+        policy,
+        reserve,
+        policy.max_tokens + (head_tokens if isinstance(policy, ChunkedPolicy) else 0),
+        head_tokens,
+    )

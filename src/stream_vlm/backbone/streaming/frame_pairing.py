@@ -46,7 +46,8 @@ class Looking:
         self._began_ns: int | None = None
 
     def look(self, turn: Turn) -> Look | None:
-        """Make the frame of `turn` ready; None when it waits for the other frames of its temporal patch.
+        """Make the frame of `turn` ready; None when it waits for the other frames of its temporal
+        patch.
 
         Raises:
             PictureError: the picture cannot be looked at; nothing was changed.
@@ -61,7 +62,9 @@ class Looking:
         return Look(self._patch(current), began_ns, turn.query, turn.watch, full[0] * full[1])
 
     def ahead(self, turn: Turn) -> NDArray[np.uint8] | None:
-        """The patch that `look` will make of `turn` if that comes next, or None where that is not known; changes nothing."""
+        """The patch that `look` will make of `turn` if that comes next, or None where that is not
+        known; changes nothing.
+        """
         if self._frames_per_turn > 1:
             return None
         try:
@@ -82,7 +85,12 @@ class Looking:
         return self._pictures.limited(turn.limits.picture_share).resize(turn.frame.image)
 
     def _patch(self, current: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The pictures of one temporal patch, (T, H, W, 3); where earlier ones are missing or of another size, the first that is there repeats."""
-        pictures = [*(picture for picture in self._earlier if picture.shape == current.shape), current]
+        """The pictures of one temporal patch, (T, H, W, 3); where earlier ones are missing or of
+        another size, the first that is there repeats.
+        """
+        pictures = [
+            *(picture for picture in self._earlier if picture.shape == current.shape),
+            current,
+        ]
         missing = self._pictures.temporal_patch_size - len(pictures)
         return np.stack([pictures[0]] * missing + pictures)

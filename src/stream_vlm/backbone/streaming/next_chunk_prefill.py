@@ -1,4 +1,6 @@
-"""The head of the next chunk, prefilled in the background while the running chunk goes on (Streaming Harness, arXiv 2606.08615)."""
+"""The head of the next chunk, prefilled in the background while the running chunk goes on
+(Streaming Harness, arXiv 2606.08615).
+"""
 
 from __future__ import annotations
 
@@ -18,20 +20,25 @@ FIRST_SHARE = 0.75
 
 
 class NextHead:
-    """A head that grows in the free slots of the running chunk's cache, a slice at a time, so that no step has to wait for all of it.
+    """A head that grows in the free slots of the running chunk's cache, a slice at a time, so that
+    no step has to wait for all of it.
 
     Attributes:
         branch: what is prefilled of it.
     """
 
-    def __init__(self, forward: CachedForward, writer: TurnWriter, plain: Callable[[str], str], budget: int) -> None:
+    def __init__(
+        self, forward: CachedForward, writer: TurnWriter, plain: Callable[[str], str], budget: int
+    ) -> None:
         self.branch = forward.branch()
         self._writer, self._plain, self._budget = writer, plain, budget
         self._left = writer.head()
         self._heard: set[str] = set()
 
     def hear(self, lines: Sequence[str]) -> None:
-        """Take in what happened, oldest first: at first the newest lines that fit, later those that are new and still fit."""
+        """Take in what happened, oldest first: at first the newest lines that fit, later those that
+        are new and still fit.
+        """
         new = [line for line in lines if line not in self._heard]
         if not new:
             return
@@ -49,7 +56,9 @@ class NextHead:
         while self._left and budget > 0:
             first = self._left[0]
             taken.append(replace(first, token_ids=first.token_ids[:budget]))
-            self._left[:1] = [replace(first, token_ids=first.token_ids[budget:])] if len(first) > budget else []
+            self._left[:1] = (
+                [replace(first, token_ids=first.token_ids[budget:])] if len(first) > budget else []
+            )
             budget -= len(taken[-1])
         if taken:
             self.branch.feed(taken)
@@ -72,7 +81,9 @@ class NextHead:
         return Segment(SegmentKind.HEAD, -1, self._writer.encode(text))
 
 
-def newest_lines(lines: Sequence[str], budget: int, ids: Callable[[str], Sequence[int]]) -> list[str]:
+def newest_lines(
+    lines: Sequence[str], budget: int, ids: Callable[[str], Sequence[int]]
+) -> list[str]:
     """As many of the newest `lines` as have at most `budget` tokens together, oldest first."""
     kept: list[str] = []
     for line in reversed(lines):

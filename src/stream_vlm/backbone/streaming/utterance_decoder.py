@@ -19,9 +19,9 @@ class Speech:
     """The words of one response.
 
     Attributes:
-        unfed: what the next forward has to append to the context before the next token can be chosen; what is left of it at the end stays pending,
-            so that no token is fed twice.
-        is_over: True when no further token is to be chosen.
+        unfed: what the next forward has to append to the context before the next token can be
+            chosen; what is left of it at the end stays pending, so that no token is fed twice.
+            is_over: True when no further token is to be chosen.
     """
 
     def __init__(
@@ -65,7 +65,12 @@ class Speech:
         certainty = sum(self._certainties) / len(self._certainties) if self._certainties else 0.0
         text = self._words.finish(self._is_complete)
         self._tell(text)
-        return Decision(self._decision.state, self._decision.probabilities, text, self._decision.confidence * certainty)
+        return Decision(
+            self._decision.state,
+            self._decision.probabilities,
+            text,
+            self._decision.confidence * certainty,
+        )
 
     def _end(self, *, complete: bool, unfed: Sequence[Segment]) -> None:
         self._is_complete, self.unfed, self.is_over = complete, unfed, True

@@ -5,14 +5,23 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import (
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from stream_vlm.config.model_settings import SamplingSettings
 
 
 class TokenSampler:
-    """Chooses tokens for one stream. At temperature 0, the default, the most likely token is taken; otherwise draws come from a generator that is
-    seeded once, so that the same stream gives the same words."""
+    """Chooses tokens for one stream.
+
+    At temperature 0, the default, the most likely token is taken; otherwise draws come from a
+    generator that is seeded once, so that the same stream gives the same words.
+    """
 
     def __init__(self, settings: SamplingSettings) -> None:
         self._greedy = settings.temperature == 0.0
@@ -31,7 +40,11 @@ class TokenSampler:
         """The next token after `written`, the utterance so far; `logits`: (vocabulary,) float32."""
         if self._processors:
             ids = torch.tensor([written], device=logits.device).long()
-            logits = self._processors(cast(torch.LongTensor, ids), cast(torch.FloatTensor, logits[None]))[0]
+            logits = self._processors(
+                cast(torch.LongTensor, ids), cast(torch.FloatTensor, logits[None])
+            )[0]
         if self._greedy:
             return int(logits.argmax())
-        return int(torch.multinomial(torch.softmax(logits, dim=0).cpu(), 1, generator=self._generator))
+        return int(
+            torch.multinomial(torch.softmax(logits, dim=0).cpu(), 1, generator=self._generator)
+        )

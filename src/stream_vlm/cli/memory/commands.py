@@ -1,4 +1,6 @@
-"""`stream-vlm memory`: look after a memory file: figures, checks, copies, export and import, forgetting, a page a day."""
+"""`stream-vlm memory`: look after a memory file: figures, checks, copies, export and import,
+forgetting, a page a day.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,11 @@ def _existing(path: Path, key: Key | None) -> MemorySettings:
 
 @click.group(short_help="Look after a memory file.")
 def memory() -> None:
-    """Look after a memory file. What only reads works while the node writes; what changes the file needs the node stopped, or asks it (~/forget)."""
+    """Look after a memory file.
+
+    What only reads works while the node writes; what changes the file needs the node stopped, or
+    asks it (~/forget).
+    """
 
 
 @memory.command("stats")
@@ -57,16 +63,30 @@ def show_stats(path: Path, key: Key | None, as_json: bool) -> None:
 
 def stats_lines(path: Path, found: Stats) -> list[str]:
     """The figures in words."""
-    span = show_span(found.oldest_ns, found.newest_ns) if found.oldest_ns is not None and found.newest_ns is not None else "nothing yet"
+    span = (
+        show_span(found.oldest_ns, found.newest_ns)
+        if found.oldest_ns is not None and found.newest_ns is not None
+        else "nothing yet"
+    )
     lines = [
-        f"{path}: {found.file_bytes / 1e6:.1f} MB, of which {found.free_bytes / 1e6:.1f} MB free to be used again; version {found.version}",
+        (
+            f"{path}: {found.file_bytes / 1e6:.1f} MB, of which {found.free_bytes / 1e6:.1f} MB"
+            f" free to be used again; version {found.version}"
+        ),
         f"  {span}, {found.sessions} sessions",
-        f"  {sum(found.records.values())} records: " + (", ".join(f"{number} {kind}" for kind, number in found.records.items()) or "none"),
+        f"  {sum(found.records.values())} records: "
+        + (", ".join(f"{number} {kind}" for kind, number in found.records.items()) or "none"),
         f"  {found.pictures} pictures, {found.picture_bytes / 1e6:.1f} MB",
-        "  summaries: " + (", ".join(f"{number} {tier}" for tier, number in found.summaries.items()) or "none")
-        + (f"; {found.gone} of the records that they were made from are gone" if found.gone else ""),
+        "  summaries: "
+        + (", ".join(f"{number} {tier}" for tier, number in found.summaries.items()) or "none")
+        + (
+            f"; {found.gone} of the records that they were made from are gone" if found.gone else ""
+        ),
     ]
-    lines += [f"  dropped since the file was made: {number} {what}, {size / 1e6:.1f} MB" for what, (number, size) in found.dropped.items()]
+    lines += [
+        f"  dropped since the file was made: {number} {what}, {size / 1e6:.1f} MB"
+        for what, (number, size) in found.dropped.items()
+    ]
     lines += [f"  {camera}: {number} records" for camera, number in found.cameras.items()]
     return lines + [f"  a copy beside it: {copy}" for copy in found.copies]
 
@@ -74,7 +94,12 @@ def stats_lines(path: Path, found: Stats) -> list[str]:
 @memory.command("verify")
 @which_memory
 @which_key
-@click.option("--rescue", "mend", is_flag=True, help="Set a damaged file aside and put its readable rows into a fresh one.")
+@click.option(
+    "--rescue",
+    "mend",
+    is_flag=True,
+    help="Set a damaged file aside and put its readable rows into a fresh one.",
+)
 def check(path: Path, key: Key | None, mend: bool) -> int:
     """Read every page, row, link and picture; exit with 1 when something is wrong."""
     if not path.exists():
@@ -93,7 +118,10 @@ def check(path: Path, key: Key | None, mend: bool) -> int:
             done = rescue(path, wrong[0], key)
         finally:
             lock.release()
-        click.echo(f"set aside as {done.aside}; {done.records} records and {done.pictures} pictures are rescued")
+        click.echo(
+            f"set aside as {done.aside}; {done.records} records and {done.pictures} pictures are"
+            " rescued"
+        )
     return 1
 
 
@@ -108,11 +136,20 @@ def copy_it(copy: Path, path: Path, key: Key | None) -> None:
 
 @memory.command("export")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--format", "kind", type=click.Choice(("jsonl", "mcap")), default="jsonl", show_default=True, help="JSON lines, or a ROS 2 bag.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(("jsonl", "mcap")),
+    default="jsonl",
+    show_default=True,
+    help="JSON lines, or a ROS 2 bag.",
+)
 @which_memory
 @which_key
 def export(out: Path, kind: str, path: Path, key: Key | None) -> None:
-    """Write everything to OUT: JSON lines, which can be imported again, or a folder with a ROS 2 bag in MCAP, which viewers play."""
+    """Write everything to OUT: JSON lines, which can be imported again, or a folder with a ROS 2
+    bag in MCAP, which viewers play.
+    """
     if kind == "mcap":
         # The libraries for bags are loaded by those who write one.
         from stream_vlm.cli.memory.export_bag import export_bag
@@ -124,7 +161,12 @@ def export(out: Path, kind: str, path: Path, key: Key | None) -> None:
         descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     lines = 0
     try:
-        with os.fdopen(descriptor, "wb") as file, closing(open_for_reading(path, BUSY_S, key)) as db, explained(out), transaction(db, "DEFERRED"):
+        with (
+            os.fdopen(descriptor, "wb") as file,
+            closing(open_for_reading(path, BUSY_S, key)) as db,
+            explained(out),
+            transaction(db, "DEFERRED"),
+        ):
             for line in export_lines(db):
                 file.write(line)
                 lines += 1
@@ -139,17 +181,24 @@ def export(out: Path, kind: str, path: Path, key: Key | None) -> None:
 @which_memory
 @which_key
 def import_it(source: Path, path: Path, key: Key | None) -> None:
-    """Add an export (JSON lines) to the memory, which is made where it is missing. All of it comes in, or nothing."""
+    """Add an export (JSON lines) to the memory, which is made where it is missing.
+
+    All of it comes in, or nothing.
+    """
     with Memory.open(memory_settings(path, key)) as opened:
         added = opened.import_from(source)
-    click.echo(f"{path}: " + ", ".join(f"{number} of {table}" for table, number in added.items() if number))
+    click.echo(
+        f"{path}: " + ", ".join(f"{number} of {table}" for table, number in added.items() if number)
+    )
 
 
 @memory.command("link")
 @which_memory
 @which_key
 def link(path: Path, key: Key | None) -> None:
-    """Say anew which events happened to one and the same thing: for a memory of an older version, or after the rule has changed."""
+    """Say anew which events happened to one and the same thing: for a memory of an older version,
+    or after the rule has changed.
+    """
     with Memory.open(_existing(path, key)) as opened:
         click.echo(f"{path}: {opened.link_again()} events tell of a thing")
 
@@ -158,7 +207,10 @@ def link(path: Path, key: Key | None) -> None:
 @which_memory
 @which_key
 def encrypt(path: Path, key: Key | None) -> None:
-    """Put a plain memory under the key in --key-file, from then on memory.key_file of the node. The old file goes once the new one holds the same."""
+    """Put a plain memory under the key in --key-file, from then on memory.key_file of the node.
+
+    The old file goes once the new one holds the same.
+    """
     _convert(path, None, _needed(key), "encrypted")
 
 
@@ -166,7 +218,10 @@ def encrypt(path: Path, key: Key | None) -> None:
 @which_memory
 @which_key
 def decrypt(path: Path, key: Key | None) -> None:
-    """Make a plain memory of one that is encrypted with the key in --key-file. The old file goes once the new one holds the same."""
+    """Make a plain memory of one that is encrypted with the key in --key-file.
+
+    The old file goes once the new one holds the same.
+    """
     _convert(path, _needed(key), None, "plain")
 
 
@@ -184,19 +239,37 @@ def _convert(path: Path, before: Key | None, after: Key | None, what: str) -> No
 
 
 @memory.command("forget")
-@click.option("--from", "start", metavar="TIME", help="What ended at or after this: '14:05', '10 min ago', '2026-01-31 14:05'.")
+@click.option(
+    "--from",
+    "start",
+    metavar="TIME",
+    help="What ended at or after this: '14:05', '10 min ago', '2026-01-31 14:05'.",
+)
 @click.option("--to", "end", metavar="TIME", help="What began at or before this.")
-@click.option("--near", type=(float, float, float), metavar="X Y RADIUS", help="What was seen from within RADIUS metres of (X, Y).")
+@click.option(
+    "--near",
+    type=(float, float, float),
+    metavar="X Y RADIUS",
+    help="What was seen from within RADIUS metres of (X, Y).",
+)
 @click.option("--camera", "cameras", multiple=True, help="What this camera saw; may be repeated.")
 @click.option("--everything", is_flag=True, help="All there is.")
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @which_memory
 @which_key
 def forget(
-    start: str | None, end: str | None, near: tuple[float, float, float] | None, cameras: tuple[str, ...], everything: bool, dry_run: bool,
-    path: Path, key: Key | None,
+    start: str | None,
+    end: str | None,
+    near: tuple[float, float, float] | None,
+    cameras: tuple[str, ...],
+    everything: bool,
+    dry_run: bool,
+    path: Path,
+    key: Key | None,
 ) -> None:
-    """Delete what every given filter holds for, its pictures and its words, and give the space back."""
+    """Delete what every given filter holds for, its pictures and its words, and give the space
+    back.
+    """
     now = datetime.now().astimezone()
     if everything and (start or end or near or cameras):
         raise click.UsageError("--everything stands alone")
@@ -207,7 +280,12 @@ def forget(
 
 
 @memory.command("prune")
-@click.option("--before", required=True, metavar="TIME", help="Drop what began at or before this: '2 d ago', 'yesterday 9:00', '2026-01-31'.")
+@click.option(
+    "--before",
+    required=True,
+    metavar="TIME",
+    help="Drop what began at or before this: '2 d ago', 'yesterday 9:00', '2026-01-31'.",
+)
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @which_memory
 @which_key
@@ -225,16 +303,25 @@ def _forget(path: Path, key: Key | None, what: Forget, dry_run: bool) -> None:
 
 
 @memory.command("report")
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False), default=Path("memory-report.html"))
+@click.argument(
+    "out", type=click.Path(path_type=Path, dir_okay=False), default=Path("memory-report.html")
+)
 @click.option("--day", metavar="DATE", help="Such as 2026-01-31; the newest day when left out.")
 @which_memory
 @which_key
 def report(out: Path, day: str | None, path: Path, key: Key | None) -> None:
-    """Write one day as one HTML page with a timeline and pictures; it needs no other file and no network."""
+    """Write one day as one HTML page with a timeline and pictures; it needs no other file and no
+    network.
+    """
     from stream_vlm.cli.memory.html_report import page, read_day
 
     found = read_day(path, day, BUSY_S, key)
     # Private as the memory is: it shows the same.
-    with explained(out), os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+    with (
+        explained(out),
+        os.fdopen(
+            os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+        ) as file,
+    ):
         file.write(page(found))
     click.echo(f"{out}: {found.title}, {len(found.entries)} entries")

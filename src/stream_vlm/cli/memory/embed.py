@@ -1,4 +1,6 @@
-"""`stream-vlm embed`: give every text or picture of a memory a vector of one model, so that it is found by meaning or by looks."""
+"""`stream-vlm embed`: give every text or picture of a memory a vector of one model, so that it is
+found by meaning or by looks.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,19 @@ from stream_vlm.memory.storage.encryption import Key
 
 @click.command(short_help="Give every text or picture of a memory a vector of a model.")
 @click.argument("directory", type=click.Path(path_type=Path), required=False)
-@click.option("--pictures", is_flag=True, help="Embed the stored pictures; DIRECTORY is a model that watches, the shipped one when left out.")
+@click.option(
+    "--pictures",
+    is_flag=True,
+    help=(
+        "Embed the stored pictures; DIRECTORY is a model that watches, the shipped one when left"
+        " out."
+    ),
+)
 @which_memory
 @which_key
 def embed(directory: Path | None, pictures: bool, path: Path, key: Key | None) -> None:
-    """Embed with the sentence-transformers model in DIRECTORY all texts that have no vector of it; vectors of other models are dropped. Stop the
-    node that writes the memory before.
+    """Embed with the sentence-transformers model in DIRECTORY all texts that have no vector of it;
+    vectors of other models are dropped. Stop the node that writes the memory before.
 
     \b
     stream-vlm embed models/all-MiniLM-L6-v2 --memory memory.db
@@ -31,7 +40,10 @@ def embed(directory: Path | None, pictures: bool, path: Path, key: Key | None) -
         looker = load_looker(directory)
         with Memory.open(memory_settings(path, key)) as memory:
             number, refused = memory.embed_pictures_again(looker)
-        click.echo(f"{number} pictures embedded" + (f", {refused} could not be looked at" if refused else ""))
+        click.echo(
+            f"{number} pictures embedded"
+            + (f", {refused} could not be looked at" if refused else "")
+        )
         return
     if directory is None:
         raise click.UsageError("name the DIRECTORY of a sentence-transformers model, or --pictures")

@@ -1,4 +1,6 @@
-"""A memory as a ROS 2 bag (MCAP): its pictures, places and records at their own time, for Foxglove, PlotJuggler and `ros2 bag`."""
+"""A memory as a ROS 2 bag (MCAP): its pictures, places and records at their own time, for Foxglove,
+PlotJuggler and `ros2 bag`.
+"""
 
 from __future__ import annotations
 
@@ -25,19 +27,28 @@ RECORD_TOPIC, POSE_TOPIC = "/memory/record", "/memory/pose"
 def export_bag(path: Path, folder: Path, busy_timeout_s: float, key: Key | None = None) -> int:
     """Write the memory at `path` as the new bag `folder`: how many messages it has.
 
-    Records are std_msgs/String with JSON on /memory/record, poses geometry_msgs/PoseStamped on /memory/pose, pictures
-    sensor_msgs/CompressedImage on /memory/CAMERA/compressed; each message is recorded at the end of its evidence.
+    Records are std_msgs/String with JSON on /memory/record, poses geometry_msgs/PoseStamped on
+    /memory/pose, pictures sensor_msgs/CompressedImage on /memory/CAMERA/compressed; each message is
+    recorded at the end of its evidence.
 
     Raises:
-        MemoryFileError: the memory cannot be read. SourceError: the folder exists or cannot be written. Nothing is left of it then.
+        MemoryFileError: the memory cannot be read. SourceError: the folder exists or cannot be
+            written. Nothing is left of it then.
     """
     check_for_reading(path, busy_timeout_s, key)
     written = 0
     writer = BagWriter(folder, "mcap")
     try:
-        with writer, closing(open_for_reading(path, busy_timeout_s, key)) as db, explained(path), transaction(db, "DEFERRED"):
+        with (
+            writer,
+            closing(open_for_reading(path, busy_timeout_s, key)) as db,
+            explained(path),
+            transaction(db, "DEFERRED"),
+        ):
             # In the order of time: players and viewers read a bag once.
-            for stamp_ns, topic, message in heapq.merge(_pictures(db, writer), _records(db, writer), key=lambda entry: entry[0]):
+            for stamp_ns, topic, message in heapq.merge(
+                _pictures(db, writer), _records(db, writer), key=lambda entry: entry[0]
+            ):
                 writer.message(topic, max(stamp_ns, 0), message)
                 written += 1
     except BaseException:
@@ -47,24 +58,42 @@ def export_bag(path: Path, folder: Path, busy_timeout_s: float, key: Key | None 
 
 
 def _pictures(db: Database, writer: BagWriter) -> Iterator[tuple[int, str, Any]]:
-    for camera, frame_id, stamp_ns, jpeg in db.execute("SELECT camera, frame_id, stamp_ns, jpeg FROM picture ORDER BY stamp_ns"):
+    for camera, frame_id, stamp_ns, jpeg in db.execute(
+        "SELECT camera, frame_id, stamp_ns, jpeg FROM picture ORDER BY stamp_ns"
+    ):
         header = writer.header(stamp_ns, frame_id)
-        message = writer.make("sensor_msgs/msg/CompressedImage", header=header, format="jpeg", data=np.frombuffer(jpeg, np.uint8))
+        message = writer.make(
+            "sensor_msgs/msg/CompressedImage",
+            header=header,
+            format="jpeg",
+            data=np.frombuffer(jpeg, np.uint8),
+        )
         yield stamp_ns, f"/memory/{camera}/compressed", message
 
 
 def _records(db: Database, writer: BagWriter) -> Iterator[tuple[int, str, Any]]:
     rows = db.execute(
-        "SELECT record.*, ifnull(thing_id, 0) AS thing, ifnull(sighting.confidence, 0.0) AS thing_confidence"
-        " FROM record LEFT JOIN sighting ON record_id = record.id ORDER BY end_ns, record.id"
+        "SELECT record.*, ifnull(thing_id, 0) AS thing, ifnull(sighting.confidence, 0.0) AS"
+        " thing_confidence FROM record LEFT JOIN sighting ON record_id = record.id ORDER BY end_ns,"
+        " record.id"
     )
     names = [column[0] for column in rows.description]
     for values in rows:
         record = dict(zip(names, values, strict=True))
-        yield record["end_ns"], RECORD_TOPIC, writer.make("std_msgs/msg/String", data=json.dumps(record, ensure_ascii=False))
+        yield (
+            record["end_ns"],
+            RECORD_TOPIC,
+            writer.make("std_msgs/msg/String", data=json.dumps(record, ensure_ascii=False)),
+        )
         if record["x"] is not None:
             point = writer.make("geometry_msgs/msg/Point", **{axis: record[axis] for axis in "xyz"})
-            turn = writer.make("geometry_msgs/msg/Quaternion", **{axis: record[f"q{axis}"] for axis in "xyzw"})
+            turn = writer.make(
+                "geometry_msgs/msg/Quaternion", **{axis: record[f"q{axis}"] for axis in "xyzw"}
+            )
             pose = writer.make("geometry_msgs/msg/Pose", position=point, orientation=turn)
             header = writer.header(record["end_ns"], record["pose_frame"])
-            yield record["end_ns"], POSE_TOPIC, writer.make("geometry_msgs/msg/PoseStamped", header=header, pose=pose)
+            yield (
+                record["end_ns"],
+                POSE_TOPIC,
+                writer.make("geometry_msgs/msg/PoseStamped", header=header, pose=pose),
+            )

@@ -1,4 +1,7 @@
-"""One day of a memory on one page: a timeline, and what happened with its pictures. A single HTML file that needs nothing else."""
+"""One day of a memory on one page: a timeline, and what happened with its pictures.
+
+A single HTML file that needs nothing else.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,13 @@ MOST_ENTRIES = 500
 WIDTH, LANE = 1200, 26
 """Of the timeline, in its own units."""
 
-COLOURS = {"event": "#2a7", "utterance": "#27c", "query": "#c72", "answer": "#a3c", "summary": "#888"}
+COLOURS = {
+    "event": "#2a7",
+    "utterance": "#27c",
+    "query": "#c72",
+    "answer": "#a3c",
+    "summary": "#888",
+}
 
 STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em; color: #222 }
@@ -35,7 +44,9 @@ li img, li .none { width: 160px; flex: none; border-radius: 4px } .when { color:
 
 @dataclass(frozen=True)
 class Entry:
-    """One record that says something; `thing` is the number of what an event happened to, 0 where that is not told."""
+    """One record that says something; `thing` is the number of what an event happened to, 0 where
+    that is not told.
+    """
 
     kind: str
     camera: str
@@ -63,7 +74,8 @@ def read_day(path: Path, day: str | None, busy_timeout_s: float, key: Key | None
     """Everything of one day in the memory at `path`.
 
     Args:
-        day: such as 2026-01-31, in this computer's time zone; None takes the newest day. A recording whose time starts at 0 is one day.
+        day: such as 2026-01-31, in this computer's time zone; None takes the newest day. A
+            recording whose time starts at 0 is one day.
 
     Raises:
         RecallError: the day is no date, or nothing was stored on it.
@@ -77,31 +89,54 @@ def read_day(path: Path, day: str | None, busy_timeout_s: float, key: Key | None
         title, start_ns, end_ns = _span(day, oldest, newest)
         within = "end_ns >= ? AND start_ns <= ?"
         rows = db.execute(
-            "SELECT kind, record.camera, start_ns, end_ns, text, record.confidence, jpeg, ifnull(thing_id, 0), ifnull(sighting.confidence, 0.0)"
-            " FROM record LEFT JOIN picture ON picture.id = picture_id LEFT JOIN sighting ON sighting.record_id = record.id"
+            "SELECT kind, record.camera, start_ns, end_ns, text, record.confidence, jpeg,"
+            " ifnull(thing_id, 0), ifnull(sighting.confidence, 0.0) FROM record LEFT JOIN picture"
+            " ON picture.id = picture_id LEFT JOIN sighting ON sighting.record_id = record.id"
             f" WHERE kind <> 'observation' AND {within} ORDER BY start_ns, record.id",
             [start_ns, end_ns],
         ).fetchall()
-        seen = db.execute(f"SELECT count(*) FROM record WHERE kind = 'observation' AND {within}", [start_ns, end_ns]).fetchone()[0]
+        seen = db.execute(
+            f"SELECT count(*) FROM record WHERE kind = 'observation' AND {within}",
+            [start_ns, end_ns],
+        ).fetchone()[0]
     if not rows and not seen:
-        raise RecallError(f"{path}: nothing was stored on {title}; it holds {show_span(oldest, newest)}")
-    return Day(title, max(start_ns, oldest), min(end_ns, newest), [Entry(*row) for row in rows], seen)
+        raise RecallError(
+            f"{path}: nothing was stored on {title}; it holds {show_span(oldest, newest)}"
+        )
+    return Day(
+        title, max(start_ns, oldest), min(end_ns, newest), [Entry(*row) for row in rows], seen
+    )
 
 
 def page(day: Day) -> str:
     """The page as HTML; pictures are part of it."""
-    # What says most comes onto the page where there is too much: what happened and was said before what was asked.
+    # What says most comes onto the page where there is too much: what happened and was said before
+    # what was asked.
     shown = day.entries
     if len(shown) > MOST_ENTRIES:
-        chosen = sorted(range(len(shown)), key=lambda index: (-shown[index].confidence, index))[:MOST_ENTRIES]
+        chosen = sorted(range(len(shown)), key=lambda index: (-shown[index].confidence, index))[
+            :MOST_ENTRIES
+        ]
         shown = [shown[index] for index in sorted(chosen)]
-    left_out = f" The {len(shown)} surest of them are shown." if len(shown) < len(day.entries) else ""
-    counted = ", ".join(f"{sum(entry.kind == kind for entry in day.entries)} {kind}" for kind in COLOURS if any(e.kind == kind for e in day.entries))
+    left_out = (
+        f" The {len(shown)} surest of them are shown." if len(shown) < len(day.entries) else ""
+    )
+    counted = ", ".join(
+        f"{sum(entry.kind == kind for entry in day.entries)} {kind}"
+        for kind in COLOURS
+        if any(e.kind == kind for e in day.entries)
+    )
     return "\n".join(
         [
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Memory of {escape(day.title)}</title><style>{STYLE}</style>',
+            (
+                '<!doctype html><html lang="en"><meta charset="utf-8"><title>Memory of'
+                f" {escape(day.title)}</title><style>{STYLE}</style>"
+            ),
             f"<h1>{escape(day.title)}</h1>",
-            f"<p>{escape(show_span(day.start_ns, day.end_ns))}: {counted or 'nothing said'}, {day.observations} observations.{left_out}</p>",
+            (
+                f"<p>{escape(show_span(day.start_ns, day.end_ns))}: {counted or 'nothing said'},"
+                f" {day.observations} observations.{left_out}</p>"
+            ),
             _timeline(day),
             "<ol>",
             *_items(shown),
@@ -115,12 +150,18 @@ def _span(day: str | None, oldest: int, newest: int) -> tuple[str, int, int]:
     if newest < CLOCK_EPOCH_NS:
         return "a recording", oldest, newest
     try:
-        begins = datetime.fromisoformat(day) if day else datetime.fromtimestamp(newest / NANOSECONDS)
+        begins = (
+            datetime.fromisoformat(day) if day else datetime.fromtimestamp(newest / NANOSECONDS)
+        )
     except ValueError as error:
         raise RecallError(f"day: '{day}' is no date; write it as 2026-01-31") from error
     begins = begins.replace(hour=0, minute=0, second=0, microsecond=0)
     ends = begins + timedelta(days=1)
-    return f"{begins:%A, %Y-%m-%d}", int(begins.timestamp()) * NANOSECONDS, int(ends.timestamp()) * NANOSECONDS - 1
+    return (
+        f"{begins:%A, %Y-%m-%d}",
+        int(begins.timestamp()) * NANOSECONDS,
+        int(ends.timestamp()) * NANOSECONDS - 1,
+    )
 
 
 def _timeline(day: Day) -> str:
@@ -131,20 +172,35 @@ def _timeline(day: Day) -> str:
     def across(stamp_ns: int) -> float:
         return left + (WIDTH - left - 10) * (stamp_ns - day.start_ns) / length
 
-    drawn = [f'<svg viewBox="0 0 {WIDTH} {LANE * len(cameras) + 30}" role="img" aria-label="timeline">']
+    drawn = [
+        f'<svg viewBox="0 0 {WIDTH} {LANE * len(cameras) + 30}" role="img" aria-label="timeline">'
+    ]
     for tick in range(7):
         stamp_ns = day.start_ns + length * tick // 6
-        shown = f"{stamp_ns / NANOSECONDS:.0f} s" if stamp_ns < CLOCK_EPOCH_NS else f"{datetime.fromtimestamp(stamp_ns / NANOSECONDS):%H:%M}"
-        drawn.append(f'<text x="{across(stamp_ns):.1f}" y="{LANE * len(cameras) + 22}" text-anchor="middle">{shown}</text>')
+        shown = (
+            f"{stamp_ns / NANOSECONDS:.0f} s"
+            if stamp_ns < CLOCK_EPOCH_NS
+            else f"{datetime.fromtimestamp(stamp_ns / NANOSECONDS):%H:%M}"
+        )
+        drawn.append(
+            f'<text x="{across(stamp_ns):.1f}" y="{LANE * len(cameras) + 22}"'
+            f' text-anchor="middle">{shown}</text>'
+        )
     for lane, camera in enumerate(cameras):
-        drawn.append(f'<text x="6" y="{LANE * lane + 18}">{escape(camera or "every camera")}</text>')
+        drawn.append(
+            f'<text x="6" y="{LANE * lane + 18}">{escape(camera or "every camera")}</text>'
+        )
         for entry in (entry for entry in day.entries if entry.camera == camera):
-            x, wide = across(entry.start_ns), max(2.0, across(entry.end_ns) - across(entry.start_ns))
+            x, wide = (
+                across(entry.start_ns),
+                max(2.0, across(entry.end_ns) - across(entry.start_ns)),
+            )
             # A summary lies under all that it tells of.
             y, high = (LANE * lane + 22, 3) if entry.kind == "summary" else (LANE * lane + 5, 16)
             drawn.append(
-                f'<rect x="{x:.1f}" y="{y}" width="{wide:.1f}" height="{high}" fill="{COLOURS.get(entry.kind, "#888")}" opacity=".7">'
-                f"<title>{escape(entry.kind)}: {escape(entry.text)}</title></rect>"
+                f'<rect x="{x:.1f}" y="{y}" width="{wide:.1f}" height="{high}"'
+                f' fill="{COLOURS.get(entry.kind, "#888")}"'
+                f' opacity=".7"><title>{escape(entry.kind)}: {escape(entry.text)}</title></rect>'
             )
     return "".join([*drawn, "</svg>"])
 
@@ -163,9 +219,19 @@ def _item(entry: Entry, time: int) -> str:
     """`entry`, which shows its thing for the `time`-th time."""
     picture = '<span class="none"></span>'
     if entry.jpeg is not None:
-        picture = f'<img loading="lazy" alt="" src="data:image/jpeg;base64,{base64.b64encode(entry.jpeg).decode()}">'
-    said = f'<span class="kind" style="color:{COLOURS.get(entry.kind, "#888")}">{escape(entry.kind)}</span> {escape(entry.text)}'
-    about = f"{escape(show_span(entry.start_ns, entry.end_ns))} · {escape(entry.camera or 'every camera')} · sure {entry.confidence:.2f}"
+        picture = (
+            '<img loading="lazy" alt=""'
+            f' src="data:image/jpeg;base64,{base64.b64encode(entry.jpeg).decode()}">'
+        )
+    said = (
+        '<span class="kind"'
+        f' style="color:{COLOURS.get(entry.kind, "#888")}">{escape(entry.kind)}</span>'
+        f" {escape(entry.text)}"
+    )
+    about = (
+        f"{escape(show_span(entry.start_ns, entry.end_ns))} ·"
+        f" {escape(entry.camera or 'every camera')} · sure {entry.confidence:.2f}"
+    )
     anchor = ""
     if entry.thing:
         anchor = f' id="thing-{entry.thing}-{time}"'

@@ -24,9 +24,13 @@ def load_looker(directory: Path | None) -> Looker:
     # Loading torch takes seconds: who asks with words does not wait for it.
     from stream_vlm.backbone import load_model
 
-    model = load_model(load_settings({"model.directory": str(directory.expanduser()) if directory else ""}))
+    model = load_model(
+        load_settings({"model.directory": str(directory.expanduser()) if directory else ""})
+    )
     if not isinstance(model, Looker):
-        raise RecallError(f"{model.model_id}: gives no vectors of pictures; take a Qwen2.5-VL or Qwen3-VL")
+        raise RecallError(
+            f"{model.model_id}: gives no vectors of pictures; take a Qwen2.5-VL or Qwen3-VL"
+        )
     return model
 
 
@@ -41,5 +45,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     try:
         file = path.expanduser().read_bytes()
     except OSError as error:
-        raise RecallError(f"{path}: cannot be read ({error.strerror}); give the file of a JPEG or PNG") from error
+        raise RecallError(
+            f"{path}: cannot be read ({error.strerror}); give the file of a JPEG or PNG"
+        ) from error
     return decoded(file, str(path))

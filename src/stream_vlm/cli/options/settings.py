@@ -27,7 +27,9 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
         name, equals, value = assignment.partition("=")
         name = name.strip()
         if not equals or not name:
-            raise SettingError(f"--set {assignment}: write NAME=VALUE, for example --set stream.rate_hz=1")
+            raise SettingError(
+                f"--set {assignment}: write NAME=VALUE, for example --set stream.rate_hz=1"
+            )
         owner = name if name in OWNED else name.split(".")[0]
         if owner in OWNED:
             raise SettingError(f"--set {name}: {OWNED[owner]}")
@@ -46,4 +48,6 @@ def settings_of_run(assignments: Sequence[str], more: Mapping[str, Any]) -> Sett
 
 def with_cameras(settings: Settings, cameras: Sequence[str]) -> Settings:
     """Return `settings` for a source that shows `cameras`."""
-    return settings.model_copy(update={"cameras": list(cameras), "camera": {name: CameraSettings() for name in cameras}})
+    return settings.model_copy(
+        update={"cameras": list(cameras), "camera": {name: CameraSettings() for name in cameras}}
+    )

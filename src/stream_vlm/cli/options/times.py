@@ -8,15 +8,31 @@ from datetime import datetime, timedelta
 from stream_vlm.time_words import CLOCK_EPOCH_NS
 from stream_vlm.types import NANOSECONDS, StreamError
 
-UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "d": 86400, "day": 86400}
-EXAMPLES = "'14:05', '2026-01-31 14:05:30', 'yesterday 9:00', '10 min ago', 'now', or seconds of a recording that starts at 0 such as 12.5"
+UNITS = {
+    "s": 1,
+    "sec": 1,
+    "second": 1,
+    "m": 60,
+    "min": 60,
+    "minute": 60,
+    "h": 3600,
+    "hour": 3600,
+    "d": 86400,
+    "day": 86400,
+}
+EXAMPLES = (
+    "'14:05', '2026-01-31 14:05:30', 'yesterday 9:00', '10 min ago', 'now', or seconds of a"
+    " recording that starts at 0 such as 12.5"
+)
+
 
 class TimeError(StreamError):
     """Words that name no time; the message shows how times are written."""
 
 
 def parse_time(words: str, now: datetime) -> int:
-    """Return the moment that `words` name as int64 nanoseconds; dates without a zone are of this computer's zone.
+    """Return the moment that `words` name as int64 nanoseconds; dates without a zone are of this
+    computer's zone.
 
     Raises:
         TimeError: the words name no time.
@@ -32,7 +48,12 @@ def parse_time(words: str, now: datetime) -> int:
         if ago and ago[2] in UNITS:
             return _nanoseconds(now - timedelta(seconds=float(ago[1]) * UNITS[ago[2]]))
         if day and text:
-            start = now.replace(hour=int(day[2] or 0), minute=int(day[3] or 0), second=int(day[4] or 0), microsecond=0)
+            start = now.replace(
+                hour=int(day[2] or 0),
+                minute=int(day[3] or 0),
+                second=int(day[4] or 0),
+                microsecond=0,
+            )
             return _nanoseconds(start - timedelta(days=day[1] == "yesterday"))
         moment = datetime.fromisoformat(text.upper())
         return _nanoseconds(moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo))
@@ -41,7 +62,9 @@ def parse_time(words: str, now: datetime) -> int:
 
 
 def show_time(stamp_ns: int) -> str:
-    """Return a stamp as a reader expects it: local date and time, or seconds where it counts from a recording's beginning."""
+    """Return a stamp as a reader expects it: local date and time, or seconds where it counts from a
+    recording's beginning.
+    """
     if stamp_ns < CLOCK_EPOCH_NS:
         return f"{stamp_ns / NANOSECONDS:.1f} s"
     return datetime.fromtimestamp(stamp_ns / NANOSECONDS).strftime("%Y-%m-%d %H:%M:%S")

@@ -15,10 +15,12 @@ SHOWN = (SegmentKind.TEXT, SegmentKind.TIME, SegmentKind.FRAME_MARK, SegmentKind
 
 @dataclass(frozen=True)
 class RecentPolicy:
-    """Keeps the pictures of the newest `turns` turns, with their markers, and the newest watch, or without one the last query.
+    """Keeps the pictures of the newest `turns` turns, with their markers, and the newest watch, or
+    without one the last query.
 
-    States and words of earlier turns leave at once. With every context computed anew (`context.recompute`) this is SimpleStream, the
-    last N frames and the question, which any memory has to beat; with the cache, what is kept was computed beside what has left.
+    States and words of earlier turns leave at once. With every context computed anew
+    (`context.recompute`) this is SimpleStream, the last N frames and the question, which any memory
+    has to beat; with the cache, what is kept was computed beside what has left.
     """
 
     turns: int
@@ -32,7 +34,9 @@ class RecentPolicy:
     def most_turns(self) -> int:
         return self.turns
 
-    def layout(self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int) -> list[Piece]:
+    def layout(
+        self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int
+    ) -> list[Piece]:
         newest = turns_of(entering)[-1]
         shown = shown_turns(kept)
         shown = shown[max(0, len(shown) - self.turns + 1) :]
@@ -45,7 +49,9 @@ class RecentPolicy:
             shown = shown[1:]
 
 
-def _layout(everything: Sequence[Segment], newest: int, shown: Sequence[int], *, with_query: bool) -> list[Piece]:
+def _layout(
+    everything: Sequence[Segment], newest: int, shown: Sequence[int], *, with_query: bool
+) -> list[Piece]:
     watch = newest_turn(everything, SegmentKind.WATCH)
     query = newest_turn(everything, SegmentKind.QUERY) if watch is None and with_query else None
 

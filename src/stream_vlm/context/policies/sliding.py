@@ -1,4 +1,6 @@
-"""StreamingVLM's context: a window of vision, a longer or shorter one of turns, and before them the words of turns that have left."""
+"""StreamingVLM's context: a window of vision, a longer or shorter one of turns, and before them the
+words of turns that have left.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,14 @@ from stream_vlm.context.policies.policy import ALWAYS, WAITING, newest_turn, tur
 from stream_vlm.context.segments import Segment, SegmentKind
 
 VISION = (SegmentKind.FRAME, SegmentKind.FRAME_MARK)
-WORDED = (SegmentKind.TIME, SegmentKind.REMEMBERED, SegmentKind.JUDGE, SegmentKind.ACTION_MARK, SegmentKind.STATE, SegmentKind.ACTION)
+WORDED = (
+    SegmentKind.TIME,
+    SegmentKind.REMEMBERED,
+    SegmentKind.JUDGE,
+    SegmentKind.ACTION_MARK,
+    SegmentKind.STATE,
+    SegmentKind.ACTION,
+)
 """Kinds that a turn loses when its words move to the previous text."""
 
 
@@ -18,29 +27,34 @@ WORDED = (SegmentKind.TIME, SegmentKind.REMEMBERED, SegmentKind.JUDGE, SegmentKi
 class SlidingPolicy:
     """Text sink, text window and vision window (StreamingVLM, arXiv 2510.09608, section 3.1).
 
-    A turn keeps its pictures for `vision_turns` turns and its words for `text_turns`; the rest of it goes when both are over. Words that leave
-    their turn move, keys and values unchanged, to the end of the previous text, which follows the first head segment. Of the previous text the
-    first `text_sink` and the last `text_window` tokens stay; None for both never cuts it. The newest turn counts in both windows.
+    A turn keeps its pictures for `vision_turns` turns and its words for `text_turns`; the rest of
+    it goes when both are over. Words that leave their turn move, keys and values unchanged, to the
+    end of the previous text, which follows the first head segment. Of the previous text the first
+    `text_sink` and the last `text_window` tokens stay; None for both never cuts it. The newest turn
+    counts in both windows.
 
-    The published inference code differs from what it sets out to do. `compatible=True` follows it token by token, for checkpoints that are to
-    be compared with it; the default mends this:
+    The published inference code differs from what it sets out to do. `compatible=True` follows it
+    token by token, for checkpoints that are to be compared with it; the default mends this:
 
     - The window of the previous text holds `text_window` tokens; the reference keeps one less.
-    - Every word of a reply moves. The reference takes the last token for the mark that ends a reply and drops it, which costs a reply that was
-      cut at the token limit its last word; and the end mark of a reply that has one is known here by its kind.
-    - The last query stays, in its user's markers, until another replaces it; in the reference it leaves with its turn, and the model no longer
-      knows what it was asked.
+    - Every word of a reply moves. The reference takes the last token for the mark that ends a reply
+      and drops it, which costs a reply that was cut at the token limit its last word; and the end
+      mark of a reply that has one is known here by its kind.
+    - The last query stays, in its user's markers, until another replaces it; in the reference it
+      leaves with its turn, and the model no longer knows what it was asked.
 
     The newest watch stays in its user's markers in both modes: the reference has nothing like it.
 
-    The reference has no bound on tokens; `max_tokens` holds in both modes. Where replies, queries or pictures outgrow it, both windows narrow for
-    that turn, then the previous text is cut further, and a query is forgotten only where it does not fit beside a single turn.
+    The reference has no bound on tokens; `max_tokens` holds in both modes. Where replies, queries
+    or pictures outgrow it, both windows narrow for that turn, then the previous text is cut
+    further, and a query is forgotten only where it does not fit beside a single turn.
 
-    Two faults cannot occur in either mode, because segments carry their kind and their picture's grid: a picture size that changes mid-stream
-    leaves no stale grid behind, and a generated "Time" is never taken for a time marker.
+    Two faults cannot occur in either mode, because segments carry their kind and their picture's
+    grid: a picture size that changes mid-stream leaves no stale grid behind, and a generated "Time"
+    is never taken for a time marker.
 
-    The default needs `text_turns` of at least 2: the end of the newest reply reaches the cache only with the next turn, so a reply that moved at
-    once would lose it.
+    The default needs `text_turns` of at least 2: the end of the newest reply reaches the cache only
+    with the next turn, so a reply that moved at once would lose it.
     """
 
     vision_turns: int
@@ -57,62 +71,112 @@ class SlidingPolicy:
         if self.text_turns < least:
             raise ValueError(f"text_turns {self.text_turns} must be at least {least}")
         if (self.text_sink is None) != (self.text_window is None):
-            raise ValueError(f"text_sink {self.text_sink} and text_window {self.text_window} must both be given or both be None")
-        if self.text_sink is not None and self.text_window is not None and (self.text_sink < 0 or self.text_window < 1):
-            raise ValueError(f"text_sink {self.text_sink} must be at least 0 and text_window {self.text_window} at least 1")
+            raise ValueError(
+                f"text_sink {self.text_sink} and text_window {self.text_window} must both be given"
+                " or both be None"
+            )
+        if (
+            self.text_sink is not None
+            and self.text_window is not None
+            and (self.text_sink < 0 or self.text_window < 1)
+        ):
+            raise ValueError(
+                f"text_sink {self.text_sink} must be at least 0 and text_window {self.text_window}"
+                " at least 1"
+            )
 
     @property
     def most_turns(self) -> int:
         return max(self.vision_turns, self.text_turns)
 
-    def layout(self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int) -> list[Piece]:
+    def layout(
+        self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int
+    ) -> list[Piece]:
         present = [whole(index, segment) for index, segment in enumerate((*kept, *entering))]
         newest = turns_of(entering)[-1]
         room = self.max_tokens - reserve
         if self.compatible:
             moved = self._moved_as_published(present, newest, len(kept))
             previous = self._cut(present, moved, fresh=not kept)
-            layout = self._assemble(present, moved, previous, newest, self.vision_turns, self.text_turns, None)
+            layout = self._assemble(
+                present, moved, previous, newest, self.vision_turns, self.text_turns, None
+            )
             if tokens_in(layout) <= room:
                 return layout
         query = newest_turn([piece.segment for piece in present], SegmentKind.QUERY)
         for narrower in range(max(self.vision_turns, self.text_turns)):
             vision, text = max(1, self.vision_turns - narrower), max(1, self.text_turns - narrower)
-            moved = [_as_previous(piece) for piece in present[: len(kept)] if _is_words(piece) and newest - piece.segment.turn >= text]
-            layout = self._assemble(present, moved, self._cut(present, moved), newest, vision, text, query)
+            moved = [
+                _as_previous(piece)
+                for piece in present[: len(kept)]
+                if _is_words(piece) and newest - piece.segment.turn >= text
+            ]
+            layout = self._assemble(
+                present, moved, self._cut(present, moved), newest, vision, text, query
+            )
             if tokens_in(layout) <= room:
                 return layout
         for remembered in (query, None):
             without = self._assemble(present, moved, [], newest, 1, 1, remembered)
             spare = room - tokens_in(without)
             if spare >= 0:
-                return self._assemble(present, moved, self._cut(present, moved, spare), newest, 1, 1, remembered)
+                return self._assemble(
+                    present, moved, self._cut(present, moved, spare), newest, 1, 1, remembered
+                )
         return without
 
     def _assemble(
-        self, present: Sequence[Piece], moved: Sequence[Piece], previous: Sequence[Piece], newest: int, vision: int, text: int, query: int | None
+        self,
+        present: Sequence[Piece],
+        moved: Sequence[Piece],
+        previous: Sequence[Piece],
+        newest: int,
+        vision: int,
+        text: int,
+        query: int | None,
     ) -> list[Piece]:
-        """First head segment, `previous` text, then everything else that stays where it was; `query` is the turn whose query stays."""
+        """First head segment, `previous` text, then everything else that stays where it was;
+        `query` is the turn whose query stays.
+        """
         gone = {piece.index for piece in moved}
         watch = newest_turn([piece.segment for piece in present], SegmentKind.WATCH)
         stays = [
             piece
             for piece in present
             if piece.index not in gone
-            and (_stays(piece.segment, newest, vision, text, query) or (piece.segment.turn == watch and piece.segment.kind in WAITING))
+            and (
+                _stays(piece.segment, newest, vision, text, query)
+                or (piece.segment.turn == watch and piece.segment.kind in WAITING)
+            )
         ]
-        at = next((place + 1 for place, piece in enumerate(stays) if piece.segment.kind is SegmentKind.HEAD), 0)
+        at = next(
+            (
+                place + 1
+                for place, piece in enumerate(stays)
+                if piece.segment.kind is SegmentKind.HEAD
+            ),
+            0,
+        )
         return [*stays[:at], *previous, *stays[at:]]
 
-    def _cut(self, present: Sequence[Piece], moved: Sequence[Piece], spare: int | None = None, fresh: bool = False) -> list[Piece]:
-        """The previous text with the `moved` words at its end, cut to sink and window, and to `spare` tokens where that is less."""
+    def _cut(
+        self,
+        present: Sequence[Piece],
+        moved: Sequence[Piece],
+        spare: int | None = None,
+        fresh: bool = False,
+    ) -> list[Piece]:
+        """The previous text with the `moved` words at its end, cut to sink and window, and to
+        `spare` tokens where that is less.
+        """
         text = [*(piece for piece in present if piece.segment.kind is SegmentKind.PREVIOUS), *moved]
         length = tokens_in(text)
         sink, window = self.text_sink or 0, self.text_window
         if window is None:
             window = length
         elif self.compatible:
-            # The published code cuts nothing before the first turn and keeps one token less than its window later.
+            # The published code cuts nothing before the first turn and keeps one token less than
+            # its window later.
             window = length if fresh else window - 1
         if spare is not None:
             sink = min(sink, spare)
@@ -122,17 +186,30 @@ class SlidingPolicy:
         return [*cut(text, 0, sink), *cut(text, length - window, length)]
 
     def _moved_as_published(self, present: Sequence[Piece], newest: int, held: int) -> list[Piece]:
-        """Words of the replies that leave, each without its last token; what is not in the cache yet cannot move."""
+        """Words of the replies that leave, each without its last token; what is not in the cache
+        yet cannot move.
+        """
         moved: list[Piece] = []
         for turn in turns_of([piece.segment for piece in present]):
             if newest - turn >= self.text_turns:
-                reply = [piece for piece in present if piece.segment.turn == turn and piece.segment.kind in (SegmentKind.STATE, SegmentKind.ACTION)]
-                moved += [_as_previous(piece) for piece in cut(reply, 0, tokens_in(reply) - 1) if piece.index < held]
+                reply = [
+                    piece
+                    for piece in present
+                    if piece.segment.turn == turn
+                    and piece.segment.kind in (SegmentKind.STATE, SegmentKind.ACTION)
+                ]
+                moved += [
+                    _as_previous(piece)
+                    for piece in cut(reply, 0, tokens_in(reply) - 1)
+                    if piece.index < held
+                ]
         return moved
 
 
 def _stays(segment: Segment, newest: int, vision: int, text: int, query: int | None) -> bool:
-    """Whether a segment stays at its place, with windows of `vision` and `text` turns; the previous text has its own rule."""
+    """Whether a segment stays at its place, with windows of `vision` and `text` turns; the previous
+    text has its own rule.
+    """
     age = newest - segment.turn
     if segment.kind in ALWAYS:
         return segment.kind is SegmentKind.HEAD

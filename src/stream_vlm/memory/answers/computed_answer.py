@@ -1,6 +1,8 @@
-"""Answers computed in SQL, so that no language model counts or subtracts: when, how often, how long, where, between, still there.
+"""Answers computed in SQL, so that no language model counts or subtracts: when, how often, how
+long, where, between, still there.
 
-A record counts as evidence when it has every word of the question and passes every filter. What is not found is said not to be known.
+A record counts as evidence when it has every word of the question and passes every filter. What is
+not found is said not to be known.
 """
 
 from __future__ import annotations
@@ -11,7 +13,18 @@ from typing import Any
 from sqlite_utils import Database
 
 from stream_vlm.memory.answers.object_links import THERE
-from stream_vlm.memory.answers.question_kind import AFTER, BEFORE, BETWEEN, FIRST, HOW_LONG, HOW_OFTEN, LAST, STILL_THERE, WHERE, Question
+from stream_vlm.memory.answers.question_kind import (
+    AFTER,
+    BEFORE,
+    BETWEEN,
+    FIRST,
+    HOW_LONG,
+    HOW_OFTEN,
+    LAST,
+    STILL_THERE,
+    WHERE,
+    Question,
+)
 from stream_vlm.memory.answers.state_verbs import BEGINS, ENDS, match_any
 from stream_vlm.memory.search.query import RecallRecord
 from stream_vlm.memory.search.sql_filters import Filters, one_of
@@ -28,14 +41,12 @@ class Answer:
     """What the memory says.
 
     Attributes:
-        mode: one of `question.MODES`.
-        known: False where nothing remembered bears on the question.
-        text: one sentence.
-        value: how often (a number), how long (seconds), whether it is still there (1 or 0), else 0.
-        stamp_ns: the moment the answer is about: first, last, since when (ns on the evidence's clock); 0 where there is none.
-        records: what the answer rests on.
-        total: how many records that would be without a limit.
-        took_ms: time spent in the memory, milliseconds.
+        mode: one of `question.MODES`. known: False where nothing remembered bears on the question.
+            text: one sentence. value: how often (a number), how long (seconds), whether it is still
+            there (1 or 0), else 0. stamp_ns: the moment the answer is about: first, last, since
+            when (ns on the evidence's clock); 0 where there is none. records: what the answer rests
+            on. total: how many records that would be without a limit. took_ms: time spent in the
+            memory, milliseconds.
     """
 
     mode: str
@@ -53,15 +64,18 @@ def answer(db: Database, question: Question) -> Answer:
 
     - first, last: the first or last record; `stamp_ns` is when it began or ended.
     - how_often: how many records there are.
-    - how_long: for how many seconds it was there, open or on: from the end of each happening that began it (`change.BEGINS`) to the end of the next
-      that ended it (`change.ENDS`), in the same session, or to the last moment that session saw where none did. One that ended it with none
-      before counts from the session's first moment. Where no such happening is found, how long the happenings themselves took.
+    - how_long: for how many seconds it was there, open or on: from the end of each happening that
+      began it (`change.BEGINS`) to the end of the next that ended it (`change.ENDS`), in the same
+      session, or to the last moment that session saw where none did. One that ended it with none
+      before counts from the session's first moment. Where no such happening is found, how long the
+      happenings themselves took.
     - where: the robot's place at the last record that has one.
     - between: what happened, in its order; the filters say between when.
     - before, after: what happened last before, or first after, the last record of the words.
-    - still_there: whether the last change began it; `stamp_ns` is since when. Where the last change ended it, but in that session another thing of
-      other words (the blue cup, where a cup is asked for) came and was not seen to leave, that one is still there. One of the same words is only told
-      of: more often than two alike are there at once, one's leaving was missed.
+    - still_there: whether the last change began it; `stamp_ns` is since when. Where the last change
+      ended it, but in that session another thing of other words (the blue cup, where a cup is asked
+      for) came and was not seen to leave, that one is still there. One of the same words is only
+      told of: more often than two alike are there at once, one's leaving was missed.
     """
     matched, values = _matched(db, question)
     return _ANSWERS[question.mode](db, question, matched, values)
@@ -73,18 +87,39 @@ def _matched(db: Database, question: Question, words: bool = True) -> tuple[str,
     values = dict(filters.values)
     clauses = [one_of("kind", question.query.kinds, values), filters.clauses]
     if words and question.words:
-        clauses.append("record.id IN (SELECT rowid FROM record_text WHERE record_text MATCH :words)")
+        clauses.append(
+            "record.id IN (SELECT rowid FROM record_text WHERE record_text MATCH :words)"
+        )
         values["words"] = " AND ".join(matching(word) for word in question.words)
-    return f"SELECT record.id, session_id, start_ns, end_ns, x FROM {filters.source} WHERE {' AND '.join(clauses)}", values
+    return (
+        (
+            f"SELECT record.id, session_id, start_ns, end_ns, x FROM {filters.source} WHERE"
+            f" {' AND '.join(clauses)}"
+        ),
+        values,
+    )
 
 
 def _at_the_edge(db: Database, question: Question, matched: str, values: dict[str, Any]) -> Answer:
-    order, column = ("start_ns, id", "start_ns") if question.mode == FIRST else ("end_ns DESC, id DESC", "end_ns")
-    row = db.execute(f"SELECT id, {column}, count(*) OVER () FROM ({matched}) ORDER BY {order} LIMIT 1", values).fetchone()
+    order, column = (
+        ("start_ns, id", "start_ns")
+        if question.mode == FIRST
+        else ("end_ns DESC, id DESC", "end_ns")
+    )
+    row = db.execute(
+        f"SELECT id, {column}, count(*) OVER () FROM ({matched}) ORDER BY {order} LIMIT 1", values
+    ).fetchone()
     if row is None:
         return _never(question)
     records = read(db, [row[0]], {})
-    return Answer(question.mode, True, f"{question.mode}: {records[0].text}", stamp_ns=row[1], records=records, total=row[2])
+    return Answer(
+        question.mode,
+        True,
+        f"{question.mode}: {records[0].text}",
+        stamp_ns=row[1],
+        records=records,
+        total=row[2],
+    )
 
 
 def _how_often(db: Database, question: Question, matched: str, values: dict[str, Any]) -> Answer:
@@ -92,40 +127,63 @@ def _how_often(db: Database, question: Question, matched: str, values: dict[str,
     if not number:
         return _never(question)
     records = _newest(db, matched, values)
-    linked, things = db.execute(f"SELECT count(*), count(DISTINCT thing_id) FROM ({matched}) JOIN sighting ON record_id = id", values).fetchone()
+    linked, things = db.execute(
+        f"SELECT count(*), count(DISTINCT thing_id) FROM ({matched}) JOIN sighting ON record_id"
+        " = id",
+        values,
+    ).fetchone()
     said = "once" if number == 1 else f"{number} times"
     if number > 1 and linked == number:
-        said += ", taken for one and the same" if things == 1 else f", taken for {things} different ones"
+        said += (
+            ", taken for one and the same"
+            if things == 1
+            else f", taken for {things} different ones"
+        )
     return Answer(HOW_OFTEN, True, said, float(number), records[0].end_ns, records, number)
 
 
 def _how_long(db: Database, question: Question, matched: str, values: dict[str, Any]) -> Answer:
-    # Each change with its neighbours in its session; of several in a row that begin it, the time runs from each to the next: the sum is the same.
-    # What ends it without a beginning before was there since the session saw anything. The question's own time range cuts both.
-    seen = "SELECT session_id, min(start_ns) AS since_ns, max(end_ns) AS until_ns FROM record GROUP BY session_id"
+    # Each change with its neighbours in its session; of several in a row that begin it, the time
+    # runs from each to the next: the sum is the same. What ends it without a beginning before was
+    # there since the session saw anything. The question's own time range cuts both.
+    seen = (
+        "SELECT session_id, min(start_ns) AS since_ns, max(end_ns) AS until_ns FROM record GROUP BY"
+        " session_id"
+    )
     earliest, latest = question.query.start_ns, question.query.end_ns
     neighbours = (
-        "SELECT begins, end_ns, max(since_ns, ifnull(:earliest, since_ns)) AS since_ns, min(until_ns, ifnull(:latest, until_ns)) AS until_ns,"
-        " lag(end_ns) OVER in_session AS before_ns, lead(end_ns) OVER in_session AS next_ns"
-        f" FROM ({_changes(matched)}) JOIN ({seen}) USING (session_id) WINDOW in_session AS (PARTITION BY session_id ORDER BY end_ns, id)"
+        "SELECT begins, end_ns, max(since_ns, ifnull(:earliest, since_ns)) AS since_ns,"
+        " min(until_ns, ifnull(:latest, until_ns)) AS until_ns, lag(end_ns) OVER in_session AS"
+        f" before_ns, lead(end_ns) OVER in_session AS next_ns FROM ({_changes(matched)}) JOIN"
+        f" ({seen}) USING (session_id) WINDOW in_session AS (PARTITION BY session_id ORDER BY"
+        " end_ns, id)"
     )
     lasting = (
         "CASE WHEN begins THEN max(0, min(ifnull(next_ns, until_ns), until_ns) - end_ns)"
         " WHEN before_ns IS NULL THEN max(0, end_ns - since_ns) ELSE 0 END"
     )
     changes = values | _verbs() | {"earliest": earliest, "latest": latest}
-    lasted, began = db.execute(f"SELECT sum({lasting}), count(*) FROM ({neighbours})", changes).fetchone()
+    lasted, began = db.execute(
+        f"SELECT sum({lasting}), count(*) FROM ({neighbours})", changes
+    ).fetchone()
     if not began:
-        lasted, began = db.execute(f"SELECT sum(end_ns - start_ns), count(*) FROM ({matched})", values).fetchone()
+        lasted, began = db.execute(
+            f"SELECT sum(end_ns - start_ns), count(*) FROM ({matched})", values
+        ).fetchone()
     if not began:
         return _never(question)
     records = _newest(db, matched, values)
     seconds = lasted / NANOSECONDS
-    return Answer(HOW_LONG, True, f"{seconds:.1f} s altogether", seconds, records[0].end_ns, records, began)
+    return Answer(
+        HOW_LONG, True, f"{seconds:.1f} s altogether", seconds, records[0].end_ns, records, began
+    )
 
 
 def _still_there(db: Database, question: Question, matched: str, values: dict[str, Any]) -> Answer:
-    last = f"SELECT id, begins, end_ns, count(*) OVER () FROM ({_changes(matched)}) ORDER BY end_ns DESC, id DESC LIMIT 1"
+    last = (
+        f"SELECT id, begins, end_ns, count(*) OVER () FROM ({_changes(matched)}) ORDER BY end_ns"
+        " DESC, id DESC LIMIT 1"
+    )
     row = db.execute(last, values | _verbs()).fetchone()
     if row is None:
         return _never(question)
@@ -146,39 +204,58 @@ def _still_there(db: Database, question: Question, matched: str, values: dict[st
     return Answer(STILL_THERE, True, said, 0.0, end_ns, records, total)
 
 
-def _also_there(db: Database, matched: str, values: dict[str, Any], last: int) -> tuple[list[int], list[int]]:
-    """Of the session of the record `last`, the newest records of other things that were not seen to leave: of the same words, and of others."""
-    of_last = db.execute("SELECT session_id, thing_id, noun, words FROM record JOIN sighting ON record_id = id WHERE id = ?", [last]).fetchone()
+def _also_there(
+    db: Database, matched: str, values: dict[str, Any], last: int
+) -> tuple[list[int], list[int]]:
+    """Of the session of the record `last`, the newest records of other things that were not seen to
+    leave: of the same words, and of others.
+    """
+    of_last = db.execute(
+        "SELECT session_id, thing_id, noun, words FROM record JOIN sighting ON record_id = id WHERE"
+        " id = ?",
+        [last],
+    ).fetchone()
     if of_last is None:
         return [], []
     session_id, thing, *words = of_last
     there = {f"there{number}": change for number, change in enumerate(THERE)}
     newest = (
-        "SELECT sighting.*, end_ns, row_number() OVER (PARTITION BY thing_id ORDER BY end_ns DESC, id DESC) AS place"
-        f" FROM ({matched}) JOIN sighting ON record_id = id WHERE session_id = :session AND thing_id <> :thing"
+        "SELECT sighting.*, end_ns, row_number() OVER (PARTITION BY thing_id ORDER BY end_ns DESC,"
+        f" id DESC) AS place FROM ({matched}) JOIN sighting ON record_id = id WHERE session_id ="
+        " :session AND thing_id <> :thing"
     )
     rows = db.execute(
-        f"SELECT record_id, noun, words FROM ({newest}) WHERE place = 1 AND change IN ({', '.join(f':{name}' for name in there)})"
-        " ORDER BY end_ns DESC, record_id DESC",
+        f"SELECT record_id, noun, words FROM ({newest}) WHERE place = 1 AND change IN"
+        f" ({', '.join(f':{name}' for name in there)}) ORDER BY end_ns DESC, record_id DESC",
         values | there | {"session": session_id, "thing": thing},
     ).fetchall()
-    return [row[0] for row in rows if list(row[1:]) == words], [row[0] for row in rows if list(row[1:]) != words]
+    return [row[0] for row in rows if list(row[1:]) == words], [
+        row[0] for row in rows if list(row[1:]) != words
+    ]
 
 
 def _where(db: Database, question: Question, matched: str, values: dict[str, Any]) -> Answer:
-    placed = f"SELECT id, count(*) OVER () FROM ({matched}) WHERE x IS NOT NULL ORDER BY end_ns DESC, id DESC LIMIT 1"
+    placed = (
+        f"SELECT id, count(*) OVER () FROM ({matched}) WHERE x IS NOT NULL ORDER BY end_ns DESC, id"
+        " DESC LIMIT 1"
+    )
     row = db.execute(placed, values).fetchone()
     if row is None:
         return _never(question)
     records = read(db, [row[0]], {})
     pose = records[0].pose
-    said = f"seen from ({pose.x:.2f}, {pose.y:.2f}) in {pose.frame_id}: {records[0].text}" if pose is not None else records[0].text
+    said = (
+        f"seen from ({pose.x:.2f}, {pose.y:.2f}) in {pose.frame_id}: {records[0].text}"
+        if pose is not None
+        else records[0].text
+    )
     return Answer(WHERE, True, said, stamp_ns=records[0].end_ns, records=records, total=row[1])
 
 
 def _between(db: Database, question: Question, matched: str, values: dict[str, Any]) -> Answer:
     rows = db.execute(
-        f"SELECT id, count(*) OVER () FROM ({matched}) ORDER BY start_ns, id LIMIT :limit", values | {"limit": question.query.limit}
+        f"SELECT id, count(*) OVER () FROM ({matched}) ORDER BY start_ns, id LIMIT :limit",
+        values | {"limit": question.query.limit},
     ).fetchall()
     if not rows:
         return _never(question)
@@ -188,7 +265,11 @@ def _between(db: Database, question: Question, matched: str, values: dict[str, A
 
 
 def _beside(db: Database, question: Question, matched: str, values: dict[str, Any]) -> Answer:
-    anchor = db.execute(f"SELECT id, session_id, start_ns, end_ns FROM ({matched}) ORDER BY end_ns DESC, id DESC LIMIT 1", values).fetchone()
+    anchor = db.execute(
+        f"SELECT id, session_id, start_ns, end_ns FROM ({matched}) ORDER BY end_ns DESC, id DESC"
+        " LIMIT 1",
+        values,
+    ).fetchone()
     if anchor is None:
         return _never(question)
     number, session_id, start_ns, end_ns = anchor
@@ -196,13 +277,26 @@ def _beside(db: Database, question: Question, matched: str, values: dict[str, An
     before = question.mode == BEFORE
     row = db.execute(
         f"SELECT id FROM ({others}) WHERE session_id = :session_id AND id <> :anchor"
-        + (" AND end_ns <= :to_ns ORDER BY end_ns DESC, id DESC LIMIT 1" if before else " AND end_ns >= :to_ns ORDER BY end_ns, id LIMIT 1"),
+        + (
+            " AND end_ns <= :to_ns ORDER BY end_ns DESC, id DESC LIMIT 1"
+            if before
+            else " AND end_ns >= :to_ns ORDER BY end_ns, id LIMIT 1"
+        ),
         values | {"session_id": session_id, "anchor": number, "to_ns": end_ns},
     ).fetchone()
     if row is None:
-        return Answer(question.mode, False, f"nothing is remembered {question.mode} that", stamp_ns=start_ns, records=read(db, [number], {}), total=1)
+        return Answer(
+            question.mode,
+            False,
+            f"nothing is remembered {question.mode} that",
+            stamp_ns=start_ns,
+            records=read(db, [number], {}),
+            total=1,
+        )
     records = read(db, [row[0], number], {})
-    return Answer(question.mode, True, records[0].text, stamp_ns=records[0].end_ns, records=records, total=2)
+    return Answer(
+        question.mode, True, records[0].text, stamp_ns=records[0].end_ns, records=records, total=2
+    )
 
 
 _ANSWERS = {
@@ -219,10 +313,16 @@ _ANSWERS = {
 
 
 def _changes(matched: str) -> str:
-    """Those of `matched` that begin or end a state. What says both ("takes the cup and puts it down") ends with what it says last: a beginning."""
+    """Those of `matched` that begin or end a state.
+
+    What says both ("takes the cup and puts it down") ends with what it says last: a beginning.
+    """
     begins = "id IN (SELECT rowid FROM record_text WHERE record_text MATCH :begins)"
     ends = "id IN (SELECT rowid FROM record_text WHERE record_text MATCH :ends)"
-    return f"SELECT id, session_id, end_ns, {begins} AS begins FROM ({matched}) WHERE {begins} OR {ends}"
+    return (
+        f"SELECT id, session_id, end_ns, {begins} AS begins FROM ({matched}) WHERE {begins} OR"
+        f" {ends}"
+    )
 
 
 def _verbs() -> dict[str, str]:
@@ -237,5 +337,21 @@ def _newest(db: Database, matched: str, values: dict[str, Any]) -> tuple[RecallR
 def _never(question: Question) -> Answer:
     about = " ".join(question.words)
     if question.mode == HOW_OFTEN:
-        return Answer(HOW_OFTEN, True, f"never: nothing remembered fits '{about}'" if about else "never: nothing is remembered that fits")
-    return Answer(question.mode, False, f"not known: nothing remembered fits '{about}'" if about else "not known: nothing is remembered that fits")
+        return Answer(
+            HOW_OFTEN,
+            True,
+            (
+                f"never: nothing remembered fits '{about}'"
+                if about
+                else "never: nothing is remembered that fits"
+            ),
+        )
+    return Answer(
+        question.mode,
+        False,
+        (
+            f"not known: nothing remembered fits '{about}'"
+            if about
+            else "not known: nothing is remembered that fits"
+        ),
+    )

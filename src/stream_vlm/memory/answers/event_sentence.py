@@ -1,4 +1,6 @@
-"""What a sentence says happened, and to which thing: read from its words by a fixed list of English verbs, never guessed."""
+"""What a sentence says happened, and to which thing: read from its words by a fixed list of English
+verbs, never guessed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,16 @@ from dataclasses import dataclass
 
 from stream_vlm.memory.search.verb_forms import forms_of_all
 
-COMES, GOES, PUT_DOWN, PICKED_UP, TAKEN, ON, OFF, SEEN = CHANGES = ("comes", "goes", "put down", "picked up", "taken", "on", "off", "seen")
+COMES, GOES, PUT_DOWN, PICKED_UP, TAKEN, ON, OFF, SEEN = CHANGES = (
+    "comes",
+    "goes",
+    "put down",
+    "picked up",
+    "taken",
+    "on",
+    "off",
+    "seen",
+)
 """What can happen to a thing. ON and OFF (open and closed, too) are of what stays where it is."""
 
 _WORD = re.compile(r"[^\W_]+")
@@ -20,7 +31,9 @@ def _set(words: str) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class _Verb:
-    """One verb: its forms, the word that follows it or its object ("down" in "puts it down"), and whether the thing is its object."""
+    """One verb: its forms, the word that follows it or its object ("down" in "puts it down"), and
+    whether the thing is its object.
+    """
 
     forms: frozenset[str]
     particles: frozenset[str]
@@ -54,7 +67,12 @@ _VERBS = (
     _verb("place drop", "", PUT_DOWN, has_object=True),
     _verb("lift", "", PICKED_UP, has_object=True),
     _verb("enter arrive appear return", "", COMES, has_object=False),
-    _Verb(forms_of_all("leave depart disappear vanish exit") | {"gone"}, frozenset(), GOES, has_object=False),
+    _Verb(
+        forms_of_all("leave depart disappear vanish exit") | {"gone"},
+        frozenset(),
+        GOES,
+        has_object=False,
+    ),
 )
 
 _GO_OUT = _set("lamp light lights fire flame candle screen")
@@ -63,14 +81,19 @@ _GO_OUT = _set("lamp light lights fire flame candle screen")
 _BETWEEN = 5
 """Words at most between a verb and its particle."""
 
-_DETERMINERS = _set("a an the this that these those his her its their my your our some another other one")
+_DETERMINERS = _set(
+    "a an the this that these those his her its their my your our some another other one"
+)
 _PRONOUNS = _set("it he she they them him something someone somebody anything")
-_AUXILIARIES = _set("is are was were be been being has have had does did just now slowly quickly again then")
+_AUXILIARIES = _set(
+    "is are was were be been being has have had does did just now slowly quickly again then"
+)
 _STATES = _set("is are was were") | forms_of_all("stand sit lie hang fall hold break")
 """Where nothing else happens these say of what stands before them that it is there."""
 
 _ENDS_A_PHRASE = _set(
-    "in on at to from into onto off under over near by with behind beside towards through across against of for and or then while which who as"
+    "in on at to from into onto off under over near by with behind beside towards through across"
+    " against of for and or then while which who as"
 )
 _ADDS_TO_A_PHRASE = _set("in with")
 """In front of a verb these go on describing: "person in red"."""
@@ -94,9 +117,10 @@ class Happening:
 def happening(text: str) -> Happening | None:
     """What `text` says happened and to what, or None where that cannot be told.
 
-    The thing is the object of a verb that has one ("hand takes the red cup", "man opens the door"), else what stands before the verb ("person in
-    red enters from the left", "door opens"). A sentence with several such verbs is about what the first one names, and ends as the last one says. One
-    without any is about what stands before "is", "stands", "fell" and the like.
+    The thing is the object of a verb that has one ("hand takes the red cup", "man opens the door"),
+    else what stands before the verb ("person in red enters from the left", "door opens"). A
+    sentence with several such verbs is about what the first one names, and ends as the last one
+    says. One without any is about what stands before "is", "stands", "fell" and the like.
     """
     words = _WORD.findall(unicodedata.normalize("NFC", text).casefold())
     found = _verbs_in(words)
@@ -106,7 +130,9 @@ def happening(text: str) -> Happening | None:
     for at, particle_at, verb in found:
         named = None
         if verb.has_object:
-            named = _named(words[at + 1 : particle_at], found[-1][2].change) or _named(words[particle_at + 1 :], found[-1][2].change)
+            named = _named(words[at + 1 : particle_at], found[-1][2].change) or _named(
+                words[particle_at + 1 :], found[-1][2].change
+            )
         named = named or _named(words[:at], found[-1][2].change, is_subject=True)
         if named is not None:
             return named
@@ -114,7 +140,9 @@ def happening(text: str) -> Happening | None:
 
 
 def _verbs_in(words: list[str]) -> list[tuple[int, int, _Verb]]:
-    """Each verb of `words`: where it stands, where its particle stands (the verb itself where it has none), and which it is."""
+    """Each verb of `words`: where it stands, where its particle stands (the verb itself where it
+    has none), and which it is.
+    """
     found = []
     at = 0
     while at < len(words):
@@ -122,8 +150,15 @@ def _verbs_in(words: list[str]) -> list[tuple[int, int, _Verb]]:
             # "from the left" is no verb.
             if words[at] not in verb.forms or words[at - 1 : at] and words[at - 1] in _DETERMINERS:
                 continue
-            near = range(at + 1, min(at + 2 + _BETWEEN, len(words)) if verb.has_object else min(at + 2, len(words)))
-            particle_at = at if not verb.particles else next((place for place in near if words[place] in verb.particles), -1)
+            near = range(
+                at + 1,
+                min(at + 2 + _BETWEEN, len(words)) if verb.has_object else min(at + 2, len(words)),
+            )
+            particle_at = (
+                at
+                if not verb.particles
+                else next((place for place in near if words[place] in verb.particles), -1)
+            )
             if particle_at >= 0:
                 found.append((at, particle_at, verb))
                 at = particle_at
@@ -133,7 +168,9 @@ def _verbs_in(words: list[str]) -> list[tuple[int, int, _Verb]]:
 
 
 def _named(words: list[str], change: str, *, is_subject: bool = False) -> Happening | None:
-    """The thing that a phrase names; its kind is the last word before anything that ends or goes on describing the phrase."""
+    """The thing that a phrase names; its kind is the last word before anything that ends or goes on
+    describing the phrase.
+    """
     core: list[str] = []
     rest: list[str] = []
     into = core

@@ -1,17 +1,25 @@
-"""Repeated sightings: is it the same thing again, or another like it? A stated rule, and how sure it is.
+"""Repeated sightings: is it the same thing again, or another like it?
 
-An event is compared with what was seen before under the same noun. Each of those things gets a weight, the product of
+A stated rule, and how sure it is.
 
-- how well the event goes on from what last happened to it (`FITS`): what is there can leave, what was picked up can be put down, what left cannot be
-  put down without having come back, and what is there already cannot come in: that is another one, and both are there at once;
-- words: as many other words are said of both 1, all words of the one among those of the other `FEWER_WORDS`, else it is another thing;
+An event is compared with what was seen before under the same noun. Each of those things gets a
+weight, the product of
+
+- how well the event goes on from what last happened to it (`FITS`): what is there can leave, what
+  was picked up can be put down, what left cannot be put down without having come back, and what is
+  there already cannot come in: that is another one, and both are there at once;
+- words: as many other words are said of both 1, all words of the one among those of the other
+  `FEWER_WORDS`, else it is another thing;
 - time: half after each `HALF_LIFE_S`; coming back, half after each `BACK_HALF_LIFE_S`;
-- place: exp(-(d / `PLACE_M`)²) for the distance d of the robot's places, where both are known; another camera `OTHER_CAMERA`;
-- session: in another session nothing is known of what happened between, and any change goes on from any (`OTHER_SESSION`,
-  less where it had left);
-- looks, where several fit: half for every `LOOKS` by which a picture's cosine is below that of the likest.
+- place: exp(-(d / `PLACE_M`)²) for the distance d of the robot's places, where both are known;
+  another camera `OTHER_CAMERA`;
+- session: in another session nothing is known of what happened between, and any change goes on from
+  any (`OTHER_SESSION`, less where it had left);
+- looks, where several fit: half for every `LOOKS` by which a picture's cosine is below that of the
+  likest.
 
-A thing never seen before has the weight of `NEW`. The heaviest wins, the newest of equals; how sure that is, is its share of all weights.
+A thing never seen before has the weight of `NEW`. The heaviest wins, the newest of equals; how sure
+that is, is its share of all weights.
 """
 
 from __future__ import annotations
@@ -22,7 +30,18 @@ from dataclasses import dataclass
 import numpy as np
 from sqlite_utils import Database
 
-from stream_vlm.memory.answers.event_sentence import COMES, GOES, OFF, ON, PICKED_UP, PUT_DOWN, SEEN, TAKEN, Happening, happening
+from stream_vlm.memory.answers.event_sentence import (
+    COMES,
+    GOES,
+    OFF,
+    ON,
+    PICKED_UP,
+    PUT_DOWN,
+    SEEN,
+    TAKEN,
+    Happening,
+    happening,
+)
 from stream_vlm.memory.search.vectors import Vectors
 from stream_vlm.types import NANOSECONDS
 
@@ -43,8 +62,20 @@ FITS = {
 
 MISFIT = 0.1
 
-NEW = {COMES: 1.0, PUT_DOWN: 0.3, SEEN: 0.3, GOES: 0.1, TAKEN: 0.1, PICKED_UP: 0.1, ON: 0.05, OFF: 0.05}
-"""By what happens: how likely it happens to what was never seen before. What leaves was mostly seen coming."""
+NEW = {
+    COMES: 1.0,
+    PUT_DOWN: 0.3,
+    SEEN: 0.3,
+    GOES: 0.1,
+    TAKEN: 0.1,
+    PICKED_UP: 0.1,
+    ON: 0.05,
+    OFF: 0.05,
+}
+"""By what happens: how likely it happens to what was never seen before.
+
+What leaves was mostly seen coming.
+"""
 
 FEWER_WORDS = 0.4
 OTHER_CAMERA = 0.3
@@ -82,7 +113,8 @@ class Known:
 
 
 def link(db: Database, record_id: int, text: str, vector: Vectors | None = None) -> None:
-    """Say which thing the event `record_id` happened to, within the caller's transaction; nothing where `text` does not tell.
+    """Say which thing the event `record_id` happened to, within the caller's transaction; nothing
+    where `text` does not tell.
 
     `vector` is that of its picture, of length 1, of the model of its session.
     """
@@ -95,29 +127,49 @@ def link(db: Database, record_id: int, text: str, vector: Vectors | None = None)
     known = _known(db, what.noun, record_id)
     weights = [weight(one.seen, now) for one in known]
     if vector is not None and sum(found > 0.0 for found in weights) > 1:
-        weights = [found * factor for found, factor in zip(weights, _looks(db, known, vector, model_id), strict=True)]
+        weights = [
+            found * factor
+            for found, factor in zip(weights, _looks(db, known, vector, model_id), strict=True)
+        ]
     new = NEW[what.change]
     best = max(range(len(weights)), key=weights.__getitem__, default=-1)
     if best >= 0 and weights[best] > new:
         thing, heaviest = known[best].thing, weights[best]
     else:
-        thing, heaviest = int(db.execute("INSERT INTO thing (begun_ns) VALUES (?)", [now.end_ns]).lastrowid or 0), new
+        thing, heaviest = (
+            int(db.execute("INSERT INTO thing (begun_ns) VALUES (?)", [now.end_ns]).lastrowid or 0),
+            new,
+        )
     db.execute(
-        "INSERT INTO sighting (record_id, thing_id, noun, words, change, confidence) VALUES (?, ?, ?, ?, ?, ?)",
-        [record_id, thing, what.noun, " ".join(what.words), what.change, heaviest / (new + sum(weights))],
+        "INSERT INTO sighting (record_id, thing_id, noun, words, change, confidence) VALUES (?, ?,"
+        " ?, ?, ?, ?)",
+        [
+            record_id,
+            thing,
+            what.noun,
+            " ".join(what.words),
+            what.change,
+            heaviest / (new + sum(weights)),
+        ],
     )
 
 
 def link_again(db: Database) -> int:
-    """Drop all links and make them anew by today's rule, within the caller's transaction; how many events are linked."""
+    """Drop all links and make them anew by today's rule, within the caller's transaction; how many
+    events are linked.
+    """
     db.execute("DELETE FROM sighting")
-    for number, text in db.execute("SELECT id, text FROM record WHERE kind = 'event' ORDER BY id").fetchall():
+    for number, text in db.execute(
+        "SELECT id, text FROM record WHERE kind = 'event' ORDER BY id"
+    ).fetchall():
         link(db, number, text, _vector_of(db, number))
     return int(db.execute("SELECT count(*) FROM sighting").fetchone()[0])
 
 
 def weight(before: Seen, now: Seen) -> float:
-    """How well `now` is another sighting of the thing that was last seen as `before`; the rule of this file but for looks."""
+    """How well `now` is another sighting of the thing that was last seen as `before`; the rule of
+    this file but for looks.
+    """
     fits = LEFT_IN_ANOTHER_SESSION if before.what.change in (GOES, TAKEN) else OTHER_SESSION
     half_life_s = HALF_LIFE_S
     if before.session_id == now.session_id:
@@ -125,7 +177,12 @@ def weight(before: Seen, now: Seen) -> float:
         if before.what.change in (GOES, TAKEN) and now.what.change == COMES:
             half_life_s = BACK_HALF_LIFE_S
     elapsed_s = abs(now.end_ns - before.end_ns) / NANOSECONDS
-    found = fits * _words(set(before.what.words), set(now.what.words)) * 0.5 ** (elapsed_s / half_life_s) * _place(before, now)
+    found = (
+        fits
+        * _words(set(before.what.words), set(now.what.words))
+        * 0.5 ** (elapsed_s / half_life_s)
+        * _place(before, now)
+    )
     return found if before.camera == now.camera else found * OTHER_CAMERA
 
 
@@ -136,7 +193,13 @@ def _words(before: set[str], now: set[str]) -> float:
 
 
 def _place(before: Seen, now: Seen) -> float:
-    if before.x is None or before.y is None or now.x is None or now.y is None or before.pose_frame != now.pose_frame:
+    if (
+        before.x is None
+        or before.y is None
+        or now.x is None
+        or now.y is None
+        or before.pose_frame != now.pose_frame
+    ):
         return 1.0
     return math.exp(-(((now.x - before.x) ** 2 + (now.y - before.y) ** 2) / PLACE_M**2))
 
@@ -144,34 +207,59 @@ def _place(before: Seen, now: Seen) -> float:
 def _known(db: Database, noun: str, record_id: int) -> list[Known]:
     """The things last seen under `noun` before the record `record_id`, the newest first."""
     rows = db.execute(
-        "SELECT thing_id, words, change, camera, session_id, end_ns, pose_frame, x, y, picture_id FROM sighting JOIN record ON record.id = record_id"
-        " WHERE noun = ? AND record_id < ? ORDER BY record_id DESC LIMIT ?",
+        "SELECT thing_id, words, change, camera, session_id, end_ns, pose_frame, x, y, picture_id"
+        " FROM sighting JOIN record ON record.id = record_id WHERE noun = ? AND record_id < ? ORDER"
+        " BY record_id DESC LIMIT ?",
         [noun, record_id, MOST_COMPARED],
     )
     known: dict[int, Known] = {}
-    for thing, words, change, camera, session_id, end_ns, pose_frame, x, y, picture_id in rows.fetchall():
-        seen = Seen(Happening(noun, tuple(words.split()), change), camera, session_id, end_ns, pose_frame, x, y)
+    for (
+        thing,
+        words,
+        change,
+        camera,
+        session_id,
+        end_ns,
+        pose_frame,
+        x,
+        y,
+        picture_id,
+    ) in rows.fetchall():
+        seen = Seen(
+            Happening(noun, tuple(words.split()), change),
+            camera,
+            session_id,
+            end_ns,
+            pose_frame,
+            x,
+            y,
+        )
         known.setdefault(thing, Known(thing, seen, picture_id))
     return list(known.values())
 
 
 def _looks(db: Database, known: list[Known], vector: Vectors, model_id: str) -> list[float]:
-    """For each of `known` how much its picture looks like `vector`, beside the one that does so most; 1 where that cannot be told."""
+    """For each of `known` how much its picture looks like `vector`, beside the one that does so
+    most; 1 where that cannot be told.
+    """
     cosines = []
     for one in known:
         row = db.execute(
-            "SELECT halves FROM picture_vector JOIN vector_model ON vector_model.id = vector_model_id WHERE picture_id = ? AND name = ? AND size = ?",
+            "SELECT halves FROM picture_vector JOIN vector_model ON vector_model.id ="
+            " vector_model_id WHERE picture_id = ? AND name = ? AND size = ?",
             [one.picture_id, model_id, len(vector)],
         ).fetchone()
-        cosines.append(None if row is None else float(np.frombuffer(row[0], "<f2").astype(np.float32) @ vector))
+        cosines.append(
+            None if row is None else float(np.frombuffer(row[0], "<f2").astype(np.float32) @ vector)
+        )
     likest = max((cosine for cosine in cosines if cosine is not None), default=0.0)
     return [1.0 if cosine is None else 0.5 ** ((likest - cosine) / LOOKS) for cosine in cosines]
 
 
 def _vector_of(db: Database, record_id: int) -> Vectors | None:
     row = db.execute(
-        "SELECT halves FROM record JOIN picture_vector USING (picture_id) JOIN vector_model ON vector_model.id = vector_model_id AND name = model_id"
-        " WHERE record.id = ?",
+        "SELECT halves FROM record JOIN picture_vector USING (picture_id) JOIN vector_model ON"
+        " vector_model.id = vector_model_id AND name = model_id WHERE record.id = ?",
         [record_id],
     ).fetchone()
     return None if row is None else np.frombuffer(row[0], "<f2").astype(np.float32)

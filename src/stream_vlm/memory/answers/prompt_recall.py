@@ -1,6 +1,8 @@
-"""What bears on a question: an answer computed from the records, and the records nearest to it by words, meaning and recency.
+"""What bears on a question: an answer computed from the records, and the records nearest to it by
+words, meaning and recency.
 
-It is read by whoever takes the question in, with a reading connection, before the question is on its way to the model.
+It is read by whoever takes the question in, with a reading connection, before the question is on
+its way to the model.
 """
 
 from __future__ import annotations
@@ -13,16 +15,31 @@ from stream_vlm.config.settings import Settings
 from stream_vlm.memory.answers.computed_answer import Answer
 from stream_vlm.memory.answers.question_kind import BETWEEN, HOW_OFTEN, Question
 from stream_vlm.memory.memory import Memory
-from stream_vlm.memory.search.query import DEFAULT_KINDS, FUSED, MAX_LIMIT, NEWEST, RELEVANCE, RecallError, RecallQuery, RecallRecord
+from stream_vlm.memory.search.query import (
+    DEFAULT_KINDS,
+    FUSED,
+    MAX_LIMIT,
+    NEWEST,
+    RELEVANCE,
+    RecallError,
+    RecallQuery,
+    RecallRecord,
+)
 from stream_vlm.memory.storage.step_rows import EVENT, SUMMARY, UTTERANCE
 from stream_vlm.time_words import age, moment
 from stream_vlm.types import Past, Remembered, StreamError
 
 KINDS = (EVENT, UTTERANCE)
-"""What is recalled for a question. Earlier answers are not: without their questions they say nothing, and a wrong one would be believed."""
+"""What is recalled for a question.
+
+Earlier answers are not: without their questions they say nothing, and a wrong one would be
+believed.
+"""
 
 MOST_SUMMARIES = 5
-"""Summaries come after everything else: they are long, and say less of each thing, but may be all that is left of what was long ago."""
+"""Summaries come after everything else: they are long, and say less of each thing, but may be all
+that is left of what was long ago.
+"""
 
 TOKENS_A_LINE = 12
 """No line of a prompt is much shorter: so many records are read as could fit."""
@@ -40,8 +57,9 @@ _log = logging.getLogger(__name__)
 
 
 def is_about_the_past(text: str) -> bool:
-    """Whether a question is for the memory: told by a past tense, a word that looks back ("last", "ago", "ever", "before"), "how long", "how often",
-    or "when" at its beginning. Any other ("is the door open?", "what colour is it?", "is it still there?") is about what can be seen now.
+    """Whether a question is for the memory: told by a past tense, a word that looks back ("last",
+    "ago", "ever", "before"), "how long", "how often", or "when" at its beginning. Any other ("is
+    the door open?", "what colour is it?", "is it still there?") is about what can be seen now.
     """
     return _PAST.search(text) is not None
 
@@ -51,10 +69,11 @@ class Recollection:
     """What was found.
 
     Attributes:
-        answer: computed from the records, where the question is of a kind that can be computed (`question.MODES`), else None.
-        records: what bears on the question, best first; what the answer rests on comes before what is only near.
-        bears: whether any record has a word of the question, or the answer is known.
-        was_asked: False where the memory could not be asked.
+        answer: computed from the records, where the question is of a kind that can be computed
+            (`question.MODES`), else None. records: what bears on the question, best first; what the
+            answer rests on comes before what is only near. bears: whether any record has a word of
+            the question, or the answer is known. was_asked: False where the memory could not be
+            asked.
     """
 
     answer: Answer | None = None
@@ -68,25 +87,47 @@ class Recollection:
         return self.answer is not None and self.answer.known
 
     def sentence(self, now_ns: int) -> str:
-        """The computed answer, with when that was and how long before `now_ns` (ns); or that it is not known."""
+        """The computed answer, with when that was and how long before `now_ns` (ns); or that it is
+        not known.
+        """
         if self.answer is None or not self.answer.known:
-            near = next((record.text for record in self.records if record.text), "") if self.bears else ""
-            return f"I do not know; the nearest that is remembered: '{near}'" if near else "I do not know: nothing remembered bears on it"
+            near = (
+                next((record.text for record in self.records if record.text), "")
+                if self.bears
+                else ""
+            )
+            return (
+                f"I do not know; the nearest that is remembered: '{near}'"
+                if near
+                else "I do not know: nothing remembered bears on it"
+            )
         if not self.answer.stamp_ns or not self.answer.records or self.answer.mode == BETWEEN:
             return self.answer.text
         old = age(self.answer.stamp_ns, now_ns)
         since = ", last at" if self.answer.mode == HOW_OFTEN else ", at"
-        return f"{self.answer.text}{since} {moment(self.answer.stamp_ns)}{f' ({old})' if old else ''}"
+        return (
+            f"{self.answer.text}{since} {moment(self.answer.stamp_ns)}{f' ({old})' if old else ''}"
+        )
 
     def past(self, now_ns: int) -> Past:
         """The same for a prompt, asked at `now_ns` (ns)."""
         # What happened in a time is the records themselves.
-        computed = self.sentence(now_ns) if self.answer is not None and self.answer.known and self.answer.mode != BETWEEN else ""
-        return Past(computed, tuple(Remembered(one.start_ns, one.end_ns, one.text) for one in self.records if one.text))
+        computed = (
+            self.sentence(now_ns)
+            if self.answer is not None and self.answer.known and self.answer.mode != BETWEEN
+            else ""
+        )
+        return Past(
+            computed,
+            tuple(
+                Remembered(one.start_ns, one.end_ns, one.text) for one in self.records if one.text
+            ),
+        )
 
 
 def recollect(memory: Memory, query: RecallQuery, number: int) -> Recollection:
-    """What bears on the question that `query` asks with its words, within its filters; `number` records at most. Its order and limit are not used.
+    """What bears on the question that `query` asks with its words, within its filters; `number`
+    records at most. Its order and limit are not used.
 
     Raises:
         MemoryFileError: the file cannot be read.
@@ -94,7 +135,9 @@ def recollect(memory: Memory, query: RecallQuery, number: int) -> Recollection:
     kinds = KINDS if query.kinds == DEFAULT_KINDS else query.kinds
     answer = _computed(memory, query)
     # Twice as many, because events and the utterances that report them come in pairs.
-    near = replace(query, kinds=kinds, order=FUSED if query.words else NEWEST, limit=min(2 * number, MAX_LIMIT))
+    near = replace(
+        query, kinds=kinds, order=FUSED if query.words else NEWEST, limit=min(2 * number, MAX_LIMIT)
+    )
     rests_on = answer.records if answer is not None and answer.known else ()
     if answer is not None and answer.mode == BETWEEN:
         rests_on = rests_on[::-1]
@@ -102,8 +145,13 @@ def recollect(memory: Memory, query: RecallQuery, number: int) -> Recollection:
     if query.words and kinds == KINDS:
         kinds = (*KINDS, SUMMARY)
         found += memory.recall(replace(near, kinds=(SUMMARY,), limit=MOST_SUMMARIES)).records
-    bears = bool(query.words) and memory.recall(replace(near, kinds=kinds, order=RELEVANCE, limit=1)).total > 0
-    return Recollection(answer, found, bears or (answer is not None and answer.known), was_asked=True)
+    bears = (
+        bool(query.words)
+        and memory.recall(replace(near, kinds=kinds, order=RELEVANCE, limit=1)).total > 0
+    )
+    return Recollection(
+        answer, found, bears or (answer is not None and answer.known), was_asked=True
+    )
 
 
 def _computed(memory: Memory, query: RecallQuery) -> Answer | None:
@@ -113,15 +161,20 @@ def _computed(memory: Memory, query: RecallQuery) -> Answer | None:
         # Of no kind that can be computed.
         return None
     if question.mode == BETWEEN and query.start_ns is None and query.end_ns is None:
-        # "What happened?" at no named time asks for the newest, not for the beginning of everything.
+        # "What happened?" at no named time asks for the newest, not for the beginning of
+        # everything.
         newest = memory.recall(replace(question.query, order=NEWEST, limit=MOST_TOLD)).records
         if newest:
-            question = Question(replace(question.query, start_ns=min(record.start_ns for record in newest)))
+            question = Question(
+                replace(question.query, start_ns=min(record.start_ns for record in newest))
+            )
     return memory.answer(question)
 
 
 def _distinct(records: tuple[RecallRecord, ...]) -> tuple[RecallRecord, ...]:
-    """`records` without repetitions: an event and the utterance that reports it are one happening; the event stands for both, with its span."""
+    """`records` without repetitions: an event and the utterance that reports it are one happening;
+    the event stands for both, with its span.
+    """
     kept: dict[tuple[str, str] | int, RecallRecord] = {}
     for record in records:
         happening = (record.session_id, record.event_id) if record.event_id else record.record_id
@@ -144,14 +197,20 @@ class Recollector:
         self._in_prompt = settings.memory.in_prompt
 
     def recollect(self, text: str, camera: str = "") -> Recollection:
-        """What bears on the question `text`, seen by `camera` or, without one, by any; nothing, and a warning, where the memory cannot be asked."""
+        """What bears on the question `text`, seen by `camera` or, without one, by any; nothing, and
+        a warning, where the memory cannot be asked.
+        """
         try:
-            return recollect(self._memory, RecallQuery(text, cameras=(camera,) if camera else ()), self._number)
+            return recollect(
+                self._memory, RecallQuery(text, cameras=(camera,) if camera else ()), self._number
+            )
         except StreamError as error:
             # The model can answer without its memory.
             _log.warning("nothing is recalled for '%s': %s", text[:80], error)
             return Recollection()
 
     def past(self, recollection: Recollection, now_ns: int) -> Past:
-        """What of `recollection` goes to the model with a question asked at `now_ns` (ns): nothing unless `memory.in_prompt` is recall."""
+        """What of `recollection` goes to the model with a question asked at `now_ns` (ns): nothing
+        unless `memory.in_prompt` is recall.
+        """
         return recollection.past(now_ns) if self._in_prompt == "recall" else Past()

@@ -1,4 +1,6 @@
-"""What is asked for beyond a list of records: which kind of answer, read from the question's words where it is not named."""
+"""What is asked for beyond a list of records: which kind of answer, read from the question's words
+where it is not named.
+"""
 
 from __future__ import annotations
 
@@ -65,10 +67,18 @@ _ASKING = frozenset(
 
 _CAME_OR_WENT = frozenset(["come", "came", "go", "went"])
 
-_NEAREST = re.compile(r"\b(?:right|just|directly|immediately|shortly)\s+(?:before|after)\b", re.IGNORECASE)
-"""Asks for a neighbour; without "before" or "after" these words may belong to what is asked about ("to the right")."""
+_NEAREST = re.compile(
+    r"\b(?:right|just|directly|immediately|shortly)\s+(?:before|after)\b", re.IGNORECASE
+)
+"""Asks for a neighbour; without "before" or "after" these words may belong to what is asked about
+("to the right").
+"""
 
-_HAS_LEFT = re.compile(r"(\b(?:has|have|had|who)\b.*(?<!\bthe )(?<!\bto )(?<!\bon )(?<!\bits )(?<!\bhis )(?<!\bher ))\bleft\b", re.IGNORECASE)
+_HAS_LEFT = re.compile(
+    r"(\b(?:has|have|had|who)\b.*(?<!\bthe )(?<!\bto )(?<!\bon )(?<!\bits )(?<!\bhis )(?<!\bher"
+    r" ))\bleft\b",
+    re.IGNORECASE,
+)
 """Asks who went; anywhere else "left" is a side."""
 
 
@@ -77,12 +87,14 @@ class Question:
     """A question whose answer is computed from the records.
 
     Attributes:
-        query: words and filters; its order and limit are not used but for "between". Events only, unless other kinds are named.
-        mode: one of `MODES`, or "auto" to read it from the words ("how often ...", "when ... last ...", "is ... still ...").
-        words: the words that every record of the evidence has, derived.
+        query: words and filters; its order and limit are not used but for "between". Events only,
+            unless other kinds are named. mode: one of `MODES`, or "auto" to read it from the words
+            ("how often ...", "when ... last ...", "is ... still ..."). words: the words that every
+            record of the evidence has, derived.
 
     Raises:
-        RecallError: the mode is unknown, or cannot be read from the words; or a state is asked about and nothing named whose state it is.
+        RecallError: the mode is unknown, or cannot be read from the words; or a state is asked
+            about and nothing named whose state it is.
     """
 
     query: RecallQuery
@@ -93,7 +105,9 @@ class Question:
         if self.mode == AUTO:
             object.__setattr__(self, "mode", _spoken_mode(self.query.text))
         if self.mode not in MODES:
-            raise RecallError(f"mode: {self.mode!r} is unknown; choose among {AUTO}, {', '.join(MODES)}")
+            raise RecallError(
+                f"mode: {self.mode!r} is unknown; choose among {AUTO}, {', '.join(MODES)}"
+            )
         if self.query.kinds == DEFAULT_KINDS:
             # An event and the utterance that reports it are one happening: counted once.
             object.__setattr__(self, "query", replace(self.query, kinds=(EVENT,)))
@@ -110,7 +124,9 @@ class Question:
             words = tuple(word for word in words if word not in ANYONE)
         object.__setattr__(self, "words", words)
         if not words and self.mode in (HOW_LONG, STILL_THERE, BEFORE, AFTER):
-            raise RecallError(f"text: {self.query.text!r} names nothing; say what the question is about")
+            raise RecallError(
+                f"text: {self.query.text!r} names nothing; say what the question is about"
+            )
 
 
 def _spoken_mode(text: str) -> str:
@@ -118,4 +134,6 @@ def _spoken_mode(text: str) -> str:
     for mode, pattern in _SPOKEN:
         if re.search(pattern, said):
             return mode
-    raise RecallError(f"mode: {text!r} is no question of a known kind; name one of {', '.join(MODES)}")
+    raise RecallError(
+        f"mode: {text!r} is no question of a known kind; name one of {', '.join(MODES)}"
+    )

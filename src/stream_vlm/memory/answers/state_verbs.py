@@ -1,27 +1,35 @@
-"""Which happenings begin a state and which end it: a ball that rolls in is there, a door that closes is no longer open."""
+"""Which happenings begin a state and which end it: a ball that rolls in is there, a door that
+closes is no longer open.
+"""
 
 from __future__ import annotations
 
 from stream_vlm.memory.search.verb_forms import said_as
 
 _BEGINS = (
-    "enter, arrive, appear, open, start, begin, bring, drop, roll in, come in, walk in, run in, come on, go on, turn on, switch on, light up,"
-    " put down, set down"
+    "enter, arrive, appear, open, start, begin, bring, drop, roll in, come in, walk in, run in,"
+    " come on, go on, turn on, switch on, light up, put down, set down"
 )
 _ENDS = (
-    "depart, disappear, vanish, close, shut, stop, end, remove, take, steal, throw away, carry away, pick up, roll away, roll out, walk away,"
-    " walk out, run away, go out, go off, turn off, switch off"
+    "depart, disappear, vanish, close, shut, stop, end, remove, take, steal, throw away, carry"
+    " away, pick up, roll away, roll out, walk away, walk out, run away, go out, go off, turn off,"
+    " switch off"
 )
 
 
 def _phrases(verbs: str) -> list[str]:
-    """Each of `verbs`, which have commas between, with the forms that full text does not stem alike: "come in" and "came in"."""
+    """Each of `verbs`, which have commas between, with the forms that full text does not stem
+    alike: "come in" and "came in".
+    """
     pairs = [verb.partition(" ") for verb in verbs.split(", ")]
     return [f"{form}{space}{particle}" for verb, space, particle in pairs for form in said_as(verb)]
 
 
 BEGINS = [*_phrases(_BEGINS), "is on"]
-"""Words after which what is spoken of is there, open, on or under way. Full text stems them: 'open' stands for 'opened' too."""
+"""Words after which what is spoken of is there, open, on or under way.
+
+Full text stems them: 'open' stands for 'opened' too.
+"""
 
 ENDS = [*_phrases(_ENDS), "leaves", "left the", "has left", "gone"]
 """Words after which it is not any more. "To the left" is no leaving."""
@@ -81,7 +89,9 @@ STATE_WORDS = frozenset(
         "place",
     ]
 )
-"""Words that a question about a state has beside the thing: "is the door still open" is about the door."""
+"""Words that a question about a state has beside the thing: "is the door still open" is about the
+door.
+"""
 
 
 def match_any(phrases: list[str]) -> str:

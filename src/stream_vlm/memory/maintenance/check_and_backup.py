@@ -1,4 +1,6 @@
-"""Looking after a memory file from outside: figures, a check of every page, and a copy while a node writes."""
+"""Looking after a memory file from outside: figures, a check of every page, and a copy while a node
+writes.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +23,13 @@ class Stats:
     """What a memory file holds.
 
     Attributes:
-        records: how many, by kind.
-        cameras: how many records, by camera.
-        pictures, picture_bytes: thumbnails.
-        sessions: how many.
-        oldest_ns, newest_ns: ns on the evidence's clock, None in an empty memory.
-        file_bytes: of the file and its log.
-        free_bytes: in the file, used again before it grows.
-        summaries: how many, by tier.
-        gone: records that summaries were made from and that are not stored any more.
-        dropped: number and bytes of what retention dropped since the file was made: records, pictures, summaries.
-        version: of the tables.
-        copies: of the memory, beside it.
+        records: how many, by kind. cameras: how many records, by camera. pictures, picture_bytes:
+            thumbnails. sessions: how many. oldest_ns, newest_ns: ns on the evidence's clock, None
+            in an empty memory. file_bytes: of the file and its log. free_bytes: in the file, used
+            again before it grows. summaries: how many, by tier. gone: records that summaries were
+            made from and that are not stored any more. dropped: number and bytes of what retention
+            dropped since the file was made: records, pictures, summaries. version: of the tables.
+            copies: of the memory, beside it.
     """
 
     records: dict[str, int]
@@ -59,21 +56,46 @@ def stats(path: Path, busy_timeout_s: float, key: Key | None = None) -> Stats:
     """
     check_for_reading(path, busy_timeout_s, key)
     with closing(open_for_reading(path, busy_timeout_s, key)) as db, explained(path):
-        pictures, picture_bytes = db.execute("SELECT count(*), ifnull(sum(length(jpeg)), 0) FROM picture").fetchone()
+        pictures, picture_bytes = db.execute(
+            "SELECT count(*), ifnull(sum(length(jpeg)), 0) FROM picture"
+        ).fetchone()
         oldest, newest = db.execute("SELECT min(start_ns), max(end_ns) FROM record").fetchone()
-        free, page_size = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("freelist_count", "page_size"))
+        free, page_size = (
+            int(db.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("freelist_count", "page_size")
+        )
         return Stats(
-            records=dict(db.execute("SELECT kind, count(*) FROM record GROUP BY kind ORDER BY kind").fetchall()),
-            cameras=dict(db.execute("SELECT camera, count(*) FROM record WHERE camera <> '' GROUP BY camera ORDER BY camera").fetchall()),
+            records=dict(
+                db.execute(
+                    "SELECT kind, count(*) FROM record GROUP BY kind ORDER BY kind"
+                ).fetchall()
+            ),
+            cameras=dict(
+                db.execute(
+                    "SELECT camera, count(*) FROM record WHERE camera <> '' GROUP BY camera ORDER"
+                    " BY camera"
+                ).fetchall()
+            ),
             pictures=pictures,
             picture_bytes=picture_bytes,
             sessions=db.execute("SELECT count(*) FROM session").fetchone()[0],
             oldest_ns=oldest,
             newest_ns=newest,
-            file_bytes=sum(part.stat().st_size for part in (path, path.with_name(path.name + "-wal")) if part.exists()),
+            file_bytes=sum(
+                part.stat().st_size
+                for part in (path, path.with_name(path.name + "-wal"))
+                if part.exists()
+            ),
             free_bytes=free * page_size,
-            summaries=dict(db.execute("SELECT tier, count(*) FROM summary GROUP BY tier ORDER BY tier DESC").fetchall()),
-            gone=db.execute("SELECT ifnull(sum(covered), 0) - (SELECT count(*) FROM summary_covers) FROM summary").fetchone()[0],
+            summaries=dict(
+                db.execute(
+                    "SELECT tier, count(*) FROM summary GROUP BY tier ORDER BY tier DESC"
+                ).fetchall()
+            ),
+            gone=db.execute(
+                "SELECT ifnull(sum(covered), 0) - (SELECT count(*) FROM summary_covers) FROM"
+                " summary"
+            ).fetchone()[0],
             dropped=dropped_so_far(db),
             version=version_of(db),
             copies=copies_beside(path),
@@ -81,16 +103,24 @@ def stats(path: Path, busy_timeout_s: float, key: Key | None = None) -> Stats:
 
 
 def verify(path: Path, busy_timeout_s: float, key: Key | None = None) -> list[str]:
-    """Read every page, row, link and picture of the memory at `path`; what is wrong, empty when all is sound.
+    """Read every page, row, link and picture of the memory at `path`; what is wrong, empty when all
+    is sound.
 
     Raises:
         MemoryFileError: there is no memory, it is not one, or it may not be read.
     """
     with closing(open_for_reading(path, busy_timeout_s, key)) as db:
         try:
-            wrong = [" ".join(str(found).split()) for (found,) in db.execute("PRAGMA integrity_check(20)") if found != "ok"]
+            wrong = [
+                " ".join(str(found).split())
+                for (found,) in db.execute("PRAGMA integrity_check(20)")
+                if found != "ok"
+            ]
             broken = db.execute("PRAGMA foreign_key_check")
-            wrong += [f"row {rowid} of {table} refers to a {target} that is not there" for table, rowid, target, _ in broken]
+            wrong += [
+                f"row {rowid} of {table} refers to a {target} that is not there"
+                for table, rowid, target, _ in broken
+            ]
             for number, jpeg in db.execute("SELECT id, jpeg FROM picture"):
                 if not (jpeg.startswith(b"\xff\xd8") and jpeg.endswith(b"\xff\xd9")):
                     wrong.append(f"picture {number} is no whole JPEG")
@@ -103,20 +133,28 @@ def verify(path: Path, busy_timeout_s: float, key: Key | None = None) -> list[st
 
 
 def backup(path: Path, copy: Path, busy_timeout_s: float, key: Key | None = None) -> int:
-    """Copy the memory at `path` as it is at one moment to the new file `copy` (mode 0600, under the same `key`), also while a node writes.
+    """Copy the memory at `path` as it is at one moment to the new file `copy` (mode 0600, under the
+    same `key`), also while a node writes.
 
     Returns its size in bytes.
 
     Raises:
-        MemoryFileError: `copy` exists, or one of the two cannot be used; nothing is left of `copy` then.
+        MemoryFileError: `copy` exists, or one of the two cannot be used; nothing is left of `copy`
+            then.
     """
     check_for_reading(path, busy_timeout_s, key)
     if copy.exists():
-        raise MemoryFileError(f"{copy}: is there already, and no copy replaces another; give a new name")
+        raise MemoryFileError(
+            f"{copy}: is there already, and no copy replaces another; give a new name"
+        )
     with explained(copy):
         os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     try:
-        with explained(copy), closing(open_for_reading(path, busy_timeout_s, key)) as db, closing(connect(copy, key)) as target:
+        with (
+            explained(copy),
+            closing(open_for_reading(path, busy_timeout_s, key)) as db,
+            closing(connect(copy, key)) as target,
+        ):
             db.conn.backup(target.conn)
             # Its own log is not wanted: the copy is one file.
             target.execute("PRAGMA journal_mode = DELETE")

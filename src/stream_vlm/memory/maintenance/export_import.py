@@ -1,7 +1,8 @@
 """A whole memory as lines of JSON, and back: for other programs, other machines and other versions.
 
-The first line says what the file is, the last one how many rows there are and the SHA-256 of all before it; between them stands one row a
-line, `{"table": "record", "row": {...}}`, bytes as `{"base64": "..."}`.
+The first line says what the file is, the last one how many rows there are and the SHA-256 of all
+before it; between them stands one row a line, `{"table": "record", "row": {...}}`, bytes as
+`{"base64": "..."}`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ from sqlite_utils import Database
 
 from stream_vlm.memory.storage.encryption import Key, attach, connect
 from stream_vlm.memory.storage.errors import MemoryFileError, either, explained
-from stream_vlm.memory.storage.schema import MIGRATIONS, SCHEMA_VERSION, migrate, transaction, version_of
+from stream_vlm.memory.storage.schema import (
+    MIGRATIONS,
+    SCHEMA_VERSION,
+    migrate,
+    transaction,
+    version_of,
+)
 
 FORMAT = "stream_vlm memory"
 
@@ -29,15 +36,24 @@ UNSHARED = ("dropped",)
 
 
 def ordinary_tables(db: Database) -> list[str]:
-    """The tables that hold rows of ours: not SQLite's own, nor what full text and R*Tree keep themselves."""
-    every = [(name, sql or "") for name, sql in db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetchall()]
+    """The tables that hold rows of ours: not SQLite's own, nor what full text and R*Tree keep
+    themselves.
+    """
+    every = [
+        (name, sql or "")
+        for name, sql in db.execute(
+            "SELECT name, sql FROM sqlite_schema WHERE type = 'table'"
+        ).fetchall()
+    ]
     virtual = [name for name, sql in every if sql.startswith("CREATE VIRTUAL")]
     not_ours = ("sqlite_", *(f"{name}_" for name in virtual))
     return [name for name, _ in every if name not in virtual and not name.startswith(not_ours)]
 
 
 def export_lines(db: Database) -> Iterator[bytes]:
-    """The lines of the memory in `db`, newline included; run it inside one transaction for one view of all."""
+    """The lines of the memory in `db`, newline included; run it inside one transaction for one view
+    of all.
+    """
     digest, counted = hashlib.sha256(), Counter[str]()
     for line in _body(db, counted):
         digest.update(line)
@@ -52,7 +68,12 @@ def _body(db: Database, counted: Counter[str]) -> Iterator[bytes]:
         names = [column[0] for column in rows.description]
         for values in rows:
             counted[table] += 1
-            yield _line({"table": table, "row": {name: _shown(value) for name, value in zip(names, values, strict=True)}})
+            yield _line(
+                {
+                    "table": table,
+                    "row": {name: _shown(value) for name, value in zip(names, values, strict=True)},
+                }
+            )
 
 
 def _shown(value: Any) -> Any:
@@ -60,13 +81,16 @@ def _shown(value: Any) -> Any:
 
 
 def import_file(db: Database, path: Path, source: Path, key: Key | None = None) -> dict[str, int]:
-    """Add all of the export `source` to the memory in `db`, whose file is `path` under `key`, in one transaction; rows added by table.
+    """Add all of the export `source` to the memory in `db`, whose file is `path` under `key`, in
+    one transaction; rows added by table.
 
-    Records and pictures get new numbers. The export is first read whole into a file of its own beside the memory, where it is checked and
-    brought up to date: nothing of one that is foreign or damaged gets in.
+    Records and pictures get new numbers. The export is first read whole into a file of its own
+    beside the memory, where it is checked and brought up to date: nothing of one that is foreign or
+    damaged gets in.
 
     Raises:
-        MemoryFileError: the export is not one, is damaged, of a newer version, or holds a session that the memory already has.
+        MemoryFileError: the export is not one, is damaged, of a newer version, or holds a session
+            that the memory already has.
     """
     staged = path.with_name(f"{path.name}.import-{os.getpid()}")
     with explained(path):
@@ -98,7 +122,10 @@ def _stage(source: Path, staged: Path, key: Key | None) -> None:
             raise MemoryFileError(f"{source}: cannot be imported: {error}; nothing was") from error
         migrate(db)
         if db.execute("PRAGMA foreign_key_check").fetchone():
-            raise MemoryFileError(f"{source}: is damaged (a row refers to one that is not in it); nothing was imported")
+            raise MemoryFileError(
+                f"{source}: is damaged (a row refers to one that is not in it); nothing was"
+                " imported"
+            )
     finally:
         db.close()
 
@@ -111,23 +138,51 @@ def _read(db: Database, file: BinaryIO, source: Path) -> None:
         if number == 1:
             version = content.get("version")
             if content.get("format") != FORMAT or not isinstance(version, int) or version < 1:
-                raise MemoryFileError(f"{source}: is no export of a memory; give a file that 'stream-vlm memory export' wrote")
+                raise MemoryFileError(
+                    f"{source}: is no export of a memory; give a file that 'stream-vlm memory"
+                    " export' wrote"
+                )
             if version > SCHEMA_VERSION:
-                raise MemoryFileError(f"{source}: is of version {version}, newer than this program's {SCHEMA_VERSION}; upgrade stream_vlm_ros")
+                raise MemoryFileError(
+                    f"{source}: is of version {version}, newer than this program's"
+                    f" {SCHEMA_VERSION}; upgrade stream_vlm_ros"
+                )
             for step in MIGRATIONS[:version]:
                 step(db)
             db.execute(f"PRAGMA user_version = {version}")
-            columns = {table: [column[1] for column in db.execute(f"PRAGMA table_info({table})")] for table in ordinary_tables(db)}
+            columns = {
+                table: [column[1] for column in db.execute(f"PRAGMA table_info({table})")]
+                for table in ordinary_tables(db)
+            }
         elif "sha256" in content:
-            if content["sha256"] != digest.hexdigest() or content.get("rows") != dict(counted) or file.read(1):
-                raise MemoryFileError(f"{source}: is damaged (what it holds is not what its last line says); nothing was imported")
+            if (
+                content["sha256"] != digest.hexdigest()
+                or content.get("rows") != dict(counted)
+                or file.read(1)
+            ):
+                raise MemoryFileError(
+                    f"{source}: is damaged (what it holds is not what its last line says); nothing"
+                    " was imported"
+                )
             return
         else:
             table, row = content.get("table"), content.get("row")
-            if table not in columns or not isinstance(row, dict) or sorted(row) != sorted(columns[table]):
-                raise MemoryFileError(f"{source}: line {number} is no row of a memory; nothing was imported")
-            values = [base64.b64decode(value["base64"]) if isinstance(value, dict) else value for value in row.values()]
-            db.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", values)
+            if (
+                table not in columns
+                or not isinstance(row, dict)
+                or sorted(row) != sorted(columns[table])
+            ):
+                raise MemoryFileError(
+                    f"{source}: line {number} is no row of a memory; nothing was imported"
+                )
+            values = [
+                base64.b64decode(value["base64"]) if isinstance(value, dict) else value
+                for value in row.values()
+            ]
+            db.execute(
+                f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",
+                values,
+            )
             counted[table] += 1
         digest.update(line)
     raise MemoryFileError(f"{source}: is damaged (it ends in the middle); nothing was imported")
@@ -137,23 +192,43 @@ def _parsed(line: bytes, number: int, source: Path) -> dict[str, Any]:
     try:
         content = json.loads(line)
     except ValueError as error:
-        what = "is no export of a memory; give a file that 'stream-vlm memory export' wrote" if number == 1 else f"is damaged (line {number})"
+        what = (
+            "is no export of a memory; give a file that 'stream-vlm memory export' wrote"
+            if number == 1
+            else f"is damaged (line {number})"
+        )
         raise MemoryFileError(f"{source}: {what}; nothing was imported") from error
     if not isinstance(content, dict):
-        raise MemoryFileError(f"{source}: line {number} is no row of a memory; nothing was imported")
+        raise MemoryFileError(
+            f"{source}: line {number} is no row of a memory; nothing was imported"
+        )
     return content
 
 
 def _add(db: Database, path: Path, source: Path) -> dict[str, int]:
-    both = db.execute("SELECT session_id FROM incoming.session INTERSECT SELECT session_id FROM main.session LIMIT 1").fetchone()
+    both = db.execute(
+        "SELECT session_id FROM incoming.session INTERSECT SELECT session_id FROM main.session"
+        " LIMIT 1"
+    ).fetchone()
     if both:
-        raise MemoryFileError(f"{source}: session '{both[0]}' is already in {path}; nothing was imported")
+        raise MemoryFileError(
+            f"{source}: session '{both[0]}' is already in {path}; nothing was imported"
+        )
     added = {}
     # A model of vectors is one and the same wherever it is named the same.
-    db.execute("INSERT OR IGNORE INTO main.vector_model (name, size) SELECT name, size FROM incoming.vector_model")
+    db.execute(
+        "INSERT OR IGNORE INTO main.vector_model (name, size) SELECT name, size FROM"
+        " incoming.vector_model"
+    )
     tables = [table for table in ordinary_tables(db) if table not in (*UNSHARED, "vector_model")]
     offsets = {table: _highest(db, table) for table in tables}
-    refers = {table: {column: (target, to) for _, _, target, column, to, *_ in db.execute(f"PRAGMA foreign_key_list({table})")} for table in tables}
+    refers = {
+        table: {
+            column: (target, to)
+            for _, _, target, column, to, *_ in db.execute(f"PRAGMA foreign_key_list({table})")
+        }
+        for table in tables
+    }
     db.execute("PRAGMA defer_foreign_keys = ON")
     for table in tables:
         chosen = []
@@ -164,13 +239,19 @@ def _add(db: Database, path: Path, source: Path) -> dict[str, int]:
             while column in refers.get(target, {}):
                 target, column = refers[target][column]
             if target == "vector_model":
-                same = "SELECT ours.id FROM main.vector_model ours JOIN incoming.vector_model theirs USING (name, size)"
+                same = (
+                    "SELECT ours.id FROM main.vector_model ours JOIN incoming.vector_model theirs"
+                    " USING (name, size)"
+                )
                 chosen.append(f"({same} WHERE theirs.id = rows.{name})")
             elif kind == "INTEGER" and column == "id":
                 chosen.append(f"rows.{name} + {offsets[target]}")
             else:
                 chosen.append(f"rows.{name}")
-        added[table] = db.execute(f"INSERT INTO main.{table} ({', '.join(names)}) SELECT {', '.join(chosen)} FROM incoming.{table} rows").rowcount
+        added[table] = db.execute(
+            f"INSERT INTO main.{table} ({', '.join(names)}) SELECT {', '.join(chosen)} FROM"
+            f" incoming.{table} rows"
+        ).rowcount
     return added
 
 
@@ -179,7 +260,10 @@ def _highest(db: Database, table: str) -> int:
     if not any(name == "id" for _, name, *_ in db.execute(f"PRAGMA table_info({table})")):
         return 0
     given = db.execute("SELECT seq FROM main.sqlite_sequence WHERE name = ?", [table]).fetchone()
-    return max(db.execute(f"SELECT ifnull(max(id), 0) FROM main.{table}").fetchone()[0], given[0] if given else 0)
+    return max(
+        db.execute(f"SELECT ifnull(max(id), 0) FROM main.{table}").fetchone()[0],
+        given[0] if given else 0,
+    )
 
 
 def _line(content: dict[str, Any]) -> bytes:

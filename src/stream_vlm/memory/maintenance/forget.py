@@ -1,4 +1,6 @@
-"""What the robot is told to forget: every trace of it in the file goes, and its space is given back."""
+"""What the robot is told to forget: every trace of it in the file goes, and its space is given
+back.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,9 @@ class Forget:
     """What is to be forgotten: all that every given filter holds for.
 
     Attributes:
-        start_ns, end_ns: what touches this time, ends included (int64 ns on the evidence's clock), or None.
-        place: what was seen from within this disc, or None. A record without a pose is near nowhere.
-        cameras: only what these cameras saw; empty means all.
+        start_ns, end_ns: what touches this time, ends included (int64 ns on the evidence's clock),
+            or None. place: what was seen from within this disc, or None. A record without a pose is
+            near nowhere. cameras: only what these cameras saw; empty means all.
 
     Raises:
         RecallError: no filter is given, or one cannot be meant.
@@ -45,9 +47,19 @@ class Forget:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cameras", tuple(self.cameras))
-        if self.start_ns is None and self.end_ns is None and self.place is None and not self.cameras:
-            raise RecallError("forget: nothing is named; give a time, a place or a camera, or say that everything is meant")
-        RecallQuery(start_ns=self.start_ns, end_ns=self.end_ns, place=self.place, cameras=self.cameras)
+        if (
+            self.start_ns is None
+            and self.end_ns is None
+            and self.place is None
+            and not self.cameras
+        ):
+            raise RecallError(
+                "forget: nothing is named; give a time, a place or a camera, or say that everything"
+                " is meant"
+            )
+        RecallQuery(
+            start_ns=self.start_ns, end_ns=self.end_ns, place=self.place, cameras=self.cameras
+        )
 
 
 @dataclass(frozen=True)
@@ -55,13 +67,11 @@ class Forgotten:
     """What was forgotten, or would be.
 
     Attributes:
-        records: how many records, those among them that are linked with what was named.
-        pictures: how many thumbnails.
-        picture_bytes: how large those were.
-        freed_bytes: by how much the file became smaller.
-        erased: nothing of it is left in the file or its log. False where a reader kept the log busy: its next checkpoint takes the rest.
-        copies: copies of the memory beside it, which still hold what they held.
-        took_ms: time spent, milliseconds.
+        records: how many records, those among them that are linked with what was named. pictures:
+            how many thumbnails. picture_bytes: how large those were. freed_bytes: by how much the
+            file became smaller. erased: nothing of it is left in the file or its log. False where a
+            reader kept the log busy: its next checkpoint takes the rest. copies: copies of the
+            memory beside it, which still hold what they held. took_ms: time spent, milliseconds.
     """
 
     records: int
@@ -73,17 +83,25 @@ class Forgotten:
     took_ms: float = 0.0
 
     def __str__(self) -> str:
-        said = f"{self.records} records and {self.pictures} pictures ({self.picture_bytes / 1e6:.1f} MB)"
+        said = (
+            f"{self.records} records and {self.pictures} pictures"
+            f" ({self.picture_bytes / 1e6:.1f} MB)"
+        )
         if self.copies:
-            said += f"; what was copied before is still in {', '.join(str(copy) for copy in self.copies)}"
+            said += (
+                "; what was copied before is still in"
+                f" {', '.join(str(copy) for copy in self.copies)}"
+            )
         return said
 
 
 def mark(db: Database, what: Forget) -> Forgotten:
-    """Collect the numbers of what is meant in temporary tables, within the caller's transaction, and count it.
+    """Collect the numbers of what is meant in temporary tables, within the caller's transaction,
+    and count it.
 
-    A record goes with those it is linked with: the utterance that reports a forgotten event, the question of a forgotten answer, every
-    summary that was made from it. Better one record too many than a sentence that tells what should be forgotten.
+    A record goes with those it is linked with: the utterance that reports a forgotten event, the
+    question of a forgotten answer, every summary that was made from it. Better one record too many
+    than a sentence that tells what should be forgotten.
     """
     make_marks(db)
     filters, values = _filters(what, "start_ns", "end_ns")
@@ -93,34 +111,48 @@ def mark(db: Database, what: Forget) -> Forgotten:
     db.execute(f"INSERT INTO forgotten SELECT id FROM record WHERE {filters}", values)
     for link in ("event_id", "query_id"):
         db.execute(
-            f"INSERT OR IGNORE INTO forgotten SELECT id FROM record WHERE {link} <> '' AND {link} IN"
-            f" (SELECT {link} FROM record JOIN forgotten USING (id) WHERE {link} <> '')"
+            f"INSERT OR IGNORE INTO forgotten SELECT id FROM record WHERE {link} <> '' AND {link}"
+            f" IN (SELECT {link} FROM record JOIN forgotten USING (id) WHERE {link} <> '')"
         )
     db.execute("""
         WITH RECURSIVE telling (id) AS (
             SELECT summary_id FROM summary_covers JOIN forgotten ON forgotten.id = record_id
             UNION SELECT summary_id FROM summary_covers JOIN telling ON telling.id = record_id
         ) INSERT OR IGNORE INTO forgotten SELECT id FROM telling""")
-    db.execute("INSERT INTO forgotten_picture SELECT DISTINCT picture_id FROM record JOIN forgotten USING (id) WHERE picture_id IS NOT NULL")
+    db.execute(
+        "INSERT INTO forgotten_picture SELECT DISTINCT picture_id FROM record JOIN forgotten USING"
+        " (id) WHERE picture_id IS NOT NULL"
+    )
     if what.place is None:
         filters, values = _filters(what, "stamp_ns", "stamp_ns")
-        db.execute(f"INSERT OR IGNORE INTO forgotten_picture SELECT id FROM picture WHERE {filters}", values)
+        db.execute(
+            f"INSERT OR IGNORE INTO forgotten_picture SELECT id FROM picture WHERE {filters}",
+            values,
+        )
     records = db.execute("SELECT count(*) FROM forgotten").fetchone()[0]
-    pictures, size = db.execute("SELECT count(*), ifnull(sum(length(jpeg)), 0) FROM picture JOIN forgotten_picture USING (id)").fetchone()
+    pictures, size = db.execute(
+        "SELECT count(*), ifnull(sum(length(jpeg)), 0) FROM picture JOIN forgotten_picture USING"
+        " (id)"
+    ).fetchone()
     return Forgotten(records, pictures, size)
 
 
 def make_marks(db: Database) -> None:
-    """Make the temporary tables `forgotten` and `forgotten_picture`, which hold the numbers of what `delete_marked` deletes."""
+    """Make the temporary tables `forgotten` and `forgotten_picture`, which hold the numbers of what
+    `delete_marked` deletes.
+    """
     for table in ("forgotten", "forgotten_picture"):
         db.execute(f"DROP TABLE IF EXISTS temp.{table}")
         db.execute(f"CREATE TEMP TABLE {table} (id INTEGER PRIMARY KEY)")
 
 
 def delete(db: Database) -> None:
-    """Delete what `mark` collected, with all that refers to it, within the same transaction, so that no byte of it is left in any page."""
+    """Delete what `mark` collected, with all that refers to it, within the same transaction, so
+    that no byte of it is left in any page.
+    """
     delete_marked(db)
-    # Full text keeps deleted words until it merges its parts, and the R*Tree keeps what a node held behind what it holds.
+    # Full text keeps deleted words until it merges its parts, and the R*Tree keeps what a node held
+    # behind what it holds.
     db.execute("INSERT INTO record_text (record_text) VALUES ('optimize')")
     for number, node in db.execute("SELECT nodeno, data FROM record_place_node").fetchall():
         if node != (clean := _without_leftovers(node)):
@@ -128,17 +160,25 @@ def delete(db: Database) -> None:
 
 
 def delete_marked(db: Database) -> None:
-    """Delete the rows whose numbers stand in the temporary tables of `mark`, and all that refers to them."""
+    """Delete the rows whose numbers stand in the temporary tables of `mark`, and all that refers to
+    them.
+    """
     for table, marked in (("record", "forgotten"), ("picture", "forgotten_picture")):
         for other, column, required in _references(db, table):
             here = f"{column} IN (SELECT id FROM {marked})"
-            db.execute(f"DELETE FROM {other} WHERE {here}" if required else f"UPDATE {other} SET {column} = NULL WHERE {here}")
+            db.execute(
+                f"DELETE FROM {other} WHERE {here}"
+                if required
+                else f"UPDATE {other} SET {column} = NULL WHERE {here}"
+            )
         db.execute(f"DELETE FROM {table} WHERE id IN (SELECT id FROM {marked})")
         db.execute(f"DROP TABLE temp.{marked}")
 
 
 def _without_leftovers(node: bytes) -> bytes:
-    """A node of the R*Tree with zeros behind its cells: 4 bytes of header, the number of cells in the last two, 24 bytes a cell."""
+    """A node of the R*Tree with zeros behind its cells: 4 bytes of header, the number of cells in
+    the last two, 24 bytes a cell.
+    """
     used = 4 + 24 * int.from_bytes(node[2:4], "big")
     return node[:used] + bytes(len(node) - used)
 
@@ -150,7 +190,9 @@ def give_back_pages(db: Database) -> bool:
 
 
 def empty_log(db: Database) -> bool:
-    """Bring all of the log into the file and cut the log to nothing; False where a reader that still looks at an older state prevents it."""
+    """Bring all of the log into the file and cut the log to nothing; False where a reader that
+    still looks at an older state prevents it.
+    """
     try:
         return not db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     except either(sqlite3.OperationalError) as error:
@@ -161,7 +203,9 @@ def empty_log(db: Database) -> bool:
 
 def copies_beside(path: Path) -> tuple[Path, ...]:
     """The copies of the memory at `path` that lie beside it."""
-    return tuple(sorted(found for ending in COPIES for found in path.parent.glob(f"{path.name}.{ending}")))
+    return tuple(
+        sorted(found for ending in COPIES for found in path.parent.glob(f"{path.name}.{ending}"))
+    )
 
 
 def _filters(what: Forget, first: str, last: str) -> tuple[str, dict[str, Any]]:
@@ -180,9 +224,17 @@ def _filters(what: Forget, first: str, last: str) -> tuple[str, dict[str, Any]]:
 
 
 def _references(db: Database, table: str) -> Iterator[tuple[str, str, bool]]:
-    """Every column that refers to `table`: its table, its name, and whether its row means nothing without it."""
-    for (other,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'").fetchall():
-        required = {name for _, name, _, not_null, _, key in db.execute(f"PRAGMA table_info({other})") if not_null or key}
+    """Every column that refers to `table`: its table, its name, and whether its row means nothing
+    without it.
+    """
+    for (other,) in db.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'"
+    ).fetchall():
+        required = {
+            name
+            for _, name, _, not_null, _, key in db.execute(f"PRAGMA table_info({other})")
+            if not_null or key
+        }
         for _, _, target, column, *_ in db.execute(f"PRAGMA foreign_key_list({other})").fetchall():
             if target == table:
                 yield other, column, column in required

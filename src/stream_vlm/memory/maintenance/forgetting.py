@@ -1,11 +1,21 @@
-"""Forgetting from beginning to end: what is meant is marked, deleted in one transaction, and its space given back bit by bit."""
+"""Forgetting from beginning to end: what is meant is marked, deleted in one transaction, and its
+space given back bit by bit.
+"""
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
 
-from stream_vlm.memory.maintenance.forget import Forget, Forgotten, copies_beside, delete, empty_log, give_back_pages, mark
+from stream_vlm.memory.maintenance.forget import (
+    Forget,
+    Forgotten,
+    copies_beside,
+    delete,
+    empty_log,
+    give_back_pages,
+    mark,
+)
 from stream_vlm.memory.storage.connections import Connections
 
 
@@ -35,5 +45,12 @@ def give_back(connections: Connections, forgotten: Forgotten, pages_before: int)
             more = give_back_pages(db)
     with connections.writer() as db:
         erased = empty_log(db)
-        page_size, pages = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_size", "page_count"))
-    return replace(forgotten, freed_bytes=(pages_before - pages) * page_size, erased=erased, copies=copies_beside(connections.path))
+        page_size, pages = (
+            int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_size", "page_count")
+        )
+    return replace(
+        forgotten,
+        freed_bytes=(pages_before - pages) * page_size,
+        erased=erased,
+        copies=copies_beside(connections.path),
+    )

@@ -1,4 +1,6 @@
-"""The memory tended by its writer's thread while no step waits: what goes wrong with that is said once and costs no step."""
+"""The memory tended by its writer's thread while no step waits: what goes wrong with that is said
+once and costs no step.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,10 @@ class Tending:
         except Exception as error:
             # A fault of ours must not end the thread, nor be met again at every step.
             self._gave_up = True
-            self._failed(f"{self._memory.path}: no more is summarised or dropped until the next start: {error}")
+            self._failed(
+                f"{self._memory.path}: no more is summarised or dropped until the next start:"
+                f" {error}"
+            )
             _log.exception("%s: the work for idle moments failed", self._memory.path)
             return False
         self.fault = ""
@@ -49,7 +54,11 @@ class Tending:
         try:
             self._memory.end_session()
         except Exception as error:
-            _log.warning("%s: the end of the session is not summarised now, but at the next start: %s", self._memory.path, error)
+            _log.warning(
+                "%s: the end of the session is not summarised now, but at the next start: %s",
+                self._memory.path,
+                error,
+            )
 
     def _failed(self, fault: str) -> None:
         if not self.fault:

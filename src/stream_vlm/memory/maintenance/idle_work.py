@@ -1,6 +1,8 @@
-"""What the writer does while no step waits: summaries before they are needed, and dropping what is no longer kept, in pieces of milliseconds.
+"""What the writer does while no step waits: summaries before they are needed, and dropping what is
+no longer kept, in pieces of milliseconds.
 
-Most take less than one, a summary some, bringing the log into the file tens of them (`benchmark/memory.py` prints how long).
+Most take less than one, a summary some, bringing the log into the file tens of them
+(`benchmark/memory.py` prints how long).
 """
 
 from __future__ import annotations
@@ -48,13 +50,12 @@ class IdleHealth:
     """What was done in idle time, for diagnostics.
 
     Attributes:
-        summarised: summaries stored since the file was opened.
-        summarizer: who sums up: extractive, off, or with extractive the model that puts it better.
-        written: of the summaries, how many a model put better.
-        waiting: how many wait for it.
-        failures: how often a model was asked in vain.
-        fault: why the last of these was, or why none was asked; empty since one was answered.
-        dropped: number and bytes of records, pictures and summaries dropped since the file was made.
+        summarised: summaries stored since the file was opened. summarizer: who sums up: extractive,
+            off, or with extractive the model that puts it better. written: of the summaries, how
+            many a model put better. waiting: how many wait for it. failures: how often a model was
+            asked in vain. fault: why the last of these was, or why none was asked; empty since one
+            was answered. dropped: number and bytes of records, pictures and summaries dropped since
+            the file was made.
     """
 
     summarised: int = 0
@@ -67,18 +68,28 @@ class IdleHealth:
 
 
 class IdleWork:
-    """Belongs to the thread that writes. What it has found out about the file is lost with it, and found out again: a restart makes up for it.
+    """Belongs to the thread that writes.
 
-    A chunk is summarised at once in its records' own words, in one transaction with the links to them. Where an endpoint or the running model is to
-    put that better it is asked on another thread, and what it writes takes the place of those words if it passes, and if they are still what the
-    summary says.
+    What it has found out about the file is lost with it, and found out again: a restart makes up
+    for it.
+
+    A chunk is summarised at once in its records' own words, in one transaction with the links to
+    them. Where an endpoint or the running model is to put that better it is asked on another
+    thread, and what it writes takes the place of those words if it passes, and if they are still
+    what the summary says.
 
     Attributes:
         running: the session that goes on; all others are over.
         jobs: what a model may put better, or None where none is to.
     """
 
-    def __init__(self, connections: Connections, settings: MemorySettings, meaning: Meaning, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        settings: MemorySettings,
+        meaning: Meaning,
+        wake: Callable[[], None],
+    ) -> None:
         """
         Args:
             wake: called on another thread when there is work again though no step came.
@@ -93,7 +104,11 @@ class IdleWork:
         self._plan = Plan.of(settings)
         self._retention = Retention(connections, settings)
         self.jobs = SummaryJobs(wake) if settings.summarizer in ("endpoint", "model") else None
-        self._endpoint = EndpointSummarizer(settings, self.jobs) if self.jobs is not None and settings.summarizer == "endpoint" else None
+        self._endpoint = (
+            EndpointSummarizer(settings, self.jobs)
+            if self.jobs is not None and settings.summarizer == "endpoint"
+            else None
+        )
         self._changed_outside = True
         self._health = IdleHealth()
         self._forget_what_was_found()
@@ -101,23 +116,37 @@ class IdleWork:
     @property
     def health(self) -> IdleHealth:
         """How it went so far; any thread may ask."""
-        health = replace(self._health, dropped=self._retention.dropped, summarizer="off" if self._settings.summarizer == "off" else EXTRACTIVE)
+        health = replace(
+            self._health,
+            dropped=self._retention.dropped,
+            summarizer="off" if self._settings.summarizer == "off" else EXTRACTIVE,
+        )
         if (jobs := self.jobs) is None:
             return health
         summarizer = f"{EXTRACTIVE}, put better by {jobs.by}" if jobs.by else EXTRACTIVE
-        return replace(health, summarizer=summarizer, waiting=jobs.unfinished, failures=jobs.failures, fault=jobs.fault)
+        return replace(
+            health,
+            summarizer=summarizer,
+            waiting=jobs.unfinished,
+            failures=jobs.failures,
+            fault=jobs.fault,
+        )
 
     def look_again(self) -> None:
-        """The file was changed otherwise than by steps (forgotten, imported); any thread may say so."""
+        """The file was changed otherwise than by steps (forgotten, imported); any thread may say
+        so.
+        """
         self._changed_outside = True
 
     def work(self, *, dropping: bool = True) -> tuple[bool, int]:
-        """Do one piece of what waits; whether more does, and how many records the file has more or less now.
+        """Do one piece of what waits; whether more does, and how many records the file has more or
+        less now.
 
         Nothing is dropped without `dropping`.
 
         Raises:
-            MemoryFileError: the file refuses; nothing of the piece was done, and it is tried again when this is called again.
+            MemoryFileError: the file refuses; nothing of the piece was done, and it is tried again
+                when this is called again.
         """
         if self._changed_outside:
             self._changed_outside = False
@@ -131,7 +160,9 @@ class IdleWork:
         return dropped >= 0, -max(dropped, 0)
 
     def wait_for_endpoint(self, timeout_s: float) -> bool:
-        """Wait at most so long for what the endpoint was asked; whether something can be stored now."""
+        """Wait at most so long for what the endpoint was asked; whether something can be stored
+        now.
+        """
         return self._endpoint is not None and self.jobs is not None and self.jobs.wait(timeout_s)
 
     def close(self) -> None:
@@ -147,7 +178,9 @@ class IdleWork:
         """Cameras that may have more mids than stand unmerged; None where all may."""
 
     def _take_written(self) -> bool:
-        """Store one summary that a model wrote, unless what it was to replace is gone or says something else by now."""
+        """Store one summary that a model wrote, unless what it was to replace is gone or says
+        something else by now.
+        """
         written = self.jobs.written if self.jobs is not None else None
         if self.jobs is None or written is None:
             return False
@@ -170,8 +203,12 @@ class IdleWork:
         return self._looked_at - before >= LOOKED_AT_ONCE
 
     def _summarise(self) -> int | None:
-        """Summarise one chunk that is due, else merge mids that are too many; by how many records the file grew, None where neither was due."""
-        for chunk in sorted(self._waiting, key=lambda chunk: (chunk.session_id == self.running, chunk)):
+        """Summarise one chunk that is due, else merge mids that are too many; by how many records
+        the file grew, None where neither was due.
+        """
+        for chunk in sorted(
+            self._waiting, key=lambda chunk: (chunk.session_id == self.running, chunk)
+        ):
             with self._connections.view() as db:
                 due = self._is_due(db, chunk)
             if due:
@@ -185,9 +222,13 @@ class IdleWork:
         session = session_of(db, chunk.session_id)
         if session is None:
             return None
-        has_one = summary_of(db, chunk, self._plan.start_of(chunk.number, session.started_ns)) is not None
+        has_one = (
+            summary_of(db, chunk, self._plan.start_of(chunk.number, session.started_ns)) is not None
+        )
         running = chunk.session_id == self.running
-        if not self._plan.is_due(chunk.number, session.started_ns, session.newest_ns, summarised=has_one, running=running):
+        if not self._plan.is_due(
+            chunk.number, session.started_ns, session.newest_ns, summarised=has_one, running=running
+        ):
             return False
         return None if not running and self._is_over(db, chunk, session) else True
 
@@ -196,15 +237,22 @@ class IdleWork:
         kept_ns = round(self._settings.keep_summaries_h * 3600 * NANOSECONDS)
         end_ns = min(self._plan.start_of(chunk.number + 1, session.started_ns), session.newest_ns)
         return bool(kept_ns) and any(
-            cut.stretch.session_id == chunk.session_id and end_ns < cut.before_ns for cut in cuts(stretches(db), kept_ns, too_large=False)
+            cut.stretch.session_id == chunk.session_id and end_ns < cut.before_ns
+            for cut in cuts(stretches(db), kept_ns, too_large=False)
         )
 
     def _store(self, chunk: Chunk) -> int:
-        """Store or complete the summary of `chunk`, all in one transaction: what was forgotten a moment ago is not in it."""
+        """Store or complete the summary of `chunk`, all in one transaction: what was forgotten a
+        moment ago is not in it.
+        """
         grown, job = 0, None
         with self._connections.writing(0.0) as db:
             session = session_of(db, chunk.session_id)
-            covered = covered_by(db, chunk, session.started_ns, self._plan) if session is not None else None
+            covered = (
+                covered_by(db, chunk, session.started_ns, self._plan)
+                if session is not None
+                else None
+            )
             if covered is not None:
                 text, model_id = extract(covered.material, self._settings.summary_chars), EXTRACTIVE
                 summary = summary_of(db, chunk, covered.start_ns)
@@ -228,11 +276,18 @@ class IdleWork:
         """Make one long block where mids are too many; as `_summarise`."""
         if self._unsure is None:
             with self._connections.reader() as db:
-                self._unsure = {camera for (camera,) in db.execute("SELECT DISTINCT camera FROM record WHERE kind = 'summary'").fetchall()}
+                self._unsure = {
+                    camera
+                    for (camera,) in db.execute(
+                        "SELECT DISTINCT camera FROM record WHERE kind = 'summary'"
+                    ).fetchall()
+                }
         while self._unsure:
             camera = min(self._unsure)
             with self._connections.view() as db:
-                number = to_merge([session_id for _, session_id in unmerged(db, camera)], self._plan.mids)
+                number = to_merge(
+                    [session_id for _, session_id in unmerged(db, camera)], self._plan.mids
+                )
             if not number:
                 self._unsure.discard(camera)
                 continue
@@ -245,7 +300,11 @@ class IdleWork:
                 covered = merged_from(db, [mid for mid, _ in standing[:number]])
                 text = extract(covered.material, self._settings.summary_chars)
                 record_id = self._add(db, LONG, Chunk(standing[0][1], camera, 0), covered, text)
-            self._done(camera, Job(record_id, text, covered.material, self._settings.summary_chars), new=True)
+            self._done(
+                camera,
+                Job(record_id, text, covered.material, self._settings.summary_chars),
+                new=True,
+            )
             return 1
         return None
 
@@ -255,7 +314,9 @@ class IdleWork:
         return record_id
 
     def _done(self, camera: str, job: Job | None, *, new: bool) -> None:
-        """A summary is stored: its camera may have too many now, and a model may put it better, where there is anything to tell."""
+        """A summary is stored: its camera may have too many now, and a model may put it better,
+        where there is anything to tell.
+        """
         if self._unsure is not None:
             self._unsure.add(camera)
         self._health = replace(self._health, summarised=self._health.summarised + new)

@@ -1,4 +1,6 @@
-"""A plain memory becomes an encrypted one, or the other way round: through a new file, which takes the old one's name once it holds the same."""
+"""A plain memory becomes an encrypted one, or the other way round: through a new file, which takes
+the old one's name once it holds the same.
+"""
 
 from __future__ import annotations
 
@@ -17,28 +19,38 @@ from stream_vlm.memory.storage.file import claim, open_for_reading, refuse_what_
 from stream_vlm.memory.storage.schema import APPLICATION_ID, version_of
 
 ENDING = ".converting"
-"""Of the new file while it is made. One that is left by a program which was killed is overwritten by the next."""
+"""Of the new file while it is made.
+
+One that is left by a program which was killed is overwritten by the next.
+"""
 
 
 def convert(path: Path, before: Key | None, after: Key | None, busy_timeout_s: float) -> int:
-    """Put the memory at `path`, plain or under `before`, under `after`, or None for a plain file; how many rows that are.
+    """Put the memory at `path`, plain or under `before`, under `after`, or None for a plain file;
+    how many rows that are.
 
-    All pages of the new file are checked and all its rows compared before it takes the name; until then the old file is whole, also after
-    a crash. Nobody else may have the file open.
+    All pages of the new file are checked and all its rows compared before it takes the name; until
+    then the old file is whole, also after a crash. Nobody else may have the file open.
 
     Raises:
-        MemoryFileError: it is open elsewhere, damaged, another program's, not of the kind that `before` says, or there is no room for the new
-            file; it is as it was.
+        MemoryFileError: it is open elsewhere, damaged, another program's, not of the kind that
+            `before` says, or there is no room for the new file; it is as it was.
     """
     lock = claim(path, busy_timeout_s)
     try:
         with closing(open_for_reading(path, busy_timeout_s, before)) as db, explained(path):
             refuse_what_is_not_ours(db, path)
         if wrong := verify(path, busy_timeout_s, before):
-            raise MemoryFileError(f"{path}: is damaged ({wrong[0]}); rescue it first with 'stream-vlm memory verify --rescue'")
+            raise MemoryFileError(
+                f"{path}: is damaged ({wrong[0]}); rescue it first with 'stream-vlm memory verify"
+                " --rescue'"
+            )
         fresh = path.with_name(path.name + ENDING)
         _remove(fresh)
-        with explained(path), closing(connect_sqlcipher(path, before, "mode=rw", busy_timeout_s)) as db:
+        with (
+            explained(path),
+            closing(connect_sqlcipher(path, before, "mode=rw", busy_timeout_s)) as db,
+        ):
             try:
                 return _convert(db, path, fresh, after)
             finally:
@@ -62,11 +74,17 @@ def _convert(db: Database, path: Path, fresh: Path, after: Key | None) -> int:
     db.execute(f"PRAGMA fresh.user_version = {version}")
     db.execute("DETACH DATABASE fresh")
     if wrong := verify(fresh, 0.0, after):
-        raise MemoryFileError(f"{path}: the new file is not sound ({wrong[0]}); the old one is as it was, check the disk")
+        raise MemoryFileError(
+            f"{path}: the new file is not sound ({wrong[0]}); the old one is as it was, check the"
+            " disk"
+        )
     rows, digest = _contents(db)
     with closing(connect(fresh, after, "mode=ro")) as made:
         if _contents(made) != (rows, digest):
-            raise MemoryFileError(f"{path}: the new file does not hold the same; the old one is as it was, check the disk")
+            raise MemoryFileError(
+                f"{path}: the new file does not hold the same; the old one is as it was, check the"
+                " disk"
+            )
     os.replace(fresh, path)
     return rows
 

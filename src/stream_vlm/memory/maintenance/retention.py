@@ -1,7 +1,9 @@
-"""How long is kept what: records, pictures and summaries each by hours and by bytes; what is over is dropped oldest first, logged and counted.
+"""How long is kept what: records, pictures and summaries each by hours and by bytes; what is over
+is dropped oldest first, logged and counted.
 
-It goes in pieces, so that a step which comes meanwhile waits for one: for about `PIECE_S`, for one that took longer is followed by a smaller one.
-Free pages stay in the file and are used again. Unlike forgetting, which leaves no byte, this only makes room.
+It goes in pieces, so that a step which comes meanwhile waits for one: for about `PIECE_S`, for one
+that took longer is followed by a smaller one. Free pages stay in the file and are used again.
+Unlike forgetting, which leaves no byte, this only makes room.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Over:
-    """What is to be dropped in one piece: rows of one kind, oldest first, with the end of each (ns on its evidence's clock) and its bytes."""
+    """What is to be dropped in one piece: rows of one kind, oldest first, with the end of each (ns
+    on its evidence's clock) and its bytes.
+    """
 
     what: str
     ids: tuple[int, ...]
@@ -85,7 +89,9 @@ class Retention:
         self._batch = 50
         self._logged_s = -LOG_PERIOD_S
         self.dropped: dict[str, tuple[int, int]] = {}
-        """Number and bytes of what was dropped since the file was made; empty until it was looked at."""
+        """Number and bytes of what was dropped since the file was made; empty until it was looked
+        at.
+        """
         self._unlogged: Counter[str] = Counter()
         self.look_again()
 
@@ -97,7 +103,9 @@ class Retention:
         self._next_s = 0.0
 
     def work(self) -> int:
-        """Do one piece where it is time: measure a little, or drop a little; how many records were dropped, -1 where nothing is left to do."""
+        """Do one piece where it is time: measure a little, or drop a little; how many records were
+        dropped, -1 where nothing is left to do.
+        """
         if time.monotonic() < self._next_s:
             return -1
         if self._measure():
@@ -112,7 +120,11 @@ class Retention:
             dropped = drop(db, over)
             counted = dropped_so_far(db)
         self.dropped = counted
-        self._batch = max(5, self._batch // 2) if time.perf_counter() - started > PIECE_S else min(MOST_AT_ONCE, self._batch * 2)
+        self._batch = (
+            max(5, self._batch // 2)
+            if time.perf_counter() - started > PIECE_S
+            else min(MOST_AT_ONCE, self._batch * 2)
+        )
         for what, (number, size) in dropped.items():
             self._bytes[what] -= size
             self._unlogged[what] += number
@@ -125,8 +137,9 @@ class Retention:
                 self.dropped = dropped_so_far(db)
             last, number = self._measured["record"], 0
             rows = db.execute(
-                "SELECT kind = 'summary', count(*), sum(chars), max(id) FROM"
-                " (SELECT id, kind, length(CAST(text AS BLOB)) AS chars FROM record WHERE id > ? ORDER BY id LIMIT ?) GROUP BY 1",
+                "SELECT kind = 'summary', count(*), sum(chars), max(id) FROM (SELECT id, kind,"
+                " length(CAST(text AS BLOB)) AS chars FROM record WHERE id > ? ORDER BY id LIMIT ?)"
+                " GROUP BY 1",
                 [last, MEASURED_AT_ONCE],
             ).fetchall()
             for is_summary, count, chars, newest in rows:
@@ -134,14 +147,19 @@ class Retention:
                 self._measured["record"] = max(self._measured["record"], newest)
                 number += count
             if rows:
-                self._bytes[RECORDS] += _vector_bytes(db, "record", f"record_id > {last} AND record_id <= {self._measured['record']}")
+                self._bytes[RECORDS] += _vector_bytes(
+                    db, "record", f"record_id > {last} AND record_id <= {self._measured['record']}"
+                )
             count, size, newest = db.execute(
-                "SELECT count(*), sum(size), max(id) FROM (SELECT id, length(jpeg) AS size FROM picture WHERE id > ? ORDER BY id LIMIT ?)",
+                "SELECT count(*), sum(size), max(id) FROM (SELECT id, length(jpeg) AS size FROM"
+                " picture WHERE id > ? ORDER BY id LIMIT ?)",
                 [self._measured["picture"], MEASURED_AT_ONCE],
             ).fetchone()
             if count:
                 last, self._measured["picture"] = self._measured["picture"], newest
-                self._bytes[PICTURES] += size + _vector_bytes(db, "picture", f"picture_id > {last} AND picture_id <= {newest}")
+                self._bytes[PICTURES] += size + _vector_bytes(
+                    db, "picture", f"picture_id > {last} AND picture_id <= {newest}"
+                )
         return max(number, count) >= MEASURED_AT_ONCE
 
     def _find(self) -> Over | None:
@@ -155,13 +173,17 @@ class Retention:
             for what, (hours, megabytes) in limits.items():
                 too_large = bool(megabytes) and self._bytes[what] > megabytes * 1e6
                 before = cuts(line, round(hours * _HOUR_NS) if hours else None, too_large)
-                over = self._oldest(db, what, before, self._bytes[what] - megabytes * 1e6 if too_large else 0)
+                over = self._oldest(
+                    db, what, before, self._bytes[what] - megabytes * 1e6 if too_large else 0
+                )
                 if over is not None:
                     return over
         return None
 
     def _oldest(self, db: Database, what: str, before: list[Cut], excess: float) -> Over | None:
-        """The oldest piece of `what`: all that is over by age, or as much as makes up for `excess` bytes."""
+        """The oldest piece of `what`: all that is over by age, or as much as makes up for `excess`
+        bytes.
+        """
         for cut in before:
             if cut.stretch in self._emptied[what]:
                 continue
@@ -176,14 +198,23 @@ class Retention:
                     size += rows[number][2]
                     number += 1
                 rows = rows[:number]
-            return Over(what, tuple(row[0] for row in rows), max(row[1] for row in rows), sum(row[2] for row in rows))
+            return Over(
+                what,
+                tuple(row[0] for row in rows),
+                max(row[1] for row in rows),
+                sum(row[2] for row in rows),
+            )
         return None
 
     def _log_dropped(self) -> None:
         if not self._unlogged or time.monotonic() - self._logged_s < LOG_PERIOD_S:
             return
         said = ", ".join(f"{number} {what}" for what, number in self._unlogged.items())
-        _log.warning("%s: dropped %s, the oldest, by memory.keep_*; 'stream-vlm memory stats' counts them", self._connections.path, said)
+        _log.warning(
+            "%s: dropped %s, the oldest, by memory.keep_*; 'stream-vlm memory stats' counts them",
+            self._connections.path,
+            said,
+        )
         self._unlogged.clear()
         self._logged_s = time.monotonic()
 
@@ -200,31 +231,44 @@ def cuts(line: list[Stretch], kept_ns: int | None, too_large: bool) -> list[Cut]
     found = []
     if line and kept_ns is not None:
         kept_from = line[-1].end_ns - kept_ns
-        found += [Cut(stretch, stretch.stamp_at(kept_from), True, stretch is not line[-1]) for stretch in line if stretch.at_ns < kept_from]
+        found += [
+            Cut(stretch, stretch.stamp_at(kept_from), True, stretch is not line[-1])
+            for stretch in line
+            if stretch.at_ns < kept_from
+        ]
     if too_large:
-        found += [Cut(stretch, stretch.until_ns + 1, False, stretch is not line[-1]) for stretch in line]
+        found += [
+            Cut(stretch, stretch.until_ns + 1, False, stretch is not line[-1]) for stretch in line
+        ]
     return found
 
 
 def drop(db: Database, over: Over) -> dict[str, tuple[int, int]]:
-    """Delete what is over, and the pictures that no record rests on then, and count it, within the caller's transaction; number and bytes of each."""
+    """Delete what is over, and the pictures that no record rests on then, and count it, within the
+    caller's transaction; number and bytes of each.
+    """
     make_marks(db)
     table = "forgotten_picture" if over.what == PICTURES else "forgotten"
     db.conn.executemany(f"INSERT INTO {table} VALUES (?)", [(number,) for number in over.ids])
     dropped = {over.what: (len(over.ids), over.bytes)}
     if over.what == RECORDS:
-        db.execute("""
+        db.execute(
+            """
             INSERT INTO forgotten_picture SELECT DISTINCT picture_id FROM record JOIN forgotten USING (id)
             WHERE picture_id IS NOT NULL AND NOT EXISTS (
-                SELECT 1 FROM record other WHERE other.picture_id = record.picture_id AND other.id NOT IN (SELECT id FROM forgotten))""")
-        number, size = db.execute("SELECT count(*), sum(length(jpeg)) FROM picture JOIN forgotten_picture USING (id)").fetchone()
+                SELECT 1 FROM record other WHERE other.picture_id = record.picture_id AND other.id NOT IN (SELECT id FROM forgotten))"""
+        )
+        number, size = db.execute(
+            "SELECT count(*), sum(length(jpeg)) FROM picture JOIN forgotten_picture USING (id)"
+        ).fetchone()
         if number:
             dropped[PICTURES] = (number, size)
     delete_marked(db)
     for what, (number, size) in dropped.items():
         db.execute(
-            "INSERT INTO dropped (what, number, bytes, until_ns) VALUES (?, ?, ?, ?) ON CONFLICT (what) DO UPDATE SET"
-            " number = number + excluded.number, bytes = bytes + excluded.bytes, until_ns = excluded.until_ns",
+            "INSERT INTO dropped (what, number, bytes, until_ns) VALUES (?, ?, ?, ?) ON CONFLICT"
+            " (what) DO UPDATE SET number = number + excluded.number, bytes = bytes +"
+            " excluded.bytes, until_ns = excluded.until_ns",
             [what, number, size, over.until_ns],
         )
     return dropped
@@ -232,7 +276,12 @@ def drop(db: Database, over: Over) -> dict[str, tuple[int, int]]:
 
 def dropped_so_far(db: Database) -> dict[str, tuple[int, int]]:
     """How many of each were dropped since the file was made, and their bytes."""
-    return {what: (number, size) for what, number, size in db.execute("SELECT what, number, bytes FROM dropped ORDER BY what")}
+    return {
+        what: (number, size)
+        for what, number, size in db.execute(
+            "SELECT what, number, bytes FROM dropped ORDER BY what"
+        )
+    }
 
 
 Row = tuple[int, int, int]
@@ -249,8 +298,9 @@ def _summaries(db: Database, session_id: str, before_ns: int, most: int) -> list
 
 def _sized(db: Database, kind: str, session_id: str, before_ns: int, most: int) -> list[Row]:
     rows = db.execute(
-        f"SELECT id, end_ns, {ROW_BYTES} + 2 * length(CAST(text AS BLOB)) + ifnull((SELECT sum(length(halves)) FROM record_vector"
-        f" WHERE record_id = record.id), 0) FROM record WHERE session_id = ? AND end_ns < ? AND {kind} ORDER BY end_ns, id LIMIT ?",
+        f"SELECT id, end_ns, {ROW_BYTES} + 2 * length(CAST(text AS BLOB)) + ifnull((SELECT"
+        " sum(length(halves)) FROM record_vector WHERE record_id = record.id), 0) FROM record"
+        f" WHERE session_id = ? AND end_ns < ? AND {kind} ORDER BY end_ns, id LIMIT ?",
         [session_id, before_ns, most],
     )
     return [(number, end_ns, size) for number, end_ns, size in rows.fetchall()]
@@ -260,8 +310,9 @@ def _pictures(db: Database, session_id: str, before_ns: int, most: int) -> list[
     rows: list[Row] = []
     for camera in _cameras(db, session_id):
         rows += db.execute(
-            "SELECT id, stamp_ns, length(jpeg) + ifnull((SELECT sum(length(halves)) FROM picture_vector WHERE picture_id = picture.id), 0)"
-            " FROM picture WHERE session_id = ? AND camera = ? AND stamp_ns < ? ORDER BY stamp_ns LIMIT ?",
+            "SELECT id, stamp_ns, length(jpeg) + ifnull((SELECT sum(length(halves)) FROM"
+            " picture_vector WHERE picture_id = picture.id), 0) FROM picture WHERE session_id = ?"
+            " AND camera = ? AND stamp_ns < ? ORDER BY stamp_ns LIMIT ?",
             [session_id, camera, before_ns, most],
         ).fetchall()
     return sorted(rows, key=lambda row: (row[1], row[0]))[:most]
@@ -269,14 +320,23 @@ def _pictures(db: Database, session_id: str, before_ns: int, most: int) -> list[
 
 def _cameras(db: Database, session_id: str) -> Iterable[str]:
     """Cameras with pictures in the session, each found by one step in the index."""
-    camera: str | None = db.execute("SELECT min(camera) FROM picture WHERE session_id = ?", [session_id]).fetchone()[0]
+    camera: str | None = db.execute(
+        "SELECT min(camera) FROM picture WHERE session_id = ?", [session_id]
+    ).fetchone()[0]
     while camera is not None:
         yield camera
-        camera = db.execute("SELECT min(camera) FROM picture WHERE session_id = ? AND camera > ?", [session_id, camera]).fetchone()[0]
+        camera = db.execute(
+            "SELECT min(camera) FROM picture WHERE session_id = ? AND camera > ?",
+            [session_id, camera],
+        ).fetchone()[0]
 
 
 _CANDIDATES = {RECORDS: _records, PICTURES: _pictures, SUMMARIES: _summaries}
 
 
 def _vector_bytes(db: Database, of: str, where: str) -> int:
-    return int(db.execute(f"SELECT ifnull(sum(length(halves)), 0) FROM {of}_vector WHERE {where}").fetchone()[0])
+    return int(
+        db.execute(
+            f"SELECT ifnull(sum(length(halves)), 0) FROM {of}_vector WHERE {where}"
+        ).fetchone()[0]
+    )

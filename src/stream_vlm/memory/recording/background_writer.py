@@ -30,14 +30,12 @@ class WriterHealth:
     """What the writer is up to, for diagnostics.
 
     Attributes:
-        rows: records in the file.
-        backlog: steps that wait to be stored, tried or not.
-        late: steps that were reported as failed and stored after all.
-        lost: steps that will never be stored: pushed out of a full backlog, refused by the schema, or left over at close.
-        last_commit_ms: time the newest commit took, milliseconds.
-        fault: why steps wait, or empty.
-        idle: what was summarised and dropped.
-        idle_fault: why summaries and retention wait, or empty.
+        rows: records in the file. backlog: steps that wait to be stored, tried or not. late: steps
+            that were reported as failed and stored after all. lost: steps that will never be
+            stored: pushed out of a full backlog, refused by the schema, or left over at close.
+            last_commit_ms: time the newest commit took, milliseconds. fault: why steps wait, or
+            empty. idle: what was summarised and dropped. idle_fault: why summaries and retention
+            wait, or empty.
     """
 
     rows: int
@@ -60,7 +58,9 @@ class _Session:
 
 @dataclass(eq=False)
 class _Step:
-    """`result` holds full pictures: it is let go as soon as its caller has heard of it; `rows` wait for the disk."""
+    """`result` holds full pictures: it is let go as soon as its caller has heard of it; `rows` wait
+    for the disk.
+    """
 
     result: StepResult | None
     rows: StepRows | None = None
@@ -69,21 +69,36 @@ class _Step:
 class MemoryWriter:
     """Stores steps on a thread of its own, so that the model never waits for the disk.
 
-    For each step exactly one of the two callbacks is called, on the writer's thread, in the order of submission: `on_committed` once the
-    step is stored, or `on_failed` with the reason when it could not be stored at once. A step that failed because of the file (locked,
-    full disk, read-only) stays in the backlog and is tried again, in order, until it is stored: nothing is lost when the disk recovers.
+    For each step exactly one of the two callbacks is called, on the writer's thread, in the order
+    of submission: `on_committed` once the step is stored, or `on_failed` with the reason when it
+    could not be stored at once. A step that failed because of the file (locked, full disk,
+    read-only) stays in the backlog and is tried again, in order, until it is stored: nothing is
+    lost when the disk recovers.
 
-    While no step waits, the thread tends the memory (`Memory.tend`): a step that comes meanwhile waits for one piece of that at most.
+    While no step waits, the thread tends the memory (`Memory.tend`): a step that comes meanwhile
+    waits for one piece of that at most.
     """
 
-    def __init__(self, memory: Memory, on_committed: OnCommitted, on_failed: OnFailed, *, max_backlog: int = 2000) -> None:
-        """`max_backlog`: most steps that wait; beyond, the oldest is given up and counted as lost. One takes about a thumbnail's memory."""
+    def __init__(
+        self,
+        memory: Memory,
+        on_committed: OnCommitted,
+        on_failed: OnFailed,
+        *,
+        max_backlog: int = 2000,
+    ) -> None:
+        """`max_backlog`: most steps that wait; beyond, the oldest is given up and counted as lost.
+
+        One takes about a thumbnail's memory.
+        """
         self._memory = memory
         self._on_committed = on_committed
         self._on_failed = on_failed
         self._max_backlog = max_backlog
         self._changed = threading.Condition()
-        self._backlog: deque[_Session | _Step] = deque()  # failed before, their callers know; all older than the incoming ones
+        self._backlog: deque[_Session | _Step] = (
+            deque()
+        )  # failed before, their callers know; all older than the incoming ones
         self._incoming: deque[_Session | _Step] = deque()
         self._busy = False
         self._closing = False
@@ -96,7 +111,9 @@ class MemoryWriter:
         self._thread.start()
 
     def begin_session(self, session_id: str, model_id: str, reason: str, started_ns: int) -> None:
-        """Have a session stored before the steps that are submitted after this; returns at once, otherwise as `Memory.begin_session`."""
+        """Have a session stored before the steps that are submitted after this; returns at once,
+        otherwise as `Memory.begin_session`.
+        """
         self._enqueue(_Session(session_id, model_id, reason, started_ns))
 
     def submit(self, result: StepResult) -> None:
@@ -115,17 +132,25 @@ class MemoryWriter:
             return replace(health, idle=self._memory.idle_health, idle_fault=self._tending.fault)
 
     def flush(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds until all that was submitted is stored or given up; True when nothing waits any more."""
+        """Wait at most `timeout` seconds until all that was submitted is stored or given up; True
+        when nothing waits any more.
+        """
         with self._changed:
-            return self._changed.wait_for(lambda: not (self._backlog or self._incoming or self._busy), timeout)
+            return self._changed.wait_for(
+                lambda: not (self._backlog or self._incoming or self._busy), timeout
+            )
 
     def rest(self, timeout: float) -> bool:
         """As `flush`, and wait until all that can be summarised or dropped by then is."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._resting and not (self._backlog or self._incoming or self._busy), timeout)
+            return self._changed.wait_for(
+                lambda: self._resting and not (self._backlog or self._incoming or self._busy),
+                timeout,
+            )
 
     def close(self, timeout: float = 10.0) -> None:
-        """Store what waits, for at most `timeout` seconds while the file refuses, summarise what is left of the session, and end the thread.
+        """Store what waits, for at most `timeout` seconds while the file refuses, summarise what is
+        left of the session, and end the thread.
 
         The memory stays open.
         """
@@ -138,7 +163,9 @@ class MemoryWriter:
     def _enqueue(self, item: _Session | _Step) -> None:
         with self._changed:
             if self._closing:
-                raise MemoryFileError(f"{self._memory.path}: the memory's writer was closed; open a new one")
+                raise MemoryFileError(
+                    f"{self._memory.path}: the memory's writer was closed; open a new one"
+                )
             self._incoming.append(item)
             self._resting = False
             self._changed.notify_all()
@@ -153,7 +180,10 @@ class MemoryWriter:
         while not self._closing:
             with self._changed:
                 waits = bool(self._backlog) or self._tending.comes_back
-                self._changed.wait_for(lambda: bool(self._incoming) or self._work_waits or self._closing, RETRY_S if waits else None)
+                self._changed.wait_for(
+                    lambda: bool(self._incoming) or self._work_waits or self._closing,
+                    RETRY_S if waits else None,
+                )
                 self._busy = True
                 self._work_waits = self._resting = False
             self._shorten()
@@ -165,7 +195,12 @@ class MemoryWriter:
             while not (self._closing or self._incoming) and self._tend():
                 pass
             with self._changed:
-                self._resting = not (self._incoming or self._work_waits or self._health.fault or self._tending.comes_back)
+                self._resting = not (
+                    self._incoming
+                    or self._work_waits
+                    or self._health.fault
+                    or self._tending.comes_back
+                )
                 self._changed.notify_all()
         self._give_up_all()
         if not self._health.fault:
@@ -189,8 +224,8 @@ class MemoryWriter:
             self._hold(error)
             return False
         except Exception as error:
-            # A session that was not begun, a row that the schema refuses, a fault of ours: the thread must outlive it, and trying again
-            # cannot help.
+            # A session that was not begun, a row that the schema refuses, a fault of ours: the
+            # thread must outlive it, and trying again cannot help.
             with self._changed:
                 queue.popleft()
             self._give_up(item, error)
@@ -199,17 +234,29 @@ class MemoryWriter:
             queue.popleft()
             recovered = self._health.fault
             late = self._health.late + (isinstance(item, _Step) and item.result is None)
-            self._health = replace(self._health, last_commit_ms=(time.perf_counter() - started) * 1e3, fault="", late=late)
+            self._health = replace(
+                self._health,
+                last_commit_ms=(time.perf_counter() - started) * 1e3,
+                fault="",
+                late=late,
+            )
         if recovered:
             _log.warning("%s: can be written again", self._memory.path)
         self._tell(item, self._on_committed)
         return True
 
     def _store(self, item: _Session | _Step) -> None:
-        # While the file refuses, a new step should hear of it at once and not after the whole busy timeout.
+        # While the file refuses, a new step should hear of it at once and not after the whole busy
+        # timeout.
         lock_timeout_s = 0.0 if self._health.fault else None
         if isinstance(item, _Session):
-            self._memory.begin_session(item.session_id, item.model_id, item.reason, item.started_ns, lock_timeout_s=lock_timeout_s)
+            self._memory.begin_session(
+                item.session_id,
+                item.model_id,
+                item.reason,
+                item.started_ns,
+                lock_timeout_s=lock_timeout_s,
+            )
         else:
             self._memory.commit(self._prepared(item), lock_timeout_s=lock_timeout_s)
 
@@ -245,22 +292,37 @@ class MemoryWriter:
         self._shorten()
 
     def _shorten(self) -> None:
-        """Give up the oldest steps of a backlog that is too long; sessions stay, for later steps need them."""
+        """Give up the oldest steps of a backlog that is too long; sessions stay, for later steps
+        need them.
+        """
         while True:
             with self._changed:
                 if self._steps_waiting() <= self._max_backlog:
                     return
-                queue = next(queue for queue in (self._backlog, self._incoming) if any(isinstance(item, _Step) for item in queue))
+                queue = next(
+                    queue
+                    for queue in (self._backlog, self._incoming)
+                    if any(isinstance(item, _Step) for item in queue)
+                )
                 oldest = next(item for item in queue if isinstance(item, _Step))
                 queue.remove(oldest)
-            self._give_up(oldest, MemoryFileError(f"{self._memory.path}: more than {self._max_backlog} steps wait; the oldest is left out"))
+            self._give_up(
+                oldest,
+                MemoryFileError(
+                    f"{self._memory.path}: more than {self._max_backlog} steps wait; the oldest is"
+                    " left out"
+                ),
+            )
 
     def _give_up_all(self) -> None:
         with self._changed:
             left = [*self._backlog, *self._incoming]
             self._backlog.clear()
             self._incoming.clear()
-            reason = self._health.fault or f"{self._memory.path}: the memory's writer was closed before the step could be stored"
+            reason = (
+                self._health.fault
+                or f"{self._memory.path}: the memory's writer was closed before the step could be stored"
+            )
         for item in left:
             self._give_up(item, MemoryFileError(reason))
 
@@ -274,7 +336,9 @@ class MemoryWriter:
             said: StreamError = error
             _log.error("a step is lost: %s", error)
         else:
-            said = StreamError(f"{self._memory.path}: a step cannot be stored and is left out: {error}")
+            said = StreamError(
+                f"{self._memory.path}: a step cannot be stored and is left out: {error}"
+            )
             _log.error("%s", said, exc_info=error)
         self._tell(item, lambda result: self._on_failed(result, said))
 
@@ -289,4 +353,6 @@ class MemoryWriter:
             _log.exception("%s: a listener of the memory's writer failed", self._memory.path)
 
     def _steps_waiting(self) -> int:
-        return sum(isinstance(item, _Step) for queue in (self._backlog, self._incoming) for item in queue)
+        return sum(
+            isinstance(item, _Step) for queue in (self._backlog, self._incoming) for item in queue
+        )

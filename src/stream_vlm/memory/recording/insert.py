@@ -14,23 +14,31 @@ from stream_vlm.memory.storage.step_rows import EVENT, Picture, Row, StepRows
 from stream_vlm.types import Pose
 
 
-def insert_session(db: Database, path: Path, session_id: str, model_id: str, reason: str, started_ns: int) -> None:
+def insert_session(
+    db: Database, path: Path, session_id: str, model_id: str, reason: str, started_ns: int
+) -> None:
     """Store that a session begins, `started_ns` on the evidence's clock, in the file at `path`.
 
     Raises:
         SessionError: there is a session of this name.
     """
     if db.execute("SELECT 1 FROM session WHERE session_id = ?", [session_id]).fetchone():
-        raise SessionError(f"session '{session_id}' is already in {path}; give the new one a name of its own")
+        raise SessionError(
+            f"session '{session_id}' is already in {path}; give the new one a name of its own"
+        )
     db.execute(
-        "INSERT INTO session (session_id, model_id, reason, started_ns, wall_started_ns) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO session (session_id, model_id, reason, started_ns, wall_started_ns) VALUES (?,"
+        " ?, ?, ?, ?)",
         [session_id, model_id, reason, started_ns, time.time_ns()],
     )
 
 
 def insert_step(db: Database, step: StepRows, model_id: str) -> None:
     """Store the pictures, records and vectors of one step, which the model `model_id` looked at."""
-    picture_ids = {camera: _insert_picture(db, step.session_id, picture) for camera, picture in step.pictures.items()}
+    picture_ids = {
+        camera: _insert_picture(db, step.session_id, picture)
+        for camera, picture in step.pictures.items()
+    }
     for camera, vector in step.picture_vectors.items():
         insert(db, PICTURE, picture_ids[camera], model_id, vector)
     for number, row in enumerate(step.rows):
@@ -43,13 +51,24 @@ def insert_step(db: Database, step: StepRows, model_id: str) -> None:
 
 def _insert_picture(db: Database, session_id: str, picture: Picture) -> int:
     inserted = db.execute(
-        "INSERT INTO picture (session_id, camera, frame_id, stamp_ns, width, height, jpeg) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [session_id, picture.camera, picture.frame_id, picture.stamp_ns, picture.width, picture.height, picture.jpeg],
+        "INSERT INTO picture (session_id, camera, frame_id, stamp_ns, width, height, jpeg) VALUES"
+        " (?, ?, ?, ?, ?, ?, ?)",
+        [
+            session_id,
+            picture.camera,
+            picture.frame_id,
+            picture.stamp_ns,
+            picture.width,
+            picture.height,
+            picture.jpeg,
+        ],
     )
     return int(inserted.lastrowid or 0)
 
 
-def _insert_record(db: Database, session_id: str, model_id: str, row: Row, picture_id: int | None) -> int:
+def _insert_record(
+    db: Database, session_id: str, model_id: str, row: Row, picture_id: int | None
+) -> int:
     columns = {
         "kind": row.kind,
         "camera": row.camera,
@@ -67,12 +86,23 @@ def _insert_record(db: Database, session_id: str, model_id: str, row: Row, pictu
         **_pose_columns(row.pose),
     }
     names = ", ".join(columns)
-    inserted = db.execute(f"INSERT INTO record ({names}) VALUES ({', '.join(f':{name}' for name in columns)})", columns)
+    inserted = db.execute(
+        f"INSERT INTO record ({names}) VALUES ({', '.join(f':{name}' for name in columns)})",
+        columns,
+    )
     return int(inserted.lastrowid or 0)
 
 
 def _pose_columns(pose: Pose | None) -> dict[str, str | float]:
     if pose is None:
         return {}
-    place = {"x": pose.x, "y": pose.y, "z": pose.z, "qx": pose.qx, "qy": pose.qy, "qz": pose.qz, "qw": pose.qw}
+    place = {
+        "x": pose.x,
+        "y": pose.y,
+        "z": pose.z,
+        "qx": pose.qx,
+        "qy": pose.qy,
+        "qz": pose.qz,
+        "qw": pose.qw,
+    }
     return {"pose_frame": pose.frame_id} | {name: float(value) for name, value in place.items()}

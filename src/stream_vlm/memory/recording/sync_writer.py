@@ -33,9 +33,11 @@ class DirectWriter:
         self._tend()
 
     def sum_up(self, until_s: float | None = None) -> None:
-        """Have the model write what waits, between two steps; at most until `until_s` on the clock of `time.perf_counter`, if given.
+        """Have the model write what waits, between two steps; at most until `until_s` on the clock
+        of `time.perf_counter`, if given.
 
-        Recorded material waits for it, so that the next step finds the same summaries whatever machine it runs on.
+        Recorded material waits for it, so that the next step finds the same summaries whatever
+        machine it runs on.
         """
         if self._summarizer is None:
             return

@@ -1,4 +1,7 @@
-"""A damaged memory file is set aside, and what can still be read of it goes into a fresh one. Nothing of it is overwritten."""
+"""A damaged memory file is set aside, and what can still be read of it goes into a fresh one.
+
+Nothing of it is overwritten.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,19 @@ RESCUED_TABLES = ("session", "picture", "record")
 """What cannot be made again; indices and full text follow from these."""
 
 _GIVEN, _NUMBERED = "sqlite_sequence", ("record",)
-"""SQLite's own table of how far numbers have gone, and the only text in a two-column row of its that counts."""
+"""SQLite's own table of how far numbers have gone, and the only text in a two-column row of its
+that counts.
+"""
 
 BATCH = 500
 """Rows a transaction while rescuing; a picture each makes some 10 MB."""
 
-_SQLITE_TYPES: dict[str, tuple[type, ...]] = {"INTEGER": (int,), "TEXT": (str,), "BLOB": (bytes,), "REAL": (float, int)}
+_SQLITE_TYPES: dict[str, tuple[type, ...]] = {
+    "INTEGER": (int,),
+    "TEXT": (str,),
+    "BLOB": (bytes,),
+    "REAL": (float, int),
+}
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +61,9 @@ class Rescue:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a row of a table looks like from outside: enough to tell the tables apart without the file's own directory."""
+    """What a row of a table looks like from outside: enough to tell the tables apart without the
+    file's own directory.
+    """
 
     table: str
     columns: tuple[str, ...]
@@ -60,7 +72,9 @@ class Shape:
     fewest: int
 
     def fits(self, values: tuple[Value, ...]) -> bool:
-        """Whether `values` can be a row of the table, perhaps of an older version, which had fewer columns."""
+        """Whether `values` can be a row of the table, perhaps of an older version, which had fewer
+        columns.
+        """
         return self.fewest <= len(values) <= len(self.columns) and all(
             isinstance(value, kinds) for value, kinds in zip(values, self.types, strict=False)
         )
@@ -72,7 +86,9 @@ class Shape:
 
 
 def is_ours(path: Path, key: Key | None = None) -> bool:
-    """Whether the file's header still says that it is a memory (its first page may be damaged behind that, unless it is encrypted)."""
+    """Whether the file's header still says that it is a memory (its first page may be damaged
+    behind that, unless it is encrypted).
+    """
     if key is not None:
         return sqlcipher_rows.is_ours(path, key)
     with explained(path), path.open("rb") as file:
@@ -81,10 +97,12 @@ def is_ours(path: Path, key: Key | None = None) -> bool:
 
 
 def rescue(path: Path, reason: str, key: Key | None = None) -> Rescue:
-    """Set the damaged memory at `path` aside and put a fresh one with its readable rows in its place.
+    """Set the damaged memory at `path` aside and put a fresh one with its readable rows in its
+    place.
 
-    The caller holds the writer's lock, and nobody has the file open. The fresh file is made beside and takes the place in one step, so that
-    a power cut leaves either the damaged file or the finished one.
+    The caller holds the writer's lock, and nobody has the file open. The fresh file is made beside
+    and takes the place in one step, so that a power cut leaves either the damaged file or the
+    finished one.
 
     Args:
         reason: what is wrong with it, for the log.
@@ -130,12 +148,25 @@ def shapes() -> list[Shape]:
         found = []
         for table in RESCUED_TABLES:
             columns = today.execute(f"PRAGMA table_info({table})").fetchall()
-            key = next((index for index, (_, _, kind, _, _, pk) in enumerate(columns) if pk and kind == "INTEGER"), None)
+            key = next(
+                (
+                    index
+                    for index, (_, _, kind, _, _, pk) in enumerate(columns)
+                    if pk and kind == "INTEGER"
+                ),
+                None,
+            )
             types = []
             for index, (_, _, kind, required, _, _) in enumerate(columns):
-                types.append((type(None),) if index == key else _SQLITE_TYPES[kind] + (() if required else (type(None),)))
+                types.append(
+                    (type(None),)
+                    if index == key
+                    else _SQLITE_TYPES[kind] + (() if required else (type(None),))
+                )
             fewest = len(first.execute(f"PRAGMA table_info({table})").fetchall())
-            found.append(Shape(table, tuple(column[1] for column in columns), tuple(types), key, fewest))
+            found.append(
+                Shape(table, tuple(column[1] for column in columns), tuple(types), key, fewest)
+            )
         return found
     finally:
         today.close()
@@ -143,10 +174,13 @@ def shapes() -> list[Shape]:
 
 
 def _fill(fresh: Path, damaged: Path, key: Key | None) -> tuple[int, int]:
-    """Make `fresh` a memory with the readable rows of `damaged`; how many records and pictures those are."""
+    """Make `fresh` a memory with the readable rows of `damaged`; how many records and pictures
+    those are.
+    """
     with closing(connect(fresh, key)) as db:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        # Rows come in the order of their pages, hence a record before its picture and its session: links are mended at the end.
+        # Rows come in the order of their pages, hence a record before its picture and its session:
+        # links are mended at the end.
         db.execute("PRAGMA foreign_keys = OFF")
         migrate(db)
         waiting = _from_pages(damaged) if key is None else _from_tables(damaged, key)
@@ -156,7 +190,10 @@ def _fill(fresh: Path, damaged: Path, key: Key | None) -> tuple[int, int]:
         with transaction(db, "IMMEDIATE"):
             _mend_links(db)
             _copy_the_rest(db, damaged, key)
-        records, pictures = (int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]) for table in ("record", "picture"))
+        records, pictures = (
+            int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+            for table in ("record", "picture")
+        )
         return records, pictures
 
 
@@ -165,7 +202,11 @@ def _from_pages(damaged: Path) -> Iterator[tuple[str, dict[str, Value]]]:
     known = shapes()
     with closing(RawFile(damaged)) as file:
         for raw in rows(file):
-            if len(raw.values) == 2 and raw.values[:1] == _NUMBERED and isinstance(raw.values[1], int):
+            if (
+                len(raw.values) == 2
+                and raw.values[:1] == _NUMBERED
+                and isinstance(raw.values[1], int)
+            ):
                 yield _GIVEN, {"name": raw.values[0], "seq": raw.values[1]}
             elif shape := next((shape for shape in known if shape.fits(raw.values)), None):
                 yield shape.table, shape.row(raw)
@@ -175,24 +216,39 @@ def _from_tables(damaged: Path, key: Key) -> Iterator[tuple[str, dict[str, Value
     """The rows of an encrypted file, with the tables that they are of."""
     for table in RESCUED_TABLES:
         yield from ((table, row) for row in sqlcipher_rows.rows(damaged, key, table))
-    yield from ((_GIVEN, row) for row in sqlcipher_rows.rows(damaged, key, _GIVEN) if row["name"] in _NUMBERED)
+    yield from (
+        (_GIVEN, row)
+        for row in sqlcipher_rows.rows(damaged, key, _GIVEN)
+        if row["name"] in _NUMBERED
+    )
 
 
 def _insert(db: Database, batch: Iterable[tuple[str, dict[str, Value]]]) -> None:
     for table, row in batch:
         if table == _GIVEN:
             # Numbers of records that are lost are not given to others.
-            db.execute("INSERT INTO sqlite_sequence (name, seq) SELECT 'record', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence)")
-            db.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'record'", [row["seq"]])
+            db.execute(
+                "INSERT INTO sqlite_sequence (name, seq) SELECT 'record', 0 WHERE NOT EXISTS"
+                " (SELECT 1 FROM sqlite_sequence)"
+            )
+            db.execute(
+                "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'record'", [row["seq"]]
+            )
             continue
         try:
-            db.execute(f"INSERT OR IGNORE INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", list(row.values()))
+            db.execute(
+                f"INSERT OR IGNORE INTO {table} ({', '.join(row)}) VALUES"
+                f" ({', '.join('?' * len(row))})",
+                list(row.values()),
+            )
         except either(sqlite3.IntegrityError) as error:
             _log.warning("a row of %s is not rescued: %s", table, error)
 
 
 def _mend_links(db: Database) -> None:
-    db.execute("UPDATE record SET picture_id = NULL WHERE picture_id NOT IN (SELECT id FROM picture)")
+    db.execute(
+        "UPDATE record SET picture_id = NULL WHERE picture_id NOT IN (SELECT id FROM picture)"
+    )
     db.execute("""
         INSERT INTO session (session_id, model_id, reason, started_ns, wall_started_ns)
         SELECT session_id, min(model_id), 'rescued without its beginning', min(start_ns), 0 FROM (
@@ -201,9 +257,11 @@ def _mend_links(db: Database) -> None:
 
 
 def _copy_the_rest(db: Database, damaged: Path, key: Key | None) -> None:
-    """Vectors, summaries and what else refers to the rescued rows, as far as SQLite still reads it from either end of each table.
+    """Vectors, summaries and what else refers to the rescued rows, as far as SQLite still reads it
+    from either end of each table.
 
-    From their bytes alone these rows could not be told from others of their size, and they can be made again.
+    From their bytes alone these rows could not be told from others of their size, and they can be
+    made again.
     """
     for name in ordinary_tables(db):
         if name in RESCUED_TABLES:
@@ -219,10 +277,16 @@ def _copy_the_rest(db: Database, damaged: Path, key: Key | None) -> None:
                 db.execute(f"DELETE FROM {table} WHERE rowid = ?", [rowid])
 
 
-def _copy_until_damage(db: Database, damaged: Path, key: Key | None, table: str, order: str) -> bool:
+def _copy_until_damage(
+    db: Database, damaged: Path, key: Key | None, table: str, order: str
+) -> bool:
     """Whether the whole table could be read."""
     columns = [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")]
-    by = ", ".join(f"{name} {order}" for _, name, *_, place in db.execute(f"PRAGMA table_info({table})") if place)
+    by = ", ".join(
+        f"{name} {order}"
+        for _, name, *_, place in db.execute(f"PRAGMA table_info({table})")
+        if place
+    )
     source = sqlcipher_rows.open_damaged(damaged, key)
     try:
         for row in source.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {by}"):
@@ -236,7 +300,9 @@ def _copy_until_damage(db: Database, damaged: Path, key: Key | None, table: str,
 
 
 def _keep(path: Path, aside: Path) -> None:
-    """Give the damaged file and its log the name `aside`; the file keeps its old name too until the fresh one takes that."""
+    """Give the damaged file and its log the name `aside`; the file keeps its old name too until the
+    fresh one takes that.
+    """
     log = path.with_name(path.name + "-wal")
     try:
         os.link(path, aside)

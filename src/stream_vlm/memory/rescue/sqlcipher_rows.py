@@ -1,7 +1,8 @@
-"""Rows out of a damaged encrypted file: SQLCipher alone can read its pages, so what is bad is stepped around by row number.
+"""Rows out of a damaged encrypted file: SQLCipher alone can read its pages, so what is bad is
+stepped around by row number.
 
-Unlike a plain file's (see `pages`), nothing is found here without the first page and the directory of tables: the key is known to be right by the
-one, and rows are found by the other.
+Unlike a plain file's (see `pages`), nothing is found here without the first page and the directory
+of tables: the key is known to be right by the one, and rows are found by the other.
 """
 
 from __future__ import annotations
@@ -32,7 +33,12 @@ def open_damaged(path: Path, key: Key | None) -> Database:
         MemoryFileError: as `connect`.
     """
     # Without a log beside it the file is read as it lies, or SQLite would make one.
-    return connect(path, key, "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1", lenient=True)
+    return connect(
+        path,
+        key,
+        "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1",
+        lenient=True,
+    )
 
 
 def is_ours(path: Path, key: Key) -> bool:
@@ -54,14 +60,24 @@ def rows(path: Path, key: Key, table: str) -> Iterator[dict[str, Any]]:
         at: int | None = 1
         while names and at is not None:
             try:
-                for number, *values in db.execute(f"SELECT rowid, {', '.join(names)} FROM {table} WHERE rowid >= ? ORDER BY rowid", [at]):
+                for number, *values in db.execute(
+                    f"SELECT rowid, {', '.join(names)} FROM {table} WHERE rowid >= ? ORDER BY"
+                    " rowid",
+                    [at],
+                ):
                     at = number + 1
                     yield dict(zip(names, values, strict=True))
                 return
             except either(sqlite3.DatabaseError) as error:
                 gaps += 1
                 if gaps == 1:
-                    _log.warning("%s: rows of %s are lost, the first has number %d (%s)", path, table, at, error)
+                    _log.warning(
+                        "%s: rows of %s are lost, the first has number %d (%s)",
+                        path,
+                        table,
+                        at,
+                        error,
+                    )
             at = _next_readable(path, key, table, at)
             # After a page whose HMAC is wrong the connection reads none any more.
             db.close()
@@ -73,7 +89,10 @@ def rows(path: Path, key: Key, table: str) -> Iterator[dict[str, Any]]:
 
 
 def _next_readable(path: Path, key: Key, table: str, bad: int) -> int | None:
-    """The first number above `bad` at which the table can be read again; None when there is none. Bad pages are taken to lie together."""
+    """The first number above `bad` at which the table can be read again; None when there is none.
+
+    Bad pages are taken to lie together.
+    """
     step, good = 1, bad + 1
     while not _reads(path, key, table, good):
         if good >= FARTHEST:
@@ -92,7 +111,9 @@ def _next_readable(path: Path, key: Key, table: str, bad: int) -> int | None:
 def _reads(path: Path, key: Key, table: str, number: int) -> bool:
     with closing(open_damaged(path, key)) as db:
         try:
-            db.execute(f"SELECT rowid FROM {table} WHERE rowid >= ? ORDER BY rowid LIMIT 1", [number]).fetchone()
+            db.execute(
+                f"SELECT rowid FROM {table} WHERE rowid >= ? ORDER BY rowid LIMIT 1", [number]
+            ).fetchone()
             return True
         except either(sqlite3.DatabaseError):
             return False

@@ -1,7 +1,8 @@
 """Rows out of the raw pages of a SQLite file, for when SQLite itself refuses to read it.
 
-SQLite finds a row by walking down from a table's root page, so one bad page hides all below it, and a bad first page hides everything. Each
-leaf page however holds whole rows, and says how they lie (https://www.sqlite.org/fileformat2.html): they are read here wherever they are.
+SQLite finds a row by walking down from a table's root page, so one bad page hides all below it, and
+a bad first page hides everything. Each leaf page however holds whole rows, and says how they lie
+(https://www.sqlite.org/fileformat2.html): they are read here wherever they are.
 """
 
 from __future__ import annotations
@@ -30,14 +31,18 @@ class BadRow(Exception):
 
 @dataclass(frozen=True)
 class RawRow:
-    """One row as it lies in the file: its rowid and its values in the order of the columns (NULL where the rowid is the column)."""
+    """One row as it lies in the file: its rowid and its values in the order of the columns (NULL
+    where the rowid is the column).
+    """
 
     rowid: int
     values: tuple[Value, ...]
 
 
 class RawFile:
-    """The pages of a SQLite file as its last commit left them: the log's where it has them, the file's otherwise."""
+    """The pages of a SQLite file as its last commit left them: the log's where it has them, the
+    file's otherwise.
+    """
 
     def __init__(self, path: Path) -> None:
         self._stack = ExitStack()
@@ -71,7 +76,10 @@ class RawFile:
 
 
 def committed_frames(log: mmap.mmap | bytes, page_size: int) -> dict[int, int]:
-    """Where in a write-ahead log the newest committed copy of each page lies: page number → offset. Stops at the first frame that is not sound."""
+    """Where in a write-ahead log the newest committed copy of each page lies: page number → offset.
+
+    Stops at the first frame that is not sound.
+    """
     if len(log) < 32:
         return {}
     header = bytes(log[:32])
@@ -98,7 +106,9 @@ def committed_frames(log: mmap.mmap | bytes, page_size: int) -> dict[int, int]:
 
 
 def rows(file: RawFile) -> Iterator[RawRow]:
-    """Every whole row of every leaf page, of whatever table, page by page; what is not whole is passed over."""
+    """Every whole row of every leaf page, of whatever table, page by page; what is not whole is
+    passed over.
+    """
     for number in range(1, file.pages + 1):
         page = file.page(number)
         start = 100 if number == 1 else 0
@@ -125,7 +135,9 @@ def _row(file: RawFile, page: bytes, at: int) -> RawRow:
         least = (file.usable - 12) * 32 // 255 - 23
         local = least + (size - least) % (file.usable - 4)
         local = local if local <= most else least
-        payload = page[at : at + local] + _overflow(file, int.from_bytes(page[at + local : at + local + 4], "big"), size - local)
+        payload = page[at : at + local] + _overflow(
+            file, int.from_bytes(page[at + local : at + local + 4], "big"), size - local
+        )
     if len(payload) != size:
         raise BadRow
     return RawRow(rowid if rowid < 2**63 else rowid - 2**64, tuple(_values(payload)))

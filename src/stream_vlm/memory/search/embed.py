@@ -1,4 +1,6 @@
-"""Vectors for what was stored without any, or with those of another model: a batch at a time, so that a crash costs no more than one."""
+"""Vectors for what was stored without any, or with those of another model: a batch at a time, so
+that a crash costs no more than one.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,9 @@ def embed_texts(connections: Connections, meaning: Meaning, batch: int) -> int:
 def embed_pictures(connections: Connections, model: Looker, batch: int) -> tuple[int, int]:
     """As `Memory.embed_pictures_again`."""
     without = (
-        "SELECT id, jpeg FROM picture WHERE id > ? AND NOT EXISTS (SELECT 1 FROM picture_vector JOIN vector_model"
-        " ON vector_model.id = vector_model_id WHERE picture_id = picture.id AND name = ?) ORDER BY id LIMIT ?"
+        "SELECT id, jpeg FROM picture WHERE id > ? AND NOT EXISTS (SELECT 1 FROM picture_vector"
+        " JOIN vector_model ON vector_model.id = vector_model_id WHERE picture_id = picture.id AND"
+        " name = ?) ORDER BY id LIMIT ?"
     )
     done = refused = last = 0
     while True:
@@ -45,9 +48,12 @@ def embed_pictures(connections: Connections, model: Looker, batch: int) -> tuple
         vectors: dict[int, Vectors] = {}
         for number, jpeg in pictures:
             try:
-                vectors[number] = unit(model.looks_of(decoded(jpeg, f"picture {number}")), f"picture {number}")
+                vectors[number] = unit(
+                    model.looks_of(decoded(jpeg, f"picture {number}")), f"picture {number}"
+                )
             except StreamError as error:
-                # A page of the file that went bad, or a picture that only another model takes: the others are found all the same.
+                # A page of the file that went bad, or a picture that only another model takes: the
+                # others are found all the same.
                 _log.warning("%s: %s", connections.path, error)
                 refused += 1
         with connections.writing() as db:
@@ -56,5 +62,9 @@ def embed_pictures(connections: Connections, model: Looker, batch: int) -> tuple
                     insert(db, PICTURE, number, model.model_id, vector)
         done += len(vectors)
     with connections.writing() as db:
-        db.execute("DELETE FROM picture_vector WHERE vector_model_id IN (SELECT id FROM vector_model WHERE name <> ?)", [model.model_id])
+        db.execute(
+            "DELETE FROM picture_vector WHERE vector_model_id IN (SELECT id FROM vector_model WHERE"
+            " name <> ?)",
+            [model.model_id],
+        )
     return done, refused

@@ -1,4 +1,7 @@
-"""Words, meaning and recency in one ranking, and pictures that look alike. Filters hold before anything is ranked."""
+"""Words, meaning and recency in one ranking, and pictures that look alike.
+
+Filters hold before anything is ranked.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,22 @@ DEPTH = 200
 """As many of the best by words, and by meaning, are fused; more where more are asked for."""
 
 RANK_OFFSET = 60
-"""Reciprocal-rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009): a record's score is the sum of weight / (offset + rank) over the rankings."""
+"""Reciprocal-rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009): a record's score is the sum
+of weight / (offset + rank) over the rankings.
+"""
 
 RECENCY_WEIGHT = 0.05
-"""Beside words and meaning, which weigh 1 each: between equals the newer comes first, and no new record pushes a good one away."""
+"""Beside words and meaning, which weigh 1 each: between equals the newer comes first, and no new
+record pushes a good one away.
+"""
 
 
-def fused(db: Database, query: RecallQuery, vector: Vectors | None, matrix: Matrix | None) -> tuple[tuple[RecallRecord, ...], int]:
-    """The records nearest to `query` by words, by meaning (where there is a `vector` of length 1) and by recency; and how many were ranked."""
+def fused(
+    db: Database, query: RecallQuery, vector: Vectors | None, matrix: Matrix | None
+) -> tuple[tuple[RecallRecord, ...], int]:
+    """The records nearest to `query` by words, by meaning (where there is a `vector` of length 1)
+    and by recency; and how many were ranked.
+    """
     rankings: list[tuple[float, Sequence[int]]] = []
     depth = max(DEPTH, query.limit)
     if query.words:
@@ -40,14 +51,23 @@ def fused(db: Database, query: RecallQuery, vector: Vectors | None, matrix: Matr
     return _by_ranks(db, rankings, query.limit)
 
 
-def look_alike(db: Database, query: RecallQuery, vector: Vectors, matrix: Matrix) -> tuple[tuple[RecallRecord, ...], int]:
-    """The records that pass the filters of `query` and whose pictures are nearest to `vector`, one a picture, the newest; `score` is the cosine.
+def look_alike(
+    db: Database, query: RecallQuery, vector: Vectors, matrix: Matrix
+) -> tuple[tuple[RecallRecord, ...], int]:
+    """The records that pass the filters of `query` and whose pictures are nearest to `vector`, one
+    a picture, the newest; `score` is the cosine.
 
-    Where the query has words too, looks and words rank together, and of a picture stands the record that fits the words best.
+    Where the query has words too, looks and words rank together, and of a picture stands the record
+    that fits the words best.
     """
     records = passing(db, query, Filters.of(db, query))
     pictures = _pictures_of(db, records)
-    near, cosines = matrix.nearest(db, vector, max(query.limit, DEPTH if query.words else 0), np.array(sorted(pictures), np.int64))
+    near, cosines = matrix.nearest(
+        db,
+        vector,
+        max(query.limit, DEPTH if query.words else 0),
+        np.array(sorted(pictures), np.int64),
+    )
     if not query.words:
         best = [pictures[number] for number in near.tolist()]
         return read(db, best, dict(zip(best, cosines.tolist(), strict=True))), len(pictures)
@@ -58,11 +78,19 @@ def look_alike(db: Database, query: RecallQuery, vector: Vectors, matrix: Matrix
         if record in pictured:
             worded.setdefault(pictured[record], record)
     told = [record for record in chosen if worded.get(pictured.get(record, 0), record) == record]
-    return _by_ranks(db, [(1.0, told), (1.0, [worded.get(number, pictures[number]) for number in near.tolist()])], query.limit)
+    return _by_ranks(
+        db,
+        [(1.0, told), (1.0, [worded.get(number, pictures[number]) for number in near.tolist()])],
+        query.limit,
+    )
 
 
-def _by_ranks(db: Database, rankings: Sequence[tuple[float, Sequence[int]]], limit: int) -> tuple[tuple[RecallRecord, ...], int]:
-    """At most `limit` records of several weighted rankings, the best sum of reciprocal ranks first; and how many were ranked."""
+def _by_ranks(
+    db: Database, rankings: Sequence[tuple[float, Sequence[int]]], limit: int
+) -> tuple[tuple[RecallRecord, ...], int]:
+    """At most `limit` records of several weighted rankings, the best sum of reciprocal ranks first;
+    and how many were ranked.
+    """
     scores: dict[int, float] = {}
     for weight, ranked in rankings:
         for rank, number in enumerate(ranked, start=1):
@@ -78,13 +106,15 @@ def picture_vector(db: Database, record_id: int) -> tuple[Vectors, str]:
         RecallError: there is no such record, no picture of it, or no vector of that.
     """
     row = db.execute(
-        "SELECT halves, name FROM record JOIN picture_vector USING (picture_id) JOIN vector_model ON vector_model.id = vector_model_id"
-        " WHERE record.id = ? ORDER BY picture_vector.id DESC LIMIT 1",
+        "SELECT halves, name FROM record JOIN picture_vector USING (picture_id) JOIN vector_model"
+        " ON vector_model.id = vector_model_id WHERE record.id = ? ORDER BY picture_vector.id DESC"
+        " LIMIT 1",
         [record_id],
     ).fetchone()
     if row is None:
         raise RecallError(
-            f"record {record_id}: no vector of a picture of it is stored; ask for one that has a picture, seen by a model that gives vectors"
+            f"record {record_id}: no vector of a picture of it is stored; ask for one that has a"
+            " picture, seen by a model that gives vectors"
         )
     return np.frombuffer(row[0], "<f2").astype(np.float32), row[1]
 
@@ -98,7 +128,12 @@ def _picture_of_each(db: Database, records: Ids) -> dict[int, int]:
     """The picture of each of `records` that rests on one, in the order of their numbers."""
     if not len(records):
         return {}
-    of = "SELECT id, picture_id FROM record WHERE picture_id IS NOT NULL AND id BETWEEN ? AND ? ORDER BY id"
-    pairs = np.array(db.execute(of, [int(records.min()), int(records.max())]).fetchall(), np.int64).reshape(-1, 2)
+    of = (
+        "SELECT id, picture_id FROM record WHERE picture_id IS NOT NULL AND id BETWEEN ? AND ?"
+        " ORDER BY id"
+    )
+    pairs = np.array(
+        db.execute(of, [int(records.min()), int(records.max())]).fetchall(), np.int64
+    ).reshape(-1, 2)
     pairs = pairs[np.isin(pairs[:, 0], records)]
     return dict(zip(pairs[:, 0].tolist(), pairs[:, 1].tolist(), strict=True))

@@ -16,11 +16,15 @@ Ids = NDArray[np.int64]
 _EARLIEST, _LATEST = -(2**63), 2**63 - 1
 
 IN_PLACE = (
-    # The R*Tree rounds to 32-bit floats, outwards: it can only offer too many, and the exact distance decides.
-    "record_place CROSS JOIN record ON record.id = record_place.id AND max_x >= :x - :radius AND min_x <= :x + :radius"
-    " AND max_y >= :y - :radius AND min_y <= :y + :radius AND (x - :x) * (x - :x) + (y - :y) * (y - :y) <= :radius * :radius"
+    # The R*Tree rounds to 32-bit floats, outwards: it can only offer too many, and the exact
+    # distance decides.
+    "record_place CROSS JOIN record ON record.id = record_place.id AND max_x >= :x - :radius AND"
+    " min_x <= :x + :radius AND max_y >= :y - :radius AND min_y <= :y + :radius AND (x - :x) * (x -"
+    " :x) + (y - :y) * (y - :y) <= :radius * :radius"
 )
-"""The records within the place; CROSS JOIN, because the few that it offers are to be looked up and not all that are of a kind."""
+"""The records within the place; CROSS JOIN, because the few that it offers are to be looked up and
+not all that are of a kind.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,26 @@ class Filters:
         if query.cameras:
             clauses.append(one_of("camera", query.cameras, values))
         if query.start_ns is not None or query.end_ns is not None:
-            # The first clause of each pair decides. The second follows from it and lets either index skip what is long past or yet to come.
-            longest = db.execute("SELECT max(end_ns - start_ns) FROM record WHERE end_ns > start_ns").fetchone()[0] or 0
+            # The first clause of each pair decides. The second follows from it and lets either
+            # index skip what is long past or yet to come.
+            longest = (
+                db.execute(
+                    "SELECT max(end_ns - start_ns) FROM record WHERE end_ns > start_ns"
+                ).fetchone()[0]
+                or 0
+            )
             if query.start_ns is not None:
                 clauses.append("end_ns >= :start_ns AND start_ns >= :reaching_ns")
-                values |= {"start_ns": query.start_ns, "reaching_ns": max(query.start_ns - longest, _EARLIEST)}
+                values |= {
+                    "start_ns": query.start_ns,
+                    "reaching_ns": max(query.start_ns - longest, _EARLIEST),
+                }
             if query.end_ns is not None:
                 clauses.append("start_ns <= :end_ns AND end_ns <= :reached_ns")
-                values |= {"end_ns": query.end_ns, "reached_ns": min(query.end_ns + longest, _LATEST)}
+                values |= {
+                    "end_ns": query.end_ns,
+                    "reached_ns": min(query.end_ns + longest, _LATEST),
+                }
         if query.thing:
             clauses.append("record.id IN (SELECT record_id FROM sighting WHERE thing_id = :thing)")
             values["thing"] = query.thing
@@ -72,15 +88,20 @@ def passing(db: Database, query: RecallQuery, filters: Filters) -> Ids:
     """Numbers of all records of the kinds of `query` that pass its filters."""
     values = dict(filters.values)
     kinds = one_of("kind", query.kinds, values)
-    return ids_of(db, f"SELECT record.id FROM {filters.source} WHERE {kinds} AND {filters.clauses}", values)
+    return ids_of(
+        db, f"SELECT record.id FROM {filters.source} WHERE {kinds} AND {filters.clauses}", values
+    )
 
 
 def ids_of(db: Database, select: str, values: dict[str, Any]) -> Ids:
     """The only column of `select`, which gives record numbers, as int64, (found,).
 
-    They come as one text, because a Python object for each row would take several times as long as finding it.
+    They come as one text, because a Python object for each row would take several times as long as
+    finding it.
     """
-    text = db.execute(f"SELECT group_concat(id) FROM (SELECT id FROM ({select}))", values).fetchone()[0]
+    text = db.execute(
+        f"SELECT group_concat(id) FROM (SELECT id FROM ({select}))", values
+    ).fetchone()[0]
     return np.fromstring(text, np.int64, sep=",") if text else np.empty(0, np.int64)
 
 

@@ -1,4 +1,6 @@
-"""What texts mean and pictures look like, as far as a memory knows: the model of text in use, and the vectors held in RAM to search among."""
+"""What texts mean and pictures look like, as far as a memory knows: the model of text in use, and
+the vectors held in RAM to search among.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,17 @@ from sqlite_utils import Database
 
 from stream_vlm.memory.search.query import DEFAULT_KINDS, PICTURED_KINDS, RecallQuery, RecallRecord
 from stream_vlm.memory.search.rank_fusion import fused, look_alike, picture_vector
-from stream_vlm.memory.search.vectors import PICTURE, RECORD, Embedder, Matrix, Owner, Vectors, insert, models, unit
+from stream_vlm.memory.search.vectors import (
+    PICTURE,
+    RECORD,
+    Embedder,
+    Matrix,
+    Owner,
+    Vectors,
+    insert,
+    models,
+    unit,
+)
 from stream_vlm.memory.storage.errors import RecallError
 from stream_vlm.memory.storage.step_rows import StepRows
 from stream_vlm.types import StepResult
@@ -19,7 +31,11 @@ FOR_PICTURES = "'stream-vlm embed --pictures' gives every stored picture a vecto
 
 
 class Meaning:
-    """One memory's vectors. `embedder` is None where no model of text is in use: then words alone are searched, and that is said."""
+    """One memory's vectors.
+
+    `embedder` is None where no model of text is in use: then words alone are searched, and that is
+    said.
+    """
 
     def __init__(self) -> None:
         self.embedder: Embedder | None = None
@@ -27,37 +43,67 @@ class Meaning:
 
     def embed_step(self, step: StepRows, result: StepResult) -> StepRows:
         """`step` with vectors of its texts, and of its pictures where `result` has them."""
-        pictures = {camera: result.picture_vectors[camera] for camera in step.pictures if camera in result.picture_vectors}
-        step = replace(step, picture_vectors={camera: unit(vector, f"{camera}: picture vector") for camera, vector in pictures.items()})
+        pictures = {
+            camera: result.picture_vectors[camera]
+            for camera in step.pictures
+            if camera in result.picture_vectors
+        }
+        step = replace(
+            step,
+            picture_vectors={
+                camera: unit(vector, f"{camera}: picture vector")
+                for camera, vector in pictures.items()
+            },
+        )
         spoken = [number for number, row in enumerate(step.rows) if row.text]
         if self.embedder is None or not spoken:
             return step
         vectors = self._embed(self.embedder, [step.rows[number].text for number in spoken])
-        return replace(step, text_model=self.embedder.name, text_vectors=dict(zip(spoken, vectors, strict=True)))
+        return replace(
+            step,
+            text_model=self.embedder.name,
+            text_vectors=dict(zip(spoken, vectors, strict=True)),
+        )
 
     def embed_record(self, db: Database, record_id: int, text: str) -> None:
-        """Give a record that is stored already the vector of its text, within the caller's transaction, where a model of text is in use."""
+        """Give a record that is stored already the vector of its text, within the caller's
+        transaction, where a model of text is in use.
+        """
         if self.embedder is not None:
             insert(db, RECORD, record_id, self.embedder.name, self._embed(self.embedder, [text])[0])
 
     def fused(self, db: Database, query: RecallQuery) -> tuple[tuple[RecallRecord, ...], int, str]:
-        """`fusion.fused` with the model in use; also one sentence where there were fewer vectors than texts, or none."""
+        """`fusion.fused` with the model in use; also one sentence where there were fewer vectors
+        than texts, or none.
+        """
         if self.embedder is None:
-            return *fused(db, query, None, None), "ranked by words and recency: no model of text is in use"
+            return (
+                *fused(db, query, None, None),
+                "ranked by words and recency: no model of text is in use",
+            )
         name, (vector,) = self.embedder.name, self._embed(self.embedder, [query.text])
         spoken = db.execute("SELECT count(*) FROM record_text_docsize").fetchone()[0]
         held = {(one.name, one.size): one.number for one in models(db) if one.of == RECORD}
         ours = held.pop((name, len(vector)), 0)
         note = ""
         if ours < spoken:
-            others = f" and {sum(held.values())} have one of another model, which cannot be compared" if held else ""
-            note = f"{ours} of {spoken} texts have a vector of {name}{others}; 'stream-vlm embed' gives every text its own"
+            others = (
+                f" and {sum(held.values())} have one of another model, which cannot be compared"
+                if held
+                else ""
+            )
+            note = (
+                f"{ours} of {spoken} texts have a vector of {name}{others}; 'stream-vlm embed'"
+                " gives every text its own"
+            )
         return *fused(db, query, vector, self._matrix(RECORD, name, len(vector))), note
 
     def look_alike(
         self, db: Database, like: int | NDArray[np.floating], query: RecallQuery, model: str
     ) -> tuple[tuple[RecallRecord, ...], int, str]:
-        """`fusion.look_alike`, as `Memory.look_alike`; also one sentence where there are pictures without a vector that can be compared."""
+        """`fusion.look_alike`, as `Memory.look_alike`; also one sentence where there are pictures
+        without a vector that can be compared.
+        """
         if query.kinds == DEFAULT_KINDS:
             # Most pictures were taken while nothing was said.
             query = replace(query, kinds=PICTURED_KINDS)
@@ -67,11 +113,21 @@ class Meaning:
             vector, model = picture_vector(db, like)
         held = [one for one in models(db) if one.of == PICTURE]
         if not any((one.name, one.size) == (model, len(vector)) for one in held):
-            others = "; ".join(f"{one.number} of '{one.name}' with {one.size}" for one in held) or "none at all"
-            raise RecallError(f"picture: no vectors of '{model}' with {len(vector)} numbers are stored, but {others}; {FOR_PICTURES}")
+            others = (
+                "; ".join(f"{one.number} of '{one.name}' with {one.size}" for one in held)
+                or "none at all"
+            )
+            raise RecallError(
+                f"picture: no vectors of '{model}' with {len(vector)} numbers are stored, but"
+                f" {others}; {FOR_PICTURES}"
+            )
         ours = next(one.number for one in held if (one.name, one.size) == (model, len(vector)))
         pictures = db.execute("SELECT count(*) FROM picture").fetchone()[0]
-        note = f"{ours} of {pictures} pictures have a vector of {model}; {FOR_PICTURES}" if ours < pictures else ""
+        note = (
+            f"{ours} of {pictures} pictures have a vector of {model}; {FOR_PICTURES}"
+            if ours < pictures
+            else ""
+        )
         return *look_alike(db, query, vector, self._matrix(PICTURE, model, len(vector))), note
 
     def missing(self, db: Database, number: int) -> dict[int, Vectors]:
@@ -83,15 +139,18 @@ class Meaning:
         if self.embedder is None:
             raise RecallError("embed: no model of text is in use; name the directory of one")
         without = (
-            "SELECT id, text FROM record WHERE text <> '' AND NOT EXISTS (SELECT 1 FROM record_vector JOIN vector_model"
-            " ON vector_model.id = vector_model_id WHERE record_id = record.id AND name = ?) ORDER BY id LIMIT ?"
+            "SELECT id, text FROM record WHERE text <> '' AND NOT EXISTS (SELECT 1 FROM"
+            " record_vector JOIN vector_model ON vector_model.id = vector_model_id WHERE record_id"
+            " = record.id AND name = ?) ORDER BY id LIMIT ?"
         )
         texts = db.execute(without, [self.embedder.name, number]).fetchall()
         vectors = self._embed(self.embedder, [text for _, text in texts]) if texts else []
         return {record_id: vector for (record_id, _), vector in zip(texts, vectors, strict=True)}
 
     def add(self, db: Database, vectors: dict[int, Vectors]) -> None:
-        """Store what `missing` made, within the caller's transaction; a record that was forgotten meanwhile is left out."""
+        """Store what `missing` made, within the caller's transaction; a record that was forgotten
+        meanwhile is left out.
+        """
         assert self.embedder is not None
         for record_id, vector in vectors.items():
             if db.execute("SELECT 1 FROM record WHERE id = ?", [record_id]).fetchone():
@@ -100,10 +159,17 @@ class Meaning:
     def drop_others(self, db: Database) -> None:
         """Delete the texts' vectors of every other model, within the caller's transaction."""
         assert self.embedder is not None
-        db.execute("DELETE FROM record_vector WHERE vector_model_id IN (SELECT id FROM vector_model WHERE name <> ?)", [self.embedder.name])
+        db.execute(
+            "DELETE FROM record_vector WHERE vector_model_id IN (SELECT id FROM vector_model WHERE"
+            " name <> ?)",
+            [self.embedder.name],
+        )
 
     def _embed(self, embedder: Embedder, texts: list[str]) -> list[Vectors]:
-        return [unit(vector, f"{embedder.name}: vector of '{text[:40]}'") for text, vector in zip(texts, embedder.embed(texts), strict=True)]
+        return [
+            unit(vector, f"{embedder.name}: vector of '{text[:40]}'")
+            for text, vector in zip(texts, embedder.embed(texts), strict=True)
+        ]
 
     def _matrix(self, of: Owner, model: str, size: int) -> Matrix:
         return self._matrices.setdefault((of, model, size), Matrix(of, model, size))

@@ -1,7 +1,9 @@
-"""Vectors of texts and pictures: stored beside their records, held as one matrix by who asks, searched exactly.
+"""Vectors of texts and pictures: stored beside their records, held as one matrix by who asks,
+searched exactly.
 
-Every vector belongs to a model and a size, and only those of one model and size are ever compared. They are stored with length 1, so that their
-product is their cosine. No index: 43,200 vectors of 384 numbers take a few milliseconds.
+Every vector belongs to a model and a size, and only those of one model and size are ever compared.
+They are stored with length 1, so that their product is their cosine. No index: 43,200 vectors of
+384 numbers take a few milliseconds.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ class Looker(Protocol):
         ...
 
     def looks_of(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """A vector, (size,), of a picture, uint8 RGB (H, W, 3); raises StreamError where it cannot be looked at."""
+        """A vector, (size,), of a picture, uint8 RGB (H, W, 3); raises StreamError where it cannot
+        be looked at.
+        """
         ...
 
 
@@ -68,22 +72,36 @@ def unit(vector: NDArray[np.floating], what: str) -> Vectors:
     """`vector`, (size,), with length 1, float32.
 
     Raises:
-        RecallError: it is no vector, has a number that is not finite, or no direction; the message names `what`.
+        RecallError: it is no vector, has a number that is not finite, or no direction; the message
+            names `what`.
     """
     array = np.asarray(vector, np.float32)
     if array.ndim != 1 or not len(array):
-        raise RecallError(f"{what}: an array of shape {array.shape} is no vector; give one of shape (size,)")
+        raise RecallError(
+            f"{what}: an array of shape {array.shape} is no vector; give one of shape (size,)"
+        )
     length = float(np.linalg.norm(array))
     if not np.isfinite(length) or length == 0.0:
-        raise RecallError(f"{what}: a vector of length {length} has no direction; give finite numbers, not all of them 0")
+        raise RecallError(
+            f"{what}: a vector of length {length} has no direction; give finite numbers, not all of"
+            " them 0"
+        )
     return array / np.float32(length)
 
 
 def insert(db: Database, of: Owner, owner_id: int, model: str, vector: Vectors) -> None:
-    """Store `vector`, of length 1, as that of the record or picture `owner_id`, within the caller's transaction."""
-    found = db.execute("SELECT id FROM vector_model WHERE name = ? AND size = ?", [model, len(vector)]).fetchone()
+    """Store `vector`, of length 1, as that of the record or picture `owner_id`, within the caller's
+    transaction.
+    """
+    found = db.execute(
+        "SELECT id FROM vector_model WHERE name = ? AND size = ?", [model, len(vector)]
+    ).fetchone()
     if found is None:
-        found = [db.execute("INSERT INTO vector_model (name, size) VALUES (?, ?)", [model, len(vector)]).lastrowid]
+        found = [
+            db.execute(
+                "INSERT INTO vector_model (name, size) VALUES (?, ?)", [model, len(vector)]
+            ).lastrowid
+        ]
     db.execute(
         f"INSERT OR REPLACE INTO {of}_vector ({of}_id, vector_model_id, halves) VALUES (?, ?, ?)",
         [owner_id, found[0], vector.astype("<f2").tobytes()],
@@ -94,13 +112,19 @@ def models(db: Database) -> tuple[VectorModel, ...]:
     """Whose vectors the file holds."""
     found = []
     for of in (RECORD, PICTURE):
-        counts = f"SELECT name, size, count(*) FROM {of}_vector JOIN vector_model ON vector_model.id = vector_model_id GROUP BY 1, 2 ORDER BY 1, 2"
+        counts = (
+            f"SELECT name, size, count(*) FROM {of}_vector JOIN vector_model ON vector_model.id ="
+            " vector_model_id GROUP BY 1, 2 ORDER BY 1, 2"
+        )
         found += [VectorModel(name, size, of, number) for name, size, number in db.execute(counts)]
     return tuple(found)
 
 
 class Matrix:
-    """All vectors of one kind, model and size, in RAM: read once, then only what was added since. Any thread may ask."""
+    """All vectors of one kind, model and size, in RAM: read once, then only what was added since.
+
+    Any thread may ask.
+    """
 
     def __init__(self, of: Owner, model: str, size: int) -> None:
         self._of = of
@@ -109,12 +133,17 @@ class Matrix:
         self._lock = threading.Lock()
         self._forget()
 
-    def nearest(self, db: Database, vector: Vectors, number: int, allowed: Ids | None = None) -> tuple[Ids, Vectors]:
-        """The records or pictures nearest to `vector` (length 1), nearest first, and their cosines; among `allowed` only, where it is given."""
+    def nearest(
+        self, db: Database, vector: Vectors, number: int, allowed: Ids | None = None
+    ) -> tuple[Ids, Vectors]:
+        """The records or pictures nearest to `vector` (length 1), nearest first, and their cosines;
+        among `allowed` only, where it is given.
+        """
         with self._lock:
             self._refresh(db)
             owners = self._owners[: self._count]
-            # Of all, and then chosen among: to copy the allowed rows would take longer than to multiply the others too.
+            # Of all, and then chosen among: to copy the allowed rows would take longer than to
+            # multiply the others too.
             cosines = self._rows[: self._count] @ vector
         if allowed is not None:
             among = np.flatnonzero(np.isin(owners, allowed))
@@ -132,10 +161,14 @@ class Matrix:
         self._rows: Vectors = np.empty((0, self._size), np.float32)
 
     def _refresh(self, db: Database) -> None:
-        model = db.execute("SELECT id FROM vector_model WHERE name = ? AND size = ?", [self._model, self._size]).fetchone()
+        model = db.execute(
+            "SELECT id FROM vector_model WHERE name = ? AND size = ?", [self._model, self._size]
+        ).fetchone()
         if model is None:
             return self._forget()
-        stored = db.execute(f"SELECT count(*) FROM {self._of}_vector WHERE vector_model_id = ?", model).fetchone()[0]
+        stored = db.execute(
+            f"SELECT count(*) FROM {self._of}_vector WHERE vector_model_id = ?", model
+        ).fetchone()[0]
         if stored != self._count:
             self._append(db, model[0])
         if stored != self._count:
@@ -145,7 +178,9 @@ class Matrix:
 
     def _append(self, db: Database, model_id: int) -> None:
         added = db.execute(
-            f"SELECT id, {self._of}_id, halves FROM {self._of}_vector WHERE vector_model_id = ? AND id > ? ORDER BY id", [model_id, self._last]
+            f"SELECT id, {self._of}_id, halves FROM {self._of}_vector WHERE vector_model_id = ? AND"
+            " id > ? ORDER BY id",
+            [model_id, self._last],
         ).fetchall()
         if not added:
             return
@@ -157,6 +192,8 @@ class Matrix:
             owners = np.empty(len(grown), np.int64)
             owners[: self._count] = self._owners[: self._count]
             self._rows, self._owners = grown, owners
-        self._rows[self._count : needed] = np.frombuffer(b"".join(row[2] for row in added), "<f2").reshape(len(added), self._size)
+        self._rows[self._count : needed] = np.frombuffer(
+            b"".join(row[2] for row in added), "<f2"
+        ).reshape(len(added), self._size)
         self._owners[self._count : needed] = [row[1] for row in added]
         self._count, self._last = needed, added[-1][0]

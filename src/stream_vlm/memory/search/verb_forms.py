@@ -1,10 +1,13 @@
-"""Forms of English verbs, and what else a word that is looked for is said with: of "someone" whoever that may be."""
+"""Forms of English verbs, and what else a word that is looked for is said with: of "someone"
+whoever that may be.
+"""
 
 from __future__ import annotations
 
 import re
 
-# Each irregular verb with the forms that no rule makes of it; where those are past and participle alike, the form stands once.
+# Each irregular verb with the forms that no rule makes of it; where those are past and participle
+# alike, the form stands once.
 _IRREGULAR = {
     "begin": "began begun",
     "bend": "bent",
@@ -65,7 +68,9 @@ _IRREGULAR = {
     "wear": "wore worn",
     "write": "wrote written",
 }
-_DOUBLED = frozenset(["begin", "drop", "forget", "get", "grab", "put", "run", "set", "shut", "sit", "stop"])
+_DOUBLED = frozenset(
+    ["begin", "drop", "forget", "get", "grab", "put", "run", "set", "shut", "sit", "stop"]
+)
 """Verbs whose last letter is doubled before -ing and -ed."""
 
 _LIKEWISE = {"come": "enter arrive appear"}
@@ -87,7 +92,9 @@ def forms_of(verb: str) -> tuple[str, ...]:
 
 
 def said_as(verb: str) -> tuple[str, ...]:
-    """`verb` and those of its forms that full text's stemmer (Porter) does not bring together with it: take, took, taken."""
+    """`verb` and those of its forms that full text's stemmer (Porter) does not bring together with
+    it: take, took, taken.
+    """
     return tuple(dict.fromkeys([verb, *_IRREGULAR.get(verb, "").split()]))
 
 
@@ -101,14 +108,26 @@ ANYONE = frozenset(["someone", "somebody", "anyone", "anybody"])
 
 _PEOPLE = "someone somebody person people man men woman women boy girl child children hand"
 
-_SIDES = "the left", "to left", "on left", "his left", "her left", "its left", "their left", "left side", "left hand"
+_SIDES = (
+    "the left",
+    "to left",
+    "on left",
+    "his left",
+    "her left",
+    "its left",
+    "their left",
+    "left side",
+    "left hand",
+)
 # "From the left" tells of nobody who leaves.
 _LEAVE = '("leave" OR ("left" NOT ({})))'.format(" OR ".join(f'"{side}"' for side in _SIDES))
 
 
-
 def _matching() -> dict[str, str]:
-    """By word, what FTS5 is to look for. A regular verb's forms are brought together by its stemmer (Porter); "left" may be a side."""
+    """By word, what FTS5 is to look for.
+
+    A regular verb's forms are brought together by its stemmer (Porter); "left" may be a side.
+    """
     alike: dict[str, list[str]] = {}
     for verb in _IRREGULAR:
         if verb == "leave":
@@ -116,14 +135,18 @@ def _matching() -> dict[str, str]:
         for form in forms_of(verb):
             alike.setdefault(form, []).extend([*said_as(verb), *_LIKEWISE.get(verb, "").split()])
     people = dict.fromkeys(ANYONE, _PEOPLE.split())
-    return {word: " OR ".join(f'"{one}"' for one in dict.fromkeys(others)) for word, others in (alike | people).items()}
+    return {
+        word: " OR ".join(f'"{one}"' for one in dict.fromkeys(others))
+        for word, others in (alike | people).items()
+    }
 
 
 _MATCHING = _matching()
 
 
 def matching(word: str) -> str:
-    """FTS5's expression for `word`, which has no quotation mark in it, in whatever form a record has it.
+    """FTS5's expression for `word`, which has no quotation mark in it, in whatever form a record
+    has it.
 
     "Left" itself is taken as it is, for it may be a side.
     """

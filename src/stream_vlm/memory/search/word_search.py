@@ -1,4 +1,6 @@
-"""A question's answer: filters first, then the ranking of what is left, then the limit; rows are read only of what is answered."""
+"""A question's answer: filters first, then the ranking of what is left, then the limit; rows are
+read only of what is answered.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,14 @@ from typing import Any
 import numpy as np
 from sqlite_utils import Database
 
-from stream_vlm.memory.search.query import FUSED, NEWEST, OLDEST, RELEVANCE, RecallQuery, RecallRecord
+from stream_vlm.memory.search.query import (
+    FUSED,
+    NEWEST,
+    OLDEST,
+    RELEVANCE,
+    RecallQuery,
+    RecallRecord,
+)
 from stream_vlm.memory.search.sql_filters import Filters, Ids, ids_of, passing
 from stream_vlm.memory.search.verb_forms import matching
 from stream_vlm.memory.storage.step_rows import KINDS, OBSERVATION, SUMMARY
@@ -29,7 +38,10 @@ _CHOSEN = "id IN (SELECT value FROM json_each(:ids))"
 
 
 def search(db: Database, query: RecallQuery) -> tuple[tuple[RecallRecord, ...], int]:
-    """The records that answer `query`, and how many there were before its limit. Run it inside one transaction for one view of both."""
+    """The records that answer `query`, and how many there were before its limit.
+
+    Run it inside one transaction for one view of both.
+    """
     if query.words:
         chosen, scores, found = by_words(db, query, query.limit)
         return read(db, chosen, scores), found
@@ -38,23 +50,34 @@ def search(db: Database, query: RecallQuery) -> tuple[tuple[RecallRecord, ...], 
 
 
 def read(db: Database, ids: list[int], scores: dict[int, float]) -> tuple[RecallRecord, ...]:
-    """The records of these numbers, in their order, each with its score (0 where it has none). A number without a record is left out."""
+    """The records of these numbers, in their order, each with its score (0 where it has none).
+
+    A number without a record is left out.
+    """
     seen = (
-        "SELECT record.*, ifnull(thing_id, 0) AS thing, ifnull(sighting.confidence, 0.0) AS thing_confidence,"
-        " ifnull((SELECT stamp_ns FROM picture WHERE picture.id = picture_id), end_ns) AS stamp_ns"
-        f" FROM record LEFT JOIN sighting ON record_id = record.id WHERE {_CHOSEN}"
+        "SELECT record.*, ifnull(thing_id, 0) AS thing, ifnull(sighting.confidence, 0.0) AS"
+        " thing_confidence, ifnull((SELECT stamp_ns FROM picture WHERE picture.id = picture_id),"
+        " end_ns) AS stamp_ns FROM record LEFT JOIN sighting ON record_id = record.id WHERE"
+        f" {_CHOSEN}"
     )
     rows = {row["id"]: row for row in db.query(seen, {"ids": json.dumps(ids)})}
     summaries = [number for number, row in rows.items() if row["kind"] == SUMMARY]
     missing = gone(db, summaries) if summaries else {}
-    return tuple(_record(rows[number], scores.get(number, 0.0), missing.get(number, 0)) for number in ids if number in rows)
+    return tuple(
+        _record(rows[number], scores.get(number, 0.0), missing.get(number, 0))
+        for number in ids
+        if number in rows
+    )
 
 
 def gone(db: Database, summaries: list[int]) -> dict[int, int]:
-    """How many of the records that each of these summaries was made from are not stored any more, where there are any."""
+    """How many of the records that each of these summaries was made from are not stored any more,
+    where there are any.
+    """
     found = db.execute(
-        "SELECT record_id, covered - (SELECT count(*) FROM summary_covers WHERE summary_id = summary.record_id) AS gone FROM summary"
-        " WHERE record_id IN (SELECT value FROM json_each(:ids)) AND gone > 0",
+        "SELECT record_id, covered - (SELECT count(*) FROM summary_covers WHERE summary_id ="
+        " summary.record_id) AS gone FROM summary WHERE record_id IN (SELECT value FROM"
+        " json_each(:ids)) AND gone > 0",
         {"ids": json.dumps(summaries)},
     )
     return dict(found.fetchall())
@@ -66,24 +89,39 @@ def _in_time(db: Database, query: RecallQuery) -> tuple[list[int], int]:
     if filters.in_place:
         found = passing(db, query, filters)
         return _first_in_time(db, found, query.order, query.limit), len(found)
-    # One walk for each kind: no index has the newest of several kinds in one order, and all that match would have to be sorted.
+    # One walk for each kind: no index has the newest of several kinds in one order, and all that
+    # match would have to be sorted.
     ends, total = [], 0
     for kind in dict.fromkeys(query.kinds):
         values = {**filters.values, "kind": kind, "limit": query.limit}
         where = f"kind = :kind AND {filters.clauses}"
         total += db.execute(f"SELECT count(*) FROM record WHERE {where}", values).fetchone()[0]
-        walk = f"SELECT id, start_ns, end_ns FROM record INDEXED BY {index} WHERE {where} ORDER BY {order} LIMIT :limit"
+        walk = (
+            f"SELECT id, start_ns, end_ns FROM record INDEXED BY {index} WHERE {where} ORDER BY"
+            f" {order} LIMIT :limit"
+        )
         ends += db.execute(walk, values).fetchall()
-    ends.sort(key=(lambda row: (row[1], row[0])) if query.order == OLDEST else (lambda row: (-row[2], -row[0])))
+    ends.sort(
+        key=(
+            (lambda row: (row[1], row[0]))
+            if query.order == OLDEST
+            else (lambda row: (-row[2], -row[0]))
+        )
+    )
     return [row[0] for row in ends[: query.limit]], total
 
 
-def by_words(db: Database, query: RecallQuery, limit: int) -> tuple[list[int], dict[int, float], int]:
-    """Numbers of at most `limit` records with any of the words, best first, their scores, and how many there were."""
+def by_words(
+    db: Database, query: RecallQuery, limit: int
+) -> tuple[list[int], dict[int, float], int]:
+    """Numbers of at most `limit` records with any of the words, best first, their scores, and how
+    many there were.
+    """
     found, matching = _matches(db, query)
     if not len(found):
         return [], {}, 0
-    # Ranked by how many words match: only those that can come before the limit are looked at more closely.
+    # Ranked by how many words match: only those that can come before the limit are looked at more
+    # closely.
     chosen: list[int] = []
     scores: dict[int, float] = {}
     for words in np.unique(matching)[::-1].tolist():
@@ -96,8 +134,12 @@ def by_words(db: Database, query: RecallQuery, limit: int) -> tuple[list[int], d
     return chosen, scores, len(found)
 
 
-def _best(db: Database, query: RecallQuery, tier: Ids, limit: int) -> tuple[list[int], dict[int, float]]:
-    """Of the records `tier`, which match equally many words, at most `limit` in the order of `query`; and how strong they are."""
+def _best(
+    db: Database, query: RecallQuery, tier: Ids, limit: int
+) -> tuple[list[int], dict[int, float]]:
+    """Of the records `tier`, which match equally many words, at most `limit` in the order of
+    `query`; and how strong they are.
+    """
     if query.order in (NEWEST, OLDEST):
         best = _first_in_time(db, tier, query.order, limit)
         return best, _strengths(db, query.words, np.array(sorted(best), np.int64))
@@ -110,7 +152,9 @@ def _best(db: Database, query: RecallQuery, tier: Ids, limit: int) -> tuple[list
 
 
 def _matches(db: Database, query: RecallQuery) -> tuple[Ids, Ids]:
-    """Numbers of the records that pass the filters and have any of the words, and how many of the words each has."""
+    """Numbers of the records that pass the filters and have any of the words, and how many of the
+    words each has.
+    """
     hits = [_ids_with(db, word) for word in query.words]
     found, matching = _counted(np.concatenate(hits))
     filters = Filters.of(db, query)
@@ -118,11 +162,17 @@ def _matches(db: Database, query: RecallQuery) -> tuple[Ids, Ids]:
         allowed = passing(db, query, filters)
         passes = np.isin(found, allowed, assume_unique=True)
     else:
-        # Observations have no words; of the other kinds those that were not asked for are often few.
+        # Observations have no words; of the other kinds those that were not asked for are often
+        # few.
         others = tuple(kind for kind in KINDS if kind not in (*query.kinds, OBSERVATION))
         if not others:
             return found, matching
-        excluded = np.concatenate([ids_of(db, "SELECT id FROM record WHERE kind = :kind", {"kind": kind}) for kind in others])
+        excluded = np.concatenate(
+            [
+                ids_of(db, "SELECT id FROM record WHERE kind = :kind", {"kind": kind})
+                for kind in others
+            ]
+        )
         passes = np.isin(found, excluded, assume_unique=True, invert=True)
     return found[passes], matching[passes]
 
@@ -141,17 +191,22 @@ def _counted(numbers: Ids) -> tuple[Ids, Ids]:
 
 
 def _ids_with(db: Database, word: str) -> Ids:
-    return ids_of(db, "SELECT rowid AS id FROM record_text WHERE record_text MATCH :word", {"word": matching(word)})
+    return ids_of(
+        db,
+        "SELECT rowid AS id FROM record_text WHERE record_text MATCH :word",
+        {"word": matching(word)},
+    )
 
 
 def _strengths(db: Database, words: tuple[str, ...], ids: Ids) -> dict[int, float]:
     """For each of `ids`, which rise, the BM25 of the words OR-ed, above 0.
 
-    SQLite computes a record's BM25 when it is read, and that takes ten times as long as finding the record: it is read of these alone.
+    SQLite computes a record's BM25 when it is read, and that takes ten times as long as finding the
+    record: it is read of these alone.
     """
     of_words = (
-        "SELECT rowid, -rank FROM record_text WHERE record_text MATCH :words AND rowid BETWEEN :first AND :last"
-        " AND +rowid IN (SELECT value FROM json_each(:ids))"
+        "SELECT rowid, -rank FROM record_text WHERE record_text MATCH :words AND rowid BETWEEN"
+        " :first AND :last AND +rowid IN (SELECT value FROM json_each(:ids))"
     )
     values = {
         "words": " OR ".join(matching(word) for word in words),
@@ -169,7 +224,9 @@ def _strongest(ids: Ids, strengths: dict[int, float], number: int) -> Ids:
 
 
 def _ends(db: Database, ids: Ids) -> list[tuple[int, int]]:
-    return db.execute(f"SELECT id, end_ns FROM record WHERE {_CHOSEN}", {"ids": json.dumps(ids.tolist())}).fetchall()
+    return db.execute(
+        f"SELECT id, end_ns FROM record WHERE {_CHOSEN}", {"ids": json.dumps(ids.tolist())}
+    ).fetchall()
 
 
 def newest_first(db: Database, ids: Ids, limit: int) -> list[int]:
@@ -180,13 +237,27 @@ def newest_first(db: Database, ids: Ids, limit: int) -> list[int]:
 def _first_in_time(db: Database, ids: Ids, order: str, limit: int) -> list[int]:
     by = _IN_TIME[order][1]
     values = {"ids": json.dumps(ids.tolist()), "limit": limit}
-    return [row[0] for row in db.execute(f"SELECT id FROM record WHERE {_CHOSEN} ORDER BY {by} LIMIT :limit", values)]
+    return [
+        row[0]
+        for row in db.execute(
+            f"SELECT id FROM record WHERE {_CHOSEN} ORDER BY {by} LIMIT :limit", values
+        )
+    ]
 
 
 def _record(row: dict[str, Any], score: float, gone: int) -> RecallRecord:
     pose = None
     if row["x"] is not None:
-        pose = Pose(row["pose_frame"], row["x"], row["y"], row["z"], row["qx"], row["qy"], row["qz"], row["qw"])
+        pose = Pose(
+            row["pose_frame"],
+            row["x"],
+            row["y"],
+            row["z"],
+            row["qx"],
+            row["qy"],
+            row["qz"],
+            row["qw"],
+        )
     return RecallRecord(
         record_id=row["id"],
         kind=row["kind"],

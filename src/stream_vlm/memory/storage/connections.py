@@ -1,4 +1,6 @@
-"""The connections to one memory file: one that writes, by one thread at a time, and as many that read as threads ask at once."""
+"""The connections to one memory file: one that writes, by one thread at a time, and as many that
+read as threads ask at once.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,18 @@ SETTLED_BYTES = 4 * 2**20
 
 
 class Connections:
-    """Lends connections; what goes wrong with the file while one is lent comes as `MemoryFileError`.
+    """Lends connections; what goes wrong with the file while one is lent comes as
+    `MemoryFileError`.
 
     Any thread may ask for any of them.
     """
 
-    def __init__(self, path: Path, busy_timeout_s: float, writing: Database | None, key: Key | None = None) -> None:
-        """`writing` is the connection that writes, or None where the file was opened for reading only; `key` is that of an encrypted file."""
+    def __init__(
+        self, path: Path, busy_timeout_s: float, writing: Database | None, key: Key | None = None
+    ) -> None:
+        """`writing` is the connection that writes, or None where the file was opened for reading
+        only; `key` is that of an encrypted file.
+        """
         self.path = path
         self._busy_timeout_s = busy_timeout_s
         self.key = key
@@ -45,7 +52,8 @@ class Connections:
     def writing(self, lock_timeout_s: float | None = None) -> Iterator[Database]:
         """One transaction that writes, undone when the block fails.
 
-        `lock_timeout_s` is how long to wait for another program's lock; None takes the setting `memory.busy_timeout_s`.
+        `lock_timeout_s` is how long to wait for another program's lock; None takes the setting
+        `memory.busy_timeout_s`.
         """
         seconds = self._busy_timeout_s if lock_timeout_s is None else lock_timeout_s
         with self.writer() as db:
@@ -55,7 +63,9 @@ class Connections:
 
     @contextmanager
     def writer(self) -> Iterator[Database]:
-        """Lend the writing connection outside of any transaction, for what SQLite does to the file as a whole."""
+        """Lend the writing connection outside of any transaction, for what SQLite does to the file
+        as a whole.
+        """
         with self._alone, explained(self.path):
             if self._writing is None:
                 raise MemoryFileError(f"{self.path}: was opened for reading only")
@@ -67,7 +77,9 @@ class Connections:
         self._unsettled_bytes += size
 
     def settle(self) -> None:
-        """Bring what the log holds into the file, once it is worth it: tens of milliseconds of the disk."""
+        """Bring what the log holds into the file, once it is worth it: tens of milliseconds of the
+        disk.
+        """
         if self._unsettled_bytes >= SETTLED_BYTES:
             with self.writer() as db:
                 db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -97,7 +109,9 @@ class Connections:
                 self._readers.put(db)
 
     def close(self) -> None:
-        """Close every connection, those that are lent when they come back; calling it again does nothing."""
+        """Close every connection, those that are lent when they come back; calling it again does
+        nothing.
+        """
         self._closed.set()
         while True:
             try:

@@ -1,7 +1,9 @@
-"""Encryption at rest: the key of a memory file, and a connection to plain and encrypted files alike.
+"""Encryption at rest: the key of a memory file, and a connection to plain and encrypted files
+alike.
 
-An encrypted file is an ordinary one of SQLCipher 4 (https://www.zetetic.net/sqlcipher/design/): each page, of the log and the journal too, under
-AES-256 with an HMAC, the key derived from the passphrase by PBKDF2. Every SQLCipher tool opens it with the passphrase.
+An encrypted file is an ordinary one of SQLCipher 4 (https://www.zetetic.net/sqlcipher/design/):
+each page, of the log and the journal too, under AES-256 with an HMAC, the key derived from the
+passphrase by PBKDF2. Every SQLCipher tool opens it with the passphrase.
 """
 
 from __future__ import annotations
@@ -34,10 +36,12 @@ class Key:
 
     @classmethod
     def read(cls, key_file: str) -> Key | None:
-        """The passphrase on the first line of `key_file`; None for an empty name, which means a plain memory.
+        """The passphrase on the first line of `key_file`; None for an empty name, which means a
+        plain memory.
 
         Raises:
-            MemoryFileError: the file cannot be read, is empty, or may be read by others than its owner.
+            MemoryFileError: the file cannot be read, is empty, or may be read by others than its
+                owner.
         """
         if not key_file.strip():
             return None
@@ -48,35 +52,59 @@ class Key:
                 passphrase = opened.readline().rstrip(b"\r\n")
         except (OSError, ValueError) as error:
             raise MemoryFileError(
-                f"memory.key_file: {file} cannot be read ({error}); give a file whose first line is the passphrase, or none for a plain memory"
+                f"memory.key_file: {file} cannot be read ({error}); give a file whose first line is"
+                " the passphrase, or none for a plain memory"
             ) from error
         if mode & 0o077:
-            raise MemoryFileError(f"memory.key_file: {file} may be used by others than its owner (mode {mode & 0o777:04o}); run 'chmod 600 {file}'")
+            raise MemoryFileError(
+                f"memory.key_file: {file} may be used by others than its owner (mode"
+                f" {mode & 0o777:04o}); run 'chmod 600 {file}'"
+            )
         if not passphrase:
-            raise MemoryFileError(f"memory.key_file: {file} has no passphrase on its first line; write one there")
+            raise MemoryFileError(
+                f"memory.key_file: {file} has no passphrase on its first line; write one there"
+            )
         return cls(passphrase, file)
 
 
-def connect(path: Path, key: Key | None, mode: str = "mode=rw", busy_timeout_s: float = USUAL_WAIT_S, *, lenient: bool = False) -> Database:
-    """Connect to the file at `path`, which is there: a plain one with Python's own SQLite, or one under `key` with SQLCipher.
+def connect(
+    path: Path,
+    key: Key | None,
+    mode: str = "mode=rw",
+    busy_timeout_s: float = USUAL_WAIT_S,
+    *,
+    lenient: bool = False,
+) -> Database:
+    """Connect to the file at `path`, which is there: a plain one with Python's own SQLite, or one
+    under `key` with SQLCipher.
 
-    The connection may be used from any thread, by one at a time; what it collects on its way stays off the disk.
+    The connection may be used from any thread, by one at a time; what it collects on its way stays
+    off the disk.
 
     Args:
-        mode: of SQLite's URI: "mode=rw", "mode=ro" or "immutable=1".
-        lenient: read a file that is shorter than it should be, and tables beside those whose definitions are damaged.
+        mode: of SQLite's URI: "mode=rw", "mode=ro" or "immutable=1". lenient: read a file that is
+            shorter than it should be, and tables beside those whose definitions are damaged.
 
     Raises:
-        MemoryFileError: `key` is not the file's, the file is plain though there is one, or SQLCipher is not installed.
-        sqlite3.Error, or SQLCipher's of that name: see `either`.
+        MemoryFileError: `key` is not the file's, the file is plain though there is one, or
+            SQLCipher is not installed. sqlite3.Error, or SQLCipher's of that name: see `either`.
     """
     if key is not None:
         return connect_sqlcipher(path, key, mode, busy_timeout_s, lenient=lenient)
     return _ready(_open(sqlite3, path, mode, busy_timeout_s), lenient)
 
 
-def connect_sqlcipher(path: Path, key: Key | None, mode: str = "mode=rw", busy_timeout_s: float = USUAL_WAIT_S, *, lenient: bool = False) -> Database:
-    """As `connect`, with SQLCipher for plain files too: it alone takes plain and encrypted ones together (`attach`)."""
+def connect_sqlcipher(
+    path: Path,
+    key: Key | None,
+    mode: str = "mode=rw",
+    busy_timeout_s: float = USUAL_WAIT_S,
+    *,
+    lenient: bool = False,
+) -> Database:
+    """As `connect`, with SQLCipher for plain files too: it alone takes plain and encrypted ones
+    together (`attach`).
+    """
     connection = _open(_library(), path, mode, busy_timeout_s)
     try:
         # What it says on stderr comes as an error, too.
@@ -115,14 +143,21 @@ def _library() -> Any:
         from sqlcipher3 import dbapi2
     except ImportError as error:
         raise MemoryFileError(
-            f"memory.key_file: encrypted memories need SQLCipher, which cannot be imported ({error}); "
-            "install it with 'pip install sqlcipher3', or leave the key away for a plain memory"
+            "memory.key_file: encrypted memories need SQLCipher, which cannot be imported"
+            f" ({error}); install it with 'pip install sqlcipher3', or leave the key away for a"
+            " plain memory"
         ) from error
     return dbapi2
 
 
 def _open(library: Any, path: Path, mode: str, busy_timeout_s: float) -> Any:
-    return library.connect(f"file:{quote(str(path))}?{mode}", uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
+    return library.connect(
+        f"file:{quote(str(path))}?{mode}",
+        uri=True,
+        timeout=busy_timeout_s,
+        isolation_level=None,
+        check_same_thread=False,
+    )
 
 
 def _ready(connection: Any, lenient: bool) -> Database:
@@ -144,18 +179,21 @@ def _refuse_wrong_key(connection: Any, path: Path, key: Key) -> None:
             raise
         if _is_plain(path):
             raise MemoryFileError(
-                f"{path}: is not encrypted, and a key is given ({key.file}); leave memory.key_file empty (no --key-file), or encrypt it with "
-                f"'stream-vlm memory encrypt --memory {path} --key-file {key.file}'"
+                f"{path}: is not encrypted, and a key is given ({key.file}); leave memory.key_file"
+                " empty (no --key-file), or encrypt it with 'stream-vlm memory encrypt --memory"
+                f" {path} --key-file {key.file}'"
             ) from error
         # SQLCipher cannot tell these apart: it knows a right key by the HMAC of the first page.
         raise MemoryFileError(
-            f"{path}: the key in {key.file} does not open it; it is left as it is: give the key that it was encrypted with in memory.key_file "
-            "(--key-file). If that is this one, the first page is damaged or the file is none of ours: put a copy in its place"
+            f"{path}: the key in {key.file} does not open it; it is left as it is: give the key"
+            " that it was encrypted with in memory.key_file (--key-file). If that is this one, the"
+            " first page is damaged or the file is none of ours: put a copy in its place"
         ) from error
 
 
 def _is_plain(path: Path) -> bool:
-    # Asked of SQLCipher, not read here: closing a descriptor of ours would drop the locks of every connection of this process.
+    # Asked of SQLCipher, not read here: closing a descriptor of ours would drop the locks of every
+    # connection of this process.
     connection = _open(_library(), path, "immutable=1", 0.0)
     try:
         connection.execute("PRAGMA schema_version").fetchone()
@@ -167,7 +205,9 @@ def _is_plain(path: Path) -> bool:
 
 
 def _salt(connection: Any) -> str:
-    """The salt of the connection's file, or a fresh one where the file is empty, as hexadecimal digits."""
+    """The salt of the connection's file, or a fresh one where the file is empty, as hexadecimal
+    digits.
+    """
     # It says so once it has any key, and derives nothing from that before the file is read.
     connection.execute("PRAGMA key = 'for the salt'")
     return str(connection.execute("PRAGMA cipher_salt").fetchone()[0])
@@ -175,6 +215,9 @@ def _salt(connection: Any) -> str:
 
 @lru_cache(maxsize=8)
 def _spec(key: Key, salt: str) -> str:
-    """Key and salt as SQLCipher takes them ready made. Derived once: it would take its tenths of a second again for every connection."""
+    """Key and salt as SQLCipher takes them ready made.
+
+    Derived once: it would take its tenths of a second again for every connection.
+    """
     raw = hashlib.pbkdf2_hmac("sha512", key.passphrase, bytes.fromhex(salt), ITERATIONS, 32)
     return f"x'{raw.hex()}{salt}'"

@@ -14,7 +14,13 @@ from sqlite_utils import Database
 
 from stream_vlm.memory.rescue.rescue import free_name
 from stream_vlm.memory.storage.encryption import Key, connect
-from stream_vlm.memory.storage.errors import DAMAGED, MemoryDamaged, MemoryFileError, either, explained
+from stream_vlm.memory.storage.errors import (
+    DAMAGED,
+    MemoryDamaged,
+    MemoryFileError,
+    either,
+    explained,
+)
 from stream_vlm.memory.storage.schema import APPLICATION_ID, SCHEMA_VERSION, migrate, version_of
 from stream_vlm.memory.storage.writer_lock import WriterLock
 
@@ -24,17 +30,21 @@ LONGEST_LOG_BYTES = 64 * 2**20
 """A log of this length is brought into the file by the commit that finds it."""
 
 CHECK_S = 0.1
-"""The check at opening takes at most this long, seconds; what it has not come to by then is taken as sound."""
+"""The check at opening takes at most this long, seconds; what it has not come to by then is taken
+as sound.
+"""
 
 CHECKED = ("session", "record", "")
 """What is checked, in this order: the tables that recall rests on, then the whole file."""
 
 
 def claim(path: Path, timeout_s: float) -> WriterLock:
-    """Make the folder of `path` where it is missing, and become the one program that writes the memory there.
+    """Make the folder of `path` where it is missing, and become the one program that writes the
+    memory there.
 
     Raises:
-        MemoryFileError: the path can be no file, or another program writes it and did not end within `timeout_s` seconds.
+        MemoryFileError: the path can be no file, or another program writes it and did not end
+            within `timeout_s` seconds.
     """
     _refuse_what_is_no_file(path)
     with explained(path):
@@ -43,13 +53,16 @@ def claim(path: Path, timeout_s: float) -> WriterLock:
 
 
 def open_for_writing(path: Path, busy_timeout_s: float, key: Key | None = None) -> Database:
-    """Create the file where it is missing (mode 0600, under `key`), check it, bring it to today's schema and return the writer's connection.
+    """Create the file where it is missing (mode 0600, under `key`), check it, bring it to today's
+    schema and return the writer's connection.
 
-    The connection may be used from any thread, by one at a time. The caller holds the lock of `claim`.
+    The connection may be used from any thread, by one at a time. The caller holds the lock of
+    `claim`.
 
     Raises:
-        MemoryDamaged: the file is not sound. It is left as it was.
-        MemoryFileError: the path is no usable file, or the file is another program's or of a newer version. It is left as it was.
+        MemoryDamaged: the file is not sound. It is left as it was. MemoryFileError: the path is no
+            usable file, or the file is another program's or of a newer version. It is left as it
+            was.
     """
     _refuse_what_is_no_file(path)
     if not path.exists():
@@ -65,7 +78,8 @@ def open_for_writing(path: Path, busy_timeout_s: float, key: Key | None = None) 
                     _set_up(db, path, key)
                 return db
             except MemoryFileError as error:
-                # SQLite does not wait for a lock while it changes the journal mode, as two programs that create one file at once do.
+                # SQLite does not wait for a lock while it changes the journal mode, as two programs
+                # that create one file at once do.
                 if "database is locked" not in str(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
@@ -79,23 +93,26 @@ def _set_up(db: Database, path: Path, key: Key | None) -> None:
     _refuse_damage(db, path)
     version = version_of(db)
     if version == 0:
-        # Only an empty file can take this: later a `forget` gives its pages back without rewriting the file.
+        # Only an empty file can take this: later a `forget` gives its pages back without rewriting
+        # the file.
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     journal_mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if journal_mode != "wal":
         raise MemoryFileError(
-            f"{path}: its file system cannot share a write-ahead log (journal mode stays '{journal_mode}'); "
-            "set memory.path to a folder on a local disk"
+            f"{path}: its file system cannot share a write-ahead log (journal mode stays"
+            f" '{journal_mode}'); set memory.path to a folder on a local disk"
         )
-    # FULL, not NORMAL: with a write-ahead log NORMAL would lose the last commits in a power cut, and what was published is promised to be
-    # stored. It costs one fsync a step, on the writer's thread.
+    # FULL, not NORMAL: with a write-ahead log NORMAL would lose the last commits in a power cut,
+    # and what was published is promised to be stored. It costs one fsync a step, on the writer's
+    # thread.
     db.execute("PRAGMA synchronous = FULL")
     page_size = int(db.execute("PRAGMA page_size").fetchone()[0])  # SQLCipher gives it as text
-    # The writer brings the log into the file between two steps (`Memory.settle`). Only where it finds no such time does SQLite do it within a
-    # commit, which then takes several times as long.
+    # The writer brings the log into the file between two steps (`Memory.settle`). Only where it
+    # finds no such time does SQLite do it within a commit, which then takes several times as long.
     db.execute(f"PRAGMA wal_autocheckpoint = {LONGEST_LOG_BYTES // page_size}")
     db.execute("PRAGMA foreign_keys = ON")
-    # What is deleted from a page is overwritten with zeros. Whole free pages are not (FAST): to forget gives those back.
+    # What is deleted from a page is overwritten with zeros. Whole free pages are not (FAST): to
+    # forget gives those back.
     db.execute("PRAGMA secure_delete = FAST")
     if 0 < version < SCHEMA_VERSION:
         _keep_version(db, path, version, key)
@@ -112,18 +129,28 @@ def _keep_version(db: Database, path: Path, version: int, key: Key | None) -> No
     except BaseException:
         backup.unlink()
         raise
-    _log.warning("%s: was written by version %d of the memory and is brought to %d; as it was it stays in %s", path, version, SCHEMA_VERSION, backup)
+    _log.warning(
+        "%s: was written by version %d of the memory and is brought to %d; as it was it stays"
+        " in %s",
+        path,
+        version,
+        SCHEMA_VERSION,
+        backup,
+    )
 
 
 def check_for_reading(path: Path, busy_timeout_s: float, key: Key | None = None) -> None:
     """Make sure that the file at `path` can be asked; nothing is created, nothing is changed.
 
     Raises:
-        MemoryFileError: there is no memory at `path`, or it is damaged, another program's, or of another version.
+        MemoryFileError: there is no memory at `path`, or it is damaged, another program's, or of
+            another version.
     """
     _refuse_what_is_no_file(path)
     if not path.exists():
-        raise MemoryFileError(f"{path}: there is no memory file; check memory.path, or let the robot watch first")
+        raise MemoryFileError(
+            f"{path}: there is no memory file; check memory.path, or let the robot watch first"
+        )
     db = open_for_reading(path, busy_timeout_s, key)
     try:
         with explained(path):
@@ -133,8 +160,8 @@ def check_for_reading(path: Path, busy_timeout_s: float, key: Key | None = None)
                 raise MemoryFileError(f"{path}: the file is empty; let the robot watch first")
             if version < SCHEMA_VERSION:
                 raise MemoryFileError(
-                    f"{path}: version {version} of the memory is older than this program's {SCHEMA_VERSION}; "
-                    "start the node on it once, which brings it up to date"
+                    f"{path}: version {version} of the memory is older than this program's"
+                    f" {SCHEMA_VERSION}; start the node on it once, which brings it up to date"
                 )
             _refuse_damage(db, path)
     finally:
@@ -144,8 +171,8 @@ def check_for_reading(path: Path, busy_timeout_s: float, key: Key | None = None)
 def open_for_reading(path: Path, busy_timeout_s: float, key: Key | None = None) -> Database:
     """Return a connection that can only read; it sees each commit whole, while the writer goes on.
 
-    In a folder that may not be written SQLite cannot set up the shared memory of a write-ahead log. Where there is no log either, nobody is
-    writing, and the file is read as it lies.
+    In a folder that may not be written SQLite cannot set up the shared memory of a write-ahead log.
+    Where there is no log either, nobody is writing, and the file is read as it lies.
 
     Raises:
         MemoryFileError: the file cannot be opened.
@@ -159,7 +186,9 @@ def open_for_reading(path: Path, busy_timeout_s: float, key: Key | None = None) 
             db.close()
             raise
     except either(sqlite3.OperationalError) as error:
-        needs_shared_memory = any(words in str(error) for words in ("unable to open", "readonly database"))
+        needs_shared_memory = any(
+            words in str(error) for words in ("unable to open", "readonly database")
+        )
         if not needs_shared_memory or _log_of(path).exists():
             with explained(path):
                 raise
@@ -177,11 +206,16 @@ def _log_of(path: Path) -> Path:
 def _refuse_what_is_no_file(path: Path) -> None:
     with explained(path):
         if path.is_dir():
-            raise MemoryFileError(f"{path}: is a folder; set memory.path to a file in it, for example {path / 'memory.db'}")
+            raise MemoryFileError(
+                f"{path}: is a folder; set memory.path to a file in it, for example"
+                f" {path / 'memory.db'}"
+            )
         if not path.exists():
             above = next(folder for folder in path.parents if folder.exists())
             if not above.is_dir():
-                raise MemoryFileError(f"{path}: {above} is no folder; set memory.path to a file in a folder")
+                raise MemoryFileError(
+                    f"{path}: {above} is no folder; set memory.path to a file in a folder"
+                )
             return
         if not path.is_file():
             raise MemoryFileError(f"{path}: is not an ordinary file; set memory.path to one")
@@ -189,18 +223,21 @@ def _refuse_what_is_no_file(path: Path) -> None:
 
 def refuse_what_is_not_ours(db: Database, path: Path) -> None:
     """Raises MemoryFileError where the file at `path` is another program's or of a newer version."""
-    # Tables first: another program that creates this very memory meanwhile commits them and the mark together.
+    # Tables first: another program that creates this very memory meanwhile commits them and the
+    # mark together.
     has_tables = bool(db.table_names())
     application_id = db.execute("PRAGMA application_id").fetchone()[0]
     if has_tables and application_id != APPLICATION_ID:
         raise MemoryFileError(
-            f"{path}: is another program's SQLite file (application_id {application_id}); it is left as it is, set memory.path to another file"
+            f"{path}: is another program's SQLite file (application_id {application_id}); it is"
+            " left as it is, set memory.path to another file"
         )
     version = version_of(db)
     if version > SCHEMA_VERSION:
         raise MemoryFileError(
-            f"{path}: version {version} of the memory is newer than this program's {SCHEMA_VERSION}; it is left as it is, "
-            "upgrade stream_vlm_ros or set memory.path to another file"
+            f"{path}: version {version} of the memory is newer than this program's"
+            f" {SCHEMA_VERSION}; it is left as it is, upgrade stream_vlm_ros or set memory.path to"
+            " another file"
         )
 
 
@@ -210,7 +247,8 @@ def _refuse_damage(db: Database, path: Path) -> None:
     for table in CHECKED:
         if table and table not in db.table_names():
             continue
-        # SQLite's own progress callback is not called inside this check; an interruption ends it all the same.
+        # SQLite's own progress callback is not called inside this check; an interruption ends it
+        # all the same.
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             return

@@ -58,7 +58,8 @@ def _v1_first_tables(db: Database) -> None:
             qx REAL, qy REAL, qz REAL, qw REAL,
             CHECK (end_ns >= start_ns)
         ) STRICT""")
-    # One index carries every filter but place, so that counting and sorting never touch the rows themselves.
+    # One index carries every filter but place, so that counting and sorting never touch the rows
+    # themselves.
     db.execute("CREATE INDEX record_by_kind ON record (kind, start_ns, end_ns, camera)")
     # The longest span bounds how far back a record can begin that still reaches into a time range.
     db.execute("CREATE INDEX record_by_span ON record (end_ns - start_ns) WHERE end_ns > start_ns")
@@ -70,9 +71,12 @@ def _v1_first_tables(db: Database) -> None:
             text, content = 'record', content_rowid = 'id', tokenize = 'porter unicode61'
         )""")
     db.execute("CREATE VIRTUAL TABLE record_place USING rtree (id, min_x, max_x, min_y, max_y)")
-    # Silent observations are most of the rows and have no words: indexed, they would flatten every word's weight.
+    # Silent observations are most of the rows and have no words: indexed, they would flatten every
+    # word's weight.
     add_text = "INSERT INTO record_text (rowid, text) VALUES (new.id, new.text)"
-    drop_text = "INSERT INTO record_text (record_text, rowid, text) VALUES ('delete', old.id, old.text)"
+    drop_text = (
+        "INSERT INTO record_text (record_text, rowid, text) VALUES ('delete', old.id, old.text)"
+    )
     add_place = "INSERT OR REPLACE INTO record_place VALUES (new.id, new.x, new.x, new.y, new.y)"
     drop_place = "DELETE FROM record_place WHERE id = old.id"
     for name, when, action in (
@@ -81,7 +85,11 @@ def _v1_first_tables(db: Database) -> None:
         ("record_text_replacing", "BEFORE UPDATE OF text ON record WHEN old.text <> ''", drop_text),
         ("record_text_dropped", "BEFORE DELETE ON record WHEN old.text <> ''", drop_text),
         ("record_place_added", "AFTER INSERT ON record WHEN new.x IS NOT NULL", add_place),
-        ("record_place_replaced", "AFTER UPDATE OF x, y ON record WHEN new.x IS NOT NULL", add_place),
+        (
+            "record_place_replaced",
+            "AFTER UPDATE OF x, y ON record WHEN new.x IS NOT NULL",
+            add_place,
+        ),
         ("record_place_taken", "AFTER UPDATE OF x, y ON record WHEN new.x IS NULL", drop_place),
         ("record_place_dropped", "AFTER DELETE ON record WHEN old.x IS NOT NULL", drop_place),
     ):
@@ -90,8 +98,11 @@ def _v1_first_tables(db: Database) -> None:
 
 
 def _v2_vectors_and_summaries(db: Database) -> None:
-    """Vectors of words and pictures, summaries and what they cover, what retention dropped; the newest of a kind without sorting."""
-    # With record_by_kind for what began first: either order is walked from its end, and a limit ends the walk.
+    """Vectors of words and pictures, summaries and what they cover, what retention dropped; the
+    newest of a kind without sorting.
+    """
+    # With record_by_kind for what began first: either order is walked from its end, and a limit
+    # ends the walk.
     db.execute("CREATE INDEX record_by_end ON record (kind, end_ns, start_ns, camera)")
     db.execute("""
         CREATE TABLE vector_model (
@@ -158,15 +169,27 @@ def _v3_things(db: Database) -> None:
 
 
 def _v4_sessions_in_time(db: Database) -> None:
-    """What a session holds in its own time, for summaries and retention; how many records a summary was made from."""
-    # Two, for summaries are kept longer: the oldest records would have to be looked for behind all of them.
-    db.execute("CREATE INDEX record_by_session ON record (session_id, end_ns) WHERE kind <> 'summary'")
-    db.execute("CREATE INDEX summary_by_session ON record (session_id, end_ns) WHERE kind = 'summary'")
+    """What a session holds in its own time, for summaries and retention; how many records a summary
+    was made from.
+    """
+    # Two, for summaries are kept longer: the oldest records would have to be looked for behind all
+    # of them.
+    db.execute(
+        "CREATE INDEX record_by_session ON record (session_id, end_ns) WHERE kind <> 'summary'"
+    )
+    db.execute(
+        "CREATE INDEX summary_by_session ON record (session_id, end_ns) WHERE kind = 'summary'"
+    )
     # Those of summary_covers are still stored; what is missing there was dropped.
     db.execute("ALTER TABLE summary ADD COLUMN covered INTEGER NOT NULL DEFAULT 0")
 
 
-MIGRATIONS: tuple[Callable[[Database], None], ...] = (_v1_first_tables, _v2_vectors_and_summaries, _v3_things, _v4_sessions_in_time)
+MIGRATIONS: tuple[Callable[[Database], None], ...] = (
+    _v1_first_tables,
+    _v2_vectors_and_summaries,
+    _v3_things,
+    _v4_sessions_in_time,
+)
 """Step n brings a file of version n to version n + 1. Steps are only ever added."""
 
 SCHEMA_VERSION = len(MIGRATIONS)
@@ -180,9 +203,11 @@ def version_of(db: Database) -> int:
 
 @contextmanager
 def transaction(db: Database, kind: Literal["IMMEDIATE", "DEFERRED"]) -> Iterator[None]:
-    """One transaction, undone when the block fails: IMMEDIATE to write, DEFERRED for one view of all that is read.
+    """One transaction, undone when the block fails: IMMEDIATE to write, DEFERRED for one view of
+    all that is read.
 
-    One that writes takes the lock at its start: had it read first, the lock could be refused later without any waiting.
+    One that writes takes the lock at its start: had it read first, the lock could be refused later
+    without any waiting.
     """
     db.execute(f"BEGIN {kind}")
     try:
@@ -196,11 +221,14 @@ def transaction(db: Database, kind: Literal["IMMEDIATE", "DEFERRED"]) -> Iterato
 
 
 def migrate(db: Database) -> None:
-    """Bring the file to `SCHEMA_VERSION`, all in one transaction: a step that fails leaves the file as it was."""
+    """Bring the file to `SCHEMA_VERSION`, all in one transaction: a step that fails leaves the file
+    as it was.
+    """
     if version_of(db) >= SCHEMA_VERSION:
         return
     with transaction(db, "IMMEDIATE"):
-        # Asked again under the lock: of two programs that open an old file at once, the second finds nothing left to do.
+        # Asked again under the lock: of two programs that open an old file at once, the second
+        # finds nothing left to do.
         for step in MIGRATIONS[version_of(db) :]:
             step(db)
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -1,7 +1,9 @@
 """One line of time through all sessions, whatever clock each had: what is older, and by how much.
 
-A file may hold a day of a robot, a bag of last year and a simulation that begins at 0. Within a session its own clock counts. From one session to the
-next it is the computer's clock at their beginnings, and at least as long as the session lasted. Pure but for `stretches`, which reads the file.
+A file may hold a day of a robot, a bag of last year and a simulation that begins at 0. Within a
+session its own clock counts. From one session to the next it is the computer's clock at their
+beginnings, and at least as long as the session lasted. Pure but for `stretches`, which reads the
+file.
 """
 
 from __future__ import annotations
@@ -14,7 +16,11 @@ from sqlite_utils import Database
 from stream_vlm.types import NANOSECONDS
 
 REAL_NS = 1_577_836_800 * NANOSECONDS
-"""2020-01-01. A clock that shows less is not set: a robot without a battery clock wakes in 1970, a simulation begins at 0."""
+"""2020-01-01.
+
+A clock that shows less is not set: a robot without a battery clock wakes in 1970, a simulation
+begins at 0.
+"""
 
 
 @dataclass(frozen=True)
@@ -23,8 +29,8 @@ class Lived:
 
     Attributes:
         started_ns, newest_ns: first stamp and newest evidence, ns on the evidence's clock.
-        wall_started_ns: ns on the computer's clock.
-        leapt: where its clock was set within the session, from before `REAL_NS`: last stamp before that and first one after, else None.
+            wall_started_ns: ns on the computer's clock. leapt: where its clock was set within the
+            session, from before `REAL_NS`: last stamp before that and first one after, else None.
     """
 
     session_id: str
@@ -39,9 +45,9 @@ class Stretch:
     """A part of a session whose clock ran evenly.
 
     Attributes:
-        from_ns, until_ns: on the evidence's clock.
-        at_ns: where `from_ns` lies on the one line of time, ns.
-        first: nothing of the session came before: what is stamped before `from_ns` is of this stretch too.
+        from_ns, until_ns: on the evidence's clock. at_ns: where `from_ns` lies on the one line of
+            time, ns. first: nothing of the session came before: what is stamped before `from_ns` is
+            of this stretch too.
     """
 
     session_id: str
@@ -61,14 +67,18 @@ class Stretch:
 
 
 def in_line(sessions: Iterable[Lived]) -> list[Stretch]:
-    """The stretches of `sessions`, given in the order in which they were stored, oldest first; each begins no earlier than the one before ends."""
+    """The stretches of `sessions`, given in the order in which they were stored, oldest first; each
+    begins no earlier than the one before ends.
+    """
     stored = list(sessions)
-    # The session stored last is the one that goes on, or went on last: a clock that was ahead of it is one that has been set back since.
+    # The session stored last is the one that goes on, or went on last: a clock that was ahead of it
+    # is one that has been set back since.
     latest = max((session.wall_started_ns for session in stored[-1:]), default=0)
     dated: list[tuple[int, int, Lived]] = []
     guess = 0
     for number, session in enumerate(stored):
-        # A clock that is not set right says nothing: such a session is taken to follow the one stored before it.
+        # A clock that is not set right says nothing: such a session is taken to follow the one
+        # stored before it.
         is_set = REAL_NS <= session.wall_started_ns <= latest
         began = session.wall_started_ns if is_set else min(guess, latest)
         guess = began + sum(until - since for since, until in _even(session))
@@ -83,17 +93,38 @@ def in_line(sessions: Iterable[Lived]) -> list[Stretch]:
 
 
 def stretches(db: Database) -> list[Stretch]:
-    """All sessions of the file in line, oldest first. Those that hold nothing any more are among them."""
-    newest = "(SELECT max(end_ns) FROM record WHERE session_id = session.session_id AND kind {} 'summary')"
-    rows = db.execute(f"SELECT session_id, started_ns, wall_started_ns, {newest.format('<>')}, {newest.format('=')} FROM session ORDER BY rowid")
+    """All sessions of the file in line, oldest first.
+
+    Those that hold nothing any more are among them.
+    """
+    newest = (
+        "(SELECT max(end_ns) FROM record WHERE session_id = session.session_id AND kind {}"
+        " 'summary')"
+    )
+    rows = db.execute(
+        f"SELECT session_id, started_ns, wall_started_ns, {newest.format('<>')},"
+        f" {newest.format('=')} FROM session ORDER BY rowid"
+    )
     return in_line([_lived(db, *row) for row in rows.fetchall()])
 
 
-def _lived(db: Database, session_id: str, started_ns: int, wall_started_ns: int, recorded_ns: int | None, summarised_ns: int | None) -> Lived:
-    newest_ns = max((stamp for stamp in (recorded_ns, summarised_ns) if stamp is not None), default=started_ns)
+def _lived(
+    db: Database,
+    session_id: str,
+    started_ns: int,
+    wall_started_ns: int,
+    recorded_ns: int | None,
+    summarised_ns: int | None,
+) -> Lived:
+    newest_ns = max(
+        (stamp for stamp in (recorded_ns, summarised_ns) if stamp is not None), default=started_ns
+    )
     leapt = None
     if started_ns < REAL_NS <= newest_ns:
-        edge = "SELECT {}(end_ns) FROM record WHERE session_id = ? AND kind <> 'summary' AND end_ns {} ?"
+        edge = (
+            "SELECT {}(end_ns) FROM record WHERE session_id = ? AND kind <> 'summary' AND end_ns"
+            " {} ?"
+        )
         before = db.execute(edge.format("max", "<"), [session_id, REAL_NS]).fetchone()[0]
         after = db.execute(edge.format("min", ">="), [session_id, REAL_NS]).fetchone()[0]
         leapt = (started_ns if before is None else before, newest_ns if after is None else after)

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from stream_vlm.config.settings import MemorySettings
 from stream_vlm.types import NANOSECONDS, Frame, Pose, State, StepResult
 
-OBSERVATION, UTTERANCE, EVENT, QUERY, ANSWER, SUMMARY = KINDS = ("observation", "utterance", "event", "query", "answer", "summary")
+OBSERVATION, UTTERANCE, EVENT, QUERY, ANSWER, SUMMARY = KINDS = (
+    "observation",
+    "utterance",
+    "event",
+    "query",
+    "answer",
+    "summary",
+)
 
 BYTES_A_ROW = 2000
 """What a record costs in the log, with its indices; about."""
@@ -36,7 +43,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Row:
-    """One record before it has a number; the columns of table `record`. `state` is empty for a query."""
+    """One record before it has a number; the columns of table `record`.
+
+    `state` is empty for a query.
+    """
 
     kind: str
     camera: str
@@ -56,9 +66,9 @@ class StepRows:
     """All that is stored of one step, in one transaction.
 
     Attributes:
-        pictures: by camera name; a row of that camera rests on it.
-        text_vectors: by the position of a row, of its text; float32, (size,), length 1, of the model `text_model`.
-        picture_vectors: by camera name, of its picture, likewise, of the session's model.
+        pictures: by camera name; a row of that camera rests on it. text_vectors: by the position of
+            a row, of its text; float32, (size,), length 1, of the model `text_model`.
+            picture_vectors: by camera name, of its picture, likewise, of the session's model.
     """
 
     session_id: str
@@ -71,14 +81,16 @@ class StepRows:
     @property
     def size(self) -> int:
         """Bytes that it takes in the log, about."""
-        return sum(len(picture.jpeg) for picture in self.pictures.values()) + BYTES_A_ROW * len(self.rows)
+        return sum(len(picture.jpeg) for picture in self.pictures.values()) + BYTES_A_ROW * len(
+            self.rows
+        )
 
 
 class StepRecorder:
     """Decides what is stored of each step; steps must come in their order.
 
-    Every frame that was looked at becomes an observation. While nothing is said, pictures are kept at most once a period; an utterance,
-    event or answer always gets the picture it rests on.
+    Every frame that was looked at becomes an observation. While nothing is said, pictures are kept
+    at most once a period; an utterance, event or answer always gets the picture it rests on.
     """
 
     def __init__(self) -> None:
@@ -107,14 +119,34 @@ def _rows(result: StepResult, frames: dict[str, Frame]) -> Iterator[Row]:
     poses = {camera: _usable(frame) for camera, frame in frames.items()}
     for query in result.tick.queries:
         stamp_ns = operator.index(query.stamp_ns)
-        yield Row(QUERY, query.camera, "", stamp_ns, stamp_ns, _storable(query.text), "", 1.0, query_id=query.query_id)
+        yield Row(
+            QUERY,
+            query.camera,
+            "",
+            stamp_ns,
+            stamp_ns,
+            _storable(query.text),
+            "",
+            1.0,
+            query_id=query.query_id,
+        )
     for camera, frame in frames.items():
         decision = result.decisions.get(camera)
         if decision is None:
             continue
         stamp_ns = operator.index(frame.stamp_ns)
         state, confidence = decision.state.value, float(decision.confidence)
-        yield Row(OBSERVATION, camera, frame.frame_id, stamp_ns, stamp_ns, "", state, confidence, pose=poses[camera])
+        yield Row(
+            OBSERVATION,
+            camera,
+            frame.frame_id,
+            stamp_ns,
+            stamp_ns,
+            "",
+            state,
+            confidence,
+            pose=poses[camera],
+        )
     for event in result.events:
         yield Row(
             EVENT,
@@ -146,44 +178,69 @@ def _rows(result: StepResult, frames: dict[str, Frame]) -> Iterator[Row]:
 
 
 def thumbnail(frame: Frame, settings: MemorySettings) -> Picture | None:
-    """`frame` as a JPEG of at most `thumbnail_width` pixels, never enlarged; None, and a warning, where it cannot be encoded."""
+    """`frame` as a JPEG of at most `thumbnail_width` pixels, never enlarged; None, and a warning,
+    where it cannot be encoded.
+    """
     # Imported here: a recall tool never encodes a picture and should not pay for loading OpenCV.
     import cv2
 
     try:
         small = _shrunk(frame.image, settings.thumbnail_width)
-        done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, settings.thumbnail_quality])
+        done, jpeg = cv2.imencode(
+            ".jpg",
+            cv2.cvtColor(small, cv2.COLOR_RGB2BGR),
+            [cv2.IMWRITE_JPEG_QUALITY, settings.thumbnail_quality],
+        )
     except (cv2.error, ValueError) as error:
-        _log.warning("%s: picture of shape %s is not stored: %s", frame.camera, frame.image.shape, error)
+        _log.warning(
+            "%s: picture of shape %s is not stored: %s", frame.camera, frame.image.shape, error
+        )
         return None
     if not done:
-        _log.warning("%s: picture of shape %s is not stored: it cannot be encoded", frame.camera, frame.image.shape)
+        _log.warning(
+            "%s: picture of shape %s is not stored: it cannot be encoded",
+            frame.camera,
+            frame.image.shape,
+        )
         return None
     height, width = small.shape[:2]
-    return Picture(frame.camera, frame.frame_id, operator.index(frame.stamp_ns), width, height, jpeg.tobytes())
+    return Picture(
+        frame.camera, frame.frame_id, operator.index(frame.stamp_ns), width, height, jpeg.tobytes()
+    )
 
 
 def _shrunk(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    """uint8 RGB, (H, W, 3) → the same picture `width` pixels wide, or as it is when it is not wider."""
+    """uint8 RGB, (H, W, 3) → the same picture `width` pixels wide, or as it is when it is not
+    wider.
+    """
     import cv2
 
     full_height, full_width, _ = image.shape
     if full_width <= width:
         return image
     height = max(1, round(full_height * width / full_width))
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return np.asarray(
+        cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8
+    )
 
 
 def _usable(frame: Frame) -> Pose | None:
     pose = frame.pose
     if pose is None:
         return None
-    if not all(math.isfinite(value) for value in (pose.x, pose.y, pose.z, pose.qx, pose.qy, pose.qz, pose.qw)):
-        _log.warning("%s: stored without a place: %s has a number that is not finite", frame.camera, pose)
+    if not all(
+        math.isfinite(value)
+        for value in (pose.x, pose.y, pose.z, pose.qx, pose.qy, pose.qz, pose.qw)
+    ):
+        _log.warning(
+            "%s: stored without a place: %s has a number that is not finite", frame.camera, pose
+        )
         return None
     return pose
 
 
 def _storable(text: str) -> str:
-    """`text` without what UTF-8 cannot hold (half a surrogate pair, as a cut-off model output may end in)."""
+    """`text` without what UTF-8 cannot hold (half a surrogate pair, as a cut-off model output may
+    end in).
+    """
     return text.encode("utf-8", "replace").decode("utf-8")

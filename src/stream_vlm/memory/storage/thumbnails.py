@@ -15,7 +15,9 @@ JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 @dataclass(frozen=True)
 class StoredFrame:
-    """The picture a record rests on: a JPEG, the evidence's own stamp (ns), camera and optical frame."""
+    """The picture a record rests on: a JPEG, the evidence's own stamp (ns), camera and optical
+    frame.
+    """
 
     jpeg: bytes
     stamp_ns: int
@@ -32,13 +34,18 @@ def frame_of(db: Database, record_id: int) -> StoredFrame:
     row = None
     if -(2**63) <= record_id < 2**63:
         row = db.execute(
-            "SELECT jpeg, stamp_ns, picture.camera, picture.frame_id FROM record LEFT JOIN picture ON picture.id = picture_id WHERE record.id = ?",
+            "SELECT jpeg, stamp_ns, picture.camera, picture.frame_id FROM record LEFT JOIN picture"
+            " ON picture.id = picture_id WHERE record.id = ?",
             [record_id],
         ).fetchone()
     if row is None:
-        raise RecallError(f"record {record_id}: no such record; ask for the record_id of a recalled record")
+        raise RecallError(
+            f"record {record_id}: no such record; ask for the record_id of a recalled record"
+        )
     if row[0] is None:
-        raise RecallError(f"record {record_id}: no picture of it is stored; see memory.thumbnail_period_s")
+        raise RecallError(
+            f"record {record_id}: no picture of it is stored; see memory.thumbnail_period_s"
+        )
     return StoredFrame(*row)
 
 
@@ -48,16 +55,23 @@ def decoded(file: bytes, name: str) -> NDArray[np.uint8]:
     Raises:
         RecallError: it is no picture; the message calls it `name`.
     """
-    # Imported here: who asks with words never decodes a picture and should not pay for loading OpenCV.
+    # Imported here: who asks with words never decodes a picture and should not pay for loading
+    # OpenCV.
     import cv2
 
     if file.startswith(JPEG_START) and file.rfind(JPEG_END) < len(file) // 2:
         # Decoders fill the missing part with grey and say nothing.
-        raise RecallError(f"{name}: a JPEG of {len(file)} bytes that breaks off; give the whole file")
+        raise RecallError(
+            f"{name}: a JPEG of {len(file)} bytes that breaks off; give the whole file"
+        )
     try:
         pixels = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR) if file else None
     except cv2.error as error:
-        raise RecallError(f"{name}: cannot be decoded ({error.err}); give an ordinary JPEG or PNG") from error
+        raise RecallError(
+            f"{name}: cannot be decoded ({error.err}); give an ordinary JPEG or PNG"
+        ) from error
     if pixels is None:
-        raise RecallError(f"{name}: {len(file)} bytes that are no picture; give a whole JPEG or PNG")
+        raise RecallError(
+            f"{name}: {len(file)} bytes that are no picture; give a whole JPEG or PNG"
+        )
     return np.ascontiguousarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)

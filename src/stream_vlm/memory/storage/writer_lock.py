@@ -1,4 +1,6 @@
-"""One writer a memory file: a lock beside it that says who holds it, and that the system takes back when its holder dies."""
+"""One writer a memory file: a lock beside it that says who holds it, and that the system takes back
+when its holder dies.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ LOOK_AGAIN_S = 0.05
 
 
 def lock_path(path: Path) -> Path:
-    """The lock file of the memory at `path`: there only while a program writes that memory, or was killed while it did."""
+    """The lock file of the memory at `path`: there only while a program writes that memory, or was
+    killed while it did.
+    """
     return path.with_name(path.name + ".lock")
 
 
@@ -25,8 +29,9 @@ def lock_path(path: Path) -> Path:
 class WriterLock:
     """The right to write one memory file, held from `take` to `release`.
 
-    An advisory lock (flock) on a file of its own: the kernel frees it when the process ends, however it ends, so nothing is stale after a
-    kill -9. It is not put on the memory itself, whose POSIX locks SQLite would lose when we closed a descriptor of ours. Readers take none.
+    An advisory lock (flock) on a file of its own: the kernel frees it when the process ends,
+    however it ends, so nothing is stale after a kill -9. It is not put on the memory itself, whose
+    POSIX locks SQLite would lose when we closed a descriptor of ours. Readers take none.
     """
 
     path: Path
@@ -34,10 +39,12 @@ class WriterLock:
 
     @classmethod
     def take(cls, path: Path, timeout_s: float) -> WriterLock:
-        """Become the one writer of the memory at `path`, waiting at most `timeout_s` seconds for another to end.
+        """Become the one writer of the memory at `path`, waiting at most `timeout_s` seconds for
+        another to end.
 
         Raises:
-            MemoryFileError: another program writes it; the message gives its process number and host. Or the lock file cannot be made.
+            MemoryFileError: another program writes it; the message gives its process number and
+                host. Or the lock file cannot be made.
         """
         deadline = time.monotonic() + timeout_s
         beside = lock_path(path)
@@ -51,15 +58,16 @@ class WriterLock:
                 os.close(descriptor)
                 if time.monotonic() >= deadline:
                     raise MemoryFileError(
-                        f"{path}: {holder} writes it already, and one memory has one writer; stop that program, "
-                        "or set memory.path to a file of its own for each"
+                        f"{path}: {holder} writes it already, and one memory has one writer; stop"
+                        " that program, or set memory.path to a file of its own for each"
                     ) from None
                 time.sleep(LOOK_AGAIN_S)
                 continue
             except OSError as error:
                 os.close(descriptor)
                 raise MemoryFileError(
-                    f"{path}: its file system cannot lock files ({error.strerror}); set memory.path to a folder on a local disk"
+                    f"{path}: its file system cannot lock files ({error.strerror}); set memory.path"
+                    " to a folder on a local disk"
                 ) from error
             if _is_still(descriptor, beside):
                 _sign(descriptor)
@@ -72,7 +80,8 @@ class WriterLock:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor < 0:
             return
-        # Taken away while it is still ours: whoever waits on it notices that it is no longer the file beside the memory.
+        # Taken away while it is still ours: whoever waits on it notices that it is no longer the
+        # file beside the memory.
         lock_path(self.path).unlink(missing_ok=True)
         os.close(descriptor)
 
@@ -88,7 +97,11 @@ def _is_still(descriptor: int, path: Path) -> bool:
 
 def _sign(descriptor: int) -> None:
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode() + b"\n", 0)
+    os.pwrite(
+        descriptor,
+        json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode() + b"\n",
+        0,
+    )
 
 
 def _holder(descriptor: int) -> str:

@@ -1,4 +1,6 @@
-"""Summaries by a language model behind an endpoint of the OpenAI chat protocol, asked on a thread of its own: no commit waits for it."""
+"""Summaries by a language model behind an endpoint of the OpenAI chat protocol, asked on a thread
+of its own: no commit waits for it.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,32 @@ class EndpointSummarizer:
         MemoryFileError: the settings name no endpoint or no model, or httpx is not installed.
     """
 
-    def __init__(self, settings: MemorySettings, jobs: SummaryJobs, environment: Mapping[str, str] = os.environ) -> None:
-        for name, value in (("summary_url", settings.summary_url), ("summary_model", settings.summary_model)):
+    def __init__(
+        self,
+        settings: MemorySettings,
+        jobs: SummaryJobs,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        for name, value in (
+            ("summary_url", settings.summary_url),
+            ("summary_model", settings.summary_model),
+        ):
             if not value.strip():
-                raise MemoryFileError(f"memory.{name}: is empty; memory.summarizer 'endpoint' needs it, or set that to 'extractive'")
+                raise MemoryFileError(
+                    f"memory.{name}: is empty; memory.summarizer 'endpoint' needs it, or set that"
+                    " to 'extractive'"
+                )
         try:
-            self._client = ChatClient(settings.summary_url, settings.summary_model, environment.get(KEY, ""), settings.summary_timeout_s)
+            self._client = ChatClient(
+                settings.summary_url,
+                settings.summary_model,
+                environment.get(KEY, ""),
+                settings.summary_timeout_s,
+            )
         except ChatUnavailable as error:
-            raise MemoryFileError(f"memory.summarizer: {error}; or set it to 'extractive'") from error
+            raise MemoryFileError(
+                f"memory.summarizer: {error}; or set it to 'extractive'"
+            ) from error
         self._jobs = jobs
         jobs.written_by(settings.summary_model, "memory.summary_model")
         self._thread = threading.Thread(target=self._run, name="memory-summaries", daemon=True)
@@ -42,7 +62,9 @@ class EndpointSummarizer:
 
     def _do(self, job: Job) -> None:
         try:
-            reply = self._client.ask(TASK.format(most_chars=job.most_chars), "\n".join(lines_of(job.material)))
+            reply = self._client.ask(
+                TASK.format(most_chars=job.most_chars), "\n".join(lines_of(job.material))
+            )
         except ChatFailed as error:
             self._jobs.fail(f"memory.summary_url: no summary from the endpoint ({error})")
             return

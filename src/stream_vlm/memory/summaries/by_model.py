@@ -1,4 +1,6 @@
-"""Summaries by the running model: written on its own thread, a slice of work at a time, in the moments that its looks leave."""
+"""Summaries by the running model: written on its own thread, a slice of work at a time, in the
+moments that its looks leave.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,17 @@ from stream_vlm.types import StreamError
 SETTING = "memory.summarizer 'model'"
 
 CHARS_A_TOKEN = 2
-"""A summary is given a token for every so many of its characters: texts have two to five a token, so few are cut."""
+"""A summary is given a token for every so many of its characters: texts have two to five a token,
+so few are cut.
+"""
 
 LEAST_TOKENS = 64
 """A summary has at least so many."""
 
 MOST_IN_VAIN = 10
-"""Summaries that came to nothing one after the other, from which it is clear that the model cannot write them."""
+"""Summaries that came to nothing one after the other, from which it is clear that the model cannot
+write them.
+"""
 
 PATIENCE = 200
 """Looks, one after the other, that left no moment for a summary that waits, before that is said."""
@@ -35,19 +41,27 @@ def summary_writer(settings: MemorySettings, model: object) -> TextWriter | None
     if not isinstance(model, WritesTexts):
         name = getattr(model, "model_id", type(model).__name__)
         raise SummarizerError(
-            f"{SETTING}: {name} writes no texts between its looks; take a Qwen2.5-VL or Qwen3-VL, or set it to 'extractive' or 'endpoint'"
+            f"{SETTING}: {name} writes no texts between its looks; take a Qwen2.5-VL or Qwen3-VL,"
+            " or set it to 'extractive' or 'endpoint'"
         )
     most_tokens = max(LEAST_TOKENS, settings.summary_chars // CHARS_A_TOKEN)
     try:
-        return model.text_writer(TASK.format(most_chars=settings.summary_chars), settings.summary_tokens, most_tokens)
+        return model.text_writer(
+            TASK.format(most_chars=settings.summary_chars), settings.summary_tokens, most_tokens
+        )
     except StreamError as error:
-        raise SummarizerError(f"{SETTING}: {error}; or set it to 'extractive' or 'endpoint'") from error
+        raise SummarizerError(
+            f"{SETTING}: {error}; or set it to 'extractive' or 'endpoint'"
+        ) from error
 
 
 class ModelSummarizer:
-    """Takes one job after the other and has the model write it. Belongs to the model's thread; only `waits` may be asked on others.
+    """Takes one job after the other and has the model write it.
 
-    A job is begun, done a slice a call of `advance`, and finished or failed; what is stored changes only once it is finished.
+    Belongs to the model's thread; only `waits` may be asked on others.
+
+    A job is begun, done a slice a call of `advance`, and finished or failed; what is stored changes
+    only once it is finished.
     """
 
     def __init__(self, jobs: SummaryJobs, writer: TextWriter, model_id: str) -> None:
@@ -65,7 +79,8 @@ class ModelSummarizer:
         return self._writing is not None or self.jobs.waits
 
     def advance(self) -> bool:
-        """Do the next slice of what is being written, or begin with what waits; whether a summary is finished by that.
+        """Do the next slice of what is being written, or begin with what waits; whether a summary
+        is finished by that.
 
         Whatever goes wrong leaves the summary as it was.
         """
@@ -80,7 +95,11 @@ class ModelSummarizer:
             self._writing.advance()
         except Exception as error:  # whatever a model stumbles over: its looks go on, and another summary may succeed
             self._let_go()
-            self.jobs.fail(f"{SETTING}: {error}" if isinstance(error, StreamError) else f"{SETTING}: the model failed: {error!r}")
+            self.jobs.fail(
+                f"{SETTING}: {error}"
+                if isinstance(error, StreamError)
+                else f"{SETTING}: the model failed: {error!r}"
+            )
             self._heed(succeeded=False)
             return False
         job, writing = self._job, self._writing
@@ -93,14 +112,17 @@ class ModelSummarizer:
         return finished
 
     def pass_over(self) -> None:
-        """A look begins; where one follows the other without `advance` between them, there is no time to write."""
+        """A look begins; where one follows the other without `advance` between them, there is no
+        time to write.
+        """
         if not self.waits:
             return
         self._passed_over += 1
         if self._passed_over == PATIENCE:
             self.jobs.starve(
-                f"{SETTING}: {self.jobs.unfinished} summaries wait, but {PATIENCE} looks one after the other left no time to write; lower "
-                "stream.rate_hz, take a smaller model, or set it to 'endpoint'"
+                f"{SETTING}: {self.jobs.unfinished} summaries wait, but {PATIENCE} looks one after"
+                " the other left no time to write; lower stream.rate_hz, take a smaller model, or"
+                " set it to 'endpoint'"
             )
 
     def put_down(self) -> None:
@@ -119,8 +141,9 @@ class ModelSummarizer:
         self._in_vain = 0 if succeeded else self._in_vain + 1
         if self._in_vain >= MOST_IN_VAIN:
             self.jobs.give_up(
-                f"{self.jobs.fault}; {MOST_IN_VAIN} came to nothing one after the other, it is asked no more: set memory.summarizer to 'extractive' "
-                "or 'endpoint', or take a larger model"
+                f"{self.jobs.fault}; {MOST_IN_VAIN} came to nothing one after the other, it is"
+                " asked no more: set memory.summarizer to 'extractive' or 'endpoint', or take a"
+                " larger model"
             )
 
     def _let_go(self) -> None:

@@ -1,7 +1,8 @@
-"""Summaries that need no model: the weightiest of what was recorded, in its own words, with times and counts. Knows no database.
+"""Summaries that need no model: the weightiest of what was recorded, in its own words, with times
+and counts. Knows no database.
 
-`0:12 a ball rolls in; 0:40–2:05 3× the door opens; +2`: minutes and seconds since the summary's start, how often, and how many different
-happenings found no room. Every word stands in a record.
+`0:12 a ball rolls in; 0:40–2:05 3× the door opens; +2`: minutes and seconds since the summary's
+start, how often, and how many different happenings found no room. Every word stands in a record.
 """
 
 from __future__ import annotations
@@ -84,14 +85,24 @@ class _Group:
 def extract(material: Material, most_chars: int) -> str:
     """A summary of at most `most_chars` characters; the same for the same material.
 
-    What happened last is always in it, for that is how things stand; then what weighs most: confidences, added up where something came again.
-    It is told in the order of time. Where nothing happened, how often each state was.
+    What happened last is always in it, for that is how things stand; then what weighs most:
+    confidences, added up where something came again. It is told in the order of time. Where nothing
+    happened, how often each state was.
     """
     if not material.happenings:
-        return _cut("; ".join(f"{number}× {state}" for state, number in sorted(material.states, key=lambda one: (-one[1], one[0]))), most_chars)
+        return _cut(
+            "; ".join(
+                f"{number}× {state}"
+                for state, number in sorted(material.states, key=lambda one: (-one[1], one[0]))
+            ),
+            most_chars,
+        )
     groups = _grouped(material.happenings)
     last = max(groups, key=lambda group: (group.end_ns, group.start_ns, group.text))
-    others = sorted((group for group in groups if group is not last), key=lambda group: (-group.weight, group.start_ns, group.text))
+    others = sorted(
+        (group for group in groups if group is not last),
+        key=lambda group: (-group.weight, group.start_ns, group.text),
+    )
     chosen: list[_Group] = []
     room = most_chars
     for group in [last, *others]:
@@ -110,7 +121,8 @@ def extract(material: Material, most_chars: int) -> str:
 def refusal(text: str, material: Material, most_chars: int) -> str:
     """Why `text`, which a model wrote, is no summary of `material`; empty where it is one.
 
-    It must name something of what it covers: at least half of the telling words of some happening, in whatever form.
+    It must name something of what it covers: at least half of the telling words of some happening,
+    in whatever form.
     """
     if not text.strip():
         return "it is empty"
@@ -125,7 +137,9 @@ def refusal(text: str, material: Material, most_chars: int) -> str:
 
 
 def offset(stamp_ns: int, since_ns: int) -> str:
-    """Minutes and seconds from `since_ns` to `stamp_ns`, such as 2:05; negative where it began before."""
+    """Minutes and seconds from `since_ns` to `stamp_ns`, such as 2:05; negative where it began
+    before.
+    """
     seconds = (stamp_ns - since_ns) // NANOSECONDS
     return f"{'-' if seconds < 0 else ''}{abs(seconds) // 60}:{abs(seconds) % 60:02d}"
 

@@ -1,4 +1,6 @@
-"""Stored summaries that a language model may put better, on their way to whoever writes and back to the thread that owns the file."""
+"""Stored summaries that a language model may put better, on their way to whoever writes and back to
+the thread that owns the file.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """A stored summary that a model may put better: its number, what it says now, and what it is made from."""
+    """A stored summary that a model may put better: its number, what it says now, and what it is
+    made from.
+    """
 
     record_id: int
     text: str
@@ -37,8 +41,8 @@ class Written:
 
 
 class SummaryJobs:
-    """Holds jobs until somebody takes them, one after the other, and what came of them until it is fetched. Any thread may call anything, but
-    one alone fetches.
+    """Holds jobs until somebody takes them, one after the other, and what came of them until it is
+    fetched. Any thread may call anything, but one alone fetches.
 
     A failure and a refusal leave the summary as it is; the first of several in a row is logged.
 
@@ -81,22 +85,33 @@ class SummaryJobs:
         return len(self._waiting) + (self._taken is not None)
 
     def submit(self, job: Job) -> None:
-        """Have `job` done when those before it are; returns at once. One of the same summary that still waits is dropped: its text has changed."""
+        """Have `job` done when those before it are; returns at once.
+
+        One of the same summary that still waits is dropped: its text has changed.
+        """
         with self._changed:
             if self._closed:
                 return
-            self._waiting = deque(other for other in self._waiting if other.record_id != job.record_id)
+            self._waiting = deque(
+                other for other in self._waiting if other.record_id != job.record_id
+            )
             self._waiting.append(job)
             dropped = len(self._waiting) > MOST_WAITING
             if dropped:
                 self._waiting.popleft()
             self._changed.notify_all()
         if dropped and self.by:
-            self._say(f"{self._setting}: more than {MOST_WAITING} summaries wait for {self.by}, which has no time for the oldest")
+            self._say(
+                f"{self._setting}: more than {MOST_WAITING} summaries wait for {self.by}, which has"
+                " no time for the oldest"
+            )
         self._on_job()
 
     def take(self, *, wait: bool = False) -> Job | None:
-        """The oldest job; None where there is none, and with `wait` only once this is closed. `finish`, `fail` or `put_back` follows."""
+        """The oldest job; None where there is none, and with `wait` only once this is closed.
+
+        `finish`, `fail` or `put_back` follows.
+        """
         with self._changed:
             if wait:
                 self._changed.wait_for(lambda: bool(self._waiting) or self._closed)
@@ -109,7 +124,9 @@ class SummaryJobs:
             return any(other.record_id == job.record_id for other in self._waiting)
 
     def finish(self, job: Job, reply: str) -> bool:
-        """The model wrote `reply`: it is kept for fetching unless `refusal` has something against it; whether it is."""
+        """The model wrote `reply`: it is kept for fetching unless `refusal` has something against
+        it; whether it is.
+        """
         text = spoken(reply)
         refused = refusal(text, job.material, job.most_chars)
         if refused:
@@ -142,7 +159,9 @@ class SummaryJobs:
         """`job` was not done and waits again, before all others."""
         with self._changed:
             self._taken = None
-            if not self._closed and not any(other.record_id == job.record_id for other in self._waiting):
+            if not self._closed and not any(
+                other.record_id == job.record_id for other in self._waiting
+            ):
                 self._waiting.appendleft(job)
             self._changed.notify_all()
 
@@ -166,9 +185,13 @@ class SummaryJobs:
         self._written.popleft()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until something can be fetched, nothing is being done any more, or so many seconds passed; whether something can be fetched."""
+        """Wait until something can be fetched, nothing is being done any more, or so many seconds
+        passed; whether something can be fetched.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._written) or not (self._waiting or self._taken), timeout_s)
+            self._changed.wait_for(
+                lambda: bool(self._written) or not (self._waiting or self._taken), timeout_s
+            )
             return bool(self._written)
 
     def close(self) -> None:

@@ -1,4 +1,6 @@
-"""Lines of the newest mid summaries, read beside the model and held for it: a chunk begins with them."""
+"""Lines of the newest mid summaries, read beside the model and held for it: a chunk begins with
+them.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ _log = logging.getLogger(__name__)
 def mid_summaries(db: Database, number: int) -> tuple[RecallRecord, ...]:
     """The newest `number` summaries of one chunk each, oldest first."""
     newest = (
-        "SELECT record_id FROM summary JOIN record ON record.id = record_id WHERE tier = 'mid' ORDER BY end_ns DESC, record_id DESC LIMIT ?"
+        "SELECT record_id FROM summary JOIN record ON record.id = record_id WHERE tier = 'mid'"
+        " ORDER BY end_ns DESC, record_id DESC LIMIT ?"
     )
     return read(db, [row[0] for row in db.execute(newest, [number])][::-1], {})
 
@@ -36,7 +39,10 @@ class Source(Protocol):
 
 
 class Headlines:
-    """What the memory's newest mid summaries were when they were read last. One thread reads them, another has them: neither waits for the other."""
+    """What the memory's newest mid summaries were when they were read last.
+
+    One thread reads them, another has them: neither waits for the other.
+    """
 
     def __init__(self, memory: Source) -> None:
         self._memory = memory
@@ -45,7 +51,11 @@ class Headlines:
 
     def lines(self, camera: str) -> list[str]:
         """A line for each summary of what `camera` saw, oldest first; touches no file."""
-        return [line(Remembered(one.start_ns, one.end_ns, one.text)) for one in self._records if one.camera in ("", camera)]
+        return [
+            line(Remembered(one.start_ns, one.end_ns, one.text))
+            for one in self._records
+            if one.camera in ("", camera)
+        ]
 
     def refresh(self) -> None:
         """Read them anew; where the file refuses, those read before stay."""

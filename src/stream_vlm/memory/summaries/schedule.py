@@ -1,7 +1,10 @@
-"""What is summarised when: short, mid and long, over time and counts alone (Streaming Harness, arXiv 2606.08615, section on memory).
+"""What is summarised when: short, mid and long, over time and counts alone (Streaming Harness,
+arXiv 2606.08615, section on memory).
 
-The running chunk is *short*: its records themselves. A chunk that is over has one *mid* summary a camera. When more than so many mids stand, the
-oldest are merged into one *long* block. A chunk belongs to one session: where the clock jumps, a session and its chunks end.
+The running chunk is *short*: its records themselves. A chunk that is over has one *mid* summary a
+    camera. When more than so many mids stand, the
+oldest are merged into one *long* block. A chunk belongs to one session: where the clock jumps, a
+    session and its chunks end.
 """
 
 from __future__ import annotations
@@ -29,10 +32,10 @@ class Plan:
     """How the past is cut up.
 
     Attributes:
-        chunk_ns: length of a chunk, ns.
-        mids: most mid summaries that stand unmerged, and that one long block merges.
-        longs: most long blocks that are told.
-        ahead_ns: so long before its end the running chunk gets a first summary, so that there is one when the next begins, ns.
+        chunk_ns: length of a chunk, ns. mids: most mid summaries that stand unmerged, and that one
+            long block merges. longs: most long blocks that are told. ahead_ns: so long before its
+            end the running chunk gets a first summary, so that there is one when the next begins,
+            ns.
     """
 
     chunk_ns: int
@@ -48,19 +51,27 @@ class Plan:
 
     @property
     def cover_ns(self) -> int:
-        """How far back the tiers reach together, ns: the running chunk, the mids, and the blocks that merge as many mids each."""
+        """How far back the tiers reach together, ns: the running chunk, the mids, and the blocks
+        that merge as many mids each.
+        """
         return self.chunk_ns * (1 + self.mids + self.longs * self.mids)
 
     def number_at(self, stamp_ns: int, started_ns: int) -> int:
-        """Which chunk of a session that began at `started_ns` holds `stamp_ns`. What is stamped before the session's start is of its first."""
+        """Which chunk of a session that began at `started_ns` holds `stamp_ns`.
+
+        What is stamped before the session's start is of its first.
+        """
         return max(0, (stamp_ns - started_ns) // self.chunk_ns)
 
     def start_of(self, number: int, started_ns: int) -> int:
         """When chunk `number` begins, ns."""
         return started_ns + number * self.chunk_ns
 
-    def is_due(self, number: int, started_ns: int, newest_ns: int, *, summarised: bool, running: bool) -> bool:
-        """Whether chunk `number`, which holds records that no summary covers yet, is to be summarised.
+    def is_due(
+        self, number: int, started_ns: int, newest_ns: int, *, summarised: bool, running: bool
+    ) -> bool:
+        """Whether chunk `number`, which holds records that no summary covers yet, is to be
+        summarised.
 
         Args:
             newest_ns: the session's newest evidence of any camera.

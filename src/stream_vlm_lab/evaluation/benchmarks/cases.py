@@ -1,7 +1,9 @@
-"""Benchmarks put to a model online: each video is watched once from its beginning, and a question comes when its time has come.
+"""Benchmarks put to a model online: each video is watched once from its beginning, and a question
+comes when its time has come.
 
-This is not the published protocol of OVO-Bench, which shows a model every prefix of the video anew with the question in hand; a model that may look
-only once scores lower, and figures of the two protocols must not stand in one column.
+This is not the published protocol of OVO-Bench, which shows a model every prefix of the video anew
+with the question in hand; a model that may look only once scores lower, and figures of the two
+protocols must not stand in one column.
 """
 
 from __future__ import annotations
@@ -18,14 +20,21 @@ from stream_vlm.sources.video import VideoSource
 from stream_vlm.types import NANOSECONDS, Frame
 from stream_vlm_lab.evaluation.benchmarks.files import StreamAnswer
 from stream_vlm_lab.evaluation.benchmarks.ovo import COUNTING, GROUPS
-from stream_vlm_lab.evaluation.online.online_pass import TimedQuestion, Watched, Watcher, watch_stream
+from stream_vlm_lab.evaluation.online.online_pass import (
+    TimedQuestion,
+    Watched,
+    Watcher,
+    watch_stream,
+)
 
 OnItem = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One video to be watched with what is asked on the way; `until_s` is where watching ends, None for the end of the video."""
+    """One video to be watched with what is asked on the way; `until_s` is where watching ends, None
+    for the end of the video.
+    """
 
     id: str
     video: str
@@ -39,7 +48,9 @@ def find_video(folder: Path, video: str) -> Path:
 
 
 def watch_task(task: Task, folder: Path, watcher: Watcher, rate_hz: float) -> tuple[Watched, str]:
-    """Watch the video of `task` once; a video that cannot be read, or not to its end, gives what was made of it so far and the fault."""
+    """Watch the video of `task` once; a video that cannot be read, or not to its end, gives what
+    was made of it so far and the fault.
+    """
     watched = Watched()
     fault = ""
 
@@ -57,13 +68,24 @@ def watch_task(task: Task, folder: Path, watcher: Watcher, rate_hz: float) -> tu
     return watched, fault
 
 
-def answer_tasks(tasks: Iterable[Task], folder: Path, watcher: Watcher, rate_hz: float, on_item: OnItem = lambda: None) -> list[StreamAnswer]:
+def answer_tasks(
+    tasks: Iterable[Task],
+    folder: Path,
+    watcher: Watcher,
+    rate_hz: float,
+    on_item: OnItem = lambda: None,
+) -> list[StreamAnswer]:
     """Everything that was said and grounded about each task."""
     answers = []
     for task in tasks:
         watched, fault = watch_task(task, folder, watcher, rate_hz)
-        replies = [TimedUtterance(answer.t, answer.text) for answer in watched.answers if answer.text]
-        faults = [*([fault] if fault else []), *(f"{count} x {reason}" for reason, count in watched.faults.items())]
+        replies = [
+            TimedUtterance(answer.t, answer.text) for answer in watched.answers if answer.text
+        ]
+        faults = [
+            *([fault] if fault else []),
+            *(f"{count} x {reason}" for reason, count in watched.faults.items()),
+        ]
         said = sorted([*watched.utterances, *replies], key=lambda utterance: utterance.t)
         answers.append(StreamAnswer(task.id, said, list(watched.events), faults))
         on_item()
@@ -71,20 +93,37 @@ def answer_tasks(tasks: Iterable[Task], folder: Path, watcher: Watcher, rate_hz:
 
 
 def answer_ovo(
-    items: Iterable[Mapping[str, Any]], folder: Path, watcher: Watcher, rate_hz: float, on_item: OnItem = lambda: None
+    items: Iterable[Mapping[str, Any]],
+    folder: Path,
+    watcher: Watcher,
+    rate_hz: float,
+    on_item: OnItem = lambda: None,
 ) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
-    """Answer OVO-Bench items online; rows in the form of the official answer files, and every fault.
+    """Answer OVO-Bench items online; rows in the form of the official answer files, and every
+    fault.
 
-    A question comes a tick before its time, so that the frame it comes with is none that lies after it.
+    A question comes a tick before its time, so that the frame it comes with is none that lies after
+    it.
     """
     document: dict[str, list[dict[str, Any]]] = {group: [] for group in GROUPS}
     faults: list[str] = []
     for item in items:
         points = item.get("test_info") or [item]
         times = [float(point["realtime"]) for point in points]
-        questions = [TimedQuestion(max(0.0, t - 1 / rate_hz), ovo_question(item, point)) for t, point in zip(times, points, strict=True)]
-        watched, fault = watch_task(Task(f"ovo-{item['id']}", str(item["video"]), questions, max(times)), folder, watcher, rate_hz)
-        faults += [f"item {item['id']}: {reason}" for reason in (*([fault] if fault else []), *watched.faults)]
+        questions = [
+            TimedQuestion(max(0.0, t - 1 / rate_hz), ovo_question(item, point))
+            for t, point in zip(times, points, strict=True)
+        ]
+        watched, fault = watch_task(
+            Task(f"ovo-{item['id']}", str(item["video"]), questions, max(times)),
+            folder,
+            watcher,
+            rate_hz,
+        )
+        faults += [
+            f"item {item['id']}: {reason}"
+            for reason in (*([fault] if fault else []), *watched.faults)
+        ]
         by_question = {id(answer.question): answer.text for answer in watched.answers}
         responses = [by_question.get(id(question)) for question in questions]
         group = next(group for group, tasks in GROUPS.items() if item["task"] in tasks)
@@ -96,27 +135,53 @@ def answer_ovo(
 def ovo_question(item: Mapping[str, Any], point: Mapping[str, Any]) -> str:
     """What is asked about `item` at one of its points, in our own words."""
     if "options" in item:
-        choices = "\n".join(f"{chr(ord('A') + place)}. {option}" for place, option in enumerate(item["options"]))
+        choices = "\n".join(
+            f"{chr(ord('A') + place)}. {option}" for place, option in enumerate(item["options"])
+        )
         return f"{item['question']}\n{choices}\nAnswer with the letter of the right option only."
     if item["task"] == COUNTING:
-        return f"How many times has {item['activity']} happened so far, by anybody? Answer with one number only."
+        return (
+            f"How many times has {item['activity']} happened so far, by anybody? Answer with one"
+            " number only."
+        )
     if item["task"] == "SSR":
-        return f"Is somebody carrying out this step right now: {point['step']}? Answer with Yes or No only."
-    return f"Can this be answered from what was seen so far: {item['question']} Answer with Yes or No only."
+        return (
+            f"Is somebody carrying out this step right now: {point['step']}? Answer with Yes or No"
+            " only."
+        )
+    return (
+        f"Can this be answered from what was seen so far: {item['question']} Answer with Yes or No"
+        " only."
+    )
 
 
 def _row(item: Mapping[str, Any], responses: Sequence[str | None]) -> dict[str, Any]:
     if "test_info" not in item:
         kept = {name: item[name] for name in ("id", "video", "task", "question")}
         return {**kept, "response": responses[0], "ground_truth": chr(ord("A") + item["gt"])}
-    points = [{**point, "response": response} for point, response in zip(item["test_info"], responses, strict=True)]
+    points = [
+        {**point, "response": response}
+        for point, response in zip(item["test_info"], responses, strict=True)
+    ]
     return {**item, "test_info": points}
 
 
-def commentary_rows(answers: Iterable[StreamAnswer], lengths_s: Mapping[str, float]) -> list[dict[str, Any]]:
+def commentary_rows(
+    answers: Iterable[StreamAnswer], lengths_s: Mapping[str, float]
+) -> list[dict[str, Any]]:
     """Answers whose ids are videos, in the form of Inf-Streams-Eval's answer files."""
     rows = []
     for answer in answers:
-        items = [{"response": said.text, "start_time": max(0.0, said.t - 1.0), "end_time": said.t} for said in answer.utterances]
-        rows.append({"video": Path(answer.id).name, "chunk_start": 0, "chunk_end": int(lengths_s.get(answer.id, 0.0)), "items": items})
+        items = [
+            {"response": said.text, "start_time": max(0.0, said.t - 1.0), "end_time": said.t}
+            for said in answer.utterances
+        ]
+        rows.append(
+            {
+                "video": Path(answer.id).name,
+                "chunk_start": 0,
+                "chunk_end": int(lengths_s.get(answer.id, 0.0)),
+                "items": items,
+            }
+        )
     return rows

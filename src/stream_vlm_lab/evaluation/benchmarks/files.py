@@ -1,4 +1,6 @@
-"""Reading what benchmarks are made of: JSON documents and files of JSON lines, with one clear sentence for what cannot be read."""
+"""Reading what benchmarks are made of: JSON documents and files of JSON lines, with one clear
+sentence for what cannot be read.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BenchmarkError(f"{path}: cannot be read: {error.strerror}; give the path of the downloaded file") from error
+        raise BenchmarkError(
+            f"{path}: cannot be read: {error.strerror}; give the path of the downloaded file"
+        ) from error
     except ValueError as error:
         raise BenchmarkError(f"{path}: is no JSON ({error}); download it anew") from error
 
@@ -39,11 +43,17 @@ def read_rows(path: Path) -> list[Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BenchmarkError(f"{path}: cannot be read: {error}; give the path of the downloaded file") from error
+        raise BenchmarkError(
+            f"{path}: cannot be read: {error}; give the path of the downloaded file"
+        ) from error
     try:
         document = json.loads(text)
     except ValueError:
-        return [_line(path, number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        return [
+            _line(path, number, line)
+            for number, line in enumerate(text.splitlines(), start=1)
+            if line.strip()
+        ]
     return document if isinstance(document, list) else [document]
 
 
@@ -51,12 +61,15 @@ def _line(path: Path, number: int, line: str) -> Any:
     try:
         return json.loads(line)
     except ValueError as error:
-        raise BenchmarkError(f"{path}, line {number}: is no JSON ({error}); mend or remove the line") from error
+        raise BenchmarkError(
+            f"{path}, line {number}: is no JSON ({error}); mend or remove the line"
+        ) from error
 
 
 @dataclass
 class StreamAnswer:
-    """What was said and grounded about one item, times in seconds of its video: a row of our answer files.
+    """What was said and grounded about one item, times in seconds of its video: a row of our answer
+    files.
 
     Attributes:
         utterances: everything said, asked and unasked.
@@ -86,13 +99,21 @@ def read_stream_answers(path: Path) -> dict[str, StreamAnswer]:
         try:
             answers[str(row["id"])] = StreamAnswer(
                 str(row["id"]),
-                [TimedUtterance(float(said["t"]), str(said["text"])) for said in row.get("utterances", [])],
-                [TimedEvent(str(event["label"]), float(event["t_start"]), float(event["t_end"])) for event in row.get("events", [])],
+                [
+                    TimedUtterance(float(said["t"]), str(said["text"]))
+                    for said in row.get("utterances", [])
+                ],
+                [
+                    TimedEvent(str(event["label"]), float(event["t_start"]), float(event["t_end"]))
+                    for event in row.get("events", [])
+                ],
                 [str(fault) for fault in row.get("faults", [])],
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"{type(error).__name__}: {error}"
-            raise BenchmarkError(f"{path}, row {number}: is no answer ({reason}); it needs id, utterances and events") from error
+            raise BenchmarkError(
+                f"{path}, row {number}: is no answer ({reason}); it needs id, utterances and events"
+            ) from error
     return answers
 
 
@@ -103,5 +124,7 @@ def needed(path: Path, number: int, row: Any, *names: str) -> Mapping[str, Any]:
         BenchmarkError: it is not.
     """
     if not isinstance(row, dict) or not set(names) <= set(row):
-        raise BenchmarkError(f"{path}, row {number}: needs {', '.join(names)}; it is {str(row)[:80]}")
+        raise BenchmarkError(
+            f"{path}, row {number}: needs {', '.join(names)}; it is {str(row)[:80]}"
+        )
     return row

@@ -1,9 +1,12 @@
-"""Inf-Streams-Eval (StreamingVLM, arXiv 2510.09608): two commentaries of a game compared segment by segment by a judge.
+"""Inf-Streams-Eval (StreamingVLM, arXiv 2510.09608): two commentaries of a game compared segment by
+segment by a judge.
 
-Metadata is a row a segment, `{video, title, content: [[start, end, text], ...]}`; answers are rows `{video, chunk_start, chunk_end, items:
-[{response, start_time, end_time}]}`, several of one video joined in order. An item belongs to the segment in which it ends. Where the
-published scorer leaves out a segment that an answer file does not cover, here it is lost by our side, or said where the other side lacks
-it; where it takes any reply but "A" for "B", here a reply that is neither letter is a failed judgement, which our side loses.
+Metadata is a row a segment, `{video, title, content: [[start, end, text], ...]}`; answers are rows
+`{video, chunk_start, chunk_end, items: [{response, start_time, end_time}]}`, several of one video
+joined in order. An item belongs to the segment in which it ends. Where the published scorer leaves
+out a segment that an answer file does not cover, here it is lost by our side, or said where the
+other side lacks it; where it takes any reply but "A" for "B", here a reply that is neither letter
+is a failed judgement, which our side loses.
 """
 
 from __future__ import annotations
@@ -36,7 +39,9 @@ class Segment:
 
 @dataclass(frozen=True)
 class Commentary:
-    """What one side said about one video: covered from `start` to `end`, words as (end of the words in seconds, words)."""
+    """What one side said about one video: covered from `start` to `end`, words as (end of the words
+    in seconds, words).
+    """
 
     start: int
     end: int
@@ -52,7 +57,8 @@ class Commentary:
 
 
 def read_segments(path: Path) -> list[Segment]:
-    """The segments of a metadata file; a row longer than 100 s is cut into segments of 100 s, of which those with 200 words stay.
+    """The segments of a metadata file; a row longer than 100 s is cut into segments of 100 s, of
+    which those with 200 words stay.
 
     Raises:
         BenchmarkError: a row is not of the form above.
@@ -61,12 +67,24 @@ def read_segments(path: Path) -> list[Segment]:
     for number, row in enumerate(read_rows(path), start=1):
         checked = needed(path, number, row, "video", "content")
         try:
-            content = [(float(start), float(end), str(text)) for start, end, text in checked["content"]]
+            content = [
+                (float(start), float(end), str(text)) for start, end, text in checked["content"]
+            ]
         except (TypeError, ValueError) as error:
-            raise BenchmarkError(f"{path}, row {number}: content must be [[start, end, text], ...] ({error})") from error
+            raise BenchmarkError(
+                f"{path}, row {number}: content must be [[start, end, text], ...] ({error})"
+            ) from error
         name, title = PurePosixPath(str(checked["video"])).name, str(checked.get("title", ""))
         segments += [
-            Segment(name, title, int(part[0][0]), int(part[-1][1]), "\n".join(text for _, _, text in part)) for part in _cut(content) if part
+            Segment(
+                name,
+                title,
+                int(part[0][0]),
+                int(part[-1][1]),
+                "\n".join(text for _, _, text in part),
+            )
+            for part in _cut(content)
+            if part
         ]
     return segments
 
@@ -95,24 +113,40 @@ def read_commentaries(path: Path) -> dict[str, Commentary]:
         before = of_video.get(int(checked["chunk_start"]))
         if before is None or checked["chunk_end"] > before["chunk_end"]:
             of_video[int(checked["chunk_start"])] = checked
-    return {video: _joined(path, [of_video[start] for start in sorted(of_video)]) for video, of_video in chunks.items()}
+    return {
+        video: _joined(path, [of_video[start] for start in sorted(of_video)])
+        for video, of_video in chunks.items()
+    }
 
 
 def _joined(path: Path, chunks: Sequence[Mapping[str, Any]]) -> Commentary:
     try:
         words = [
-            (float(item["end_time"]), str(item.get("response", item.get("text", ""))).strip()) for chunk in chunks for item in chunk["items"]
+            (float(item["end_time"]), str(item.get("response", item.get("text", ""))).strip())
+            for chunk in chunks
+            for item in chunk["items"]
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BenchmarkError(f"{path}: an item of {chunks[0]['video']} is no {{response, start_time, end_time}} ({error!r})") from error
-    start, end = min(int(chunk["chunk_start"]) for chunk in chunks), max(int(chunk["chunk_end"]) for chunk in chunks)
+        raise BenchmarkError(
+            f"{path}: an item of {chunks[0]['video']} is no {{response, start_time, end_time}}"
+            f" ({error!r})"
+        ) from error
+    start, end = (
+        min(int(chunk["chunk_start"]) for chunk in chunks),
+        max(int(chunk["chunk_end"]) for chunk in chunks),
+    )
     return Commentary(start, end, [(end_s, text) for end_s, text in words if text])
 
 
 def score_commentaries(
-    segments: Sequence[Segment], ours: Mapping[str, Commentary], theirs: Mapping[str, Commentary], judge: Judge
+    segments: Sequence[Segment],
+    ours: Mapping[str, Commentary],
+    theirs: Mapping[str, Commentary],
+    judge: Judge,
 ) -> dict[str, Any]:
-    """Compare both sides on every segment; figures as plain values, with a row a segment in the published form (A is ours)."""
+    """Compare both sides on every segment; figures as plain values, with a row a segment in the
+    published form (A is ours).
+    """
 
     def vote(segment: Segment) -> Votes | None:
         our, their = ours.get(segment.video), theirs.get(segment.video)
@@ -123,14 +157,20 @@ def score_commentaries(
         return judge.compare(segment.reference, our.during(segment), their.during(segment))
 
     votes = judge_all(segments, vote)
-    rows = [_row(segment, vote, judge.model) for segment, vote in zip(segments, votes, strict=True) if vote is not None]
+    rows = [
+        _row(segment, vote, judge.model)
+        for segment, vote in zip(segments, votes, strict=True)
+        if vote is not None
+    ]
     uncovered = [segment for segment, vote in zip(segments, votes, strict=True) if vote is None]
     won, lost = sum(row["votes"]["A"] for row in rows), sum(row["votes"]["B"] for row in rows)
     return {
         "segments": len(rows),
         "win_rate": won / (won + lost) if rows else None,
         "votes": {"ours": won, "theirs": lost},
-        "not_covered_by_the_other": [f"{segment.video} {segment.start}-{segment.end}" for segment in uncovered],
+        "not_covered_by_the_other": [
+            f"{segment.video} {segment.start}-{segment.end}" for segment in uncovered
+        ],
         "failed_judgements": len(judge.failures),
         "failures": sorted(set(judge.failures))[:10],
         "rows": rows,
@@ -146,7 +186,11 @@ def _row(segment: Segment, votes: Votes, model: str) -> dict[str, Any]:
         "end": segment.end,
         "winner": ("B", "equal", "A")[won],
         "votes": {"A": won, "B": 2 - won},
-        "judge": {"model": model, "vote_ab": _letter(votes.ours_first), "vote_ba": _letter(votes.ours_second)},
+        "judge": {
+            "model": model,
+            "vote_ab": _letter(votes.ours_first),
+            "vote_ba": _letter(votes.ours_second),
+        },
     }
 
 

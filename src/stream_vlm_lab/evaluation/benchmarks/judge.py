@@ -22,13 +22,15 @@ LONGEST = 8000
 OURS, THEIRS, FAILED = "ours", "theirs", "failed"
 
 COMMENTARY = (
-    "You compare two commentaries, A and B, on the same stretch of video. You have not seen the video; a reference commentary says what happens in "
-    "it. Prefer the one that agrees with the reference and says what matters while it happens; prefer fewer words where both are equally right. "
-    "Reply with exactly one letter: A or B."
+    "You compare two commentaries, A and B, on the same stretch of video. You have not seen the"
+    " video; a reference commentary says what happens in it. Prefer the one that agrees with the"
+    " reference and says what matters while it happens; prefer fewer words where both are equally"
+    " right. Reply with exactly one letter: A or B."
 )
 CONTENT = (
-    "You check an answer to a question about a video against the right answer. It is right when it says the same thing, in whatever words, and "
-    "nothing that contradicts it. Reply with exactly one word: yes or no."
+    "You check an answer to a question about a video against the right answer. It is right when it"
+    " says the same thing, in whatever words, and nothing that contradicts it. Reply with exactly"
+    " one word: yes or no."
 )
 
 Item = TypeVar("Item")
@@ -41,7 +43,9 @@ class JudgeError(StreamError):
 
 @dataclass(frozen=True)
 class Votes:
-    """Who was preferred when ours stood first and when it stood second: "ours", "theirs" or "failed"."""
+    """Who was preferred when ours stood first and when it stood second: "ours", "theirs" or
+    "failed".
+    """
 
     ours_first: str
     ours_second: str
@@ -55,8 +59,9 @@ class Votes:
 class Judge:
     """Asks an endpoint for judgements; use it as a context manager.
 
-    A judgement that cannot be had (no connection, an error status, a reply that is none of the allowed words) is said in `failures` and counts
-    against the answers that are being scored, so that a broken judge can never raise a score.
+    A judgement that cannot be had (no connection, an error status, a reply that is none of the
+    allowed words) is said in `failures` and counts against the answers that are being scored, so
+    that a broken judge can never raise a score.
 
     Args:
         base_url, model, key, timeout_s: as a `ChatClient` takes them.
@@ -76,20 +81,34 @@ class Judge:
     def __enter__(self) -> Judge:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._client.close()
 
     def compare(self, reference: str, ours: str, theirs: str) -> Votes:
         """Which of two commentaries is better, asked in both orders."""
-        return Votes(self._prefer(reference, ours, theirs, OURS, THEIRS), self._prefer(reference, theirs, ours, THEIRS, OURS))
+        return Votes(
+            self._prefer(reference, ours, theirs, OURS, THEIRS),
+            self._prefer(reference, theirs, ours, THEIRS, OURS),
+        )
 
     def is_right(self, question: str, answer: str, said: str) -> bool:
         """Whether `said` is right where `answer` is; a failed judgement is a no."""
-        text = f"Question: {question[:LONGEST]}\n\nRight answer: {answer[:LONGEST]}\n\nAnswer to check: {said[:LONGEST]}"
+        text = (
+            f"Question: {question[:LONGEST]}\n\nRight answer: {answer[:LONGEST]}\n\nAnswer to"
+            f" check: {said[:LONGEST]}"
+        )
         return self._ask(CONTENT, text, ("yes", "no")) == "yes"
 
     def _prefer(self, reference: str, first: str, second: str, if_a: str, if_b: str) -> str:
-        text = f"Reference:\n{reference[:LONGEST]}\n\nCommentary A:\n{first[:LONGEST]}\n\nCommentary B:\n{second[:LONGEST]}"
+        text = (
+            f"Reference:\n{reference[:LONGEST]}\n\nCommentary A:\n{first[:LONGEST]}\n\nCommentary"
+            f" B:\n{second[:LONGEST]}"
+        )
         return {"a": if_a, "b": if_b}.get(self._ask(COMMENTARY, text, ("a", "b")), FAILED)
 
     def _ask(self, task: str, text: str, allowed: tuple[str, ...]) -> str:
@@ -116,7 +135,10 @@ def judge_from_environment(environment: Mapping[str, str] = os.environ) -> Judge
     if not url and not model:
         return None
     if not url or not model:
-        raise JudgeError(f"{URL} and {MODEL} must both be set: where the judge is, for example http://localhost:8000/v1, and what it is called there")
+        raise JudgeError(
+            f"{URL} and {MODEL} must both be set: where the judge is, for example"
+            " http://localhost:8000/v1, and what it is called there"
+        )
     return Judge(url, model, environment.get(KEY, ""))
 
 

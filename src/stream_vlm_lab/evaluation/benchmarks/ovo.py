@@ -1,10 +1,11 @@
 """OVO-Bench (Li et al., CVPR 2025): its items, its answer files and its official offline score.
 
-The official scorer counts a multiple choice as right when the right letter occurs anywhere in the response, a count when the digits of the
-response, joined, are the count, and a yes or no when that word occurs in the response or the response is its initial alone. Tasks are
-averaged within their group, the three groups are averaged. It takes the right answer from the answer file itself. A response that names
-every letter is therefore always right, and so is one whose file says so; the strict figure beside the official one asks for the one letter,
-number or word that the data says.
+The official scorer counts a multiple choice as right when the right letter occurs anywhere in the
+response, a count when the digits of the response, joined, are the count, and a yes or no when that
+word occurs in the response or the response is its initial alone. Tasks are averaged within their
+group, the three groups are averaged. It takes the right answer from the answer file itself. A
+response that names every letter is therefore always right, and so is one whose file says so; the
+strict figure beside the official one asks for the one letter, number or word that the data says.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ class OvoScore:
     """Outcome of scoring answers.
 
     Attributes:
-        tasks: by task, right points and all points, officially and strictly.
-        faults: every row that could not be taken as it stood: its id, its task and what was done about it.
-        missing: by task, how many items of the data have no answer.
+        tasks: by task, right points and all points, officially and strictly. faults: every row that
+            could not be taken as it stood: its id, its task and what was done about it. missing: by
+            task, how many items of the data have no answer.
     """
 
     tasks: dict[str, list[tuple[bool, bool]]] = field(default_factory=lambda: defaultdict(list))
@@ -41,13 +42,27 @@ class OvoScore:
     missing: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Percentages by task, group and in total, as plain values; None where nothing was answered."""
+        """Percentages by task, group and in total, as plain values; None where nothing was
+        answered.
+        """
         report: dict[str, Any] = {"faults": self.faults, "missing": self.missing}
         for name, place in (("official", 0), ("strict", 1)):
-            tasks = {task: 100 * sum(point[place] for point in points) / len(points) for task, points in self.tasks.items()}
-            groups = {group: _mean([tasks[task] for task in names if task in tasks]) for group, names in GROUPS.items()}
+            tasks = {
+                task: 100 * sum(point[place] for point in points) / len(points)
+                for task, points in self.tasks.items()
+            }
+            groups = {
+                group: _mean([tasks[task] for task in names if task in tasks])
+                for group, names in GROUPS.items()
+            }
             whole = list(groups.values())
-            report[name] = {"tasks": tasks, "groups": groups, "total": None if None in whole else _mean([mean for mean in whole if mean is not None])}
+            report[name] = {
+                "tasks": tasks,
+                "groups": groups,
+                "total": (
+                    None if None in whole else _mean([mean for mean in whole if mean is not None])
+                ),
+            }
         report["points"] = {task: len(points) for task, points in self.tasks.items()}
         return report
 
@@ -66,26 +81,43 @@ def read_items(path: Path) -> dict[int, dict[str, Any]]:
     document = read_json(path)
     for row in document if isinstance(document, list) else [document]:
         if not _is_item(row):
-            raise BenchmarkError(f"{path}: {str(row)[:80]} is no OVO-Bench item; use the benchmark's ovo_bench_new.json")
+            raise BenchmarkError(
+                f"{path}: {str(row)[:80]} is no OVO-Bench item; use the benchmark's"
+                " ovo_bench_new.json"
+            )
         items[row["id"]] = row
     return items
 
 
 def _is_item(row: Any) -> bool:
-    if not isinstance(row, dict) or not {"id", "task", "video"} <= set(row) or row["task"] not in sum(GROUPS.values(), ()):
+    if (
+        not isinstance(row, dict)
+        or not {"id", "task", "video"} <= set(row)
+        or row["task"] not in sum(GROUPS.values(), ())
+    ):
         return False
     if row["task"] not in GROUPS["forward"]:
-        return isinstance(row.get("options"), list) and isinstance(row.get("gt"), int) and 0 <= row["gt"] < len(row["options"]) and "realtime" in row
+        return (
+            isinstance(row.get("options"), list)
+            and isinstance(row.get("gt"), int)
+            and 0 <= row["gt"] < len(row["options"])
+            and "realtime" in row
+        )
     key = "count" if row["task"] == COUNTING else "type"
     points = row.get("test_info")
-    return isinstance(points, list) and bool(points) and all(isinstance(point, dict) and {"realtime", key} <= set(point) for point in points)
+    return (
+        isinstance(points, list)
+        and bool(points)
+        and all(isinstance(point, dict) and {"realtime", key} <= set(point) for point in points)
+    )
 
 
 def read_answers(path: Path) -> list[dict[str, Any]]:
     """The rows of an official answer file, or of all such files in a folder.
 
     Raises:
-        BenchmarkError: there is none, or one does not hold the groups backward, realtime and forward.
+        BenchmarkError: there is none, or one does not hold the groups backward, realtime and
+            forward.
     """
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
@@ -94,38 +126,70 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
     for file in files:
         document = read_json(file)
         if not isinstance(document, dict) or not set(document) & set(GROUPS):
-            raise BenchmarkError(f"{file}: is no OVO-Bench answer file; it must hold {{'backward': [...], 'realtime': [...], 'forward': [...]}}")
+            raise BenchmarkError(
+                f"{file}: is no OVO-Bench answer file; it must hold {{'backward': [...],"
+                " 'realtime': [...], 'forward': [...]}"
+            )
         for group in GROUPS:
             if not isinstance(document.get(group, []), list):
-                raise BenchmarkError(f"{file}: {group} is no list of answers; give an official answer file")
+                raise BenchmarkError(
+                    f"{file}: {group} is no list of answers; give an official answer file"
+                )
             rows += document.get(group, [])
     return rows
 
 
-def score_answers(items: Mapping[int, Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> OvoScore:
-    """Score answer rows against the items they belong to; what is odd about a row is named in the outcome's `faults`."""
+def score_answers(
+    items: Mapping[int, Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
+) -> OvoScore:
+    """Score answer rows against the items they belong to; what is odd about a row is named in the
+    outcome's `faults`.
+    """
     score = OvoScore()
     answered: set[int] = set()
     for row in rows:
         row_id = row.get("id") if isinstance(row, Mapping) else None
         item = items.get(row_id) if isinstance(row_id, int) else None
         if item is None:
-            score.faults.append({"id": row_id, "task": None, "fault": "no such item in the data", "done": "left out"})
+            score.faults.append(
+                {
+                    "id": row_id,
+                    "task": None,
+                    "fault": "no such item in the data",
+                    "done": "left out",
+                }
+            )
             continue
         if row_id in answered:
-            score.faults.append({"id": row_id, "task": item["task"], "fault": "answered twice", "done": "both count, as in the official scorer"})
+            score.faults.append(
+                {
+                    "id": row_id,
+                    "task": item["task"],
+                    "fault": "answered twice",
+                    "done": "both count, as in the official scorer",
+                }
+            )
         answered.add(item["id"])
         for response, stated, truth, where in _points(item, row, score):
             text = _text(response, item, where, score)
-            score.tasks[item["task"]].append((_is_right(item["task"], text, stated), _is_strictly_right(item["task"], text, truth)))
+            score.tasks[item["task"]].append(
+                (
+                    _is_right(item["task"], text, stated),
+                    _is_strictly_right(item["task"], text, truth),
+                )
+            )
     for item in items.values():
         if item["id"] not in answered:
             score.missing[item["task"]] = score.missing.get(item["task"], 0) + 1
     return score
 
 
-def _points(item: Mapping[str, Any], row: Mapping[str, Any], score: OvoScore) -> Iterator[tuple[Any, str, str, str]]:
-    """Response, right answer by the row, right answer by the data, and place of each point that `row` answers."""
+def _points(
+    item: Mapping[str, Any], row: Mapping[str, Any], score: OvoScore
+) -> Iterator[tuple[Any, str, str, str]]:
+    """Response, right answer by the row, right answer by the data, and place of each point that
+    `row` answers.
+    """
     if "test_info" not in item:
         truth = chr(ord("A") + item["gt"])
         yield row.get("response"), _own(row.get("ground_truth"), truth, "", item, score), truth, ""
@@ -134,7 +198,14 @@ def _points(item: Mapping[str, Any], row: Mapping[str, Any], score: OvoScore) ->
     given = given if isinstance(given, list) else []
     if len(given) != len(item["test_info"]):
         fault = f"answers {len(given)} of {len(item['test_info'])} test points"
-        score.faults.append({"id": item["id"], "task": item["task"], "fault": fault, "done": "missing points count as wrong"})
+        score.faults.append(
+            {
+                "id": item["id"],
+                "task": item["task"],
+                "fault": fault,
+                "done": "missing points count as wrong",
+            }
+        )
     for index, point in enumerate(item["test_info"]):
         answer = given[index] if index < len(given) and isinstance(given[index], Mapping) else {}
         truth, where = _truth(item["task"], point), f", point {index}"
@@ -151,7 +222,14 @@ def _own(stated: Any, truth: str, where: str, item: Mapping[str, Any], score: Ov
     if stated is None or stated == truth:
         return truth
     fault = f"states {stated} as right, the data {truth}{where}"
-    score.faults.append({"id": item["id"], "task": item["task"], "fault": fault, "done": "official: the row's, strict: the data's"})
+    score.faults.append(
+        {
+            "id": item["id"],
+            "task": item["task"],
+            "fault": fault,
+            "done": "official: the row's, strict: the data's",
+        }
+    )
     return str(stated)
 
 
@@ -159,11 +237,21 @@ def _text(response: Any, item: Mapping[str, Any], where: str, score: OvoScore) -
     if isinstance(response, str):
         return response
     if isinstance(response, list) and len(response) == 1 and isinstance(response[0], str):
-        fault, done, text = "the response is a list of one string", "read as that string", response[0]
+        fault, done, text = (
+            "the response is a list of one string",
+            "read as that string",
+            response[0],
+        )
     else:
-        fault = "no response" if response is None else f"the response is {type(response).__name__} {str(response)[:40]}, not a string"
+        fault = (
+            "no response"
+            if response is None
+            else f"the response is {type(response).__name__} {str(response)[:40]}, not a string"
+        )
         done, text = "counts as wrong", None
-    score.faults.append({"id": item["id"], "task": item["task"], "fault": fault + where, "done": done})
+    score.faults.append(
+        {"id": item["id"], "task": item["task"], "fault": fault + where, "done": done}
+    )
     return text
 
 
@@ -183,5 +271,7 @@ def _is_strictly_right(task: str, response: str | None, truth: str) -> bool:
     if task == COUNTING:
         return re.findall(r"\d+", response) == [truth]
     if truth in ("Yes", "No"):
-        return {word[0] for word in re.findall(r"\b(yes|no|y|n)\b", response.lower())} == {truth[0].lower()}
+        return {word[0] for word in re.findall(r"\b(yes|no|y|n)\b", response.lower())} == {
+            truth[0].lower()
+        }
     return set(re.findall(r"\b[A-H]\b", response)) == {truth}

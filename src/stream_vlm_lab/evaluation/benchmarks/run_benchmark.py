@@ -1,4 +1,6 @@
-"""One benchmark from its files to a report: its answers read or made online, its scores, and what is said about both."""
+"""One benchmark from its files to a report: its answers read or made online, its scores, and what
+is said about both.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,19 @@ from typing import Any
 from stream_vlm.sources.source import SourceError
 from stream_vlm.sources.video import VideoSource
 from stream_vlm_lab.evaluation.benchmarks import inf_streams, ovo, streaming_eval, streamo_bench
-from stream_vlm_lab.evaluation.benchmarks.cases import OnItem, Task, answer_ovo, answer_tasks, commentary_rows, find_video
-from stream_vlm_lab.evaluation.benchmarks.files import BenchmarkError, StreamAnswer, read_stream_answers
+from stream_vlm_lab.evaluation.benchmarks.cases import (
+    OnItem,
+    Task,
+    answer_ovo,
+    answer_tasks,
+    commentary_rows,
+    find_video,
+)
+from stream_vlm_lab.evaluation.benchmarks.files import (
+    BenchmarkError,
+    StreamAnswer,
+    read_stream_answers,
+)
 from stream_vlm_lab.evaluation.benchmarks.judge import Judge, JudgeError
 from stream_vlm_lab.evaluation.online.online_pass import TimedQuestion, Watcher
 
@@ -22,7 +35,10 @@ ANSWERS_FILE = "answers.json"
 
 OFFLINE = "answers of a file, scored as published"
 ONLINE = "online: each video watched once, questions when they are asked"
-NOT_THE_OFFICIAL = "; OVO-Bench's official protocol is offline and scores higher, the two do not belong in one column"
+NOT_THE_OFFICIAL = (
+    "; OVO-Bench's official protocol is offline and scores higher, the two do not belong in one"
+    " column"
+)
 
 
 @dataclass(frozen=True)
@@ -30,9 +46,9 @@ class Examined:
     """What to examine.
 
     Attributes:
-        answers: a file (for OVO-Bench also a folder) of answers; None to make them by watching `videos`.
-        against: another model's answers, for comparisons.
-        limit: at most so many items (of each OVO-Bench task); 0 for all.
+        answers: a file (for OVO-Bench also a folder) of answers; None to make them by watching
+            `videos`. against: another model's answers, for comparisons. limit: at most so many
+            items (of each OVO-Bench task); 0 for all.
     """
 
     benchmark: str
@@ -44,26 +60,49 @@ class Examined:
 
 
 Open = Callable[[], tuple[Watcher, float]]
-"""Loads the model to be watched with and says at which rate; called only where answers have to be made."""
+"""Loads the model to be watched with and says at which rate; called only where answers have to be
+made.
+"""
 
 
-def examine_benchmark(what: Examined, open_watcher: Open, judge: Judge | None, out: Path, on_item: OnItem = lambda: None) -> dict[str, Any]:
-    """Score a benchmark, having made answers first where none are given; they are left in `out`/answers.json in the benchmark's own form.
+def examine_benchmark(
+    what: Examined,
+    open_watcher: Open,
+    judge: Judge | None,
+    out: Path,
+    on_item: OnItem = lambda: None,
+) -> dict[str, Any]:
+    """Score a benchmark, having made answers first where none are given; they are left in
+    `out`/answers.json in the benchmark's own form.
 
     Raises:
-        BenchmarkError: data or answers are not of the benchmark's form, or neither answers nor videos are given.
-        JudgeError: the benchmark is a comparison and there is no judge.
+        BenchmarkError: data or answers are not of the benchmark's form, or neither answers nor
+            videos are given. JudgeError: the benchmark is a comparison and there is no judge.
     """
     if what.answers is None and (what.videos is None or not what.videos.is_dir()):
-        raise BenchmarkError(f"{what.benchmark}: give either --answers FILE, or --videos FOLDER with the benchmark's videos to watch them now")
-    head = {"benchmark": what.benchmark, "data": what.data.name, "protocol": OFFLINE if what.answers else ONLINE}
+        raise BenchmarkError(
+            f"{what.benchmark}: give either --answers FILE, or --videos FOLDER with the benchmark's"
+            " videos to watch them now"
+        )
+    head = {
+        "benchmark": what.benchmark,
+        "data": what.data.name,
+        "protocol": OFFLINE if what.answers else ONLINE,
+    }
     if what.benchmark == "ovo" and what.answers is None:
         head["protocol"] += NOT_THE_OFFICIAL
-    score = {"ovo": _ovo, "streamo": _streamo, "inf-streams": _inf_streams, "streaming-eval": _streaming}[what.benchmark]
+    score = {
+        "ovo": _ovo,
+        "streamo": _streamo,
+        "inf-streams": _inf_streams,
+        "streaming-eval": _streaming,
+    }[what.benchmark]
     return head | score(what, open_watcher, judge, out, on_item)
 
 
-def _ovo(what: Examined, open_watcher: Open, judge: Judge | None, out: Path, on_item: OnItem) -> dict[str, Any]:
+def _ovo(
+    what: Examined, open_watcher: Open, judge: Judge | None, out: Path, on_item: OnItem
+) -> dict[str, Any]:
     items: Mapping[int, Mapping[str, Any]] = ovo.read_items(what.data)
     faults: list[str] = []
     if what.answers is not None:
@@ -77,7 +116,9 @@ def _ovo(what: Examined, open_watcher: Open, judge: Judge | None, out: Path, on_
     return ovo.score_answers(items, rows).as_dict() | {"watching_faults": faults}
 
 
-def _first_of_each_task(items: Mapping[int, Mapping[str, Any]], limit: int) -> dict[int, Mapping[str, Any]]:
+def _first_of_each_task(
+    items: Mapping[int, Mapping[str, Any]], limit: int
+) -> dict[int, Mapping[str, Any]]:
     taken: Counter[str] = Counter()
     kept = {}
     for key, item in items.items():
@@ -87,30 +128,42 @@ def _first_of_each_task(items: Mapping[int, Mapping[str, Any]], limit: int) -> d
     return kept
 
 
-def _streamo(what: Examined, open_watcher: Open, judge: Judge | None, out: Path, on_item: OnItem) -> dict[str, Any]:
+def _streamo(
+    what: Examined, open_watcher: Open, judge: Judge | None, out: Path, on_item: OnItem
+) -> dict[str, Any]:
     items = streamo_bench.read_streamo_items(what.data)
     items = items[: what.limit or None] if what.answers is None else items
     tasks = [Task(item.id, item.video, item.questions) for item in items]
     answers = _answers(what, tasks, open_watcher, out, on_item)
-    return streamo_bench.score_streamo(items, answers, _others(what), judge) | {"watching_faults": _faults(answers.values())}
+    return streamo_bench.score_streamo(items, answers, _others(what), judge) | {
+        "watching_faults": _faults(answers.values())
+    }
 
 
-def _streaming(what: Examined, open_watcher: Open, judge: Judge | None, out: Path, on_item: OnItem) -> dict[str, Any]:
+def _streaming(
+    what: Examined, open_watcher: Open, judge: Judge | None, out: Path, on_item: OnItem
+) -> dict[str, Any]:
     items = streaming_eval.read_streaming_items(what.data)
     items = items[: what.limit or None] if what.answers is None else items
     tasks = [Task(item.id, item.video, [item.question]) for item in items]
     answers = _answers(what, tasks, open_watcher, out, on_item)
-    return streaming_eval.score_streaming(items, answers, _others(what), judge) | {"watching_faults": _faults(answers.values())}
+    return streaming_eval.score_streaming(items, answers, _others(what), judge) | {
+        "watching_faults": _faults(answers.values())
+    }
 
 
-def _inf_streams(what: Examined, open_watcher: Open, judge: Judge | None, out: Path, on_item: OnItem) -> dict[str, Any]:
+def _inf_streams(
+    what: Examined, open_watcher: Open, judge: Judge | None, out: Path, on_item: OnItem
+) -> dict[str, Any]:
     segments = inf_streams.read_segments(what.data)
     if what.answers is None:
         assert what.videos is not None
         videos = list(dict.fromkeys(segment.video for segment in segments))[: what.limit or None]
         segments = [segment for segment in segments if segment.video in videos]
         asked = [TimedQuestion(0.0, streaming_eval.NARRATE, kind="narration", is_watch=True)]
-        made = answer_tasks((Task(video, video, asked) for video in videos), what.videos, *open_watcher(), on_item)
+        made = answer_tasks(
+            (Task(video, video, asked) for video in videos), what.videos, *open_watcher(), on_item
+        )
         faults = _faults(made)
         rows = commentary_rows(made, {video: _length_s(what.videos, video) for video in videos})
         path = _keep(out, rows)
@@ -118,10 +171,19 @@ def _inf_streams(what: Examined, open_watcher: Open, judge: Judge | None, out: P
         path, faults = what.answers, []
     if judge is None or what.against is None:
         if what.answers is not None:
-            raise JudgeError("inf-streams compares two commentaries: give the other with --against, and a judge with STREAM_VLM_JUDGE_URL and _MODEL")
-        return {"segments": len(segments), "not_scored": "answers were made; to compare them give --against and a judge", "watching_faults": faults}
+            raise JudgeError(
+                "inf-streams compares two commentaries: give the other with --against, and a judge"
+                " with STREAM_VLM_JUDGE_URL and _MODEL"
+            )
+        return {
+            "segments": len(segments),
+            "not_scored": "answers were made; to compare them give --against and a judge",
+            "watching_faults": faults,
+        }
     others = inf_streams.read_commentaries(what.against)
-    score = inf_streams.score_commentaries(segments, inf_streams.read_commentaries(path), others, judge)
+    score = inf_streams.score_commentaries(
+        segments, inf_streams.read_commentaries(path), others, judge
+    )
     return score | {"watching_faults": faults}
 
 
@@ -137,7 +199,9 @@ def _length_s(folder: Path, video: str) -> float:
         return 0.0
 
 
-def _answers(what: Examined, tasks: Sequence[Task], open_watcher: Open, out: Path, on_item: OnItem) -> dict[str, StreamAnswer]:
+def _answers(
+    what: Examined, tasks: Sequence[Task], open_watcher: Open, out: Path, on_item: OnItem
+) -> dict[str, StreamAnswer]:
     if what.answers is not None:
         return read_stream_answers(what.answers)
     assert what.videos is not None

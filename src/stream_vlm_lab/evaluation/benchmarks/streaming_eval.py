@@ -1,8 +1,10 @@
-"""Streaming-Eval's measures (Streaming Harness, arXiv 2606.08615): answers inside their windows, and narrations compared by a judge.
+"""Streaming-Eval's measures (Streaming Harness, arXiv 2606.08615): answers inside their windows,
+and narrations compared by a judge.
 
-Its files were not published; this is the form read here, a JSON list or JSON lines: `{"id", "video", "kind": "qa", "question", "ask_time",
-"options": [...], "windows": [{"start", "end", "answer"}], "split"}` and `{"id", "video", "kind": "narration", "reference"}`. A question
-with options is answered by a letter or by the option's words.
+Its files were not published; this is the form read here, a JSON list or JSON lines: `{"id",
+"video", "kind": "qa", "question", "ask_time", "options": [...], "windows": [{"start", "end",
+"answer"}], "split"}` and `{"id", "video", "kind": "narration", "reference"}`. A question with
+options is answered by a letter or by the option's words.
 """
 
 from __future__ import annotations
@@ -13,11 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stream_vlm_lab.evaluation.benchmarks.files import BenchmarkError, StreamAnswer, needed, read_rows
+from stream_vlm_lab.evaluation.benchmarks.files import (
+    BenchmarkError,
+    StreamAnswer,
+    needed,
+    read_rows,
+)
 from stream_vlm_lab.evaluation.benchmarks.judge import FAILED, Judge, Votes, judge_all
 from stream_vlm_lab.evaluation.online.online_pass import TimedQuestion
 from stream_vlm_lab.evaluation.scoring.scores import is_right_answer, plain
-from stream_vlm_lab.evaluation.scoring.speech_timing import SpeakingScore, Speech, Window, score_speaking
+from stream_vlm_lab.evaluation.scoring.speech_timing import (
+    SpeakingScore,
+    Speech,
+    Window,
+    score_speaking,
+)
 
 NARRATE = "Say what happens, as it happens."
 """What a narration is asked for with."""
@@ -25,7 +37,9 @@ NARRATE = "Say what happens, as it happens."
 
 @dataclass(frozen=True)
 class StreamingItem:
-    """One question with its answer windows, or one clip to be narrated (then `reference` says what happens in it)."""
+    """One question with its answer windows, or one clip to be narrated (then `reference` says what
+    happens in it).
+    """
 
     id: str
     video: str
@@ -51,9 +65,14 @@ def read_streaming_items(path: Path) -> list[StreamingItem]:
     for number, row in enumerate(read_rows(path), start=1):
         checked = needed(path, number, row, "id", "video", "kind")
         try:
-            items.append(_narration(checked) if checked["kind"] == "narration" else _question(checked))
+            items.append(
+                _narration(checked) if checked["kind"] == "narration" else _question(checked)
+            )
         except (KeyError, TypeError, ValueError) as error:
-            raise BenchmarkError(f"{path}, row {number}: is no item of Streaming-Eval ({type(error).__name__}: {error})") from error
+            raise BenchmarkError(
+                f"{path}, row {number}: is no item of Streaming-Eval ({type(error).__name__}:"
+                f" {error})"
+            ) from error
     return items
 
 
@@ -61,26 +80,40 @@ def _narration(row: Mapping[str, Any]) -> StreamingItem:
     if not str(row["reference"]).strip():
         raise ValueError("reference is empty")
     asked = TimedQuestion(0.0, NARRATE, kind="narration", is_watch=True)
-    return StreamingItem(str(row["id"]), str(row["video"]), asked, (), (), "narration", str(row["reference"]))
+    return StreamingItem(
+        str(row["id"]), str(row["video"]), asked, (), (), "narration", str(row["reference"])
+    )
 
 
 def _question(row: Mapping[str, Any]) -> StreamingItem:
     if row["kind"] != "qa":
         raise ValueError(f"kind is {row['kind']!r}; it must be 'qa' or 'narration'")
-    windows = tuple(Window(float(window["start"]), float(window["end"]), str(window["answer"])) for window in row["windows"])
+    windows = tuple(
+        Window(float(window["start"]), float(window["end"]), str(window["answer"]))
+        for window in row["windows"]
+    )
     if not windows or any(window.end < window.start for window in windows):
         raise ValueError("windows are empty or end before they start")
     options = tuple(str(option) for option in row.get("options") or ())
-    choices = "".join(f"\n{chr(ord('A') + place)}. {option}" for place, option in enumerate(options))
+    choices = "".join(
+        f"\n{chr(ord('A') + place)}. {option}" for place, option in enumerate(options)
+    )
     asked_at = float(row["ask_time"])
-    # Where the answer is due when it is asked, it is a question; where it lies ahead or changes, the question has to stay.
+    # Where the answer is due when it is asked, it is a question; where it lies ahead or changes,
+    # the question has to stay.
     at_once = len(windows) == 1 and windows[0].start <= asked_at
-    question = TimedQuestion(asked_at, f"{row['question']}{choices}", kind="qa", is_watch=not at_once)
-    return StreamingItem(str(row["id"]), str(row["video"]), question, options, windows, str(row.get("split", "")))
+    question = TimedQuestion(
+        asked_at, f"{row['question']}{choices}", kind="qa", is_watch=not at_once
+    )
+    return StreamingItem(
+        str(row["id"]), str(row["video"]), question, options, windows, str(row.get("split", ""))
+    )
 
 
 def is_right_choice(said: str, answer: str, options: Sequence[str]) -> bool:
-    """Whether `said` names `answer`: its words, or where there are options its letter, alone or at the beginning ("B", "(B)", "B. on the table")."""
+    """Whether `said` names `answer`: its words, or where there are options its letter, alone or at
+    the beginning ("B", "(B)", "B. on the table").
+    """
     if not options:
         return is_right_answer(said, answer)
     letters = [chr(ord("A") + place) for place in range(len(options))]
@@ -93,9 +126,14 @@ def is_right_choice(said: str, answer: str, options: Sequence[str]) -> bool:
 
 
 def score_streaming(
-    items: Sequence[StreamingItem], answers: Mapping[str, StreamAnswer], others: Mapping[str, StreamAnswer] | None, judge: Judge | None
+    items: Sequence[StreamingItem],
+    answers: Mapping[str, StreamAnswer],
+    others: Mapping[str, StreamAnswer] | None,
+    judge: Judge | None,
 ) -> dict[str, Any]:
-    """SW-F1 as published and with every false alarm charged, by split and of all, and the share of narrations won; plain values."""
+    """SW-F1 as published and with every false alarm charged, by split and of all, and the share of
+    narrations won; plain values.
+    """
     splits: dict[str, SpeakingScore] = {}
     for item in items:
         if item.is_narration:
@@ -106,7 +144,9 @@ def score_streaming(
         def is_right(text: str, answer: str, options: tuple[str, ...] = item.options) -> bool:
             return is_right_choice(text, answer, options)
 
-        splits[item.split] = splits.get(item.split, SpeakingScore()) + score_speaking(speech, item.windows, is_right)
+        splits[item.split] = splits.get(item.split, SpeakingScore()) + score_speaking(
+            speech, item.windows, is_right
+        )
     narrations = [item for item in items if item.is_narration]
     return {
         "items": len(items),
@@ -119,14 +159,26 @@ def score_streaming(
 
 
 def _narrations(
-    items: Sequence[StreamingItem], answers: Mapping[str, StreamAnswer], others: Mapping[str, StreamAnswer] | None, judge: Judge | None
+    items: Sequence[StreamingItem],
+    answers: Mapping[str, StreamAnswer],
+    others: Mapping[str, StreamAnswer] | None,
+    judge: Judge | None,
 ) -> dict[str, Any]:
     if judge is None or others is None or not items:
-        why = "no such items" if not items else "needs a judge (STREAM_VLM_JUDGE_URL, _MODEL) and another model's answers (--against)"
+        why = (
+            "no such items"
+            if not items
+            else (
+                "needs a judge (STREAM_VLM_JUDGE_URL, _MODEL) and another model's answers"
+                " (--against)"
+            )
+        )
         return {"items": len(items), "win_rate": None, "not_scored": why}
 
     def told(answer: StreamAnswer | None) -> str:
-        return "\n".join(f"{said.t:g} s: {said.text}" for said in answer.utterances) if answer else ""
+        return (
+            "\n".join(f"{said.t:g} s: {said.text}" for said in answer.utterances) if answer else ""
+        )
 
     def vote(item: StreamingItem) -> Votes:
         if item.id not in answers:

@@ -1,10 +1,13 @@
-"""Streamo-Bench's measures (arXiv 2512.21334), whose scorer was not published: grounding, captions and answers in time.
+"""Streamo-Bench's measures (arXiv 2512.21334), whose scorer was not published: grounding, captions
+and answers in time.
 
-Items are rows of Streamo's raw form; an item's id is its `id`, or its number in the file. Grounding is the IoU of one span, forward where
-the question comes before the event is over and backward where it comes after; forward, the first event reported after the question counts,
-backward, the two times that the answer names. The true span is the answer's, or, of an answer that has a time alone, the one that its words name;
-what never comes is grounded by silence. A time-sensitive answer is a hit when its content is right within 3 s. Captions and
-narrations are compared with another model's by a judge, in both orders. The average is over the measures that could be computed.
+Items are rows of Streamo's raw form; an item's id is its `id`, or its number in the file. Grounding
+is the IoU of one span, forward where the question comes before the event is over and backward where
+it comes after; forward, the first event reported after the question counts, backward, the two times
+that the answer names. The true span is the answer's, or, of an answer that has a time alone, the
+one that its words name; what never comes is grounded by silence. A time-sensitive answer is a hit
+when its content is right within 3 s. Captions and narrations are compared with another model's by a
+judge, in both orders. The average is over the measures that could be computed.
 """
 
 from __future__ import annotations
@@ -44,7 +47,8 @@ class StreamoItem:
     """One task of the benchmark.
 
     Attributes:
-        task: "grounding", "event caption", "action caption", "narration", "time-sensitive qa" or "qa".
+        task: "grounding", "event caption", "action caption", "narration", "time-sensitive qa" or
+            "qa".
     """
 
     id: str
@@ -76,7 +80,12 @@ def read_streamo_items(path: Path) -> list[StreamoItem]:
 def _item(path: Path, number: int, row: Any) -> StreamoItem:
     try:
         task = task_of(row["task_type"])
-        questions = [TimedQuestion(max(0.0, (seconds(asked.get("time")) or 0.0) - 1.0), str(asked["content"])) for asked in row["question"]]
+        questions = [
+            TimedQuestion(
+                max(0.0, (seconds(asked.get("time")) or 0.0) - 1.0), str(asked["content"])
+            )
+            for asked in row["question"]
+        ]
         due = []
         for answer in row["response"]:
             start, end, at = (seconds(answer.get(name)) for name in ("st_time", "end_time", "time"))
@@ -84,13 +93,27 @@ def _item(path: Path, number: int, row: Any) -> StreamoItem:
             if when is None:
                 raise ValueError("an answer has neither a time nor a span")
             words = str(answer["content"])
-            named = named_span(words) if task == "grounding" and start is None and end is None else None
-            due.append(Due(words, named or (when if start is None else start, when if end is None else end), when))
+            named = (
+                named_span(words) if task == "grounding" and start is None and end is None else None
+            )
+            due.append(
+                Due(
+                    words,
+                    named or (when if start is None else start, when if end is None else end),
+                    when,
+                )
+            )
         video = str(row.get("video_path") or row["video_name"])
     except (KeyError, TypeError, AttributeError, ValueError, RowRefused) as error:
-        raise BenchmarkError(f"{path}, row {number}: is no task in Streamo's raw form ({type(error).__name__}: {error})") from error
+        raise BenchmarkError(
+            f"{path}, row {number}: is no task in Streamo's raw form ({type(error).__name__}:"
+            f" {error})"
+        ) from error
     kind = "qa" if task == "qa" or _is_backward(questions, due) else task
-    asked = tuple(TimedQuestion(question.t, question.text, kind=task, is_watch=kind != "qa") for question in questions)
+    asked = tuple(
+        TimedQuestion(question.t, question.text, kind=task, is_watch=kind != "qa")
+        for question in questions
+    )
     return StreamoItem(str(row.get("id", number)), task, video, asked, tuple(due))
 
 
@@ -99,30 +122,53 @@ def _is_backward(questions: Sequence[TimedQuestion], due: Sequence[Due]) -> bool
 
 
 def score_streamo(
-    items: Sequence[StreamoItem], answers: Mapping[str, StreamAnswer], others: Mapping[str, StreamAnswer] | None, judge: Judge | None
+    items: Sequence[StreamoItem],
+    answers: Mapping[str, StreamAnswer],
+    others: Mapping[str, StreamAnswer] | None,
+    judge: Judge | None,
 ) -> dict[str, Any]:
     """All measures as plain values; an item without an answer scores nothing.
 
     Args:
-        others: another model's answers to compare captions with; without them or a judge captions are not scored, which is said.
-        judge: also says whether the content of an answer is right; without one its words must be those of the right answer.
+        others: another model's answers to compare captions with; without them or a judge captions
+            are not scored, which is said. judge: also says whether the content of an answer is
+            right; without one its words must be those of the right answer.
     """
-    report: dict[str, Any] = {"items": len(items), "without_answer": sorted(item.id for item in items if item.id not in answers)}
+    report: dict[str, Any] = {
+        "items": len(items),
+        "without_answer": sorted(item.id for item in items if item.id not in answers),
+    }
     for name, backward in (("grounding_forward", False), ("grounding_backward", True)):
-        spans = [_grounding(item, answers.get(item.id)) for item in items if item.task == "grounding" and item.is_backward == backward]
+        spans = [
+            _grounding(item, answers.get(item.id))
+            for item in items
+            if item.task == "grounding" and item.is_backward == backward
+        ]
         report[name] = {"items": len(spans), "miou": sum(spans) / len(spans) if spans else None}
     judged = [item for item in items if item.task in ("time-sensitive qa", "qa")]
     hits = judge_all(judged, lambda item: _hits(item, answers.get(item.id), _rightness(judge)))
     for task in ("time-sensitive qa", "qa"):
         counts = [found for item, found in zip(judged, hits, strict=True) if item.task == task]
         due = sum(len(item.due) for item in judged if item.task == task)
-        report[task.replace(" ", "_").replace("-", "_")] = {"due": due, "hits": sum(counts), "accuracy": sum(counts) / due if due else None}
+        report[task.replace(" ", "_").replace("-", "_")] = {
+            "due": due,
+            "hits": sum(counts),
+            "accuracy": sum(counts) / due if due else None,
+        }
     compared = [item for item in items if item.task in COMPARED]
     report["captions"] = _captions(compared, answers, others, judge)
     report["content_judged_by"] = judge.model if judge else "equal words"
     report["failed_judgements"] = len(judge.failures) if judge else 0
-    measures = [report["grounding_forward"]["miou"], report["grounding_backward"]["miou"], report["captions"]["win_rate"]]
-    known = [measure for measure in (*measures, report["time_sensitive_qa"]["accuracy"]) if measure is not None]
+    measures = [
+        report["grounding_forward"]["miou"],
+        report["grounding_backward"]["miou"],
+        report["captions"]["win_rate"],
+    ]
+    known = [
+        measure
+        for measure in (*measures, report["time_sensitive_qa"]["accuracy"])
+        if measure is not None
+    ]
     report["average"] = sum(known) / len(known) if known else None
     return report
 
@@ -132,15 +178,26 @@ def _grounding(item: StreamoItem, answer: StreamAnswer | None) -> float:
         return 0.0
     reported = [event for event in answer.events if event.t_end >= item.asked_at]
     if not item.due:
-        return 0.0 if reported or any(said.t >= item.asked_at for said in answer.utterances) else 1.0
+        return (
+            0.0 if reported or any(said.t >= item.asked_at for said in answer.utterances) else 1.0
+        )
     if not item.is_backward and reported:
         return iou((reported[0].t_start, reported[0].t_end), item.due[0].span)
-    named = next((span for said in answer.utterances if said.t >= item.asked_at and (span := named_span(said.text))), None)
+    named = next(
+        (
+            span
+            for said in answer.utterances
+            if said.t >= item.asked_at and (span := named_span(said.text))
+        ),
+        None,
+    )
     return iou(named, item.due[0].span) if named else 0.0
 
 
 def named_span(text: str) -> Span | None:
-    """The first two times that `text` names, in seconds: "from 3 s to 8.5 s", "00:03 - 00:08"; None where it names fewer."""
+    """The first two times that `text` names, in seconds: "from 3 s to 8.5 s", "00:03 - 00:08"; None
+    where it names fewer.
+    """
     found = re.findall(r"\d+(?::\d+){1,2}(?:\.\d+)?|\d+(?:\.\d+)?", text)
     times = [value for part in found[:2] if (value := seconds(part)) is not None]
     return (min(times), max(times)) if len(times) == 2 else None
@@ -156,7 +213,9 @@ def _rightness(judge: Judge | None) -> IsRight:
 
 
 def _hits(item: StreamoItem, answer: StreamAnswer | None, is_right: IsRight) -> int:
-    """How many of the due answers were given: within 3 s, or for offline questions at any time after they were asked; each once."""
+    """How many of the due answers were given: within 3 s, or for offline questions at any time
+    after they were asked; each once.
+    """
     if answer is None:
         return 0
     spare = [said for said in answer.utterances if said.t >= item.asked_at]
@@ -164,7 +223,9 @@ def _hits(item: StreamoItem, answer: StreamAnswer | None, is_right: IsRight) -> 
     hits = 0
     for due in item.due:
         near = [said for said in spare if item.task == "qa" or abs(said.t - due.at) <= HIT_S]
-        right: TimedUtterance | None = next((said for said in near if is_right(question, due.text, said.text)), None)
+        right: TimedUtterance | None = next(
+            (said for said in near if is_right(question, due.text, said.text)), None
+        )
         if right is not None:
             spare.remove(right)
             hits += 1
@@ -172,10 +233,20 @@ def _hits(item: StreamoItem, answer: StreamAnswer | None, is_right: IsRight) -> 
 
 
 def _captions(
-    items: Sequence[StreamoItem], answers: Mapping[str, StreamAnswer], others: Mapping[str, StreamAnswer] | None, judge: Judge | None
+    items: Sequence[StreamoItem],
+    answers: Mapping[str, StreamAnswer],
+    others: Mapping[str, StreamAnswer] | None,
+    judge: Judge | None,
 ) -> dict[str, Any]:
     if judge is None or others is None or not items:
-        why = "no such items" if not items else "needs a judge (STREAM_VLM_JUDGE_URL, _MODEL) and another model's answers (--against)"
+        why = (
+            "no such items"
+            if not items
+            else (
+                "needs a judge (STREAM_VLM_JUDGE_URL, _MODEL) and another model's answers"
+                " (--against)"
+            )
+        )
         return {"items": len(items), "win_rate": None, "not_scored": why}
 
     def vote(item: StreamoItem) -> Votes:
@@ -185,7 +256,10 @@ def _captions(
         return judge.compare(reference, _told(answers.get(item.id)), _told(others.get(item.id)))
 
     won = [votes.won for votes in judge_all(items, vote)]
-    by_task = {task: [count for item, count in zip(items, won, strict=True) if item.task == task] for task in COMPARED}
+    by_task = {
+        task: [count for item, count in zip(items, won, strict=True) if item.task == task]
+        for task in COMPARED
+    }
     rates = {task: sum(counts) / (2 * len(counts)) for task, counts in by_task.items() if counts}
     return {"items": len(items), "win_rate": sum(won) / (2 * len(won)), "win_rate_by_task": rates}
 

@@ -9,7 +9,14 @@ from typing import Any
 from stream_vlm.sources.ticks import TickReader
 from stream_vlm.sources.video import VideoSource
 from stream_vlm.types import Frame
-from stream_vlm_lab.evaluation.footage.labelled_clips import CAME, LEFT, Clip, came_and_left, direction, read_clips
+from stream_vlm_lab.evaluation.footage.labelled_clips import (
+    CAME,
+    LEFT,
+    Clip,
+    came_and_left,
+    direction,
+    read_clips,
+)
 from stream_vlm_lab.evaluation.online.baselines import with_baselines
 from stream_vlm_lab.evaluation.online.online_pass import Watched, Watcher, watch_together
 from stream_vlm_lab.evaluation.plots.timeline import Timeline, draw_timeline
@@ -22,9 +29,11 @@ TOLERANCE_S = 2.0
 
 
 def watch_footage(folder: Path, watcher: Watcher, rate_hz: float, out: Path) -> dict[str, Any]:
-    """Show every labelled clip of `folder` to `watcher` and the baselines; write a timeline of each clip into `out`.
+    """Show every labelled clip of `folder` to `watcher` and the baselines; write a timeline of each
+    clip into `out`.
 
-    Returns plain values: for each watcher the pooled figures, for each clip the reported spans beside the labels.
+    Returns plain values: for each watcher the pooled figures, for each clip the reported spans
+    beside the labels.
 
     Raises:
         ClipLabelError: the labels cannot be used.
@@ -33,10 +42,14 @@ def watch_footage(folder: Path, watcher: Watcher, rate_hz: float, out: Path) -> 
     clips = read_clips(folder)
     out.mkdir(parents=True, exist_ok=True)
     watchers = with_baselines([watcher])
-    matchings: dict[str, list[tuple[dict[str, Matching], float]]] = {each.name: [] for each in watchers}
+    matchings: dict[str, list[tuple[dict[str, Matching], float]]] = {
+        each.name: [] for each in watchers
+    }
     described = {}
     for clip in clips:
-        for name, watched in watch_together(watchers, _frames(clip.path, rate_hz), (), clip.path.stem).items():
+        for name, watched in watch_together(
+            watchers, _frames(clip.path, rate_hz), (), clip.path.stem
+        ).items():
             length_s = watched.states[-1].t if watched.states else 0.0
             matched = came_and_left(watched.events, clip.events, TOLERANCE_S)
             matchings[name].append((matched, length_s))
@@ -67,7 +80,9 @@ def _pooled(matched: list[tuple[dict[str, Matching], float]]) -> dict[str, Any]:
     }
 
 
-def _describe(clip: Clip, watched: Watched, matched: Mapping[str, Matching], length_s: float) -> dict[str, Any]:
+def _describe(
+    clip: Clip, watched: Watched, matched: Mapping[str, Matching], length_s: float
+) -> dict[str, Any]:
     partner = {right: left for left, right in matched["direction"].pairs}
     rows = []
     for index, label in enumerate(clip.events):
@@ -77,12 +92,21 @@ def _describe(clip: Clip, watched: Watched, matched: Mapping[str, Matching], len
                 "label": label.label,
                 "t_start": label.t_start,
                 "t_end": label.t_end,
-                "reported": None if claim is None else {"label": claim.label, "t_start": claim.t_start, "t_end": claim.t_end},
+                "reported": (
+                    None
+                    if claim is None
+                    else {"label": claim.label, "t_start": claim.t_start, "t_end": claim.t_end}
+                ),
             }
         )
     found = {left for left, _ in matched["direction"].pairs}
     others = [
-        {"label": event.label, "t_start": event.t_start, "t_end": event.t_end, "read_as": direction(event.label)}
+        {
+            "label": event.label,
+            "t_start": event.t_start,
+            "t_end": event.t_end,
+            "read_as": direction(event.label),
+        }
         for index, event in enumerate(watched.events)
         if index not in found
     ]
@@ -97,7 +121,18 @@ def _describe(clip: Clip, watched: Watched, matched: Mapping[str, Matching], len
 
 def _draw(clip: Clip, watched: Watched, matching: Matching, path: Path, length_s: float) -> None:
     title = f"{clip.path.name}: came or left, F1 {matching.f1:.2f} within {TOLERANCE_S:g} s"
-    draw_timeline(Timeline(title, watched.events, watched.utterances, watched.states, clip.events, matching, length_s), path)
+    draw_timeline(
+        Timeline(
+            title,
+            watched.events,
+            watched.utterances,
+            watched.states,
+            clip.events,
+            matching,
+            length_s,
+        ),
+        path,
+    )
 
 
 def footage_text(report: Mapping[str, Any]) -> str:
@@ -105,21 +140,48 @@ def footage_text(report: Mapping[str, Any]) -> str:
     rows = []
     for name, scores in report["watchers"].items():
         came, anything = scores["came_or_left"], scores["something_happened"]
-        cells = [name, shown(came["f1"]), shown(came["precision"]), shown(came["recall"]), shown(anything["f1"])]
+        cells = [
+            name,
+            shown(came["f1"]),
+            shown(came["precision"]),
+            shown(came["recall"]),
+            shown(anything["f1"]),
+        ]
         rows.append([*cells, shown(scores["false_alarms_per_minute"], 1)])
     minutes = next(iter(report["watchers"].values()))["minutes"]
     parts = [
         f"# {report['model']} on labelled footage\n",
-        f"{len(report['clips'])} clips, {minutes:.1f} minutes, watched once at {report['rate_hz']:g} Hz. "
-        f"{CAME}: enters, put down, comes back; {LEFT}: leaves, taken, picked up; matched by when it ends, within {report['tolerance_s']:g} s.\n",
-        table(["watcher", "F1 came / left", "precision", "recall", "F1 something happened", "false alarms / minute"], rows),
+        (
+            f"{len(report['clips'])} clips, {minutes:.1f} minutes, watched once at"
+            f" {report['rate_hz']:g} Hz. {CAME}: enters, put down, comes back; {LEFT}: leaves,"
+            f" taken, picked up; matched by when it ends, within {report['tolerance_s']:g} s.\n"
+        ),
+        table(
+            [
+                "watcher",
+                "F1 came / left",
+                "precision",
+                "recall",
+                "F1 something happened",
+                "false alarms / minute",
+            ],
+            rows,
+        ),
         "A false alarm is a report with no label within the tolerance, whatever it says.\n",
     ]
     for name, clip in report["clips"].items():
         rows = [_row(label) for label in clip["labels"]]
-        parts += [f"## {name}: F1 {clip['f1']:.2f}\n", table(["label", "from - to (s)", "reported", "from - to (s)"], rows)]
+        parts += [
+            f"## {name}: F1 {clip['f1']:.2f}\n",
+            table(["label", "from - to (s)", "reported", "from - to (s)"], rows),
+        ]
         spare = [[event["label"], _span(event), event["read_as"]] for event in clip["not_matched"]]
-        parts.append("Reports without such a label:\n\n" + table(["report", "from - to (s)", "read as"], spare) if spare else "No other report.\n")
+        parts.append(
+            "Reports without such a label:\n\n"
+            + table(["report", "from - to (s)", "read as"], spare)
+            if spare
+            else "No other report.\n"
+        )
     return "\n".join(parts)
 
 
@@ -129,4 +191,9 @@ def _span(event: Mapping[str, Any]) -> str:
 
 def _row(label: Mapping[str, Any]) -> list[str]:
     said = label["reported"]
-    return [label["label"], _span(label), said["label"] if said else "-", _span(said) if said else "-"]
+    return [
+        label["label"],
+        _span(label),
+        said["label"] if said else "-",
+        _span(said) if said else "-",
+    ]

@@ -20,11 +20,15 @@ LABELS_FILE = "annotations.json"
 _DIRECTIONS = {
     CAME: re.compile(
         r"\b(enters?|entered|entering|arrives?|arrived|arriving|appears?|appeared|appearing|comes?|came|coming|returns?|returned|rolls in|"
-        r"(?:puts?|sets?|placed?|places|placing|putting) (?:\w+ ){0,4}(?:back|down|on|onto)|put|placed|placing|places|brings?|brought|added|adds)\b"
+        r"(?:puts?|sets?|placed?|places|placing|putting) (?:\w+"
+        r" ){0,4}(?:back|down|on|onto)|put|placed|placing|places|brings?|brought|added|adds)\b"
     ),
     LEFT: re.compile(
-        r"\b(leaves?|left the|leaving|exits?|exited|exiting|departs?|departed|disappears?|disappeared|vanish\w*|goes away|walks? (?:away|out|off)|"
-        r"takes?|taken|took|taking|removes?|removed|removing|picks? up|picked up|picking up|rolls away|gone|carried away|carries (?:\w+ ){0,3}away)\b"
+        r"\b(leaves?|left"
+        r" the|leaving|exits?|exited|exiting|departs?|departed|disappears?|disappeared|vanish\w*|goes"
+        r" away|walks? (?:away|out|off)|"
+        r"takes?|taken|took|taking|removes?|removed|removing|picks? up|picked up|picking up|rolls"
+        r" away|gone|carried away|carries (?:\w+ ){0,3}away)\b"
     ),
 }
 _BY_ACTION = {
@@ -39,14 +43,17 @@ class ClipLabelError(StreamError):
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip with what a person saw in it; `events` are labelled "came: ...", "left: ..." or "other: ...", times in seconds of clip."""
+    """One clip with what a person saw in it; `events` are labelled "came: ...", "left: ..." or
+    "other: ...", times in seconds of clip.
+    """
 
     path: Path
     events: tuple[TimedEvent, ...]
 
 
 def direction(text: str) -> str:
-    """Whether `text` says that something came into view, that something left it, or neither ("other").
+    """Whether `text` says that something came into view, that something left it, or neither
+    ("other").
 
     A caption of the simulated world is read as such; other words by the verb that comes first.
     """
@@ -54,15 +61,19 @@ def direction(text: str) -> str:
     if parsed is not None:
         return _BY_ACTION.get(parsed.action, OTHER)
     words = " ".join(text.lower().split())
-    found = {way: match.start() for way, pattern in _DIRECTIONS.items() if (match := pattern.search(words))}
+    found = {
+        way: match.start()
+        for way, pattern in _DIRECTIONS.items()
+        if (match := pattern.search(words))
+    }
     return min(found, key=lambda way: found[way]) if found else OTHER
 
 
 def read_clips(folder: Path) -> list[Clip]:
     """The clips that `folder`/annotations.json labels, in its order.
 
-    A clip has `presence` (who is in view: `what`, `enters`, `leaves`, either may be null for a clip that begins or ends with it) and
-    `events` (`what`, `t_start`, `t_end`), both optional.
+    A clip has `presence` (who is in view: `what`, `enters`, `leaves`, either may be null for a clip
+    that begins or ends with it) and `events` (`what`, `t_start`, `t_end`), both optional.
 
     Raises:
         ClipLabelError: no such file, a clip that is missing, or a label that is none.
@@ -72,13 +83,20 @@ def read_clips(folder: Path) -> list[Clip]:
         document = json.loads(file.read_text(encoding="utf-8"))
         labelled = dict(document["clips"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ClipLabelError(f"{file}: cannot be read as labels of clips ({error}); it must hold {{'clips': {{'name.mp4': ...}}}}") from error
+        raise ClipLabelError(
+            f"{file}: cannot be read as labels of clips ({error}); it must hold {{'clips':"
+            " {'name.mp4': ...}}"
+        ) from error
     clips = []
     for name, labels in labelled.items():
         path = folder / name
         if not path.is_file():
-            raise ClipLabelError(f"{path}: is labelled in {file} but not there; copy it or remove its labels")
-        clips.append(Clip(path, tuple(sorted(_events(file, name, labels), key=lambda event: event.t_end))))
+            raise ClipLabelError(
+                f"{path}: is labelled in {file} but not there; copy it or remove its labels"
+            )
+        clips.append(
+            Clip(path, tuple(sorted(_events(file, name, labels), key=lambda event: event.t_end)))
+        )
     if not clips:
         raise ClipLabelError(f"{file}: labels no clip; give a folder with at least one")
     return clips
@@ -88,12 +106,18 @@ def _events(file: Path, name: str, labels: Any) -> list[TimedEvent]:
     events = []
     try:
         for presence in labels.get("presence", []):
-            who = " in ".join(str(presence[key]) for key in ("what", "clothes") if presence.get(key))
+            who = " in ".join(
+                str(presence[key]) for key in ("what", "clothes") if presence.get(key)
+            )
             for way, key in ((CAME, "enters"), (LEFT, "leaves")):
                 if presence.get(key) is not None:
                     events.append(_event(f"{way}: {who}", presence[key], presence[key]))
         for event in labels.get("events", []):
-            events.append(_event(f"{direction(event['what'])}: {event['what']}", event["t_start"], event["t_end"]))
+            events.append(
+                _event(
+                    f"{direction(event['what'])}: {event['what']}", event["t_start"], event["t_end"]
+                )
+            )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ClipLabelError(f"{file}: {name}: a label cannot be used: {reason}") from error
@@ -107,8 +131,12 @@ def _event(label: str, start: Any, end: Any) -> TimedEvent:
     return TimedEvent(label, start_s, end_s)
 
 
-def came_and_left(claimed: list[TimedEvent], truth: tuple[TimedEvent, ...], tolerance_s: float) -> dict[str, Any]:
-    """Match claims with labels by when they end, within `tolerance_s`: with the right direction, and whatever they say."""
+def came_and_left(
+    claimed: list[TimedEvent], truth: tuple[TimedEvent, ...], tolerance_s: float
+) -> dict[str, Any]:
+    """Match claims with labels by when they end, within `tolerance_s`: with the right direction,
+    and whatever they say.
+    """
     agreeing = match_events(claimed, truth, tolerance_s, _way)
     anything = match_events(claimed, truth, tolerance_s, lambda label: None)
     return {"direction": agreeing, "anything": anything}

@@ -13,7 +13,9 @@ from stream_vlm.types import Frame
 from stream_vlm_lab.evaluation.online.online_pass import Look, TimedQuestion, Watcher
 
 COMMONEST_CAPTION = "person in red enters from the left"
-"""What a baseline says when it has to say something: arrivals are the commonest event of the simulated rooms."""
+"""What a baseline says when it has to say something: arrivals are the commonest event of the
+simulated rooms.
+"""
 COMMONEST_ANSWER = "yes"
 
 
@@ -51,8 +53,9 @@ class AlwaysSpeaking:
 class MotionThreshold:
     """Reports an event when the picture has stopped to change, from when it began to.
 
-    A picture changes when its grey levels at 48 x 32 differ from those of the picture before by more than `threshold` on average. The
-    threshold was fixed before any held-out room was seen; what happened is beyond it, so it always says the same.
+    A picture changes when its grey levels at 48 x 32 differ from those of the picture before by
+    more than `threshold` on average. The threshold was fixed before any held-out room was seen;
+    what happened is beyond it, so it always says the same.
     """
 
     name = "motion threshold"
@@ -69,7 +72,10 @@ class MotionThreshold:
     def look(self, index: int, t: float, frame: Frame, question: TimedQuestion | None) -> Look:
         """Compare `frame` with the one before."""
         small = cv2.resize(frame.image, (48, 32), interpolation=cv2.INTER_AREA).astype(np.int16)
-        changes = self._previous is not None and float(np.abs(small - self._previous).mean()) > self._threshold
+        changes = (
+            self._previous is not None
+            and float(np.abs(small - self._previous).mean()) > self._threshold
+        )
         self._previous = small
         if changes:
             self._since = t if self._since is None else self._since
@@ -81,7 +87,9 @@ class MotionThreshold:
 
 
 def speaking(since: float, t: float, question: TimedQuestion | None) -> Look:
-    """A report of the commonest event from `since` to `t`, or the commonest answer where something was asked."""
+    """A report of the commonest event from `since` to `t`, or the commonest answer where something
+    was asked.
+    """
     if question is not None and not question.is_watch:
         return Look("response", answer=COMMONEST_ANSWER)
     event = TimedEvent(COMMONEST_CAPTION, since, t)
@@ -91,4 +99,11 @@ def speaking(since: float, t: float, question: TimedQuestion | None) -> Look:
 def with_baselines(watchers: Sequence[Watcher]) -> list[Watcher]:
     """`watchers` and, where none of them has its name, each baseline that needs no model."""
     named = {watcher.name for watcher in watchers}
-    return [*watchers, *(baseline for baseline in (AlwaysSilent(), AlwaysSpeaking(), MotionThreshold()) if baseline.name not in named)]
+    return [
+        *watchers,
+        *(
+            baseline
+            for baseline in (AlwaysSilent(), AlwaysSpeaking(), MotionThreshold())
+            if baseline.name not in named
+        ),
+    ]

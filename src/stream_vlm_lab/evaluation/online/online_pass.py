@@ -1,4 +1,6 @@
-"""One online pass: a watcher is shown each frame once, in order, and a question only at the tick at which it is asked."""
+"""One online pass: a watcher is shown each frame once, in order, and a question only at the tick at
+which it is asked.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,13 @@ from typing import Protocol
 from stream_vlm.config.settings import Settings
 from stream_vlm.loop.harness import StreamingHarness
 from stream_vlm.model_protocol import Model
-from stream_vlm.run_records import TimedEvent, TimedState, TimedUtterance, records_of, seconds_of_stream
+from stream_vlm.run_records import (
+    TimedEvent,
+    TimedState,
+    TimedUtterance,
+    records_of,
+    seconds_of_stream,
+)
 from stream_vlm.types import Frame, Query, Tick
 
 
@@ -19,10 +27,10 @@ class TimedQuestion:
     """A question put to the stream at `t` (seconds of stream).
 
     Attributes:
-        answer: the right answer; empty where nobody knows it or a scorer of its own judges.
-        kind: what sort of question it is, for figures by kind.
-        is_watch: "tell me when": it is not answered at once but stays active.
-        until: when a watch ends by itself, seconds of stream; None where it stays until another takes its place.
+        answer: the right answer; empty where nobody knows it or a scorer of its own judges. kind:
+            what sort of question it is, for figures by kind. is_watch: "tell me when": it is not
+            answered at once but stays active. until: when a watch ends by itself, seconds of
+            stream; None where it stays until another takes its place.
     """
 
     t: float
@@ -47,9 +55,9 @@ class Look:
     """What a watcher made of one frame; times in seconds of stream.
 
     Attributes:
-        answer: the words for the question that came with the frame, which are then not among `utterances`.
-        fault: why the frame or the question could not be used; empty where it could.
-        refused: True where the question was a watch and the watcher cannot wait.
+        answer: the words for the question that came with the frame, which are then not among
+            `utterances`. fault: why the frame or the question could not be used; empty where it
+            could. refused: True where the question was a watch and the watcher cannot wait.
     """
 
     state: str
@@ -74,7 +82,9 @@ class Watcher(Protocol):
         ...
 
     def look(self, index: int, t: float, frame: Frame, question: TimedQuestion | None) -> Look:
-        """Take in the frame number `index`, taken `t` seconds into the stream, and the question that is asked now, if any."""
+        """Take in the frame number `index`, taken `t` seconds into the stream, and the question
+        that is asked now, if any.
+        """
         ...
 
 
@@ -102,7 +112,9 @@ class Watched:
 
 
 class OnlinePass:
-    """One pass of one watcher over one stream, a frame at a time, so that several watchers can be shown the same pictures as they come."""
+    """One pass of one watcher over one stream, a frame at a time, so that several watchers can be
+    shown the same pictures as they come.
+    """
 
     def __init__(self, watcher: Watcher, questions: Sequence[TimedQuestion], session: str) -> None:
         watcher.begin(session)
@@ -114,11 +126,14 @@ class OnlinePass:
     def show(self, frame: Frame) -> None:
         """Show the next frame.
 
-        A question enters with the first frame at or after its time; of several, the later ones wait for the next frames.
+        A question enters with the first frame at or after its time; of several, the later ones wait
+        for the next frames.
         """
         self._first_ns = frame.stamp_ns if self._first_ns is None else self._first_ns
         t = seconds_of_stream(frame.stamp_ns, self._first_ns)
-        question = self._waiting.popleft() if self._waiting and self._waiting[0].t <= t + 1e-6 else None
+        question = (
+            self._waiting.popleft() if self._waiting and self._waiting[0].t <= t + 1e-6 else None
+        )
         watched = self.watched
         look = self._watcher.look(len(watched.states), t, frame, question)
         watched.states.append(TimedState(t, look.state))
@@ -139,15 +154,22 @@ class OnlinePass:
         return self.watched
 
 
-def watch_stream(watcher: Watcher, frames: Iterable[Frame], questions: Sequence[TimedQuestion], session: str) -> Watched:
+def watch_stream(
+    watcher: Watcher, frames: Iterable[Frame], questions: Sequence[TimedQuestion], session: str
+) -> Watched:
     """Show `frames` of one camera, in order of time, to one watcher; see `OnlinePass`."""
     return watch_together([watcher], frames, questions, session)[watcher.name]
 
 
 def watch_together(
-    watchers: Sequence[Watcher], frames: Iterable[Frame], questions: Sequence[TimedQuestion], session: str
+    watchers: Sequence[Watcher],
+    frames: Iterable[Frame],
+    questions: Sequence[TimedQuestion],
+    session: str,
 ) -> dict[str, Watched]:
-    """Show the same frames to several watchers, each of which knows nothing of the others; what they made of it, by name."""
+    """Show the same frames to several watchers, each of which knows nothing of the others; what
+    they made of it, by name.
+    """
     passes = {watcher.name: OnlinePass(watcher, questions, session) for watcher in watchers}
     for frame in frames:
         for each in passes.values():
@@ -185,7 +207,11 @@ class HarnessWatcher:
             self._end_watches()
         if question is not None and question.is_watch:
             self._watch_until = question.until
-        queries = (Query(f"q{index}", question.text, frame.stamp_ns, frame.camera, question.is_watch),) if question else ()
+        queries = (
+            (Query(f"q{index}", question.text, frame.stamp_ns, frame.camera, question.is_watch),)
+            if question
+            else ()
+        )
         result = self._harness.step(Tick(index, frame.stamp_ns, (frame,), queries))
         self._harness.prepare()
         utterances, events, states = records_of(result, self._first_ns)
@@ -199,5 +225,7 @@ class HarnessWatcher:
             answer=said[0].text if asked and said else "",
             step_s=result.seconds["step"],
             fault=next(iter(result.faults.values()), ""),
-            refused=question is not None and question.is_watch and f"q{index}" not in self._harness.watching,
+            refused=question is not None
+            and question.is_watch
+            and f"q{index}" not in self._harness.watching,
         )

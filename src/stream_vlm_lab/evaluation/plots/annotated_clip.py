@@ -1,4 +1,6 @@
-"""An annotated clip: the watched pictures with what was said written under them and the states as a strip below."""
+"""An annotated clip: the watched pictures with what was said written under them and the states as a
+strip below.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,12 @@ class ClipWriter:
     def __enter__(self) -> ClipWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._writer is not None:
             self._writer.release()
 
@@ -73,9 +80,17 @@ class ClipWriter:
         """
         page = self.page(image, t)
         if self._writer is None:
-            self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, (page.shape[1], page.shape[0]))
+            self._writer = cv2.VideoWriter(
+                str(self.path),
+                cv2.VideoWriter.fourcc(*"mp4v"),
+                self.fps,
+                (page.shape[1], page.shape[0]),
+            )
             if not self._writer.isOpened():
-                raise ClipError(f"{self.path}: the clip cannot be written; may this user write there, and does OpenCV have FFmpeg?")
+                raise ClipError(
+                    f"{self.path}: the clip cannot be written; may this user write there, and does"
+                    " OpenCV have FFmpeg?"
+                )
         self._writer.write(page)
 
     def page(self, image: NDArray[np.uint8], t: float) -> NDArray[np.uint8]:
@@ -83,7 +98,9 @@ class ClipWriter:
         height, width, _ = image.shape
         scale = WIDTH / width
         size = (WIDTH, round(height * scale / 2) * 2)
-        picture = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        picture = cv2.resize(
+            image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        )
         page = np.empty((size[1] + BAND + STRIP, WIDTH, 3), dtype=np.uint8)
         page[: size[1]] = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
         page[size[1] :] = PAPER
@@ -98,10 +115,28 @@ class ClipWriter:
         header = f"{t:5.1f} s   {state}"
         cv2.putText(page, header, (8 + MARGIN, top + 20), FONT, 0.45, FAINT, THIN, cv2.LINE_AA)
         title_width = cv2.getTextSize(self.annotations.title, FONT, 0.45, THIN)[0][0]
-        cv2.putText(page, self.annotations.title, (WIDTH - MARGIN - title_width, top + 20), FONT, 0.45, FAINT, THIN, cv2.LINE_AA)
+        cv2.putText(
+            page,
+            self.annotations.title,
+            (WIDTH - MARGIN - title_width, top + 20),
+            FONT,
+            0.45,
+            FAINT,
+            THIN,
+            cv2.LINE_AA,
+        )
         if said is not None:
-            text = f"{said.camera}: {said.text}" if said.camera and self._several_cameras() else said.text
-            scale = min(0.8, 0.8 * (WIDTH - 8 - 2 * MARGIN) / max(1, cv2.getTextSize(text, FONT, 0.8, THIN)[0][0]))
+            text = (
+                f"{said.camera}: {said.text}"
+                if said.camera and self._several_cameras()
+                else said.text
+            )
+            scale = min(
+                0.8,
+                0.8
+                * (WIDTH - 8 - 2 * MARGIN)
+                / max(1, cv2.getTextSize(text, FONT, 0.8, THIN)[0][0]),
+            )
             cv2.putText(page, text, (8 + MARGIN, top + 49), FONT, scale, INK, THIN, cv2.LINE_AA)
 
     def _several_cameras(self) -> bool:
@@ -122,15 +157,23 @@ class ClipWriter:
         states = self.annotations.states
         ends = [*(state.t for state in states[1:]), self.annotations.duration_s]
         for state, end in zip(states, ends, strict=True):
-            strip[:, self._column(state.t) : self._column(end) + 1] = STATE_COLOURS.get(state.state, FAINT)
+            strip[:, self._column(state.t) : self._column(end) + 1] = STATE_COLOURS.get(
+                state.state, FAINT
+            )
         return strip
 
     def _column(self, t: float) -> int:
         return int(np.clip(t / max(self.annotations.duration_s, 1e-6), 0, 1) * (WIDTH - 1))
 
 
-def write_clip(path: Path, pictures: Iterable[tuple[float, NDArray[np.uint8]]], annotations: Annotations, fps: float) -> int:
-    """Write the pictures, (seconds of stream, uint8 RGB (H, W, 3)) in order, as an annotated mp4; return how many there were.
+def write_clip(
+    path: Path,
+    pictures: Iterable[tuple[float, NDArray[np.uint8]]],
+    annotations: Annotations,
+    fps: float,
+) -> int:
+    """Write the pictures, (seconds of stream, uint8 RGB (H, W, 3)) in order, as an annotated mp4;
+    return how many there were.
 
     The clip keeps the stream's pace: a gap in the pictures holds the last one.
 

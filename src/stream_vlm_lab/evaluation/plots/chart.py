@@ -1,4 +1,6 @@
-"""A picture of an examination: how well each watcher finds events, how often it cries wolf, and what speaking in time is worth."""
+"""A picture of an examination: how well each watcher finds events, how often it cries wolf, and
+what speaking in time is worth.
+"""
 
 from __future__ import annotations
 
@@ -13,53 +15,89 @@ from matplotlib.figure import Figure
 from stream_vlm_lab.evaluation.scoring.scores import TOLERANCES_S
 
 INK, FAINT = "#22303c", "#8a97a3"
-ENDS = {"right": "#3f9a6d", "rightly silent": "#a9d3bd", "late": "#f2c14e", "missed": "#c9d1d8", "false": "#d1603d"}
+ENDS = {
+    "right": "#3f9a6d",
+    "rightly silent": "#a9d3bd",
+    "late": "#f2c14e",
+    "missed": "#c9d1d8",
+    "false": "#d1603d",
+}
 """How a watch may end, with its colour."""
 COLOURS = ("#3d7ea6", "#f2a14e", "#9aa5ae", "#d1603d", "#3f9a6d", "#7a5ca6")
 
 
 def draw_chart(watchers: Mapping[str, Any], title: str, path: Path) -> None:
-    """Write the figures of `watchers` (as `score_watching` gives them, by name) as a PNG at `path`, 1600 pixels wide."""
+    """Write the figures of `watchers` (as `score_watching` gives them, by name) as a PNG at `path`,
+    1600 pixels wide.
+    """
     figure = Figure(figsize=(16, 5.2), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(1, 4, wspace=0.28, left=0.045, right=0.985, top=0.8, bottom=0.2)
     axes = [figure.add_subplot(grid[place]) for place in range(4)]
     names = list(watchers)
-    for place, (which, name) in enumerate((("what_and_when", "event F1: what and when"), ("something_happened", "event F1: something happened"))):
+    for place, (which, name) in enumerate(
+        (
+            ("what_and_when", "event F1: what and when"),
+            ("something_happened", "event F1: something happened"),
+        )
+    ):
         for colour, watcher in zip(COLOURS, names, strict=False):
-            values = [watchers[watcher]["event_f1"][f"{tolerance} s"][which]["f1"] for tolerance in TOLERANCES_S]
+            values = [
+                watchers[watcher]["event_f1"][f"{tolerance} s"][which]["f1"]
+                for tolerance in TOLERANCES_S
+            ]
             axes[place].plot(TOLERANCES_S, values, marker="o", color=colour, linewidth=2)
         axes[place].set_xlabel("tolerance on the event's end (s)", color=INK)
         _dress(axes[place], name)
         axes[place].set_ylim(0, 1.02)
     together = [watchers[watcher]["speaking"]["together"] for watcher in names]
-    _bars(axes[2], names, [score["sw_f1_published"] for score in together], [score["sw_f1_full_charge"] for score in together])
+    _bars(
+        axes[2],
+        names,
+        [score["sw_f1_published"] for score in together],
+        [score["sw_f1_full_charge"] for score in together],
+    )
     _dress(axes[2], "SW-F1: published (pale), full charge")
     axes[2].set_ylim(0, 1.02)
     alarms = [watchers[watcher]["false_alarms_per_silent_hour"] or 0.0 for watcher in names]
     _bars(axes[3], names, None, alarms)
     axes[3].set_yscale("symlog", linthresh=1.0)
     _dress(axes[3], "false alarms in an hour of silence")
-    handles = [axes[0].plot([], [], marker="o", color=colour, linewidth=2)[0] for colour, _ in zip(COLOURS, names, strict=False)]
+    handles = [
+        axes[0].plot([], [], marker="o", color=colour, linewidth=2)[0]
+        for colour, _ in zip(COLOURS, names, strict=False)
+    ]
     figure.legend(handles, names, loc="lower center", ncols=len(names), frameon=False, fontsize=11)
     figure.suptitle(title, x=0.045, ha="left", fontsize=15, fontweight="bold", color=INK)
     figure.savefig(path)
 
 
 def draw_watches(told: Mapping[str, Mapping[str, Any]], title: str, path: Path) -> None:
-    """Write how watches ended, as `score_watches` gives them by watcher, as a PNG at `path`, a bar for each watcher."""
+    """Write how watches ended, as `score_watches` gives them by watcher, as a PNG at `path`, a bar
+    for each watcher.
+    """
     figure = Figure(figsize=(11, 1.6 + 0.42 * len(told)), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.22, 0.3, 0.75, 0.55))
     rows = list(enumerate(told.values()))
     for row, mine in rows:
         if "why" in mine:
-            axes.text(0.1, row, "cannot be told what to wait for", va="center", fontsize=10, color=FAINT, style="italic")
+            axes.text(
+                0.1,
+                row,
+                "cannot be told what to wait for",
+                va="center",
+                fontsize=10,
+                color=FAINT,
+                style="italic",
+            )
     able = [(row, mine) for row, mine in rows if "why" not in mine]
     reached = [0] * len(able)
     for outcome, colour in ENDS.items():
         counts = [mine[outcome.replace(" ", "_")] for _, mine in able]
-        axes.barh([row for row, _ in able], counts, left=reached, color=colour, label=outcome, height=0.66)
+        axes.barh(
+            [row for row, _ in able], counts, left=reached, color=colour, label=outcome, height=0.66
+        )
         reached = [before + count for before, count in zip(reached, counts, strict=True)]
     axes.set_xlim(0, max(1, *(mine["watches"] for mine in told.values())))
     axes.set_yticks(range(len(told)), list(told), fontsize=11, color=INK)
@@ -71,14 +109,24 @@ def draw_watches(told: Mapping[str, Mapping[str, Any]], title: str, path: Path) 
     figure.savefig(path)
 
 
-def _bars(axes: Axes, names: Sequence[str], pale: Sequence[float] | None, full: Sequence[float]) -> None:
+def _bars(
+    axes: Axes, names: Sequence[str], pale: Sequence[float] | None, full: Sequence[float]
+) -> None:
     places = range(len(names))
     colours = [COLOURS[place % len(COLOURS)] for place in places]
     if pale is not None:
         axes.bar(places, pale, width=0.8, color=colours, alpha=0.35)
     axes.bar(places, full, width=0.5 if pale is not None else 0.8, color=colours)
     for place, value in zip(places, full, strict=True):
-        axes.text(place, value, f"{value:.2f}" if value < 10 else f"{value:.0f}", ha="center", va="bottom", fontsize=10, color=INK)
+        axes.text(
+            place,
+            value,
+            f"{value:.2f}" if value < 10 else f"{value:.0f}",
+            ha="center",
+            va="bottom",
+            fontsize=10,
+            color=INK,
+        )
     axes.set_xticks([])
 
 

@@ -15,12 +15,19 @@ STATES = ("silence", "standby", "response")
 
 
 def confusion_matrix(counts: Mapping[str, int]) -> NDArray[np.int64]:
-    """Ticks by true state (rows) and said state (columns), (3, 3), both in the order of `STATES`; `counts` as `score_watching` gives them."""
-    return np.array([[counts.get(f"{right} as {said}", 0) for said in STATES] for right in STATES], dtype=np.int64)
+    """Ticks by true state (rows) and said state (columns), (3, 3), both in the order of `STATES`;
+    `counts` as `score_watching` gives them.
+    """
+    return np.array(
+        [[counts.get(f"{right} as {said}", 0) for said in STATES] for right in STATES],
+        dtype=np.int64,
+    )
 
 
 def draw_confusion(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
-    """Write a square for each watcher (by name) as a PNG at `path`: shares of each true state as colours, ticks as numbers."""
+    """Write a square for each watcher (by name) as a PNG at `path`: shares of each true state as
+    colours, ticks as numbers.
+    """
     width = 3.1 * len(counts) + 1.0
     figure = Figure(figsize=(width, 3.7), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
@@ -32,10 +39,20 @@ def draw_confusion(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
         for row in range(len(STATES)):
             for column in range(len(STATES)):
                 pale = shares[row, column] > 0.55
-                axes.text(column, row, str(ticks[row, column]), ha="center", va="center", fontsize=11, color="white" if pale else INK)
+                axes.text(
+                    column,
+                    row,
+                    str(ticks[row, column]),
+                    ha="center",
+                    va="center",
+                    fontsize=11,
+                    color="white" if pale else INK,
+                )
         axes.set_title(name, fontsize=11.5, color=INK)
         axes.set_xticks(range(len(STATES)), STATES, fontsize=9, color=INK)
-        axes.set_yticks(range(len(STATES)), STATES if place == 0 else [""] * len(STATES), fontsize=9, color=INK)
+        axes.set_yticks(
+            range(len(STATES)), STATES if place == 0 else [""] * len(STATES), fontsize=9, color=INK
+        )
         axes.set_xlabel("said", fontsize=10, color=INK)
         if place == 0:
             axes.set_ylabel("true", fontsize=10, color=INK)

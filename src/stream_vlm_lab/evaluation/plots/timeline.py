@@ -18,7 +18,9 @@ INK, FAINT = "#22303c", "#8a97a3"
 TRUTH, RIGHT, WRONG, UNJUDGED = "#4c6a88", "#3f9a6d", "#d1603d", "#3d7ea6"
 STATE_COLOURS = {"silence": "#e6eaee", "standby": "#f2c14e", "response": "#3d7ea6"}
 CHARACTER_WIDTH, GAP = 0.0054, 0.004
-"""Widths of a character of the labels and of the gap beside a bar, as shares of the picture's time span at the font size used."""
+"""Widths of a character of the labels and of the gap beside a bar, as shares of the picture's time
+span at the font size used.
+"""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,13 @@ class Timeline:
 
 def draw_timeline(timeline: Timeline, path: Path) -> None:
     """Write `timeline` as a PNG at `path`, 1600 pixels wide."""
-    span_s = max(timeline.duration_s, last_moment([*timeline.events, *timeline.utterances, *timeline.states, *(timeline.truth or ())]), 1.0)
+    span_s = max(
+        timeline.duration_s,
+        last_moment(
+            [*timeline.events, *timeline.utterances, *timeline.states, *(timeline.truth or ())]
+        ),
+        1.0,
+    )
     claimed_right = {left for left, _ in timeline.matching.pairs} if timeline.matching else set()
     truth_found = {right for _, right in timeline.matching.pairs} if timeline.matching else set()
     said = [RIGHT if index in claimed_right else WRONG for index in range(len(timeline.events))]
@@ -49,7 +57,10 @@ def draw_timeline(timeline: Timeline, path: Path) -> None:
         said = [UNJUDGED] * len(timeline.events)
     panels: list[tuple[str, Sequence[TimedEvent], list[str], list[bool]]] = []
     if timeline.truth is not None:
-        found = [index in truth_found or timeline.matching is None for index in range(len(timeline.truth))]
+        found = [
+            index in truth_found or timeline.matching is None
+            for index in range(len(timeline.truth))
+        ]
         panels.append(("what happened", timeline.truth, [TRUTH] * len(timeline.truth), found))
     panels.append(("what it reported", timeline.events, said, [True] * len(timeline.events)))
     lanes = [_lanes(events, span_s) for _, events, _, _ in panels]
@@ -60,9 +71,20 @@ def draw_timeline(timeline: Timeline, path: Path) -> None:
     FigureCanvasAgg(figure)
     top, bottom = 1 - 0.65 / height_inches, 0.9 / height_inches
     rows = [*heights, 2.2]
-    grid = figure.add_gridspec(len(rows), 1, height_ratios=rows, hspace=0.16, left=0.115, right=0.985, top=top, bottom=bottom)
+    grid = figure.add_gridspec(
+        len(rows),
+        1,
+        height_ratios=rows,
+        hspace=0.16,
+        left=0.115,
+        right=0.985,
+        top=top,
+        bottom=bottom,
+    )
     first: Axes | None = None
-    for row, ((name, events, colours, solid), lane, height) in enumerate(zip(panels, lanes, heights, strict=True)):
+    for row, ((name, events, colours, solid), lane, height) in enumerate(
+        zip(panels, lanes, heights, strict=True)
+    ):
         axes = figure.add_subplot(grid[row], sharex=first)
         first = first or axes
         _draw_events(axes, events, colours, solid, lane, span_s)
@@ -73,13 +95,24 @@ def draw_timeline(timeline: Timeline, path: Path) -> None:
     axes.set_xlim(0, span_s)
     axes.tick_params(axis="x", labelbottom=True, length=4, colors=INK, labelsize=11)
     axes.set_xlabel("seconds of stream", loc="left", color=INK, fontsize=11)
-    figure.suptitle(timeline.title, x=0.115, y=1 - 0.2 / height_inches, ha="left", va="top", fontsize=15, fontweight="bold", color=INK)
+    figure.suptitle(
+        timeline.title,
+        x=0.115,
+        y=1 - 0.2 / height_inches,
+        ha="left",
+        va="top",
+        fontsize=15,
+        fontweight="bold",
+        color=INK,
+    )
     _legend(figure, timeline, 0.1 / height_inches)
     figure.savefig(path)
 
 
 def _lanes(events: Sequence[TimedEvent], span_s: float) -> list[int]:
-    """Give each event the highest lane in which neither its bar nor its words touch those of another."""
+    """Give each event the highest lane in which neither its bar nor its words touch those of
+    another.
+    """
     free_from: list[float] = []
     lanes = [0] * len(events)
     for index in sorted(range(len(events)), key=lambda index: events[index].t_start):
@@ -108,28 +141,73 @@ def _words_width(event: TimedEvent, span_s: float) -> float:
 
 def _extent(event: TimedEvent, span_s: float) -> tuple[float, float]:
     end, words = event.t_start + _bar_width(event, span_s), _words_width(event, span_s)
-    return (event.t_start, end + words) if _words_fit_right(event, span_s) else (event.t_start - words, end)
+    return (
+        (event.t_start, end + words)
+        if _words_fit_right(event, span_s)
+        else (event.t_start - words, end)
+    )
 
 
 def _draw_events(
-    axes: Axes, events: Sequence[TimedEvent], colours: Sequence[str], solid: Sequence[bool], lanes: Sequence[int], span_s: float
+    axes: Axes,
+    events: Sequence[TimedEvent],
+    colours: Sequence[str],
+    solid: Sequence[bool],
+    lanes: Sequence[int],
+    span_s: float,
 ) -> None:
     for event, colour, filled, lane in zip(events, colours, solid, lanes, strict=True):
         bar = _bar_width(event, span_s)
-        axes.barh(lane, bar, left=event.t_start, height=0.62, color=colour if filled else "white", edgecolor=colour, linewidth=1.6)
+        axes.barh(
+            lane,
+            bar,
+            left=event.t_start,
+            height=0.62,
+            color=colour if filled else "white",
+            edgecolor=colour,
+            linewidth=1.6,
+        )
         right = _words_fit_right(event, span_s)
         at = event.t_start + bar + GAP * span_s if right else event.t_start - GAP * span_s
-        axes.text(at, lane, event.label, va="center", ha="left" if right else "right", fontsize=10, color=INK)
+        axes.text(
+            at,
+            lane,
+            event.label,
+            va="center",
+            ha="left" if right else "right",
+            fontsize=10,
+            color=INK,
+        )
     if not events:
-        axes.text(span_s / 2, 0.2, "nothing", va="center", ha="center", fontsize=11, color=FAINT, style="italic")
+        axes.text(
+            span_s / 2,
+            0.2,
+            "nothing",
+            va="center",
+            ha="center",
+            fontsize=11,
+            color=FAINT,
+            style="italic",
+        )
 
 
-def _draw_states(axes: Axes, states: Sequence[TimedState], utterances: Sequence[TimedUtterance], span_s: float) -> None:
+def _draw_states(
+    axes: Axes, states: Sequence[TimedState], utterances: Sequence[TimedUtterance], span_s: float
+) -> None:
     times = [state.t for state in states]
-    beat = sorted(later - earlier for earlier, later in zip(times, times[1:], strict=False) if later > earlier)
+    beat = sorted(
+        later - earlier for earlier, later in zip(times, times[1:], strict=False) if later > earlier
+    )
     width = beat[len(beat) // 2] if beat else 0.5
     for state in states:
-        axes.barh(0.3, width, left=state.t, height=0.42, color=STATE_COLOURS.get(state.state, FAINT), linewidth=0)
+        axes.barh(
+            0.3,
+            width,
+            left=state.t,
+            height=0.42,
+            color=STATE_COLOURS.get(state.state, FAINT),
+            linewidth=0,
+        )
     for said in utterances:
         axes.plot([said.t, said.t], [0.58, 0.92], color=INK, linewidth=1.6, solid_capstyle="round")
         axes.plot([said.t], [0.92], marker="o", markersize=5, color=INK)
@@ -138,7 +216,9 @@ def _draw_states(axes: Axes, states: Sequence[TimedState], utterances: Sequence[
 def _dress(axes: Axes, name: str, limits: tuple[float, float]) -> None:
     axes.set_ylim(*limits)
     axes.set_yticks([])
-    axes.set_ylabel(name, rotation=0, ha="right", va="center", labelpad=12, fontsize=11.5, color=INK)
+    axes.set_ylabel(
+        name, rotation=0, ha="right", va="center", labelpad=12, fontsize=11.5, color=INK
+    )
     axes.grid(axis="x", color="#e3e8ec", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(axis="x", labelbottom=False, length=0)
@@ -157,4 +237,11 @@ def _legend(figure: Figure, timeline: Timeline, y: float) -> None:
             Patch(color=WRONG, label="wrong report"),
             *handles,
         ]
-    figure.legend(handles=handles, loc="lower right", bbox_to_anchor=(0.99, y), ncols=len(handles), frameon=False, fontsize=10)
+    figure.legend(
+        handles=handles,
+        loc="lower right",
+        bbox_to_anchor=(0.99, y),
+        ncols=len(handles),
+        frameon=False,
+        fontsize=10,
+    )

@@ -1,4 +1,6 @@
-"""What a camera's faults cost a watcher: events found and false alarms while each kind of fault holds."""
+"""What a camera's faults cost a watcher: events found and false alarms while each kind of fault
+holds.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,14 @@ WHOLE = "none"
 """The name under which stands what no fault touched."""
 
 
-def score_by_fault(streams: Sequence[tuple[Truth, Sequence[Fault], Watched]]) -> dict[str, dict[str, Any]]:
-    """For each kind of fault, and for what none touched: events, how many of them were found (what and when, 1.5 s), and false alarms.
+def score_by_fault(
+    streams: Sequence[tuple[Truth, Sequence[Fault], Watched]],
+) -> dict[str, dict[str, Any]]:
+    """For each kind of fault, and for what none touched: events, how many of them were found (what
+    and when, 1.5 s), and false alarms.
 
-    A fault touches an event that it overlaps, the end included, and what is said until 1.5 s after it. An event may be touched by several.
+    A fault touches an event that it overlaps, the end included, and what is said until 1.5 s after
+    it. An event may be touched by several.
     """
     return {kind: _under(kind, streams) for kind in (WHOLE, *FAULTS)}
 
@@ -40,7 +46,9 @@ def _under(kind: str, streams: Sequence[tuple[Truth, Sequence[Fault], Watched]])
         busy = [(event.t_start, event.t_end + DEFAULT_TOLERANCE_S) for event in truth.events]
 
         def counts(t: float, busy: Sequence[tuple[float, float]] = busy) -> bool:
-            return touched(t - DEFAULT_TOLERANCE_S, t) and not any(start <= t <= end for start, end in busy)
+            return touched(t - DEFAULT_TOLERANCE_S, t) and not any(
+                start <= t <= end for start, end in busy
+            )
 
         silent_s += truth.tick_s * sum(counts(state.t) for state in truth.states)
         alarms += sum(counts(said.t) for said in watched.utterances)

@@ -1,8 +1,9 @@
 """Event F1: which claimed events are real ones, matched one to one, and how far off in time.
 
-A claim matches a true event when both say the same thing and end within a tolerance of each other. Among all one-to-one matchings the one
-with most matches is taken, and among those the one with the smallest total timing error; so the order of the lists and the confidence of
-the claims play no part, and a second claim about the same event is a false alarm.
+A claim matches a true event when both say the same thing and end within a tolerance of each other.
+Among all one-to-one matchings the one with most matches is taken, and among those the one with the
+smallest total timing error; so the order of the lists and the confidence of the claims play no
+part, and a second claim about the same event is a false alarm.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ class EventScore:
     """How well claimed events agree with the truth.
 
     Attributes:
-        labelled: claims must say what happened (action and kind of thing).
-        class_agnostic: claims must only say when something happened.
-        colour_accuracy: share of the labelled pairs whose truth has a colour that also name the right one; None without such a pair.
+        labelled: claims must say what happened (action and kind of thing). class_agnostic: claims
+            must only say when something happened. colour_accuracy: share of the labelled pairs
+            whose truth has a colour that also name the right one; None without such a pair.
     """
 
     labelled: Matching
@@ -56,15 +57,27 @@ class EventScore:
 
 
 def same_happening(label: str) -> Hashable:
-    """Return what a label must share with another to agree: action and kind of thing, or, outside the closed language, its own words."""
+    """Return what a label must share with another to agree: action and kind of thing, or, outside
+    the closed language, its own words.
+    """
     parsed = parse_label(label)
     return (parsed.action, parsed.kind) if parsed else " ".join(label.lower().split())
 
 
-def score_events(claimed: Sequence[TimedEvent], truth: Sequence[TimedEvent], tolerance_s: float = DEFAULT_TOLERANCE_S) -> EventScore:
-    """Compare claimed events with the truth; `tolerance_s` is the largest |difference of ends| that still matches, in seconds."""
+def score_events(
+    claimed: Sequence[TimedEvent],
+    truth: Sequence[TimedEvent],
+    tolerance_s: float = DEFAULT_TOLERANCE_S,
+) -> EventScore:
+    """Compare claimed events with the truth; `tolerance_s` is the largest |difference of ends| that
+    still matches, in seconds.
+    """
     labelled = match_events(claimed, truth, tolerance_s, same_happening)
-    return EventScore(labelled, match_events(claimed, truth, tolerance_s, lambda label: None), _colour_accuracy(claimed, truth, labelled))
+    return EventScore(
+        labelled,
+        match_events(claimed, truth, tolerance_s, lambda label: None),
+        _colour_accuracy(claimed, truth, labelled),
+    )
 
 
 def match_events(
@@ -73,7 +86,8 @@ def match_events(
     tolerance_s: float,
     meaning: Callable[[str], Hashable],
 ) -> Matching:
-    """Match claims with true events of the same camera and the same `meaning` of their labels, one to one.
+    """Match claims with true events of the same camera and the same `meaning` of their labels, one
+    to one.
 
     A truth without a camera may be matched by any camera's claim.
     """
@@ -84,10 +98,18 @@ def match_events(
         return ("" if any_camera else event.camera, meaning(event.label))
 
     for key in {group(event) for event in truth}:
-        ours = sorted((index for index, event in enumerate(claimed) if group(event) == key), key=lambda index: claimed[index].t_end)
-        theirs = sorted((index for index, event in enumerate(truth) if group(event) == key), key=lambda index: truth[index].t_end)
+        ours = sorted(
+            (index for index, event in enumerate(claimed) if group(event) == key),
+            key=lambda index: claimed[index].t_end,
+        )
+        theirs = sorted(
+            (index for index, event in enumerate(truth) if group(event) == key),
+            key=lambda index: truth[index].t_end,
+        )
         ends = [claimed[index].t_end for index in ours], [truth[index].t_end for index in theirs]
-        pairs += [(ours[left], theirs[right]) for left, right in _match_in_order(*ends, tolerance_s)]
+        pairs += [
+            (ours[left], theirs[right]) for left, right in _match_in_order(*ends, tolerance_s)
+        ]
     pairs.sort(key=lambda pair: truth[pair[1]].t_end)
     errors = [abs(claimed[left].t_end - truth[right].t_end) for left, right in pairs]
     return Matching(
@@ -99,10 +121,13 @@ def match_events(
     )
 
 
-def _match_in_order(claimed: list[float], truth: list[float], tolerance_s: float) -> list[tuple[int, int]]:
+def _match_in_order(
+    claimed: list[float], truth: list[float], tolerance_s: float
+) -> list[tuple[int, int]]:
     """Match two sorted lists of times: most pairs first, then smallest total error.
 
-    On a line some best matching never crosses, so comparing prefixes is enough. `best[i][j]` is (-pairs, error) for the first i and j.
+    On a line some best matching never crosses, so comparing prefixes is enough. `best[i][j]` is
+    (-pairs, error) for the first i and j.
     """
     best = [[(0, 0.0)] * (len(truth) + 1) for _ in range(len(claimed) + 1)]
     for i, claim in enumerate(claimed, start=1):
@@ -126,7 +151,9 @@ def _match_in_order(claimed: list[float], truth: list[float], tolerance_s: float
     return pairs[::-1]
 
 
-def _colour_accuracy(claimed: Sequence[TimedEvent], truth: Sequence[TimedEvent], matching: Matching) -> float | None:
+def _colour_accuracy(
+    claimed: Sequence[TimedEvent], truth: Sequence[TimedEvent], matching: Matching
+) -> float | None:
     named = []
     for left, right in matching.pairs:
         ours, theirs = parse_label(claimed[left].label), parse_label(truth[right].label)

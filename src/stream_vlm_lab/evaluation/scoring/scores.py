@@ -12,14 +12,26 @@ import numpy as np
 from stream_vlm.run_records import TimedEvent, TimedState
 from stream_vlm_lab.evaluation.online.online_pass import TimedQuestion, Watched
 from stream_vlm_lab.evaluation.scoring.grounding import Span, span_ious
-from stream_vlm_lab.evaluation.scoring.matching import DEFAULT_TOLERANCE_S, Matching, same_happening, score_events
-from stream_vlm_lab.evaluation.scoring.speech_timing import SpeakingScore, Speech, Window, score_speaking
+from stream_vlm_lab.evaluation.scoring.matching import (
+    DEFAULT_TOLERANCE_S,
+    Matching,
+    same_happening,
+    score_events,
+)
+from stream_vlm_lab.evaluation.scoring.speech_timing import (
+    SpeakingScore,
+    Speech,
+    Window,
+    score_speaking,
+)
 
 TOLERANCES_S = (0.5, 1.0, 1.5, 3.0)
 GROUNDING_TOLERANCE_S = 3.0
 """A claim grounds the event it is matched with at this tolerance."""
 EARLY_S, LATE_S = 0.5, 3.0
-"""An event's answer window opens a tick before it is complete and closes three seconds after; a question's opens when it is asked."""
+"""An event's answer window opens a tick before it is complete and closes three seconds after; a
+question's opens when it is asked.
+"""
 
 
 @dataclass(frozen=True)
@@ -58,9 +70,14 @@ def score_watching(streams: Watching) -> dict[str, Any]:
         "state_confusion": _confusion(streams),
         "questions": sum(map(len, answers.values())),
         "question_accuracy": _mean([right for rights in answers.values() for right in rights]),
-        "question_accuracy_by_kind": {kind: {"right": sum(rights), "asked": len(rights)} for kind, rights in sorted(answers.items())},
+        "question_accuracy_by_kind": {
+            kind: {"right": sum(rights), "asked": len(rights)}
+            for kind, rights in sorted(answers.items())
+        },
         "claimed_events": sum(len(watched.events) for _, watched in streams),
-        "step_ms": {"p50": float(np.percentile(steps, 50)), "p95": float(np.percentile(steps, 95))} if steps else None,
+        "step_ms": {"p50": float(np.percentile(steps, 50)), "p95": float(np.percentile(steps, 95))}
+        if steps
+        else None,
     }
 
 
@@ -89,18 +106,26 @@ def _events(streams: Watching, tolerance_s: float) -> dict[str, Any]:
         for (truth, watched), score in zip(streams, scores, strict=True)
         for left, right in score.labelled.pairs
     ]
-    colours = [(score.colour_accuracy, score.labelled.tp) for score in scores if score.colour_accuracy is not None]
+    colours = [
+        (score.colour_accuracy, score.labelled.tp)
+        for score in scores
+        if score.colour_accuracy is not None
+    ]
     named = sum(count for _, count in colours)
     return {
         "what_and_when": pooled_f1(score.labelled for score in scores),
         "something_happened": pooled_f1(score.class_agnostic for score in scores),
         "timing_error_s": _mean(errors),
-        "colour_accuracy": sum(share * count for share, count in colours) / named if named else None,
+        "colour_accuracy": sum(share * count for share, count in colours) / named
+        if named
+        else None,
     }
 
 
 def _false_alarms(streams: Watching) -> dict[str, float | None]:
-    """Unasked utterances while nothing was going on: outside every event from its start until 1.5 s after its end; and in quiet stretches alone."""
+    """Unasked utterances while nothing was going on: outside every event from its start until 1.5 s
+    after its end; and in quiet stretches alone.
+    """
     silent_s, alarms = 0.0, 0
     quiet_s, quiet_alarms = 0.0, 0
     for truth, watched in streams:
@@ -112,8 +137,12 @@ def _false_alarms(streams: Watching) -> dict[str, float | None]:
         silent_s += truth.tick_s * sum(is_silent(state.t) for state in truth.states)
         alarms += sum(is_silent(said.t) for said in watched.utterances)
         for start, end in truth.quiet:
-            quiet_s += truth.tick_s * sum(start < state.t < end and is_silent(state.t) for state in truth.states)
-            quiet_alarms += sum(start < said.t < end and is_silent(said.t) for said in watched.utterances)
+            quiet_s += truth.tick_s * sum(
+                start < state.t < end and is_silent(state.t) for state in truth.states
+            )
+            quiet_alarms += sum(
+                start < said.t < end and is_silent(said.t) for said in watched.utterances
+            )
     return {
         "silent_hours": silent_s / 3600,
         "false_alarms_per_silent_hour": alarms / (silent_s / 3600) if silent_s else None,
@@ -125,10 +154,22 @@ def _false_alarms(streams: Watching) -> dict[str, float | None]:
 def _speaking(streams: Watching) -> dict[str, SpeakingScore]:
     events = questions = SpeakingScore()
     for truth, watched in streams:
-        windows = [Window(event.t_end - EARLY_S, event.t_end + LATE_S, event.label) for event in truth.events]
-        events += score_speaking([Speech(said.t, said.text) for said in watched.utterances], windows, _says_what_happened)
-        due = [Window(answer.t, answer.t + LATE_S, answer.question.answer) for answer in watched.answers]
-        questions += score_speaking([Speech(answer.t, answer.text) for answer in watched.answers if answer.text], due, is_right_answer)
+        windows = [
+            Window(event.t_end - EARLY_S, event.t_end + LATE_S, event.label)
+            for event in truth.events
+        ]
+        events += score_speaking(
+            [Speech(said.t, said.text) for said in watched.utterances], windows, _says_what_happened
+        )
+        due = [
+            Window(answer.t, answer.t + LATE_S, answer.question.answer)
+            for answer in watched.answers
+        ]
+        questions += score_speaking(
+            [Speech(answer.t, answer.text) for answer in watched.answers if answer.text],
+            due,
+            is_right_answer,
+        )
     return {"events": events, "questions": questions, "together": events + questions}
 
 
@@ -137,7 +178,9 @@ def _says_what_happened(said: str, label: str) -> bool:
 
 
 def is_right_answer(said: str, answer: str) -> bool:
-    """Answers of the simulated world are a word or a caption; letter case, spacing and a closing full stop do not matter."""
+    """Answers of the simulated world are a word or a caption; letter case, spacing and a closing
+    full stop do not matter.
+    """
     return plain(said) == plain(answer)
 
 
@@ -150,7 +193,10 @@ def _grounding(streams: Watching) -> dict[str, float | None]:
     whole: dict[str, list[float]] = {"what_and_when": [], "something_happened": []}
     for truth, watched in streams:
         score = score_events(watched.events, truth.events, GROUNDING_TOLERANCE_S)
-        for name, matching in (("what_and_when", score.labelled), ("something_happened", score.class_agnostic)):
+        for name, matching in (
+            ("what_and_when", score.labelled),
+            ("something_happened", score.class_agnostic),
+        ):
             whole[name] += span_ious(watched.events, truth.events, matching, truth.tick_s)
     return {name: _mean(ious) for name, ious in whole.items()}
 
@@ -168,7 +214,9 @@ def _answers(streams: Watching) -> dict[str, list[bool]]:
     rights: dict[str, list[bool]] = defaultdict(list)
     for _, watched in streams:
         for answer in watched.answers:
-            rights[answer.question.kind].append(is_right_answer(answer.text, answer.question.answer))
+            rights[answer.question.kind].append(
+                is_right_answer(answer.text, answer.question.answer)
+            )
         for question in watched.unanswered:
             rights[question.kind].append(False)
     return rights

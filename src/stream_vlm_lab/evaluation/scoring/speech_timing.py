@@ -1,9 +1,12 @@
-"""SW-F1, the published measure of speaking in time, and beside it one that false alarms cannot cheat.
+"""SW-F1, the published measure of speaking in time, and beside it one that false alarms cannot
+cheat.
 
-Streaming Harness (arXiv 2606.08615, Streaming-Eval) gives every due answer a window. A window with a right answer in it is a hit, one
-without a miss, and speech outside all windows is a false alarm: SW-F1 = 2 TP / (2 TP + 0.2 FP + 2 FN). Ten false alarms cost as much as
-one miss, and wrong words inside a window cost nothing beyond the miss, so who speaks at every tick is punished little. The second figure charges
-each utterance that is not the one right answer of a window in full: TP / (TP + FP + FN).
+Streaming Harness (arXiv 2606.08615, Streaming-Eval) gives every due answer a window. A window with
+a right answer in it is a hit, one without a miss, and speech outside all windows is a false alarm:
+SW-F1 = 2 TP / (2 TP + 0.2 FP + 2 FN). Ten false alarms cost as much as one miss, and wrong words
+inside a window cost nothing beyond the miss, so who speaks at every tick is punished little. The
+second figure charges each utterance that is not the one right answer of a window in full: TP / (TP
++ FP + FN).
 """
 
 from __future__ import annotations
@@ -40,9 +43,9 @@ class SpeakingScore:
     """Counts over any number of streams; add them up with `+`.
 
     Attributes:
-        tp, fn: windows with and without a right answer.
-        outside: utterances outside every window: the published false alarms.
-        needless: utterances that are not the first right answer of a window: wrong, repeated or outside.
+        tp, fn: windows with and without a right answer. outside: utterances outside every window:
+            the published false alarms. needless: utterances that are not the first right answer of
+            a window: wrong, repeated or outside.
     """
 
     tp: int = 0
@@ -51,7 +54,12 @@ class SpeakingScore:
     needless: int = 0
 
     def __add__(self, other: SpeakingScore) -> SpeakingScore:
-        return SpeakingScore(self.tp + other.tp, self.fn + other.fn, self.outside + other.outside, self.needless + other.needless)
+        return SpeakingScore(
+            self.tp + other.tp,
+            self.fn + other.fn,
+            self.outside + other.outside,
+            self.needless + other.needless,
+        )
 
     @property
     def published(self) -> float:
@@ -65,7 +73,12 @@ class SpeakingScore:
 
     def as_dict(self) -> dict[str, float]:
         """Both figures with their counts."""
-        counts = {"windows": self.tp + self.fn, "hits": self.tp, "outside_windows": self.outside, "needless": self.needless}
+        counts = {
+            "windows": self.tp + self.fn,
+            "hits": self.tp,
+            "outside_windows": self.outside,
+            "needless": self.needless,
+        }
         return {"sw_f1_published": self.published, "sw_f1_full_charge": self.full, **counts}
 
 
@@ -74,17 +87,26 @@ def _ratio(hits: float, alarms: float, misses: float) -> float:
     return hits / whole if whole else 1.0
 
 
-def score_speaking(said: Sequence[Speech], windows: Sequence[Window], is_right: IsRight) -> SpeakingScore:
+def score_speaking(
+    said: Sequence[Speech], windows: Sequence[Window], is_right: IsRight
+) -> SpeakingScore:
     """Judge what was said in one stream.
 
-    An utterance serves one window only: the one with the earliest end among those that it is right for and that no earlier one has served.
+    An utterance serves one window only: the one with the earliest end among those that it is right
+    for and that no earlier one has served.
     """
     served: set[int] = set()
     outside = needless = 0
     for speech in sorted(said, key=lambda speech: speech.t):
-        inside = [index for index, window in enumerate(windows) if window.start <= speech.t <= window.end]
+        inside = [
+            index for index, window in enumerate(windows) if window.start <= speech.t <= window.end
+        ]
         outside += not inside
-        fitting = [index for index in inside if index not in served and is_right(speech.text, windows[index].answer)]
+        fitting = [
+            index
+            for index in inside
+            if index not in served and is_right(speech.text, windows[index].answer)
+        ]
         if fitting:
             served.add(min(fitting, key=lambda index: windows[index].end))
         else:

@@ -1,4 +1,6 @@
-""""Tell me when": what is waited for in a simulated stream, and whether a watcher spoke when it came, and only then."""
+""" "Tell me when": what is waited for in a simulated stream, and whether a watcher spoke when it
+came, and only then.
+"""
 
 from __future__ import annotations
 
@@ -28,23 +30,35 @@ OUTCOMES = ("right", "late", "missed", "false", "rightly silent")
 
 @dataclass(frozen=True)
 class Watch:
-    """Something waited for from `question.t` to `question.until`; `due` is when a picture shows it, None where it does not come. Seconds."""
+    """Something waited for from `question.t` to `question.until`; `due` is when a picture shows it,
+    None where it does not come. Seconds.
+    """
 
     question: TimedQuestion
     due: float | None
 
 
 def plan_watches(moments: Moments, ticks: Sequence[float]) -> list[Watch]:
-    """Watches one after the other over a stream, none while another is active; `ticks` are the moments (s) of its pictures.
+    """Watches one after the other over a stream, none while another is active; `ticks` are the
+    moments (s) of its pictures.
 
-    Each begins at a tick at which nothing is under way. What is waited for is one of the next few events, so that others come before it, or now
-    and then something that does not come.
+    Each begins at a tick at which nothing is under way. What is waited for is one of the next few
+    events, so that others come before it, or now and then something that does not come.
     """
     rng = np.random.default_rng([moments.script.seed, 0x3A7C4])
     watches: list[Watch] = []
     now = BETWEEN_S
     while True:
-        start = next((t_s for t_s in ticks if t_s >= now and moments.script.at(t_s)[1] is None and moments.seen_from(t_s) == t_s), None)
+        start = next(
+            (
+                t_s
+                for t_s in ticks
+                if t_s >= now
+                and moments.script.at(t_s)[1] is None
+                and moments.seen_from(t_s) == t_s
+            ),
+            None,
+        )
         if start is None:
             return watches
         coming = moments.after(start)
@@ -60,7 +74,14 @@ def plan_watches(moments: Moments, ticks: Sequence[float]) -> list[Watch]:
             assert first is not None
             due, label, until = first.t_end, first.event.label, first.t_end + WAITS_ON_S
         if until <= end or not in_vain:
-            question = TimedQuestion(start, f"Tell me when {wanted.words}.", label, "tell me when", is_watch=True, until=min(until, end))
+            question = TimedQuestion(
+                start,
+                f"Tell me when {wanted.words}.",
+                label,
+                "tell me when",
+                is_watch=True,
+                until=min(until, end),
+            )
             watches.append(Watch(question, due))
         now = until + BETWEEN_S
 
@@ -68,8 +89,8 @@ def plan_watches(moments: Moments, ticks: Sequence[float]) -> list[Watch]:
 def outcome_of(watch: Watch, said: Sequence[TimedUtterance]) -> str:
     """One of `OUTCOMES`, by the first words while the watch was active.
 
-    right: from half a second before it was due until three seconds after; late: after that; false: before that, or at all where nothing was
-    due; missed and rightly silent: no words.
+    right: from half a second before it was due until three seconds after; late: after that; false:
+    before that, or at all where nothing was due; missed and rightly silent: no words.
     """
     first = next((words.t for words in said if _while_active(watch, words)), None)
     if watch.due is None:
@@ -87,10 +108,12 @@ def _while_active(watch: Watch, words: TimedUtterance) -> bool:
 
 
 def score_watches(streams: Sequence[tuple[Sequence[Watch], Watched]]) -> dict[str, Any]:
-    """How often each outcome was, over all streams; for a watcher that cannot be told what to wait for, why.
+    """How often each outcome was, over all streams; for a watcher that cannot be told what to wait
+    for, why.
 
-    Attributes of the result: `accuracy` is the share of watches with the right end (right or rightly silent), `right_words` how many of the right
-    ones also said the right action and kind of thing, `needless_words` how many utterances of all watches were not the first right one.
+    Attributes of the result: `accuracy` is the share of watches with the right end (right or
+    rightly silent), `right_words` how many of the right ones also said the right action and kind of
+    thing, `needless_words` how many utterances of all watches were not the first right one.
     """
     refused = [why for _, watched in streams for _, why in watched.refused]
     count = sum(len(watches) for watches, _ in streams)
@@ -104,7 +127,9 @@ def score_watches(streams: Sequence[tuple[Sequence[Watch], Watched]]) -> dict[st
             outcomes[outcome] += 1
             said = [words for words in watched.utterances if _while_active(watch, words)]
             needless += len(said) - (outcome == "right")
-            right_words += outcome == "right" and same_happening(said[0].text) == same_happening(watch.question.answer)
+            right_words += outcome == "right" and same_happening(said[0].text) == same_happening(
+                watch.question.answer
+            )
     ended_well = outcomes["right"] + outcomes["rightly silent"]
     return {
         "watches": count,
@@ -116,7 +141,9 @@ def score_watches(streams: Sequence[tuple[Sequence[Watch], Watched]]) -> dict[st
 
 
 def watched_by_the_labels(watches: Sequence[Watch], ticks: Sequence[float]) -> Watched:
-    """What somebody says who sees everything at these ticks (s): each thing waited for, at the first tick that shows it."""
+    """What somebody says who sees everything at these ticks (s): each thing waited for, at the
+    first tick that shows it.
+    """
     watched = Watched()
     for watch in watches:
         tick = next((t_s for t_s in ticks if watch.due is not None and t_s >= watch.due), None)

@@ -1,4 +1,6 @@
-"""Reads folders of recorded StreamingVLM runs: what went in, what the cache kept and what came out, round by round."""
+"""Reads folders of recorded StreamingVLM runs: what went in, what the cache kept and what came out,
+round by round.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +25,20 @@ REQUIRED = (*RAGGED, *(f"{name}_off" for name in RAGGED), *BY_ROUND, "stream_ids
 
 
 class TraceError(StreamError):
-    """A folder of traces that cannot be replayed; the message names the file, what is wrong and the remedy."""
+    """A folder of traces that cannot be replayed; the message names the file, what is wrong and the
+    remedy.
+    """
 
 
 class TraceSettings(BaseModel):
-    """What a run was made with; rounds last a second, positions are contiguous and the best token is taken.
+    """What a run was made with; rounds last a second, positions are contiguous and the best token
+    is taken.
 
     Attributes:
-        window_size, text_round: rounds that keep their vision and their text.
-        text_sink, text_sliding_window: tokens of the previous text that stay, None where it was never cut.
-        frames: name of the file of frames.
-        special_ids: token ids by text, to tell whether a checkpoint is the one of the run.
+        window_size, text_round: rounds that keep their vision and their text. text_sink,
+            text_sliding_window: tokens of the previous text that stay, None where it was never cut.
+            frames: name of the file of frames. special_ids: token ids by text, to tell whether a
+            checkpoint is the one of the run.
     """
 
     rounds: int = Field(ge=1)
@@ -55,7 +60,9 @@ class TraceSettings(BaseModel):
     @model_validator(mode="after")
     def _sink_with_window(self) -> TraceSettings:
         if (self.text_sink is None) != (self.text_sliding_window is None):
-            raise ValueError("text_sink and text_sliding_window must both be numbers or both be null")
+            raise ValueError(
+                "text_sink and text_sliding_window must both be numbers or both be null"
+            )
         return self
 
 
@@ -64,9 +71,8 @@ class Trace:
     """One recorded run.
 
     Attributes:
-        arrays: what was recorded, by name.
-        frames: uint8 RGB (rounds * fps, H, W, 3).
-        vision: (rounds, tokens, hidden) vision tokens of each round, None where they were not recorded.
+        arrays: what was recorded, by name. frames: uint8 RGB (rounds * fps, H, W, 3). vision:
+            (rounds, tokens, hidden) vision tokens of each round, None where they were not recorded.
     """
 
     name: str
@@ -88,14 +94,24 @@ def find_traces(folder: Path) -> list[Path]:
         TraceError: there is no such folder, there is no trace in it, or one lacks its other file.
     """
     if not folder.is_dir():
-        raise TraceError(f"{folder}: no such folder; give one with trace_NAME.json and trace_NAME.npz files")
-    found = sorted(path for path in folder.glob("*.json") if path.with_suffix(".npz").is_file() or path.stem.startswith("trace_"))
+        raise TraceError(
+            f"{folder}: no such folder; give one with trace_NAME.json and trace_NAME.npz files"
+        )
+    found = sorted(
+        path
+        for path in folder.glob("*.json")
+        if path.with_suffix(".npz").is_file() or path.stem.startswith("trace_")
+    )
     for path in (*found, *sorted(folder.glob("trace_*.npz"))):
         for partner in (path.with_suffix(".json"), path.with_suffix(".npz")):
             if not partner.is_file():
-                raise TraceError(f"{path}: its {partner.name} is missing; copy it from the trace's origin")
+                raise TraceError(
+                    f"{path}: its {partner.name} is missing; copy it from the trace's origin"
+                )
     if not found:
-        raise TraceError(f"{folder}: holds no trace; give a folder with trace_NAME.json and trace_NAME.npz files")
+        raise TraceError(
+            f"{folder}: holds no trace; give a folder with trace_NAME.json and trace_NAME.npz files"
+        )
     return found
 
 
@@ -108,19 +124,34 @@ def read_trace(path: Path) -> Trace:
     try:
         settings = TraceSettings.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise TraceError(f"{path}: cannot be read: {error}; copy it anew from the trace's origin") from error
+        raise TraceError(
+            f"{path}: cannot be read: {error}; copy it anew from the trace's origin"
+        ) from error
     except ValidationError as error:
         detail = error.errors()[0]
-        raise TraceError(f"{path}: {'.'.join(str(step) for step in detail['loc']) or 'content'}: {detail['msg']}; mend the file") from error
+        raise TraceError(
+            f"{path}: {'.'.join(str(step) for step in detail['loc']) or 'content'}:"
+            f" {detail['msg']}; mend the file"
+        ) from error
     arrays = _read_arrays(path.with_suffix(".npz"), REQUIRED)
     _check(path.with_suffix(".npz"), settings, arrays)
     source = path.parent / settings.frames
     pictures = _read_arrays(source, ("frames",))
     frames = pictures["frames"]
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or len(frames) < settings.rounds * settings.fps:
+    if (
+        frames.dtype != np.uint8
+        or frames.ndim != 4
+        or frames.shape[3] != 3
+        or len(frames) < settings.rounds * settings.fps
+    ):
         expected = f"uint8 ({settings.rounds * settings.fps}, H, W, 3)"
-        raise TraceError(f"{source}: frames are {frames.dtype} {frames.shape}, not {expected} as {path.name} needs; copy the file that belongs to it")
-    return Trace(path.stem.removeprefix("trace_"), settings, arrays, frames, pictures.get("vision_embeds"))
+        raise TraceError(
+            f"{source}: frames are {frames.dtype} {frames.shape}, not {expected} as {path.name}"
+            " needs; copy the file that belongs to it"
+        )
+    return Trace(
+        path.stem.removeprefix("trace_"), settings, arrays, frames, pictures.get("vision_embeds")
+    )
 
 
 def _read_arrays(path: Path, required: tuple[str, ...]) -> dict[str, NDArray[Any]]:
@@ -128,12 +159,16 @@ def _read_arrays(path: Path, required: tuple[str, ...]) -> dict[str, NDArray[Any
         # Archives come from elsewhere: only plain arrays are read, nothing in them is run.
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise TraceError(f"{path}: is not an archive of arrays; copy it anew from the trace's origin")
+                raise TraceError(
+                    f"{path}: is not an archive of arrays; copy it anew from the trace's origin"
+                )
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise TraceError(f"{path}: no such file; copy it from the trace's origin") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise TraceError(f"{path}: is damaged ({error}); copy it anew from the trace's origin") from error
+        raise TraceError(
+            f"{path}: is damaged ({error}); copy it anew from the trace's origin"
+        ) from error
     missing = [name for name in required if name not in arrays]
     if missing:
         raise TraceError(f"{path}: has no array {missing[0]!r}; record the trace anew")
@@ -143,11 +178,23 @@ def _read_arrays(path: Path, required: tuple[str, ...]) -> dict[str, NDArray[Any
 def _check(path: Path, settings: TraceSettings, arrays: Mapping[str, NDArray[Any]]) -> None:
     for name in RAGGED:
         values, offsets = arrays[name], arrays[f"{name}_off"]
-        is_line = offsets.shape == (settings.rounds + 1,) and offsets[0] == 0 and bool((np.diff(offsets) >= 0).all())
+        is_line = (
+            offsets.shape == (settings.rounds + 1,)
+            and offsets[0] == 0
+            and bool((np.diff(offsets) >= 0).all())
+        )
         if not is_line or values.ndim < 1 or offsets[-1] != values.shape[-1]:
-            raise TraceError(f"{path}: {name}_off does not divide {name} {values.shape} into {settings.rounds} rounds; record the trace anew")
+            raise TraceError(
+                f"{path}: {name}_off does not divide {name} {values.shape} into {settings.rounds}"
+                " rounds; record the trace anew"
+            )
     if bool((np.diff(arrays["gen_ids_off"]) < 1).any()):
-        raise TraceError(f"{path}: gen_ids has a round in which nothing was generated; record the trace anew")
+        raise TraceError(
+            f"{path}: gen_ids has a round in which nothing was generated; record the trace anew"
+        )
     for name in BY_ROUND:
         if arrays[name].ndim != 2 or len(arrays[name]) != settings.rounds:
-            raise TraceError(f"{path}: {name} is {arrays[name].shape}, not a row for each of {settings.rounds} rounds; record the trace anew")
+            raise TraceError(
+                f"{path}: {name} is {arrays[name].shape}, not a row for each of {settings.rounds}"
+                " rounds; record the trace anew"
+            )

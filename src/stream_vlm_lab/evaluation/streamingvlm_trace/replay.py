@@ -1,4 +1,6 @@
-"""Replays recorded StreamingVLM runs with the engine of this package and says where the two part ways."""
+"""Replays recorded StreamingVLM runs with the engine of this package and says where the two part
+ways.
+"""
 
 from __future__ import annotations
 
@@ -49,18 +51,24 @@ class Replay:
         return statistics.median(self.seconds[stage]) * 1e3
 
 
-def replay_trace(checkpoint: Checkpoint, trace: Trace, tolerance: float = 1e-3, on_round: Callable[[], object] | None = None) -> Replay:
+def replay_trace(
+    checkpoint: Checkpoint,
+    trace: Trace,
+    tolerance: float = 1e-3,
+    on_round: Callable[[], object] | None = None,
+) -> Replay:
     """Run `trace` again and compare every quantity that it recorded.
 
-    The recorded token is fed after each choice, whatever ours was, so that one deviation does not hide what comes after it; where every choice
-    agrees, that is the free run.
+    The recorded token is fed after each choice, whatever ours was, so that one deviation does not
+    hide what comes after it; where every choice agrees, that is the free run.
 
     Args:
         tolerance: largest difference of logits, keys, values and vision tokens that agrees.
         on_round: called after each round.
 
     Raises:
-        TraceError: the trace is not of this checkpoint, or asks for something the engine does not do.
+        TraceError: the trace is not of this checkpoint, or asks for something the engine does not
+            do.
     """
     return _Replayer(checkpoint, trace, tolerance).run(on_round)
 
@@ -74,16 +82,30 @@ class _Replayer:
         self._tower = TorchVisionTower(checkpoint.model.model.visual, checkpoint.pictures)
         vocabulary = checkpoint.tokenizer.get_vocab()
         self._stop = {vocabulary[token] for token in STREAMING_VLM.stop if token in vocabulary}
-        self._writer = TurnWriter(STREAMING_VLM, lambda text: _encode(checkpoint, text), checkpoint.model.config.video_token_id)
-        # Room for every token of the run: what leaves must leave by the rule, not for want of space.
+        self._writer = TurnWriter(
+            STREAMING_VLM,
+            lambda text: _encode(checkpoint, text),
+            checkpoint.model.config.video_token_id,
+        )
+        # Room for every token of the run: what leaves must leave by the rule, not for want of
+        # space.
         capacity = len(trace.arrays["stream_ids"]) + self._settings.max_new_tokens
         self._forward = CachedForward(checkpoint.model, capacity)
         settings = self._settings
         self._policy = SlidingPolicy(
-            settings.window_size, settings.text_round, settings.text_sink, settings.text_sliding_window, capacity, compatible=True
+            settings.window_size,
+            settings.text_round,
+            settings.text_sink,
+            settings.text_sliding_window,
+            capacity,
+            compatible=True,
         )
         self._layers = checkpoint.model.config.text_config.num_hidden_layers
-        self._penalty = RepetitionPenaltyLogitsProcessor(settings.repetition_penalty) if settings.repetition_penalty != 1.0 else None
+        self._penalty = (
+            RepetitionPenaltyLogitsProcessor(settings.repetition_penalty)
+            if settings.repetition_penalty != 1.0
+            else None
+        )
         self._numbers = np.zeros(capacity, dtype=np.int64)
         self._fed: list[int] = []
         self._generated = 0
@@ -111,7 +133,12 @@ class _Replayer:
         vision = self._tower.encode(frames[None])[0]
         clock.append(time.perf_counter())
         grid = self._pictures.grid(*frames.shape[1:3])
-        entering = [*self._pending, *self._writer.user(number, number, number + 1, grid, (settings.query or "") if number == 0 else "")]
+        entering = [
+            *self._pending,
+            *self._writer.user(
+                number, number, number + 1, grid, (settings.query or "") if number == 0 else ""
+            ),
+        ]
         if number == 0:
             entering = [*self._writer.head(settings.previous_text or ""), *entering]
         held = len(forward.segments)
@@ -122,22 +149,55 @@ class _Replayer:
         prompt = [piece.segment for piece in layout if piece.index >= held]
         logits = self._feed(prompt, vision)
         clock.append(time.perf_counter())
-        input_ids, where = [token for segment in forward.segments for token in segment.token_ids], forward.positions
+        input_ids, where = (
+            [token for segment in forward.segments for token in segment.token_ids],
+            forward.positions,
+        )
         rows = self._decode(number, input_ids, logits)
         clock.append(time.perf_counter())
 
         merge = self._pictures.merge_size
         if trace.vision is not None:
-            self._compare("vision tokens", number, vision.tokens.float().cpu(), trace.vision[number], self._tolerance)
-        self._compare("picture grid", number, [1, grid[0] * merge, grid[1] * merge], trace.arrays["grid_thw"][number])
+            self._compare(
+                "vision tokens",
+                number,
+                vision.tokens.float().cpu(),
+                trace.vision[number],
+                self._tolerance,
+            )
+        self._compare(
+            "picture grid",
+            number,
+            [1, grid[0] * merge, grid[1] * merge],
+            trace.arrays["grid_thw"][number],
+        )
         self._compare("kept tokens", number, kept, trace.ragged("kept_src", number))
-        self._compare("kept per layer", number, [kept_tokens] * self._layers, trace.arrays["kv_len_evicted"][number])
-        self._compare("ids fed", number, [token for segment in prompt for token in segment.token_ids], trace.ragged("new_ids", number))
+        self._compare(
+            "kept per layer",
+            number,
+            [kept_tokens] * self._layers,
+            trace.arrays["kv_len_evicted"][number],
+        )
+        self._compare(
+            "ids fed",
+            number,
+            [token for segment in prompt for token in segment.token_ids],
+            trace.ragged("new_ids", number),
+        )
         self._compare("ids in context", number, input_ids, trace.ragged("input_ids", number))
         self._compare("positions at prefill", number, where, trace.ragged("pos_prefill", number))
-        self._compare("positions at the end", number, forward.positions, trace.ragged("pos_all", number))
-        self._compare("held per layer", number, [forward.cache.used] * self._layers, trace.arrays["kv_len_after"][number])
-        self._compare("first logits", number, rows[0], trace.arrays["logits_first"][number], self._tolerance)
+        self._compare(
+            "positions at the end", number, forward.positions, trace.ragged("pos_all", number)
+        )
+        self._compare(
+            "held per layer",
+            number,
+            [forward.cache.used] * self._layers,
+            trace.arrays["kv_len_after"][number],
+        )
+        self._compare(
+            "first logits", number, rows[0], trace.arrays["logits_first"][number], self._tolerance
+        )
         if "logits_all" in trace.arrays:
             recorded = trace.arrays["logits_all"][self._generated : self._generated + len(rows)]
             self._compare("all logits", number, np.stack(rows), recorded, self._tolerance)
@@ -145,7 +205,9 @@ class _Replayer:
         return np.diff(clock).tolist()
 
     def _decode(self, number: int, input_ids: list[int], logits: torch.Tensor) -> list[Any]:
-        """Choose token by token; returns the raw logits (vocabulary,) of every choice and leaves the end of the reply pending."""
+        """Choose token by token; returns the raw logits (vocabulary,) of every choice and leaves
+        the end of the reply pending.
+        """
         said = self._trace.ragged("gen_ids", number).tolist()
         rows = []
         for step, token in enumerate(said):
@@ -155,16 +217,23 @@ class _Replayer:
                 logits = self._feed([Segment(SegmentKind.ACTION, number, (token,))])
         close = self._writer.close(number)
         ended = said[-1] == close[0].token_ids[0]
-        self._pending = close if ended else [Segment(SegmentKind.ACTION, number, (said[-1],)), *close]
+        self._pending = (
+            close if ended else [Segment(SegmentKind.ACTION, number, (said[-1],)), *close]
+        )
         return rows
 
-    def _compare_choice(self, number: int, step: int, before: list[int], logits: torch.Tensor, said: list[int]) -> None:
+    def _compare_choice(
+        self, number: int, step: int, before: list[int], logits: torch.Tensor, said: list[int]
+    ) -> None:
         scores = logits[None]
         if self._penalty is not None:
             scores = self._penalty(torch.tensor([before], device=logits.device), scores)
         choice, recorded = int(scores[0].argmax()), said[step]
         comparison = self._compared.setdefault("generated ids", Comparison("generated ids"))
-        if choice != recorded and float(scores[0, choice] - scores[0, recorded]) <= 2 * self._tolerance:
+        if (
+            choice != recorded
+            and float(scores[0, choice] - scores[0, recorded]) <= 2 * self._tolerance
+        ):
             comparison.close_calls += 1
             choice = recorded
         comparison.add(number, [choice], [recorded])
@@ -175,21 +244,39 @@ class _Replayer:
     def _compare_end(self, number: int) -> None:
         arrays = self._trace.arrays
         self._compare("every id fed", number, self._fed, arrays["stream_ids"])
-        self._compare("kept at the end", number, self._numbers[self._forward.slots], arrays["final_kept_src"])
+        self._compare(
+            "kept at the end", number, self._numbers[self._forward.slots], arrays["final_kept_src"]
+        )
         keys, values = self._forward.stored()
-        for quantity, name, ours in (("un-rotated keys", "final_k_unrotated", keys), ("values", "final_v", values)):
+        for quantity, name, ours in (
+            ("un-rotated keys", "final_k_unrotated", keys),
+            ("values", "final_v", values),
+        ):
             if name in arrays:
                 self._compare(quantity, number, ours.float().cpu(), arrays[name], self._tolerance)
 
-    def _feed(self, segments: Sequence[Segment], vision: VisionTokens | None = None) -> torch.Tensor:
+    def _feed(
+        self, segments: Sequence[Segment], vision: VisionTokens | None = None
+    ) -> torch.Tensor:
         logits = self._forward.feed(segments, vision)
         ids = [token for segment in segments for token in segment.token_ids]
-        self._numbers[self._forward.slots[-len(ids) :]] = np.arange(len(self._fed), len(self._fed) + len(ids))
+        self._numbers[self._forward.slots[-len(ids) :]] = np.arange(
+            len(self._fed), len(self._fed) + len(ids)
+        )
         self._fed += ids
         return logits
 
-    def _compare(self, quantity: str, number: int, ours: ArrayLike, recorded: ArrayLike, tolerance: float = 0.0) -> None:
-        self._compared.setdefault(quantity, Comparison(quantity, tolerance)).add(number, ours, recorded)
+    def _compare(
+        self,
+        quantity: str,
+        number: int,
+        ours: ArrayLike,
+        recorded: ArrayLike,
+        tolerance: float = 0.0,
+    ) -> None:
+        self._compared.setdefault(quantity, Comparison(quantity, tolerance)).add(
+            number, ours, recorded
+        )
 
 
 def _encode(checkpoint: Checkpoint, text: str) -> tuple[int, ...]:
@@ -201,23 +288,25 @@ def _check_fits(checkpoint: Checkpoint, trace: Trace) -> None:
         ids = _encode(checkpoint, text)
         if ids != (token,):
             raise TraceError(
-                f"{trace.name}: {text!r} is token {token} there but {list(ids)} in {checkpoint.model_id}; give the checkpoint of the trace"
+                f"{trace.name}: {text!r} is token {token} there but {list(ids)} in"
+                f" {checkpoint.model_id}; give the checkpoint of the trace"
             )
     pictures = checkpoint.pictures
     if trace.settings.fps != pictures.temporal_patch_size:
         raise TraceError(
-            f"{trace.name}: {trace.settings.fps} frames a round do not make one temporal patch of {pictures.temporal_patch_size}; "
-            "record it with as many frames a round"
+            f"{trace.name}: {trace.settings.fps} frames a round do not make one temporal patch of"
+            f" {pictures.temporal_patch_size}; record it with as many frames a round"
         )
     unit = pictures.patch_size * pictures.merge_size
     height, width = trace.frames.shape[1:3]
     if height % unit or width % unit:
         raise TraceError(
-            f"{trace.name}: frames of {width} x {height} pixels are not whole vision tokens of {unit} pixels; record it with such frames"
+            f"{trace.name}: frames of {width} x {height} pixels are not whole vision tokens of"
+            f" {unit} pixels; record it with such frames"
         )
     vocabulary = checkpoint.model.config.text_config.vocab_size
     if trace.arrays["logits_first"].shape[1] != vocabulary:
         raise TraceError(
-            f"{trace.name}: logits over {trace.arrays['logits_first'].shape[1]} tokens, but {checkpoint.model_id} has {vocabulary}; "
-            "give the checkpoint of the trace"
+            f"{trace.name}: logits over {trace.arrays['logits_first'].shape[1]} tokens, but"
+            f" {checkpoint.model_id} has {vocabulary}; give the checkpoint of the trace"
         )

@@ -1,4 +1,6 @@
-"""What a camera does to the light: pan, shake, exposure, vignette, moving shadows, blur, noise and compression."""
+"""What a camera does to the light: pan, shake, exposure, vignette, moving shadows, blur, noise and
+compression.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from stream_vlm_lab.simulation.scene.scene import Scene
 
 
 class Sensor:
-    """Turns a clean rendering into what the camera would deliver; the same at the same time, whatever was asked before."""
+    """Turns a clean rendering into what the camera would deliver; the same at the same time,
+    whatever was asked before.
+    """
 
     def __init__(self, scene: Scene, seed: int, width: int, height: int) -> None:
         self._scene, self._camera, self._seed = scene, scene.camera, seed
@@ -27,15 +31,21 @@ class Sensor:
         noise = rng.normal(0, self._camera.noise, (2 * height, 2 * width, 3)).astype(np.float32)
         # Neighbouring pixels of a real sensor are demosaiced together.
         softened = cv2.GaussianBlur(noise, (0, 0), 0.6)
-        self._noise = np.clip(softened / max(float(softened.std()), 1e-6) * self._camera.noise, -60, 60).astype(np.int8)
+        self._noise = np.clip(
+            softened / max(float(softened.std()), 1e-6) * self._camera.noise, -60, 60
+        ).astype(np.int8)
         self._grade = self._grading()
-        self._gamma = np.array([255 * (level / 255) ** self._camera.gamma for level in range(256)], np.uint8)
+        self._gamma = np.array(
+            [255 * (level / 255) ** self._camera.gamma for level in range(256)], np.uint8
+        )
         self._gain = {on: self._light(on) for on in (None, False, True)}
         self._shadows = self._shadow_map(rng) if self._camera.shadows else None
 
     def margin(self) -> int:
         """Pixels by which the backdrop must be larger than the picture on every side."""
-        return int(np.ceil(self._camera.pan * self._width + 5 * self._camera.shake * self._height)) + 2
+        return (
+            int(np.ceil(self._camera.pan * self._width + 5 * self._camera.shake * self._height)) + 2
+        )
 
     def pan_px(self, t_s: float) -> float:
         """How far the camera looks to the right of the middle, in pixels."""
@@ -48,21 +58,39 @@ class Sensor:
         if not size:
             return 0.0, 0.0
         rates = (1.3, 2.9, 4.7, 1.7, 3.1, 5.3)
-        waves = [np.sin(2 * np.pi * rate * t_s + phase) for rate, phase in zip(rates, self._phases[1:7], strict=True)]
+        waves = [
+            np.sin(2 * np.pi * rate * t_s + phase)
+            for rate, phase in zip(rates, self._phases[1:7], strict=True)
+        ]
         return float(size * sum(waves[:3])), float(size * sum(waves[3:]))
 
-    def expose(self, frame: Image, t_s: float, lamp_on: bool | None, faults: Sequence[Fault] = ()) -> Image:
-        """The picture as delivered, uint8 RGB of the same shape; `faults` are those that hold at `t_s`."""
+    def expose(
+        self, frame: Image, t_s: float, lamp_on: bool | None, faults: Sequence[Fault] = ()
+    ) -> Image:
+        """The picture as delivered, uint8 RGB of the same shape; `faults` are those that hold at
+        `t_s`.
+        """
         camera = self._camera
-        drift = 1 + camera.exposure_drift * np.sin(2 * np.pi * t_s / camera.exposure_period_s + self._phases[7])
-        drift += 0.25 * camera.exposure_drift * np.sin(2 * np.pi * t_s / (0.37 * camera.exposure_period_s) + self._phases[8])
+        drift = 1 + camera.exposure_drift * np.sin(
+            2 * np.pi * t_s / camera.exposure_period_s + self._phases[7]
+        )
+        drift += (
+            0.25
+            * camera.exposure_drift
+            * np.sin(2 * np.pi * t_s / (0.37 * camera.exposure_period_s) + self._phases[8])
+        )
         if self._shadows is not None:
             frame = np.asarray(cv2.multiply(frame, self._shadow_at(t_s), dtype=cv2.CV_8U), np.uint8)
         gain = camera.exposure * float(drift)
-        frame = np.asarray(cv2.multiply(frame, self._gain[lamp_on], scale=gain, dtype=cv2.CV_8U), np.uint8)
+        frame = np.asarray(
+            cv2.multiply(frame, self._gain[lamp_on], scale=gain, dtype=cv2.CV_8U), np.uint8
+        )
         frame = np.asarray(cv2.LUT(cv2.transform(frame, self._grade), self._gamma), np.uint8)
         if camera.blur:
-            frame = np.asarray(cv2.GaussianBlur(frame, (0, 0), max(0.35, camera.blur * self._height / 240)), np.uint8)
+            frame = np.asarray(
+                cv2.GaussianBlur(frame, (0, 0), max(0.35, camera.blur * self._height / 240)),
+                np.uint8,
+            )
         for fault in faults:
             frame = in_the_light(frame, fault, t_s)
         draw = np.random.default_rng([self._seed, int(round(t_s * 1e6))])
@@ -74,15 +102,22 @@ class Sensor:
         return self._compress(frame) if camera.jpeg_quality else frame
 
     def _compress(self, frame: Image) -> Image:
-        written, data = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, self._camera.jpeg_quality])
+        written, data = cv2.imencode(
+            ".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, self._camera.jpeg_quality]
+        )
         if not written:
-            raise StreamError(f"a simulated frame of {self._width}x{self._height} could not be compressed; choose another size")
+            raise StreamError(
+                f"a simulated frame of {self._width}x{self._height} could not be compressed; choose"
+                " another size"
+            )
         return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
     def _grading(self) -> NDArray[np.float32]:
         """3 x 3 matrix from full colours to those of this camera: paler or stronger."""
         grey = np.array([0.299, 0.587, 0.114], np.float32)
-        return self._camera.saturation * np.eye(3, dtype=np.float32) + (1 - self._camera.saturation) * np.tile(grey, (3, 1))
+        return self._camera.saturation * np.eye(3, dtype=np.float32) + (
+            1 - self._camera.saturation
+        ) * np.tile(grey, (3, 1))
 
     def _light(self, lamp_on: bool | None) -> NDArray[np.float32]:
         """Vignette, colour of the light and, where there is a lamp, its glow: float32 (H, W, 3)."""
@@ -97,16 +132,24 @@ class Sensor:
             dim, strength = float(rng.uniform(0.6, 0.86)), float(rng.uniform(0.3, 0.6))
             right, down = lamp_head(lamp)
             area = lamp.area
-            lamp_x = (area.left + (area.right - area.left) * right - 0.5) * self._width / self._height
+            lamp_x = (
+                (area.left + (area.right - area.left) * right - 0.5) * self._width / self._height
+            )
             lamp_y = area.top + (area.bottom - area.top) * down - 0.5
             distance = (x * self._width / self._height - lamp_x) ** 2 + (y - lamp_y) ** 2
-            glow = (0.45 + 0.55 * np.exp(-distance / float(rng.uniform(0.15, 0.5)))) * strength if lamp_on else np.zeros_like(distance)
+            glow = (
+                (0.45 + 0.55 * np.exp(-distance / float(rng.uniform(0.15, 0.5)))) * strength
+                if lamp_on
+                else np.zeros_like(distance)
+            )
             light *= dim + glow[..., None] * np.array([1.15, 1.0, 0.72], np.float32)
         return light.astype(np.float32)
 
     def _shadow_map(self, rng: np.random.Generator) -> NDArray[np.float32]:
         coarse = rng.normal(0, 1, (6, 8)).astype(np.float32)
-        soft = cv2.resize(coarse, (2 * self._width, 2 * self._height), interpolation=cv2.INTER_CUBIC)
+        soft = cv2.resize(
+            coarse, (2 * self._width, 2 * self._height), interpolation=cv2.INTER_CUBIC
+        )
         depth = np.clip(soft, 0, 1.5) / 1.5 * self._camera.shadows
         return np.ascontiguousarray(np.repeat((1 - depth)[..., None], 3, axis=2), np.float32)
 

@@ -1,4 +1,6 @@
-"""What faults of a camera do to a picture: in the light before the sensor, and to the numbers after it."""
+"""What faults of a camera do to a picture: in the light before the sensor, and to the numbers after
+it.
+"""
 
 from __future__ import annotations
 
@@ -17,30 +19,48 @@ READOUT_S = 0.15
 
 
 def exposure_moments(fault: Fault | None, t_s: float) -> list[float]:
-    """When each band of rows is exposed, from the top, seconds; a single moment without a rolling exposure."""
+    """When each band of rows is exposed, from the top, seconds; a single moment without a rolling
+    exposure.
+    """
     if fault is None:
         return [t_s]
-    return [max(0.0, t_s - READOUT_S * fault.strength * (BANDS - 1 - band) / (BANDS - 1)) for band in range(BANDS)]
+    return [
+        max(0.0, t_s - READOUT_S * fault.strength * (BANDS - 1 - band) / (BANDS - 1))
+        for band in range(BANDS)
+    ]
 
 
 def in_the_light(frame: Image, fault: Fault, t_s: float) -> Image:
-    """`frame` (uint8 RGB, (H, W, 3)) as it falls on a sensor under `fault` at `t_s` seconds; faults of the numbers change nothing here."""
+    """`frame` (uint8 RGB, (H, W, 3)) as it falls on a sensor under `fault` at `t_s` seconds; faults
+    of the numbers change nothing here.
+    """
     height = frame.shape[0]
     if fault.kind == "rolling":
-        # Mains flicker brightens some rows and darkens others; between two pictures the pattern moves.
+        # Mains flicker brightens some rows and darkens others; between two pictures the pattern
+        # moves.
         rows = np.arange(height, dtype=np.float32) / height
         turn = 2 * np.pi * (rows * (2 + fault.look % 3) + 1.7 * t_s)
         gain = 1 + 0.3 * fault.strength * np.sin(turn)
         return np.asarray(np.clip(frame * gain[:, None, None], 0, 255), np.uint8)
     if fault.kind == "motion-blur":
-        return np.asarray(cv2.filter2D(frame, -1, _streak(height * (0.02 + 0.05 * fault.strength), np.pi * (fault.look % 180) / 180)), np.uint8)
+        return np.asarray(
+            cv2.filter2D(
+                frame,
+                -1,
+                _streak(height * (0.02 + 0.05 * fault.strength), np.pi * (fault.look % 180) / 180),
+            ),
+            np.uint8,
+        )
     if fault.kind == "defocus":
-        return np.asarray(cv2.filter2D(frame, -1, _disc(height * (0.006 + 0.022 * fault.strength))), np.uint8)
+        return np.asarray(
+            cv2.filter2D(frame, -1, _disc(height * (0.006 + 0.022 * fault.strength))), np.uint8
+        )
     return frame
 
 
 def in_the_numbers(frame: Image, fault: Fault, t_s: float) -> Image:
-    """`frame` (uint8 RGB, (H, W, 3)) as it leaves a camera under `fault` at `t_s` seconds; faults of the light change nothing here.
+    """`frame` (uint8 RGB, (H, W, 3)) as it leaves a camera under `fault` at `t_s` seconds; faults
+    of the light change nothing here.
 
     Raises:
         StreamError: a picture of this size cannot be compressed.
@@ -50,9 +70,14 @@ def in_the_numbers(frame: Image, fault: Fault, t_s: float) -> Image:
         grain = rng.normal(0, 10 + 35 * fault.strength, frame.shape)
         return np.asarray(np.clip(frame + grain, 0, 255), np.uint8)
     if fault.kind == "jpeg":
-        written, data = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, round(22 - 14 * fault.strength)])
+        written, data = cv2.imencode(
+            ".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, round(22 - 14 * fault.strength)]
+        )
         if not written:
-            raise StreamError(f"a simulated frame of {frame.shape[1]}x{frame.shape[0]} could not be compressed; choose another size")
+            raise StreamError(
+                f"a simulated frame of {frame.shape[1]}x{frame.shape[0]} could not be compressed;"
+                " choose another size"
+            )
         return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
     return frame
 
@@ -63,7 +88,9 @@ def _streak(length: float, angle: float) -> NDArray[np.float32]:
     reach = int(np.ceil(half))
     kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
     for share in np.linspace(-1, 1, 8 * reach + 1):
-        kernel[round(reach + share * half * np.sin(angle)), round(reach + share * half * np.cos(angle))] = 1
+        kernel[
+            round(reach + share * half * np.sin(angle)), round(reach + share * half * np.cos(angle))
+        ] = 1
     return np.asarray(kernel / kernel.sum(), np.float32)
 
 

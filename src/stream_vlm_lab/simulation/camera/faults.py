@@ -21,8 +21,10 @@ LENGTHS_S = {
 }
 """How long a fault of each kind lasts, seconds: shortest and longest."""
 FAULTS = tuple(LENGTHS_S)
-"""rolling: rows are exposed one after the other under a light that flickers; motion-blur, defocus, noise, jpeg: as they say; dropped: no picture
-comes; frozen: the picture of the fault's first moment comes again and again with new stamps."""
+"""rolling: rows are exposed one after the other under a light that flickers; motion-blur, defocus,
+noise, jpeg: as they say; dropped: no picture comes; frozen: the picture of the fault's first moment
+comes again and again with new stamps.
+"""
 HIDING = ("dropped", "frozen")
 """Faults that hide what happens meanwhile."""
 MOST_PER_MINUTE = 6.0
@@ -46,26 +48,45 @@ class Fault:
 
 
 class Faults:
-    """All faults of one stream. Those of one kind never overlap, and no picture is dropped while it is frozen."""
+    """All faults of one stream.
+
+    Those of one kind never overlap, and no picture is dropped while it is frozen.
+    """
 
     def __init__(self, faults: Collection[Fault] = ()) -> None:
-        self.all = tuple(sorted(faults, key=lambda fault: (fault.t_start, FAULTS.index(fault.kind))))
-        self._by_kind = {kind: [fault for fault in self.all if fault.kind == kind] for kind in FAULTS}
-        self._starts = {kind: [fault.t_start for fault in mine] for kind, mine in self._by_kind.items()}
+        self.all = tuple(
+            sorted(faults, key=lambda fault: (fault.t_start, FAULTS.index(fault.kind)))
+        )
+        self._by_kind = {
+            kind: [fault for fault in self.all if fault.kind == kind] for kind in FAULTS
+        }
+        self._starts = {
+            kind: [fault.t_start for fault in mine] for kind, mine in self._by_kind.items()
+        }
 
     def of(self, kind: str, t_s: float) -> Fault | None:
         """The fault of `kind` that holds at `t_s` seconds, or None."""
         begun = bisect.bisect_right(self._starts[kind], t_s)
-        return self._by_kind[kind][begun - 1] if begun and t_s < self._by_kind[kind][begun - 1].t_end else None
+        return (
+            self._by_kind[kind][begun - 1]
+            if begun and t_s < self._by_kind[kind][begun - 1].t_end
+            else None
+        )
 
     def at(self, t_s: float) -> tuple[Fault, ...]:
         """Every fault that holds at `t_s` seconds, in the order of `FAULTS`."""
         return tuple(fault for kind in FAULTS if (fault := self.of(kind, t_s)) is not None)
 
     def seen_from(self, t_s: float) -> float:
-        """When a picture first shows what became true at `t_s` seconds: then, or when what hides it is over."""
+        """When a picture first shows what became true at `t_s` seconds: then, or when what hides it
+        is over.
+        """
         while True:
-            hiding = [fault for kind in HIDING if (fault := self.of(kind, t_s)) is not None and not _still_shows(fault, t_s)]
+            hiding = [
+                fault
+                for kind in HIDING
+                if (fault := self.of(kind, t_s)) is not None and not _still_shows(fault, t_s)
+            ]
             if not hiding:
                 return t_s
             t_s = max(fault.t_end for fault in hiding)
@@ -77,9 +98,11 @@ def _still_shows(fault: Fault, t_s: float) -> bool:
 
 
 def plan_faults(seed: int, duration_s: float, kinds: Collection[str], per_minute: float) -> Faults:
-    """Spread faults of `kinds` over a stream; the same arguments give the same faults, and a kind's faults do not depend on the other kinds.
+    """Spread faults of `kinds` over a stream; the same arguments give the same faults, and a kind's
+    faults do not depend on the other kinds.
 
-    Only frozen and dropped know each other: a picture that would freeze while one is dropped does not.
+    Only frozen and dropped know each other: a picture that would freeze while one is dropped does
+    not.
 
     Args:
         per_minute: of each kind on average, above 0 and up to 6, fewer where they would overlap.
@@ -89,14 +112,25 @@ def plan_faults(seed: int, duration_s: float, kinds: Collection[str], per_minute
     """
     unknown = sorted(set(kinds) - set(FAULTS))
     if unknown:
-        raise WorldError(f"faults: {', '.join(map(repr, unknown))} is refused; use some of {', '.join(FAULTS)}")
+        raise WorldError(
+            f"faults: {', '.join(map(repr, unknown))} is refused; use some of {', '.join(FAULTS)}"
+        )
     if not 0.0 < per_minute <= MOST_PER_MINUTE:
-        raise WorldError(f"faults_per_minute: {per_minute} is refused; use more than 0 and at most {MOST_PER_MINUTE:g}")
-    planned = {kind: _of_kind(kind, seed, duration_s, per_minute) for kind in FAULTS if kind in kinds}
+        raise WorldError(
+            f"faults_per_minute: {per_minute} is refused; use more than 0 and at most"
+            f" {MOST_PER_MINUTE:g}"
+        )
+    planned = {
+        kind: _of_kind(kind, seed, duration_s, per_minute) for kind in FAULTS if kind in kinds
+    }
     if set(HIDING) <= planned.keys():
         dropped = planned["dropped"]
         planned["frozen"] = [
-            frozen for frozen in planned["frozen"] if not any(drop.t_start <= frozen.t_end and frozen.t_start <= drop.t_end for drop in dropped)
+            frozen
+            for frozen in planned["frozen"]
+            if not any(
+                drop.t_start <= frozen.t_end and frozen.t_start <= drop.t_end for drop in dropped
+            )
         ]
     return Faults([fault for mine in planned.values() for fault in mine])
 

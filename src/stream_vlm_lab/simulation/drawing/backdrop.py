@@ -1,4 +1,6 @@
-"""Walls, floors and standing furniture: everything behind the action that never moves, painted once per stream."""
+"""Walls, floors and standing furniture: everything behind the action that never moves, painted once
+per stream.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,10 @@ def paint_backdrop(scene: Scene, width: int, height: int, margin: int) -> Image:
         canvas = _sunlight(canvas, rng)
     if scene.view == "desk" or (scene.view != "tabletop" and rng.random() < 0.5):
         canvas = _soft_light(canvas, rng)
-    return np.asarray(cv2.resize(canvas, (width + 2 * margin, height + 2 * margin), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(
+        cv2.resize(canvas, (width + 2 * margin, height + 2 * margin), interpolation=cv2.INTER_AREA),
+        np.uint8,
+    )
 
 
 def _floor(scene: Scene, plot: Plot, rng: np.random.Generator) -> Image:
@@ -39,14 +44,22 @@ def _floor(scene: Scene, plot: Plot, rng: np.random.Generator) -> Image:
     if rng.random() < 0.5:
         sheet = np.ascontiguousarray(np.rot90(sheet))
     top, bottom = max(scene.skyline, -0.15), 1.15
-    # Straight lines on the floor run to the vanishing height, as they do for the people who walk on it.
+    # Straight lines on the floor run to the vanishing height, as they do for the people who walk on
+    # it.
     narrow = 0.75
     wide = narrow * (bottom - scene.vanish) / max(top - scene.vanish, 0.05)
     centre = 0.5 + float(rng.uniform(-0.15, 0.15))
-    corners = [plot.at(centre - narrow, top), plot.at(centre + narrow, top), plot.at(centre + wide, bottom), plot.at(centre - wide, bottom)]
+    corners = [
+        plot.at(centre - narrow, top),
+        plot.at(centre + narrow, top),
+        plot.at(centre + wide, bottom),
+        plot.at(centre - wide, bottom),
+    ]
     source = np.array([[0, 0], [side, 0], [side, side], [0, side]], np.float32)
     homography = cv2.getPerspectiveTransform(source, np.array(corners, np.float32))
-    laid = cv2.warpPerspective(sheet, homography, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
+    laid = cv2.warpPerspective(
+        sheet, homography, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT
+    )
     return np.asarray(laid, np.uint8)
 
 
@@ -64,7 +77,9 @@ def _wall(scene: Scene, plot: Plot, canvas: Image, rng: np.random.Generator) -> 
         return
     canvas[foot - skirting : foot] = board
     shaded = canvas[foot : foot + 4 * skirting].astype(np.float32)
-    canvas[foot : foot + 4 * skirting] = (shaded * np.linspace(0.72, 1, len(shaded))[:, None, None]).astype(np.uint8)
+    canvas[foot : foot + 4 * skirting] = (
+        shaded * np.linspace(0.72, 1, len(shaded))[:, None, None]
+    ).astype(np.uint8)
     if scene.view == "corridor":
         _side_walls(scene, plot, canvas, rng)
 
@@ -75,9 +90,19 @@ def _side_walls(scene: Scene, plot: Plot, canvas: Image, rng: np.random.Generato
     slope = (scene.skyline - scene.vanish) / max(0.5 - inset, 0.1)
     for gain, near, far in ((0.8, -0.2, inset), (1.1, 1.2, 1 - inset)):
         reach = abs(near - far)
-        wall = [plot.at(near, -0.2), plot.at(far, ceiling), plot.at(far, scene.skyline), plot.at(near, scene.skyline + slope * reach)]
+        wall = [
+            plot.at(near, -0.2),
+            plot.at(far, ceiling),
+            plot.at(far, scene.skyline),
+            plot.at(near, scene.skyline + slope * reach),
+        ]
         cv2.fillPoly(canvas, [np.array(wall, np.int32)], shade(scene.wall_rgb, gain), cv2.LINE_AA)
-    roof = [plot.at(-0.2, -0.2), plot.at(1.2, -0.2), plot.at(1 - inset, ceiling), plot.at(inset, ceiling)]
+    roof = [
+        plot.at(-0.2, -0.2),
+        plot.at(1.2, -0.2),
+        plot.at(1 - inset, ceiling),
+        plot.at(inset, ceiling),
+    ]
     cv2.fillPoly(canvas, [np.array(roof, np.int32)], shade(scene.wall_rgb, 1.12), cv2.LINE_AA)
 
 
@@ -103,5 +128,7 @@ def _sunlight(canvas: Image, rng: np.random.Generator) -> Image:
     corners = [(x, y), (x + wide, y), (x + wide + slant, y + tall), (x + slant, y + tall)]
     cv2.fillPoly(lit, [np.array(corners, np.int32)], 1.0)
     soft = cv2.GaussianBlur(lit, (0, 0), height * float(rng.uniform(0.004, 0.03)))
-    gain = 1 + float(rng.uniform(0.12, 0.45)) * soft[..., None] * np.array([1.0, 0.96, 0.85], np.float32)
+    gain = 1 + float(rng.uniform(0.12, 0.45)) * soft[..., None] * np.array(
+        [1.0, 0.96, 0.85], np.float32
+    )
     return np.clip(canvas * gain, 0, 255).astype(np.uint8)

@@ -39,12 +39,18 @@ def _window(canvas: Image, box: Box, rgb: Rgb, rng: np.random.Generator) -> None
         radius = int(rng.uniform(0.1, 0.25) * (right - left))
         x = int(np.clip(centre[0], left + radius, max(right - radius, left + radius)))
         y = max(centre[1] - radius, top + radius)
-        cv2.circle(canvas, (x, y), radius, shade((70, 98, 62), float(rng.uniform(0.5, 1))), -1, cv2.LINE_AA)
+        cv2.circle(
+            canvas, (x, y), radius, shade((70, 98, 62), float(rng.uniform(0.5, 1))), -1, cv2.LINE_AA
+        )
     frame: Rgb = (235, 233, 228) if rng.random() < 0.7 else (86, 66, 50)
     thick = max(2, int((right - left) * 0.06))
     cv2.rectangle(canvas, (left, top), (right, bottom), frame, thick)
-    cv2.line(canvas, ((left + right) // 2, top), ((left + right) // 2, bottom), frame, max(1, thick // 2))
-    cv2.line(canvas, (left, (top + bottom) // 2), (right, (top + bottom) // 2), frame, max(1, thick // 2))
+    cv2.line(
+        canvas, ((left + right) // 2, top), ((left + right) // 2, bottom), frame, max(1, thick // 2)
+    )
+    cv2.line(
+        canvas, (left, (top + bottom) // 2), (right, (top + bottom) // 2), frame, max(1, thick // 2)
+    )
 
 
 def _poster(canvas: Image, box: Box, rgb: Rgb, rng: np.random.Generator) -> None:
@@ -58,7 +64,9 @@ def _poster(canvas: Image, box: Box, rgb: Rgb, rng: np.random.Generator) -> None
             fill_box(canvas, x0, y0, x1, y1, tone)
         else:
             radius = int(min(x1 - x0, y1 - y0) / 2)
-            cv2.circle(canvas, (int((x0 + x1) / 2), int((y0 + y1) / 2)), radius, tone, -1, cv2.LINE_AA)
+            cv2.circle(
+                canvas, (int((x0 + x1) / 2), int((y0 + y1) / 2)), radius, tone, -1, cv2.LINE_AA
+            )
     edge: Rgb = (30, 28, 26) if rng.random() < 0.5 else (232, 230, 224)
     cv2.rectangle(canvas, (left, top), (right, bottom), edge, max(1, (right - left) // 24))
 
@@ -75,7 +83,14 @@ def _shelf(canvas: Image, box: Box, rgb: Rgb, rng: np.random.Generator) -> None:
         while x < right - board:
             wide = float(rng.uniform(0.1, 0.24)) * tall
             if rng.random() < 0.75:
-                fill_box(canvas, x, foot - tall * rng.uniform(0.45, 0.8), min(x + wide, right - board), foot, muted_colour(rng, 0.2, 0.8))
+                fill_box(
+                    canvas,
+                    x,
+                    foot - tall * rng.uniform(0.45, 0.8),
+                    min(x + wide, right - board),
+                    foot,
+                    muted_colour(rng, 0.2, 0.8),
+                )
             x += wide + 1
         fill_box(canvas, left, foot - board, right, foot, rgb)
     cv2.rectangle(canvas, (left, top), (right, bottom), rgb, board)
@@ -91,7 +106,13 @@ def _sofa(canvas: Image, box: Box, rgb: Rgb, rng: np.random.Generator) -> None:
     arm = int((right - left) * 0.1)
     for x in (left, right - arm):
         fill_box(canvas, x, top + tall * 0.3, x + arm, bottom - tall * 0.08, shade(rgb, 0.9))
-    cv2.line(canvas, ((left + right) // 2, int(top + tall * 0.1)), ((left + right) // 2, int(bottom - tall * 0.15)), shade(rgb, 0.6), 2)
+    cv2.line(
+        canvas,
+        ((left + right) // 2, int(top + tall * 0.1)),
+        ((left + right) // 2, int(bottom - tall * 0.15)),
+        shade(rgb, 0.6),
+        2,
+    )
 
 
 def _table(canvas: Image, box: Box, deep: int, rgb: Rgb, rng: np.random.Generator) -> None:
@@ -133,7 +154,12 @@ def _rug(canvas: Image, box: Box, rgb: Rgb, rng: np.random.Generator) -> None:
     inset = int((right - left) * 0.12)
     for shrink, tone in ((0, shade(rgb, 0.75)), (1, rgb)):
         x, y = shrink * (right - left) // 18, shrink * (bottom - top) // 10
-        corners = [(left + inset + x, top + y), (right - inset - x, top + y), (right - x, bottom - y), (left + x, bottom - y)]
+        corners = [
+            (left + inset + x, top + y),
+            (right - inset - x, top + y),
+            (right - x, bottom - y),
+            (left + x, bottom - y),
+        ]
         cv2.fillPoly(canvas, [np.array(corners, np.int32)], tone, cv2.LINE_AA)
 
 
@@ -154,7 +180,14 @@ def _paper(canvas: Image, box: Box, rgb: Rgb, rng: np.random.Generator) -> None:
         start = corners[0] * (1 - share) + corners[3] * share
         end = corners[1] * (1 - share) + corners[2] * share
         first, last = start * 0.88 + end * 0.12, start * 0.2 + end * 0.8
-        cv2.line(canvas, (int(first[0]), int(first[1])), (int(last[0]), int(last[1])), (150, 150, 156), 1, cv2.LINE_AA)
+        cv2.line(
+            canvas,
+            (int(first[0]), int(first[1])),
+            (int(last[0]), int(last[1])),
+            (150, 150, 156),
+            1,
+            cv2.LINE_AA,
+        )
 
 
 def _keyboard(canvas: Image, box: Box, rgb: Rgb, rng: np.random.Generator) -> None:
@@ -184,22 +217,36 @@ def _mat(canvas: Image, box: Box, rgb: Rgb, rng: np.random.Generator) -> None:
 def _cloth(canvas: Image, box: Box, rgb: Rgb, rng: np.random.Generator) -> None:
     left, top, right, bottom = box
     turns = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-    ring = np.stack([np.cos(turns) * (right - left) / 2, np.sin(turns) * (bottom - top) / 2], axis=1)
-    waves = [float(rng.uniform(0.03, 0.09)) * np.sin(count * turns + float(rng.uniform(0, 6))) for count in (2, 3, 5, 7)]
+    ring = np.stack(
+        [np.cos(turns) * (right - left) / 2, np.sin(turns) * (bottom - top) / 2], axis=1
+    )
+    waves = [
+        float(rng.uniform(0.03, 0.09)) * np.sin(count * turns + float(rng.uniform(0, 6)))
+        for count in (2, 3, 5, 7)
+    ]
     wobble = 0.8 + sum(waves, np.zeros_like(turns))[:, None]
     middle = np.array([(left + right) / 2, (top + bottom) / 2])
     for share, gain in ((1.0, 0.8), (0.85, 1.0), (0.5, 1.08)):
-        cv2.fillPoly(canvas, [(middle + ring * wobble * share).astype(np.int32)], shade(rgb, gain), cv2.LINE_AA)
+        cv2.fillPoly(
+            canvas,
+            [(middle + ring * wobble * share).astype(np.int32)],
+            shade(rgb, gain),
+            cv2.LINE_AA,
+        )
 
 
 def _cable(canvas: Image, box: Box, rgb: Rgb, rng: np.random.Generator) -> None:
     left, top, right, bottom = box
     along = np.linspace(0, 1, 40)
     x = left + (right - left) * 1.6 * along
-    y = (top + bottom) / 2 + (bottom - top) * 0.4 * np.sin(along * float(rng.uniform(3, 9)) + float(rng.uniform(0, 6)))
+    y = (top + bottom) / 2 + (bottom - top) * 0.4 * np.sin(
+        along * float(rng.uniform(3, 9)) + float(rng.uniform(0, 6))
+    )
     tone: Rgb = (30, 30, 32) if rng.random() < 0.6 else (222, 222, 220)
     thick = max(1, (right - left) // 40)
-    cv2.polylines(canvas, [np.stack([x, y], axis=1).astype(np.int32)], False, tone, thick, cv2.LINE_AA)
+    cv2.polylines(
+        canvas, [np.stack([x, y], axis=1).astype(np.int32)], False, tone, thick, cv2.LINE_AA
+    )
 
 
 def _chair(canvas: Image, box: Box, rgb: Rgb, rng: np.random.Generator) -> None:
@@ -225,7 +272,12 @@ def _bin(canvas: Image, box: Box, rgb: Rgb, rng: np.random.Generator) -> None:
     taper = (right - left) * 0.12
     cv2.fillPoly(
         canvas,
-        [np.array([(left, top), (right, top), (right - taper, bottom), (left + taper, bottom)], np.int32)],
+        [
+            np.array(
+                [(left, top), (right, top), (right - taper, bottom), (left + taper, bottom)],
+                np.int32,
+            )
+        ],
         shade(rgb, 0.7),
         cv2.LINE_AA,
     )
@@ -250,4 +302,7 @@ _STILL: dict[str, Callable[[Image, Box, Rgb, np.random.Generator], None]] = {
 }
 
 
-_FURNITURE: dict[str, Callable[[Image, Box, int, Rgb, np.random.Generator], None]] = {"table": _table, "cabinet": _cabinet}
+_FURNITURE: dict[str, Callable[[Image, Box, int, Rgb, np.random.Generator], None]] = {
+    "table": _table,
+    "cabinet": _cabinet,
+}

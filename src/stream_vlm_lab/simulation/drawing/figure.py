@@ -1,4 +1,6 @@
-"""People: a jointed figure in three dimensions, so that front, back, side and the view from above all come from one body."""
+"""People: a jointed figure in three dimensions, so that front, back, side and the view from above
+all come from one body.
+"""
 
 from __future__ import annotations
 
@@ -63,8 +65,19 @@ class Wardrobe:
     def from_seed(cls, upper: Rgb, look: int) -> Wardrobe:
         """Dress somebody."""
         rng = np.random.default_rng(look)
-        jeans = [(44, 58, 96), (70, 92, 132), (34, 34, 40), (92, 84, 72), (140, 128, 106), (60, 60, 66)]
-        lower: Rgb = jeans[int(rng.integers(len(jeans)))] if rng.random() < 0.8 else muted_colour(rng, 0.15, 0.7)
+        jeans = [
+            (44, 58, 96),
+            (70, 92, 132),
+            (34, 34, 40),
+            (92, 84, 72),
+            (140, 128, 106),
+            (60, 60, 66),
+        ]
+        lower: Rgb = (
+            jeans[int(rng.integers(len(jeans)))]
+            if rng.random() < 0.8
+            else muted_colour(rng, 0.15, 0.7)
+        )
         return cls(
             upper=upper,
             lower=shade(lower, float(rng.uniform(0.85, 1.1))),
@@ -83,8 +96,12 @@ class Wardrobe:
         )
 
 
-def _joint(root: Vector, target: Vector, upper: float, lower: float, bend: Vector) -> tuple[Vector, Vector]:
-    """Middle joint and reachable end of a two-bone limb from `root` towards `target`, bent towards `bend`."""
+def _joint(
+    root: Vector, target: Vector, upper: float, lower: float, bend: Vector
+) -> tuple[Vector, Vector]:
+    """Middle joint and reachable end of a two-bone limb from `root` towards `target`, bent towards
+    `bend`.
+    """
     along = target - root
     distance = float(np.linalg.norm(along))
     longest = (upper + lower) * 0.999
@@ -101,7 +118,9 @@ def _joint(root: Vector, target: Vector, upper: float, lower: float, bend: Vecto
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Joint positions in three dimensions (right, away from the camera, up), body heights, feet at the origin."""
+    """Joint positions in three dimensions (right, away from the camera, up), body heights, feet at
+    the origin.
+    """
 
     joints: dict[str, Vector]
     forward: Vector
@@ -113,10 +132,18 @@ class Skeleton:
         side = np.array([np.cos(pose.heading), np.sin(pose.heading), 0.0])
         up = np.array([0.0, 0.0, 1.0])
         bounce = 0.012 * pose.walking * abs(np.cos(pose.stride))
-        hips = up * (HIP - 0.27 * pose.crouch + bounce - 0.01 * pose.walking) - forward * 0.1 * pose.crouch + side * pose.sway * 0.4
+        hips = (
+            up * (HIP - 0.27 * pose.crouch + bounce - 0.01 * pose.walking)
+            - forward * 0.1 * pose.crouch
+            + side * pose.sway * 0.4
+        )
         trunk = up * np.cos(pose.lean) + forward * np.sin(pose.lean)
         chest = hips + trunk * (SHOULDER - HIP) + side * pose.sway
-        joints = {"hips": hips, "chest": chest, "head": chest + trunk * (HEAD - SHOULDER) + forward * 0.012}
+        joints = {
+            "hips": hips,
+            "chest": chest,
+            "head": chest + trunk * (HEAD - SHOULDER) + forward * 0.012,
+        }
         for name, sign in (("left", -1.0), ("right", 1.0)):
             phase = pose.stride + (np.pi if sign > 0 else 0.0)
             swing = np.sin(phase) * pose.walking
@@ -124,9 +151,17 @@ class Skeleton:
             hip = hips + side * sign * 0.062 * build
             foot = side * sign * 0.07 + forward * swing * 0.21 + up * (0.03 + 0.055 * lift)
             joints[f"{name} hip"] = hip
-            joints[f"{name} knee"], joints[f"{name} foot"] = _joint(hip, foot, THIGH, SHIN, forward + up * 0.1)
+            joints[f"{name} knee"], joints[f"{name} foot"] = _joint(
+                hip, foot, THIGH, SHIN, forward + up * 0.1
+            )
             shoulder = chest + side * sign * 0.108 * build
-            hand = shoulder - up * 0.335 + side * sign * 0.045 - forward * (swing * 0.17 - 0.045) + up * 0.02 * abs(swing)
+            hand = (
+                shoulder
+                - up * 0.335
+                + side * sign * 0.045
+                - forward * (swing * 0.17 - 0.045)
+                + up * 0.02 * abs(swing)
+            )
             if pose.reach is not None and (sign > 0 or pose.both_hands):
                 hand = forward * pose.reach[0] + up * pose.reach[1] + side * sign * 0.06
             joints[f"{name} shoulder"] = shoulder
@@ -145,11 +180,16 @@ class Figure:
     def hands_at(self, pose: Pose, pitch: float) -> Point:
         """Middle between the hands that reach, in body heights from the feet: right, down."""
         joints = Skeleton.posed(pose, self.wardrobe.build).joints
-        hand = (joints["left hand"] + joints["right hand"]) / 2 if pose.both_hands else joints["right hand"]
+        hand = (
+            (joints["left hand"] + joints["right hand"]) / 2
+            if pose.both_hands
+            else joints["right hand"]
+        )
         return float(hand[0]), float(-(hand[2] * np.cos(pitch) + hand[1] * np.sin(pitch)))
 
     def draw(self, pose: Pose, height: float, pitch: float, aside: Point = (0.0, 0.0)) -> Sprite:
-        """Draw the figure `height` pixels tall (before the pitch foreshortens it), feet at the origin.
+        """Draw the figure `height` pixels tall (before the pitch foreshortens it), feet at the
+        origin.
 
         Args:
             pitch: radians, how far the camera looks down.
@@ -165,11 +205,25 @@ class Figure:
         }
         xs, ys = [point[0] for point in seen.values()], [point[1] for point in seen.values()]
         around = 0.1 * height
-        brush = Brush(min(xs) - around, min(ys) - around, max(xs) + around, max(ys) + around * 0.7, 3 if height < 90 else 2)
+        brush = Brush(
+            min(xs) - around,
+            min(ys) - around,
+            max(xs) + around,
+            max(ys) + around * 0.7,
+            3 if height < 90 else 2,
+        )
         # Farther parts first; for a camera above, what is higher is nearer.
-        near = {name: float(-joint[1] * np.cos(pitch) + joint[2] * np.sin(pitch)) for name, joint in skeleton.joints.items()}
-        arms = sorted(("left", "right"), key=lambda side: near[f"{side} shoulder"] + 0.5 * near[f"{side} hand"])
-        legs = sorted(("left", "right"), key=lambda side: near[f"{side} hip"] + near[f"{side} foot"])
+        near = {
+            name: float(-joint[1] * np.cos(pitch) + joint[2] * np.sin(pitch))
+            for name, joint in skeleton.joints.items()
+        }
+        arms = sorted(
+            ("left", "right"),
+            key=lambda side: near[f"{side} shoulder"] + 0.5 * near[f"{side} hand"],
+        )
+        legs = sorted(
+            ("left", "right"), key=lambda side: near[f"{side} hip"] + near[f"{side} foot"]
+        )
         looks_away = skeleton.forward[1] > 0.35
         for rank, side in enumerate(legs):
             self._leg(brush, seen, side, height, 0.86 if rank == 0 else 1.0)
@@ -186,27 +240,50 @@ class Figure:
     @staticmethod
     def _arm_behind(near: dict[str, float], side: str, looks_away: bool, pose: Pose) -> bool:
         across = abs(np.sin(pose.heading))
-        return bool(across > 0.45 or (looks_away and pose.reach is not None) or near[f"{side} hand"] < near["chest"] - 0.1)
+        return bool(
+            across > 0.45
+            or (looks_away and pose.reach is not None)
+            or near[f"{side} hand"] < near["chest"] - 0.1
+        )
 
-    def _leg(self, brush: Brush, seen: dict[str, Point], side: str, height: float, gain: float) -> None:
+    def _leg(
+        self, brush: Brush, seen: dict[str, Point], side: str, height: float, gain: float
+    ) -> None:
         wardrobe = self.wardrobe
         build = wardrobe.build
         hip, knee, foot = seen[f"{side} hip"], seen[f"{side} knee"], seen[f"{side} foot"]
         shin = wardrobe.skin if wardrobe.skirt else wardrobe.lower
         brush.limb(knee, foot, 0.042 * height * build, 0.03 * height * build, shade(shin, gain))
-        brush.limb(hip, knee, 0.06 * height * build, 0.045 * height * build, shade(wardrobe.lower, gain))
-        brush.oval((foot[0], foot[1] + 0.012 * height), 0.042 * height, 0.024 * height, shade(wardrobe.shoes, gain))
+        brush.limb(
+            hip, knee, 0.06 * height * build, 0.045 * height * build, shade(wardrobe.lower, gain)
+        )
+        brush.oval(
+            (foot[0], foot[1] + 0.012 * height),
+            0.042 * height,
+            0.024 * height,
+            shade(wardrobe.shoes, gain),
+        )
 
-    def _arm(self, brush: Brush, seen: dict[str, Point], side: str, height: float, gain: float) -> None:
+    def _arm(
+        self, brush: Brush, seen: dict[str, Point], side: str, height: float, gain: float
+    ) -> None:
         wardrobe = self.wardrobe
-        shoulder, elbow, hand = seen[f"{side} shoulder"], seen[f"{side} elbow"], seen[f"{side} hand"]
+        shoulder, elbow, hand = (
+            seen[f"{side} shoulder"],
+            seen[f"{side} elbow"],
+            seen[f"{side} hand"],
+        )
         sleeve, skin = shade(wardrobe.upper, gain * 0.95), shade(wardrobe.skin, gain)
         thick = 0.04 * height * wardrobe.build
-        brush.limb(elbow, hand, thick * 0.85, thick * 0.66, sleeve if wardrobe.long_sleeves else skin)
+        brush.limb(
+            elbow, hand, thick * 0.85, thick * 0.66, sleeve if wardrobe.long_sleeves else skin
+        )
         brush.limb(shoulder, elbow, thick * 1.08, thick * 0.9, sleeve)
         brush.disc(hand, 0.03 * height, skin)
 
-    def _torso(self, brush: Brush, seen: dict[str, Point], skeleton: Skeleton, height: float) -> None:
+    def _torso(
+        self, brush: Brush, seen: dict[str, Point], skeleton: Skeleton, height: float
+    ) -> None:
         wardrobe = self.wardrobe
         hips = [seen["left hip"], seen["right hip"]]
         shoulders = [seen["left shoulder"], seen["right shoulder"]]
@@ -216,7 +293,9 @@ class Figure:
             brush.hull(hips + knees, [wide, wide, wide * 1.15, wide * 1.15], wardrobe.lower)
         drop = 0.02 * height
         low = [(x, y + drop) for x, y in hips]
-        brush.hull(low + shoulders, [wide, wide, wide * 0.82, wide * 0.82], shade(wardrobe.upper, 0.84))
+        brush.hull(
+            low + shoulders, [wide, wide, wide * 0.82, wide * 0.82], shade(wardrobe.upper, 0.84)
+        )
         offset = 0.016 * height
         lit = [(x - offset, y - offset * 0.3) for x, y in low + shoulders]
         brush.hull(lit, [wide * 0.78, wide * 0.78, wide * 0.66, wide * 0.66], wardrobe.upper)
@@ -224,70 +303,133 @@ class Figure:
         if wardrobe.jacket is not None and skeleton.forward[1] < -0.5:
             chest, hip = seen["chest"], seen["hips"]
             brush.polygon(
-                [(chest[0] - 0.03 * height, chest[1] - 0.02 * height), (chest[0] + 0.03 * height, chest[1] - 0.02 * height), hip],
+                [
+                    (chest[0] - 0.03 * height, chest[1] - 0.02 * height),
+                    (chest[0] + 0.03 * height, chest[1] - 0.02 * height),
+                    hip,
+                ],
                 wardrobe.jacket,
             )
 
-    def _trim(self, brush: Brush, seen: dict[str, Point], skeleton: Skeleton, height: float, wide: float) -> None:
-        """Stripes across the chest, an emblem in front, a bag on the back: what clothes have besides a colour."""
+    def _trim(
+        self, brush: Brush, seen: dict[str, Point], skeleton: Skeleton, height: float, wide: float
+    ) -> None:
+        """Stripes across the chest, an emblem in front, a bag on the back: what clothes have
+        besides a colour.
+        """
         wardrobe = self.wardrobe
         spine = [seen["left shoulder"], seen["right shoulder"], seen["left hip"], seen["right hip"]]
         if wardrobe.stripes is not None:
             for share in (0.25, 0.5, 0.75):
                 ends = [
-                    (spine[i][0] * (1 - share) + spine[i + 2][0] * share, spine[i][1] * (1 - share) + spine[i + 2][1] * share)
+                    (
+                        spine[i][0] * (1 - share) + spine[i + 2][0] * share,
+                        spine[i][1] * (1 - share) + spine[i + 2][1] * share,
+                    )
                     for i in (0, 1)
                 ]
-                brush.limb(ends[0], ends[1], 0.018 * height, 0.018 * height, wardrobe.stripes, lit=False)
+                brush.limb(
+                    ends[0], ends[1], 0.018 * height, 0.018 * height, wardrobe.stripes, lit=False
+                )
         chest, hips = seen["chest"], seen["hips"]
         if wardrobe.emblem is not None and skeleton.forward[1] < -0.7:
             brush.oval(
-                (chest[0] * 0.75 + hips[0] * 0.25, chest[1] * 0.75 + hips[1] * 0.25), 0.038 * height, 0.028 * height, wardrobe.emblem
+                (chest[0] * 0.75 + hips[0] * 0.25, chest[1] * 0.75 + hips[1] * 0.25),
+                0.038 * height,
+                0.028 * height,
+                wardrobe.emblem,
             )
         if wardrobe.backpack is not None and skeleton.forward[1] > 0.5:
             low = (chest[0] * 0.4 + hips[0] * 0.6, chest[1] * 0.4 + hips[1] * 0.6)
             brush.hull([chest, low], [wide * 0.85, wide * 0.95], wardrobe.backpack)
 
-    def _head(self, brush: Brush, seen: dict[str, Point], skeleton: Skeleton, height: float, pitch: float) -> None:
+    def _head(
+        self, brush: Brush, seen: dict[str, Point], skeleton: Skeleton, height: float, pitch: float
+    ) -> None:
         wardrobe = self.wardrobe
         centre, chest = seen["head"], seen["chest"]
         radius = 0.066 * height
         brush.limb(chest, centre, 0.034 * height, 0.034 * height, shade(wardrobe.skin, 0.85))
-        # The face lies on the forward side of the head, the hair on the other; both move with heading and pitch.
+        # The face lies on the forward side of the head, the hair on the other; both move with
+        # heading and pitch.
         face_down = -float(skeleton.forward[1] * np.sin(pitch))
         towards = (float(skeleton.forward[0]), face_down)
         tilt = 0.42 * np.sin(pitch)
         facing = float(-skeleton.forward[1] * np.cos(pitch))
-        hair = (centre[0] - towards[0] * 0.3 * radius, centre[1] - (0.22 + 0.3 * towards[1] + tilt * 0.3) * radius)
-        face = (centre[0] + towards[0] * 0.36 * radius, centre[1] + (0.2 + 0.42 * towards[1] + tilt * 0.3) * radius)
+        hair = (
+            centre[0] - towards[0] * 0.3 * radius,
+            centre[1] - (0.22 + 0.3 * towards[1] + tilt * 0.3) * radius,
+        )
+        face = (
+            centre[0] + towards[0] * 0.36 * radius,
+            centre[1] + (0.2 + 0.42 * towards[1] + tilt * 0.3) * radius,
+        )
         if wardrobe.long_hair:
             tail = (chest[0] - towards[0] * 0.7 * radius, chest[1] - 0.2 * radius)
             if facing > -0.25:
-                brush.limb(hair, tail, radius * 0.95, radius * 0.7, shade(wardrobe.hair, 0.85), lit=False)
+                brush.limb(
+                    hair, tail, radius * 0.95, radius * 0.7, shade(wardrobe.hair, 0.85), lit=False
+                )
         brush.oval(hair, radius * 0.98, radius * 1.02, wardrobe.hair)
         if facing > -0.3:
             wide = 0.62 + 0.24 * max(0.0, facing)
             brush.oval(face, radius * wide, radius * (0.94 - 0.2 * np.sin(pitch)), wardrobe.skin)
             self._features(brush, face, facing, towards, radius)
         else:
-            brush.oval((centre[0], centre[1] + 0.28 * radius), radius * 0.8, radius * 0.62, shade(wardrobe.skin, 0.9))
-            brush.oval((hair[0], hair[1] + 0.12 * radius), radius * 0.98, radius * 1.02, wardrobe.hair)
+            brush.oval(
+                (centre[0], centre[1] + 0.28 * radius),
+                radius * 0.8,
+                radius * 0.62,
+                shade(wardrobe.skin, 0.9),
+            )
+            brush.oval(
+                (hair[0], hair[1] + 0.12 * radius), radius * 0.98, radius * 1.02, wardrobe.hair
+            )
             if wardrobe.long_hair:
-                brush.limb(hair, (chest[0], chest[1] + 0.3 * radius), radius * 0.95, radius * 0.75, wardrobe.hair, lit=False)
+                brush.limb(
+                    hair,
+                    (chest[0], chest[1] + 0.3 * radius),
+                    radius * 0.95,
+                    radius * 0.75,
+                    wardrobe.hair,
+                    lit=False,
+                )
         brush.oval(
-            (hair[0] - 0.25 * radius, hair[1] - 0.35 * radius), radius * 0.4, radius * 0.28, mix(wardrobe.hair, (255, 255, 255), 0.14)
+            (hair[0] - 0.25 * radius, hair[1] - 0.35 * radius),
+            radius * 0.4,
+            radius * 0.28,
+            mix(wardrobe.hair, (255, 255, 255), 0.14),
         )
         if wardrobe.hat is not None:
-            brush.oval((hair[0], hair[1] - 0.35 * radius), radius * 1.12, radius * 0.72, wardrobe.hat)
+            brush.oval(
+                (hair[0], hair[1] - 0.35 * radius), radius * 1.12, radius * 0.72, wardrobe.hat
+            )
 
-    def _features(self, brush: Brush, face: Point, facing: float, towards: Point, radius: float) -> None:
+    def _features(
+        self, brush: Brush, face: Point, facing: float, towards: Point, radius: float
+    ) -> None:
         dark = shade(self.wardrobe.skin, 0.45)
         turn = towards[0] * 0.3 * radius
         if facing > 0.2:
             for sign in (-1, 1):
-                brush.disc((face[0] + turn + sign * 0.3 * radius, face[1] - 0.12 * radius), 0.1 * radius, dark)
-            brush.oval((face[0] + turn, face[1] + 0.45 * radius), 0.24 * radius, 0.07 * radius, mix(dark, (170, 60, 60), 0.5))
+                brush.disc(
+                    (face[0] + turn + sign * 0.3 * radius, face[1] - 0.12 * radius),
+                    0.1 * radius,
+                    dark,
+                )
+            brush.oval(
+                (face[0] + turn, face[1] + 0.45 * radius),
+                0.24 * radius,
+                0.07 * radius,
+                mix(dark, (170, 60, 60), 0.5),
+            )
         elif abs(towards[0]) > 0.5:
             ahead = 1.0 if towards[0] > 0 else -1.0
-            brush.disc((face[0] + ahead * 0.62 * radius, face[1] + 0.05 * radius), 0.16 * radius, shade(self.wardrobe.skin, 0.95))
-            brush.disc((face[0] + ahead * 0.3 * radius, face[1] - 0.14 * radius), 0.1 * radius, dark)
+            brush.disc(
+                (face[0] + ahead * 0.62 * radius, face[1] + 0.05 * radius),
+                0.16 * radius,
+                shade(self.wardrobe.skin, 0.95),
+            )
+            brush.disc(
+                (face[0] + ahead * 0.3 * radius, face[1] - 0.14 * radius), 0.1 * radius, dark
+            )

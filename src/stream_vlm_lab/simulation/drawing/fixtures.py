@@ -12,24 +12,41 @@ GLOW: Rgb = (255, 236, 178)
 
 
 def draw_door(fixture: Fixture, width: float, height: float, openness: float) -> Sprite:
-    """A door in its frame, `width` x `height` pixels; `openness` 0 is closed, 1 wide open. Origin: middle of its foot."""
+    """A door in its frame, `width` x `height` pixels; `openness` 0 is closed, 1 wide open.
+
+    Origin: middle of its foot.
+    """
     rng = np.random.default_rng(fixture.look)
     hinge = -1.0 if rng.random() < 0.5 else 1.0
     # What lies behind differs from the leaf, as a dark corridor or a bright room does.
     bright_leaf = sum(fixture.rgb) > 330
     beyond: Rgb = (30, 28, 30) if bright_leaf == (rng.random() < 0.85) else (244, 240, 228)
     widest = float(rng.uniform(1.15, 1.5))
-    frame = mix(fixture.rgb, (240, 238, 232), 0.55) if rng.random() < 0.6 else shade(fixture.rgb, 0.6)
+    frame = (
+        mix(fixture.rgb, (240, 238, 232), 0.55) if rng.random() < 0.6 else shade(fixture.rgb, 0.6)
+    )
     half = width / 2
     swing = openness * widest
     outwards = fixture.style == "out"
     brush = Brush(-half - width * 1.02 - 4, -height * 1.22, half + width * 1.02 + 4, height * 0.12)
     border = width * 0.09
-    brush.polygon([(-half - border, 0), (half + border, 0), (half + border, -height), (-half - border, -height)], frame)
+    brush.polygon(
+        [
+            (-half - border, 0),
+            (half + border, 0),
+            (half + border, -height),
+            (-half - border, -height),
+        ],
+        frame,
+    )
     top = -height + border
     brush.polygon([(-half, 0), (half, 0), (half, top), (-half, top)], beyond)
-    brush.polygon([(-half, 0), (half, 0), (half * 0.75, -height * 0.06), (-half * 0.75, -height * 0.06)], mix(beyond, (128, 118, 106), 0.5))
-    # The leaf turns about its hinge: the free edge moves sideways, and grows or shrinks with nearness.
+    brush.polygon(
+        [(-half, 0), (half, 0), (half * 0.75, -height * 0.06), (-half * 0.75, -height * 0.06)],
+        mix(beyond, (128, 118, 106), 0.5),
+    )
+    # The leaf turns about its hinge: the free edge moves sideways, and grows or shrinks with
+    # nearness.
     x_hinge, x_free = hinge * half, hinge * half - hinge * width * float(np.cos(swing))
     grow = float(np.sin(swing)) * (0.16 if outwards else -0.16)
     upper, lower = top - grow * height * 0.55, grow * height * 0.45
@@ -60,7 +77,10 @@ def lamp_head(fixture: Fixture) -> tuple[float, float]:
 
 
 def draw_lamp(fixture: Fixture, width: float, height: float, on: bool) -> Sprite:
-    """A lamp filling `width` x `height` pixels. Origin: middle of its foot (a pendant's too: lowest point)."""
+    """A lamp filling `width` x `height` pixels.
+
+    Origin: middle of its foot (a pendant's too: lowest point).
+    """
     rng = np.random.default_rng(fixture.look)
     metal: Rgb = (52, 52, 56) if rng.random() < 0.6 else (176, 150, 92)
     shade_off = shade(fixture.rgb, 0.72)
@@ -68,28 +88,79 @@ def draw_lamp(fixture: Fixture, width: float, height: float, on: bool) -> Sprite
     half = width / 2
     brush = Brush(-half * 1.3, -height, half * 1.3, 3)
     if fixture.style == "floor":
-        brush.limb((0, 0), (0, -height * 0.75), max(1.0, width * 0.035), max(1.0, width * 0.035), metal)
+        brush.limb(
+            (0, 0), (0, -height * 0.75), max(1.0, width * 0.035), max(1.0, width * 0.035), metal
+        )
         brush.oval((0, 0), half * 0.55, max(1.5, half * 0.16), metal)
         _shade(brush, 0.0, -height, -height * 0.76, half * 0.55, half, bulb, on)
     elif fixture.style == "pendant":
-        brush.limb((0, -height), (0, -height * 0.5), max(0.8, width * 0.02), max(0.8, width * 0.02), metal, lit=False)
-        _shade(brush, 0.0, -height * 0.52, -height * 0.06, half * 0.4, half, shade_off if not on else mix(shade_off, GLOW, 0.75), on)
-        brush.oval((0, -height * 0.07), half * 0.6, height * 0.07, (255, 250, 228) if on else shade(shade_off, 0.6))
+        brush.limb(
+            (0, -height),
+            (0, -height * 0.5),
+            max(0.8, width * 0.02),
+            max(0.8, width * 0.02),
+            metal,
+            lit=False,
+        )
+        _shade(
+            brush,
+            0.0,
+            -height * 0.52,
+            -height * 0.06,
+            half * 0.4,
+            half,
+            shade_off if not on else mix(shade_off, GLOW, 0.75),
+            on,
+        )
+        brush.oval(
+            (0, -height * 0.07),
+            half * 0.6,
+            height * 0.07,
+            (255, 250, 228) if on else shade(shade_off, 0.6),
+        )
     else:
         brush.oval((-half * 0.3, -2), half * 0.5, max(2.0, half * 0.18), metal)
         joint, head = (-half * 0.7, -height * 0.5), (half * 0.1, -height * 0.9)
         thin = max(1.2, width * 0.04)
         brush.limb((-half * 0.3, -2), joint, thin, thin, metal)
         brush.limb(joint, head, thin, thin, metal)
-        _shade(brush, half * 0.25, -height * 0.98, -height * 0.68, half * 0.3, half * 0.8, bulb if on else fixture.rgb, on)
-        brush.oval((half * 0.25, -height * 0.68), half * 0.7, height * 0.05, (255, 250, 228) if on else shade(fixture.rgb, 0.5))
+        _shade(
+            brush,
+            half * 0.25,
+            -height * 0.98,
+            -height * 0.68,
+            half * 0.3,
+            half * 0.8,
+            bulb if on else fixture.rgb,
+            on,
+        )
+        brush.oval(
+            (half * 0.25, -height * 0.68),
+            half * 0.7,
+            height * 0.05,
+            (255, 250, 228) if on else shade(fixture.rgb, 0.5),
+        )
     return brush.sprite()
 
 
-def _shade(brush: Brush, x: float, top: float, foot: float, top_half: float, foot_half: float, rgb: Rgb, on: bool) -> None:
+def _shade(
+    brush: Brush,
+    x: float,
+    top: float,
+    foot: float,
+    top_half: float,
+    foot_half: float,
+    rgb: Rgb,
+    on: bool,
+) -> None:
     edges = np.linspace(-1, 1, 7)
     for left, right in zip(edges[:-1], edges[1:], strict=True):
         middle = abs((left + right) / 2)
         gain = 1.0 - (0.12 if on else 0.4) * middle
-        corners = [(x + left * top_half, top), (x + right * top_half, top), (x + right * foot_half, foot), (x + left * foot_half, foot)]
+        corners = [
+            (x + left * top_half, top),
+            (x + right * top_half, top),
+            (x + right * foot_half, foot),
+            (x + left * foot_half, foot),
+        ]
         brush.polygon(corners, shade(rgb, gain))

@@ -1,4 +1,6 @@
-"""Hands that reach into the picture: in from an edge, closing or opening around a thing, and out again."""
+"""Hands that reach into the picture: in from an edge, closing or opening around a thing, and out
+again.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ IN_FRONT = 9.0
 
 
 def by_hand(stage: Stage, event: Event, t_s: float) -> list[Appearance]:
-    """The hand of `event`, what it takes or puts down, and its thumb in front of that, at `t_s` seconds."""
+    """The hand of `event`, what it takes or puts down, and its thumb in front of that, at `t_s`
+    seconds.
+    """
     assert event.place is not None
     thing = stage.script.things[event.instance]
     hand = stage.script.things[event.actor]
@@ -37,7 +41,9 @@ def by_hand(stage: Stage, event: Event, t_s: float) -> list[Appearance]:
         edge_shown.append(Appearance(thing.instance, 0, stage.props.thing(thing), 0.0, grip))
     outside = stage.beyond(grasp, event.edge, edge_shown, border_s, back)
     if going_in:
-        share = 1 - ease_out((t_s - event.t_start) / max(event.t_contact - 0.25 - event.t_start, 0.3))
+        share = 1 - ease_out(
+            (t_s - event.t_start) / max(event.t_contact - 0.25 - event.t_start, 0.3)
+        )
     else:
         share = ease_in((t_s - event.t_contact) / (event.t_end - event.t_contact))
     x, y = between(grasp, outside, share)
@@ -45,7 +51,17 @@ def by_hand(stage: Stage, event: Event, t_s: float) -> list[Appearance]:
     arm, thumb = stage.props.grip(hand, thing, direction, _closed(event, t_s))
     shown = [Appearance(event.actor, IN_FRONT, arm, x, y, moving=True)]
     if carrying:
-        shown.append(Appearance(thing.instance, IN_FRONT + 0.1, stage.props.thing(thing), x, y + grip, moving=True, held=True))
+        shown.append(
+            Appearance(
+                thing.instance,
+                IN_FRONT + 0.1,
+                stage.props.thing(thing),
+                x,
+                y + grip,
+                moving=True,
+                held=True,
+            )
+        )
     else:
         shown += stage.resting(thing, event.place)
     near = share < 0.02 and not carrying
@@ -57,17 +73,25 @@ def by_hand(stage: Stage, event: Event, t_s: float) -> list[Appearance]:
 
 
 def _arm_direction(stage: Stage, event: Event, grasp: Point) -> Point:
-    """Unit vector from the grasp back along the arm: through the edge it came from, slanted to where there is room."""
+    """Unit vector from the grasp back along the arm: through the edge it came from, slanted to
+    where there is room.
+    """
     rng = np.random.default_rng(event.look)
     slant = float(rng.uniform(0, 0.45))
     along, across = float(np.cos(slant)), float(np.sin(slant))
     if event.edge in ("left", "right"):
-        return (-along if event.edge == "left" else along), (across if grasp[1] < 0.7 * stage.height else -across)
-    return (across if grasp[0] < 0.5 * stage.width else -across), (along if event.edge == "bottom" else -along)
+        return (-along if event.edge == "left" else along), (
+            across if grasp[1] < 0.7 * stage.height else -across
+        )
+    return (across if grasp[0] < 0.5 * stage.width else -across), (
+        along if event.edge == "bottom" else -along
+    )
 
 
 def _closed(event: Event, t_s: float) -> float:
-    """How far the hand is closed: 0 open, 1 around the thing; it closes and opens in a quarter of a second at the contact."""
+    """How far the hand is closed: 0 open, 1 around the thing; it closes and opens in a quarter of a
+    second at the contact.
+    """
     near_s = 0.25
     if event.action == "takes":
         return 0.15 + 0.85 * ease((t_s - (event.t_contact - near_s)) / near_s)

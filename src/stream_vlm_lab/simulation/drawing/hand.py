@@ -9,7 +9,10 @@ from stream_vlm_lab.simulation.scene.palette import SKINS, Rgb, shade
 
 
 class Hand:
-    """One hand with its sleeve. Its origin is the point that it grasps; the arm comes from behind that point."""
+    """One hand with its sleeve.
+
+    Its origin is the point that it grasps; the arm comes from behind that point.
+    """
 
     def __init__(self, sleeve: Rgb, look: int) -> None:
         rng = np.random.default_rng(look)
@@ -19,7 +22,9 @@ class Hand:
         self._bare = float(rng.uniform(0.15, 0.7))
         self._thick = float(rng.uniform(0.9, 1.15))
 
-    def draw(self, direction: float, closed: float, span: float, size: float, arm: float) -> tuple[Sprite, Sprite]:
+    def draw(
+        self, direction: float, closed: float, span: float, size: float, arm: float
+    ) -> tuple[Sprite, Sprite]:
         """Draw the hand, and apart from it the thumb that comes in front of what is held.
 
         Args:
@@ -35,7 +40,14 @@ class Hand:
         wrist = back * (reach + 0.42 * size)
         end = wrist + back * arm
         corners = np.array(
-            [palm - side * size * 0.5, palm + side * size * 0.5, end, -back * size * 0.6, side * size * 0.7, -side * size * 0.7]
+            [
+                palm - side * size * 0.5,
+                palm + side * size * 0.5,
+                end,
+                -back * size * 0.6,
+                side * size * 0.7,
+                -side * size * 0.7,
+            ]
         )
         margin = 0.3 * size
         box = (*(corners.min(axis=0) - margin), *(corners.max(axis=0) + margin))
@@ -60,8 +72,12 @@ class Hand:
         grip = 0.12 * size + 0.55 * span
         for rank, offset in enumerate((-0.24, -0.08, 0.08, 0.23)):
             root = palm + side * offset * size
-            open_tip = root - back * (0.44 - 0.05 * abs(rank - 1.5)) * size + side * offset * 0.45 * size
-            shut_tip = -back * 0.02 * size - side * (grip - 0.05 * size * rank) + back * 0.05 * size * rank
+            open_tip = (
+                root - back * (0.44 - 0.05 * abs(rank - 1.5)) * size + side * offset * 0.45 * size
+            )
+            shut_tip = (
+                -back * 0.02 * size - side * (grip - 0.05 * size * rank) + back * 0.05 * size * rank
+            )
             tip = open_tip * (1 - closed) + shut_tip * closed
             knuckle = (root + tip) / 2 - back * 0.06 * size * closed - side * 0.12 * size * closed
             finger = shade(self._skin, 0.9 + 0.04 * rank)

@@ -1,4 +1,7 @@
-"""Patterns of walls and floors drawn from families, for training: at any angle, in any contrast. None of them is of `unseen_textures`."""
+"""Patterns of walls and floors drawn from families, for training: at any angle, in any contrast.
+
+None of them is of `unseen_textures`.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,14 @@ def _tone(rgb: Rgb, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.3:
         stranger = (int(rng.integers(256)), int(rng.integers(256)), int(rng.integers(256)))
         return np.array(mix(rgb, stranger, float(rng.uniform(0.2, 0.5))), np.float32)
-    return np.array(shade(rgb, float(rng.choice([rng.uniform(0.55, 0.9), rng.uniform(1.1, 1.4)]))), np.float32)
+    return np.array(
+        shade(rgb, float(rng.choice([rng.uniform(0.55, 0.9), rng.uniform(1.1, 1.4)]))), np.float32
+    )
 
 
-def _axes(sheet: np.ndarray, unit: float, rng: np.random.Generator, turn: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+def _axes(
+    sheet: np.ndarray, unit: float, rng: np.random.Generator, turn: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates in units along two axes that stand at an angle."""
     ys, xs = np.mgrid[0 : sheet.shape[0], 0 : sheet.shape[1]].astype(np.float32) / unit
     turn = float(rng.uniform(0, np.pi)) if turn is None else turn
@@ -30,7 +37,9 @@ def _axes(sheet: np.ndarray, unit: float, rng: np.random.Generator, turn: float 
 
 def _noise(sheet: np.ndarray, cells: int, rng: np.random.Generator) -> np.ndarray:
     height, width = sheet.shape[:2]
-    coarse = rng.normal(0, 1, (max(2, cells * height // max(width, 1) + 2), cells)).astype(np.float32)
+    coarse = rng.normal(0, 1, (max(2, cells * height // max(width, 1) + 2), cells)).astype(
+        np.float32
+    )
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
@@ -49,7 +58,9 @@ def _waves(sheet: np.ndarray, rgb: Rgb, unit: float, rng: np.random.Generator) -
 
 def _blots(sheet: np.ndarray, rgb: Rgb, unit: float, rng: np.random.Generator) -> None:
     for _ in range(int(rng.integers(1, 4))):
-        sheet[_noise(sheet, int(rng.integers(6, 40)), rng) > float(rng.uniform(0.2, 0.9))] = _tone(rgb, rng)
+        sheet[_noise(sheet, int(rng.integers(6, 40)), rng) > float(rng.uniform(0.2, 0.9))] = _tone(
+            rgb, rng
+        )
 
 
 def _rings(sheet: np.ndarray, rgb: Rgb, unit: float, rng: np.random.Generator) -> None:
@@ -60,7 +71,9 @@ def _rings(sheet: np.ndarray, rgb: Rgb, unit: float, rng: np.random.Generator) -
 
 def _diamonds(sheet: np.ndarray, rgb: Rgb, unit: float, rng: np.random.Generator) -> None:
     along, across = _axes(sheet, unit, rng, float(rng.uniform(0.3, 1.2)))
-    sheet[(np.floor(along) + np.floor(across * float(rng.uniform(0.5, 1.0)))) % 2 == 1] = _tone(rgb, rng)
+    sheet[(np.floor(along) + np.floor(across * float(rng.uniform(0.5, 1.0)))) % 2 == 1] = _tone(
+        rgb, rng
+    )
 
 
 def _lattice(sheet: np.ndarray, rgb: Rgb, unit: float, rng: np.random.Generator) -> None:
@@ -81,9 +94,20 @@ def _strokes(sheet: np.ndarray, rgb: Rgb, unit: float, rng: np.random.Generator)
     heading, spread = rng.uniform(0, np.pi), rng.uniform(0.1, 1.5)
     tones = [tuple(float(value) for value in _tone(rgb, rng)) for _ in range(3)]
     for _ in range(int(1.5 * height * width / unit**2)):
-        x, y, turn, long = rng.uniform(0, width), rng.uniform(0, height), heading + rng.normal(0, spread), unit * rng.uniform(0.2, 0.9)
+        x, y, turn, long = (
+            rng.uniform(0, width),
+            rng.uniform(0, height),
+            heading + rng.normal(0, spread),
+            unit * rng.uniform(0.2, 0.9),
+        )
         end = (int(x + long * np.cos(turn)), int(y + long * np.sin(turn)))
-        cv2.line(sheet, (int(x), int(y)), end, tones[int(rng.integers(3))], max(1, int(unit * rng.uniform(0.03, 0.12))))
+        cv2.line(
+            sheet,
+            (int(x), int(y)),
+            end,
+            tones[int(rng.integers(3))],
+            max(1, int(unit * rng.uniform(0.03, 0.12))),
+        )
 
 
 def _cells(sheet: np.ndarray, rgb: Rgb, unit: float, rng: np.random.Generator) -> None:

@@ -1,4 +1,6 @@
-"""Where everything is at any moment of an event, in pixels: exact at the borders, for the labels promise it."""
+"""Where everything is at any moment of an event, in pixels: exact at the borders, for the labels
+promise it.
+"""
 
 from __future__ import annotations
 
@@ -60,9 +62,19 @@ class Walk:
     starts_outside: bool = False
     ends_outside: bool = False
 
-    def at(self, share: float, seconds: float, height: float, carrying: bool) -> tuple[tuple[float, float], Pose]:
-        """Ground position and pose after `share` (0..1) of the way that takes `seconds`, for a person `height` pixels tall."""
-        along = ease_out(share) if self.starts_outside else ease_in(share) if self.ends_outside else ease(share)
+    def at(
+        self, share: float, seconds: float, height: float, carrying: bool
+    ) -> tuple[tuple[float, float], Pose]:
+        """Ground position and pose after `share` (0..1) of the way that takes `seconds`, for a
+        person `height` pixels tall.
+        """
+        along = (
+            ease_out(share)
+            if self.starts_outside
+            else ease_in(share)
+            if self.ends_outside
+            else ease(share)
+        )
         x = self.start[0] + (self.end[0] - self.start[0]) * along
         y = self.start[1] + (self.end[1] - self.start[1]) * along
         far = float(np.hypot(self.end[0] - self.start[0], self.end[1] - self.start[1]))
@@ -78,9 +90,12 @@ class Walk:
             walking = min(walking, gone / turn_s)
         if not self.ends_outside:
             walking = min(walking, left / turn_s)
-        # One full stride covers about four fifths of the body height; steps are counted from where the picture's border is crossed.
+        # One full stride covers about four fifths of the body height; steps are counted from where
+        # the picture's border is crossed.
         paces = far * (along - 1 if self.ends_outside else along) / (0.8 * height)
-        pose = Pose(heading=heading, stride=2 * np.pi * paces, walking=float(np.clip(walking, 0, 1)))
+        pose = Pose(
+            heading=heading, stride=2 * np.pi * paces, walking=float(np.clip(walking, 0, 1))
+        )
         return (x, y), holding(pose) if carrying else pose
 
 
@@ -90,11 +105,19 @@ def holding(pose: Pose) -> Pose:
 
 
 def bend_down(pose: Pose, depth: float, target: tuple[float, float], carried: bool) -> Pose:
-    """Reach for `target` (forward, up, body heights) by `depth` 0..1; the lower it is the more knees and back bend."""
+    """Reach for `target` (forward, up, body heights) by `depth` 0..1; the lower it is the more
+    knees and back bend.
+    """
     low = float(np.clip((0.62 - target[1]) / 0.62, 0, 1))
     start = CARRY_REACH if carried else (0.06, 0.48)
     reach = (start[0] + (target[0] - start[0]) * depth, start[1] + (target[1] - start[1]) * depth)
-    return replace(pose, lean=depth * (0.25 + 0.75 * low), crouch=depth * 0.92 * low, reach=reach, both_hands=True)
+    return replace(
+        pose,
+        lean=depth * (0.25 + 0.75 * low),
+        crouch=depth * 0.92 * low,
+        reach=reach,
+        both_hands=True,
+    )
 
 
 def bend_share(event: Event, t_s: float) -> float:

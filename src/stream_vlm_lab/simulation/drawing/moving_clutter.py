@@ -18,7 +18,9 @@ ANIMATED = ("screen", "curtain", "plant")
 
 def paint_moving(canvas: Image, plot: Plot, decoration: Decoration, t_s: float) -> None:
     """Paint a decoration that moves but means nothing, as it is at `t_s` seconds."""
-    _MOVING[decoration.kind](canvas, plot.box(decoration.area), decoration.rgb, decoration.look, t_s)
+    _MOVING[decoration.kind](
+        canvas, plot.box(decoration.area), decoration.rgb, decoration.look, t_s
+    )
 
 
 def _screen(canvas: Image, box: Box, rgb: Rgb, look: int, t_s: float) -> None:
@@ -30,7 +32,9 @@ def _screen(canvas: Image, box: Box, rgb: Rgb, look: int, t_s: float) -> None:
     rng = np.random.default_rng([look, int(t_s / hold)])
     fill_box(canvas, left, top, right, bottom, (22, 22, 24))
     edge = max(1, (right - left) // 22)
-    fill_box(canvas, left + edge, top + edge, right - edge, bottom - edge, muted_colour(rng, 0.2, 0.9))
+    fill_box(
+        canvas, left + edge, top + edge, right - edge, bottom - edge, muted_colour(rng, 0.2, 0.9)
+    )
     for _ in range(3):
         x0, x1 = sorted(rng.uniform(left + edge, right - edge, 2))
         y0, y1 = sorted(rng.uniform(top + edge, bottom - edge, 2))
@@ -39,15 +43,24 @@ def _screen(canvas: Image, box: Box, rgb: Rgb, look: int, t_s: float) -> None:
 
 def _curtain(canvas: Image, box: Box, rgb: Rgb, look: int, t_s: float) -> None:
     left, top, right, bottom = box
-    left, right, top, bottom = max(left, 0), min(right, canvas.shape[1]), max(top, 0), min(bottom, canvas.shape[0])
+    left, right, top, bottom = (
+        max(left, 0),
+        min(right, canvas.shape[1]),
+        max(top, 0),
+        min(bottom, canvas.shape[0]),
+    )
     if right <= left or bottom <= top:
         return
     phase = (look % 628) / 100
     folds = 2 * np.pi * 5 / (right - left)
     down = np.linspace(0.1, 1, bottom - top, dtype=np.float32)[:, None]
     across = np.arange(right - left, dtype=np.float32)[None, :]
-    light = 0.82 + 0.18 * np.sin(folds * across + phase + 1.2 * down * np.sin(0.9 * t_s + phase + down))
-    canvas[top:bottom, left:right] = np.clip(light[..., None] * np.array(rgb, np.float32), 0, 255).astype(np.uint8)
+    light = 0.82 + 0.18 * np.sin(
+        folds * across + phase + 1.2 * down * np.sin(0.9 * t_s + phase + down)
+    )
+    canvas[top:bottom, left:right] = np.clip(
+        light[..., None] * np.array(rgb, np.float32), 0, 255
+    ).astype(np.uint8)
 
 
 def _plant(canvas: Image, box: Box, rgb: Rgb, look: int, t_s: float) -> None:
@@ -74,4 +87,8 @@ def _plant(canvas: Image, box: Box, rgb: Rgb, look: int, t_s: float) -> None:
     cv2.fillPoly(canvas, [np.array(corners, np.int32)], rgb, cv2.LINE_AA)
 
 
-_MOVING: dict[str, Callable[[Image, Box, Rgb, int, float], None]] = {"screen": _screen, "curtain": _curtain, "plant": _plant}
+_MOVING: dict[str, Callable[[Image, Box, Rgb, int, float], None]] = {
+    "screen": _screen,
+    "curtain": _curtain,
+    "plant": _plant,
+}

@@ -1,4 +1,6 @@
-"""Sprites of the people and things of one stream, drawn once and kept; nothing kept changes what is drawn."""
+"""Sprites of the people and things of one stream, drawn once and kept; nothing kept changes what is
+drawn.
+"""
 
 from __future__ import annotations
 
@@ -46,15 +48,25 @@ class Props:
         if thing.kind == "ball":
             return self.keep(("thing", thing.instance), lambda: self.ball(thing).turned(0.0))
         size = thing.size * self._height
-        draw = {"": draw_thing, "varied": draw_varied, "invented": draw_invented, "unseen": draw_unseen}[thing.form]
-        return self.keep(("thing", thing.instance), lambda: draw(thing.kind, thing.rgb, size, self._pitch, thing.look))
+        draw = {
+            "": draw_thing,
+            "varied": draw_varied,
+            "invented": draw_invented,
+            "unseen": draw_unseen,
+        }[thing.form]
+        return self.keep(
+            ("thing", thing.instance),
+            lambda: draw(thing.kind, thing.rgb, size, self._pitch, thing.look),
+        )
 
     def ball(self, thing: Thing) -> Ball:
         """A ball that can be turned."""
         if len(self._balls) > MOST_KEPT:
             self._balls.clear()
         if thing.instance not in self._balls:
-            self._balls[thing.instance] = Ball(thing.rgb, thing.size * self._height, thing.look, thing.form)
+            self._balls[thing.instance] = Ball(
+                thing.rgb, thing.size * self._height, thing.look, thing.form
+            )
         return self._balls[thing.instance]
 
     def shadow(self, half_width: float) -> Sprite:
@@ -71,8 +83,12 @@ class Props:
             self._figures[thing.instance] = Figure(thing.rgb, thing.look)
         return self._figures[thing.instance]
 
-    def grip(self, hand: Thing, thing: Thing, direction: float, closed: float) -> tuple[Sprite, Sprite]:
-        """A hand around (`closed` 1) or before (0) a thing, and apart from it its thumb; `direction` as in `Hand.draw`."""
+    def grip(
+        self, hand: Thing, thing: Thing, direction: float, closed: float
+    ) -> tuple[Sprite, Sprite]:
+        """A hand around (`closed` 1) or before (0) a thing, and apart from it its thumb;
+        `direction` as in `Hand.draw`.
+        """
         step = round(closed * GRIPS)
         key = (hand.instance, step)
         if key not in self._grips:
@@ -80,6 +96,8 @@ class Props:
                 self._grips.clear()
             span = thing.width * self._height * (0.5 if thing.kind in ("bottle", "ball") else 0.34)
             far = float(np.hypot(self._width, self._height))
-            drawn = Hand(hand.rgb, hand.look).draw(direction, step / GRIPS, span, hand.size * self._height, far)
+            drawn = Hand(hand.rgb, hand.look).draw(
+                direction, step / GRIPS, span, hand.size * self._height, far
+            )
             self._grips[key] = drawn
         return self._grips[key]

@@ -11,8 +11,12 @@ from stream_vlm_lab.simulation.raster.sprite import Image
 from stream_vlm_lab.simulation.scene.palette import Rgb, mix, shade
 
 
-def paint_texture(name: str, rgb: Rgb, width: int, height: int, unit: float, rng: np.random.Generator) -> Image:
-    """A uint8 RGB (height, width, 3) sheet of the texture `name`; `unit` is the size in pixels of one brick, tile or plank."""
+def paint_texture(
+    name: str, rgb: Rgb, width: int, height: int, unit: float, rng: np.random.Generator
+) -> Image:
+    """A uint8 RGB (height, width, 3) sheet of the texture `name`; `unit` is the size in pixels of
+    one brick, tile or plank.
+    """
     sheet = np.empty((height, width, 3), np.float32)
     sheet[:] = rgb
     if name in UNSEEN_TEXTURES:
@@ -31,7 +35,10 @@ def paint_texture(name: str, rgb: Rgb, width: int, height: int, unit: float, rng
     elif name == "panels":
         line = tuple(float(channel) for channel in shade(rgb, 0.8))
         for edge in np.arange(unit * 0.5, width, unit * 1.4):
-            corner, far = (int(edge), int(unit * 0.3)), (int(edge + unit * 1.1), int(height - unit * 0.3))
+            corner, far = (
+                (int(edge), int(unit * 0.3)),
+                (int(edge + unit * 1.1), int(height - unit * 0.3)),
+            )
             cv2.rectangle(sheet, corner, far, line, max(1, int(unit * 0.05)))
     elif name == "carpet":
         sheet += rng.normal(0, 9, (height, width, 1)).astype(np.float32)
@@ -43,7 +50,9 @@ def paint_texture(name: str, rgb: Rgb, width: int, height: int, unit: float, rng
     elif name == "speckle":
         grains = rng.integers(0, 3, (height, width))
         tones = np.array([shade(rgb, gain) for gain in (0.75, 1.0, 1.2)], np.float32)
-        coarse = cv2.resize(grains.astype(np.float32)[::3, ::3], (width, height), interpolation=cv2.INTER_NEAREST)
+        coarse = cv2.resize(
+            grains.astype(np.float32)[::3, ::3], (width, height), interpolation=cv2.INTER_NEAREST
+        )
         sheet[:] = tones[coarse.astype(int)]
     elif name == "marble":
         other = np.array(mix(rgb, shade(rgb, float(rng.uniform(0.7, 1.15))), 0.9), np.float32)
@@ -59,22 +68,44 @@ def _clouds(width: int, height: int, depth: float, rng: np.random.Generator) -> 
     total = np.zeros((height, width), np.float32)
     for cells in (4, 9, 20):
         coarse = rng.normal(0, 1, (cells, cells)).astype(np.float32)
-        total += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) / (cells / 4) ** 0.5
+        total += (
+            cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) / (cells / 4) ** 0.5
+        )
     return (1 + depth * total * 0.6)[..., None]
 
 
-def _lay_rows(sheet: np.ndarray, name: str, rgb: Rgb, unit: float, rng: np.random.Generator) -> None:
+def _lay_rows(
+    sheet: np.ndarray, name: str, rgb: Rgb, unit: float, rng: np.random.Generator
+) -> None:
     height, width = sheet.shape[:2]
-    wide, tall, spread = {"bricks": (unit, unit * 0.42, 0.1), "tiles": (unit, unit, 0.03), "planks": (unit * 5, unit * 0.6, 0.13)}[name]
-    joint = shade(rgb, float(rng.uniform(0.6, 0.8))) if name != "bricks" or rng.random() < 0.5 else mix(rgb, (220, 216, 208), 0.6)
+    wide, tall, spread = {
+        "bricks": (unit, unit * 0.42, 0.1),
+        "tiles": (unit, unit, 0.03),
+        "planks": (unit * 5, unit * 0.6, 0.13),
+    }[name]
+    joint = (
+        shade(rgb, float(rng.uniform(0.6, 0.8)))
+        if name != "bricks" or rng.random() < 0.5
+        else mix(rgb, (220, 216, 208), 0.6)
+    )
     sheet[:] = joint
     gap = max(1, int(round(unit * (0.05 if name != "planks" else 0.03))))
     for row, top in enumerate(np.arange(0, height, tall)):
-        offset = {"bricks": (row % 2) * wide / 2, "tiles": 0.0, "planks": float(rng.uniform(0, wide))}[name]
+        offset = {
+            "bricks": (row % 2) * wide / 2,
+            "tiles": 0.0,
+            "planks": float(rng.uniform(0, wide)),
+        }[name]
         for left in np.arange(-offset, width, wide):
             tone = shade(rgb, float(rng.uniform(1 - spread, 1 + spread)))
             corner = int(left) + gap, int(top) + gap
-            cv2.rectangle(sheet, corner, (int(left + wide), int(top + tall)), tuple(float(channel) for channel in tone), -1)
+            cv2.rectangle(
+                sheet,
+                corner,
+                (int(left + wide), int(top + tall)),
+                tuple(float(channel) for channel in tone),
+                -1,
+            )
     if name == "planks":
         grain = rng.normal(0, 7, (height, max(2, width // 24), 1)).astype(np.float32)
         sheet += cv2.resize(grain, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]

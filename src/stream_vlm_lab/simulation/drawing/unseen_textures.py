@@ -1,4 +1,6 @@
-"""Patterns of walls and floors that no training shows: dots, zigzags, plaid, hexagons and terrazzo, as seen straight on."""
+"""Patterns of walls and floors that no training shows: dots, zigzags, plaid, hexagons and terrazzo,
+as seen straight on.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ import numpy as np
 from stream_vlm_lab.simulation.scene.palette import Rgb, mix, shade
 
 Painter = Callable[[np.ndarray, Rgb, float, np.random.Generator], None]
-"""Paints over a float32 (height, width, 3) sheet of one colour; the number is the size in pixels of one element."""
+"""Paints over a float32 (height, width, 3) sheet of one colour; the number is the size in pixels of
+one element.
+"""
 
 
 def _tone(rgb: Rgb, gain: float) -> np.ndarray:
@@ -21,7 +25,9 @@ def _dots(sheet: np.ndarray, rgb: Rgb, unit: float, rng: np.random.Generator) ->
     ys, xs = np.mgrid[0 : sheet.shape[0], 0 : sheet.shape[1]].astype(np.float32)
     row = np.floor(ys / unit)
     across, down = (xs / unit + 0.5 * (row % 2)) % 1 - 0.5, ys / unit % 1 - 0.5
-    sheet[across**2 + down**2 < float(rng.uniform(0.05, 0.12))] = _tone(rgb, float(rng.choice([0.68, 1.3])))
+    sheet[across**2 + down**2 < float(rng.uniform(0.05, 0.12))] = _tone(
+        rgb, float(rng.choice([0.68, 1.3]))
+    )
 
 
 def _zigzag(sheet: np.ndarray, rgb: Rgb, unit: float, rng: np.random.Generator) -> None:
@@ -32,8 +38,14 @@ def _zigzag(sheet: np.ndarray, rgb: Rgb, unit: float, rng: np.random.Generator) 
 
 def _plaid(sheet: np.ndarray, rgb: Rgb, unit: float, rng: np.random.Generator) -> None:
     height, width = sheet.shape[:2]
-    other = np.array(mix(rgb, (int(rng.integers(256)), int(rng.integers(256)), int(rng.integers(256))), 0.35), np.float32)
-    columns, rows = (np.arange(width) / unit % 1 < 0.4)[None, :, None], (np.arange(height) / unit % 1 < 0.4)[:, None, None]
+    other = np.array(
+        mix(rgb, (int(rng.integers(256)), int(rng.integers(256)), int(rng.integers(256))), 0.35),
+        np.float32,
+    )
+    columns, rows = (
+        (np.arange(width) / unit % 1 < 0.4)[None, :, None],
+        (np.arange(height) / unit % 1 < 0.4)[:, None, None],
+    )
     share = 0.45 * columns + 0.45 * rows
     sheet[:] = sheet * (1 - share) + other * share
 
@@ -45,9 +57,13 @@ def _hexagons(sheet: np.ndarray, rgb: Rgb, unit: float, rng: np.random.Generator
     sheet[:] = joint
     for row, y in enumerate(np.arange(0, height + unit, unit * 0.866)):
         for x in np.arange(unit / 2 * (row % 2), width + unit, unit):
-            corners = np.stack([x + 0.53 * unit * np.cos(turns), y + 0.53 * unit * np.sin(turns)], axis=1)
+            corners = np.stack(
+                [x + 0.53 * unit * np.cos(turns), y + 0.53 * unit * np.sin(turns)], axis=1
+            )
             tone = shade(rgb, float(rng.uniform(0.9, 1.08)))
-            cv2.fillPoly(sheet, [corners.astype(np.int32)], tuple(float(channel) for channel in tone))
+            cv2.fillPoly(
+                sheet, [corners.astype(np.int32)], tuple(float(channel) for channel in tone)
+            )
 
 
 def _terrazzo(sheet: np.ndarray, rgb: Rgb, unit: float, rng: np.random.Generator) -> None:
@@ -61,4 +77,10 @@ def _terrazzo(sheet: np.ndarray, rgb: Rgb, unit: float, rng: np.random.Generator
         cv2.ellipse(sheet, centre, axes, float(rng.uniform(0, 180)), 0, 360, colour, -1)
 
 
-UNSEEN_TEXTURES: dict[str, Painter] = {"dots": _dots, "zigzag": _zigzag, "plaid": _plaid, "hexagons": _hexagons, "terrazzo": _terrazzo}
+UNSEEN_TEXTURES: dict[str, Painter] = {
+    "dots": _dots,
+    "zigzag": _zigzag,
+    "plaid": _plaid,
+    "hexagons": _hexagons,
+    "terrazzo": _terrazzo,
+}

@@ -1,4 +1,6 @@
-"""Questions that are asked once and whose answer changes: the answer now, and again whenever it is another."""
+"""Questions that are asked once and whose answer changes: the answer now, and again whenever it is
+another.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,19 @@ from stream_vlm_lab.simulation.scene import captions
 from stream_vlm_lab.simulation.script.script import SceneState, Script
 
 Answer = tuple[str, float, float]
-"""Words, and from when to when (s) the event that makes them right is under way; twice the same moment where they are right at once."""
+"""Words, and from when to when (s) the event that makes them right is under way; twice the same
+moment where they are right at once.
+"""
 
 HELD = "nobody holds anything"
 
 
-def changing_question(moments: Moments, t_s: float, rng: np.random.Generator) -> tuple[str, list[Answer]] | None:
-    """A question to be asked at `t_s` seconds whose answer changes before the stream ends, with every answer; None where there is none."""
+def changing_question(
+    moments: Moments, t_s: float, rng: np.random.Generator
+) -> tuple[str, list[Answer]] | None:
+    """A question to be asked at `t_s` seconds whose answer changes before the stream ends, with
+    every answer; None where there is none.
+    """
     script = moments.script
     state, _ = script.at(t_s)
     first = len(moments.before(t_s))
@@ -45,7 +53,11 @@ def _lamp(script: Script, state: SceneState) -> str | None:
 
 
 def _people(script: Script, state: SceneState) -> str | None:
-    return None if script.scene.person_height == 0 else captions.NUMBER_WORDS[_count(script, state, ("person",))]
+    return (
+        None
+        if script.scene.person_height == 0
+        else captions.NUMBER_WORDS[_count(script, state, ("person",))]
+    )
 
 
 def _things(script: Script, state: SceneState) -> str | None:
@@ -55,7 +67,10 @@ def _things(script: Script, state: SceneState) -> str | None:
 def _held(script: Script, state: SceneState) -> str | None:
     if script.scene.person_height == 0:
         return None
-    held = sorted(f"{script.things[thing].colour} {script.things[thing].kind}" for thing in state.holding.values())
+    held = sorted(
+        f"{script.things[thing].colour} {script.things[thing].kind}"
+        for thing in state.holding.values()
+    )
     return " and ".join(f"the {name}" for name in held) or HELD
 
 

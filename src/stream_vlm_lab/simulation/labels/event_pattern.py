@@ -46,7 +46,7 @@ def _with_article(name: str) -> str:
 
 
 def actor_of(event: Event) -> str:
-    """"hand" or "person" where one takes, puts down or picks up something; else empty."""
+    """ "hand" or "person" where one takes, puts down or picks up something; else empty."""
     return event.label.split()[0] if event.action in ("takes", "puts down", "picks up") else ""
 
 
@@ -57,11 +57,22 @@ def wanted_by(event: Event, *, any_colour: bool) -> Wanted:
 
 def everything() -> list[Wanted]:
     """Every kind of happening that there is, in any colour and in each."""
-    kinds = [Wanted("opens", "door"), Wanted("closes", "door"), Wanted("turns on", "lamp"), Wanted("turns off", "lamp")]
+    kinds = [
+        Wanted("opens", "door"),
+        Wanted("closes", "door"),
+        Wanted("turns on", "lamp"),
+        Wanted("turns off", "lamp"),
+    ]
     for colour in ("", *COLOURS):
         kinds += [Wanted(action, "person", colour) for action in ("enters", "leaves")]
         kinds += [Wanted(action, "ball", colour) for action in ("rolls in", "rolls away")]
         for kind in PORTABLE_KINDS:
-            kinds += [Wanted("takes", kind, colour, "hand"), Wanted("puts down", kind, colour, "hand")]
-            kinds += [Wanted("picks up", kind, colour, "person"), Wanted("puts down", kind, colour, "person")]
+            kinds += [
+                Wanted("takes", kind, colour, "hand"),
+                Wanted("puts down", kind, colour, "hand"),
+            ]
+            kinds += [
+                Wanted("picks up", kind, colour, "person"),
+                Wanted("puts down", kind, colour, "person"),
+            ]
     return kinds

@@ -21,7 +21,9 @@ from stream_vlm_lab.simulation.world import World
 
 @dataclass(frozen=True)
 class StreamFiles:
-    """Where a written stream lies; `tasks` is the file of tasks in Streamo's raw form, None where none were asked for."""
+    """Where a written stream lies; `tasks` is the file of tasks in Streamo's raw form, None where
+    none were asked for.
+    """
 
     video: Path
     labels: Path
@@ -30,21 +32,28 @@ class StreamFiles:
 
 
 def write_stream(
-    world: World, out_dir: Path | str, *, fps: float = 10.0, tasks: Collection[str] = (), tasks_each: int = 4, progress: bool = True
+    world: World,
+    out_dir: Path | str,
+    *,
+    fps: float = 10.0,
+    tasks: Collection[str] = (),
+    tasks_each: int = 4,
+    progress: bool = True,
 ) -> StreamFiles:
-    """Write `video.mp4` and `labels.json` of `world` into `out_dir`, which is made when missing; existing ones are replaced.
+    """Write `video.mp4` and `labels.json` of `world` into `out_dir`, which is made when missing;
+    existing ones are replaced.
 
-    A video file has a picture for every beat, so where a picture was dropped it shows the one before again, as a recorder does; the labels
-    say when.
+    A video file has a picture for every beat, so where a picture was dropped it shows the one
+    before again, as a recorder does; the labels say when.
 
     Args:
-        fps: frames a second of the video, 1 to 60.
-        tasks: kinds of tasks, of `tasks.KINDS`: they are added to the labels and written as `streamo-raw.json`.
-        tasks_each: how many of a kind at most.
-        progress: show a progress bar.
+        fps: frames a second of the video, 1 to 60. tasks: kinds of tasks, of `tasks.KINDS`: they
+            are added to the labels and written as `streamo-raw.json`. tasks_each: how many of a
+            kind at most. progress: show a progress bar.
 
     Raises:
-        WorldError: a value is out of range, or the video cannot be written; the message says which and what to do.
+        WorldError: a value is out of range, or the video cannot be written; the message says which
+            and what to do.
     """
     if not 1 <= fps <= 60:
         raise WorldError(f"fps: {fps} is refused; use 1 to 60 frames a second")
@@ -54,22 +63,38 @@ def write_stream(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WorldError(f"{folder}: cannot be used as the output folder ({error.strerror}); choose another") from error
-    files = StreamFiles(folder / "video.mp4", folder / "labels.json", max(1, round(world.script.duration_s * fps)))
+        raise WorldError(
+            f"{folder}: cannot be used as the output folder ({error.strerror}); choose another"
+        ) from error
+    files = StreamFiles(
+        folder / "video.mp4", folder / "labels.json", max(1, round(world.script.duration_s * fps))
+    )
     if tasks:
         files = replace(files, tasks=folder / "streamo-raw.json")
     writer = cv2.VideoWriter(str(files.video), cv2.VideoWriter.fourcc(*"mp4v"), fps, world.size)
     if not writer.isOpened():
-        raise WorldError(f"{files.video}: cannot be written; is the folder writable and does this OpenCV carry its video writer?")
+        raise WorldError(
+            f"{files.video}: cannot be written; is the folder writable and does this OpenCV carry"
+            " its video writer?"
+        )
     try:
-        for image in tqdm(_pictures(world, files.frames, fps), total=files.frames, desc=f"world:{seed}", unit="frame", disable=not progress):
+        for image in tqdm(
+            _pictures(world, files.frames, fps),
+            total=files.frames,
+            desc=f"world:{seed}",
+            unit="frame",
+            disable=not progress,
+        ):
             writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     finally:
         writer.release()
     document = labels_document(world, fps)
     if files.tasks is not None:
         document["tasks"] = [asdict(task) for task in asked]
-        rows = [raw_row(task, files.video.name, files.frames / fps, f"stream-vlm world {seed}") for task in asked]
+        rows = [
+            raw_row(task, files.video.name, files.frames / fps, f"stream-vlm world {seed}")
+            for task in asked
+        ]
         files.tasks.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     files.labels.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return files

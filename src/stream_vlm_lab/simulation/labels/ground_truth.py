@@ -1,4 +1,6 @@
-"""The truth about a simulated stream: a state for every tick, captions, questions with answers, and the document beside a video."""
+"""The truth about a simulated stream: a state for every tick, captions, questions with answers, and
+the document beside a video.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ ASKING_PERIOD_S = 4.0
 
 @dataclass(frozen=True)
 class TickLabel:
-    """What a perfect watcher says at one tick: `text` is the caption when `state` is RESPONSE, else empty."""
+    """What a perfect watcher says at one tick: `text` is the caption when `state` is RESPONSE, else
+    empty.
+    """
 
     t_s: float
     state: State
@@ -60,21 +64,29 @@ class RecallQuestion:
 def tick_states(script: Script, rate_hz: float, *, offset_s: float = 0.0) -> list[TickLabel]:
     """One label a tick, tick `k` at `offset_s + k / rate_hz` seconds.
 
-    RESPONSE with the caption stands at the first tick at or after an event's end, STANDBY at the ticks of the event before that,
-    SILENCE elsewhere. A response goes before the start of a next event, should both fall on one tick.
+    RESPONSE with the caption stands at the first tick at or after an event's end, STANDBY at the
+    ticks of the event before that, SILENCE elsewhere. A response goes before the start of a next
+    event, should both fall on one tick.
 
     Raises:
         WorldError: the rate is not above 0 Hz, or the offset is negative.
     """
     if rate_hz <= 0 or offset_s < 0:
-        raise WorldError(f"ticks at {rate_hz} Hz from {offset_s} s are refused; use a rate above 0 Hz and an offset from 0 s")
+        raise WorldError(
+            f"ticks at {rate_hz} Hz from {offset_s} s are refused; use a rate above 0 Hz and an"
+            " offset from 0 s"
+        )
     count = int(np.floor((script.duration_s - offset_s) * rate_hz + 1e-9)) + 1
     times = [offset_s + tick / rate_hz for tick in range(max(0, count))]
     return states_at(times, [(event.label, event.t_start, event.t_end) for event in script.events])
 
 
-def states_at(times: Sequence[float], happenings: Iterable[tuple[str, float, float]]) -> list[TickLabel]:
-    """The labels of ticks at `times` (s, ascending), where each of `happenings` has a caption, a start and an end (s)."""
+def states_at(
+    times: Sequence[float], happenings: Iterable[tuple[str, float, float]]
+) -> list[TickLabel]:
+    """The labels of ticks at `times` (s, ascending), where each of `happenings` has a caption, a
+    start and an end (s).
+    """
     labels = [TickLabel(t_s, State.SILENCE, "") for t_s in times]
     for caption, t_start, t_end in happenings:
         end = int(np.searchsorted(times, t_end))
@@ -87,7 +99,9 @@ def states_at(times: Sequence[float], happenings: Iterable[tuple[str, float, flo
 
 
 class Interviewer:
-    """Asks what can be seen right now, so that somebody who does not look is right as rarely as possible."""
+    """Asks what can be seen right now, so that somebody who does not look is right as rarely as
+    possible.
+    """
 
     def __init__(self, script: Script, rng: np.random.Generator | None = None) -> None:
         """Draw from `rng`, or from the stream's own generator of questions."""
@@ -115,15 +129,25 @@ class Interviewer:
             weights[chosen] = 0
 
     def _door(self, t_s: float, state: SceneState) -> tuple[str, str] | None:
-        return None if state.door_open is None else (captions.ask_door(), "yes" if state.door_open else "no")
+        return (
+            None
+            if state.door_open is None
+            else (captions.ask_door(), "yes" if state.door_open else "no")
+        )
 
     def _lamp(self, t_s: float, state: SceneState) -> tuple[str, str] | None:
-        return None if state.lamp_on is None else (captions.ask_lamp(), "yes" if state.lamp_on else "no")
+        return (
+            None
+            if state.lamp_on is None
+            else (captions.ask_lamp(), "yes" if state.lamp_on else "no")
+        )
 
     def _people(self, t_s: float, state: SceneState) -> tuple[str, str] | None:
         if self._script.scene.person_height == 0 and self._rng.random() < 0.85:
             return None
-        count = sum(1 for instance in state.resting if self._script.things[instance].kind == "person")
+        count = sum(
+            1 for instance in state.resting if self._script.things[instance].kind == "person"
+        )
         return captions.ask_people(), captions.NUMBER_WORDS[count]
 
     def _visible(self, state: SceneState) -> list[int]:
@@ -132,11 +156,19 @@ class Interviewer:
     def _single(self, state: SceneState, instances: list[int]) -> list[int]:
         """Those whose kind is there only once, so that "the cup" is clear."""
         kinds = [self._script.things[instance].kind for instance in self._visible(state)]
-        return [instance for instance in instances if kinds.count(self._script.things[instance].kind) == 1]
+        return [
+            instance
+            for instance in instances
+            if kinds.count(self._script.things[instance].kind) == 1
+        ]
 
     def _colour(self, t_s: float, state: SceneState) -> tuple[str, str] | None:
         found = self._single(state, self._visible(state))
-        found = [instance for instance in found if self._script.things[instance].kind in captions.PORTABLE_KINDS]
+        found = [
+            instance
+            for instance in found
+            if self._script.things[instance].kind in captions.PORTABLE_KINDS
+        ]
         if not found:
             return None
         thing = self._script.things[int(self._rng.choice(found))]
@@ -149,8 +181,12 @@ class Interviewer:
         fitting = [kind for kind in kinds if (kind in present) == wanted]
         if not fitting:
             return None
-        # People are there most of the time, a given thing less often: ask so that each kind is answered yes as often as no.
-        rare = [(0.25 if wanted else 1.0) if kind == "person" else (1.0 if wanted else 0.6) for kind in fitting]
+        # People are there most of the time, a given thing less often: ask so that each kind is
+        # answered yes as often as no.
+        rare = [
+            (0.25 if wanted else 1.0) if kind == "person" else (1.0 if wanted else 0.6)
+            for kind in fitting
+        ]
         kind = self._rng.choice(fitting, p=np.array(rare) / sum(rare))
         return captions.ask_presence(str(kind)), "yes" if wanted else "no"
 
@@ -164,15 +200,23 @@ class Interviewer:
         if not by_side:
             return None
         side = str(self._rng.choice(sorted(by_side)))
-        return captions.ask_side(self._script.things[int(self._rng.choice(by_side[side]))].kind), side
+        return (
+            captions.ask_side(self._script.things[int(self._rng.choice(by_side[side]))].kind),
+            side,
+        )
 
     def _last(self, t_s: float, state: SceneState) -> tuple[str, str]:
         last = self._script.last_event(t_s)
-        return captions.ask_last(), last.label if last and t_s - last.t_end <= MEMORY_S else captions.NOTHING
+        return (
+            captions.ask_last(),
+            last.label if last and t_s - last.t_end <= MEMORY_S else captions.NOTHING,
+        )
 
 
 def questions(script: Script) -> list[Question]:
-    """Questions spread over the silent stretches of a stream, in order of time; none while an event is under way."""
+    """Questions spread over the silent stretches of a stream, in order of time; none while an event
+    is under way.
+    """
     rng = np.random.default_rng([script.seed, 0xA5D])
     interviewer = Interviewer(script)
     starts = [0.0, *(event.t_end for event in script.events)]
@@ -189,19 +233,36 @@ def questions(script: Script) -> list[Question]:
 
 
 def recall_questions(script: Script) -> list[RecallQuestion]:
-    """Questions that the whole stream answers: for every distinct happening, when it was last seen; newest first."""
+    """Questions that the whole stream answers: for every distinct happening, when it was last seen;
+    newest first.
+    """
     newest: dict[tuple[str, str, str], Event] = {}
     for event in script.events:
         newest[(event.action, event.kind, event.colour)] = event
     asked = []
     for event in sorted(newest.values(), key=lambda event: -event.t_end):
-        asked.append(RecallQuestion(_recall_words(event), event.label, "newest", event.label, event.t_start, event.t_end))
+        asked.append(
+            RecallQuestion(
+                _recall_words(event), event.label, "newest", event.label, event.t_start, event.t_end
+            )
+        )
     return asked
 
 
 def _recall_words(event: Event) -> str:
-    name = f"the person in {event.colour}" if event.kind == "person" else f"the {event.colour} {event.kind}".replace("  ", " ")
-    active = {"enters": "enter", "leaves": "leave", "rolls in": "roll in", "rolls away": "roll away", "opens": "open", "closes": "close"}
+    name = (
+        f"the person in {event.colour}"
+        if event.kind == "person"
+        else f"the {event.colour} {event.kind}".replace("  ", " ")
+    )
+    active = {
+        "enters": "enter",
+        "leaves": "leave",
+        "rolls in": "roll in",
+        "rolls away": "roll away",
+        "opens": "open",
+        "closes": "close",
+    }
     active |= {"turns on": "turn on", "turns off": "turn off"}
     passive = {"takes": "taken", "puts down": "put down", "picks up": "picked up"}
     if event.action in passive:
@@ -211,9 +272,11 @@ def _recall_words(event: Event) -> str:
 
 
 def labels_document(world: World, fps: float) -> dict[str, Any]:
-    """All labels of one stream as plain numbers and strings, ready for JSON; times in seconds from the first frame.
+    """All labels of one stream as plain numbers and strings, ready for JSON; times in seconds from
+    the first frame.
 
-    Of a camera with faults it also says when each holds, and at every event from when a picture shows its start and its end.
+    Of a camera with faults it also says when each holds, and at every event from when a picture
+    shows its start and its end.
     """
     script = world.script
     ticks = tick_states(script, 1.0)
@@ -235,13 +298,25 @@ def labels_document(world: World, fps: float) -> dict[str, Any]:
         ],
         "states": [{"t": tick.t_s, "state": tick.state.value} for tick in ticks],
         "captions": [{"t": event.t_end, "text": event.label} for event in script.events],
-        "questions": [{"t": asked.t_s, "question": asked.question, "answer": asked.answer} for asked in questions(script)],
+        "questions": [
+            {"t": asked.t_s, "question": asked.question, "answer": asked.answer}
+            for asked in questions(script)
+        ],
         "recall": [asdict(asked) for asked in recall_questions(script)],
     }
     if world.faults.all:
         document["faults"] = [
-            {"kind": fault.kind, "t_start": fault.t_start, "t_end": fault.t_end, "strength": fault.strength} for fault in world.faults.all
+            {
+                "kind": fault.kind,
+                "t_start": fault.t_start,
+                "t_end": fault.t_end,
+                "strength": fault.strength,
+            }
+            for fault in world.faults.all
         ]
         for told, event in zip(document["events"], script.events, strict=True):
-            told["seen_start"], told["seen_end"] = world.faults.seen_from(event.t_start), world.faults.seen_from(event.t_end)
+            told["seen_start"], told["seen_end"] = (
+                world.faults.seen_from(event.t_start),
+                world.faults.seen_from(event.t_end),
+            )
     return document

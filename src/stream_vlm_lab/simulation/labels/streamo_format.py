@@ -1,7 +1,9 @@
-"""Tasks of a simulated stream as rows of Streamo's raw form (arXiv 2512.21334), which its trainer and ours read.
+"""Tasks of a simulated stream as rows of Streamo's raw form (arXiv 2512.21334), which its trainer
+and ours read.
 
-Turns last a second and show the first picture at or after their start, so a thing is under way in the turns whose picture shows it so and is
-answered in the first turn whose picture shows it complete: nothing is to be said before it can be seen. Times of the row are those of turns; the
+Turns last a second and show the first picture at or after their start, so a thing is under way in
+the turns whose picture shows it so and is answered in the first turn whose picture shows it
+complete: nothing is to be said before it can be seen. Times of the row are those of turns; the
 exact ones are in the labels.
 """
 
@@ -24,11 +26,16 @@ TASK_TYPES = {
     "long-memory": "Offline QA",
     "question": "QA",
 }
-"""The published name of each kind. Streamo has no "tell me when"; it comes closest to grounding what is still to happen."""
+"""The published name of each kind.
+
+Streamo has no "tell me when"; it comes closest to grounding what is still to happen.
+"""
 
 
 def raw_row(task: Task, video: str, duration_s: float, source: str) -> dict[str, Any]:
-    """`task` about the file `video` of `duration_s` seconds; beside what the form has it says our name of the kind."""
+    """`task` about the file `video` of `duration_s` seconds; beside what the form has it says our
+    name of the kind.
+    """
     return {
         "video_name": video,
         "video_path": video,
@@ -46,7 +53,9 @@ def _turn(t_s: float) -> int:
 
 
 def _responses(replies: Sequence[Reply], count: int) -> list[dict[str, Any]]:
-    """Replies by the turns they are due in; those due in one turn become one, those past the last of `count` turns are left out."""
+    """Replies by the turns they are due in; those due in one turn become one, those past the last
+    of `count` turns are left out.
+    """
     due: dict[int, list[Reply]] = {}
     for reply in replies:
         if _turn(reply.t_end) < count:

@@ -15,7 +15,9 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Plot:
-    """Turns scene coordinates into pixels of a canvas on which the picture's upper left corner lies at (right, down)."""
+    """Turns scene coordinates into pixels of a canvas on which the picture's upper left corner lies
+    at (right, down).
+    """
 
     width: int
     height: int

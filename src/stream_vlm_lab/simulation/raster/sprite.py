@@ -39,8 +39,12 @@ class Sprite:
         """How many pixels count as the thing's own."""
         return int(np.count_nonzero(self.alpha > 127))
 
-    def lay_over(self, frame: Image, instances: NDArray[np.int16] | None, x: float, y: float, instance: int) -> None:
-        """Draw on `frame` (uint8 RGB) with the origin at pixel (x, y), and mark the solid pixels in `instances`, if given."""
+    def lay_over(
+        self, frame: Image, instances: NDArray[np.int16] | None, x: float, y: float, instance: int
+    ) -> None:
+        """Draw on `frame` (uint8 RGB) with the origin at pixel (x, y), and mark the solid pixels in
+        `instances`, if given.
+        """
         height, width = self.alpha.shape
         left, top = int(round(x)) + self.left, int(round(y)) + self.top
         x0, y0 = max(left, 0), max(top, 0)
@@ -56,16 +60,28 @@ class Sprite:
             instances[y0:y1, x0:x1][alpha > 127] = instance
 
     def solid_box(self) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom (exclusive) of what counts as the thing's own pixels, relative to the origin."""
-        rows, columns = np.flatnonzero((self.alpha > 127).any(axis=1)), np.flatnonzero((self.alpha > 127).any(axis=0))
+        """Left, top, right, bottom (exclusive) of what counts as the thing's own pixels, relative
+        to the origin.
+        """
+        rows, columns = (
+            np.flatnonzero((self.alpha > 127).any(axis=1)),
+            np.flatnonzero((self.alpha > 127).any(axis=0)),
+        )
         if not len(rows):
             return 0, 0, 0, 0
-        return self.left + int(columns[0]), self.top + int(rows[0]), self.left + int(columns[-1]) + 1, self.top + int(rows[-1]) + 1
+        return (
+            self.left + int(columns[0]),
+            self.top + int(rows[0]),
+            self.left + int(columns[-1]) + 1,
+            self.top + int(rows[-1]) + 1,
+        )
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """One sprite in its place: `x`, `y` are picture pixels before pan and shake; larger `depth` is drawn later."""
+    """One sprite in its place: `x`, `y` are picture pixels before pan and shake; larger `depth` is
+    drawn later.
+    """
 
     instance: int
     depth: float
@@ -77,14 +93,20 @@ class Appearance:
 
 
 class Brush:
-    """Draws shapes in pixels of the final picture on a canvas that is `scale` times finer, and hands back a `Sprite`.
+    """Draws shapes in pixels of the final picture on a canvas that is `scale` times finer, and
+    hands back a `Sprite`.
 
     Coordinates are relative to the sprite's origin: x to the right, y down.
     """
 
-    def __init__(self, left: float, top: float, right: float, bottom: float, scale: int = 2) -> None:
+    def __init__(
+        self, left: float, top: float, right: float, bottom: float, scale: int = 2
+    ) -> None:
         self._left, self._top = int(np.floor(left)) - 1, int(np.floor(top)) - 1
-        self._width, self._height = int(np.ceil(right)) + 1 - self._left, int(np.ceil(bottom)) + 1 - self._top
+        self._width, self._height = (
+            int(np.ceil(right)) + 1 - self._left,
+            int(np.ceil(bottom)) + 1 - self._top,
+        )
         self._scale = scale
         self.canvas = np.zeros((self._height * scale, self._width * scale, 4), np.uint8)
 
@@ -99,31 +121,61 @@ class Brush:
     def disc(self, centre: Point, radius: float, rgb: Rgb) -> None:
         """A filled circle."""
         x, y = self._fixed([centre])[0]
-        cv2.circle(self.canvas, (int(x), int(y)), int(radius * self._scale * _FINE), (*rgb, 255), -1, cv2.LINE_8, _SHIFT)
+        cv2.circle(
+            self.canvas,
+            (int(x), int(y)),
+            int(radius * self._scale * _FINE),
+            (*rgb, 255),
+            -1,
+            cv2.LINE_8,
+            _SHIFT,
+        )
 
-    def oval(self, centre: Point, half_width: float, half_height: float, rgb: Rgb, angle: float = 0.0) -> None:
+    def oval(
+        self, centre: Point, half_width: float, half_height: float, rgb: Rgb, angle: float = 0.0
+    ) -> None:
         """A filled ellipse, turned by `angle` degrees."""
         x, y = self._fixed([centre])[0]
         axes = (int(half_width * self._scale * _FINE), int(half_height * self._scale * _FINE))
-        cv2.ellipse(self.canvas, (int(x), int(y)), axes, angle, 0, 360, (*rgb, 255), -1, cv2.LINE_8, _SHIFT)
+        cv2.ellipse(
+            self.canvas, (int(x), int(y)), axes, angle, 0, 360, (*rgb, 255), -1, cv2.LINE_8, _SHIFT
+        )
 
-    def ring(self, centre: Point, half_width: float, half_height: float, thickness: float, rgb: Rgb) -> None:
+    def ring(
+        self, centre: Point, half_width: float, half_height: float, thickness: float, rgb: Rgb
+    ) -> None:
         """An ellipse's outline."""
         x, y = self._fixed([centre])[0]
         axes = (int(half_width * self._scale * _FINE), int(half_height * self._scale * _FINE))
         stroke = max(1, round(thickness * self._scale))
-        cv2.ellipse(self.canvas, (int(x), int(y)), axes, 0, 0, 360, (*rgb, 255), stroke, cv2.LINE_8, _SHIFT)
+        cv2.ellipse(
+            self.canvas, (int(x), int(y)), axes, 0, 0, 360, (*rgb, 255), stroke, cv2.LINE_8, _SHIFT
+        )
 
-    def limb(self, start: Point, end: Point, start_radius: float, end_radius: float, rgb: Rgb, *, lit: bool = True) -> None:
+    def limb(
+        self,
+        start: Point,
+        end: Point,
+        start_radius: float,
+        end_radius: float,
+        rgb: Rgb,
+        *,
+        lit: bool = True,
+    ) -> None:
         """A rounded bar that may taper; `lit` adds a lighter and a darker side."""
         if lit:
             self._bar(start, end, start_radius, end_radius, shade(rgb, 0.82))
             drift = 0.28 * min(start_radius, end_radius)
-            start, end = (start[0] - drift, start[1] - drift * 0.4), (end[0] - drift, end[1] - drift * 0.4)
+            start, end = (
+                (start[0] - drift, start[1] - drift * 0.4),
+                (end[0] - drift, end[1] - drift * 0.4),
+            )
             start_radius, end_radius = start_radius * 0.72, end_radius * 0.72
         self._bar(start, end, start_radius, end_radius, rgb)
 
-    def _bar(self, start: Point, end: Point, start_radius: float, end_radius: float, rgb: Rgb) -> None:
+    def _bar(
+        self, start: Point, end: Point, start_radius: float, end_radius: float, rgb: Rgb
+    ) -> None:
         along = np.subtract(end, start)
         length = float(np.hypot(*along))
         if length > 1e-6:
@@ -142,7 +194,12 @@ class Brush:
         """The convex shape around circles: a torso, a mitten."""
         turns = np.linspace(0, 2 * np.pi, 12, endpoint=False)
         ring = np.stack([np.cos(turns), np.sin(turns)], axis=1)
-        points = np.concatenate([np.asarray(centre) + ring * radius for centre, radius in zip(centres, radii, strict=True)])
+        points = np.concatenate(
+            [
+                np.asarray(centre) + ring * radius
+                for centre, radius in zip(centres, radii, strict=True)
+            ]
+        )
         self.polygon(cv2.convexHull(points.astype(np.float32))[:, 0, :].astype(np.float64), rgb)
 
     def glaze(self, opacity: float) -> None:
@@ -152,13 +209,24 @@ class Brush:
     def sprite(self) -> Sprite:
         """What was drawn, shrunk to final pixels."""
         small = cv2.resize(self.canvas, (self._width, self._height), interpolation=cv2.INTER_AREA)
-        return Sprite(np.ascontiguousarray(small[..., :3]), np.ascontiguousarray(small[..., 3]), self._left, self._top)
+        return Sprite(
+            np.ascontiguousarray(small[..., :3]),
+            np.ascontiguousarray(small[..., 3]),
+            self._left,
+            self._top,
+        )
 
 
 def shadow(half_width: float, half_height: float, depth: float) -> Sprite:
     """A soft dark oval, centred at its origin; `depth` 0..1."""
     margin = 1.5
-    brush = Brush(-half_width * margin, -half_height * margin - 1, half_width * margin, half_height * margin + 1, 1)
+    brush = Brush(
+        -half_width * margin,
+        -half_height * margin - 1,
+        half_width * margin,
+        half_height * margin + 1,
+        1,
+    )
     brush.oval((0, 0), half_width, half_height, (0, 0, 0))
     flat = brush.sprite()
     sigma = max(0.6, half_height * 0.35)

@@ -1,4 +1,6 @@
-"""The closed language of the simulated world: captions, questions and answers, and how a caption is read back."""
+"""The closed language of the simulated world: captions, questions and answers, and how a caption is
+read back.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +51,8 @@ class Label:
     """What a caption says happened.
 
     Attributes:
-        action: one of `ACTIONS`.
-        kind: what it happened to: the cup that a hand takes, the person who enters, the door that opens.
-        colour: one of `COLOURS`, or empty for doors and lamps.
+        action: one of `ACTIONS`. kind: what it happened to: the cup that a hand takes, the person
+            who enters, the door that opens. colour: one of `COLOURS`, or empty for doors and lamps.
     """
 
     action: str
@@ -59,12 +60,16 @@ class Label:
     colour: str = ""
 
     def agrees_with(self, other: Label) -> bool:
-        """True when both name the same action on the same kind of thing; colour is not part of the bargain."""
+        """True when both name the same action on the same kind of thing; colour is not part of the
+        bargain.
+        """
         return self.action == other.action and self.kind == other.kind
 
 
 def caption(action: str, kind: str, colour: str, *, actor: str = "", edge: str = "") -> str:
-    """The sentence for an event; `actor` ("hand" or "person") and `edge` (one of `EDGES`) only where the action has one."""
+    """The sentence for an event; `actor` ("hand" or "person") and `edge` (one of `EDGES`) only
+    where the action has one.
+    """
     if action == "enters":
         return f"person in {colour} enters from the {edge}"
     if action == "leaves":
@@ -79,7 +84,10 @@ def caption(action: str, kind: str, colour: str, *, actor: str = "", edge: str =
 
 
 def parse_label(text: str) -> Label | None:
-    """Read a caption back; None when `text` is not a whole caption of this language. Case and spacing do not matter."""
+    """Read a caption back; None when `text` is not a whole caption of this language.
+
+    Case and spacing do not matter.
+    """
     words = " ".join(text.lower().split())
     for pattern in _PATTERNS:
         match = pattern.fullmatch(words)
@@ -127,15 +135,24 @@ def ask_last() -> str:
 def vocabulary() -> tuple[str, ...]:
     """Every word that captions, questions and answers of this world are made of, sorted."""
     edge_captions = [
-        caption(action, "ball", "red", edge=edge) for action in ("enters", "leaves", "rolls in", "rolls away") for edge in EDGES
+        caption(action, "ball", "red", edge=edge)
+        for action in ("enters", "leaves", "rolls in", "rolls away")
+        for edge in EDGES
     ]
     object_captions = [
         caption(action, kind, colour, actor=actor)
-        for actor, action in (("hand", "takes"), ("hand", "puts down"), ("person", "picks up"), ("person", "puts down"))
+        for actor, action in (
+            ("hand", "takes"),
+            ("hand", "puts down"),
+            ("person", "picks up"),
+            ("person", "puts down"),
+        )
         for kind in PORTABLE_KINDS
         for colour in COLOURS
     ]
-    fixture_captions = [caption(action, kind, "") for kind, actions in FIXTURE_ACTIONS.items() for action in actions]
+    fixture_captions = [
+        caption(action, kind, "") for kind, actions in FIXTURE_ACTIONS.items() for action in actions
+    ]
     asked = [ask_door(), ask_lamp(), ask_people(), ask_last()]
     asked += [ask(kind) for ask in (ask_colour, ask_presence, ask_side) for kind in KINDS]
     answers = ["yes", "no", NOTHING, *NUMBER_WORDS, *SIDES, *COLOURS]

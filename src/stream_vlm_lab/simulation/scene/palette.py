@@ -1,4 +1,6 @@
-"""Named colours as pixels: what "red" may look like, and which colours stand out against a background."""
+"""Named colours as pixels: what "red" may look like, and which colours stand out against a
+background.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,22 @@ _TYPICAL: dict[str, Rgb] = {
     "brown": (112, 68, 36),
 }
 _NEUTRAL = ("white", "black", "grey")
-SKINS: tuple[Rgb, ...] = ((245, 208, 178), (226, 178, 140), (198, 145, 105), (160, 110, 76), (118, 78, 54), (84, 56, 42))
-HAIRS: tuple[Rgb, ...] = ((28, 24, 22), (62, 42, 30), (112, 74, 42), (176, 134, 78), (150, 146, 142), (120, 50, 26))
+SKINS: tuple[Rgb, ...] = (
+    (245, 208, 178),
+    (226, 178, 140),
+    (198, 145, 105),
+    (160, 110, 76),
+    (118, 78, 54),
+    (84, 56, 42),
+)
+HAIRS: tuple[Rgb, ...] = (
+    (28, 24, 22),
+    (62, 42, 30),
+    (112, 74, 42),
+    (176, 134, 78),
+    (150, 146, 142),
+    (120, 50, 26),
+)
 
 
 def shade(rgb: Rgb, gain: float) -> Rgb:
@@ -41,7 +57,9 @@ def mix(first: Rgb, second: Rgb, share: float) -> Rgb:
 
 
 def pixel_colour(name: str, rng: np.random.Generator) -> Rgb:
-    """One of the many looks of the colour called `name`; hue and brightness stay where people still call it so."""
+    """One of the many looks of the colour called `name`; hue and brightness stay where people still
+    call it so.
+    """
     red, green, blue = (channel / 255 for channel in _TYPICAL[name])
     hue, saturation, value = colorsys.rgb_to_hsv(red, green, blue)
     value = float(np.clip(value * rng.uniform(0.85, 1.08), 0, 1))
@@ -56,13 +74,17 @@ def pixel_colour(name: str, rng: np.random.Generator) -> Rgb:
 
 def muted_colour(rng: np.random.Generator, darkest: float = 0.3, lightest: float = 0.9) -> Rgb:
     """A wall, floor or furniture colour: mostly of low saturation."""
-    red, green, blue = colorsys.hsv_to_rgb(rng.uniform(0, 1), rng.beta(1.2, 5.0) * 0.7, rng.uniform(darkest, lightest))
+    red, green, blue = colorsys.hsv_to_rgb(
+        rng.uniform(0, 1), rng.beta(1.2, 5.0) * 0.7, rng.uniform(darkest, lightest)
+    )
     return int(red * 255), int(green * 255), int(blue * 255)
 
 
 def wood_colour(rng: np.random.Generator) -> Rgb:
     """Something between pale birch and dark walnut."""
-    red, green, blue = colorsys.hsv_to_rgb(rng.uniform(0.06, 0.1), rng.uniform(0.25, 0.6), rng.uniform(0.3, 0.85))
+    red, green, blue = colorsys.hsv_to_rgb(
+        rng.uniform(0.06, 0.1), rng.uniform(0.25, 0.6), rng.uniform(0.3, 0.85)
+    )
     return int(red * 255), int(green * 255), int(blue * 255)
 
 
@@ -70,10 +92,20 @@ def contrast(first: Rgb, second: Rgb) -> float:
     """Perceived distance of two colours, about 0..765 (the "redmean" approximation)."""
     mean_red = (first[0] + second[0]) / 2
     red, green, blue = (a - b for a, b in zip(first, second, strict=True))
-    return float(np.sqrt((2 + mean_red / 256) * red**2 + 4 * green**2 + (2 + (255 - mean_red) / 256) * blue**2))
+    return float(
+        np.sqrt(
+            (2 + mean_red / 256) * red**2 + 4 * green**2 + (2 + (255 - mean_red) / 256) * blue**2
+        )
+    )
 
 
 def standing_out(backgrounds: list[Rgb], at_least: float = 150.0) -> tuple[str, ...]:
-    """Names of the colours that contrast with every one of `backgrounds`; all chromatic ones when none does."""
-    found = tuple(name for name in COLOURS if all(contrast(_TYPICAL[name], background) >= at_least for background in backgrounds))
+    """Names of the colours that contrast with every one of `backgrounds`; all chromatic ones when
+    none does.
+    """
+    found = tuple(
+        name
+        for name in COLOURS
+        if all(contrast(_TYPICAL[name], background) >= at_least for background in backgrounds)
+    )
     return found or tuple(name for name in COLOURS if name not in (*_NEUTRAL, "brown"))

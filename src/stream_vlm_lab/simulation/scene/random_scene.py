@@ -1,4 +1,6 @@
-"""Draws scenes at random: views, rooms, furniture, light and cameras, as varied as the model must be able to stand."""
+"""Draws scenes at random: views, rooms, furniture, light and cameras, as varied as the model must
+be able to stand.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,17 @@ from dataclasses import replace
 import numpy as np
 
 from stream_vlm_lab.simulation.scene.palette import muted_colour, wood_colour
-from stream_vlm_lab.simulation.scene.scene import NARROWEST_ASPECT, VIEWS, Area, Camera, Decoration, Fixture, Scene, Surface, top_to_front
+from stream_vlm_lab.simulation.scene.scene import (
+    NARROWEST_ASPECT,
+    VIEWS,
+    Area,
+    Camera,
+    Decoration,
+    Fixture,
+    Scene,
+    Surface,
+    top_to_front,
+)
 
 
 def make_scene(rng: np.random.Generator) -> Scene:
@@ -54,7 +66,8 @@ def _room_scene(view: str, rng: np.random.Generator) -> Scene:
         floor = Area(0, max(0.52, skyline + 0.2), 1, 0.96)
     else:
         pitch = rng.uniform(3, 16)
-        # A wall near by makes doors and lamps as large as people; a camera at table height cuts off people's feet.
+        # A wall near by makes doors and lamps as large as people; a camera at table height cuts off
+        # people's feet.
         near_wall = rng.random() < 0.55
         skyline = float(rng.uniform(0.64, 0.8) if near_wall else rng.uniform(0.5, 0.62))
         vanish = skyline - float(rng.uniform(0.3, 0.45) if near_wall else rng.uniform(0.2, 0.32))
@@ -64,8 +77,18 @@ def _room_scene(view: str, rng: np.random.Generator) -> Scene:
     wooden = rng.random() < 0.5
     floor_rgb = wood_colour(rng) if wooden else muted_colour(rng, 0.25, 0.85)
     wall_rgb = muted_colour(rng, 0.35, 0.97)
-    wall_texture = str(rng.choice(["plain", "gradient", "bricks", "stripes", "panels", "tiles", "mottled", "marble"]))
-    floor_texture = "planks" if wooden else str(rng.choice(["tiles", "carpet", "concrete", "checker", "plain", "speckle", "marble"]))
+    wall_texture = str(
+        rng.choice(
+            ["plain", "gradient", "bricks", "stripes", "panels", "tiles", "mottled", "marble"]
+        )
+    )
+    floor_texture = (
+        "planks"
+        if wooden
+        else str(
+            rng.choice(["tiles", "carpet", "concrete", "checker", "plain", "speckle", "marble"])
+        )
+    )
     camera = _camera(float(pitch), rng)
     base = Scene(
         view, camera, _look(rng), skyline, vanish, person_height, float(rng.uniform(0.115, 0.17)),
@@ -75,7 +98,9 @@ def _room_scene(view: str, rng: np.random.Generator) -> Scene:
 
 
 def _furnish(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Put fixtures, furniture and clutter into a room: one thing a slot, so that nothing hides a door or a lamp."""
+    """Put fixtures, furniture and clutter into a room: one thing a slot, so that nothing hides a
+    door or a lamp.
+    """
     slots = [(index + 0.5) / 4 for index in range(4)]
     rng.shuffle(slots)
     fixtures: list[Fixture] = []
@@ -85,7 +110,9 @@ def _furnish(scene: Scene, rng: np.random.Generator) -> Scene:
     tall = scene.height_at(scene.skyline)
     if wall_in_view and rng.random() < (0.9 if scene.view == "corridor" else 0.55):
         u = slots.pop()
-        height = min(tall * 1.2 * (0.75 + 0.25 * float(np.cos(scene.camera.pitch))), scene.skyline - 0.02)
+        height = min(
+            tall * 1.2 * (0.75 + 0.25 * float(np.cos(scene.camera.pitch))), scene.skyline - 0.02
+        )
         half = 0.5 * max(0.13, 0.48 * height) / NARROWEST_ASPECT
         u = float(np.clip(u, half + 0.08 + scene.camera.pan, 1 - half - 0.08 - scene.camera.pan))
         area = Area(u - half, scene.skyline - height, u + half, scene.skyline + 0.004)
@@ -111,9 +138,13 @@ def _furnish(scene: Scene, rng: np.random.Generator) -> Scene:
                 or not any(_overlap(item.area, other.area, 0) for other in decorations)
             ]
     if rng.random() < 0.3:
-        area = Area(float(rng.uniform(0.1, 0.4)), scene.floor.top, float(rng.uniform(0.6, 0.9)), 0.97)
+        area = Area(
+            float(rng.uniform(0.1, 0.4)), scene.floor.top, float(rng.uniform(0.6, 0.9)), 0.97
+        )
         decorations.insert(0, Decoration("rug", area, muted_colour(rng), _look(rng)))
-    decorations += _floor_clutter(scene, [*(fixture.area for fixture in fixtures), *(item.area for item in decorations)], rng)
+    decorations += _floor_clutter(
+        scene, [*(fixture.area for fixture in fixtures), *(item.area for item in decorations)], rng
+    )
     low = max(min(scene.floor.top, 0.84), scene.skyline + 0.06)
     surfaces.append(Surface(Area(0.08, low, 0.92, max(0.95, low + 0.04)), scene.floor_rgb))
     return _with(scene, surfaces, decorations, fixtures)
@@ -124,8 +155,12 @@ def _overlap(first: Area, second: Area, margin: float) -> bool:
     return across and first.top < second.bottom and second.top < first.bottom
 
 
-def _with(scene: Scene, surfaces: list[Surface], decorations: list[Decoration], fixtures: list[Fixture]) -> Scene:
-    return replace(scene, surfaces=tuple(surfaces), decorations=tuple(decorations), fixtures=tuple(fixtures))
+def _with(
+    scene: Scene, surfaces: list[Surface], decorations: list[Decoration], fixtures: list[Fixture]
+) -> Scene:
+    return replace(
+        scene, surfaces=tuple(surfaces), decorations=tuple(decorations), fixtures=tuple(fixtures)
+    )
 
 
 def _room_lamp(scene: Scene, u: float, tall: float, rng: np.random.Generator) -> Fixture:
@@ -136,7 +171,9 @@ def _room_lamp(scene: Scene, u: float, tall: float, rng: np.random.Generator) ->
         foot = max(scene.skyline, 0.1) + (0.05 if scene.view != "overhead" else 0.22)
         foot = max(foot, height + 0.02)
         half = 0.16 * height
-        return Fixture(2, "lamp", "floor", Area(u - half, foot - height, u + half, foot), rgb, _look(rng))
+        return Fixture(
+            2, "lamp", "floor", Area(u - half, foot - height, u + half, foot), rgb, _look(rng)
+        )
     half = float(rng.uniform(0.06, 0.09))
     drop = float(rng.uniform(0.16, 0.24))
     return Fixture(2, "lamp", "pendant", Area(u - half, 0.0, u + half, drop), rgb, _look(rng))
@@ -152,11 +189,17 @@ def _table(scene: Scene, u: float, rng: np.random.Generator) -> tuple[Surface, D
     rgb = wood_colour(rng) if rng.random() < 0.6 else muted_colour(rng, 0.3, 0.95)
     kind = str(rng.choice(["table", "cabinet"]))
     inset = 0.05
-    surface = Surface(Area(u - half + inset, top - deep * 0.6, u + half - inset, top - deep * 0.15), rgb, depth=foot)
+    surface = Surface(
+        Area(u - half + inset, top - deep * 0.6, u + half - inset, top - deep * 0.15),
+        rgb,
+        depth=foot,
+    )
     return surface, Decoration(kind, Area(u - half, top - deep, u + half, foot), rgb, _look(rng))
 
 
-def _floor_clutter(scene: Scene, occupied: list[Area], rng: np.random.Generator) -> list[Decoration]:
+def _floor_clutter(
+    scene: Scene, occupied: list[Area], rng: np.random.Generator
+) -> list[Decoration]:
     """Chairs and bins against the wall, where nothing else stands."""
     found = []
     for kind in ("chair", "bin"):
@@ -175,7 +218,8 @@ def _floor_clutter(scene: Scene, occupied: list[Area], rng: np.random.Generator)
 def _wall_decorations(scene: Scene, u: float, rng: np.random.Generator) -> list[Decoration]:
     kind = str(
         rng.choice(
-            ["none", "window", "poster", "screen", "shelf", "plant", "curtain", "sofa"], p=[0.2, 0.16, 0.16, 0.1, 0.12, 0.1, 0.08, 0.08]
+            ["none", "window", "poster", "screen", "shelf", "plant", "curtain", "sofa"],
+            p=[0.2, 0.16, 0.16, 0.1, 0.12, 0.1, 0.08, 0.08],
         )
     )
     if kind == "none":
@@ -184,7 +228,9 @@ def _wall_decorations(scene: Scene, u: float, rng: np.random.Generator) -> list[
     u += float(rng.uniform(-0.02, 0.02))
     bottom = scene.skyline
     if kind in ("plant", "sofa"):
-        height = float(rng.uniform(0.16, 0.28)) if kind == "plant" else float(rng.uniform(0.14, 0.2))
+        height = (
+            float(rng.uniform(0.16, 0.28)) if kind == "plant" else float(rng.uniform(0.14, 0.2))
+        )
         area = Area(u - half, bottom + 0.05 - height, u + half, bottom + 0.05)
     elif kind == "curtain":
         area = Area(u - half, 0.02, u + half, bottom - 0.02)
@@ -208,8 +254,14 @@ def _table_scene(view: str, rng: np.random.Generator) -> Scene:
         size = float(rng.uniform(0.2, 0.4))
     wooden = rng.random() < 0.5
     floor_rgb = wood_colour(rng) if wooden else muted_colour(rng, 0.25, 0.95)
-    floor_texture = "planks" if wooden else str(rng.choice(["plain", "concrete", "carpet", "checker", "speckle", "marble"]))
-    wall_texture = str(rng.choice(["plain", "gradient", "mottled", "panels", "bricks", "tiles", "marble"]))
+    floor_texture = (
+        "planks"
+        if wooden
+        else str(rng.choice(["plain", "concrete", "carpet", "checker", "speckle", "marble"]))
+    )
+    wall_texture = str(
+        rng.choice(["plain", "gradient", "mottled", "panels", "bricks", "tiles", "marble"])
+    )
     camera = _camera(float(pitch), rng)
     wall_rgb = muted_colour(rng, 0.25, 0.95)
     fixtures: list[Fixture] = []
@@ -219,18 +271,57 @@ def _table_scene(view: str, rng: np.random.Generator) -> Scene:
         u = 0.13 + camera.pan if left else 0.87 - camera.pan
         foot = zone.top - 0.02
         height = min(foot - 0.01, float(rng.uniform(0.3, 0.45)))
-        fixtures.append(Fixture(2, "lamp", "desk", Area(u - 0.09, foot - height, u + 0.09, foot), muted_colour(rng, 0.3, 0.9), _look(rng)))
+        fixtures.append(
+            Fixture(
+                2,
+                "lamp",
+                "desk",
+                Area(u - 0.09, foot - height, u + 0.09, foot),
+                muted_colour(rng, 0.3, 0.9),
+                _look(rng),
+            )
+        )
     if skyline > 0.3:
         for u in (0.3, 0.65):
             if rng.random() < 0.5:
                 kind = str(rng.choice(["window", "poster", "screen", "curtain"]))
-                decorations.append(Decoration(kind, Area(u - 0.13, 0.04, u + 0.13, skyline - 0.08), muted_colour(rng), _look(rng)))
+                decorations.append(
+                    Decoration(
+                        kind,
+                        Area(u - 0.13, 0.04, u + 0.13, skyline - 0.08),
+                        muted_colour(rng),
+                        _look(rng),
+                    )
+                )
     for kind in ("paper", "keyboard", "plate", "mat", "cloth", "cable"):
         if rng.random() < 0.25:
             u, v = rng.uniform(0.15, 0.85), rng.uniform(zone.top, 0.9)
             half = float(rng.uniform(0.08, 0.16))
             flat = half * NARROWEST_ASPECT * max(0.2, float(np.sin(camera.pitch)))
-            decorations.append(Decoration(kind, Area(u - half, v - flat, u + half, v + flat), muted_colour(rng, 0.3, 0.95), _look(rng)))
+            decorations.append(
+                Decoration(
+                    kind,
+                    Area(u - half, v - flat, u + half, v + flat),
+                    muted_colour(rng, 0.3, 0.95),
+                    _look(rng),
+                )
+            )
     surface = Surface(Area(0.1, zone.top, 0.9, zone.bottom), floor_rgb)
-    base = Scene(view, camera, _look(rng), skyline, -1.5, 0.0, size, wall_rgb, floor_rgb, wall_texture, floor_texture, zone, (), (), ())
+    base = Scene(
+        view,
+        camera,
+        _look(rng),
+        skyline,
+        -1.5,
+        0.0,
+        size,
+        wall_rgb,
+        floor_rgb,
+        wall_texture,
+        floor_texture,
+        zone,
+        (),
+        (),
+        (),
+    )
     return _with(base, [surface], decorations, fixtures)

@@ -1,7 +1,8 @@
-"""Where a simulated camera looks: the view, the room and its fixtures, and how the camera itself behaves.
+"""Where a simulated camera looks: the view, the room and its fixtures, and how the camera itself
+behaves.
 
-Lengths: `u` runs 0..1 across the picture's width, `v` 0..1 down its height, sizes are in picture heights. So one scene fits any
-picture format.
+Lengths: `u` runs 0..1 across the picture's width, `v` 0..1 down its height, sizes are in picture
+heights. So one scene fits any picture format.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class Area:
 
 @dataclass(frozen=True)
 class Surface:
-    """Where things may rest: the point of contact lies between the corners; `depth` None means each thing's own `v` is its depth."""
+    """Where things may rest: the point of contact lies between the corners; `depth` None means each
+    thing's own `v` is its depth.
+    """
 
     area: Area
     rgb: Rgb
@@ -38,7 +41,9 @@ class Surface:
 
 @dataclass(frozen=True)
 class Decoration:
-    """Something that never takes part in an event: furniture, a window, a poster, a flickering screen, a swaying plant."""
+    """Something that never takes part in an event: furniture, a window, a poster, a flickering
+    screen, a swaying plant.
+    """
 
     kind: str
     area: Area
@@ -101,10 +106,10 @@ class Scene:
 
     Attributes:
         skyline: `v` where floor (or table) meets the wall; 0 or less when no wall is in view.
-        vanish: `v` of the horizon, where things would have no size.
-        person_height: of a person standing at `v` = 0.95, in picture heights; 0 when no people come here.
-        thing_size: typical size of portable things, in picture heights.
-        floor: where people stand; portable things rest on `surfaces`.
+            vanish: `v` of the horizon, where things would have no size. person_height: of a person
+            standing at `v` = 0.95, in picture heights; 0 when no people come here. thing_size:
+            typical size of portable things, in picture heights. floor: where people stand; portable
+            things rest on `surfaces`.
     """
 
     view: str
@@ -129,10 +134,14 @@ class Scene:
 
     @property
     def margin(self) -> float:
-        """How far from the left and right border (widths) the middle of a resting thing stays, so that a pan never cuts it."""
+        """How far from the left and right border (widths) the middle of a resting thing stays, so
+        that a pan never cuts it.
+        """
         return 0.03 + self.camera.pan
 
 
 def top_to_front(pitch: float) -> float:
-    """How deep a table's top appears, relative to its front; seen from higher up (pitch, radians) it shows more."""
+    """How deep a table's top appears, relative to its front; seen from higher up (pitch, radians)
+    it shows more.
+    """
     return 0.16 + 0.8 * float(np.sin(pitch))

@@ -1,4 +1,6 @@
-"""Decides what happens next in a simulated stream: only what the scene allows, never two events at once."""
+"""Decides what happens next in a simulated stream: only what the scene allows, never two events at
+once.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,20 @@ MOST_PORTABLE = 5
 
 
 class Director:
-    """Writes one script. Every proposal below returns an event whose times count from 0, or None where the scene has no room for it."""
+    """Writes one script.
 
-    def __init__(self, seed: int, duration_s: float, events_per_minute: float, quiet_minutes: float = 0.0, longest_event_s: float = 0.0) -> None:
+    Every proposal below returns an event whose times count from 0, or None where the scene has no
+    room for it.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        duration_s: float,
+        events_per_minute: float,
+        quiet_minutes: float = 0.0,
+        longest_event_s: float = 0.0,
+    ) -> None:
         self._rng = np.random.default_rng([seed, 0x5EE])
         self._seed = seed
         self._duration_s = duration_s
@@ -35,7 +48,9 @@ class Director:
         self._told: dict[tuple[str, str], int] = {}
         self._quiet = quiet_spans(seed, duration_s, quiet_minutes)
         # What lasts longer than the shortest burst might find no place between two quiet stretches.
-        self._slow = SlowMotion(seed, min(longest_event_s, BURST_S[0]) if self._quiet else longest_event_s)
+        self._slow = SlowMotion(
+            seed, min(longest_event_s, BURST_S[0]) if self._quiet else longest_event_s
+        )
 
     def direct(self) -> Script:
         """Set the stage, then let events follow each other with silent gaps until the time is over."""
@@ -61,20 +76,28 @@ class Director:
             self._state = self._state.after(event)
             states.append(self._state)
             now = event.t_end + self._gap()
-        used = {instance for state in states for instance in (*state.resting, *state.holding.values())}
+        used = {
+            instance for state in states for instance in (*state.resting, *state.holding.values())
+        }
         used |= {instance for event in events for instance in (event.instance, event.actor)}
         things = {instance: thing for instance, thing in self._things.items() if instance in used}
-        return Script(self._seed, self._duration_s, self._scene, things, tuple(events), tuple(states))
+        return Script(
+            self._seed, self._duration_s, self._scene, things, tuple(events), tuple(states)
+        )
 
     def _after_quiet(self, now: float, length_s: float) -> float:
-        """When something that lasts `length_s` seconds and would begin at `now` begins without touching a quiet stretch."""
+        """When something that lasts `length_s` seconds and would begin at `now` begins without
+        touching a quiet stretch.
+        """
         for start, end in self._quiet:
             if start < now + length_s and now < end:
                 now = end
         return now
 
     def _gap(self) -> float:
-        """Silence before the next event, seconds: at least 1, mostly under 10, now and then half a minute."""
+        """Silence before the next event, seconds: at least 1, mostly under 10, now and then half a
+        minute.
+        """
         if self._rng.random() < 0.03:
             return float(self._rng.uniform(20, 30))
         mean = max(1.2, 60 / max(self._rate, 0.1) - 2.5)
@@ -84,7 +107,10 @@ class Director:
         scene, rng = self._scene, self._rng
         door = self._fixture("door")
         lamp = self._fixture("lamp")
-        self._state = SceneState(door_open=bool(rng.random() < 0.4) if door else None, lamp_on=bool(rng.random() < 0.5) if lamp else None)
+        self._state = SceneState(
+            door_open=bool(rng.random() < 0.4) if door else None,
+            lamp_on=bool(rng.random() < 0.5) if lamp else None,
+        )
         for _ in range(int(rng.integers(1, 4))):
             thing = self._new_portable(str(rng.choice(PORTABLE_KINDS)))
             place = self._placer.for_portable(thing, self._state, self._things) if thing else None
@@ -104,7 +130,11 @@ class Director:
         return next((fixture for fixture in self._scene.fixtures if fixture.kind == kind), None)
 
     def _present(self, *kinds: str) -> list[Thing]:
-        return [self._things[instance] for instance in self._state.resting if self._things[instance].kind in kinds]
+        return [
+            self._things[instance]
+            for instance in self._state.resting
+            if self._things[instance].kind in kinds
+        ]
 
     def _next_event(self) -> Event | None:
         people, portable = self._present("person"), self._present(*PORTABLE_KINDS)
@@ -120,7 +150,10 @@ class Director:
             (0.55 if goods < MOST_PORTABLE else 0, self._rolls_in),
             (1.1 if self._present("ball") else 0, self._rolls_away),
             (0 if with_people else 0.7 * len(portable), self._takes),
-            (0 if with_people or goods >= MOST_PORTABLE else 3.2 - 0.6 * goods, self._hand_puts_down),
+            (
+                0 if with_people or goods >= MOST_PORTABLE else 3.2 - 0.6 * goods,
+                self._hand_puts_down,
+            ),
         ]
         weights = np.array([max(0.0, weight) for weight, _ in wishes])
         while weights.sum() > 0:
@@ -131,17 +164,21 @@ class Director:
             weights[chosen] = 0
         return None
 
-    # -- fixtures -----------------------------------------------------------------------------------------------------------------
+    # -- fixtures
+    # -----------------------------------------------------------------------------------------------------------------
 
     def _door(self) -> Event:
         action = "closes" if self._state.door_open else "opens"
-        return self._event(action, "door", "", duration=float(self._rng.uniform(0.7, 2.0)), instance=1)
+        return self._event(
+            action, "door", "", duration=float(self._rng.uniform(0.7, 2.0)), instance=1
+        )
 
     def _lamp(self) -> Event:
         action = "turns off" if self._state.lamp_on else "turns on"
         return self._event(action, "lamp", "", duration=0.0, instance=2)
 
-    # -- people -------------------------------------------------------------------------------------------------------------------
+    # -- people
+    # -------------------------------------------------------------------------------------------------------------------
 
     def _enters(self) -> Event | None:
         person = self._new_person()
@@ -150,17 +187,37 @@ class Director:
             return None
         edge = self._edge()
         duration = self._walk_s(self._placer.way_to_edge(place, edge))
-        return self._event("enters", "person", person.colour, duration, edge=edge, instance=person.instance, place=place)
+        return self._event(
+            "enters",
+            "person",
+            person.colour,
+            duration,
+            edge=edge,
+            instance=person.instance,
+            place=place,
+        )
 
     def _leaves(self) -> Event:
         person = self._pick(self._present("person"))
         place = self._state.resting[person.instance]
         edge = self._edge()
         duration = self._walk_s(self._placer.way_to_edge(place, edge)) + 0.2
-        return self._event("leaves", "person", person.colour, duration, edge=edge, instance=person.instance, place=place)
+        return self._event(
+            "leaves",
+            "person",
+            person.colour,
+            duration,
+            edge=edge,
+            instance=person.instance,
+            place=place,
+        )
 
     def _picks_up(self) -> Event | None:
-        free = [person for person in self._present("person") if person.instance not in self._state.holding]
+        free = [
+            person
+            for person in self._present("person")
+            if person.instance not in self._state.holding
+        ]
         if not free:
             return None
         person, thing = self._pick(free), self._pick(self._present(*PORTABLE_KINDS))
@@ -182,7 +239,9 @@ class Director:
         if stand is None:
             return None
         before = self._state.resting[person.instance]
-        way = float(np.hypot(stand.across() - before.across(), stand.v - before.v)) / self._scene.height_at(stand.depth)
+        way = float(
+            np.hypot(stand.across() - before.across(), stand.v - before.v)
+        ) / self._scene.height_at(stand.depth)
         approached = way / float(self._rng.uniform(0.5, 0.75)) if way > 0.04 else 0.0
         contact = approached + float(self._rng.uniform(0.7, 1.2))
         duration = contact + float(self._rng.uniform(0.8, 1.3))
@@ -204,26 +263,55 @@ class Director:
         speed = self._scene.person_height * float(self._rng.uniform(0.42, 0.8))
         return float(np.clip(way / speed, 1.5, 5.2))
 
-    # -- balls and hands ----------------------------------------------------------------------------------------------------------
+    # -- balls and hands
+    # ----------------------------------------------------------------------------------------------------------
 
     def _rolls_in(self) -> Event | None:
         ball = self._new_portable("ball")
-        place = self._placer.for_portable(ball, self._state, self._things, on_floor=True) if ball else None
+        place = (
+            self._placer.for_portable(ball, self._state, self._things, on_floor=True)
+            if ball
+            else None
+        )
         if ball is None or place is None:
             return None
         edge = str(self._rng.choice(["left", "right"]))
-        duration = float(np.clip(self._placer.way_to_edge(place, edge) / self._rng.uniform(0.3, 0.7), 1.2, 4.5))
-        return self._event("rolls in", "ball", ball.colour, duration, edge=edge, instance=ball.instance, place=place)
+        duration = float(
+            np.clip(self._placer.way_to_edge(place, edge) / self._rng.uniform(0.3, 0.7), 1.2, 4.5)
+        )
+        return self._event(
+            "rolls in",
+            "ball",
+            ball.colour,
+            duration,
+            edge=edge,
+            instance=ball.instance,
+            place=place,
+        )
 
     def _rolls_away(self) -> Event | None:
-        balls = [ball for ball in self._present("ball") if self._placer.is_on_floor(self._state.resting[ball.instance])]
+        balls = [
+            ball
+            for ball in self._present("ball")
+            if self._placer.is_on_floor(self._state.resting[ball.instance])
+        ]
         if not balls:
             return None
         ball = self._pick(balls)
         place = self._state.resting[ball.instance]
         edge = str(self._rng.choice(["left", "right"]))
-        duration = float(np.clip(self._placer.way_to_edge(place, edge) / self._rng.uniform(0.3, 0.7), 1.2, 4.5))
-        return self._event("rolls away", "ball", ball.colour, duration, edge=edge, instance=ball.instance, place=place)
+        duration = float(
+            np.clip(self._placer.way_to_edge(place, edge) / self._rng.uniform(0.3, 0.7), 1.2, 4.5)
+        )
+        return self._event(
+            "rolls away",
+            "ball",
+            ball.colour,
+            duration,
+            edge=edge,
+            instance=ball.instance,
+            place=place,
+        )
 
     def _takes(self) -> Event:
         thing = self._pick(self._present(*PORTABLE_KINDS))
@@ -247,7 +335,8 @@ class Director:
             instance=thing.instance, actor=hand.instance, place=place, contact=contact,
         )  # fmt: skip
 
-    # -- making things ------------------------------------------------------------------------------------------------------------
+    # -- making things
+    # ------------------------------------------------------------------------------------------------------------
 
     def _event(
         self,
@@ -267,15 +356,36 @@ class Director:
     ) -> Event:
         label = caption(action, kind, colour, actor=who, edge=edge)
         look = int(self._rng.integers(1 << 31))
-        return Event(action, kind, colour, label, 0.0, duration, approached, contact, instance, actor, edge, place, stand, look)
+        return Event(
+            action,
+            kind,
+            colour,
+            label,
+            0.0,
+            duration,
+            approached,
+            contact,
+            instance,
+            actor,
+            edge,
+            place,
+            stand,
+            look,
+        )
 
     def _pick(self, things: list[Thing]) -> Thing:
         return things[int(self._rng.integers(len(things)))]
 
     def _new_portable(self, kind: str) -> Thing | None:
-        """A thing that cannot be confused with another of its kind that is present, or None when no colour is left."""
+        """A thing that cannot be confused with another of its kind that is present, or None when no
+        colour is left.
+        """
         present = [*self._state.resting, *self._state.holding.values()]
-        taken = {self._things[instance].colour for instance in present if self._things[instance].kind == kind}
+        taken = {
+            self._things[instance].colour
+            for instance in present
+            if self._things[instance].kind == kind
+        }
         backgrounds = [surface.rgb for surface in self._scene.surfaces]
         backgrounds += [self._scene.wall_rgb] if self._scene.skyline > 0.3 else []
         colours = [colour for colour in standing_out(backgrounds, 170) if colour not in taken]
@@ -286,7 +396,11 @@ class Director:
         return self._add(kind, str(self._rng.choice(colours)), size)
 
     def _new_person(self) -> Thing:
-        taken = {self._things[instance].colour for instance in self._state.resting if self._things[instance].kind == "person"}
+        taken = {
+            self._things[instance].colour
+            for instance in self._state.resting
+            if self._things[instance].kind == "person"
+        }
         backgrounds = [self._scene.wall_rgb if self._scene.skyline > 0.3 else self._scene.floor_rgb]
         colours = [colour for colour in standing_out(backgrounds, 165) if colour not in taken]
         colour = str(self._rng.choice(colours or [name for name in COLOURS if name not in taken]))
@@ -294,6 +408,13 @@ class Director:
 
     def _add(self, kind: str, colour: str, size: float) -> Thing:
         instance = 3 + len(self._things)
-        thing = Thing(instance, kind, colour, pixel_colour(colour, self._rng), size, int(self._rng.integers(1 << 31)))
+        thing = Thing(
+            instance,
+            kind,
+            colour,
+            pixel_colour(colour, self._rng),
+            size,
+            int(self._rng.integers(1 << 31)),
+        )
         self._things[instance] = thing
         return thing

@@ -15,30 +15,55 @@ ARM_REACH = 0.3
 
 
 class Placer:
-    """Proposes resting places at random and refuses those that would hide or touch what is there already."""
+    """Proposes resting places at random and refuses those that would hide or touch what is there
+    already.
+    """
 
     def __init__(self, scene: Scene, rng: np.random.Generator) -> None:
         self._scene = scene
         self._rng = rng
 
-    def for_portable(self, thing: Thing, state: SceneState, things: Mapping[int, Thing], *, on_floor: bool = False) -> Placement | None:
-        """A free place on a table, or on the floor (always there with `on_floor`); None when the trials find none."""
-        surfaces = [surface for surface in self._scene.surfaces if surface.depth is None or not on_floor]
+    def for_portable(
+        self,
+        thing: Thing,
+        state: SceneState,
+        things: Mapping[int, Thing],
+        *,
+        on_floor: bool = False,
+    ) -> Placement | None:
+        """A free place on a table, or on the floor (always there with `on_floor`); None when the
+        trials find none.
+        """
+        surfaces = [
+            surface for surface in self._scene.surfaces if surface.depth is None or not on_floor
+        ]
         for _ in range(TRIALS):
             surface = surfaces[int(self._rng.integers(len(surfaces)))]
-            margin = self._scene.margin + thing.width / 2 / NARROWEST_ASPECT if surface.depth is None else 0.0
+            margin = (
+                self._scene.margin + thing.width / 2 / NARROWEST_ASPECT
+                if surface.depth is None
+                else 0.0
+            )
             left, right = max(surface.area.left, margin), min(surface.area.right, 1 - margin)
             if right <= left:
                 continue
-            u, v = float(self._rng.uniform(left, right)), float(self._rng.uniform(surface.area.top, surface.area.bottom))
+            u, v = (
+                float(self._rng.uniform(left, right)),
+                float(self._rng.uniform(surface.area.top, surface.area.bottom)),
+            )
             place = Placement(u, v, v if surface.depth is None else surface.depth)
             if v - thing.size < 0.01:
                 continue
-            if all(self._apart(place, thing, other, things[instance]) for instance, other in state.resting.items()):
+            if all(
+                self._apart(place, thing, other, things[instance])
+                for instance, other in state.resting.items()
+            ):
                 return place
         return None
 
-    def for_person(self, person: Thing, state: SceneState, things: Mapping[int, Thing]) -> Placement | None:
+    def for_person(
+        self, person: Thing, state: SceneState, things: Mapping[int, Thing]
+    ) -> Placement | None:
         """A free place on the floor where a person is wholly in view from left to right."""
         floor = self._scene.floor
         for _ in range(TRIALS):
@@ -46,29 +71,53 @@ class Placer:
             margin = self._person_margin(v)
             if margin >= 0.48:
                 continue
-            heading = float(self._rng.normal(0, 0.7)) if self._rng.random() < 0.8 else float(self._rng.uniform(-np.pi, np.pi))
+            heading = (
+                float(self._rng.normal(0, 0.7))
+                if self._rng.random() < 0.8
+                else float(self._rng.uniform(-np.pi, np.pi))
+            )
             place = Placement(float(self._rng.uniform(margin, 1 - margin)), v, v, heading=heading)
             if self._hides_a_fixture(place):
                 continue
-            if all(self._apart(place, person, other, things[instance]) for instance, other in state.resting.items()):
+            if all(
+                self._apart(place, person, other, things[instance])
+                for instance, other in state.resting.items()
+            ):
                 return place
         return None
 
-    def beside(self, place: Placement, person: Thing, thing: Thing, state: SceneState, things: Mapping[int, Thing]) -> Placement | None:
-        """Where `person` stands to reach `place`: left or right of it, at arm's length; None where there is no room."""
+    def beside(
+        self,
+        place: Placement,
+        person: Thing,
+        thing: Thing,
+        state: SceneState,
+        things: Mapping[int, Thing],
+    ) -> Placement | None:
+        """Where `person` stands to reach `place`: left or right of it, at arm's length; None where
+        there is no room.
+        """
         v = place.depth + 0.02
         if v < self._scene.floor.top - 0.06:
             return None
         height = self._scene.height_at(v)
         sides = [-1, 1] if self._rng.random() < 0.5 else [1, -1]
         for side in sides:
-            stand = Placement(place.u, v, v, place.shift + side * (ARM_REACH * height + thing.width * 0.25), -side * np.pi / 2)
+            stand = Placement(
+                place.u,
+                v,
+                v,
+                place.shift + side * (ARM_REACH * height + thing.width * 0.25),
+                -side * np.pi / 2,
+            )
             across = stand.across() / NARROWEST_ASPECT
             margin = self._person_margin(v)
             if not margin <= across <= 1 - margin or self._hides_a_fixture(stand):
                 continue
             others = (
-                (other, things[instance]) for instance, other in state.resting.items() if instance not in (person.instance, thing.instance)
+                (other, things[instance])
+                for instance, other in state.resting.items()
+                if instance not in (person.instance, thing.instance)
             )
             if all(self._apart(stand, person, other, what) for other, what in others):
                 return stand
@@ -109,7 +158,8 @@ class Placer:
         widths = (self._width(thing, place) + self._width(other, other_place)) / 2
         if across >= widths + 0.03:
             return True
-        # On a surface seen from above, things may also lie one behind the other as long as neither hides the other.
+        # On a surface seen from above, things may also lie one behind the other as long as neither
+        # hides the other.
         if "person" in (thing.kind, other.kind):
             return False
         nearer = thing if place.v > other_place.v else other

@@ -1,4 +1,6 @@
-"""Long stretches in which nothing happens: planned before a script is written, and read back from what was written."""
+"""Long stretches in which nothing happens: planned before a script is written, and read back from
+what was written.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,11 @@ def quiet_spans(seed: int, duration_s: float, mean_minutes: float) -> list[Span]
 
 
 def quiet_stretches(script: Script, shortest_s: float = QUIET_FROM_S) -> list[Span]:
-    """Where nothing happens for at least `shortest_s` seconds: before the first event, between two, or after the last."""
+    """Where nothing happens for at least `shortest_s` seconds: before the first event, between two,
+    or after the last.
+    """
     starts = [0.0, *(event.t_end for event in script.events)]
     ends = [*(event.t_start for event in script.events), script.duration_s]
-    return [(start, end) for start, end in zip(starts, ends, strict=True) if end - start >= shortest_s]
+    return [
+        (start, end) for start, end in zip(starts, ends, strict=True) if end - start >= shortest_s
+    ]

@@ -1,4 +1,6 @@
-"""What happens in a simulated stream: the scene, the things in it, and every event with its exact span."""
+"""What happens in a simulated stream: the scene, the things in it, and every event with its exact
+span.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,17 @@ LONGEST_EVENT_S = 600.0
 
 
 class WorldError(StreamError):
-    """A simulated stream cannot be made as asked; the message names the setting, its value and what is allowed."""
+    """A simulated stream cannot be made as asked; the message names the setting, its value and what
+    is allowed.
+    """
 
 
 @dataclass(frozen=True)
 class Thing:
     """A person, a hand or a portable thing.
 
-    `size` is its height in picture heights (people: scaled by where they stand); `form` is empty but where a look gave it another.
+    `size` is its height in picture heights (people: scaled by where they stand); `form` is empty
+    but where a look gave it another.
     """
 
     instance: int
@@ -37,7 +42,18 @@ class Thing:
     @property
     def width(self) -> float:
         """Largest width in picture heights."""
-        return self.size * {"ball": 1.0, "box": 1.35, "cup": 1.2, "bottle": 0.42, "book": 0.85, "person": 0.36, "hand": 1.0}[self.kind]
+        return (
+            self.size
+            * {
+                "ball": 1.0,
+                "box": 1.35,
+                "cup": 1.2,
+                "bottle": 0.42,
+                "book": 0.85,
+                "person": 0.36,
+                "hand": 1.0,
+            }[self.kind]
+        )
 
 
 @dataclass(frozen=True)
@@ -45,10 +61,10 @@ class Placement:
     """Where something rests.
 
     Attributes:
-        u, v: of its point of contact with the ground; see `scene`.
-        shift: added to the horizontal position, in picture heights, so that a person stays within arm's reach in any format.
-        heading: radians, people only: 0 looks into the camera, +pi/2 to the right, pi away.
-        depth: `v` of the ground below, for what hides what; larger is nearer.
+        u, v: of its point of contact with the ground; see `scene`. shift: added to the horizontal
+            position, in picture heights, so that a person stays within arm's reach in any format.
+            heading: radians, people only: 0 looks into the camera, +pi/2 to the right, pi away.
+            depth: `v` of the ground below, for what hides what; larger is nearer.
     """
 
     u: float
@@ -67,15 +83,15 @@ class Event:
     """Something that happens once.
 
     Attributes:
-        action, kind, colour, label: as in `language`.
-        t_start: seconds; the first moment at which the picture shows it. `t_end`: when the picture shows it complete.
-        t_approached: when walking up to the place ends (people who pick up or put down); else `t_start`.
-        t_contact: when a thing is grasped or let go (hands, people who pick up or put down); else `t_start`.
-        instance: the thing it happens to. `actor`: the person or hand that does it, 0 for none.
-        edge: where it comes from or goes to; empty for none.
-        place: where the thing rests afterwards (or rested before, for takes, leaves and rolls away).
-        stand: where the person stands afterwards (picks up, puts down).
-        look: seed of its small variations.
+        action, kind, colour, label: as in `language`. t_start: seconds; the first moment at which
+            the picture shows it. `t_end`: when the picture shows it complete. t_approached: when
+            walking up to the place ends (people who pick up or put down); else `t_start`.
+            t_contact: when a thing is grasped or let go (hands, people who pick up or put down);
+            else `t_start`. instance: the thing it happens to. `actor`: the person or hand that does
+            it, 0 for none. edge: where it comes from or goes to; empty for none. place: where the
+            thing rests afterwards (or rested before, for takes, leaves and rolls away). stand:
+            where the person stands afterwards (picks up, puts down). look: seed of its small
+            variations.
     """
 
     action: str
@@ -157,7 +173,9 @@ class Script:
     states: tuple[SceneState, ...]
 
     def at(self, t_s: float) -> tuple[SceneState, Event | None]:
-        """The state before the event under way at `t_s` and that event; or the resting state and None."""
+        """The state before the event under way at `t_s` and that event; or the resting state and
+        None.
+        """
         started = bisect.bisect_right(self._starts, t_s)
         if started and t_s < self.events[started - 1].t_end:
             return self.states[started - 1], self.events[started - 1]
@@ -178,17 +196,22 @@ class Script:
 
 
 def make_script(
-    seed: int, duration_s: float, *, events_per_minute: float = 10.0, quiet_minutes: float = 0.0, longest_event_s: float = 0.0
+    seed: int,
+    duration_s: float,
+    *,
+    events_per_minute: float = 10.0,
+    quiet_minutes: float = 0.0,
+    longest_event_s: float = 0.0,
 ) -> Script:
     """Write the script of one stream; the same arguments always give the same script.
 
     Args:
-        seed: any whole number from 0.
-        duration_s: length in seconds, from 1 s to a day.
-        events_per_minute: aimed at, on average; from 0 (nothing ever happens) to 20.
-        quiet_minutes: mean length of stretches in which nothing happens, between bursts of a minute or two at that pace; 0 for none, at most 720.
-        longest_event_s: about half of the events are done slowly and last up to so many seconds, at most 600 (45 beside quiet stretches); 0 for
-            events of a few seconds alone.
+        seed: any whole number from 0. duration_s: length in seconds, from 1 s to a day.
+            events_per_minute: aimed at, on average; from 0 (nothing ever happens) to 20.
+            quiet_minutes: mean length of stretches in which nothing happens, between bursts of a
+            minute or two at that pace; 0 for none, at most 720. longest_event_s: about half of the
+            events are done slowly and last up to so many seconds, at most 600 (45 beside quiet
+            stretches); 0 for events of a few seconds alone.
 
     Raises:
         WorldError: an argument is out of range.
@@ -203,7 +226,18 @@ def make_script(
     if not 0.0 <= events_per_minute <= 20.0:
         raise WorldError(f"events_per_minute: {events_per_minute} is refused; use 0 to 20")
     if not 0.0 <= quiet_minutes <= LONGEST_QUIET_MINUTES:
-        raise WorldError(f"quiet_minutes: {quiet_minutes} is refused; use 0 (none) to {LONGEST_QUIET_MINUTES:g}")
+        raise WorldError(
+            f"quiet_minutes: {quiet_minutes} is refused; use 0 (none) to {LONGEST_QUIET_MINUTES:g}"
+        )
     if not 0.0 <= longest_event_s <= LONGEST_EVENT_S:
-        raise WorldError(f"longest_event_s: {longest_event_s} is refused; use 0 (a few seconds) to {LONGEST_EVENT_S:g}")
-    return Director(seed, float(duration_s), float(events_per_minute), float(quiet_minutes), float(longest_event_s)).direct()
+        raise WorldError(
+            f"longest_event_s: {longest_event_s} is refused; use 0 (a few seconds) to"
+            f" {LONGEST_EVENT_S:g}"
+        )
+    return Director(
+        seed,
+        float(duration_s),
+        float(events_per_minute),
+        float(quiet_minutes),
+        float(longest_event_s),
+    ).direct()

@@ -1,4 +1,6 @@
-"""The loop that every training runs in: a bar, losses written down, many GPUs, and a state from which a killed run goes on to the same losses."""
+"""The loop that every training runs in: a bar, losses written down, many GPUs, and a state from
+which a killed run goes on to the same losses.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 
 Drawn = TypeVar("Drawn")
 Part = Callable[[], torch.Tensor]
-"""A part of a step's loss, computed when its turn comes, so that the activations of one part are held at a time."""
+"""A part of a step's loss, computed when its turn comes, so that the activations of one part are
+held at a time.
+"""
 
 
 def accelerator_for(mixed_precision: str) -> Accelerator:
@@ -69,12 +73,20 @@ class Plan:
 class Loop:
     """Takes the steps of a plan.
 
-    Whatever is random in a step follows from its number, so that going on needs no history: a run that was killed and started again has the
-    losses of one that ran through. With `Plan.seconds` the rate follows the clock, and that holds no more.
+    Whatever is random in a step follows from its number, so that going on needs no history: a run
+    that was killed and started again has the losses of one that ran through. With `Plan.seconds`
+    the rate follows the clock, and that holds no more.
     """
 
-    def __init__(self, accelerator: Accelerator, plan: Plan, learner: nn.Module, descend: Callable[[Sequence[nn.Parameter]], Descent]) -> None:
-        """Prepare `learner`, of which the parameters that want gradients are trained, and go on from the saved state where there is one.
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        plan: Plan,
+        learner: nn.Module,
+        descend: Callable[[Sequence[nn.Parameter]], Descent],
+    ) -> None:
+        """Prepare `learner`, of which the parameters that want gradients are trained, and go on
+        from the saved state where there is one.
 
         Raises:
             StreamError: the state is damaged or of another run.
@@ -85,7 +97,11 @@ class Loop:
         if state is not None:
             self._first, self._done_before = state["steps"], state["share"]
             learner.load_state_dict(state["weights"], strict=False)
-            by_clock = " (by the clock, so not to the same losses)" if plan.steps is None else f" of {plan.steps}"
+            by_clock = (
+                " (by the clock, so not to the same losses)"
+                if plan.steps is None
+                else f" of {plan.steps}"
+            )
             accelerator.print(f"goes on from {self.state_path} after step {self._first}{by_clock}")
         self._module: Any = accelerator.prepare(learner)
         self._descent = descend(list(self._trainable.values()))
@@ -100,19 +116,32 @@ class Loop:
     @property
     def numbers(self) -> Iterable[int]:
         """Numbers of the steps that are left, without end where the clock decides."""
-        return itertools.count(self._first) if self._plan.steps is None else range(self._first, self._plan.steps)
+        return (
+            itertools.count(self._first)
+            if self._plan.steps is None
+            else range(self._first, self._plan.steps)
+        )
 
     @property
     def _trainable(self) -> dict[str, nn.Parameter]:
-        return {name: parameter for name, parameter in self._learner.named_parameters() if parameter.requires_grad}
+        return {
+            name: parameter
+            for name, parameter in self._learner.named_parameters()
+            if parameter.requires_grad
+        }
 
-    def run(self, drawn: Iterable[Drawn], parts: Callable[[Any, Drawn], Sequence[Part]], saved: Callable[[], None] | None = None) -> None:
+    def run(
+        self,
+        drawn: Iterable[Drawn],
+        parts: Callable[[Any, Drawn], Sequence[Part]],
+        saved: Callable[[], None] | None = None,
+    ) -> None:
         """Take every step that is left.
 
         Args:
-            drawn: what each of `numbers` takes.
-            parts: of (the module to call, what was drawn) the parts of this process's loss, whose sum is averaged over the processes.
-            saved: called by the first process after each saved state.
+            drawn: what each of `numbers` takes. parts: of (the module to call, what was drawn) the
+                parts of this process's loss, whose sum is averaged over the processes. saved:
+                called by the first process after each saved state.
 
         Raises:
             StreamError: the loss is not finite.
@@ -121,19 +150,36 @@ class Loop:
         is_main, begun, average = accelerator.is_main_process, time.monotonic(), math.nan
         with (
             Losses(plan.folder, self._first) if is_main else nullcontext() as losses,
-            tqdm(desc=plan.what, unit="step", initial=self._first, total=plan.steps, disable=not is_main, mininterval=1.0) as bar,
+            tqdm(
+                desc=plan.what,
+                unit="step",
+                initial=self._first,
+                total=plan.steps,
+                disable=not is_main,
+                mininterval=1.0,
+            ) as bar,
         ):
             if losses is not None and not losses.has_curves:
-                accelerator.print("TensorBoard is not installed: losses are in losses.jsonl only (pip install tensorboard)")
+                accelerator.print(
+                    "TensorBoard is not installed: losses are in losses.jsonl only (pip install"
+                    " tensorboard)"
+                )
             for step, taken in zip(self.numbers, drawn, strict=False):
                 share = self._share(step, begun)
                 if share >= 1.0:
                     break
-                torch.manual_seed(plan.seed * 1_000_003 + step * accelerator.num_processes + accelerator.process_index)
+                torch.manual_seed(
+                    plan.seed * 1_000_003
+                    + step * accelerator.num_processes
+                    + accelerator.process_index
+                )
                 loss = self._learn(parts(self._module, taken))
                 rate = self._descent.step(share)
                 average = loss if math.isnan(average) else 0.98 * average + 0.02 * loss
-                bar.set_postfix_str(f"loss {average:.4f}" + ("" if plan.steps else f", {share:.0%} of the time"), refresh=False)
+                bar.set_postfix_str(
+                    f"loss {average:.4f}" + ("" if plan.steps else f", {share:.0%} of the time"),
+                    refresh=False,
+                )
                 bar.update()
                 if losses is not None:
                     losses.add(step, {"loss": loss, "learning_rate": rate})
@@ -144,7 +190,9 @@ class Loop:
         accelerator.wait_for_everyone()
 
     def _share(self, step: int, begun: float) -> float:
-        """How much of the training is done in the middle of step number `step`, the same in all processes."""
+        """How much of the training is done in the middle of step number `step`, the same in all
+        processes.
+        """
         if self._plan.steps is not None:
             return (step + 0.5) / self._plan.steps
         from accelerate.utils import broadcast
@@ -163,11 +211,20 @@ class Loop:
             total += piece.detach()
         loss = float(accelerator.reduce(total, "mean"))
         if not math.isfinite(loss):
-            raise StreamError(f"the loss is {loss}; begin anew with a lower --learning-rate, or without --bf16 where that is given")
+            raise StreamError(
+                f"the loss is {loss}; begin anew with a lower --learning-rate, or without --bf16"
+                " where that is given"
+            )
         accelerator.clip_grad_norm_(self._module.parameters(), 1.0)
         return loss
 
     def _save(self, steps: int, share: float) -> None:
         weights = {name: parameter.detach() for name, parameter in self._trainable.items()}
-        kept = {"settings": self._plan.settings, "steps": steps, "share": share, "weights": weights, "descent": self._descent.state_dict()}
+        kept = {
+            "settings": self._plan.settings,
+            "steps": steps,
+            "share": share,
+            "weights": weights,
+            "descent": self._descent.state_dict(),
+        }
         save_state(self.state_path, kept)

@@ -1,7 +1,9 @@
-"""What a token that is to be learned costs: plain cross entropy, fixed weights, and the losses of Streaming Harness and Streamo.
+"""What a token that is to be learned costs: plain cross entropy, fixed weights, and the losses of
+Streaming Harness and Streamo.
 
-All of them are a sum over the targets of factor * cross entropy, divided once. Factors and divisor follow from how many targets of each kind
-there are in the whole step, so that they can be counted before any forward, over every micro-batch and every process.
+All of them are a sum over the targets of factor * cross entropy, divided once. Factors and divisor
+follow from how many targets of each kind there are in the whole step, so that they can be counted
+before any forward, over every micro-batch and every process.
 """
 
 from __future__ import annotations
@@ -33,7 +35,11 @@ class TargetKind(enum.IntEnum):
     RESPONSE = 4
 
 
-_STATES = ((TargetKind.FIRST_SILENCE, TargetKind.FURTHER_SILENCE), (TargetKind.STANDBY,), (TargetKind.RESPONSE,))
+_STATES = (
+    (TargetKind.FIRST_SILENCE, TargetKind.FURTHER_SILENCE),
+    (TargetKind.STANDBY,),
+    (TargetKind.RESPONSE,),
+)
 
 
 def marker_kinds(states: Iterable[State]) -> list[TargetKind]:
@@ -60,7 +66,9 @@ def plain_factors(counts: torch.Tensor) -> torch.Tensor:
 
 
 def harness_factors(further_silence: float) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Streaming Harness (arXiv 2606.08615): silence that goes on counts less, the response marker 1.5, everything else 1."""
+    """Streaming Harness (arXiv 2606.08615): silence that goes on counts less, the response marker
+    1.5, everything else 1.
+    """
 
     def factors(counts: torch.Tensor) -> torch.Tensor:
         by_kind = torch.ones(len(TargetKind), device=counts.device)
@@ -72,14 +80,18 @@ def harness_factors(further_silence: float) -> Callable[[torch.Tensor], torch.Te
 
 
 def fixed_factors(counts: torch.Tensor) -> torch.Tensor:
-    """What the shipped model is trained with: standby counts 1.5 and a response, which is rare and matters most, 4."""
+    """What the shipped model is trained with: standby counts 1.5 and a response, which is rare and
+    matters most, 4.
+    """
     by_kind = torch.ones(len(TargetKind), device=counts.device)
     by_kind[TargetKind.STANDBY], by_kind[TargetKind.RESPONSE] = 1.5, 4.0
     return by_kind
 
 
 def balancing_factors(counts: torch.Tensor) -> torch.Tensor:
-    """Streamo (arXiv 2512.21334): alpha_k = sum_j n_j / (|S| * n_k) over the states S that are present; 0 for an absent one, 1 for the rest."""
+    """Streamo (arXiv 2512.21334): alpha_k = sum_j n_j / (|S| * n_k) over the states S that are
+    present; 0 for an absent one, 1 for the rest.
+    """
     by_kind = torch.ones(len(TargetKind), device=counts.device)
     numbers = [int(sum(counts[kind] for kind in kinds)) for kinds in _STATES]
     present = sum(number > 0 for number in numbers)
@@ -93,10 +105,10 @@ class Objective:
     """One of the losses.
 
     Attributes:
-        factors: factor of each kind (5,) from the step's counts (5,).
-        divides_by_factors: divide by the sum of the targets' factors instead of their number.
-        focus: gamma; state markers are scaled by (1 - p)^gamma, p being the probability of the right token. 0 or at least 1, below
-            which the gradient of a certain token is not finite.
+        factors: factor of each kind (5,) from the step's counts (5,). divides_by_factors: divide by
+            the sum of the targets' factors instead of their number. focus: gamma; state markers are
+            scaled by (1 - p)^gamma, p being the probability of the right token. 0 or at least 1,
+            below which the gradient of a certain token is not finite.
     """
 
     factors: Callable[[torch.Tensor], torch.Tensor]
@@ -105,7 +117,10 @@ class Objective:
 
     def __post_init__(self) -> None:
         if self.focus != 0.0 and self.focus < 1.0:
-            raise ValueError(f"focus {self.focus} is neither 0 nor at least 1; the gradient of a certain token would not be finite")
+            raise ValueError(
+                f"focus {self.focus} is neither 0 nor at least 1; the gradient of a certain token"
+                " would not be finite"
+            )
 
     def divisor(self, counts: torch.Tensor) -> float:
         """What the step's sum is divided by.
@@ -114,10 +129,17 @@ class Objective:
             NothingToLearn: `counts` (5,) are all zero.
         """
         if int(counts.sum()) == 0:
-            raise NothingToLearn("a step holds no token to be learned; every turn of a sample brings at least its state, so give samples with turns")
-        return float((self.factors(counts) * counts).sum() if self.divides_by_factors else counts.sum())
+            raise NothingToLearn(
+                "a step holds no token to be learned; every turn of a sample brings at least its"
+                " state, so give samples with turns"
+            )
+        return float(
+            (self.factors(counts) * counts).sum() if self.divides_by_factors else counts.sum()
+        )
 
-    def total(self, logits: torch.Tensor, targets: torch.Tensor, kinds: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    def total(
+        self, logits: torch.Tensor, targets: torch.Tensor, kinds: torch.Tensor, counts: torch.Tensor
+    ) -> torch.Tensor:
         """The sum over the targets of a micro-batch; finite, and 0 where there are none.
 
         Args:
@@ -134,7 +156,9 @@ class Objective:
             scales = torch.where(kinds == TargetKind.REST, scales, scales * missing**self.focus)
         return (scales * entropies).sum()
 
-    def loss(self, logits: torch.Tensor, targets: torch.Tensor, kinds: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self, logits: torch.Tensor, targets: torch.Tensor, kinds: torch.Tensor
+    ) -> torch.Tensor:
         """The loss of a step of one micro-batch; shapes as for `total`.
 
         Raises:
@@ -151,5 +175,9 @@ OBJECTIVES = {
     "fixed": Objective(fixed_factors, divides_by_factors=True),
     "focal": Objective(balancing_factors, focus=2.0),
 }
-"""By the name that `--loss` takes. `weighted` is the paper's, divided by the number of targets; `weighted-sum` its sister release's,
-divided by the sum of factors; `fixed` is the shipped model's, divided likewise; `focal` divides by the number of targets."""
+"""By the name that `--loss` takes.
+
+`weighted` is the paper's, divided by the number of targets; `weighted-sum` its sister release's,
+divided by the sum of factors; `fixed` is the shipped model's, divided likewise; `focal` divides by
+the number of targets.
+"""

@@ -1,4 +1,6 @@
-"""A step's loss out of micro-batches of sequences, counted over all of them and all processes before any forward."""
+"""A step's loss out of micro-batches of sequences, counted over all of them and all processes
+before any forward.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,11 @@ def sum_counts(batches: Sequence[Learnable]) -> torch.Tensor:
     return torch.stack([count_kinds(batch.kinds[batch.chosen]) for batch in batches]).sum(dim=0)
 
 
-def objective_parts(accelerator: Accelerator, objective: Objective, module: Any, batches: Sequence[Learnable]) -> list[Part]:
-    """The parts of `objective` over `batches`; `module` makes logits (targets, vocabulary) of each, in the order of its `chosen`.
+def objective_parts(
+    accelerator: Accelerator, objective: Objective, module: Any, batches: Sequence[Learnable]
+) -> list[Part]:
+    """The parts of `objective` over `batches`; `module` makes logits (targets, vocabulary) of each,
+    in the order of its `chosen`.
 
     Raises:
         NothingToLearn: no batch of any process holds a target.
@@ -48,6 +53,9 @@ def objective_parts(accelerator: Accelerator, objective: Objective, module: Any,
 
     def part(batch: Learnable) -> torch.Tensor:
         logits = module(batch)
-        return objective.total(logits, batch.targets[batch.chosen], batch.kinds[batch.chosen], counts) * scale
+        return (
+            objective.total(logits, batch.targets[batch.chosen], batch.kinds[batch.chosen], counts)
+            * scale
+        )
 
     return [partial(part, batch) for batch in batches]

@@ -10,7 +10,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Order:
-    """Which of `rows` samples each step takes: every epoch another shuffle of all, by `seed` and nothing else, so a step needs no history."""
+    """Which of `rows` samples each step takes: every epoch another shuffle of all, by `seed` and
+    nothing else, so a step needs no history.
+    """
 
     rows: int
     per_step: int
@@ -18,7 +20,10 @@ class Order:
 
     def of_step(self, step: int) -> list[int]:
         """Indices of step number `step`."""
-        places = (divmod(place, self.rows) for place in range(step * self.per_step, (step + 1) * self.per_step))
+        places = (
+            divmod(place, self.rows)
+            for place in range(step * self.per_step, (step + 1) * self.per_step)
+        )
         return [_shuffle(self.rows, self.seed, epoch)[within] for epoch, within in places]
 
 

@@ -1,4 +1,6 @@
-"""What a run leaves behind while it goes: its losses, and the state from which a killed run goes on to the same losses."""
+"""What a run leaves behind while it goes: its losses, and the state from which a killed run goes on
+to the same losses.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,17 @@ from stream_vlm.types import StreamError
 class Losses:
     """One JSON object a step in `losses.jsonl`, and curves for TensorBoard where that is installed.
 
-    Lines of steps that a killed run took after its last saved state are dropped: they will be taken again.
+    Lines of steps that a killed run took after its last saved state are dropped: they will be taken
+    again.
     """
 
     def __init__(self, folder: Path, first_step: int) -> None:
         """Go on from step number `first_step` in `folder`."""
         self._path = folder / "losses.jsonl"
         lines = self._path.read_text().splitlines() if self._path.is_file() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] < first_step]
+        kept = [
+            line for line in lines if line.endswith("}") and json.loads(line)["step"] < first_step
+        ]
         self._path.write_text("".join(f"{line}\n" for line in kept))
         self._curves = self._open_curves(folder / "tensorboard", first_step)
 
@@ -52,7 +57,12 @@ class Losses:
     def __enter__(self) -> Losses:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._curves is not None:
             self._curves.close()
 
@@ -79,11 +89,14 @@ def load_state(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         before = state["settings"]
     except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise StreamError(f"{path}: is damaged ({error}); remove it and the run begins anew") from error
+        raise StreamError(
+            f"{path}: is damaged ({error}); remove it and the run begins anew"
+        ) from error
     changed = [name for name in settings if before.get(name) != settings[name]]
     if changed:
         name = changed[0]
         raise StreamError(
-            f"{path}: is of a run with {name} {before.get(name)!r}, now it is {settings[name]!r}; go on with the same, or give another --out"
+            f"{path}: is of a run with {name} {before.get(name)!r}, now it is {settings[name]!r};"
+            " go on with the same, or give another --out"
         )
     return state

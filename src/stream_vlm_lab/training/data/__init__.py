@@ -1,1 +1,3 @@
-"""Published training formats, all read into one kind of sample; what cannot be used is counted by reason, never dropped unseen."""
+"""Published training formats, all read into one kind of sample; what cannot be used is counted by
+reason, never dropped unseen.
+"""

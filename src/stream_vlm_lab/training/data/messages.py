@@ -1,9 +1,11 @@
-"""Per-second messages, as Streamo's stream files and Streaming Harness's training files hold them, read into samples and written from them.
+"""Per-second messages, as Streamo's stream files and Streaming Harness's training files hold them,
+read into samples and written from them.
 
-A row is `{messages: [{role, content}, ...], videos: [path]}`: a user message a turn with its time marker (`<4s-5s>`, `<4-5s>` or `<4.0
-seconds>`), the place of its frame (`<stream>`, `<image>` or `<video>`) and perhaps a question, then the assistant's state with its words.
-Streamo's converter puts a question that is asked later before the first turn, too, so the model hears it too early; reading leaves that
-copy out, writing puts it in where it is asked to be compatible.
+A row is `{messages: [{role, content}, ...], videos: [path]}`: a user message a turn with its time
+marker (`<4s-5s>`, `<4-5s>` or `<4.0 seconds>`), the place of its frame (`<stream>`, `<image>` or
+`<video>`) and perhaps a question, then the assistant's state with its words. Streamo's converter
+puts a question that is asked later before the first turn, too, so the model hears it too early;
+reading leaves that copy out, writing puts it in where it is asked to be compatible.
 """
 
 from __future__ import annotations
@@ -16,7 +18,14 @@ from typing import Any
 
 from stream_vlm.types import State
 from stream_vlm_lab.training.data.rows import read_file
-from stream_vlm_lab.training.data.sample import Reading, Reason, RowRefused, SampleTurn, StreamSample, Videos
+from stream_vlm_lab.training.data.sample import (
+    Reading,
+    Reason,
+    RowRefused,
+    SampleTurn,
+    StreamSample,
+    Videos,
+)
 
 FRAME_PLACE = "<stream>"
 _MARKERS = re.compile(
@@ -28,7 +37,8 @@ _WRITTEN = {State.SILENCE: "</Silence>", State.STANDBY: "</Standby>", State.RESP
 
 
 def read_messages(path: Path, videos: Videos | None = None) -> Reading:
-    """Read a file of messages; with `videos`, samples whose turns do not fit their video are refused.
+    """Read a file of messages; with `videos`, samples whose turns do not fit their video are
+    refused.
 
     Raises:
         DataFileError: the file is no JSON.
@@ -44,29 +54,58 @@ def messages_to_sample(row: Any, videos: Videos | None = None) -> StreamSample:
     """
     messages = row.get("messages") if isinstance(row, Mapping) else None
     paths = row.get("videos") if isinstance(row, Mapping) else None
-    video = paths[0] if isinstance(paths, list) and paths else paths if isinstance(paths, str) else ""
+    video = (
+        paths[0] if isinstance(paths, list) and paths else paths if isinstance(paths, str) else ""
+    )
     if not isinstance(messages, list) or not messages or not video:
         raise RowRefused(Reason.NOT_A_ROW, f"{str(row)[:80]} has no messages or no videos")
-    if not all(isinstance(message, Mapping) and isinstance(message.get("content"), str) for message in messages):
+    if not all(
+        isinstance(message, Mapping) and isinstance(message.get("content"), str)
+        for message in messages
+    ):
         raise RowRefused(Reason.NOT_A_ROW, "a message has no content that is text")
     system = messages[0]["content"] if messages[0].get("role") == "system" else ""
     talk = messages[1:] if system else messages
-    if len(talk) % 2 or any(message.get("role") != ("user", "assistant")[place % 2] for place, message in enumerate(talk)):
+    if len(talk) % 2 or any(
+        message.get("role") != ("user", "assistant")[place % 2]
+        for place, message in enumerate(talk)
+    ):
         raise RowRefused(Reason.NOT_A_ROW, "user and assistant do not take turns")
-    turns = [_turn(user["content"], assistant["content"]) for user, assistant in zip(talk[::2], talk[1::2], strict=True)]
+    turns = [
+        _turn(user["content"], assistant["content"])
+        for user, assistant in zip(talk[::2], talk[1::2], strict=True)
+    ]
     if not turns:
         raise RowRefused(Reason.NOT_A_ROW, "there is no turn")
     for before, after in zip(turns, turns[1:], strict=False):
         if after.start_s < before.end_s - 1e-6:
-            raise RowRefused(Reason.UNREADABLE_TIME, f"the turn from {after.start_s:g} s begins before the one before it ends ({before.end_s:g} s)")
+            raise RowRefused(
+                Reason.UNREADABLE_TIME,
+                f"the turn from {after.start_s:g} s begins before the one before it ends"
+                f" ({before.end_s:g} s)",
+            )
     if videos is not None and turns[-1].start_s >= videos.length_s(str(video)):
         late = next(turn for turn in turns if turn.start_s >= videos.length_s(str(video)))
-        reason = Reason.PAST_THE_END if any(turn.text for turn in turns[turns.index(late) :]) else Reason.OUTSIDE
-        raise RowRefused(reason, f"a turn begins at {late.start_s:g} s, {video} lasts {videos.length_s(str(video)):.1f} s")
+        reason = (
+            Reason.PAST_THE_END
+            if any(turn.text for turn in turns[turns.index(late) :])
+            else Reason.OUTSIDE
+        )
+        raise RowRefused(
+            reason,
+            f"a turn begins at {late.start_s:g} s, {video} lasts"
+            f" {videos.length_s(str(video)):.1f} s",
+        )
     first = turns[0].question
     if first and any(turn.question == first for turn in turns[1:]):
         turns[0] = replace(turns[0], question="")
-    return StreamSample(str(video), tuple(turns), str(row.get("task_type") or ""), str(row.get("source") or ""), system=system)
+    return StreamSample(
+        str(video),
+        tuple(turns),
+        str(row.get("task_type") or ""),
+        str(row.get("source") or ""),
+        system=system,
+    )
 
 
 def _turn(asked: str, said: str) -> SampleTurn:
@@ -81,33 +120,57 @@ def _turn(asked: str, said: str) -> SampleTurn:
     name = re.match(r"</\w+>", said.strip())
     state = _STATES.get(name[0].lower()) if name else None
     if name is None or state is None or "</delegation>" in said.lower():
-        raise RowRefused(Reason.UNKNOWN_STATE, f"{said[:60]!r}; silence, standby and response are known")
+        raise RowRefused(
+            Reason.UNKNOWN_STATE, f"{said[:60]!r}; silence, standby and response are known"
+        )
     text = said.strip()[name.end() :].strip()
     if bool(text) != (state is State.RESPONSE):
-        raise RowRefused(Reason.NO_WORDS if state is State.RESPONSE else Reason.UNKNOWN_STATE, f"{said[:60]!r}")
+        raise RowRefused(
+            Reason.NO_WORDS if state is State.RESPONSE else Reason.UNKNOWN_STATE, f"{said[:60]!r}"
+        )
     return SampleTurn(start, end, state, text, question)
 
 
-def sample_to_messages(sample: StreamSample, system: str, *, compatible: bool = True, prefix: str = "") -> dict[str, Any]:
+def sample_to_messages(
+    sample: StreamSample, system: str, *, compatible: bool = True, prefix: str = ""
+) -> dict[str, Any]:
     """`sample` in Streamo's stream form.
 
     Args:
-        system: the instruction that stands first.
-        compatible: put the first question before the first turn, too, as the published converter does.
-        prefix: put before the video's path.
+        system: the instruction that stands first. compatible: put the first question before the
+            first turn, too, as the published converter does. prefix: put before the video's path.
     """
     messages = [{"role": "system", "content": system}]
-    early = next((turn.question for turn in sample.turns if turn.question), "") if compatible else ""
+    early = (
+        next((turn.question for turn in sample.turns if turn.question), "") if compatible else ""
+    )
     for place, turn in enumerate(sample.turns):
         question = turn.question or (early if place == 0 else "")
         parts = [question, f"<{turn.start_s:.0f}s-{turn.end_s:.0f}s>", FRAME_PLACE]
         messages.append({"role": "user", "content": "\n".join(part for part in parts if part)})
-        messages.append({"role": "assistant", "content": " ".join(part for part in (_WRITTEN[turn.state], turn.text) if part)})
-    row: dict[str, Any] = {"messages": messages, "videos": [str(Path(prefix) / sample.video) if prefix else sample.video]}
-    named = {"video_name": Path(sample.video).name, "task_type": sample.task, "source": sample.source}
+        messages.append(
+            {
+                "role": "assistant",
+                "content": " ".join(part for part in (_WRITTEN[turn.state], turn.text) if part),
+            }
+        )
+    row: dict[str, Any] = {
+        "messages": messages,
+        "videos": [str(Path(prefix) / sample.video) if prefix else sample.video],
+    }
+    named = {
+        "video_name": Path(sample.video).name,
+        "task_type": sample.task,
+        "source": sample.source,
+    }
     return row | {name: value for name, value in named.items() if value}
 
 
-def as_stream_rows(samples: Sequence[StreamSample], system: str, *, compatible: bool, prefix: str) -> list[dict[str, Any]]:
+def as_stream_rows(
+    samples: Sequence[StreamSample], system: str, *, compatible: bool, prefix: str
+) -> list[dict[str, Any]]:
     """All `samples` in Streamo's stream form; a sample's own instruction stands before `system`."""
-    return [sample_to_messages(sample, sample.system or system, compatible=compatible, prefix=prefix) for sample in samples]
+    return [
+        sample_to_messages(sample, sample.system or system, compatible=compatible, prefix=prefix)
+        for sample in samples
+    ]

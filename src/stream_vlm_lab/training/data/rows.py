@@ -24,11 +24,14 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataFileError(f"{path}: cannot be read: {error}; give the path of a JSON or JSON lines file") from error
+        raise DataFileError(
+            f"{path}: cannot be read: {error}; give the path of a JSON or JSON lines file"
+        ) from error
 
 
 def read_file(path: Path, make: Callable[[Any], StreamSample]) -> Reading:
-    """Make a sample of every row: of a JSON list, of a single object, or of JSON lines, of which one that is no JSON is refused alone.
+    """Make a sample of every row: of a JSON list, of a single object, or of JSON lines, of which
+    one that is no JSON is refused alone.
 
     Raises:
         DataFileError: the file cannot be read, or holds no row at all.

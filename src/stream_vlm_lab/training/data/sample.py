@@ -15,7 +15,8 @@ from stream_vlm.types import NANOSECONDS, Frame, State, StreamError
 
 @dataclass(frozen=True)
 class SampleTurn:
-    """One turn: what is shown from `start_s` to `end_s` (seconds of video), what is asked then and what is to be said.
+    """One turn: what is shown from `start_s` to `end_s` (seconds of video), what is asked then and
+    what is to be said.
 
     Attributes:
         text: the words that follow a response; empty for the other states.
@@ -33,10 +34,10 @@ class StreamSample:
     """A stretch of one video turn by turn.
 
     Attributes:
-        video: path of the video as the data names it, relative to wherever the user keeps the videos.
-        task, source: kind of task and origin as the data names them; may be empty.
-        previous_text: words that stand before the first turn.
-        system: the instruction that the data brings along; may be empty.
+        video: path of the video as the data names it, relative to wherever the user keeps the
+            videos. task, source: kind of task and origin as the data names them; may be empty.
+            previous_text: words that stand before the first turn. system: the instruction that the
+            data brings along; may be empty.
     """
 
     video: str
@@ -109,7 +110,10 @@ class Reading:
         lines = [f"{len(self.samples)} rows read, {len(self.refusals)} refused"]
         for reason, count in self.counts.items():
             first = [refusal for refusal in self.refusals if refusal.reason.value == reason][:3]
-            lines.append(f"  {count} x {reason}: " + "; ".join(f"row {refusal.row}: {refusal.detail}" for refusal in first))
+            lines.append(
+                f"  {count} x {reason}: "
+                + "; ".join(f"row {refusal.row}: {refusal.detail}" for refusal in first)
+            )
         return "\n".join(lines)
 
 
@@ -118,8 +122,8 @@ class Videos:
     """Where the videos of a data set are, and how long each is.
 
     Attributes:
-        folder: what paths in the data are relative to.
-        seconds: length to take for every video; given where only texts are converted and the videos are elsewhere.
+        folder: what paths in the data are relative to. seconds: length to take for every video;
+            given where only texts are converted and the videos are elsewhere.
     """
 
     folder: Path
@@ -157,7 +161,9 @@ class Videos:
         except SourceError as error:
             return RowRefused(Reason.UNDECODABLE, str(error))
         if first is None or length_s is None:
-            return RowRefused(Reason.UNDECODABLE, f"{path} shows no picture or does not say how long it is")
+            return RowRefused(
+                Reason.UNDECODABLE, f"{path} shows no picture or does not say how long it is"
+            )
         return length_s
 
     def pictures(self, sample: StreamSample) -> Iterator[Frame]:
@@ -175,4 +181,7 @@ class Videos:
             if turn is None:
                 return
         if turn is not None:
-            raise SourceError(f"{self.path(sample.video)}: ends before the turn from {turn.start_s} s; refuse this sample or mend its video")
+            raise SourceError(
+                f"{self.path(sample.video)}: ends before the turn from {turn.start_s} s; refuse"
+                " this sample or mend its video"
+            )

@@ -1,10 +1,12 @@
 """Streamo's raw annotations (arXiv 2512.21334), read into samples and written from them.
 
-A row is `{video_name, video_path, task_type, source, question: [{content, time}], response: [{content, st_time, end_time, time}]}`. An
-answer with a span is standby from the turn that ends at `st_time` to the one that ends at `end_time` and a response in the turn after; an
-answer with a `time` is a response at that turn. Where the published converter goes on in silence, a row is refused here: an answer due
-after the last frame, two answers at one turn, times beyond the video, answers without words. One more quirk is not kept: there a later
-answer's standby may overwrite an earlier response; here the response stays.
+A row is `{video_name, video_path, task_type, source, question: [{content, time}], response:
+[{content, st_time, end_time, time}]}`. An answer with a span is standby from the turn that ends at
+`st_time` to the one that ends at `end_time` and a response in the turn after; an answer with a
+`time` is a response at that turn. Where the published converter goes on in silence, a row is
+refused here: an answer due after the last frame, two answers at one turn, times beyond the video,
+answers without words. One more quirk is not kept: there a later answer's standby may overwrite an
+earlier response; here the response stays.
 """
 
 from __future__ import annotations
@@ -15,7 +17,14 @@ from typing import Any
 
 from stream_vlm.types import State
 from stream_vlm_lab.training.data.rows import read_file
-from stream_vlm_lab.training.data.sample import Reading, Reason, RowRefused, SampleTurn, StreamSample, Videos
+from stream_vlm_lab.training.data.sample import (
+    Reading,
+    Reason,
+    RowRefused,
+    SampleTurn,
+    StreamSample,
+    Videos,
+)
 from stream_vlm_lab.training.data.times import seconds, turn_of
 
 TASKS = {
@@ -65,7 +74,11 @@ def raw_to_sample(row: Any, length_s: Callable[[str], float]) -> StreamSample:
     Raises:
         RowRefused: it cannot be used.
     """
-    if not isinstance(row, Mapping) or not isinstance(row.get("question"), list) or not isinstance(row.get("response"), list):
+    if (
+        not isinstance(row, Mapping)
+        or not isinstance(row.get("question"), list)
+        or not isinstance(row.get("response"), list)
+    ):
         raise RowRefused(Reason.NOT_A_ROW, f"{str(row)[:80]} has no lists question and response")
     if not all(isinstance(part, Mapping) for part in (*row["question"], *row["response"])):
         raise RowRefused(Reason.NOT_A_ROW, "a question or response is no object")
@@ -80,7 +93,9 @@ def raw_to_sample(row: Any, length_s: Callable[[str], float]) -> StreamSample:
         asked[turn] = "\n".join(part for part in (asked[turn], _words(question)) if part)
     for response in row["response"]:
         _enter(response, states, texts)
-    turns = tuple(SampleTurn(float(at), at + 1.0, states[at], texts[at], asked[at]) for at in range(count))
+    turns = tuple(
+        SampleTurn(float(at), at + 1.0, states[at], texts[at], asked[at]) for at in range(count)
+    )
     return StreamSample(video, turns, str(row["task_type"]), str(row.get("source") or ""))
 
 
@@ -89,18 +104,29 @@ def _enter(response: Mapping[str, Any], states: list[State], texts: list[str]) -
     start, end, at = (seconds(response.get(name)) for name in ("st_time", "end_time", "time"))
     if start is not None and end is not None:
         if end < start:
-            raise RowRefused(Reason.UNREADABLE_TIME, f"an answer's span ends at {end:g} s before it begins at {start:g} s")
-        first, last = _inside(start, count, "an answer's span"), _inside(end, count, "an answer's span")
+            raise RowRefused(
+                Reason.UNREADABLE_TIME,
+                f"an answer's span ends at {end:g} s before it begins at {start:g} s",
+            )
+        first, last = (
+            _inside(start, count, "an answer's span"),
+            _inside(end, count, "an answer's span"),
+        )
         due = last + 1
         if due >= count:
-            raise RowRefused(Reason.PAST_THE_END, f"an answer is due in the turn after {end:g} s, the video has {count} turns")
+            raise RowRefused(
+                Reason.PAST_THE_END,
+                f"an answer is due in the turn after {end:g} s, the video has {count} turns",
+            )
         for turn in range(first, last + 1):
             if states[turn] is State.SILENCE:
                 states[turn] = State.STANDBY
     else:
         due = _inside(_time(at, "an answer"), count, "an answer")
     if texts[due]:
-        raise RowRefused(Reason.TWO_ANSWERS, f"'{texts[due][:40]}' and '{words[:40]}' in the turn from {due} s")
+        raise RowRefused(
+            Reason.TWO_ANSWERS, f"'{texts[due][:40]}' and '{words[:40]}' in the turn from {due} s"
+        )
     states[due], texts[due] = State.RESPONSE, words
 
 
@@ -121,16 +147,24 @@ def _time(value: Any, what: str) -> float:
 def _inside(time_s: float, count: int, what: str) -> int:
     turn = turn_of(time_s)
     if turn >= count:
-        raise RowRefused(Reason.OUTSIDE, f"{what} at {time_s:g} s, the video has {count} turns of 1 s")
+        raise RowRefused(
+            Reason.OUTSIDE, f"{what} at {time_s:g} s, the video has {count} turns of 1 s"
+        )
     return turn
 
 
 def sample_to_raw(sample: StreamSample) -> dict[str, Any]:
-    """The raw annotation that `sample` comes from: spans of standby before an answer become its span, other answers have a time.
+    """The raw annotation that `sample` comes from: spans of standby before an answer become its
+    span, other answers have a time.
 
-    Times are those of the turns, so what the raw file wrote as a fraction of a second or as MM:SS comes back in whole seconds.
+    Times are those of the turns, so what the raw file wrote as a fraction of a second or as MM:SS
+    comes back in whole seconds.
     """
-    asked = [{"content": turn.question, "time": str(int(turn.end_s))} for turn in sample.turns if turn.question]
+    asked = [
+        {"content": turn.question, "time": str(int(turn.end_s))}
+        for turn in sample.turns
+        if turn.question
+    ]
     responses: list[dict[str, Any]] = []
     since: float | None = None
     for turn in sample.turns:

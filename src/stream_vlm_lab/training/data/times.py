@@ -31,5 +31,7 @@ def seconds(value: Any) -> float | None:
 
 
 def turn_of(value: float) -> int:
-    """Index of the turn that ends at `value` (seconds): 5 is the turn from 4 to 5 s; what comes before the first second is the first turn."""
+    """Index of the turn that ends at `value` (seconds): 5 is the turn from 4 to 5 s; what comes
+    before the first second is the first turn.
+    """
     return max(0, int(value) - 1)

@@ -1,4 +1,6 @@
-"""Long samples cut into the chunks that one forward attends to as a whole (StreamingVLM's training, arXiv 2510.09608)."""
+"""Long samples cut into the chunks that one forward attends to as a whole (StreamingVLM's training,
+arXiv 2510.09608).
+"""
 
 from __future__ import annotations
 
@@ -12,27 +14,51 @@ CHUNK_S, OVERLAP_S = 24.0, 12.0
 """What StreamingVLM was trained with."""
 
 
-def overlapped_chunks(sample: StreamSample, chunk_s: float = CHUNK_S, overlap_s: float = OVERLAP_S) -> Iterator[StreamSample]:
-    """Stretches of at most `chunk_s` seconds, each beginning `overlap_s` before the end of the one before; the last ends with the sample.
+def overlapped_chunks(
+    sample: StreamSample, chunk_s: float = CHUNK_S, overlap_s: float = OVERLAP_S
+) -> Iterator[StreamSample]:
+    """Stretches of at most `chunk_s` seconds, each beginning `overlap_s` before the end of the one
+    before; the last ends with the sample.
 
-    What was said before a chunk becomes its previous text. The newest question asked before it is asked again in its first turn, unless that
-    turn has one of its own: a question stays active until another replaces it.
+    What was said before a chunk becomes its previous text. The newest question asked before it is
+    asked again in its first turn, unless that turn has one of its own: a question stays active
+    until another replaces it.
 
     Raises:
         StreamError: the overlap is not shorter than the chunk.
     """
     if not 0 <= overlap_s < chunk_s:
-        raise StreamError(f"chunks of {chunk_s:g} s cannot overlap by {overlap_s:g} s; give an overlap below the chunk's length")
+        raise StreamError(
+            f"chunks of {chunk_s:g} s cannot overlap by {overlap_s:g} s; give an overlap below the"
+            " chunk's length"
+        )
     turns = sample.turns
     first = 0
     while first < len(turns):
         begin_s = turns[first].start_s
-        end = next((at for at in range(first + 1, len(turns)) if turns[at].end_s > begin_s + chunk_s + 1e-6), len(turns))
-        said = " ".join(part for part in (sample.previous_text, *(turn.text for turn in turns[:first])) if part)
-        asked = turns[first].question or next((turn.question for turn in reversed(turns[:first]) if turn.question), "")
-        yield replace(sample, turns=(replace(turns[first], question=asked), *turns[first + 1 : end]), previous_text=said)
+        end = next(
+            (
+                at
+                for at in range(first + 1, len(turns))
+                if turns[at].end_s > begin_s + chunk_s + 1e-6
+            ),
+            len(turns),
+        )
+        said = " ".join(
+            part for part in (sample.previous_text, *(turn.text for turn in turns[:first])) if part
+        )
+        asked = turns[first].question or next(
+            (turn.question for turn in reversed(turns[:first]) if turn.question), ""
+        )
+        yield replace(
+            sample,
+            turns=(replace(turns[first], question=asked), *turns[first + 1 : end]),
+            previous_text=said,
+        )
         if end == len(turns):
             return
         next_s = turns[end - 1].end_s - overlap_s
         # At least a turn further, however long turns are.
-        first = max(first + 1, next(at for at, turn in enumerate(turns) if turn.end_s > next_s + 1e-6))
+        first = max(
+            first + 1, next(at for at, turn in enumerate(turns) if turn.end_s > next_s + 1e-6)
+        )

@@ -9,7 +9,11 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+)
 
 from stream_vlm.backbone.checkpoint.stream_config import FILE_NAME, StreamConfig
 from stream_vlm.context.turn_formats import COMPACT
@@ -64,7 +68,11 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<|unknown|>", pad_token="<|endoftext|>", eos_token="<|im_end|>", clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        unk_token="<|unknown|>",
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        clean_up_tokenization_spaces=False,
     )
 
 
@@ -80,7 +88,11 @@ def small_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": 8192,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 12, 12]},
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [8, 12, 12],
+            },
             "bos_token_id": None,
             "eos_token_id": ids["<|im_end|>"],
             "pad_token_id": ids["<|endoftext|>"],
@@ -112,9 +124,14 @@ def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Any:
 
 
 def save_checkpoint(model: Any, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
-    """Write a checkpoint that the node loads at once: bfloat16 weights, tokenizer, picture and stream configuration."""
+    """Write a checkpoint that the node loads at once: bfloat16 weights, tokenizer, picture and
+    stream configuration.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.to(torch.bfloat16) if value.is_floating_point() else value for name, value in model.state_dict().items()}
+    weights = {
+        name: value.to(torch.bfloat16) if value.is_floating_point() else value
+        for name, value in model.state_dict().items()
+    }
     model.save_pretrained(directory, state_dict=weights)
     tokenizer.save_pretrained(directory)
     pictures = {

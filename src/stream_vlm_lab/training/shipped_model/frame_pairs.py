@@ -1,4 +1,6 @@
-"""Pairs of pictures with dense targets as the vision tower learns from them: drawn, mirrored, moved and put into another light."""
+"""Pairs of pictures with dense targets as the vision tower learns from them: drawn, mirrored, moved
+and put into another light.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ NOISE = torch.randn(1 << 21, generator=torch.Generator().manual_seed(0))
 
 
 class PairDataset:
-    """Previous and current pictures of many streams with their dense targets; pictures stay where the streams have them, on the disk or in memory."""
+    """Previous and current pictures of many streams with their dense targets; pictures stay where
+    the streams have them, on the disk or in memory.
+    """
 
     def __init__(self, streams: Sequence[RenderedStream]) -> None:
         self.frames = [stream.frames for stream in streams]
@@ -29,18 +33,29 @@ class PairDataset:
         dense = [stream.dense for stream in streams if stream.dense is not None]
         self.classes = np.concatenate([target.classes for target in dense])
         self.names = np.concatenate([target.names for target in dense])
-        self.vectors = np.concatenate([np.concatenate([target.motion, target.place], axis=-1) for target in dense])
+        self.vectors = np.concatenate(
+            [np.concatenate([target.motion, target.place], axis=-1) for target in dense]
+        )
 
     def __len__(self) -> int:
         return len(self.classes)
 
     def pairs(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """uint8 RGB (N, 2, H, W, 3): the pictures numbered `indices` over all streams, each after the one before it in its stream."""
+        """uint8 RGB (N, 2, H, W, 3): the pictures numbered `indices` over all streams, each after
+        the one before it in its stream.
+        """
         streams = np.searchsorted(self._ends, indices, side="right")
         ticks = indices - (self._ends[streams] - [len(self.frames[stream]) for stream in streams])
-        return np.stack([self.frames[stream][[max(0, tick - 1), tick]] for stream, tick in zip(streams, ticks, strict=True)])
+        return np.stack(
+            [
+                self.frames[stream][[max(0, tick - 1), tick]]
+                for stream, tick in zip(streams, ticks, strict=True)
+            ]
+        )
 
-    def batch(self, indices: NDArray[np.int64], rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def batch(
+        self, indices: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Normalised patches of augmented pairs, (batch * patches, ...), and their targets."""
         pairs = self.pairs(indices)
         classes, names, vectors = self.classes[indices], self.names[indices], self.vectors[indices]
@@ -57,32 +72,48 @@ class PairDataset:
         }
         patches = augment(PICTURES.patches(pairs).view(len(indices), -1, PATCH_VALUES), rng)
         if PICTURES.place_marks:
-            PICTURES.mark_places(patches, *PATCH_GRID)  # anew, for they are no part of what the light changes
+            PICTURES.mark_places(
+                patches, *PATCH_GRID
+            )  # anew, for they are no part of what the light changes
         return patches, targets
 
 
-def shift(pairs: NDArray[np.uint8], rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Most of `pairs` (N, 2, H, W, 3) moved by a few pixels with their edges repeated, and by how many cells (N, 2), (down, right).
+def shift(
+    pairs: NDArray[np.uint8], rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Most of `pairs` (N, 2, H, W, 3) moved by a few pixels with their edges repeated, and by how
+    many cells (N, 2), (down, right).
 
-    A tower that always sees cells cut at the same pixels learns the cut; the targets of cells stay, for a cell is many times larger.
+    A tower that always sees cells cut at the same pixels learns the cut; the targets of cells stay,
+    for a cell is many times larger.
     """
-    by = rng.integers(-LONGEST_SHIFT, LONGEST_SHIFT + 1, (len(pairs), 2)) * (rng.random((len(pairs), 1)) < SHIFTED)
+    by = rng.integers(-LONGEST_SHIFT, LONGEST_SHIFT + 1, (len(pairs), 2)) * (
+        rng.random((len(pairs), 1)) < SHIFTED
+    )
     height, width = pairs.shape[2:4]
     moved = np.empty_like(pairs)
     for index, (down, right) in enumerate(by):
-        rows, columns = np.clip(np.arange(height) - down, 0, height - 1), np.clip(np.arange(width) - right, 0, width - 1)
+        rows, columns = (
+            np.clip(np.arange(height) - down, 0, height - 1),
+            np.clip(np.arange(width) - right, 0, width - 1),
+        )
         moved[index] = pairs[index][:, rows][:, :, columns]
     return moved, (by / (height / ROWS, width / COLUMNS)).astype(np.float32)
 
 
 def augment(patches: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Vary contrast, brightness, tint and noise of normalised patches (N, patches, 3 * values a channel), in place."""
+    """Vary contrast, brightness, tint and noise of normalised patches (N, patches, 3 * values a
+    channel), in place.
+    """
     number = len(patches)
     gain = rng.uniform(0.75, 1.25, (number, 1, 1, 1)) * rng.uniform(0.93, 1.07, (number, 1, 3, 1))
     offset = rng.uniform(-0.25, 0.25, (number, 1, 1, 1))
     by_channel = patches.view(number, patches.shape[1], 3, -1)
-    by_channel.mul_(torch.from_numpy(gain.astype(np.float32))).add_(torch.from_numpy(offset.astype(np.float32)))
-    # Fresh normal numbers for every pixel would cost more than the forward pass: slices of one long draw do as well.
+    by_channel.mul_(torch.from_numpy(gain.astype(np.float32))).add_(
+        torch.from_numpy(offset.astype(np.float32))
+    )
+    # Fresh normal numbers for every pixel would cost more than the forward pass: slices of one long
+    # draw do as well.
     start = int(rng.integers(len(NOISE) - patches[0].numel()))
     noise = NOISE[start : start + patches[0].numel()].view(patches.shape[1:])
     for picture, strength in zip(patches, rng.uniform(0, 0.09, number), strict=True):

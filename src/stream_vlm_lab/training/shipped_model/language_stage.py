@@ -1,4 +1,6 @@
-"""Second stage: the language part learns when to speak and what to say, over vision tokens that are computed once."""
+"""Second stage: the language part learns when to speak and what to say, over vision tokens that are
+computed once.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,11 @@ from stream_vlm_lab.training.common.loop import Loop, Plan
 from stream_vlm_lab.training.common.losses import Objective
 from stream_vlm_lab.training.common.micro_batches import objective_parts
 from stream_vlm_lab.training.common.optimizers import Rate, muon_and_adamw
-from stream_vlm_lab.training.shipped_model.sequences import SequenceWriter, TokenStream, TrainingSequence
+from stream_vlm_lab.training.shipped_model.sequences import (
+    SequenceWriter,
+    TokenStream,
+    TrainingSequence,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped]
@@ -25,7 +31,8 @@ LENGTH_STEP = 128
 
 @dataclass(frozen=True)
 class WindowBatch:
-    """Right-padded tensors of windows; padding has no target and, attention being causal, no influence.
+    """Right-padded tensors of windows; padding has no target and, attention being causal, no
+    influence.
 
     Attributes:
         ids: int64 (windows, tokens); positions: int64 (3, windows, tokens).
@@ -48,7 +55,8 @@ class WindowBatch:
 def collate(sequences: Sequence[TrainingSequence], device: torch.device) -> WindowBatch:
     """One batch on `device`.
 
-    Lengths are rounded up, so that step after step asks for blocks of the same sizes and memory does not fall to pieces.
+    Lengths are rounded up, so that step after step asks for blocks of the same sizes and memory
+    does not fall to pieces.
     """
     longest = max(len(sequence.ids) for sequence in sequences)
     shape = len(sequences), -(-longest // LENGTH_STEP) * LENGTH_STEP
@@ -75,9 +83,13 @@ class LanguageLearner(nn.Module):
         """Logits (targets, vocabulary) in float32, in the order of `batch.chosen`."""
         embeddings = self.language_model.embed_tokens(batch.ids)
         is_picture = batch.ids == self._picture
-        embeddings = embeddings.masked_scatter(is_picture.unsqueeze(-1), batch.vision.to(embeddings.dtype))
+        embeddings = embeddings.masked_scatter(
+            is_picture.unsqueeze(-1), batch.vision.to(embeddings.dtype)
+        )
         with torch.autocast(embeddings.device.type, dtype=torch.bfloat16):
-            hidden = self.language_model(inputs_embeds=embeddings, position_ids=batch.positions, use_cache=False).last_hidden_state
+            hidden = self.language_model(
+                inputs_embeds=embeddings, position_ids=batch.positions, use_cache=False
+            ).last_hidden_state
             logits: torch.Tensor = self.lm_head(hidden[batch.chosen]).float()
         return logits
 
@@ -95,7 +107,8 @@ def train_language(
     learning_rate: float,
     saved: Callable[[], None] | None = None,
 ) -> Loop:
-    """Train the language part in place on random windows of `ticks` ticks; `saved` is called after each saved state.
+    """Train the language part in place on random windows of `ticks` ticks; `saved` is called after
+    each saved state.
 
     Attention being causal, each window also teaches every shorter context.
 
@@ -103,22 +116,40 @@ def train_language(
         The loop, whose state may go when the model is kept.
     """
     rate = Rate(learning_rate, warm_up=0.04, floor=0.04)
-    loop = Loop(accelerator, plan, LanguageLearner(model), lambda parameters: muon_and_adamw(parameters, rate))
+    loop = Loop(
+        accelerator,
+        plan,
+        LanguageLearner(model),
+        lambda parameters: muon_and_adamw(parameters, rate),
+    )
 
     def drawn(step: int) -> WindowBatch:
         rng = np.random.default_rng((plan.seed, step, accelerator.process_index))
         chosen = rng.integers(len(streams), size=batch)
         starts = [int(rng.integers(len(streams[index].states) - ticks + 1)) for index in chosen]
-        return collate([writer.write(streams[index], start, ticks, rng) for index, start in zip(chosen, starts, strict=True)], accelerator.device)
+        return collate(
+            [
+                writer.write(streams[index], start, ticks, rng)
+                for index, start in zip(chosen, starts, strict=True)
+            ],
+            accelerator.device,
+        )
 
-    loop.run(map(drawn, loop.numbers), lambda module, windows: objective_parts(accelerator, objective, module, [windows]), saved)
+    loop.run(
+        map(drawn, loop.numbers),
+        lambda module, windows: objective_parts(accelerator, objective, module, [windows]),
+        saved,
+    )
     return loop
 
 
 @torch.inference_mode()
-def score_language(model: Any, streams: Sequence[TokenStream], writer: SequenceWriter, ticks: int) -> dict[str, float]:
-    """Under teacher forcing, on streams that were not trained on: of each state the share that was found (`silence`, ...), of decisions for it
-    the share that was right (`silence precision`, ...), and the share of words that were said right (`words`).
+def score_language(
+    model: Any, streams: Sequence[TokenStream], writer: SequenceWriter, ticks: int
+) -> dict[str, float]:
+    """Under teacher forcing, on streams that were not trained on: of each state the share that was
+    found (`silence`, ...), of decisions for it the share that was right (`silence precision`, ...),
+    and the share of words that were said right (`words`).
     """
     rng = np.random.default_rng(0)
     learner = LanguageLearner(model)
@@ -133,11 +164,24 @@ def score_language(model: Any, streams: Sequence[TokenStream], writer: SequenceW
             logits = learner(batch)
             targets = batch.targets[batch.chosen]
             is_word = ~torch.isin(targets, markers)
-            words += torch.tensor([int((logits.argmax(-1) == targets)[is_word].sum()), int(is_word.sum())])
-            # A decision is for the likeliest state, whatever words are likelier; the node reads it so.
+            words += torch.tensor(
+                [int((logits.argmax(-1) == targets)[is_word].sum()), int(is_word.sum())]
+            )
+            # A decision is for the likeliest state, whatever words are likelier; the node reads it
+            # so.
             true = (targets[~is_word, None] == markers).int().argmax(-1)
             said = logits[~is_word][:, markers].argmax(-1)
-            found += torch.bincount(true * len(states) + said, minlength=found.numel()).view_as(found).cpu()
-    scores = {state.value: float(found[at, at] / found[at].sum().clamp(min=1)) for at, state in enumerate(states)}
-    scores |= {f"{state.value} precision": float(found[at, at] / found[:, at].sum().clamp(min=1)) for at, state in enumerate(states)}
+            found += (
+                torch.bincount(true * len(states) + said, minlength=found.numel())
+                .view_as(found)
+                .cpu()
+            )
+    scores = {
+        state.value: float(found[at, at] / found[at].sum().clamp(min=1))
+        for at, state in enumerate(states)
+    }
+    scores |= {
+        f"{state.value} precision": float(found[at, at] / found[:, at].sum().clamp(min=1))
+        for at, state in enumerate(states)
+    }
     return scores | {"words": float(words[0] / words[1].clamp(min=1))}

@@ -1,4 +1,6 @@
-"""How the shipped model is made: from a seed, in two stages over simulated worlds, to a checkpoint that the node loads at once."""
+"""How the shipped model is made: from a seed, in two stages over simulated worlds, to a checkpoint
+that the node loads at once.
+"""
 
 from __future__ import annotations
 
@@ -22,20 +24,39 @@ from stream_vlm_lab.simulation.scene.captions import vocabulary
 from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
 from stream_vlm_lab.training.common.loop import Plan, accelerator_for
 from stream_vlm_lab.training.common.losses import OBJECTIVES
-from stream_vlm_lab.training.shipped_model.architecture import STREAM, new_model, save_checkpoint, word_tokenizer
+from stream_vlm_lab.training.shipped_model.architecture import (
+    STREAM,
+    new_model,
+    save_checkpoint,
+    word_tokenizer,
+)
 from stream_vlm_lab.training.shipped_model.language_stage import score_language, train_language
 from stream_vlm_lab.training.shipped_model.render_cache import Worlds, drawing_digest
-from stream_vlm_lab.training.shipped_model.sequences import HistoryNoise, SequenceWriter, TokenStream
-from stream_vlm_lab.training.shipped_model.vision_stage import encode_stream, score_vision, train_vision
+from stream_vlm_lab.training.shipped_model.sequences import (
+    HistoryNoise,
+    SequenceWriter,
+    TokenStream,
+)
+from stream_vlm_lab.training.shipped_model.vision_stage import (
+    encode_stream,
+    score_vision,
+    train_vision,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped]
 
 DENSE_TICKS, LANGUAGE_TICKS = 8, 56
-"""Ticks taken from each world. Many worlds for a short time teach more than few for long: a tower that saw 200 rooms knew those by heart."""
+"""Ticks taken from each world.
+
+Many worlds for a short time teach more than few for long: a tower that saw 200 rooms knew those by
+heart.
+"""
 
 QUESTION_RATES = (0.02, 0.1, 0.4)
-"""Shares of silent ticks at which something is asked: some windows are left alone, others are examined."""
+"""Shares of silent ticks at which something is asked: some windows are left alone, others are
+examined.
+"""
 
 LEARNING_RATE = 1e-3
 VISION_BATCH, LANGUAGE_BATCH = 64, 16
@@ -46,22 +67,54 @@ VISION_TIME = 0.6
 
 def add_arguments(parser: argparse._ArgumentGroup) -> None:
     """Declare the options of making the shipped model."""
-    parser.add_argument("--work", type=Path, default=Path("build/train"), help="directory of rendered worlds and finished stages, some 12 GB")
-    parser.add_argument("--start-from", type=Path, help="checkpoint directory to go on from, instead of weights drawn from the seed")
-    parser.add_argument("--vision-from", type=Path, help="safetensors file of an earlier run's vision tower to go on from")
-    parser.add_argument("--vision-worlds", type=int, default=4000, help="worlds with dense labels for the vision tower, 4 s of each")
-    parser.add_argument("--vision-epochs", type=float, default=2.5, help="passes over them")
-    parser.add_argument("--language-worlds", type=int, default=2000, help="worlds for the language part, 28 s of each")
-    parser.add_argument("--language-steps", type=int, default=1200, help=f"batches of {LANGUAGE_BATCH} windows")
-    parser.add_argument("--held-out-worlds", type=int, default=60, help="unseen worlds to score on")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes that render")
     parser.add_argument(
-        "--compile", action=argparse.BooleanOptionalAction, default=True, help="compile the tower; where no C++ compiler is, it says so and goes on"
+        "--work",
+        type=Path,
+        default=Path("build/train"),
+        help="directory of rendered worlds and finished stages, some 12 GB",
+    )
+    parser.add_argument(
+        "--start-from",
+        type=Path,
+        help="checkpoint directory to go on from, instead of weights drawn from the seed",
+    )
+    parser.add_argument(
+        "--vision-from",
+        type=Path,
+        help="safetensors file of an earlier run's vision tower to go on from",
+    )
+    parser.add_argument(
+        "--vision-worlds",
+        type=int,
+        default=4000,
+        help="worlds with dense labels for the vision tower, 4 s of each",
+    )
+    parser.add_argument("--vision-epochs", type=float, default=2.5, help="passes over them")
+    parser.add_argument(
+        "--language-worlds",
+        type=int,
+        default=2000,
+        help="worlds for the language part, 28 s of each",
+    )
+    parser.add_argument(
+        "--language-steps", type=int, default=1200, help=f"batches of {LANGUAGE_BATCH} windows"
+    )
+    parser.add_argument("--held-out-worlds", type=int, default=60, help="unseen worlds to score on")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, help="processes that render"
+    )
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compile the tower; where no C++ compiler is, it says so and goes on",
     )
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc not to hand large blocks back to the system after each step, which costs a CPU run most of its time in page faults."""
+    """Tell glibc not to hand large blocks back to the system after each step, which costs a CPU run
+    most of its time in page faults.
+    """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
@@ -73,7 +126,9 @@ def keep_freed_memory() -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Train both stages, score on held-out streams and write the checkpoint with `training.json` beside it."""
+    """Train both stages, score on held-out streams and write the checkpoint with `training.json`
+    beside it.
+    """
     started = time.monotonic()
     keep_freed_memory()
     accelerator = accelerator_for("no")
@@ -81,17 +136,29 @@ def main(arguments: argparse.Namespace) -> int:
     tokenizer = word_tokenizer(vocabulary())
     model = new_model(tokenizer, arguments.seed).to(accelerator.device)
     if arguments.start_from:
-        model.load_state_dict(Qwen2_5_VLForConditionalGeneration.from_pretrained(arguments.start_from, dtype=torch.float32).state_dict())
+        model.load_state_dict(
+            Qwen2_5_VLForConditionalGeneration.from_pretrained(
+                arguments.start_from, dtype=torch.float32
+            ).state_dict()
+        )
     making = Making(arguments, accelerator, tokenizer, model, started)
     scores = {"vision": making.vision(), "language": making.language()}
     if accelerator.is_main_process:
-        report: dict[str, Any] = {"seed": arguments.seed, "device": str(accelerator.device), "torch": torch.__version__, **scores}
+        report: dict[str, Any] = {
+            "seed": arguments.seed,
+            "device": str(accelerator.device),
+            "torch": torch.__version__,
+            **scores,
+        }
         report["seconds"] = round(time.monotonic() - started)
         save_checkpoint(model, tokenizer, arguments.out)
         making.language_state.unlink(missing_ok=True)
         (arguments.out / "training.json").write_text(json.dumps(report, indent=2) + "\n")
         print(json.dumps(report, indent=2))
-        print(f"checkpoint: {arguments.out} (try it: stream-vlm run world:{HELD_OUT_SEED} --out build/try --set model.directory={arguments.out})")
+        print(
+            f"checkpoint: {arguments.out} (try it: stream-vlm run world:{HELD_OUT_SEED} --out"
+            f" build/try --set model.directory={arguments.out})"
+        )
     accelerator.end_training()
     return 0
 
@@ -132,17 +199,49 @@ class Making:
         if arguments.vision_from:
             model.model.visual.load_state_dict(load_file(arguments.vision_from))
         with accelerator.main_process_first():
-            streams = self.worlds.streams(range_of(arguments.seed, arguments.vision_worlds), DENSE_TICKS, dense=True, what="dense worlds")
-        steps = max(1, int(len(streams) * DENSE_TICKS * arguments.vision_epochs / (VISION_BATCH * accelerator.num_processes)))
-        plan = self._plan("vision", steps, VISION_TIME, ("vision_worlds", "vision_epochs", "vision_from", "start_from"))
+            streams = self.worlds.streams(
+                range_of(arguments.seed, arguments.vision_worlds),
+                DENSE_TICKS,
+                dense=True,
+                what="dense worlds",
+            )
+        steps = max(
+            1,
+            int(
+                len(streams)
+                * DENSE_TICKS
+                * arguments.vision_epochs
+                / (VISION_BATCH * accelerator.num_processes)
+            ),
+        )
+        plan = self._plan(
+            "vision",
+            steps,
+            VISION_TIME,
+            ("vision_worlds", "vision_epochs", "vision_from", "start_from"),
+        )
         heads, loop = train_vision(
-            accelerator, model, streams, plan, batch=VISION_BATCH, learning_rate=arguments.learning_rate or LEARNING_RATE, compiles=arguments.compile
+            accelerator,
+            model,
+            streams,
+            plan,
+            batch=VISION_BATCH,
+            learning_rate=arguments.learning_rate or LEARNING_RATE,
+            compiles=arguments.compile,
         )
         with accelerator.main_process_first():
-            held_out = self.worlds.streams(self._held_out, DENSE_TICKS, dense=True, what="held-out worlds")
+            held_out = self.worlds.streams(
+                self._held_out, DENSE_TICKS, dense=True, what="held-out worlds"
+            )
         score = score_vision(model, heads, held_out)
         if accelerator.is_main_process:
-            save_file({name: value.contiguous() for name, value in model.model.visual.state_dict().items()}, finished)
+            save_file(
+                {
+                    name: value.contiguous()
+                    for name, value in model.model.visual.state_dict().items()
+                },
+                finished,
+            )
             scores.write_text(json.dumps(score))
             loop.state_path.unlink(missing_ok=True)
         return score
@@ -151,8 +250,11 @@ class Making:
         """Second stage; returns its scores."""
         arguments, accelerator, model = self.arguments, self.accelerator, self.model
         model.model.visual.requires_grad_(False)
-        # Worlds that the tower has not seen, so that its tokens are no better than they will be in use.
-        seeds = range_of(arguments.seed, arguments.vision_worlds + arguments.language_worlds)[arguments.vision_worlds :]
+        # Worlds that the tower has not seen, so that its tokens are no better than they will be in
+        # use.
+        seeds = range_of(arguments.seed, arguments.vision_worlds + arguments.language_worlds)[
+            arguments.vision_worlds :
+        ]
         with accelerator.main_process_first():
             streams = tokens_of(model, self.worlds, seeds, arguments.work, "language worlds")
         train_language(
@@ -160,7 +262,12 @@ class Making:
             model,
             streams,
             SequenceWriter(self.tokenizer, HistoryNoise(), QUESTION_RATES),
-            self._plan("language", arguments.language_steps, 1.0, ("vision_worlds", "language_worlds", "start_from", "loss")),
+            self._plan(
+                "language",
+                arguments.language_steps,
+                1.0,
+                ("vision_worlds", "language_worlds", "start_from", "loss"),
+            ),
             objective=OBJECTIVES[arguments.loss or "fixed"],
             batch=LANGUAGE_BATCH,
             ticks=STREAM.max_turns,
@@ -168,7 +275,9 @@ class Making:
             saved=lambda: save_checkpoint(model, self.tokenizer, arguments.out),
         )
         with accelerator.main_process_first():
-            held_out = tokens_of(model, self.worlds, self._held_out, arguments.work, "held-out worlds")
+            held_out = tokens_of(
+                model, self.worlds, self._held_out, arguments.work, "held-out worlds"
+            )
         exact = SequenceWriter(self.tokenizer, HistoryNoise(0.0, 0.0, 0.0), QUESTION_RATES)
         return score_language(model, held_out, exact, ticks=STREAM.max_turns)
 
@@ -177,7 +286,8 @@ class Making:
         return range(HELD_OUT_SEED, HELD_OUT_SEED + self.arguments.held_out_worlds)
 
     def _plan(self, stage: str, steps: int, time_share: float, options: tuple[str, ...]) -> Plan:
-        """The plan of a stage that ends with its last step, or when `time_share` of `--minutes` is over.
+        """The plan of a stage that ends with its last step, or when `time_share` of `--minutes` is
+        over.
 
         Raises:
             StreamError: rendering and what else came before took that long already.
@@ -187,16 +297,37 @@ class Making:
         if arguments.minutes:
             seconds = self.started + 60.0 * arguments.minutes * time_share - time.monotonic()
             if seconds <= 0:
-                raise StreamError(f"of --minutes {arguments.minutes:g} none is left for the {stage} stage; what is rendered is kept: start again")
-        settings: dict[str, Any] = {name: str(getattr(arguments, name)) for name in ("seed", "learning_rate", *options)}
-        settings |= {"worlds": drawing_digest(), "steps": None if seconds else steps, "processes": self.accelerator.num_processes}
+                raise StreamError(
+                    f"of --minutes {arguments.minutes:g} none is left for the {stage} stage; what"
+                    " is rendered is kept: start again"
+                )
+        settings: dict[str, Any] = {
+            name: str(getattr(arguments, name)) for name in ("seed", "learning_rate", *options)
+        }
+        settings |= {
+            "worlds": drawing_digest(),
+            "steps": None if seconds else steps,
+            "processes": self.accelerator.num_processes,
+        }
         folder = arguments.work / f"{stage}-{arguments.seed}"
         folder.mkdir(parents=True, exist_ok=True)
-        return Plan(folder, stage, settings, arguments.seed, None if seconds else steps, seconds, arguments.save_every)
+        return Plan(
+            folder,
+            stage,
+            settings,
+            arguments.seed,
+            None if seconds else steps,
+            seconds,
+            arguments.save_every,
+        )
 
 
-def tokens_of(model: Any, worlds: Worlds, seeds: range, folder: Path, what: str) -> list[TokenStream]:
-    """Streams of `seeds` encoded by the tower of `model`, or taken from `folder` where the same tower has encoded them."""
+def tokens_of(
+    model: Any, worlds: Worlds, seeds: range, folder: Path, what: str
+) -> list[TokenStream]:
+    """Streams of `seeds` encoded by the tower of `model`, or taken from `folder` where the same
+    tower has encoded them.
+    """
     tower = model.model.visual
     digest = hashlib.sha256(drawing_digest().encode())
     for weight in tower.state_dict().values():
@@ -225,5 +356,8 @@ def range_of(seed: int, count: int) -> range:
     """
     first = seed * 10_000
     if first + count > HELD_OUT_SEED:
-        raise StreamError(f"--seed {seed} with {count} streams reaches the held-out worlds; use a seed below {HELD_OUT_SEED // 10_000}")
+        raise StreamError(
+            f"--seed {seed} with {count} streams reaches the held-out worlds; use a seed below"
+            f" {HELD_OUT_SEED // 10_000}"
+        )
     return range(first, first + count)

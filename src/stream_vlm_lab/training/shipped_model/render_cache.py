@@ -1,4 +1,6 @@
-"""Rendered worlds kept on disk: no run renders a world twice, and no run holds its pictures in memory."""
+"""Rendered worlds kept on disk: no run renders a world twice, and no run holds its pictures in
+memory.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,27 @@ import stream_vlm_lab.simulation
 from stream_vlm.types import State
 from stream_vlm_lab.training.shipped_model import rendering
 from stream_vlm_lab.training.shipped_model.architecture import PICTURE_SIZE
-from stream_vlm_lab.training.shipped_model.rendering import DenseTargets, RenderedStream, render_streams
+from stream_vlm_lab.training.shipped_model.rendering import (
+    DenseTargets,
+    RenderedStream,
+    render_streams,
+)
 
 SHELF = 50
-"""Worlds in a file. Files hold worlds from one multiple of this to the next, so that runs of other lengths share them."""
+"""Worlds in a file.
+
+Files hold worlds from one multiple of this to the next, so that runs of other lengths share them.
+"""
 
 
 def drawing_digest() -> str:
-    """Digest of the sources that draw and label worlds; what was rendered by others is not taken for theirs."""
-    sources = [*sorted(Path(stream_vlm_lab.simulation.__file__).parent.rglob("*.py")), Path(rendering.__file__)]
+    """Digest of the sources that draw and label worlds; what was rendered by others is not taken
+    for theirs.
+    """
+    sources = [
+        *sorted(Path(stream_vlm_lab.simulation.__file__).parent.rglob("*.py")),
+        Path(rendering.__file__),
+    ]
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:8]
 
 
@@ -42,19 +56,29 @@ class Worlds:
     processes: int
 
     def streams(self, seeds: range, ticks: int, *, dense: bool, what: str) -> list[RenderedStream]:
-        """The stretches of `ticks` ticks of `seeds`, in their order; frames are mapped from the disk.
+        """The stretches of `ticks` ticks of `seeds`, in their order; frames are mapped from the
+        disk.
 
         Args:
             dense: with targets for every cell instead of questions.
             what: a word for the bar.
         """
-        shelves = [_Shelf(self._home / f"{'dense' if dense else 'spoken'}-{ticks}-{part[0]}-{len(part)}", part) for part in _parted(seeds)]
+        shelves = [
+            _Shelf(
+                self._home / f"{'dense' if dense else 'spoken'}-{ticks}-{part[0]}-{len(part)}", part
+            )
+            for part in _parted(seeds)
+        ]
         absent = [shelf for shelf in shelves if not shelf.is_whole]
         if absent:
             self._home.mkdir(parents=True, exist_ok=True)
             missing = [seed for shelf in absent for seed in shelf.seeds]
-            rendered = render_streams(missing, ticks, self.rate_hz, dense=dense, processes=self.processes)
-            coming = iter(tqdm(rendered, total=len(missing), desc=what, unit="world", mininterval=5.0))
+            rendered = render_streams(
+                missing, ticks, self.rate_hz, dense=dense, processes=self.processes
+            )
+            coming = iter(
+                tqdm(rendered, total=len(missing), desc=what, unit="world", mininterval=5.0)
+            )
             for shelf in absent:
                 shelf.fill(coming, ticks)
         return [stream for shelf in shelves for stream in shelf.streams()]
@@ -75,7 +99,9 @@ def _parted(seeds: range) -> Iterator[range]:
 
 @dataclass(frozen=True)
 class _Shelf:
-    """One file of frames and one of labels; the labels are written last, so where they are the shelf is whole."""
+    """One file of frames and one of labels; the labels are written last, so where they are the
+    shelf is whole.
+    """
 
     path: Path
     seeds: range
@@ -94,7 +120,12 @@ class _Shelf:
 
     def fill(self, coming: Iterator[RenderedStream], ticks: int) -> None:
         """Write the next streams of `coming`."""
-        frames = np.lib.format.open_memmap(self._frames, mode="w+", dtype=np.uint8, shape=(len(self.seeds), ticks, *PICTURE_SIZE, 3))
+        frames = np.lib.format.open_memmap(
+            self._frames,
+            mode="w+",
+            dtype=np.uint8,
+            shape=(len(self.seeds), ticks, *PICTURE_SIZE, 3),
+        )
         streams = []
         for index in range(len(self.seeds)):
             stream = next(coming)
@@ -113,7 +144,11 @@ class _Shelf:
         words = json.loads(str(labels["words"]))
         for index, seed in enumerate(self.seeds):
             states, texts, questions = words[index]
-            dense = {name: labels[name][index] for name in DenseTargets.__dataclass_fields__ if name in labels}
+            dense = {
+                name: labels[name][index]
+                for name in DenseTargets.__dataclass_fields__
+                if name in labels
+            }
             yield RenderedStream(
                 seed,
                 frames[index],
@@ -126,7 +161,17 @@ class _Shelf:
 
 
 def _arrays(streams: Sequence[RenderedStream]) -> dict[str, NDArray[np.generic]]:
-    words = [[[state.value for state in stream.states], stream.texts, stream.questions] for stream in streams]
-    arrays: dict[str, NDArray[np.generic]] = {"times": np.stack([stream.times for stream in streams]), "words": np.array(json.dumps(words))}
+    words = [
+        [[state.value for state in stream.states], stream.texts, stream.questions]
+        for stream in streams
+    ]
+    arrays: dict[str, NDArray[np.generic]] = {
+        "times": np.stack([stream.times for stream in streams]),
+        "words": np.array(json.dumps(words)),
+    }
     dense = [stream.dense for stream in streams if stream.dense is not None]
-    return arrays | {name: np.stack([getattr(target, name) for target in dense]) for name in DenseTargets.__dataclass_fields__ if dense}
+    return arrays | {
+        name: np.stack([getattr(target, name) for target in dense])
+        for name in DenseTargets.__dataclass_fields__
+        if dense
+    }

@@ -1,4 +1,6 @@
-"""Simulated streams as arrays: what the camera saw at each tick, what was where, and what should be said."""
+"""Simulated streams as arrays: what the camera saw at each tick, what was where, and what should be
+said.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +33,25 @@ SHORT_S = 10.0
 """Stretches shorter than this begin near an event."""
 
 LOOK_SHARES = {"varied objects": 0.25, "invented": 0.45}
-"""Shares of the streams whose things come in many forms, and of those whose things, walls and floors are like no other's, so that what was
-never seen is known by its kind."""
+"""Shares of the streams whose things come in many forms, and of those whose things, walls and
+floors are like no other's, so that what was never seen is known by its kind.
+"""
 
-THING_CLASSES = ("person", "hand", "ball", "box", "cup", "bottle", "book", "door open", "door closed", "lamp on", "lamp off", "moving", "held")
+THING_CLASSES = (
+    "person",
+    "hand",
+    "ball",
+    "box",
+    "cup",
+    "bottle",
+    "book",
+    "door open",
+    "door closed",
+    "lamp on",
+    "lamp off",
+    "moving",
+    "held",
+)
 """What a cell of the picture may hold; several may hold at once."""
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -44,8 +61,10 @@ NAMES: dict[str, tuple[str, ...]] = {
     "handled colour": COLOURS,
     "action": ACTIONS,
 }
-"""What is named in a cell, with the names to choose from: kind and colour of the largest thing there; of what a hand or person there
-holds, takes or puts down; and the event that anything there takes part in."""
+"""What is named in a cell, with the names to choose from: kind and colour of the largest thing
+there; of what a hand or person there holds, takes or puts down; and the event that anything there
+takes part in.
+"""
 
 ROWS, COLUMNS = 4, 6
 
@@ -56,9 +75,10 @@ class DenseTargets:
 
     Attributes:
         classes: float32 (ticks, cells, len(THING_CLASSES)), 1 where the class is in the cell.
-        names: int64 (ticks, cells, len(NAMES)), indices of what `NAMES` lists, -1 for none.
-        motion: float32 (ticks, cells, 2), that thing's displacement since the tick before, in cells, (down, right).
-        place: float32 (ticks, cells, 2), that thing's centre relative to the cell's, in cells, (down, right).
+            names: int64 (ticks, cells, len(NAMES)), indices of what `NAMES` lists, -1 for none.
+            motion: float32 (ticks, cells, 2), that thing's displacement since the tick before, in
+            cells, (down, right). place: float32 (ticks, cells, 2), that thing's centre relative to
+            the cell's, in cells, (down, right).
     """
 
     classes: NDArray[np.float32]
@@ -88,7 +108,8 @@ class RenderedStream:
 
 
 def render_stream(seed: int, ticks: int, rate_hz: float, dense: bool) -> RenderedStream:
-    """Render `ticks` ticks of the world `seed`, jittered as a camera that runs freely would be sampled.
+    """Render `ticks` ticks of the world `seed`, jittered as a camera that runs freely would be
+    sampled.
 
     Short stretches begin near an event, so that what moves is not rare.
     """
@@ -96,12 +117,20 @@ def render_stream(seed: int, ticks: int, rate_hz: float, dense: bool) -> Rendere
     rng = np.random.default_rng(seed + 7)
     size = CAMERA_SIZES[seed % len(CAMERA_SIZES)]
     look = look_of(seed)
-    world = World(seed, SCRIPT_S, size=size, events_per_minute=EVENTS_PER_MINUTE[seed % len(EVENTS_PER_MINUTE)], look=look)
+    world = World(
+        seed,
+        SCRIPT_S,
+        size=size,
+        events_per_minute=EVENTS_PER_MINUTE[seed % len(EVENTS_PER_MINUTE)],
+        look=look,
+    )
     length_s = ticks / rate_hz
     start_s = float(rng.uniform(0.0, SCRIPT_S - length_s))
     if world.script.events and length_s < SHORT_S and rng.random() < 0.85:
         event = world.script.events[int(rng.integers(len(world.script.events)))]
-        start_s = float(np.clip(event.t_start - rng.uniform(0.0, 0.5 * length_s), 0.0, SCRIPT_S - length_s))
+        start_s = float(
+            np.clip(event.t_start - rng.uniform(0.0, 0.5 * length_s), 0.0, SCRIPT_S - length_s)
+        )
     times = start_s + np.arange(ticks) / rate_hz + rng.uniform(-0.1, 0.1, ticks) / rate_hz
     times = np.clip(times, 0.0, SCRIPT_S)
     frames = np.zeros((ticks, *PICTURE_SIZE, 3), dtype=np.uint8)
@@ -113,7 +142,15 @@ def render_stream(seed: int, ticks: int, rate_hz: float, dense: bool) -> Rendere
         if targets is not None:
             centres = _fill_targets(targets, tick, view, world.script, float(t_s), centres)
     states, texts = _label(world, times)
-    return RenderedStream(seed, frames, times, states, texts, [None] * ticks if dense else ask_always(world.script, times, states), targets)
+    return RenderedStream(
+        seed,
+        frames,
+        times,
+        states,
+        texts,
+        [None] * ticks if dense else ask_always(world.script, times, states),
+        targets,
+    )
 
 
 def look_of(seed: int) -> str:
@@ -136,7 +173,9 @@ def render_streams(
 
 
 def _label(world: World, times: NDArray[np.float64]) -> tuple[list[State], list[str]]:
-    """State and words of each tick: Response at the first tick at or after an event's end, Standby from its start until then."""
+    """State and words of each tick: Response at the first tick at or after an event's end, Standby
+    from its start until then.
+    """
     states, texts = [State.SILENCE] * len(times), [""] * len(times)
     for event in world.script.events:
         if event.t_end <= times[0] - (times[1] - times[0]):
@@ -149,7 +188,9 @@ def _label(world: World, times: NDArray[np.float64]) -> tuple[list[State], list[
     return states, texts
 
 
-def ask_always(script: Script, times: NDArray[np.float64], states: Sequence[State]) -> list[tuple[str, str] | None]:
+def ask_always(
+    script: Script, times: NDArray[np.float64], states: Sequence[State]
+) -> list[tuple[str, str] | None]:
     """A question with its answer for every tick of silence; an event's own ticks are for the event."""
     interviewer = Interviewer(script)
     asked: list[tuple[str, str] | None] = [None] * len(times)
@@ -171,9 +212,16 @@ def _empty_targets(count: int) -> DenseTargets:
 
 
 def _fill_targets(
-    targets: DenseTargets, tick: int, view: View, script: Script, t_s: float, centres_before: dict[int, tuple[float, float]]
+    targets: DenseTargets,
+    tick: int,
+    view: View,
+    script: Script,
+    t_s: float,
+    centres_before: dict[int, tuple[float, float]],
 ) -> dict[int, tuple[float, float]]:
-    """Write the dense targets of one tick; returns the centre of every visible thing, in cells, for the next."""
+    """Write the dense targets of one tick; returns the centre of every visible thing, in cells, for
+    the next.
+    """
     height, width = view.instances.shape
     cell_area = height * width / (ROWS * COLUMNS)
     largest = np.zeros(ROWS * COLUMNS)
@@ -192,7 +240,9 @@ def _fill_targets(
         row, column = down * ROWS / height, right * COLUMNS / width
         centre = (float(row.mean()), float(column.mean()))
         centres[thing.instance] = centre
-        share = np.bincount(row.astype(int) * COLUMNS + column.astype(int), minlength=ROWS * COLUMNS)
+        share = np.bincount(
+            row.astype(int) * COLUMNS + column.astype(int), minlength=ROWS * COLUMNS
+        )
         before = centres_before.get(thing.instance, centre)
         shown = np.nonzero((share >= 0.06 * cell_area) | (share >= 0.25 * len(down)))[0]
         name = f"{thing.kind} {thing.state}" if thing.kind in ("door", "lamp") else thing.kind
@@ -211,7 +261,12 @@ def _fill_targets(
             if share[cell] > largest[cell]:
                 largest[cell] = share[cell]
                 targets.names[tick, cell, names["kind"]] = THING_CLASSES.index(name)
-                targets.names[tick, cell, names["colour"]] = COLOURS.index(thing.colour) if thing.colour in COLOURS else -1
+                targets.names[tick, cell, names["colour"]] = (
+                    COLOURS.index(thing.colour) if thing.colour in COLOURS else -1
+                )
                 targets.motion[tick, cell] = centre[0] - before[0], centre[1] - before[1]
-                targets.place[tick, cell] = centre[0] - cell // COLUMNS - 0.5, centre[1] - cell % COLUMNS - 0.5
+                targets.place[tick, cell] = (
+                    centre[0] - cell // COLUMNS - 0.5,
+                    centre[1] - cell % COLUMNS - 0.5,
+                )
     return centres

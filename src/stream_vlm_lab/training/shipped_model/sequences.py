@@ -19,7 +19,8 @@ from stream_vlm_lab.training.shipped_model.rendering import COLUMNS, ROWS
 
 @dataclass(frozen=True)
 class HistoryNoise:
-    """How often the model's own past is falsified in training, so that its mistakes in use do not lead it astray.
+    """How often the model's own past is falsified in training, so that its mistakes in use do not
+    lead it astray.
 
     Attributes:
         flip: a past silence or standby reads as the other.
@@ -34,7 +35,9 @@ class HistoryNoise:
 
 @dataclass(frozen=True)
 class TokenStream:
-    """One stream ready for training: vision tokens (ticks, cells, hidden) and what to say at each tick."""
+    """One stream ready for training: vision tokens (ticks, cells, hidden) and what to say at each
+    tick.
+    """
 
     vision: torch.Tensor
     states: list[State]
@@ -44,7 +47,9 @@ class TokenStream:
 
 @dataclass(frozen=True)
 class TrainingSequence:
-    """Token ids, positions (3, tokens), and for each token the target that follows it with its `TargetKind`; -1 and 0 where none does."""
+    """Token ids, positions (3, tokens), and for each token the target that follows it with its
+    `TargetKind`; -1 and 0 where none does.
+    """
 
     ids: list[int]
     positions: NDArray[np.int64]
@@ -57,11 +62,18 @@ class SequenceWriter:
     """Writes windows of streams as sequences."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, noise: HistoryNoise, question_rates: Sequence[float], *, has_standby: bool = True
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        noise: HistoryNoise,
+        question_rates: Sequence[float],
+        *,
+        has_standby: bool = True,
     ) -> None:
-        """Each window draws one of `question_rates`: the share of its silent ticks at which something is asked.
+        """Each window draws one of `question_rates`: the share of its silent ticks at which
+        something is asked.
 
-        Without `has_standby` what is under way is written as silence, which makes a two-state model.
+        Without `has_standby` what is under way is written as silence, which makes a two-state
+        model.
         """
         self._tokenizer = tokenizer
         self._noise = noise
@@ -81,7 +93,9 @@ class SequenceWriter:
         """Whether `state` is written."""
         return self._has_standby or state is not State.STANDBY
 
-    def write(self, stream: TokenStream, start: int, ticks: int, rng: np.random.Generator) -> TrainingSequence:
+    def write(
+        self, stream: TokenStream, start: int, ticks: int, rng: np.random.Generator
+    ) -> TrainingSequence:
         """The window of `ticks` ticks from `start`, with falsified history."""
         segments = [Segment(SegmentKind.HEAD, -1, self._head)]
         targets, decided, decisions = [-1] * len(self._head), [], []
@@ -121,19 +135,30 @@ class SequenceWriter:
         kinds = [int(TargetKind.REST)] * len(targets)
         for place, kind in zip(decisions, marker_kinds(decided), strict=True):
             kinds[place] = int(kind)
-        return TrainingSequence(ids, where, targets, kinds, stream.vision[start : start + ticks].flatten(0, 1))
+        return TrainingSequence(
+            ids, where, targets, kinds, stream.vision[start : start + ticks].flatten(0, 1)
+        )
 
     def _history(
-        self, state: State, text: str, captions: Sequence[str], is_answer: bool, rng: np.random.Generator
+        self,
+        state: State,
+        text: str,
+        captions: Sequence[str],
+        is_answer: bool,
+        rng: np.random.Generator,
     ) -> tuple[tuple[int, ...], bool]:
         """Ids of the action that enters the history, and whether its words are to be learned."""
         draw = rng.random()
         if state is State.RESPONSE and (is_answer or draw >= self._noise.miss):
             return self._markers[State.RESPONSE] + self._ids(text) + self._end, True
         if state is State.SILENCE and captions and draw < self._noise.invent:
-            return self._markers[State.RESPONSE] + self._ids(captions[int(rng.integers(len(captions)))]) + self._end, False
+            return self._markers[State.RESPONSE] + self._ids(
+                captions[int(rng.integers(len(captions)))]
+            ) + self._end, False
         if state is State.RESPONSE:
-            return self._markers[State.STANDBY if self._has_standby and rng.random() < 0.7 else State.SILENCE] + self._end, False
+            return self._markers[
+                State.STANDBY if self._has_standby and rng.random() < 0.7 else State.SILENCE
+            ] + self._end, False
         if self._has_standby and draw > 1.0 - self._noise.flip:
             state = State.STANDBY if state is State.SILENCE else State.SILENCE
         return self._markers[state] + self._end, False

@@ -9,7 +9,12 @@ import pytest
 from judge_server import JudgeServer, serve_judge
 
 from stream_vlm_lab.evaluation.benchmarks.inf_streams import Commentary, Segment, score_commentaries
-from stream_vlm_lab.evaluation.benchmarks.judge import Judge, JudgeError, judge_all, judge_from_environment
+from stream_vlm_lab.evaluation.benchmarks.judge import (
+    Judge,
+    JudgeError,
+    judge_all,
+    judge_from_environment,
+)
 
 pytest.importorskip("httpx", reason="httpx asks the judge")
 
@@ -25,7 +30,9 @@ def server() -> Iterator[JudgeServer]:
         yield judge
 
 
-def test_both_orders_are_asked_and_an_honest_judge_votes_the_same_way_in_both(server: JudgeServer) -> None:
+def test_both_orders_are_asked_and_an_honest_judge_votes_the_same_way_in_both(
+    server: JudgeServer,
+) -> None:
     with Judge(server.url, "small", key="secret") as judge:
         votes = judge.compare("a goal", "a goal by red", "goal")
         assert (votes.ours_first, votes.ours_second, votes.won) == ("ours", "ours", 2)
@@ -43,8 +50,20 @@ def test_a_judge_that_always_takes_the_first_gives_each_side_one_vote(server: Ju
         assert judge.compare("a", "b", "c").won == 1
 
 
-@pytest.mark.parametrize("reply", [500, 429, "both are fine", b"not json", b'{"choices": []}', b'{"choices": [{"message": {"content": null}}]}'])
-def test_a_failed_judgement_is_a_loss_and_is_said(server: JudgeServer, reply: str | int | bytes) -> None:
+@pytest.mark.parametrize(
+    "reply",
+    [
+        500,
+        429,
+        "both are fine",
+        b"not json",
+        b'{"choices": []}',
+        b'{"choices": [{"message": {"content": null}}]}',
+    ],
+)
+def test_a_failed_judgement_is_a_loss_and_is_said(
+    server: JudgeServer, reply: str | int | bytes
+) -> None:
     server.reply = lambda text: reply
     with Judge(server.url, "small") as judge:
         assert judge.compare("a", "b", "c").won == 0
@@ -60,18 +79,24 @@ def test_a_judge_that_is_not_there_is_a_loss_and_is_said() -> None:
 def test_content_is_judged_with_yes_or_no(server: JudgeServer) -> None:
     server.reply = lambda text: "Yes." if "Answer to check: a red ball" in text else "no"
     with Judge(server.url, "small") as judge:
-        assert judge.is_right("What fell?", "the ball", "a red ball") and not judge.is_right("What fell?", "the ball", "a cup")
+        assert judge.is_right("What fell?", "the ball", "a red ball") and not judge.is_right(
+            "What fell?", "the ball", "a cup"
+        )
 
 
 def test_judgements_keep_their_order_when_several_are_asked_at_once() -> None:
-    assert judge_all(list(range(50)), lambda number: number * 2) == [number * 2 for number in range(50)]
+    assert judge_all(list(range(50)), lambda number: number * 2) == [
+        number * 2 for number in range(50)
+    ]
 
 
 def test_the_environment_names_the_judge_and_half_a_name_is_refused() -> None:
     assert judge_from_environment({}) is None
     with pytest.raises(JudgeError, match="must both be set"):
         judge_from_environment({"STREAM_VLM_JUDGE_URL": "http://localhost"})
-    judge = judge_from_environment({"STREAM_VLM_JUDGE_URL": "http://localhost", "STREAM_VLM_JUDGE_MODEL": "m"})
+    judge = judge_from_environment(
+        {"STREAM_VLM_JUDGE_URL": "http://localhost", "STREAM_VLM_JUDGE_MODEL": "m"}
+    )
     assert judge is not None and judge.model == "m"
 
 
@@ -85,13 +110,26 @@ def commentary(words: str, start: int = 0, end: int = 200) -> Commentary:
     return Commentary(start, end, [(50.0, words), (150.0, words)])
 
 
-def test_segments_are_won_vote_by_vote_and_what_we_did_not_cover_is_lost(server: JudgeServer) -> None:
-    segments = [Segment("a", "", 0, 100, "ref"), Segment("a", "", 100, 200, "ref"), Segment("b", "", 0, 100, "ref"), Segment("c", "", 0, 100, "ref")]
+def test_segments_are_won_vote_by_vote_and_what_we_did_not_cover_is_lost(
+    server: JudgeServer,
+) -> None:
+    segments = [
+        Segment("a", "", 0, 100, "ref"),
+        Segment("a", "", 100, 200, "ref"),
+        Segment("b", "", 0, 100, "ref"),
+        Segment("c", "", 0, 100, "ref"),
+    ]
     ours = {"a": commentary("a long story"), "c": commentary("x")}
     theirs = {"a": commentary("short"), "b": commentary("short"), "c": commentary("y", end=50)}
     with Judge(server.url, "small") as judge:
         report = score_commentaries(segments, ours, theirs, judge)
-    assert report["votes"] == {"ours": 4, "theirs": 2} and report["win_rate"] == pytest.approx(4 / 6)
+    assert report["votes"] == {"ours": 4, "theirs": 2} and report["win_rate"] == pytest.approx(
+        4 / 6
+    )
     assert [row["winner"] for row in report["rows"]] == ["A", "A", "B"]
-    assert report["rows"][2]["judge"] == {"model": "small", "vote_ab": "failed", "vote_ba": "failed"}
+    assert report["rows"][2]["judge"] == {
+        "model": "small",
+        "vote_ab": "failed",
+        "vote_ba": "failed",
+    }
     assert report["not_covered_by_the_other"] == ["c 0-100"] and len(server.requests) == 4

@@ -1,4 +1,6 @@
-"""Streamo-Bench, Inf-Streams-Eval and Streaming-Eval: their files are read and scored, their questions put to a model online."""
+"""Streamo-Bench, Inf-Streams-Eval and Streaming-Eval: their files are read and scored, their
+questions put to a model online.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,24 @@ from stream_vlm.cli import main
 from stream_vlm.run_records import TimedEvent, TimedUtterance
 from stream_vlm.types import Frame
 from stream_vlm_lab.evaluation.benchmarks.cases import Task, answer_tasks
-from stream_vlm_lab.evaluation.benchmarks.files import BenchmarkError, StreamAnswer, read_stream_answers
+from stream_vlm_lab.evaluation.benchmarks.files import (
+    BenchmarkError,
+    StreamAnswer,
+    read_stream_answers,
+)
 from stream_vlm_lab.evaluation.benchmarks.inf_streams import read_commentaries, read_segments
 from stream_vlm_lab.evaluation.benchmarks.judge import Judge
 from stream_vlm_lab.evaluation.benchmarks.run_benchmark import Examined, examine_benchmark
-from stream_vlm_lab.evaluation.benchmarks.streaming_eval import is_right_choice, read_streaming_items, score_streaming
-from stream_vlm_lab.evaluation.benchmarks.streamo_bench import named_span, read_streamo_items, score_streamo
+from stream_vlm_lab.evaluation.benchmarks.streaming_eval import (
+    is_right_choice,
+    read_streaming_items,
+    score_streaming,
+)
+from stream_vlm_lab.evaluation.benchmarks.streamo_bench import (
+    named_span,
+    read_streamo_items,
+    score_streamo,
+)
 from stream_vlm_lab.evaluation.benchmarks.text_matching import benchmark_text
 from stream_vlm_lab.evaluation.online.baselines import AlwaysSilent, AlwaysSpeaking
 from stream_vlm_lab.evaluation.online.online_pass import Look, TimedQuestion
@@ -28,12 +42,19 @@ from stream_vlm_lab.evaluation.online.online_pass import Look, TimedQuestion
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """a.mp4 lasts 6 s."""
-    return write_video(tmp_path_factory.mktemp("videos") / "a.mp4", range(20, 212, 8), fps=4.0).parent
+    return write_video(
+        tmp_path_factory.mktemp("videos") / "a.mp4", range(20, 212, 8), fps=4.0
+    ).parent
 
 
 def streamo_row(task: str, asked: Any, **answer: Any) -> dict[str, Any]:
     due = {"content": "The cup falls.", "st_time": "", "end_time": "", "time": ""} | answer
-    return {"task_type": task, "video_path": "a.mp4", "question": [{"content": "When?", "time": asked}], "response": [due]}
+    return {
+        "task_type": task,
+        "video_path": "a.mp4",
+        "question": [{"content": "When?", "time": asked}],
+        "response": [due],
+    }
 
 
 @pytest.fixture
@@ -52,7 +73,9 @@ def said(*words: tuple[float, str], events: tuple[TimedEvent, ...] = ()) -> Stre
     return StreamAnswer("", [TimedUtterance(t, text) for t, text in words], list(events))
 
 
-def test_streamo_grounds_forward_by_what_was_reported_and_backward_by_what_was_named(streamo_data: Path) -> None:
+def test_streamo_grounds_forward_by_what_was_reported_and_backward_by_what_was_named(
+    streamo_data: Path,
+) -> None:
     items = read_streamo_items(streamo_data)
     assert [item.is_backward for item in items] == [False, True, False, False]
     assert items[0].questions[0].is_watch and not items[1].questions[0].is_watch
@@ -62,9 +85,14 @@ def test_streamo_grounds_forward_by_what_was_reported_and_backward_by_what_was_n
         "3": said((3.0, "The cup falls"), (12.9, "the cup falls.")),
     }
     report = score_streamo(items, answers, None, None)
-    assert report["grounding_forward"]["miou"] == pytest.approx(1 / 3) and report["grounding_backward"]["miou"] == pytest.approx(0.5)
+    assert report["grounding_forward"]["miou"] == pytest.approx(1 / 3) and report[
+        "grounding_backward"
+    ]["miou"] == pytest.approx(0.5)
     assert report["time_sensitive_qa"]["accuracy"] == 1.0 and report["without_answer"] == ["4"]
-    assert report["captions"]["win_rate"] is None and "needs a judge" in report["captions"]["not_scored"]
+    assert (
+        report["captions"]["win_rate"] is None
+        and "needs a judge" in report["captions"]["not_scored"]
+    )
     late = score_streamo(items, {"3": said((13.1, "The cup falls."))}, None, None)
     assert late["time_sensitive_qa"]["accuracy"] == 0.0 and late["grounding_forward"]["miou"] == 0.0
 
@@ -73,7 +101,11 @@ def test_an_answer_with_a_time_alone_grounds_the_span_that_its_words_name(tmp_pa
     rows = [streamo_row("Event Grounding", 20, content="From 4 s to 8 s.", time=20)]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     items = read_streamo_items(tmp_path / "rows.json")
-    assert items[0].is_backward and not items[0].questions[0].is_watch and items[0].due[0].span == (4.0, 8.0)
+    assert (
+        items[0].is_backward
+        and not items[0].questions[0].is_watch
+        and items[0].due[0].span == (4.0, 8.0)
+    )
     report = score_streamo(items, {"1": said((19.0, "from 00:04 to 6.0 s"))}, None, None)
     assert report["grounding_backward"] == {"items": 1, "miou": 0.5}
 
@@ -82,23 +114,43 @@ def test_what_never_comes_is_grounded_by_silence(tmp_path: Path) -> None:
     row = streamo_row("Event Grounding", 1) | {"response": []}
     (tmp_path / "rows.json").write_text(json.dumps([row, row, row, row]))
     items = read_streamo_items(tmp_path / "rows.json")
-    answers = {"1": said(), "2": said((9.0, "There!")), "3": said(events=(TimedEvent("cup falls", 6.0, 10.0),))}
-    assert score_streamo(items, answers, None, None)["grounding_forward"] == {"items": 4, "miou": 0.25}
+    answers = {
+        "1": said(),
+        "2": said((9.0, "There!")),
+        "3": said(events=(TimedEvent("cup falls", 6.0, 10.0),)),
+    }
+    assert score_streamo(items, answers, None, None)["grounding_forward"] == {
+        "items": 4,
+        "miou": 0.25,
+    }
 
 
-def test_streamo_captions_are_compared_by_the_judge_and_a_missing_answer_loses_without_asking(streamo_data: Path) -> None:
+def test_streamo_captions_are_compared_by_the_judge_and_a_missing_answer_loses_without_asking(
+    streamo_data: Path,
+) -> None:
     items = read_streamo_items(streamo_data)
     with serve_judge(lambda text: "A") as server, Judge(server.url, "m") as judge:
-        report = score_streamo(items, {"4": said((8.0, "falls"))}, {"4": said((8.0, "it falls"))}, judge)
+        report = score_streamo(
+            items, {"4": said((8.0, "falls"))}, {"4": said((8.0, "it falls"))}, judge
+        )
         assert report["captions"]["win_rate"] == 0.5
         asked = len(server.requests)
-        assert score_streamo(items, {}, {"4": said((8.0, "it falls"))}, judge)["captions"]["win_rate"] == 0.0
+        assert (
+            score_streamo(items, {}, {"4": said((8.0, "it falls"))}, judge)["captions"]["win_rate"]
+            == 0.0
+        )
         assert len(server.requests) == asked
 
 
 @pytest.mark.parametrize(
     ("text", "span"),
-    [("from 3 s to 8.5 s", (3.0, 8.5)), ("00:03 - 00:08", (3.0, 8.0)), ("at 9, then 4", (4.0, 9.0)), ("at 5 s", None), ("soon", None)],
+    [
+        ("from 3 s to 8.5 s", (3.0, 8.5)),
+        ("00:03 - 00:08", (3.0, 8.0)),
+        ("at 9, then 4", (4.0, 9.0)),
+        ("at 5 s", None),
+        ("soon", None),
+    ],
 )
 def test_a_span_is_read_from_words(text: str, span: tuple[float, float] | None) -> None:
     assert named_span(text) == span
@@ -108,15 +160,32 @@ def test_inf_streams_segments_and_commentaries_are_read_as_published(tmp_path: P
     long_text = "word " * 250
     rows = [
         {"video": "games/a.mp4", "title": "A", "content": [[0, 50, "kick off"], [50, 100, "goal"]]},
-        {"video": "b.mp4", "content": [[0, 90, long_text], [90, 150, "few words"], [150, 290, long_text]]},
+        {
+            "video": "b.mp4",
+            "content": [[0, 90, long_text], [90, 150, "few words"], [150, 290, long_text]],
+        },
     ]
     (tmp_path / "meta.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     segments = read_segments(tmp_path / "meta.jsonl")
-    assert [(segment.video, segment.start, segment.end) for segment in segments] == [("a.mp4", 0, 100), ("b.mp4", 0, 90), ("b.mp4", 150, 290)]
+    assert [(segment.video, segment.start, segment.end) for segment in segments] == [
+        ("a.mp4", 0, 100),
+        ("b.mp4", 0, 90),
+        ("b.mp4", 150, 290),
+    ]
     assert segments[0].reference == "kick off\ngoal"
     chunks = [
-        {"video": "a.mp4", "chunk_start": 100, "chunk_end": 200, "items": [{"response": "late", "start_time": 150, "end_time": 151}]},
-        {"video": "a.mp4", "chunk_start": 0, "chunk_end": 100, "items": [{"response": "a", "end_time": 0}, {"response": "b", "end_time": 100}]},
+        {
+            "video": "a.mp4",
+            "chunk_start": 100,
+            "chunk_end": 200,
+            "items": [{"response": "late", "start_time": 150, "end_time": 151}],
+        },
+        {
+            "video": "a.mp4",
+            "chunk_start": 0,
+            "chunk_end": 100,
+            "items": [{"response": "a", "end_time": 0}, {"response": "b", "end_time": 100}],
+        },
         {"video": "a.mp4", "chunk_start": 0, "chunk_end": 40, "items": []},
     ]
     (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chunks))
@@ -125,7 +194,16 @@ def test_inf_streams_segments_and_commentaries_are_read_as_published(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("text", "right"), [("B", True), ("(b)", False), ("(B) cup", True), ("cup", True), ("A", False), ("A red one", False), ("C. cup", False)]
+    ("text", "right"),
+    [
+        ("B", True),
+        ("(b)", False),
+        ("(B) cup", True),
+        ("cup", True),
+        ("A", False),
+        ("A red one", False),
+        ("C. cup", False),
+    ],
 )
 def test_a_choice_is_named_by_its_letter_or_its_words(text: str, right: bool) -> None:
     assert is_right_choice(text, "cup", ("ball", "cup", "box")) == right
@@ -135,37 +213,75 @@ def test_a_choice_is_named_by_its_letter_or_its_words(text: str, right: bool) ->
 def test_streaming_eval_scores_answers_in_their_windows_by_split(tmp_path: Path) -> None:
     windows = [{"start": 5, "end": 8, "answer": "cup"}, {"start": 20, "end": 24, "answer": "box"}]
     rows = [
-        {"id": "q", "video": "a.mp4", "kind": "qa", "question": "What is red?", "ask_time": 1, "windows": windows, "split": "forward"},
+        {
+            "id": "q",
+            "video": "a.mp4",
+            "kind": "qa",
+            "question": "What is red?",
+            "ask_time": 1,
+            "windows": windows,
+            "split": "forward",
+        },
         {"id": "n", "video": "a.mp4", "kind": "narration", "reference": "A cup falls."},
     ]
     (tmp_path / "data.json").write_text(json.dumps(rows))
     items = read_streaming_items(tmp_path / "data.json")
     assert items[0].question.is_watch and items[1].is_narration
-    report = score_streaming(items, {"q": said((6.0, "cup"), (12.0, "cup"), (21.0, "ball"))}, None, None)
+    report = score_streaming(
+        items, {"q": said((6.0, "cup"), (12.0, "cup"), (21.0, "ball"))}, None, None
+    )
     assert report["splits"]["forward"]["sw_f1_published"] == pytest.approx(2 / (2 + 0.2 + 2))
-    assert report["all"]["sw_f1_full_charge"] == pytest.approx(1 / (1 + 2 + 1)) and report["without_answer"] == ["n"]
+    assert report["all"]["sw_f1_full_charge"] == pytest.approx(1 / (1 + 2 + 1)) and report[
+        "without_answer"
+    ] == ["n"]
     with serve_judge(lambda text: "A") as server, Judge(server.url, "m") as judge:
-        compared = score_streaming(items, {"n": said((3.0, "falls"))}, {"n": said((3.0, "it falls"))}, judge)
+        compared = score_streaming(
+            items, {"n": said((3.0, "falls"))}, {"n": said((3.0, "it falls"))}, judge
+        )
         assert compared["narration"]["win_rate"] == 0.5
 
 
 @pytest.mark.parametrize("benchmark", ["streamo", "streaming-eval", "inf-streams"])
-def test_other_benchmarks_are_watched_online_and_leave_their_answers(benchmark: str, streamo_data: Path, videos: Path, tmp_path: Path) -> None:
+def test_other_benchmarks_are_watched_online_and_leave_their_answers(
+    benchmark: str, streamo_data: Path, videos: Path, tmp_path: Path
+) -> None:
     window = {"start": 1, "end": 4, "answer": "yes"}
     data = {
         "streamo": streamo_data.read_text(),
-        "streaming-eval": json.dumps({"id": "q", "video": "a.mp4", "kind": "qa", "question": "Red?", "ask_time": 2, "windows": [window]}),
+        "streaming-eval": json.dumps(
+            {
+                "id": "q",
+                "video": "a.mp4",
+                "kind": "qa",
+                "question": "Red?",
+                "ask_time": 2,
+                "windows": [window],
+            }
+        ),
         "inf-streams": json.dumps({"video": "a.mp4", "content": [[0, 6, "it gets brighter"]]}),
     }[benchmark]
     (tmp_path / "data.json").write_text(data)
-    report = examine_benchmark(Examined(benchmark, tmp_path / "data.json", videos=videos), lambda: (AlwaysSpeaking(), 2.0), None, tmp_path)
+    report = examine_benchmark(
+        Examined(benchmark, tmp_path / "data.json", videos=videos),
+        lambda: (AlwaysSpeaking(), 2.0),
+        None,
+        tmp_path,
+    )
     assert report["protocol"].startswith("online")
     if benchmark == "inf-streams":
-        assert read_commentaries(tmp_path / "answers.json")["a.mp4"].end == 6 and "not_scored" in report
+        assert (
+            read_commentaries(tmp_path / "answers.json")["a.mp4"].end == 6
+            and "not_scored" in report
+        )
     else:
-        assert all(answer.utterances for answer in read_stream_answers(tmp_path / "answers.json").values())
+        assert all(
+            answer.utterances for answer in read_stream_answers(tmp_path / "answers.json").values()
+        )
     if benchmark == "streaming-eval":
-        assert report["all"]["hits"] == 1 and report["all"]["sw_f1_full_charge"] < report["all"]["sw_f1_published"] < 1
+        assert (
+            report["all"]["hits"] == 1
+            and report["all"]["sw_f1_full_charge"] < report["all"]["sw_f1_published"] < 1
+        )
 
 
 @pytest.mark.parametrize(
@@ -174,10 +290,18 @@ def test_other_benchmarks_are_watched_online_and_leave_their_answers(benchmark: 
         ("ovo", '[{"id": 1}]', "is no OVO-Bench item"),
         ("ovo", "{", "is no JSON"),
         ("ovo", "5", "is no OVO-Bench item"),
-        ("ovo", '[{"id": 1, "task": "REC", "video": "a.mp4", "test_info": [{"realtime": 3}]}]', "is no OVO-Bench item"),
+        (
+            "ovo",
+            '[{"id": 1, "task": "REC", "video": "a.mp4", "test_info": [{"realtime": 3}]}]',
+            "is no OVO-Bench item",
+        ),
         ("streamo", '[{"task_type": "Weather"}]', "unknown task type"),
         ("inf-streams", '[{"video": "a"}]', "needs video, content"),
-        ("streaming-eval", '[{"id": 1, "video": "a", "kind": "qa"}]', "is no item of Streaming-Eval"),
+        (
+            "streaming-eval",
+            '[{"id": 1, "video": "a", "kind": "qa"}]',
+            "is no item of Streaming-Eval",
+        ),
     ],
 )
 def test_data_of_another_form_is_refused_in_one_sentence(
@@ -185,7 +309,15 @@ def test_data_of_another_form_is_refused_in_one_sentence(
 ) -> None:
     (tmp_path / "data.json").write_text(data)
     (tmp_path / "answers.json").write_text('{"backward": []}')
-    arguments = ["eval", "--benchmark", benchmark, "--data", str(tmp_path / "data.json"), "--answers", str(tmp_path / "answers.json")]
+    arguments = [
+        "eval",
+        "--benchmark",
+        benchmark,
+        "--data",
+        str(tmp_path / "data.json"),
+        "--answers",
+        str(tmp_path / "answers.json"),
+    ]
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 1
     printed = capsys.readouterr().err
     assert complaint in printed and len(printed.splitlines()) == 1
@@ -193,11 +325,23 @@ def test_data_of_another_form_is_refused_in_one_sentence(
 
 def test_neither_answers_nor_videos_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match="give either --answers FILE, or --videos FOLDER"):
-        examine_benchmark(Examined("ovo", tmp_path / "x.json"), lambda: (AlwaysSpeaking(), 2.0), None, tmp_path)
+        examine_benchmark(
+            Examined("ovo", tmp_path / "x.json"), lambda: (AlwaysSpeaking(), 2.0), None, tmp_path
+        )
 
 
-@pytest.mark.parametrize("arguments", [["--world", "heldout", "--footage", "x"], [], ["--benchmark", "ovo"], ["--data", "x", "--world", "heldout"]])
-def test_one_thing_is_examined_at_a_time(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--world", "heldout", "--footage", "x"],
+        [],
+        ["--benchmark", "ovo"],
+        ["--data", "x", "--world", "heldout"],
+    ],
+)
+def test_one_thing_is_examined_at_a_time(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["eval", *arguments, "--out", str(tmp_path)]) == 2
     assert "Error:" in capsys.readouterr().err
 
@@ -211,12 +355,24 @@ class Refuser(AlwaysSilent):
     """Cannot be told what to wait for."""
 
     def look(self, index: int, t: float, frame: Frame, question: TimedQuestion | None) -> Look:
-        return Look("silence", fault="not made to wait" if question is not None and question.is_watch else "")
+        return Look(
+            "silence",
+            fault="not made to wait" if question is not None and question.is_watch else "",
+        )
 
 
-def test_a_watch_that_the_model_refuses_is_named_in_the_report(videos: Path, tmp_path: Path) -> None:
+def test_a_watch_that_the_model_refuses_is_named_in_the_report(
+    videos: Path, tmp_path: Path
+) -> None:
     window = {"start": 3, "end": 4, "answer": "yes"}
-    row = {"id": "w", "video": "a.mp4", "kind": "qa", "question": "When is it red?", "ask_time": 0, "windows": [window]}
+    row = {
+        "id": "w",
+        "video": "a.mp4",
+        "kind": "qa",
+        "question": "When is it red?",
+        "ask_time": 0,
+        "windows": [window],
+    }
     (tmp_path / "data.json").write_text(json.dumps(row))
     what = Examined("streaming-eval", tmp_path / "data.json", videos=videos)
     report = examine_benchmark(what, lambda: (Refuser(), 2.0), None, tmp_path)

@@ -1,4 +1,6 @@
-"""Hand-labelled clips: what came and what left is read from labels and reports alike, and matched by when it ended."""
+"""Hand-labelled clips: what came and what left is read from labels and reports alike, and matched
+by when it ended.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,11 @@ def test_words_say_whether_something_came_or_left(words: str, way: str) -> None:
 def write_clip(folder: Path, labels: dict[str, Any], seconds: int = 10) -> Path:
     """A clip whose picture changes from 3 to 4 s, with `labels`."""
     folder.mkdir(exist_ok=True)
-    write_video(folder / "clip.mp4", [60 + 12 * min(max(index - 30, 0), 10) for index in range(seconds * 10)], fps=10.0)
+    write_video(
+        folder / "clip.mp4",
+        [60 + 12 * min(max(index - 30, 0), 10) for index in range(seconds * 10)],
+        fps=10.0,
+    )
     (folder / "annotations.json").write_text(json.dumps({"clips": {"clip.mp4": labels}}))
     return folder
 
@@ -46,7 +52,10 @@ def write_clip(folder: Path, labels: dict[str, Any], seconds: int = 10) -> Path:
 def test_presence_and_events_become_labels_in_order_of_time(tmp_path: Path) -> None:
     labels = {
         "presence": [{"what": "person", "clothes": "black", "enters": 2.0, "leaves": None}],
-        "events": [{"what": "cup taken", "t_start": 1.0, "t_end": 1.5}, {"what": "lamp goes on", "t_start": 5, "t_end": 5}],
+        "events": [
+            {"what": "cup taken", "t_start": 1.0, "t_end": 1.5},
+            {"what": "lamp goes on", "t_start": 5, "t_end": 5},
+        ],
     }
     (clip,) = read_clips(write_clip(tmp_path, labels))
     assert [(event.label, event.t_start, event.t_end) for event in clip.events] == [
@@ -64,7 +73,9 @@ def test_presence_and_events_become_labels_in_order_of_time(tmp_path: Path) -> N
         ({"presence": [{"what": "person", "enters": "soon", "leaves": 3}]}, "soon"),
     ],
 )
-def test_a_label_that_is_none_is_named_with_its_clip(labels: dict[str, Any], complaint: str, tmp_path: Path) -> None:
+def test_a_label_that_is_none_is_named_with_its_clip(
+    labels: dict[str, Any], complaint: str, tmp_path: Path
+) -> None:
     with pytest.raises(ClipLabelError, match=complaint):
         read_clips(write_clip(tmp_path, labels))
 
@@ -78,9 +89,18 @@ def test_a_folder_without_labels_or_clip_is_named(tmp_path: Path) -> None:
         read_clips(tmp_path)
 
 
-def test_reported_spans_stand_beside_the_labels_and_false_alarms_are_counted_by_the_minute(tmp_path: Path) -> None:
-    labels = {"events": [{"what": "box placed", "t_start": 3.0, "t_end": 4.0}, {"what": "box taken", "t_start": 8.0, "t_end": 8.5}]}
-    report = watch_footage(write_clip(tmp_path / "clips", labels), MotionThreshold(), 2.0, tmp_path / "out")
+def test_reported_spans_stand_beside_the_labels_and_false_alarms_are_counted_by_the_minute(
+    tmp_path: Path,
+) -> None:
+    labels = {
+        "events": [
+            {"what": "box placed", "t_start": 3.0, "t_end": 4.0},
+            {"what": "box taken", "t_start": 8.0, "t_end": 8.5},
+        ]
+    }
+    report = watch_footage(
+        write_clip(tmp_path / "clips", labels), MotionThreshold(), 2.0, tmp_path / "out"
+    )
     found, missed = report["clips"]["clip.mp4"]["labels"]
     assert found["reported"]["t_start"] == pytest.approx(3.5) and missed["reported"] is None
     scores = report["watchers"]["motion threshold"]
@@ -91,12 +111,21 @@ def test_reported_spans_stand_beside_the_labels_and_false_alarms_are_counted_by_
     assert "left: box taken" in footage_text({"model": "none", **report})
 
 
-def test_the_shipped_model_is_scored_on_a_labelled_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = write_clip(tmp_path / "clips", {"events": [{"what": "box placed", "t_start": 3.0, "t_end": 4.0}]}, seconds=6)
+def test_the_shipped_model_is_scored_on_a_labelled_clip(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_clip(
+        tmp_path / "clips",
+        {"events": [{"what": "box placed", "t_start": 3.0, "t_end": 4.0}]},
+        seconds=6,
+    )
     assert main(["eval", "--footage", str(folder), "--out", str(tmp_path / "out")]) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["model"].startswith("stream-vlm-small") and "ours" in report["watchers"]
-    assert "came: box placed" in (tmp_path / "out" / "report.md").read_text() and "F1 came / left" in capsys.readouterr().out
+    assert (
+        "came: box placed" in (tmp_path / "out" / "report.md").read_text()
+        and "F1 came / left" in capsys.readouterr().out
+    )
 
 
 def test_real_footage_is_scored_clip_by_clip(footage: Path, tmp_path: Path) -> None:
@@ -104,4 +133,6 @@ def test_real_footage_is_scored_clip_by_clip(footage: Path, tmp_path: Path) -> N
     assert [len(clip.events) for clip in clips] == [12, 7]
     report = watch_footage(footage, MotionThreshold(), 2.0, tmp_path)
     assert report["watchers"]["always silent"]["came_or_left"]["missed"] == 19
-    assert report["watchers"]["motion threshold"]["minutes"] == pytest.approx((139.4 + 39.9) / 60, abs=0.05)
+    assert report["watchers"]["motion threshold"]["minutes"] == pytest.approx(
+        (139.4 + 39.9) / 60, abs=0.05
+    )

@@ -1,4 +1,6 @@
-"""A watcher is shown each frame once and a question when it is asked; what it says is scored so that noise does not pay."""
+"""A watcher is shown each frame once and a question when it is asked; what it says is scored so
+that noise does not pay.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,22 @@ from stream_vlm.config.model_settings import EventSettings
 from stream_vlm.run_records import TimedEvent, TimedState, TimedUtterance
 from stream_vlm.types import NANOSECONDS, Frame
 from stream_vlm_lab.evaluation.online.baselines import AlwaysSilent, AlwaysSpeaking, MotionThreshold
-from stream_vlm_lab.evaluation.online.online_pass import Look, TimedQuestion, Watched, Watcher, watch_stream
+from stream_vlm_lab.evaluation.online.online_pass import (
+    Look,
+    TimedQuestion,
+    Watched,
+    Watcher,
+    watch_stream,
+)
 from stream_vlm_lab.evaluation.scoring.grounding import iou, span_ious
 from stream_vlm_lab.evaluation.scoring.matching import score_events
 from stream_vlm_lab.evaluation.scoring.scores import Truth, score_watching
-from stream_vlm_lab.evaluation.scoring.speech_timing import SpeakingScore, Speech, Window, score_speaking
+from stream_vlm_lab.evaluation.scoring.speech_timing import (
+    SpeakingScore,
+    Speech,
+    Window,
+    score_speaking,
+)
 from stream_vlm_lab.evaluation.simulated.exam import examine, question_kind, truth_of
 from stream_vlm_lab.evaluation.simulated.label_ceiling import CEILING, labels_watched
 from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
@@ -30,7 +43,12 @@ from stream_vlm_lab.simulation.world import World
 def frames(count: int, grey: Sequence[int] = (), tick_s: float = 0.5) -> Iterator[Frame]:
     for index in range(count):
         level = grey[index] if grey else 100
-        yield Frame("camera", 7 * NANOSECONDS + round(index * tick_s * NANOSECONDS), "", np.full((48, 64, 3), level, np.uint8))
+        yield Frame(
+            "camera",
+            7 * NANOSECONDS + round(index * tick_s * NANOSECONDS),
+            "",
+            np.full((48, 64, 3), level, np.uint8),
+        )
 
 
 @dataclass
@@ -45,25 +63,46 @@ class Diary:
 
     def look(self, index: int, t: float, frame: Frame, question: TimedQuestion | None) -> Look:
         self.shown.append((t, question.text if question else ""))
-        return Look("silence", answer="noted" if question else "", fault="too dark" if index == 2 else "")
+        return Look(
+            "silence", answer="noted" if question else "", fault="too dark" if index == 2 else ""
+        )
 
 
 def test_a_question_enters_with_the_first_frame_at_or_after_its_time_and_only_then() -> None:
     diary = Diary()
     asked = [TimedQuestion(1.2, "now?"), TimedQuestion(0.0, "first?"), TimedQuestion(9.0, "never?")]
     watched = watch_stream(diary, frames(5), asked, "s")
-    assert diary.shown == [(-1.0, "s"), (0.0, "first?"), (0.5, ""), (1.0, ""), (1.5, "now?"), (2.0, "")]
-    assert [(answer.t, answer.text) for answer in watched.answers] == [(0.0, "noted"), (1.5, "noted")]
-    assert [question.text for question in watched.unanswered] == ["never?"] and watched.faults == {"too dark": 1}
+    assert diary.shown == [
+        (-1.0, "s"),
+        (0.0, "first?"),
+        (0.5, ""),
+        (1.0, ""),
+        (1.5, "now?"),
+        (2.0, ""),
+    ]
+    assert [(answer.t, answer.text) for answer in watched.answers] == [
+        (0.0, "noted"),
+        (1.5, "noted"),
+    ]
+    assert [question.text for question in watched.unanswered] == ["never?"] and watched.faults == {
+        "too dark": 1
+    }
 
 
 def test_of_two_questions_at_one_moment_the_second_waits_for_the_next_frame() -> None:
-    watched = watch_stream(Diary(), frames(3), [TimedQuestion(0.0, "a"), TimedQuestion(0.0, "b")], "s")
-    assert [(answer.question.text, answer.t) for answer in watched.answers] == [("a", 0.0), ("b", 0.5)]
+    watched = watch_stream(
+        Diary(), frames(3), [TimedQuestion(0.0, "a"), TimedQuestion(0.0, "b")], "s"
+    )
+    assert [(answer.question.text, answer.t) for answer in watched.answers] == [
+        ("a", 0.0),
+        ("b", 0.5),
+    ]
 
 
 def test_the_motion_threshold_reports_when_the_picture_has_stopped_to_change() -> None:
-    watched = watch_stream(MotionThreshold(), frames(8, (100, 100, 130, 160, 160, 160, 90, 90)), (), "s")
+    watched = watch_stream(
+        MotionThreshold(), frames(8, (100, 100, 130, 160, 160, 160, 90, 90)), (), "s"
+    )
     assert [(event.t_start, event.t_end) for event in watched.events] == [(1.0, 2.0), (3.0, 3.5)]
 
 
@@ -77,14 +116,27 @@ def test_one_right_answer_in_its_window_is_worth_everything_and_charges_nothing(
 
 
 def test_ten_false_alarms_cost_one_miss_as_published_and_ten_when_charged_in_full() -> None:
-    score = score_speaking([Speech(5.0, "a"), *(Speech(20.0 + t, "a") for t in range(10))], [Window(4.0, 6.0, "a")], right)
-    assert score.published == pytest.approx(2 / (2 + 0.2 * 10)) and score.full == pytest.approx(1 / 11)
+    score = score_speaking(
+        [Speech(5.0, "a"), *(Speech(20.0 + t, "a") for t in range(10))],
+        [Window(4.0, 6.0, "a")],
+        right,
+    )
+    assert score.published == pytest.approx(2 / (2 + 0.2 * 10)) and score.full == pytest.approx(
+        1 / 11
+    )
 
 
-def test_wrong_and_repeated_words_inside_a_window_cost_nothing_as_published_and_are_charged_in_full() -> None:
+def test_wrong_and_repeated_words_inside_a_window_cost_nothing_as_published_and_are_charged_in_full() -> (
+    None
+):
     said = [Speech(4.0, "x"), Speech(4.5, "a"), Speech(5.0, "a")]
     score = score_speaking(said, [Window(4.0, 6.0, "a")], right)
-    assert (score.tp, score.fn, score.outside, score.needless) == (1, 0, 0, 2) and score.published == 1.0
+    assert (score.tp, score.fn, score.outside, score.needless) == (
+        1,
+        0,
+        0,
+        2,
+    ) and score.published == 1.0
 
 
 def test_an_utterance_serves_one_window_only() -> None:
@@ -97,20 +149,31 @@ def test_silence_where_nothing_is_due_is_perfect() -> None:
     assert SpeakingScore().published == SpeakingScore().full == 1.0
 
 
-@pytest.mark.parametrize(("first", "second", "shared"), [((0, 2), (1, 3), 1 / 3), ((0, 1), (1, 2), 0), ((0, 0), (0, 0), 0), ((1, 2), (1, 2), 1)])
-def test_iou_of_spans(first: tuple[float, float], second: tuple[float, float], shared: float) -> None:
+@pytest.mark.parametrize(
+    ("first", "second", "shared"),
+    [((0, 2), (1, 3), 1 / 3), ((0, 1), (1, 2), 0), ((0, 0), (0, 0), 0), ((1, 2), (1, 2), 1)],
+)
+def test_iou_of_spans(
+    first: tuple[float, float], second: tuple[float, float], shared: float
+) -> None:
     assert iou(first, second) == pytest.approx(shared)
 
 
 def test_an_event_that_was_not_found_counts_as_nothing_and_an_instant_lasts_a_tick() -> None:
-    truth = [TimedEvent("door opens", 1.0, 3.0), TimedEvent("lamp turns on", 9.0, 9.0), TimedEvent("door closes", 20.0, 21.0)]
+    truth = [
+        TimedEvent("door opens", 1.0, 3.0),
+        TimedEvent("lamp turns on", 9.0, 9.0),
+        TimedEvent("door closes", 20.0, 21.0),
+    ]
     claimed = [TimedEvent("door opens", 2.0, 3.0), TimedEvent("lamp turns on", 8.5, 9.0)]
     matching = score_events(claimed, truth, 3.0).labelled
     assert span_ious(claimed, truth, matching, tick_s=0.5) == pytest.approx([0.5, 1.0, 0.0])
 
 
 def truth(*events: TimedEvent, questions: Sequence[TimedQuestion] = ()) -> Truth:
-    return Truth("t", 20.0, 0.5, events, [TimedState(index / 2, "silence") for index in range(40)], questions)
+    return Truth(
+        "t", 20.0, 0.5, events, [TimedState(index / 2, "silence") for index in range(40)], questions
+    )
 
 
 def silent(count: int = 40) -> list[TimedState]:
@@ -118,21 +181,31 @@ def silent(count: int = 40) -> list[TimedState]:
 
 
 def test_words_long_after_an_event_are_a_false_alarm_and_words_during_it_are_not() -> None:
-    watched = Watched(states=silent(), utterances=[TimedUtterance(5.0, "door opens"), TimedUtterance(15.0, "door opens")])
+    watched = Watched(
+        states=silent(),
+        utterances=[TimedUtterance(5.0, "door opens"), TimedUtterance(15.0, "door opens")],
+    )
     scores = score_watching([(truth(TimedEvent("door opens", 4.0, 5.0)), watched)])
     silent_ticks = sum(not 4.0 <= index / 2 <= 6.5 for index in range(40))
     assert scores["false_alarms_per_silent_hour"] == pytest.approx(1 / (silent_ticks * 0.5 / 3600))
 
 
 def test_a_question_that_was_never_reached_counts_as_wrong() -> None:
-    asked = [TimedQuestion(1.0, "is the door open ?", "yes", "door"), TimedQuestion(99.0, "is the door open ?", "yes", "door")]
+    asked = [
+        TimedQuestion(1.0, "is the door open ?", "yes", "door"),
+        TimedQuestion(99.0, "is the door open ?", "yes", "door"),
+    ]
     watched = watch_stream(AlwaysSpeaking(), frames(40), asked, "s")
     scores = score_watching([(truth(questions=asked), watched)])
     assert scores["question_accuracy_by_kind"] == {"door": {"right": 1, "asked": 2}}
 
 
 def test_kinds_of_questions_do_not_name_the_thing() -> None:
-    assert question_kind("is there a cup ?") == question_kind("is there a person ?") == "is there a THING ?"
+    assert (
+        question_kind("is there a cup ?")
+        == question_kind("is there a person ?")
+        == "is there a THING ?"
+    )
     assert question_kind("is the door open ?") == "is the door open ?"
 
 
@@ -140,7 +213,9 @@ def test_questions_stand_at_silent_ticks_and_carry_the_answer_that_holds_then() 
     room = World(HELD_OUT_SEED, 60.0)
     labels = truth_of(room, 2.0, "room")
     states = {state.t: state.state for state in labels.states}
-    assert labels.questions and all(states[question.t] == "silence" for question in labels.questions)
+    assert labels.questions and all(
+        states[question.t] == "silence" for question in labels.questions
+    )
     assert all(question.answer for question in labels.questions)
 
 
@@ -148,35 +223,77 @@ def test_questions_stand_at_silent_ticks_and_carry_the_answer_that_holds_then() 
 def test_an_examination_ranks_the_baselines_as_they_deserve(world: str) -> None:
     watchers: list[Watcher] = [Diary("ours")]
     outcome = examine(world, 0.5, 2.0, watchers)
-    assert list(outcome.scores) == ["ours", "always silent", "always speaking", "motion threshold", CEILING]
+    assert list(outcome.scores) == [
+        "ours",
+        "always silent",
+        "always speaking",
+        "motion threshold",
+        CEILING,
+    ]
     assert outcome.seeds == (HELD_OUT_SEED, HELD_OUT_SEED) and outcome.events > 0
     silent_one, speaking = outcome.scores["always silent"], outcome.scores["always speaking"]
-    assert silent_one["event_f1"]["3.0 s"]["something_happened"]["f1"] == 0 and silent_one["false_alarms_per_silent_hour"] == 0
+    assert (
+        silent_one["event_f1"]["3.0 s"]["something_happened"]["f1"] == 0
+        and silent_one["false_alarms_per_silent_hour"] == 0
+    )
     assert speaking["false_alarms_per_silent_hour"] > 3600
-    assert speaking["speaking"]["events"]["sw_f1_full_charge"] <= speaking["speaking"]["events"]["sw_f1_published"]
-    assert sum(outcome.scores["ours"]["state_confusion"].values()) + outcome.scores["ours"]["questions"] == 61
+    assert (
+        speaking["speaking"]["events"]["sw_f1_full_charge"]
+        <= speaking["speaking"]["events"]["sw_f1_published"]
+    )
+    assert (
+        sum(outcome.scores["ours"]["state_confusion"].values())
+        + outcome.scores["ours"]["questions"]
+        == 61
+    )
 
 
 @pytest.mark.parametrize("edges", ["frames", "between"])
-def test_the_labels_are_right_about_everything_but_what_falls_between_two_ticks(edges: Literal["frames", "between"]) -> None:
+def test_the_labels_are_right_about_everything_but_what_falls_between_two_ticks(
+    edges: Literal["frames", "between"],
+) -> None:
     labels = truth_of(World(HELD_OUT_SEED, 60.0), 2.0, "room")
     scores = score_watching([(labels, labels_watched(labels, EventSettings(edges=edges)))])
-    assert scores["event_f1"]["0.5 s"]["what_and_when"]["f1"] == 1.0 and scores["question_accuracy"] == 1.0
+    assert (
+        scores["event_f1"]["0.5 s"]["what_and_when"]["f1"] == 1.0
+        and scores["question_accuracy"] == 1.0
+    )
     assert scores["false_alarms_per_silent_hour"] == 0
-    assert 0.0 < scores["event_f1"]["0.5 s"]["timing_error_s"] < 0.5 and 0.5 < scores["grounding_miou"]["what_and_when"] < 1.0
+    assert (
+        0.0 < scores["event_f1"]["0.5 s"]["timing_error_s"] < 0.5
+        and 0.5 < scores["grounding_miou"]["what_and_when"] < 1.0
+    )
 
 
 def test_the_always_silent_watcher_is_silent() -> None:
     assert watch_stream(AlwaysSilent(), frames(4), (), "s").utterances == []
 
 
-def test_the_command_puts_the_model_beside_every_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["eval", "--world", "heldout", "--minutes", "0.2", "--out", str(tmp_path), "--quiet"]) == 0
+def test_the_command_puts_the_model_beside_every_baseline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["eval", "--world", "heldout", "--minutes", "0.2", "--out", str(tmp_path), "--quiet"])
+        == 0
+    )
     report = json.loads((tmp_path / "report.json").read_text())
-    assert list(report["watchers"]) == ["ours", "recent 4 frames", "always silent", "always speaking", "motion threshold", CEILING]
+    assert list(report["watchers"]) == [
+        "ours",
+        "recent 4 frames",
+        "always silent",
+        "always speaking",
+        "motion threshold",
+        CEILING,
+    ]
     assert report["first_seed"] == HELD_OUT_SEED and report["model"].startswith("stream-vlm-small")
     for scores in report["watchers"].values():
         assert set(scores["event_f1"]) == {"0.5 s", "1.0 s", "1.5 s", "3.0 s"}
-        assert scores["speaking"]["together"]["sw_f1_full_charge"] <= scores["speaking"]["together"]["sw_f1_published"]
+        assert (
+            scores["speaking"]["together"]["sw_f1_full_charge"]
+            <= scores["speaking"]["together"]["sw_f1_published"]
+        )
     assert (tmp_path / "report.md").read_text() in capsys.readouterr().out
-    assert all((tmp_path / name).stat().st_size > 10_000 for name in ("report.png", "confusion.png", "first-stream.png"))
+    assert all(
+        (tmp_path / name).stat().st_size > 10_000
+        for name in ("report.png", "confusion.png", "first-stream.png")
+    )

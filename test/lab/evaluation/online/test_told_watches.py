@@ -1,4 +1,6 @@
-"""A harness that is examined is told what to wait for, stops waiting when the time is over, and takes no watch into the next stream."""
+"""A harness that is examined is told what to wait for, stops waiting when the time is over, and
+takes no watch into the next stream.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ DOOR = TimedQuestion(1.0, "person enters from left", is_watch=True, until=2.0)
 
 def frames(count: int) -> list[Frame]:
     rng = np.random.default_rng(0)
-    return [Frame("camera", tick * NANOSECONDS // 2, "", rng.integers(0, 255, (96, 128, 3), np.uint8)) for tick in range(count)]
+    return [
+        Frame("camera", tick * NANOSECONDS // 2, "", rng.integers(0, 255, (96, 128, 3), np.uint8))
+        for tick in range(count)
+    ]
 
 
 def model_with(directory: Path, turns: str) -> StreamingModel:

@@ -46,7 +46,10 @@ def test_a_second_claim_about_the_same_event_is_a_false_alarm() -> None:
 
 
 def test_the_colour_is_scored_apart() -> None:
-    score = score_events([event("hand takes the blue cup", 10.0), event(DOOR, 20.0)], [event(CUP, 10.0), event(DOOR, 20.0)])
+    score = score_events(
+        [event("hand takes the blue cup", 10.0), event(DOOR, 20.0)],
+        [event(CUP, 10.0), event(DOOR, 20.0)],
+    )
     assert score.labelled.f1 == 1.0
     assert score.colour_accuracy == 0.0
 
@@ -66,7 +69,9 @@ def test_another_camera_s_claim_does_not_count() -> None:
     assert score_events([event(DOOR, 5.0, "left")], [event(DOOR, 5.0)]).labelled.tp == 1
 
 
-def test_saying_nothing_when_nothing_happens_is_perfect_and_saying_nothing_otherwise_is_worth_nothing() -> None:
+def test_saying_nothing_when_nothing_happens_is_perfect_and_saying_nothing_otherwise_is_worth_nothing() -> (
+    None
+):
     assert score_events([], []).labelled.f1 == 1.0
     assert score_events([], [event(DOOR, 1.0)]).labelled.f1 == 0.0
     assert score_events([event(DOOR, 1.0)], []).labelled.f1 == 0.0
@@ -85,9 +90,16 @@ def test_matching_is_as_good_as_trying_every_assignment() -> None:
         truth = [event(DOOR, chance.uniform(0, 8)) for _ in range(chance.randint(0, 4))]
         matching = match_events(claimed, truth, 1.5, lambda label: label)
         error = sum(abs(claimed[left].t_end - truth[right].t_end) for left, right in matching.pairs)
-        assert len({left for left, _ in matching.pairs}) == len({right for _, right in matching.pairs}) == matching.tp
+        assert (
+            len({left for left, _ in matching.pairs})
+            == len({right for _, right in matching.pairs})
+            == matching.tp
+        )
         expected = min(
-            (-len(pairs), sum(abs(claimed[left].t_end - truth[right].t_end) for left, right in pairs))
+            (
+                -len(pairs),
+                sum(abs(claimed[left].t_end - truth[right].t_end) for left, right in pairs),
+            )
             for size in range(min(len(claimed), len(truth)) + 1)
             for lefts in itertools.combinations(range(len(claimed)), size)
             for rights in itertools.permutations(range(len(truth)), size)
@@ -99,7 +111,9 @@ def test_matching_is_as_good_as_trying_every_assignment() -> None:
 
 def test_records_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     events = [TimedEvent("Tür geht auf", 1.5, 2.25, 0.875, "front"), event(LAMP, 3.0)]
-    (tmp_path / "events.jsonl").write_text("".join(as_line(each) for each in events), encoding="utf-8")
+    (tmp_path / "events.jsonl").write_text(
+        "".join(as_line(each) for each in events), encoding="utf-8"
+    )
     assert read_records(tmp_path / "events.jsonl", TimedEvent) == events
 
 

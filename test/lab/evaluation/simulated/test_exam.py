@@ -1,4 +1,6 @@
-"""Examinations with a camera that fails and with long silence: what is hidden is not held against anybody, and silence is counted."""
+"""Examinations with a camera that fails and with long silence: what is hidden is not held against
+anybody, and silence is counted.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,10 @@ SIZE = (96, 64)
 
 
 def faulty_rooms() -> list[World]:
-    return [World(seed, 120.0, SIZE, faults=["dropped", "frozen"], faults_per_minute=5.0) for seed in range(12)]
+    return [
+        World(seed, 120.0, SIZE, faults=["dropped", "frozen"], faults_per_minute=5.0)
+        for seed in range(12)
+    ]
 
 
 def test_no_tick_stands_where_its_picture_was_dropped() -> None:
@@ -41,7 +46,10 @@ def test_what_happened_unseen_is_due_when_a_picture_shows_it() -> None:
     for room in faulty_rooms():
         truth = truth_of(room, 2.0, "room")
         for event, told in zip(room.script.events, truth.events, strict=True):
-            assert (told.t_start, told.t_end) == (room.faults.seen_from(event.t_start), room.faults.seen_from(event.t_end))
+            assert (told.t_start, told.t_end) == (
+                room.faults.seen_from(event.t_start),
+                room.faults.seen_from(event.t_end),
+            )
             later += told.t_end > event.t_end
             shown = next(state for state in truth.states if state.t >= told.t_end)
             assert shown.state == "response"
@@ -58,12 +66,22 @@ def test_questions_are_not_asked_while_something_is_hidden() -> None:
 
 
 def plain_truth(*events: TimedEvent, quiet: tuple[tuple[float, float], ...] = ()) -> Truth:
-    return Truth("t", 400.0, 0.5, events, [TimedState(tick / 2, "silence") for tick in range(800)], (), quiet)
+    return Truth(
+        "t", 400.0, 0.5, events, [TimedState(tick / 2, "silence") for tick in range(800)], (), quiet
+    )
 
 
 def test_found_events_and_false_alarms_are_counted_where_the_fault_held() -> None:
-    truth = plain_truth(TimedEvent("door opens", 10.0, 12.0), TimedEvent("door closes", 100.0, 102.0), TimedEvent("lamp turns on", 200.0, 200.0))
-    faults = [Fault("noise", 8.0, 11.0, 1.0, 0), Fault("dropped", 199.0, 200.0, 1.0, 0), Fault("noise", 300.0, 304.0, 1.0, 0)]
+    truth = plain_truth(
+        TimedEvent("door opens", 10.0, 12.0),
+        TimedEvent("door closes", 100.0, 102.0),
+        TimedEvent("lamp turns on", 200.0, 200.0),
+    )
+    faults = [
+        Fault("noise", 8.0, 11.0, 1.0, 0),
+        Fault("dropped", 199.0, 200.0, 1.0, 0),
+        Fault("noise", 300.0, 304.0, 1.0, 0),
+    ]
     watched = Watched(
         states=list(truth.states),
         events=[TimedEvent("door opens", 10.0, 12.0), TimedEvent("lamp turns on", 200.0, 200.0)],
@@ -71,7 +89,10 @@ def test_found_events_and_false_alarms_are_counted_where_the_fault_held() -> Non
     )
     scores = score_by_fault([(truth, faults, watched)])
     assert list(scores) == ["none", *FAULTS]
-    assert [(scores[kind]["events"], scores[kind]["found"], scores[kind]["false_alarms"]) for kind in ("noise", "dropped", "none", "jpeg")] == [
+    assert [
+        (scores[kind]["events"], scores[kind]["found"], scores[kind]["false_alarms"])
+        for kind in ("noise", "dropped", "none", "jpeg")
+    ] == [
         (1, 1, 1),
         (1, 1, 0),
         (1, 0, 1),
@@ -83,7 +104,10 @@ def test_found_events_and_false_alarms_are_counted_where_the_fault_held() -> Non
 
 def test_false_alarms_in_long_silence_are_counted_apart() -> None:
     truth = plain_truth(TimedEvent("door opens", 10.0, 12.0), quiet=((12.0, 400.0),))
-    watched = Watched(states=list(truth.states), utterances=[TimedUtterance(5.0, "a"), TimedUtterance(13.0, "a"), TimedUtterance(90.0, "a")])
+    watched = Watched(
+        states=list(truth.states),
+        utterances=[TimedUtterance(5.0, "a"), TimedUtterance(13.0, "a"), TimedUtterance(90.0, "a")],
+    )
     scores = score_watching([(truth, watched)])
     assert scores["quiet_hours"] * 3600 == pytest.approx(386.5, abs=1.0)
     assert scores["false_alarms_per_quiet_hour"] == pytest.approx(1 / scores["quiet_hours"])
@@ -99,7 +123,9 @@ def test_a_camera_that_fails_costs_the_labels_nothing() -> None:
     outcome = examine("faults", 2.0, 2.0, [AlwaysSilent()])
     whole = outcome.scores[CEILING]["by_fault"]
     events = sum(whole[kind]["events"] for kind in FAULTS)
-    assert events > 0 and all(counts["recall"] in (None, 1.0) and counts["false_alarms"] == 0 for counts in whole.values())
+    assert events > 0 and all(
+        counts["recall"] in (None, 1.0) and counts["false_alarms"] == 0 for counts in whole.values()
+    )
     assert outcome.scores["always silent"]["by_fault"]["none"]["recall"] in (None, 0.0)
 
 
@@ -110,9 +136,27 @@ def test_other_seeds_show_other_rooms_and_the_same_ones_the_same() -> None:
     assert truth(HELD_OUT_SEED + 1) == truth(HELD_OUT_SEED + 1) != truth(HELD_OUT_SEED)
 
 
-def test_the_command_reports_long_silence_and_leaves_a_picture_of_the_confusion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_long_silence_and_leaves_a_picture_of_the_confusion(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fewer = ["--quiet", "--set", "stream.rate_hz=0.5"]
-    assert main(["eval", "--world", "long", "--minutes", "4", "--seed", "1000007", "--out", str(tmp_path), *fewer]) == 0
+    assert (
+        main(
+            [
+                "eval",
+                "--world",
+                "long",
+                "--minutes",
+                "4",
+                "--seed",
+                "1000007",
+                "--out",
+                str(tmp_path),
+                *fewer,
+            ]
+        )
+        == 0
+    )
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["first_seed"] == report["last_seed"] == 1_000_007 and report["minutes"] == 4
     assert "recent 4 frames" not in report["watchers"]

@@ -1,4 +1,6 @@
-""""Tell me when" on simulated rooms: who speaks when it comes is right, who speaks before, late or for nothing is not."""
+""" "Tell me when" on simulated rooms: who speaks when it comes is right, who speaks before, late or
+for nothing is not.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,14 @@ from stream_vlm_lab.evaluation.online.baselines import AlwaysSilent
 from stream_vlm_lab.evaluation.online.online_pass import TimedQuestion, Watched
 from stream_vlm_lab.evaluation.simulated.exam import examine
 from stream_vlm_lab.evaluation.simulated.label_ceiling import CEILING
-from stream_vlm_lab.evaluation.simulated.watch_exam import IN_VAIN_S, WAITS_ON_S, Watch, outcome_of, plan_watches, score_watches
+from stream_vlm_lab.evaluation.simulated.watch_exam import (
+    IN_VAIN_S,
+    WAITS_ON_S,
+    Watch,
+    outcome_of,
+    plan_watches,
+    score_watches,
+)
 from stream_vlm_lab.simulation.labels.askable_times import Moments
 from stream_vlm_lab.simulation.labels.event_pattern import everything
 from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
@@ -23,7 +32,12 @@ SIZE = (96, 64)
 
 
 def watch(due: float | None, until: float = 30.0) -> Watch:
-    return Watch(TimedQuestion(10.0, "Tell me when the door opens.", "door opens", is_watch=True, until=until), due)
+    return Watch(
+        TimedQuestion(
+            10.0, "Tell me when the door opens.", "door opens", is_watch=True, until=until
+        ),
+        due,
+    )
 
 
 def words(*times: float, text: str = "door opens") -> list[TimedUtterance]:
@@ -46,19 +60,37 @@ def words(*times: float, text: str = "door opens") -> list[TimedUtterance]:
         (None, [25.0], "false"),
     ],
 )
-def test_the_first_words_while_a_watch_is_active_decide(due: float | None, times: list[float], outcome: str) -> None:
+def test_the_first_words_while_a_watch_is_active_decide(
+    due: float | None, times: list[float], outcome: str
+) -> None:
     assert outcome_of(watch(due), words(*times)) == outcome
 
 
-def test_words_beyond_the_first_right_ones_are_needless_and_wrong_ones_are_not_right_words() -> None:
-    streams = [([watch(20.0)], Watched(utterances=words(20.0, 22.0))), ([watch(20.0)], Watched(utterances=words(20.0, text="lamp turns on")))]
+def test_words_beyond_the_first_right_ones_are_needless_and_wrong_ones_are_not_right_words() -> (
+    None
+):
+    streams = [
+        ([watch(20.0)], Watched(utterances=words(20.0, 22.0))),
+        ([watch(20.0)], Watched(utterances=words(20.0, text="lamp turns on"))),
+    ]
     scores = score_watches(streams)
-    assert (scores["right"], scores["right_words"], scores["needless_words"], scores["accuracy"]) == (2, 1, 1, 1.0)
+    assert (
+        scores["right"],
+        scores["right_words"],
+        scores["needless_words"],
+        scores["accuracy"],
+    ) == (2, 1, 1, 1.0)
 
 
 def test_a_watcher_that_cannot_be_told_gets_no_figure_but_the_reason() -> None:
-    refusing = Watched(refused=[(watch(20.0).question, "camera: was not made to be told what to wait for")])
-    assert score_watches([([watch(20.0)], refusing)]) == {"watches": 1, "refused": 1, "why": "camera: was not made to be told what to wait for"}
+    refusing = Watched(
+        refused=[(watch(20.0).question, "camera: was not made to be told what to wait for")]
+    )
+    assert score_watches([([watch(20.0)], refusing)]) == {
+        "watches": 1,
+        "refused": 1,
+        "why": "camera: was not made to be told what to wait for",
+    }
 
 
 def test_watches_follow_each_other_and_end_with_the_first_event_that_fits_or_in_vain() -> None:
@@ -68,12 +100,26 @@ def test_watches_follow_each_other_and_end_with_the_first_event_that_fits_or_in_
         ticks = [tick / 2 for tick in range(481) if world.delivers(tick / 2)]
         planned = plan_watches(Moments(world), ticks)
         assert planned == plan_watches(Moments(world), ticks)
-        assert all(later.question.t > (earlier.question.until or 0.0) for earlier, later in zip(planned, planned[1:], strict=False))
+        assert all(
+            later.question.t > (earlier.question.until or 0.0)
+            for earlier, later in zip(planned, planned[1:], strict=False)
+        )
         for each in planned:
-            wanted = max((wanted for wanted in everything() if wanted.words in each.question.text), key=lambda wanted: len(wanted.words))
-            ends = [(world.faults.seen_from(event.t_end), event.label) for event in world.script.events if wanted.fits(event)]
+            wanted = max(
+                (wanted for wanted in everything() if wanted.words in each.question.text),
+                key=lambda wanted: len(wanted.words),
+            )
+            ends = [
+                (world.faults.seen_from(event.t_end), event.label)
+                for event in world.script.events
+                if wanted.fits(event)
+            ]
             after = [(end, label) for end, label in ends if end > each.question.t]
-            assert each.question.t in ticks and each.question.is_watch and each.question.until is not None
+            assert (
+                each.question.t in ticks
+                and each.question.is_watch
+                and each.question.until is not None
+            )
             if each.due is None:
                 in_vain += 1
                 assert each.question.until == each.question.t + IN_VAIN_S
@@ -84,29 +130,64 @@ def test_watches_follow_each_other_and_end_with_the_first_event_that_fits_or_in_
     assert in_vain
 
 
-def test_somebody_who_sees_everything_is_always_right_and_who_never_looks_is_right_only_where_nothing_comes() -> None:
+def test_somebody_who_sees_everything_is_always_right_and_who_never_looks_is_right_only_where_nothing_comes() -> (
+    None
+):
     outcome = examine("heldout", 3.0, 2.0, [AlwaysSilent()], watches=True)
     told = {name: scores["watches"] for name, scores in outcome.scores.items()}
-    assert told[CEILING]["accuracy"] == 1.0 and told[CEILING]["right_words"] == told[CEILING]["right"] > 1
+    assert (
+        told[CEILING]["accuracy"] == 1.0
+        and told[CEILING]["right_words"] == told[CEILING]["right"] > 1
+    )
     silent = told["always silent"]
-    assert silent["missed"] == told[CEILING]["right"] and silent["right"] == silent["false"] == silent["needless_words"] == 0
-    assert told["always speaking"]["false"] == told["always speaking"]["watches"] - told["always speaking"]["right"]
+    assert (
+        silent["missed"] == told[CEILING]["right"]
+        and silent["right"] == silent["false"] == silent["needless_words"] == 0
+    )
+    assert (
+        told["always speaking"]["false"]
+        == told["always speaking"]["watches"] - told["always speaking"]["right"]
+    )
     assert told["always speaking"]["needless_words"] > 100
     assert all(scores["questions"] == 0 for scores in outcome.scores.values())
 
 
-def test_the_command_says_why_a_model_cannot_be_told_what_to_wait_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["eval", "--world", "heldout", "--minutes", "0.4", "--watches", "--out", str(tmp_path), "--quiet"]) == 0
+def test_the_command_says_why_a_model_cannot_be_told_what_to_wait_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(
+            [
+                "eval",
+                "--world",
+                "heldout",
+                "--minutes",
+                "0.4",
+                "--watches",
+                "--out",
+                str(tmp_path),
+                "--quiet",
+            ]
+        )
+        == 0
+    )
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["first_seed"] == HELD_OUT_SEED
     ours = report["watchers"]["ours"]["watches"]
-    assert ours["refused"] == ours["watches"] > 0 and "was not made to be told what to wait for" in ours["why"]
+    assert (
+        ours["refused"] == ours["watches"] > 0
+        and "was not made to be told what to wait for" in ours["why"]
+    )
     assert "right" in report["watchers"]["motion threshold"]["watches"]
     text = (tmp_path / "report.md").read_text()
     assert "## Tell me when" in text and "cannot be told" in text and ours["why"] in text
-    assert all((tmp_path / name).stat().st_size > 10_000 for name in ("confusion.png", "watches.png"))
+    assert all(
+        (tmp_path / name).stat().st_size > 10_000 for name in ("confusion.png", "watches.png")
+    )
 
 
 def test_watches_need_a_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["eval", "--footage", str(tmp_path), "--watches", "--out", str(tmp_path / "out")]) == 2
+    assert (
+        main(["eval", "--footage", str(tmp_path), "--watches", "--out", str(tmp_path / "out")]) == 2
+    )
     assert "--watches goes with --world" in capsys.readouterr().err

@@ -1,4 +1,6 @@
-"""Recorded StreamingVLM runs: the engine gives the same tokens, positions and numbers, and says so when it does not."""
+"""Recorded StreamingVLM runs: the engine gives the same tokens, positions and numbers, and says so
+when it does not.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 @pytest.fixture(scope="session")
 def golden(repository: Path) -> Path:
-    """The published traces beside the checkout; tests that need them skip, and say so, where they are absent."""
+    """The published traces beside the checkout; tests that need them skip, and say so, where they
+    are absent.
+    """
     folder = repository.parent / "shared" / "golden" / "streamingvlm"
     if not folder.is_dir():
         pytest.skip(f"no published traces at {folder}")
@@ -72,29 +76,48 @@ def golden(repository: Path) -> Path:
 
 
 def test_the_published_traces_are_replayed(golden: Path) -> None:
-    loaded = load_checkpoint(ModelSettings(directory=str(golden / "model"), device="cpu", dtype="float32"))
+    loaded = load_checkpoint(
+        ModelSettings(directory=str(golden / "model"), device="cpu", dtype="float32")
+    )
     for path in find_traces(golden):
         replay = replay_trace(loaded, read_trace(path))
         assert [comparison for comparison in replay.comparisons if not comparison.agrees] == []
         compared = {comparison.quantity for comparison in replay.comparisons}
-        assert {"kept tokens", "positions at prefill", "positions at the end", "first logits", "generated ids", "kept at the end"} <= compared
+        assert {
+            "kept tokens",
+            "positions at prefill",
+            "positions at the end",
+            "first logits",
+            "generated ids",
+            "kept at the end",
+        } <= compared
         if replay.name == "small_4_4_16_16":
             assert {"all logits", "un-rotated keys", "values"} <= compared
 
 
 @pytest.mark.parametrize("run", RUNS, ids=[run.name for run in RUNS])
-def test_a_run_recorded_by_the_rule_alone_is_replayed(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_run_recorded_by_the_rule_alone_is_replayed(
+    run: Run, checkpoint: Path, tmp_path: Path
+) -> None:
     Recorder(checkpoint, run).record(tmp_path)
     trace = read_trace(find_traces(tmp_path)[0])
-    replay = replay_trace(load_checkpoint(ModelSettings(directory=str(checkpoint), device="cpu", dtype="float32")), trace)
+    replay = replay_trace(
+        load_checkpoint(ModelSettings(directory=str(checkpoint), device="cpu", dtype="float32")),
+        trace,
+    )
     assert [comparison for comparison in replay.comparisons if not comparison.agrees] == []
-    assert {"kept tokens", "positions at the end", "all logits", "generated ids"} <= {comparison.quantity for comparison in replay.comparisons}
+    assert {"kept tokens", "positions at the end", "all logits", "generated ids"} <= {
+        comparison.quantity for comparison in replay.comparisons
+    }
 
 
 def test_the_recordings_hold_replies_that_end_and_replies_that_are_cut(recorded: Path) -> None:
     trace = read_trace(find_traces(recorded)[0])
     lengths = np.diff(trace.arrays["gen_ids_off"])
-    ends = [trace.ragged("gen_ids", number)[-1] == trace.settings.special_ids["<|im_end|>"] for number in range(4)]
+    ends = [
+        trace.ragged("gen_ids", number)[-1] == trace.settings.special_ids["<|im_end|>"]
+        for number in range(4)
+    ]
     assert lengths.max() == trace.settings.max_new_tokens
     assert any(ends) and not all(ends)
 
@@ -162,10 +185,17 @@ def test_the_command_names_what_deviates_and_exits_with_1(
 
 def test_another_window_than_the_recorded_one_deviates(checkpoint: Path, folder: Path) -> None:
     rewrite(folder / "trace_short.json", lambda settings: settings.update(window_size=3))
-    loaded = load_checkpoint(ModelSettings(directory=str(checkpoint), device="cpu", dtype="float32"))
+    loaded = load_checkpoint(
+        ModelSettings(directory=str(checkpoint), device="cpu", dtype="float32")
+    )
     replay = replay_trace(loaded, read_trace(folder / "trace_short.json"))
     assert not replay.agrees
-    assert next(comparison for comparison in replay.comparisons if comparison.quantity == "kept tokens").first_round == 2
+    assert (
+        next(
+            comparison for comparison in replay.comparisons if comparison.quantity == "kept tokens"
+        ).first_round
+        == 2
+    )
 
 
 def test_a_folder_without_traces_is_refused(tmp_path: Path) -> None:
@@ -176,7 +206,9 @@ def test_a_folder_without_traces_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["trace_short.json", "trace_short.npz", "frames_short.npz"])
-def test_a_missing_or_damaged_file_is_named(name: str, folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_or_damaged_file_is_named(
+    name: str, folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / name).write_bytes((folder / name).read_bytes()[:100])
     assert main(["trace", str(checkpoint), str(folder)]) == 1
     assert name in capsys.readouterr().err
@@ -193,18 +225,47 @@ def test_a_missing_or_damaged_file_is_named(name: str, folder: Path, checkpoint:
         ("trace_short.json", lambda settings: settings.update(text_sink=None), "text_sink"),
         ("trace_short.json", lambda settings: settings.update(pos_mode="append"), "pos_mode"),
         ("trace_short.json", lambda settings: settings.update(rounds=5), "into 5 rounds"),
-        ("trace_short.json", lambda settings: settings["special_ids"].update({"<|im_end|>": 3}), "give the checkpoint of the trace"),
+        (
+            "trace_short.json",
+            lambda settings: settings["special_ids"].update({"<|im_end|>": 3}),
+            "give the checkpoint of the trace",
+        ),
         ("trace_short.json", lambda settings: settings.update(fps=1), "temporal patch"),
         ("trace_short.npz", lambda arrays: arrays.pop("pos_all"), "has no array 'pos_all'"),
-        ("trace_short.npz", lambda arrays: arrays.update(gen_ids=arrays["gen_ids"][:-1]), "gen_ids_off does not divide"),
-        ("trace_short.npz", lambda arrays: arrays.update(logits_first=arrays["logits_first"][:, :9]), "logits over 9 tokens"),
-        ("trace_short.npz", lambda arrays: arrays.update(kv_len_after=arrays["kv_len_after"][1:]), "kv_len_after"),
-        ("frames_short.npz", lambda arrays: arrays.update(frames=arrays["frames"][:3]), "frames are uint8 (3, 56, 56, 3)"),
-        ("frames_short.npz", lambda arrays: arrays.update(frames=arrays["frames"][:, :50]), "not whole vision tokens"),
+        (
+            "trace_short.npz",
+            lambda arrays: arrays.update(gen_ids=arrays["gen_ids"][:-1]),
+            "gen_ids_off does not divide",
+        ),
+        (
+            "trace_short.npz",
+            lambda arrays: arrays.update(logits_first=arrays["logits_first"][:, :9]),
+            "logits over 9 tokens",
+        ),
+        (
+            "trace_short.npz",
+            lambda arrays: arrays.update(kv_len_after=arrays["kv_len_after"][1:]),
+            "kv_len_after",
+        ),
+        (
+            "frames_short.npz",
+            lambda arrays: arrays.update(frames=arrays["frames"][:3]),
+            "frames are uint8 (3, 56, 56, 3)",
+        ),
+        (
+            "frames_short.npz",
+            lambda arrays: arrays.update(frames=arrays["frames"][:, :50]),
+            "not whole vision tokens",
+        ),
     ],
 )
 def test_a_folder_that_does_not_fit_together_is_refused_with_the_remedy(
-    name: str, change: Callable[[dict[str, Any]], None], message: str, checkpoint: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    name: str,
+    change: Callable[[dict[str, Any]], None],
+    message: str,
+    checkpoint: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     rewrite(folder / name, change)
     assert main(["trace", str(checkpoint), str(folder)]) == 1

@@ -10,7 +10,13 @@ import pytest
 
 from stream_vlm.types import State
 from stream_vlm_lab.simulation.labels.export import write_stream
-from stream_vlm_lab.simulation.labels.ground_truth import Interviewer, labels_document, questions, recall_questions, tick_states
+from stream_vlm_lab.simulation.labels.ground_truth import (
+    Interviewer,
+    labels_document,
+    questions,
+    recall_questions,
+    tick_states,
+)
 from stream_vlm_lab.simulation.scene.captions import NOTHING, parse_label
 from stream_vlm_lab.simulation.script.script import WorldError, make_script
 from stream_vlm_lab.simulation.world import World
@@ -19,7 +25,11 @@ from stream_vlm_lab.simulation.world import World
 @pytest.mark.parametrize("rate_hz", [1.0, 2.0, 5.0])
 def test_every_event_is_reported_once_at_the_first_tick_at_or_after_its_end(rate_hz: float) -> None:
     script = make_script(4, 120.0)
-    spoken = [(tick.t_s, tick.text) for tick in tick_states(script, rate_hz) if tick.state is State.RESPONSE]
+    spoken = [
+        (tick.t_s, tick.text)
+        for tick in tick_states(script, rate_hz)
+        if tick.state is State.RESPONSE
+    ]
     assert [text for _, text in spoken] == [event.label for event in script.events]
     for (t_s, _), event in zip(spoken, script.events, strict=True):
         assert 0 <= t_s - event.t_end < 1 / rate_hz
@@ -108,7 +118,11 @@ def test_recall_questions_are_answered_by_the_newest_event_of_their_kind() -> No
     asked = recall_questions(script)
     assert asked
     for question in asked:
-        same = [event for event in script.events if parse_label(event.label) == parse_label(question.answer_label)]
+        same = [
+            event
+            for event in script.events
+            if parse_label(event.label) == parse_label(question.answer_label)
+        ]
         assert same[-1].t_end == question.t_end and same[-1].t_start == question.t_start
         assert question.question.startswith("when ") and question.question.endswith("?")
 
@@ -127,7 +141,12 @@ def test_a_written_stream_is_a_video_that_opens_with_the_truth_beside_it(tmp_pat
     assert shapes == [(120, 160, 3)] * 30 and files.frames == 30
     document = json.loads(files.labels.read_text(encoding="utf-8"))
     assert document == json.loads(json.dumps(labels_document(world, 5)))
-    assert (document["seed"], document["duration_s"], document["size"], document["fps"]) == (5, 6.0, [160, 120], 5)
+    assert (document["seed"], document["duration_s"], document["size"], document["fps"]) == (
+        5,
+        6.0,
+        [160, 120],
+        5,
+    )
 
 
 def test_a_written_video_shows_what_the_world_shows(tmp_path: Path) -> None:
@@ -143,7 +162,9 @@ def test_a_written_video_shows_what_the_world_shows(tmp_path: Path) -> None:
 def test_the_document_names_every_event_in_seconds() -> None:
     world = World(6, 60.0, (160, 120))
     document = labels_document(world, 10.0)
-    assert [event["label"] for event in document["events"]] == [event.label for event in world.script.events]
+    assert [event["label"] for event in document["events"]] == [
+        event.label for event in world.script.events
+    ]
     assert set(document["events"][0]) == {"label", "action", "object", "colour", "t_start", "t_end"}
     assert [state["t"] for state in document["states"]] == list(range(61))
 

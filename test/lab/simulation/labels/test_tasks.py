@@ -19,7 +19,11 @@ from stream_vlm_lab.simulation.labels.streamo_format import raw_row
 from stream_vlm_lab.simulation.labels.tasks import KINDS, Task, tasks_of
 from stream_vlm_lab.simulation.script.script import WorldError
 from stream_vlm_lab.simulation.world import World
-from stream_vlm_lab.training.data.messages import messages_to_sample, read_messages, sample_to_messages
+from stream_vlm_lab.training.data.messages import (
+    messages_to_sample,
+    read_messages,
+    sample_to_messages,
+)
 from stream_vlm_lab.training.data.sample import Videos
 from stream_vlm_lab.training.data.streamo import raw_to_sample, read_raw, sample_to_raw
 
@@ -30,7 +34,20 @@ SEEDS = range(8)
 @pytest.fixture(scope="module")
 def worlds() -> list[World]:
     plain = [World(seed, 300.0, SIZE) for seed in SEEDS]
-    return [*plain, *(World(seed, 600.0, SIZE, quiet_minutes=2.0, faults=["dropped", "frozen"], faults_per_minute=4.0) for seed in SEEDS)]
+    return [
+        *plain,
+        *(
+            World(
+                seed,
+                600.0,
+                SIZE,
+                quiet_minutes=2.0,
+                faults=["dropped", "frozen"],
+                faults_per_minute=4.0,
+            )
+            for seed in SEEDS
+        ),
+    ]
 
 
 def asked(worlds: list[World], kind: str) -> list[tuple[World, Task]]:
@@ -41,13 +58,20 @@ def asked(worlds: list[World], kind: str) -> list[tuple[World, Task]]:
 
 def wanted_in(question: str) -> Wanted:
     """What a question is about, by its words."""
-    return max((wanted for wanted in everything() if wanted.words in question), key=lambda wanted: len(wanted.words))
+    return max(
+        (wanted for wanted in everything() if wanted.words in question),
+        key=lambda wanted: len(wanted.words),
+    )
 
 
-def test_the_same_stream_has_the_same_tasks_and_a_kinds_tasks_do_not_depend_on_the_others(worlds: list[World]) -> None:
+def test_the_same_stream_has_the_same_tasks_and_a_kinds_tasks_do_not_depend_on_the_others(
+    worlds: list[World],
+) -> None:
     every = tasks_of(worlds[3])
     assert every == tasks_of(World(3, 300.0, SIZE))
-    assert [task for task in every if task.kind == "tell-me-when"] == tasks_of(worlds[3], ["tell-me-when"])
+    assert [task for task in every if task.kind == "tell-me-when"] == tasks_of(
+        worlds[3], ["tell-me-when"]
+    )
 
 
 def test_a_long_stream_has_every_kind_of_task(worlds: list[World]) -> None:
@@ -55,12 +79,17 @@ def test_a_long_stream_has_every_kind_of_task(worlds: list[World]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_tasks_are_asked_at_whole_seconds_while_nothing_is_under_way_or_hidden_and_replies_follow_in_order(kind: str, worlds: list[World]) -> None:
+def test_tasks_are_asked_at_whole_seconds_while_nothing_is_under_way_or_hidden_and_replies_follow_in_order(
+    kind: str, worlds: list[World]
+) -> None:
     for world, task in asked(worlds, kind):
         assert task.t_s == int(task.t_s) and world.script.at(task.t_s)[1] is None
         assert task.t_s == 0 or world.faults.seen_from(task.t_s) == task.t_s
         ends = [reply.t_end for reply in task.replies]
-        assert ends == sorted(ends) and all(task.t_s <= reply.t_start <= reply.t_end <= world.script.duration_s for reply in task.replies)
+        assert ends == sorted(ends) and all(
+            task.t_s <= reply.t_start <= reply.t_end <= world.script.duration_s
+            for reply in task.replies
+        )
 
 
 def test_nothing_is_due_while_it_is_hidden(worlds: list[World]) -> None:
@@ -69,7 +98,9 @@ def test_nothing_is_due_while_it_is_hidden(worlds: list[World]) -> None:
             assert all(world.faults.seen_from(reply.t_end) == reply.t_end for reply in task.replies)
 
 
-def test_a_narration_tells_every_event_when_a_picture_shows_it_complete(worlds: list[World]) -> None:
+def test_a_narration_tells_every_event_when_a_picture_shows_it_complete(
+    worlds: list[World],
+) -> None:
     for world, task in asked(worlds, "narration"):
         due = [(event.label, world.faults.seen_from(event.t_end)) for event in world.script.events]
         assert [(reply.text, reply.t_end) for reply in task.replies] == due
@@ -81,22 +112,32 @@ def test_an_event_caption_names_the_span_it_is_about(worlds: list[World]) -> Non
             assert named_span(reply.text) == pytest.approx((reply.t_start, reply.t_end), abs=0.051)
 
 
-def test_steps_of_an_action_follow_each_other_without_a_gap_from_its_start_to_its_end(worlds: list[World]) -> None:
+def test_steps_of_an_action_follow_each_other_without_a_gap_from_its_start_to_its_end(
+    worlds: list[World],
+) -> None:
     parts = set()
     for world in worlds:
         for event in world.script.events:
             made = steps(event)
             assert made[0][1] == event.t_start and made[-1][2] == event.t_end
-            assert all(earlier[2] == later[1] for earlier, later in zip(made, made[1:], strict=False))
+            assert all(
+                earlier[2] == later[1] for earlier, later in zip(made, made[1:], strict=False)
+            )
             parts.add(len(made))
     assert parts == {1, 2, 3}
 
 
-def test_somebody_who_waits_is_told_of_the_first_event_that_fits_or_never(worlds: list[World]) -> None:
+def test_somebody_who_waits_is_told_of_the_first_event_that_fits_or_never(
+    worlds: list[World],
+) -> None:
     never = 0
     for world, task in asked(worlds, "tell-me-when"):
         wanted = wanted_in(task.question)
-        fitting = [event for event in world.script.events if wanted.fits(event) and world.faults.seen_from(event.t_end) > task.t_s]
+        fitting = [
+            event
+            for event in world.script.events
+            if wanted.fits(event) and world.faults.seen_from(event.t_end) > task.t_s
+        ]
         due = [(event.label, world.faults.seen_from(event.t_end)) for event in fitting[:1]]
         assert [(reply.text, reply.t_end) for reply in task.replies] == due
         never += not due
@@ -104,33 +145,51 @@ def test_somebody_who_waits_is_told_of_the_first_event_that_fits_or_never(worlds
 
 
 @pytest.mark.parametrize("kind", ["grounding-forward", "grounding-backward"])
-def test_grounding_names_the_next_or_the_last_event_that_fits(kind: str, worlds: list[World]) -> None:
+def test_grounding_names_the_next_or_the_last_event_that_fits(
+    kind: str, worlds: list[World]
+) -> None:
     for world, task in asked(worlds, kind):
         moments, wanted = Moments(world), wanted_in(task.question)
-        fitting = [seen for seen in moments.events if wanted.fits(seen.event) and (seen.t_end > task.t_s) == (kind == "grounding-forward")]
+        fitting = [
+            seen
+            for seen in moments.events
+            if wanted.fits(seen.event) and (seen.t_end > task.t_s) == (kind == "grounding-forward")
+        ]
         right = fitting[0] if kind == "grounding-forward" else fitting[-1]
         (reply,) = task.replies
         assert named_span(reply.text) == pytest.approx((right.t_start, right.t_end), abs=0.051)
         assert reply.t_end == (right.t_end if kind == "grounding-forward" else task.t_s)
 
 
-def test_an_answer_that_changes_is_given_at_once_and_again_whenever_it_is_another(worlds: list[World]) -> None:
+def test_an_answer_that_changes_is_given_at_once_and_again_whenever_it_is_another(
+    worlds: list[World],
+) -> None:
     for world, task in asked(worlds, "time-sensitive"):
         texts = [reply.text for reply in task.replies]
         assert len(texts) > 1 and task.replies[0].t_end == task.t_s
         assert all(earlier != later for earlier, later in zip(texts, texts[1:], strict=False))
         if task.question.startswith("Is the door open"):
-            changes = [event for event in world.script.events if event.kind == "door" and world.faults.seen_from(event.t_end) > task.t_s]
-            assert [reply.t_end for reply in task.replies[1:]] == [world.faults.seen_from(event.t_end) for event in changes]
+            changes = [
+                event
+                for event in world.script.events
+                if event.kind == "door" and world.faults.seen_from(event.t_end) > task.t_s
+            ]
+            assert [reply.t_end for reply in task.replies[1:]] == [
+                world.faults.seen_from(event.t_end) for event in changes
+            ]
             assert texts[1:] == ["yes" if event.action == "opens" else "no" for event in changes]
         elif task.question.startswith("How many people"):
             for reply in task.replies:
                 state, _ = world.script.at(reply.t_end)
-                count = sum(world.script.things[instance].kind == "person" for instance in state.resting)
+                count = sum(
+                    world.script.things[instance].kind == "person" for instance in state.resting
+                )
                 assert reply.text == ("none", "one", "two", "three")[count]
 
 
-def test_what_happened_minutes_ago_is_what_nothing_else_can_be_taken_for(worlds: list[World]) -> None:
+def test_what_happened_minutes_ago_is_what_nothing_else_can_be_taken_for(
+    worlds: list[World],
+) -> None:
     kinds = set()
     for world, task in asked(worlds, "long-memory"):
         past = Moments(world).before(task.t_s)
@@ -139,12 +198,18 @@ def test_what_happened_minutes_ago_is_what_nothing_else_can_be_taken_for(worlds:
         kinds.add(" ".join(words[:3]))
         if task.question.startswith("What happened about"):
             near = [seen for seen in past if abs(task.t_s - 60 * int(words[3]) - seen.t_end) <= 40]
-            assert [seen.event.label for seen in near] == ([] if reply.text == "nothing" else [reply.text])
+            assert [seen.event.label for seen in near] == (
+                [] if reply.text == "nothing" else [reply.text]
+            )
         elif task.question.startswith("About how many minutes"):
             last = [seen for seen in past if wanted_in(task.question).fits(seen.event)][-1]
             assert abs((task.t_s - last.t_end) / 60 - int(reply.text.split()[0])) <= 0.3
         elif task.question.startswith("How often"):
-            assert int(reply.text) == sum(wanted_in(task.question).fits(seen.event) for seen in past) > 0
+            assert (
+                int(reply.text)
+                == sum(wanted_in(task.question).fits(seen.event) for seen in past)
+                > 0
+            )
         else:
             assert reply.text == past[0].event.label
     assert len(kinds) == 4
@@ -155,7 +220,9 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_task_survives_the_way_from_raw_to_stream_form_and_back_and_nothing_is_said_before_its_picture(kind: str, worlds: list[World]) -> None:
+def test_a_task_survives_the_way_from_raw_to_stream_form_and_back_and_nothing_is_said_before_its_picture(
+    kind: str, worlds: list[World]
+) -> None:
     for world, task in asked(worlds, kind):
         row = raw_row(task, "video.mp4", world.script.duration_s, "here")
         sample = raw_to_sample(row, {"video.mp4": world.script.duration_s}.__getitem__)
@@ -172,23 +239,71 @@ def test_a_task_survives_the_way_from_raw_to_stream_form_and_back_and_nothing_is
                 assert any(reply.t_start <= turn.start_s < reply.t_end for reply in task.replies)
 
 
-def test_the_command_leaves_both_forms_which_both_readers_read_to_the_same_samples(tmp_path: Path) -> None:
-    arguments = ["world", "--seed", "3", "--minutes", "1.5", "--fps", "2", "--size", "96", "64", "--out", str(tmp_path)]
-    assert main([*arguments, "--tasks", "all", "--faults", "dropped,frozen", "--faults-per-minute", "4"]) == 0
-    raw, stream = read_raw(tmp_path / "streamo-raw.json", Videos(tmp_path)), read_messages(tmp_path / "streamo-stream.json", Videos(tmp_path))
+def test_the_command_leaves_both_forms_which_both_readers_read_to_the_same_samples(
+    tmp_path: Path,
+) -> None:
+    arguments = [
+        "world",
+        "--seed",
+        "3",
+        "--minutes",
+        "1.5",
+        "--fps",
+        "2",
+        "--size",
+        "96",
+        "64",
+        "--out",
+        str(tmp_path),
+    ]
+    assert (
+        main(
+            [*arguments, "--tasks", "all", "--faults", "dropped,frozen", "--faults-per-minute", "4"]
+        )
+        == 0
+    )
+    raw, stream = (
+        read_raw(tmp_path / "streamo-raw.json", Videos(tmp_path)),
+        read_messages(tmp_path / "streamo-stream.json", Videos(tmp_path)),
+    )
     assert not raw.refusals and not stream.refusals and len(raw.samples) == len(stream.samples) > 10
     for mine, theirs in zip(raw.samples, stream.samples, strict=True):
         assert (mine.turns, mine.task, mine.video) == (theirs.turns, theirs.task, theirs.video)
     document = json.loads((tmp_path / "labels.json").read_text())
     world = World(3, 90.0, SIZE, faults=["dropped", "frozen"], faults_per_minute=4.0)
-    assert [(task["kind"], task["question"]) for task in document["tasks"]] == [(task.kind, task.question) for task in tasks_of(world)]
-    assert main(["convert", str(tmp_path / "streamo-raw.json"), "--from", "streamo-raw", "--videos", str(tmp_path)]) == 0
+    assert [(task["kind"], task["question"]) for task in document["tasks"]] == [
+        (task.kind, task.question) for task in tasks_of(world)
+    ]
+    assert (
+        main(
+            [
+                "convert",
+                str(tmp_path / "streamo-raw.json"),
+                "--from",
+                "streamo-raw",
+                "--videos",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
 
 
-def test_the_examination_of_streamo_reads_each_kind_as_what_it_is(worlds: list[World], tmp_path: Path) -> None:
+def test_the_examination_of_streamo_reads_each_kind_as_what_it_is(
+    worlds: list[World], tmp_path: Path
+) -> None:
     tasks = tasks_of(worlds[3])
-    (tmp_path / "rows.json").write_text(json.dumps([raw_row(task, "video.mp4", 300.0, "here") for task in tasks]))
-    waiting = {"narration", "event-caption", "action-caption", "grounding-forward", "time-sensitive", "tell-me-when"}
+    (tmp_path / "rows.json").write_text(
+        json.dumps([raw_row(task, "video.mp4", 300.0, "here") for task in tasks])
+    )
+    waiting = {
+        "narration",
+        "event-caption",
+        "action-caption",
+        "grounding-forward",
+        "time-sensitive",
+        "tell-me-when",
+    }
     for task, item in zip(tasks, read_streamo_items(tmp_path / "rows.json"), strict=True):
         assert item.asked_at == task.t_s and len(item.due) == len(task.replies)
         assert item.is_backward == (task.kind == "grounding-backward")
@@ -197,7 +312,12 @@ def test_the_examination_of_streamo_reads_each_kind_as_what_it_is(worlds: list[W
             assert item.due[0].span == named_span(task.replies[0].text)
 
 
-@pytest.mark.parametrize(("kinds", "each", "named"), [(["riddle"], 4, "tasks: 'riddle'"), (["question"], 0, "tasks of each kind: 0")])
-def test_tasks_that_there_are_not_are_refused_by_name(kinds: list[str], each: int, named: str) -> None:
+@pytest.mark.parametrize(
+    ("kinds", "each", "named"),
+    [(["riddle"], 4, "tasks: 'riddle'"), (["question"], 0, "tasks of each kind: 0")],
+)
+def test_tasks_that_there_are_not_are_refused_by_name(
+    kinds: list[str], each: int, named: str
+) -> None:
     with pytest.raises(WorldError, match=named):
         tasks_of(World(3, 20.0, SIZE), kinds, each=each)

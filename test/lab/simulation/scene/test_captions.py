@@ -3,7 +3,15 @@
 import pytest
 
 from stream_vlm_lab.simulation.labels.ground_truth import questions
-from stream_vlm_lab.simulation.scene.captions import COLOURS, EDGES, PORTABLE_KINDS, Label, caption, parse_label, vocabulary
+from stream_vlm_lab.simulation.scene.captions import (
+    COLOURS,
+    EDGES,
+    PORTABLE_KINDS,
+    Label,
+    caption,
+    parse_label,
+    vocabulary,
+)
 from stream_vlm_lab.simulation.script.script import make_script
 
 CAPTIONS = [
@@ -23,7 +31,9 @@ CAPTIONS = [
 
 
 @pytest.mark.parametrize(("action", "kind", "colour", "details"), CAPTIONS)
-def test_a_caption_is_read_back_as_what_it_was_made_from(action: str, kind: str, colour: str, details: dict[str, str]) -> None:
+def test_a_caption_is_read_back_as_what_it_was_made_from(
+    action: str, kind: str, colour: str, details: dict[str, str]
+) -> None:
     assert parse_label(caption(action, kind, colour, **details)) == Label(action, kind, colour)
 
 

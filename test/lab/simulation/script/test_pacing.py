@@ -1,4 +1,6 @@
-"""Hours in which next to nothing happens: bursts of events, long silence between, and no memory spent on it."""
+"""Hours in which next to nothing happens: bursts of events, long silence between, and no memory
+spent on it.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,10 @@ def test_looking_at_hours_takes_no_more_memory_than_looking_at_minutes() -> None
 
 def test_a_moment_late_in_a_day_is_drawn_as_readily_as_an_early_one() -> None:
     world = World(6, 86_400.0, (96, 64), quiet_minutes=60.0)
-    assert np.array_equal(world.view(80_000.0).image, World(6, 86_400.0, (96, 64), quiet_minutes=60.0).view(80_000.0).image)
+    assert np.array_equal(
+        world.view(80_000.0).image,
+        World(6, 86_400.0, (96, 64), quiet_minutes=60.0).view(80_000.0).image,
+    )
 
 
 def test_quiet_that_is_too_long_is_refused() -> None:

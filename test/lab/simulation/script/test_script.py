@@ -28,7 +28,11 @@ def test_events_never_overlap_and_are_at_least_a_second_apart(scripts: list[Scri
 
 
 def test_every_event_is_complete_before_the_stream_ends(scripts: list[Script]) -> None:
-    assert all(0 < event.t_start <= event.t_end <= script.duration_s - 1 for script in scripts for event in script.events)
+    assert all(
+        0 < event.t_start <= event.t_end <= script.duration_s - 1
+        for script in scripts
+        for event in script.events
+    )
 
 
 def test_every_label_says_what_its_event_is(scripts: list[Script]) -> None:
@@ -36,7 +40,11 @@ def test_every_label_says_what_its_event_is(scripts: list[Script]) -> None:
         for event in script.events:
             label = parse_label(event.label)
             assert label is not None
-            assert (label.action, label.kind, label.colour) == (event.action, event.kind, event.colour)
+            assert (label.action, label.kind, label.colour) == (
+                event.action,
+                event.kind,
+                event.colour,
+            )
 
 
 def test_only_a_lamp_switches_in_no_time(scripts: list[Script]) -> None:
@@ -48,12 +56,20 @@ def test_only_a_lamp_switches_in_no_time(scripts: list[Script]) -> None:
 def test_two_things_of_one_kind_in_view_differ_in_colour(scripts: list[Script]) -> None:
     for script in scripts:
         for state in script.states:
-            there = [script.things[instance] for instance in (*state.resting, *state.holding.values())]
-            names = [(thing.kind, thing.colour) for thing in there if thing.kind in ("person", *PORTABLE_KINDS)]
+            there = [
+                script.things[instance] for instance in (*state.resting, *state.holding.values())
+            ]
+            names = [
+                (thing.kind, thing.colour)
+                for thing in there
+                if thing.kind in ("person", *PORTABLE_KINDS)
+            ]
             assert len(names) == len(set(names))
 
 
-def test_only_what_is_there_can_be_taken_and_only_what_is_held_put_down(scripts: list[Script]) -> None:
+def test_only_what_is_there_can_be_taken_and_only_what_is_held_put_down(
+    scripts: list[Script],
+) -> None:
     for script in scripts:
         for before, event in zip(script.states, script.events, strict=False):
             if event.action in ("takes", "picks up", "rolls away", "leaves"):
@@ -67,14 +83,26 @@ def test_only_what_is_there_can_be_taken_and_only_what_is_held_put_down(scripts:
 
 
 def test_every_action_and_every_view_comes_up(scripts: list[Script]) -> None:
-    captions = {(event.action, event.label.split()[0] == "hand") for script in scripts for event in script.events}
+    captions = {
+        (event.action, event.label.split()[0] == "hand")
+        for script in scripts
+        for event in script.events
+    }
     assert len(captions) == 12
-    assert {script.scene.view for script in scripts} == {"room", "corridor", "overhead", "tabletop", "desk"}
+    assert {script.scene.view for script in scripts} == {
+        "room",
+        "corridor",
+        "overhead",
+        "tabletop",
+        "desk",
+    }
 
 
 @pytest.mark.parametrize("wanted", [4.0, 8.0, 12.0])
 def test_the_density_asked_for_is_about_the_density_given(wanted: float) -> None:
-    found = sum(len(make_script(seed, 300.0, events_per_minute=wanted).events) for seed in range(30)) / (30 * 5)
+    found = sum(
+        len(make_script(seed, 300.0, events_per_minute=wanted).events) for seed in range(30)
+    ) / (30 * 5)
     assert wanted * 0.7 < found < wanted * 1.4
 
 
@@ -83,7 +111,11 @@ def test_no_event_happens_where_none_is_asked_for() -> None:
 
 
 def test_long_silences_occur(scripts: list[Script]) -> None:
-    gaps = [later.t_start - earlier.t_end for script in scripts for earlier, later in zip(script.events, script.events[1:], strict=False)]
+    gaps = [
+        later.t_start - earlier.t_end
+        for script in scripts
+        for earlier, later in zip(script.events, script.events[1:], strict=False)
+    ]
     assert max(gaps) > 20
     assert sorted(gaps)[len(gaps) // 2] < 6
 
@@ -100,6 +132,8 @@ def test_long_silences_occur(scripts: list[Script]) -> None:
         (0, 60.0, 1000.0, "events_per_minute: 1000"),
     ],
 )
-def test_a_script_out_of_range_is_refused_by_name(seed: int, duration_s: float, density: float, named: str) -> None:
+def test_a_script_out_of_range_is_refused_by_name(
+    seed: int, duration_s: float, density: float, named: str
+) -> None:
     with pytest.raises(WorldError, match=named):
         make_script(seed, duration_s, events_per_minute=density)

@@ -1,4 +1,6 @@
-"""Rooms with other things or backgrounds, most of which no training shows: the same events before the same labels, other pixels."""
+"""Rooms with other things or backgrounds, most of which no training shows: the same events before
+the same labels, other pixels.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,10 @@ SIZE = (192, 128)
 def test_an_unseen_look_changes_pixels_and_neither_events_nor_labels() -> None:
     for look in ("varied objects", "invented", "unseen objects", "unseen backgrounds"):
         seen, unseen = World(3, 20.0, SIZE), World(3, 20.0, SIZE, look=look)
-        assert seen.script.events == unseen.script.events and seen.script.states == unseen.script.states
+        assert (
+            seen.script.events == unseen.script.events
+            and seen.script.states == unseen.script.states
+        )
         assert not np.array_equal(seen.view(5.0).image, unseen.view(5.0).image)
 
 
@@ -55,7 +60,11 @@ def test_unseen_objects_change_only_pixels_of_portable_things() -> None:
 def test_every_kind_has_another_form_that_is_drawn_in_its_own_size(kind: str, look: str) -> None:
     for seed in range(60):
         world = World(seed, 20.0, SIZE, look=look)
-        found = [thing for thing in world.view(0.0).things if thing.kind == kind and thing.visible_fraction > 0.9]
+        found = [
+            thing
+            for thing in world.view(0.0).things
+            if thing.kind == kind and thing.visible_fraction > 0.9
+        ]
         if found:
             pixels = int((world.view(0.0).instances == found[0].instance).sum())
             plain = int((World(seed, 20.0, SIZE).view(0.0).instances == found[0].instance).sum())
@@ -71,48 +80,82 @@ def test_training_shows_several_forms_of_a_kind_and_never_the_one_that_is_kept_f
 ) -> None:
     red = (200, 40, 40)
     sprites = [draw(kind, red, 60.0, 0.4, look) for look in range(40)]
-    assert len({sprite.solid_box() for sprite in sprites}) > 10 and len({sprite.rgb.tobytes() for sprite in sprites}) == 40
+    assert (
+        len({sprite.solid_box() for sprite in sprites}) > 10
+        and len({sprite.rgb.tobytes() for sprite in sprites}) == 40
+    )
     kept = [draw_unseen(kind, red, 60.0, 0.4, look) for look in range(10)]
     apart = max(min(difference(one, other) for other in kept if other is not one) for one in kept)
     assert all(difference(sprite, other) > 2 * apart for sprite in sprites for other in kept)
 
 
 def test_training_shows_balls_in_several_patterns_and_never_quarters() -> None:
-    balls = {look: Ball((200, 40, 40), 60.0, 1, look).turned(0.0).rgb.tobytes() for look in ("", "unseen", *BALLS, *INVENTED_BALLS)}
+    balls = {
+        look: Ball((200, 40, 40), 60.0, 1, look).turned(0.0).rgb.tobytes()
+        for look in ("", "unseen", *BALLS, *INVENTED_BALLS)
+    }
     assert len(set(balls.values())) == len(balls)
     for look, patterns in (("varied objects", BALLS), ("invented", INVENTED_BALLS)):
         worlds = [World(seed, 60.0, SIZE, look=look) for seed in range(20)]
-        assert {thing.form for world in worlds for thing in world.script.things.values() if thing.kind == "ball"} == set(patterns)
+        assert {
+            thing.form
+            for world in worlds
+            for thing in world.script.things.values()
+            if thing.kind == "ball"
+        } == set(patterns)
 
 
-def test_training_invents_walls_and_floors_of_every_pattern_but_those_kept_for_examinations() -> None:
+def test_training_invents_walls_and_floors_of_every_pattern_but_those_kept_for_examinations() -> (
+    None
+):
     scenes = [World(seed, 20.0, SIZE, look="invented").script.scene for seed in range(60)]
-    assert {texture for scene in scenes for texture in (scene.wall_texture, scene.floor_texture)} == set(INVENTED_TEXTURES)
+    assert {
+        texture for scene in scenes for texture in (scene.wall_texture, scene.floor_texture)
+    } == set(INVENTED_TEXTURES)
     assert not set(INVENTED_TEXTURES) & set(UNSEEN_TEXTURES)
 
 
 @pytest.mark.parametrize("texture", sorted(INVENTED_TEXTURES))
 def test_an_invented_pattern_is_another_one_each_time(texture: str) -> None:
-    sheets = [paint_texture(texture, (150, 140, 130), 120, 90, 18.0, np.random.default_rng(seed)) for seed in range(8)]
-    assert len({sheet.tobytes() for sheet in sheets}) == 8 and min(float(sheet.std()) for sheet in sheets) > 1.0
+    sheets = [
+        paint_texture(texture, (150, 140, 130), 120, 90, 18.0, np.random.default_rng(seed))
+        for seed in range(8)
+    ]
+    assert (
+        len({sheet.tobytes() for sheet in sheets}) == 8
+        and min(float(sheet.std()) for sheet in sheets) > 1.0
+    )
     plain = paint_texture("plain", (150, 140, 130), 120, 90, 18.0, np.random.default_rng(0))
     assert max(float(np.abs(sheet.astype(float) - plain).mean()) for sheet in sheets) > 5.0
 
 
 def difference(one: Sprite, other: Sprite) -> float:
-    """Mean difference of two things that stand on the same spot, over all that either covers, 0..255."""
+    """Mean difference of two things that stand on the same spot, over all that either covers,
+    0..255.
+    """
     top, left = min(one.top, other.top), min(one.left, other.left)
-    bottom, right = (max(sprite.alpha.shape[axis] + (sprite.top, sprite.left)[axis] for sprite in (one, other)) for axis in range(2))
+    bottom, right = (
+        max(sprite.alpha.shape[axis] + (sprite.top, sprite.left)[axis] for sprite in (one, other))
+        for axis in range(2)
+    )
     canvases = np.zeros((2, bottom - top, right - left, 4))
     for canvas, sprite in zip(canvases, (one, other), strict=True):
         rows, columns = sprite.alpha.shape
-        canvas[sprite.top - top :, sprite.left - left :][:rows, :columns] = np.dstack([sprite.rgb, sprite.alpha])
+        canvas[sprite.top - top :, sprite.left - left :][:rows, :columns] = np.dstack(
+            [sprite.rgb, sprite.alpha]
+        )
     covered = canvases[..., 3].max(axis=0) > 0
     return float(np.abs(canvases[0] - canvases[1])[covered].mean())
 
 
 def test_an_unknown_look_is_refused_by_name() -> None:
-    with pytest.raises(WorldError, match="look: 'upside down' is refused; use one of seen, varied objects, invented, unseen objects"):
+    with pytest.raises(
+        WorldError,
+        match=(
+            "look: 'upside down' is refused; use one of seen, varied objects, invented, unseen"
+            " objects"
+        ),
+    ):
         World(3, 20.0, SIZE, look="upside down")
 
 
@@ -120,7 +163,22 @@ def test_the_command_shows_every_look_with_the_same_labels(tmp_path: Path) -> No
     videos = {}
     for look in ("seen", "varied", "invented", "objects", "backgrounds"):
         folder = tmp_path / look
-        arguments = ["world", "--seed", "7", "--minutes", "0.3", "--fps", "2", "--size", "96", "64", "--look", look, "--out", str(folder)]
+        arguments = [
+            "world",
+            "--seed",
+            "7",
+            "--minutes",
+            "0.3",
+            "--fps",
+            "2",
+            "--size",
+            "96",
+            "64",
+            "--look",
+            look,
+            "--out",
+            str(folder),
+        ]
         assert main(arguments) == 0
         labels = json.loads(next(folder.rglob("labels.json")).read_text())
         videos[next(folder.rglob("*.mp4")).read_bytes()] = labels["events"]

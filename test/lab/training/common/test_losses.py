@@ -1,4 +1,6 @@
-"""Each loss equals what it comes to on paper; the numbers stand written out, none is computed by the code under test."""
+"""Each loss equals what it comes to on paper; the numbers stand written out, none is computed by
+the code under test.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,15 @@ import pytest
 import torch
 
 from stream_vlm.types import State, StreamError
-from stream_vlm_lab.training.common.losses import OBJECTIVES, NothingToLearn, Objective, TargetKind, count_kinds, marker_kinds, plain_factors
+from stream_vlm_lab.training.common.losses import (
+    OBJECTIVES,
+    NothingToLearn,
+    Objective,
+    TargetKind,
+    count_kinds,
+    marker_kinds,
+    plain_factors,
+)
 from stream_vlm_lab.training.data.sample import SampleTurn, StreamSample
 from stream_vlm_lab.training.finetune.chunks import overlapped_chunks
 
@@ -24,8 +34,14 @@ LN2, LN4, LN8 = 0.69314718, 1.38629436, 2.07944154
 
 def batch(*rows: tuple[TargetKind, float]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Logits whose right token, number 0 of 2, has the probability that each row gives it."""
-    logits = torch.tensor([[math.log(right), math.log(1.0 - right)] for _, right in rows], requires_grad=True)
-    return logits, torch.zeros(len(rows), dtype=torch.long), torch.tensor([int(kind) for kind, _ in rows])
+    logits = torch.tensor(
+        [[math.log(right), math.log(1.0 - right)] for _, right in rows], requires_grad=True
+    )
+    return (
+        logits,
+        torch.zeros(len(rows), dtype=torch.long),
+        torch.tensor([int(kind) for kind, _ in rows]),
+    )
 
 
 def test_silence_right_after_silence_is_a_further_one_and_any_other_state_ends_the_run() -> None:
@@ -43,7 +59,8 @@ FIVE = ((SILENT, 0.5), (AGAIN, 0.25), (AGAIN, 0.5), (RESPONSE, 0.125), (REST, 0.
     [
         # (ln 2 + ln 4 + ln 2 + ln 8 + ln 2) / 5 = 8 ln 2 / 5
         ("ce", 1.10903549),
-        # (1 ln 2 + 0.8 ln 4 + 0.8 ln 2 + 1.5 ln 8 + 1 ln 2) / 5 = (1 + 1.6 + 0.8 + 4.5 + 1) ln 2 / 5 = 8.9 ln 2 / 5
+        # (1 ln 2 + 0.8 ln 4 + 0.8 ln 2 + 1.5 ln 8 + 1 ln 2) / 5 = (1 + 1.6 + 0.8 + 4.5 + 1) ln 2 /
+        # 5 = 8.9 ln 2 / 5
         ("weighted", 1.23380198),
         # (1 + 0.8 + 0.4 + 4.5 + 1) ln 2 / (1 + 0.4 + 0.4 + 1.5 + 1) = 7.7 ln 2 / 4.3
         ("weighted-sum", 1.24121704),
@@ -56,8 +73,18 @@ def test_cross_entropy_is_weighted_as_published(name: str, expected: float) -> N
 
 
 def test_the_focal_loss_balances_the_states_that_are_there_and_leaves_words_plain() -> None:
-    # Six state markers: 3 silences, 1 standby, 2 responses. alpha = 6 / (3 * 3) = 2/3, 6 / (3 * 1) = 2, 6 / (3 * 2) = 1.
-    rows = ((SILENT, 0.5), (AGAIN, 0.5), (SILENT, 0.75), (STANDBY, 0.25), (RESPONSE, 0.5), (RESPONSE, 0.125), (REST, 0.25), (REST, 0.5))
+    # Six state markers: 3 silences, 1 standby, 2 responses. alpha = 6 / (3 * 3) = 2/3, 6 / (3 * 1)
+    # = 2, 6 / (3 * 2) = 1.
+    rows = (
+        (SILENT, 0.5),
+        (AGAIN, 0.5),
+        (SILENT, 0.75),
+        (STANDBY, 0.25),
+        (RESPONSE, 0.5),
+        (RESPONSE, 0.125),
+        (REST, 0.25),
+        (REST, 0.5),
+    )
     by_hand = (
         2 / 3 * 0.25 * LN2  # (1 - 1/2)^2 = 1/4
         + 2 / 3 * 0.25 * LN2
@@ -73,7 +100,8 @@ def test_the_focal_loss_balances_the_states_that_are_there_and_leaves_words_plai
 
 
 def test_a_state_that_is_absent_takes_no_part_in_the_balance() -> None:
-    # 3 silences and 1 response: |S| = 2, alpha = 4 / (2 * 3) = 2/3 and 4 / (2 * 1) = 2; every (1 - p)^2 ln 2 is 0.25 * 0.69314718.
+    # 3 silences and 1 response: |S| = 2, alpha = 4 / (2 * 3) = 2/3 and 4 / (2 * 1) = 2; every (1 -
+    # p)^2 ln 2 is 0.25 * 0.69314718.
     rows = ((SILENT, 0.5), (AGAIN, 0.5), (AGAIN, 0.5), (RESPONSE, 0.5))
     # (3 * 2/3 + 2) * 0.17328680 / 4
     assert OBJECTIVES["focal"].loss(*batch(*rows)).item() == pytest.approx(0.17328680, abs=1e-6)
@@ -81,7 +109,9 @@ def test_a_state_that_is_absent_takes_no_part_in_the_balance() -> None:
 
 def test_a_step_without_state_markers_is_plain_cross_entropy_under_every_loss() -> None:
     for objective in OBJECTIVES.values():
-        assert objective.loss(*batch((REST, 0.5), (REST, 0.25))).item() == pytest.approx(1.03972077, abs=1e-6)  # 3 ln 2 / 2
+        assert objective.loss(*batch((REST, 0.5), (REST, 0.25))).item() == pytest.approx(
+            1.03972077, abs=1e-6
+        )  # 3 ln 2 / 2
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -95,19 +125,32 @@ def test_gradients_are_finite_for_certain_tokens_and_for_hopeless_ones(name: str
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_a_batch_without_targets_is_refused_and_adds_nothing_to_a_step_that_has_some(name: str) -> None:
-    logits, targets, kinds = torch.zeros(0, 2, requires_grad=True), torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
+def test_a_batch_without_targets_is_refused_and_adds_nothing_to_a_step_that_has_some(
+    name: str,
+) -> None:
+    logits, targets, kinds = (
+        torch.zeros(0, 2, requires_grad=True),
+        torch.zeros(0, dtype=torch.long),
+        torch.zeros(0, dtype=torch.long),
+    )
     with pytest.raises(NothingToLearn, match="no token to be learned"):
         OBJECTIVES[name].loss(logits, targets, kinds)
-    assert OBJECTIVES[name].total(logits, targets, kinds, torch.tensor([3, 1, 1, 0, 1])).item() == 0.0
+    assert (
+        OBJECTIVES[name].total(logits, targets, kinds, torch.tensor([3, 1, 1, 0, 1])).item() == 0.0
+    )
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_step_in_two_micro_batches_costs_what_it_costs_in_one(name: str) -> None:
     objective, (logits, targets, kinds) = OBJECTIVES[name], batch(*FIVE)
     counts = count_kinds(kinds)
-    halves = [objective.total(logits[part], targets[part], kinds[part], counts) for part in (slice(0, 2), slice(2, 5))]
-    assert (torch.stack(halves).sum() / objective.divisor(counts)).item() == pytest.approx(objective.loss(logits, targets, kinds).item(), abs=1e-6)
+    halves = [
+        objective.total(logits[part], targets[part], kinds[part], counts)
+        for part in (slice(0, 2), slice(2, 5))
+    ]
+    assert (torch.stack(halves).sum() / objective.divisor(counts)).item() == pytest.approx(
+        objective.loss(logits, targets, kinds).item(), abs=1e-6
+    )
 
 
 def test_a_focus_whose_gradient_could_be_infinite_is_refused() -> None:
@@ -124,10 +167,17 @@ def seconds_of(count: int) -> StreamSample:
 
 
 def test_chunks_are_24_seconds_that_overlap_by_12_and_the_last_ends_with_the_sample() -> None:
-    spans = [(chunk.turns[0].start_s, chunk.turns[-1].end_s) for chunk in overlapped_chunks(seconds_of(50))]
+    spans = [
+        (chunk.turns[0].start_s, chunk.turns[-1].end_s)
+        for chunk in overlapped_chunks(seconds_of(50))
+    ]
     assert spans == [(0.0, 24.0), (12.0, 36.0), (24.0, 48.0), (36.0, 50.0)]
     assert [len(chunk.turns) for chunk in overlapped_chunks(seconds_of(24))] == [24]
-    assert [len(chunk.turns) for chunk in overlapped_chunks(seconds_of(50), 20.0, 0.0)] == [20, 20, 10]
+    assert [len(chunk.turns) for chunk in overlapped_chunks(seconds_of(50), 20.0, 0.0)] == [
+        20,
+        20,
+        10,
+    ]
 
 
 def test_a_chunk_brings_what_was_said_before_it_and_the_question_that_is_still_active() -> None:

@@ -1,4 +1,6 @@
-"""Fine-tuning learns on the turns that the node feeds, survives a kill, and ends with a directory that the node loads."""
+"""Fine-tuning learns on the turns that the node feeds, survives a kill, and ends with a directory
+that the node loads.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,23 @@ from stream_vlm_lab.training.finetune.tuning.sequences import NO_TARGET, SampleW
 from stream_vlm_lab.training.shipped_model.architecture import PICTURE_SIZE
 
 SECONDS = 6
-WORDS = ("silence", "standby", "response", "...", "is", "the", "door", "open", "?", "yes", "person", "in", "red", "enters", "now")
+WORDS = (
+    "silence",
+    "standby",
+    "response",
+    "...",
+    "is",
+    "the",
+    "door",
+    "open",
+    "?",
+    "yes",
+    "person",
+    "in",
+    "red",
+    "enters",
+    "now",
+)
 
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
@@ -45,29 +63,58 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Messages of four videos in which a dark picture turns bright at second 2, 3, 4 and 5, a row without a video and one without a time."""
+    """Messages of four videos in which a dark picture turns bright at second 2, 3, 4 and 5, a row
+    without a video and one without a time.
+    """
     folder = tmp_path_factory.mktemp("data")
     rows: list[dict[str, Any]] = []
     for bright in (2, 3, 4, 5):
-        writer = cv2.VideoWriter(str(folder / f"{bright}.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 4.0, (96, 64))
+        writer = cv2.VideoWriter(
+            str(folder / f"{bright}.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 4.0, (96, 64)
+        )
         for index in range(4 * SECONDS):
             writer.write(np.full((64, 96, 3), 220 if index // 4 >= bright else 20, np.uint8))
         writer.release()
         messages = []
         for second in range(SECONDS):
-            said = "</Response> person enters" if second == bright else "</Standby>" if second == bright - 1 else "</Silence>"
+            said = (
+                "</Response> person enters"
+                if second == bright
+                else "</Standby>"
+                if second == bright - 1
+                else "</Silence>"
+            )
             messages.append({"role": "user", "content": f"<{second}s-{second + 1}s>\n<stream>"})
             messages.append({"role": "assistant", "content": said})
         rows.append({"messages": messages, "videos": [f"{bright}.mp4"]})
     rows.append({"messages": rows[0]["messages"], "videos": ["lost.mp4"]})
-    rows.append({"messages": [{"role": "user", "content": "<stream>"}, {"role": "assistant", "content": "</Silence>"}], "videos": ["2.mp4"]})
+    rows.append(
+        {
+            "messages": [
+                {"role": "user", "content": "<stream>"},
+                {"role": "assistant", "content": "</Silence>"},
+            ],
+            "videos": ["2.mp4"],
+        }
+    )
     path = folder / "data.json"
     path.write_text(json.dumps(rows))
     return path
 
 
 def arguments(checkpoint: Path, data: Path, out: Path, *more: str) -> list[str]:
-    return ["train", str(checkpoint), str(data), "--out", str(out), "--batch", "2", "--learning-rate", "2e-3", *more]
+    return [
+        "train",
+        str(checkpoint),
+        str(data),
+        "--out",
+        str(out),
+        "--batch",
+        "2",
+        "--learning-rate",
+        "2e-3",
+        *more,
+    ]
 
 
 def losses(out: Path) -> list[float]:
@@ -77,7 +124,9 @@ def losses(out: Path) -> list[float]:
 
 
 def sample(*turns: tuple[State, str, str]) -> StreamSample:
-    return StreamSample("a.mp4", tuple(SampleTurn(float(at), at + 1.0, *turn) for at, turn in enumerate(turns)))
+    return StreamSample(
+        "a.mp4", tuple(SampleTurn(float(at), at + 1.0, *turn) for at, turn in enumerate(turns))
+    )
 
 
 def blank(turns: int) -> NDArray[np.uint8]:
@@ -89,23 +138,44 @@ def test_the_loss_falls_and_the_node_loads_the_result_at_once(
     checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "tuned"
-    assert main(arguments(checkpoint, data, out, "--train", "language", "--steps", "10", "--loss", "focal")) == 0
+    assert (
+        main(
+            arguments(
+                checkpoint, data, out, "--train", "language", "--steps", "10", "--loss", "focal"
+            )
+        )
+        == 0
+    )
     curve = losses(out)
     assert len(curve) == 10 and curve[-1] < 0.5 * curve[0]
     printed = capsys.readouterr().out
-    assert "4 rows read, 2 refused" in printed and "1 x missing video: row 5" in printed and "1 x unreadable time: row 6" in printed
-    assert json.loads((out / "training.json").read_text())["refused"] == {"missing video": 1, "unreadable time": 1}
+    assert (
+        "4 rows read, 2 refused" in printed
+        and "1 x missing video: row 5" in printed
+        and "1 x unreadable time: row 6" in printed
+    )
+    assert json.loads((out / "training.json").read_text())["refused"] == {
+        "missing video": 1,
+        "unreadable time": 1,
+    }
     assert not (out / "state.pt").exists()
     model = load_model(settings_for(out))
     assert isinstance(model, StreamingModel)
-    assert model.model_id.startswith("stream-vlm-small-tuned") and model.checkpoint.stream.rate_hz == 1.0
-    assert model.activity_threshold == 0.0, "the weights are others than those that it was found for"
+    assert (
+        model.model_id.startswith("stream-vlm-small-tuned")
+        and model.checkpoint.stream.rate_hz == 1.0
+    )
+    assert model.activity_threshold == 0.0, (
+        "the weights are others than those that it was found for"
+    )
     frame = Frame("front", 1_000_000_000, "", np.full((64, 96, 3), 20, np.uint8))
     decided = model.open_stream("front").step(frame, None, lambda decision: decision)
     assert sum(decided.probabilities.values()) == pytest.approx(1.0)
 
 
-def test_a_finished_run_is_not_written_over(checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_is_not_written_over(
+    checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "training.json").write_text("{}")
     assert main(arguments(checkpoint, data, tmp_path)) == 1
     assert "holds a finished run" in capsys.readouterr().err
@@ -113,12 +183,30 @@ def test_a_finished_run_is_not_written_over(checkpoint: Path, data: Path, tmp_pa
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("parts", [("lora",), ("lora", "connector")], ids="+".join)
-def test_only_the_chosen_parts_move_and_adapters_are_merged(family: str, parts: tuple[str, ...], data: Path, tmp_path: Path) -> None:
+def test_only_the_chosen_parts_move_and_adapters_are_merged(
+    family: str, parts: tuple[str, ...], data: Path, tmp_path: Path
+) -> None:
     start = write_checkpoint(tmp_path / "start", layers=2, words=WORDS, family=family)
     out = tmp_path / "out"
-    more = ("--train", *parts, "--steps", "2", "--loss", "weighted", "--accumulate", "2", "--batch", "1", "--bf16", "--checkpointing")
+    more = (
+        "--train",
+        *parts,
+        "--steps",
+        "2",
+        "--loss",
+        "weighted",
+        "--accumulate",
+        "2",
+        "--batch",
+        "1",
+        "--bf16",
+        "--checkpointing",
+    )
     assert main(arguments(start, data, out, *more)) == 0
-    before, after = (dict(load_cached_model(settings_for(place)).checkpoint.model.named_parameters()) for place in (start, out))
+    before, after = (
+        dict(load_cached_model(settings_for(place)).checkpoint.model.named_parameters())
+        for place in (start, out)
+    )
     assert before.keys() == after.keys()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert any(name.endswith("q_proj.weight") for name in moved)
@@ -127,25 +215,42 @@ def test_only_the_chosen_parts_move_and_adapters_are_merged(family: str, parts: 
     assert all("language_model.layers" in name for name in moved - merger)
 
 
-def test_a_killed_run_goes_on_to_the_losses_of_one_that_ran_through(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_to_the_losses_of_one_that_ran_through(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
     more = ("--train", "lora", "--steps", "12", "--loss", "weighted-sum", "--save-every", "2")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main(arguments(checkpoint, data, whole, *more)) == 0
-    command = [sys.executable, "-m", "stream_vlm_lab.training.train", *arguments(checkpoint, data, killed, *more)[1:]]
+    command = [
+        sys.executable,
+        "-m",
+        "stream_vlm_lab.training.train",
+        *arguments(checkpoint, data, killed, *more)[1:],
+    ]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    )
     path, deadline = killed / "losses.jsonl", time.monotonic() + 300
-    while process.poll() is None and time.monotonic() < deadline and not (path.is_file() and path.read_text().count("\n") >= 3):
+    while (
+        process.poll() is None
+        and time.monotonic() < deadline
+        and not (path.is_file() and path.read_text().count("\n") >= 3)
+    ):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, process.stderr.read().decode() if process.stderr else ""
+    assert process.wait() == -signal.SIGKILL, (
+        process.stderr.read().decode() if process.stderr else ""
+    )
     assert (killed / "state.pt").is_file() and not (killed / "training.json").exists()
     AcceleratorState._reset_state(reset_partial_state=True)
     assert main(arguments(checkpoint, data, killed, *more)) == 0
     assert losses(killed) == pytest.approx(losses(whole), rel=1e-5)
 
 
-def test_a_run_does_not_go_on_from_another_ones_state(checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_does_not_go_on_from_another_ones_state(
+    checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.save({"settings": {"loss": "focal"}}, tmp_path / "state.pt")
     assert main(arguments(checkpoint, data, tmp_path, "--steps", "4")) == 1
     captured = capsys.readouterr()
@@ -155,28 +260,53 @@ def test_a_run_does_not_go_on_from_another_ones_state(checkpoint: Path, data: Pa
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("turns", ["auto", "prompted", "streaming_vlm"])
-def test_training_sees_the_tokens_and_the_logits_that_the_node_sees(family: str, turns: str, tmp_path: Path) -> None:
+def test_training_sees_the_tokens_and_the_logits_that_the_node_sees(
+    family: str, turns: str, tmp_path: Path
+) -> None:
     start = write_checkpoint(tmp_path / "start", layers=2, words=WORDS, family=family)
     if turns != "auto":
         (start / "stream_config.json").unlink()
-    model = load_cached_model(settings_for(start, model__turns=turns, model__dtype="float32", context__policy="rounds"))
-    tuned = sample((State.SILENCE, "", ""), (State.SILENCE, "", "is the door open ?"), (State.SILENCE, "", ""), (State.SILENCE, "", ""))
+    model = load_cached_model(
+        settings_for(start, model__turns=turns, model__dtype="float32", context__policy="rounds")
+    )
+    tuned = sample(
+        (State.SILENCE, "", ""),
+        (State.SILENCE, "", "is the door open ?"),
+        (State.SILENCE, "", ""),
+        (State.SILENCE, "", ""),
+    )
     count = model.checkpoint.stream.frames_per_turn
-    images = [np.random.default_rng(index).integers(0, 256, (64, 96, 3), dtype=np.uint8) for index in range(4 * count)]
+    images = [
+        np.random.default_rng(index).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+        for index in range(4 * count)
+    ]
     stream, decided, watch = model.open_stream("front"), [], None
     for index, image in enumerate(images):
         if index >= count and model.turns.watch:
             watch = Query("q", "is the door open ?", 0)
-        query = Query("q", "is the door open ?", 0) if index == 2 * count - 1 and not model.turns.watch else None
+        query = (
+            Query("q", "is the door open ?", 0)
+            if index == 2 * count - 1 and not model.turns.watch
+            else None
+        )
         frame = Frame("front", index * 1_000_000_000 // count + 1, "", image)
-        said = stream.step(frame, query, lambda decision: Decision(State.SILENCE, decision.probabilities), watch=watch)
+        said = stream.step(
+            frame,
+            query,
+            lambda decision: Decision(State.SILENCE, decision.probabilities),
+            watch=watch,
+        )
         if (index + 1) % count == 0:
             decided.append(said)
     rows = Rows([1], [tuned], Videos(Path()), SampleWriter(model), model.checkpoint.pictures, count)
-    sequence = SampleWriter(model).write(tuned, rows._patches([rows.pictures.resize(image) for image in images]))
+    sequence = SampleWriter(model).write(
+        tuned, rows._patches([rows.pictures.resize(image) for image in images])
+    )
     held = [token for segment in stream.context for token in segment.token_ids]
     assert sequence.ids[: len(held)].tolist() == held
-    logits = StreamLearner(model, ("connector",), 1, saves_memory=False).eval()(collate([sequence, sequence], torch.device("cpu")))
+    logits = StreamLearner(model, ("connector",), 1, saves_memory=False).eval()(
+        collate([sequence, sequence], torch.device("cpu"))
+    )
     kinds = sequence.kinds[sequence.targets != NO_TARGET]
     at_markers = logits[: len(kinds)][torch.from_numpy(kinds != TargetKind.REST)]
     assert len(at_markers) == len(decided) == 4
@@ -193,22 +323,53 @@ def test_words_end_marks_and_states_are_learned_and_nothing_else(checkpoint: Pat
     model = load_cached_model(settings_for(checkpoint))
     pictures = blank(3)
     sequence = SampleWriter(model).write(
-        sample((State.SILENCE, "", "is the door open ?"), (State.STANDBY, "", ""), (State.RESPONSE, "person enters now", "")), pictures
+        sample(
+            (State.SILENCE, "", "is the door open ?"),
+            (State.STANDBY, "", ""),
+            (State.RESPONSE, "person enters now", ""),
+        ),
+        pictures,
     )
     learned = sequence.targets != NO_TARGET
     said = model.checkpoint.tokenizer.convert_ids_to_tokens(sequence.targets[learned].tolist())
-    assert said == ["</Silence>", "<|im_end|>", "</Standby>", "<|im_end|>", "</Response>", "person", "enters", "now", "<|im_end|>"]
-    assert sequence.kinds[learned].tolist() == [TargetKind.FIRST_SILENCE, 0, TargetKind.STANDBY, 0, TargetKind.RESPONSE, 0, 0, 0, 0]
+    assert said == [
+        "</Silence>",
+        "<|im_end|>",
+        "</Standby>",
+        "<|im_end|>",
+        "</Response>",
+        "person",
+        "enters",
+        "now",
+        "<|im_end|>",
+    ]
+    assert sequence.kinds[learned].tolist() == [
+        TargetKind.FIRST_SILENCE,
+        0,
+        TargetKind.STANDBY,
+        0,
+        TargetKind.RESPONSE,
+        0,
+        0,
+        0,
+        0,
+    ]
     assert (sequence.ids[1:][learned[:-1]] == sequence.targets[learned]).all()
 
 
-def test_streaming_vlm_learns_its_ellipsis_in_silent_seconds_and_after_words(tmp_path: Path) -> None:
+def test_streaming_vlm_learns_its_ellipsis_in_silent_seconds_and_after_words(
+    tmp_path: Path,
+) -> None:
     start = write_checkpoint(tmp_path / "start", layers=1, words=WORDS)
     (start / "stream_config.json").unlink()
     model = load_cached_model(settings_for(start, model__turns="streaming_vlm"))
     pictures = blank(2)
-    sequence = SampleWriter(model).write(sample((State.SILENCE, "", ""), (State.RESPONSE, "red door", "")), pictures)
-    said = model.checkpoint.tokenizer.convert_ids_to_tokens(sequence.targets[sequence.targets != NO_TARGET].tolist())
+    sequence = SampleWriter(model).write(
+        sample((State.SILENCE, "", ""), (State.RESPONSE, "red door", "")), pictures
+    )
+    said = model.checkpoint.tokenizer.convert_ids_to_tokens(
+        sequence.targets[sequence.targets != NO_TARGET].tolist()
+    )
     assert said == ["...", "<|im_end|>", "red", "door", "...", "<|im_end|>"]
 
 
@@ -217,18 +378,26 @@ def test_a_sample_longer_than_the_context_is_refused(checkpoint: Path) -> None:
     model.checkpoint.model.config.text_config.max_position_embeddings = 50
     pictures = blank(2)
     with pytest.raises(RowRefused, match="lower --chunk") as refused:
-        SampleWriter(model).write(sample((State.SILENCE, "", ""), (State.SILENCE, "", "")), pictures)
+        SampleWriter(model).write(
+            sample((State.SILENCE, "", ""), (State.SILENCE, "", "")), pictures
+        )
     assert refused.value.reason is Reason.TOO_LONG
 
 
-def test_a_row_that_breaks_when_it_is_drawn_is_named_and_the_next_takes_its_place(checkpoint: Path, data: Path) -> None:
+def test_a_row_that_breaks_when_it_is_drawn_is_named_and_the_next_takes_its_place(
+    checkpoint: Path, data: Path
+) -> None:
     model = load_cached_model(settings_for(checkpoint))
     late = StreamSample("2.mp4", (SampleTurn(50.0, 51.0, State.SILENCE),))
     fine = StreamSample("2.mp4", (SampleTurn(0.0, 1.0, State.SILENCE),))
-    rows = Rows([7, 8], [late, fine], Videos(data.parent), SampleWriter(model), model.checkpoint.pictures)
+    rows = Rows(
+        [7, 8], [late, fine], Videos(data.parent), SampleWriter(model), model.checkpoint.pictures
+    )
     drawn = rows[0]
     assert len(drawn.sequence.pictures) == 1
-    assert [(refusal.row, refusal.reason) for refusal in drawn.refusals] == [(7, Reason.UNDECODABLE)]
+    assert [(refusal.row, refusal.reason) for refusal in drawn.refusals] == [
+        (7, Reason.UNDECODABLE)
+    ]
     with pytest.raises(StreamError, match="none of the 1 samples can be used"):
         Rows([7], [late], Videos(data.parent), SampleWriter(model), model.checkpoint.pictures)[0]
 
@@ -240,21 +409,43 @@ def test_every_epoch_draws_every_row_once_in_another_order() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packed_samples_have_the_logits_and_the_loss_that_each_has_in_a_row_of_its_own(family: str, tmp_path: Path) -> None:
-    model = load_cached_model(settings_for(write_checkpoint(tmp_path, layers=2, words=WORDS, family=family), model__dtype="float32"))
+def test_packed_samples_have_the_logits_and_the_loss_that_each_has_in_a_row_of_its_own(
+    family: str, tmp_path: Path
+) -> None:
+    model = load_cached_model(
+        settings_for(
+            write_checkpoint(tmp_path, layers=2, words=WORDS, family=family), model__dtype="float32"
+        )
+    )
     writer, rng = SampleWriter(model), np.random.default_rng(0)
-    turns = [(State.SILENCE, "", ""), (State.STANDBY, "", "is the door open ?"), (State.RESPONSE, "person enters now", ""), (State.SILENCE, "", "")]
+    turns = [
+        (State.SILENCE, "", ""),
+        (State.STANDBY, "", "is the door open ?"),
+        (State.RESPONSE, "person enters now", ""),
+        (State.SILENCE, "", ""),
+    ]
     sequences = [
-        writer.write(sample(*turns[:count]), rng.integers(0, 256, (count, 2, *PICTURE_SIZE, 3), dtype=np.uint8)) for count in (1, 4, 2, 1)
+        writer.write(
+            sample(*turns[:count]),
+            rng.integers(0, 256, (count, 2, *PICTURE_SIZE, 3), dtype=np.uint8),
+        )
+        for count in (1, 4, 2, 1)
     ]
     learner = StreamLearner(model, ("connector",), 1, saves_memory=False).eval()
-    alone, packed = (collate(sequences, torch.device("cpu"), packed=packed) for packed in (False, True))
+    alone, packed = (
+        collate(sequences, torch.device("cpu"), packed=packed) for packed in (False, True)
+    )
     assert len(packed.ids) == 2 < len(alone.ids) == 4
     rows = {}
     for batch in (alone, packed):
         logits = learner(batch)
         by_owner = {number: logits[batch.owners[batch.chosen] == number] for number in range(4)}
-        rows[len(batch.ids)] = by_owner, OBJECTIVES["focal"].loss(logits, batch.targets[batch.chosen], batch.kinds[batch.chosen])
+        rows[len(batch.ids)] = (
+            by_owner,
+            OBJECTIVES["focal"].loss(
+                logits, batch.targets[batch.chosen], batch.kinds[batch.chosen]
+            ),
+        )
     for number in range(4):
         assert torch.allclose(rows[2][0][number], rows[4][0][number], atol=1e-4)
     assert rows[2][1].item() == pytest.approx(rows[4][1].item(), abs=1e-4)
@@ -265,7 +456,9 @@ def test_rows_are_packed_no_longer_than_the_longest_sample() -> None:
     assert packed_rows([10, 4, 3, 3]) == [[0], [1, 2, 3]]
 
 
-def test_a_packed_run_has_the_losses_of_an_unpacked_one(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+def test_a_packed_run_has_the_losses_of_an_unpacked_one(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
     more = ("--train", "language", "--steps", "3", "--batch", "4", "--chunk", "5")
     assert main(arguments(checkpoint, data, tmp_path / "alone", *more)) == 0
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -273,15 +466,31 @@ def test_a_packed_run_has_the_losses_of_an_unpacked_one(checkpoint: Path, data: 
     assert losses(tmp_path / "packed") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
 
 
-def test_two_processes_have_the_losses_of_one_that_takes_their_samples_together(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+def test_two_processes_have_the_losses_of_one_that_takes_their_samples_together(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
     more = ("--train", "lora", "--steps", "4", "--loss", "focal", "--accumulate", "2")
     assert main(arguments(checkpoint, data, tmp_path / "one", *more)) == 0
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "stream_vlm_lab.training.train"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "ACCELERATE_USE_CPU": "true"}
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "stream_vlm_lab.training.train",
+    ]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "ACCELERATE_USE_CPU": "true",
+    }
     command = [*launch, *arguments(checkpoint, data, tmp_path / "two", *more)[1:], "--batch", "1"]
     finished = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.count("4 rows read, 2 refused") == 1
     # Sums are taken in another order.
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
-    assert json.loads((tmp_path / "two" / "training.json").read_text())["settings"]["processes"] == 2
+    assert (
+        json.loads((tmp_path / "two" / "training.json").read_text())["settings"]["processes"] == 2
+    )

@@ -1,4 +1,6 @@
-"""The trainer writes what the node feeds, learns, goes on after a kill and leaves a checkpoint that watches."""
+"""The trainer writes what the node feeds, learns, goes on after a kill and leaves a checkpoint that
+watches.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +28,33 @@ from stream_vlm_lab.training.common.losses import OBJECTIVES
 from stream_vlm_lab.training.common.optimizers import Rate
 from stream_vlm_lab.training.common.progress import Losses
 from stream_vlm_lab.training.shipped_model import make, render_cache
-from stream_vlm_lab.training.shipped_model.architecture import PICTURES, new_model, save_checkpoint, word_tokenizer
+from stream_vlm_lab.training.shipped_model.architecture import (
+    PICTURES,
+    new_model,
+    save_checkpoint,
+    word_tokenizer,
+)
 from stream_vlm_lab.training.shipped_model.frame_pairs import PairDataset, shift
 from stream_vlm_lab.training.shipped_model.language_stage import train_language
-from stream_vlm_lab.training.shipped_model.rendering import COLUMNS, EVENTS_PER_MINUTE, NAMES, ROWS, THING_CLASSES, render_stream
-from stream_vlm_lab.training.shipped_model.sequences import HistoryNoise, SequenceWriter, TokenStream
-from stream_vlm_lab.training.shipped_model.vision_stage import TrainingTower, VisionLearner, encode_stream, train_vision
+from stream_vlm_lab.training.shipped_model.rendering import (
+    COLUMNS,
+    EVENTS_PER_MINUTE,
+    NAMES,
+    ROWS,
+    THING_CLASSES,
+    render_stream,
+)
+from stream_vlm_lab.training.shipped_model.sequences import (
+    HistoryNoise,
+    SequenceWriter,
+    TokenStream,
+)
+from stream_vlm_lab.training.shipped_model.vision_stage import (
+    TrainingTower,
+    VisionLearner,
+    encode_stream,
+    train_vision,
+)
 from stream_vlm_lab.training.train import command
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
@@ -47,8 +70,15 @@ def tokenizer() -> Any:
 
 def stream_of(states: list[State], text: str = "door opens") -> TokenStream:
     """A stream with random vision tokens."""
-    vision = torch.randn(len(states), ROWS * COLUMNS, 256, generator=torch.Generator().manual_seed(0))
-    return TokenStream(vision, states, [text if state is RESPONSE else "" for state in states], [None] * len(states))
+    vision = torch.randn(
+        len(states), ROWS * COLUMNS, 256, generator=torch.Generator().manual_seed(0)
+    )
+    return TokenStream(
+        vision,
+        states,
+        [text if state is RESPONSE else "" for state in states],
+        [None] * len(states),
+    )
 
 
 def decided(writer: SequenceWriter, written: Any) -> list[State]:
@@ -57,13 +87,19 @@ def decided(writer: SequenceWriter, written: Any) -> list[State]:
     return [names[target] for target in written.targets if target in names]
 
 
-def test_a_window_is_written_in_the_very_turns_that_the_node_feeds(tokenizer: Any, tmp_path: Path) -> None:
+def test_a_window_is_written_in_the_very_turns_that_the_node_feeds(
+    tokenizer: Any, tmp_path: Path
+) -> None:
     save_checkpoint(new_model(tokenizer, 0), tokenizer, tmp_path)
     stream = load_cached_model(settings_for(tmp_path)).open_stream("front")
     for index in range(5):
-        stream.step(random_frame(index), None, lambda decision: Decision(SILENCE, decision.probabilities))
+        stream.step(
+            random_frame(index), None, lambda decision: Decision(SILENCE, decision.probabilities)
+        )
     fed = [token for segment in stream.context for token in segment.token_ids]
-    written = SequenceWriter(tokenizer, TRUE_HISTORY, [0.0]).write(stream_of([SILENCE] * 5), 0, 5, np.random.default_rng(0))
+    written = SequenceWriter(tokenizer, TRUE_HISTORY, [0.0]).write(
+        stream_of([SILENCE] * 5), 0, 5, np.random.default_rng(0)
+    )
     # The last tick's action is still pending in the node.
     assert written.ids[: len(fed)] == fed
     assert len(written.ids) == len(fed) + 2
@@ -77,19 +113,25 @@ def test_every_tick_learns_its_state_and_every_response_its_words(tokenizer: Any
     markers = [writer.marker(state) for state in State]
     words = [target for target in written.targets if target >= 0 and target not in markers]
     assert tokenizer.decode(words) == "door opens <|im_end|>"
-    assert len(written.ids) == len(written.targets) == len(written.kinds) == written.positions.shape[1]
+    assert (
+        len(written.ids) == len(written.targets) == len(written.kinds) == written.positions.shape[1]
+    )
 
 
 def test_a_response_that_the_history_missed_falls_due_a_tick_later(tokenizer: Any) -> None:
     writer = SequenceWriter(tokenizer, HistoryNoise(flip=0.0, miss=1.0, invent=0.0), [0.0])
-    written = writer.write(stream_of([STANDBY, RESPONSE, SILENCE, SILENCE]), 0, 4, np.random.default_rng(0))
+    written = writer.write(
+        stream_of([STANDBY, RESPONSE, SILENCE, SILENCE]), 0, 4, np.random.default_rng(0)
+    )
     assert decided(writer, written)[:3] == [STANDBY, RESPONSE, RESPONSE]
 
 
 def test_falsified_states_change_the_history_and_not_what_is_learned(tokenizer: Any) -> None:
     states = [SILENCE, STANDBY] * 8
     writer = SequenceWriter(tokenizer, HistoryNoise(flip=1.0, miss=0.0, invent=0.0), [0.0])
-    true = SequenceWriter(tokenizer, TRUE_HISTORY, [0.0]).write(stream_of(states), 0, 16, np.random.default_rng(0))
+    true = SequenceWriter(tokenizer, TRUE_HISTORY, [0.0]).write(
+        stream_of(states), 0, 16, np.random.default_rng(0)
+    )
     written = writer.write(stream_of(states), 0, 16, np.random.default_rng(0))
     assert decided(writer, written) == states
     assert written.ids != true.ids
@@ -121,16 +163,27 @@ def test_dense_targets_lie_where_things_are_and_mirror_with_the_picture() -> Non
     assert data.classes.sum() > 0
     for index, choices in enumerate(NAMES.values()):
         assert set(np.unique(data.names[..., index])) <= set(range(-1, len(choices)))
-    held = [data.batch(np.arange(6), np.random.default_rng(seed))[1]["classes"].numpy().reshape(6, ROWS, COLUMNS, -1) for seed in range(4)]
+    held = [
+        data.batch(np.arange(6), np.random.default_rng(seed))[1]["classes"]
+        .numpy()
+        .reshape(6, ROWS, COLUMNS, -1)
+        for seed in range(4)
+    ]
     plain = data.classes.reshape(6, ROWS, COLUMNS, -1)
     for batch in held:
         for index in range(6):
-            assert np.array_equal(batch[index], plain[index]) or np.array_equal(batch[index], plain[index][:, ::-1])
+            assert np.array_equal(batch[index], plain[index]) or np.array_equal(
+                batch[index], plain[index][:, ::-1]
+            )
 
 
 def test_cells_of_who_handles_something_name_it_and_the_event() -> None:
-    seed = next(seed for seed in range(40) if any(event.actor for event in World(seed, 60.0).script.events))
-    script = World(seed, 60.0, events_per_minute=EVENTS_PER_MINUTE[seed % len(EVENTS_PER_MINUTE)]).script
+    seed = next(
+        seed for seed in range(40) if any(event.actor for event in World(seed, 60.0).script.events)
+    )
+    script = World(
+        seed, 60.0, events_per_minute=EVENTS_PER_MINUTE[seed % len(EVENTS_PER_MINUTE)]
+    ).script
     rendered = render_stream(seed, 110, 2.0, dense=True)
     assert rendered.dense is not None
     names = {name: rendered.dense.names[..., index] for index, name in enumerate(NAMES)}
@@ -150,7 +203,9 @@ def test_cells_of_who_handles_something_name_it_and_the_event() -> None:
 
 def test_something_can_be_asked_at_every_silent_tick_and_at_no_other() -> None:
     rendered = render_stream(3, 56, 2.0, dense=False)
-    assert [asked is not None for asked in rendered.questions] == [state is SILENCE for state in rendered.states]
+    assert [asked is not None for asked in rendered.questions] == [
+        state is SILENCE for state in rendered.states
+    ]
 
 
 def test_vision_tokens_of_training_are_those_of_the_node(tokenizer: Any) -> None:
@@ -159,13 +214,17 @@ def test_vision_tokens_of_training_are_those_of_the_node(tokenizer: Any) -> None
     with torch.no_grad():
         ours = encode_stream(model.model.visual, frames, torch.device("cpu")).float()
         pairs = PICTURES.patches(np.stack([frames[[0, 0, 1]], frames], axis=1))
-        plain = model.model.visual(pairs, grid_thw=torch.tensor([[1, 8, 12]] * 3)).pooler_output.view(3, ROWS * COLUMNS, -1)
+        plain = model.model.visual(
+            pairs, grid_thw=torch.tensor([[1, 8, 12]] * 3)
+        ).pooler_output.view(3, ROWS * COLUMNS, -1)
     assert torch.nn.functional.cosine_similarity(ours.flatten(), plain.flatten(), dim=0) > 0.999
 
 
 def plan_of(folder: Path, steps: int | None, seconds: float | None = None) -> Plan:
     folder.mkdir(parents=True, exist_ok=True)
-    return Plan(folder, "test", {"steps": steps}, seed=0, steps=steps, seconds=seconds, save_every=2)
+    return Plan(
+        folder, "test", {"steps": steps}, seed=0, steps=steps, seconds=seconds, save_every=2
+    )
 
 
 def losses(folder: Path) -> list[float]:
@@ -180,11 +239,23 @@ def learned(tokenizer: Any, plan: Plan, **more: Any) -> Any:
     writer = SequenceWriter(tokenizer, TRUE_HISTORY, [0.0], **more)
     stream = stream_of([SILENCE, STANDBY, STANDBY, RESPONSE] * 4)
     objective = OBJECTIVES["fixed"]
-    train_language(accelerator_for("no"), model, [stream], writer, plan, objective=objective, batch=2, ticks=16, learning_rate=2e-3)
+    train_language(
+        accelerator_for("no"),
+        model,
+        [stream],
+        writer,
+        plan,
+        objective=objective,
+        batch=2,
+        ticks=16,
+        learning_rate=2e-3,
+    )
     return model
 
 
-def test_the_language_part_learns_and_repeats_itself_under_a_seed(tokenizer: Any, tmp_path: Path) -> None:
+def test_the_language_part_learns_and_repeats_itself_under_a_seed(
+    tokenizer: Any, tmp_path: Path
+) -> None:
     learned(tokenizer, plan_of(tmp_path / "once", 12))
     learned(tokenizer, plan_of(tmp_path / "again", 12))
     curve = losses(tmp_path / "once")
@@ -193,8 +264,12 @@ def test_the_language_part_learns_and_repeats_itself_under_a_seed(tokenizer: Any
 
 
 def test_a_model_of_two_states_never_learns_to_stand_by(tokenizer: Any) -> None:
-    writer = SequenceWriter(tokenizer, HistoryNoise(flip=0.9, miss=0.9, invent=0.0), [0.0], has_standby=False)
-    written = writer.write(stream_of([SILENCE, STANDBY, STANDBY, RESPONSE] * 4), 0, 16, np.random.default_rng(0))
+    writer = SequenceWriter(
+        tokenizer, HistoryNoise(flip=0.9, miss=0.9, invent=0.0), [0.0], has_standby=False
+    )
+    written = writer.write(
+        stream_of([SILENCE, STANDBY, STANDBY, RESPONSE] * 4), 0, 16, np.random.default_rng(0)
+    )
     assert writer.marker(STANDBY) not in {*written.ids, *written.targets}
     assert decided(writer, written)[:3] == [SILENCE] * 3 and RESPONSE in decided(writer, written)
 
@@ -202,7 +277,15 @@ def test_a_model_of_two_states_never_learns_to_stand_by(tokenizer: Any) -> None:
 def seen(tokenizer: Any, plan: Plan) -> None:
     """Train a vision tower on one stream of 8 ticks."""
     streams = [render_stream(5, 8, 2.0, dense=True)]
-    train_vision(accelerator_for("no"), new_model(tokenizer, 0), streams, plan, batch=2, learning_rate=1e-3, compiles=False)
+    train_vision(
+        accelerator_for("no"),
+        new_model(tokenizer, 0),
+        streams,
+        plan,
+        batch=2,
+        learning_rate=1e-3,
+        compiles=False,
+    )
 
 
 @pytest.mark.parametrize("stage", [seen, learned], ids=["vision", "language"])
@@ -230,20 +313,35 @@ def test_curves_of_a_run_that_went_on_have_each_step_once(tmp_path: Path) -> Non
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-    for first, last in ((0, 4), (2, 6)):  # the first run was killed after its fourth step, its newest state had two
+    for first, last in (
+        (0, 4),
+        (2, 6),
+    ):  # the first run was killed after its fourth step, its newest state had two
         with Losses(tmp_path, first) as kept:
             assert kept.has_curves
             for step in range(first, last):
                 kept.add(step, {"loss": 10.0 * first + step})
     curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [(event.step, event.value) for event in curves.Scalars("loss")] == [(0, 0.0), (1, 1.0), (2, 22.0), (3, 23.0), (4, 24.0), (5, 25.0)]
+    assert [(event.step, event.value) for event in curves.Scalars("loss")] == [
+        (0, 0.0),
+        (1, 1.0),
+        (2, 22.0),
+        (3, 23.0),
+        (4, 24.0),
+        (5, 25.0),
+    ]
 
 
-def test_a_run_by_the_clock_ends_by_it_and_its_rate_rises_and_falls(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_by_the_clock_ends_by_it_and_its_rate_rises_and_falls(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ticking = count()
     monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 0.25 * next(ticking)))
     learned(tokenizer, plan_of(tmp_path, None, seconds=3.0))
-    rates = [json.loads(line)["learning_rate"] for line in (tmp_path / "losses.jsonl").read_text().splitlines()]
+    rates = [
+        json.loads(line)["learning_rate"]
+        for line in (tmp_path / "losses.jsonl").read_text().splitlines()
+    ]
     highest = rates.index(max(rates))
     assert rates == sorted(rates[: highest + 1]) + sorted(rates[highest + 1 :], reverse=True)
     assert rates[-1] < max(rates) and 5 <= len(rates) <= 12
@@ -251,23 +349,32 @@ def test_a_run_by_the_clock_ends_by_it_and_its_rate_rises_and_falls(tokenizer: A
 
 def test_the_rate_is_the_peak_after_the_warm_up_and_the_floor_at_both_ends() -> None:
     rate = Rate(2.0, warm_up=0.1, floor=0.25)
-    assert [rate.at(share) for share in (0.0, 0.05, 0.1, 0.55, 1.0)] == pytest.approx([0.5, 1.25, 2.0, 1.25, 0.5])
+    assert [rate.at(share) for share in (0.0, 0.05, 0.1, 0.55, 1.0)] == pytest.approx(
+        [0.5, 1.25, 2.0, 1.25, 0.5]
+    )
 
 
 def test_the_training_tower_attends_as_the_nodes_does_and_has_its_gradients(tokenizer: Any) -> None:
     model = new_model(tokenizer, 0)
     patches = torch.randn(2, 96, 1536, generator=torch.Generator().manual_seed(0))
     outcomes = []
-    for tower in (TorchVisionTower(model.model.visual, PICTURES), TrainingTower(model.model.visual, PICTURES)):
+    for tower in (
+        TorchVisionTower(model.model.visual, PICTURES),
+        TrainingTower(model.model.visual, PICTURES),
+    ):
         tokens = tower.encode_patches(patches, 2, 128, 192)
         tokens.square().sum().backward()
-        outcomes.append((tokens.detach(), model.model.visual.blocks[0].attn.qkv.weight.grad.clone()))
+        outcomes.append(
+            (tokens.detach(), model.model.visual.blocks[0].attn.qkv.weight.grad.clone())
+        )
         model.zero_grad()
     for ours, theirs in zip(*outcomes, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-def test_a_tower_that_cannot_be_compiled_learns_as_it_is_and_says_why(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tower_that_cannot_be_compiled_learns_as_it_is_and_says_why(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def compiled(function: Any, **_: Any) -> Any:
         def run(*_: Any) -> Any:
             raise RuntimeError("no C++ compiler\nand much more")
@@ -275,14 +382,23 @@ def test_a_tower_that_cannot_be_compiled_learns_as_it_is_and_says_why(tokenizer:
         return run
 
     learner = VisionLearner(new_model(tokenizer, 0))
-    patches, targets = PairDataset([render_stream(5, 4, 2.0, dense=True)]).batch(np.arange(4), np.random.default_rng(0))
+    patches, targets = PairDataset([render_stream(5, 4, 2.0, dense=True)]).batch(
+        np.arange(4), np.random.default_rng(0)
+    )
     monkeypatch.setattr(torch, "compile", compiled)
     assert learner.compile_for(patches, targets) == "RuntimeError: no C++ compiler"
     assert torch.isfinite(learner(patches, targets))
 
 
 def test_most_pairs_are_moved_by_a_few_pixels_together_with_the_places_of_things() -> None:
-    pairs = np.arange(128 * 192, dtype=np.uint32).astype(np.uint8).reshape(128, 192)[None, None, :, :, None].repeat(3, -1).repeat(2, 1).repeat(40, 0)
+    pairs = (
+        np.arange(128 * 192, dtype=np.uint32)
+        .astype(np.uint8)
+        .reshape(128, 192)[None, None, :, :, None]
+        .repeat(3, -1)
+        .repeat(2, 1)
+        .repeat(40, 0)
+    )
     pairs[:, :, 60:70, 100:110] = 255
     moved, by = shift(pairs, np.random.default_rng(0))
     pixels = (by * 32).round().astype(int)
@@ -291,10 +407,14 @@ def test_most_pairs_are_moved_by_a_few_pixels_together_with_the_places_of_things
         assert (picture[:, 60 + down : 70 + down, 100 + right : 110 + right] == 255).all()
 
 
-def test_worlds_are_rendered_once_and_longer_runs_take_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worlds_are_rendered_once_and_longer_runs_take_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[int] = []
 
-    def rendered(seeds: list[int], ticks: int, rate_hz: float, *, dense: bool, processes: int) -> Any:
+    def rendered(
+        seeds: list[int], ticks: int, rate_hz: float, *, dense: bool, processes: int
+    ) -> Any:
         asked.extend(seeds)
         return (render_stream(seed, ticks, rate_hz, dense) for seed in seeds)
 
@@ -309,11 +429,18 @@ def test_worlds_are_rendered_once_and_longer_runs_take_what_is_there(tmp_path: P
     spoken = kept.streams(range(3, 5), 6, dense=False, what="spoken")
     for got, seed, dense in ((longer[1], 4, True), (spoken[0], 3, False)):
         fresh = render_stream(seed, 6, 2.0, dense)
-        assert (got.states, got.texts, got.questions) == (fresh.states, fresh.texts, fresh.questions)
+        assert (got.states, got.texts, got.questions) == (
+            fresh.states,
+            fresh.texts,
+            fresh.questions,
+        )
         assert np.array_equal(got.frames, fresh.frames) and np.array_equal(got.times, fresh.times)
         assert (got.dense is None) == (fresh.dense is None)
         if got.dense is not None and fresh.dense is not None:
-            assert all(np.array_equal(getattr(got.dense, name), getattr(fresh.dense, name)) for name in ("classes", "names", "motion", "place"))
+            assert all(
+                np.array_equal(getattr(got.dense, name), getattr(fresh.dense, name))
+                for name in ("classes", "names", "motion", "place")
+            )
 
 
 def test_a_run_with_held_out_worlds_is_refused() -> None:
@@ -325,12 +452,17 @@ def test_a_run_with_held_out_worlds_is_refused() -> None:
     ("arguments", "complaint"),
     [
         (["--rank", "4"], "--rank is for fine-tuning; give CHECKPOINT and DATA"),
-        (["a", "b", "--out", "c", "--vision-worlds", "4"], "--vision-worlds is for making the shipped model; leave out CHECKPOINT"),
+        (
+            ["a", "b", "--out", "c", "--vision-worlds", "4"],
+            "--vision-worlds is for making the shipped model; leave out CHECKPOINT",
+        ),
         (["a", "--out", "c"], "fine-tuning needs DATA"),
         (["--minutes", "0"], "--minutes 0: give a time above 0"),
     ],
 )
-def test_options_of_the_other_training_are_refused_by_name(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_of_the_other_training_are_refused_by_name(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         command(arguments)
     assert complaint in capsys.readouterr().err
@@ -339,11 +471,33 @@ def test_options_of_the_other_training_are_refused_by_name(arguments: list[str],
 def test_the_command_trains_goes_on_from_finished_stages_and_its_checkpoint_watches(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = ["--vision-worlds", "4", "--language-worlds", "2", "--language-steps", "1", "--held-out-worlds", "1", "--processes", "1"]
-    arguments = [*small, "--no-compile", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
+    small = [
+        "--vision-worlds",
+        "4",
+        "--language-worlds",
+        "2",
+        "--language-steps",
+        "1",
+        "--held-out-worlds",
+        "1",
+        "--processes",
+        "1",
+    ]
+    arguments = [
+        *small,
+        "--no-compile",
+        "--work",
+        str(tmp_path / "work"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert command(arguments) == 0
     assert "taken from" not in capsys.readouterr().out
-    assert len(losses(tmp_path / "work" / "vision-0")) == len(losses(tmp_path / "work" / "language-0")) == 1
+    assert (
+        len(losses(tmp_path / "work" / "vision-0"))
+        == len(losses(tmp_path / "work" / "language-0"))
+        == 1
+    )
     assert not list((tmp_path / "work").rglob("state.pt"))
     assert command(arguments) == 0
     assert "vision: taken from" in capsys.readouterr().out

@@ -1,1 +1,3 @@
-"""Fine-tuning of Qwen-VL checkpoints on streams: the parts that `stream_vlm_lab/training/finetune/command.py` conducts."""
+"""Fine-tuning of Qwen-VL checkpoints on streams: the parts that
+`stream_vlm_lab/training/finetune/command.py` conducts.
+"""

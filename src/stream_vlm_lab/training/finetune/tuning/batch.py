@@ -19,10 +19,11 @@ class Batch:
     """Right-padded tensors of a micro-batch.
 
     Attributes:
-        ids: int64 (rows, tokens); positions: int64 (3, rows, tokens), which begin anew with every sequence.
-        targets: int64 (rows, tokens), `NO_TARGET` where there is none; kinds: the same shape.
-        owners: int64 (rows, tokens), the number of the sequence that a token belongs to, `PADDING` for none.
-        pictures: of each sequence in the order of the rows, uint8 RGB (turns, T, H, W, 3).
+        ids: int64 (rows, tokens); positions: int64 (3, rows, tokens), which begin anew with every
+            sequence. targets: int64 (rows, tokens), `NO_TARGET` where there is none; kinds: the
+            same shape. owners: int64 (rows, tokens), the number of the sequence that a token
+            belongs to, `PADDING` for none. pictures: of each sequence in the order of the rows,
+            uint8 RGB (turns, T, H, W, 3).
     """
 
     ids: torch.Tensor
@@ -39,9 +40,11 @@ class Batch:
 
     @property
     def mask(self) -> torch.Tensor | None:
-        """bool (rows, 1, tokens, tokens), which tokens (last axis) each attends to: those before it in its own sequence.
+        """bool (rows, 1, tokens, tokens), which tokens (last axis) each attends to: those before it
+        in its own sequence.
 
-        None where every row is one sequence: attention being causal, padding on the right has no influence.
+        None where every row is one sequence: attention being causal, padding on the right has no
+        influence.
         """
         if len(self.pictures) == len(self.ids):
             return None
@@ -49,28 +52,43 @@ class Batch:
         return same & torch.ones(same.shape[-2:], dtype=torch.bool, device=same.device).tril()
 
 
-def collate(sequences: Sequence[TuningSequence], device: torch.device, *, packed: bool = False) -> Batch:
-    """One micro-batch of `sequences` on `device`; `packed` puts several into a row as far as the longest leaves room."""
+def collate(
+    sequences: Sequence[TuningSequence], device: torch.device, *, packed: bool = False
+) -> Batch:
+    """One micro-batch of `sequences` on `device`; `packed` puts several into a row as far as the
+    longest leaves room.
+    """
     lengths = [len(sequence.ids) for sequence in sequences]
     rows = packed_rows(lengths) if packed else [[number] for number in range(len(sequences))]
     shape = len(rows), max(lengths)
     ids, kinds = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    targets, where = np.full(shape, NO_TARGET, dtype=np.int64), np.zeros((3, *shape), dtype=np.int64)
+    targets, where = (
+        np.full(shape, NO_TARGET, dtype=np.int64),
+        np.zeros((3, *shape), dtype=np.int64),
+    )
     owners = np.full(shape, PADDING, dtype=np.int64)
     for row, numbers in enumerate(rows):
         begin = 0
         for number in numbers:
             sequence, end = sequences[number], begin + lengths[number]
-            ids[row, begin:end], kinds[row, begin:end], targets[row, begin:end] = sequence.ids, sequence.kinds, sequence.targets
+            ids[row, begin:end], kinds[row, begin:end], targets[row, begin:end] = (
+                sequence.ids,
+                sequence.kinds,
+                sequence.targets,
+            )
             where[:, row, begin:end], owners[row, begin:end] = sequence.positions, number
             begin = end
-    on_device = [torch.from_numpy(array).to(device) for array in (ids, where, targets, kinds, owners)]
+    on_device = [
+        torch.from_numpy(array).to(device) for array in (ids, where, targets, kinds, owners)
+    ]
     pictures = [sequences[number].pictures for numbers in rows for number in numbers]
     return Batch(on_device[0], on_device[1], on_device[2], on_device[3], on_device[4], pictures)
 
 
 def packed_rows(lengths: Sequence[int]) -> list[list[int]]:
-    """Numbers of sequences of `lengths` tokens for each row, no row longer than the longest: longest first, each into the first row with room."""
+    """Numbers of sequences of `lengths` tokens for each row, no row longer than the longest:
+    longest first, each into the first row with room.
+    """
     room = max(lengths)
     rows: list[list[int]] = []
     left: list[int] = []

@@ -1,4 +1,6 @@
-"""The checkpoint as something that learns: which of its parts move, and logits where something is to be learned."""
+"""The checkpoint as something that learns: which of its parts move, and logits where something is
+to be learned.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from stream_vlm.vision.vision_tokens import VisionTokens
 from stream_vlm_lab.training.finetune.tuning.batch import Batch
 
 PARTS = ("lora", "language", "connector", "vision")
-"""What may be trained: adapters in the language part, the whole language part with its head, what joins the vision tower to it, the tower."""
+"""What may be trained: adapters in the language part, the whole language part with its head, what
+joins the vision tower to it, the tower.
+"""
 
 LORA_TARGETS = r".*language_model\..*\.(q|k|v|o|gate|up|down)_proj"
 PICTURES_AT_ONCE = 16
@@ -26,15 +30,20 @@ class StreamLearner(nn.Module):
     """A checkpoint's model under teacher forcing over whole sequences.
 
     Args:
-        streaming: the loaded checkpoint; its model is changed in place.
-        parts: which of `PARTS` move.
-        rank: rank of the adapters.
-        saves_memory: compute the language part's activations again in the backward pass instead of keeping them.
-        new_tokens: ids whose rows of embeddings and head are learned beside adapters.
+        streaming: the loaded checkpoint; its model is changed in place. parts: which of `PARTS`
+            move. rank: rank of the adapters. saves_memory: compute the language part's activations
+            again in the backward pass instead of keeping them. new_tokens: ids whose rows of
+            embeddings and head are learned beside adapters.
     """
 
     def __init__(
-        self, streaming: StreamingModel, parts: Sequence[str], rank: int, *, saves_memory: bool, new_tokens: Sequence[int] = ()
+        self,
+        streaming: StreamingModel,
+        parts: Sequence[str],
+        rank: int,
+        *,
+        saves_memory: bool,
+        new_tokens: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.model: Any = streaming.checkpoint.model
@@ -47,22 +56,40 @@ class StreamLearner(nn.Module):
         for parameter in self.trainable.values():
             parameter.data = parameter.data.float()
         if saves_memory:
-            self.model.model.language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            self.model.model.language_model.gradient_checkpointing_enable(
+                gradient_checkpointing_kwargs={"use_reentrant": False}
+            )
 
     @property
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that move, by name."""
-        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+        return {
+            name: parameter
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad
+        }
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits (targets, vocabulary) in float32, in the order of `batch.chosen`."""
         language_model = self.model.model.language_model
         embeddings = language_model.embed_tokens(batch.ids)
-        vision = VisionTokens.joined([tokens for pictures in batch.pictures for tokens in self._encode(pictures)])
+        vision = VisionTokens.joined(
+            [tokens for pictures in batch.pictures for tokens in self._encode(pictures)]
+        )
         is_picture = batch.ids == self.model.config.image_token_id
-        embeddings = embeddings.masked_scatter(is_picture.unsqueeze(-1), vision.tokens.to(embeddings.dtype))
-        deepstack = {"visual_pos_masks": is_picture, "deepstack_visual_embeds": list(vision.deepstack)} if vision.deepstack else {}
-        seen = {"inputs_embeds": embeddings, "attention_mask": batch.mask, "position_ids": batch.positions}
+        embeddings = embeddings.masked_scatter(
+            is_picture.unsqueeze(-1), vision.tokens.to(embeddings.dtype)
+        )
+        deepstack = (
+            {"visual_pos_masks": is_picture, "deepstack_visual_embeds": list(vision.deepstack)}
+            if vision.deepstack
+            else {}
+        )
+        seen = {
+            "inputs_embeds": embeddings,
+            "attention_mask": batch.mask,
+            "position_ids": batch.positions,
+        }
         hidden = language_model(**seen, use_cache=False, **deepstack).last_hidden_state
         logits: torch.Tensor = self.model.lm_head(hidden[batch.chosen]).float()
         return logits
@@ -72,7 +99,10 @@ class StreamLearner(nn.Module):
         return self._adapted.merge_and_unload() if self._adapted is not None else self.model
 
     def _encode(self, pictures: Any) -> list[VisionTokens]:
-        parts = [pictures[begin : begin + PICTURES_AT_ONCE] for begin in range(0, len(pictures), PICTURES_AT_ONCE)]
+        parts = [
+            pictures[begin : begin + PICTURES_AT_ONCE]
+            for begin in range(0, len(pictures), PICTURES_AT_ONCE)
+        ]
         return [tokens for part in parts for tokens in self._tower.encode(part)]
 
 
@@ -83,10 +113,21 @@ def _modules(model: Any, parts: Sequence[str]) -> list[nn.Module]:
         StreamError: adapters and the weights under them are both asked for.
     """
     if "lora" in parts and "language" in parts:
-        raise StreamError("--train lora and --train language cannot go together: adapters stand for the language part; choose one")
+        raise StreamError(
+            "--train lora and --train language cannot go together: adapters stand for the language"
+            " part; choose one"
+        )
     visual = model.model.visual
-    connector = [visual.merger, *([visual.deepstack_merger_list] if hasattr(visual, "deepstack_merger_list") else [])]
-    known = {"lora": [], "language": [model.model.language_model, model.lm_head], "connector": connector, "vision": [visual]}
+    connector = [
+        visual.merger,
+        *([visual.deepstack_merger_list] if hasattr(visual, "deepstack_merger_list") else []),
+    ]
+    known = {
+        "lora": [],
+        "language": [model.model.language_model, model.lm_head],
+        "connector": connector,
+        "vision": [visual],
+    }
     return [module for part in parts for module in known[part]]
 
 
@@ -94,7 +135,21 @@ def _with_adapters(model: Any, rank: int, new_tokens: Sequence[int]) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
-        raise StreamError(f"--train lora needs peft: pip install peft ({error}); or choose --train language or connector") from error
+        raise StreamError(
+            f"--train lora needs peft: pip install peft ({error}); or choose --train language or"
+            " connector"
+        ) from error
     is_tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
-    rows = dict.fromkeys(["embed_tokens"] if is_tied else ["embed_tokens", "lm_head"], list(new_tokens)) if new_tokens else None
-    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LORA_TARGETS, trainable_token_indices=rows))
+    rows = (
+        dict.fromkeys(
+            ["embed_tokens"] if is_tied else ["embed_tokens", "lm_head"], list(new_tokens)
+        )
+        if new_tokens
+        else None
+    )
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=rank, lora_alpha=2 * rank, target_modules=LORA_TARGETS, trainable_token_indices=rows
+        ),
+    )

@@ -1,4 +1,6 @@
-"""A tokenizer without state markers is named and explained, or is given them as tokens that are learned."""
+"""A tokenizer without state markers is named and explained, or is given them as tokens that are
+learned.
+"""
 
 from __future__ import annotations
 
@@ -49,21 +51,40 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         messages = []
         for second in range(4):
             messages.append({"role": "user", "content": f"<{second}s-{second + 1}s>\n<stream>"})
-            messages.append({"role": "assistant", "content": "</Response> person enters" if second == 2 else "</Silence>"})
+            messages.append(
+                {
+                    "role": "assistant",
+                    "content": "</Response> person enters" if second == 2 else "</Silence>",
+                }
+            )
         rows.append({"messages": messages, "videos": [name]})
     (folder / "data.json").write_text(json.dumps(rows))
     return folder / "data.json"
 
 
 def loaded(folder: Path) -> Checkpoint:
-    return load_checkpoint(settings_for(folder, model__turns="prompted", model__dtype="float32").model)
+    return load_checkpoint(
+        settings_for(folder, model__turns="prompted", model__dtype="float32").model
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("part", ["lora", "language"])
-def test_markers_that_were_added_are_learned_and_the_node_needs_to_be_told_nothing(family: str, part: str, data: Path, tmp_path: Path) -> None:
+def test_markers_that_were_added_are_learned_and_the_node_needs_to_be_told_nothing(
+    family: str, part: str, data: Path, tmp_path: Path
+) -> None:
     start, out = untuned(tmp_path / "start", family), tmp_path / "out"
-    more = ["--turns", "harness", "--add-markers", "--train", part, "--steps", "3", "--learning-rate", "2e-3"]
+    more = [
+        "--turns",
+        "harness",
+        "--add-markers",
+        "--train",
+        part,
+        "--steps",
+        "3",
+        "--learning-rate",
+        "2e-3",
+    ]
     assert main(["train", str(start), str(data), "--out", str(out), *more]) == 0
     model = load_cached_model(settings_for(out, model__dtype="float32"))
     assert model.turns == HARNESS
@@ -72,7 +93,9 @@ def test_markers_that_were_added_are_learned_and_the_node_needs_to_be_told_nothi
     assert sum(decided.probabilities.values()) == pytest.approx(1.0)
     begun, new = with_markers(loaded(start), start, "harness")
     for table in ("get_input_embeddings", "get_output_embeddings"):
-        before, after = (getattr(checkpoint.model, table)().weight for checkpoint in (begun, model.checkpoint))
+        before, after = (
+            getattr(checkpoint.model, table)().weight for checkpoint in (begun, model.checkpoint)
+        )
         moved = (before - after).abs().amax(dim=1) > 1e-6
         # Weights are stored in bfloat16; with adapters nothing but the new rows may have moved.
         assert moved[new].all()
@@ -90,7 +113,9 @@ def test_a_new_marker_begins_as_the_words_that_describe_it(tied: bool, tmp_path:
     assert marked.tokenizer.tokenize("</silence>") == ["</silence>"] and len(new) == 2
     at = marked.tokenizer.convert_tokens_to_ids("</silence>")
     assert torch.equal(marked.model.get_input_embeddings().weight[at], row)
-    assert (marked.model.get_input_embeddings().weight is marked.model.get_output_embeddings().weight) == tied
+    assert (
+        marked.model.get_input_embeddings().weight is marked.model.get_output_embeddings().weight
+    ) == tied
     assert with_markers(marked, start, "harness")[1] == []
 
 
@@ -100,7 +125,9 @@ def test_new_rows_of_tied_weights_are_merged_into_both(tmp_path: Path) -> None:
     model = load_cached_model(settings_for(start, model__turns="prompted"))
     model.checkpoint = checkpoint
     learner = StreamLearner(model, ("lora",), 4, saves_memory=False, new_tokens=new)
-    (delta,) = (parameter for name, parameter in learner.trainable.items() if "trainable_tokens" in name)
+    (delta,) = (
+        parameter for name, parameter in learner.trainable.items() if "trainable_tokens" in name
+    )
     with torch.no_grad():
         delta.add_(1.0)
     wanted = delta.detach().clone()
@@ -112,28 +139,59 @@ def test_new_rows_of_tied_weights_are_merged_into_both(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "complaint"),
     [
-        (["--turns", "harness"], "has no </silence> as one token (it makes 3 of it: <|unknown|> silence <|unknown|>)"),
+        (
+            ["--turns", "harness"],
+            "has no </silence> as one token (it makes 3 of it: <|unknown|> silence <|unknown|>)",
+        ),
         (["--turns", "harness"], "--turns harness --add-markers"),
-        (["--add-markers"], "--turns auto has no markers that are tokens; give --turns streamo or compact or harness"),
-        (["--turns", "harness", "--add-markers", "--train", "connector"], "with --train connector the new tokens are not learned"),
+        (
+            ["--add-markers"],
+            (
+                "--turns auto has no markers that are tokens; give --turns streamo or compact or"
+                " harness"
+            ),
+        ),
+        (
+            ["--turns", "harness", "--add-markers", "--train", "connector"],
+            "with --train connector the new tokens are not learned",
+        ),
     ],
 )
 def test_what_is_missing_for_markers_is_named_with_the_remedy(
     more: list[str], complaint: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train", str(untuned(tmp_path / "start")), str(data), "--out", str(tmp_path / "out"), *more]) == 1
+    assert (
+        main(
+            [
+                "train",
+                str(untuned(tmp_path / "start")),
+                str(data),
+                "--out",
+                str(tmp_path / "out"),
+                *more,
+            ]
+        )
+        == 1
+    )
     printed = capsys.readouterr()
     assert complaint in printed.err
     assert "2 rows read, 0 refused" in printed.out
 
 
-def test_a_checkpoint_without_markers_is_said_to_be_trained_on_words(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_without_markers_is_said_to_be_trained_on_words(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     start = untuned(tmp_path / "start")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         path = start / name
         path.write_text(path.read_text().replace("</Standby>", "<|spare|>"))
-    assert main(["train", str(start), str(data), "--out", str(tmp_path / "out"), "--steps", "1"]) == 0
-    assert "the tokenizer has no state markers, so the words Silence, Standby, Response stand for the states" in capsys.readouterr().out
+    assert (
+        main(["train", str(start), str(data), "--out", str(tmp_path / "out"), "--steps", "1"]) == 0
+    )
+    assert (
+        "the tokenizer has no state markers, so the words Silence, Standby, Response stand for the"
+        " states" in capsys.readouterr().out
+    )
 
 
 def test_a_format_that_is_not_known_to_have_markers_is_refused(tmp_path: Path) -> None:
