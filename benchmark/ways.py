@@ -12,9 +12,10 @@ class Way:
     """A way to keep the past before the model.
 
     Attributes:
-        name: as the table says it. policy, seconds: settings context.policy and
-            context.max_seconds; None for as many seconds as the model tells positions apart.
-            recompute: whether the measured ticks compute the context anew.
+        name: as the table says it.
+        policy, seconds: settings context.policy and context.max_seconds; None for as many seconds
+            as the model tells positions apart.
+        recompute: whether the measured ticks compute the context anew.
     """
 
     name: str

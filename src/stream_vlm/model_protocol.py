@@ -37,14 +37,18 @@ class Turn:
     """What one stream is to do in a step.
 
     Attributes:
-        stream: a stream that the model opened. frame: what it sees. query: a question to be
-            answered now. watch: what is waited for at this tick; the stream writes it down where
-            its context does not hold it, and drops one that is over. on_looks: hears what the
-            picture looks like as one vector, float32, (size,), length 1; never called by a model
-            that has none. gate: may turn the decided state before any text is written. on_text:
-            hears the text so far while it is written. limits: what the step may cost. memory: what
-            happened before, a line each, oldest first; asked for when a context is begun anew. None
-            where nothing is to be read.
+        stream: a stream that the model opened.
+        frame: what it sees.
+        query: a question to be answered now.
+        watch: what is waited for at this tick; the stream writes it down where its context does not
+            hold it, and drops one that is over.
+        on_looks: hears what the picture looks like as one vector, float32, (size,), length 1; never
+            called by a model that has none.
+        gate: may turn the decided state before any text is written.
+        on_text: hears the text so far while it is written.
+        limits: what the step may cost.
+        memory: what happened before, a line each, oldest first; asked for when a context is begun
+            anew. None where nothing is to be read.
     """
 
     stream: ModelStream

@@ -63,10 +63,12 @@ class Frame:
     """One picture of one camera.
 
     Attributes:
-        camera: the camera's name in the settings, not its topic. stamp_ns: int64 nanoseconds, when
-            the picture was taken. frame_id: the optical frame the picture was taken in (REP-103),
-            copied from the message header; may be empty. image: uint8 RGB, (H, W, 3), C-contiguous.
-            pose: where the robot was at `stamp_ns`, or None when that is not known.
+        camera: the camera's name in the settings, not its topic.
+        stamp_ns: int64 nanoseconds, when the picture was taken.
+        frame_id: the optical frame the picture was taken in (REP-103), copied from the message
+            header; may be empty.
+        image: uint8 RGB, (H, W, 3), C-contiguous.
+        pose: where the robot was at `stamp_ns`, or None when that is not known.
     """
 
     camera: str
@@ -108,11 +110,14 @@ class Query:
     """A question or instruction that enters the stream.
 
     Attributes:
-        query_id: unique within a memory file. text: the user's words. stamp_ns: int64 nanoseconds,
-            when it was asked. camera: the camera it is about; empty means every camera. is_watch:
-            True for "tell me when": nothing is answered now, the stream goes on under this
-            instruction until another replaces it. past: what was remembered about it when it was
-            asked; a model that has a place for it reads as much as the settings allow.
+        query_id: unique within a memory file.
+        text: the user's words.
+        stamp_ns: int64 nanoseconds, when it was asked.
+        camera: the camera it is about; empty means every camera.
+        is_watch: True for "tell me when": nothing is answered now, the stream goes on under this
+            instruction until another replaces it.
+        past: what was remembered about it when it was asked; a model that has a place for it reads
+            as much as the settings allow.
     """
 
     query_id: str
@@ -129,8 +134,8 @@ class Limits:
 
     Attributes:
         picture_share: share in (0, 1] of the pixels that a picture may have; a model that takes
-            pictures of one size only is not held to it. new_tokens: longest utterance in tokens;
-            None for what the settings say.
+            pictures of one size only is not held to it.
+        new_tokens: longest utterance in tokens; None for what the settings say.
     """
 
     picture_share: float = 1.0
@@ -156,10 +161,12 @@ class Decision:
     """What the model decided for one frame.
 
     Attributes:
-        state: silence, standby or response. probabilities: probability of each state; they sum to
-            1. A two-state model leaves STANDBY at 0. text: the words that follow RESPONSE; empty
-            for the other states. confidence: in [0, 1], the probability of `state` times, for a
-            response, the mean probability of its words.
+        state: silence, standby or response.
+        probabilities: probability of each state; they sum to 1. A two-state model leaves STANDBY at
+            0.
+        text: the words that follow RESPONSE; empty for the other states.
+        confidence: in [0, 1], the probability of `state` times, for a response, the mean
+            probability of its words.
     """
 
     state: State
@@ -173,11 +180,14 @@ class EventSpan:
     """Something that happened: what, from when to when, how sure.
 
     Attributes:
-        event_id: unique within a memory file. camera: the camera that saw it. frame_id: optical
-            frame of the evidence. stamp_ns: stamp of the evidence, the frame that showed it
-            complete. label: what happened, in the model's words. start_ns, end_ns: from when to
-            when, ns on the evidence's clock; `end_ns` is at most `stamp_ns`
-            (`events.EventTracker`). confidence: in [0, 1].
+        event_id: unique within a memory file.
+        camera: the camera that saw it.
+        frame_id: optical frame of the evidence.
+        stamp_ns: stamp of the evidence, the frame that showed it complete.
+        label: what happened, in the model's words.
+        start_ns, end_ns: from when to when, ns on the evidence's clock; `end_ns` is at most
+            `stamp_ns` (`events.EventTracker`).
+        confidence: in [0, 1].
     """
 
     event_id: str
@@ -217,13 +227,17 @@ class StepResult:
 
     Attributes:
         session_id: the session the tick belongs to; a restart or a backward clock jump opens a new
-            one. decisions: by camera name; a camera whose frame could not be used is absent and
-            stands in `faults` instead. events: spans completed by this tick. under_way_since: by
-            camera name, stamp (ns) of the first frame of an event that is not complete yet. faults:
-            by camera name, one sentence that names the fault and its remedy. picture_vectors: by
-            camera name, what the vision tower made of its picture as one vector, float32, (size,);
-            absent where a model gives none. seconds: wall time spent by stage ("vision", "prefill",
-            "decode", "step"), for diagnostics and benchmarks only.
+            one.
+        decisions: by camera name; a camera whose frame could not be used is absent and stands in
+            `faults` instead.
+        events: spans completed by this tick.
+        under_way_since: by camera name, stamp (ns) of the first frame of an event that is not
+            complete yet.
+        faults: by camera name, one sentence that names the fault and its remedy.
+        picture_vectors: by camera name, what the vision tower made of its picture as one vector,
+            float32, (size,); absent where a model gives none.
+        seconds: wall time spent by stage ("vision", "prefill", "decode", "step"), for diagnostics
+            and benchmarks only.
     """
 
     session_id: str

@@ -103,8 +103,8 @@ def watch_bag(bag: Path, folder: Path, **options: str):  # type: ignore[no-untyp
         with_cameras(load_settings(changes), source.cameras),
         BrightnessModel(),
         folder,
-        **options,
-    )  # type: ignore[arg-type]
+        **options,  # type: ignore[arg-type]
+    )
 
 
 def lines(file: Path) -> list[dict[str, object]]:

@@ -191,8 +191,12 @@ class TestARecording:
 
     def test_can_be_opened_by_its_file(self, tmp_path: Path, storage: str, transport: str) -> None:
         write_bag(
-            tmp_path / "bag", film(count=3), {"front": "/front/image_raw"}, storage, transport
-        )  # type: ignore[arg-type]
+            tmp_path / "bag",
+            film(count=3),
+            {"front": "/front/image_raw"},
+            storage,  # type: ignore[arg-type]
+            transport,  # type: ignore[arg-type]
+        )
         file = next(
             path for path in (tmp_path / "bag").iterdir() if path.suffix in (".mcap", ".db3")
         )

@@ -31,11 +31,12 @@ class TurnTokens:
     """Token ids of the pieces of a turn that never change.
 
     Attributes:
-        head: how many tokens every context begins with. markers: by state, the ids that say it;
-            decisions are read from the first of each, which differ. A response without an entry
-            begins with its words. response_end: ids that say that the words of a response are over,
-            one or none. stop: ids that end an utterance. picture: the id that stands for one vision
-            token.
+        head: how many tokens every context begins with.
+        markers: by state, the ids that say it; decisions are read from the first of each, which
+            differ. A response without an entry begins with its words.
+        response_end: ids that say that the words of a response are over, one or none.
+        stop: ids that end an utterance.
+        picture: the id that stands for one vision token.
     """
 
     head: int
@@ -218,8 +219,9 @@ def load_cached_model(settings: Settings) -> StreamingModel:
     """Load a checkpoint that the cached engine knows.
 
     Raises:
-        ForeignArchitecture: it is of another architecture. CheckpointError: it is missing, partial,
-            damaged, or its tokenizer cannot express the states.
+        ForeignArchitecture: it is of another architecture.
+        CheckpointError: it is missing, partial, damaged, or its tokenizer cannot express the
+            states.
     """
     return StreamingModel(load_checkpoint(settings.model), settings)
 

@@ -110,8 +110,9 @@ def watch(
         watch_for: what to wait for from the first picture on, in plain words.
 
     Raises:
-        WatchRefused: the model cannot be told what to wait for. StreamError: the model of text, the
-            folder, the memory or the source cannot be used; what was watched before is kept.
+        WatchRefused: the model cannot be told what to wait for.
+        StreamError: the model of text, the folder, the memory or the source cannot be used; what
+            was watched before is kept.
     """
     # First, so that a model of text that cannot be loaded costs no run that is to be replaced.
     embedder = text_model_of(settings.memory)

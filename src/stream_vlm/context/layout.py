@@ -16,8 +16,9 @@ class Piece:
     """A stretch of one of the present segments, and what it is from now on.
 
     Attributes:
-        index: which of the present segments it is taken from. start: its first token there.
-            segment: what stands in the context from now on; its tokens are those of the old segment
+        index: which of the present segments it is taken from.
+        start: its first token there.
+        segment: what stands in the context from now on; its tokens are those of the old segment
             from `start`.
     """
 

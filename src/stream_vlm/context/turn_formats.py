@@ -54,25 +54,32 @@ class TurnFormat(BaseModel):
     is tokenized on its own.
 
     Attributes:
-        head: what the context begins with, once. memory: what was said before, after the head of a
-            chunk; `{memory}` stands for it. Empty for a model that was not made to read it.
-            remembered: what the memory brings to a question or a watch, before its words;
-            `{memory}` stands for the lines. Empty for a model that was not made to read it.
-            previous_close: after the words of turns that have left, which follow the head where the
-            policy keeps them. user_open, user_close: around the user's part of a turn. query: a
-            question; `{query}` stands for the user's words. watch: what to wait for, once, in the
-            turn from which on it is waited for; `{query}` stands for the user's words. Empty for a
-            model that cannot be told what to wait for. judge: what is asked at the end of every
-            turn while a watch is active and no question is asked; empty for models that were made
-            to watch. judges_unasked: False where pictures are only looked at, not judged, while
-            neither a watch nor a question asks for it. query_after_frame: True where query and
-            watch follow the picture, False where they come before the time marker. time: the time
-            marker; `{start}` and `{end}` are whole seconds since the session began. frame_open,
-            frame_close: around the vision tokens. action_open, action_close: around the model's
-            part of a turn. silence, standby, response: what the model says for each state. An empty
-            standby means a two-state model; an empty response means that whatever is not another
-            state begins a response. response_end: the token that ends the words of a response,
-            before `action_close`; empty where there is none. stop: tokens that end an utterance.
+        head: what the context begins with, once.
+        memory: what was said before, after the head of a chunk; `{memory}` stands for it. Empty for
+            a model that was not made to read it.
+        remembered: what the memory brings to a question or a watch, before its words; `{memory}`
+            stands for the lines. Empty for a model that was not made to read it.
+        previous_close: after the words of turns that have left, which follow the head where the
+            policy keeps them.
+        user_open, user_close: around the user's part of a turn.
+        query: a question; `{query}` stands for the user's words.
+        watch: what to wait for, once, in the turn from which on it is waited for; `{query}` stands
+            for the user's words. Empty for a model that cannot be told what to wait for.
+        judge: what is asked at the end of every turn while a watch is active and no question is
+            asked; empty for models that were made to watch.
+        judges_unasked: False where pictures are only looked at, not judged, while neither a watch
+            nor a question asks for it.
+        query_after_frame: True where query and watch follow the picture, False where they come
+            before the time marker.
+        time: the time marker; `{start}` and `{end}` are whole seconds since the session began.
+        frame_open, frame_close: around the vision tokens.
+        action_open, action_close: around the model's part of a turn.
+        silence, standby, response: what the model says for each state. An empty standby means a
+            two-state model; an empty response means that whatever is not another state begins a
+            response.
+        response_end: the token that ends the words of a response, before `action_close`; empty
+            where there is none.
+        stop: tokens that end an utterance.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

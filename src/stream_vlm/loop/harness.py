@@ -98,8 +98,9 @@ class StreamingHarness:
         or the model refuses it: then it is in `faults` too.
 
         Args:
-            limits: what the step may cost. upcoming: the next tick, where it is known already: the
-                model may begin with its pictures while it writes words.
+            limits: what the step may cost.
+            upcoming: the next tick, where it is known already: the model may begin with its
+                pictures while it writes words.
         """
         started = time.perf_counter()
         questions = [query for query in tick.queries if not query.is_watch]

@@ -56,7 +56,8 @@ class ReadableMemory:
 
         Raises:
             RecallError: the record has no picture with a vector, the vector is none, or none of its
-                model and size is stored. MemoryFileError: the file cannot be read.
+                model and size is stored.
+            MemoryFileError: the file cannot be read.
         """
         started = time.perf_counter()
         with self._connections.view() as db:
@@ -102,7 +103,8 @@ class ReadableMemory:
 
         Raises:
             RecallError: there is no such record, or no picture of it is stored; the message says
-                which. MemoryFileError: the file cannot be read.
+                which.
+            MemoryFileError: the file cannot be read.
         """
         with self._connections.reader() as db:
             return frame_of(db, record_id)

@@ -55,8 +55,9 @@ def decode_picture(message: Any, camera: str, decode: Decoder) -> Pixels:
 
     Args:
         message: has `encoding`, `height`, `width`, `step`, `is_bigendian`, `data`, or `format` and
-            `data`. camera: the camera's name, for the error message. decode: the library that
-            decodes what was checked; see `decode_with_rosbags`.
+            `data`.
+        camera: the camera's name, for the error message.
+        decode: the library that decodes what was checked; see `decode_with_rosbags`.
 
     Raises:
         CameraEncodingError: unknown encoding, zero size, wrong step, missing data or damaged file.

@@ -34,9 +34,10 @@ def open_source(
 
     Args:
         spec: a video file, a webcam index, `world:SEED`, perhaps with `:NAME=VALUE` behind it (see
-            `simulated.options_of`), or a rosbag2 recording. seconds: how much of the stream to
-            read; None reads all of it (a simulated camera then runs for its default length).
-            topics, odom_topic, pose_max_age_s: for recordings only, see `BagSource`.
+            `simulated.options_of`), or a rosbag2 recording.
+        seconds: how much of the stream to read; None reads all of it (a simulated camera then runs
+            for its default length).
+        topics, odom_topic, pose_max_age_s: for recordings only, see `BagSource`.
 
     Raises:
         SourceError: nothing of that name, or it cannot be read; the message lists what is possible.

@@ -81,11 +81,12 @@ class BagSource:
     is left out and counted in `unreadable`, the first of each camera is logged.
 
     Args:
-        path: the bag's folder, or its .mcap or .db3 file. topics: image topics to read; empty takes
-            every camera, raw before compressed, without depth pictures. odom_topic:
-            nav_msgs/Odometry topic that gives each frame its pose; empty gives none.
-            pose_max_age_s: a pose farther than this from the picture's stamp is not used. seconds:
-            stop after this much stream; None reads to the end.
+        path: the bag's folder, or its .mcap or .db3 file.
+        topics: image topics to read; empty takes every camera, raw before compressed, without depth
+            pictures.
+        odom_topic: nav_msgs/Odometry topic that gives each frame its pose; empty gives none.
+        pose_max_age_s: a pose farther than this from the picture's stamp is not used.
+        seconds: stop after this much stream; None reads to the end.
 
     Raises:
         SourceError: missing, unreadable or empty bag, or a topic that is not in it.

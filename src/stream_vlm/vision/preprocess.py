@@ -25,13 +25,15 @@ class PictureFormat:
     """How a checkpoint wants its pictures.
 
     Attributes:
-        patch_size, merge_size, temporal_patch_size: of the vision tower, pixels and patches. mean,
-            std: of the three channels, for values in 0..1. fixed_size: (height, width) in pixels
-            that every picture is stretched to, or None to keep proportions within the pixel budget.
-            min_pixels, max_pixels: budget of a picture when `fixed_size` is None. pair_frames: True
-            puts the previous and the current picture into one temporal patch, which shows motion;
-            False repeats the current one. place_marks: True writes each patch's row and column over
-            its first pixel; see `mark_places`.
+        patch_size, merge_size, temporal_patch_size: of the vision tower, pixels and patches.
+        mean, std: of the three channels, for values in 0..1.
+        fixed_size: (height, width) in pixels that every picture is stretched to, or None to keep
+            proportions within the pixel budget.
+        min_pixels, max_pixels: budget of a picture when `fixed_size` is None.
+        pair_frames: True puts the previous and the current picture into one temporal patch, which
+            shows motion; False repeats the current one.
+        place_marks: True writes each patch's row and column over its first pixel; see
+            `mark_places`.
     """
 
     patch_size: int

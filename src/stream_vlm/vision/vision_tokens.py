@@ -14,9 +14,9 @@ class VisionTokens:
     """Merged vision tokens of one picture, or of several one after another.
 
     Attributes:
-        tokens: (tokens, hidden), what stands in the place of the picture's placeholders. deepstack:
-            for each of the language model's first layers, (tokens, hidden) that is added to its
-            outcome at the same places (Qwen3-VL); empty for towers without such features.
+        tokens: (tokens, hidden), what stands in the place of the picture's placeholders.
+        deepstack: for each of the language model's first layers, (tokens, hidden) that is added to
+            its outcome at the same places (Qwen3-VL); empty for towers without such features.
     """
 
     tokens: torch.Tensor

@@ -31,11 +31,12 @@ class ThingState:
     """One thing that is in the picture.
 
     Attributes:
-        instance: its number in the picture's instance map. kind, colour: as in `language`; doors
-            and lamps have no colour, a hand's colour is its sleeve's. moving: it takes part in an
-            event right now. `held`: a person or a hand has it. visible_fraction: share of its
-            pixels that nothing hides and no border cuts off, 0..1. state: "open", "closed", "on",
-            "off", or empty.
+        instance: its number in the picture's instance map.
+        kind, colour: as in `language`; doors and lamps have no colour, a hand's colour is its
+            sleeve's.
+        moving: it takes part in an event right now. `held`: a person or a hand has it.
+        visible_fraction: share of its pixels that nothing hides and no border cuts off, 0..1.
+        state: "open", "closed", "on", "off", or empty.
     """
 
     instance: int
@@ -91,11 +92,13 @@ class World:
         """Write the script and paint the backdrop.
 
         Args:
-            size: width and height in pixels, each even and from 64 to 4096. look: "seen", "varied
-                objects", "invented", "unseen objects" or "unseen backgrounds"; see
-                `looks.with_look`. quiet_minutes, longest_event_s: long silence and slow events; see
-                `make_script`. faults: kinds of sensor faults, of `faults.FAULTS`; what happens is
-                the same with and without them. faults_per_minute: of each kind, on average.
+            size: width and height in pixels, each even and from 64 to 4096.
+            look: "seen", "varied objects", "invented", "unseen objects" or "unseen backgrounds";
+                see `looks.with_look`.
+            quiet_minutes, longest_event_s: long silence and slow events; see `make_script`.
+            faults: kinds of sensor faults, of `faults.FAULTS`; what happens is the same with and
+                without them.
+            faults_per_minute: of each kind, on average.
 
         Raises:
             WorldError: an argument is out of range; the message names it and what is allowed.

@@ -49,9 +49,11 @@ class CameraSource(Node):
     """Publishes frames when they are due and keeps count.
 
     Args:
-        topics: camera name to image topic. transport: raw or compressed. odom_topic: publishes the
-            frames' poses there; empty publishes none. simulated_clock: keep recorded stamps and
-            publish them on /clock, instead of stamping with this computer's time.
+        topics: camera name to image topic.
+        transport: raw or compressed.
+        odom_topic: publishes the frames' poses there; empty publishes none.
+        simulated_clock: keep recorded stamps and publish them on /clock, instead of stamping with
+            this computer's time.
     """
 
     def __init__(

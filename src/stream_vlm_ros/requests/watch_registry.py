@@ -18,8 +18,9 @@ class Watcher:
     Called from the threads of the model, of the memory and of other watchers: return at once.
 
     Attributes:
-        on_report: an utterance under the watch, stored already. on_end: one sentence that says why
-            the watch ended, when it was not its own watcher who ended it.
+        on_report: an utterance under the watch, stored already.
+        on_end: one sentence that says why the watch ended, when it was not its own watcher who
+            ended it.
     """
 
     on_report: Callable[[Utterance], None]

@@ -29,9 +29,9 @@ def watch(stream: CachedStream, ticks: int) -> list[Decision]:
             stream.step(
                 random_frame(index),
                 query,
-                lambda decision, to=state: Decision(to, decision.probabilities),
+                lambda decision, to=state: Decision(to, decision.probabilities),  # type: ignore[misc]
             )
-        )  # type: ignore[misc]
+        )
     return decisions
 
 

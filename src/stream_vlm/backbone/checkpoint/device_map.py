@@ -28,9 +28,10 @@ class Placement:
     """How weights are loaded.
 
     Attributes:
-        device: where they go; the first of them where there are several. options: what
-            `from_pretrained` is told beyond the dtype. quantized: how weights lost bits, int8, int4
-            or the checkpoint's own method; empty where they did not.
+        device: where they go; the first of them where there are several.
+        options: what `from_pretrained` is told beyond the dtype.
+        quantized: how weights lost bits, int8, int4 or the checkpoint's own method; empty where
+            they did not.
     """
 
     device: torch.device

@@ -54,9 +54,9 @@ class Checkpoint:
 
     Attributes:
         model_id: its name, a digest of its configuration and weight files, and the bits of its
-            weights where they were made fewer, so that memory records tell models apart. quantized:
-            how weights lost bits, int8, int4 or the checkpoint's own method; empty where they did
-            not.
+            weights where they were made fewer, so that memory records tell models apart.
+        quantized: how weights lost bits, int8, int4 or the checkpoint's own method; empty where
+            they did not.
     """
 
     model: Any
@@ -72,8 +72,8 @@ def load_checkpoint(settings: ModelSettings) -> Checkpoint:
 
     Raises:
         ForeignArchitecture: it is of an architecture that the slot cache does not know.
-            CheckpointError: the directory is missing, partial or damaged, or a device or library
-            that is asked for does not exist.
+        CheckpointError: the directory is missing, partial or damaged, or a device or library that
+            is asked for does not exist.
     """
     directory = Path(settings.directory).expanduser() if settings.directory else SHIPPED
     config = read_config(directory)

@@ -60,17 +60,20 @@ class StreamConfig(BaseModel):
     """How a checkpoint was made to watch.
 
     Attributes:
-        name: what memory records call the model. turns: how a tick is written down, or the name of
-            one of `FORMATS`. fixed_size: (height, width) pixels that pictures are stretched to, or
-            None to keep their proportions within the checkpoint's budget. pair_frames: True when a
-            temporal patch holds the previous and the current picture. place_marks: True when the
-            first pixel of every patch says where the patch lies (`vision/preprocess.py`).
-            frames_per_turn: frames that one turn shows together, as one temporal patch. rate_hz:
-            frames a second it was trained at. policy: context policy it was trained for.
-            activity_threshold: probability of anything happening below which it does not speak
-            unasked; found on streams that neither trained nor examine it. max_turns, keep_turns:
-            longest context in turns, and what is left of it after trimming. sliding: the windows of
-            the sliding policy.
+        name: what memory records call the model.
+        turns: how a tick is written down, or the name of one of `FORMATS`.
+        fixed_size: (height, width) pixels that pictures are stretched to, or None to keep their
+            proportions within the checkpoint's budget.
+        pair_frames: True when a temporal patch holds the previous and the current picture.
+        place_marks: True when the first pixel of every patch says where the patch lies
+            (`vision/preprocess.py`).
+        frames_per_turn: frames that one turn shows together, as one temporal patch.
+        rate_hz: frames a second it was trained at.
+        policy: context policy it was trained for.
+        activity_threshold: probability of anything happening below which it does not speak unasked;
+            found on streams that neither trained nor examine it.
+        max_turns, keep_turns: longest context in turns, and what is left of it after trimming.
+        sliding: the windows of the sliding policy.
     """
 
     model_config = ConfigDict(extra="forbid")

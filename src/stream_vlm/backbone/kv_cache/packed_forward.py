@@ -25,9 +25,10 @@ def run_layers(
     token of each share.
 
     Args:
-        embeddings: (1, tokens, hidden), the shares' tokens end to end. deepstack: for the first
-            layers, (1, tokens, hidden) to be added to their outcome: vision features of Qwen3-VL
-            (DeepStack, arXiv 2406.04334), zero where a token is not of a picture.
+        embeddings: (1, tokens, hidden), the shares' tokens end to end.
+        deepstack: for the first layers, (1, tokens, hidden) to be added to their outcome: vision
+            features of Qwen3-VL (DeepStack, arXiv 2406.04334), zero where a token is not of a
+            picture.
 
     Returns:
         (1, shares, hidden): what the logits after each share's last token are read from.

@@ -43,11 +43,13 @@ class Share:
     """One stream's share of a packed forward.
 
     Attributes:
-        begin, end: its tokens among those of the forward. cache: where its keys and values go and
-            come from. staged: int64 (end - begin,), the slots that its tokens are written to.
-            extent: number of leading slots that it may look at. mask: bool (1, 1, groups * (end -
-            begin), extent), True where a token sees a slot, once for each of the `groups` heads
-            that share a key head. rotation: of its tokens.
+        begin, end: its tokens among those of the forward.
+        cache: where its keys and values go and come from.
+        staged: int64 (end - begin,), the slots that its tokens are written to.
+        extent: number of leading slots that it may look at.
+        mask: bool (1, 1, groups * (end - begin), extent), True where a token sees a slot, once for
+            each of the `groups` heads that share a key head.
+        rotation: of its tokens.
     """
 
     begin: int

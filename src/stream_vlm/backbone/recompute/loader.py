@@ -72,8 +72,9 @@ def load_foreign(settings: ModelSettings) -> ForeignCheckpoint:
 
     Raises:
         ForeignArchitecture: transformers knows it not as a model that reads pictures and text and
-            writes text. CheckpointError: the directory is partial or damaged, a library or a device
-            is missing, or the checkpoint cannot hold a chat.
+            writes text.
+        CheckpointError: the directory is partial or damaged, a library or a device is missing, or
+            the checkpoint cannot hold a chat.
     """
     directory = Path(settings.directory).expanduser()
     name = f"model.directory {directory}"

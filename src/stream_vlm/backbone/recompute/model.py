@@ -156,10 +156,11 @@ class RecomputedStream:
         stage to `seconds`.
 
         Raises:
-            PictureError: the picture cannot be looked at; the stream is unchanged. QuestionTooLong:
-                pictures and question are longer than the model can read; the stream is unchanged.
-                WatchRefused: pictures and watch are, without a question; the stream is unchanged.
-                ModelFault: the model's numbers are not finite, or memory ran out; the stream begins
+            PictureError: the picture cannot be looked at; the stream is unchanged.
+            QuestionTooLong: pictures and question are longer than the model can read; the stream is
+                unchanged.
+            WatchRefused: pictures and watch are, without a question; the stream is unchanged.
+            ModelFault: the model's numbers are not finite, or memory ran out; the stream begins
                 anew.
         """
         started = time.perf_counter()

@@ -106,11 +106,12 @@ class CachedStream:
         decision is silence, unless a query asks for an answer now.
 
         Raises:
-            PictureError: the picture cannot be looked at; the stream is unchanged. QuestionTooLong:
-                the question does not fit beside the picture; the stream is unchanged. WatchRefused:
-                the model cannot be told what to wait for, or the watch is too long; the stream is
-                unchanged. ModelFault: the model's numbers are not finite, or memory ran out; the
-                stream begins anew.
+            PictureError: the picture cannot be looked at; the stream is unchanged.
+            QuestionTooLong: the question does not fit beside the picture; the stream is unchanged.
+            WatchRefused: the model cannot be told what to wait for, or the watch is too long; the
+                stream is unchanged.
+            ModelFault: the model's numbers are not finite, or memory ran out; the stream begins
+                anew.
         """
         outcome = self._model.step([Turn(self, frame, query, gate, on_text, watch=watch)])[0]
         if isinstance(outcome, StreamError):
@@ -143,9 +144,10 @@ class CachedStream:
 
         Raises:
             QuestionTooLong: the question does not fit beside the picture; the stream has nothing
-                new in it. WatchRefused: the watch does not; the stream has nothing new in it.
-                ContextTooLong: the context that the settings ask for is longer than the model can
-                tell positions apart.
+                new in it.
+            WatchRefused: the watch does not; the stream has nothing new in it.
+            ContextTooLong: the context that the settings ask for is longer than the model can tell
+                positions apart.
         """
         if self._forward is None:
             self._forward = self._open_forward(look.room)

@@ -23,9 +23,10 @@ class ContextPlan:
 
     Attributes:
         reserve: tokens that the newest turn may still grow by: the longest reply with its end
-            marks. capacity: slots of its cache: the policy's budget, and beside it the head of a
-            next chunk that is prefilled in the background. head: tokens that the head may have,
-            with the past that a chunk begins with.
+            marks.
+        capacity: slots of its cache: the policy's budget, and beside it the head of a next chunk
+            that is prefilled in the background.
+        head: tokens that the head may have, with the past that a chunk begins with.
     """
 
     policy: ContextPolicy

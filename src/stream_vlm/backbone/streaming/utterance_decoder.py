@@ -21,7 +21,7 @@ class Speech:
     Attributes:
         unfed: what the next forward has to append to the context before the next token can be
             chosen; what is left of it at the end stays pending, so that no token is fed twice.
-            is_over: True when no further token is to be chosen.
+        is_over: True when no further token is to be chosen.
     """
 
     def __init__(

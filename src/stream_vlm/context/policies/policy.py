@@ -38,9 +38,10 @@ class ContextPolicy(Protocol):
         the head and the newest watch always stay.
 
         Args:
-            kept: what the context holds, in order. entering: the end of the last turn where it was
-                left pending, then the new turn; before the first turn, the head. reserve: tokens
-                that the newest turn may still grow by.
+            kept: what the context holds, in order.
+            entering: the end of the last turn where it was left pending, then the new turn; before
+                the first turn, the head.
+            reserve: tokens that the newest turn may still grow by.
         """
         ...
 

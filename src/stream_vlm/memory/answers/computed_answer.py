@@ -41,12 +41,15 @@ class Answer:
     """What the memory says.
 
     Attributes:
-        mode: one of `question.MODES`. known: False where nothing remembered bears on the question.
-            text: one sentence. value: how often (a number), how long (seconds), whether it is still
-            there (1 or 0), else 0. stamp_ns: the moment the answer is about: first, last, since
-            when (ns on the evidence's clock); 0 where there is none. records: what the answer rests
-            on. total: how many records that would be without a limit. took_ms: time spent in the
-            memory, milliseconds.
+        mode: one of `question.MODES`.
+        known: False where nothing remembered bears on the question.
+        text: one sentence.
+        value: how often (a number), how long (seconds), whether it is still there (1 or 0), else 0.
+        stamp_ns: the moment the answer is about: first, last, since when (ns on the evidence's
+            clock); 0 where there is none.
+        records: what the answer rests on.
+        total: how many records that would be without a limit.
+        took_ms: time spent in the memory, milliseconds.
     """
 
     mode: str

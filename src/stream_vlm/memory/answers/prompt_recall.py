@@ -70,10 +70,11 @@ class Recollection:
 
     Attributes:
         answer: computed from the records, where the question is of a kind that can be computed
-            (`question.MODES`), else None. records: what bears on the question, best first; what the
-            answer rests on comes before what is only near. bears: whether any record has a word of
-            the question, or the answer is known. was_asked: False where the memory could not be
-            asked.
+            (`question.MODES`), else None.
+        records: what bears on the question, best first; what the answer rests on comes before what
+            is only near.
+        bears: whether any record has a word of the question, or the answer is known.
+        was_asked: False where the memory could not be asked.
     """
 
     answer: Answer | None = None

@@ -88,9 +88,10 @@ class Question:
 
     Attributes:
         query: words and filters; its order and limit are not used but for "between". Events only,
-            unless other kinds are named. mode: one of `MODES`, or "auto" to read it from the words
-            ("how often ...", "when ... last ...", "is ... still ..."). words: the words that every
-            record of the evidence has, derived.
+            unless other kinds are named.
+        mode: one of `MODES`, or "auto" to read it from the words ("how often ...", "when ... last
+            ...", "is ... still ...").
+        words: the words that every record of the evidence has, derived.
 
     Raises:
         RecallError: the mode is unknown, or cannot be read from the words; or a state is asked

@@ -23,13 +23,19 @@ class Stats:
     """What a memory file holds.
 
     Attributes:
-        records: how many, by kind. cameras: how many records, by camera. pictures, picture_bytes:
-            thumbnails. sessions: how many. oldest_ns, newest_ns: ns on the evidence's clock, None
-            in an empty memory. file_bytes: of the file and its log. free_bytes: in the file, used
-            again before it grows. summaries: how many, by tier. gone: records that summaries were
-            made from and that are not stored any more. dropped: number and bytes of what retention
-            dropped since the file was made: records, pictures, summaries. version: of the tables.
-            copies: of the memory, beside it.
+        records: how many, by kind.
+        cameras: how many records, by camera.
+        pictures, picture_bytes: thumbnails.
+        sessions: how many.
+        oldest_ns, newest_ns: ns on the evidence's clock, None in an empty memory.
+        file_bytes: of the file and its log.
+        free_bytes: in the file, used again before it grows.
+        summaries: how many, by tier.
+        gone: records that summaries were made from and that are not stored any more.
+        dropped: number and bytes of what retention dropped since the file was made: records,
+            pictures, summaries.
+        version: of the tables.
+        copies: of the memory, beside it.
     """
 
     records: dict[str, int]

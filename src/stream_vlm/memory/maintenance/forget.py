@@ -28,8 +28,10 @@ class Forget:
 
     Attributes:
         start_ns, end_ns: what touches this time, ends included (int64 ns on the evidence's clock),
-            or None. place: what was seen from within this disc, or None. A record without a pose is
-            near nowhere. cameras: only what these cameras saw; empty means all.
+            or None.
+        place: what was seen from within this disc, or None. A record without a pose is near
+            nowhere.
+        cameras: only what these cameras saw; empty means all.
 
     Raises:
         RecallError: no filter is given, or one cannot be meant.
@@ -67,11 +69,14 @@ class Forgotten:
     """What was forgotten, or would be.
 
     Attributes:
-        records: how many records, those among them that are linked with what was named. pictures:
-            how many thumbnails. picture_bytes: how large those were. freed_bytes: by how much the
-            file became smaller. erased: nothing of it is left in the file or its log. False where a
-            reader kept the log busy: its next checkpoint takes the rest. copies: copies of the
-            memory beside it, which still hold what they held. took_ms: time spent, milliseconds.
+        records: how many records, those among them that are linked with what was named.
+        pictures: how many thumbnails.
+        picture_bytes: how large those were.
+        freed_bytes: by how much the file became smaller.
+        erased: nothing of it is left in the file or its log. False where a reader kept the log
+            busy: its next checkpoint takes the rest.
+        copies: copies of the memory beside it, which still hold what they held.
+        took_ms: time spent, milliseconds.
     """
 
     records: int

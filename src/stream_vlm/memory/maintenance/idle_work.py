@@ -50,12 +50,14 @@ class IdleHealth:
     """What was done in idle time, for diagnostics.
 
     Attributes:
-        summarised: summaries stored since the file was opened. summarizer: who sums up: extractive,
-            off, or with extractive the model that puts it better. written: of the summaries, how
-            many a model put better. waiting: how many wait for it. failures: how often a model was
-            asked in vain. fault: why the last of these was, or why none was asked; empty since one
-            was answered. dropped: number and bytes of records, pictures and summaries dropped since
-            the file was made.
+        summarised: summaries stored since the file was opened.
+        summarizer: who sums up: extractive, off, or with extractive the model that puts it better.
+        written: of the summaries, how many a model put better.
+        waiting: how many wait for it.
+        failures: how often a model was asked in vain.
+        fault: why the last of these was, or why none was asked; empty since one was answered.
+        dropped: number and bytes of records, pictures and summaries dropped since the file was
+            made.
     """
 
     summarised: int = 0

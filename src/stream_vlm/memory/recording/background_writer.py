@@ -30,12 +30,15 @@ class WriterHealth:
     """What the writer is up to, for diagnostics.
 
     Attributes:
-        rows: records in the file. backlog: steps that wait to be stored, tried or not. late: steps
-            that were reported as failed and stored after all. lost: steps that will never be
-            stored: pushed out of a full backlog, refused by the schema, or left over at close.
-            last_commit_ms: time the newest commit took, milliseconds. fault: why steps wait, or
-            empty. idle: what was summarised and dropped. idle_fault: why summaries and retention
-            wait, or empty.
+        rows: records in the file.
+        backlog: steps that wait to be stored, tried or not.
+        late: steps that were reported as failed and stored after all.
+        lost: steps that will never be stored: pushed out of a full backlog, refused by the schema,
+            or left over at close.
+        last_commit_ms: time the newest commit took, milliseconds.
+        fault: why steps wait, or empty.
+        idle: what was summarised and dropped.
+        idle_fault: why summaries and retention wait, or empty.
     """
 
     rows: int

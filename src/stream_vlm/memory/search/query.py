@@ -72,17 +72,20 @@ class RecallQuery:
     """Every filter that is given must hold; words rank what is left.
 
     Attributes:
-        text: plain words, any of them may match; empty means no words. start_ns: only records that
-            end at or after this (int64 ns on the evidence's clock), or None. end_ns: only records
-            that start at or before this, or None. place: only records whose pose lies in this disc,
-            or None. cameras: only these cameras; empty means all. kinds: only these kinds
-            (`rows.KINDS`); empty means events, utterances and answers. thing: only sightings of the
-            thing of this number (`RecallRecord.thing`); 0 means of all. order: what comes first
-            among records that match equally many of the words: the better match ("relevance"; the
-            newest where there are no words), the one that ended last ("newest") or the one that
-            began first ("oldest"). "fused" ranks by words, meaning and recency together: a record
-            may come first that has none of the words. limit: at most this many records, 1..1000.
-            words: the words looked for, derived from `text`.
+        text: plain words, any of them may match; empty means no words.
+        start_ns: only records that end at or after this (int64 ns on the evidence's clock), or
+            None.
+        end_ns: only records that start at or before this, or None.
+        place: only records whose pose lies in this disc, or None.
+        cameras: only these cameras; empty means all.
+        kinds: only these kinds (`rows.KINDS`); empty means events, utterances and answers.
+        thing: only sightings of the thing of this number (`RecallRecord.thing`); 0 means of all.
+        order: what comes first among records that match equally many of the words: the better match
+            ("relevance"; the newest where there are no words), the one that ended last ("newest")
+            or the one that began first ("oldest"). "fused" ranks by words, meaning and recency
+            together: a record may come first that has none of the words.
+        limit: at most this many records, 1..1000.
+        words: the words looked for, derived from `text`.
 
     Raises:
         RecallError: a value that cannot be meant; the message names it and what is allowed.
@@ -136,17 +139,20 @@ class RecallRecord:
     """One thing the robot remembers; the fields of stream_vlm_ros/msg/MemoryRecord.
 
     Attributes:
-        record_id: number in the memory file; `Memory.frame` fetches its picture. kind: one of
-            `rows.KINDS`. start_ns, end_ns: int64 ns on the evidence's clock. stamp_ns: stamp of the
-            picture that it rests on, ns; `end_ns` where none is stored. state: silence, standby or
-            response; empty for a query and a summary. has_frame: a picture is stored. pose: where
-            the robot was at `stamp_ns`, or None when that was not known. thing: number of the thing
-            that the event happened to (see `sightings`); 0 where its words do not tell, and for
-            other kinds. thing_confidence: 0..1, how sure that it is this thing and not another like
-            it. score: the number of words that match plus a fraction in (0, 1) that grows with
-            BM25; 0 where no words were looked for. In the order "fused" the sum of reciprocal
-            ranks, among pictures that look alike the cosine. gone: of a summary, how many of the
-            records that it was made from are not stored any more.
+        record_id: number in the memory file; `Memory.frame` fetches its picture.
+        kind: one of `rows.KINDS`.
+        start_ns, end_ns: int64 ns on the evidence's clock.
+        stamp_ns: stamp of the picture that it rests on, ns; `end_ns` where none is stored.
+        state: silence, standby or response; empty for a query and a summary.
+        has_frame: a picture is stored.
+        pose: where the robot was at `stamp_ns`, or None when that was not known.
+        thing: number of the thing that the event happened to (see `sightings`); 0 where its words
+            do not tell, and for other kinds.
+        thing_confidence: 0..1, how sure that it is this thing and not another like it.
+        score: the number of words that match plus a fraction in (0, 1) that grows with BM25; 0
+            where no words were looked for. In the order "fused" the sum of reciprocal ranks, among
+            pictures that look alike the cosine.
+        gone: of a summary, how many of the records that it was made from are not stored any more.
     """
 
     record_id: int
@@ -176,9 +182,11 @@ class RecallResult:
     """The answer.
 
     Attributes:
-        records: best first, by the order asked for. total: how many records matched before the
-            limit. took_ms: time spent in the memory, milliseconds. note: one sentence where less
-            was looked at than asked for (no vectors of the model), or empty.
+        records: best first, by the order asked for.
+        total: how many records matched before the limit.
+        took_ms: time spent in the memory, milliseconds.
+        note: one sentence where less was looked at than asked for (no vectors of the model), or
+            empty.
     """
 
     records: tuple[RecallRecord, ...]

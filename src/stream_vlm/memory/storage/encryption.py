@@ -82,8 +82,9 @@ def connect(
     off the disk.
 
     Args:
-        mode: of SQLite's URI: "mode=rw", "mode=ro" or "immutable=1". lenient: read a file that is
-            shorter than it should be, and tables beside those whose definitions are damaged.
+        mode: of SQLite's URI: "mode=rw", "mode=ro" or "immutable=1".
+        lenient: read a file that is shorter than it should be, and tables beside those whose
+            definitions are damaged.
 
     Raises:
         MemoryFileError: `key` is not the file's, the file is plain though there is one, or

@@ -60,9 +60,9 @@ def open_for_writing(path: Path, busy_timeout_s: float, key: Key | None = None) 
     `claim`.
 
     Raises:
-        MemoryDamaged: the file is not sound. It is left as it was. MemoryFileError: the path is no
-            usable file, or the file is another program's or of a newer version. It is left as it
-            was.
+        MemoryDamaged: the file is not sound. It is left as it was.
+        MemoryFileError: the path is no usable file, or the file is another program's or of a newer
+            version. It is left as it was.
     """
     _refuse_what_is_no_file(path)
     if not path.exists():

@@ -29,8 +29,9 @@ class Lived:
 
     Attributes:
         started_ns, newest_ns: first stamp and newest evidence, ns on the evidence's clock.
-            wall_started_ns: ns on the computer's clock. leapt: where its clock was set within the
-            session, from before `REAL_NS`: last stamp before that and first one after, else None.
+        wall_started_ns: ns on the computer's clock.
+        leapt: where its clock was set within the session, from before `REAL_NS`: last stamp before
+            that and first one after, else None.
     """
 
     session_id: str
@@ -45,9 +46,10 @@ class Stretch:
     """A part of a session whose clock ran evenly.
 
     Attributes:
-        from_ns, until_ns: on the evidence's clock. at_ns: where `from_ns` lies on the one line of
-            time, ns. first: nothing of the session came before: what is stamped before `from_ns` is
-            of this stretch too.
+        from_ns, until_ns: on the evidence's clock.
+        at_ns: where `from_ns` lies on the one line of time, ns.
+        first: nothing of the session came before: what is stamped before `from_ns` is of this
+            stretch too.
     """
 
     session_id: str

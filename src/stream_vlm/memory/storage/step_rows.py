@@ -66,9 +66,10 @@ class StepRows:
     """All that is stored of one step, in one transaction.
 
     Attributes:
-        pictures: by camera name; a row of that camera rests on it. text_vectors: by the position of
-            a row, of its text; float32, (size,), length 1, of the model `text_model`.
-            picture_vectors: by camera name, of its picture, likewise, of the session's model.
+        pictures: by camera name; a row of that camera rests on it.
+        text_vectors: by the position of a row, of its text; float32, (size,), length 1, of the
+            model `text_model`.
+        picture_vectors: by camera name, of its picture, likewise, of the session's model.
     """
 
     session_id: str

@@ -32,10 +32,11 @@ class Plan:
     """How the past is cut up.
 
     Attributes:
-        chunk_ns: length of a chunk, ns. mids: most mid summaries that stand unmerged, and that one
-            long block merges. longs: most long blocks that are told. ahead_ns: so long before its
-            end the running chunk gets a first summary, so that there is one when the next begins,
-            ns.
+        chunk_ns: length of a chunk, ns.
+        mids: most mid summaries that stand unmerged, and that one long block merges.
+        longs: most long blocks that are told.
+        ahead_ns: so long before its end the running chunk gets a first summary, so that there is
+            one when the next begins, ns.
     """
 
     chunk_ns: int

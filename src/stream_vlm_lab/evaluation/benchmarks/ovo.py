@@ -32,9 +32,10 @@ class OvoScore:
     """Outcome of scoring answers.
 
     Attributes:
-        tasks: by task, right points and all points, officially and strictly. faults: every row that
-            could not be taken as it stood: its id, its task and what was done about it. missing: by
-            task, how many items of the data have no answer.
+        tasks: by task, right points and all points, officially and strictly.
+        faults: every row that could not be taken as it stood: its id, its task and what was done
+            about it.
+        missing: by task, how many items of the data have no answer.
     """
 
     tasks: dict[str, list[tuple[bool, bool]]] = field(default_factory=lambda: defaultdict(list))

@@ -47,8 +47,9 @@ class Examined:
 
     Attributes:
         answers: a file (for OVO-Bench also a folder) of answers; None to make them by watching
-            `videos`. against: another model's answers, for comparisons. limit: at most so many
-            items (of each OVO-Bench task); 0 for all.
+            `videos`.
+        against: another model's answers, for comparisons.
+        limit: at most so many items (of each OVO-Bench task); 0 for all.
     """
 
     benchmark: str
@@ -77,7 +78,8 @@ def examine_benchmark(
 
     Raises:
         BenchmarkError: data or answers are not of the benchmark's form, or neither answers nor
-            videos are given. JudgeError: the benchmark is a comparison and there is no judge.
+            videos are given.
+        JudgeError: the benchmark is a comparison and there is no judge.
     """
     if what.answers is None and (what.videos is None or not what.videos.is_dir()):
         raise BenchmarkError(

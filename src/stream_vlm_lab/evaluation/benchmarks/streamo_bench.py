@@ -131,8 +131,9 @@ def score_streamo(
 
     Args:
         others: another model's answers to compare captions with; without them or a judge captions
-            are not scored, which is said. judge: also says whether the content of an answer is
-            right; without one its words must be those of the right answer.
+            are not scored, which is said.
+        judge: also says whether the content of an answer is right; without one its words must be
+            those of the right answer.
     """
     report: dict[str, Any] = {
         "items": len(items),

@@ -27,10 +27,11 @@ class TimedQuestion:
     """A question put to the stream at `t` (seconds of stream).
 
     Attributes:
-        answer: the right answer; empty where nobody knows it or a scorer of its own judges. kind:
-            what sort of question it is, for figures by kind. is_watch: "tell me when": it is not
-            answered at once but stays active. until: when a watch ends by itself, seconds of
-            stream; None where it stays until another takes its place.
+        answer: the right answer; empty where nobody knows it or a scorer of its own judges.
+        kind: what sort of question it is, for figures by kind.
+        is_watch: "tell me when": it is not answered at once but stays active.
+        until: when a watch ends by itself, seconds of stream; None where it stays until another
+            takes its place.
     """
 
     t: float
@@ -56,8 +57,9 @@ class Look:
 
     Attributes:
         answer: the words for the question that came with the frame, which are then not among
-            `utterances`. fault: why the frame or the question could not be used; empty where it
-            could. refused: True where the question was a watch and the watcher cannot wait.
+            `utterances`.
+        fault: why the frame or the question could not be used; empty where it could.
+        refused: True where the question was a watch and the watcher cannot wait.
     """
 
     state: str

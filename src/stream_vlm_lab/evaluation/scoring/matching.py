@@ -46,9 +46,10 @@ class EventScore:
     """How well claimed events agree with the truth.
 
     Attributes:
-        labelled: claims must say what happened (action and kind of thing). class_agnostic: claims
-            must only say when something happened. colour_accuracy: share of the labelled pairs
-            whose truth has a colour that also name the right one; None without such a pair.
+        labelled: claims must say what happened (action and kind of thing).
+        class_agnostic: claims must only say when something happened.
+        colour_accuracy: share of the labelled pairs whose truth has a colour that also name the
+            right one; None without such a pair.
     """
 
     labelled: Matching

@@ -43,9 +43,10 @@ class SpeakingScore:
     """Counts over any number of streams; add them up with `+`.
 
     Attributes:
-        tp, fn: windows with and without a right answer. outside: utterances outside every window:
-            the published false alarms. needless: utterances that are not the first right answer of
-            a window: wrong, repeated or outside.
+        tp, fn: windows with and without a right answer.
+        outside: utterances outside every window: the published false alarms.
+        needless: utterances that are not the first right answer of a window: wrong, repeated or
+            outside.
     """
 
     tp: int = 0

@@ -49,8 +49,9 @@ class Rooms:
     """What an examination shows: held-out rooms with these options of `World`.
 
     Attributes:
-        in_one: one long stream instead of one of a minute for each room. pause_s: at least so many
-            seconds lie between two questions, or silence would be full of them.
+        in_one: one long stream instead of one of a minute for each room.
+        pause_s: at least so many seconds lie between two questions, or silence would be full of
+            them.
     """
 
     look: str = "seen"
@@ -117,11 +118,13 @@ def examine(
     Beside them stands what the labels themselves would score at `rate_hz`.
 
     Args:
-        events: how the labels' decisions become events; defaults where left out. world: "heldout",
-            "objects" (things in forms that no training saw), "backgrounds" (walls and floors that
-            no training saw), "faults" (a camera that fails) or "long" (one stream with long
-            silence). on_stream: called after each stream. watches: instead of questions, "tell me
-            when". first_seed: of the first room, the others follow.
+        events: how the labels' decisions become events; defaults where left out.
+        world: "heldout", "objects" (things in forms that no training saw), "backgrounds" (walls and
+            floors that no training saw), "faults" (a camera that fails) or "long" (one stream with
+            long silence).
+        on_stream: called after each stream.
+        watches: instead of questions, "tell me when".
+        first_seed: of the first room, the others follow.
     """
     watchers = with_baselines(watchers)
     longest_s = minutes * 60 if ROOMS[world].in_one else STREAM_S

@@ -14,10 +14,11 @@ class Comparison:
 
     Attributes:
         tolerance: largest difference that still agrees; 0 for whole numbers, which must be equal.
-            compared, differing: how many values, and how many of them differ by more. largest:
-            largest difference, infinite where the shapes differ. first_round: the first round that
-            differs, None where none does. close_calls: recorded choices that are not our best token
-            but within reach of the tolerance of its logit.
+        compared, differing: how many values, and how many of them differ by more.
+        largest: largest difference, infinite where the shapes differ.
+        first_round: the first round that differs, None where none does.
+        close_calls: recorded choices that are not our best token but within reach of the tolerance
+            of its logit.
     """
 
     quantity: str

@@ -35,10 +35,11 @@ class TraceSettings(BaseModel):
     is taken.
 
     Attributes:
-        window_size, text_round: rounds that keep their vision and their text. text_sink,
-            text_sliding_window: tokens of the previous text that stay, None where it was never cut.
-            frames: name of the file of frames. special_ids: token ids by text, to tell whether a
-            checkpoint is the one of the run.
+        window_size, text_round: rounds that keep their vision and their text.
+        text_sink, text_sliding_window: tokens of the previous text that stay, None where it was
+            never cut.
+        frames: name of the file of frames.
+        special_ids: token ids by text, to tell whether a checkpoint is the one of the run.
     """
 
     rounds: int = Field(ge=1)
@@ -71,8 +72,10 @@ class Trace:
     """One recorded run.
 
     Attributes:
-        arrays: what was recorded, by name. frames: uint8 RGB (rounds * fps, H, W, 3). vision:
-            (rounds, tokens, hidden) vision tokens of each round, None where they were not recorded.
+        arrays: what was recorded, by name.
+        frames: uint8 RGB (rounds * fps, H, W, 3).
+        vision: (rounds, tokens, hidden) vision tokens of each round, None where they were not
+            recorded.
     """
 
     name: str

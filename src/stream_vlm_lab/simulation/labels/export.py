@@ -47,9 +47,11 @@ def write_stream(
     before again, as a recorder does; the labels say when.
 
     Args:
-        fps: frames a second of the video, 1 to 60. tasks: kinds of tasks, of `tasks.KINDS`: they
-            are added to the labels and written as `streamo-raw.json`. tasks_each: how many of a
-            kind at most. progress: show a progress bar.
+        fps: frames a second of the video, 1 to 60.
+        tasks: kinds of tasks, of `tasks.KINDS`: they are added to the labels and written as
+            `streamo-raw.json`.
+        tasks_each: how many of a kind at most.
+        progress: show a progress bar.
 
     Raises:
         WorldError: a value is out of range, or the video cannot be written; the message says which

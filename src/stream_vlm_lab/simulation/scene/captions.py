@@ -51,8 +51,10 @@ class Label:
     """What a caption says happened.
 
     Attributes:
-        action: one of `ACTIONS`. kind: what it happened to: the cup that a hand takes, the person
-            who enters, the door that opens. colour: one of `COLOURS`, or empty for doors and lamps.
+        action: one of `ACTIONS`.
+        kind: what it happened to: the cup that a hand takes, the person who enters, the door that
+            opens.
+        colour: one of `COLOURS`, or empty for doors and lamps.
     """
 
     action: str

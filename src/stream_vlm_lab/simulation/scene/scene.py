@@ -106,10 +106,11 @@ class Scene:
 
     Attributes:
         skyline: `v` where floor (or table) meets the wall; 0 or less when no wall is in view.
-            vanish: `v` of the horizon, where things would have no size. person_height: of a person
-            standing at `v` = 0.95, in picture heights; 0 when no people come here. thing_size:
-            typical size of portable things, in picture heights. floor: where people stand; portable
-            things rest on `surfaces`.
+        vanish: `v` of the horizon, where things would have no size.
+        person_height: of a person standing at `v` = 0.95, in picture heights; 0 when no people come
+            here.
+        thing_size: typical size of portable things, in picture heights.
+        floor: where people stand; portable things rest on `surfaces`.
     """
 
     view: str

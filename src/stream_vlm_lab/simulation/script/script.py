@@ -61,10 +61,11 @@ class Placement:
     """Where something rests.
 
     Attributes:
-        u, v: of its point of contact with the ground; see `scene`. shift: added to the horizontal
-            position, in picture heights, so that a person stays within arm's reach in any format.
-            heading: radians, people only: 0 looks into the camera, +pi/2 to the right, pi away.
-            depth: `v` of the ground below, for what hides what; larger is nearer.
+        u, v: of its point of contact with the ground; see `scene`.
+        shift: added to the horizontal position, in picture heights, so that a person stays within
+            arm's reach in any format.
+        heading: radians, people only: 0 looks into the camera, +pi/2 to the right, pi away.
+        depth: `v` of the ground below, for what hides what; larger is nearer.
     """
 
     u: float
@@ -83,15 +84,19 @@ class Event:
     """Something that happens once.
 
     Attributes:
-        action, kind, colour, label: as in `language`. t_start: seconds; the first moment at which
-            the picture shows it. `t_end`: when the picture shows it complete. t_approached: when
-            walking up to the place ends (people who pick up or put down); else `t_start`.
-            t_contact: when a thing is grasped or let go (hands, people who pick up or put down);
-            else `t_start`. instance: the thing it happens to. `actor`: the person or hand that does
-            it, 0 for none. edge: where it comes from or goes to; empty for none. place: where the
-            thing rests afterwards (or rested before, for takes, leaves and rolls away). stand:
-            where the person stands afterwards (picks up, puts down). look: seed of its small
-            variations.
+        action, kind, colour, label: as in `language`.
+        t_start: seconds; the first moment at which the picture shows it. `t_end`: when the picture
+            shows it complete.
+        t_approached: when walking up to the place ends (people who pick up or put down); else
+            `t_start`.
+        t_contact: when a thing is grasped or let go (hands, people who pick up or put down); else
+            `t_start`.
+        instance: the thing it happens to. `actor`: the person or hand that does it, 0 for none.
+        edge: where it comes from or goes to; empty for none.
+        place: where the thing rests afterwards (or rested before, for takes, leaves and rolls
+            away).
+        stand: where the person stands afterwards (picks up, puts down).
+        look: seed of its small variations.
     """
 
     action: str
@@ -206,12 +211,13 @@ def make_script(
     """Write the script of one stream; the same arguments always give the same script.
 
     Args:
-        seed: any whole number from 0. duration_s: length in seconds, from 1 s to a day.
-            events_per_minute: aimed at, on average; from 0 (nothing ever happens) to 20.
-            quiet_minutes: mean length of stretches in which nothing happens, between bursts of a
-            minute or two at that pace; 0 for none, at most 720. longest_event_s: about half of the
-            events are done slowly and last up to so many seconds, at most 600 (45 beside quiet
-            stretches); 0 for events of a few seconds alone.
+        seed: any whole number from 0.
+        duration_s: length in seconds, from 1 s to a day.
+        events_per_minute: aimed at, on average; from 0 (nothing ever happens) to 20.
+        quiet_minutes: mean length of stretches in which nothing happens, between bursts of a minute
+            or two at that pace; 0 for none, at most 720.
+        longest_event_s: about half of the events are done slowly and last up to so many seconds, at
+            most 600 (45 beside quiet stretches); 0 for events of a few seconds alone.
 
     Raises:
         WorldError: an argument is out of range.

@@ -139,9 +139,10 @@ class Loop:
         """Take every step that is left.
 
         Args:
-            drawn: what each of `numbers` takes. parts: of (the module to call, what was drawn) the
-                parts of this process's loss, whose sum is averaged over the processes. saved:
-                called by the first process after each saved state.
+            drawn: what each of `numbers` takes.
+            parts: of (the module to call, what was drawn) the parts of this process's loss, whose
+                sum is averaged over the processes.
+            saved: called by the first process after each saved state.
 
         Raises:
             StreamError: the loss is not finite.

@@ -105,10 +105,10 @@ class Objective:
     """One of the losses.
 
     Attributes:
-        factors: factor of each kind (5,) from the step's counts (5,). divides_by_factors: divide by
-            the sum of the targets' factors instead of their number. focus: gamma; state markers are
-            scaled by (1 - p)^gamma, p being the probability of the right token. 0 or at least 1,
-            below which the gradient of a certain token is not finite.
+        factors: factor of each kind (5,) from the step's counts (5,).
+        divides_by_factors: divide by the sum of the targets' factors instead of their number.
+        focus: gamma; state markers are scaled by (1 - p)^gamma, p being the probability of the
+            right token. 0 or at least 1, below which the gradient of a certain token is not finite.
     """
 
     factors: Callable[[torch.Tensor], torch.Tensor]

@@ -137,8 +137,10 @@ def sample_to_messages(
     """`sample` in Streamo's stream form.
 
     Args:
-        system: the instruction that stands first. compatible: put the first question before the
-            first turn, too, as the published converter does. prefix: put before the video's path.
+        system: the instruction that stands first.
+        compatible: put the first question before the first turn, too, as the published converter
+            does.
+        prefix: put before the video's path.
     """
     messages = [{"role": "system", "content": system}]
     early = (

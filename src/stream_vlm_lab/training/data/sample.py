@@ -35,9 +35,10 @@ class StreamSample:
 
     Attributes:
         video: path of the video as the data names it, relative to wherever the user keeps the
-            videos. task, source: kind of task and origin as the data names them; may be empty.
-            previous_text: words that stand before the first turn. system: the instruction that the
-            data brings along; may be empty.
+            videos.
+        task, source: kind of task and origin as the data names them; may be empty.
+        previous_text: words that stand before the first turn.
+        system: the instruction that the data brings along; may be empty.
     """
 
     video: str
@@ -122,8 +123,9 @@ class Videos:
     """Where the videos of a data set are, and how long each is.
 
     Attributes:
-        folder: what paths in the data are relative to. seconds: length to take for every video;
-            given where only texts are converted and the videos are elsewhere.
+        folder: what paths in the data are relative to.
+        seconds: length to take for every video; given where only texts are converted and the videos
+            are elsewhere.
     """
 
     folder: Path

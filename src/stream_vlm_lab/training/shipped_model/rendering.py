@@ -75,10 +75,11 @@ class DenseTargets:
 
     Attributes:
         classes: float32 (ticks, cells, len(THING_CLASSES)), 1 where the class is in the cell.
-            names: int64 (ticks, cells, len(NAMES)), indices of what `NAMES` lists, -1 for none.
-            motion: float32 (ticks, cells, 2), that thing's displacement since the tick before, in
-            cells, (down, right). place: float32 (ticks, cells, 2), that thing's centre relative to
-            the cell's, in cells, (down, right).
+        names: int64 (ticks, cells, len(NAMES)), indices of what `NAMES` lists, -1 for none.
+        motion: float32 (ticks, cells, 2), that thing's displacement since the tick before, in
+            cells, (down, right).
+        place: float32 (ticks, cells, 2), that thing's centre relative to the cell's, in cells,
+            (down, right).
     """
 
     classes: NDArray[np.float32]

@@ -20,10 +20,11 @@ class Batch:
 
     Attributes:
         ids: int64 (rows, tokens); positions: int64 (3, rows, tokens), which begin anew with every
-            sequence. targets: int64 (rows, tokens), `NO_TARGET` where there is none; kinds: the
-            same shape. owners: int64 (rows, tokens), the number of the sequence that a token
-            belongs to, `PADDING` for none. pictures: of each sequence in the order of the rows,
-            uint8 RGB (turns, T, H, W, 3).
+            sequence.
+        targets: int64 (rows, tokens), `NO_TARGET` where there is none; kinds: the same shape.
+        owners: int64 (rows, tokens), the number of the sequence that a token belongs to, `PADDING`
+            for none.
+        pictures: of each sequence in the order of the rows, uint8 RGB (turns, T, H, W, 3).
     """
 
     ids: torch.Tensor

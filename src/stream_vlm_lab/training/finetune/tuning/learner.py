@@ -30,10 +30,12 @@ class StreamLearner(nn.Module):
     """A checkpoint's model under teacher forcing over whole sequences.
 
     Args:
-        streaming: the loaded checkpoint; its model is changed in place. parts: which of `PARTS`
-            move. rank: rank of the adapters. saves_memory: compute the language part's activations
-            again in the backward pass instead of keeping them. new_tokens: ids whose rows of
-            embeddings and head are learned beside adapters.
+        streaming: the loaded checkpoint; its model is changed in place.
+        parts: which of `PARTS` move.
+        rank: rank of the adapters.
+        saves_memory: compute the language part's activations again in the backward pass instead of
+            keeping them.
+        new_tokens: ids whose rows of embeddings and head are learned beside adapters.
     """
 
     def __init__(

@@ -24,10 +24,12 @@ class TuningSequence:
     """A sample as the model takes it.
 
     Attributes:
-        ids: int64 (tokens,). positions: int64 (3, tokens), rotary positions of the three axes.
-            targets: int64 (tokens,), the token to be learned after each, `NO_TARGET` where there is
-            none. kinds: int64 (tokens,), the `TargetKind` of each target. pictures: uint8 RGB
-            (turns, T, H, W, 3), the temporal patch of each turn.
+        ids: int64 (tokens,).
+        positions: int64 (3, tokens), rotary positions of the three axes.
+        targets: int64 (tokens,), the token to be learned after each, `NO_TARGET` where there is
+            none.
+        kinds: int64 (tokens,), the `TargetKind` of each target.
+        pictures: uint8 RGB (turns, T, H, W, 3), the temporal patch of each turn.
     """
 
     ids: NDArray[np.int64]
