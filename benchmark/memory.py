@@ -177,7 +177,7 @@ def grow(settings: MemorySettings, stream: Iterator[StepResult], records: int) -
                     if stored >= records:
                         break
     with Memory.open(settings) as memory:
-        while memory.tend():
+        while memory.run_maintenance():
             pass
 
 
@@ -197,7 +197,7 @@ def fill(memory: Memory, stream: Iterator[StepResult], records: int) -> dict[str
         prepared = time.perf_counter()
         memory.commit(rows)
         committed = time.perf_counter()
-        memory.tend()
+        memory.run_maintenance()
         settling.append((time.perf_counter() - committed) * 1e3)
         committing.append((committed - prepared) * 1e3)
         encoding.append((prepared - started) * 1e3)

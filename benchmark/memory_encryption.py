@@ -47,7 +47,7 @@ def fill(memories: dict[str, Memory], records: int, rng: random.Random) -> tuple
             rows = memories[kind].prepare(result)
             with measured(spent[kind]):
                 memories[kind].commit(rows)
-            memories[kind].tend()
+            memories[kind].run_maintenance()
     return spent, number
 
 

@@ -146,7 +146,7 @@ def examine(seen: Sequence[Witnessed]) -> dict[str, dict[str, dict[str, float]]]
     assert [record.text for record in records] == [one.event.label for one in seen], (
         "every event is stored once, in its order"
     )
-    by_rule = {one: record.thing for one, record in zip(seen, records, strict=True)}
+    by_rule = {one: record.object_id for one, record in zip(seen, records, strict=True)}
     schemes: dict[str, Callable[[Witnessed], Hashable]] = {
         "the rule": by_rule.__getitem__,
         "same words": words_of,
@@ -162,7 +162,7 @@ def examine(seen: Sequence[Witnessed]) -> dict[str, dict[str, dict[str, float]]]
             group: linked(members, [name(one) for one in members])
             for group, members in groups.items()
         }
-    sure = [record.thing_confidence >= 0.9 for record in records]
+    sure = [record.object_confidence >= 0.9 for record in records]
     table["the rule, where it is 0.9 sure"] = {
         "all": linked(
             [one for one, is_sure in zip(seen, sure, strict=True) if is_sure],

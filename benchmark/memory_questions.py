@@ -38,7 +38,16 @@ from stream_vlm.memory.answers.question_kind import Question
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import Place, RecallQuery
 from stream_vlm.time_words import line
-from stream_vlm.types import NANOSECONDS, Decision, Frame, Pose, Remembered, State, StepResult, Tick
+from stream_vlm.types import (
+    NANOSECONDS,
+    Decision,
+    Frame,
+    Pose,
+    RecalledLine,
+    State,
+    StepResult,
+    Tick,
+)
 from stream_vlm_lab.simulation.scene.captions import COLOURS, PORTABLE_KINDS
 from stream_vlm_lab.simulation.script.script import Event, make_script
 
@@ -382,7 +391,7 @@ def tokens(text: str) -> int:
 
 
 def as_line(happening: Happening, now_ns: int) -> str:
-    return line(Remembered(happening.start_ns, happening.end_ns, happening.label), now_ns)
+    return line(RecalledLine(happening.start_ns, happening.end_ns, happening.label), now_ns)
 
 
 def holds_recalled(memory: Memory, exam: Exam, budget: int, now_ns: int, *, filtered: bool) -> bool:

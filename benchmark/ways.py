@@ -27,12 +27,12 @@ class Way:
 def ways(context_s: float) -> list[Way]:
     """Ours first, then the baselines."""
     return [
-        Way("ours: rounds", "rounds", context_s),
+        Way("ours: rounds", "last_turns", context_s),
         Way("ours: chunked", "chunked", context_s),
         Way("ours: sliding", "sliding", context_s),
         Way("(a) growing full context", "chunked", None),
-        Way("(b) sliding window, recomputed", "rounds", context_s, recompute=True),
-        Way("(c) last 4 frames, recomputed", "recent", 4.0, recompute=True),
+        Way("(b) sliding window, recomputed", "last_turns", context_s, recompute=True),
+        Way("(c) last 4 frames, recomputed", "last_frames", 4.0, recompute=True),
         Way("(d) chunks without prefix reuse", "chunked", context_s, recompute=True),
     ]
 

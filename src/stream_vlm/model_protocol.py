@@ -74,7 +74,7 @@ class Model(Protocol):
 
     @property
     def reads_memory(self) -> bool:
-        """Whether it reads what a question brings of the past (`stream.Past`); others are asked
+        """Whether it reads what a question brings of the past (`stream.RecalledContext`); others are asked
         without.
         """
         ...

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from stream_vlm.types import NANOSECONDS, Remembered
+from stream_vlm.types import NANOSECONDS, RecalledLine
 
 CLOCK_EPOCH_NS = 10 * 365 * 86400 * NANOSECONDS
 """Stamps below this (ten years) are counted from a recording's beginning, not from 1970."""
@@ -41,7 +41,7 @@ def age(stamp_ns: int, now_ns: int) -> str:
     return f"{seconds} s ago"
 
 
-def line(one: Remembered, now_ns: int | None = None) -> str:
+def line(one: RecalledLine, now_ns: int | None = None) -> str:
     """`one` in one line, with its age at `now_ns` (ns) where that is given."""
     old = age(one.end_ns, now_ns) if now_ns is not None else ""
     text = " ".join(one.text.split())

@@ -79,7 +79,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Remembered:
+class RecalledLine:
     """Something of the past, as a line for the model: what, from when to when (int64 ns on the
     evidence's clock).
     """
@@ -90,7 +90,7 @@ class Remembered:
 
 
 @dataclass(frozen=True)
-class Past:
+class RecalledContext:
     """What the memory has to say about a question.
 
     Attributes:
@@ -99,7 +99,7 @@ class Past:
     """
 
     computed: str = ""
-    remembered: tuple[Remembered, ...] = ()
+    remembered: tuple[RecalledLine, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.computed or self.remembered)
@@ -125,7 +125,7 @@ class Query:
     stamp_ns: int
     camera: str = ""
     is_watch: bool = False
-    past: Past = Past()
+    past: RecalledContext = RecalledContext()
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class StreamVlmNode(LifecycleNode):
         self._watching: Watching | None = None
         self._label = "unconfigured"
         self._fault = ""
-        self._settings = Parameters(self, self._take_up_settings)
+        self._settings = Parameters(self, self._apply_settings)
         self._diagnostics = Diagnostics(
             self, lambda: (self._label, self._fault), lambda: (self._configured, self._watching)
         )
@@ -132,9 +132,9 @@ class StreamVlmNode(LifecycleNode):
             configured.close()
         self._settings.unlock()
 
-    def _take_up_settings(self) -> None:
+    def _apply_settings(self) -> None:
         if self._watching is not None:
-            self._watching.take_up_settings()
+            self._watching.apply_settings()
 
     def _autostart(self) -> None:
         if self._autostart_timer is not None:

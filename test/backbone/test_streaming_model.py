@@ -163,7 +163,7 @@ def test_a_full_cache_refuses_new_tokens_and_keeps_the_old(model: StreamingModel
     assert forward.cache.used == 10
 
 
-@pytest.mark.parametrize("policy", ["rounds", "chunked", "sliding", "recent"])
+@pytest.mark.parametrize("policy", ["last_turns", "chunked", "sliding", "last_frames"])
 def test_an_endless_stream_stays_inside_its_memory_and_its_positions(
     checkpoint: Path, policy: str
 ) -> None:

@@ -192,7 +192,11 @@ def test_the_model_sums_a_recording_up_while_it_watches_and_the_same_each_time(
     model = load(write_speaking_checkpoint(tmp_path / "checkpoint"))
     source = open_source(str(bag))
     # The model says the same at every look.
-    said = {"memory.summarizer": "model", "memory.chunk_s": 2.0, "decision.repeat_s": 0.0}
+    said = {
+        "memory.summarizer": "model",
+        "memory.chunk_s": 2.0,
+        "decision.repeat_suppression_s": 0.0,
+    }
     settings = with_cameras(load_settings(said), source.cameras)
     told = []
     for folder in ("once", "again"):

@@ -38,7 +38,9 @@ def silent(decision: Decision) -> Decision:
 
 
 def test_every_known_format_can_be_set() -> None:
-    choices = next(info.choices for info in describe_settings() if info.name == "model.turns")
+    choices = next(
+        info.choices for info in describe_settings() if info.name == "model.prompt_format"
+    )
     assert set(choices) == {"auto", *FORMATS}
 
 
@@ -46,7 +48,7 @@ def test_a_streaming_vlm_download_works_by_setting_without_writing_a_file(tmp_pa
     directory = write_streaming_vlm_checkpoint(tmp_path / "download", layers=2)
     before = sorted(path.name for path in directory.iterdir())
     assert "stream_config.json" not in before
-    model = load_cached_model(settings_for(directory, model__turns="streaming_vlm"))
+    model = load_cached_model(settings_for(directory, model__prompt_format="streaming_vlm"))
     stream = model.checkpoint.stream
     assert (stream.name, stream.frames_per_turn, stream.policy, stream.rate_hz) == (
         "download",
@@ -85,15 +87,17 @@ def test_markers_that_are_no_tokens_are_named(tmp_path: Path, turns: str) -> Non
     directory = without_file(tmp_path, {marker: f"<unused {marker[2:-1]}>" for marker in MARKERS})
     with pytest.raises(
         CheckpointError,
-        match=f"model.turns '{turns}': the tokenizer in .* has no </[Ss]ilence> as one token",
+        match=f"model.prompt_format '{turns}': the tokenizer in .* has no </[Ss]ilence> as one token",
     ):
-        load_cached_model(settings_for(directory, model__turns=turns))
+        load_cached_model(settings_for(directory, model__prompt_format=turns))
 
 
 def test_the_setting_overrides_the_turns_of_the_file_and_keeps_the_rest(tmp_path: Path) -> None:
     directory = write_checkpoint(tmp_path, words=("silence", "standby", "response"))
     written = load_cached_model(settings_for(directory)).checkpoint.stream
-    chosen = load_cached_model(settings_for(directory, model__turns="prompted")).checkpoint.stream
+    chosen = load_cached_model(
+        settings_for(directory, model__prompt_format="prompted")
+    ).checkpoint.stream
     assert chosen.turns == FORMATS["prompted"]
     assert chosen.model_copy(update={"turns": written.turns}) == written
 
@@ -101,9 +105,9 @@ def test_the_setting_overrides_the_turns_of_the_file_and_keeps_the_rest(tmp_path
 def test_a_setting_that_contradicts_the_file_is_refused(tmp_path: Path) -> None:
     directory = write_checkpoint(tmp_path)
     with pytest.raises(
-        CheckpointError, match="model.turns 'streaming_vlm' does not go with .*pair_frames"
+        CheckpointError, match="model.prompt_format 'streaming_vlm' does not go with .*pair_frames"
     ):
-        load_cached_model(settings_for(directory, model__turns="streaming_vlm"))
+        load_cached_model(settings_for(directory, model__prompt_format="streaming_vlm"))
 
 
 def test_qwen3s_pixel_budget_is_read_and_capped_at_what_a_stream_affords(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def observe(
     """Feed one decision each half second: "." silence, "-" standby, "!" response; spans end at
     frames unless `settings` say otherwise.
     """
-    tracker = EventTracker("s", "front", settings or EventSettings(edges="frames"))
+    tracker = EventTracker("s", "front", settings or EventSettings(boundary="frames"))
     spans = []
     for index, letter in enumerate(states):
         state = {".": State.SILENCE, "-": State.STANDBY, "!": State.RESPONSE}[letter]

@@ -366,7 +366,7 @@ def test_a_watch_that_the_model_refuses_is_over_and_a_picture_that_cannot_be_use
 
 
 def test_told_to_be_silent_until_asked_it_speaks_only_under_a_watch() -> None:
-    settings = load_settings({"cameras": ["front"], "decision.unasked": "never"})
+    settings = load_settings({"cameras": ["front"], "decision.unprompted": "never"})
     loop = StreamingHarness(settings, ScriptedModel({"front": "-!-!!"}), "session")
     queries = {2: [watch("w1")], 4: []}
     results = []

@@ -13,20 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_vlm.config.settings import Settings, load_settings
-from stream_vlm.loop.load_governor import MOST_PATIENCE, TRIAL_STEPS, Governor, Level, levels
+from stream_vlm.loop.load_governor import MOST_PATIENCE, TRIAL_STEPS, Level, LoadGovernor, levels
 from stream_vlm.types import Limits
 
-SETTINGS = {"stream.rate_hz": 2.0, "deadline.budget": 0.8}
+SETTINGS = {"stream.rate_hz": 2.0, "load_shedding.budget": 0.8}
 PERIOD_S, ALLOWANCE_S = 0.5, 0.4
 CLEAN, WINDOW = 20, 8
-"""The defaults of deadline.clean_steps and deadline.window_steps."""
+"""The defaults of load_shedding.clean_steps and load_shedding.window_steps."""
 
 Cost = Callable[[Level], float]
 """Seconds that a step takes at a level."""
 
 
-def governor(takes_any_size: bool = True, **changed: object) -> Governor:
-    return Governor(
+def governor(takes_any_size: bool = True, **changed: object) -> LoadGovernor:
+    return LoadGovernor(
         load_settings(
             SETTINGS | {name.replace("__", "."): value for name, value in changed.items()}
         ),
@@ -34,7 +34,7 @@ def governor(takes_any_size: bool = True, **changed: object) -> Governor:
     )
 
 
-def run(subject: Governor, cost: Cost, steps: int) -> list[int]:
+def run(subject: LoadGovernor, cost: Cost, steps: int) -> list[int]:
     """The level after each of `steps` steps that take what `cost` says."""
     seen = []
     for _ in range(steps):
@@ -99,7 +99,9 @@ def test_a_model_of_one_picture_size_has_no_levels_of_fewer_pixels() -> None:
 def test_utterances_keep_their_least_length_and_no_level_changes_nothing(
     longest: int, minimum: int, expected: list[int | None]
 ) -> None:
-    chosen = load_settings({"decision.max_new_tokens": longest, "deadline.min_new_tokens": minimum})
+    chosen = load_settings(
+        {"decision.max_new_tokens": longest, "load_shedding.min_new_tokens": minimum}
+    )
     ladder = levels(chosen, takes_any_size=False)
     assert [level.limits.new_tokens for level in ladder if level.stride == 1] == expected
     assert len(set(ladder)) == len(ladder)
@@ -127,7 +129,7 @@ def test_long_answers_now_and_then_change_nothing(every: int) -> None:
 
 
 def test_a_single_slow_step_changes_nothing_however_the_window_is_set() -> None:
-    subject = governor(deadline__window_steps=2, deadline__overrun_share=0.01)
+    subject = governor(load_shedding__window_steps=2, load_shedding__overrun_share=0.01)
     run(subject, linear(0.1), 10)
     assert not subject.observe(60.0)
     assert subject.observe(60.0)
@@ -154,7 +156,7 @@ def test_a_load_that_nothing_helps_against_ends_at_the_worst_level_and_says_so()
 def test_looking_less_often_gives_a_step_more_time() -> None:
     subject = governor(takes_any_size=False)
     run(subject, linear(1.5 * ALLOWANCE_S), 1000)
-    assert (subject.held_back.stride, subject.runs_over) == (2, False)
+    assert (subject.degradation.stride, subject.runs_over) == (2, False)
 
 
 @settings(deadline=None, max_examples=50)
@@ -250,32 +252,32 @@ def test_a_step_that_would_not_fit_as_it_is_makes_no_trial() -> None:
     for _ in range(1000):
         subject.observe(1.5 * ALLOWANCE_S)
         tried.append(
-            subject.level - 1 if subject.next_step.stride < subject.held_back.stride else None
+            subject.level - 1 if subject.next_step.stride < subject.degradation.stride else None
         )
-    assert subject.held_back.stride == 2
+    assert subject.degradation.stride == 2
     assert set(tried) == {None}
 
 
 def test_where_it_is_not_wanted_nothing_is_held_back() -> None:
-    subject = governor(deadline__enabled=False)
+    subject = governor(load_shedding__enabled=False)
     assert set(run(subject, linear(9.0), 200)) == {0}
     assert subject.next_step == Level()
 
 
 def test_settings_that_change_take_effect_at_the_next_step() -> None:
     live = load_settings(SETTINGS)
-    subject = Governor(live, takes_any_size=True)
+    subject = LoadGovernor(live, takes_any_size=True)
     run(subject, linear(9.0), 100)
-    live.deadline.min_new_tokens = 32
+    live.load_shedding.min_new_tokens = 32
     assert (subject.next_step.limits.new_tokens, subject.level) == (None, subject.worst)
-    live.deadline.enabled = False
+    live.load_shedding.enabled = False
     assert (subject.level, subject.next_step) == (0, Level())
     subject.observe(9.0)
-    live.deadline.enabled = True
+    live.load_shedding.enabled = True
     assert subject.level == 0
     live.stream.rate_hz = 0.1
     assert set(run(subject, linear(7.9), 100)) == {0}
-    live.deadline.budget = 0.5
+    live.load_shedding.budget = 0.5
     assert run(subject, linear(7.9), WINDOW)[-1] > 0
 
 

@@ -24,20 +24,22 @@ SILENCE = decided(State.SILENCE, 0.9, 0.05, 0.05)
 
 def test_a_sure_response_passes() -> None:
     assert (
-        SpeechGate(DecisionSettings(response_threshold=0.5)).admit(RESPONSE, 0, asked=False)
+        SpeechGate(DecisionSettings(response_threshold=0.5)).gate_state(RESPONSE, 0, asked=False)
         == RESPONSE
     )
 
 
 def test_an_unsure_response_becomes_the_likelier_quiet_state() -> None:
-    quiet = SpeechGate(DecisionSettings(response_threshold=0.7)).admit(RESPONSE, 0, asked=False)
+    quiet = SpeechGate(DecisionSettings(response_threshold=0.7)).gate_state(
+        RESPONSE, 0, asked=False
+    )
     assert quiet.state is State.STANDBY
     assert quiet.confidence == pytest.approx(0.3)
 
 
 def test_a_response_too_soon_after_the_last_is_held_back_and_a_later_one_is_not() -> None:
     gate = SpeechGate(DecisionSettings(refractory_s=3.0))
-    states = [gate.admit(RESPONSE, second * SECOND, asked=False).state for second in range(7)]
+    states = [gate.gate_state(RESPONSE, second * SECOND, asked=False).state for second in range(7)]
     assert [state is State.RESPONSE for state in states] == [
         True,
         False,
@@ -50,20 +52,20 @@ def test_a_response_too_soon_after_the_last_is_held_back_and_a_later_one_is_not(
 
 
 def test_silence_is_never_turned_into_speech_unasked() -> None:
-    assert SpeechGate(DecisionSettings()).admit(SILENCE, 0, asked=False) == SILENCE
+    assert SpeechGate(DecisionSettings()).gate_state(SILENCE, 0, asked=False) == SILENCE
 
 
 def test_a_question_is_answered_even_when_unsure_and_within_the_refractory_time() -> None:
     gate = SpeechGate(DecisionSettings(response_threshold=1.0, refractory_s=3600.0))
-    gate.admit(RESPONSE, 0, asked=False)
-    assert gate.admit(SILENCE, SECOND, asked=True).state is State.RESPONSE
-    assert gate.admit(RESPONSE, SECOND, asked=True).state is State.RESPONSE
+    gate.gate_state(RESPONSE, 0, asked=False)
+    assert gate.gate_state(SILENCE, SECOND, asked=True).state is State.RESPONSE
+    assert gate.gate_state(RESPONSE, SECOND, asked=True).state is State.RESPONSE
 
 
 def test_answers_do_not_start_the_refractory_time() -> None:
     gate = SpeechGate(DecisionSettings(refractory_s=10.0))
-    gate.admit(RESPONSE, 0, asked=True)
-    assert gate.admit(RESPONSE, SECOND, asked=False).state is State.RESPONSE
+    gate.gate_state(RESPONSE, 0, asked=True)
+    assert gate.gate_state(RESPONSE, SECOND, asked=False).state is State.RESPONSE
 
 
 LEAVES, ENTERS = (replace(RESPONSE, text=f"person {does}") for does in ("leaves", "enters"))
@@ -71,7 +73,7 @@ STANDBY = decided(State.STANDBY, 0.2, 0.6, 0.2)
 
 
 def test_words_are_said_again_only_after_a_silence_or_other_words() -> None:
-    gate = SpeechGate(DecisionSettings(repeat_s=1.0))
+    gate = SpeechGate(DecisionSettings(repeat_suppression_s=1.0))
     looks = (
         LEAVES,
         STANDBY,
@@ -85,7 +87,7 @@ def test_words_are_said_again_only_after_a_silence_or_other_words() -> None:
         ENTERS,
         LEAVES,
     )
-    said = [gate.heard(one, index * SECOND // 2) for index, one in enumerate(looks)]
+    said = [gate.suppress_repeat(one, index * SECOND // 2) for index, one in enumerate(looks)]
     texts = [
         "person leaves",
         "",
@@ -104,8 +106,10 @@ def test_words_are_said_again_only_after_a_silence_or_other_words() -> None:
 
 
 def test_whoever_wants_repeats_hears_them() -> None:
-    gate = SpeechGate(DecisionSettings(repeat_s=0.0))
-    assert [gate.heard(LEAVES, stamp_ns).text for stamp_ns in (0, 0, 1)] == ["person leaves"] * 3
+    gate = SpeechGate(DecisionSettings(repeat_suppression_s=0.0))
+    assert [gate.suppress_repeat(LEAVES, stamp_ns).text for stamp_ns in (0, 0, 1)] == [
+        "person leaves"
+    ] * 3
 
 
 @pytest.mark.parametrize(
@@ -122,9 +126,9 @@ def test_who_doubts_that_anything_happens_is_quiet_by_the_users_threshold_or_els
     chosen: float, found: float, speaks: bool
 ) -> None:
     gate = SpeechGate(DecisionSettings(activity_threshold=chosen), found)
-    assert (gate.admit(RESPONSE, 0, asked=False).state is State.RESPONSE) is speaks
+    assert (gate.gate_state(RESPONSE, 0, asked=False).state is State.RESPONSE) is speaks
     assert all(
-        gate.admit(RESPONSE, 0, asked=asked, watched=not asked).state is State.RESPONSE
+        gate.gate_state(RESPONSE, 0, asked=asked, watched=not asked).state is State.RESPONSE
         for asked in (True, False)
     )
 
@@ -132,7 +136,7 @@ def test_who_doubts_that_anything_happens_is_quiet_by_the_users_threshold_or_els
 def test_who_only_wavers_between_standby_and_response_speaks() -> None:
     wavering = decided(State.RESPONSE, 0.01, 0.48, 0.51)
     assert (
-        SpeechGate(DecisionSettings(activity_threshold=0.97)).admit(wavering, 0, asked=False)
+        SpeechGate(DecisionSettings(activity_threshold=0.97)).gate_state(wavering, 0, asked=False)
         == wavering
     )
 
@@ -140,10 +144,10 @@ def test_who_only_wavers_between_standby_and_response_speaks() -> None:
 def test_an_unsure_standby_becomes_silence() -> None:
     standby = decided(State.STANDBY, 0.3, 0.4, 0.3)
     assert (
-        SpeechGate(DecisionSettings(standby_threshold=0.4)).admit(standby, 0, asked=False)
+        SpeechGate(DecisionSettings(standby_threshold=0.4)).gate_state(standby, 0, asked=False)
         == standby
     )
-    quiet = SpeechGate(DecisionSettings(standby_threshold=0.5)).admit(standby, 0, asked=False)
+    quiet = SpeechGate(DecisionSettings(standby_threshold=0.5)).gate_state(standby, 0, asked=False)
     assert (quiet.state, quiet.confidence) == (State.SILENCE, pytest.approx(0.3))
 
 
@@ -162,7 +166,7 @@ def test_standby_is_left_only_when_another_state_leads_it_by_the_margin() -> Non
         for share in shares
     ]
     admitted = [
-        gate.admit(decided(state, *share), 0, asked=False).state
+        gate.gate_state(decided(state, *share), 0, asked=False).state
         for state, share in zip(states, shares, strict=True)
     ]
     assert admitted == [
@@ -177,10 +181,10 @@ def test_standby_is_left_only_when_another_state_leads_it_by_the_margin() -> Non
 
 def test_an_answer_in_between_does_not_end_standby() -> None:
     gate = SpeechGate(DecisionSettings(hysteresis=0.5))
-    gate.admit(decided(State.STANDBY, 0.1, 0.8, 0.1), 0, asked=False)
-    gate.admit(RESPONSE, 0, asked=True)
+    gate.gate_state(decided(State.STANDBY, 0.1, 0.8, 0.1), 0, asked=False)
+    gate.gate_state(RESPONSE, 0, asked=True)
     assert (
-        gate.admit(decided(State.SILENCE, 0.5, 0.4, 0.1), SECOND, asked=False).state
+        gate.gate_state(decided(State.SILENCE, 0.5, 0.4, 0.1), SECOND, asked=False).state
         is State.STANDBY
     )
 
@@ -210,7 +214,7 @@ def model_says(silence: int, standby: int, response: int) -> Decision:
 def admitted(settings: DecisionSettings, stream: list[Decision]) -> list[State]:
     gate = SpeechGate(settings)
     return [
-        gate.admit(decision, second * SECOND, asked=False).state
+        gate.gate_state(decision, second * SECOND, asked=False).state
         for second, decision in enumerate(stream)
     ]
 
@@ -226,7 +230,8 @@ streams = st.lists(shares.map(lambda weights: model_says(*weights)), min_size=1,
 def test_with_every_setting_at_zero_the_models_decision_stands(stream: list[Decision]) -> None:
     gate = SpeechGate(DecisionSettings())
     assert [
-        gate.admit(decision, second * SECOND, asked=False) for second, decision in enumerate(stream)
+        gate.gate_state(decision, second * SECOND, asked=False)
+        for second, decision in enumerate(stream)
     ] == stream
 
 
@@ -285,9 +290,9 @@ def test_a_question_is_answered_whatever_the_settings_and_the_past(
     gate = SpeechGate(settings)
     for second, decision in enumerate(stream):
         if data.draw(st.booleans(), label="asked"):
-            assert gate.admit(decision, second * SECOND, asked=True).state is State.RESPONSE
+            assert gate.gate_state(decision, second * SECOND, asked=True).state is State.RESPONSE
         else:
-            gate.admit(decision, second * SECOND, asked=False)
+            gate.gate_state(decision, second * SECOND, asked=False)
 
 
 @given(streams, gates, st.integers(1, 29))
@@ -297,7 +302,7 @@ def test_answers_leave_no_trace_in_what_is_said_unasked(
     plain, interrupted = SpeechGate(settings), SpeechGate(settings)
     for second, decision in enumerate(stream):
         if second % every == 0:
-            interrupted.admit(decision, second * SECOND, asked=True)
-        assert plain.admit(decision, second * SECOND, asked=False) == interrupted.admit(
+            interrupted.gate_state(decision, second * SECOND, asked=True)
+        assert plain.gate_state(decision, second * SECOND, asked=False) == interrupted.gate_state(
             decision, second * SECOND, asked=False
         )

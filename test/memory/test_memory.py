@@ -333,7 +333,7 @@ def test_the_log_is_brought_into_the_file_between_steps_and_not_within_a_commit(
         for index in range(first, first + number):
             memory.write(step(index, image=noise))
             if settled:
-                memory.tend()
+                memory.run_maintenance()
         return file.stat().st_size - before
 
     enough = 300  # of more than 40 kB each

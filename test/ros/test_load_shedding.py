@@ -12,7 +12,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from ros_fixtures import BRIGHT, DARK, Robot, robot_in
 
 OK, WARN = DiagnosticStatus.OK, DiagnosticStatus.WARN
-QUICK: dict[str, Any] = {"deadline__clean_steps": 4, "deadline__window_steps": 4}
+QUICK: dict[str, Any] = {"load_shedding__clean_steps": 4, "load_shedding__window_steps": 4}
 """Degrades and recovers within a few steps."""
 
 
@@ -61,7 +61,7 @@ def test_a_node_whose_steps_run_over_takes_smaller_pictures_says_so_and_recovers
 def test_a_model_of_one_picture_size_looks_less_often(robot: Robot) -> None:
     camera = robot.camera()
     camera.brightness = BRIGHT
-    robot.start_node(environment={LOAD_ENV: "1.0"}, deadline__min_new_tokens=32, **QUICK)
+    robot.start_node(environment={LOAD_ENV: "1.0"}, load_shedding__min_new_tokens=32, **QUICK)
     degraded = robot.wait_for_diagnostic(
         "model",
         "degraded to level 2 of 2: a look at every 4th beat only; steps took longer than 90 ms",
@@ -75,7 +75,7 @@ def test_a_model_of_one_picture_size_looks_less_often(robot: Robot) -> None:
 def test_a_node_that_is_told_to_hold_nothing_back_only_warns(robot: Robot) -> None:
     camera = robot.camera()
     camera.brightness = BRIGHT
-    robot.start_node(environment={LOAD_ENV: "0.15"}, deadline__enabled=False, **QUICK)
+    robot.start_node(environment={LOAD_ENV: "0.15"}, load_shedding__enabled=False, **QUICK)
     robot.wait(lambda: len(robot.states) > 10, "states")
     status = robot.wait_for_diagnostic("model", "longer than the sampling period of 100 ms", WARN)
     assert values(status)["degraded (level)"] == "0"

@@ -17,7 +17,7 @@ from stream_vlm_ros.inputs.session_tracker import Sessions
 from stream_vlm_ros.requests.question_queue import (
     LONGEST_QUESTION,
     MOST_WAITING,
-    Asker,
+    AnswerCallbacks,
     QuestionError,
     Questions,
 )
@@ -179,7 +179,7 @@ def test_odometry_with_an_empty_quaternion_is_refused() -> None:
 class Listener:
     def __init__(self) -> None:
         self.heard: list[object] = []
-        self.asker = Asker(self.heard.append, self.heard.append, self.heard.append)
+        self.asker = AnswerCallbacks(self.heard.append, self.heard.append, self.heard.append)
 
 
 def test_a_question_without_a_camera_goes_to_the_first_one_that_shows_a_picture() -> None:

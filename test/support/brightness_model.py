@@ -155,7 +155,7 @@ class BrightnessModel:
         def take(turn: Turn) -> Decision:
             stream = cast(BrightnessStream, turn.stream)
             if turn.on_looks is not None:
-                turn.on_looks(self.looks_of(turn.frame.image))
+                turn.on_looks(self.embed(turn.frame.image))
             return stream.step(
                 turn.frame,
                 turn.query,
@@ -167,7 +167,7 @@ class BrightnessModel:
 
         return one_by_one(turns, take)
 
-    def looks_of(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embed(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Two pictures look the more alike the nearer their brightness is."""
         angle = float(image.mean()) / 255 * np.pi / 2
         return np.array([np.cos(angle), np.sin(angle)], np.float32)

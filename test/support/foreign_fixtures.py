@@ -262,7 +262,7 @@ def load(directory: Path, **settings: Any) -> RecomputingModel:
     """The model in `directory`, which judges every picture unless told otherwise; keyword names use
     __ for the dot.
     """
-    model = load_model(settings_for(directory, **{"decision__unasked": "always"} | settings))
+    model = load_model(settings_for(directory, **{"decision__unprompted": "always"} | settings))
     assert isinstance(model, RecomputingModel)
     return model
 
@@ -282,7 +282,7 @@ def outcome_of(
                 stream,
                 frame,
                 query,
-                lambda decision: gate.admit(decision, frame.stamp_ns, asked=query is not None),
+                lambda decision: gate.gate_state(decision, frame.stamp_ns, asked=query is not None),
                 **more,
             )
         ]

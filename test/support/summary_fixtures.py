@@ -25,7 +25,7 @@ def chunks_of(seconds_each: float, path: Path, **changes: object) -> MemorySetti
 
 def tend(memory: Memory) -> None:
     """All that there is to do between two steps."""
-    while memory.tend():
+    while memory.run_maintenance():
         pass
 
 

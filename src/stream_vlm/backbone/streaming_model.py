@@ -140,7 +140,7 @@ class StreamingModel:
         return outcomes
 
     @torch.inference_mode()
-    def looks_of(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embed(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What a picture that belongs to no stream looks like, comparable with what `Turn.on_looks`
         hears; `image` uint8 RGB (H, W, 3).
 
@@ -194,7 +194,7 @@ class StreamingModel:
                 f"{self.model_id}: the state markers {[turns.marker(state) for state in markers]}"
                 " do not begin with different tokens of this tokenizer, so states cannot be told"
                 " apart; add them as tokens (stream-vlm train --add-markers), name others in"
-                " stream_config.json, or set model.turns"
+                " stream_config.json, or set model.prompt_format"
             )
         vocabulary = self.checkpoint.tokenizer.get_vocab()
         stop = frozenset(vocabulary[token] for token in turns.stop if token in vocabulary)

@@ -53,10 +53,11 @@ from stream_vlm.types import NANOSECONDS
     help=f"May be repeated; {', '.join(DEFAULT_KINDS)} when left out.",
 )
 @click.option(
-    "--thing",
+    "--object",
+    "object_id",
     type=int,
     default=0,
-    help="Only sightings of the thing of this number, as --json and the column 'thing' show it.",
+    help="Only sightings of the thing of this number, as --json and the column object show it.",
 )
 @click.option(
     "--order",
@@ -107,7 +108,7 @@ def recall(
     near: tuple[float, float, float] | None,
     cameras: tuple[str, ...],
     kinds: tuple[str, ...],
-    thing: int,
+    object_id: int,
     order: str,
     mode: str | None,
     text_model: Path | None,
@@ -127,7 +128,7 @@ def recall(
     stream-vlm recall --near 2 1.5 1 --order oldest  what was seen there, in order
     stream-vlm recall --answer auto how often did the door open
     stream-vlm recall --like mug.jpg --from 08:00    what looked like this picture
-    stream-vlm recall --thing 7 --order oldest       every sighting of one thing
+    stream-vlm recall --object 7 --order oldest       every sighting of one thing
     """
     if sum(chosen is not None for chosen in (like, like_record, mode)) > 1:
         raise click.UsageError(
@@ -141,7 +142,7 @@ def recall(
         place=None if near is None else Place(*near),
         cameras=cameras,
         kinds=kinds,
-        thing=thing,
+        object_id=object_id,
         order=order,
         limit=limit,
     )
@@ -159,9 +160,9 @@ def recall(
         elif like is not None:
             picture = read_picture(like)
             looker = load_looker(model)
-            result = memory.look_alike(looker.looks_of(picture), query, looker.model_id)
+            result = memory.search_by_picture(looker.embed(picture), query, looker.model_id)
         elif like_record is not None:
-            result = memory.look_alike(like_record, query)
+            result = memory.search_by_picture(like_record, query)
         else:
             result = memory.recall(query)
     if as_json:
@@ -187,7 +188,7 @@ def table(result: RecallResult) -> list[str]:
     """Return a heading, one line a record, and how many there were."""
     if not result.records:
         return [f"nothing remembered that fits ({result.took_ms:.1f} ms)"]
-    rows = [("when", "kind", "camera", "sure", "what", "thing", "where")]
+    rows = [("when", "kind", "camera", "sure", "what", "object", "where")]
     for record in result.records:
         place = (
             f"({record.pose.x:.2f}, {record.pose.y:.2f}) {record.pose.frame_id}".rstrip()
@@ -195,9 +196,9 @@ def table(result: RecallResult) -> list[str]:
             else ""
         )
         what = (record.text or record.state) + (
-            f" ({record.gone} of its records are gone)" if record.gone else ""
+            f" ({record.missing_records} of its records are gone)" if record.missing_records else ""
         )
-        thing = f"{record.thing} ({record.thing_confidence:.2f})" if record.thing else ""
+        thing = f"{record.object_id} ({record.object_confidence:.2f})" if record.object_id else ""
         rows.append(
             (
                 show_span(record.start_ns, record.end_ns),

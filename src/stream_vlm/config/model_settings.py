@@ -20,12 +20,14 @@ class ModelSettings(Group):
         " image-text-to-text model; empty uses the small model shipped with the package.",
         read_only=True,
     )
-    turns: Literal["auto", "streamo", "prompted", "compact", "streaming_vlm", "harness"] = setting(
-        "auto",
-        "How what is seen and said is written down for the model: auto goes by stream_config.json,"
-        " else by the tokenizer; name the format where neither tells, as for a StreamingVLM"
-        " download.",
-        read_only=True,
+    prompt_format: Literal["auto", "streamo", "prompted", "compact", "streaming_vlm", "harness"] = (
+        setting(
+            "auto",
+            "How what is seen and said is written down for the model: auto goes by stream_config.json,"
+            " else by the tokenizer; name the format where neither tells, as for a StreamingVLM"
+            " download.",
+            read_only=True,
+        )
     )
     device: Literal["auto", "cpu", "cuda", "split"] = setting(
         "auto",
@@ -71,7 +73,7 @@ class StreamSettings(Group):
     )
 
 
-class DeadlineSettings(Group):
+class LoadSheddingSettings(Group):
     """What gives way when looking takes longer than the time between two looks."""
 
     enabled: bool = setting(
@@ -111,16 +113,16 @@ class DeadlineSettings(Group):
 class ContextSettings(Group):
     """What the model still sees of the past."""
 
-    policy: Literal["auto", "rounds", "chunked", "sliding", "recent"] = setting(
+    policy: Literal["auto", "last_turns", "chunked", "sliding", "last_frames"] = setting(
         "auto",
-        "What leaves the context: rounds drops the oldest turns, chunked starts afresh at a border,"
-        " sliding keeps the words of turns whose pictures leave, recent keeps the newest pictures"
+        "What leaves the context: last_turns drops the oldest turns, chunked starts afresh at a border,"
+        " sliding keeps the words of turns whose pictures leave, last_frames keeps the newest pictures"
         " and no words; auto takes what the checkpoint was made for.",
         read_only=True,
     )
     frames: int = setting(
         4,
-        "How many of the newest turns' pictures the policy recent keeps, and a model without a"
+        "How many of the newest turns' pictures the policy last_frames keeps, and a model without a"
         " cache here sees; max_seconds is for the others.",
         unit="turns",
         minimum=1,
@@ -156,7 +158,7 @@ class ContextSettings(Group):
 class DecisionSettings(Group):
     """When the model may speak."""
 
-    unasked: Literal["auto", "always", "never"] = setting(
+    unprompted: Literal["auto", "always", "never"] = setting(
         "auto",
         "Whether pictures are judged while neither a watch nor a question asks for it: never stays"
         " silent until asked; auto does as the model was made, where one that was never tuned for"
@@ -191,7 +193,7 @@ class DecisionSettings(Group):
         minimum=0.0,
         maximum=1.0,
     )
-    known_confidence: float = setting(
+    min_answer_confidence: float = setting(
         0.5,
         "An answer of the model that is less sure than this, and for which it read nothing"
         " remembered, is said not to be known.",
@@ -205,7 +207,7 @@ class DecisionSettings(Group):
         minimum=0.0,
         maximum=3600.0,
     )
-    repeat_s: float = setting(
+    repeat_suppression_s: float = setting(
         1.0,
         "The same words are said again only after a longer silence than this: what ends between two"
         " looks is often seen to end twice. 0 says them at once, as a watch's reports always are.",
@@ -283,9 +285,9 @@ class EventSettings(Group):
         minimum=0.0,
         maximum=60.0,
     )
-    edges: Literal["frames", "between"] = setting(
-        "between",
-        "Where an event begins and ends: between is halfway from the frame before to the first one"
+    boundary: Literal["frames", "midpoint"] = setting(
+        "midpoint",
+        "Where an event begins and ends: midpoint is halfway from the frame before to the first one"
         " that shows it under way, or complete, where that happened on average; frames are the"
         " stamps of those frames themselves.",
     )

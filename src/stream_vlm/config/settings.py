@@ -16,9 +16,9 @@ from pydantic import Field, ValidationError
 from stream_vlm.config.field import Group, SettingError, SettingInfo, describe, setting
 from stream_vlm.config.model_settings import (
     ContextSettings,
-    DeadlineSettings,
     DecisionSettings,
     EventSettings,
+    LoadSheddingSettings,
     ModelSettings,
     SamplingSettings,
     StreamSettings,
@@ -39,10 +39,10 @@ class MemorySettings(Group):
         " (SQLCipher); only its owner may read it. Empty for a plain file.",
         read_only=True,
     )
-    in_prompt: Literal["recall", "pour", "off"] = setting(
+    in_prompt: Literal["recall", "full_history", "off"] = setting(
         "recall",
         "What of the past the model reads: recall brings what bears on each question or watch, and"
-        " summaries where a chunk begins; pour begins a chunk with everything that was said, newest"
+        " summaries where a chunk begins; full_history begins a chunk with everything that was said, newest"
         " kept, and brings nothing to a question; off shows it nothing.",
         read_only=True,
     )
@@ -90,7 +90,7 @@ class MemorySettings(Group):
         maximum=3600.0,
         read_only=True,
     )
-    mid_summaries: int = setting(
+    chunk_summaries: int = setting(
         5,
         "Summaries of chunks that stand side by side; of more, the oldest are merged, as many at a"
         " time.",
@@ -98,7 +98,7 @@ class MemorySettings(Group):
         maximum=100,
         read_only=True,
     )
-    long_blocks: int = setting(
+    merged_summaries: int = setting(
         42, "Merged summaries that are told as the long past; older ones stay stored. The defaults reach back 12 h.", minimum=1, maximum=1000,
         read_only=True,
     )  # fmt: skip
@@ -242,7 +242,7 @@ class Settings(Group):
     camera: dict[CameraName, CameraSettings] = Field(default_factory=dict)
     model: ModelSettings = Field(default_factory=ModelSettings)
     stream: StreamSettings = Field(default_factory=StreamSettings)
-    deadline: DeadlineSettings = Field(default_factory=DeadlineSettings)
+    load_shedding: LoadSheddingSettings = Field(default_factory=LoadSheddingSettings)
     context: ContextSettings = Field(default_factory=ContextSettings)
     decision: DecisionSettings = Field(default_factory=DecisionSettings)
     sampling: SamplingSettings = Field(default_factory=SamplingSettings)

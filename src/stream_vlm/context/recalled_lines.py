@@ -7,13 +7,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stream_vlm.time_words import line
-from stream_vlm.types import Past, Remembered
+from stream_vlm.types import RecalledContext, RecalledLine
 
 COMPUTED = "From memory: "
 """Before an answer that was worked out from the records."""
 
 
-def within_budget(past: Past, now_ns: int, budget: int, tokens: Callable[[str], int]) -> list[str]:
+def within_budget(
+    past: RecalledContext, now_ns: int, budget: int, tokens: Callable[[str], int]
+) -> list[str]:
     """The lines of `past` to be written, of at most `budget` tokens altogether.
 
     The computed answer comes first. Of what is remembered the better is chosen first, and what is
@@ -27,7 +29,7 @@ def within_budget(past: Past, now_ns: int, budget: int, tokens: Callable[[str], 
     computed = [f"{COMPUTED}{' '.join(past.computed.split())}"] if past.computed else []
     written = [one for one in computed if tokens(one) <= budget]
     budget -= sum(tokens(one) for one in written)
-    chosen: list[tuple[Remembered, str]] = []
+    chosen: list[tuple[RecalledLine, str]] = []
     for one in past.remembered:
         said = line(one, now_ns)
         needed = tokens(said)
@@ -38,7 +40,9 @@ def within_budget(past: Past, now_ns: int, budget: int, tokens: Callable[[str], 
     return [*written, *(said for _, said in chosen)]
 
 
-def together(pasts: Sequence[Past]) -> Past:
+def together(pasts: Sequence[RecalledContext]) -> RecalledContext:
     """What several questions of one turn bring, each thing once."""
     computed = "; ".join(dict.fromkeys(past.computed for past in pasts if past.computed))
-    return Past(computed, tuple(dict.fromkeys(one for past in pasts for one in past.remembered)))
+    return RecalledContext(
+        computed, tuple(dict.fromkeys(one for past in pasts for one in past.remembered))
+    )

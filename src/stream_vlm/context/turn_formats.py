@@ -67,7 +67,7 @@ class TurnFormat(BaseModel):
             for the user's words. Empty for a model that cannot be told what to wait for.
         judge: what is asked at the end of every turn while a watch is active and no question is
             asked; empty for models that were made to watch.
-        judges_unasked: False where pictures are only looked at, not judged, while neither a watch
+        judges_unprompted: False where pictures are only looked at, not judged, while neither a watch
             nor a question asks for it.
         query_after_frame: True where query and watch follow the picture, False where they come
             before the time marker.
@@ -93,7 +93,7 @@ class TurnFormat(BaseModel):
     query: str
     watch: str = ""
     judge: str = ""
-    judges_unasked: bool = True
+    judges_unprompted: bool = True
     query_after_frame: bool = False
     time: str
     frame_open: str
@@ -230,7 +230,7 @@ def chatml(system: str, silence: str, standby: str, response: str) -> TurnFormat
 
 STREAMO = chatml(STREAMO_SYSTEM, "</Silence>", "</Standby>", "</Response>")
 PROMPTED = chatml(PROMPTED_SYSTEM, "Silence", "Standby", "Response").model_copy(
-    update={"watch": PROMPTED_WATCH, "judge": PROMPTED_JUDGE, "judges_unasked": False}
+    update={"watch": PROMPTED_WATCH, "judge": PROMPTED_JUDGE, "judges_unprompted": False}
 )
 
 COMPACT = TurnFormat(
@@ -275,7 +275,7 @@ ellipsis, silence an ellipsis alone.
 """
 
 HARNESS = chatml(HARNESS_SYSTEM, "</silence>", "", "</response>").model_copy(
-    update={"time": "<{start}.0 seconds>\n", "judges_unasked": False}
+    update={"time": "<{start}.0 seconds>\n", "judges_unprompted": False}
 )
 """Streaming Harness's format (arXiv 2606.08615): a second and one frame a turn, two states; silent
 until a question or a watch comes.

@@ -22,7 +22,7 @@ class EventTracker:
     the limit, gives the event up: what never completed is not reported.
 
     What a frame shows first happened somewhere between the frame before and this one, half a tick
-    earlier on average. With `edges` at "between" both ends of a span lie there, at "frames" they
+    earlier on average. With `boundary` at "midpoint" both ends of a span lie there, at "frames" they
     are the frames' own stamps. A frame from long ago says little about that: a longer gap than
     `LONGEST_TICK_NS` counts as one of that length. The stamp of the evidence stands beside the
     span.
@@ -87,7 +87,7 @@ class EventTracker:
     def _edge(self, stamp_ns: int) -> int:
         return (
             stamp_ns - self._reach_ns(stamp_ns) // 2
-            if self.settings.edges == "between"
+            if self.settings.boundary == "midpoint"
             else stamp_ns
         )
 

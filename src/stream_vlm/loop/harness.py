@@ -130,7 +130,7 @@ class StreamingHarness:
                 continue
             query = queries[frame.camera]
             if query is None and self.watch(frame.camera) is None:
-                decision = self._gate(frame.camera).heard(decision, frame.stamp_ns)
+                decision = self._gate(frame.camera).suppress_repeat(decision, frame.stamp_ns)
             decisions[frame.camera] = decision
             event = None if query else self._tracker(frame.camera).observe(frame, decision)
             if event:
@@ -218,7 +218,7 @@ class StreamingHarness:
             self.stream(frame.camera),
             frame,
             query,
-            lambda decision: gate.admit(
+            lambda decision: gate.gate_state(
                 decision, frame.stamp_ns, asked=query is not None, watched=watch is not None
             ),
             on_text,
@@ -237,7 +237,7 @@ class StreamingHarness:
         )
         if in_prompt == "off":
             return None
-        if in_prompt == "pour" or summaries is None:
+        if in_prompt == "full_history" or summaries is None:
             return said
         return lambda: summaries(camera) or said()
 

@@ -29,7 +29,7 @@ TRIAL_MARGIN = 0.9
 """They must fit into this share of their time: what only just fits would soon run over."""
 MOST_PATIENCE = 8
 """A better level that proved too dear is tried again after longer and longer, up to this many times
-`deadline.clean_steps`.
+`shedding.clean_steps`.
 """
 ALONE = 2
 """Fewer steps over their time than this never change anything, however small the window: one long
@@ -50,16 +50,16 @@ class Level:
     stride: int = 1
 
     def __str__(self) -> str:
-        held_back = []
+        degradation = []
         if self.limits.new_tokens is not None:
-            held_back.append(f"utterances of at most {self.limits.new_tokens} tokens")
+            degradation.append(f"utterances of at most {self.limits.new_tokens} tokens")
         if self.limits.picture_share < 1.0:
-            held_back.append(f"{self.limits.picture_share:.0%} of a picture's pixels")
+            degradation.append(f"{self.limits.picture_share:.0%} of a picture's pixels")
         if self.stride > 1:
-            held_back.append(
+            degradation.append(
                 f"a look at every {self.stride}{'nd' if self.stride == 2 else 'th'} beat only"
             )
-        return ", ".join(held_back) or "nothing held back"
+        return ", ".join(degradation) or "nothing held back"
 
 
 def levels(settings: Settings, takes_any_size: bool) -> tuple[Level, ...]:
@@ -71,7 +71,7 @@ def levels(settings: Settings, takes_any_size: bool) -> tuple[Level, ...]:
             pixels.
     """
     return _levels(
-        settings.decision.max_new_tokens, settings.deadline.min_new_tokens, takes_any_size
+        settings.decision.max_new_tokens, settings.load_shedding.min_new_tokens, takes_any_size
     )
 
 
@@ -89,11 +89,11 @@ def _levels(longest: int, shortest: int, takes_any_size: bool) -> tuple[Level, .
     return *ladder, *(Level(limits, stride) for stride in STRIDES)
 
 
-class Governor:
+class LoadGovernor:
     """Observes how long steps take and says at which level the next one is to run.
 
-    It gets worse by one level when `deadline.overrun_share` of the last `deadline.window_steps` ran
-    over. It gets better by one level only after `deadline.clean_steps` steps in time, one after the
+    It gets worse by one level when `shedding.overrun_share` of the last `shedding.window_steps` ran
+    over. It gets better by one level only after `shedding.clean_steps` steps in time, one after the
     other, and `TRIAL_STEPS` more that were run as at the better level and fitted there. A step of
     such a trial that does not fit ends the trial, not the level, and the next trial comes later: a
     load that stays is met at one level.
@@ -113,7 +113,7 @@ class Governor:
     @property
     def level(self) -> int:
         """0 when nothing is held back, `worst` when everything is."""
-        return min(self._level, self.worst) if self._settings.deadline.enabled else 0
+        return min(self._level, self.worst) if self._settings.load_shedding.enabled else 0
 
     @property
     def worst(self) -> int:
@@ -121,7 +121,7 @@ class Governor:
         return len(self._levels) - 1
 
     @property
-    def held_back(self) -> Level:
+    def degradation(self) -> Level:
         """What `level` holds back, apart from trials."""
         return self._levels[self.level]
 
@@ -133,41 +133,41 @@ class Governor:
     @property
     def allowance_s(self) -> float:
         """Seconds that a step may take while nothing is held back."""
-        return self._settings.deadline.budget / self._settings.stream.rate_hz
+        return self._settings.load_shedding.budget / self._settings.stream.rate_hz
 
     @property
     def overruns(self) -> int:
-        """How many of the last `deadline.window_steps` took longer than they may at the present
+        """How many of the last `shedding.window_steps` took longer than they may at the present
         level.
         """
         return sum(
             seconds > self._allowance_s(self.level)
-            for seconds in list(self._seconds)[-self._settings.deadline.window_steps :]
+            for seconds in list(self._seconds)[-self._settings.load_shedding.window_steps :]
         )
 
     @property
     def runs_over(self) -> bool:
         """Whether steps are too slow as things are; lasts only where nothing more can be held back."""
-        deadline = self._settings.deadline
+        shedding = self._settings.load_shedding
         return self.overruns >= max(
-            ALONE, math.ceil(deadline.overrun_share * deadline.window_steps)
+            ALONE, math.ceil(shedding.overrun_share * shedding.window_steps)
         )
 
     def observe(self, seconds: float) -> bool:
         """Take in how long (s) a step took that was run as `next_step` said; True when the level
         changed by it.
         """
-        deadline = self._settings.deadline
+        shedding = self._settings.load_shedding
         if self._level != self.level:
             # A setting was changed since: there are fewer levels now, or none.
             self._begin(self.level)
-        if not deadline.enabled:
+        if not shedding.enabled:
             return False
         self._steps_here += 1
         if self._trial_steps:
             return self._observe_trial(seconds)
         self._seconds = deque(
-            self._seconds, maxlen=max(deadline.window_steps, deadline.clean_steps)
+            self._seconds, maxlen=max(shedding.window_steps, shedding.clean_steps)
         )
         self._seconds.append(seconds)
         self._since_trial += 1
@@ -181,7 +181,7 @@ class Governor:
     def _get_worse(self) -> None:
         if (
             self._came_by_trial
-            and self._steps_here < MOST_PATIENCE * self._settings.deadline.clean_steps
+            and self._steps_here < MOST_PATIENCE * self._settings.load_shedding.clean_steps
         ):
             # What fitted in its trial did not last, and the trial had made us less patient.
             self._be_patient(4)
@@ -189,7 +189,7 @@ class Governor:
         logger.warning(
             "steps take longer than %.0f ms; now %s (level %d of %d)",
             1e3 * self.allowance_s,
-            self.held_back,
+            self.degradation,
             self.level,
             self.worst,
         )
@@ -208,7 +208,7 @@ class Governor:
         self._patience = max(1, self._patience // 2)
         logger.info(
             "steps fit into their time at a better level; now %s (level %d of %d)",
-            self.held_back,
+            self.degradation,
             better,
             self.worst,
         )
@@ -227,7 +227,7 @@ class Governor:
 
     @property
     def _is_trial_due(self) -> bool:
-        clean_steps = self._settings.deadline.clean_steps
+        clean_steps = self._settings.load_shedding.clean_steps
         if (
             not self.level
             or min(len(self._seconds), self._since_trial // self._patience) < clean_steps

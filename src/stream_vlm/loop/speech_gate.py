@@ -20,7 +20,7 @@ class SpeechGate:
     answer to a question passes all of it by and leaves no trace in it. A two-state model is never
     in standby, so neither hysteresis nor the standby threshold touches it.
 
-    What it lets through may still say the words of a moment ago: `heard` looks at the words once
+    What it lets through may still say the words of a moment ago: `suppress_repeat` looks at the words once
     they are written.
 
     Attributes:
@@ -33,10 +33,10 @@ class SpeechGate:
     _spoke_at: int | None = None
     _stands_by: bool = False
     _said: str = ""
-    _stirred_at: int | None = None
+    _last_active_ns: int | None = None
     """Stamp of the last look that was not silent, ns."""
 
-    def admit(
+    def gate_state(
         self, decision: Decision, stamp_ns: int, *, asked: bool, watched: bool = False
     ) -> Decision:
         """Return `decision`, or another state of its probabilities.
@@ -48,7 +48,7 @@ class SpeechGate:
         """
         if asked:
             return _in_state(decision, State.RESPONSE)
-        if self.settings.unasked == "never" and not watched:
+        if self.settings.unprompted == "never" and not watched:
             decision = _in_state(decision, State.SILENCE)
         decision = self._steady(decision)
         if (
@@ -72,7 +72,7 @@ class SpeechGate:
             return _in_state(decision, State.SILENCE)
         return decision
 
-    def heard(self, decision: Decision, stamp_ns: int) -> Decision:
+    def suppress_repeat(self, decision: Decision, stamp_ns: int) -> Decision:
         """Return a decision that nobody asked or waits for, or silence where it repeats what was
         said before the last silence worth the name.
 
@@ -84,12 +84,16 @@ class SpeechGate:
         if decision.state is State.SILENCE:
             return decision
         if (
-            self._stirred_at is None
-            or stamp_ns - self._stirred_at > self.settings.repeat_s * NANOSECONDS
+            self._last_active_ns is None
+            or stamp_ns - self._last_active_ns > self.settings.repeat_suppression_s * NANOSECONDS
         ):
             self._said = ""
-        self._stirred_at = stamp_ns
-        if decision.state is not State.RESPONSE or not decision.text or self.settings.repeat_s == 0:
+        self._last_active_ns = stamp_ns
+        if (
+            decision.state is not State.RESPONSE
+            or not decision.text
+            or self.settings.repeat_suppression_s == 0
+        ):
             return decision
         if decision.text == self._said:
             return replace(_in_state(decision, State.SILENCE), text="")

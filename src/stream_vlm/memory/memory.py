@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from stream_vlm.config.settings import MemorySettings
-from stream_vlm.memory.answers.object_links import link_again
+from stream_vlm.memory.answers.object_links import relink
 from stream_vlm.memory.maintenance import forgetting
 from stream_vlm.memory.maintenance.export_import import import_file
 from stream_vlm.memory.maintenance.forget import Forget, Forgotten
@@ -18,7 +18,7 @@ from stream_vlm.memory.memory_reader import ReadableMemory
 from stream_vlm.memory.open_file import Opened, count_records, open_file
 from stream_vlm.memory.recording.insert import insert_session, insert_step
 from stream_vlm.memory.search.embed import embed_pictures, embed_texts
-from stream_vlm.memory.search.vectors import Looker
+from stream_vlm.memory.search.vectors import PictureEmbedder
 from stream_vlm.memory.storage.errors import MemoryFileError, SessionError
 from stream_vlm.memory.storage.step_rows import StepRecorder, StepRows
 from stream_vlm.memory.storage.thumbnails import StoredFrame
@@ -31,7 +31,7 @@ __all__ = ["Memory", "MemoryFileError", "SessionError", "StoredFrame"]
 class Memory(ReadableMemory):
     """One SQLite file, open: to write, and to be asked (`ReadableMemory`).
 
-    `begin_session`, `prepare`, `commit`, `write`, `tend` and `end_session` belong to one thread
+    `begin_session`, `prepare`, `commit`, `write`, `run_maintenance` and `end_session` belong to one thread
     (see `MemoryWriter`); all else may be called from any thread.
     """
 
@@ -45,7 +45,7 @@ class Memory(ReadableMemory):
         self._models: dict[str, str] = {}
         self._rows = opened.records
         self.on_idle_work: Callable[[], None] = lambda: None
-        """Called on another thread when there is something for `tend` though nothing was stored."""
+        """Called on another thread when there is something for `run_maintenance` though nothing was stored."""
         self._idle = (
             IdleWork(self._connections, settings, self._meaning, lambda: self.on_idle_work())
             if self._connections.can_write
@@ -119,9 +119,9 @@ class Memory(ReadableMemory):
         with self._connections.writing(lock_timeout_s) as db:
             insert_step(db, step, model_id)
         self._rows += len(step.rows)
-        self._connections.wrote(step.size)
+        self._connections.note_wal_bytes(step.size)
 
-    def tend(self) -> bool:
+    def run_maintenance(self) -> bool:
         """Use a moment in which no step waits: for one summary, a little of what is no longer kept,
         or the log; whether more waits.
 
@@ -135,9 +135,9 @@ class Memory(ReadableMemory):
         if self._idle is not None:
             more, change = self._idle.work()
             self._rows += change
-            self._connections.wrote(BYTES_A_PIECE if more else 0)
+            self._connections.note_wal_bytes(BYTES_A_PIECE if more else 0)
         if not more:
-            self._connections.settle()
+            self._connections.checkpoint_wal()
         return more
 
     def end_session(self, timeout_s: float = 5.0, *, for_endpoint: bool = False) -> None:
@@ -176,7 +176,7 @@ class Memory(ReadableMemory):
         """What was summarised and dropped."""
         return self._idle.health if self._idle is not None else IdleHealth()
 
-    def embed_again(self, batch: int = 64) -> int:
+    def reembed(self, batch: int = 64) -> int:
         """Give every text that has none a vector of the embedder in use, `batch` texts a
         transaction, and drop those of other models of text.
 
@@ -188,7 +188,7 @@ class Memory(ReadableMemory):
         """
         return embed_texts(self._connections, self._meaning, batch)
 
-    def embed_pictures_again(self, model: Looker, batch: int = 64) -> tuple[int, int]:
+    def reembed_pictures(self, model: PictureEmbedder, batch: int = 64) -> tuple[int, int]:
         """Give every stored picture that has none a vector of `model`, and drop those of other
         models.
 
@@ -199,7 +199,7 @@ class Memory(ReadableMemory):
         """
         return embed_pictures(self._connections, model, batch)
 
-    def link_again(self) -> int:
+    def relink(self) -> int:
         """Say anew of every event which thing it happened to, by the rule of `sightings`; how many
         tell.
 
@@ -207,7 +207,7 @@ class Memory(ReadableMemory):
             MemoryFileError: the file cannot be written; the links are as they were.
         """
         with self._connections.writing() as db:
-            return link_again(db)
+            return relink(db)
 
     def forget(self, what: Forget, *, dry_run: bool = False) -> Forgotten:
         """Delete what is named, its pictures, its words and its places, and give the space back;

@@ -17,7 +17,7 @@ from stream_vlm.memory.search.vectors import Embedder, VectorModel, models
 from stream_vlm.memory.search.word_search import search
 from stream_vlm.memory.storage.connections import Connections
 from stream_vlm.memory.storage.thumbnails import StoredFrame, frame_of
-from stream_vlm.memory.summaries.newest import mid_summaries
+from stream_vlm.memory.summaries.newest import chunk_summaries
 from stream_vlm.memory.summaries.schedule import Plan
 from stream_vlm.memory.summaries.tables import history
 
@@ -38,14 +38,14 @@ class ReadableMemory:
         """
         started = time.perf_counter()
         note = ""
-        with self._connections.view() as db:
+        with self._connections.snapshot() as db:
             if query.order == FUSED and query.text.strip():
                 records, total, note = self._meaning.fused(db, query)
             else:
                 records, total = search(db, query)
         return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
 
-    def look_alike(
+    def search_by_picture(
         self, like: int | NDArray[np.floating], query: RecallQuery, model: str = ""
     ) -> RecallResult:
         """The records whose pictures look most like that of a record, or like a vector; `query`
@@ -60,8 +60,8 @@ class ReadableMemory:
             MemoryFileError: the file cannot be read.
         """
         started = time.perf_counter()
-        with self._connections.view() as db:
-            records, total, note = self._meaning.look_alike(db, like, query, model)
+        with self._connections.snapshot() as db:
+            records, total, note = self._meaning.search_by_picture(db, like, query, model)
         return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
 
     def use_embedder(self, embedder: Embedder | None) -> None:
@@ -85,18 +85,18 @@ class ReadableMemory:
             MemoryFileError: the file cannot be read.
         """
         started = time.perf_counter()
-        with self._connections.view() as db:
+        with self._connections.snapshot() as db:
             said = answer(db, question)
         return replace(said, took_ms=(time.perf_counter() - started) * 1e3)
 
-    def mid_summaries(self, number: int) -> tuple[RecallRecord, ...]:
+    def chunk_summaries(self, number: int) -> tuple[RecallRecord, ...]:
         """The newest `number` summaries of one chunk each, oldest first.
 
         Raises:
             MemoryFileError: the file cannot be read.
         """
-        with self._connections.view() as db:
-            return mid_summaries(db, number)
+        with self._connections.snapshot() as db:
+            return chunk_summaries(db, number)
 
     def frame(self, record_id: int) -> StoredFrame:
         """The picture that record `record_id` rests on.
@@ -116,5 +116,5 @@ class ReadableMemory:
         Raises:
             MemoryFileError: the file cannot be read.
         """
-        with self._connections.view() as db:
+        with self._connections.snapshot() as db:
             return history(db, camera, Plan.of(self.settings))

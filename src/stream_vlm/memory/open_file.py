@@ -14,7 +14,7 @@ from stream_vlm.memory.rescue.rescue import Rescue, is_ours, rescue
 from stream_vlm.memory.storage.connections import Connections
 from stream_vlm.memory.storage.encryption import Key
 from stream_vlm.memory.storage.errors import MemoryDamaged, MemoryFileError
-from stream_vlm.memory.storage.file import check_for_reading, claim, open_for_writing
+from stream_vlm.memory.storage.file import acquire_writer, check_for_reading, open_for_writing
 from stream_vlm.memory.storage.writer_lock import WriterLock
 
 Made = TypeVar("Made")
@@ -49,7 +49,7 @@ def open_file(settings: MemorySettings, make: Callable[[Opened], Made], *, read_
         check_for_reading(path, settings.busy_timeout_s, key)
         connections = Connections(path, settings.busy_timeout_s, None, key)
         return make(Opened(connections, count_records(connections)))
-    lock = claim(path, settings.busy_timeout_s)
+    lock = acquire_writer(path, settings.busy_timeout_s)
     try:
         try:
             return _open_to_write(path, key, settings, make, lock)

@@ -216,7 +216,7 @@ def _watchers(settings: Settings) -> tuple[HarnessWatcher, HarnessWatcher, str]:
     bare = settings.model_copy(
         update={
             "context": settings.context.model_copy(
-                update={"policy": "recent", "frames": 4, "recompute": True}
+                update={"policy": "last_frames", "frames": 4, "recompute": True}
             )
         }
     )

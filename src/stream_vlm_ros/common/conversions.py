@@ -128,7 +128,7 @@ def recall_query(request: Recall.Request) -> RecallQuery:
         place=Place(request.x, request.y, request.radius) if request.near else None,
         cameras=tuple(request.cameras),
         kinds=tuple(request.kinds),
-        thing=request.thing,
+        object_id=request.object_id,
         order=request.order or Recall.Request.RELEVANCE,
         limit=request.limit or RecallQuery.limit,
     )
@@ -182,9 +182,9 @@ def record_message(record: RecallRecord) -> MemoryRecord:
         has_frame=record.has_frame,
         pose_valid=record.pose is not None,
         pose=pose_message(record.pose, record.stamp_ns),
-        thing=record.thing,
-        thing_confidence=record.thing_confidence,
-        gone=record.gone,
+        object_id=record.object_id,
+        object_confidence=record.object_confidence,
+        missing_records=record.missing_records,
         score=record.score,
     )
 

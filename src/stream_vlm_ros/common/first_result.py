@@ -11,7 +11,7 @@ from rclpy.task import Future
 Result = TypeVar("Result")
 
 
-class Outcome(Generic[Result]):
+class FirstResult(Generic[Result]):
     """Awaited by the coroutine of a goal, settled once, from any thread, by an answer, a failure, a
     timeout or a cancellation.
     """
@@ -27,7 +27,7 @@ class Outcome(Generic[Result]):
     def is_settled(self) -> bool:
         return bool(self.future.done())
 
-    def settle(self, result: Result) -> None:
+    def set(self, result: Result) -> None:
         """End with `result`, if nothing else came first."""
         with self._lock:
             if not self.future.done():

@@ -14,7 +14,7 @@ from rclpy.qos import qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from stream_vlm.loop.harness import StreamingHarness
-from stream_vlm.loop.load_governor import Governor
+from stream_vlm.loop.load_governor import LoadGovernor
 from stream_vlm.loop.sampler import LatestFrames
 from stream_vlm.model_protocol import Model, Turn
 from stream_vlm.types import Frame, StreamError
@@ -47,7 +47,7 @@ class Watching:
         self.poses = PoseBuffer()
         self.odometry_faults = FaultLog(logger.warning)
         self.steps = StepHealth(FaultLog(logger.error))
-        self.governor = Governor(settings, configured.model.takes_any_size)
+        self.governor = LoadGovernor(settings, configured.model.takes_any_size)
         self.questions = Questions(settings.cameras)
         self.watches = Watches(settings.cameras)
         self.likenesses = Likenesses()
@@ -78,15 +78,15 @@ class Watching:
                 summaries=configured.summaries,
             )
             worker = Worker(stream, logger.error)
-            self.likenesses.listen(worker.wake)
+            self.likenesses.listen(worker.notify)
             if configured.summaries is not None:
-                configured.summaries.jobs.listen(worker.wake)
+                configured.summaries.jobs.listen(worker.notify)
             worker.start()
             stack.callback(worker.stop)
             stack.callback(self.sessions.watch_clock(node.get_clock()).unregister)
             self._timer = node.create_timer(
                 1.0 / settings.stream.rate_hz,
-                worker.beat,
+                worker.tick,
                 callback_group=MutuallyExclusiveCallbackGroup(),
                 clock=node.get_clock(),
             )
@@ -98,7 +98,7 @@ class Watching:
             )
             self._stack = stack.pop_all()
 
-    def take_up_settings(self) -> None:
+    def apply_settings(self) -> None:
         """A parameter changed: only the timer holds a copy of one."""
         self._timer.timer_period_ns = round(1e9 / self._configured.settings.stream.rate_hz)
 

@@ -12,7 +12,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.timer import Timer
 
-from stream_vlm.loop.load_governor import Governor
+from stream_vlm.loop.load_governor import LoadGovernor
 from stream_vlm.types import NANOSECONDS
 from stream_vlm_ros.inputs.camera_subscription import Camera
 from stream_vlm_ros.lifecycle.active import Watching
@@ -214,12 +214,12 @@ class Diagnostics:
                 "last fault": steps.faults.last,
             }
             message = f"step p50 {p50:.0f} ms, p95 {p95:.0f} ms"
-            values |= _held_back_values(watching.governor)
+            values |= _degradation_values(watching.governor)
             fault = steps.faults.recent(REMEMBERED_S)
             if fault:
                 level, message = ERROR, fault
             elif watching.governor.level:
-                level, message = WARN, _explain_held_back(watching.governor)
+                level, message = WARN, _explain_degradation(watching.governor)
             elif p95 > period_ms:
                 level = WARN
                 message += (
@@ -255,25 +255,25 @@ class Diagnostics:
         return self._status("memory", level, message, values)
 
 
-def _held_back_values(governor: Governor) -> dict[str, object]:
-    held_back = governor.held_back
+def _degradation_values(governor: LoadGovernor) -> dict[str, object]:
+    degradation = governor.degradation
     return {
         "degraded (level)": governor.level,
         "worst level": governor.worst,
         "time for a step (ms)": 1e3 * governor.allowance_s,
         "recent steps over their time": governor.overruns,
-        "utterance limit (tokens)": held_back.limits.new_tokens or "none",
-        "share of pixels": held_back.limits.picture_share,
-        "looks at every (beats)": held_back.stride,
+        "utterance limit (tokens)": degradation.limits.new_tokens or "none",
+        "share of pixels": degradation.limits.picture_share,
+        "looks at every (beats)": degradation.stride,
     }
 
 
-def _explain_held_back(governor: Governor) -> str:
+def _explain_degradation(governor: LoadGovernor) -> str:
     """What is held back, why, and what to do."""
     still = ", and still do" if governor.runs_over else ""
     return (
-        f"degraded to level {governor.level} of {governor.worst}: {governor.held_back}; steps took"
-        f" longer than {1e3 * governor.allowance_s:.0f} ms (deadline.budget of the sampling"
+        f"degraded to level {governor.level} of {governor.worst}: {governor.degradation}; steps took"
+        f" longer than {1e3 * governor.allowance_s:.0f} ms (load_shedding.budget of the sampling"
         f" period){still}; end what else loads this computer, lower stream.rate_hz, or take a"
         " smaller model"
     )

@@ -16,7 +16,7 @@ single slow one does not end all.
 """
 
 
-class SpareTime:
+class IdleBudget:
     """Knows when beats come, by how far the last two lay apart, and how long slices take, by the
     last ones.
 
@@ -32,14 +32,14 @@ class SpareTime:
         self._slices: deque[float] = deque(maxlen=REMEMBERED)
         self._fitted = True
 
-    def beat(self) -> None:
+    def tick(self) -> None:
         """It is time to look, now."""
         now = self._clock()
         if self._last is not None:
             self._between = now - self._last
         self._last = now
 
-    def fits(self) -> bool:
+    def has_room(self) -> bool:
         """Whether a slice would be over before the next beat."""
         left = self._left()
         return left < -self._between or left > max(self._slices, default=0.0) or not self._between
@@ -48,12 +48,12 @@ class SpareTime:
         """After how many seconds to ask again, where none fits and no beat comes."""
         return max(0.0, self._left() + self._between) + 0.001
 
-    def took(self, seconds: float) -> None:
+    def record(self, seconds: float) -> None:
         """A slice was done in `seconds`."""
         self._slices.append(seconds)
         self._fitted = True
 
-    def looked(self) -> None:
+    def step_started(self) -> None:
         """A look was taken."""
         if not self._fitted:
             self._slices = deque([seconds * BOLDER for seconds in self._slices], REMEMBERED)

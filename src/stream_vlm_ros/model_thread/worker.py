@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stream_vlm.loop.harness import StreamingHarness
-from stream_vlm.loop.load_governor import Governor
+from stream_vlm.loop.load_governor import LoadGovernor
 from stream_vlm.memory.recording.background_writer import MemoryWriter
 from stream_vlm.memory.summaries.by_model import ModelSummarizer
 from stream_vlm.types import Frame, StepResult, Tick
@@ -21,7 +21,7 @@ from stream_vlm_ros.inputs.camera_subscription import CameraMessage
 from stream_vlm_ros.inputs.image_decoding import CameraEncodingError, decode_image
 from stream_vlm_ros.inputs.pose_buffer import PoseBuffer
 from stream_vlm_ros.inputs.session_tracker import Sessions
-from stream_vlm_ros.model_thread.idle_budget import SpareTime
+from stream_vlm_ros.model_thread.idle_budget import IdleBudget
 from stream_vlm_ros.requests.picture_query_queue import Likenesses
 from stream_vlm_ros.requests.question_queue import Questions
 from stream_vlm_ros.requests.watch_registry import Watches
@@ -43,7 +43,7 @@ class Stream:
     poses: PoseBuffer
     cameras: dict[str, CameraHealth]
     steps: StepHealth
-    governor: Governor
+    governor: LoadGovernor
     writer: MemoryWriter
     summaries: ModelSummarizer | None = None
 
@@ -63,25 +63,25 @@ class Worker:
         self._stream = stream
         self._log_error = log_error
         self._woken = threading.Condition()
-        self._beats = 0
-        self._looked_at = 0
+        self._ticks = 0
+        self._ticks_at_last_step = 0
         """How many beats had come at the last look."""
         self._stopping = False
-        self._spare = SpareTime()
+        self._spare = IdleBudget()
         self._index = 0
         self._thread = threading.Thread(target=self._run, name="stream_vlm model")
 
     def start(self) -> None:
         self._thread.start()
 
-    def beat(self) -> None:
+    def tick(self) -> None:
         """It is time to look: called by the node's timer, at the sampling rate, in ROS time."""
         with self._woken:
-            self._beats += 1
-            self._spare.beat()
+            self._ticks += 1
+            self._spare.tick()
             self._woken.notify()
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """Something waits that can be done between two looks."""
         with self._woken:
             self._woken.notify()
@@ -106,19 +106,19 @@ class Worker:
                     break
                 looks = self._is_time()
                 stride = self._stream.governor.next_step.stride
-                self._looked_at = self._beats if looks else self._looked_at
+                self._ticks_at_last_step = self._ticks if looks else self._ticks_at_last_step
             # One between any two looks, so that neither waits for the other for ever.
             self._stream.likenesses.serve(self._stream.harness.model)
             if not looks:
                 self._write_a_slice()
                 continue
-            self._spare.looked()
+            self._spare.step_started()
             if summaries is not None:
                 summaries.pass_over()
             try:
                 if not self._look():
                     # Nothing to see yet: the next beat looks again.
-                    self._looked_at -= stride - 1
+                    self._ticks_at_last_step -= stride - 1
                 elif not (self._stopping or self._is_time()):
                     self._stream.harness.prepare()
             except Exception as error:  # the node goes on whatever a step runs into
@@ -143,7 +143,10 @@ class Worker:
         """Whether a summary waits and no beat would wait for a slice of it."""
         summaries = self._stream.summaries
         return (
-            summaries is not None and summaries.waits and not self._is_time() and self._spare.fits()
+            summaries is not None
+            and summaries.waits
+            and not self._is_time()
+            and self._spare.has_room()
         )
 
     def _write_a_slice(self) -> None:
@@ -152,11 +155,11 @@ class Worker:
         assert self._stream.summaries is not None
         started = time.perf_counter()
         self._stream.summaries.advance()
-        self._spare.took(time.perf_counter() - started)
+        self._spare.record(time.perf_counter() - started)
 
     def _is_time(self) -> bool:
         """Whether a beat waits that is to be looked at."""
-        return self._beats - self._looked_at >= self._stream.governor.next_step.stride
+        return self._ticks - self._ticks_at_last_step >= self._stream.governor.next_step.stride
 
     def _look(self) -> bool:
         """Step with the newest pictures; False when there are none."""

@@ -28,7 +28,7 @@ def from_memory(recollection: Recollection, now_ns: int, session_id: str) -> Ask
         answer.records
         if answer is not None and known
         else recollection.records[:EVIDENCE]
-        if recollection.bears
+        if recollection.has_match
         else ()
     )
     best = records[0] if known and records else None
@@ -74,8 +74,8 @@ class Judge:
         """
         strange = self.model.unknown_words(question)
         known = not strange and (
-            said.confidence >= self.settings.decision.known_confidence
-            or (self.model_reads and recollection.bears)
+            said.confidence >= self.settings.decision.min_answer_confidence
+            or (self.model_reads and recollection.has_match)
         )
         if not known:
             # A model of few words is as sure of itself when it did not understand.

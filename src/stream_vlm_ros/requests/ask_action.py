@@ -18,11 +18,11 @@ from std_msgs.msg import String
 from stream_vlm.memory.answers.prompt_recall import Recollection, Recollector, is_about_the_past
 from stream_vlm.types import StreamError, Utterance
 from stream_vlm_ros.action import Ask
-from stream_vlm_ros.common.first_result import Outcome
+from stream_vlm_ros.common.first_result import FirstResult
 from stream_vlm_ros.msg import Utterance as UtteranceMessage
 from stream_vlm_ros.requests.answer_result import Judge, from_memory
 from stream_vlm_ros.requests.question_queue import (
-    Asker,
+    AnswerCallbacks,
     QuestionError,
     Questions,
     checked_words,
@@ -93,7 +93,12 @@ class AskServer:
         )
 
     def _put(
-        self, text: str, camera: str, asked_ns: int, asker: Asker, recollection: Recollection
+        self,
+        text: str,
+        camera: str,
+        asked_ns: int,
+        asker: AnswerCallbacks,
+        recollection: Recollection,
     ) -> tuple[Questions, str]:
         questions = self._questions()
         if questions is None:
@@ -116,7 +121,7 @@ class AskServer:
                 said.query_id = new_query_id()
                 self._say(said)
                 return
-            asker = Asker(
+            asker = AnswerCallbacks(
                 on_text=lambda text: None, on_answer=lambda utterance: None, on_failure=fail
             )
             try:
@@ -162,8 +167,8 @@ class AskServer:
         asked = checked_words(
             goal.request.question, goal.request.camera, self._judge.cameras, "the question"
         )
-        found: Outcome[Recollection | str] = Outcome(self._node.executor)
-        self._lookups.put(Lookup(asked, goal.request.camera, found.settle, found.settle))
+        found: FirstResult[Recollection | str] = FirstResult(self._node.executor)
+        self._lookups.put(Lookup(asked, goal.request.camera, found.set, found.set))
         late = (
             f"the memory gave no answer within {timeout_s:g} s; is its disk fast enough, does"
             " another program hold it locked?"
@@ -190,13 +195,13 @@ class AskServer:
         deadline: float,
         timeout_s: float,
     ) -> Utterance | str:
-        answer: Outcome[Utterance | str] = Outcome(self._node.executor)
+        answer: FirstResult[Utterance | str] = FirstResult(self._node.executor)
 
         def tell(text: str) -> None:
             if not answer.is_settled and goal.is_active:
                 goal.publish_feedback(Ask.Feedback(text=text))
 
-        asker = Asker(tell, answer.settle, answer.settle)
+        asker = AnswerCallbacks(tell, answer.set, answer.set)
         questions, query_id = self._put(
             goal.request.question, goal.request.camera, asked_ns, asker, recollection
         )
@@ -210,7 +215,7 @@ class AskServer:
             questions.withdraw(query_id)
 
     async def _first(
-        self, outcome: Outcome[Waited | str], goal: ServerGoalHandle, deadline: float, late: str
+        self, outcome: FirstResult[Waited | str], goal: ServerGoalHandle, deadline: float, late: str
     ) -> Waited | str:
         """What `outcome` is settled with, unless the goal is cancelled before, or `deadline` (of
         `time.monotonic`) passes, which `late` says.
@@ -218,9 +223,9 @@ class AskServer:
 
         def check() -> None:
             if goal.is_cancel_requested:
-                outcome.settle(CANCELLED)
+                outcome.set(CANCELLED)
             elif time.monotonic() > deadline:
-                outcome.settle(late)
+                outcome.set(late)
 
         timer = self._node.create_timer(
             CHECK_PERIOD_S, check, callback_group=self._group, clock=self._steady

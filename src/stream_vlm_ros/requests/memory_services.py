@@ -24,7 +24,7 @@ from stream_vlm_ros.common.conversions import (
     recall_response,
     record_message,
 )
-from stream_vlm_ros.common.first_result import Outcome
+from stream_vlm_ros.common.first_result import FirstResult
 from stream_vlm_ros.requests.picture_query_queue import Likeness, LikenessError, Likenesses
 from stream_vlm_ros.requests.question_queue import inactive
 from stream_vlm_ros.srv import Forget, GetFrame, Recall
@@ -84,25 +84,27 @@ class MemoryServices:
 
     async def _recalled(self, request: Recall.Request, query: RecallQuery) -> RecallResult:
         if request.like_record:
-            return self._memory.look_alike(request.like_record, query)
+            return self._memory.search_by_picture(request.like_record, query)
         if not request.like.data:
             return self._memory.recall(query)
         likenesses = self._likenesses()
         if likenesses is None:
             raise LikenessError(f"{inactive(self._node)}; like_record needs no model")
-        outcome: Outcome[tuple[NDArray[np.float32], str] | str] = Outcome(self._node.executor)
+        outcome: FirstResult[tuple[NDArray[np.float32], str] | str] = FirstResult(
+            self._node.executor
+        )
         likenesses.put(
             Likeness(
                 bytes(request.like.data),
-                lambda vector, model_id: outcome.settle((vector, model_id)),
-                outcome.settle,
+                lambda vector, model_id: outcome.set((vector, model_id)),
+                outcome.set,
             )
         )
         seen = await outcome.future
         if isinstance(seen, str):
             raise LikenessError(seen)
         vector, model_id = seen
-        return self._memory.look_alike(vector, query, model_id)
+        return self._memory.search_by_picture(vector, query, model_id)
 
     def _get_frame(
         self, request: GetFrame.Request, response: GetFrame.Response

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_vlm.memory.search.vectors import Looker
+from stream_vlm.memory.search.vectors import PictureEmbedder
 from stream_vlm.memory.storage.thumbnails import decoded
 from stream_vlm.model_protocol import Model
 from stream_vlm.types import StreamError
@@ -78,12 +78,12 @@ class Likenesses:
         if likeness is None:
             return
         try:
-            if not isinstance(model, Looker):
+            if not isinstance(model, PictureEmbedder):
                 raise LikenessError(
                     f"like: {model.model_id} gives no vectors of pictures; ask by words, or watch"
                     " with a Qwen2.5-VL or Qwen3-VL"
                 )
-            vector = model.looks_of(decoded(likeness.file, "like"))
+            vector = model.embed(decoded(likeness.file, "like"))
         except Exception as error:  # whatever a model stumbles over: its asker must hear of it
             likeness.on_failure(
                 str(error) if isinstance(error, StreamError) else f"like: the model failed: {error}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from rclpy.node import Node
 
-from stream_vlm.types import Past, Query, StreamError, Utterance
+from stream_vlm.types import Query, RecalledContext, StreamError, Utterance
 
 LONGEST_QUESTION = 2000
 """Characters; a longer text is no question and would push the pictures out of the context."""
@@ -18,7 +18,7 @@ MOST_WAITING = 100
 """Questions that may wait for a picture."""
 
 
-NOTHING = Past()
+NOTHING = RecalledContext()
 
 
 class QuestionError(StreamError):
@@ -26,7 +26,7 @@ class QuestionError(StreamError):
 
 
 @dataclass(frozen=True)
-class Asker:
+class AnswerCallbacks:
     """Who waits for an answer.
 
     Called from the threads of the model and of the memory: return at once.
@@ -49,7 +49,7 @@ class Questions:
         self._cameras = tuple(cameras)
         self._lock = threading.Lock()
         self._waiting: list[Query] = []
-        self._askers: dict[str, Asker] = {}
+        self._askers: dict[str, AnswerCallbacks] = {}
         self._closed = ""
 
     def put(
@@ -57,8 +57,8 @@ class Questions:
         text: str,
         camera: str,
         stamp_ns: int,
-        asker: Asker | None = None,
-        past: Past = NOTHING,
+        asker: AnswerCallbacks | None = None,
+        past: RecalledContext = NOTHING,
     ) -> str:
         """Take in a question asked at `stamp_ns` (ns) and return its query id; an empty `camera`
         asks the first one that shows a picture.
@@ -135,7 +135,7 @@ class Questions:
         with self._lock:
             self._waiting.clear()
 
-    def _remove(self, query_id: str) -> Asker | None:
+    def _remove(self, query_id: str) -> AnswerCallbacks | None:
         with self._lock:
             self._waiting = [query for query in self._waiting if query.query_id != query_id]
             return self._askers.pop(query_id, None)

@@ -19,11 +19,11 @@ from stream_vlm.memory.answers.prompt_recall import Recollection, Recollector
 from stream_vlm.types import StreamError, Utterance
 from stream_vlm_ros.action import Watch
 from stream_vlm_ros.common.conversions import utterance_message
-from stream_vlm_ros.common.first_result import Outcome
+from stream_vlm_ros.common.first_result import FirstResult
 from stream_vlm_ros.requests.ask_action import CHECK_PERIOD_S
 from stream_vlm_ros.requests.question_queue import QuestionError, inactive
 from stream_vlm_ros.requests.recall_queue import Lookup, Lookups
-from stream_vlm_ros.requests.watch_registry import Watcher, Watches
+from stream_vlm_ros.requests.watch_registry import WatchCallbacks, Watches
 
 LONGEST_TIMEOUT_S = 7 * 86400.0
 
@@ -71,7 +71,7 @@ class WatchServer:
 
     async def _execute(self, goal: ServerGoalHandle) -> Watch.Result:
         result = Watch.Result()
-        reports = Reports(goal, self._session_id, Outcome(self._node.executor))
+        reports = Reports(goal, self._session_id, FirstResult(self._node.executor))
         try:
             ending = await self._watch(goal, reports)
         except StreamError as error:
@@ -100,11 +100,11 @@ class WatchServer:
         if watches is None:
             raise QuestionError(inactive(self._node))
         outcome = reports.outcome
-        found: Outcome[Recollection | Ending] = Outcome(self._node.executor)
+        found: FirstResult[Recollection | Ending] = FirstResult(self._node.executor)
 
         def end(ending: Ending) -> None:
-            found.settle(ending)
-            outcome.settle(ending)
+            found.set(ending)
+            outcome.set(ending)
 
         def check() -> None:
             if goal.is_cancel_requested:
@@ -115,7 +115,7 @@ class WatchServer:
         stamp_ns = self._node.get_clock().now().nanoseconds
         watch_for, camera = goal.request.watch_for, goal.request.camera
         self._lookups.put(
-            Lookup(watch_for, camera, found.settle, lambda sentence: end(Ending(sentence)))
+            Lookup(watch_for, camera, found.set, lambda sentence: end(Ending(sentence)))
         )
         timer = self._node.create_timer(
             CHECK_PERIOD_S, check, callback_group=self._group, clock=self._steady
@@ -124,7 +124,7 @@ class WatchServer:
             recollection = await found.future
             if isinstance(recollection, Ending):
                 return recollection
-            watcher = Watcher(reports.report, lambda sentence: outcome.settle(Ending(sentence)))
+            watcher = WatchCallbacks(reports.report, lambda sentence: outcome.set(Ending(sentence)))
             query_id = watches.put(
                 watch_for, camera, stamp_ns, watcher, self._recollector.past(recollection, stamp_ns)
             )
@@ -143,7 +143,7 @@ class Reports:
     """
 
     def __init__(
-        self, goal: ServerGoalHandle, session_id: Callable[[], str], outcome: Outcome[Ending]
+        self, goal: ServerGoalHandle, session_id: Callable[[], str], outcome: FirstResult[Ending]
     ) -> None:
         self.outcome = outcome
         self.count = 0
@@ -159,7 +159,7 @@ class Reports:
             Watch.Feedback(report=utterance_message(utterance, self._session_id()))
         )
         if self.count == self._goal.request.max_reports:
-            self.outcome.settle(
+            self.outcome.set(
                 Ending(f"made {self.count} report{'s' if self.count > 1 else ''}", as_asked=True)
             )
 

@@ -7,12 +7,12 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from stream_vlm.types import Past, Query, Utterance
+from stream_vlm.types import Query, RecalledContext, Utterance
 from stream_vlm_ros.requests.question_queue import NOTHING, checked_words
 
 
 @dataclass(frozen=True)
-class Watcher:
+class WatchCallbacks:
     """Who waits for reports.
 
     Called from the threads of the model, of the memory and of other watchers: return at once.
@@ -35,12 +35,17 @@ class Watches:
     def __init__(self, cameras: Sequence[str]) -> None:
         self._cameras = tuple(cameras)
         self._lock = threading.Lock()
-        self._active: dict[str, tuple[Query, Watcher]] = {}
+        self._active: dict[str, tuple[Query, WatchCallbacks]] = {}
         self._waiting: list[Query] = []
         self._over: list[str] = []
 
     def put(
-        self, text: str, camera: str, stamp_ns: int, watcher: Watcher, past: Past = NOTHING
+        self,
+        text: str,
+        camera: str,
+        stamp_ns: int,
+        watcher: WatchCallbacks,
+        past: RecalledContext = NOTHING,
     ) -> str:
         """Begin a watch at `stamp_ns` (ns) and return its query id; an empty `camera` watches every
         one. It replaces those of its cameras.
@@ -138,7 +143,7 @@ class Watches:
         for query_id in active:
             self.end(query_id, sentence)
 
-    def _remove(self, query_id: str) -> Watcher | None:
+    def _remove(self, query_id: str) -> WatchCallbacks | None:
         with self._lock:
             self._waiting = [query for query in self._waiting if query.query_id != query_id]
             entry = self._active.pop(query_id, None)

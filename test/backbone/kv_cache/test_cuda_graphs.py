@@ -35,7 +35,7 @@ def watch(stream: CachedStream, ticks: int) -> list[Decision]:
     return decisions
 
 
-@pytest.mark.parametrize("policy", ["rounds", "chunked", "sliding", "recent"])
+@pytest.mark.parametrize("policy", ["last_turns", "chunked", "sliding", "last_frames"])
 @pytest.mark.parametrize(
     "device",
     [

@@ -227,7 +227,7 @@ def test_the_last_question_and_its_answer_are_told_until_another_unless_a_watch_
 def test_unasked_pictures_are_kept_for_the_next_question_and_cost_no_forward(
     llava: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, judging = load(llava, decision__unasked="auto"), load(llava)
+    model, judging = load(llava, decision__unprompted="auto"), load(llava)
     asked = [
         watch(
             one, one.open_stream("front"), [random_frame(index) for index in range(4)], asked_at=3
@@ -423,7 +423,7 @@ def test_a_simulated_camera_is_watched_from_end_to_end_the_same_way_twice(
             "--set",
             f"model.directory={llava}",
             "--set",
-            "decision.unasked=always",
+            "decision.unprompted=always",
         ]
         assert main([*command, "--out", str(tmp_path / folder)]) == 0
     assert "6 ticks" in capsys.readouterr().out

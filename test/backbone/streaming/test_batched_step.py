@@ -21,7 +21,7 @@ from stream_vlm.types import Decision, Frame, Query, State, StreamError
 CAMERAS = ("front", "rear", "left")
 
 
-@pytest.fixture(scope="module", params=["rounds", "chunked", "sliding", "recent"])
+@pytest.fixture(scope="module", params=["last_turns", "chunked", "sliding", "last_frames"])
 def model(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> StreamingModel:

@@ -24,16 +24,24 @@ from stream_vlm.context.segments import SegmentKind
 from stream_vlm.loop.harness import StreamingHarness
 from stream_vlm.model_protocol import Turn
 from stream_vlm.time_words import age, line, moment, span
-from stream_vlm.types import NANOSECONDS, Decision, Past, Query, Remembered, State, Tick
+from stream_vlm.types import (
+    NANOSECONDS,
+    Decision,
+    Query,
+    RecalledContext,
+    RecalledLine,
+    State,
+    Tick,
+)
 
-RED = Remembered(0, 0, "person in red enters")
-DOOR = Remembered(NANOSECONDS // 2, NANOSECONDS // 2, "the door is open")
-LEFT = Remembered(NANOSECONDS, NANOSECONDS, "person enters from left")
-PAST = Past("yes", (LEFT, RED, DOOR))
+RED = RecalledLine(0, 0, "person in red enters")
+DOOR = RecalledLine(NANOSECONDS // 2, NANOSECONDS // 2, "the door is open")
+LEFT = RecalledLine(NANOSECONDS, NANOSECONDS, "person enters from left")
+PAST = RecalledContext("yes", (LEFT, RED, DOOR))
 SPOKEN = (*WORDS, *"0123456789", ":", "(", ")", "s", "ago", "-", "From", "memory")
 
 
-def asked(past: Past = PAST) -> Query:
+def asked(past: RecalledContext = PAST) -> Query:
     return Query("q", "is the door open ?", 0, past=past)
 
 
@@ -62,8 +70,8 @@ def test_the_better_is_chosen_first_and_what_is_chosen_is_written_in_the_order_o
 
 
 def test_a_line_that_does_not_fit_is_left_out_for_shorter_ones_after_it() -> None:
-    long = Remembered(0, 0, "a very long story about everything that was ever to be seen")
-    assert within_budget(Past("", (long, RED)), 0, 10, words) == [
+    long = RecalledLine(0, 0, "a very long story about everything that was ever to be seen")
+    assert within_budget(RecalledContext("", (long, RED)), 0, 10, words) == [
         "00:00:00 (0 s ago) person in red enters"
     ]
 
@@ -84,7 +92,7 @@ def test_moments_and_ages_are_said_in_few_words() -> None:
         "2 d ago",
     ]
     assert age(NANOSECONDS, 0) == "", "stamped by another clock"
-    assert line(Remembered(0, 0, "two\nlines")) == "00:00:00 two lines", (
+    assert line(RecalledLine(0, 0, "two\nlines")) == "00:00:00 two lines", (
         "nothing breaks out of its line"
     )
 
@@ -178,14 +186,14 @@ def test_a_question_is_never_too_long_because_of_what_is_remembered(directory: P
         directory,
         context__memory_tokens=4000,
         context__max_seconds=1.0,
-        context__policy="recent",
+        context__policy="last_frames",
         context__frames=1,
     )
     stream = model.open_stream("front")
-    many = Past(
+    many = RecalledContext(
         "",
         tuple(
-            Remembered(second, second, "person in red enters from left") for second in range(1000)
+            RecalledLine(second, second, "person in red enters from left") for second in range(1000)
         ),
     )
     for index in range(6):
@@ -198,7 +206,7 @@ def test_a_model_that_was_not_made_to_read_it_sees_the_question_alone(tmp_path: 
     model = load_cached_model(settings_for(write_checkpoint(tmp_path)))
     assert not model.reads_memory
     bare, told = model.open_stream("front"), model.open_stream("front")
-    assert decided(bare, asked(Past())) == decided(told, asked())
+    assert decided(bare, asked(RecalledContext())) == decided(told, asked())
     assert [segment.token_ids for segment in bare.context] == [
         segment.token_ids for segment in told.context
     ]
@@ -238,7 +246,9 @@ def test_a_model_without_a_cache_reads_it_before_its_pictures(
     )
     assert "person in red enters" in befores[0]
     assert isinstance(
-        model.step([Turn(stream, random_frame(1), asked(Past()), lambda decision: decision)])[0],
+        model.step(
+            [Turn(stream, random_frame(1), asked(RecalledContext()), lambda decision: decision)]
+        )[0],
         Decision,
     )
     assert "person in red enters" not in befores[1]
@@ -249,7 +259,7 @@ def test_a_model_without_a_cache_reads_it_before_its_pictures(
     [
         ("recall", ["a chunk of doors"], ["a chunk of doors"]),
         ("recall", [], ["0s: hello"]),
-        ("pour", ["a chunk of doors"], ["0s: hello"]),
+        ("full_history", ["a chunk of doors"], ["0s: hello"]),
         ("off", ["a chunk of doors"], None),
     ],
 )
@@ -304,7 +314,9 @@ def test_without_memory_in_the_prompt_a_chunk_begins_bare(directory: Path) -> No
     loop = StreamingHarness(model.settings, model, "session")
     for index in range(10):
         frame = random_frame(index)
-        loop.step(Tick(index, frame.stamp_ns, (frame,), (asked(Past()),) if index == 1 else ()))
+        loop.step(
+            Tick(index, frame.stamp_ns, (frame,), (asked(RecalledContext()),) if index == 1 else ())
+        )
         loop.prepare()
     stream = loop.stream("front")
     assert isinstance(stream, CachedStream)

@@ -28,7 +28,7 @@ from stream_vlm.types import Decision, Query, State, Tick
 DOOR = Query("w1", "person enters from left", 0, is_watch=True)
 RED = Query("w2", "is the red door open", 0, is_watch=True)
 QUESTION = Query("q1", "is the door open ?", 0)
-POLICIES = ["rounds", "chunked", "sliding", "recent"]
+POLICIES = ["last_turns", "chunked", "sliding", "last_frames"]
 STATE_WORDS = {"silence": "no", "standby": "maybe", "response": "yes"}
 """The byte tokenizer of the tests tells words apart by their first letter."""
 
@@ -248,7 +248,7 @@ def test_a_watch_that_does_not_fit_is_refused_and_the_stream_goes_on(model: Stre
 def test_a_watch_that_was_taken_fits_for_ever(tuned: Path, words: int) -> None:
     settings = settings_for(
         tuned,
-        context__policy="recent",
+        context__policy="last_frames",
         context__frames=1,
         context__memory_tokens=0,
         decision__max_new_tokens=6,
@@ -310,7 +310,7 @@ def test_an_untuned_model_is_asked_for_a_judgement_about_every_picture_of_a_watc
 def test_the_setting_makes_an_untuned_model_judge_unasked(
     untuned: Path, unasked: str, judges: bool
 ) -> None:
-    stream = untuned_model(untuned, decision__unasked=unasked).open_stream("front")
+    stream = untuned_model(untuned, decision__unprompted=unasked).open_stream("front")
     decision = stream.step(random_frame(0, size=(56, 84)), None, as_decided)
     assert (decision.probabilities[State.SILENCE] < 1) == judges
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_vlm.context.layout import Piece, segments_of, tokens_in
+from stream_vlm.context.policies.last_frames import LastFramesPolicy
 from stream_vlm.context.policies.policy import (
     ChunkedPolicy,
     ContextPolicy,
@@ -17,7 +18,6 @@ from stream_vlm.context.policies.policy import (
     newest_turn,
     without_watches,
 )
-from stream_vlm.context.policies.recent import RecentPolicy
 from stream_vlm.context.policies.sliding import SlidingPolicy
 from stream_vlm.context.segments import Segment, SegmentKind, positions
 
@@ -42,7 +42,7 @@ POLICIES = [
         lambda turns, budget: SlidingPolicy(turns, turns, 5, 7, budget, compatible=True),
         id="sliding, as published",
     ),
-    pytest.param(lambda turns, budget: RecentPolicy(turns, budget), id="recent"),
+    pytest.param(lambda turns, budget: LastFramesPolicy(turns, budget), id="last_frames"),
 ]
 
 
@@ -257,7 +257,7 @@ def test_a_turn_that_stays_stays_whole_with_its_pending_end(
 def test_recent_keeps_the_newest_pictures_and_no_earlier_word(
     stream: list[Turn], size: int
 ) -> None:
-    for number, step in enumerate(steps(RecentPolicy(size, 10**6), stream)):
+    for number, step in enumerate(steps(LastFramesPolicy(size, 10**6), stream)):
         shown = [segment.turn for segment in step.context if segment.kind is SegmentKind.FRAME]
         assert shown == list(range(max(0, number + 1 - size), number + 1))
         replies = (

@@ -95,7 +95,7 @@ def things(memory: Memory) -> list[int]:
     """The thing of each event, in order; they are numbered from 1 in the order in which they are
     first seen.
     """
-    return [record.thing for record in events(memory)]
+    return [record.object_id for record in events(memory)]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_what_goes_on_from_what_happened_is_the_same_thing_and_what_cannot_is_an
 def test_what_comes_back_within_seconds_is_rather_the_same(memory: Memory) -> None:
     write(memory, "person in red enters", "person in red leaves", "person in red enters", apart=5.0)
     assert things(memory) == [1, 1, 1]
-    assert events(memory)[2].thing_confidence < 0.7, "it may be another all the same"
+    assert events(memory)[2].object_confidence < 0.7, "it may be another all the same"
 
 
 def test_a_door_is_the_same_after_a_restart_and_another_elsewhere(memory: Memory) -> None:
@@ -174,7 +174,7 @@ def test_how_sure_a_link_is_falls_with_time_and_where_two_things_fit(memory: Mem
         "hand takes the blue cup",
         start=1000,
     )
-    sure = [record.thing_confidence for record in events(memory)]
+    sure = [record.object_confidence for record in events(memory)]
     assert things(memory) == [1, 1, 2, 3, 3]
     assert sure[1] > 0.9 > 0.6 > sure[4], "of two blue cups either may have been taken"
     assert all(0.0 < number <= 1.0 for number in sure)
@@ -193,7 +193,7 @@ def test_looks_decide_between_things_that_fit_equally_well(memory: Memory) -> No
     memory.write(looking(20, "hand puts down the red cup", 0, 1))
     memory.write(looking(30, "hand takes the red cup", 0.9, 0.1))
     assert things(memory) == [1, 2, 1]
-    assert events(memory)[2].thing_confidence > 0.8
+    assert events(memory)[2].object_confidence > 0.8
 
 
 def test_linking_again_finds_what_was_found_while_writing(memory: Memory) -> None:
@@ -204,9 +204,9 @@ def test_linking_again_finds_what_was_found_while_writing(memory: Memory) -> Non
         for _ in range(40)
     ] + ["door opens", "lamp turns on", "door closes"]
     write(memory, *said)
-    before = [(record.thing, record.thing_confidence) for record in events(memory)]
-    assert memory.link_again() == len(said)
-    after = [(record.thing, record.thing_confidence) for record in events(memory)]
+    before = [(record.object_id, record.object_confidence) for record in events(memory)]
+    assert memory.relink() == len(said)
+    after = [(record.object_id, record.object_confidence) for record in events(memory)]
     first = {thing: number for number, (thing, _) in reversed(list(enumerate(before)))}
     again = {thing: number for number, (thing, _) in reversed(list(enumerate(after)))}
     assert [first[thing] for thing, _ in before] == [again[thing] for thing, _ in after]
@@ -222,15 +222,15 @@ def test_all_sightings_of_one_thing_are_recalled_by_its_number(memory: Memory) -
         "red ball rolls away",
         "person puts down the red cup",
     )
-    cup = RecallQuery(thing=1, order="oldest")
+    cup = RecallQuery(object_id=1, order="oldest")
     assert [record.text for record in memory.recall(cup).records] == [
         "red cup is there", "person picks up the red cup", "person puts down the red cup",
     ]  # fmt: skip
-    assert memory.recall(RecallQuery("picks", thing=1)).total == 1
-    assert memory.recall(RecallQuery(thing=99)).total == 0
-    assert memory.answer(Question(RecallQuery("cup", thing=1), "still_there")).value == 1.0
-    with pytest.raises(RecallError, match="thing: -1 is no number of a thing"):
-        RecallQuery(thing=-1)
+    assert memory.recall(RecallQuery("picks", object_id=1)).total == 1
+    assert memory.recall(RecallQuery(object_id=99)).total == 0
+    assert memory.answer(Question(RecallQuery("cup", object_id=1), "still_there")).value == 1.0
+    with pytest.raises(RecallError, match="object_id: -1 is no number of a thing"):
+        RecallQuery(object_id=-1)
 
 
 def test_another_thing_that_did_not_leave_is_still_there(memory: Memory) -> None:
@@ -308,7 +308,7 @@ def test_links_are_exported_and_imported_under_new_numbers(
         begin(target, "sunday")
         write(target, "lamp turns on", session="sunday")
         target.import_from(export)
-        assert [(record.thing, record.text) for record in events(target)] == [
+        assert [(record.object_id, record.text) for record in events(target)] == [
             (1, "lamp turns on"), (2, "red ball rolls in"), (3, "door opens"), (2, "red ball rolls away"),
         ]  # fmt: skip
 
@@ -323,7 +323,7 @@ def test_a_memory_that_was_written_before_there_were_links_is_linked_on_request(
         assert things(memory) == [0, 0]
     assert main(["memory", "link", "--memory", str(file)]) == 0
     assert "2 events tell of a thing" in capsys.readouterr().out
-    assert main(["recall", "--thing", "1", "--order", "oldest", "--memory", str(file)]) == 0
+    assert main(["recall", "--object", "1", "--order", "oldest", "--memory", str(file)]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert (
         "1 (0.9" in shown[2] and "red ball rolls away" in shown[2] and "2 of 2 records" in shown[3]

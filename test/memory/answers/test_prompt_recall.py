@@ -21,7 +21,7 @@ from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import RecallQuery
 from stream_vlm.memory.summaries.newest import Headlines
 from stream_vlm.time_words import moment
-from stream_vlm.types import Past
+from stream_vlm.types import RecalledContext
 
 HAPPENED = [
     (10, "red ball rolls in"),
@@ -82,7 +82,7 @@ def test_a_question_about_what_can_be_seen_is_about_now(question: str) -> None:
 
 def test_the_computed_answer_and_what_it_rests_on_come_first(memory: Memory) -> None:
     found = recollect(memory, RecallQuery("when did you last see the red ball?"), 20)
-    assert found.is_known and found.bears and found.was_asked
+    assert found.is_known and found.has_match and found.was_asked
     assert [record.text for record in found.records] == ["red ball rolls away", "red ball rolls in"]
     past = found.past(seconds(150))
     assert past.computed == f"last: red ball rolls away, at {moment(seconds(30))} (2 min ago)"
@@ -119,11 +119,11 @@ def test_who_asks_what_happened_and_not_when_is_told_the_newest_in_their_order(
 
 def test_what_is_not_remembered_is_said_not_to_be_known(memory: Memory) -> None:
     zebra = recollect(memory, RecallQuery("when did you see the zebra?"), 20)
-    assert (zebra.is_known, zebra.bears, zebra.records) == (False, False, ())
+    assert (zebra.is_known, zebra.has_match, zebra.records) == (False, False, ())
     assert zebra.sentence(seconds(60)) == "I do not know: nothing remembered bears on it"
-    assert zebra.past(seconds(60)) == Past()
+    assert zebra.past(seconds(60)) == RecalledContext()
     near = recollect(memory, RecallQuery("when did the green ball roll in?"), 20)
-    assert not near.is_known and near.bears
+    assert not near.is_known and near.has_match
     assert (
         near.sentence(seconds(60))
         == "I do not know; the nearest that is remembered: 'red ball rolls away'"
@@ -138,7 +138,7 @@ def test_the_filters_of_a_question_hold_for_what_is_recalled(memory: Memory) -> 
 
 
 def test_only_recall_brings_something_to_a_question(memory: Memory) -> None:
-    for in_prompt in ("recall", "pour", "off"):
+    for in_prompt in ("recall", "full_history", "off"):
         recollector = Recollector(memory, load_settings({"memory.in_prompt": in_prompt}))
         found = recollector.recollect("when did the door open?")
         assert found.is_known, "the evidence is there in any case"
@@ -201,7 +201,7 @@ def test_summaries_bear_on_a_question_after_all_that_they_tell_of(memory: Memory
     found = recollect(memory, RecallQuery("the red ball?"), 20)
     assert [record.kind for record in found.records] == ["event", "event", "summary"]
     forgotten = recollect(memory, RecallQuery("when did a zebra walk by?"), 20)
-    assert forgotten.bears and [record.kind for record in forgotten.records] == ["summary"]
+    assert forgotten.has_match and [record.kind for record in forgotten.records] == ["summary"]
 
 
 def test_summaries_read_before_stay_where_the_file_refuses(

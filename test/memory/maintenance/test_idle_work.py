@@ -32,7 +32,7 @@ def test_the_writers_thread_summarises_while_no_step_waits_and_the_rest_when_it_
         writer.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(25):
             writer.submit(step(number, said="a ball" if number == 22 else ""))
-        assert writer.rest(LONG_S)
+        assert writer.wait_idle(LONG_S)
         assert texts(memory) == ["10× silence", "10× silence"]
         assert writer.health.idle.summarised == 2
         assert writer.health.rows == 25 + 2 + 2
@@ -49,13 +49,13 @@ def test_a_file_that_refuses_while_a_summary_is_made_loses_nothing_and_it_is_mad
         writer = told.writer(memory)
         writer.begin_session(SESSION, "model", "test", seconds(0))
         writer.submit(step(0))
-        assert writer.rest(LONG_S)
+        assert writer.wait_idle(LONG_S)
         with locked_by_another_program(path):
             for number in range(1, 15):
                 writer.submit(step(number))
-            assert not writer.rest(0.2)
+            assert not writer.wait_idle(0.2)
             assert summaries(memory) == []
-        assert writer.rest(LONG_S)
+        assert writer.wait_idle(LONG_S)
         assert texts(memory) == ["10× silence"]
         assert writer.health.lost == 0
         writer.close()
@@ -81,16 +81,16 @@ def test_a_full_disk_while_summarising_is_said_loses_nothing_and_ends_when_there
             if writer.health.idle_fault:
                 full.set()
                 break
-            writer.rest(0.1)
+            writer.wait_idle(0.1)
         assert full.is_set() and "the disk is full" in writer.health.idle_fault
         assert summaries(memory) == [] and memory.count() == 45
         db.execute("PRAGMA max_page_count = 1000000")
         for _ in range(300):
             if texts(memory):
                 break
-            writer.rest(0.1)
+            writer.wait_idle(0.1)
         assert len(texts(memory)) == 1
-        assert writer.rest(LONG_S)
+        assert writer.wait_idle(LONG_S)
         assert writer.health.idle_fault == ""
         writer.close()
     assert caplog.text.count("wait") == 1
@@ -107,7 +107,7 @@ def test_a_fault_in_the_idle_work_is_said_once_and_steps_are_stored_all_the_same
         for number in range(5):
             writer.submit(step(number))
             assert writer.flush(LONG_S)
-        assert writer.rest(LONG_S)
+        assert writer.wait_idle(LONG_S)
         assert "division by zero" in writer.health.idle_fault
         writer.close()
     assert (told.stored, told.failed) == (5, 0)

@@ -21,7 +21,7 @@ from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.recording import insert
 from stream_vlm.memory.recording.background_writer import MemoryWriter
 from stream_vlm.memory.search.query import RecallQuery
-from stream_vlm.memory.storage.session_timeline import Lived, in_line
+from stream_vlm.memory.storage.session_timeline import SessionClock, merge_sessions
 from stream_vlm.types import NANOSECONDS
 
 HOUR = 3600
@@ -57,7 +57,7 @@ def begin_at(
 
 
 def tend(memory: Memory) -> None:
-    while memory.tend():
+    while memory.run_maintenance():
         pass
 
 
@@ -129,14 +129,14 @@ def test_a_summary_outlives_its_records_and_says_how_many_are_gone(path: Path) -
         ).records
         assert first.text == "19:59–20:00 a ball"
         assert left(memory)[0] == 3 * HOUR - 600 - HOUR
-        assert (first.gone, second.gone, third.gone) == (8, 5, 0)
-        assert stats(path, 0.0).gone == 13
+        assert (first.missing_records, second.missing_records, third.missing_records) == (8, 5, 0)
+        assert stats(path, 0.0).missing_records == 13
         assert "summaries" not in dropped(memory)
 
 
 def test_old_summaries_are_dropped_and_not_made_again_from_records_that_stay(path: Path) -> None:
     limits = keeping(
-        path, keep_summaries_h=1.0, summarizer="extractive", chunk_s=600.0, mid_summaries=2
+        path, keep_summaries_h=1.0, summarizer="extractive", chunk_s=600.0, chunk_summaries=2
     )
     with Memory.open(limits) as memory:
         memory.begin_session(SESSION, "model", "test", seconds(0))
@@ -222,7 +222,7 @@ def test_a_step_waits_for_one_small_piece_at_most(path: Path) -> None:
             memory.write(step(number))
     with Memory.open(keeping(path, keep_records_h=0.01)) as memory:
         before, most = memory.count(), 0
-        while memory.tend():
+        while memory.run_maintenance():
             most = max(most, before - memory.count())
             before = memory.count()
         assert len(left(memory)) == 37
@@ -240,7 +240,7 @@ def test_the_writer_drops_while_steps_come_and_loses_none(path: Path) -> None:
         writer.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(200):
             writer.submit(step(number))
-        assert writer.rest(30.0)
+        assert writer.wait_idle(30.0)
         writer.close()
         assert heard == [seconds(number) for number in range(200)]
         assert left(memory) == [float(number) for number in range(163, 200)]
@@ -263,8 +263,8 @@ sessions = st.lists(
 def test_all_sessions_lie_on_one_line_none_before_the_end_of_another_and_the_running_one_last(
     times: list[tuple[int, int, int]],
 ) -> None:
-    line = in_line(
-        Lived(str(number), started, newest, wall)
+    line = merge_sessions(
+        SessionClock(str(number), started, newest, wall)
         for number, (started, newest, wall) in enumerate(times)
     )
     assert sorted(stretch.session_id for stretch in line) == sorted(
@@ -281,35 +281,42 @@ def test_all_sessions_lie_on_one_line_none_before_the_end_of_another_and_the_run
 def test_the_newest_evidence_of_the_last_session_is_never_over_by_its_age(
     times: list[tuple[int, int, int]], hours: int
 ) -> None:
-    line = in_line(
-        Lived(str(number), started, newest, wall)
+    line = merge_sessions(
+        SessionClock(str(number), started, newest, wall)
         for number, (started, newest, wall) in enumerate(times)
     )
-    for cut in retention.cuts(line, hours * HOUR_NS, too_large=False):
+    for cut in retention.retention_limits(line, hours * HOUR_NS, too_large=False):
         assert cut.before_ns <= cut.stretch.until_ns + 1
         assert cut.stretch is not line[-1] or cut.before_ns == line[-1].until_ns - hours * HOUR_NS
 
 
 def test_the_time_between_two_sessions_counts_and_a_clock_that_is_not_set_says_nothing() -> None:
-    gap = in_line([Lived("a", 0, HOUR_NS, NOW_NS), Lived("b", 0, HOUR_NS, NOW_NS + 5 * HOUR_NS)])
+    gap = merge_sessions(
+        [SessionClock("a", 0, HOUR_NS, NOW_NS), SessionClock("b", 0, HOUR_NS, NOW_NS + 5 * HOUR_NS)]
+    )
     assert gap[1].at_ns - gap[0].at_ns == 5 * HOUR_NS
-    unset = in_line(
-        [Lived("a", 0, HOUR_NS, 20 * NANOSECONDS), Lived("b", 0, HOUR_NS, 30 * NANOSECONDS)]
+    unset = merge_sessions(
+        [
+            SessionClock("a", 0, HOUR_NS, 20 * NANOSECONDS),
+            SessionClock("b", 0, HOUR_NS, 30 * NANOSECONDS),
+        ]
     )
     assert unset[1].at_ns - unset[0].at_ns == HOUR_NS
-    set_back = in_line([Lived("ahead", 0, HOUR_NS, 2 * NOW_NS), Lived("now", 0, HOUR_NS, NOW_NS)])
+    set_back = merge_sessions(
+        [SessionClock("ahead", 0, HOUR_NS, 2 * NOW_NS), SessionClock("now", 0, HOUR_NS, NOW_NS)]
+    )
     assert [stretch.session_id for stretch in set_back] == ["ahead", "now"]
 
 
 def test_a_clock_that_is_set_within_a_session_makes_nothing_before_that_old(path: Path) -> None:
-    line = in_line(
+    line = merge_sessions(
         [
-            Lived(
+            SessionClock(
                 "boot",
                 20 * NANOSECONDS,
                 NOW_NS + HOUR_NS,
                 20 * NANOSECONDS,
-                leapt=(80 * NANOSECONDS, NOW_NS),
+                clock_set=(80 * NANOSECONDS, NOW_NS),
             )
         ]
     )

@@ -89,7 +89,7 @@ def test_a_lone_picture_is_comparable_with_one_that_stood_still_in_the_stream(
     harness = StreamingHarness(model.settings, model, "s")
     results = [harness.step(tick(index, [2])) for index in range(2)]
     np.testing.assert_allclose(
-        model.looks_of(scene(2)), results[-1].picture_vectors["front"], atol=1e-5
+        model.embed(scene(2)), results[-1].picture_vectors["front"], atol=1e-5
     )
 
 
@@ -102,17 +102,17 @@ def test_the_setting_switches_vectors_off(directory: Path) -> None:
 def test_what_looked_alike_comes_first_and_filters_hold(
     model: StreamingModel, watched: Memory
 ) -> None:
-    alike = watched.look_alike(model.looks_of(scene(3)), RecallQuery(limit=3), model.model_id)
+    alike = watched.search_by_picture(model.embed(scene(3)), RecallQuery(limit=3), model.model_id)
     assert alike.note == "" and alike.total == 20
     assert {record.start_ns // NANOSECONDS for record in alike.records} <= {13, 14, 15, 16}
-    before = watched.look_alike(
-        model.looks_of(scene(3)), RecallQuery(limit=3, end_ns=12 * NANOSECONDS), model.model_id
+    before = watched.search_by_picture(
+        model.embed(scene(3)), RecallQuery(limit=3, end_ns=12 * NANOSECONDS), model.model_id
     )
     assert (
         all(record.end_ns <= 12 * NANOSECONDS for record in before.records) and before.total == 12
     )
-    assert not watched.look_alike(
-        model.looks_of(scene(3)), RecallQuery(cameras=("rear",)), model.model_id
+    assert not watched.search_by_picture(
+        model.embed(scene(3)), RecallQuery(cameras=("rear",)), model.model_id
     ).records
 
 
@@ -126,7 +126,7 @@ def test_words_and_looks_rank_together(file: Path) -> None:
         for at, (vector, said) in enumerate(shown):
             result = step(10.0 * at, said=said, image=picture(red=at))
             memory.write(StepResult(**{**vars(result), "picture_vectors": {"front": vector}}))
-        alike = memory.look_alike(red, RecallQuery("cup"), "model-of-the-test").records
+        alike = memory.search_by_picture(red, RecallQuery("cup"), "model-of-the-test").records
     # Looks alone cannot tell the first two apart, words alone not the second from the third.
     assert (alike[0].text, alike[0].start_ns) == ("a cup", alike[0].start_ns) and alike[
         0
@@ -144,7 +144,7 @@ def test_pictures_of_another_model_are_not_compared_and_the_remedy_is_named(
             r"no vectors of 'another' with 256 numbers .* but 20 of .*'stream-vlm embed --pictures'"
         ),
     ):
-        watched.look_alike(np.ones(256, np.float32), RecallQuery(), "another")
+        watched.search_by_picture(np.ones(256, np.float32), RecallQuery(), "another")
 
 
 def test_the_stored_pictures_are_embedded_again_by_another_model(

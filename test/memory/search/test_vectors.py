@@ -110,11 +110,11 @@ def test_embedding_again_gives_every_text_a_vector_of_the_model_in_use_and_drops
     memory: Memory,
 ) -> None:
     memory.use_embedder(Meanings("ten-words", size=6))
-    assert memory.embed_again(batch=3) == 10
+    assert memory.reembed(batch=3) == 10
     assert memory.vector_models() == (VectorModel("ten-words", 6, "record", 10),)
     result = fused(memory, "ball")
     assert (result.records[0].text, result.note) == ("a sphere rolls past", "")
-    assert memory.embed_again() == 0
+    assert memory.reembed() == 0
 
 
 def test_what_is_written_later_is_found_and_what_is_forgotten_is_not(memory: Memory) -> None:
@@ -167,7 +167,7 @@ def seen(file: Path) -> Iterator[Memory]:
 
 def test_pictures_that_look_like_that_of_a_record_come_nearest_first(seen: Memory) -> None:
     first = seen.recall(RecallQuery(order="oldest", kinds=("event",))).records[0]
-    alike = seen.look_alike(first.record_id, RecallQuery(kinds=("event",)))
+    alike = seen.search_by_picture(first.record_id, RecallQuery(kinds=("event",)))
     assert [record.text for record in alike.records] == ["picture 0", "picture 2", "picture 1"]
     assert alike.records[0].score == pytest.approx(1.0, abs=1e-3)
     assert alike.records[2].score == pytest.approx(0.0, abs=1e-3)
@@ -175,7 +175,7 @@ def test_pictures_that_look_like_that_of_a_record_come_nearest_first(seen: Memor
 
 def test_a_picture_is_asked_for_by_its_vector_and_filters_hold(seen: Memory) -> None:
     query = RecallQuery(kinds=("event",), start_ns=seconds(15))
-    alike = seen.look_alike(looks(5, 0, 0), query, "model-of-the-test")
+    alike = seen.search_by_picture(looks(5, 0, 0), query, "model-of-the-test")
     assert [record.text for record in alike.records] == ["picture 2"]
 
 
@@ -204,7 +204,7 @@ def test_a_picture_that_cannot_be_compared_is_refused(
     seen: Memory, like: int | NDArray[np.float32], model: str, message: str
 ) -> None:
     with pytest.raises(RecallError, match=message):
-        seen.look_alike(like, RecallQuery(), model)
+        seen.search_by_picture(like, RecallQuery(), model)
 
 
 def test_many_vectors_are_found_exactly_while_they_grow(file: Path) -> None:
@@ -215,9 +215,11 @@ def test_many_vectors_are_found_exactly_while_they_grow(file: Path) -> None:
         for at, vector in enumerate(vectors):
             memory.write(replace(step(at), picture_vectors={"front": vector}))
             if at % 100 == 50:
-                memory.look_alike(vector, RecallQuery(kinds=("observation",)), "model-of-the-test")
+                memory.search_by_picture(
+                    vector, RecallQuery(kinds=("observation",)), "model-of-the-test"
+                )
         wanted = rng.normal(size=16).astype(np.float32)
-        alike = memory.look_alike(
+        alike = memory.search_by_picture(
             wanted, RecallQuery(kinds=("observation",), limit=10), "model-of-the-test"
         )
     cosines = vectors @ wanted / np.linalg.norm(vectors, axis=1) / np.linalg.norm(wanted)

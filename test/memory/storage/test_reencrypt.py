@@ -26,7 +26,7 @@ from memory_fixtures import begin, settings, step
 from stream_vlm.cli import main
 from stream_vlm.cli.options.memory_file import VARIABLE
 from stream_vlm.config.settings import MemorySettings
-from stream_vlm.memory.maintenance import reencrypt as converting
+from stream_vlm.memory.maintenance import reencrypt
 from stream_vlm.memory.maintenance.forget import Forget
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import Place, RecallQuery
@@ -89,15 +89,15 @@ def test_a_conversion_that_fails_leaves_the_old_file(
     before = contents(plain)
     if fault == "the checks fail":
         answers = [[], ["page 7 is bad"]]
-        monkeypatch.setattr(converting, "verify", lambda *_: answers.pop(0))
+        monkeypatch.setattr(reencrypt, "verify", lambda *_: answers.pop(0))
     else:
         monkeypatch.setattr(
-            converting.os,
+            reencrypt.os,
             "replace",
             lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")),
         )
     with pytest.raises(MemoryFileError, match="the old one is as it was|the disk is full"):
-        converting.convert(Path(plain.path), None, key_of(secret), 0.0)
+        reencrypt.convert(Path(plain.path), None, key_of(secret), 0.0)
     assert contents(plain) == before
     assert sorted(beside(tmp_path)) == ["key", "memory.db"]
 
@@ -105,10 +105,10 @@ def test_a_conversion_that_fails_leaves_the_old_file(
 CONVERT_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-from stream_vlm.memory import convert
+from stream_vlm.memory.maintenance import reencrypt
 from stream_vlm.memory.storage.encryption import Key
-convert.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-convert.convert(Path(sys.argv[1]), None, Key.read(sys.argv[2]), 0.0)
+reencrypt.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+reencrypt.convert(Path(sys.argv[1]), None, Key.read(sys.argv[2]), 0.0)
 """
 
 
@@ -127,7 +127,7 @@ def test_a_conversion_that_is_killed_leaves_the_old_file_and_can_be_made_again(
     remember(plain, 1, "tuesday")
     rows, _ = contents(plain)
     assert rows > before[0]
-    assert converting.convert(Path(plain.path), None, key_of(secret), 0.0) == rows
+    assert reencrypt.convert(Path(plain.path), None, key_of(secret), 0.0) == rows
     assert not (tmp_path / "memory.db.converting").exists()
 
 
@@ -136,7 +136,7 @@ def test_a_file_that_is_in_use_is_not_converted(secret: MemorySettings, tmp_path
     plain = settings(tmp_path / "memory.db")
     remember(plain, 3)
     with Memory.open(plain), pytest.raises(MemoryFileError, match="one memory has one writer"):
-        converting.convert(Path(plain.path), None, key_of(secret), 0.0)
+        reencrypt.convert(Path(plain.path), None, key_of(secret), 0.0)
     # Another process: within one, locks of two libraries do not meet.
     hold = (
         "import sqlite3, sys; open = sqlite3.connect(sys.argv[1]); open.execute('SELECT * FROM"
@@ -152,7 +152,7 @@ def test_a_file_that_is_in_use_is_not_converted(secret: MemorySettings, tmp_path
         assert reader.stdout is not None and reader.stdin is not None
         assert reader.stdout.readline() == "open\n"
         with pytest.raises(MemoryFileError, match="another program holds it locked"):
-            converting.convert(Path(plain.path), None, key_of(secret), 0.0)
+            reencrypt.convert(Path(plain.path), None, key_of(secret), 0.0)
         reader.stdin.close()
     with sqlite3.connect(plain.path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -123,7 +123,7 @@ def test_an_endpoint_wakes_a_writer_that_nobody_feeds(path: Path) -> None:
         for _ in range(300):
             if texts(memory)[:1] == ["There was a ball."]:
                 break
-            writer.rest(0.1)
+            writer.wait_idle(0.1)
             threading.Event().wait(0.1)
         assert texts(memory) == ["There was a ball."]
         writer.close()

@@ -254,12 +254,12 @@ def test_a_program_that_is_killed_in_the_middle_of_a_summary_loses_nothing(
 ) -> None:
     write_half = (
         "import os, signal, sys\n"
-        "sys.path.insert(0, sys.argv[3])\n"
+        "sys.path[:0] = sys.argv[3:]\n"
         "from pathlib import Path\n"
         "from chat_fixtures import load\n"
         "from memory_fixtures import begin\n"
         "from stream_vlm.memory.memory import Memory\n"
-        "from test_model_summaries import by_model, summarizer_of, watch\n"
+        "from test_by_model import by_model, summarizer_of, watch\n"
         "memory = Memory.open(by_model(Path(sys.argv[1])))\n"
         "begin(memory)\n"
         "watch(memory, 'a ball rolls in')\n"
@@ -270,7 +270,10 @@ def test_a_program_that_is_killed_in_the_middle_of_a_summary_loses_nothing(
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     killed = subprocess.run(
-        [sys.executable, "-c", write_half, str(path), str(speaking_directory), str(SUPPORT)]
+        [
+            *(sys.executable, "-c", write_half, str(path), str(speaking_directory), str(SUPPORT)),
+            str(Path(__file__).parent),
+        ]
     )
     assert killed.returncode == -signal.SIGKILL
     assert extract_stands(path)
@@ -283,7 +286,7 @@ def test_what_is_written_while_the_file_refuses_is_stored_when_it_can_be(
         while summarizer.waits:
             summarizer.advance()
         with locked_by_another_program(path), pytest.raises(MemoryFileError):
-            memory.tend()
+            memory.run_maintenance()
         assert [one.text for one in summaries(memory)] == ["0:04–0:05 a ball rolls in"]
         tend(memory)
         assert [one.text for one in summaries(memory)] == [SUMMARY]
@@ -300,7 +303,7 @@ def test_what_is_put_down_is_gone_on_with_later(path: Path, speaking: StreamingM
 
 
 def test_recorded_material_waits_for_its_summaries(path: Path, speaking: StreamingModel) -> None:
-    with Memory.open(by_model(path, mid_summaries=2)) as memory:
+    with Memory.open(by_model(path, chunk_summaries=2)) as memory:
         writer = DirectWriter(memory, summarizer_of(memory, speaking))
         writer.begin_session("monday", "model", "test", seconds(0))
         standing = []

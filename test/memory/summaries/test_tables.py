@@ -114,7 +114,7 @@ def test_an_answer_is_told_with_its_question_and_an_event_once(memory: Memory) -
 
 
 def test_mids_are_merged_into_long_blocks_and_the_history_tells_the_newest(path: Path) -> None:
-    with Memory.open(chunks_of(10, path, mid_summaries=3, long_blocks=2)) as memory:
+    with Memory.open(chunks_of(10, path, chunk_summaries=3, merged_summaries=2)) as memory:
         begin(memory)
         for number in range(0, 120, 2):
             memory.write(step(number, said=f"thing {number // 10}" if number % 10 == 4 else ""))

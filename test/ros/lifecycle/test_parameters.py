@@ -199,16 +199,16 @@ def test_a_wrong_value_at_the_start_fails_configure_until_it_is_corrected(
 def test_two_wrong_values_at_the_start_are_named_together_and_corrected_one_by_one(
     make: MakeNode,
 ) -> None:
-    node, parameters, _ = make(decision__unasked="perhaps", model__device="tpu")
+    node, parameters, _ = make(decision__unprompted="perhaps", model__device="tpu")
     with pytest.raises(
         SettingError,
-        match=r"(?s)model\.device: .*decision\.unasked: .*allowed: auto, always, never",
+        match=r"(?s)model\.device: .*decision\.unprompted: .*allowed: auto, always, never",
     ):
         parameters.configure()
-    assert setting(node, decision__unasked="never") == (True, "")
+    assert setting(node, decision__unprompted="never") == (True, "")
     assert setting(node, model__device="cpu") == (True, "")
     settings = parameters.configure()
-    assert (settings.decision.unasked, settings.model.device) == ("never", "cpu")
+    assert (settings.decision.unprompted, settings.model.device) == ("never", "cpu")
 
 
 @pytest.mark.parametrize("preset", ["demo", "desktop", "orin"])

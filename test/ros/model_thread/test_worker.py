@@ -17,7 +17,7 @@ from ros_fixtures import DARK, DEADLINE_S, image
 
 from stream_vlm.config.settings import Settings
 from stream_vlm.loop.harness import StreamingHarness
-from stream_vlm.loop.load_governor import Governor
+from stream_vlm.loop.load_governor import LoadGovernor
 from stream_vlm.loop.sampler import LatestFrames
 from stream_vlm.memory.summaries import by_model
 from stream_vlm.memory.summaries.by_model import ModelSummarizer
@@ -76,7 +76,7 @@ class Bench:
     def __init__(self) -> None:
         self.harness = Harness()
         self.sampler: LatestFrames[CameraMessage] = LatestFrames()
-        self.governor = Governor(self.harness.settings, takes_any_size=True)
+        self.governor = LoadGovernor(self.harness.settings, takes_any_size=True)
         self.errors: list[str] = []
         self.stream = Stream(
             harness=cast(StreamingHarness, self.harness),
@@ -91,7 +91,7 @@ class Bench:
             writer=cast(Any, self.harness),
         )
         self.worker = Worker(self.stream, self.errors.append)
-        self.stream.likenesses.listen(self.worker.wake)
+        self.stream.likenesses.listen(self.worker.notify)
         self.shown = 0
 
     def show(self) -> None:
@@ -124,7 +124,7 @@ def degrade(bench: Bench) -> None:
 
 def test_the_time_after_a_step_is_used_to_prepare(bench: Bench) -> None:
     bench.show()
-    bench.worker.beat()
+    bench.worker.tick()
     wait(lambda: bench.harness.prepared == 1)
     assert bench.harness.limits == [Limits()]
 
@@ -132,10 +132,10 @@ def test_the_time_after_a_step_is_used_to_prepare(bench: Bench) -> None:
 def test_nothing_is_prepared_while_the_next_beat_waits(bench: Bench) -> None:
     bench.harness.go_on.clear()
     bench.show()
-    bench.worker.beat()
+    bench.worker.tick()
     wait(lambda: len(bench.harness.limits) == 1)
     bench.show()
-    bench.worker.beat()
+    bench.worker.tick()
     bench.harness.go_on.set()
     wait(lambda: bench.harness.prepared == 1)
     assert bench.harness.steps_before_preparing == [2]
@@ -144,11 +144,11 @@ def test_nothing_is_prepared_while_the_next_beat_waits(bench: Bench) -> None:
 def test_beats_that_come_during_a_step_lead_to_one_look(bench: Bench) -> None:
     bench.harness.go_on.clear()
     bench.show()
-    bench.worker.beat()
+    bench.worker.tick()
     wait(lambda: len(bench.harness.limits) == 1)
     for _ in range(5):
         bench.show()
-        bench.worker.beat()
+        bench.worker.tick()
     bench.harness.go_on.set()
     wait(lambda: bench.harness.prepared == 1)
     assert bench.harness.stamps == [1, 6]
@@ -159,10 +159,10 @@ def test_a_beat_that_is_held_back_is_not_looked_at_and_limits_reach_the_step(ben
     for looks in (1, 2):
         for _ in range(3):
             bench.show()
-            bench.worker.beat()
+            bench.worker.tick()
             time.sleep(0.02)  # a worker that looks at every beat does so now
         bench.show()
-        bench.worker.beat()
+        bench.worker.tick()
         wait(lambda looks=looks: len(bench.harness.stamps) == looks)  # type: ignore[misc]
     assert bench.harness.stamps == [4, 8]
     assert set(bench.harness.limits) == {Limits(0.25, 8)}
@@ -171,21 +171,21 @@ def test_a_beat_that_is_held_back_is_not_looked_at_and_limits_reach_the_step(ben
 def test_a_beat_without_a_picture_is_made_up_for_at_the_next(bench: Bench) -> None:
     degrade(bench)
     for _ in range(4):
-        bench.worker.beat()
+        bench.worker.tick()
     time.sleep(0.05)  # long enough to look and find nothing
     bench.show()
-    bench.worker.beat()
+    bench.worker.tick()
     wait(lambda: len(bench.harness.stamps) == 1)
 
 
 def test_the_governor_hears_how_long_steps_take(bench: Bench) -> None:
-    bench.harness.settings.deadline.budget = 0.1
+    bench.harness.settings.load_shedding.budget = 0.1
     bench.harness.settings.stream.rate_hz = 30.0
     bench.harness.step_s = 0.02
     while bench.governor.level == 0:
         taken = bench.stream.steps.steps
         bench.show()
-        bench.worker.beat()
+        bench.worker.tick()
         wait(lambda taken=taken: bench.stream.steps.steps > taken)  # type: ignore[misc]
     assert bench.stream.steps.steps == 4
 
@@ -200,7 +200,7 @@ class Looking(Harness):
         super().__init__()
         self.looked_on: list[str] = []
 
-    def looks_of(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embed(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.looked_on.append(threading.current_thread().name)
         return np.array(picture.shape, np.float32)
 
@@ -282,7 +282,7 @@ def telling() -> Iterator[tuple[Bench, Telling, SummaryJobs]]:
     bench.harness = bench.stream.harness = model  # type: ignore[assignment]
     jobs = SummaryJobs(lambda: None)
     bench.stream.summaries = ModelSummarizer(jobs, model, model.model_id)
-    jobs.listen(bench.worker.wake)
+    jobs.listen(bench.worker.notify)
     yield bench, model, jobs
     model.go_on_writing.set()
     bench.worker.stop()
@@ -297,7 +297,7 @@ def test_a_beat_that_comes_while_a_summary_is_written_waits_for_that_slice_alone
     jobs.submit(job(1))
     assert model.holds.wait(DEADLINE_S)
     bench.show()
-    bench.worker.beat()
+    bench.worker.tick()
     model.go_on_writing.set()
     wait(lambda: "look" in model.told)
     assert model.told[: model.told.index("look") + 1] == ["slice", "slice", "slice", "look"]
@@ -315,11 +315,11 @@ def test_a_summary_waits_while_beats_leave_no_time(
     model.go_on.clear()
     for _ in range(10):
         bench.show()
-        bench.worker.beat()
+        bench.worker.tick()
     model.go_on_writing.set()
     wait(lambda: model.told[-1] == "look")
     bench.show()
-    bench.worker.beat()
+    bench.worker.tick()
     model.go_on.set()
     wait(lambda: model.told.count("look") == 2)
     first = model.told.index("look")
@@ -336,11 +336,11 @@ def test_looks_that_leave_no_time_are_counted_and_said(
     def a_beat_comes_during(tick: Tick) -> None:
         if len(model.stamps) < 5:
             bench.show()
-            bench.worker.beat()
+            bench.worker.tick()
 
     model.during_step = a_beat_comes_during
     bench.show()
-    bench.worker.beat()
+    bench.worker.tick()
     bench.worker.start()
     assert model.holds.wait(DEADLINE_S)
     assert model.told == ["look"] * 5 + ["slice"] * 3
@@ -367,13 +367,13 @@ def test_a_picture_is_looked_at_between_steps_that_never_leave_time(bench: Bench
     bench.harness = bench.stream.harness = Looking()  # type: ignore[assignment]
     bench.harness.go_on.clear()
     bench.show()
-    bench.worker.beat()
+    bench.worker.tick()
     wait(lambda: len(bench.harness.limits) == 1)
     heard = ask_for(bench, JPEG)
     time.sleep(0.05)
     assert not heard, "the model is in a step"
     bench.show()
-    bench.worker.beat()
+    bench.worker.tick()
     bench.harness.go_on.set()
     wait(lambda: bool(heard) and bench.harness.stamps == [1, 2])
 

@@ -91,11 +91,11 @@ def test_every_sighting_of_one_thing_is_recalled(robot: Robot) -> None:
             memory.write(step(60 * at, said=said))
     robot.start_node()
     balls = robot.call(Recall, "recall", text="ball", kinds=["event"], order="oldest").records
-    assert [record.thing for record in balls] == [1, 1, 3]
-    assert 0.5 < balls[1].thing_confidence <= 1.0
-    one = robot.call(Recall, "recall", thing=1, order="oldest")
+    assert [record.object_id for record in balls] == [1, 1, 3]
+    assert 0.5 < balls[1].object_confidence <= 1.0
+    one = robot.call(Recall, "recall", object_id=1, order="oldest")
     assert [record.text for record in one.records] == ["red ball rolls in", "red ball rolls away"]
-    still = robot.call(Recall, "recall", text="is the ball still there?", mode="auto", thing=1)
+    still = robot.call(Recall, "recall", text="is the ball still there?", mode="auto", object_id=1)
     assert (still.success, still.known, still.value) == (True, True, 0.0)
 
 

@@ -23,7 +23,7 @@ def robot(tmp_path: Path) -> Iterator[Robot]:
 
 def test_the_past_is_summed_up_while_the_node_watches_and_old_pictures_go(robot: Robot) -> None:
     camera = robot.camera()
-    robot.start_node(memory__chunk_s=1.0, memory__mid_summaries=2, memory__keep_pictures_mb=0.001)
+    robot.start_node(memory__chunk_s=1.0, memory__chunk_summaries=2, memory__keep_pictures_mb=0.001)
     robot.wait(lambda: robot.states, "a state")
     camera.brightness = HALF_LIGHT
     robot.wait(lambda: any(state.under_way for state in list(robot.states)), "an event under way")
@@ -34,7 +34,11 @@ def test_the_past_is_summed_up_while_the_node_watches_and_old_pictures_go(robot:
         lambda: [record for record in summaries().records if "it became bright" in record.text],
         "a summary of what was said",
     )
-    assert found[0].camera == "camera" and found[0].model_id == "extractive" and found[0].gone == 0
+    assert (
+        found[0].camera == "camera"
+        and found[0].model_id == "extractive"
+        and found[0].missing_records == 0
+    )
     assert not found[0].has_frame and found[0].state == ""
     robot.wait(lambda: summaries().total >= 5, "more summaries")
     assert all(

@@ -6,13 +6,13 @@ import pytest
 
 from stream_vlm.types import Utterance
 from stream_vlm_ros.requests.question_queue import LONGEST_QUESTION, QuestionError
-from stream_vlm_ros.requests.watch_registry import Watcher, Watches
+from stream_vlm_ros.requests.watch_registry import WatchCallbacks, Watches
 
 
 class Listener:
     def __init__(self) -> None:
         self.heard: list[object] = []
-        self.watcher = Watcher(self.heard.append, self.heard.append)
+        self.watcher = WatchCallbacks(self.heard.append, self.heard.append)
 
 
 def report(query_id: str) -> Utterance:

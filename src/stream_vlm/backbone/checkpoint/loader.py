@@ -92,7 +92,7 @@ def load_checkpoint(settings: ModelSettings) -> Checkpoint:
             f"model.directory {directory}: cannot be loaded: {error}; fetch the checkpoint anew"
         ) from error
     # Before the weights, which may take minutes.
-    stream = read_stream_config(directory, tokenizer, settings.turns)
+    stream = read_stream_config(directory, tokenizer, settings.prompt_format)
     pictures = read_picture_format(directory, stream)
     placement = place(settings, ARCHITECTURES[architecture], model_config)
     with _progress_bar(shown=bool(settings.directory) and sys.stderr.isatty()):

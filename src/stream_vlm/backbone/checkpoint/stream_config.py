@@ -12,8 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from transformers import PreTrainedTokenizerBase
 
 from stream_vlm.config.model_settings import ContextSettings
+from stream_vlm.context.policies.last_frames import LastFramesPolicy
 from stream_vlm.context.policies.policy import ChunkedPolicy, ContextPolicy, RoundsPolicy
-from stream_vlm.context.policies.recent import RecentPolicy
 from stream_vlm.context.policies.sliding import SlidingPolicy
 from stream_vlm.context.turn_formats import FORMATS, TurnFormat
 from stream_vlm.types import State, StreamError
@@ -86,7 +86,7 @@ class StreamConfig(BaseModel):
     place_marks: bool = False
     frames_per_turn: int = Field(default=1, ge=1)
     rate_hz: float = Field(default=1.0, gt=0)
-    policy: Literal["rounds", "chunked", "sliding", "recent"] = "rounds"
+    policy: Literal["last_turns", "chunked", "sliding", "last_frames"] = "last_turns"
     max_turns: int = Field(default=120, ge=2)
     keep_turns: int = Field(default=90, ge=1)
     activity_threshold: float = Field(default=0.0, ge=0, le=1)
@@ -121,9 +121,9 @@ class StreamConfig(BaseModel):
             room: the most tokens that it may keep, where that is limited already.
         """
         name = self.policy if chosen.policy == "auto" else chosen.policy
-        if name == "recent":
+        if name == "last_frames":
             # Beside the pictures there is room for a reply, and 512 tokens for what is asked.
-            return RecentPolicy(
+            return LastFramesPolicy(
                 chosen.frames, head_tokens + chosen.frames * turn_tokens + reply_tokens + 512
             )
         asked_turns = (
@@ -197,7 +197,7 @@ def read_stream_config(
     """How the checkpoint in `directory` was made to watch.
 
     Args:
-        turns: the setting `model.turns`. auto takes the directory's `stream_config.json`; without
+        turns: the setting `model.prompt_format`. auto takes the directory's `stream_config.json`; without
             one, the format whose markers the tokenizer has, else plain words. The name of a format
             overrides the turns of that file and whatever such models were made for.
 
@@ -213,9 +213,9 @@ def read_stream_config(
         if absent:
             pieces = tokenizer.tokenize(absent[0])
             raise CheckpointError(
-                f"model.turns {turns!r}: the tokenizer in {directory} has no {absent[0]} as one"
+                f"model.prompt_format {turns!r}: the tokenizer in {directory} has no {absent[0]} as one"
                 f" token (it makes {len(pieces)} of it: {' '.join(pieces)}), so the model was not"
-                " tuned with it; set model.turns to auto or prompted, or fine-tune it with"
+                " tuned with it; set model.prompt_format to auto or prompted, or fine-tune it with"
                 f" `stream-vlm train {directory} DATA --turns {turns} --add-markers`"
             )
     written: dict[str, Any] = {}
@@ -238,8 +238,8 @@ def read_stream_config(
         return StreamConfig.model_validate(fields)
     except ValidationError as error:
         raise CheckpointError(
-            f"model.turns {turns!r} does not go with {path}: {error.errors()[0]['msg']}; set"
-            " model.turns to auto"
+            f"model.prompt_format {turns!r} does not go with {path}: {error.errors()[0]['msg']}; set"
+            " model.prompt_format to auto"
         ) from error
 
 

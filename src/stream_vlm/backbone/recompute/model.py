@@ -240,8 +240,8 @@ class RecomputedStream:
         """Whether `turn` asks for a decision; else its picture is only kept, as with any model that
         was never tuned for streams.
         """
-        unasked = self._model.settings.decision.unasked
-        judges = PROMPTED.judges_unasked if unasked == "auto" else unasked == "always"
+        unasked = self._model.settings.decision.unprompted
+        judges = PROMPTED.judges_unprompted if unasked == "auto" else unasked == "always"
         return judges or turn.query is not None or turn.watch is not None
 
     def _remembered(self, turn: Turn) -> str:

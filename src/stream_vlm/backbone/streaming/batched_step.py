@@ -14,7 +14,7 @@ import torch
 from stream_vlm.backbone.checkpoint.errors import ModelFault, not_finite
 from stream_vlm.backbone.kv_cache.cached_forward import feed_together
 from stream_vlm.backbone.streaming.camera_stream import CachedStream
-from stream_vlm.backbone.streaming.frame_pairing import Look
+from stream_vlm.backbone.streaming.frame_pairing import PairedFrames
 from stream_vlm.backbone.streaming.utterance_decoder import Speech
 from stream_vlm.model_protocol import Turn, Upcoming
 from stream_vlm.types import Decision, State, StreamError
@@ -93,7 +93,7 @@ class Step:
             self._speak(speeches, logits)
             self._clock("decode", started)
 
-    def _look(self) -> dict[int, Look]:
+    def _look(self) -> dict[int, PairedFrames]:
         looks = {}
         for index, (stream, turn) in enumerate(zip(self._streams, self._turns, strict=True)):
             try:
@@ -107,7 +107,7 @@ class Step:
                 looks[index] = look
         return looks
 
-    def _encode(self, looks: dict[int, Look]) -> dict[int, VisionTokens]:
+    def _encode(self, looks: dict[int, PairedFrames]) -> dict[int, VisionTokens]:
         """Pictures of one size go through the tower together."""
         by_size: dict[tuple[int, ...], list[int]] = {}
         for index, look in looks.items():
@@ -131,7 +131,7 @@ class Step:
         return vision
 
     def _enter(
-        self, looks: dict[int, Look], vision: dict[int, VisionTokens]
+        self, looks: dict[int, PairedFrames], vision: dict[int, VisionTokens]
     ) -> dict[int, torch.Tensor]:
         """The logits (vocabulary,) at the end of each turn."""
         entries = {}
@@ -145,7 +145,7 @@ class Step:
         return dict(zip(entries, feed_together(list(entries.values())), strict=True))
 
     def _decide(
-        self, looks: dict[int, Look], logits: dict[int, torch.Tensor]
+        self, looks: dict[int, PairedFrames], logits: dict[int, torch.Tensor]
     ) -> dict[int, Decision]:
         decisions = {}
         for index, row in logits.items():

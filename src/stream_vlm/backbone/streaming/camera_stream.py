@@ -15,7 +15,7 @@ from stream_vlm.backbone.checkpoint.errors import QuestionTooLong, not_finite
 from stream_vlm.backbone.kv_cache.cached_forward import CachedForward, Entry
 from stream_vlm.backbone.kv_cache.cuda_graphs import StaticForwards
 from stream_vlm.backbone.streaming.context_budget import plan_context
-from stream_vlm.backbone.streaming.frame_pairing import Look, Looking
+from stream_vlm.backbone.streaming.frame_pairing import FramePairer, PairedFrames
 from stream_vlm.backbone.streaming.next_chunk_prefill import LEAD_TURNS, NextHead
 from stream_vlm.backbone.streaming.utterance_decoder import Speech, first_words
 from stream_vlm.backbone.tokens.token_sampler import TokenSampler
@@ -24,7 +24,15 @@ from stream_vlm.context.policies.policy import ChunkedPolicy, newest_turn, witho
 from stream_vlm.context.recalled_lines import together, within_budget
 from stream_vlm.context.segments import Segment, SegmentKind
 from stream_vlm.model_protocol import Turn, WatchRefused
-from stream_vlm.types import NANOSECONDS, Decision, Frame, Past, Query, State, StreamError
+from stream_vlm.types import (
+    NANOSECONDS,
+    Decision,
+    Frame,
+    Query,
+    RecalledContext,
+    State,
+    StreamError,
+)
 from stream_vlm.vision.vision_tokens import VisionTokens
 
 if TYPE_CHECKING:
@@ -49,7 +57,9 @@ class CachedStream:
         self._sampler = TokenSampler(model.settings.sampling)
         self._turn = 0
         self._first_stamp_ns: int | None = None
-        self._looking = Looking(model.checkpoint.pictures, model.checkpoint.stream.frames_per_turn)
+        self._pairer = FramePairer(
+            model.checkpoint.pictures, model.checkpoint.stream.frames_per_turn
+        )
         self._pending: list[Segment] = []
         self._watch: Query | None = None
         self._forward: CachedForward | None = None
@@ -75,7 +85,7 @@ class CachedStream:
             self._forward.clear()
         self._turn = 0
         self._first_stamp_ns = None
-        self._looking.forget()
+        self._pairer.forget()
         self._pending = []
         self._watch = None
         self._vision_kept = {}
@@ -118,7 +128,7 @@ class CachedStream:
             raise outcome
         return outcome
 
-    def look(self, turn: Turn) -> Look | None:
+    def look(self, turn: Turn) -> PairedFrames | None:
         """Make the frame of `turn` ready; None when it waits for the other frames of its temporal
         patch.
 
@@ -133,13 +143,13 @@ class CachedStream:
                 " place for a watch"
             )
         self._memory = turn.memory
-        return self._looking.look(turn)
+        return self._pairer.look(turn)
 
     def next_patch(self, turn: Turn) -> NDArray[np.uint8] | None:
-        """What `look` will make of `turn` if that comes next; see `Looking.ahead`."""
-        return self._looking.ahead(turn)
+        """What `look` will make of `turn` if that comes next; see `FramePairer.ahead`."""
+        return self._pairer.ahead(turn)
 
-    def enter(self, look: Look, vision: VisionTokens) -> Entry:
+    def enter(self, look: PairedFrames, vision: VisionTokens) -> Entry:
         """Let leave what the policy lets go, and say what the turn of `look` appends.
 
         Raises:
@@ -175,7 +185,7 @@ class CachedStream:
             self._next_head = None
         self._watch = look.watch
         self._pending = []
-        self._looking.entered(look)
+        self._pairer.entered(look)
         if self.keeps_vision:
             self._keep_vision(segments_of(layout), vision)
         if self._model.settings.context.recompute:
@@ -259,10 +269,11 @@ class CachedStream:
         if settings.context.max_seconds > 0:
             self._policy = plan_context(self._model, vision_tokens, room=self._room).policy
 
-    def is_judged(self, look: Look) -> bool:
+    def is_judged(self, look: PairedFrames) -> bool:
         """Whether the turn of `look` asks for a decision; else its picture is only looked at."""
         unasked = (
-            self._model.settings.decision.unasked == "always" or self._model.turns.judges_unasked
+            self._model.settings.decision.unprompted == "always"
+            or self._model.turns.judges_unprompted
         )
         return unasked or look.query is not None or look.watch is not None
 
@@ -295,7 +306,7 @@ class CachedStream:
             self._forward.arrange(without_watches(self._forward.segments))
             self._watch = None
 
-    def _entering(self, look: Look, kept: Sequence[Segment]) -> list[Segment]:
+    def _entering(self, look: PairedFrames, kept: Sequence[Segment]) -> list[Segment]:
         """What the last decision left pending and the turn of `look`, with its watch where `kept`
         does not hold it.
         """
@@ -333,7 +344,7 @@ class CachedStream:
         return [*self._pending, *(user(lines) if lines else turn)]
 
     def _remembered(
-        self, past: Past, now_ns: int, turn: Sequence[Segment], kept: Sequence[Segment]
+        self, past: RecalledContext, now_ns: int, turn: Sequence[Segment], kept: Sequence[Segment]
     ) -> str:
         """The lines of `past` that fit beside the segments of its `turn`: a question is never too
         long because of what is remembered.
@@ -364,7 +375,7 @@ class CachedStream:
         )
         return "".join(written(line) for line in lines)
 
-    def _check_room(self, layout: Sequence[Piece], look: Look) -> None:
+    def _check_room(self, layout: Sequence[Piece], look: PairedFrames) -> None:
         needed = tokens_in(layout) + self._reserve
         watch_enters = any(
             piece.segment.kind is SegmentKind.WATCH and piece.segment.turn == self._turn

@@ -13,7 +13,7 @@ from stream_vlm.vision.preprocess import PictureFormat
 
 
 @dataclass(frozen=True)
-class Look:
+class PairedFrames:
     """A picture made ready for the vision tower, and the turn it belongs to.
 
     Attributes:
@@ -31,7 +31,7 @@ class Look:
     room: int
 
 
-class Looking:
+class FramePairer:
     """Holds the frames that a coming temporal patch shows beside its own.
 
     Args:
@@ -45,7 +45,7 @@ class Looking:
         self._earlier: list[NDArray[np.uint8]] = []
         self._began_ns: int | None = None
 
-    def look(self, turn: Turn) -> Look | None:
+    def look(self, turn: Turn) -> PairedFrames | None:
         """Make the frame of `turn` ready; None when it waits for the other frames of its temporal
         patch.
 
@@ -59,7 +59,9 @@ class Looking:
             self._began_ns = began_ns
             return None
         full = self._pictures.grid(*self._pictures.target_size(*turn.frame.image.shape[:2]))
-        return Look(self._patch(current), began_ns, turn.query, turn.watch, full[0] * full[1])
+        return PairedFrames(
+            self._patch(current), began_ns, turn.query, turn.watch, full[0] * full[1]
+        )
 
     def ahead(self, turn: Turn) -> NDArray[np.uint8] | None:
         """The patch that `look` will make of `turn` if that comes next, or None where that is not
@@ -72,7 +74,7 @@ class Looking:
         except StreamError:
             return None  # its own step will say why
 
-    def entered(self, look: Look) -> None:
+    def entered(self, look: PairedFrames) -> None:
         """`look` is in the context now: what follows begins a new patch."""
         self._earlier = [look.pictures[-1]] if self._pictures.pair_frames else []
         self._began_ns = None

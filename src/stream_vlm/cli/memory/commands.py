@@ -24,8 +24,8 @@ from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.rescue.rescue import is_ours, rescue
 from stream_vlm.memory.search.query import Place
 from stream_vlm.memory.storage.encryption import Key
-from stream_vlm.memory.storage.errors import MemoryFileError, explained
-from stream_vlm.memory.storage.file import check_for_reading, claim, open_for_reading
+from stream_vlm.memory.storage.errors import MemoryFileError, translate_errors
+from stream_vlm.memory.storage.file import acquire_writer, check_for_reading, open_for_reading
 from stream_vlm.memory.storage.schema import transaction
 
 BUSY_S = MemorySettings().busy_timeout_s
@@ -80,7 +80,9 @@ def stats_lines(path: Path, found: Stats) -> list[str]:
         "  summaries: "
         + (", ".join(f"{number} {tier}" for tier, number in found.summaries.items()) or "none")
         + (
-            f"; {found.gone} of the records that they were made from are gone" if found.gone else ""
+            f"; {found.missing_records} of the records that they were made from are gone"
+            if found.missing_records
+            else ""
         ),
     ]
     lines += [
@@ -113,7 +115,7 @@ def check(path: Path, key: Key | None, mend: bool) -> int:
     if mend:
         if not is_ours(path, key):
             raise MemoryFileError(f"{path}: does not say that it is a memory; it is left as it is")
-        lock = claim(path, BUSY_S)
+        lock = acquire_writer(path, BUSY_S)
         try:
             done = rescue(path, wrong[0], key)
         finally:
@@ -157,14 +159,14 @@ def export(out: Path, kind: str, path: Path, key: Key | None) -> None:
         click.echo(f"{out}: {export_bag(path, out, BUSY_S, key)} messages")
         return
     check_for_reading(path, BUSY_S, key)
-    with explained(out):
+    with translate_errors(out):
         descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     lines = 0
     try:
         with (
             os.fdopen(descriptor, "wb") as file,
             closing(open_for_reading(path, BUSY_S, key)) as db,
-            explained(out),
+            translate_errors(out),
             transaction(db, "DEFERRED"),
         ):
             for line in export_lines(db):
@@ -200,7 +202,7 @@ def link(path: Path, key: Key | None) -> None:
     or after the rule has changed.
     """
     with Memory.open(_existing(path, key)) as opened:
-        click.echo(f"{path}: {opened.link_again()} events tell of a thing")
+        click.echo(f"{path}: {opened.relink()} events tell of a thing")
 
 
 @memory.command("encrypt")
@@ -318,7 +320,7 @@ def report(out: Path, day: str | None, path: Path, key: Key | None) -> None:
     found = read_day(path, day, BUSY_S, key)
     # Private as the memory is: it shows the same.
     with (
-        explained(out),
+        translate_errors(out),
         os.fdopen(
             os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
         ) as file,

@@ -39,7 +39,7 @@ def embed(directory: Path | None, pictures: bool, path: Path, key: Key | None) -
     if pictures:
         looker = load_looker(directory)
         with Memory.open(memory_settings(path, key)) as memory:
-            number, refused = memory.embed_pictures_again(looker)
+            number, refused = memory.reembed_pictures(looker)
         click.echo(
             f"{number} pictures embedded"
             + (f", {refused} could not be looked at" if refused else "")
@@ -51,5 +51,5 @@ def embed(directory: Path | None, pictures: bool, path: Path, key: Key | None) -
 
     with Memory.open(memory_settings(path, key)) as memory:
         memory.use_embedder(SentenceEmbedder(directory))
-        number = memory.embed_again()
+        number = memory.reembed()
     click.echo(f"{number} texts embedded")

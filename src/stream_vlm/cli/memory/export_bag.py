@@ -16,7 +16,7 @@ import numpy as np
 from sqlite_utils import Database
 
 from stream_vlm.memory.storage.encryption import Key
-from stream_vlm.memory.storage.errors import explained
+from stream_vlm.memory.storage.errors import translate_errors
 from stream_vlm.memory.storage.file import check_for_reading, open_for_reading
 from stream_vlm.memory.storage.schema import transaction
 from stream_vlm.sources.rosbag_writer import BagWriter
@@ -42,7 +42,7 @@ def export_bag(path: Path, folder: Path, busy_timeout_s: float, key: Key | None 
         with (
             writer,
             closing(open_for_reading(path, busy_timeout_s, key)) as db,
-            explained(path),
+            translate_errors(path),
             transaction(db, "DEFERRED"),
         ):
             # In the order of time: players and viewers read a bag once.
@@ -73,8 +73,8 @@ def _pictures(db: Database, writer: BagWriter) -> Iterator[tuple[int, str, Any]]
 
 def _records(db: Database, writer: BagWriter) -> Iterator[tuple[int, str, Any]]:
     rows = db.execute(
-        "SELECT record.*, ifnull(thing_id, 0) AS thing, ifnull(sighting.confidence, 0.0) AS"
-        " thing_confidence FROM record LEFT JOIN sighting ON record_id = record.id ORDER BY end_ns,"
+        "SELECT record.*, ifnull(thing_id, 0) AS object_id, ifnull(sighting.confidence, 0.0) AS"
+        " object_confidence FROM record LEFT JOIN sighting ON record_id = record.id ORDER BY end_ns,"
         " record.id"
     )
     names = [column[0] for column in rows.description]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stream_vlm.cli.options.times import show_span
 from stream_vlm.memory.storage.encryption import Key
-from stream_vlm.memory.storage.errors import RecallError, explained
+from stream_vlm.memory.storage.errors import RecallError, translate_errors
 from stream_vlm.memory.storage.file import check_for_reading, open_for_reading
 from stream_vlm.time_words import CLOCK_EPOCH_NS
 from stream_vlm.types import NANOSECONDS
@@ -44,7 +44,7 @@ li img, li .none { width: 160px; flex: none; border-radius: 4px } .when { color:
 
 @dataclass(frozen=True)
 class Entry:
-    """One record that says something; `thing` is the number of what an event happened to, 0 where
+    """One record that says something; `object_id` is the number of what an event happened to, 0 where
     that is not told.
     """
 
@@ -55,8 +55,8 @@ class Entry:
     text: str
     confidence: float
     jpeg: bytes | None
-    thing: int = 0
-    thing_confidence: float = 0.0
+    object_id: int = 0
+    object_confidence: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def read_day(path: Path, day: str | None, busy_timeout_s: float, key: Key | None
         MemoryFileError: the memory cannot be read.
     """
     check_for_reading(path, busy_timeout_s, key)
-    with closing(open_for_reading(path, busy_timeout_s, key)) as db, explained(path):
+    with closing(open_for_reading(path, busy_timeout_s, key)) as db, translate_errors(path):
         oldest, newest = db.execute("SELECT min(start_ns), max(end_ns) FROM record").fetchone()
         if newest is None:
             raise RecallError(f"{path}: holds no record yet; let the robot watch first")
@@ -207,11 +207,11 @@ def _timeline(day: Day) -> str:
 
 def _items(entries: list[Entry]) -> list[str]:
     """One item an entry; the sightings of one thing lead from each to the one before."""
-    times = dict.fromkeys((entry.thing for entry in entries), 0)
+    times = dict.fromkeys((entry.object_id for entry in entries), 0)
     items = []
     for entry in entries:
-        times[entry.thing] += 1
-        items.append(_item(entry, times[entry.thing]))
+        times[entry.object_id] += 1
+        items.append(_item(entry, times[entry.object_id]))
     return items
 
 
@@ -233,8 +233,10 @@ def _item(entry: Entry, time: int) -> str:
         f" {escape(entry.camera or 'every camera')} · sure {entry.confidence:.2f}"
     )
     anchor = ""
-    if entry.thing:
-        anchor = f' id="thing-{entry.thing}-{time}"'
-        before = f', <a href="#thing-{entry.thing}-{time - 1}">seen before</a>' if time > 1 else ""
-        about += f" · thing {entry.thing} ({entry.thing_confidence:.2f}){before}"
+    if entry.object_id:
+        anchor = f' id="thing-{entry.object_id}-{time}"'
+        before = (
+            f', <a href="#thing-{entry.object_id}-{time - 1}">seen before</a>' if time > 1 else ""
+        )
+        about += f" · thing {entry.object_id} ({entry.object_confidence:.2f}){before}"
     return f'<li{anchor}>{picture}<div>{said}<br><span class="when">{about}</span></div></li>'

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stream_vlm.config.settings import load_settings
-from stream_vlm.memory.search.vectors import Looker
+from stream_vlm.memory.search.vectors import PictureEmbedder
 from stream_vlm.memory.storage.errors import RecallError
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def load_looker(directory: Path | None) -> Looker:
+def load_looker(directory: Path | None) -> PictureEmbedder:
     """The model in `directory`, the shipped one where that is None.
 
     Raises:
@@ -27,7 +27,7 @@ def load_looker(directory: Path | None) -> Looker:
     model = load_model(
         load_settings({"model.directory": str(directory.expanduser()) if directory else ""})
     )
-    if not isinstance(model, Looker):
+    if not isinstance(model, PictureEmbedder):
         raise RecallError(
             f"{model.model_id}: gives no vectors of pictures; take a Qwen2.5-VL or Qwen3-VL"
         )

@@ -107,7 +107,7 @@ class Seen:
 class Known:
     """The newest sighting of a thing."""
 
-    thing: int
+    object_id: int
     seen: Seen
     picture_id: int | None
 
@@ -134,7 +134,7 @@ def link(db: Database, record_id: int, text: str, vector: Vectors | None = None)
     new = NEW[what.change]
     best = max(range(len(weights)), key=weights.__getitem__, default=-1)
     if best >= 0 and weights[best] > new:
-        thing, heaviest = known[best].thing, weights[best]
+        thing, heaviest = known[best].object_id, weights[best]
     else:
         thing, heaviest = (
             int(db.execute("INSERT INTO thing (begun_ns) VALUES (?)", [now.end_ns]).lastrowid or 0),
@@ -154,7 +154,7 @@ def link(db: Database, record_id: int, text: str, vector: Vectors | None = None)
     )
 
 
-def link_again(db: Database) -> int:
+def relink(db: Database) -> int:
     """Drop all links and make them anew by today's rule, within the caller's transaction; how many
     events are linked.
     """

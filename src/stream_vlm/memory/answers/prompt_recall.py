@@ -27,7 +27,7 @@ from stream_vlm.memory.search.query import (
 )
 from stream_vlm.memory.storage.step_rows import EVENT, SUMMARY, UTTERANCE
 from stream_vlm.time_words import age, moment
-from stream_vlm.types import Past, Remembered, StreamError
+from stream_vlm.types import RecalledContext, RecalledLine, StreamError
 
 KINDS = (EVENT, UTTERANCE)
 """What is recalled for a question.
@@ -73,13 +73,13 @@ class Recollection:
             (`question.MODES`), else None.
         records: what bears on the question, best first; what the answer rests on comes before what
             is only near.
-        bears: whether any record has a word of the question, or the answer is known.
+        has_match: whether any record has a word of the question, or the answer is known.
         was_asked: False where the memory could not be asked.
     """
 
     answer: Answer | None = None
     records: tuple[RecallRecord, ...] = ()
-    bears: bool = False
+    has_match: bool = False
     was_asked: bool = False
 
     @property
@@ -94,7 +94,7 @@ class Recollection:
         if self.answer is None or not self.answer.known:
             near = (
                 next((record.text for record in self.records if record.text), "")
-                if self.bears
+                if self.has_match
                 else ""
             )
             return (
@@ -110,7 +110,7 @@ class Recollection:
             f"{self.answer.text}{since} {moment(self.answer.stamp_ns)}{f' ({old})' if old else ''}"
         )
 
-    def past(self, now_ns: int) -> Past:
+    def past(self, now_ns: int) -> RecalledContext:
         """The same for a prompt, asked at `now_ns` (ns)."""
         # What happened in a time is the records themselves.
         computed = (
@@ -118,10 +118,10 @@ class Recollection:
             if self.answer is not None and self.answer.known and self.answer.mode != BETWEEN
             else ""
         )
-        return Past(
+        return RecalledContext(
             computed,
             tuple(
-                Remembered(one.start_ns, one.end_ns, one.text) for one in self.records if one.text
+                RecalledLine(one.start_ns, one.end_ns, one.text) for one in self.records if one.text
             ),
         )
 
@@ -146,12 +146,12 @@ def recollect(memory: Memory, query: RecallQuery, number: int) -> Recollection:
     if query.words and kinds == KINDS:
         kinds = (*KINDS, SUMMARY)
         found += memory.recall(replace(near, kinds=(SUMMARY,), limit=MOST_SUMMARIES)).records
-    bears = (
+    has_match = (
         bool(query.words)
         and memory.recall(replace(near, kinds=kinds, order=RELEVANCE, limit=1)).total > 0
     )
     return Recollection(
-        answer, found, bears or (answer is not None and answer.known), was_asked=True
+        answer, found, has_match or (answer is not None and answer.known), was_asked=True
     )
 
 
@@ -210,8 +210,8 @@ class Recollector:
             _log.warning("nothing is recalled for '%s': %s", text[:80], error)
             return Recollection()
 
-    def past(self, recollection: Recollection, now_ns: int) -> Past:
+    def past(self, recollection: Recollection, now_ns: int) -> RecalledContext:
         """What of `recollection` goes to the model with a question asked at `now_ns` (ns): nothing
         unless `memory.in_prompt` is recall.
         """
-        return recollection.past(now_ns) if self._in_prompt == "recall" else Past()
+        return recollection.past(now_ns) if self._in_prompt == "recall" else RecalledContext()

@@ -13,7 +13,7 @@ from pathlib import Path
 from stream_vlm.memory.maintenance.forget import copies_beside
 from stream_vlm.memory.maintenance.retention import dropped_so_far
 from stream_vlm.memory.storage.encryption import Key, connect
-from stream_vlm.memory.storage.errors import MemoryFileError, either, explained
+from stream_vlm.memory.storage.errors import MemoryFileError, error_classes, translate_errors
 from stream_vlm.memory.storage.file import check_for_reading, open_for_reading
 from stream_vlm.memory.storage.schema import version_of
 
@@ -31,7 +31,7 @@ class Stats:
         file_bytes: of the file and its log.
         free_bytes: in the file, used again before it grows.
         summaries: how many, by tier.
-        gone: records that summaries were made from and that are not stored any more.
+        missing_records: records that summaries were made from and that are not stored any more.
         dropped: number and bytes of what retention dropped since the file was made: records,
             pictures, summaries.
         version: of the tables.
@@ -48,7 +48,7 @@ class Stats:
     file_bytes: int
     free_bytes: int
     summaries: dict[str, int]
-    gone: int
+    missing_records: int
     dropped: dict[str, tuple[int, int]]
     version: int
     copies: tuple[Path, ...]
@@ -61,7 +61,7 @@ def stats(path: Path, busy_timeout_s: float, key: Key | None = None) -> Stats:
         MemoryFileError: it cannot be read.
     """
     check_for_reading(path, busy_timeout_s, key)
-    with closing(open_for_reading(path, busy_timeout_s, key)) as db, explained(path):
+    with closing(open_for_reading(path, busy_timeout_s, key)) as db, translate_errors(path):
         pictures, picture_bytes = db.execute(
             "SELECT count(*), ifnull(sum(length(jpeg)), 0) FROM picture"
         ).fetchone()
@@ -98,7 +98,7 @@ def stats(path: Path, busy_timeout_s: float, key: Key | None = None) -> Stats:
                     "SELECT tier, count(*) FROM summary GROUP BY tier ORDER BY tier DESC"
                 ).fetchall()
             ),
-            gone=db.execute(
+            missing_records=db.execute(
                 "SELECT ifnull(sum(covered), 0) - (SELECT count(*) FROM summary_covers) FROM"
                 " summary"
             ).fetchone()[0],
@@ -131,10 +131,10 @@ def verify(path: Path, busy_timeout_s: float, key: Key | None = None) -> list[st
                 if not (jpeg.startswith(b"\xff\xd8") and jpeg.endswith(b"\xff\xd9")):
                     wrong.append(f"picture {number} is no whole JPEG")
             return wrong
-        except either(sqlite3.DatabaseError) as error:
+        except error_classes(sqlite3.DatabaseError) as error:
             if "malformed" in str(error):
                 return [str(error)]
-            with explained(path):
+            with translate_errors(path):
                 raise
 
 
@@ -153,11 +153,11 @@ def backup(path: Path, copy: Path, busy_timeout_s: float, key: Key | None = None
         raise MemoryFileError(
             f"{copy}: is there already, and no copy replaces another; give a new name"
         )
-    with explained(copy):
+    with translate_errors(copy):
         os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     try:
         with (
-            explained(copy),
+            translate_errors(copy),
             closing(open_for_reading(path, busy_timeout_s, key)) as db,
             closing(connect(copy, key)) as target,
         ):

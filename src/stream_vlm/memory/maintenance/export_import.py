@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from sqlite_utils import Database
 
 from stream_vlm.memory.storage.encryption import Key, attach, connect
-from stream_vlm.memory.storage.errors import MemoryFileError, either, explained
+from stream_vlm.memory.storage.errors import MemoryFileError, error_classes, translate_errors
 from stream_vlm.memory.storage.schema import (
     MIGRATIONS,
     SCHEMA_VERSION,
@@ -93,7 +93,7 @@ def import_file(db: Database, path: Path, source: Path, key: Key | None = None) 
             that the memory already has.
     """
     staged = path.with_name(f"{path.name}.import-{os.getpid()}")
-    with explained(path):
+    with translate_errors(path):
         os.close(os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     try:
         _stage(source, staged, key)
@@ -118,7 +118,7 @@ def _stage(source: Path, staged: Path, key: Key | None) -> None:
         try:
             with source.open("rb") as file, transaction(db, "IMMEDIATE"):
                 _read(db, file, source)
-        except either(sqlite3.Error, OSError) as error:
+        except error_classes(sqlite3.Error, OSError) as error:
             raise MemoryFileError(f"{source}: cannot be imported: {error}; nothing was") from error
         migrate(db)
         if db.execute("PRAGMA foreign_key_check").fetchone():

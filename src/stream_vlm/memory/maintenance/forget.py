@@ -13,7 +13,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from stream_vlm.memory.search.query import Place, RecallError, RecallQuery
-from stream_vlm.memory.storage.errors import either
+from stream_vlm.memory.storage.errors import error_classes
 
 VACUUM_PAGES = 500
 """Pages given back in one transaction (2 MB); a step that waits to be stored gets in between two."""
@@ -200,7 +200,7 @@ def empty_log(db: Database) -> bool:
     """
     try:
         return not db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-    except either(sqlite3.OperationalError) as error:
+    except error_classes(sqlite3.OperationalError) as error:
         if "locked" not in str(error):
             raise
         return False

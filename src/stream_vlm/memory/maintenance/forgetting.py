@@ -21,7 +21,7 @@ from stream_vlm.memory.storage.connections import Connections
 
 def count(connections: Connections, what: Forget) -> Forgotten:
     """What forgetting `what` would delete; nothing is."""
-    with connections.view() as db:
+    with connections.snapshot() as db:
         marked = mark(db, what)
     return replace(marked, copies=copies_beside(connections.path))
 

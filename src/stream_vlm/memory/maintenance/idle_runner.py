@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 class Tending:
-    """Calls `Memory.tend`; `fault` says why summaries and retention wait, or is empty."""
+    """Calls `Memory.run_maintenance`; `fault` says why summaries and retention wait, or is empty."""
 
     def __init__(self, memory: Memory) -> None:
         self.fault = ""
@@ -30,7 +30,7 @@ class Tending:
         if self._gave_up:
             return False
         try:
-            more = self._memory.tend()
+            more = self._memory.run_maintenance()
         except MemoryFileError as error:
             # Nothing is lost: what was committed is in the log, and summaries can be made later.
             self._failed(str(error))

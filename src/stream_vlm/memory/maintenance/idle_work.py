@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from sqlite_utils import Database
 
 from stream_vlm.config.settings import MemorySettings
-from stream_vlm.memory.maintenance.retention import Retention, cuts
+from stream_vlm.memory.maintenance.retention import Retention, retention_limits
 from stream_vlm.memory.search.vector_search import Meaning
 from stream_vlm.memory.storage.connections import Connections
-from stream_vlm.memory.storage.session_timeline import stretches
+from stream_vlm.memory.storage.session_timeline import clock_segments
 from stream_vlm.memory.summaries.by_endpoint import EndpointSummarizer
 from stream_vlm.memory.summaries.extractive import extract
 from stream_vlm.memory.summaries.jobs import Job, SummaryJobs
@@ -211,7 +211,7 @@ class IdleWork:
         for chunk in sorted(
             self._waiting, key=lambda chunk: (chunk.session_id == self.running, chunk)
         ):
-            with self._connections.view() as db:
+            with self._connections.snapshot() as db:
                 due = self._is_due(db, chunk)
             if due:
                 return self._store(chunk)
@@ -240,7 +240,7 @@ class IdleWork:
         end_ns = min(self._plan.start_of(chunk.number + 1, session.started_ns), session.newest_ns)
         return bool(kept_ns) and any(
             cut.stretch.session_id == chunk.session_id and end_ns < cut.before_ns
-            for cut in cuts(stretches(db), kept_ns, too_large=False)
+            for cut in retention_limits(clock_segments(db), kept_ns, too_large=False)
         )
 
     def _store(self, chunk: Chunk) -> int:
@@ -286,7 +286,7 @@ class IdleWork:
                 }
         while self._unsure:
             camera = min(self._unsure)
-            with self._connections.view() as db:
+            with self._connections.snapshot() as db:
                 number = to_merge(
                     [session_id for _, session_id in unmerged(db, camera)], self._plan.mids
                 )

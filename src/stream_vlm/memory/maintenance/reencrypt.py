@@ -14,8 +14,8 @@ from sqlite_utils import Database
 from stream_vlm.memory.maintenance.check_and_backup import verify
 from stream_vlm.memory.maintenance.export_import import export_lines
 from stream_vlm.memory.storage.encryption import Key, attach, connect, connect_sqlcipher
-from stream_vlm.memory.storage.errors import MemoryFileError, explained
-from stream_vlm.memory.storage.file import claim, open_for_reading, refuse_what_is_not_ours
+from stream_vlm.memory.storage.errors import MemoryFileError, translate_errors
+from stream_vlm.memory.storage.file import acquire_writer, open_for_reading, refuse_what_is_not_ours
 from stream_vlm.memory.storage.schema import APPLICATION_ID, version_of
 
 ENDING = ".converting"
@@ -36,9 +36,9 @@ def convert(path: Path, before: Key | None, after: Key | None, busy_timeout_s: f
         MemoryFileError: it is open elsewhere, damaged, another program's, not of the kind that
             `before` says, or there is no room for the new file; it is as it was.
     """
-    lock = claim(path, busy_timeout_s)
+    lock = acquire_writer(path, busy_timeout_s)
     try:
-        with closing(open_for_reading(path, busy_timeout_s, before)) as db, explained(path):
+        with closing(open_for_reading(path, busy_timeout_s, before)) as db, translate_errors(path):
             refuse_what_is_not_ours(db, path)
         if wrong := verify(path, busy_timeout_s, before):
             raise MemoryFileError(
@@ -48,7 +48,7 @@ def convert(path: Path, before: Key | None, after: Key | None, busy_timeout_s: f
         fresh = path.with_name(path.name + ENDING)
         _remove(fresh)
         with (
-            explained(path),
+            translate_errors(path),
             closing(connect_sqlcipher(path, before, "mode=rw", busy_timeout_s)) as db,
         ):
             try:

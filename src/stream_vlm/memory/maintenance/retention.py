@@ -19,7 +19,7 @@ from sqlite_utils import Database
 from stream_vlm.config.settings import MemorySettings
 from stream_vlm.memory.maintenance.forget import delete_marked, make_marks
 from stream_vlm.memory.storage.connections import Connections
-from stream_vlm.memory.storage.session_timeline import Stretch, stretches
+from stream_vlm.memory.storage.session_timeline import ClockSegment, clock_segments
 from stream_vlm.types import NANOSECONDS
 
 RECORDS, PICTURES, SUMMARIES = KEPT = ("records", "pictures", "summaries")
@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Over:
+class DeletionBatch:
     """What is to be dropped in one piece: rows of one kind, oldest first, with the end of each (ns
     on its evidence's clock) and its bytes.
     """
@@ -60,7 +60,7 @@ class Over:
 
 
 @dataclass(frozen=True)
-class Cut:
+class RetentionLimit:
     """A stretch of which all before a stamp may be dropped.
 
     Attributes:
@@ -69,7 +69,7 @@ class Cut:
         over: nothing is added to the stretch any more.
     """
 
-    stretch: Stretch
+    stretch: ClockSegment
     before_ns: int
     by_age: bool
     over: bool
@@ -99,7 +99,7 @@ class Retention:
         """The file was changed by others: measure it anew."""
         self._measured = {"record": 0, "picture": 0}
         self._bytes: Counter[str] = Counter()
-        self._emptied: dict[str, set[Stretch]] = {what: set() for what in KEPT}
+        self._emptied: dict[str, set[ClockSegment]] = {what: set() for what in KEPT}
         self._next_s = 0.0
 
     def work(self) -> int:
@@ -162,17 +162,19 @@ class Retention:
                 )
         return max(number, count) >= MEASURED_AT_ONCE
 
-    def _find(self) -> Over | None:
+    def _find(self) -> DeletionBatch | None:
         limits = {
             RECORDS: (self._settings.keep_records_h, self._settings.keep_records_mb),
             PICTURES: (self._settings.keep_pictures_h, self._settings.keep_pictures_mb),
             SUMMARIES: (self._settings.keep_summaries_h, self._settings.keep_summaries_mb),
         }
-        with self._connections.view() as db:
-            line = stretches(db)
+        with self._connections.snapshot() as db:
+            line = clock_segments(db)
             for what, (hours, megabytes) in limits.items():
                 too_large = bool(megabytes) and self._bytes[what] > megabytes * 1e6
-                before = cuts(line, round(hours * _HOUR_NS) if hours else None, too_large)
+                before = retention_limits(
+                    line, round(hours * _HOUR_NS) if hours else None, too_large
+                )
                 over = self._oldest(
                     db, what, before, self._bytes[what] - megabytes * 1e6 if too_large else 0
                 )
@@ -180,7 +182,9 @@ class Retention:
                     return over
         return None
 
-    def _oldest(self, db: Database, what: str, before: list[Cut], excess: float) -> Over | None:
+    def _oldest(
+        self, db: Database, what: str, before: list[RetentionLimit], excess: float
+    ) -> DeletionBatch | None:
         """The oldest piece of `what`: all that is over by age, or as much as makes up for `excess`
         bytes.
         """
@@ -198,7 +202,7 @@ class Retention:
                     size += rows[number][2]
                     number += 1
                 rows = rows[:number]
-            return Over(
+            return DeletionBatch(
                 what,
                 tuple(row[0] for row in rows),
                 max(row[1] for row in rows),
@@ -219,7 +223,9 @@ class Retention:
         self._logged_s = time.monotonic()
 
 
-def cuts(line: list[Stretch], kept_ns: int | None, too_large: bool) -> list[Cut]:
+def retention_limits(
+    line: list[ClockSegment], kept_ns: int | None, too_large: bool
+) -> list[RetentionLimit]:
     """Where dropping may take from, oldest first.
 
     Age counts on the one line of time, back from the newest evidence of all.
@@ -232,18 +238,19 @@ def cuts(line: list[Stretch], kept_ns: int | None, too_large: bool) -> list[Cut]
     if line and kept_ns is not None:
         kept_from = line[-1].end_ns - kept_ns
         found += [
-            Cut(stretch, stretch.stamp_at(kept_from), True, stretch is not line[-1])
+            RetentionLimit(stretch, stretch.stamp_at(kept_from), True, stretch is not line[-1])
             for stretch in line
             if stretch.at_ns < kept_from
         ]
     if too_large:
         found += [
-            Cut(stretch, stretch.until_ns + 1, False, stretch is not line[-1]) for stretch in line
+            RetentionLimit(stretch, stretch.until_ns + 1, False, stretch is not line[-1])
+            for stretch in line
         ]
     return found
 
 
-def drop(db: Database, over: Over) -> dict[str, tuple[int, int]]:
+def drop(db: Database, over: DeletionBatch) -> dict[str, tuple[int, int]]:
     """Delete what is over, and the pictures that no record rests on then, and count it, within the
     caller's transaction; number and bytes of each.
     """

@@ -78,7 +78,7 @@ class MemoryWriter:
     read-only) stays in the backlog and is tried again, in order, until it is stored: nothing is
     lost when the disk recovers.
 
-    While no step waits, the thread tends the memory (`Memory.tend`): a step that comes meanwhile
+    While no step waits, the thread tends the memory (`Memory.run_maintenance`): a step that comes meanwhile
     waits for one piece of that at most.
     """
 
@@ -143,7 +143,7 @@ class MemoryWriter:
                 lambda: not (self._backlog or self._incoming or self._busy), timeout
             )
 
-    def rest(self, timeout: float) -> bool:
+    def wait_idle(self, timeout: float) -> bool:
         """As `flush`, and wait until all that can be summarised or dropped by then is."""
         with self._changed:
             return self._changed.wait_for(
@@ -189,7 +189,7 @@ class MemoryWriter:
                 )
                 self._busy = True
                 self._work_waits = self._resting = False
-            self._shorten()
+            self._trim()
             while not self._closing and self._store_oldest():
                 pass
             with self._changed:
@@ -224,7 +224,7 @@ class MemoryWriter:
         try:
             self._store(item)
         except MemoryFileError as error:
-            self._hold(error)
+            self._buffer(error)
             return False
         except Exception as error:
             # A session that was not begun, a row that the schema refuses, a fault of ours: the
@@ -245,7 +245,7 @@ class MemoryWriter:
             )
         if recovered:
             _log.warning("%s: can be written again", self._memory.path)
-        self._tell(item, self._on_committed)
+        self._notify(item, self._on_committed)
         return True
 
     def _store(self, item: _Session | _Step) -> None:
@@ -270,7 +270,7 @@ class MemoryWriter:
             step.rows = self._memory.prepare(step.result)
         return step.rows
 
-    def _hold(self, error: MemoryFileError) -> None:
+    def _buffer(self, error: MemoryFileError) -> None:
         """The file refuses: say so once for each new step, and keep of it what has to be stored."""
         with self._changed:
             if not self._health.fault:
@@ -291,10 +291,10 @@ class MemoryWriter:
                 continue
             with self._changed:
                 self._backlog.append(self._incoming.popleft())
-            self._tell(item, lambda result: self._on_failed(result, error))
-        self._shorten()
+            self._notify(item, lambda result: self._on_failed(result, error))
+        self._trim()
 
-    def _shorten(self) -> None:
+    def _trim(self) -> None:
         """Give up the oldest steps of a backlog that is too long; sessions stay, for later steps
         need them.
         """
@@ -343,9 +343,9 @@ class MemoryWriter:
                 f"{self._memory.path}: a step cannot be stored and is left out: {error}"
             )
             _log.error("%s", said, exc_info=error)
-        self._tell(item, lambda result: self._on_failed(result, said))
+        self._notify(item, lambda result: self._on_failed(result, said))
 
-    def _tell(self, item: _Session | _Step, callback: Callable[[StepResult], None]) -> None:
+    def _notify(self, item: _Session | _Step, callback: Callable[[StepResult], None]) -> None:
         if isinstance(item, _Session) or item.result is None:
             return
         result, item.result = item.result, None

@@ -53,5 +53,5 @@ class DirectWriter:
             self._memory.end_session(ENDPOINT_S)
 
     def _tend(self) -> None:
-        while self._memory.tend():
+        while self._memory.run_maintenance():
             pass

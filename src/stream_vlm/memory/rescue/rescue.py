@@ -21,7 +21,7 @@ from stream_vlm.memory.maintenance.export_import import ordinary_tables
 from stream_vlm.memory.rescue import sqlcipher_rows
 from stream_vlm.memory.rescue.sqlite_pages import RawFile, RawRow, Value, rows
 from stream_vlm.memory.storage.encryption import Key, connect
-from stream_vlm.memory.storage.errors import either, explained
+from stream_vlm.memory.storage.errors import error_classes, translate_errors
 from stream_vlm.memory.storage.schema import APPLICATION_ID, MIGRATIONS, migrate, transaction
 
 RESCUED_TABLES = ("session", "picture", "record")
@@ -91,7 +91,7 @@ def is_ours(path: Path, key: Key | None = None) -> bool:
     """
     if key is not None:
         return sqlcipher_rows.is_ours(path, key)
-    with explained(path), path.open("rb") as file:
+    with translate_errors(path), path.open("rb") as file:
         header = file.read(72)
     return header[68:72] == APPLICATION_ID.to_bytes(4, "big")
 
@@ -112,7 +112,7 @@ def rescue(path: Path, reason: str, key: Key | None = None) -> Rescue:
         MemoryFileError: the fresh file could not be made; the damaged one is where it was.
     """
     fresh = free_name(path, "rescue")
-    with explained(path):
+    with translate_errors(path):
         os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         try:
             records, pictures = _fill(fresh, path, key)
@@ -241,7 +241,7 @@ def _insert(db: Database, batch: Iterable[tuple[str, dict[str, Value]]]) -> None
                 f" ({', '.join('?' * len(row))})",
                 list(row.values()),
             )
-        except either(sqlite3.IntegrityError) as error:
+        except error_classes(sqlite3.IntegrityError) as error:
             _log.warning("a row of %s is not rescued: %s", table, error)
 
 
@@ -292,7 +292,7 @@ def _copy_until_damage(
         for row in source.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {by}"):
             db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
         return True
-    except either(sqlite3.DatabaseError) as error:
+    except error_classes(sqlite3.DatabaseError) as error:
         _log.warning("%s: rows of %s are lost (%s)", damaged, table, error)
         return False
     finally:

@@ -17,7 +17,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from stream_vlm.memory.storage.encryption import Key, connect
-from stream_vlm.memory.storage.errors import MemoryFileError, either
+from stream_vlm.memory.storage.errors import MemoryFileError, error_classes
 from stream_vlm.memory.storage.schema import APPLICATION_ID
 
 FARTHEST = 2**61
@@ -46,7 +46,7 @@ def is_ours(path: Path, key: Key) -> bool:
     try:
         with closing(open_damaged(path, key)) as db:
             return bool(db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID)
-    except either(sqlite3.DatabaseError, MemoryFileError) as error:
+    except error_classes(sqlite3.DatabaseError, MemoryFileError) as error:
         _log.warning("%s: cannot be told to be a memory (%s)", path, error)
         return False
 
@@ -68,7 +68,7 @@ def rows(path: Path, key: Key, table: str) -> Iterator[dict[str, Any]]:
                     at = number + 1
                     yield dict(zip(names, values, strict=True))
                 return
-            except either(sqlite3.DatabaseError) as error:
+            except error_classes(sqlite3.DatabaseError) as error:
                 gaps += 1
                 if gaps == 1:
                     _log.warning(
@@ -82,7 +82,7 @@ def rows(path: Path, key: Key, table: str) -> Iterator[dict[str, Any]]:
             # After a page whose HMAC is wrong the connection reads none any more.
             db.close()
             db = open_damaged(path, key)
-    except either(sqlite3.DatabaseError) as error:
+    except error_classes(sqlite3.DatabaseError) as error:
         _log.warning("%s: rows of %s are lost (%s)", path, table, error)
     finally:
         db.close()
@@ -115,5 +115,5 @@ def _reads(path: Path, key: Key, table: str, number: int) -> bool:
                 f"SELECT rowid FROM {table} WHERE rowid >= ? ORDER BY rowid LIMIT 1", [number]
             ).fetchone()
             return True
-        except either(sqlite3.DatabaseError):
+        except error_classes(sqlite3.DatabaseError):
             return False

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 
 from stream_vlm.memory.search.vector_search import Meaning
-from stream_vlm.memory.search.vectors import PICTURE, Looker, Vectors, insert, unit
+from stream_vlm.memory.search.vectors import PICTURE, PictureEmbedder, Vectors, insert, unit
 from stream_vlm.memory.storage.connections import Connections
 from stream_vlm.memory.storage.thumbnails import decoded
 from stream_vlm.types import StreamError
@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 def embed_texts(connections: Connections, meaning: Meaning, batch: int) -> int:
-    """As `Memory.embed_again`."""
+    """As `Memory.reembed`."""
     done = 0
     while True:
         with connections.reader() as db:
@@ -31,8 +31,8 @@ def embed_texts(connections: Connections, meaning: Meaning, batch: int) -> int:
     return done
 
 
-def embed_pictures(connections: Connections, model: Looker, batch: int) -> tuple[int, int]:
-    """As `Memory.embed_pictures_again`."""
+def embed_pictures(connections: Connections, model: PictureEmbedder, batch: int) -> tuple[int, int]:
+    """As `Memory.reembed_pictures`."""
     without = (
         "SELECT id, jpeg FROM picture WHERE id > ? AND NOT EXISTS (SELECT 1 FROM picture_vector"
         " JOIN vector_model ON vector_model.id = vector_model_id WHERE picture_id = picture.id AND"
@@ -49,7 +49,7 @@ def embed_pictures(connections: Connections, model: Looker, batch: int) -> tuple
         for number, jpeg in pictures:
             try:
                 vectors[number] = unit(
-                    model.looks_of(decoded(jpeg, f"picture {number}")), f"picture {number}"
+                    model.embed(decoded(jpeg, f"picture {number}")), f"picture {number}"
                 )
             except StreamError as error:
                 # A page of the file that went bad, or a picture that only another model takes: the

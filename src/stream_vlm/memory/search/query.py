@@ -79,7 +79,7 @@ class RecallQuery:
         place: only records whose pose lies in this disc, or None.
         cameras: only these cameras; empty means all.
         kinds: only these kinds (`rows.KINDS`); empty means events, utterances and answers.
-        thing: only sightings of the thing of this number (`RecallRecord.thing`); 0 means of all.
+        object_id: only sightings of the thing of this number (`RecallRecord.object_id`); 0 means of all.
         order: what comes first among records that match equally many of the words: the better match
             ("relevance"; the newest where there are no words), the one that ended last ("newest")
             or the one that began first ("oldest"). "fused" ranks by words, meaning and recency
@@ -97,7 +97,7 @@ class RecallQuery:
     place: Place | None = None
     cameras: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
-    thing: int = 0
+    object_id: int = 0
     order: str = RELEVANCE
     limit: int = 20
     words: tuple[str, ...] = field(init=False, default=())
@@ -115,9 +115,9 @@ class RecallQuery:
             raise RecallError(
                 f"time: start {self.start_ns} ns is after end {self.end_ns} ns; swap them"
             )
-        if not _is_whole(self.thing) or self.thing < 0 or self.thing not in _INT64:
+        if not _is_whole(self.object_id) or self.object_id < 0 or self.object_id not in _INT64:
             raise RecallError(
-                f"thing: {self.thing!r} is no number of a thing; ask for the one of a recalled"
+                f"object_id: {self.object_id!r} is no number of a thing; ask for the one of a recalled"
                 " event, or 0 for all"
             )
         for kind in self.kinds:
@@ -146,13 +146,13 @@ class RecallRecord:
         state: silence, standby or response; empty for a query and a summary.
         has_frame: a picture is stored.
         pose: where the robot was at `stamp_ns`, or None when that was not known.
-        thing: number of the thing that the event happened to (see `sightings`); 0 where its words
+        object_id: number of the thing that the event happened to (see `sightings`); 0 where its words
             do not tell, and for other kinds.
-        thing_confidence: 0..1, how sure that it is this thing and not another like it.
+        object_confidence: 0..1, how sure that it is this thing and not another like it.
         score: the number of words that match plus a fraction in (0, 1) that grows with BM25; 0
             where no words were looked for. In the order "fused" the sum of reciprocal ranks, among
             pictures that look alike the cosine.
-        gone: of a summary, how many of the records that it was made from are not stored any more.
+        missing_records: of a summary, how many of the records that it was made from are not stored any more.
     """
 
     record_id: int
@@ -172,9 +172,9 @@ class RecallRecord:
     has_frame: bool
     pose: Pose | None
     score: float
-    thing: int = 0
-    thing_confidence: float = 0.0
-    gone: int = 0
+    object_id: int = 0
+    object_confidence: float = 0.0
+    missing_records: int = 0
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def fused(
     return _by_ranks(db, rankings, query.limit)
 
 
-def look_alike(
+def search_by_picture(
     db: Database, query: RecallQuery, vector: Vectors, matrix: Matrix
 ) -> tuple[tuple[RecallRecord, ...], int]:
     """The records that pass the filters of `query` and whose pictures are nearest to `vector`, one

@@ -69,9 +69,9 @@ class Filters:
                     "end_ns": query.end_ns,
                     "reached_ns": min(query.end_ns + longest, _LATEST),
                 }
-        if query.thing:
+        if query.object_id:
             clauses.append("record.id IN (SELECT record_id FROM sighting WHERE thing_id = :thing)")
-            values["thing"] = query.thing
+            values["thing"] = query.object_id
         source = "record"
         if query.place is not None:
             source = IN_PLACE

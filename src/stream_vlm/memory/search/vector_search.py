@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from stream_vlm.memory.search.query import DEFAULT_KINDS, PICTURED_KINDS, RecallQuery, RecallRecord
-from stream_vlm.memory.search.rank_fusion import fused, look_alike, picture_vector
+from stream_vlm.memory.search.rank_fusion import fused, picture_vector, search_by_picture
 from stream_vlm.memory.search.vectors import (
     PICTURE,
     RECORD,
@@ -98,10 +98,10 @@ class Meaning:
             )
         return *fused(db, query, vector, self._matrix(RECORD, name, len(vector))), note
 
-    def look_alike(
+    def search_by_picture(
         self, db: Database, like: int | NDArray[np.floating], query: RecallQuery, model: str
     ) -> tuple[tuple[RecallRecord, ...], int, str]:
-        """`fusion.look_alike`, as `Memory.look_alike`; also one sentence where there are pictures
+        """`fusion.search_by_picture`, as `Memory.search_by_picture`; also one sentence where there are pictures
         without a vector that can be compared.
         """
         if query.kinds == DEFAULT_KINDS:
@@ -128,7 +128,9 @@ class Meaning:
             if ours < pictures
             else ""
         )
-        return *look_alike(db, query, vector, self._matrix(PICTURE, model, len(vector))), note
+        return *search_by_picture(
+            db, query, vector, self._matrix(PICTURE, model, len(vector))
+        ), note
 
     def missing(self, db: Database, number: int) -> dict[int, Vectors]:
         """Vectors of at most `number` texts that have none of the model in use, by record.

@@ -43,7 +43,7 @@ class Embedder(Protocol):
 
 
 @runtime_checkable
-class Looker(Protocol):
+class PictureEmbedder(Protocol):
     """A model that says as a vector what a picture looks like."""
 
     @property
@@ -51,7 +51,7 @@ class Looker(Protocol):
         """Vectors of different names are never compared."""
         ...
 
-    def looks_of(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embed(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """A vector, (size,), of a picture, uint8 RGB (H, W, 3); raises StreamError where it cannot
         be looked at.
         """

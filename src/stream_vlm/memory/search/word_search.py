@@ -56,7 +56,7 @@ def read(db: Database, ids: list[int], scores: dict[int, float]) -> tuple[Recall
     """
     seen = (
         "SELECT record.*, ifnull(thing_id, 0) AS thing, ifnull(sighting.confidence, 0.0) AS"
-        " thing_confidence, ifnull((SELECT stamp_ns FROM picture WHERE picture.id = picture_id),"
+        " object_confidence, ifnull((SELECT stamp_ns FROM picture WHERE picture.id = picture_id),"
         " end_ns) AS stamp_ns FROM record LEFT JOIN sighting ON record_id = record.id WHERE"
         f" {_CHOSEN}"
     )
@@ -276,7 +276,7 @@ def _record(row: dict[str, Any], score: float, gone: int) -> RecallRecord:
         has_frame=row["picture_id"] is not None,
         pose=pose,
         score=score,
-        thing=row["thing"],
-        thing_confidence=row["thing_confidence"],
-        gone=gone,
+        object_id=row["thing"],
+        object_confidence=row["object_confidence"],
+        missing_records=gone,
     )

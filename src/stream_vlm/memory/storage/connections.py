@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from stream_vlm.memory.storage.encryption import Key
-from stream_vlm.memory.storage.errors import MemoryFileError, explained
+from stream_vlm.memory.storage.errors import MemoryFileError, translate_errors
 from stream_vlm.memory.storage.file import open_for_reading
 from stream_vlm.memory.storage.schema import transaction
 
@@ -66,17 +66,17 @@ class Connections:
         """Lend the writing connection outside of any transaction, for what SQLite does to the file
         as a whole.
         """
-        with self._alone, explained(self.path):
+        with self._alone, translate_errors(self.path):
             if self._writing is None:
                 raise MemoryFileError(f"{self.path}: was opened for reading only")
             self._refuse_closed()
             yield self._writing
 
-    def wrote(self, size: int) -> None:
+    def note_wal_bytes(self, size: int) -> None:
         """About `size` bytes more are in the log; called by the thread that writes."""
         self._unsettled_bytes += size
 
-    def settle(self) -> None:
+    def checkpoint_wal(self) -> None:
         """Bring what the log holds into the file, once it is worth it: tens of milliseconds of the
         disk.
         """
@@ -86,7 +86,7 @@ class Connections:
             self._unsettled_bytes = 0
 
     @contextmanager
-    def view(self) -> Iterator[Database]:
+    def snapshot(self) -> Iterator[Database]:
         """Lend a reading connection to which the file does not change until the block ends."""
         with self.reader() as db, transaction(db, "DEFERRED"):
             yield db
@@ -100,7 +100,7 @@ class Connections:
         except queue.Empty:
             db = open_for_reading(self.path, self._busy_timeout_s, self.key)
         try:
-            with explained(self.path):
+            with translate_errors(self.path):
                 yield db
         finally:
             if self._closed.is_set():

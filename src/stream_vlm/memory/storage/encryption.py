@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from sqlite_utils import Database
 
-from stream_vlm.memory.storage.errors import MemoryFileError, either
+from stream_vlm.memory.storage.errors import MemoryFileError, error_classes
 
 ITERATIONS = 256_000
 """Of PBKDF2-HMAC-SHA512: what SQLCipher 4 takes when it is not told otherwise."""
@@ -175,7 +175,7 @@ def _unlock(connection: Any, key: Key) -> None:
 def _refuse_wrong_key(connection: Any, path: Path, key: Key) -> None:
     try:
         connection.execute("PRAGMA schema_version").fetchone()
-    except either(sqlite3.DatabaseError) as error:
+    except error_classes(sqlite3.DatabaseError) as error:
         if "not a database" not in str(error):
             raise
         if _is_plain(path):
@@ -198,7 +198,7 @@ def _is_plain(path: Path) -> bool:
     connection = _open(_library(), path, "immutable=1", 0.0)
     try:
         connection.execute("PRAGMA schema_version").fetchone()
-    except either(sqlite3.DatabaseError) as error:
+    except error_classes(sqlite3.DatabaseError) as error:
         return "not a database" not in str(error)
     finally:
         connection.close()

@@ -75,7 +75,9 @@ _REMEDIES = (
 )
 
 
-def either(kind: type[sqlite3.Error], *others: type[Exception]) -> tuple[type[Exception], ...]:
+def error_classes(
+    kind: type[sqlite3.Error], *others: type[Exception]
+) -> tuple[type[Exception], ...]:
     """`kind` of Python's own SQLite and, once that is loaded, of SQLCipher's library, whose errors
     are derived from none of them; and `others`.
     """
@@ -97,7 +99,7 @@ def explain(path: Path, error: Exception) -> MemoryFileError:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def translate_errors(path: Path) -> Iterator[None]:
     """Turns the faults of the file (DatabaseError of either library but not a refused row, OSError)
     into `MemoryFileError`.
 
@@ -106,7 +108,7 @@ def explained(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except either(sqlite3.IntegrityError):
+    except error_classes(sqlite3.IntegrityError):
         raise
-    except either(sqlite3.DatabaseError, OSError) as error:
+    except error_classes(sqlite3.DatabaseError, OSError) as error:
         raise explain(path, error) from error

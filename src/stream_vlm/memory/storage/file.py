@@ -18,8 +18,8 @@ from stream_vlm.memory.storage.errors import (
     DAMAGED,
     MemoryDamaged,
     MemoryFileError,
-    either,
-    explained,
+    error_classes,
+    translate_errors,
 )
 from stream_vlm.memory.storage.schema import APPLICATION_ID, SCHEMA_VERSION, migrate, version_of
 from stream_vlm.memory.storage.writer_lock import WriterLock
@@ -38,7 +38,7 @@ CHECKED = ("session", "record", "")
 """What is checked, in this order: the tables that recall rests on, then the whole file."""
 
 
-def claim(path: Path, timeout_s: float) -> WriterLock:
+def acquire_writer(path: Path, timeout_s: float) -> WriterLock:
     """Make the folder of `path` where it is missing, and become the one program that writes the
     memory there.
 
@@ -47,7 +47,7 @@ def claim(path: Path, timeout_s: float) -> WriterLock:
             within `timeout_s` seconds.
     """
     _refuse_what_is_no_file(path)
-    with explained(path):
+    with translate_errors(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return WriterLock.take(path, timeout_s)
 
@@ -66,15 +66,15 @@ def open_for_writing(path: Path, busy_timeout_s: float, key: Key | None = None) 
     """
     _refuse_what_is_no_file(path)
     if not path.exists():
-        with explained(path):
+        with translate_errors(path):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    with explained(path):
+    with translate_errors(path):
         db = connect(path, key, "mode=rw", busy_timeout_s)
     deadline = time.monotonic() + busy_timeout_s
     try:
         while True:
             try:
-                with explained(path):
+                with translate_errors(path):
                     _set_up(db, path, key)
                 return db
             except MemoryFileError as error:
@@ -153,7 +153,7 @@ def check_for_reading(path: Path, busy_timeout_s: float, key: Key | None = None)
         )
     db = open_for_reading(path, busy_timeout_s, key)
     try:
-        with explained(path):
+        with translate_errors(path):
             refuse_what_is_not_ours(db, path)
             version = version_of(db)
             if version == 0:
@@ -185,17 +185,17 @@ def open_for_reading(path: Path, busy_timeout_s: float, key: Key | None = None) 
         except BaseException:
             db.close()
             raise
-    except either(sqlite3.OperationalError) as error:
+    except error_classes(sqlite3.OperationalError) as error:
         needs_shared_memory = any(
             words in str(error) for words in ("unable to open", "readonly database")
         )
         if not needs_shared_memory or _log_of(path).exists():
-            with explained(path):
+            with translate_errors(path):
                 raise
-    except either(sqlite3.DatabaseError):
-        with explained(path):
+    except error_classes(sqlite3.DatabaseError):
+        with translate_errors(path):
             raise
-    with explained(path):
+    with translate_errors(path):
         return connect(path, key, "immutable=1", busy_timeout_s)
 
 
@@ -204,7 +204,7 @@ def _log_of(path: Path) -> Path:
 
 
 def _refuse_what_is_no_file(path: Path) -> None:
-    with explained(path):
+    with translate_errors(path):
         if path.is_dir():
             raise MemoryFileError(
                 f"{path}: is a folder; set memory.path to a file in it, for example"
@@ -256,7 +256,7 @@ def _refuse_damage(db: Database, path: Path) -> None:
         end.start()
         try:
             found = db.execute(f"PRAGMA quick_check({table or 1})").fetchone()[0]
-        except either(sqlite3.OperationalError) as error:
+        except error_classes(sqlite3.OperationalError) as error:
             if "interrupted" not in str(error):
                 raise
             return

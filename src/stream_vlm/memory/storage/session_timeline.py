@@ -24,13 +24,13 @@ begins at 0.
 
 
 @dataclass(frozen=True)
-class Lived:
+class SessionClock:
     """A session, as its evidence and the computer's clock know it.
 
     Attributes:
         started_ns, newest_ns: first stamp and newest evidence, ns on the evidence's clock.
         wall_started_ns: ns on the computer's clock.
-        leapt: where its clock was set within the session, from before `REAL_NS`: last stamp before
+        clock_set: where its clock was set within the session, from before `REAL_NS`: last stamp before
             that and first one after, else None.
     """
 
@@ -38,11 +38,11 @@ class Lived:
     started_ns: int
     newest_ns: int
     wall_started_ns: int
-    leapt: tuple[int, int] | None = None
+    clock_set: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
-class Stretch:
+class ClockSegment:
     """A part of a session whose clock ran evenly.
 
     Attributes:
@@ -68,7 +68,7 @@ class Stretch:
         return min(self.from_ns + at_ns - self.at_ns, self.until_ns + 1)
 
 
-def in_line(sessions: Iterable[Lived]) -> list[Stretch]:
+def merge_sessions(sessions: Iterable[SessionClock]) -> list[ClockSegment]:
     """The stretches of `sessions`, given in the order in which they were stored, oldest first; each
     begins no earlier than the one before ends.
     """
@@ -76,7 +76,7 @@ def in_line(sessions: Iterable[Lived]) -> list[Stretch]:
     # The session stored last is the one that goes on, or went on last: a clock that was ahead of it
     # is one that has been set back since.
     latest = max((session.wall_started_ns for session in stored[-1:]), default=0)
-    dated: list[tuple[int, int, Lived]] = []
+    dated: list[tuple[int, int, SessionClock]] = []
     guess = 0
     for number, session in enumerate(stored):
         # A clock that is not set right says nothing: such a session is taken to follow the one
@@ -85,16 +85,16 @@ def in_line(sessions: Iterable[Lived]) -> list[Stretch]:
         began = session.wall_started_ns if is_set else min(guess, latest)
         guess = began + sum(until - since for since, until in _even(session))
         dated.append((began, number, session))
-    found: list[Stretch] = []
+    found: list[ClockSegment] = []
     for began, _, session in sorted(dated, key=lambda one: one[:2]):
         at_ns = max(found[-1].end_ns if found else began, began)
         for number, (since, until) in enumerate(_even(session)):
-            found.append(Stretch(session.session_id, since, until, at_ns, number == 0))
+            found.append(ClockSegment(session.session_id, since, until, at_ns, number == 0))
             at_ns = found[-1].end_ns
     return found
 
 
-def stretches(db: Database) -> list[Stretch]:
+def clock_segments(db: Database) -> list[ClockSegment]:
     """All sessions of the file in line, oldest first.
 
     Those that hold nothing any more are among them.
@@ -107,7 +107,7 @@ def stretches(db: Database) -> list[Stretch]:
         f"SELECT session_id, started_ns, wall_started_ns, {newest.format('<>')},"
         f" {newest.format('=')} FROM session ORDER BY rowid"
     )
-    return in_line([_lived(db, *row) for row in rows.fetchall()])
+    return merge_sessions([_lived(db, *row) for row in rows.fetchall()])
 
 
 def _lived(
@@ -117,11 +117,11 @@ def _lived(
     wall_started_ns: int,
     recorded_ns: int | None,
     summarised_ns: int | None,
-) -> Lived:
+) -> SessionClock:
     newest_ns = max(
         (stamp for stamp in (recorded_ns, summarised_ns) if stamp is not None), default=started_ns
     )
-    leapt = None
+    clock_set = None
     if started_ns < REAL_NS <= newest_ns:
         edge = (
             "SELECT {}(end_ns) FROM record WHERE session_id = ? AND kind <> 'summary' AND end_ns"
@@ -129,13 +129,16 @@ def _lived(
         )
         before = db.execute(edge.format("max", "<"), [session_id, REAL_NS]).fetchone()[0]
         after = db.execute(edge.format("min", ">="), [session_id, REAL_NS]).fetchone()[0]
-        leapt = (started_ns if before is None else before, newest_ns if after is None else after)
-    return Lived(session_id, started_ns, newest_ns, wall_started_ns, leapt)
+        clock_set = (
+            started_ns if before is None else before,
+            newest_ns if after is None else after,
+        )
+    return SessionClock(session_id, started_ns, newest_ns, wall_started_ns, clock_set)
 
 
-def _even(session: Lived) -> list[tuple[int, int]]:
+def _even(session: SessionClock) -> list[tuple[int, int]]:
     """From where to where the session's clock ran evenly."""
-    if session.leapt is None:
+    if session.clock_set is None:
         return [(session.started_ns, max(session.started_ns, session.newest_ns))]
-    before, after = session.leapt
+    before, after = session.clock_set
     return [(session.started_ns, max(session.started_ns, before)), (after, session.newest_ns)]

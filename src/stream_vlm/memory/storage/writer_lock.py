@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from stream_vlm.memory.storage.errors import MemoryFileError, explained
+from stream_vlm.memory.storage.errors import MemoryFileError, translate_errors
 
 LOOK_AGAIN_S = 0.05
 """How often a lock that another holds is tried again, seconds."""
@@ -49,7 +49,7 @@ class WriterLock:
         deadline = time.monotonic() + timeout_s
         beside = lock_path(path)
         while True:
-            with explained(path):
+            with translate_errors(path):
                 descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -119,7 +119,7 @@ class ModelSummarizer:
             return
         self._passed_over += 1
         if self._passed_over == PATIENCE:
-            self.jobs.starve(
+            self.jobs.report_no_time(
                 f"{SETTING}: {self.jobs.unfinished} summaries wait, but {PATIENCE} looks one after"
                 " the other left no time to write; lower stream.rate_hz, take a smaller model, or"
                 " set it to 'endpoint'"
@@ -130,7 +130,7 @@ class ModelSummarizer:
         job = self._job
         self._let_go()
         if job is not None:
-            self.jobs.put_back(job)
+            self.jobs.requeue(job)
 
     def _begin(self) -> None:
         self._job = self.jobs.take()

@@ -110,7 +110,7 @@ class SummaryJobs:
     def take(self, *, wait: bool = False) -> Job | None:
         """The oldest job; None where there is none, and with `wait` only once this is closed.
 
-        `finish`, `fail` or `put_back` follows.
+        `finish`, `fail` or `requeue` follows.
         """
         with self._changed:
             if wait:
@@ -155,7 +155,7 @@ class SummaryJobs:
             self._taken = None
             self._changed.notify_all()
 
-    def put_back(self, job: Job) -> None:
+    def requeue(self, job: Job) -> None:
         """`job` was not done and waits again, before all others."""
         with self._changed:
             self._taken = None
@@ -171,7 +171,7 @@ class SummaryJobs:
         _log.warning("%s", fault)
         self.close()
 
-    def starve(self, fault: str) -> None:
+    def report_no_time(self, fault: str) -> None:
         """Nobody failed, but nobody had time to write, as `fault` says."""
         self._say(fault)
 

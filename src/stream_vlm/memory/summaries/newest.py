@@ -13,7 +13,7 @@ from sqlite_utils import Database
 from stream_vlm.memory.search.query import RecallRecord
 from stream_vlm.memory.search.word_search import read
 from stream_vlm.time_words import line
-from stream_vlm.types import Remembered, StreamError
+from stream_vlm.types import RecalledLine, StreamError
 
 MOST = 100
 """More never fit at the head of a chunk."""
@@ -23,7 +23,7 @@ REFRESH_S = 5.0
 _log = logging.getLogger(__name__)
 
 
-def mid_summaries(db: Database, number: int) -> tuple[RecallRecord, ...]:
+def chunk_summaries(db: Database, number: int) -> tuple[RecallRecord, ...]:
     """The newest `number` summaries of one chunk each, oldest first."""
     newest = (
         "SELECT record_id FROM summary JOIN record ON record.id = record_id WHERE tier = 'mid'"
@@ -35,7 +35,7 @@ def mid_summaries(db: Database, number: int) -> tuple[RecallRecord, ...]:
 class Source(Protocol):
     """The memory, as far as it is needed here."""
 
-    def mid_summaries(self, number: int) -> tuple[RecallRecord, ...]: ...
+    def chunk_summaries(self, number: int) -> tuple[RecallRecord, ...]: ...
 
 
 class Headlines:
@@ -52,7 +52,7 @@ class Headlines:
     def lines(self, camera: str) -> list[str]:
         """A line for each summary of what `camera` saw, oldest first; touches no file."""
         return [
-            line(Remembered(one.start_ns, one.end_ns, one.text))
+            line(RecalledLine(one.start_ns, one.end_ns, one.text))
             for one in self._records
             if one.camera in ("", camera)
         ]
@@ -60,7 +60,7 @@ class Headlines:
     def refresh(self) -> None:
         """Read them anew; where the file refuses, those read before stay."""
         try:
-            self._records = self._memory.mid_summaries(MOST)
+            self._records = self._memory.chunk_summaries(MOST)
         except StreamError as error:
             _log.warning("the summaries that a chunk begins with are not read anew: %s", error)
 

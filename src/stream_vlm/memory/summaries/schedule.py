@@ -48,7 +48,7 @@ class Plan:
     def of(cls, settings: MemorySettings) -> Plan:
         """As the settings say; the summary ahead of the end comes in the chunk's last tenth."""
         chunk_ns = round(settings.chunk_s * NANOSECONDS)
-        return cls(chunk_ns, settings.mid_summaries, settings.long_blocks, chunk_ns // 10)
+        return cls(chunk_ns, settings.chunk_summaries, settings.merged_summaries, chunk_ns // 10)
 
     @property
     def cover_ns(self) -> int:

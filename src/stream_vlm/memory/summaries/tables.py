@@ -17,7 +17,7 @@ from sqlite_utils import Database
 
 from stream_vlm.memory.search.query import RecallRecord
 from stream_vlm.memory.search.word_search import read
-from stream_vlm.memory.storage.session_timeline import stretches
+from stream_vlm.memory.storage.session_timeline import clock_segments
 from stream_vlm.memory.storage.step_rows import ANSWER, EVENT, OBSERVATION, QUERY, SUMMARY
 from stream_vlm.memory.summaries.extractive import BETWEEN, Happening, Material
 from stream_vlm.memory.summaries.schedule import MID, Chunk, Plan, told
@@ -332,7 +332,7 @@ def _standing(db: Database, camera: str) -> list[tuple[int, str, str]]:
         [camera],
     ).fetchall()
     place = (
-        {stretch.session_id: number for number, stretch in enumerate(stretches(db))}
+        {stretch.session_id: number for number, stretch in enumerate(clock_segments(db))}
         if len({row[1] for row in rows}) > 1
         else {}
     )

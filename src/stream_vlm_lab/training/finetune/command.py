@@ -64,7 +64,7 @@ def add_arguments(parser: argparse._ArgumentGroup) -> None:
         "--turns",
         choices=("auto", *FORMATS),
         default="auto",
-        help="turn format, as the setting model.turns",
+        help="turn format, as the setting model.prompt_format",
     )
     parser.add_argument(
         "--add-markers",
@@ -246,7 +246,7 @@ def _loaded(
         "model.dtype": "bfloat16" if arguments.bf16 else "float32",
     }
     if arguments.add_markers:
-        settings = load_settings(values | {"model.turns": "prompted"})
+        settings = load_settings(values | {"model.prompt_format": "prompted"})
         checkpoint, new_tokens = with_markers(
             load_checkpoint(settings.model), arguments.checkpoint, arguments.turns
         )
@@ -258,7 +258,7 @@ def _loaded(
         )
         accelerator.print(f"{arguments.checkpoint}: the markers of {arguments.turns} {added}")
         return StreamingModel(checkpoint, settings), new_tokens
-    streaming = load_cached_model(load_settings(values | {"model.turns": arguments.turns}))
+    streaming = load_cached_model(load_settings(values | {"model.prompt_format": arguments.turns}))
     if arguments.turns == "auto" and streaming.turns == PROMPTED:
         accelerator.print(
             f"{arguments.checkpoint}: the tokenizer has no state markers, so the words"

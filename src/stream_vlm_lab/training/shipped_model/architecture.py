@@ -54,7 +54,7 @@ STREAM = StreamConfig(
     pair_frames=True,
     place_marks=True,
     rate_hz=2.0,
-    policy="rounds",
+    policy="last_turns",
     max_turns=28,
     keep_turns=18,
 )

@@ -65,7 +65,7 @@ ITEMS = [
     points(
         3,
         "SSR",
-        {"realtime": 2, "step": "pour", "type": 0},
+        {"realtime": 2, "step": "full_history", "type": 0},
         {"realtime": 4, "step": "stir", "type": 1},
     ),
 ]

@@ -248,12 +248,12 @@ def test_an_examination_ranks_the_baselines_as_they_deserve(world: str) -> None:
     )
 
 
-@pytest.mark.parametrize("edges", ["frames", "between"])
+@pytest.mark.parametrize("boundary", ["frames", "midpoint"])
 def test_the_labels_are_right_about_everything_but_what_falls_between_two_ticks(
-    edges: Literal["frames", "between"],
+    boundary: Literal["frames", "midpoint"],
 ) -> None:
     labels = truth_of(World(HELD_OUT_SEED, 60.0), 2.0, "room")
-    scores = score_watching([(labels, labels_watched(labels, EventSettings(edges=edges)))])
+    scores = score_watching([(labels, labels_watched(labels, EventSettings(boundary=boundary)))])
     assert (
         scores["event_f1"]["0.5 s"]["what_and_when"]["f1"] == 1.0
         and scores["question_accuracy"] == 1.0

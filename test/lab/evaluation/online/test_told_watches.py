@@ -28,7 +28,7 @@ def frames(count: int) -> list[Frame]:
 
 def model_with(directory: Path, turns: str) -> StreamingModel:
     write_checkpoint(directory)
-    return load_cached_model(settings_for(directory, model__turns=turns))
+    return load_cached_model(settings_for(directory, model__prompt_format=turns))
 
 
 @pytest.fixture

@@ -267,7 +267,9 @@ def test_training_sees_the_tokens_and_the_logits_that_the_node_sees(
     if turns != "auto":
         (start / "stream_config.json").unlink()
     model = load_cached_model(
-        settings_for(start, model__turns=turns, model__dtype="float32", context__policy="rounds")
+        settings_for(
+            start, model__prompt_format=turns, model__dtype="float32", context__policy="last_turns"
+        )
     )
     tuned = sample(
         (State.SILENCE, "", ""),
@@ -311,7 +313,7 @@ def test_training_sees_the_tokens_and_the_logits_that_the_node_sees(
     at_markers = logits[: len(kinds)][torch.from_numpy(kinds != TargetKind.REST)]
     assert len(at_markers) == len(decided) == 4
     # Some formats judge no picture before there is something to wait for.
-    first_judged = 0 if model.turns.judges_unasked else 1
+    first_judged = 0 if model.turns.judges_unprompted else 1
     for row, decision in zip(at_markers[first_judged:], decided[first_judged:], strict=True):
         first = [ids[0] for ids in model.tokens.markers.values()]
         ours = torch.softmax(row[first], dim=0)
@@ -362,7 +364,7 @@ def test_streaming_vlm_learns_its_ellipsis_in_silent_seconds_and_after_words(
 ) -> None:
     start = write_checkpoint(tmp_path / "start", layers=1, words=WORDS)
     (start / "stream_config.json").unlink()
-    model = load_cached_model(settings_for(start, model__turns="streaming_vlm"))
+    model = load_cached_model(settings_for(start, model__prompt_format="streaming_vlm"))
     pictures = blank(2)
     sequence = SampleWriter(model).write(
         sample((State.SILENCE, "", ""), (State.RESPONSE, "red door", "")), pictures

@@ -31,7 +31,7 @@ def untuned(folder: Path, family: str = "qwen2_5_vl", *, tied: bool = False) -> 
     start = write_checkpoint(folder, layers=2, words=WORDS, family=family)
     (start / "stream_config.json").unlink()
     if tied:
-        model = load_checkpoint(settings_for(start, model__turns="prompted").model).model
+        model = load_checkpoint(settings_for(start, model__prompt_format="prompted").model).model
         model.config.tie_word_embeddings = model.config.text_config.tie_word_embeddings = True
         model.tie_weights()
         model.save_pretrained(start)
@@ -64,7 +64,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def loaded(folder: Path) -> Checkpoint:
     return load_checkpoint(
-        settings_for(folder, model__turns="prompted", model__dtype="float32").model
+        settings_for(folder, model__prompt_format="prompted", model__dtype="float32").model
     )
 
 
@@ -122,7 +122,7 @@ def test_a_new_marker_begins_as_the_words_that_describe_it(tied: bool, tmp_path:
 def test_new_rows_of_tied_weights_are_merged_into_both(tmp_path: Path) -> None:
     start = untuned(tmp_path, tied=True)
     checkpoint, new = with_markers(loaded(start), start, "harness")
-    model = load_cached_model(settings_for(start, model__turns="prompted"))
+    model = load_cached_model(settings_for(start, model__prompt_format="prompted"))
     model.checkpoint = checkpoint
     learner = StreamLearner(model, ("lora",), 4, saves_memory=False, new_tokens=new)
     (delta,) = (

@@ -14,7 +14,7 @@ SHOWN = (SegmentKind.TEXT, SegmentKind.TIME, SegmentKind.FRAME_MARK, SegmentKind
 
 
 @dataclass(frozen=True)
-class RecentPolicy:
+class LastFramesPolicy:
     """Keeps the pictures of the newest `turns` turns, with their markers, and the newest watch, or
     without one the last query.
 

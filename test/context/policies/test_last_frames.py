@@ -6,7 +6,7 @@ import pytest
 from model_fixtures import random_frame, settings_for, write_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
-from stream_vlm.context.policies.recent import RecentPolicy
+from stream_vlm.context.policies.last_frames import LastFramesPolicy
 from stream_vlm.context.segments import SegmentKind
 from stream_vlm.types import Decision, Query, State
 
@@ -22,7 +22,7 @@ def model(directory: Path, recompute: bool) -> StreamingModel:
     return load_cached_model(
         settings_for(
             directory,
-            context__policy="recent",
+            context__policy="last_frames",
             context__frames=FRAMES,
             context__recompute=recompute,
         )
@@ -79,4 +79,4 @@ def test_the_cache_still_remembers_what_stood_beside_them(directory: Path) -> No
 
 def test_no_turns_are_no_policy() -> None:
     with pytest.raises(ValueError, match="turns 0 must be at least 1"):
-        RecentPolicy(0, 100)
+        LastFramesPolicy(0, 100)
