@@ -27,6 +27,7 @@ OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 PACKAGE_SOURCES = (
     "CMakeLists.txt",
     "package.xml",
+    "entry_points.txt",
     "msg",
     "srv",
     "action",
@@ -214,7 +215,8 @@ def build_package(home: Path, distribution: str) -> bool:
     """
     site_packages = Path("lib", "python{}.{}".format(*sys.version_info[:2]), "site-packages")
     requirements = [
-        ROOT / "requirements" / (name + ".txt") for name in ("library", distribution, "development")
+        ROOT / "requirements" / (name + ".txt")
+        for name in ("library", "lab", distribution, "development")
     ]
     venv, installed = prepare_venv(home / "venv", requirements)
     if installed and repair_exported_targets(venv, venv / site_packages):
@@ -249,6 +251,8 @@ def build_package(home: Path, distribution: str) -> bool:
         run_quietly(
             [str(run), "cmake", "-S", str(ROOT), "-B", str(cmake), "-G", "Ninja", *options], log
         )
+    for old in (venv / site_packages).glob("stream_vlm-*.dist-info"):
+        shutil.rmtree(str(old))  # of another version, it would answer for this one
     run_quietly([str(run), "cmake", "--build", str(cmake), "--target", "install"], log)
     for folder in (*(venv / site_packages).glob("stream_vlm*"), *venv.glob("*/stream_vlm_ros")):
         for link in folder.rglob("*"):

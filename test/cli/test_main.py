@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
 import pytest
 from model_fixtures import write_checkpoint
 
+from stream_vlm import extensions
 from stream_vlm.cli import COMMANDS, main
 from stream_vlm.cli.options.times import TimeError, parse_time, show_span
 from stream_vlm.config.settings import MemorySettings
@@ -70,10 +73,58 @@ def test_recall_answers_without_loading_torch(memory_file: Path) -> None:
     assert done.stdout.splitlines()[-1] == "False False"
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "train"])
+@pytest.mark.parametrize(
+    "command", [name for name in (*COMMANDS, *extensions.LAB_COMMANDS) if name != "train"]
+)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert f"Usage: stream-vlm {command}" in capsys.readouterr().out
+
+
+def test_the_help_lists_the_commands_of_the_lab_beside_the_librarys_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--help"]) == 0
+    listed = capsys.readouterr().out.partition("Commands:")[2]
+    assert re.findall(r"^  (\S+)", listed, re.MULTILINE) == [*COMMANDS, *extensions.LAB_COMMANDS]
+
+
+@pytest.mark.parametrize("command", extensions.LAB_COMMANDS)
+def test_a_command_of_the_lab_says_what_to_install_where_the_lab_is_absent(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(extensions, "added", lambda group: {})
+    assert main([command, "CHECKPOINT", "--minutes", "5"]) == 1
+    said = capsys.readouterr().err
+    assert f"stream-vlm: {command} needs stream_vlm_lab: pip install 'stream-vlm[lab]'" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_command_of_the_lab_names_the_library_that_is_missing(tmp_path: Path) -> None:
+    arguments = ["eval", "--world", "heldout", "--out", str(tmp_path / "out")]
+    program = (
+        "import sys; sys.modules['matplotlib'] = None; from stream_vlm.cli import main;"
+        f" sys.exit(main({arguments!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "eval needs matplotlib, which is not installed: pip install 'stream-vlm[lab]'" in (
+        done.stderr
+    )
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_command_that_cannot_be_imported_leaves_the_help_and_says_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = EntryPoint("fly", "no_such_package.cli:fly", extensions.COMMANDS)
+    monkeypatch.setattr(extensions, "added", lambda group: {"fly": broken})
+    assert main(["--help"]) == 0
+    assert "fly" in capsys.readouterr().out
+    assert main(["fly", "--high"]) == 1
+    assert "fly needs no_such_package, which is not installed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -122,7 +173,7 @@ def test_bad_input_gets_one_clear_message_and_a_failing_exit_status(
         ["run", "world:1"],
         ["fly"],
         ["recall", "--order", "best"],
-        ["world", "--seed", "-1", "--out", "x"],
+        ["simulate", "--seed", "-1", "--out", "x"],
     ],
 )
 def test_a_wrong_call_exits_with_2_and_says_what_is_missing(
@@ -257,10 +308,10 @@ def test_the_doctor_says_what_to_mend(tmp_path: Path, capsys: pytest.CaptureFixt
     assert findings["python"].startswith("ok") and findings["libraries"].startswith("ok")
 
 
-def test_world_writes_a_video_with_its_labels(
+def test_simulate_writes_a_video_with_its_labels(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["world", "--seed", "3", "--minutes", "0.1", "--out", str(tmp_path / "w")]) == 0
+    assert main(["simulate", "--seed", "3", "--minutes", "0.1", "--out", str(tmp_path / "w")]) == 0
     labels = json.loads((tmp_path / "w" / "labels.json").read_text())
     assert labels["seed"] == 3 and labels["duration_s"] == pytest.approx(6.0)
     assert "labels.json, video.mp4" in capsys.readouterr().out
@@ -269,10 +320,10 @@ def test_world_writes_a_video_with_its_labels(
 @pytest.mark.parametrize(
     "refused", [["--seed", "3", "--size", "7", "9"], ["--seed", "3", "--fps", "0.5"]]
 )
-def test_world_refuses_what_no_camera_is(
+def test_simulate_refuses_what_no_camera_is(
     refused: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["world", *refused, "--out", str(tmp_path / "w")]) == 1
+    assert main(["simulate", *refused, "--out", str(tmp_path / "w")]) == 1
     assert "is refused" in capsys.readouterr().err
 
 

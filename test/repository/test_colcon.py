@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from stream_vlm import extensions
+
 pytest.importorskip("rclpy", reason="colcon builds against ROS 2")
 
 PACKAGE_SOURCES = (
@@ -18,6 +20,7 @@ PACKAGE_SOURCES = (
     "package.xml",
     "setup.py",
     "pyproject.toml",
+    "entry_points.txt",
     "msg",
     "srv",
     "action",
@@ -166,3 +169,4 @@ def test_the_command_of_the_library_is_on_the_path(install: Path) -> None:
         sourced(install, "stream-vlm", "--help"), capture_output=True, text=True, check=False
     )
     assert "usage: stream-vlm" in process.stdout.lower(), process.stderr
+    assert set(extensions.LAB_COMMANDS) <= set(process.stdout.split())

@@ -14,6 +14,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from stream_vlm import extensions
+
+PACKAGE_FILES = ("setup.py", "pyproject.toml", "entry_points.txt", "README.md", "LICENSE")
+
 
 def run(command: Sequence[str | Path], **environment: str) -> str:
     """Output of a command that must succeed; `environment` adds variables to ours."""
@@ -35,7 +39,7 @@ def installed(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
     for name in tracked_files(repository):
-        if name.startswith("src/") or name in ("setup.py", "pyproject.toml", "LICENSE"):
+        if name.startswith("src/") or name in PACKAGE_FILES:
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((repository / name).read_bytes())
     pip = [
@@ -60,8 +64,9 @@ def tracked_files(repository: Path) -> list[str]:
     return [name for name in listed if (repository / name).is_file()]
 
 
-def test_pip_installs_the_library_and_not_the_ros_edge(installed: Path) -> None:
+def test_pip_installs_library_and_lab_and_not_the_ros_edge(installed: Path) -> None:
     assert (installed / "stream_vlm" / "types.py").is_file()
+    assert (installed / "stream_vlm_lab" / "simulation" / "world.py").is_file()
     assert not (installed / "stream_vlm_ros").exists()
 
 
@@ -86,35 +91,137 @@ def test_the_installed_command_starts_without_ros_on_the_path(installed: Path) -
     assert "usage: stream-vlm" in run([sys.executable, "-c", script]).lower()
 
 
-def imported_distributions(source: Path) -> set[str]:
-    """Names on the package index of everything foreign that the modules under `source` import when
-    they are imported.
+def imported_roots(source: Path, *, at_import_time: bool) -> set[str]:
+    """First names of everything foreign that the modules under `source` import; with
+    `at_import_time` only at the top of a module, not inside functions. The demo is left out: it
+    runs beside ROS, which pip does not bring.
     """
     roots: set[str] = set()
     for file in source.rglob("*.py"):
-        for statement in ast.parse(file.read_text(encoding="utf-8")).body:
-            if isinstance(statement, ast.Import):
-                roots.update(alias.name.partition(".")[0] for alias in statement.names)
-            elif isinstance(statement, ast.ImportFrom) and statement.module:
-                roots.add(statement.module.partition(".")[0])
+        if file.parent.name == "demo":
+            continue
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for node in tree.body if at_import_time else ast.walk(tree):
+            if isinstance(node, ast.Import):
+                roots.update(alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                roots.add(node.module.partition(".")[0])
+    return roots - sys.stdlib_module_names - {"stream_vlm", "stream_vlm_lab"}
+
+
+def distributions(roots: set[str]) -> set[str]:
+    """Names on the package index of what provides the modules `roots`."""
     providers = importlib.metadata.packages_distributions()
-    foreign = roots - sys.stdlib_module_names - {source.name}
     return {
         re.sub(r"[-_.]+", "-", name).lower()
-        for root in foreign
+        for root in roots
         for name in providers.get(root, [root])
     }
 
 
-@pytest.mark.parametrize("place", ["requirements/library.txt", "setup.py", "docs/install.md"])
-def test_every_library_that_is_imported_is_declared(repository: Path, place: str) -> None:
-    from_rosdep = (
-        {"numpy", "matplotlib", "opencv-python-headless", "tqdm"}
-        if place == "docs/install.md"
-        else set()
+def metadata(installed: Path) -> importlib.metadata.Distribution:
+    """What pip wrote about the installed package."""
+    return importlib.metadata.Distribution.at(next(installed.glob("stream_vlm-*.dist-info")))
+
+
+def required(installed: Path, *extras: str) -> set[str]:
+    """Names of the distributions that pip would install besides, with `extras` asked for."""
+    names = set()
+    for line in metadata(installed).requires or []:
+        requirement, _, marker = line.partition(";")
+        extra = re.search(r"extra == ['\"](\w+)['\"]", marker)
+        if extra is None or extra[1] in extras:
+            names.add(re.split(r"[<>=~! ]", requirement, maxsplit=1)[0].lower())
+    return names
+
+
+def test_pip_brings_every_library_that_the_library_imports(
+    repository: Path, installed: Path
+) -> None:
+    source = repository / "src" / "stream_vlm"
+    always = distributions(imported_roots(source, at_import_time=True))
+    sometimes = distributions(imported_roots(source, at_import_time=False))
+    assert always - required(installed) == set()
+    assert sometimes - required(installed, "large", "endpoint", "encryption") == set()
+
+
+def test_pip_brings_every_library_that_the_lab_imports_with_the_extra_lab(
+    repository: Path, installed: Path
+) -> None:
+    imported = imported_roots(repository / "src" / "stream_vlm_lab", at_import_time=False)
+    assert distributions(imported) - required(installed, "lab") == set()
+
+
+def test_the_library_needs_nothing_that_only_the_lab_imports(installed: Path) -> None:
+    assert (
+        required(installed) & {"matplotlib", "accelerate", "peft", "tensorboard", "httpx"} == set()
     )
-    named = set(re.findall(r"[a-z][a-z0-9-]+", (repository / place).read_text().lower()))
-    assert imported_distributions(repository / "src" / "stream_vlm") - from_rosdep - named == set()
+
+
+def test_the_library_names_no_module_of_the_lab(repository: Path) -> None:
+    module = re.compile(r"\bstream_vlm_lab\.\w+")
+    trespasses: set[str] = set()
+    for file in (repository / "src" / "stream_vlm").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                names = module.findall(node.value)
+            else:
+                continue
+            trespasses.update(f"{file.name} names {name}" for name in names if is_of_the_lab(name))
+    assert trespasses == set()
+
+
+def is_of_the_lab(name: str) -> bool:
+    return name.partition(".")[0] == "stream_vlm_lab"
+
+
+@pytest.mark.parametrize(
+    ("package", "places"),
+    [
+        ("stream_vlm", ["requirements/library.txt"]),
+        ("stream_vlm_lab", ["requirements/library.txt", "requirements/lab.txt"]),
+    ],
+)
+def test_every_library_that_is_imported_is_pinned_for_the_tests(
+    repository: Path, package: str, places: list[str]
+) -> None:
+    text = "".join((repository / place).read_text().lower() for place in places)
+    roots = imported_roots(repository / "src" / package, at_import_time=True)
+    assert distributions(roots) - set(re.findall(r"^[a-z][a-z0-9-]+", text, re.MULTILINE)) == set()
+
+
+def test_the_installing_page_names_every_library_that_rosdep_cannot_give(
+    repository: Path,
+) -> None:
+    from_rosdep = {"numpy", "opencv-python-headless", "tqdm"}
+    named = set(
+        re.findall(r"[a-z][a-z0-9-]+", (repository / "docs/install.md").read_text().lower())
+    )
+    roots = imported_roots(repository / "src" / "stream_vlm", at_import_time=True)
+    assert distributions(roots) - from_rosdep - named == set()
+
+
+def test_cmake_installs_the_same_entry_points_and_version_as_pip(installed: Path) -> None:
+    by_pip, by_cmake = metadata(installed), importlib.metadata.distribution("stream-vlm")
+    assert by_cmake.version == by_pip.version
+    assert set(by_cmake.entry_points) == set(by_pip.entry_points) != set()
+
+
+@pytest.mark.parametrize(
+    ("group", "names"),
+    [
+        (extensions.COMMANDS, extensions.LAB_COMMANDS),
+        (extensions.SOURCES, extensions.LAB_SOURCES),
+    ],
+)
+def test_the_library_knows_what_the_lab_adds_by_name(group: str, names: tuple[str, ...]) -> None:
+    added = extensions.added(group)
+    assert tuple(added) == names
+    assert all(callable(entry.load()) for entry in added.values())
 
 
 def test_the_version_is_the_same_everywhere(repository: Path, installed: Path) -> None:

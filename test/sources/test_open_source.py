@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from places import SHARED
 
+from stream_vlm import extensions
 from stream_vlm.sources import SourceError, open_source
 from stream_vlm.sources.rosbag import BagSource, camera_name
 from stream_vlm.sources.rosbag_writer import BagWriter, write_bag
@@ -118,6 +120,34 @@ def test_an_unknown_source_is_answered_with_what_is_possible(spec: str) -> None:
 def test_a_simulated_camera_needs_a_whole_number_as_its_seed(spec: str) -> None:
     with pytest.raises(SourceError, match="no seed"):
         open_source(spec)
+
+
+def test_a_simulated_camera_says_what_to_install_where_the_lab_is_absent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(extensions, "added", lambda group: {})
+    with pytest.raises(SourceError, match=r"world:7: .* needs stream_vlm_lab: pip install"):
+        open_source("world:7")
+
+
+def test_a_source_whose_package_is_incomplete_names_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entry = EntryPoint("world", "no_such_package:open_it", extensions.SOURCES)
+    monkeypatch.setattr(extensions, "added", lambda group: {"world": entry})
+    with pytest.raises(SourceError, match=r"world:7: no_such_package is not installed"):
+        open_source("world:7")
+
+
+def test_another_package_adds_a_source_by_an_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("room", "stream_vlm_lab.simulation.source:open_simulated", "")
+    monkeypatch.setattr(extensions, "added", lambda group: {"room": entry})
+    source = open_source("room:7", seconds=2)
+    assert isinstance(source, SimulatedSource) and source.duration_s == 2
+
+
+def test_a_video_file_may_have_a_colon_in_its_name(tmp_path: Path) -> None:
+    assert len(list(open_source(str(write_video(tmp_path / "at 9:30.mp4"))).frames())) == 20
 
 
 @pytest.mark.parametrize("seconds", [0.0, -3.0, float("nan")])

@@ -84,7 +84,7 @@ def test_a_memory_is_embedded_and_asked_from_the_command_line(
         begin(memory)
         memory.write(step(1, said="red ball rolls in"))
         memory.write(step(9, said="a door opens"))
-    assert main(["embed", str(directory), "--memory", str(file)]) == 0
+    assert main(["memory", "embed", str(directory), "--memory", str(file)]) == 0
     assert "4 texts embedded" in capsys.readouterr().out
     asked = [
         "recall",

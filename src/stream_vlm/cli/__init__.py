@@ -1,5 +1,7 @@
-"""`stream-vlm`: watch recordings without ROS, ask and keep the memory, make simulated streams,
-train, and check the installation.
+"""`stream-vlm`: watch recordings without ROS, ask and keep the memory, and check the installation.
+
+Further commands join by entry points of the group `stream_vlm.commands`; those of stream_vlm_lab
+(training, evaluation, simulation) are among them.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from collections.abc import Sequence
 
 import click
 
-from stream_vlm import __version__
+from stream_vlm import __version__, extensions
 from stream_vlm.types import StreamError
 
 COMMANDS = {
@@ -18,16 +20,10 @@ COMMANDS = {
     "replay": "stream_vlm.cli.run:replay",
     "recall": "stream_vlm.cli.recall:recall",
     "memory": "stream_vlm.cli.memory.commands:memory",
-    "embed": "stream_vlm.cli.memory.embed:embed",
-    "world": "stream_vlm_lab.cli.simulate:world",
-    "train": "stream_vlm_lab.cli.train:train",
-    "convert": "stream_vlm_lab.cli.convert_dataset:convert",
-    "eval": "stream_vlm_lab.cli.eval:evaluate",
-    "trace": "stream_vlm_lab.cli.verify_trace:trace",
     "doctor": "stream_vlm.cli.doctor:doctor",
 }
-"""Each command's name and where it lives; a module is imported when its command is asked for, so
-that none pays for another's libraries.
+"""The library's own commands and where each is. A module is imported when its command is asked for,
+so that none waits for another's libraries.
 """
 
 
@@ -35,16 +31,68 @@ class LazyCommands(click.Group):
     """A group that knows the names of its commands and imports one only when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Every command, in the order a newcomer meets them."""
-        return list(COMMANDS)
+        """The library's own commands first, then those that other packages add."""
+        return [
+            *COMMANDS,
+            *(name for name in extensions.added(extensions.COMMANDS) if name not in COMMANDS),
+        ]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return the command, or None when there is none of that name."""
-        if cmd_name not in COMMANDS:
+        """Import and return the command, or None when there is none of that name.
+
+        A command that cannot be imported is returned as one that says what to install.
+        """
+        command: click.Command
+        if cmd_name in COMMANDS:
+            module, name = COMMANDS[cmd_name].split(":")
+            command = getattr(importlib.import_module(module), name)
+            return command
+        added = extensions.added(extensions.COMMANDS).get(cmd_name)
+        if added is None:
+            if cmd_name in extensions.LAB_COMMANDS:
+                return _unavailable(cmd_name, f"needs stream_vlm_lab: {extensions.INSTALL_LAB}")
             return None
-        module, name = COMMANDS[cmd_name].split(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
+        try:
+            command = added.load()
+        except ModuleNotFoundError as error:
+            return _unavailable(cmd_name, _missing(cmd_name, error))
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command.
+
+        Raises:
+            StreamError: it imports a library that is not installed; the message names it and what
+                to install.
+        """
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            name = ctx.invoked_subcommand or ""
+            raise StreamError(f"{name} {_missing(name, error)}") from error
+
+
+def _missing(command: str, error: ModuleNotFoundError) -> str:
+    """Which library is missing and what to install for `command`."""
+    library = (error.name or str(error)).partition(".")[0]
+    of_the_lab = command in extensions.LAB_COMMANDS
+    install = extensions.INSTALL_LAB if of_the_lab else f"pip install {library}"
+    return f"needs {library}, which is not installed: {install}"
+
+
+def _unavailable(name: str, reason: str) -> click.Command:
+    """A command that takes any arguments and fails with `reason`."""
+
+    def fail(arguments: tuple[str, ...]) -> None:
+        raise StreamError(f"{name} {reason}")
+
+    return click.Command(
+        name,
+        callback=fail,
+        params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
+        short_help=f"Cannot run: {reason.partition(':')[0]}.",
+        context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    )
 
 
 @click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,8 +103,8 @@ def stream_vlm() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 1 for a fault of ours to explain, 2 for a
-    wrong call, 130 when interrupted.
+    """Run the command line and return its exit status: 0, 1 when it cannot do what was asked, 2 for
+    a wrong call, 130 when interrupted.
     """
     try:
         status = stream_vlm.main(args=arguments, prog_name="stream-vlm", standalone_mode=False)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from stream_vlm import extensions
 from stream_vlm.sources.source import Source, SourceError
 
 POSSIBLE = (
@@ -14,6 +15,11 @@ POSSIBLE = (
 """What a source may be, in the words of help and errors."""
 
 BAG_SUFFIXES = (".mcap", ".db3")
+
+SourceFactory = Callable[[str, "float | None"], Source]
+"""Opens a source that another package adds, from its whole text and the seconds to read (None for
+its default). Raises `SourceError` where it cannot.
+"""
 
 
 def is_bag(spec: str) -> bool:
@@ -33,11 +39,13 @@ def open_source(
     """Open what `spec` names.
 
     Args:
-        spec: a video file, a webcam index, `world:SEED`, perhaps with `:NAME=VALUE` behind it (see
-            `simulated.options_of`), or a rosbag2 recording.
+        spec: a video file, a webcam index, a rosbag2 recording, or a source that another package
+            adds, such as `world:SEED`.
         seconds: how much of the stream to read; None reads all of it (a simulated camera then runs
             for its default length).
-        topics, odom_topic, pose_max_age_s: for recordings only, see `BagSource`.
+        topics: for recordings only, see `BagSource`.
+        odom_topic: for recordings only, see `BagSource`.
+        pose_max_age_s: for recordings only, see `BagSource`.
 
     Raises:
         SourceError: nothing of that name, or it cannot be read; the message lists what is possible.
@@ -53,19 +61,9 @@ def open_source(
         return BagSource(Path(spec).expanduser(), topics, odom_topic, pose_max_age_s, seconds)
     if topics or odom_topic:
         raise SourceError(f"{spec}: topics can be chosen in a rosbag2 recording only")
-    kind, _, rest = spec.partition(":")
-    if kind == "world":
-        seed, _, words = rest.partition(":")
-        if not seed.isdecimal():
-            raise SourceError(
-                f"{spec}: '{seed}' is no seed; a simulated camera is written world:SEED with a"
-                " whole number, such as world:7"
-            )
-        from stream_vlm_lab.simulation.source import DEFAULT_SECONDS, SimulatedSource, options_of
-
-        return SimulatedSource(
-            int(seed), DEFAULT_SECONDS if seconds is None else seconds, options=options_of(words)
-        )
+    factory = _added_source(spec)
+    if factory is not None:
+        return factory(spec, seconds)
     if spec.isdecimal():
         from stream_vlm.sources.webcam import WebcamSource
 
@@ -76,3 +74,28 @@ def open_source(
     from stream_vlm.sources.video import VideoSource
 
     return VideoSource(path, seconds=seconds)
+
+
+def _added_source(spec: str) -> SourceFactory | None:
+    """The factory that another package adds for `spec`, or None.
+
+    Raises:
+        SourceError: the package or one of its libraries is not installed.
+    """
+    scheme, colon, _ = spec.partition(":")
+    if not colon:
+        return None
+    entry = extensions.added(extensions.SOURCES).get(scheme)
+    if entry is None:
+        if scheme in extensions.LAB_SOURCES:
+            raise SourceError(
+                f"{spec}: a simulated camera needs stream_vlm_lab: {extensions.INSTALL_LAB}"
+            )
+        return None
+    try:
+        factory: SourceFactory = entry.load()
+    except ModuleNotFoundError as error:
+        raise SourceError(
+            f"{spec}: {error.name} is not installed: {extensions.INSTALL_LAB}"
+        ) from error
+    return factory

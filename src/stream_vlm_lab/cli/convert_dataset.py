@@ -1,6 +1,4 @@
-"""`stream-vlm convert`: published training files read, checked and written in another of their
-forms.
-"""
+"""`stream-vlm dataset convert`: published training files read, checked, written in another form."""
 
 from __future__ import annotations
 
@@ -19,7 +17,12 @@ class ConversionError(StreamError):
     """A conversion cannot be done; the message names what is missing and the remedy."""
 
 
-@click.command(short_help="Check training files of published forms, or turn one form into another.")
+@click.group(short_help="Check and convert training files.")
+def dataset() -> None:
+    """Work with training files in published forms."""
+
+
+@dataset.command(short_help="Check training files, or convert one form into another.")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--from", "form", type=click.Choice(FORMS), required=True, help="Form of DATA.")
 @click.option(

@@ -1,4 +1,4 @@
-"""`stream-vlm world`: write a simulated stream as a video with its exact labels."""
+"""`stream-vlm simulate`: write a simulated stream as a video with its exact labels."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _names(
     show_default=True,
     help="Tasks of a kind at most.",
 )
-def world(
+def simulate(
     seed: int,
     minutes: float,
     folder: Path,

@@ -1,5 +1,5 @@
-"""`stream-vlm trace`: replay recorded StreamingVLM runs and print where this engine and the
-recording part ways.
+"""`stream-vlm verify-trace`: replay recorded StreamingVLM runs and print where this engine and the
+recording differ.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stream_vlm_lab.evaluation.streamingvlm_trace.replay import Replay
 
 
-@click.command(short_help="Replay recorded StreamingVLM runs and compare.")
+@click.command("verify-trace", short_help="Replay recorded StreamingVLM runs and compare.")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("trace_dir", type=click.Path(path_type=Path))
 @click.option(
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Where the model runs.",
 )
-def trace(checkpoint: Path, trace_dir: Path, tolerance: float, device: str) -> int:
+def verify_trace(checkpoint: Path, trace_dir: Path, tolerance: float, device: str) -> int:
     """Replay every trace in TRACE_DIR with CHECKPOINT, in float32 and with the sliding policy in
     its compatibility mode.
 

@@ -72,6 +72,29 @@ class SimulatedSource:
             )
 
 
+def open_simulated(spec: str, seconds: float | None) -> SimulatedSource:
+    """Open `world:SEED`, perhaps with `:NAME=VALUE` behind it (see `options_of`).
+
+    Args:
+        spec: the whole text of the source, such as `world:7:quiet_minutes=10`.
+        seconds: length of the stream; None for `DEFAULT_SECONDS`.
+
+    Raises:
+        SourceError: no seed, or an option that does not exist.
+        WorldError: an option is out of range.
+    """
+    _, _, rest = spec.partition(":")
+    seed, _, words = rest.partition(":")
+    if not seed.isdecimal():
+        raise SourceError(
+            f"{spec}: '{seed}' is no seed; a simulated camera is written world:SEED with a whole"
+            " number, such as world:7"
+        )
+    return SimulatedSource(
+        int(seed), DEFAULT_SECONDS if seconds is None else seconds, options=options_of(words)
+    )
+
+
 def options_of(words: str) -> dict[str, Any]:
     """Options of `World` as they are typed: `faults=dropped,jpeg:quiet_minutes=10`; `faults=all`
     for every kind, nothing for none.

@@ -303,6 +303,7 @@ def test_the_command_writes_what_it_could_read_and_fails_when_a_row_was_refused(
     data, out = tmp_path / "raw.json", tmp_path / "stream.json"
     data.write_text(json.dumps([raw(), raw(task_type="Weather")]))
     arguments = [
+        "dataset",
         "convert",
         str(data),
         "--from",

@@ -141,7 +141,8 @@ def test_pictures_of_another_model_are_not_compared_and_the_remedy_is_named(
     with pytest.raises(
         RecallError,
         match=(
-            r"no vectors of 'another' with 256 numbers .* but 20 of .*'stream-vlm embed --pictures'"
+            r"no vectors of 'another' with 256 numbers .* but 20 of .*"
+            r"'stream-vlm memory embed --pictures'"
         ),
     ):
         watched.search_by_picture(np.ones(256, np.float32), RecallQuery(), "another")
@@ -165,8 +166,8 @@ def test_the_stored_pictures_are_embedded_again_by_another_model(
         "2",
     ]
     assert main(asked) == 1
-    assert "stream-vlm embed --pictures" in capsys.readouterr().err
-    assert main(["embed", "--pictures", str(other), "--memory", str(file)]) == 0
+    assert "stream-vlm memory embed --pictures" in capsys.readouterr().err
+    assert main(["memory", "embed", "--pictures", str(other), "--memory", str(file)]) == 0
     assert capsys.readouterr().out == "20 pictures embedded\n"
     assert main(asked) == 0
     shown = capsys.readouterr().out

@@ -103,7 +103,7 @@ def test_vectors_of_another_model_or_size_are_never_compared(
     result = fused(memory, "ball")
     assert result.records == ()
     assert "0 of 10 texts have a vector" in result.note
-    assert "stream-vlm embed" in result.note
+    assert "stream-vlm memory embed" in result.note
 
 
 def test_embedding_again_gives_every_text_a_vector_of_the_model_in_use_and_drops_the_others(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from stream_vlm.cli.memory.embed import embed
 from stream_vlm.cli.options.memory_file import memory_settings, which_key, which_memory
 from stream_vlm.cli.options.times import parse_time, show_span
 from stream_vlm.config.settings import MemorySettings
@@ -45,6 +46,9 @@ def memory() -> None:
     What only reads works while the node writes; what changes the file needs the node stopped, or
     asks it (~/forget).
     """
+
+
+memory.add_command(embed)
 
 
 @memory.command("stats")

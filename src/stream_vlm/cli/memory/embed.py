@@ -1,5 +1,5 @@
-"""`stream-vlm embed`: give every text or picture of a memory a vector of one model, so that it is
-found by meaning or by looks.
+"""`stream-vlm memory embed`: give every text or picture of a memory a vector of one model, so that
+it is found by meaning or by looks.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def embed(directory: Path | None, pictures: bool, path: Path, key: Key | None) -
     vectors of other models are dropped. Stop the node that writes the memory before.
 
     \b
-    stream-vlm embed models/all-MiniLM-L6-v2 --memory memory.db
+    stream-vlm memory embed models/all-MiniLM-L6-v2 --memory memory.db
     stream-vlm recall --order fused --text-model models/all-MiniLM-L6-v2 somebody arrives
-    stream-vlm embed --pictures --memory memory.db
+    stream-vlm memory embed --pictures --memory memory.db
     stream-vlm recall --like picture.jpg --memory memory.db
     """
     if pictures:

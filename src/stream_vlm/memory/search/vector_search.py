@@ -27,7 +27,9 @@ from stream_vlm.memory.storage.errors import RecallError
 from stream_vlm.memory.storage.step_rows import StepRows
 from stream_vlm.types import StepResult
 
-FOR_PICTURES = "'stream-vlm embed --pictures' gives every stored picture a vector of one model"
+FOR_PICTURES = (
+    "'stream-vlm memory embed --pictures' gives every stored picture a vector of one model"
+)
 
 
 class Meaning:
@@ -93,8 +95,8 @@ class Meaning:
                 else ""
             )
             note = (
-                f"{ours} of {spoken} texts have a vector of {name}{others}; 'stream-vlm embed'"
-                " gives every text its own"
+                f"{ours} of {spoken} texts have a vector of {name}{others};"
+                " 'stream-vlm memory embed' gives every text its own"
             )
         return *fused(db, query, vector, self._matrix(RECORD, name, len(vector))), note
 

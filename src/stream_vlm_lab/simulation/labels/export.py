@@ -94,7 +94,7 @@ def write_stream(
     if files.tasks is not None:
         document["tasks"] = [asdict(task) for task in asked]
         rows = [
-            raw_row(task, files.video.name, files.frames / fps, f"stream-vlm world {seed}")
+            raw_row(task, files.video.name, files.frames / fps, f"stream-vlm simulate {seed}")
             for task in asked
         ]
         files.tasks.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

@@ -281,8 +281,8 @@ def main(arguments: argparse.Namespace) -> int:
     try:
         if not reading.samples:
             raise StreamError(
-                f"{arguments.data}: no row can be used; `stream-vlm convert {arguments.data} --from"
-                f" {arguments.form}` names them all"
+                f"{arguments.data}: no row can be used; `stream-vlm dataset convert"
+                f" {arguments.data} --from {arguments.form}` names them all"
             )
         streaming, new_tokens = _loaded(arguments, accelerator)
         stream, pictures = streaming.checkpoint.stream, streaming.checkpoint.pictures

@@ -125,7 +125,7 @@ def test_the_recordings_hold_replies_that_end_and_replies_that_are_cut(recorded:
 def test_the_command_prints_every_quantity_and_exits_with_0_where_all_agree(
     checkpoint: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["trace", str(checkpoint), str(folder)]) == 0
+    assert main(["verify-trace", str(checkpoint), str(folder)]) == 0
     printed = capsys.readouterr().out
     assert "short: 4 rounds" in printed
     assert "1 of 1 traces agree" in printed
@@ -176,7 +176,7 @@ def test_the_command_names_what_deviates_and_exits_with_1(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     rewrite(folder / "trace_short.npz", change)
-    assert main(["trace", str(checkpoint), str(folder)]) == 1
+    assert main(["verify-trace", str(checkpoint), str(folder)]) == 1
     printed = capsys.readouterr().out
     line = next(line for line in printed.splitlines() if line.strip().startswith(quantity))
     assert f"DEVIATES from round {first_round}" in line
@@ -210,10 +210,10 @@ def test_a_missing_or_damaged_file_is_named(
     name: str, folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / name).write_bytes((folder / name).read_bytes()[:100])
-    assert main(["trace", str(checkpoint), str(folder)]) == 1
+    assert main(["verify-trace", str(checkpoint), str(folder)]) == 1
     assert name in capsys.readouterr().err
     (folder / name).unlink()
-    assert main(["trace", str(checkpoint), str(folder)]) == 1
+    assert main(["verify-trace", str(checkpoint), str(folder)]) == 1
     assert name in capsys.readouterr().err
 
 
@@ -268,7 +268,7 @@ def test_a_folder_that_does_not_fit_together_is_refused_with_the_remedy(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     rewrite(folder / name, change)
-    assert main(["trace", str(checkpoint), str(folder)]) == 1
+    assert main(["verify-trace", str(checkpoint), str(folder)]) == 1
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error

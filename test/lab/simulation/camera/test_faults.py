@@ -184,7 +184,7 @@ def test_the_command_writes_when_each_fault_holds_and_from_when_events_are_seen(
     tmp_path: Path,
 ) -> None:
     arguments = [
-        "world",
+        "simulate",
         "--seed",
         "3",
         "--minutes",
@@ -251,7 +251,17 @@ def test_the_command_names_a_fault_that_there_is_not(
 ) -> None:
     assert (
         main(
-            ["world", "--seed", "3", "--minutes", "0.1", "--out", str(tmp_path), "--faults", "fog"]
+            [
+                "simulate",
+                "--seed",
+                "3",
+                "--minutes",
+                "0.1",
+                "--out",
+                str(tmp_path),
+                "--faults",
+                "fog",
+            ]
         )
         != 0
     )

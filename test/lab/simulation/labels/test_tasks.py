@@ -243,7 +243,7 @@ def test_the_command_leaves_both_forms_which_both_readers_read_to_the_same_sampl
     tmp_path: Path,
 ) -> None:
     arguments = [
-        "world",
+        "simulate",
         "--seed",
         "3",
         "--minutes",
@@ -277,6 +277,7 @@ def test_the_command_leaves_both_forms_which_both_readers_read_to_the_same_sampl
     assert (
         main(
             [
+                "dataset",
                 "convert",
                 str(tmp_path / "streamo-raw.json"),
                 "--from",

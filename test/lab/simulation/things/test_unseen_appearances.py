@@ -164,7 +164,7 @@ def test_the_command_shows_every_look_with_the_same_labels(tmp_path: Path) -> No
     for look in ("seen", "varied", "invented", "objects", "backgrounds"):
         folder = tmp_path / look
         arguments = [
-            "world",
+            "simulate",
             "--seed",
             "7",
             "--minutes",
