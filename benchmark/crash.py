@@ -34,7 +34,7 @@ import numpy as np
 from reported import reported
 from sqlite_utils import Database
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.recording.background_writer import MemoryWriter
 from stream_vlm.memory.search.query import RecallQuery

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from reported import reported
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.recording.insert import insert_session, insert_step
 from stream_vlm.memory.search.query import Place, RecallQuery
@@ -57,7 +57,7 @@ LEAST_STEPS = 100
 OPEN_AND_ASK = """
 import sys, time
 started = time.perf_counter()
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.search.query import RecallQuery
 from stream_vlm.memory.memory import Memory
 imported = time.perf_counter()

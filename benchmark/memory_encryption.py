@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from memory import FIRST_NS, OPEN_AND_ASK, Timings, questions, steps, timings
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.memory import Memory
 
 KINDS = ("plain", "encrypted")

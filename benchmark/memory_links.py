@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from reported import reported
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.answers.event_sentence import happening
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import MAX_LIMIT, RecallQuery, RecallRecord

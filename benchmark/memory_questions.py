@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 from reported import reported
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.context.recalled_lines import within_budget
 from stream_vlm.memory.answers.computed_answer import Answer
 from stream_vlm.memory.answers.prompt_recall import most_records, recollect

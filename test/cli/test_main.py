@@ -17,7 +17,7 @@ from model_fixtures import write_checkpoint
 from stream_vlm import extensions
 from stream_vlm.cli import COMMANDS, main
 from stream_vlm.cli.options.times import TimeError, parse_time, show_span
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.memory import Memory
 from stream_vlm.types import NANOSECONDS, Decision, EventSpan, Frame, Pose, State, StepResult, Tick
 

@@ -16,7 +16,8 @@ from model_fixtures import write_sentence_model
 
 from stream_vlm.cli.offline_run import MEMORY_FILE, ResultsError, prepare_folder, watch
 from stream_vlm.cli.options.settings import with_cameras
-from stream_vlm.config.settings import MemorySettings, Settings, load_settings
+from stream_vlm.config.memory_settings import MemorySettings
+from stream_vlm.config.settings import Settings, load_settings
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import RecallQuery
 from stream_vlm.memory.storage.errors import MemoryFileError, SummarizerError

@@ -26,7 +26,7 @@ from memory_fixtures import begin, settings, step
 from places import SUPPORT
 
 from stream_vlm.cli import main
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.maintenance import export_import
 from stream_vlm.memory.maintenance.check_and_backup import backup, verify
 from stream_vlm.memory.maintenance.forget import Forget

@@ -311,7 +311,7 @@ def test_asking_loads_neither_the_model_nor_the_picture_library(file: Path) -> N
     with Memory.open(settings(file)) as memory:
         begin(memory)
     ask = (
-        "import sys\nfrom stream_vlm.config.settings import MemorySettings\nfrom"
+        "import sys\nfrom stream_vlm.config.memory_settings import MemorySettings\nfrom"
         " stream_vlm.memory.search.query import RecallQuery\nfrom stream_vlm.memory.memory import"
         " Memory\nMemory.open(MemorySettings(path=sys.argv[1]),"
         " read_only=True).recall(RecallQuery('ball'))\nprint(sorted({'torch', 'cv2', 'rclpy',"

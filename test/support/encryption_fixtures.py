@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from memory_fixtures import SESSION, begin, settings, step
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.maintenance import reencrypt as converting
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.storage.encryption import Key, connect

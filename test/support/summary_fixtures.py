@@ -7,7 +7,7 @@ from pathlib import Path
 
 from memory_fixtures import settings
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.recording.background_writer import MemoryWriter
 from stream_vlm.memory.search.query import RecallQuery, RecallRecord

@@ -97,7 +97,7 @@ def check_model(directory: str) -> Finding:
 
 def check_memory(path: str, key_file: str = "") -> Finding:
     """Can the memory file be written, or be created where it will be?"""
-    from stream_vlm.config.settings import MemorySettings
+    from stream_vlm.config.memory_settings import MemorySettings
     from stream_vlm.memory.memory import Memory
 
     file = Path(path).expanduser()

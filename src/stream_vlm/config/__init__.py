@@ -1,1 +1,1 @@
-"""Every setting once, with its type, unit, range, default and one plain sentence."""
+"""All settings, each declared once: type, unit, range, default and a plain description."""

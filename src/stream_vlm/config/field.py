@@ -1,5 +1,6 @@
-"""How a setting is declared, and how it is described to an outsider: ROS descriptors, the command
-line, the table in the docs.
+"""How one setting is declared, and how it is described to users.
+
+The description is used by ROS parameter descriptors, the command line and the table in the docs.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from stream_vlm.types import StreamError
 
 
 class SettingError(StreamError):
-    """A setting is unknown, of another type or out of range; the message names it, its value and
-    what is allowed.
+    """A setting is unknown, has the wrong type or is out of range.
+
+    The message names the setting, its value and what is allowed.
     """
 
 
@@ -30,7 +32,13 @@ def setting(
 ) -> Any:
     """Declare one setting.
 
-    `read_only` settings take effect only when the node is configured anew.
+    Args:
+        default: value when the user gives none.
+        description: one or two sentences for users; `ros2 param describe` shows them.
+        unit: unit of the value, for example "s"; empty for none.
+        minimum: smallest value that is allowed.
+        maximum: largest value that is allowed.
+        read_only: True when a new value takes effect only at the next configure transition.
     """
     extra: dict[str, Any] = {
         "unit": unit,
@@ -42,8 +50,9 @@ def setting(
 
 
 class Group(BaseModel):
-    """Base of every group: unknown names and non-finite numbers are refused, assignments are
-    checked.
+    """Base of every group of settings.
+
+    It refuses unknown names and numbers that are not finite, and checks every assignment.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
@@ -51,11 +60,13 @@ class Group(BaseModel):
 
 @dataclass(frozen=True)
 class SettingInfo:
-    """One setting as an outsider needs it: its dotted name, its type and what is allowed.
+    """Everything that a user of one setting needs to know.
 
     Attributes:
+        name: the dotted name, for example `stream.rate_hz`.
         kind: bool, int, float, str or list (of str).
-        choices: allowed values of an enumerated string; empty otherwise.
+        choices: the allowed values of an enumerated string; empty for other settings.
+        read_only: True when a new value takes effect only at the next configure transition.
     """
 
     name: str
@@ -70,8 +81,14 @@ class SettingInfo:
 
 
 def describe(prefix: str, group: type[BaseModel]) -> Iterator[SettingInfo]:
-    """Every setting of `group` and of its groups, in declaration order, with `prefix` before their
-    names.
+    """Yield every setting of `group` and of its subgroups, in declaration order.
+
+    Args:
+        prefix: written before each name, for example "memory.".
+        group: the model of the group.
+
+    Raises:
+        TypeError: a field was not declared with `setting`.
     """
     for field_name, field in group.model_fields.items():
         annotation = field.annotation

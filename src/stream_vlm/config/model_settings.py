@@ -1,7 +1,6 @@
-"""What can be set about the model: which one looks and how often, what it keeps in sight, when it
-may speak, and how its words become events.
+"""Settings of the model: which one runs and how often, its context, when it speaks, its events.
 
-The groups stand in `stream_vlm.config.settings.Settings`, which says how settings are named.
+The groups are fields of `stream_vlm.config.settings.Settings`, which says how settings are named.
 """
 
 from __future__ import annotations
@@ -12,49 +11,50 @@ from stream_vlm.config.field import Group, setting
 
 
 class ModelSettings(Group):
-    """Which model looks, and on what."""
+    """Which model runs, and on what hardware."""
 
     directory: str = setting(
         "",
-        "Directory of a Hugging Face checkpoint: Qwen2.5-VL or Qwen3-VL, or, slower, another"
-        " image-text-to-text model; empty uses the small model shipped with the package.",
+        "Directory of a Hugging Face checkpoint. Qwen2.5-VL and Qwen3-VL run with a cache; other"
+        " image-text-to-text models run too, but more slowly. Empty uses the small model that"
+        " comes with the package.",
         read_only=True,
     )
     prompt_format: Literal["auto", "streamo", "prompted", "compact", "streaming_vlm", "harness"] = (
         setting(
             "auto",
-            "How what is seen and said is written down for the model: auto goes by stream_config.json,"
-            " else by the tokenizer; name the format where neither tells, as for a StreamingVLM"
-            " download.",
+            "How frames, times and words are written in the prompt. auto takes it from"
+            " stream_config.json, or else from the tokenizer. Name the format only if neither of"
+            " them tells it, for example streaming_vlm for a downloaded StreamingVLM checkpoint.",
             read_only=True,
         )
     )
     device: Literal["auto", "cpu", "cuda", "split"] = setting(
         "auto",
-        "Where the model runs: cpu, cuda, auto (cuda where one is found), or split over all GPUs"
-        " when it is larger than one (needs accelerate).",
+        "Where the model runs. auto uses cuda if a GPU is found, otherwise cpu; split spreads a"
+        " model that is too large for one GPU over all GPUs (needs accelerate).",
         read_only=True,
     )
     weights: Literal["auto", "int8", "int4"] = setting(
         "auto",
-        "Bits of the language model's weights: auto as the checkpoint stores them, int8 or int4 to"
-        " save memory (needs bitsandbytes).",
+        "Number format of the language model's weights. auto keeps the checkpoint's own format;"
+        " int8 and int4 use less memory (need bitsandbytes).",
         read_only=True,
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto",
-        "Arithmetic of the model: auto is float32 on cpu and bfloat16 on cuda.",
+        "Floating-point type of the computation. auto is float32 on cpu and bfloat16 on cuda.",
         read_only=True,
     )
     static_shapes: Literal["auto", "on", "off"] = setting(
         "auto",
-        "Run forwards of sizes that come again with fixed shapes, on cuda as recorded CUDA graphs:"
-        " auto does so on cuda; off saves GPU memory.",
+        "Run frequent forward passes with fixed tensor shapes; on cuda they are recorded as CUDA"
+        " graphs. auto does this on cuda only; off needs less GPU memory.",
         read_only=True,
     )
     threads: int = setting(
         0,
-        "CPU threads the model may use; 0 leaves the choice to PyTorch.",
+        "Number of CPU threads that the model may use. 0 lets PyTorch choose.",
         minimum=0,
         maximum=256,
         read_only=True,
@@ -62,11 +62,12 @@ class ModelSettings(Group):
 
 
 class StreamSettings(Group):
-    """How often the model looks."""
+    """How often the model processes a frame."""
 
     rate_hz: float = setting(
         2.0,
-        "How many frames a second the model looks at, per camera; it always takes the newest.",
+        "How many frames of each camera the model processes per second. It always takes the newest"
+        " frame; older ones are dropped.",
         unit="Hz",
         minimum=0.1,
         maximum=30.0,
@@ -74,36 +75,43 @@ class StreamSettings(Group):
 
 
 class LoadSheddingSettings(Group):
-    """What gives way when looking takes longer than the time between two looks."""
+    """What is reduced when a step takes longer than the time between two ticks."""
 
     enabled: bool = setting(
         True,
-        "While steps run over their time, hold back first length of utterances, then pixels, then"
-        " every second look; false never does.",
+        "While steps take too long, reduce first the length of utterances, then the pixels of each"
+        " picture, then the number of ticks that are processed. false never reduces anything.",
     )
     budget: float = setting(
-        0.9, "Share of the sampling period that a step may take.", minimum=0.1, maximum=1.0
+        0.9,
+        "Share of the sampling period (1 / stream.rate_hz) that a step may take.",
+        minimum=0.1,
+        maximum=1.0,
     )
     window_steps: int = setting(
-        8, "How many of the last steps are judged together.", unit="steps", minimum=2, maximum=1000
+        8,
+        "How many of the last steps are used to decide whether steps take too long.",
+        unit="steps",
+        minimum=2,
+        maximum=1000,
     )
     overrun_share: float = setting(
         0.5,
-        "More is held back when this share of them ran over their time, though never for a single"
-        " one.",
+        "Reduce one level more when at least this share of the last window_steps steps took too"
+        " long. A single slow step never changes the level.",
         minimum=0.01,
         maximum=1.0,
     )
     clean_steps: int = setting(
         20,
-        "Steps in time, one after the other, before it is tried whether less need be held back.",
+        "How many steps in a row must be in time before the node tries to reduce one level less.",
         unit="steps",
         minimum=1,
         maximum=10000,
     )
     min_new_tokens: int = setting(
         8,
-        "Utterances are never held back to fewer tokens than this.",
+        "Load shedding never limits an utterance to fewer tokens than this.",
         unit="tokens",
         minimum=1,
         maximum=1024,
@@ -115,15 +123,16 @@ class ContextSettings(Group):
 
     policy: Literal["auto", "last_turns", "chunked", "sliding", "last_frames"] = setting(
         "auto",
-        "What leaves the context: last_turns drops the oldest turns, chunked starts afresh at a border,"
-        " sliding keeps the words of turns whose pictures leave, last_frames keeps the newest pictures"
-        " and no words; auto takes what the checkpoint was made for.",
+        "What is removed when the context is full. last_turns removes the oldest turns; chunked"
+        " starts a new context; sliding removes old pictures but keeps their words longer;"
+        " last_frames keeps only the newest pictures and no words. auto uses the policy that the"
+        " checkpoint was trained with.",
         read_only=True,
     )
     frames: int = setting(
         4,
-        "How many of the newest turns' pictures the policy last_frames keeps, and a model without a"
-        " cache here sees; max_seconds is for the others.",
+        "Number of newest turns whose pictures are kept. It is used by the policy last_frames and"
+        " by models that run without a cache; the other policies use max_seconds.",
         unit="turns",
         minimum=1,
         maximum=64,
@@ -131,7 +140,8 @@ class ContextSettings(Group):
     )
     max_seconds: float = setting(
         0.0,
-        "Longest stretch of stream kept in the context; 0 takes what the checkpoint was made for.",
+        "Longest part of the stream that is kept in the context. 0 uses the length that the"
+        " checkpoint was trained with.",
         unit="s",
         minimum=0.0,
         maximum=3600.0,
@@ -139,9 +149,9 @@ class ContextSettings(Group):
     )
     memory_tokens: int = setting(
         512,
-        "Longest text of the past in the prompt (see memory.in_prompt), for models made to read it:"
-        " what is recalled for a question or a watch, and what a chunk begins with (policy"
-        " chunked); 0 for none.",
+        "Most tokens of remembered text in the prompt: before a question or a watch, and at the"
+        " start of a chunk (see memory.in_prompt). 0 adds none. A prompt format without a place"
+        " for it, such as the shipped model's, ignores this.",
         unit="tokens",
         minimum=0,
         maximum=16384,
@@ -149,8 +159,8 @@ class ContextSettings(Group):
     )
     recompute: bool = setting(
         False,
-        "Compute the whole context anew at every tick instead of keeping what was computed: many"
-        " times slower, for comparison only.",
+        "Compute the whole context again at every tick instead of using the cache. This is many"
+        " times slower; use it only for comparison.",
         read_only=True,
     )
 
@@ -160,69 +170,71 @@ class DecisionSettings(Group):
 
     unprompted: Literal["auto", "always", "never"] = setting(
         "auto",
-        "Whether pictures are judged while neither a watch nor a question asks for it: never stays"
-        " silent until asked; auto does as the model was made, where one that was never tuned for"
-        " streams waits to be told.",
+        "Whether the model decides about frames while there is no watch and no question. always"
+        " does so; never stays silent until asked; auto follows the prompt format. An untuned model"
+        " stays silent until it is asked.",
     )
     response_threshold: float = setting(
         0.0,
-        "Speak unasked only when the probability of a response is at least this; 0 follows the most"
-        " likely state.",
+        "Speak only if the probability of response is at least this. 0 turns the threshold off."
+        " Answers to questions are not affected.",
         minimum=0.0,
         maximum=1.0,
     )
     standby_threshold: float = setting(
         0.0,
-        "Say that something is under way only when the probability of standby is at least this,"
-        " else be silent; 0 follows the most likely state.",
+        "Report that an event is under way only if the probability of standby is at least this;"
+        " otherwise stay silent. 0 turns the threshold off.",
         minimum=0.0,
         maximum=1.0,
     )
     hysteresis: float = setting(
         0.0,
-        "While something is under way, another state is taken up only when it is more probable than"
-        " standby by at least this; 0 follows the most likely state.",
+        "While an event is under way, leave standby only if another state is more probable by at"
+        " least this margin. 0 turns hysteresis off; raise it if events are interrupted too early.",
         minimum=0.0,
         maximum=1.0,
     )
     activity_threshold: float = setting(
         0.0,
-        "Speak unasked only when the probability that anything happens, of standby and response"
-        " together, is at least this; 0 takes what the model was calibrated to, and one that was"
-        " not speaks at any. Watches are not held back.",
+        "Speak unprompted only if standby and response together have at least this probability."
+        " 0 uses the value that the model was calibrated with; an uncalibrated model has no"
+        " threshold. Watches are not affected.",
         minimum=0.0,
         maximum=1.0,
     )
     min_answer_confidence: float = setting(
         0.5,
-        "An answer of the model that is less sure than this, and for which it read nothing"
-        " remembered, is said not to be known.",
+        "An answer with a lower confidence is reported as not known, unless the model read a"
+        " matching record of the memory. 0 reports every answer as known.",
         minimum=0.0,
         maximum=1.0,
     )
     refractory_s: float = setting(
         0.0,
-        "After an unasked utterance, stay silent for this long.",
+        "After an utterance, stay silent for this long. 0 means no pause; answers to questions are"
+        " not delayed.",
         unit="s",
         minimum=0.0,
         maximum=3600.0,
     )
     repeat_suppression_s: float = setting(
         1.0,
-        "The same words are said again only after a longer silence than this: what ends between two"
-        " looks is often seen to end twice. 0 says them at once, as a watch's reports always are.",
+        "The same words are said again only after a silence longer than this, because an event"
+        " that ends between two frames may be reported twice. 0 allows every repeat; reports of a"
+        " watch are never suppressed.",
         unit="s",
         minimum=0.0,
         maximum=3600.0,
     )
     max_new_tokens: int = setting(
         32,
-        "Longest utterance; a sentence that does not end by then is cut at a whole word, in Chinese"
-        " and Japanese at a whole character.",
+        "Longest utterance. A longer sentence is cut after a whole word, in Chinese and Japanese"
+        " after a whole character.",
         unit="tokens",
         minimum=1,
         maximum=1024,
-        read_only=True,  # the cache is laid out with room for it
+        read_only=True,  # the size of the cache depends on it
     )
 
 
@@ -231,37 +243,38 @@ class SamplingSettings(Group):
 
     temperature: float = setting(
         0.0,
-        "0 always takes the most likely word; above it words are drawn, the more freely the"
-        " higher.",
+        "0 always takes the most probable token. Higher values draw tokens at random and make the"
+        " words more varied.",
         minimum=0.0,
         maximum=2.0,
         read_only=True,
     )
     top_p: float = setting(
         1.0,
-        "Draw only from the most likely words that together have this probability; 1 draws from"
-        " all.",
+        "Draw only from the most probable tokens that together have this probability. 1 draws from"
+        " all tokens.",
         minimum=0.01,
         maximum=1.0,
         read_only=True,
     )
     top_k: int = setting(
         0,
-        "Draw only from this many of the most likely words; 0 draws from all.",
+        "Draw only from this many of the most probable tokens. 0 draws from all tokens.",
         minimum=0,
         maximum=1000,
         read_only=True,
     )
     repetition_penalty: float = setting(
         1.0,
-        "Above 1 makes words that the utterance has already less likely.",
+        "Values above 1 make tokens that the utterance already contains less probable. 1 turns the"
+        " penalty off.",
         minimum=1.0,
         maximum=2.0,
         read_only=True,
     )
     seed: int = setting(
         0,
-        "Seed of the draws; the same stream then gives the same words.",
+        "Seed of the random draws. The same stream and the same seed give the same words.",
         minimum=0,
         maximum=2**31 - 1,
         read_only=True,
@@ -273,21 +286,23 @@ class EventSettings(Group):
 
     max_open_s: float = setting(
         120.0,
-        "An event under way for longer than this is given up and closed as abandoned.",
+        "An event that is under way for longer than this is closed as abandoned. Raise it if real"
+        " events take longer.",
         unit="s",
         minimum=1.0,
         maximum=3600.0,
     )
     grace_s: float = setting(
         1.0,
-        "Silence shorter than this does not interrupt an event that is under way.",
+        "A silence up to this long does not end an event that is under way. Raise it if one event"
+        " is reported as several.",
         unit="s",
         minimum=0.0,
         maximum=60.0,
     )
     boundary: Literal["frames", "midpoint"] = setting(
         "midpoint",
-        "Where an event begins and ends: midpoint is halfway from the frame before to the first one"
-        " that shows it under way, or complete, where that happened on average; frames are the"
-        " stamps of those frames themselves.",
+        "Which time is the start and the end of an event. frames takes the stamp of the first frame"
+        " that shows it under way, or complete. midpoint takes the time halfway between that frame"
+        " and the one before, which is closer to the truth on average.",
     )

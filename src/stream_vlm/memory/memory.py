@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.answers.object_links import relink
 from stream_vlm.memory.maintenance import forgetting
 from stream_vlm.memory.maintenance.export_import import import_file

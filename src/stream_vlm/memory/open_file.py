@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.rescue.rescue import Rescue, is_ours, rescue
 from stream_vlm.memory.storage.connections import Connections
 from stream_vlm.memory.storage.encryption import Key

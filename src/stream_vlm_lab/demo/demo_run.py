@@ -15,7 +15,7 @@ import rclpy
 from rclpy.signals import SignalHandlerOptions
 from stream_vlm_ros.msg import EventGrounding, Utterance
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.memory import Memory
 from stream_vlm.run_records import TimedEvent, seconds_of_stream
 from stream_vlm.sources import Source, open_source

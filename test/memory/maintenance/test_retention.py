@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory_fixtures import SESSION, seconds, settings, step
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.maintenance import retention
 from stream_vlm.memory.maintenance.check_and_backup import stats, verify
 from stream_vlm.memory.memory import Memory

@@ -21,7 +21,7 @@ from encryption_fixtures import (
 )
 from memory_fixtures import SESSION, begin, settings, step
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.maintenance.check_and_backup import verify
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import RecallQuery

@@ -25,7 +25,7 @@ from memory_fixtures import begin, settings, step
 
 from stream_vlm.cli import main
 from stream_vlm.cli.options.memory_file import VARIABLE
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.maintenance import reencrypt
 from stream_vlm.memory.maintenance.forget import Forget
 from stream_vlm.memory.memory import Memory

@@ -10,7 +10,7 @@ from judge_server import serve_judge
 from memory_fixtures import SESSION, begin, seconds, settings, step
 from summary_fixtures import LONG_S, Told, chunks_of, covers, summaries, tend, texts
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.maintenance.forget import Forget
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import RecallQuery

@@ -19,7 +19,8 @@ from places import SUPPORT
 from summary_fixtures import summaries, tend
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
-from stream_vlm.config.settings import MemorySettings, Settings
+from stream_vlm.config.memory_settings import MemorySettings
+from stream_vlm.config.settings import Settings
 from stream_vlm.loop.harness import StreamingHarness
 from stream_vlm.memory.maintenance.forget import Forget
 from stream_vlm.memory.memory import Memory

@@ -9,7 +9,7 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.summaries.extractive import Happening, Material, extract, refusal
 from stream_vlm.memory.summaries.schedule import LONG, MID, Plan, to_merge, told
 from stream_vlm.types import NANOSECONDS

@@ -16,7 +16,7 @@ import click
 from stream_vlm.cli.memory.embed import embed
 from stream_vlm.cli.options.memory_file import memory_settings, which_key, which_memory
 from stream_vlm.cli.options.times import parse_time, show_span
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.maintenance.check_and_backup import Stats, backup, stats, verify
 from stream_vlm.memory.maintenance.export_import import export_lines
 from stream_vlm.memory.maintenance.forget import Forget, copies_beside

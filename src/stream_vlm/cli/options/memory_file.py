@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.storage.encryption import Key
 
 VARIABLE = "STREAM_VLM_KEY_FILE"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlite_utils import Database
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.maintenance.retention import Retention, retention_limits
 from stream_vlm.memory.search.vector_search import Meaning
 from stream_vlm.memory.storage.connections import Connections

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from sqlite_utils import Database
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.maintenance.forget import delete_marked, make_marks
 from stream_vlm.memory.storage.connections import Connections
 from stream_vlm.memory.storage.session_timeline import ClockSegment, clock_segments

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.types import NANOSECONDS, Frame, Pose, State, StepResult
 
 OBSERVATION, UTTERANCE, EVENT, QUERY, ANSWER, SUMMARY = KINDS = (

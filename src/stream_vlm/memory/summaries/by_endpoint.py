@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Mapping
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.storage.errors import MemoryFileError
 from stream_vlm.memory.summaries.jobs import Job, SummaryJobs
 from stream_vlm.memory.summaries.prompt import TASK, lines_of

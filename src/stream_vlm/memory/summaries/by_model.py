@@ -4,7 +4,7 @@ moments that its looks leave.
 
 from __future__ import annotations
 
-from stream_vlm.config.settings import MemorySettings
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.storage.errors import SummarizerError
 from stream_vlm.memory.summaries.jobs import Job, SummaryJobs
 from stream_vlm.memory.summaries.prompt import TASK, lines_of, whole_sentences
