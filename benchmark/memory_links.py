@@ -28,7 +28,7 @@ import numpy as np
 from reported import reported
 
 from stream_vlm.config.memory_settings import MemorySettings
-from stream_vlm.memory.answers.event_sentence import happening
+from stream_vlm.memory.answers.event_sentence import parse_event
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import MAX_LIMIT, RecallQuery, RecallRecord
 from stream_vlm.types import NANOSECONDS, Frame, Pose
@@ -131,7 +131,7 @@ def linked(seen: Sequence[Witnessed], called: Sequence[Hashable]) -> dict[str, f
 
 
 def words_of(one: Witnessed) -> Hashable:
-    what = happening(one.event.label)
+    what = parse_event(one.event.label)
     return (what.noun, what.words) if what else one
 
 

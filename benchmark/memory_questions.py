@@ -33,7 +33,7 @@ from reported import reported
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.context.recalled_lines import within_budget
 from stream_vlm.memory.answers.computed_answer import Answer
-from stream_vlm.memory.answers.prompt_recall import most_records, recollect
+from stream_vlm.memory.answers.prompt_recall import max_records, recall_for_prompt
 from stream_vlm.memory.answers.question_kind import Question
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import Place, RecallQuery
@@ -399,7 +399,7 @@ def holds_recalled(memory: Memory, exam: Exam, budget: int, now_ns: int, *, filt
     and written by the node's own code.
     """
     query = exam.query if filtered else replace(exam.query, start_ns=None, end_ns=None, place=None)
-    past = recollect(memory, query, most_records(budget)).past(now_ns)
+    past = recall_for_prompt(memory, query, max_records(budget)).context(now_ns)
     return set(within_budget(past, now_ns, budget, tokens)).issuperset(
         as_line(happening, now_ns) for happening in exam.needs
     )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stream_vlm.memory.memory import Memory, SessionError
 from stream_vlm.memory.search.query import RecallError, RecallQuery, RecallRecord
-from stream_vlm.memory.storage.connections import SETTLED_BYTES
+from stream_vlm.memory.storage.connections import CHECKPOINT_BYTES
 from stream_vlm.memory.storage.step_rows import KINDS
 from stream_vlm.types import Decision, Frame, Pose, Query, State, StepResult, Tick
 
@@ -338,5 +338,5 @@ def test_the_log_is_brought_into_the_file_between_steps_and_not_within_a_commit(
 
     enough = 300  # of more than 40 kB each
     assert growth(enough, 0, settled=False) == 0
-    assert growth(enough, enough, settled=True) > SETTLED_BYTES
+    assert growth(enough, enough, settled=True) > CHECKPOINT_BYTES
     assert sum(record.kind == "observation" for record in everything(memory)) == 2 * enough

@@ -9,7 +9,7 @@ from memory_fixtures import begin, seconds, settings, step
 
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.recording.background_writer import MemoryWriter
-from stream_vlm.memory.recording.sync_writer import DirectWriter
+from stream_vlm.memory.recording.sync_writer import SyncWriter
 from stream_vlm.memory.search.query import Place, RecallError, RecallQuery
 from stream_vlm.memory.search.query_words import search_words
 from stream_vlm.types import Pose, StepResult
@@ -31,7 +31,7 @@ STORY = (
 
 
 def write_directly(memory: Memory) -> None:
-    write(memory, DirectWriter(memory).submit)
+    write(memory, SyncWriter(memory).submit)
 
 
 def write_on_a_thread(memory: Memory) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_vlm.config.settings import Settings
-from stream_vlm.memory.answers.prompt_recall import Recollection, Recollector
+from stream_vlm.memory.answers.prompt_recall import PromptRecall, PromptRecaller
 from stream_vlm.model_protocol import ModelStream, Turn, Upcoming, WatchRefused, one_by_one
 from stream_vlm.types import Decision, Frame, Query, State, StreamError
 
@@ -184,14 +184,14 @@ def load(settings: Settings) -> BrightnessModel:
 
 def _wait_at_the_gate() -> None:
     """Have whoever looks something up for a question wait for the gate."""
-    recollect = Recollector.recollect
+    recall = PromptRecaller.recall
 
-    def waiting(self: Recollector, text: str, camera: str = "") -> Recollection:
+    def waiting(self: PromptRecaller, text: str, camera: str = "") -> PromptRecall:
         while not Path(os.environ[GATE_ENV]).exists():
             time.sleep(0.02)
-        return recollect(self, text, camera)
+        return recall(self, text, camera)
 
-    Recollector.recollect = waiting  # type: ignore[method-assign]
+    PromptRecaller.recall = waiting  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

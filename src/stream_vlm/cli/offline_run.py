@@ -12,17 +12,17 @@ from typing import Literal
 
 from stream_vlm.config.settings import Settings
 from stream_vlm.loop.harness import StreamingHarness
-from stream_vlm.memory.answers.prompt_recall import Recollector
+from stream_vlm.memory.answers.prompt_recall import PromptRecaller
 from stream_vlm.memory.memory import Memory, SessionError
-from stream_vlm.memory.recording.sync_writer import DirectWriter
+from stream_vlm.memory.recording.sync_writer import SyncWriter
 from stream_vlm.memory.storage.writer_lock import WriterLock
 from stream_vlm.memory.summaries.by_model import ModelSummarizer, summary_writer
-from stream_vlm.memory.summaries.newest import Headlines
+from stream_vlm.memory.summaries.newest import NewestSummaries
 from stream_vlm.model_protocol import Model, WatchRefused
 from stream_vlm.run_records import as_line, records_of
 from stream_vlm.sources.source import Source
 from stream_vlm.sources.ticks import TickReader
-from stream_vlm.text_models.sentence_embedder import text_model_of
+from stream_vlm.text_models.sentence_embedder import load_text_model
 from stream_vlm.types import Query, StepResult, StreamError, Tick
 
 RECORD_FILES = ("utterances.jsonl", "events.jsonl", "states.jsonl")
@@ -115,7 +115,7 @@ def watch(
             was watched before is kept.
     """
     # First, so that a model of text that cannot be loaded costs no run that is to be replaced.
-    embedder = text_model_of(settings.memory)
+    embedder = load_text_model(settings.memory)
     # A model that cannot do as it is told takes no run away from the folder and leaves none there.
     summarizes = summary_writer(settings.memory, model)
     prepare_folder(folder, existing)
@@ -131,7 +131,7 @@ def watch(
     with Memory.open(settings.memory) as memory:
         memory.use_embedder(embedder)
         jobs = memory.summary_jobs
-        writer = DirectWriter(
+        writer = SyncWriter(
             memory,
             (
                 ModelSummarizer(jobs, summarizes, model.model_id)
@@ -150,17 +150,17 @@ def watch(
                     watched.session_id = _begin_session(
                         memory, source.name, model.model_id, first_ns
                     )
-                    headlines = Headlines(memory)
-                    headlines.refresh()
+                    newest_summaries = NewestSummaries(memory)
+                    newest_summaries.refresh()
                     harness = StreamingHarness(
-                        settings, model, watched.session_id, writer, headlines.lines
+                        settings, model, watched.session_id, writer, newest_summaries.lines
                     )
                     if watch_for:
                         asked = _watch_query(
                             watch_for,
                             watched.session_id,
                             tick.stamp_ns,
-                            Recollector(memory, settings),
+                            PromptRecaller(memory, settings),
                         )
                         tick = replace(tick, queries=(asked,))
                 next_look_s = time.perf_counter() + 1.0 / settings.stream.rate_hz
@@ -168,8 +168,8 @@ def watch(
                 if watch_for and not harness.watching:
                     raise WatchRefused("; ".join(result.faults.values()))
                 # A live source does not wait: what is left until its next picture is used.
-                writer.sum_up(next_look_s if source.live else None)
-                headlines.refresh()
+                writer.write_summaries(next_look_s if source.live else None)
+                newest_summaries.refresh()
                 harness.prepare()
                 for file, records in zip(files, records_of(result, first_ns), strict=True):
                     file.write("".join(as_line(record) for record in records))
@@ -210,8 +210,8 @@ def with_next(ticks: Iterable[Tick]) -> Iterator[tuple[Tick, Tick | None]]:
         tick = after
 
 
-def _watch_query(text: str, session_id: str, stamp_ns: int, recollector: Recollector) -> Query:
-    past = recollector.past(recollector.recollect(text), stamp_ns)
+def _watch_query(text: str, session_id: str, stamp_ns: int, recaller: PromptRecaller) -> Query:
+    past = recaller.context(recaller.recall(text), stamp_ns)
     return Query(f"{session_id}-watch", text, stamp_ns, is_watch=True, past=past)
 
 

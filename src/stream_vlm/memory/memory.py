@@ -13,8 +13,8 @@ from stream_vlm.memory.answers.object_links import relink
 from stream_vlm.memory.maintenance import forgetting
 from stream_vlm.memory.maintenance.export_import import import_file
 from stream_vlm.memory.maintenance.forget import Forget, Forgotten
-from stream_vlm.memory.maintenance.idle_work import BYTES_A_PIECE, IdleHealth, IdleWork
-from stream_vlm.memory.memory_reader import ReadableMemory
+from stream_vlm.memory.maintenance.idle_work import BYTES_PER_PIECE, IdleHealth, IdleWork
+from stream_vlm.memory.memory_reader import MemoryReader
 from stream_vlm.memory.open_file import Opened, count_records, open_file
 from stream_vlm.memory.recording.insert import insert_session, insert_step
 from stream_vlm.memory.search.embed import embed_pictures, embed_texts
@@ -28,8 +28,8 @@ from stream_vlm.types import StepResult
 __all__ = ["Memory", "MemoryFileError", "SessionError", "StoredFrame"]
 
 
-class Memory(ReadableMemory):
-    """One SQLite file, open: to write, and to be asked (`ReadableMemory`).
+class Memory(MemoryReader):
+    """One SQLite file, open: to write, and to be asked (`MemoryReader`).
 
     `begin_session`, `prepare`, `commit`, `write`, `run_maintenance` and `end_session` belong to one thread
     (see `MemoryWriter`); all else may be called from any thread.
@@ -47,7 +47,7 @@ class Memory(ReadableMemory):
         self.on_idle_work: Callable[[], None] = lambda: None
         """Called on another thread when there is something for `run_maintenance` though nothing was stored."""
         self._idle = (
-            IdleWork(self._connections, settings, self._meaning, lambda: self.on_idle_work())
+            IdleWork(self._connections, settings, self._vector_search, lambda: self.on_idle_work())
             if self._connections.can_write
             else None
         )
@@ -106,7 +106,7 @@ class Memory(ReadableMemory):
 
         Call once a step, in order.
         """
-        return self._meaning.embed_step(self._recorder.prepare(result, self.settings), result)
+        return self._vector_search.embed_step(self._recorder.prepare(result, self.settings), result)
 
     def commit(self, step: StepRows, *, lock_timeout_s: float | None = None) -> None:
         """Store what `prepare` made; as `write`. `lock_timeout_s` as for `begin_session`."""
@@ -135,7 +135,7 @@ class Memory(ReadableMemory):
         if self._idle is not None:
             more, change = self._idle.work()
             self._rows += change
-            self._connections.note_wal_bytes(BYTES_A_PIECE if more else 0)
+            self._connections.note_wal_bytes(BYTES_PER_PIECE if more else 0)
         if not more:
             self._connections.checkpoint_wal()
         return more
@@ -186,7 +186,7 @@ class Memory(ReadableMemory):
             RecallError: no embedder is in use.
             MemoryFileError: the file cannot be written; what was embedded before is stored.
         """
-        return embed_texts(self._connections, self._meaning, batch)
+        return embed_texts(self._connections, self._vector_search, batch)
 
     def reembed_pictures(self, model: PictureEmbedder, batch: int = 64) -> tuple[int, int]:
         """Give every stored picture that has none a vector of `model`, and drop those of other
@@ -226,7 +226,7 @@ class Memory(ReadableMemory):
         else:
             forgotten, pages = forgetting.erase(self._connections, what)
             self._rows -= forgotten.records
-            self._look_again()
+            self._rescan()
             forgotten = forgetting.give_back(self._connections, forgotten, pages)
         return replace(forgotten, took_ms=(time.perf_counter() - started) * 1e3)
 
@@ -240,7 +240,7 @@ class Memory(ReadableMemory):
         with self._connections.writer() as db:
             added = import_file(db, self.path, source, self._connections.key)
         self._rows += added["record"]
-        self._look_again()
+        self._rescan()
         return added
 
     def count(self) -> int:
@@ -269,6 +269,6 @@ class Memory(ReadableMemory):
     ) -> None:
         self.close()
 
-    def _look_again(self) -> None:
+    def _rescan(self) -> None:
         if self._idle is not None:
-            self._idle.look_again()
+            self._idle.rescan()

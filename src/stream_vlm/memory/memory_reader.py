@@ -12,7 +12,7 @@ from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.answers.computed_answer import Answer, answer
 from stream_vlm.memory.answers.question_kind import Question
 from stream_vlm.memory.search.query import FUSED, RecallQuery, RecallRecord, RecallResult
-from stream_vlm.memory.search.vector_search import Meaning
+from stream_vlm.memory.search.vector_search import VectorSearch
 from stream_vlm.memory.search.vectors import Embedder, VectorModel, models
 from stream_vlm.memory.search.word_search import search
 from stream_vlm.memory.storage.connections import Connections
@@ -22,13 +22,13 @@ from stream_vlm.memory.summaries.schedule import Plan
 from stream_vlm.memory.summaries.tables import history
 
 
-class ReadableMemory:
+class MemoryReader:
     """The questions; each sees every commit whole."""
 
     def __init__(self, settings: MemorySettings, connections: Connections) -> None:
         self.settings = settings
         self._connections = connections
-        self._meaning = Meaning()
+        self._vector_search = VectorSearch()
 
     def recall(self, query: RecallQuery) -> RecallResult:
         """Answer `query` from everything ever stored, of every session.
@@ -40,7 +40,7 @@ class ReadableMemory:
         note = ""
         with self._connections.snapshot() as db:
             if query.order == FUSED and query.text.strip():
-                records, total, note = self._meaning.fused(db, query)
+                records, total, note = self._vector_search.fused(db, query)
             else:
                 records, total = search(db, query)
         return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
@@ -61,7 +61,7 @@ class ReadableMemory:
         """
         started = time.perf_counter()
         with self._connections.snapshot() as db:
-            records, total, note = self._meaning.search_by_picture(db, like, query, model)
+            records, total, note = self._vector_search.search_by_picture(db, like, query, model)
         return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
 
     def use_embedder(self, embedder: Embedder | None) -> None:
@@ -70,7 +70,7 @@ class ReadableMemory:
 
         `embedder` is called on the thread that writes, and on those that ask.
         """
-        self._meaning.embedder = embedder
+        self._vector_search.embedder = embedder
 
     def vector_models(self) -> tuple[VectorModel, ...]:
         """Whose vectors the file holds, and how many."""

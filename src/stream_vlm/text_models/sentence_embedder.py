@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.types import StreamError
 
-MOST_TOKENS = 512
+MAX_TOKENS = 512
 """Longer texts are cut, where the directory does not say at how many tokens."""
 
 BATCH = 32
@@ -47,7 +47,7 @@ class SentenceEmbedder:
             )
         self._first_token = _pools_first_token(folder)
         most_tokens = _said(folder / "sentence_bert_config.json").get("max_seq_length")
-        self._most_tokens = most_tokens if isinstance(most_tokens, int) else MOST_TOKENS
+        self._max_tokens = most_tokens if isinstance(most_tokens, int) else MAX_TOKENS
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             self._model = AutoModel.from_pretrained(
@@ -72,7 +72,7 @@ class SentenceEmbedder:
                     list(texts[start : start + BATCH]),
                     padding=True,
                     truncation=True,
-                    max_length=self._most_tokens,
+                    max_length=self._max_tokens,
                     return_tensors="pt",
                 )
                 hidden = self._model(**tokens).last_hidden_state
@@ -82,7 +82,7 @@ class SentenceEmbedder:
         return np.concatenate(made) if made else np.empty((0, self.size), np.float32)
 
 
-def text_model_of(settings: MemorySettings) -> SentenceEmbedder | None:
+def load_text_model(settings: MemorySettings) -> SentenceEmbedder | None:
     """The model of text that `memory.text_model` names, loaded; None, and no torch, where it names
     none.
 

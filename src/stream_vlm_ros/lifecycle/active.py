@@ -64,7 +64,7 @@ class Watching:
                     configured.model,
                     self.sessions.session_id,
                     configured.writer,
-                    configured.headlines.lines,
+                    configured.newest_summaries.lines,
                 ),
                 sessions=self.sessions,
                 questions=self.questions,

@@ -11,13 +11,13 @@ from typing import Protocol
 from rclpy.node import Node
 
 from stream_vlm.config.settings import Settings
-from stream_vlm.memory.answers.prompt_recall import Recollector
+from stream_vlm.memory.answers.prompt_recall import PromptRecaller
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.recording.background_writer import MemoryWriter
 from stream_vlm.memory.summaries.by_model import ModelSummarizer, summary_writer
-from stream_vlm.memory.summaries.newest import Headlines
+from stream_vlm.memory.summaries.newest import NewestSummaries
 from stream_vlm.model_protocol import Model
-from stream_vlm.text_models.sentence_embedder import text_model_of
+from stream_vlm.text_models.sentence_embedder import load_text_model
 from stream_vlm.types import StepResult, StreamError
 from stream_vlm_ros.lifecycle.publishers import Outputs
 from stream_vlm_ros.requests.answer_result import Judge
@@ -71,7 +71,7 @@ class Configured:
         """Pictures for it to look at between its steps, likewise."""
         with ExitStack() as stack:
             self.memory = stack.enter_context(Memory.open(settings.memory))
-            self.memory.use_embedder(text_model_of(settings.memory))
+            self.memory.use_embedder(load_text_model(settings.memory))
             self.model = load(settings)
             jobs, summarizes = self.memory.summary_jobs, summary_writer(settings.memory, self.model)
             self.summaries = (
@@ -82,25 +82,25 @@ class Configured:
             """What the model writes while the node is active."""
             self.outputs = Outputs(node)
             stack.callback(self.outputs.destroy)
-            self.headlines = Headlines(self.memory)
-            self.headlines.refresh()
+            self.newest_summaries = NewestSummaries(self.memory)
+            self.newest_summaries.refresh()
             self.writer = MemoryWriter(self.memory, self._tell_stored, self._tell_unstored)
             stack.callback(self.writer.close)
             services = MemoryServices(node, self.memory, self.writer, lambda: self.likenesses)
             stack.callback(services.destroy)
-            recollector = Recollector(self.memory, settings)
-            lookups = Lookups(recollector)
+            recaller = PromptRecaller(self.memory, settings)
+            lookups = Lookups(recaller)
             ask = AskServer(
                 node,
                 lookups,
-                recollector,
+                recaller,
                 Judge(settings, self.model),
                 lambda: self.questions,
                 session_id,
                 self.outputs.say,
             )
             stack.callback(ask.destroy)
-            watch = WatchServer(node, lookups, recollector, lambda: self.watches, session_id)
+            watch = WatchServer(node, lookups, recaller, lambda: self.watches, session_id)
             stack.callback(watch.destroy)
             lookups.start()
             # Before the servers go, so that whoever waits hears that no answer will come.
@@ -128,7 +128,7 @@ class Configured:
         self._tell(result)
         # Here, on the writer's thread and after everything was said: the model's thread never waits
         # for a disk.
-        self.headlines.refresh_when_due()
+        self.newest_summaries.refresh_when_due()
 
     def _tell_unstored(self, result: StepResult, error: StreamError) -> None:
         """The robot still speaks when its memory fails; the diagnostics show `error` for as long as

@@ -100,7 +100,9 @@ class Worker:
                 while not self._is_something_due():
                     # A summary waits for a moment that is long enough, all else for a notice.
                     self._woken.wait(
-                        self._spare.wait_s() if summaries is not None and summaries.waits else None
+                        self._spare.wait_s()
+                        if summaries is not None and summaries.has_work
+                        else None
                     )
                 if self._stopping:
                     break
@@ -114,7 +116,7 @@ class Worker:
                 continue
             self._spare.step_started()
             if summaries is not None:
-                summaries.pass_over()
+                summaries.note_step()
             try:
                 if not self._look():
                     # Nothing to see yet: the next beat looks again.
@@ -129,7 +131,7 @@ class Worker:
                 # What the model had seen may be half written: begin with a clean context.
                 self._stream.sessions.begin("after a failed step")
         if summaries is not None:
-            summaries.put_down()
+            summaries.stop()
 
     def _is_something_due(self) -> bool:
         return (
@@ -144,7 +146,7 @@ class Worker:
         summaries = self._stream.summaries
         return (
             summaries is not None
-            and summaries.waits
+            and summaries.has_work
             and not self._is_time()
             and self._spare.has_room()
         )

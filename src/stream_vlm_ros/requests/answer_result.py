@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stream_vlm.config.settings import Settings
-from stream_vlm.memory.answers.prompt_recall import Recollection
+from stream_vlm.memory.answers.prompt_recall import PromptRecall
 from stream_vlm.model_protocol import Model
 from stream_vlm.types import Utterance
 from stream_vlm_ros.action import Ask
@@ -18,17 +18,17 @@ EVIDENCE = 5
 """Remembered records that go with an answer of the model, at most."""
 
 
-def from_memory(recollection: Recollection, now_ns: int, session_id: str) -> Ask.Result:
+def from_memory(recalled: PromptRecall, now_ns: int, session_id: str) -> Ask.Result:
     """What the memory says to a question about the past asked at `now_ns` (ns): the computed
     answer, or that it does not know.
     """
-    known = recollection.is_known
-    answer = recollection.answer
+    known = recalled.is_known
+    answer = recalled.answer
     records = (
         answer.records
         if answer is not None and known
-        else recollection.records[:EVIDENCE]
-        if recollection.has_match
+        else recalled.records[:EVIDENCE]
+        if recalled.has_match
         else ()
     )
     best = records[0] if known and records else None
@@ -36,7 +36,7 @@ def from_memory(recollection: Recollection, now_ns: int, session_id: str) -> Ask
         camera=best.camera if best else "",
         frame_id=best.frame_id if best else "",
         stamp_ns=best.stamp_ns if best else now_ns,
-        text=recollection.sentence(now_ns),
+        text=recalled.sentence(now_ns),
         confidence=best.confidence if best else float(known),
     )
     return Ask.Result(
@@ -65,7 +65,7 @@ class Judge:
         return self.model.reads_memory and self.settings.memory.in_prompt == "recall"
 
     def from_model(
-        self, said: Utterance, question: str, recollection: Recollection, session_id: str
+        self, said: Utterance, question: str, recalled: PromptRecall, session_id: str
     ) -> Ask.Result:
         """The model's answer.
 
@@ -75,7 +75,7 @@ class Judge:
         strange = self.model.unknown_words(question)
         known = not strange and (
             said.confidence >= self.settings.decision.min_answer_confidence
-            or (self.model_reads and recollection.has_match)
+            or (self.model_reads and recalled.has_match)
         )
         if not known:
             # A model of few words is as sure of itself when it did not understand.
@@ -91,8 +91,8 @@ class Judge:
             answer=utterance_message(said, session_id),
             answered_by=Ask.Result.MODEL,
             known=known,
-            evidence=[record_message(record) for record in recollection.records[:EVIDENCE]],
-            note=self._note() if recollection.records else "",
+            evidence=[record_message(record) for record in recalled.records[:EVIDENCE]],
+            note=self._note() if recalled.records else "",
         )
 
     def _note(self) -> str:

@@ -15,7 +15,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import String
 
-from stream_vlm.memory.answers.prompt_recall import Recollection, Recollector, is_about_the_past
+from stream_vlm.memory.answers.prompt_recall import PromptRecall, PromptRecaller, is_about_the_past
 from stream_vlm.types import StreamError, Utterance
 from stream_vlm_ros.action import Ask
 from stream_vlm_ros.common.first_result import FirstResult
@@ -52,7 +52,7 @@ class AskServer:
         self,
         node: Node,
         lookups: Lookups,
-        recollector: Recollector,
+        recaller: PromptRecaller,
         judge: Judge,
         questions: Callable[[], Questions | None],
         session_id: Callable[[], str],
@@ -63,7 +63,7 @@ class AskServer:
         """
         self._node = node
         self._lookups = lookups
-        self._recollector = recollector
+        self._recaller = recaller
         self._judge = judge
         self._questions = questions
         self._session_id = session_id
@@ -86,10 +86,10 @@ class AskServer:
         self._node.destroy_subscription(self._subscription)
         self._server.destroy()
 
-    def _is_for_the_memory(self, asked: str, recollection: Recollection) -> bool:
+    def _is_for_the_memory(self, asked: str, recalled: PromptRecall) -> bool:
         """By whom it is answered: what can be computed from the records is never left to the model."""
         return is_about_the_past(asked) and (
-            recollection.is_known or (recollection.was_asked and not self._judge.model_reads)
+            recalled.is_known or (recalled.was_asked and not self._judge.model_reads)
         )
 
     def _put(
@@ -98,13 +98,13 @@ class AskServer:
         camera: str,
         asked_ns: int,
         asker: AnswerCallbacks,
-        recollection: Recollection,
+        recalled: PromptRecall,
     ) -> tuple[Questions, str]:
         questions = self._questions()
         if questions is None:
             raise QuestionError(inactive(self._node))
         return questions, questions.put(
-            text, camera, asked_ns, asker, self._recollector.past(recollection, asked_ns)
+            text, camera, asked_ns, asker, self._recaller.context(recalled, asked_ns)
         )
 
     def _ask_quickly(self, message: String) -> None:
@@ -115,9 +115,9 @@ class AskServer:
                 f"~/query: no answer to '{message.data[:80]}': {sentence}"
             )
 
-        def answer(recollection: Recollection) -> None:
-            if self._is_for_the_memory(asked, recollection):
-                said = from_memory(recollection, asked_ns, self._session_id()).answer
+        def answer(recalled: PromptRecall) -> None:
+            if self._is_for_the_memory(asked, recalled):
+                said = from_memory(recalled, asked_ns, self._session_id()).answer
                 said.query_id = new_query_id()
                 self._say(said)
                 return
@@ -125,7 +125,7 @@ class AskServer:
                 on_text=lambda text: None, on_answer=lambda utterance: None, on_failure=fail
             )
             try:
-                self._put(asked, "", asked_ns, asker, recollection)
+                self._put(asked, "", asked_ns, asker, recalled)
             except QuestionError as error:
                 fail(str(error))
 
@@ -167,31 +167,31 @@ class AskServer:
         asked = checked_words(
             goal.request.question, goal.request.camera, self._judge.cameras, "the question"
         )
-        found: FirstResult[Recollection | str] = FirstResult(self._node.executor)
+        found: FirstResult[PromptRecall | str] = FirstResult(self._node.executor)
         self._lookups.put(Lookup(asked, goal.request.camera, found.set, found.set))
         late = (
             f"the memory gave no answer within {timeout_s:g} s; is its disk fast enough, does"
             " another program hold it locked?"
         )
-        recollection = await self._first(found, goal, deadline, late)
-        if isinstance(recollection, str):
-            return recollection
-        if self._is_for_the_memory(asked, recollection):
-            result = from_memory(recollection, asked_ns, self._session_id())
+        recalled = await self._first(found, goal, deadline, late)
+        if isinstance(recalled, str):
+            return recalled
+        if self._is_for_the_memory(asked, recalled):
+            result = from_memory(recalled, asked_ns, self._session_id())
             goal.publish_feedback(Ask.Feedback(text=result.answer.text))
             return result
-        outcome = await self._ask_model(goal, asked_ns, recollection, deadline, timeout_s)
+        outcome = await self._ask_model(goal, asked_ns, recalled, deadline, timeout_s)
         return (
             outcome
             if isinstance(outcome, str)
-            else self._judge.from_model(outcome, asked, recollection, self._session_id())
+            else self._judge.from_model(outcome, asked, recalled, self._session_id())
         )
 
     async def _ask_model(
         self,
         goal: ServerGoalHandle,
         asked_ns: int,
-        recollection: Recollection,
+        recalled: PromptRecall,
         deadline: float,
         timeout_s: float,
     ) -> Utterance | str:
@@ -203,7 +203,7 @@ class AskServer:
 
         asker = AnswerCallbacks(tell, answer.set, answer.set)
         questions, query_id = self._put(
-            goal.request.question, goal.request.camera, asked_ns, asker, recollection
+            goal.request.question, goal.request.camera, asked_ns, asker, recalled
         )
         late = (
             f"no answer within {timeout_s:g} s; does the camera show pictures, is the model fast"

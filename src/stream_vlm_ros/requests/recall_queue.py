@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stream_vlm.memory.answers.prompt_recall import Recollection, Recollector
+from stream_vlm.memory.answers.prompt_recall import PromptRecall, PromptRecaller
 from stream_vlm.types import StreamError
 from stream_vlm_ros.requests.question_queue import QuestionError
 
@@ -30,7 +30,7 @@ class Lookup:
 
     text: str
     camera: str
-    on_found: Callable[[Recollection], None]
+    on_found: Callable[[PromptRecall], None]
     on_failure: Callable[[str], None]
 
 
@@ -39,8 +39,8 @@ class Lookups:
     came.
     """
 
-    def __init__(self, recollector: Recollector) -> None:
-        self._recollector = recollector
+    def __init__(self, recaller: PromptRecaller) -> None:
+        self._recaller = recaller
         self._changed = threading.Condition()
         self._waiting: deque[Lookup] = deque()
         self._closed = ""
@@ -87,7 +87,7 @@ class Lookups:
                     return
                 lookup = self._waiting.popleft()
             try:
-                found = self._recollector.recollect(lookup.text, lookup.camera)
+                found = self._recaller.recall(lookup.text, lookup.camera)
             except Exception as error:  # whatever a question stumbles over: its asker must hear of it, and the next one be looked up
                 lookup.on_failure(
                     str(error) if isinstance(error, StreamError) else f"the memory failed: {error}"

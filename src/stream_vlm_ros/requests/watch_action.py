@@ -15,7 +15,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from stream_vlm.memory.answers.prompt_recall import Recollection, Recollector
+from stream_vlm.memory.answers.prompt_recall import PromptRecall, PromptRecaller
 from stream_vlm.types import StreamError, Utterance
 from stream_vlm_ros.action import Watch
 from stream_vlm_ros.common.conversions import utterance_message
@@ -46,13 +46,13 @@ class WatchServer:
         self,
         node: Node,
         lookups: Lookups,
-        recollector: Recollector,
+        recaller: PromptRecaller,
         watches: Callable[[], Watches | None],
         session_id: Callable[[], str],
     ) -> None:
         self._node = node
         self._lookups = lookups
-        self._recollector = recollector
+        self._recaller = recaller
         self._watches = watches
         self._session_id = session_id
         self._group = ReentrantCallbackGroup()
@@ -100,7 +100,7 @@ class WatchServer:
         if watches is None:
             raise QuestionError(inactive(self._node))
         outcome = reports.outcome
-        found: FirstResult[Recollection | Ending] = FirstResult(self._node.executor)
+        found: FirstResult[PromptRecall | Ending] = FirstResult(self._node.executor)
 
         def end(ending: Ending) -> None:
             found.set(ending)
@@ -121,12 +121,12 @@ class WatchServer:
             CHECK_PERIOD_S, check, callback_group=self._group, clock=self._steady
         )
         try:
-            recollection = await found.future
-            if isinstance(recollection, Ending):
-                return recollection
+            recalled = await found.future
+            if isinstance(recalled, Ending):
+                return recalled
             watcher = WatchCallbacks(reports.report, lambda sentence: outcome.set(Ending(sentence)))
             query_id = watches.put(
-                watch_for, camera, stamp_ns, watcher, self._recollector.past(recollection, stamp_ns)
+                watch_for, camera, stamp_ns, watcher, self._recaller.context(recalled, stamp_ns)
             )
             try:
                 ending: Ending = await outcome.future

@@ -11,7 +11,7 @@ import pytest
 from memory_fixtures import SESSION, begin, seconds, settings, step
 
 from stream_vlm.cli import main
-from stream_vlm.memory.answers.event_sentence import CHANGES, Happening, happening
+from stream_vlm.memory.answers.event_sentence import CHANGES, ParsedEvent, parse_event
 from stream_vlm.memory.answers.object_links import FITS, NEW
 from stream_vlm.memory.answers.question_kind import Question
 from stream_vlm.memory.maintenance.forget import Forget
@@ -59,14 +59,14 @@ KITCHEN, CELLAR = Pose("map", 0.0, 0.0, 0.0), Pose("map", 12.0, 0.0, 0.0)
 def test_a_sentence_says_what_happened_to_which_thing(
     text: str, noun: str, words: tuple[str, ...], change: str
 ) -> None:
-    assert happening(text) == Happening(noun, words, change)
+    assert parse_event(text) == ParsedEvent(noun, words, change)
 
 
 @pytest.mark.parametrize(
     "text", ["", "hello there", "somebody takes it away", "someone arrives", "???", "the the the"]
 )
 def test_a_sentence_that_names_no_thing_is_not_guessed_at(text: str) -> None:
-    assert happening(text) is None
+    assert parse_event(text) is None
 
 
 def test_every_change_has_its_weights() -> None:

@@ -13,7 +13,7 @@ from summary_fixtures import LONG_S, Told, chunks_of, summaries, texts
 
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.open_file import Opened
-from stream_vlm.memory.recording.sync_writer import DirectWriter
+from stream_vlm.memory.recording.sync_writer import SyncWriter
 from stream_vlm.memory.storage.connections import Connections
 from stream_vlm.memory.storage.file import open_for_writing
 
@@ -116,7 +116,7 @@ def test_a_fault_in_the_idle_work_is_said_once_and_steps_are_stored_all_the_same
 def test_recorded_material_is_summarised_as_it_is_watched_and_to_its_end(path: Path) -> None:
     with Memory.open(chunks_of(10, path)) as memory:
         begin(memory)
-        writer = DirectWriter(memory)
+        writer = SyncWriter(memory)
         for number in range(15):
             writer.submit(step(number))
         assert texts(memory) == ["10× silence"]

@@ -226,7 +226,7 @@ def test_a_step_waits_for_one_small_piece_at_most(path: Path) -> None:
             most = max(most, before - memory.count())
             before = memory.count()
         assert len(left(memory)) == 37
-        assert 0 < most <= retention.MOST_AT_ONCE
+        assert 0 < most <= retention.MAX_BATCH
 
 
 def test_the_writer_drops_while_steps_come_and_loses_none(path: Path) -> None:
@@ -286,8 +286,8 @@ def test_the_newest_evidence_of_the_last_session_is_never_over_by_its_age(
         for number, (started, newest, wall) in enumerate(times)
     )
     for cut in retention.retention_limits(line, hours * HOUR_NS, too_large=False):
-        assert cut.before_ns <= cut.stretch.until_ns + 1
-        assert cut.stretch is not line[-1] or cut.before_ns == line[-1].until_ns - hours * HOUR_NS
+        assert cut.before_ns <= cut.segment.until_ns + 1
+        assert cut.segment is not line[-1] or cut.before_ns == line[-1].until_ns - hours * HOUR_NS
 
 
 def test_the_time_between_two_sessions_counts_and_a_clock_that_is_not_set_says_nothing() -> None:

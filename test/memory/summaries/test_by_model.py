@@ -24,16 +24,16 @@ from stream_vlm.config.settings import Settings
 from stream_vlm.loop.harness import StreamingHarness
 from stream_vlm.memory.maintenance.forget import Forget
 from stream_vlm.memory.memory import Memory
-from stream_vlm.memory.recording.sync_writer import DirectWriter
+from stream_vlm.memory.recording.sync_writer import SyncWriter
 from stream_vlm.memory.storage.errors import MemoryFileError, SummarizerError
 from stream_vlm.memory.summaries.by_model import (
-    MOST_IN_VAIN,
-    PATIENCE,
+    MAX_BUSY_STEPS,
+    MAX_FAILURES_IN_A_ROW,
     ModelSummarizer,
     summary_writer,
 )
-from stream_vlm.memory.summaries.extractive import Happening, Material
-from stream_vlm.memory.summaries.jobs import MOST_WAITING, Job, SummaryJobs
+from stream_vlm.memory.summaries.extractive import Material, SummaryItem
+from stream_vlm.memory.summaries.jobs import MAX_WAITING, Job, SummaryJobs
 from stream_vlm.memory.summaries.prompt import lines_of, whole_sentences
 from stream_vlm.types import NANOSECONDS, Query, StepResult, Tick
 
@@ -92,7 +92,7 @@ def a_ball(path: Path, model: StreamingModel) -> Iterator[tuple[Memory, ModelSum
 def finish(summarizer: ModelSummarizer, memory: Memory) -> int:
     """Let the model write all that waits; in how many slices."""
     slices = 0
-    while summarizer.waits:
+    while summarizer.has_work:
         summarizer.advance()
         slices += 1
     tend(memory)
@@ -168,7 +168,7 @@ def looks(model: StreamingModel, summarizer: ModelSummarizer | None) -> list[Ste
         )
         results.append(harness.step(Tick(index, frames[0].stamp_ns, frames, asked)))
         for _ in range(2 if summarizer is not None else 0):
-            assert summarizer is not None and summarizer.waits, (
+            assert summarizer is not None and summarizer.has_work, (
                 "there is something to write between all looks"
             )
             summarizer.advance()
@@ -245,7 +245,7 @@ def test_a_memory_that_is_closed_in_the_middle_of_a_summary_loses_nothing(
             summarizer.advance()
         memory.close()
         # The model's thread may not have heard yet.
-        while summarizer.waits:
+        while summarizer.has_work:
             summarizer.advance()
     assert extract_stands(path)
 
@@ -267,7 +267,7 @@ def test_a_program_that_is_killed_in_the_middle_of_a_summary_loses_nothing(
         "summarizer = summarizer_of(memory, load(Path(sys.argv[2])))\n"
         "for _ in range(5):\n"
         "    summarizer.advance()\n"
-        "assert summarizer.waits\n"
+        "assert summarizer.has_work\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     killed = subprocess.run(
@@ -284,7 +284,7 @@ def test_what_is_written_while_the_file_refuses_is_stored_when_it_can_be(
     path: Path, speaking: StreamingModel
 ) -> None:
     with a_ball(path, speaking) as (memory, summarizer):
-        while summarizer.waits:
+        while summarizer.has_work:
             summarizer.advance()
         with locked_by_another_program(path), pytest.raises(MemoryFileError):
             memory.run_maintenance()
@@ -297,7 +297,7 @@ def test_what_is_put_down_is_gone_on_with_later(path: Path, speaking: StreamingM
     with a_ball(path, speaking) as (memory, summarizer):
         for _ in range(3):
             summarizer.advance()
-        summarizer.put_down()
+        summarizer.stop()
         assert memory.idle_health.waiting == 1
         finish(summarizer, memory)
         assert [one.text for one in summaries(memory)] == [SUMMARY]
@@ -305,12 +305,12 @@ def test_what_is_put_down_is_gone_on_with_later(path: Path, speaking: StreamingM
 
 def test_recorded_material_waits_for_its_summaries(path: Path, speaking: StreamingModel) -> None:
     with Memory.open(by_model(path, chunk_summaries=2)) as memory:
-        writer = DirectWriter(memory, summarizer_of(memory, speaking))
+        writer = SyncWriter(memory, summarizer_of(memory, speaking))
         writer.begin_session("monday", "model", "test", seconds(0))
         standing = []
         for number in range(25):
             writer.submit(step(number, said="a ball rolls in" if number % 10 == 5 else ""))
-            writer.sum_up()
+            writer.write_summaries()
             standing.append([one.text for one in summaries(memory)])
         writer.end_session()
         # At the tick that ends a chunk its summary is there, so that the next chunk can begin with
@@ -346,11 +346,11 @@ def test_a_model_that_is_refused_again_and_again_is_asked_no_more_and_that_is_sa
 ) -> None:
     with Memory.open(by_model(path)) as memory:
         begin(memory)
-        watch(memory, *["a xylophone plays"] * (MOST_IN_VAIN + 2))
+        watch(memory, *["a xylophone plays"] * (MAX_FAILURES_IN_A_ROW + 2))
         summarizer = summarizer_of(memory, speaking)
         finish(summarizer, memory)
         health = memory.idle_health
-        assert (health.failures, health.waiting) == (MOST_IN_VAIN, 0)
+        assert (health.failures, health.waiting) == (MAX_FAILURES_IN_A_ROW, 0)
         assert (
             "it is asked no more: set memory.summarizer to 'extractive' or 'endpoint'"
             in health.fault
@@ -362,19 +362,19 @@ def test_a_model_that_is_refused_again_and_again_is_asked_no_more_and_that_is_sa
         for each in watch_on:
             memory.write(each)
             tend(memory)
-        assert not summarizer.waits
+        assert not summarizer.has_work
 
 
 def test_a_stream_without_idle_time_says_that_no_model_sums_up(
     path: Path, speaking: StreamingModel
 ) -> None:
     with a_ball(path, speaking) as (memory, summarizer):
-        for _ in range(PATIENCE - 1):
-            summarizer.pass_over()
+        for _ in range(MAX_BUSY_STEPS - 1):
+            summarizer.note_step()
         assert memory.idle_health.fault == ""
-        summarizer.pass_over()
+        summarizer.note_step()
         assert (
-            f"1 summaries wait, but {PATIENCE} looks one after the other left no time"
+            f"1 summaries wait, but {MAX_BUSY_STEPS} looks one after the other left no time"
             in memory.idle_health.fault
         )
         assert [one.text for one in summaries(memory)] == ["0:04–0:05 a ball rolls in"]
@@ -382,11 +382,11 @@ def test_a_stream_without_idle_time_says_that_no_model_sums_up(
         assert memory.idle_health.fault == ""
 
 
-def happenings(*texts: str) -> Material:
+def material_of(*texts: str) -> Material:
     return Material(
         0,
         tuple(
-            Happening(index * NANOSECONDS, index * NANOSECONDS, text, 1.0)
+            SummaryItem(index * NANOSECONDS, index * NANOSECONDS, text, 1.0)
             for index, text in enumerate(texts)
         ),
     )
@@ -396,17 +396,17 @@ def test_a_newer_job_of_a_summary_takes_the_place_of_the_one_that_waits_and_of_t
     None
 ):
     jobs = SummaryJobs(lambda: None)
-    jobs.written_by("model", "memory.summarizer 'model'")
+    jobs.set_writer("model", "memory.summarizer 'model'")
     for number in (1, 2, 1):
-        jobs.submit(Job(number, f"{number} of {jobs.unfinished}", happenings("a ball"), 400))
+        jobs.submit(Job(number, f"{number} of {jobs.unfinished}", material_of("a ball"), 400))
     first, second = jobs.take(), jobs.take()
     assert first is not None and second is not None and jobs.take() is None
     assert (first.record_id, second.record_id, second.text) == (2, 1, "1 of 2")
-    for number in range(MOST_WAITING + 1):
-        jobs.submit(Job(number, "", happenings("a ball"), 400))
+    for number in range(MAX_WAITING + 1):
+        jobs.submit(Job(number, "", material_of("a ball"), 400))
     oldest = jobs.take()
     assert oldest is not None and oldest.record_id == 1
-    assert f"more than {MOST_WAITING} summaries wait" in jobs.fault
+    assert f"more than {MAX_WAITING} summaries wait" in jobs.fault
 
 
 def test_of_a_text_that_is_too_long_the_whole_sentences_are_taken_that_fit() -> None:
@@ -418,7 +418,7 @@ def test_of_a_text_that_is_too_long_the_whole_sentences_are_taken_that_fit() -> 
 
 
 def test_lines_are_told_with_their_times() -> None:
-    assert lines_of(happenings("a ball\nrolls in", "a cup")) == [
+    assert lines_of(material_of("a ball\nrolls in", "a cup")) == [
         "0:00 a ball rolls in",
         "0:01 a cup",
     ]
@@ -433,9 +433,9 @@ def test_a_model_that_has_no_way_to_write_is_refused(path: Path) -> None:
 
 
 def test_the_shipped_model_is_refused_with_what_to_set_instead(path: Path) -> None:
-    with pytest.raises(SummarizerError) as refusal:
+    with pytest.raises(SummarizerError) as rejection:
         summary_writer(by_model(path), load_cached_model(Settings()))
-    sentence = str(refusal.value)
+    sentence = str(rejection.value)
     assert (
         sentence.startswith("memory.summarizer 'model': stream-vlm-small-")
         and "has no chat template" in sentence

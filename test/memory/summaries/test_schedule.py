@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stream_vlm.config.memory_settings import MemorySettings
-from stream_vlm.memory.summaries.extractive import Happening, Material, extract, refusal
-from stream_vlm.memory.summaries.schedule import LONG, MID, Plan, to_merge, told
+from stream_vlm.memory.summaries.extractive import Material, SummaryItem, extract, rejection
+from stream_vlm.memory.summaries.schedule import LONG, MID, Plan, count_in_history, to_merge
 from stream_vlm.types import NANOSECONDS
 
 TEXTS = [
@@ -22,9 +22,9 @@ TEXTS = [
     "a person puts down the blue cup on the table and leaves",
 ]
 
-happenings = st.lists(
+items = st.lists(
     st.builds(
-        lambda start, lasts, text, confidence: Happening(
+        lambda start, lasts, text, confidence: SummaryItem(
             start * NANOSECONDS, (start + lasts) * NANOSECONDS, text, confidence
         ),
         st.integers(-30, 4000),
@@ -102,12 +102,12 @@ def test_of_the_long_blocks_the_newest_are_told_and_every_mid(
     longs: int, mids: int, most: int
 ) -> None:
     newest_first = [MID] * mids + [LONG] * longs
-    assert told(newest_first, Plan(1, 5, most)) == mids + min(longs, most)
+    assert count_in_history(newest_first, Plan(1, 5, most)) == mids + min(longs, most)
 
 
-@given(happenings, st.integers(40, 2000), st.integers(-10, 10))
+@given(items, st.integers(40, 2000), st.integers(-10, 10))
 def test_an_extract_keeps_to_its_length_and_says_no_word_that_no_record_says(
-    of: list[Happening], most: int, since: int
+    of: list[SummaryItem], most: int, since: int
 ) -> None:
     text = extract(Material(since * NANOSECONDS, tuple(of)), most)
     assert text and len(text) <= most
@@ -121,26 +121,30 @@ def test_an_extract_keeps_to_its_length_and_says_no_word_that_no_record_says(
 
 @example(
     [
-        Happening(0, 0, "a red ball rolls in", 0.5),
-        Happening(0, 0, "x", 0.5),
-        Happening(0, 0, "the door opens", 0.5),
+        SummaryItem(0, 0, "a red ball rolls in", 0.5),
+        SummaryItem(0, 0, "x", 0.5),
+        SummaryItem(0, 0, "the door opens", 0.5),
     ],
     40,
 )
 @example(
-    [Happening(one, one, text, sure) for one, sure in enumerate((0.1, 0.2, 0.3)) for text in TEXTS],
+    [
+        SummaryItem(one, one, text, sure)
+        for one, sure in enumerate((0.1, 0.2, 0.3))
+        for text in TEXTS
+    ],
     60,
 )
-@given(happenings, st.integers(40, 2000))
+@given(items, st.integers(40, 2000))
 def test_an_extract_is_the_same_in_whatever_order_the_records_come(
-    of: list[Happening], most: int
+    of: list[SummaryItem], most: int
 ) -> None:
     assert extract(Material(0, tuple(of)), most) == extract(Material(0, tuple(reversed(of))), most)
 
 
-@given(happenings)
+@given(items)
 def test_with_room_enough_every_happening_is_in_the_extract_with_how_often_it_was(
-    of: list[Happening],
+    of: list[SummaryItem],
 ) -> None:
     text = extract(Material(0, tuple(of)), 8000)
     for one in of:
@@ -150,7 +154,7 @@ def test_with_room_enough_every_happening_is_in_the_extract_with_how_often_it_wa
 
 def test_an_extract_tells_times_counts_and_how_many_found_no_room() -> None:
     of = tuple(
-        Happening(start * NANOSECONDS, (start + 2) * NANOSECONDS, text, sure)
+        SummaryItem(start * NANOSECONDS, (start + 2) * NANOSECONDS, text, sure)
         for start, text, sure in [
             (3, "the door opens", 0.9),
             (40, "a cat yawns", 0.2),
@@ -179,15 +183,15 @@ def test_a_models_summary_is_refused_when_it_is_empty_too_long_or_about_somethin
     material = Material(
         0,
         (
-            Happening(0, 0, "a red ball rolls in from the left", 1.0),
-            Happening(0, 0, "the door opens", 1.0),
+            SummaryItem(0, 0, "a red ball rolls in from the left", 1.0),
+            SummaryItem(0, 0, "the door opens", 1.0),
         ),
     )
-    assert refusal("A red ball rolled in.", material, 100) == ""
-    assert refusal("In the end the doors were open.", material, 100) == ""
-    assert refusal(" ", material, 100) == "it is empty"
-    assert "more than 10" in refusal("A red ball rolled in.", material, 10)
+    assert rejection("A red ball rolled in.", material, 100) == ""
+    assert rejection("In the end the doors were open.", material, 100) == ""
+    assert rejection(" ", material, 100) == "it is empty"
+    assert "more than 10" in rejection("A red ball rolled in.", material, 10)
     assert (
-        refusal("I cannot help with that.", material, 100)
+        rejection("I cannot help with that.", material, 100)
         == "it names nothing of what it should cover"
     )

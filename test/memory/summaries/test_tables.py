@@ -23,7 +23,7 @@ from stream_vlm.memory.maintenance import retention
 from stream_vlm.memory.maintenance.forget import Forget
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import RecallQuery
-from stream_vlm.memory.summaries.tables import session_of
+from stream_vlm.memory.summaries.tables import session_span
 from stream_vlm.types import NANOSECONDS
 
 
@@ -175,9 +175,9 @@ def test_what_idle_work_asks_after_each_step_takes_no_more_work_in_a_larger_memo
         steps = []
         with closing(sqlite3.connect(path)) as connection:
             db = Database(connection)
-            newest = session_of(db, SESSION)  # the schema is read once
+            newest = session_span(db, SESSION)  # the schema is read once
             connection.set_progress_handler(lambda: steps.append(1), 1)
-            assert session_of(db, SESSION) == newest
+            assert session_span(db, SESSION) == newest
         return len(steps)
 
     memory.write(step(0))

@@ -21,7 +21,7 @@ from stream_vlm.loop.load_governor import LoadGovernor
 from stream_vlm.loop.sampler import LatestFrames
 from stream_vlm.memory.summaries import by_model
 from stream_vlm.memory.summaries.by_model import ModelSummarizer
-from stream_vlm.memory.summaries.extractive import Happening, Material
+from stream_vlm.memory.summaries.extractive import Material, SummaryItem
 from stream_vlm.memory.summaries.jobs import Job, SummaryJobs
 from stream_vlm.types import Limits, StepResult, Tick
 from stream_vlm_ros.common.health_counters import CameraHealth, FaultLog, StepHealth
@@ -270,7 +270,7 @@ def job(record_id: int) -> Job:
     return Job(
         record_id,
         "0:00 the door opens",
-        Material(0, (Happening(0, 0, "the door opens", 1.0),)),
+        Material(0, (SummaryItem(0, 0, "the door opens", 1.0),)),
         400,
     )
 
@@ -330,7 +330,7 @@ def test_looks_that_leave_no_time_are_counted_and_said(
     telling: tuple[Bench, Telling, SummaryJobs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench, model, jobs = telling
-    monkeypatch.setattr(by_model, "PATIENCE", 5)
+    monkeypatch.setattr(by_model, "MAX_BUSY_STEPS", 5)
     jobs.submit(job(1))
 
     def a_beat_comes_during(tick: Tick) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from stream_vlm.config.settings import Settings
-from stream_vlm.memory.answers.prompt_recall import Recollection, Recollector
+from stream_vlm.memory.answers.prompt_recall import PromptRecall, PromptRecaller
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.storage.errors import MemoryFileError
 from stream_vlm_ros.requests import recall_queue as module
@@ -18,7 +18,7 @@ from stream_vlm_ros.requests.recall_queue import Lookup, Lookups
 PATIENCE_S = 30.0
 
 
-class Shut(Recollector):
+class Shut(PromptRecaller):
     """Looks nothing up before it is opened; what it is asked decides what it finds."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Shut(Recollector):
         self.opened = threading.Event()
         self.reached = threading.Event()
 
-    def recollect(self, text: str, camera: str = "") -> Recollection:
+    def recall(self, text: str, camera: str = "") -> PromptRecall:
         self.reached.set()
         assert self.opened.wait(PATIENCE_S)
         self.asked.append(f"{text} {camera}".strip())
@@ -34,12 +34,12 @@ class Shut(Recollector):
             raise ArithmeticError("a fault of ours")
         if text == "refused":
             raise MemoryFileError("memory.db: the disk failed")
-        return Recollection(was_asked=True)
+        return PromptRecall(was_asked=True)
 
 
 class Listener:
     def __init__(self) -> None:
-        self.found: list[Recollection] = []
+        self.found: list[PromptRecall] = []
         self.failed: list[str] = []
         self.heard = threading.Event()
 
@@ -84,7 +84,7 @@ def test_whoever_asks_does_not_wait_and_hears_in_the_order_of_the_questions(
     for listener in listeners:
         listener.wait()
     assert shut.asked == ["one", "two front", "three"]
-    assert [listener.found for listener in listeners] == 3 * [[Recollection(was_asked=True)]]
+    assert [listener.found for listener in listeners] == 3 * [[PromptRecall(was_asked=True)]]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_question_that_the_memory_stumbles_over_is_told_and_the_next_is_looked
     stumbled, following = Listener().ask(lookups, question), Listener().ask(lookups, "next")
     following.wait()
     assert (stumbled.failed, stumbled.found) == ([says], [])
-    assert following.found == [Recollection(was_asked=True)]
+    assert following.found == [PromptRecall(was_asked=True)]
 
 
 def test_questions_do_not_pile_up_without_end(
@@ -123,7 +123,7 @@ def test_everybody_hears_when_nothing_is_looked_up_any_more(lookups: Lookups, sh
     shut.opened.set()
     closing.join(PATIENCE_S)
     assert not closing.is_alive()
-    assert (begun.found, waiting.failed) == ([Recollection(was_asked=True)], ["the node stops"])
+    assert (begun.found, waiting.failed) == ([PromptRecall(was_asked=True)], ["the node stops"])
     with pytest.raises(QuestionError, match="the node stops"):
         Listener().ask(lookups, "later")
 
@@ -134,7 +134,7 @@ def test_what_is_found_is_what_the_memory_has(tmp_path: object) -> None:
         update={"memory": settings.memory.model_copy(update={"path": f"{tmp_path}/memory.db"})}
     )
     with Memory.open(settings.memory) as memory:
-        lookups = Lookups(Recollector(memory, settings))
+        lookups = Lookups(PromptRecaller(memory, settings))
         lookups.start()
         listener = Listener().ask(lookups, "how often was it bright?")
         listener.wait()

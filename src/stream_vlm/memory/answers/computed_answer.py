@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from stream_vlm.memory.answers.object_links import THERE
+from stream_vlm.memory.answers.object_links import PRESENT_AFTER
 from stream_vlm.memory.answers.question_kind import (
     AFTER,
     BEFORE,
@@ -32,7 +32,7 @@ from stream_vlm.memory.search.verb_forms import matching
 from stream_vlm.memory.search.word_search import read
 from stream_vlm.types import NANOSECONDS
 
-MOST_EVIDENCE = 20
+MAX_EVIDENCE = 20
 """Records that an answer which counts brings with it, at most: the newest."""
 
 
@@ -103,7 +103,9 @@ def _matched(db: Database, question: Question, words: bool = True) -> tuple[str,
     )
 
 
-def _at_the_edge(db: Database, question: Question, matched: str, values: dict[str, Any]) -> Answer:
+def _first_or_last(
+    db: Database, question: Question, matched: str, values: dict[str, Any]
+) -> Answer:
     order, column = (
         ("start_ns, id", "start_ns")
         if question.mode == FIRST
@@ -113,7 +115,7 @@ def _at_the_edge(db: Database, question: Question, matched: str, values: dict[st
         f"SELECT id, {column}, count(*) OVER () FROM ({matched}) ORDER BY {order} LIMIT 1", values
     ).fetchone()
     if row is None:
-        return _never(question)
+        return _not_found(question)
     records = read(db, [row[0]], {})
     return Answer(
         question.mode,
@@ -128,7 +130,7 @@ def _at_the_edge(db: Database, question: Question, matched: str, values: dict[st
 def _how_often(db: Database, question: Question, matched: str, values: dict[str, Any]) -> Answer:
     number = db.execute(f"SELECT count(*) FROM ({matched})", values).fetchone()[0]
     if not number:
-        return _never(question)
+        return _not_found(question)
     records = _newest(db, matched, values)
     linked, things = db.execute(
         f"SELECT count(*), count(DISTINCT thing_id) FROM ({matched}) JOIN sighting ON record_id"
@@ -174,7 +176,7 @@ def _how_long(db: Database, question: Question, matched: str, values: dict[str, 
             f"SELECT sum(end_ns - start_ns), count(*) FROM ({matched})", values
         ).fetchone()
     if not began:
-        return _never(question)
+        return _not_found(question)
     records = _newest(db, matched, values)
     seconds = lasted / NANOSECONDS
     return Answer(
@@ -189,13 +191,13 @@ def _still_there(db: Database, question: Question, matched: str, values: dict[st
     )
     row = db.execute(last, values | _verbs()).fetchone()
     if row is None:
-        return _never(question)
+        return _not_found(question)
     number, begins, end_ns, total = row
     records = read(db, [number], {})
     said = f"{'yes' if begins else 'no'}: last seen: {records[0].text}"
     if begins:
         return Answer(STILL_THERE, True, said, 1.0, end_ns, records, total)
-    alike, others = _also_there(db, matched, values, number)
+    alike, others = _others_present(db, matched, values, number)
     if others:
         there = read(db, others[:1], {})
         said = f"yes: last seen: {there[0].text}; what ended later was another: {records[0].text}"
@@ -207,7 +209,7 @@ def _still_there(db: Database, question: Question, matched: str, values: dict[st
     return Answer(STILL_THERE, True, said, 0.0, end_ns, records, total)
 
 
-def _also_there(
+def _others_present(
     db: Database, matched: str, values: dict[str, Any], last: int
 ) -> tuple[list[int], list[int]]:
     """Of the session of the record `last`, the newest records of other things that were not seen to
@@ -221,7 +223,7 @@ def _also_there(
     if of_last is None:
         return [], []
     session_id, thing, *words = of_last
-    there = {f"there{number}": change for number, change in enumerate(THERE)}
+    there = {f"there{number}": change for number, change in enumerate(PRESENT_AFTER)}
     newest = (
         "SELECT sighting.*, end_ns, row_number() OVER (PARTITION BY thing_id ORDER BY end_ns DESC,"
         f" id DESC) AS place FROM ({matched}) JOIN sighting ON record_id = id WHERE session_id ="
@@ -244,7 +246,7 @@ def _where(db: Database, question: Question, matched: str, values: dict[str, Any
     )
     row = db.execute(placed, values).fetchone()
     if row is None:
-        return _never(question)
+        return _not_found(question)
     records = read(db, [row[0]], {})
     pose = records[0].pose
     said = (
@@ -261,20 +263,22 @@ def _between(db: Database, question: Question, matched: str, values: dict[str, A
         values | {"limit": question.query.limit},
     ).fetchall()
     if not rows:
-        return _never(question)
+        return _not_found(question)
     records = read(db, [row[0] for row in rows], {})
     said = "; then ".join(record.text for record in records if record.text)
     return Answer(BETWEEN, True, said, float(rows[0][1]), records[0].start_ns, records, rows[0][1])
 
 
-def _beside(db: Database, question: Question, matched: str, values: dict[str, Any]) -> Answer:
+def _before_or_after(
+    db: Database, question: Question, matched: str, values: dict[str, Any]
+) -> Answer:
     anchor = db.execute(
         f"SELECT id, session_id, start_ns, end_ns FROM ({matched}) ORDER BY end_ns DESC, id DESC"
         " LIMIT 1",
         values,
     ).fetchone()
     if anchor is None:
-        return _never(question)
+        return _not_found(question)
     number, session_id, start_ns, end_ns = anchor
     others, values = _matched(db, question, words=False)
     before = question.mode == BEFORE
@@ -303,15 +307,15 @@ def _beside(db: Database, question: Question, matched: str, values: dict[str, An
 
 
 _ANSWERS = {
-    FIRST: _at_the_edge,
-    LAST: _at_the_edge,
+    FIRST: _first_or_last,
+    LAST: _first_or_last,
     HOW_OFTEN: _how_often,
     HOW_LONG: _how_long,
     STILL_THERE: _still_there,
     WHERE: _where,
     BETWEEN: _between,
-    BEFORE: _beside,
-    AFTER: _beside,
+    BEFORE: _before_or_after,
+    AFTER: _before_or_after,
 }
 
 
@@ -333,11 +337,11 @@ def _verbs() -> dict[str, str]:
 
 
 def _newest(db: Database, matched: str, values: dict[str, Any]) -> tuple[RecallRecord, ...]:
-    newest = f"SELECT id FROM ({matched}) ORDER BY end_ns DESC, id DESC LIMIT {MOST_EVIDENCE}"
+    newest = f"SELECT id FROM ({matched}) ORDER BY end_ns DESC, id DESC LIMIT {MAX_EVIDENCE}"
     return read(db, [row[0] for row in db.execute(newest, values)], {})
 
 
-def _never(question: Question) -> Answer:
+def _not_found(question: Question) -> Answer:
     about = " ".join(question.words)
     if question.mode == HOW_OFTEN:
         return Answer(

@@ -100,7 +100,7 @@ _ADDS_TO_A_PHRASE = _set("in with")
 
 
 @dataclass(frozen=True)
-class Happening:
+class ParsedEvent:
     """What happened to one thing.
 
     Attributes:
@@ -114,7 +114,7 @@ class Happening:
     change: str
 
 
-def happening(text: str) -> Happening | None:
+def parse_event(text: str) -> ParsedEvent | None:
     """What `text` says happened and to what, or None where that cannot be told.
 
     The thing is the object of a verb that has one ("hand takes the red cup", "man opens the door"),
@@ -167,7 +167,7 @@ def _verbs_in(words: list[str]) -> list[tuple[int, int, _Verb]]:
     return found
 
 
-def _named(words: list[str], change: str, *, is_subject: bool = False) -> Happening | None:
+def _named(words: list[str], change: str, *, is_subject: bool = False) -> ParsedEvent | None:
     """The thing that a phrase names; its kind is the last word before anything that ends or goes on
     describing the phrase.
     """
@@ -185,4 +185,4 @@ def _named(words: list[str], change: str, *, is_subject: bool = False) -> Happen
         return None
     if change == GOES and core[-1] in _GO_OUT:
         change = OFF
-    return Happening(core[-1], tuple(sorted({*core[:-1], *rest})), change)
+    return ParsedEvent(core[-1], tuple(sorted({*core[:-1], *rest})), change)

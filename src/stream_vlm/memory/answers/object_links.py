@@ -15,7 +15,7 @@ weight, the product of
   another camera `OTHER_CAMERA`;
 - session: in another session nothing is known of what happened between, and any change goes on from
   any (`OTHER_SESSION`, less where it had left);
-- looks, where several fit: half for every `LOOKS` by which a picture's cosine is below that of the
+- looks, where several fit: half for every `COSINE_HALVES_WEIGHT` by which a picture's cosine is below that of the
   likest.
 
 A thing never seen before has the weight of `NEW`. The heaviest wins, the newest of equals; how sure
@@ -39,13 +39,13 @@ from stream_vlm.memory.answers.event_sentence import (
     PUT_DOWN,
     SEEN,
     TAKEN,
-    Happening,
-    happening,
+    ParsedEvent,
+    parse_event,
 )
 from stream_vlm.memory.search.vectors import Vectors
 from stream_vlm.types import NANOSECONDS
 
-THERE = (COMES, PUT_DOWN, SEEN, ON)
+PRESENT_AFTER = (COMES, PUT_DOWN, SEEN, ON)
 """After these a thing is there (or open, or on)."""
 
 FITS = {
@@ -84,17 +84,17 @@ LEFT_IN_ANOTHER_SESSION = 0.05
 PLACE_M = 2.0
 HALF_LIFE_S = 6 * 3600.0
 BACK_HALF_LIFE_S = 30.0
-LOOKS = 0.05
+COSINE_HALVES_WEIGHT = 0.05
 
-MOST_COMPARED = 200
+MAX_COMPARED = 200
 """Newest sightings under one noun that are looked at."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class Sighting:
     """One sighting: what happened, and where and when (ns, of the session's clock)."""
 
-    what: Happening
+    what: ParsedEvent
     camera: str
     session_id: str
     end_ns: int
@@ -104,11 +104,11 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownObject:
     """The newest sighting of a thing."""
 
     object_id: int
-    seen: Seen
+    seen: Sighting
     picture_id: int | None
 
 
@@ -118,18 +118,20 @@ def link(db: Database, record_id: int, text: str, vector: Vectors | None = None)
 
     `vector` is that of its picture, of length 1, of the model of its session.
     """
-    what = happening(text)
+    what = parse_event(text)
     if what is None:
         return
     where = "SELECT camera, session_id, end_ns, pose_frame, x, y, model_id FROM record WHERE id = ?"
     *rest, model_id = db.execute(where, [record_id]).fetchone()
-    now = Seen(what, *rest)
+    now = Sighting(what, *rest)
     known = _known(db, what.noun, record_id)
     weights = [weight(one.seen, now) for one in known]
     if vector is not None and sum(found > 0.0 for found in weights) > 1:
         weights = [
             found * factor
-            for found, factor in zip(weights, _looks(db, known, vector, model_id), strict=True)
+            for found, factor in zip(
+                weights, _look_factors(db, known, vector, model_id), strict=True
+            )
         ]
     new = NEW[what.change]
     best = max(range(len(weights)), key=weights.__getitem__, default=-1)
@@ -166,7 +168,7 @@ def relink(db: Database) -> int:
     return int(db.execute("SELECT count(*) FROM sighting").fetchone()[0])
 
 
-def weight(before: Seen, now: Seen) -> float:
+def weight(before: Sighting, now: Sighting) -> float:
     """How well `now` is another sighting of the thing that was last seen as `before`; the rule of
     this file but for looks.
     """
@@ -192,7 +194,7 @@ def _words(before: set[str], now: set[str]) -> float:
     return FEWER_WORDS if before < now or now < before else 0.0
 
 
-def _place(before: Seen, now: Seen) -> float:
+def _place(before: Sighting, now: Sighting) -> float:
     if (
         before.x is None
         or before.y is None
@@ -204,15 +206,15 @@ def _place(before: Seen, now: Seen) -> float:
     return math.exp(-(((now.x - before.x) ** 2 + (now.y - before.y) ** 2) / PLACE_M**2))
 
 
-def _known(db: Database, noun: str, record_id: int) -> list[Known]:
+def _known(db: Database, noun: str, record_id: int) -> list[KnownObject]:
     """The things last seen under `noun` before the record `record_id`, the newest first."""
     rows = db.execute(
         "SELECT thing_id, words, change, camera, session_id, end_ns, pose_frame, x, y, picture_id"
         " FROM sighting JOIN record ON record.id = record_id WHERE noun = ? AND record_id < ? ORDER"
         " BY record_id DESC LIMIT ?",
-        [noun, record_id, MOST_COMPARED],
+        [noun, record_id, MAX_COMPARED],
     )
-    known: dict[int, Known] = {}
+    known: dict[int, KnownObject] = {}
     for (
         thing,
         words,
@@ -225,8 +227,8 @@ def _known(db: Database, noun: str, record_id: int) -> list[Known]:
         y,
         picture_id,
     ) in rows.fetchall():
-        seen = Seen(
-            Happening(noun, tuple(words.split()), change),
+        seen = Sighting(
+            ParsedEvent(noun, tuple(words.split()), change),
             camera,
             session_id,
             end_ns,
@@ -234,11 +236,13 @@ def _known(db: Database, noun: str, record_id: int) -> list[Known]:
             x,
             y,
         )
-        known.setdefault(thing, Known(thing, seen, picture_id))
+        known.setdefault(thing, KnownObject(thing, seen, picture_id))
     return list(known.values())
 
 
-def _looks(db: Database, known: list[Known], vector: Vectors, model_id: str) -> list[float]:
+def _look_factors(
+    db: Database, known: list[KnownObject], vector: Vectors, model_id: str
+) -> list[float]:
     """For each of `known` how much its picture looks like `vector`, beside the one that does so
     most; 1 where that cannot be told.
     """
@@ -253,7 +257,10 @@ def _looks(db: Database, known: list[Known], vector: Vectors, model_id: str) -> 
             None if row is None else float(np.frombuffer(row[0], "<f2").astype(np.float32) @ vector)
         )
     likest = max((cosine for cosine in cosines if cosine is not None), default=0.0)
-    return [1.0 if cosine is None else 0.5 ** ((likest - cosine) / LOOKS) for cosine in cosines]
+    return [
+        1.0 if cosine is None else 0.5 ** ((likest - cosine) / COSINE_HALVES_WEIGHT)
+        for cosine in cosines
+    ]
 
 
 def _vector_of(db: Database, record_id: int) -> Vectors | None:

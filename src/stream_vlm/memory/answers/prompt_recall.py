@@ -36,15 +36,15 @@ Earlier answers are not: without their questions they say nothing, and a wrong o
 believed.
 """
 
-MOST_SUMMARIES = 5
+MAX_SUMMARIES = 5
 """Summaries come after everything else: they are long, and say less of each thing, but may be all
 that is left of what was long ago.
 """
 
-TOKENS_A_LINE = 12
+TOKENS_PER_LINE = 12
 """No line of a prompt is much shorter: so many records are read as could fit."""
 
-MOST_TOLD = 10
+MAX_EVENTS = 10
 """Happenings that are told to who asks what happened and not when."""
 
 _PAST = re.compile(
@@ -65,7 +65,7 @@ def is_about_the_past(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Recollection:
+class PromptRecall:
     """What was found.
 
     Attributes:
@@ -110,7 +110,7 @@ class Recollection:
             f"{self.answer.text}{since} {moment(self.answer.stamp_ns)}{f' ({old})' if old else ''}"
         )
 
-    def past(self, now_ns: int) -> RecalledContext:
+    def context(self, now_ns: int) -> RecalledContext:
         """The same for a prompt, asked at `now_ns` (ns)."""
         # What happened in a time is the records themselves.
         computed = (
@@ -126,7 +126,7 @@ class Recollection:
         )
 
 
-def recollect(memory: Memory, query: RecallQuery, number: int) -> Recollection:
+def recall_for_prompt(memory: Memory, query: RecallQuery, number: int) -> PromptRecall:
     """What bears on the question that `query` asks with its words, within its filters; `number`
     records at most. Its order and limit are not used.
 
@@ -145,12 +145,12 @@ def recollect(memory: Memory, query: RecallQuery, number: int) -> Recollection:
     found = _distinct((*rests_on, *memory.recall(near).records))[:number]
     if query.words and kinds == KINDS:
         kinds = (*KINDS, SUMMARY)
-        found += memory.recall(replace(near, kinds=(SUMMARY,), limit=MOST_SUMMARIES)).records
+        found += memory.recall(replace(near, kinds=(SUMMARY,), limit=MAX_SUMMARIES)).records
     has_match = (
         bool(query.words)
         and memory.recall(replace(near, kinds=kinds, order=RELEVANCE, limit=1)).total > 0
     )
-    return Recollection(
+    return PromptRecall(
         answer, found, has_match or (answer is not None and answer.known), was_asked=True
     )
 
@@ -164,7 +164,7 @@ def _computed(memory: Memory, query: RecallQuery) -> Answer | None:
     if question.mode == BETWEEN and query.start_ns is None and query.end_ns is None:
         # "What happened?" at no named time asks for the newest, not for the beginning of
         # everything.
-        newest = memory.recall(replace(question.query, order=NEWEST, limit=MOST_TOLD)).records
+        newest = memory.recall(replace(question.query, order=NEWEST, limit=MAX_EVENTS)).records
         if newest:
             question = Question(
                 replace(question.query, start_ns=min(record.start_ns for record in newest))
@@ -184,34 +184,34 @@ def _distinct(records: tuple[RecallRecord, ...]) -> tuple[RecallRecord, ...]:
     return tuple(kept.values())
 
 
-def most_records(tokens: int) -> int:
+def max_records(tokens: int) -> int:
     """How many records are read for a prompt with room for so many `tokens`."""
-    return max(20, min(MAX_LIMIT, tokens // TOKENS_A_LINE))
+    return max(20, min(MAX_LIMIT, tokens // TOKENS_PER_LINE))
 
 
-class Recollector:
+class PromptRecaller:
     """Recalls for questions and watches as the settings say. Any thread may ask but the model's."""
 
     def __init__(self, memory: Memory, settings: Settings) -> None:
         self._memory = memory
-        self._number = most_records(settings.context.memory_tokens)
+        self._number = max_records(settings.context.memory_tokens)
         self._in_prompt = settings.memory.in_prompt
 
-    def recollect(self, text: str, camera: str = "") -> Recollection:
+    def recall(self, text: str, camera: str = "") -> PromptRecall:
         """What bears on the question `text`, seen by `camera` or, without one, by any; nothing, and
         a warning, where the memory cannot be asked.
         """
         try:
-            return recollect(
+            return recall_for_prompt(
                 self._memory, RecallQuery(text, cameras=(camera,) if camera else ()), self._number
             )
         except StreamError as error:
             # The model can answer without its memory.
             _log.warning("nothing is recalled for '%s': %s", text[:80], error)
-            return Recollection()
+            return PromptRecall()
 
-    def past(self, recollection: Recollection, now_ns: int) -> RecalledContext:
-        """What of `recollection` goes to the model with a question asked at `now_ns` (ns): nothing
+    def context(self, recalled: PromptRecall, now_ns: int) -> RecalledContext:
+        """What of `recalled` goes to the model with a question asked at `now_ns` (ns): nothing
         unless `memory.in_prompt` is recall.
         """
-        return recollection.past(now_ns) if self._in_prompt == "recall" else RecalledContext()
+        return recalled.context(now_ns) if self._in_prompt == "recall" else RecalledContext()

@@ -28,7 +28,7 @@ FIRST, LAST, HOW_OFTEN, HOW_LONG, WHERE, BETWEEN, BEFORE, AFTER, STILL_THERE = M
 )
 """Kinds of answers, see `answer.answer`."""
 
-_SPOKEN = (
+_MODE_PATTERNS = (
     (HOW_OFTEN, r"\bhow (often|many)\b"),
     (HOW_LONG, r"\bhow long\b"),
     (WHERE, r"^\W*where\b"),
@@ -42,7 +42,7 @@ _SPOKEN = (
 )
 """What in a question tells its kind; the first that is found decides."""
 
-_ASKING = frozenset(
+_ASKING_WORDS = frozenset(
     [
         "long",
         "often",
@@ -65,9 +65,9 @@ _ASKING = frozenset(
 """Words that ask and do not name what is asked about, beside the stop words of a search."""
 
 
-_CAME_OR_WENT = frozenset(["come", "came", "go", "went"])
+_COME_OR_GO = frozenset(["come", "came", "go", "went"])
 
-_NEAREST = re.compile(
+_NEIGHBOUR = re.compile(
     r"\b(?:right|just|directly|immediately|shortly)\s+(?:before|after)\b", re.IGNORECASE
 )
 """Asks for a neighbour; without "before" or "after" these words may belong to what is asked about
@@ -104,7 +104,7 @@ class Question:
 
     def __post_init__(self) -> None:
         if self.mode == AUTO:
-            object.__setattr__(self, "mode", _spoken_mode(self.query.text))
+            object.__setattr__(self, "mode", _mode_from_text(self.query.text))
         if self.mode not in MODES:
             raise RecallError(
                 f"mode: {self.mode!r} is unknown; choose among {AUTO}, {', '.join(MODES)}"
@@ -113,14 +113,14 @@ class Question:
             # An event and the utterance that reports it are one happening: counted once.
             object.__setattr__(self, "query", replace(self.query, kinds=(EVENT,)))
         about_a_state = self.mode in (HOW_LONG, STILL_THERE)
-        asking = _ASKING | STATE_WORDS if about_a_state else _ASKING
-        text = _HAS_LEFT.sub(r"\1leave", _NEAREST.sub(" ", self.query.text))
+        asking = _ASKING_WORDS | STATE_WORDS if about_a_state else _ASKING_WORDS
+        text = _HAS_LEFT.sub(r"\1leave", _NEIGHBOUR.sub(" ", self.query.text))
         words = tuple(word for word in search_words(text) if word not in asking)
         # "Someone takes the cup" is "a hand takes the cup", and "the cup is taken".
         who = tuple(word for word in words if word in ANYONE)
         if who == words and who:
             # Of somebody who is not named, that they came or went is all there is to look for.
-            words += tuple(word for word in search_words(text) if word in _CAME_OR_WENT)
+            words += tuple(word for word in search_words(text) if word in _COME_OR_GO)
         else:
             words = tuple(word for word in words if word not in ANYONE)
         object.__setattr__(self, "words", words)
@@ -130,9 +130,9 @@ class Question:
             )
 
 
-def _spoken_mode(text: str) -> str:
+def _mode_from_text(text: str) -> str:
     said = " ".join(text.lower().split())
-    for mode, pattern in _SPOKEN:
+    for mode, pattern in _MODE_PATTERNS:
         if re.search(pattern, said):
             return mode
     raise RecallError(

@@ -31,7 +31,7 @@ from stream_vlm.memory.storage.schema import (
 
 FORMAT = "stream_vlm memory"
 
-UNSHARED = ("dropped",)
+NOT_IMPORTED = ("dropped",)
 """What one file counts of itself; nothing of another's."""
 
 
@@ -220,7 +220,9 @@ def _add(db: Database, path: Path, source: Path) -> dict[str, int]:
         "INSERT OR IGNORE INTO main.vector_model (name, size) SELECT name, size FROM"
         " incoming.vector_model"
     )
-    tables = [table for table in ordinary_tables(db) if table not in (*UNSHARED, "vector_model")]
+    tables = [
+        table for table in ordinary_tables(db) if table not in (*NOT_IMPORTED, "vector_model")
+    ]
     offsets = {table: _highest(db, table) for table in tables}
     refers = {
         table: {

@@ -12,7 +12,7 @@ from stream_vlm.memory.storage.errors import MemoryFileError
 _log = logging.getLogger(__name__)
 
 
-class Tending:
+class IdleRunner:
     """Calls `Memory.run_maintenance`; `fault` says why summaries and retention wait, or is empty."""
 
     def __init__(self, memory: Memory) -> None:

@@ -14,7 +14,7 @@ from sqlite_utils import Database
 
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.maintenance.retention import Retention, retention_limits
-from stream_vlm.memory.search.vector_search import Meaning
+from stream_vlm.memory.search.vector_search import VectorSearch
 from stream_vlm.memory.storage.connections import Connections
 from stream_vlm.memory.storage.session_timeline import clock_segments
 from stream_vlm.memory.summaries.by_endpoint import EndpointSummarizer
@@ -23,25 +23,25 @@ from stream_vlm.memory.summaries.jobs import Job, SummaryJobs
 from stream_vlm.memory.summaries.schedule import LONG, MID, Chunk, Plan, to_merge
 from stream_vlm.memory.summaries.tables import (
     EXTRACTIVE,
-    Covered,
     Session,
+    SummarySource,
     add,
-    covered_by,
+    chunk_source,
+    chunk_summary,
     extend,
-    merged_from,
+    merge_source,
     rewrite,
     says,
-    session_of,
-    summary_of,
-    uncovered,
-    unmerged,
+    session_span,
+    uncovered_chunks,
+    unmerged_summaries,
 )
 from stream_vlm.types import NANOSECONDS
 
-LOOKED_AT_ONCE = 1000
+SCAN_BATCH = 1000
 """Records that are looked at in one piece for whether a summary covers them."""
 
-BYTES_A_PIECE = 100_000
+BYTES_PER_PIECE = 100_000
 """What a piece of idle work costs in the log; about."""
 
 
@@ -89,7 +89,7 @@ class IdleWork:
         self,
         connections: Connections,
         settings: MemorySettings,
-        meaning: Meaning,
+        vector_search: VectorSearch,
         wake: Callable[[], None],
     ) -> None:
         """
@@ -102,7 +102,7 @@ class IdleWork:
         self.running = ""
         self._connections = connections
         self._settings = settings
-        self._meaning = meaning
+        self._vector_search = vector_search
         self._plan = Plan.of(settings)
         self._retention = Retention(connections, settings)
         self.jobs = SummaryJobs(wake) if settings.summarizer in ("endpoint", "model") else None
@@ -113,7 +113,7 @@ class IdleWork:
         )
         self._changed_outside = True
         self._health = IdleHealth()
-        self._forget_what_was_found()
+        self._reset()
 
     @property
     def health(self) -> IdleHealth:
@@ -134,7 +134,7 @@ class IdleWork:
             fault=jobs.fault,
         )
 
-    def look_again(self) -> None:
+    def rescan(self) -> None:
         """The file was changed otherwise than by steps (forgotten, imported); any thread may say
         so.
         """
@@ -152,9 +152,9 @@ class IdleWork:
         """
         if self._changed_outside:
             self._changed_outside = False
-            self._forget_what_was_found()
+            self._reset()
         if self._settings.summarizer != "off":
-            if self._take_written() or self._look():
+            if self._store_written() or self._scan():
                 return True, 0
             if (change := self._summarise()) is not None:
                 return True, change
@@ -172,14 +172,14 @@ class IdleWork:
         if self.jobs is not None:
             self.jobs.close()
 
-    def _forget_what_was_found(self) -> None:
-        self._looked_at = 0
+    def _reset(self) -> None:
+        self._scanned = 0
         self._waiting: set[Chunk] = set()
-        self._retention.look_again()
-        self._unsure: set[str] | None = None
+        self._retention.rescan()
+        self._cameras_to_merge: set[str] | None = None
         """Cameras that may have more mids than stand unmerged; None where all may."""
 
-    def _take_written(self) -> bool:
+    def _store_written(self) -> bool:
         """Store one summary that a model wrote, unless what it was to replace is gone or says
         something else by now.
         """
@@ -190,19 +190,19 @@ class IdleWork:
             stands = says(db, written.job.record_id) == written.job.text
             if stands:
                 rewrite(db, written.job.record_id, written.text, written.model_id)
-                self._meaning.embed_record(db, written.job.record_id, written.text)
+                self._vector_search.embed_record(db, written.job.record_id, written.text)
         # Only now: where the file refuses, it is tried again.
-        self.jobs.fetched()
+        self.jobs.pop_written()
         self._health = replace(self._health, written=self._health.written + stands)
         return True
 
-    def _look(self) -> bool:
+    def _scan(self) -> bool:
         """Look at some of the records stored since; whether there may be more."""
-        before = self._looked_at
+        before = self._scanned
         with self._connections.reader() as db:
-            found, self._looked_at = uncovered(db, before, LOOKED_AT_ONCE, self._plan)
+            found, self._scanned = uncovered_chunks(db, before, SCAN_BATCH, self._plan)
         self._waiting |= found
-        return self._looked_at - before >= LOOKED_AT_ONCE
+        return self._scanned - before >= SCAN_BATCH
 
     def _summarise(self) -> int | None:
         """Summarise one chunk that is due, else merge mids that are too many; by how many records
@@ -221,11 +221,12 @@ class IdleWork:
 
     def _is_due(self, db: Database, chunk: Chunk) -> bool | None:
         """None where it never will be: its session is gone, or it is older than summaries are kept."""
-        session = session_of(db, chunk.session_id)
+        session = session_span(db, chunk.session_id)
         if session is None:
             return None
         has_one = (
-            summary_of(db, chunk, self._plan.start_of(chunk.number, session.started_ns)) is not None
+            chunk_summary(db, chunk, self._plan.start_of(chunk.number, session.started_ns))
+            is not None
         )
         running = chunk.session_id == self.running
         if not self._plan.is_due(
@@ -239,8 +240,8 @@ class IdleWork:
         kept_ns = round(self._settings.keep_summaries_h * 3600 * NANOSECONDS)
         end_ns = min(self._plan.start_of(chunk.number + 1, session.started_ns), session.newest_ns)
         return bool(kept_ns) and any(
-            cut.stretch.session_id == chunk.session_id and end_ns < cut.before_ns
-            for cut in retention_limits(clock_segments(db), kept_ns, too_large=False)
+            limit.segment.session_id == chunk.session_id and end_ns < limit.before_ns
+            for limit in retention_limits(clock_segments(db), kept_ns, too_large=False)
         )
 
     def _store(self, chunk: Chunk) -> int:
@@ -249,15 +250,15 @@ class IdleWork:
         """
         grown, job = 0, None
         with self._connections.writing(0.0) as db:
-            session = session_of(db, chunk.session_id)
+            session = session_span(db, chunk.session_id)
             covered = (
-                covered_by(db, chunk, session.started_ns, self._plan)
+                chunk_source(db, chunk, session.started_ns, self._plan)
                 if session is not None
                 else None
             )
             if covered is not None:
                 text, model_id = extract(covered.material, self._settings.summary_chars), EXTRACTIVE
-                summary = summary_of(db, chunk, covered.start_ns)
+                summary = chunk_summary(db, chunk, covered.start_ns)
                 if summary is None:
                     record_id = self._add(db, MID, chunk, covered, text)
                     grown = 1
@@ -267,7 +268,7 @@ class IdleWork:
                         text, model_id = summary.text, summary.model_id
                     grown = -len(extend(db, summary, covered, text, model_id))
                     if text != summary.text:
-                        self._meaning.embed_record(db, record_id, text)
+                        self._vector_search.embed_record(db, record_id, text)
                 if model_id == EXTRACTIVE and (summary is None or text != summary.text):
                     job = Job(record_id, text, covered.material, self._settings.summary_chars)
         self._waiting.discard(chunk)
@@ -276,30 +277,31 @@ class IdleWork:
 
     def _merge(self) -> int | None:
         """Make one long block where mids are too many; as `_summarise`."""
-        if self._unsure is None:
+        if self._cameras_to_merge is None:
             with self._connections.reader() as db:
-                self._unsure = {
+                self._cameras_to_merge = {
                     camera
                     for (camera,) in db.execute(
                         "SELECT DISTINCT camera FROM record WHERE kind = 'summary'"
                     ).fetchall()
                 }
-        while self._unsure:
-            camera = min(self._unsure)
+        while self._cameras_to_merge:
+            camera = min(self._cameras_to_merge)
             with self._connections.snapshot() as db:
                 number = to_merge(
-                    [session_id for _, session_id in unmerged(db, camera)], self._plan.mids
+                    [session_id for _, session_id in unmerged_summaries(db, camera)],
+                    self._plan.mids,
                 )
             if not number:
-                self._unsure.discard(camera)
+                self._cameras_to_merge.discard(camera)
                 continue
             with self._connections.writing(0.0) as db:
                 # Once more, within the transaction: meanwhile some may have been forgotten.
-                standing = unmerged(db, camera)
+                standing = unmerged_summaries(db, camera)
                 number = to_merge([session_id for _, session_id in standing], self._plan.mids)
                 if not number:
                     return 0
-                covered = merged_from(db, [mid for mid, _ in standing[:number]])
+                covered = merge_source(db, [mid for mid, _ in standing[:number]])
                 text = extract(covered.material, self._settings.summary_chars)
                 record_id = self._add(db, LONG, Chunk(standing[0][1], camera, 0), covered, text)
             self._done(
@@ -310,17 +312,17 @@ class IdleWork:
             return 1
         return None
 
-    def _add(self, db: Database, tier: str, chunk: Chunk, covered: Covered, text: str) -> int:
+    def _add(self, db: Database, tier: str, chunk: Chunk, covered: SummarySource, text: str) -> int:
         record_id = add(db, tier, chunk.session_id, chunk.camera, covered, text, EXTRACTIVE)
-        self._meaning.embed_record(db, record_id, text)
+        self._vector_search.embed_record(db, record_id, text)
         return record_id
 
     def _done(self, camera: str, job: Job | None, *, new: bool) -> None:
         """A summary is stored: its camera may have too many now, and a model may put it better,
         where there is anything to tell.
         """
-        if self._unsure is not None:
-            self._unsure.add(camera)
+        if self._cameras_to_merge is not None:
+            self._cameras_to_merge.add(camera)
         self._health = replace(self._health, summarised=self._health.summarised + new)
-        if job is not None and self.jobs is not None and job.material.happenings:
+        if job is not None and self.jobs is not None and job.material.items:
             self.jobs.submit(job)

@@ -33,10 +33,10 @@ LOG_PERIOD_S = 600.0
 PIECE_S = 0.005
 """About so long a piece may take: the next is halved or doubled by it."""
 
-MOST_AT_ONCE = 500
+MAX_BATCH = 500
 """Most rows dropped in one transaction."""
 
-MEASURED_AT_ONCE = 1000
+MEASURE_BATCH = 1000
 """Rows whose sizes are added up in one piece."""
 
 ROW_BYTES = 350
@@ -61,23 +61,23 @@ class DeletionBatch:
 
 @dataclass(frozen=True)
 class RetentionLimit:
-    """A stretch of which all before a stamp may be dropped.
+    """A segment of which all before a stamp may be dropped.
 
     Attributes:
-        before_ns: on the stretch's own clock.
+        before_ns: on the segment's own clock.
         by_age: all of that is over; otherwise only as much as is too much.
-        over: nothing is added to the stretch any more.
+        over: nothing is added to the segment any more.
     """
 
-    stretch: ClockSegment
+    segment: ClockSegment
     before_ns: int
     by_age: bool
     over: bool
 
     @property
     def whole(self) -> bool:
-        """Whether nothing of the stretch will be left, and nothing comes."""
-        return self.over and self.before_ns > self.stretch.until_ns
+        """Whether nothing of the segment will be left, and nothing comes."""
+        return self.over and self.before_ns > self.segment.until_ns
 
 
 class Retention:
@@ -93,9 +93,9 @@ class Retention:
         at.
         """
         self._unlogged: Counter[str] = Counter()
-        self.look_again()
+        self.rescan()
 
-    def look_again(self) -> None:
+    def rescan(self) -> None:
         """The file was changed by others: measure it anew."""
         self._measured = {"record": 0, "picture": 0}
         self._bytes: Counter[str] = Counter()
@@ -123,7 +123,7 @@ class Retention:
         self._batch = (
             max(5, self._batch // 2)
             if time.perf_counter() - started > PIECE_S
-            else min(MOST_AT_ONCE, self._batch * 2)
+            else min(MAX_BATCH, self._batch * 2)
         )
         for what, (number, size) in dropped.items():
             self._bytes[what] -= size
@@ -140,7 +140,7 @@ class Retention:
                 "SELECT kind = 'summary', count(*), sum(chars), max(id) FROM (SELECT id, kind,"
                 " length(CAST(text AS BLOB)) AS chars FROM record WHERE id > ? ORDER BY id LIMIT ?)"
                 " GROUP BY 1",
-                [last, MEASURED_AT_ONCE],
+                [last, MEASURE_BATCH],
             ).fetchall()
             for is_summary, count, chars, newest in rows:
                 self._bytes[SUMMARIES if is_summary else RECORDS] += ROW_BYTES * count + 2 * chars
@@ -153,14 +153,14 @@ class Retention:
             count, size, newest = db.execute(
                 "SELECT count(*), sum(size), max(id) FROM (SELECT id, length(jpeg) AS size FROM"
                 " picture WHERE id > ? ORDER BY id LIMIT ?)",
-                [self._measured["picture"], MEASURED_AT_ONCE],
+                [self._measured["picture"], MEASURE_BATCH],
             ).fetchone()
             if count:
                 last, self._measured["picture"] = self._measured["picture"], newest
                 self._bytes[PICTURES] += size + _vector_bytes(
                     db, "picture", f"picture_id > {last} AND picture_id <= {newest}"
                 )
-        return max(number, count) >= MEASURED_AT_ONCE
+        return max(number, count) >= MEASURE_BATCH
 
     def _find(self) -> DeletionBatch | None:
         limits = {
@@ -169,11 +169,11 @@ class Retention:
             SUMMARIES: (self._settings.keep_summaries_h, self._settings.keep_summaries_mb),
         }
         with self._connections.snapshot() as db:
-            line = clock_segments(db)
+            timeline = clock_segments(db)
             for what, (hours, megabytes) in limits.items():
                 too_large = bool(megabytes) and self._bytes[what] > megabytes * 1e6
                 before = retention_limits(
-                    line, round(hours * _HOUR_NS) if hours else None, too_large
+                    timeline, round(hours * _HOUR_NS) if hours else None, too_large
                 )
                 over = self._oldest(
                     db, what, before, self._bytes[what] - megabytes * 1e6 if too_large else 0
@@ -188,15 +188,15 @@ class Retention:
         """The oldest piece of `what`: all that is over by age, or as much as makes up for `excess`
         bytes.
         """
-        for cut in before:
-            if cut.stretch in self._emptied[what]:
+        for limit in before:
+            if limit.segment in self._emptied[what]:
                 continue
-            rows = _CANDIDATES[what](db, cut.stretch.session_id, cut.before_ns, self._batch)
+            rows = _CANDIDATES[what](db, limit.segment.session_id, limit.before_ns, self._batch)
             if not rows:
-                if cut.whole:
-                    self._emptied[what].add(cut.stretch)
+                if limit.whole:
+                    self._emptied[what].add(limit.segment)
                 continue
-            if not cut.by_age:
+            if not limit.by_age:
                 number, size = 0, 0
                 while number < len(rows) and size < excess:
                     size += rows[number][2]
@@ -224,28 +224,28 @@ class Retention:
 
 
 def retention_limits(
-    line: list[ClockSegment], kept_ns: int | None, too_large: bool
+    timeline: list[ClockSegment], kept_ns: int | None, too_large: bool
 ) -> list[RetentionLimit]:
     """Where dropping may take from, oldest first.
 
-    Age counts on the one line of time, back from the newest evidence of all.
+    Age counts on the one timeline of time, back from the newest evidence of all.
 
     Args:
         kept_ns: how long is kept, ns; None for ever.
         too_large: there is too much, so that what is not over by age follows.
     """
     found = []
-    if line and kept_ns is not None:
-        kept_from = line[-1].end_ns - kept_ns
+    if timeline and kept_ns is not None:
+        kept_from = timeline[-1].end_ns - kept_ns
         found += [
-            RetentionLimit(stretch, stretch.stamp_at(kept_from), True, stretch is not line[-1])
-            for stretch in line
-            if stretch.at_ns < kept_from
+            RetentionLimit(segment, segment.stamp_at(kept_from), True, segment is not timeline[-1])
+            for segment in timeline
+            if segment.at_ns < kept_from
         ]
     if too_large:
         found += [
-            RetentionLimit(stretch, stretch.until_ns + 1, False, stretch is not line[-1])
-            for stretch in line
+            RetentionLimit(segment, segment.until_ns + 1, False, segment is not timeline[-1])
+            for segment in timeline
         ]
     return found
 

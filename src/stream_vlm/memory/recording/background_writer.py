@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from stream_vlm.memory.maintenance.idle_runner import Tending
+from stream_vlm.memory.maintenance.idle_runner import IdleRunner
 from stream_vlm.memory.maintenance.idle_work import IdleHealth
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.storage.errors import MemoryFileError
@@ -107,7 +107,7 @@ class MemoryWriter:
         self._closing = False
         self._work_waits = True
         self._resting = False
-        self._tending = Tending(memory)
+        self._tending = IdleRunner(memory)
         self._health = WriterHealth(rows=memory.count())
         memory.on_idle_work = self._wake
         self._thread = threading.Thread(target=self._run, name="memory-writer", daemon=True)

@@ -12,7 +12,7 @@ ENDPOINT_S = 600.0
 """At the end of recorded material an endpoint is waited for at most this long, seconds."""
 
 
-class DirectWriter:
+class SyncWriter:
     """Stores each step, and does what idle time is for, before the next one is looked at.
 
     Args:
@@ -32,7 +32,7 @@ class DirectWriter:
         self._memory.write(result)
         self._tend()
 
-    def sum_up(self, until_s: float | None = None) -> None:
+    def write_summaries(self, until_s: float | None = None) -> None:
         """Have the model write what waits, between two steps; at most until `until_s` on the clock
         of `time.perf_counter`, if given.
 
@@ -41,15 +41,15 @@ class DirectWriter:
         """
         if self._summarizer is None:
             return
-        while self._summarizer.waits and (until_s is None or time.perf_counter() < until_s):
+        while self._summarizer.has_work and (until_s is None or time.perf_counter() < until_s):
             if self._summarizer.advance():
                 self._tend()
 
     def end_session(self) -> None:
         """As `Memory.end_session`; a model that writes summaries is waited for."""
         self._memory.end_session(ENDPOINT_S, for_endpoint=True)
-        while self._summarizer is not None and self._summarizer.waits:
-            self.sum_up()
+        while self._summarizer is not None and self._summarizer.has_work:
+            self.write_summaries()
             self._memory.end_session(ENDPOINT_S)
 
     def _tend(self) -> None:

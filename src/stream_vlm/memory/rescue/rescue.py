@@ -27,7 +27,7 @@ from stream_vlm.memory.storage.schema import APPLICATION_ID, MIGRATIONS, migrate
 RESCUED_TABLES = ("session", "picture", "record")
 """What cannot be made again; indices and full text follow from these."""
 
-_GIVEN, _NUMBERED = "sqlite_sequence", ("record",)
+_SEQUENCE_TABLE, _NUMBERED_TABLES = "sqlite_sequence", ("record",)
 """SQLite's own table of how far numbers have gone, and the only text in a two-column row of its
 that counts.
 """
@@ -60,7 +60,7 @@ class Rescue:
 
 
 @dataclass(frozen=True)
-class Shape:
+class TableShape:
     """What a row of a table looks like from outside: enough to tell the tables apart without the
     file's own directory.
     """
@@ -139,7 +139,7 @@ def free_name(path: Path, ending: str) -> Path:
         number += 1
 
 
-def shapes() -> list[Shape]:
+def shapes() -> list[TableShape]:
     """The shapes of the tables that hold what cannot be made again."""
     today, first = (Database(memory=True) for _ in range(2))
     try:
@@ -165,7 +165,7 @@ def shapes() -> list[Shape]:
                 )
             fewest = len(first.execute(f"PRAGMA table_info({table})").fetchall())
             found.append(
-                Shape(table, tuple(column[1] for column in columns), tuple(types), key, fewest)
+                TableShape(table, tuple(column[1] for column in columns), tuple(types), key, fewest)
             )
         return found
     finally:
@@ -204,10 +204,10 @@ def _from_pages(damaged: Path) -> Iterator[tuple[str, dict[str, Value]]]:
         for raw in rows(file):
             if (
                 len(raw.values) == 2
-                and raw.values[:1] == _NUMBERED
+                and raw.values[:1] == _NUMBERED_TABLES
                 and isinstance(raw.values[1], int)
             ):
-                yield _GIVEN, {"name": raw.values[0], "seq": raw.values[1]}
+                yield _SEQUENCE_TABLE, {"name": raw.values[0], "seq": raw.values[1]}
             elif shape := next((shape for shape in known if shape.fits(raw.values)), None):
                 yield shape.table, shape.row(raw)
 
@@ -217,15 +217,15 @@ def _from_tables(damaged: Path, key: Key) -> Iterator[tuple[str, dict[str, Value
     for table in RESCUED_TABLES:
         yield from ((table, row) for row in sqlcipher_rows.rows(damaged, key, table))
     yield from (
-        (_GIVEN, row)
-        for row in sqlcipher_rows.rows(damaged, key, _GIVEN)
-        if row["name"] in _NUMBERED
+        (_SEQUENCE_TABLE, row)
+        for row in sqlcipher_rows.rows(damaged, key, _SEQUENCE_TABLE)
+        if row["name"] in _NUMBERED_TABLES
     )
 
 
 def _insert(db: Database, batch: Iterable[tuple[str, dict[str, Value]]]) -> None:
     for table, row in batch:
-        if table == _GIVEN:
+        if table == _SEQUENCE_TABLE:
             # Numbers of records that are lost are not given to others.
             db.execute(
                 "INSERT INTO sqlite_sequence (name, seq) SELECT 'record', 0 WHERE NOT EXISTS"

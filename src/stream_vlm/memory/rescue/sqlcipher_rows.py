@@ -20,7 +20,7 @@ from stream_vlm.memory.storage.encryption import Key, connect
 from stream_vlm.memory.storage.errors import MemoryFileError, error_classes
 from stream_vlm.memory.storage.schema import APPLICATION_ID
 
-FARTHEST = 2**61
+MAX_ROWID = 2**61
 """No table has a row farther on."""
 
 _log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def _next_readable(path: Path, key: Key, table: str, bad: int) -> int | None:
     """
     step, good = 1, bad + 1
     while not _reads(path, key, table, good):
-        if good >= FARTHEST:
+        if good >= MAX_ROWID:
             return None
         bad, step = good, 2 * step
         good = bad + step

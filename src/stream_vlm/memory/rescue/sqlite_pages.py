@@ -19,10 +19,10 @@ Value = int | float | str | bytes | None
 LEAF = 0x0D
 """First byte of a page that holds rows of a table."""
 
-LARGEST_ROW = 2**26
+MAX_ROW_BYTES = 2**26
 """Bytes; a row that says it is larger is damaged."""
 
-USUAL_PAGE = 4096
+DEFAULT_PAGE_SIZE = 4096
 
 
 class BadRow(Exception):
@@ -49,7 +49,9 @@ class RawFile:
         self._file = self._map(path)
         size = int.from_bytes(self._file[16:18], "big")
         size = 65536 if size == 1 else size
-        self.page_size = size if 512 <= size <= 65536 and size & (size - 1) == 0 else USUAL_PAGE
+        self.page_size = (
+            size if 512 <= size <= 65536 and size & (size - 1) == 0 else DEFAULT_PAGE_SIZE
+        )
         reserved = self._file[20] if len(self._file) > 20 else 0
         self.usable = self.page_size - reserved if reserved <= 32 else self.page_size
         self._log = self._map(path.with_name(path.name + "-wal"))
@@ -126,7 +128,7 @@ def rows(file: RawFile) -> Iterator[RawRow]:
 def _row(file: RawFile, page: bytes, at: int) -> RawRow:
     size, at = _varint(page, at)
     rowid, at = _varint(page, at)
-    if not 0 < size <= LARGEST_ROW:
+    if not 0 < size <= MAX_ROW_BYTES:
         raise BadRow
     most = file.usable - 35
     if size <= most:

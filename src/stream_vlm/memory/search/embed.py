@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 
-from stream_vlm.memory.search.vector_search import Meaning
+from stream_vlm.memory.search.vector_search import VectorSearch
 from stream_vlm.memory.search.vectors import PICTURE, PictureEmbedder, Vectors, insert, unit
 from stream_vlm.memory.storage.connections import Connections
 from stream_vlm.memory.storage.thumbnails import decoded
@@ -15,19 +15,19 @@ from stream_vlm.types import StreamError
 _log = logging.getLogger(__name__)
 
 
-def embed_texts(connections: Connections, meaning: Meaning, batch: int) -> int:
+def embed_texts(connections: Connections, vector_search: VectorSearch, batch: int) -> int:
     """As `Memory.reembed`."""
     done = 0
     while True:
         with connections.reader() as db:
-            vectors = meaning.missing(db, batch)
+            vectors = vector_search.missing(db, batch)
         if not vectors:
             break
         with connections.writing() as db:
-            meaning.add(db, vectors)
+            vector_search.add(db, vectors)
         done += len(vectors)
     with connections.writing() as db:
-        meaning.drop_others(db)
+        vector_search.drop_others(db)
     return done
 
 

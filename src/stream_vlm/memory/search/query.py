@@ -35,7 +35,7 @@ MAX_LIMIT = 1000
 MAX_CAMERAS = 100
 """Most cameras that one question can name."""
 
-FARTHEST = 1e9
+MAX_METRES = 1e9
 """Metres; no robot's map is larger."""
 
 _INT64 = range(-(2**63), 2**63)
@@ -56,10 +56,10 @@ class Place:
 
     def __post_init__(self) -> None:
         for name, value in (("x", self.x), ("y", self.y), ("radius", self.radius)):
-            if not math.isfinite(value) or abs(value) > FARTHEST:
+            if not math.isfinite(value) or abs(value) > MAX_METRES:
                 raise RecallError(
                     f"place: {name} = {value} is no distance; give finite metres within"
-                    f" {FARTHEST:g}"
+                    f" {MAX_METRES:g}"
                 )
         if self.radius <= 0:
             raise RecallError(

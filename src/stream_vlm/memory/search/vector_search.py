@@ -32,7 +32,7 @@ FOR_PICTURES = (
 )
 
 
-class Meaning:
+class VectorSearch:
     """One memory's vectors.
 
     `embedder` is None where no model of text is in use: then words alone are searched, and that is

@@ -31,7 +31,7 @@ _IN_TIME = {
 }
 """For each order the index that is walked where there are no words, and the order."""
 
-MOST_WEIGHED = 2000
+MAX_BM25 = 2000
 """Of more records than this that match equally many words, only the newest are weighed by BM25."""
 
 _CHOSEN = "id IN (SELECT value FROM json_each(:ids))"
@@ -143,7 +143,7 @@ def _best(
     if query.order in (NEWEST, OLDEST):
         best = _first_in_time(db, tier, query.order, limit)
         return best, _strengths(db, query.words, np.array(sorted(best), np.int64))
-    tier = tier[-MOST_WEIGHED:]
+    tier = tier[-MAX_BM25:]
     strengths = _strengths(db, query.words, tier)
     if len(tier) > limit:
         tier = _strongest(tier, strengths, limit)

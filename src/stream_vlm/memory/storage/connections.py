@@ -17,7 +17,7 @@ from stream_vlm.memory.storage.errors import MemoryFileError, translate_errors
 from stream_vlm.memory.storage.file import open_for_reading
 from stream_vlm.memory.storage.schema import transaction
 
-SETTLED_BYTES = 4 * 2**20
+CHECKPOINT_BYTES = 4 * 2**20
 """About so much is left in the log before it is brought into the file."""
 
 
@@ -41,7 +41,7 @@ class Connections:
         self._alone = threading.Lock()
         self._readers: queue.LifoQueue[Database] = queue.LifoQueue()
         self._closed = threading.Event()
-        self._unsettled_bytes = 0
+        self._wal_bytes = 0
 
     @property
     def can_write(self) -> bool:
@@ -74,16 +74,16 @@ class Connections:
 
     def note_wal_bytes(self, size: int) -> None:
         """About `size` bytes more are in the log; called by the thread that writes."""
-        self._unsettled_bytes += size
+        self._wal_bytes += size
 
     def checkpoint_wal(self) -> None:
         """Bring what the log holds into the file, once it is worth it: tens of milliseconds of the
         disk.
         """
-        if self._unsettled_bytes >= SETTLED_BYTES:
+        if self._wal_bytes >= CHECKPOINT_BYTES:
             with self.writer() as db:
                 db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            self._unsettled_bytes = 0
+            self._wal_bytes = 0
 
     @contextmanager
     def snapshot(self) -> Iterator[Database]:

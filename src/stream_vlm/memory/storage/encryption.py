@@ -23,7 +23,7 @@ from stream_vlm.memory.storage.errors import MemoryFileError, error_classes
 ITERATIONS = 256_000
 """Of PBKDF2-HMAC-SHA512: what SQLCipher 4 takes when it is not told otherwise."""
 
-USUAL_WAIT_S = 5.0
+DEFAULT_BUSY_TIMEOUT_S = 5.0
 """How long SQLite waits for a lock on a file that no one else should have, seconds."""
 
 
@@ -71,7 +71,7 @@ def connect(
     path: Path,
     key: Key | None,
     mode: str = "mode=rw",
-    busy_timeout_s: float = USUAL_WAIT_S,
+    busy_timeout_s: float = DEFAULT_BUSY_TIMEOUT_S,
     *,
     lenient: bool = False,
 ) -> Database:
@@ -99,7 +99,7 @@ def connect_sqlcipher(
     path: Path,
     key: Key | None,
     mode: str = "mode=rw",
-    busy_timeout_s: float = USUAL_WAIT_S,
+    busy_timeout_s: float = DEFAULT_BUSY_TIMEOUT_S,
     *,
     lenient: bool = False,
 ) -> Database:
@@ -131,7 +131,7 @@ def attach(db: Database, path: Path, name: str, key: Key | None) -> None:
         return
     spec = ""
     if key is not None:
-        other = _open(_library(), path, "mode=rw", USUAL_WAIT_S)
+        other = _open(_library(), path, "mode=rw", DEFAULT_BUSY_TIMEOUT_S)
         try:
             spec = _spec(key, _salt(other))
         finally:

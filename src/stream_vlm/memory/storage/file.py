@@ -26,7 +26,7 @@ from stream_vlm.memory.storage.writer_lock import WriterLock
 
 _log = logging.getLogger(__name__)
 
-LONGEST_LOG_BYTES = 64 * 2**20
+MAX_WAL_BYTES = 64 * 2**20
 """A log of this length is brought into the file by the commit that finds it."""
 
 CHECK_S = 0.1
@@ -109,7 +109,7 @@ def _set_up(db: Database, path: Path, key: Key | None) -> None:
     page_size = int(db.execute("PRAGMA page_size").fetchone()[0])  # SQLCipher gives it as text
     # The writer brings the log into the file between two steps (`Memory.settle`). Only where it
     # finds no such time does SQLite do it within a commit, which then takes several times as long.
-    db.execute(f"PRAGMA wal_autocheckpoint = {LONGEST_LOG_BYTES // page_size}")
+    db.execute(f"PRAGMA wal_autocheckpoint = {MAX_WAL_BYTES // page_size}")
     db.execute("PRAGMA foreign_keys = ON")
     # What is deleted from a page is overwritten with zeros. Whole free pages are not (FAST): to
     # forget gives those back.

@@ -15,7 +15,7 @@ from sqlite_utils import Database
 
 from stream_vlm.types import NANOSECONDS
 
-REAL_NS = 1_577_836_800 * NANOSECONDS
+CLOCK_SET_NS = 1_577_836_800 * NANOSECONDS
 """2020-01-01.
 
 A clock that shows less is not set: a robot without a battery clock wakes in 1970, a simulation
@@ -30,7 +30,7 @@ class SessionClock:
     Attributes:
         started_ns, newest_ns: first stamp and newest evidence, ns on the evidence's clock.
         wall_started_ns: ns on the computer's clock.
-        clock_set: where its clock was set within the session, from before `REAL_NS`: last stamp before
+        clock_set: where its clock was set within the session, from before `CLOCK_SET_NS`: last stamp before
             that and first one after, else None.
     """
 
@@ -81,14 +81,14 @@ def merge_sessions(sessions: Iterable[SessionClock]) -> list[ClockSegment]:
     for number, session in enumerate(stored):
         # A clock that is not set right says nothing: such a session is taken to follow the one
         # stored before it.
-        is_set = REAL_NS <= session.wall_started_ns <= latest
+        is_set = CLOCK_SET_NS <= session.wall_started_ns <= latest
         began = session.wall_started_ns if is_set else min(guess, latest)
-        guess = began + sum(until - since for since, until in _even(session))
+        guess = began + sum(until - since for since, until in _segment_bounds(session))
         dated.append((began, number, session))
     found: list[ClockSegment] = []
     for began, _, session in sorted(dated, key=lambda one: one[:2]):
         at_ns = max(found[-1].end_ns if found else began, began)
-        for number, (since, until) in enumerate(_even(session)):
+        for number, (since, until) in enumerate(_segment_bounds(session)):
             found.append(ClockSegment(session.session_id, since, until, at_ns, number == 0))
             at_ns = found[-1].end_ns
     return found
@@ -107,10 +107,10 @@ def clock_segments(db: Database) -> list[ClockSegment]:
         f"SELECT session_id, started_ns, wall_started_ns, {newest.format('<>')},"
         f" {newest.format('=')} FROM session ORDER BY rowid"
     )
-    return merge_sessions([_lived(db, *row) for row in rows.fetchall()])
+    return merge_sessions([_session_clock(db, *row) for row in rows.fetchall()])
 
 
-def _lived(
+def _session_clock(
     db: Database,
     session_id: str,
     started_ns: int,
@@ -122,13 +122,13 @@ def _lived(
         (stamp for stamp in (recorded_ns, summarised_ns) if stamp is not None), default=started_ns
     )
     clock_set = None
-    if started_ns < REAL_NS <= newest_ns:
+    if started_ns < CLOCK_SET_NS <= newest_ns:
         edge = (
             "SELECT {}(end_ns) FROM record WHERE session_id = ? AND kind <> 'summary' AND end_ns"
             " {} ?"
         )
-        before = db.execute(edge.format("max", "<"), [session_id, REAL_NS]).fetchone()[0]
-        after = db.execute(edge.format("min", ">="), [session_id, REAL_NS]).fetchone()[0]
+        before = db.execute(edge.format("max", "<"), [session_id, CLOCK_SET_NS]).fetchone()[0]
+        after = db.execute(edge.format("min", ">="), [session_id, CLOCK_SET_NS]).fetchone()[0]
         clock_set = (
             started_ns if before is None else before,
             newest_ns if after is None else after,
@@ -136,7 +136,7 @@ def _lived(
     return SessionClock(session_id, started_ns, newest_ns, wall_started_ns, clock_set)
 
 
-def _even(session: SessionClock) -> list[tuple[int, int]]:
+def _segment_bounds(session: SessionClock) -> list[tuple[int, int]]:
     """From where to where the session's clock ran evenly."""
     if session.clock_set is None:
         return [(session.started_ns, max(session.started_ns, session.newest_ns))]

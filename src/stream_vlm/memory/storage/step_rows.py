@@ -23,7 +23,7 @@ OBSERVATION, UTTERANCE, EVENT, QUERY, ANSWER, SUMMARY = KINDS = (
     "summary",
 )
 
-BYTES_A_ROW = 2000
+BYTES_PER_ROW = 2000
 """What a record costs in the log, with its indices; about."""
 
 _log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class StepRows:
     @property
     def size(self) -> int:
         """Bytes that it takes in the log, about."""
-        return sum(len(picture.jpeg) for picture in self.pictures.values()) + BYTES_A_ROW * len(
+        return sum(len(picture.jpeg) for picture in self.pictures.values()) + BYTES_PER_ROW * len(
             self.rows
         )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stream_vlm.memory.storage.errors import MemoryFileError, translate_errors
 
-LOOK_AGAIN_S = 0.05
+RETRY_PERIOD_S = 0.05
 """How often a lock that another holds is tried again, seconds."""
 
 
@@ -61,7 +61,7 @@ class WriterLock:
                         f"{path}: {holder} writes it already, and one memory has one writer; stop"
                         " that program, or set memory.path to a file of its own for each"
                     ) from None
-                time.sleep(LOOK_AGAIN_S)
+                time.sleep(RETRY_PERIOD_S)
                 continue
             except OSError as error:
                 os.close(descriptor)

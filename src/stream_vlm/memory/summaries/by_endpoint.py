@@ -51,7 +51,7 @@ class EndpointSummarizer:
                 f"memory.summarizer: {error}; or set it to 'extractive'"
             ) from error
         self._jobs = jobs
-        jobs.written_by(settings.summary_model, "memory.summary_model")
+        jobs.set_writer(settings.summary_model, "memory.summary_model")
         self._thread = threading.Thread(target=self._run, name="memory-summaries", daemon=True)
         self._thread.start()
 
@@ -63,7 +63,7 @@ class EndpointSummarizer:
     def _do(self, job: Job) -> None:
         try:
             reply = self._client.ask(
-                TASK.format(most_chars=job.most_chars), "\n".join(lines_of(job.material))
+                TASK.format(max_chars=job.max_chars), "\n".join(lines_of(job.material))
             )
         except ChatFailed as error:
             self._jobs.fail(f"memory.summary_url: no summary from the endpoint ({error})")

@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stream_vlm.memory.summaries.extractive import Material, refusal
+from stream_vlm.memory.summaries.extractive import Material, rejection
 from stream_vlm.memory.summaries.prompt import spoken
 
-MOST_WAITING = 50
+MAX_WAITING = 50
 """Summaries that wait to be written; of more, the oldest stay as they are."""
 
 _log = logging.getLogger(__name__)
@@ -28,12 +28,12 @@ class Job:
     record_id: int
     text: str
     material: Material
-    most_chars: int
+    max_chars: int
 
 
 @dataclass(frozen=True)
 class Written:
-    """What the model `model_id` made of a job: words that passed `summarize.refusal`."""
+    """What the model `model_id` made of a job: words that passed `summarize.rejection`."""
 
     job: Job
     text: str
@@ -44,7 +44,7 @@ class SummaryJobs:
     """Holds jobs until somebody takes them, one after the other, and what came of them until it is
     fetched. Any thread may call anything, but one alone fetches.
 
-    A failure and a refusal leave the summary as it is; the first of several in a row is logged.
+    A failure and a rejection leave the summary as it is; the first of several in a row is logged.
 
     Attributes:
         by: who writes; empty while nobody does.
@@ -66,7 +66,7 @@ class SummaryJobs:
         self._changed = threading.Condition()
         self._closed = False
 
-    def written_by(self, model_id: str, setting: str) -> None:
+    def set_writer(self, model_id: str, setting: str) -> None:
         """Say who writes from now on, and by which setting, which faults name."""
         self.by, self._setting = model_id, setting
 
@@ -75,7 +75,7 @@ class SummaryJobs:
         self._on_job = on_job
 
     @property
-    def waits(self) -> bool:
+    def has_waiting(self) -> bool:
         """Whether a job can be taken."""
         return bool(self._waiting)
 
@@ -96,13 +96,13 @@ class SummaryJobs:
                 other for other in self._waiting if other.record_id != job.record_id
             )
             self._waiting.append(job)
-            dropped = len(self._waiting) > MOST_WAITING
+            dropped = len(self._waiting) > MAX_WAITING
             if dropped:
                 self._waiting.popleft()
             self._changed.notify_all()
         if dropped and self.by:
             self._say(
-                f"{self._setting}: more than {MOST_WAITING} summaries wait for {self.by}, which has"
+                f"{self._setting}: more than {MAX_WAITING} summaries wait for {self.by}, which has"
                 " no time for the oldest"
             )
         self._on_job()
@@ -124,11 +124,11 @@ class SummaryJobs:
             return any(other.record_id == job.record_id for other in self._waiting)
 
     def finish(self, job: Job, reply: str) -> bool:
-        """The model wrote `reply`: it is kept for fetching unless `refusal` has something against
+        """The model wrote `reply`: it is kept for fetching unless `rejection` has something against
         it; whether it is.
         """
         text = spoken(reply)
-        refused = refusal(text, job.material, job.most_chars)
+        refused = rejection(text, job.material, job.max_chars)
         if refused:
             self.fail(f"{self._setting}: a summary of {self.by} is refused: {refused}")
             return False
@@ -180,7 +180,7 @@ class SummaryJobs:
         """The oldest result that was not fetched, or None."""
         return self._written[0] if self._written else None
 
-    def fetched(self) -> None:
+    def pop_written(self) -> None:
         """The oldest result was taken up."""
         self._written.popleft()
 

@@ -15,7 +15,7 @@ from stream_vlm.memory.search.word_search import read
 from stream_vlm.time_words import line
 from stream_vlm.types import RecalledLine, StreamError
 
-MOST = 100
+MAX_SUMMARIES = 100
 """More never fit at the head of a chunk."""
 REFRESH_S = 5.0
 """While a robot runs, they are read again at most this often: a summary is of minutes."""
@@ -38,7 +38,7 @@ class Source(Protocol):
     def chunk_summaries(self, number: int) -> tuple[RecallRecord, ...]: ...
 
 
-class Headlines:
+class NewestSummaries:
     """What the memory's newest mid summaries were when they were read last.
 
     One thread reads them, another has them: neither waits for the other.
@@ -60,7 +60,7 @@ class Headlines:
     def refresh(self) -> None:
         """Read them anew; where the file refuses, those read before stay."""
         try:
-            self._records = self._memory.chunk_summaries(MOST)
+            self._records = self._memory.chunk_summaries(MAX_SUMMARIES)
         except StreamError as error:
             _log.warning("the summaries that a chunk begins with are not read anew: %s", error)
 

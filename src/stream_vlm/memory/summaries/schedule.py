@@ -100,7 +100,7 @@ def to_merge(standing: Sequence[str], most: int) -> int:
     return same
 
 
-def told(tiers: Iterable[str], plan: Plan) -> int:
+def count_in_history(tiers: Iterable[str], plan: Plan) -> int:
     """How many of the newest summaries are told: up to the oldest of `Plan.longs` blocks.
 
     Args:

@@ -19,8 +19,8 @@ from stream_vlm.memory.search.query import RecallRecord
 from stream_vlm.memory.search.word_search import read
 from stream_vlm.memory.storage.session_timeline import clock_segments
 from stream_vlm.memory.storage.step_rows import ANSWER, EVENT, OBSERVATION, QUERY, SUMMARY
-from stream_vlm.memory.summaries.extractive import BETWEEN, Happening, Material
-from stream_vlm.memory.summaries.schedule import MID, Chunk, Plan, told
+from stream_vlm.memory.summaries.extractive import BETWEEN, Material, SummaryItem
+from stream_vlm.memory.summaries.schedule import MID, Chunk, Plan, count_in_history
 
 EXTRACTIVE = "extractive"
 """`record.model_id` of a summary that no model wrote."""
@@ -35,7 +35,7 @@ class Session:
 
 
 @dataclass(frozen=True)
-class Covered:
+class SummarySource:
     """What one summary is made from.
 
     Attributes:
@@ -62,7 +62,7 @@ class Summary:
     covers: frozenset[int]
 
 
-def uncovered(db: Database, after_id: int, most: int, plan: Plan) -> tuple[set[Chunk], int]:
+def uncovered_chunks(db: Database, after_id: int, most: int, plan: Plan) -> tuple[set[Chunk], int]:
     """The chunks of those of the next `most` record numbers above `after_id` that no summary
     covers, and the highest number looked at.
     """
@@ -82,7 +82,7 @@ def uncovered(db: Database, after_id: int, most: int, plan: Plan) -> tuple[set[C
     return {Chunk(*row) for row in found.fetchall()}, last
 
 
-def session_of(db: Database, session_id: str) -> Session | None:
+def session_span(db: Database, session_id: str) -> Session | None:
     """When a session began and how far it is; None where it or all of it is gone."""
     # A question for each of the two indices; one for both kinds together would read the whole
     # session.
@@ -99,7 +99,7 @@ def session_of(db: Database, session_id: str) -> Session | None:
     return Session(row[0], max(stamps)) if stamps else None
 
 
-def covered_by(db: Database, chunk: Chunk, started_ns: int, plan: Plan) -> Covered | None:
+def chunk_source(db: Database, chunk: Chunk, started_ns: int, plan: Plan) -> SummarySource | None:
     """What the chunk's summary is to be made from; None where nothing is stored of it.
 
     A record is of the chunk in which it ends. The event that an utterance reports and the question
@@ -126,8 +126,8 @@ def covered_by(db: Database, chunk: Chunk, started_ns: int, plan: Plan) -> Cover
         return None
     states = Counter(row["state"] for row in rows if row["kind"] == OBSERVATION)
     telling = [row for row in rows if row["text"].strip()]
-    return Covered(
-        Material(start_ns, tuple(_happenings(telling)), tuple(sorted(states.items()))),
+    return SummarySource(
+        Material(start_ns, tuple(_items(telling)), tuple(sorted(states.items()))),
         tuple(row["id"] for row in rows),
         frozenset(row["id"] for row in telling),
         start_ns,
@@ -136,11 +136,11 @@ def covered_by(db: Database, chunk: Chunk, started_ns: int, plan: Plan) -> Cover
     )
 
 
-def merged_from(db: Database, mids: list[int]) -> Covered:
+def merge_source(db: Database, mids: list[int]) -> SummarySource:
     """What a long block of the summaries `mids`, oldest first, is made from: what they cover, or
     where some of that is gone, their own words.
     """
-    happenings: list[Happening] = []
+    items: list[SummaryItem] = []
     states: Counter[str] = Counter()
     heads = [_head(db, mid) for mid in mids]
     for head in heads:
@@ -154,16 +154,16 @@ def merged_from(db: Database, mids: list[int]) -> Covered:
             )
         )
         if len(rows) == head["covered"]:
-            happenings += _happenings([row for row in rows if row["text"].strip()])
+            items += _items([row for row in rows if row["text"].strip()])
             states.update(row["state"] for row in rows if row["kind"] == OBSERVATION)
         else:
-            happenings += [
-                Happening(head["start_ns"], head["end_ns"], part, head["confidence"])
+            items += [
+                SummaryItem(head["start_ns"], head["end_ns"], part, head["confidence"])
                 for part in head["text"].split(BETWEEN)
                 if part
             ]
-    return Covered(
-        Material(heads[0]["start_ns"], tuple(happenings), tuple(sorted(states.items()))),
+    return SummarySource(
+        Material(heads[0]["start_ns"], tuple(items), tuple(sorted(states.items()))),
         tuple(mids),
         frozenset(mids),
         heads[0]["start_ns"],
@@ -172,7 +172,7 @@ def merged_from(db: Database, mids: list[int]) -> Covered:
     )
 
 
-def summary_of(db: Database, chunk: Chunk, start_ns: int) -> Summary | None:
+def chunk_summary(db: Database, chunk: Chunk, start_ns: int) -> Summary | None:
     """The summary that the chunk which begins at `start_ns` has already."""
     row = db.execute(
         "SELECT id, text, model_id FROM record JOIN summary ON record_id = id WHERE kind ="
@@ -192,7 +192,7 @@ def add(
     tier: str,
     session_id: str,
     camera: str,
-    covered: Covered,
+    covered: SummarySource,
     text: str,
     model_id: str,
 ) -> int:
@@ -225,7 +225,9 @@ def add(
     return record_id
 
 
-def extend(db: Database, summary: Summary, covered: Covered, text: str, model_id: str) -> list[int]:
+def extend(
+    db: Database, summary: Summary, covered: SummarySource, text: str, model_id: str
+) -> list[int]:
     """Have `summary` cover all of `covered` and say `text`; a block that told what it said before
     is deleted, to be made again: its number.
     """
@@ -266,7 +268,7 @@ def says(db: Database, record_id: int) -> str | None:
     return None if row is None else str(row[0])
 
 
-def unmerged(db: Database, camera: str) -> list[tuple[int, str]]:
+def unmerged_summaries(db: Database, camera: str) -> list[tuple[int, str]]:
     """Number and session of the camera's mids that no block has merged, oldest first."""
     return [
         (number, session_id) for number, session_id, tier in _standing(db, camera) if tier == MID
@@ -278,7 +280,7 @@ def history(db: Database, camera: str, plan: Plan) -> tuple[RecallRecord, ...]:
     mids that none has merged.
     """
     standing = _standing(db, camera)
-    number = told([tier for *_, tier in reversed(standing)], plan)
+    number = count_in_history([tier for *_, tier in reversed(standing)], plan)
     return read(db, [record_id for record_id, *_ in standing[len(standing) - number :]], {})
 
 
@@ -290,7 +292,7 @@ _TELLING = (
 )
 
 
-def _happenings(rows: list[dict[str, Any]]) -> list[Happening]:
+def _items(rows: list[dict[str, Any]]) -> list[SummaryItem]:
     """One for each event, for each answer with its question, and for what else says something on
     its own.
     """
@@ -307,7 +309,7 @@ def _happenings(rows: list[dict[str, Any]]) -> list[Happening]:
             continue
         elif row["asked"]:
             text = f"“{row['asked']}” {text}"
-        found.append(Happening(row["start_ns"], row["end_ns"], text, row["confidence"]))
+        found.append(SummaryItem(row["start_ns"], row["end_ns"], text, row["confidence"]))
     return found
 
 
