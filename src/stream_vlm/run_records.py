@@ -1,5 +1,6 @@
-"""What a run leaves behind as JSON lines, in seconds of stream: the format that scorers, pictures
-and other programs read.
+"""The JSON lines that a run writes: utterances, events and states, in seconds of stream.
+
+Scorers, plots and other programs read this format.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ class RecordError(StreamError):
 
 @dataclass(frozen=True)
 class TimedEvent:
-    """Something that happened, true or claimed.
+    """An event, either from the ground truth or reported by a model.
 
     Attributes:
         label: what happened, in words.
-        t_start, t_end: seconds since the stream's first frame.
-        confidence: in [0, 1]; 1 for the truth.
+        t_start: seconds since the stream's first frame.
+        t_end: seconds since the stream's first frame.
+        confidence: in [0, 1]; 1 for ground truth.
         camera: the camera that saw it; may be empty.
     """
 
@@ -37,7 +39,7 @@ class TimedEvent:
 
 @dataclass(frozen=True)
 class TimedUtterance:
-    """Words that were said about the picture at `t` (seconds since the stream's first frame)."""
+    """Words that were said about the frame at `t` (seconds since the stream's first frame)."""
 
     t: float
     text: str
@@ -47,8 +49,9 @@ class TimedUtterance:
 
 @dataclass(frozen=True)
 class TimedState:
-    """The decision about the picture at `t` (seconds since the stream's first frame): silence,
-    standby or response.
+    """The model's state for the frame at `t` (seconds since the stream's first frame).
+
+    `state` is silence, standby or response.
     """
 
     t: float
@@ -61,7 +64,7 @@ Record = TypeVar("Record", TimedEvent, TimedUtterance, TimedState)
 
 
 def seconds_of_stream(stamp_ns: int, first_ns: int) -> float:
-    """Seconds from the stream's first stamp to `stamp_ns` (ns), to the microsecond."""
+    """Return the seconds from `first_ns` to `stamp_ns` (both ns), rounded to microseconds."""
     return round((stamp_ns - first_ns) / NANOSECONDS, 6)
 
 
@@ -71,8 +74,11 @@ AnyRecord = TimedEvent | TimedUtterance | TimedState
 def records_of(
     result: StepResult, first_ns: int
 ) -> tuple[Sequence[AnyRecord], Sequence[AnyRecord], Sequence[AnyRecord]]:
-    """Return the utterances, the events and the states of one step; `first_ns` is the stamp of the
-    stream's first frame.
+    """Return the utterances, the events and the states of one step.
+
+    Args:
+        result: the step.
+        first_ns: stamp of the stream's first frame, ns.
     """
     stamps = {frame.camera: frame.stamp_ns for frame in result.tick.frames}
     utterances = [
@@ -107,7 +113,7 @@ def records_of(
 
 
 def as_line(record: AnyRecord) -> str:
-    """Return `record` as one line of JSON, newline included."""
+    """Return `record` as one line of JSON, with its newline."""
     return json.dumps(asdict(record), ensure_ascii=False) + "\n"
 
 
@@ -137,9 +143,7 @@ def _parse(path: Path, number: int, line: str, kind: type[Record]) -> Record:
 
 
 def last_moment(records: Iterable[AnyRecord]) -> float:
-    """Return the latest time (seconds of stream) that any record speaks of, or 0 when there is
-    none.
-    """
+    """Return the latest time (seconds of stream) in `records`, or 0 if there are none."""
     return max(
         (record.t_end if isinstance(record, TimedEvent) else record.t for record in records),
         default=0.0,

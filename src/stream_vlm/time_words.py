@@ -1,6 +1,4 @@
-"""Moments and spans in the words that a model reads and a robot says: "12:03:10-12:03:14", "2 min
-ago".
-"""
+"""Write stamps, spans and ages as text: "12:03:10-12:03:14", "2 min ago"."""
 
 from __future__ import annotations
 
@@ -9,12 +7,13 @@ from datetime import datetime
 from stream_vlm.types import NANOSECONDS, RecalledLine
 
 CLOCK_EPOCH_NS = 10 * 365 * 86400 * NANOSECONDS
-"""Stamps below this (ten years) are counted from a recording's beginning, not from 1970."""
+"""Smaller stamps (under ten years) count from the start of a recording, not from 1970."""
 
 
 def moment(stamp_ns: int) -> str:
-    """The local time of day of a stamp (int64 ns); where it counts from a recording's beginning,
-    the time since then.
+    """Return a stamp (int64 ns) as local time of day, "12:03:10".
+
+    A stamp below `CLOCK_EPOCH_NS` is written as the time since the start of the recording.
     """
     if stamp_ns < CLOCK_EPOCH_NS:
         minutes, seconds = divmod(stamp_ns // NANOSECONDS, 60)
@@ -23,14 +22,15 @@ def moment(stamp_ns: int) -> str:
 
 
 def span(start_ns: int, end_ns: int) -> str:
-    """From one stamp (ns) to the other; an instant, to the second, is said once."""
+    """Return a span (ns) as "12:03:10-12:03:14", or one time if both fall in the same second."""
     start, end = moment(start_ns), moment(end_ns)
     return end if start == end else f"{start}-{end}"
 
 
 def age(stamp_ns: int, now_ns: int) -> str:
-    """How long before `now_ns` a stamp was (both ns); empty where it was not before: another clock
-    stamped it.
+    """Return how long before `now_ns` a stamp was (both ns), for example "2 min ago".
+
+    Empty if the stamp is later than `now_ns`: then it comes from another clock.
     """
     seconds = (now_ns - stamp_ns) // NANOSECONDS
     if seconds < 0:
@@ -42,7 +42,7 @@ def age(stamp_ns: int, now_ns: int) -> str:
 
 
 def line(one: RecalledLine, now_ns: int | None = None) -> str:
-    """`one` in one line, with its age at `now_ns` (ns) where that is given."""
+    """Return a recalled line as text: span, age at `now_ns` (ns) if given, and words."""
     old = age(one.end_ns, now_ns) if now_ns is not None else ""
     text = " ".join(one.text.split())
     return f"{span(one.start_ns, one.end_ns)}{f' ({old})' if old else ''} {text}"

@@ -171,7 +171,7 @@ def test_a_model_of_text_that_is_none_is_refused_before_a_run_is_replaced(
 ) -> None:
     watch_bag(bag, tmp_path / "out")
     before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
-    with pytest.raises(EmbeddingError, match="holds no config.json"):
+    with pytest.raises(EmbeddingError, match="has no config.json"):
         watch_bag(bag, tmp_path / "out", existing="replace", memory__text_model=str(tmp_path))
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
 

@@ -85,10 +85,10 @@ def no_jpeg(now_ns: int) -> Any:
 @pytest.mark.parametrize(
     ("camera", "make", "says"),
     [
-        ("front", altered(encoding="8UC9"), "front: encoding '8UC9' names no colours"),
+        ("front", altered(encoding="8UC9"), "front: encoding '8UC9' does not name its colours"),
         ("front", altered(height=0), "front: a picture of 64x0 pixels"),
         ("front", altered(step=64), "front: step 64 is shorter than a row"),
-        ("front", shortened, "front: 100 bytes of data where 192 x 48 were announced"),
+        ("front", shortened, "front: 100 bytes of data, but step x height is 192 x 48"),
         ("rear", half_a_jpeg, "rear: the JPEG of"),
         ("rear", no_jpeg, "rear: a compressed picture of format 'jpeg' could not be decoded"),
         ("front", lambda now_ns: image(DARK, 0), "carry the stamp 0 ns"),

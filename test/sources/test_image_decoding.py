@@ -1,5 +1,6 @@
-"""Image messages of a bag reader, which are not rclpy's, become the same pictures;
-`test/ros/inputs/test_image_decoding.py` has the full grid.
+"""Images read from a bag decode to the same pictures as those of rclpy.
+
+`test/ros/inputs/test_image_decoding.py` has the full grid of encodings and faults.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from stream_vlm.sources.image_decoding import (
 
 
 def image_message(**changes: object) -> SimpleNamespace:
-    """A 2 x 2 rgb8 picture as a bag reader hands it out."""
+    """A 2 x 2 rgb8 picture as a bag reader returns it."""
     whole = {
         "header": None,
         "encoding": "rgb8",
@@ -49,6 +50,8 @@ def test_every_colour_encoding_is_read_as_rgb(encoding: str, data: list[int]) ->
     assert decode_picture(message, "front", decode_with_rosbags).tolist() == [[[1, 2, 3]] * 2] * 2
 
 
-def test_what_is_no_picture_is_refused_by_name() -> None:
-    with pytest.raises(CameraEncodingError, match="front: encoding 'rgb9' names no colours"):
+def test_an_unknown_encoding_is_refused_with_camera_and_value() -> None:
+    with pytest.raises(
+        CameraEncodingError, match="front: encoding 'rgb9' does not name its colours"
+    ):
         decode_picture(image_message(encoding="rgb9"), "front", decode_with_rosbags)

@@ -1,6 +1,4 @@
-"""Sources read pictures, stamps and poses as they were recorded, and say plainly what they cannot
-read.
-"""
+"""Sources yield frames, stamps and poses as recorded, and report what they cannot read."""
 
 from __future__ import annotations
 
@@ -67,7 +65,7 @@ def test_a_video_file_is_read_as_rgb(tmp_path: Path) -> None:
     assert red > 200 and green < 60 and blue < 60
 
 
-def test_only_the_asked_length_of_a_video_is_read(tmp_path: Path) -> None:
+def test_only_the_requested_length_of_a_video_is_read(tmp_path: Path) -> None:
     source = open_source(str(write_video(tmp_path / "clip.mp4")), seconds=0.75)
     assert source.duration_s == pytest.approx(0.75)
     assert len(list(source.frames())) == 8
@@ -96,7 +94,7 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
         open_source(str(tmp_path / "clip.mp4"))
 
 
-def test_a_video_that_breaks_off_yields_what_it_has_and_then_says_so(tmp_path: Path) -> None:
+def test_a_truncated_video_yields_its_frames_and_then_raises(tmp_path: Path) -> None:
     path = tmp_path / "clip.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 48))
     for index in range(100):
@@ -104,14 +102,14 @@ def test_a_video_that_breaks_off_yields_what_it_has_and_then_says_so(tmp_path: P
     writer.release()
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     seen = []
-    with pytest.raises(SourceError, match=r"breaks off after \d+ of 100 pictures"):
+    with pytest.raises(SourceError, match=r"ends after \d+ of 100 frames"):
         for frame in open_source(str(path)).frames():
             seen.append(frame)
     assert 10 < len(seen) < 90
 
 
 @pytest.mark.parametrize("spec", ["", "no/such/file.mp4", "rtsp-camera", "-1"])
-def test_an_unknown_source_is_answered_with_what_is_possible(spec: str) -> None:
+def test_the_error_for_an_unknown_source_lists_the_possible_sources(spec: str) -> None:
     with pytest.raises(SourceError, match=r"video file.*webcam index.*world:SEED.*rosbag2"):
         open_source(spec)
 
@@ -169,7 +167,7 @@ def test_a_simulated_camera_shows_the_same_stream_for_the_same_seed() -> None:
     )
 
 
-def test_a_simulated_camera_may_fail_and_a_dropped_picture_does_not_come() -> None:
+def test_a_simulated_camera_can_have_faults_and_drops_frames() -> None:
     source = open_source(
         "world:3:faults=dropped,frozen:faults_per_minute=6:quiet_minutes=2", seconds=30
     )
@@ -192,7 +190,7 @@ def test_a_simulated_camera_may_fail_and_a_dropped_picture_does_not_come() -> No
         ("world:3:quiet_minutes=long", "'long' is no number"),
     ],
 )
-def test_what_says_nothing_about_a_simulated_camera_is_refused(spec: str, named: str) -> None:
+def test_an_unknown_option_of_a_simulated_camera_is_refused(spec: str, named: str) -> None:
     with pytest.raises(SourceError, match=named):
         open_source(spec)
 
@@ -261,10 +259,14 @@ def test_every_camera_of_a_recording_is_read_unless_topics_are_chosen(tmp_path: 
             r"/nothing is not in the bag; its image topics are \['/front/image_raw'\]",
         ),
         (["/odom"], "", "/odom is a nav_msgs/msg/Odometry, not an image topic"),
-        ([], "/front/image_raw", r"no nav_msgs/msg/Odometry topic; the bag's are \['/odom'\]"),
+        (
+            [],
+            "/front/image_raw",
+            r"is not a nav_msgs/msg/Odometry topic; the bag's are \['/odom'\]",
+        ),
     ],
 )
-def test_a_topic_that_is_not_in_the_recording_is_answered_with_those_that_are(
+def test_the_error_for_an_unknown_topic_lists_the_topics_of_the_recording(
     tmp_path: Path, topics: list[str], odom: str, complaint: str
 ) -> None:
     write_bag(tmp_path / "bag", film(count=3), {"front": "/front/image_raw"})
@@ -272,7 +274,7 @@ def test_a_topic_that_is_not_in_the_recording_is_answered_with_those_that_are(
         open_source(str(tmp_path / "bag"), topics=topics, odom_topic=odom)
 
 
-def test_a_damaged_picture_in_a_recording_is_left_out_and_counted(tmp_path: Path) -> None:
+def test_a_damaged_picture_in_a_recording_is_skipped_and_counted(tmp_path: Path) -> None:
     with BagWriter(tmp_path / "bag", transport="compressed") as writer:
         for frame in film(count=4):
             writer.frame(frame, "/front/image/compressed")
@@ -295,7 +297,7 @@ def test_a_recording_is_not_overwritten(tmp_path: Path) -> None:
         write_bag(tmp_path / "bag", film(count=1), {"front": "/image"})
 
 
-def test_a_folder_that_is_no_recording_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_recording_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"metadata\.yaml"):
         open_source(str(tmp_path))
 
@@ -325,7 +327,7 @@ def test_a_camera_is_named_after_its_topic(topic: str, name: str) -> None:
     assert camera_name(topic) == name
 
 
-def test_ticks_take_the_first_frame_of_each_beat() -> None:
+def test_a_tick_takes_the_first_frame_of_its_period() -> None:
     reader = TickReader(film(count=20), rate_hz=2.0)
     ticks = list(reader)
     assert [(tick.stamp_ns - 5 * NANOSECONDS) / NANOSECONDS for tick in ticks] == [
@@ -338,7 +340,7 @@ def test_ticks_take_the_first_frame_of_each_beat() -> None:
     assert reader.seen == 20
 
 
-def test_ticks_show_the_cameras_of_one_beat_together() -> None:
+def test_a_tick_groups_the_cameras_of_its_period() -> None:
     frames = sorted(
         [*film("left"), *film("right", first_ns=5 * NANOSECONDS + 7_000_000)],
         key=lambda frame: frame.stamp_ns,
@@ -347,7 +349,7 @@ def test_ticks_show_the_cameras_of_one_beat_together() -> None:
     assert [[frame.camera for frame in tick.frames] for tick in ticks] == [["left", "right"]] * 4
 
 
-def test_a_camera_that_starts_late_joins_when_it_is_there() -> None:
+def test_a_camera_that_starts_late_joins_with_its_first_frame() -> None:
     frames = sorted(
         [*film("left"), *film("right", first_ns=6 * NANOSECONDS, count=10)],
         key=lambda frame: frame.stamp_ns,
@@ -356,7 +358,7 @@ def test_a_camera_that_starts_late_joins_when_it_is_there() -> None:
     assert [len(tick.frames) for tick in ticks] == [1, 1, 2, 2]
 
 
-def test_a_repeated_stamp_is_left_out_and_counted() -> None:
+def test_a_repeated_stamp_is_skipped_and_counted() -> None:
     frames = [frame for frame in film(count=4) for _ in range(2)]
     reader = TickReader(frames, rate_hz=10.0)
     assert len(list(reader)) == 4
@@ -368,7 +370,7 @@ def test_a_recording_whose_clock_jumps_back_is_refused() -> None:
         list(TickReader([*film(), *film()], rate_hz=2.0))
 
 
-def test_a_recording_without_one_readable_picture_names_the_reason(tmp_path: Path) -> None:
+def test_a_recording_without_a_readable_picture_is_refused_with_the_reason(tmp_path: Path) -> None:
     with BagWriter(tmp_path / "bag") as writer:
         data = np.arange(12, dtype=np.uint8)
         shape = {"height": 2, "width": 2, "step": 6, "is_bigendian": 0}
@@ -380,5 +382,5 @@ def test_a_recording_without_one_readable_picture_names_the_reason(tmp_path: Pat
             **shape,
         )
         writer.message("/front/image", NANOSECONDS, image)
-    with pytest.raises(SourceError, match="holds no picture: .*'rgb9'"):
+    with pytest.raises(SourceError, match="no frame can be decoded: .*'rgb9'"):
         list(open_source(str(tmp_path / "bag")).frames())

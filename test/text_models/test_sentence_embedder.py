@@ -1,4 +1,4 @@
-"""A sentence-transformers directory as the memory's model of text, made here with random weights."""
+"""A sentence-transformers directory as the memory's text model, made here with random weights."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def pool_by(folder: Path, way: str) -> None:
     )
 
 
-def test_vectors_have_length_one_and_do_not_depend_on_what_stands_beside_them(
+def test_vectors_have_length_one_and_do_not_depend_on_the_batch(
     directory: Path,
 ) -> None:
     pool_by(directory, "pooling_mode_mean_tokens")
@@ -47,7 +47,7 @@ def test_vectors_have_length_one_and_do_not_depend_on_what_stands_beside_them(
     assert embedder.embed([]).shape == (0, 24)
 
 
-def test_pooling_is_as_the_directory_says(directory: Path) -> None:
+def test_pooling_follows_the_directory(directory: Path) -> None:
     texts = ["red ball rolls in"]
     pool_by(directory, "pooling_mode_cls_token")
     first = SentenceEmbedder(directory).embed(texts)
@@ -56,26 +56,24 @@ def test_pooling_is_as_the_directory_says(directory: Path) -> None:
     assert np.abs(first - mean).max() > 1e-3
 
 
-def test_a_directory_that_cannot_be_used_is_refused_by_name(
-    directory: Path, tmp_path: Path
-) -> None:
+def test_an_unusable_directory_is_refused_with_the_reason(directory: Path, tmp_path: Path) -> None:
     with pytest.raises(
         EmbeddingError,
-        match="holds no config.json; give the directory of a sentence-transformers model",
+        match="has no config.json; give the directory of a sentence-transformers model",
     ):
         SentenceEmbedder(tmp_path)
     pool_by(directory, "pooling_mode_max_tokens")
     with pytest.raises(
         EmbeddingError,
-        match="pools by pooling_mode_max_tokens; only the mean of the tokens or the first one",
+        match="pooling pooling_mode_max_tokens is not supported, only the mean of the tokens or",
     ):
         SentenceEmbedder(directory)
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(EmbeddingError, match="cannot be loaded as a model of text"):
+    with pytest.raises(EmbeddingError, match="cannot be loaded as a text embedding model"):
         SentenceEmbedder(tmp_path)
 
 
-def test_a_memory_is_embedded_and_asked_from_the_command_line(
+def test_the_command_line_embeds_a_memory_and_searches_it_by_vectors(
     directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pool_by(directory, "pooling_mode_mean_tokens")

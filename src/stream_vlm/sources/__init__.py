@@ -1,6 +1,4 @@
-"""Where frames come from without ROS: video files, webcams, the simulated camera, rosbag2
-recordings.
-"""
+"""Read frames without ROS: video files, webcams, rosbag2 recordings, and added sources."""
 
 from stream_vlm.sources.open_source import open_source
 from stream_vlm.sources.source import Source, SourceError

@@ -1,7 +1,7 @@
-"""From a ROS image message to pixels, whoever made the message object.
+"""Decode ROS image messages to RGB pixels, without importing ROS.
 
-Works on anything with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage (rclpy's or a
-bag reader's), so it imports no ROS.
+It works on any object with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage, from
+rclpy or from a bag reader.
 """
 
 from __future__ import annotations
@@ -26,38 +26,34 @@ BYTES_PER_PIXEL = {
     **dict.fromkeys(("rgb16", "bgr16"), 6),
     **dict.fromkeys(("rgba16", "bgra16"), 8),
 }
-"""Encodings of sensor_msgs/Image that are pictures with known colours, and the size of one pixel."""
+"""Bytes per pixel of each supported encoding of sensor_msgs/Image."""
 
-LONGEST_SIDE = 16384
-"""Pixels; a header that claims more is damaged."""
+MAX_SIDE_PX = 16384
+"""Pixels; a header with a larger width or height is damaged."""
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 Pixels = NDArray[np.uint8]
 Decoder = Callable[[Any], Pixels]
-"""Turns a message whose geometry was checked into uint8 RGB, (H, W, 3); raises whatever its library
-raises.
-"""
+"""Decodes a checked message to uint8 RGB, (H, W, 3); raises whatever its library raises."""
 
 
 class CameraEncodingError(StreamError):
-    """A camera's message is not a picture that can be shown to the model; the message names the
-    camera, the value and the remedy.
-    """
+    """A message that holds no usable picture; the message names camera, value and remedy."""
 
 
 def decode_picture(message: Any, camera: str, decode: Decoder) -> Pixels:
     """Return the picture in `message` as uint8 RGB, (H, W, 3), C-contiguous.
 
-    16-bit pictures are scaled to 8 bits, grey ones repeated over the channels; rows may be padded.
-    Depth and unnamed channels (16UC1, 32FC1, 8UC3 ...) are refused: what they show as colours would
-    be our guess.
+    16-bit pictures are scaled to 8 bits. Grey pictures are repeated over the three channels. Rows
+    may be padded. Depth pictures and encodings without named colours (16UC1, 32FC1, 8UC3 ...) are
+    refused, because their colours would be a guess.
 
     Args:
         message: has `encoding`, `height`, `width`, `step`, `is_bigendian`, `data`, or `format` and
             `data`.
         camera: the camera's name, for the error message.
-        decode: the library that decodes what was checked; see `decode_with_rosbags`.
+        decode: decodes the checked message; see `decode_with_rosbags`.
 
     Raises:
         CameraEncodingError: unknown encoding, zero size, wrong step, missing data or damaged file.
@@ -70,12 +66,13 @@ def decode_picture(message: Any, camera: str, decode: Decoder) -> Pixels:
         described = f"encoding '{message.encoding}', {message.width}x{message.height}"
     try:
         pixels = decode(message)
-    except Exception as error:  # the libraries raise assertion, OpenCV and value errors of their own for damaged input
+    except Exception as error:
+        # Damaged input raises assertion, OpenCV or value errors, according to the library.
         reason = str(error).strip().splitlines()
         raise CameraEncodingError(
             f"{camera}: {described} could not be decoded"
-            f" ({reason[0] if reason else 'the file is damaged'}); check the driver, or the network"
-            " that drops parts of it"
+            f" ({reason[0] if reason else 'the file is damaged'}); check the driver, or whether"
+            " the network loses data"
         ) from error
     return np.ascontiguousarray(pixels)
 
@@ -104,29 +101,29 @@ def _check_compressed(message: Any, camera: str) -> None:
             f"{camera}: format '{message.format}' is a depth picture; set camera.{camera}.topic to"
             " the colour picture's topic"
         )
-    # Decoders fill the missing part of a cut JPEG with grey and say nothing.
+    # Decoders fill the missing part of a truncated JPEG with grey and report no error.
     if data.startswith(JPEG_START) and JPEG_END not in data[-4096:]:
         raise CameraEncodingError(
-            f"{camera}: the JPEG of {len(data)} bytes breaks off before its end; check the driver,"
-            " or the network that drops parts of it"
+            f"{camera}: the JPEG of {len(data)} bytes is truncated; check the driver, or whether"
+            " the network loses data"
         )
 
 
 def _without_row_padding(message: Any, camera: str) -> Any:
-    """Check the geometry of `message` and return it with rows that follow each other without a gap."""
+    """Check the geometry of `message` and return it without padding at the end of its rows."""
     pixel = BYTES_PER_PIXEL.get(message.encoding)
     if pixel is None:
         depth = message.encoding in ("16UC1", "32FC1", "64FC1")
-        reason = "is a depth picture" if depth else "names no colours"
+        reason = "is a depth picture" if depth else "does not name its colours"
         raise CameraEncodingError(
             f"{camera}: encoding '{message.encoding}' {reason}; remap to a colour image topic"
             f" (rgb8, bgr8, mono8, bayer_*, yuv422 ...) or set camera.{camera}.topic and"
             f" camera.{camera}.transport"
         )
     height, width, step = int(message.height), int(message.width), int(message.step)
-    if not (0 < height <= LONGEST_SIDE and 0 < width <= LONGEST_SIDE):
+    if not (0 < height <= MAX_SIDE_PX and 0 < width <= MAX_SIDE_PX):
         raise CameraEncodingError(
-            f"{camera}: a picture of {width}x{height} pixels cannot be shown; check the driver's"
+            f"{camera}: a picture of {width}x{height} pixels cannot be used; check the driver's"
             " resolution"
         )
     row = width * pixel
@@ -137,7 +134,7 @@ def _without_row_padding(message: Any, camera: str) -> Any:
         )
     if len(message.data) < step * (height - 1) + row:
         raise CameraEncodingError(
-            f"{camera}: {len(message.data)} bytes of data where {step} x {height} were announced;"
+            f"{camera}: {len(message.data)} bytes of data, but step x height is {step} x {height};"
             " check the driver"
         )
     if step == row and len(message.data) == row * height:

@@ -1,4 +1,4 @@
-"""From what a user types to an open source."""
+"""Open a source by the text that a user types."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ POSSIBLE = (
     "a video file, a webcam index such as 0, world:SEED such as world:7, or a rosbag2 folder, .mcap"
     " or .db3 file"
 )
-"""What a source may be, in the words of help and errors."""
+"""The possible sources, for help texts and error messages."""
 
 BAG_SUFFIXES = (".mcap", ".db3")
 

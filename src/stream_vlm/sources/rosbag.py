@@ -1,4 +1,4 @@
-"""Frames from a rosbag2 recording (mcap or sqlite3), read without ROS."""
+"""Read frames from a rosbag2 recording (mcap or sqlite3) without ROS."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ ODOMETRY_TYPE = "nav_msgs/msg/Odometry"
 
 
 def camera_name(topic: str) -> str:
-    """Name a camera after its topic: `/front/image_raw/compressed` is `front`, `/robot1/left/image`
-    is `robot1_left`.
+    """Return a camera name made from its topic.
+
+    `/front/image_raw/compressed` gives `front`, `/robot1/left/image` gives `robot1_left`.
     """
     parts = [part for part in topic.split("/") if part]
     kept = [
@@ -77,15 +78,15 @@ class PoseTrack:
 class BagSource:
     """The image topics of a rosbag2 recording; header stamps and frame ids are kept.
 
-    A message without a header stamp takes the time it was recorded at. A message that is no picture
-    is left out and counted in `unreadable`, the first of each camera is logged.
+    A message without a header stamp gets the time at which it was recorded. A message that cannot
+    be decoded is skipped and counted in `unreadable`; the first one of each camera is logged.
 
     Args:
         path: the bag's folder, or its .mcap or .db3 file.
-        topics: image topics to read; empty takes every camera, raw before compressed, without depth
-            pictures.
-        odom_topic: nav_msgs/Odometry topic that gives each frame its pose; empty gives none.
-        pose_max_age_s: a pose farther than this from the picture's stamp is not used.
+        topics: image topics to read. Empty reads every camera except depth cameras; where a camera
+            has raw and compressed topics, the raw one is read.
+        odom_topic: nav_msgs/Odometry topic that gives each frame its pose; empty gives no poses.
+        pose_max_age_s: a pose farther than this from the frame's stamp is not used, seconds.
         seconds: stop after this much stream; None reads to the end.
 
     Raises:
@@ -116,10 +117,10 @@ class BagSource:
             self._read_poses(odom_topic)
 
     def frames(self) -> Iterator[Frame]:
-        """Yield pictures in the order they were recorded, uint8 RGB (H, W, 3).
+        """Yield frames in the order in which they were recorded, uint8 RGB (H, W, 3).
 
         Raises:
-            SourceError: the bag breaks off, or none of its images is a picture.
+            SourceError: the bag is truncated, or none of its images can be decoded.
         """
         cameras = {topic: camera for camera, topic in self.topics.items()}
         first_ns: int | None = None
@@ -138,7 +139,7 @@ class BagSource:
                 self.unreadable[camera] = self.unreadable.get(camera, 0) + 1
                 reason = str(error)
                 if self.unreadable[camera] == 1:
-                    LOG.warning("%s: left out: %s", self.path, error)
+                    LOG.warning("%s: frame skipped: %s", self.path, error)
                 continue
             yielded += 1
             yield Frame(
@@ -146,10 +147,10 @@ class BagSource:
             )
         self._reader.close()
         if not yielded:
-            raise SourceError(f"{self.path}: holds no picture: {reason}")
+            raise SourceError(f"{self.path}: no frame can be decoded: {reason}")
 
     def _choose(self, wanted: Sequence[str]) -> dict[str, str]:
-        """Return topic by camera name."""
+        """Return the topic of each camera, by camera name."""
         types = {connection.topic: connection.msgtype for connection in self._reader.connections}
         images = sorted(topic for topic in types if types[topic] in IMAGE_TYPES)
         images.sort(key=lambda topic: IMAGE_TYPES.index(types[topic]))
@@ -173,7 +174,7 @@ class BagSource:
             chosen[name] = topic
         if not chosen:
             raise SourceError(
-                f"{self.path}: no image topic to look at among {sorted(types) or 'no topics'}"
+                f"{self.path}: no usable image topic among {sorted(types) or 'no topics'}"
             )
         return chosen
 
@@ -182,7 +183,7 @@ class BagSource:
         if types.get(topic) != ODOMETRY_TYPE:
             odometries = sorted(name for name, kind in types.items() if kind == ODOMETRY_TYPE)
             raise SourceError(
-                f"{self.path}: {topic} is no {ODOMETRY_TYPE} topic; the bag's are"
+                f"{self.path}: {topic} is not a {ODOMETRY_TYPE} topic; the bag's are"
                 f" {odometries or 'none'}"
             )
         for _, recorded_ns, message in self._messages([topic]):
@@ -203,7 +204,7 @@ class BagSource:
             for connection, recorded_ns, data in self._reader.messages(connections=connections):
                 yield connection, recorded_ns, self._reader.deserialize(data, connection.msgtype)
         except (AnyReaderError, ValueError, OSError) as error:
-            raise SourceError(f"{self.path}: the recording breaks off: {error}") from error
+            raise SourceError(f"{self.path}: the recording is truncated: {error}") from error
 
 
 def _open(path: Path) -> AnyReader:
@@ -211,18 +212,18 @@ def _open(path: Path) -> AnyReader:
         raise SourceError(f"{path}: no such bag")
     if path.is_dir() and not (path / "metadata.yaml").exists():
         raise SourceError(
-            f"{path}: a folder without metadata.yaml is no bag; was the recorder killed? 'ros2 bag"
-            " reindex' repairs that"
+            f"{path}: a folder without metadata.yaml is not a bag; if the recorder was killed,"
+            " repair the folder with 'ros2 bag reindex'"
         )
     reader: AnyReader | None = None
     try:
-        # Recordings of older distributions carry no message definitions of their own.
+        # Recordings of older distributions contain no message definitions.
         reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
         reader.open()
         return reader
     except Exception as error:
-        # The library raises its own error, sqlite3's, struct's or assertion errors, according to
-        # where the file is damaged.
+        # According to where the file is damaged, the library raises its own error, or one of
+        # sqlite3, struct or assert.
         raise SourceError(
             f"{path}: not a rosbag2 recording that can be read:"
             f" {str(error) or type(error).__name__}"

@@ -1,4 +1,4 @@
-"""Write frames as a rosbag2 recording, as a robot's recorder would have."""
+"""Write frames and poses as a rosbag2 recording."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class BagWriter:
         transport: raw images, or JPEG-compressed ones.
 
     Raises:
-        SourceError: the folder exists already.
+        SourceError: the folder already exists.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class BagWriter:
         self._writer.close()
 
     def frame(self, frame: Frame, topic: str) -> None:
-        """Record a picture, stamped and recorded at its own stamp."""
+        """Record a frame; its stamp is also the time of recording."""
         header = self.header(frame.stamp_ns, frame.frame_id)
         if self._transport == "compressed":
             _, data = cv2.imencode(".jpg", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
@@ -69,9 +69,15 @@ class BagWriter:
         else:
             height, width, _ = frame.image.shape
             message = self.make(
-                "sensor_msgs/msg/Image", header=header, height=height, width=width, encoding="rgb8", is_bigendian=0, step=width * 3,
+                "sensor_msgs/msg/Image",
+                header=header,
+                height=height,
+                width=width,
+                encoding="rgb8",
+                is_bigendian=0,
+                step=width * 3,
                 data=frame.image.reshape(-1),
-            )  # fmt: skip
+            )
         self.message(topic, frame.stamp_ns, message)
 
     def pose(self, pose: Pose, stamp_ns: int, topic: str = "/odom") -> None:
@@ -115,9 +121,7 @@ class BagWriter:
         return self.make("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
 
     def make(self, kind: str, **fields: Any) -> Any:
-        """Make a message of type `kind`, for example `std_msgs/msg/String`; every field must be
-        given.
-        """
+        """Make a message of type `kind`, for example `std_msgs/msg/String`; give every field."""
         return self._types[kind](**fields)
 
 
@@ -128,11 +132,17 @@ def write_bag(
     storage: Literal["mcap", "sqlite3"] = "mcap",
     transport: Transport = "raw",
 ) -> None:
-    """Write `frames` as a bag at `path`; `topics` gives each camera its topic, and a frame with a
-    pose also writes to `/odom`.
+    """Write `frames` as a bag at `path`; frames with a pose also write to `/odom`.
+
+    Args:
+        path: folder of the bag; must not exist yet.
+        frames: in the order of recording.
+        topics: the topic of each camera, by camera name.
+        storage: mcap or sqlite3.
+        transport: raw images, or JPEG-compressed ones.
 
     Raises:
-        SourceError: the folder exists already.
+        SourceError: the folder already exists.
     """
     with BagWriter(path, storage, transport) as writer:
         for frame in frames:

@@ -1,4 +1,4 @@
-"""What a source is: a named, finite or endless run of frames, read without ROS."""
+"""The interface of every source: a named stream of frames, finite or endless."""
 
 from __future__ import annotations
 
@@ -15,37 +15,35 @@ class SourceError(StreamError):
 class Source(Protocol):
     """Anything that yields the frames of one or more cameras.
 
-    Reading is lazy: `frames` may be called once per source and holds one picture at a time. Stamps
-    of one camera increase; frames of several cameras come in the order they were recorded in.
+    Reading is lazy: call `frames` once per source; it holds one frame at a time. Stamps of one
+    camera increase. Frames of several cameras come in the order in which they were recorded.
     """
 
     @property
     def name(self) -> str:
-        """Short and the same at every opening of the same source; session ids are made of it."""
+        """A short name, the same each time the source is opened; session ids are made from it."""
         ...
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """Names of the cameras that `frames` may show."""
+        """Names of the cameras that `frames` may yield."""
         ...
 
     @property
     def duration_s(self) -> float | None:
-        """Length in seconds of stream, or None when it is not known before the end."""
+        """Length in seconds of stream, or None when it is unknown before the end."""
         ...
 
     @property
     def live(self) -> bool:
-        """True when frames appear in real time (a webcam), so that a reader must not expect to be
-        faster.
-        """
+        """True when frames arrive in real time (a webcam) and cannot be read faster."""
         ...
 
     def frames(self) -> Iterator[Frame]:
         """Yield the frames in order.
 
         Raises:
-            SourceError: the source breaks off or holds something that is no picture; frames before
-                that were yielded.
+            SourceError: the source ends early or contains something that is not a picture. Frames
+                before that have been yielded.
         """
         ...

@@ -1,4 +1,4 @@
-"""From recorded frames to ticks: what the model looks at when nobody waits for real time."""
+"""Group recorded frames into ticks at a target rate."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from stream_vlm.sources.source import SourceError
 from stream_vlm.types import NANOSECONDS, Frame, Tick
 
 MAX_STEP_BACK_NS = NANOSECONDS
-"""Stamps may step back by this much (a late message) before the recording counts as two."""
+"""A stamp may be older by this much (a late message); more counts as a second recording."""
 
 
 class TickReader:
-    """Cuts frames into ticks at a target rate, the cameras of one beat together.
+    """Groups frames into ticks at a target rate; each tick has at most one frame per camera.
 
-    Each camera shows the first frame at or after the beat, so that reading the same recording again
-    gives the same ticks. A frame that is not after its camera's last one is left out and counted in
-    `stale`; `seen` counts all frames read.
+    Each camera contributes its first frame at or after the tick's time, so that reading the same
+    recording again gives the same ticks. A frame whose stamp does not advance is skipped and
+    counted in `stale`. `seen` counts all frames that were read.
     """
 
     def __init__(self, frames: Iterable[Frame], rate_hz: float) -> None:
@@ -30,11 +30,11 @@ class TickReader:
         """Yield the ticks in order; a tick's stamp is that of its newest frame.
 
         Raises:
-            SourceError: a camera's stamps jump back by more than a second, or the source itself
-                breaks off.
+            SourceError: the stamps of a camera jump back by more than a second, or the source
+                itself ends early.
         """
         newest: dict[str, int] = {}
-        beat: dict[str, Frame] = {}
+        pending: dict[str, Frame] = {}
         now_ns: int | None = None
         index = 0
         for frame in self._frames:
@@ -45,29 +45,29 @@ class TickReader:
                 self.stale += 1
                 continue
             newest[frame.camera] = frame.stamp_ns
-            # Another camera's frame may be a little older than the newest; the beat never runs
-            # backwards.
+            # A frame of another camera may be a little older than the newest one; the tick clock
+            # never goes back.
             now_ns = frame.stamp_ns if now_ns is None else max(now_ns, frame.stamp_ns)
             if self._clock.due(now_ns):
-                if beat:
-                    yield _tick(index, beat)
+                if pending:
+                    yield _tick(index, pending)
                     index += 1
-                beat = {frame.camera: frame}
+                pending = {frame.camera: frame}
             else:
-                beat.setdefault(frame.camera, frame)
-        if beat:
-            yield _tick(index, beat)
+                pending.setdefault(frame.camera, frame)
+        if pending:
+            yield _tick(index, pending)
 
     def _refuse_jump(self, frame: Frame, last_ns: int) -> None:
         back_ns = last_ns - frame.stamp_ns
         if back_ns > MAX_STEP_BACK_NS:
             raise SourceError(
                 f"{frame.camera}: stamps jump back by {back_ns / NANOSECONDS:.1f} s, from {last_ns}"
-                f" to {frame.stamp_ns} ns; these are two recordings in one, split them at that"
-                " point and replay each"
+                f" to {frame.stamp_ns} ns; the source contains two recordings: split it at that"
+                " point and replay each part"
             )
 
 
-def _tick(index: int, beat: dict[str, Frame]) -> Tick:
-    frames = tuple(beat[camera] for camera in sorted(beat))
+def _tick(index: int, pending: dict[str, Frame]) -> Tick:
+    frames = tuple(pending[camera] for camera in sorted(pending))
     return Tick(index=index, stamp_ns=max(frame.stamp_ns for frame in frames), frames=frames)

@@ -1,4 +1,4 @@
-"""Frames from a video file, with the stamps its container gives."""
+"""Read frames from a video file, with the stamps of its container."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from stream_vlm.types import NANOSECONDS, Frame
 
 
 class VideoSource:
-    """A video file read through OpenCV.
+    """A video file, read through OpenCV.
 
-    Stamps are the container's own, counted from its first picture plus `base_ns`; a container whose
-    timestamps do not advance falls back to its nominal frame rate.
+    Stamps are those of the container, counted from its first frame, plus `base_ns`. If the
+    container's timestamps do not advance, its nominal frame rate is used.
 
     Args:
         path: any file that OpenCV's FFmpeg can read.
-        camera: name of the camera its frames belong to.
-        base_ns: int64 nanoseconds, stamp of the first picture.
+        camera: name of the camera that the frames belong to.
+        base_ns: stamp of the first frame, int64 ns.
         seconds: stop after this much stream; None reads to the end.
 
     Raises:
-        SourceError: the file is missing, unreadable or holds no picture.
+        SourceError: the file is missing or unreadable, or contains no picture.
     """
 
     live = False
@@ -43,26 +43,25 @@ class VideoSource:
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise SourceError(
-                f"{path}: not a video that can be read ({path.stat().st_size} bytes); is the file"
-                " complete, and is its codec known to FFmpeg?"
+                f"{path}: not a video that can be read ({path.stat().st_size} bytes); check that"
+                " the file is complete and that FFmpeg knows its codec"
             )
         self._fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self._promised = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self._announced = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
 
     @property
     def duration_s(self) -> float | None:
-        """Length in seconds by the container's own account, or None when it gives none."""
-        if self._promised <= 0 or not self._fps > 0:
+        """Length in seconds as the container states it, or None when it states none."""
+        if self._announced <= 0 or not self._fps > 0:
             return self._seconds
-        whole = self._promised / self._fps
+        whole = self._announced / self._fps
         return whole if self._seconds is None else min(whole, self._seconds)
 
     def frames(self) -> Iterator[Frame]:
-        """Yield every picture, uint8 RGB (H, W, 3).
+        """Yield every frame, uint8 RGB (H, W, 3).
 
         Raises:
-            SourceError: no picture could be decoded at all, or the file breaks off well before the
-                length it promises.
+            SourceError: no frame could be decoded, or the file ends well before its stated length.
         """
         period_ns = round(NANOSECONDS / self._fps) if self._fps > 0 else NANOSECONDS // 30
         count, first_ns, last_ns = 0, 0, -1
@@ -87,10 +86,10 @@ class VideoSource:
         finally:
             self._capture.release()
         if count == 0:
-            raise SourceError(f"{self.path}: holds no picture that can be decoded")
-        # Containers estimate their length; only a clear shortfall is a broken file.
-        if count < 0.9 * self._promised - 2:
+            raise SourceError(f"{self.path}: no frame can be decoded; check that it is a video")
+        # The container's length is an estimate: only a clear difference means a damaged file.
+        if count < 0.9 * self._announced - 2:
             raise SourceError(
-                f"{self.path}: breaks off after {count} of {self._promised} pictures; the rest of"
-                " the file is corrupt or missing"
+                f"{self.path}: ends after {count} of {self._announced} frames; the rest of the"
+                " file is corrupt or missing"
             )

@@ -1,4 +1,4 @@
-"""Frames from a camera plugged into this computer, stamped with its clock."""
+"""Read frames from a camera of this computer, stamped with the system clock."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from stream_vlm.sources.source import SourceError
 from stream_vlm.types import NANOSECONDS, Frame, StaleFrame
 
 POLL_S = 0.005
+"""How often the reader checks for a new frame, seconds."""
 
 
 class WebcamSource:
-    """A camera known to OpenCV by its index; it shows what is in front of it now.
+    """A camera known to OpenCV by its index.
 
-    A thread reads the camera at its own pace and keeps the newest picture only, so that a slow
-    reader sees the present, not a queue.
+    A thread reads the camera at the camera's own rate and keeps only the newest frame, so that a
+    slow reader gets current frames and not a queue.
 
     Args:
         index: 0 for the first camera.
-        camera: name of the camera its frames belong to.
-        seconds: stop after this long; None goes on until interrupted.
+        camera: name of the camera that the frames belong to.
+        seconds: stop after this long; None continues until interrupted.
 
     Raises:
         SourceError: no camera answers to that index.
@@ -43,16 +44,17 @@ class WebcamSource:
         self._capture = cv2.VideoCapture(index)
         if not self._capture.isOpened():
             raise SourceError(
-                f"webcam {index}: no camera answers; is it plugged in, free, and may this user read"
-                f" /dev/video{index}?"
+                f"webcam {index}: no camera answers; check that it is plugged in, that no other"
+                f" program uses it, and that this user may read /dev/video{index}"
             )
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the newest picture whenever there is one, uint8 RGB (H, W, 3), stamped with the
-        system clock.
+        """Yield the newest frame whenever there is one, uint8 RGB (H, W, 3).
+
+        Stamps are those of the system clock.
 
         Raises:
-            SourceError: the camera stopped delivering.
+            SourceError: the camera stopped delivering frames.
         """
         stopping = threading.Event()
         reader = threading.Thread(
@@ -73,7 +75,8 @@ class WebcamSource:
                     yield frame
                 if not alive:
                     raise SourceError(
-                        f"webcam {self._index}: stopped delivering pictures; was it unplugged?"
+                        f"webcam {self._index}: delivers no more frames; check that it is plugged"
+                        " in"
                     )
                 time.sleep(POLL_S)
         finally:
@@ -87,6 +90,6 @@ class WebcamSource:
             if not grabbed:
                 return
             image = np.ascontiguousarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-            # While the system clock is set back, pictures are passed over.
+            # After the system clock was set back, frames are dropped until it has caught up.
             with contextlib.suppress(StaleFrame):
                 self._newest.put(Frame(self.cameras[0], time.time_ns(), "", image))

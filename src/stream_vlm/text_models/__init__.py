@@ -1,1 +1,1 @@
-"""Models of text beside the stream: a sentence embedder and a client of the OpenAI chat protocol."""
+"""Text-only models: a sentence embedder, and a client of the OpenAI chat protocol."""

@@ -1,4 +1,4 @@
-"""Any endpoint that speaks the OpenAI chat protocol: one question, one reply."""
+"""A client for any endpoint that speaks the OpenAI chat protocol: one request, one reply."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from stream_vlm.types import StreamError
 
 
 class ChatUnavailable(StreamError):
-    """No endpoint can be asked at all; the message names what is missing and the remedy."""
+    """No request can be sent at all; the message names what is missing and the remedy."""
 
 
 class ChatFailed(StreamError):
-    """A question got no reply: no connection, an error status, or an answer that is none of the
-    protocol's; the message says which.
+    """A request got no usable reply; the message gives the reason.
+
+    Reasons are a failed connection, an error status, or a reply that does not follow the protocol.
     """
 
 
 class ChatClient:
-    """Asks one endpoint; any thread may, several at a time.
+    """Sends requests to one endpoint; several threads may use it at the same time.
 
     Args:
-        base_url: of the endpoint, for example http://localhost:8000/v1.
-        model: the name that the endpoint knows the model by.
-        key: sent as a bearer token where it is not empty.
-        timeout_s: of one request.
+        base_url: URL of the endpoint, for example http://localhost:8000/v1.
+        model: name of the model, as the endpoint knows it.
+        key: sent as a bearer token unless it is empty.
+        timeout_s: time limit for one request, seconds.
 
     Raises:
         ChatUnavailable: httpx is not installed.
@@ -34,7 +35,7 @@ class ChatClient:
         self.model = model
         self._http = _httpx()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        # Lost connections are tried again; an answer that came is never asked for twice.
+        # Only failed connections are tried again; a request that was answered is never repeated.
         self._client = self._http.Client(
             base_url=base_url.rstrip("/") + "/",
             headers=headers,
@@ -43,11 +44,14 @@ class ChatClient:
         )
 
     def ask(self, task: str, text: str) -> str:
-        """The reply to `text`, where `task` says what is to be done; the likeliest words, none
-        drawn.
+        """Return the model's reply to `text`, decoded greedily (temperature 0).
+
+        Args:
+            task: the system prompt: what the model has to do.
+            text: the user's message.
 
         Raises:
-            ChatFailed: there was none.
+            ChatFailed: there is no usable reply.
         """
         messages = [{"role": "system", "content": task}, {"role": "user", "content": text}]
         try:
@@ -71,7 +75,7 @@ class ChatClient:
             raise ChatFailed(f"{type(error).__name__}: {error}") from error
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close all connections."""
         self._client.close()
 
 
@@ -80,7 +84,7 @@ def _httpx() -> ModuleType:
         import httpx
     except ImportError as error:
         raise ChatUnavailable(
-            "an endpoint is asked with httpx, which is not installed; run pip install httpx (0.27"
-            " or newer)"
+            "requests to an endpoint need httpx, which is not installed; run pip install httpx"
+            " (0.27 or newer)"
         ) from error
     return httpx

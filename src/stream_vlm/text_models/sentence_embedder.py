@@ -1,5 +1,6 @@
-"""Any sentence-transformers directory as a model of text for the memory; the library of that name
-is not needed.
+"""Load a sentence-transformers directory and turn texts into vectors.
+
+The sentence-transformers library itself is not needed, only transformers and torch.
 """
 
 from __future__ import annotations
@@ -15,39 +16,47 @@ from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.types import StreamError
 
 MAX_TOKENS = 512
-"""Longer texts are cut, where the directory does not say at how many tokens."""
+"""Longer texts are truncated to this length, unless the directory names another length."""
 
 BATCH = 32
+"""Texts per forward pass."""
 
 
 class EmbeddingError(StreamError):
-    """A model of text cannot be loaded; the message names the directory and the remedy."""
+    """A text embedding model cannot be loaded; the message names the directory and the remedy."""
 
 
 class SentenceEmbedder:
-    """Loads with transformers what the directory holds and pools as its `1_Pooling/config.json`
-    says: mean of the tokens, or the first one.
+    """Computes text vectors with the model in a sentence-transformers directory.
 
-    Nothing is fetched. It runs on the CPU, so that it never waits for the model that watches.
+    Pooling follows the directory's `1_Pooling/config.json`: mean of the tokens, or the first token.
+    Nothing is downloaded. It runs on the CPU, so that it never waits for the streaming model.
+
+    Args:
+        directory: a sentence-transformers directory.
+
+    Raises:
+        EmbeddingError: there is no such directory, it holds no model, or its pooling is
+            unsupported.
+
+    Attributes:
+        name: name of the directory; vectors of different names are never compared.
+        size: numbers in each vector.
     """
 
     def __init__(self, directory: str | Path) -> None:
-        """Raises: EmbeddingError: there is no such directory, it holds no model, or one that pools
-        in another way.
-        """
-        # Loading torch takes seconds: who asks with words alone does not wait for it.
+        # Loading torch takes seconds: a word search must not wait for it.
         import torch
         from transformers import AutoModel, AutoTokenizer
 
         folder = Path(directory).expanduser()
         if not (folder / "config.json").is_file():
             raise EmbeddingError(
-                f"{folder}: holds no config.json; give the directory of a sentence-transformers"
-                " model"
+                f"{folder}: has no config.json; give the directory of a sentence-transformers model"
             )
         self._first_token = _pools_first_token(folder)
-        most_tokens = _said(folder / "sentence_bert_config.json").get("max_seq_length")
-        self._max_tokens = most_tokens if isinstance(most_tokens, int) else MAX_TOKENS
+        max_tokens = _read_json(folder / "sentence_bert_config.json").get("max_seq_length")
+        self._max_tokens = max_tokens if isinstance(max_tokens, int) else MAX_TOKENS
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             self._model = AutoModel.from_pretrained(
@@ -55,14 +64,14 @@ class SentenceEmbedder:
             ).eval()
         except (OSError, ValueError, KeyError) as error:
             raise EmbeddingError(
-                f"{folder}: cannot be loaded as a model of text ({error}); give the directory of a"
-                " sentence-transformers model"
+                f"{folder}: cannot be loaded as a text embedding model ({error}); give the"
+                " directory of a sentence-transformers model"
             ) from error
         self.name = folder.resolve().name
         self.size = int(self._model.config.hidden_size)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """A vector of length 1 for each text, float32, (texts, size)."""
+        """Return one vector of length 1 for each text, float32, (texts, size)."""
         import torch
 
         made = []
@@ -83,36 +92,37 @@ class SentenceEmbedder:
 
 
 def load_text_model(settings: MemorySettings) -> SentenceEmbedder | None:
-    """The model of text that `memory.text_model` names, loaded; None, and no torch, where it names
-    none.
+    """Load the model that `memory.text_model` names, or return None where it names none.
+
+    Without a name torch is not imported.
 
     Raises:
-        EmbeddingError: as `SentenceEmbedder`.
+        EmbeddingError: as for `SentenceEmbedder`.
     """
     return SentenceEmbedder(settings.text_model) if settings.text_model else None
 
 
 def _pools_first_token(folder: Path) -> bool:
-    pooling = _said(folder / "1_Pooling" / "config.json")
+    pooling = _read_json(folder / "1_Pooling" / "config.json")
     ways = [
         way for way, used in pooling.items() if way.startswith("pooling_mode_") and used is True
     ]
     if ways not in ([], ["pooling_mode_mean_tokens"], ["pooling_mode_cls_token"]):
         raise EmbeddingError(
-            f"{folder}: pools by {', '.join(ways)}; only the mean of the tokens or the first one is"
-            " known here, take another model"
+            f"{folder}: pooling {', '.join(ways)} is not supported, only the mean of the tokens or"
+            " the first token; choose another model"
         )
     return ways == ["pooling_mode_cls_token"]
 
 
-def _said(file: Path) -> dict[str, object]:
-    """What a JSON file of the directory says; nothing where there is none."""
+def _read_json(file: Path) -> dict[str, object]:
+    """Return the contents of a JSON file of the directory, empty if there is no such file."""
     if not file.is_file():
         return {}
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise EmbeddingError(f"{file}: is not JSON ({error}); fetch the model again") from error
-    if not isinstance(said, dict):
-        raise EmbeddingError(f"{file}: is no JSON object; fetch the model again")
-    return said
+        raise EmbeddingError(f"{file}: is not JSON ({error}); download the model again") from error
+    if not isinstance(content, dict):
+        raise EmbeddingError(f"{file}: is not a JSON object; download the model again")
+    return content
