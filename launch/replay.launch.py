@@ -1,5 +1,6 @@
-"""A recording as the robot: the node on recorded time, and a player that begins once the node is
-active.
+"""Run the node on a recording: play a bag with its own time, as if it were the robot.
+
+The player starts when the node is active, so that the node sees the beginning.
 
 ros2 launch stream_vlm_ros replay.launch.py bag:=office.mcap topics:=/front/image_raw
 """
@@ -24,12 +25,12 @@ from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from stream_vlm.sources.rosbag import camera_name
 
 REQUIRED = (
-    ("bag", "Recording to play: a rosbag2 folder, .mcap or .db3 file."),
+    ("bag", "Recording to play: a rosbag2 folder, an .mcap file or a .db3 file."),
     (
         "topics",
         (
-            "Image topics of the recording that the node watches, comma separated; a name that ends"
-            " in /compressed is a compressed one."
+            "Image topics of the recording that the node watches, separated by commas. A name that"
+            " ends in /compressed means sensor_msgs/CompressedImage."
         ),
     ),
 )
@@ -37,19 +38,28 @@ OPTIONAL = (
     (
         "odom_topic",
         "",
-        "Odometry topic of the recording that gives each record its place; empty records no place.",
+        (
+            "Odometry topic of the recording that gives each record the robot's pose. Empty stores"
+            " records without a pose."
+        ),
     ),
-    ("rate", "1.0", "Play this many times as fast as it was recorded."),
-    ("loop", "false", "true begins again at the end; each round is a session of its own."),
+    ("rate", "1.0", "Playback speed: 2.0 plays twice as fast as it was recorded."),
+    ("loop", "false", "true starts again at the end; every round is a new session."),
     (
         "player",
         "auto",
-        "ros2bag, camera_source (comes with this package), or auto: ros2bag where it is installed.",
+        (
+            "Program that plays the recording: ros2bag, or camera_source, which comes with this"
+            " package. auto uses ros2bag if it is installed."
+        ),
     ),
     (
         "shutdown_at_end",
         "false",
-        "true ends the launch with the recording; false leaves the node there to be asked.",
+        (
+            "true stops everything when the recording ends; false keeps the node running, so that"
+            " you can ask it."
+        ),
     ),
     ("model_directory", "", "As in stream_vlm.launch.py."),
     ("memory_file", "", "As in stream_vlm.launch.py."),
@@ -77,8 +87,12 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The node, and the player as soon as the node is active: it would miss the beginning
-    otherwise.
+    """Return the node, and a handler that starts the player once the node is active.
+
+    A player that starts earlier would play frames that the node never sees.
+
+    Raises:
+        ValueError: an argument is refused; the message names it and what is allowed.
     """
     value = {
         name: LaunchConfiguration(name).perform(context) for name, *_ in (*REQUIRED, *OPTIONAL)
@@ -115,7 +129,7 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def player(value: dict[str, str], topics: list[str]) -> ExecuteProcess:
-    """The process that publishes the recording and /clock."""
+    """Return the process that publishes the recording and /clock."""
     installed = importlib.util.find_spec("ros2bag") is not None
     chosen = (
         value["player"]

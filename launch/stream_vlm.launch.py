@@ -1,4 +1,4 @@
-"""Start the node that keeps watching and bring it to active.
+"""Start the stream_vlm node, configure it and activate it.
 
 ros2 launch stream_vlm_ros stream_vlm.launch.py cameras:=front,rear
 topics:=/front/image,/rear/image/compressed transports:=raw,compressed
@@ -29,7 +29,7 @@ ARGUMENTS = (
         "cameras",
         "",
         (
-            "Names of the cameras, comma separated; empty leaves them to params_file, or to one"
+            "Names of the cameras, separated by commas. Empty takes them from params_file, or one"
             " camera named 'camera'."
         ),
     ),
@@ -37,62 +37,65 @@ ARGUMENTS = (
         "topics",
         "",
         (
-            "Topic of each camera in `cameras`, comma separated, in the same order; empty leaves"
-            " them to params_file."
+            "Image topic of each camera, separated by commas, in the order of `cameras`. Empty"
+            " takes them from params_file."
         ),
     ),
     (
         "transports",
         "",
         (
-            "raw or compressed for each camera in `cameras`, comma separated; one word is for all"
-            " of them."
+            "raw or compressed for each camera, separated by commas, in the order of `cameras`. A"
+            " single word is used for all cameras."
         ),
     ),
     (
         "odom_topic",
         "",
         (
-            "Odometry (nav_msgs/Odometry) that gives each record its place; empty takes"
-            " params_file's, or none."
+            "Odometry topic (nav_msgs/Odometry) that gives each record the robot's pose. Empty"
+            " takes it from params_file; without one, records have no pose."
         ),
     ),
     (
         "model_directory",
         "",
         (
-            "Directory of a Hugging Face checkpoint, Qwen2.5-VL or Qwen3-VL; empty takes"
-            " params_file's, or the shipped model."
+            "Directory of a Hugging Face checkpoint, for example Qwen2.5-VL or Qwen3-VL. Empty"
+            " takes it from params_file, or the model that comes with the package."
         ),
     ),
     (
         "memory_file",
         "",
-        "SQLite file of the memory; empty takes params_file's, or ~/.ros/stream_vlm/memory.db.",
+        (
+            "SQLite file of the memory. Empty takes it from params_file, or"
+            " ~/.ros/stream_vlm/memory.db."
+        ),
     ),
     (
         "params_file",
         "",
         (
-            "YAML file with parameters, for example one of the package's config folder; the"
-            " arguments above go before it."
+            "YAML file with parameters, for example one from the config folder of the package. The"
+            " arguments above override it."
         ),
     ),
     ("namespace", "", "Namespace of the node."),
     (
         "use_sim_time",
         "false",
-        "true takes time from /clock: a bag played with --clock, or a simulation.",
+        "true takes the time from /clock; use it with a simulation or a bag played with --clock.",
     ),
     (
         "autostart",
         "true",
         (
-            "true configures and activates the node; false leaves that to you (ros2 lifecycle set"
-            " /stream_vlm configure)."
+            "true configures and activates the node. With false you do it yourself: ros2 lifecycle"
+            " set /stream_vlm configure, then activate."
         ),
     ),
-    ("log_level", "info", "debug, info, warn, error or fatal."),
+    ("log_level", "info", "Log level: debug, info, warn, error or fatal."),
 )
 
 
@@ -105,12 +108,13 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The node and, with `autostart`, the events that configure it once it runs and activate it
-    once it is configured.
+    """Return the node and, with `autostart`, the events that configure and activate it.
+
+    Raises:
+        ValueError: an argument is refused; the message names it and what is allowed.
     """
     value = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
-    # launch_ros only warns of a file that is missing, and the node would run with other values than
-    # were asked for.
+    # launch_ros only warns about a missing file, and the node would run with default values.
     if value["params_file"] and not Path(value["params_file"]).is_file():
         raise ValueError(
             f"params_file:={value['params_file']} is no file; name a YAML file with parameters"
@@ -135,8 +139,8 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         ros_arguments=["--log-level", value["log_level"]],
         output="screen",
         emulate_tty=True,
-        # A step that runs is ended and what was seen is stored before the node goes, and unloading
-        # the model takes seconds on a busy computer.
+        # Before the node exits it finishes the running step and stores the results. Unloading the
+        # model can take seconds on a busy computer.
         sigterm_timeout=LaunchConfiguration("sigterm_timeout", default="30"),
     )
     if not is_true("autostart", value["autostart"]):
@@ -153,8 +157,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             transition_id=Transition.TRANSITION_ACTIVATE,
         )
     )
-    # Only what comes from configuring is activated: a node that somebody deactivated stays
-    # inactive.
+    # Activate only after a configure transition: a node that a user deactivated stays inactive.
     configured = OnStateTransition(
         target_lifecycle_node=node,
         start_state="configuring",
@@ -168,8 +171,8 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         entities=[
             LogInfo(
                 msg=(
-                    "stream_vlm could not be configured: its own log says why; correct that and"
-                    " configure it again"
+                    "stream_vlm could not be configured; the node's log says why. Correct it and"
+                    " configure the node again"
                 )
             )
         ],

@@ -206,7 +206,7 @@ class DecisionSettings(Group):
     min_answer_confidence: float = setting(
         0.5,
         "An answer with a lower confidence is reported as not known, unless the model read a"
-        " matching record of the memory. 0 reports every answer as known.",
+        " matching record of the memory. 0 turns the check off.",
         minimum=0.0,
         maximum=1.0,
     )

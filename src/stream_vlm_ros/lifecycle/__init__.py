@@ -1,1 +1,1 @@
-"""Configure, activate, deactivate: parameters, publishers, diagnostics, and what each state owns."""
+"""The lifecycle: parameters, publishers, diagnostics, and the objects that each state needs."""

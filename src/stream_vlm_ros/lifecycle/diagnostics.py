@@ -1,5 +1,6 @@
-"""The node's health on /diagnostics: by the computer's own clock, so that it is heard also while
-simulated time stands still.
+"""The node's health on /diagnostics.
+
+The timer uses the computer's clock, so that messages also come while simulated time is paused.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ OK, WARN, ERROR, STALE = (
     DiagnosticStatus.STALE,
 )
 REMEMBERED_S = 10.0
-"""A fault is shown for this long after it happened last."""
+"""A fault is shown for this long after its last occurrence, seconds."""
 OLD_S = 10.0
-"""Pictures older than this on arrival come from another clock than the node's."""
+"""A picture that is older than this on arrival was stamped by another clock, seconds."""
 
 
 class Diagnostics:
-    """Publishes one status for the node, each camera, the model, the memory and the session, and
-    one for odometry where it is used.
+    """Publishes one status each for the node, every camera, the session, the model and the memory.
 
-    `parts` gives what the node holds now: nothing before it is configured, and no stream before it
-    is active.
+    Odometry has a status of its own if it is used. `state` returns the lifecycle state and the last
+    fault. `parts` returns what the node has now: None before it is configured, and None for the
+    active parts before it is active.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Diagnostics:
         self.set_period(1.0)
 
     def set_period(self, seconds: float) -> None:
-        """Publish this often from now on."""
+        """Publish every `seconds` seconds from now on."""
         if self._timer is not None:
             self._node.destroy_timer(self._timer)
         self._timer = self._node.create_timer(
@@ -64,7 +65,7 @@ class Diagnostics:
         )
 
     def publish(self) -> None:
-        """Say how things are now."""
+        """Publish the present state of everything."""
         configured, watching = self._parts()
         now_ns = self._node.get_clock().now().nanoseconds
         paused = now_ns == self._last_now_ns
@@ -127,7 +128,7 @@ class Diagnostics:
         level, message = OK, f"{health.rate_hz():.1f} Hz"
         if health.silent_for() > silent_after_s:
             if paused and health.ever_heard:
-                level, message = STALE, "the clock stands still (a paused bag or simulation?)"
+                level, message = STALE, "the clock stands still (is a bag or simulation paused?)"
             else:
                 level, message = (
                     WARN,
@@ -136,19 +137,18 @@ class Diagnostics:
         elif fault:
             level, message = WARN, fault
         elif health.incompatible_qos and camera.qos_mismatch():
-            # Pictures of another publisher arrive, this one's do not.
+            # Pictures of another publisher arrive, but not those of this one.
             level, message = WARN, health.incompatible_qos
         elif age_s > OLD_S:
             level = WARN
             message = (
                 f"{camera.name}: pictures on {health.topic} are {age_s:.0f} s older than the node's"
-                " clock; synchronise the clocks, or set use_sim_time when a bag or a simulation is"
-                " the robot"
+                " clock; synchronise the clocks, or set use_sim_time for a bag or a simulation"
             )
         elif health.lost_within(REMEMBERED_S):
             level = WARN
             message += (
-                f", and pictures on {health.topic} are lost in transport; use a compressed topic,"
+                f", but pictures on {health.topic} are lost in transport; use a compressed topic"
                 " or raise net.core.rmem_max"
             )
         values = {
@@ -166,7 +166,7 @@ class Diagnostics:
     def _session_status(self, watching: Watching, paused: bool) -> DiagnosticStatus:
         sessions = watching.sessions
         message = (
-            "the clock stands still: nothing is looked at until it moves"
+            "the clock stands still: no frame is processed until it moves"
             if paused
             else f"session {sessions.session_id}"
         )
@@ -180,15 +180,15 @@ class Diagnostics:
         newest = watching.poses.newest_stamp_ns()
         fault = watching.odometry_faults.recent(REMEMBERED_S)
         age_s = (now_ns - newest) / NANOSECONDS if newest is not None else float("nan")
-        level, message = OK, f"a pose {age_s:.2f} s ago"
+        level, message = OK, f"newest pose is {age_s:.2f} s old"
         if fault:
             level, message = WARN, fault
         elif newest is None or age_s > configured.settings.diagnostics.silent_after_s:
             level, message = (
                 WARN,
                 (
-                    f"no odometry on {topic}: records get no place; start the localisation or set"
-                    " pose.odom_topic"
+                    f"no odometry on {topic}: records get no pose; start the localisation, or"
+                    " correct pose.odom_topic"
                 ),
             )
         return self._status(
@@ -224,7 +224,7 @@ class Diagnostics:
                 level = WARN
                 message += (
                     f": longer than the sampling period of {period_ms:.0f} ms; lower"
-                    " stream.rate_hz, or take a smaller model"
+                    " stream.rate_hz, or use a smaller model"
                 )
         return self._status("model", level, message, values)
 
@@ -234,7 +234,7 @@ class Diagnostics:
         if health.fault:
             level, message = ERROR, health.fault
         elif health.lost:
-            level, message = WARN, f"{health.lost} steps were not stored; see the log for why"
+            level, message = WARN, f"{health.lost} steps were not stored; the log says why"
         elif health.idle_fault or health.idle.fault:
             level, message = WARN, health.idle_fault or health.idle.fault
         values = {
@@ -247,10 +247,13 @@ class Diagnostics:
             "summaries by": health.idle.summarizer,
             "summaries made": health.idle.summarised,
             "summaries by a model": health.idle.written,
-            "summaries that wait for a model": health.idle.waiting,
-            "summaries asked for in vain": health.idle.failures,
-            **{f"dropped {what}": number for what, (number, _) in health.idle.dropped.items()},
-            "last fault in idle time": health.idle_fault or health.idle.fault,
+            "summaries waiting for a model": health.idle.waiting,
+            "failed summary requests": health.idle.failures,
+            **{
+                f"{what} removed by retention": number
+                for what, (number, _) in health.idle.dropped.items()
+            },
+            "last fault of maintenance": health.idle_fault or health.idle.fault,
         }
         return self._status("memory", level, message, values)
 
@@ -260,20 +263,20 @@ def _degradation_values(governor: LoadGovernor) -> dict[str, object]:
     return {
         "degraded (level)": governor.level,
         "worst level": governor.worst,
-        "time for a step (ms)": 1e3 * governor.allowance_s,
-        "recent steps over their time": governor.overruns,
+        "allowed step time (ms)": 1e3 * governor.allowance_s,
+        "recent steps that took too long": governor.overruns,
         "utterance limit (tokens)": degradation.limits.new_tokens or "none",
         "share of pixels": degradation.limits.picture_share,
-        "looks at every (beats)": degradation.stride,
+        "ticks per step": degradation.stride,
     }
 
 
 def _explain_degradation(governor: LoadGovernor) -> str:
-    """What is held back, why, and what to do."""
+    """Say what is reduced, why, and what the user can do."""
     still = ", and still do" if governor.runs_over else ""
     return (
-        f"degraded to level {governor.level} of {governor.worst}: {governor.degradation}; steps took"
-        f" longer than {1e3 * governor.allowance_s:.0f} ms (load_shedding.budget of the sampling"
-        f" period){still}; end what else loads this computer, lower stream.rate_hz, or take a"
-        " smaller model"
+        f"degraded to level {governor.level} of {governor.worst}: {governor.degradation}; steps"
+        f" took longer than {1e3 * governor.allowance_s:.0f} ms (load_shedding.budget of the"
+        f" sampling period){still}; stop other programs on this computer, lower stream.rate_hz, or"
+        " use a smaller model"
     )

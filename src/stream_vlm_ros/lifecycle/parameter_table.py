@@ -1,27 +1,32 @@
-"""Prints the table of parameters in docs/ros.md: `python -m
-stream_vlm_ros.lifecycle.parameter_table`.
+"""Prints the table of parameters in docs/ros.md.
+
+Run it with `python -m stream_vlm_ros.lifecycle.parameter_table`.
 """
 
 from __future__ import annotations
+
+import json
 
 from stream_vlm.config.field import SettingInfo
 from stream_vlm.config.settings import describe_settings
 
 CAMERA = "NAME"
-"""Stands for the camera's name in the table."""
+"""Placeholder for the name of a camera in the table."""
 
 
 def table() -> str:
-    """Every parameter with its default, what is allowed, whether it may change while the node is
-    configured, and its meaning.
+    """Return the table in Markdown, one row for each parameter.
+
+    The columns are the name, the default, the allowed values, when a new value takes effect, and
+    the description.
     """
-    lines = ["| parameter | default | allowed | changes | meaning |", "|---|---|---|---|---|"]
+    lines = ["| parameter | default | allowed | takes effect | meaning |", "|---|---|---|---|---|"]
     lines += [_row(info) for info in describe_settings([CAMERA])]
     return "\n".join(lines)
 
 
 def _row(info: SettingInfo) -> str:
-    changes = "at configure" if info.read_only else "live"
+    changes = "at configure" if info.read_only else "at once"
     return (
         f"| `{info.name}` | {_code(info.default)} | {_allowed(info)} | {changes} |"
         f" {info.description} |"
@@ -29,7 +34,7 @@ def _row(info: SettingInfo) -> str:
 
 
 def _code(value: object) -> str:
-    return f"`{value!r}`".replace("'", '"') if value != "" else "empty"
+    return f"`{json.dumps(value)}`" if value != "" else "empty"
 
 
 def _allowed(info: SettingInfo) -> str:

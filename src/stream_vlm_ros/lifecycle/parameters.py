@@ -1,5 +1,6 @@
-"""ROS parameters out of the package's settings: declared with description and range, refused as a
-whole when one is wrong.
+"""ROS parameters made from the package's settings, each with its description and range.
+
+Several parameters that are set together are all refused when one of them is wrong.
 """
 
 from __future__ import annotations
@@ -29,12 +30,11 @@ CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 class Parameters:
-    """Declares every setting as a parameter, keeps bad values out and carries good ones to the
-    running parts.
+    """Declares every setting as a parameter, refuses bad values and applies good ones.
 
-    A setting marked read-only takes effect when the node is configured: changing it later is
-    refused with the transition that is needed. The others are changed in place in the settings
-    object that the running parts hold, and `on_change` is called.
+    A read-only setting takes effect at the configure transition. Changing it later is refused, and
+    the reason names the transitions that are needed. Other settings are changed in place in the
+    settings object that the running parts use, and then `on_change` is called.
     """
 
     def __init__(self, node: Node, on_change: Callable[[], None]) -> None:
@@ -47,7 +47,8 @@ class Parameters:
             AUTOSTART,
             False,
             ParameterDescriptor(
-                description="Configure and activate the node as soon as it is up.", read_only=True
+                description="true configures and activates the node when it starts.",
+                read_only=True,
             ),
         ).value
         node.set_descriptor(
@@ -55,8 +56,8 @@ class Parameters:
             ParameterDescriptor(
                 type=ParameterType.PARAMETER_BOOL,
                 description=(
-                    "Take time from /clock (a bag played with --clock, a simulation) instead of the"
-                    " computer."
+                    "true takes the time from /clock (a simulation, or a bag played with --clock)"
+                    " instead of the computer's clock."
                 ),
             ),
         )
@@ -67,12 +68,10 @@ class Parameters:
         node.add_post_set_parameters_callback(self._apply)
 
     def configure(self) -> Settings:
-        """Return the settings that the node is to run with; from now on read-only ones cannot
-        change.
+        """Return the settings that the node runs with, and lock the read-only ones.
 
         Raises:
-            SettingError: a value given at the start was refused, or the values do not fit each
-                other.
+            SettingError: a value given at the start was refused, or values contradict each other.
         """
         if self._refused_at_start:
             raise SettingError("; ".join(self._refused_at_start.values()))
@@ -80,12 +79,11 @@ class Parameters:
         return self._configured
 
     def unlock(self) -> None:
-        """The node is not configured any more: read-only settings may change."""
+        """Allow changes of read-only settings again; the node is no longer configured."""
         self._configured = None
 
     def _declare_cameras(self, cameras: Iterable[str]) -> None:
-        # A name that cannot be part of a parameter's name is refused by load_settings when the node
-        # is configured.
+        # load_settings refuses the other names when the node is configured.
         usable = [camera for camera in dict.fromkeys(cameras) if CAMERA_NAME.fullmatch(camera)]
         self._declare([info for info in describe_settings(usable) if info.name not in self._infos])
 
@@ -96,19 +94,19 @@ class Parameters:
                     info.name, info.default, descriptor_of(info)
                 ).value
                 if info.choices and value not in info.choices:
-                    # ROS knows ranges but no choices. Left in place, this value would have every
-                    # other one refused with it.
+                    # ROS checks ranges but not choices. If this value stayed, every later change of
+                    # any parameter would be refused because of it.
                     self._node.undeclare_parameter(info.name)
-                    self._declare_default(info, f"'{value}' is none of its words")
+                    self._declare_default(info, f"'{value}' is not one of the choices")
             except InvalidParameterTypeException as error:
                 self._declare_otherwise(info, str(error))
             except InvalidParameterValueException as error:
                 self._declare_default(info, str(error))
-            # Only now is it ours to check: rclpy calls the checks while it declares.
+            # Registered last, because rclpy calls `_check` while it declares a parameter.
             self._infos[info.name] = info
 
     def _declare_otherwise(self, info: SettingInfo, complaint: str) -> None:
-        """YAML reads `rate_hz: 2` as a whole number; where a float is wanted that is no mistake."""
+        """Accept a whole number for a float: YAML reads `rate_hz: 2` as an integer."""
         if info.kind is float:
             try:
                 whole = self._node.declare_parameter(
@@ -131,7 +129,7 @@ class Parameters:
     def _declare_default(self, info: SettingInfo, complaint: str) -> None:
         self._refused_at_start[info.name] = (
             f"{info.name}: the value given at the start is refused ({complaint}); "
-            f"{_rule(info)}; correct it, or 'ros2 param set' it, and configure again"
+            f"{_rule(info)}; correct it, or set it with 'ros2 param set', and configure again"
         )
         self._node.declare_parameter(
             info.name, info.default, descriptor_of(info), ignore_override=True
@@ -171,9 +169,9 @@ class Parameters:
                 return SetParametersResult(
                     successful=False,
                     reason=(
-                        f"{name} takes effect when the node is configured: deactivate and clean it"
-                        f" up first (ros2 lifecycle set {self._node.get_fully_qualified_name()}"
-                        " deactivate, then cleanup), set it, and configure again"
+                        f"{name} takes effect when the node is configured: first deactivate it and"
+                        f" clean it up (ros2 lifecycle set {self._node.get_fully_qualified_name()}"
+                        " deactivate, then cleanup), then set the parameter and configure again"
                     ),
                 )
         values = self._values() | ours
@@ -202,7 +200,7 @@ class Parameters:
 
 
 def descriptor_of(info: SettingInfo) -> ParameterDescriptor:
-    """The descriptor of one setting: its sentence, unit, range and, for words, the choices."""
+    """Return the descriptor of one setting: description, unit, range and allowed choices."""
     descriptor = ParameterDescriptor(
         description=f"{info.description} [{info.unit}]" if info.unit else info.description
     )

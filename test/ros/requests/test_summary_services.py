@@ -49,8 +49,8 @@ def test_the_past_is_summed_up_while_the_node_watches_and_old_pictures_go(robot:
         lambda: int(shown(robot, "summaries made")) >= 5, "the number of summaries on /diagnostics"
     )
     robot.wait(
-        lambda: int(shown(robot, "dropped pictures") or 0) > 0,
-        "the number of dropped pictures on /diagnostics",
+        lambda: int(shown(robot, "pictures removed by retention") or 0) > 0,
+        "the number of removed pictures on /diagnostics",
     )
 
 
