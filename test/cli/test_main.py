@@ -1,4 +1,4 @@
-"""The command line: quick to start, typed, and one clear message for what cannot be done."""
+"""The command line starts fast, and reports every failure in one line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOW = datetime(2026, 3, 15, 12, 30, 0, tzinfo=timezone(timedelta(hours=1)))
 
 @pytest.fixture
 def memory_file(tmp_path: Path) -> Path:
-    """Two events: a red ball at 2 s near (1, 0), a door at 10 s near (5, 0)."""
+    """A memory of two events: a red ball at 2 s near (1, 0), a door at 10 s near (5, 0)."""
     path = tmp_path / "run" / "memory.db"
     path.parent.mkdir()
     with Memory.open(MemorySettings(path=str(path))) as memory:
@@ -76,7 +76,7 @@ def test_recall_answers_without_loading_torch(memory_file: Path) -> None:
 @pytest.mark.parametrize(
     "command", [name for name in (*COMMANDS, *extensions.LAB_COMMANDS) if name != "train"]
 )
-def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_a_help_text(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert f"Usage: stream-vlm {command}" in capsys.readouterr().out
 
@@ -116,7 +116,7 @@ def test_a_command_of_the_lab_names_the_library_that_is_missing(tmp_path: Path) 
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_command_that_cannot_be_imported_leaves_the_help_and_says_what_it_needs(
+def test_a_command_that_cannot_be_imported_stays_in_the_help_and_reports_what_it_needs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = EntryPoint("fly", "no_such_package.cli:fly", extensions.COMMANDS)
@@ -150,11 +150,11 @@ def test_a_command_that_cannot_be_imported_leaves_the_help_and_says_what_it_need
             ["run", "world:1", "--out", "OUT", "--set", "camera.a.topic=/x"],
             "the cameras are those of the source",
         ),
-        (["replay", "no-such-bag", "--out", "OUT"], "no-such-bag: no rosbag2 recording"),
+        (["replay", "no-such-bag", "--out", "OUT"], "no-such-bag: not a rosbag2 recording"),
         (["recall", "--memory", "OUT/no.db"], "no.db"),
         (["recall", "--limit", "0", "--memory", "OUT/no.db"], "limit: 0"),
         (["recall", "--near", "nan", "0", "1", "--memory", "OUT/no.db"], "place: x = nan"),
-        (["recall", "--from", "later", "--memory", "OUT/no.db"], "'later' is no time"),
+        (["recall", "--from", "later", "--memory", "OUT/no.db"], "'later' is not a time"),
         (["recall", "--from", "20", "--to", "10", "--memory", "OUT/no.db"], "is after end"),
     ],
 )
@@ -176,7 +176,7 @@ def test_bad_input_gets_one_clear_message_and_a_failing_exit_status(
         ["simulate", "--seed", "-1", "--out", "x"],
     ],
 )
-def test_a_wrong_call_exits_with_2_and_says_what_is_missing(
+def test_wrong_arguments_exit_with_2_and_an_error_message(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
@@ -218,7 +218,7 @@ def test_recall_takes_the_folder_of_a_run(
         (["--kind", "observation", "--limit", "1", "--order", "oldest"], [""]),
     ],
 )
-def test_recall_s_filters_hold(
+def test_recall_applies_its_filters(
     arguments: list[str], found: list[str], memory_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["recall", "--memory", str(memory_file), "--json", *arguments]) == 0
@@ -274,19 +274,19 @@ def test_plain_seconds_count_from_the_beginning_of_a_recording(words: str, ns: i
 @pytest.mark.parametrize(
     "words", ["", "later", "25:00", "10 parsecs ago", "-5", "2026-13-01", "9" * 30 + " days ago"]
 )
-def test_words_that_name_no_time_are_refused_with_examples(words: str) -> None:
-    with pytest.raises(TimeError, match=r"is no time; write '14:05'"):
+def test_words_that_are_not_a_time_are_refused_with_examples(words: str) -> None:
+    with pytest.raises(TimeError, match=r"is not a time; write '14:05'"):
         parse_time(words, NOW)
 
 
-def test_a_span_says_what_both_ends_share_once() -> None:
+def test_a_span_prints_the_shared_date_only_once() -> None:
     day = int(datetime(2026, 1, 31, 14, 5, 30).timestamp()) * NANOSECONDS
     assert show_span(day, day + 5 * NANOSECONDS) == "2026-01-31 14:05:30 - 14:05:35"
     assert show_span(NANOSECONDS, 2 * NANOSECONDS) == "1.0 - 2.0 s"
     assert show_span(NANOSECONDS, NANOSECONDS) == "1.0 s"
 
 
-def test_the_doctor_says_what_to_mend(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_reports_what_to_fix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "memory.db").write_text(
         "not a database at all, but long enough to be looked at" * 50
     )
@@ -320,14 +320,14 @@ def test_simulate_writes_a_video_with_its_labels(
 @pytest.mark.parametrize(
     "refused", [["--seed", "3", "--size", "7", "9"], ["--seed", "3", "--fps", "0.5"]]
 )
-def test_simulate_refuses_what_no_camera_is(
+def test_simulate_refuses_an_impossible_camera(
     refused: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["simulate", *refused, "--out", str(tmp_path / "w")]) == 1
     assert "is refused" in capsys.readouterr().err
 
 
-def test_a_real_checkpoint_watches_a_simulated_stream_the_same_way_twice(
+def test_a_real_checkpoint_gives_the_same_results_for_a_simulated_stream_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = str(write_checkpoint(tmp_path / "checkpoint"))
@@ -353,7 +353,7 @@ def test_a_real_checkpoint_watches_a_simulated_stream_the_same_way_twice(
     assert len((tmp_path / "once" / "states.jsonl").read_text().splitlines()) == 8
 
 
-def test_a_refused_run_loads_no_model_and_leaves_the_folder_alone(
+def test_a_refused_run_loads_no_model_and_changes_nothing_in_the_folder(
     memory_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = memory_file.read_bytes()
@@ -374,7 +374,7 @@ def test_a_refused_run_loads_no_model_and_leaves_the_folder_alone(
     assert memory_file.read_bytes() == before
 
 
-def test_recall_computes_an_answer_and_shows_what_it_rests_on(
+def test_recall_computes_an_answer_and_lists_its_evidence(
     memory_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert (

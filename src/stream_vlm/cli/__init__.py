@@ -1,7 +1,7 @@
-"""`stream-vlm`: watch recordings without ROS, ask and keep the memory, and check the installation.
+"""The command line `stream-vlm`: watch recordings without ROS, search the memory, check the setup.
 
-Further commands join by entry points of the group `stream_vlm.commands`; those of stream_vlm_lab
-(training, evaluation, simulation) are among them.
+Other packages add commands through entry points of the group `stream_vlm.commands`; stream_vlm_lab
+adds training, evaluation and simulation this way.
 """
 
 from __future__ import annotations
@@ -22,16 +22,18 @@ COMMANDS = {
     "memory": "stream_vlm.cli.memory.commands:memory",
     "doctor": "stream_vlm.cli.doctor:doctor",
 }
-"""The library's own commands and where each is. A module is imported when its command is asked for,
-so that none waits for another's libraries.
+"""The library's own commands and where each is defined.
+
+A module is imported only when its command is used, so that no command waits for the libraries of
+another.
 """
 
 
 class LazyCommands(click.Group):
-    """A group that knows the names of its commands and imports one only when it is needed."""
+    """A command group that imports a command only when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The library's own commands first, then those that other packages add."""
+        """Return the library's own commands first, then those that other packages add."""
         return [
             *COMMANDS,
             *(name for name in extensions.added(extensions.COMMANDS) if name not in COMMANDS),
@@ -40,7 +42,7 @@ class LazyCommands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return the command, or None when there is none of that name.
 
-        A command that cannot be imported is returned as one that says what to install.
+        For a command that cannot be imported, return one that reports what to install.
         """
         command: click.Command
         if cmd_name in COMMANDS:
@@ -62,8 +64,8 @@ class LazyCommands(click.Group):
         """Run the command.
 
         Raises:
-            StreamError: it imports a library that is not installed; the message names it and what
-                to install.
+            StreamError: it imports a library that is not installed; the message names the library
+                and what to install.
         """
         try:
             return super().invoke(ctx)
@@ -73,7 +75,7 @@ class LazyCommands(click.Group):
 
 
 def _missing(command: str, error: ModuleNotFoundError) -> str:
-    """Which library is missing and what to install for `command`."""
+    """Return which library is missing, and what to install for `command`."""
     library = (error.name or str(error)).partition(".")[0]
     of_the_lab = command in extensions.LAB_COMMANDS
     install = extensions.INSTALL_LAB if of_the_lab else f"pip install {library}"
@@ -81,7 +83,7 @@ def _missing(command: str, error: ModuleNotFoundError) -> str:
 
 
 def _unavailable(name: str, reason: str) -> click.Command:
-    """A command that takes any arguments and fails with `reason`."""
+    """Return a command that takes any arguments and fails with `reason`."""
 
     def fail(arguments: tuple[str, ...]) -> None:
         raise StreamError(f"{name} {reason}")
@@ -98,13 +100,15 @@ def _unavailable(name: str, reason: str) -> click.Command:
 @click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="stream-vlm")
 def stream_vlm() -> None:
-    """Watch a stream, speak when something happens, remember and recall."""
+    """Watch a video stream, report events, and search the memory of what was seen."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 1 when it cannot do what was asked, 2 for
-    a wrong call, 130 when interrupted.
+    """Run the command line and return its exit status.
+
+    Returns:
+        0 on success, 1 when the command failed, 2 for wrong arguments, 130 when interrupted.
     """
     try:
         status = stream_vlm.main(args=arguments, prog_name="stream-vlm", standalone_mode=False)

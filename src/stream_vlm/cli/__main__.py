@@ -1,4 +1,4 @@
-"""`python -m stream_vlm.cli`."""
+"""Run the command line with `python -m stream_vlm.cli`."""
 
 import sys
 

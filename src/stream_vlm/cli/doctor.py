@@ -1,4 +1,4 @@
-"""`stream-vlm doctor`: is everything in place, and if not, what to do."""
+"""`stream-vlm doctor`: check the installation and say what to fix."""
 
 from __future__ import annotations
 
@@ -24,22 +24,26 @@ MARKS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One checked thing: `note` is no fault but limits what can be done; `wrong` must be mended,
-    and `said` says how.
+    """The result of one check.
+
+    Attributes:
+        subject: what was checked.
+        verdict: "note" is no fault but limits what works; "wrong" must be fixed.
+        text: what was found and, where it is wrong, how to fix it.
     """
 
-    thing: str
+    subject: str
     verdict: Verdict
-    said: str
+    text: str
 
 
 def check_python() -> Finding:
-    """Which interpreter is this? (An unsupported one does not get as far as here.)"""
+    """Report the Python interpreter; an unsupported one fails before this check."""
     return Finding("python", "ok", f"{'.'.join(map(str, sys.version_info[:3]))}, {sys.executable}")
 
 
 def check_libraries() -> Finding:
-    """Can everything that watching needs be imported?"""
+    """Check that the libraries a run needs can be imported."""
     names = {
         "torch": "torch",
         "transformers": "transformers",
@@ -51,7 +55,7 @@ def check_libraries() -> Finding:
         try:
             importlib.import_module(module)
         except Exception as error:
-            # A library that is installed but broken raises whatever its own loading raises.
+            # A broken installation may raise any error, not only ImportError.
             missing.append(
                 f"{package} ({type(error).__name__}:"
                 f" {str(error).splitlines()[0] if str(error) else 'no message'})"
@@ -71,7 +75,7 @@ def check_libraries() -> Finding:
 
 
 def check_device() -> Finding:
-    """Where will the model run?"""
+    """Report the device that the model will run on."""
     import torch
 
     if torch.cuda.is_available():
@@ -79,13 +83,13 @@ def check_device() -> Finding:
     return Finding(
         "device",
         "note",
-        f"cpu, {torch.get_num_threads()} threads; no GPU was found, the shipped model is made for"
-        " that",
+        f"cpu, {torch.get_num_threads()} threads; no GPU was found. The shipped model runs on the"
+        " CPU, larger models are slow",
     )
 
 
 def check_model(directory: str) -> Finding:
-    """Does the checkpoint load?"""
+    """Check that the checkpoint in `directory` loads; empty means the shipped model."""
     from stream_vlm.backbone import load_model
 
     try:
@@ -96,7 +100,7 @@ def check_model(directory: str) -> Finding:
 
 
 def check_memory(path: str, key_file: str = "") -> Finding:
-    """Can the memory file be written, or be created where it will be?"""
+    """Check that the memory file can be written, or can be created."""
     from stream_vlm.config.memory_settings import MemorySettings
     from stream_vlm.memory.memory import Memory
 
@@ -111,13 +115,13 @@ def check_memory(path: str, key_file: str = "") -> Finding:
                 return Finding(
                     "memory",
                     "wrong",
-                    f"{file}: {rows} records, but this user may not write it; change its owner or"
-                    " memory.path",
+                    f"{file}: {rows} records, but this user may not write it; change its owner, or"
+                    " set memory.path to another file",
                 )
             return Finding("memory", "ok", f"{file}: {rows} records")
         folder = next(parent for parent in file.absolute().parents if parent.exists())
         with tempfile.TemporaryFile(dir=folder):
-            return Finding("memory", "ok", f"{file}: not there yet, can be created")
+            return Finding("memory", "ok", f"{file}: does not exist yet, can be created")
     except StreamError as error:
         return Finding("memory", "wrong", str(error))
     except OSError as error:
@@ -130,7 +134,7 @@ def check_memory(path: str, key_file: str = "") -> Finding:
 
 
 def check_ros() -> Finding:
-    """Is ROS 2 there, with this package's messages?"""
+    """Check that ROS 2 and this package's messages can be imported."""
     try:
         importlib.import_module("rclpy")
     except Exception as error:
@@ -138,8 +142,8 @@ def check_ros() -> Finding:
         return Finding(
             "ros",
             "note",
-            f"rclpy cannot be imported ({type(error).__name__}): run and replay work, the node does"
-            " not; source ROS 2 first",
+            f"rclpy cannot be imported ({type(error).__name__}): run and replay work, the node"
+            " does not; source the ROS 2 setup file first",
         )
     distro = os.environ.get("ROS_DISTRO", "unknown distribution")
     try:
@@ -159,7 +163,7 @@ def check_ros() -> Finding:
     )
 
 
-@click.command(short_help="Check the installation and say what to mend.")
+@click.command(short_help="Check the installation and say what to fix.")
 @click.option(
     "--model",
     "directory",
@@ -182,8 +186,9 @@ def check_ros() -> Finding:
     help="Passphrase of an encrypted memory.",
 )
 def doctor(directory: str, path: str, key_file: str) -> int:
-    """Check Python, libraries, device, checkpoint, memory file and ROS; exit with 1 when something
-    must be mended.
+    """Check Python, libraries, device, checkpoint, memory file and ROS.
+
+    Exits with 1 when something must be fixed.
     """
     checks: list[Callable[[], Finding]] = [
         check_python,
@@ -203,6 +208,6 @@ def doctor(directory: str, path: str, key_file: str) -> int:
                 f"{error}; see 'libraries' above",
             )
         wrong += finding.verdict == "wrong"
-        click.echo(f"{MARKS[finding.verdict]} {finding.thing:<10} {finding.said}")
-    click.echo("everything is in place" if not wrong else f"{wrong} to mend")
+        click.echo(f"{MARKS[finding.verdict]} {finding.subject:<10} {finding.text}")
+    click.echo("no problems found" if not wrong else f"{wrong} problems to fix")
     return 1 if wrong else 0

@@ -1,4 +1,4 @@
-"""`stream-vlm recall`: ask any memory file, with or without a robot running."""
+"""`stream-vlm recall`: search a memory file, also while a node writes it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from stream_vlm.cli.options.memory_file import memory_settings, which_key, which_memory
-from stream_vlm.cli.options.picture_query import load_looker, read_picture
+from stream_vlm.cli.options.picture_query import load_picture_model, read_picture
 from stream_vlm.cli.options.times import parse_time, show_span
 from stream_vlm.memory.answers.question_kind import AUTO, MODES, Question
 from stream_vlm.memory.memory import Memory
@@ -57,47 +57,47 @@ from stream_vlm.types import NANOSECONDS
     "object_id",
     type=int,
     default=0,
-    help="Only sightings of the thing of this number, as --json and the column object show it.",
+    help="Only events of the object with this number (column 'object', or object_id in --json).",
 )
 @click.option(
     "--order",
     type=click.Choice(ORDERS),
     default=ORDERS[0],
     show_default=True,
-    help="What comes first.",
+    help="How to sort the records.",
 )
 @click.option(
     "--answer",
     "mode",
     type=click.Choice((AUTO, *MODES)),
-    help="Compute an answer instead of listing: auto reads which from WORDS.",
+    help="Compute an answer instead of listing records; auto chooses the kind from WORDS.",
 )
 @click.option(
     "--text-model",
     type=click.Path(path_type=Path),
-    help="Directory of the model that embedded the memory, for --order fused.",
+    help="Directory of the text model that embedded the memory, for --order fused.",
 )
 @click.option(
     "--like",
     type=click.Path(path_type=Path),
-    help="What looked most like this picture (JPEG or PNG) comes first.",
+    help="Sort by similarity to this picture (JPEG or PNG).",
 )
 @click.option(
     "--like-record",
     type=int,
     metavar="N",
-    help="What looked most like the picture of record N comes first.",
+    help="Sort by similarity to the picture of record N.",
 )
 @click.option(
     "--model",
     type=click.Path(path_type=Path),
-    help="Directory of the model that watched, for --like; the shipped one when left out.",
+    help="Directory of the model that wrote the memory, for --like; default: the shipped model.",
 )
 @click.option(
     "--limit", type=int, default=20, show_default=True, help="At most this many records, 1 to 1000."
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object a line instead of a table."
+    "--json", "as_json", is_flag=True, help="Print one JSON object per line instead of a table."
 )
 def recall(
     words: tuple[str, ...],
@@ -118,9 +118,9 @@ def recall(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Ask the memory.
+    """Search the memory.
 
-    WORDS are looked for, any of them; every other filter that is given must hold.
+    A record matches if it has any of the WORDS and passes every given filter.
 
     \b
     stream-vlm recall red ball --order newest        when did you last see the red ball
@@ -128,12 +128,10 @@ def recall(
     stream-vlm recall --near 2 1.5 1 --order oldest  what was seen there, in order
     stream-vlm recall --answer auto how often did the door open
     stream-vlm recall --like mug.jpg --from 08:00    what looked like this picture
-    stream-vlm recall --object 7 --order oldest       every sighting of one thing
+    stream-vlm recall --object 7 --order oldest      every event of one object
     """
     if sum(chosen is not None for chosen in (like, like_record, mode)) > 1:
-        raise click.UsageError(
-            "--like, --like-record and --answer ask for different things; choose one"
-        )
+        raise click.UsageError("--like, --like-record and --answer cannot be combined; choose one")
     now = datetime.now().astimezone()
     query = RecallQuery(
         text=" ".join(words),
@@ -159,8 +157,8 @@ def recall(
             result = RecallResult(answer.records, answer.total, answer.took_ms)
         elif like is not None:
             picture = read_picture(like)
-            looker = load_looker(model)
-            result = memory.search_by_picture(looker.embed(picture), query, looker.model_id)
+            embedder = load_picture_model(model)
+            result = memory.search_by_picture(embedder.embed(picture), query, embedder.model_id)
         elif like_record is not None:
             result = memory.search_by_picture(like_record, query)
         else:
@@ -174,8 +172,9 @@ def recall(
 
 
 def as_object(record: RecallRecord) -> dict[str, object]:
-    """Return a record's fields for JSON, with `start` and `end` in seconds beside the exact
-    nanoseconds.
+    """Return a record's fields for JSON.
+
+    `start` and `end` in seconds are added to the exact nanoseconds.
     """
     return {
         **asdict(record),
@@ -185,9 +184,9 @@ def as_object(record: RecallRecord) -> dict[str, object]:
 
 
 def table(result: RecallResult) -> list[str]:
-    """Return a heading, one line a record, and how many there were."""
+    """Return a heading, one line per record, and how many records there were."""
     if not result.records:
-        return [f"nothing remembered that fits ({result.took_ms:.1f} ms)"]
+        return [f"no record matches ({result.took_ms:.1f} ms)"]
     rows = [("when", "kind", "camera", "sure", "what", "object", "where")]
     for record in result.records:
         place = (
@@ -196,9 +195,11 @@ def table(result: RecallResult) -> list[str]:
             else ""
         )
         what = (record.text or record.state) + (
-            f" ({record.missing_records} of its records are gone)" if record.missing_records else ""
+            f" ({record.missing_records} of its records are deleted)"
+            if record.missing_records
+            else ""
         )
-        thing = f"{record.object_id} ({record.object_confidence:.2f})" if record.object_id else ""
+        of = f"{record.object_id} ({record.object_confidence:.2f})" if record.object_id else ""
         rows.append(
             (
                 show_span(record.start_ns, record.end_ns),
@@ -206,7 +207,7 @@ def table(result: RecallResult) -> list[str]:
                 record.camera,
                 f"{record.confidence:.2f}",
                 what,
-                thing,
+                of,
                 place,
             )
         )

@@ -29,14 +29,15 @@ def run_options(command: Command) -> Command:
                 "folder",
                 type=click.Path(path_type=Path, file_okay=False),
                 required=True,
-                help="Folder for what it leaves behind.",
+                metavar="DIR",
+                help="Folder for the results.",
             ),
             click.option("--seconds", type=float, help="Watch only this much of the stream."),
             click.option(
                 "--model",
                 "directory",
                 default="",
-                help="Directory of a checkpoint; the shipped model when left out.",
+                help="Directory of a checkpoint; default: the shipped model.",
             ),
             click.option(
                 "--set",
@@ -50,18 +51,18 @@ def run_options(command: Command) -> Command:
                 "watch_for",
                 default="",
                 metavar="WORDS",
-                help="What to wait for and report, in plain words.",
+                help="An event to wait for and report, in plain words.",
             ),
             click.option(
-                "--force", "existing", flag_value="replace", help="Replace the run that DIR holds."
+                "--force", "existing", flag_value="replace", help="Replace the run in DIR."
             ),
             click.option(
                 "--append",
                 "existing",
                 flag_value="append",
-                help="Go on in the memory that DIR holds, as a new session.",
+                help="Continue the memory in DIR, as a new session.",
             ),
-            click.option("--quiet", is_flag=True, help="Print the summary only."),
+            click.option("--quiet", is_flag=True, help="Print only the last line, the totals."),
         )
     ):
         command = option(command)
@@ -83,8 +84,8 @@ def run(
 ) -> None:
     """Watch SOURCE: a video file, a webcam index such as 0, or world:SEED.
 
-    Leaves utterances.jsonl, events.jsonl, states.jsonl (times in seconds of stream) and memory.db
-    in DIR.
+    Writes utterances.jsonl, events.jsonl and states.jsonl (times in seconds of stream) and
+    memory.db to DIR.
     """
     settings = _settings(assignments, directory)
     _watch(
@@ -103,13 +104,13 @@ def run(
     "--topic",
     "topics",
     multiple=True,
-    help="Image topic to watch; every camera of the recording when left out.",
+    help="Image topic to watch; default: every camera of the recording.",
 )
 @click.option(
     "--odom",
     "odom_topic",
     default="",
-    help="nav_msgs/Odometry topic that gives each record its place.",
+    help="nav_msgs/Odometry topic that gives each record its pose.",
 )
 @run_options
 def replay(
@@ -126,13 +127,13 @@ def replay(
 ) -> None:
     """Watch BAG, a rosbag2 folder or its .mcap or .db3 file, without ROS.
 
-    Header stamps and frame ids are kept; replaying it again gives the same results.
+    Header stamps and frame ids are kept. Replaying the bag again gives the same results.
 
-    Leaves utterances.jsonl, events.jsonl, states.jsonl (times in seconds of stream) and memory.db
-    in DIR.
+    Writes utterances.jsonl, events.jsonl and states.jsonl (times in seconds of stream) and
+    memory.db to DIR.
     """
     if not is_bag(bag):
-        raise SourceError(f"{bag}: no rosbag2 recording; 'run' watches what is none: {POSSIBLE}")
+        raise SourceError(f"{bag}: not a rosbag2 recording; 'stream-vlm run' watches {POSSIBLE}")
     settings = _settings(assignments, directory, odom_topic)
     source = open_source(
         bag,
@@ -157,7 +158,7 @@ def _watch(
     quiet: bool,
     watch_for: str,
 ) -> None:
-    # A folder that is taken should be said before a model is loaded.
+    # First, so that a folder that is in use is reported before a model is loaded.
     prepare_folder(folder, existing if existing != "replace" else "append")
     settings = with_cameras(settings, source.cameras)
     model = _load_model(settings)
@@ -185,7 +186,7 @@ def _watch(
 
 
 def _load_model(settings: Settings) -> Model:
-    # torch is imported here, when a run is sure to need it.
+    # torch is imported late, so that wrong arguments are reported at once.
     from stream_vlm.backbone import load_model
 
     return load_model(settings)
@@ -193,7 +194,7 @@ def _load_model(settings: Settings) -> Model:
 
 @contextlib.contextmanager
 def _progress(source: Source, quiet: bool) -> Iterator[Callable[[float, list[str]], None]]:
-    """Show a bar over the seconds of stream on a terminal, and print what is said above it."""
+    """Show a progress bar in seconds of stream on a terminal; utterances are printed above it."""
     from tqdm import tqdm
 
     total = source.duration_s
@@ -228,7 +229,7 @@ def _summary(watched: Watched, folder: Path) -> str:
         f"{watched.events} events",
     ]
     if watched.stale:
-        parts.append(f"{watched.stale} frames out of order were left out")
+        parts.append(f"{watched.stale} frames out of order were skipped")
     parts += [
         f"{camera}: {count} frames could not be used"
         for camera, count in sorted(watched.faults.items())

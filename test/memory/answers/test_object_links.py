@@ -322,7 +322,7 @@ def test_a_memory_that_was_written_before_there_were_links_is_linked_on_request(
         write(memory, "red ball rolls in", "red ball rolls away")
         assert things(memory) == [0, 0]
     assert main(["memory", "link", "--memory", str(file)]) == 0
-    assert "2 events tell of a thing" in capsys.readouterr().out
+    assert "2 events are linked to an object" in capsys.readouterr().out
     assert main(["recall", "--object", "1", "--order", "oldest", "--memory", str(file)]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert (

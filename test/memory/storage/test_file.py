@@ -117,7 +117,7 @@ def test_an_empty_file_becomes_a_memory(tmp_path: Path) -> None:
 def test_reading_a_memory_that_is_not_there_creates_nothing(tmp_path: Path) -> None:
     with pytest.raises(
         MemoryFileError,
-        match="memory.db: there is no memory file; check memory.path, or let the robot watch first",
+        match="memory.db: no such memory file; check memory.path, or let the node run first",
     ):
         Memory.open(settings(tmp_path / "memory.db"), read_only=True)
     assert list(tmp_path.iterdir()) == []
@@ -125,7 +125,7 @@ def test_reading_a_memory_that_is_not_there_creates_nothing(tmp_path: Path) -> N
 
 def test_reading_an_empty_file_says_that_nothing_was_remembered_yet(tmp_path: Path) -> None:
     (tmp_path / "memory.db").touch()
-    with pytest.raises(MemoryFileError, match="the file is empty; let the robot watch first"):
+    with pytest.raises(MemoryFileError, match="the file is empty; let the node run first"):
         Memory.open(settings(tmp_path / "memory.db"), read_only=True)
 
 

@@ -58,7 +58,10 @@ def test_a_plain_memory_is_encrypted_and_decrypted_with_everything_in_it(
     copy.write_bytes(Path(plain.path).read_bytes())
     rows, digest = contents(plain)
     given = ("--memory", plain.path, "--key-file", secret.key_file)
-    said = f"{plain.path}: is encrypted now, {rows} rows\n  not so this copy of earlier: {copy}\n"
+    said = (
+        f"{plain.path}: is now encrypted, {rows} rows\n"
+        f"  this older copy was not converted: {copy}\n"
+    )
     assert said_by(capsys, "memory", "encrypt", *given) == (0, said)
     copy.unlink()
     assert says(beside(tmp_path)) == [] and sorted(beside(tmp_path)) == ["key", "memory.db"]
@@ -71,7 +74,7 @@ def test_a_plain_memory_is_encrypted_and_decrypted_with_everything_in_it(
     rows, digest = contents(secret)
     assert said_by(capsys, "memory", "decrypt", *given) == (
         0,
-        f"{plain.path}: is plain now, {rows} rows\n",
+        f"{plain.path}: is now plain, {rows} rows\n",
     )
     assert contents(plain) == (rows, digest)
     assert Path(plain.path).stat().st_mode & 0o777 == 0o600
@@ -180,7 +183,7 @@ def test_every_command_takes_the_key(
     assert WORD in (tmp_path / "page.html").read_text()
     assert f"{WORD} ball 3" in said_by(capsys, "recall", "ball", *given)[1]
     assert "15 records" in said_by(capsys, "doctor", *given)[1]
-    assert "events tell of a thing" in said_by(capsys, "memory", "link", *given)[1]
+    assert "events are linked to an object" in said_by(capsys, "memory", "link", *given)[1]
     assert said_by(capsys, "memory", "forget", "--near", 0, 0, 0.5, *given)[1].startswith(
         "forgot 3 records"
     )

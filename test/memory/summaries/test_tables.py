@@ -269,11 +269,12 @@ def test_the_shell_shows_summaries_what_was_dropped_and_what_is_gone(
         == 0
     )
     said = capsys.readouterr().out
-    assert "4:59–5:00 a ball rolls in (" in said and "of its records are gone)" in said
+    assert "4:59–5:00 a ball rolls in (" in said and "of its records are deleted)" in said
     assert main(["memory", "stats", "--memory", str(path)]) == 0
     said = capsys.readouterr().out
-    assert "12 mid, 2 long; " in said and "of the records that they were made from are gone" in said
-    assert "dropped since the file was made: " in said
+    assert "12 mid, 2 long; " in said
+    assert "of the records that they were made from are deleted" in said
+    assert "dropped by retention since the file was made: " in said
     page = tmp_path / "day.html"
     assert main(["memory", "report", str(page), "--day", "2023-11-14", "--memory", str(path)]) == 0
     assert "4:59–5:00 a ball rolls in" in page.read_text(encoding="utf-8")

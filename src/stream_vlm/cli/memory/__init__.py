@@ -1,1 +1,1 @@
-"""`stream-vlm memory`: count, check, copy, export, import, forget and show."""
+"""`stream-vlm memory`: statistics, checks, copies, export, import and deletion."""

@@ -1,6 +1,4 @@
-"""`stream-vlm memory`: look after a memory file: figures, checks, copies, export and import,
-forgetting, a page a day.
-"""
+"""`stream-vlm memory`: statistics, checks, copies, export, import, deletion, and a page per day."""
 
 from __future__ import annotations
 
@@ -30,21 +28,22 @@ from stream_vlm.memory.storage.file import acquire_writer, check_for_reading, op
 from stream_vlm.memory.storage.schema import transaction
 
 BUSY_S = MemorySettings().busy_timeout_s
+"""How long a command waits for another program's lock, seconds."""
 
 
 def _existing(path: Path, key: Key | None) -> MemorySettings:
-    """Settings of a memory that must be there: a command that changes one does not make one."""
+    """Return the settings of an existing memory; a command that changes a memory creates none."""
     if not path.exists():
-        raise MemoryFileError(f"{path}: there is no memory file; give one with --memory")
+        raise MemoryFileError(f"{path}: no such memory file; name one with --memory")
     return memory_settings(path, key)
 
 
-@click.group(short_help="Look after a memory file.")
+@click.group(short_help="Inspect, check, copy, convert or clean a memory file.")
 def memory() -> None:
-    """Look after a memory file.
+    """Inspect, check, copy, convert or clean a memory file.
 
-    What only reads works while the node writes; what changes the file needs the node stopped, or
-    asks it (~/forget).
+    Commands that only read work while the node writes the file. Before a command that changes the
+    file, stop the node; to delete while it runs, use its service ~/forget.
     """
 
 
@@ -56,7 +55,7 @@ memory.add_command(embed)
 @which_key
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show_stats(path: Path, key: Key | None, as_json: bool) -> None:
-    """How much is remembered, of which kind, since when, and how large it is."""
+    """Print how many records of each kind there are, their time span, and the file size."""
     found = stats(path, BUSY_S, key)
     if as_json:
         click.echo(json.dumps(asdict(found), default=str))
@@ -66,7 +65,7 @@ def show_stats(path: Path, key: Key | None, as_json: bool) -> None:
 
 
 def stats_lines(path: Path, found: Stats) -> list[str]:
-    """The figures in words."""
+    """Return the statistics as lines of text."""
     span = (
         show_span(found.oldest_ns, found.newest_ns)
         if found.oldest_ns is not None and found.newest_ns is not None
@@ -75,7 +74,7 @@ def stats_lines(path: Path, found: Stats) -> list[str]:
     lines = [
         (
             f"{path}: {found.file_bytes / 1e6:.1f} MB, of which {found.free_bytes / 1e6:.1f} MB"
-            f" free to be used again; version {found.version}"
+            f" can be reused; schema version {found.version}"
         ),
         f"  {span}, {found.sessions} sessions",
         f"  {sum(found.records.values())} records: "
@@ -84,17 +83,17 @@ def stats_lines(path: Path, found: Stats) -> list[str]:
         "  summaries: "
         + (", ".join(f"{number} {tier}" for tier, number in found.summaries.items()) or "none")
         + (
-            f"; {found.missing_records} of the records that they were made from are gone"
+            f"; {found.missing_records} of the records that they were made from are deleted"
             if found.missing_records
             else ""
         ),
     ]
     lines += [
-        f"  dropped since the file was made: {number} {what}, {size / 1e6:.1f} MB"
+        f"  dropped by retention since the file was made: {number} {what}, {size / 1e6:.1f} MB"
         for what, (number, size) in found.dropped.items()
     ]
     lines += [f"  {camera}: {number} records" for camera, number in found.cameras.items()]
-    return lines + [f"  a copy beside it: {copy}" for copy in found.copies]
+    return lines + [f"  a copy in the same folder: {copy}" for copy in found.copies]
 
 
 @memory.command("verify")
@@ -104,12 +103,12 @@ def stats_lines(path: Path, found: Stats) -> list[str]:
     "--rescue",
     "mend",
     is_flag=True,
-    help="Set a damaged file aside and put its readable rows into a fresh one.",
+    help="Rename a damaged file and copy its readable rows into a new file.",
 )
 def check(path: Path, key: Key | None, mend: bool) -> int:
     """Read every page, row, link and picture; exit with 1 when something is wrong."""
     if not path.exists():
-        raise MemoryFileError(f"{path}: there is no memory file; give one with --memory")
+        raise MemoryFileError(f"{path}: no such memory file; name one with --memory")
     wrong = verify(path, BUSY_S, key)
     for finding in wrong:
         click.echo(finding)
@@ -118,15 +117,15 @@ def check(path: Path, key: Key | None, mend: bool) -> int:
         return 0
     if mend:
         if not is_ours(path, key):
-            raise MemoryFileError(f"{path}: does not say that it is a memory; it is left as it is")
+            raise MemoryFileError(f"{path}: is not marked as a memory file; it was not changed")
         lock = acquire_writer(path, BUSY_S)
         try:
             done = rescue(path, wrong[0], key)
         finally:
             lock.release()
         click.echo(
-            f"set aside as {done.aside}; {done.records} records and {done.pictures} pictures are"
-            " rescued"
+            f"the damaged file is now {done.aside}; {done.records} records and {done.pictures}"
+            " pictures were rescued"
         )
     return 1
 
@@ -136,7 +135,7 @@ def check(path: Path, key: Key | None, mend: bool) -> int:
 @which_memory
 @which_key
 def copy_it(copy: Path, path: Path, key: Key | None) -> None:
-    """Copy the memory as it is now to the new file COPY, also while a node writes it."""
+    """Copy the current memory to the new file COPY, also while a node writes it."""
     click.echo(f"{copy}: {backup(path, copy, BUSY_S, key) / 1e6:.1f} MB")
 
 
@@ -153,11 +152,13 @@ def copy_it(copy: Path, path: Path, key: Key | None) -> None:
 @which_memory
 @which_key
 def export(out: Path, kind: str, path: Path, key: Key | None) -> None:
-    """Write everything to OUT: JSON lines, which can be imported again, or a folder with a ROS 2
-    bag in MCAP, which viewers play.
+    """Write the whole memory to OUT.
+
+    OUT is a file of JSON lines, which can be imported again, or a folder with a ROS 2 bag (MCAP)
+    for viewers.
     """
     if kind == "mcap":
-        # The libraries for bags are loaded by those who write one.
+        # Imported here: the other commands do not need the bag libraries.
         from stream_vlm.cli.memory.export_bag import export_bag
 
         click.echo(f"{out}: {export_bag(path, out, BUSY_S, key)} messages")
@@ -187,9 +188,9 @@ def export(out: Path, kind: str, path: Path, key: Key | None) -> None:
 @which_memory
 @which_key
 def import_it(source: Path, path: Path, key: Key | None) -> None:
-    """Add an export (JSON lines) to the memory, which is made where it is missing.
+    """Add an export (JSON lines) to the memory; a missing memory file is created.
 
-    All of it comes in, or nothing.
+    If the import fails, nothing of it is stored.
     """
     with Memory.open(memory_settings(path, key)) as opened:
         added = opened.import_from(source)
@@ -202,20 +203,22 @@ def import_it(source: Path, path: Path, key: Key | None) -> None:
 @which_memory
 @which_key
 def link(path: Path, key: Key | None) -> None:
-    """Say anew which events happened to one and the same thing: for a memory of an older version,
-    or after the rule has changed.
+    """Compute again which events belong to the same object.
+
+    Use it for a memory of an older version.
     """
     with Memory.open(_existing(path, key)) as opened:
-        click.echo(f"{path}: {opened.relink()} events tell of a thing")
+        click.echo(f"{path}: {opened.relink()} events are linked to an object")
 
 
 @memory.command("encrypt")
 @which_memory
 @which_key
 def encrypt(path: Path, key: Key | None) -> None:
-    """Put a plain memory under the key in --key-file, from then on memory.key_file of the node.
+    """Encrypt a plain memory with the key in --key-file.
 
-    The old file goes once the new one holds the same.
+    Set memory.key_file of the node to the same file. The plain file is replaced after its contents
+    have been verified in the encrypted one.
     """
     _convert(path, None, _needed(key), "encrypted")
 
@@ -224,9 +227,9 @@ def encrypt(path: Path, key: Key | None) -> None:
 @which_memory
 @which_key
 def decrypt(path: Path, key: Key | None) -> None:
-    """Make a plain memory of one that is encrypted with the key in --key-file.
+    """Decrypt a memory that is encrypted with the key in --key-file.
 
-    The old file goes once the new one holds the same.
+    The encrypted file is replaced after its contents have been verified in the plain one.
     """
     _convert(path, _needed(key), None, "plain")
 
@@ -239,9 +242,9 @@ def _needed(key: Key | None) -> Key:
 
 def _convert(path: Path, before: Key | None, after: Key | None, what: str) -> None:
     _existing(path, before)
-    click.echo(f"{path}: is {what} now, {convert(path, before, after, BUSY_S)} rows")
+    click.echo(f"{path}: is now {what}, {convert(path, before, after, BUSY_S)} rows")
     for copy in copies_beside(path):
-        click.echo(f"  not so this copy of earlier: {copy}")
+        click.echo(f"  this older copy was not converted: {copy}")
 
 
 @memory.command("forget")
@@ -249,18 +252,18 @@ def _convert(path: Path, before: Key | None, after: Key | None, what: str) -> No
     "--from",
     "start",
     metavar="TIME",
-    help="What ended at or after this: '14:05', '10 min ago', '2026-01-31 14:05'.",
+    help="Records that end at or after this: '14:05', '10 min ago', '2026-01-31 14:05'.",
 )
-@click.option("--to", "end", metavar="TIME", help="What began at or before this.")
+@click.option("--to", "end", metavar="TIME", help="Records that start at or before this.")
 @click.option(
     "--near",
     type=(float, float, float),
     metavar="X Y RADIUS",
-    help="What was seen from within RADIUS metres of (X, Y).",
+    help="Records seen from within RADIUS metres of (X, Y).",
 )
-@click.option("--camera", "cameras", multiple=True, help="What this camera saw; may be repeated.")
-@click.option("--everything", is_flag=True, help="All there is.")
-@click.option("--dry-run", is_flag=True, help="Only count.")
+@click.option("--camera", "cameras", multiple=True, help="Records of this camera; may be repeated.")
+@click.option("--everything", is_flag=True, help="All records.")
+@click.option("--dry-run", is_flag=True, help="Only count, delete nothing.")
 @which_memory
 @which_key
 def forget(
@@ -273,15 +276,23 @@ def forget(
     path: Path,
     key: Key | None,
 ) -> None:
-    """Delete what every given filter holds for, its pictures and its words, and give the space
-    back.
+    """Delete all records that match every given filter, with their pictures.
+
+    The file shrinks by the space they took.
     """
     now = datetime.now().astimezone()
     if everything and (start or end or near or cameras):
-        raise click.UsageError("--everything stands alone")
-    what = Forget.everything() if everything else Forget(
-        None if start is None else parse_time(start, now), None if end is None else parse_time(end, now), Place(*near) if near else None, cameras
-    )  # fmt: skip
+        raise click.UsageError("--everything cannot be combined with other filters")
+    what = (
+        Forget.everything()
+        if everything
+        else Forget(
+            None if start is None else parse_time(start, now),
+            None if end is None else parse_time(end, now),
+            Place(*near) if near else None,
+            cameras,
+        )
+    )
     _forget(path, key, what, dry_run)
 
 
@@ -290,13 +301,13 @@ def forget(
     "--before",
     required=True,
     metavar="TIME",
-    help="Drop what began at or before this: '2 d ago', 'yesterday 9:00', '2026-01-31'.",
+    help="Delete records that start at or before this: '2 d ago', 'yesterday 9:00'.",
 )
-@click.option("--dry-run", is_flag=True, help="Only count.")
+@click.option("--dry-run", is_flag=True, help="Only count, delete nothing.")
 @which_memory
 @which_key
 def prune(before: str, dry_run: bool, path: Path, key: Key | None) -> None:
-    """Drop what is older than a time, and give the space back."""
+    """Delete records older than a given time, with their pictures, and shrink the file."""
     _forget(path, key, Forget(end_ns=parse_time(before, datetime.now().astimezone())), dry_run)
 
 
@@ -312,17 +323,18 @@ def _forget(path: Path, key: Key | None, what: Forget, dry_run: bool) -> None:
 @click.argument(
     "out", type=click.Path(path_type=Path, dir_okay=False), default=Path("memory-report.html")
 )
-@click.option("--day", metavar="DATE", help="Such as 2026-01-31; the newest day when left out.")
+@click.option("--day", metavar="DATE", help="Such as 2026-01-31; default: the newest day.")
 @which_memory
 @which_key
 def report(out: Path, day: str | None, path: Path, key: Key | None) -> None:
-    """Write one day as one HTML page with a timeline and pictures; it needs no other file and no
-    network.
+    """Write one day as an HTML page with a timeline and pictures.
+
+    The page needs no other file and no network.
     """
     from stream_vlm.cli.memory.html_report import page, read_day
 
     found = read_day(path, day, BUSY_S, key)
-    # Private as the memory is: it shows the same.
+    # Mode 0600 as for the memory file, because the page shows the same data.
     with (
         translate_errors(out),
         os.fdopen(

@@ -1,6 +1,4 @@
-"""`stream-vlm memory embed`: give every text or picture of a memory a vector of one model, so that
-it is found by meaning or by looks.
-"""
+"""`stream-vlm memory embed`: compute vectors for all stored texts or pictures, with one model."""
 
 from __future__ import annotations
 
@@ -9,26 +7,26 @@ from pathlib import Path
 import click
 
 from stream_vlm.cli.options.memory_file import memory_settings, which_key, which_memory
-from stream_vlm.cli.options.picture_query import load_looker
+from stream_vlm.cli.options.picture_query import load_picture_model
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.storage.encryption import Key
 
 
-@click.command(short_help="Give every text or picture of a memory a vector of a model.")
+@click.command(short_help="Compute vectors for all texts or pictures of a memory.")
 @click.argument("directory", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--pictures",
     is_flag=True,
     help=(
-        "Embed the stored pictures; DIRECTORY is a model that watches, the shipped one when left"
-        " out."
+        "Embed the stored pictures; DIRECTORY is then a vision model, default: the shipped model."
     ),
 )
 @which_memory
 @which_key
 def embed(directory: Path | None, pictures: bool, path: Path, key: Key | None) -> None:
-    """Embed with the sentence-transformers model in DIRECTORY all texts that have no vector of it;
-    vectors of other models are dropped. Stop the node that writes the memory before.
+    """Embed all texts that have no vector of the sentence-transformers model in DIRECTORY.
+
+    Vectors of other models are deleted. Stop the node that writes the memory first.
 
     \b
     stream-vlm memory embed models/all-MiniLM-L6-v2 --memory memory.db
@@ -37,12 +35,12 @@ def embed(directory: Path | None, pictures: bool, path: Path, key: Key | None) -
     stream-vlm recall --like picture.jpg --memory memory.db
     """
     if pictures:
-        looker = load_looker(directory)
+        model = load_picture_model(directory)
         with Memory.open(memory_settings(path, key)) as memory:
-            number, refused = memory.reembed_pictures(looker)
+            number, refused = memory.reembed_pictures(model)
         click.echo(
             f"{number} pictures embedded"
-            + (f", {refused} could not be looked at" if refused else "")
+            + (f", {refused} could not be embedded" if refused else "")
         )
         return
     if directory is None:

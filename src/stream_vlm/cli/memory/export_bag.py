@@ -1,6 +1,4 @@
-"""A memory as a ROS 2 bag (MCAP): its pictures, places and records at their own time, for Foxglove,
-PlotJuggler and `ros2 bag`.
-"""
+"""Export a memory as a ROS 2 bag (MCAP) for Foxglove, PlotJuggler and `ros2 bag`."""
 
 from __future__ import annotations
 
@@ -25,15 +23,16 @@ RECORD_TOPIC, POSE_TOPIC = "/memory/record", "/memory/pose"
 
 
 def export_bag(path: Path, folder: Path, busy_timeout_s: float, key: Key | None = None) -> int:
-    """Write the memory at `path` as the new bag `folder`: how many messages it has.
+    """Write the memory at `path` as the new bag `folder`; return the number of messages.
 
     Records are std_msgs/String with JSON on /memory/record, poses geometry_msgs/PoseStamped on
-    /memory/pose, pictures sensor_msgs/CompressedImage on /memory/CAMERA/compressed; each message is
-    recorded at the end of its evidence.
+    /memory/pose, pictures sensor_msgs/CompressedImage on /memory/CAMERA/compressed. The recording
+    time of a message is the end of its record (`end_ns`) or the stamp of its picture. If it fails,
+    nothing of the bag remains.
 
     Raises:
-        MemoryFileError: the memory cannot be read. SourceError: the folder exists or cannot be
-            written. Nothing is left of it then.
+        MemoryFileError: the memory cannot be read.
+        SourceError: the folder exists or cannot be written.
     """
     check_for_reading(path, busy_timeout_s, key)
     written = 0
@@ -45,7 +44,7 @@ def export_bag(path: Path, folder: Path, busy_timeout_s: float, key: Key | None 
             translate_errors(path),
             transaction(db, "DEFERRED"),
         ):
-            # In the order of time: players and viewers read a bag once.
+            # In order of time, because players and viewers read a bag from start to end.
             for stamp_ns, topic, message in heapq.merge(
                 _pictures(db, writer), _records(db, writer), key=lambda entry: entry[0]
             ):
@@ -74,8 +73,8 @@ def _pictures(db: Database, writer: BagWriter) -> Iterator[tuple[int, str, Any]]
 def _records(db: Database, writer: BagWriter) -> Iterator[tuple[int, str, Any]]:
     rows = db.execute(
         "SELECT record.*, ifnull(thing_id, 0) AS object_id, ifnull(sighting.confidence, 0.0) AS"
-        " object_confidence FROM record LEFT JOIN sighting ON record_id = record.id ORDER BY end_ns,"
-        " record.id"
+        " object_confidence FROM record LEFT JOIN sighting ON record_id = record.id"
+        " ORDER BY end_ns, record.id"
     )
     names = [column[0] for column in rows.description]
     for values in rows:

@@ -1,7 +1,4 @@
-"""One day of a memory on one page: a timeline, and what happened with its pictures.
-
-A single HTML file that needs nothing else.
-"""
+"""Write one day of a memory as an HTML page: a timeline, and records with their pictures."""
 
 from __future__ import annotations
 
@@ -19,11 +16,11 @@ from stream_vlm.memory.storage.file import check_for_reading, open_for_reading
 from stream_vlm.time_words import CLOCK_EPOCH_NS
 from stream_vlm.types import NANOSECONDS
 
-MOST_ENTRIES = 500
-"""Entries on a page; each carries its picture."""
+MAX_ENTRIES = 500
+"""Entries on a page; each includes its picture."""
 
-WIDTH, LANE = 1200, 26
-"""Of the timeline, in its own units."""
+WIDTH, ROW_HEIGHT = 1200, 26
+"""Width of the timeline and height of a camera's row, in SVG units."""
 
 COLOURS = {
     "event": "#2a7",
@@ -34,19 +31,23 @@ COLOURS = {
 }
 
 STYLE = """
-body { font: 15px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em; color: #222 }
-svg { width: 100%; background: #f6f6f4; border-radius: 6px } svg text { font: 11px system-ui, sans-serif; fill: #555 }
-ol { list-style: none; padding: 0 } li { display: flex; gap: 1em; padding: .5em 0; border-top: 1px solid #e4e4e0 }
-li img, li .none { width: 160px; flex: none; border-radius: 4px } .when { color: #777 } .kind { font-weight: 600 }
-@media (prefers-color-scheme: dark) { body { background: #1b1b1b; color: #ddd } svg { background: #262626 } li { border-color: #333 } }
+body { font: 15px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em }
+body { color: #222 }
+svg { width: 100%; background: #f6f6f4; border-radius: 6px }
+svg text { font: 11px system-ui, sans-serif; fill: #555 }
+ol { list-style: none; padding: 0 }
+li { display: flex; gap: 1em; padding: .5em 0; border-top: 1px solid #e4e4e0 }
+li img, li .none { width: 160px; flex: none; border-radius: 4px }
+.when { color: #777 } .kind { font-weight: 600 }
+@media (prefers-color-scheme: dark) {
+  body { background: #1b1b1b; color: #ddd } svg { background: #262626 } li { border-color: #333 }
+}
 """
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One record that says something; `object_id` is the number of what an event happened to, 0 where
-    that is not told.
-    """
+    """One record with text; `object_id` is 0 where the record is not linked to an object."""
 
     kind: str
     camera: str
@@ -61,7 +62,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Day:
-    """What a page shows: a span of time, its entries, and how many observations stand behind them."""
+    """What a page shows: a time span, its entries, and how many observations it has."""
 
     title: str
     start_ns: int
@@ -71,21 +72,24 @@ class Day:
 
 
 def read_day(path: Path, day: str | None, busy_timeout_s: float, key: Key | None = None) -> Day:
-    """Everything of one day in the memory at `path`.
+    """Read all records of one day from the memory at `path`.
 
     Args:
+        path: the memory file.
         day: such as 2026-01-31, in this computer's time zone; None takes the newest day. A
             recording whose time starts at 0 is one day.
+        busy_timeout_s: how long to wait for another program's lock, seconds.
+        key: of an encrypted memory, else None.
 
     Raises:
-        RecallError: the day is no date, or nothing was stored on it.
+        RecallError: the day is not a date, or nothing was stored on it.
         MemoryFileError: the memory cannot be read.
     """
     check_for_reading(path, busy_timeout_s, key)
     with closing(open_for_reading(path, busy_timeout_s, key)) as db, translate_errors(path):
         oldest, newest = db.execute("SELECT min(start_ns), max(end_ns) FROM record").fetchone()
         if newest is None:
-            raise RecallError(f"{path}: holds no record yet; let the robot watch first")
+            raise RecallError(f"{path}: has no records yet; let the node run first")
         title, start_ns, end_ns = _span(day, oldest, newest)
         within = "end_ns >= ? AND start_ns <= ?"
         rows = db.execute(
@@ -101,7 +105,7 @@ def read_day(path: Path, day: str | None, busy_timeout_s: float, key: Key | None
         ).fetchone()[0]
     if not rows and not seen:
         raise RecallError(
-            f"{path}: nothing was stored on {title}; it holds {show_span(oldest, newest)}"
+            f"{path}: has no records of {title}; choose a day within {show_span(oldest, newest)}"
         )
     return Day(
         title, max(start_ns, oldest), min(end_ns, newest), [Entry(*row) for row in rows], seen
@@ -109,17 +113,18 @@ def read_day(path: Path, day: str | None, busy_timeout_s: float, key: Key | None
 
 
 def page(day: Day) -> str:
-    """The page as HTML; pictures are part of it."""
-    # What says most comes onto the page where there is too much: what happened and was said before
-    # what was asked.
+    """Return the page as HTML, with its pictures inside."""
+    # With too many entries, keep those with the highest confidence.
     shown = day.entries
-    if len(shown) > MOST_ENTRIES:
+    if len(shown) > MAX_ENTRIES:
         chosen = sorted(range(len(shown)), key=lambda index: (-shown[index].confidence, index))[
-            :MOST_ENTRIES
+            :MAX_ENTRIES
         ]
         shown = [shown[index] for index in sorted(chosen)]
     left_out = (
-        f" The {len(shown)} surest of them are shown." if len(shown) < len(day.entries) else ""
+        f" Only the {len(shown)} with the highest confidence are shown."
+        if len(shown) < len(day.entries)
+        else ""
     )
     counted = ", ".join(
         f"{sum(entry.kind == kind for entry in day.entries)} {kind}"
@@ -134,7 +139,7 @@ def page(day: Day) -> str:
             ),
             f"<h1>{escape(day.title)}</h1>",
             (
-                f"<p>{escape(show_span(day.start_ns, day.end_ns))}: {counted or 'nothing said'},"
+                f"<p>{escape(show_span(day.start_ns, day.end_ns))}: {counted or 'no entries'},"
                 f" {day.observations} observations.{left_out}</p>"
             ),
             _timeline(day),
@@ -154,7 +159,7 @@ def _span(day: str | None, oldest: int, newest: int) -> tuple[str, int, int]:
             datetime.fromisoformat(day) if day else datetime.fromtimestamp(newest / NANOSECONDS)
         )
     except ValueError as error:
-        raise RecallError(f"day: '{day}' is no date; write it as 2026-01-31") from error
+        raise RecallError(f"day: '{day}' is not a date; write it as 2026-01-31") from error
     begins = begins.replace(hour=0, minute=0, second=0, microsecond=0)
     ends = begins + timedelta(days=1)
     return (
@@ -172,9 +177,8 @@ def _timeline(day: Day) -> str:
     def across(stamp_ns: int) -> float:
         return left + (WIDTH - left - 10) * (stamp_ns - day.start_ns) / length
 
-    drawn = [
-        f'<svg viewBox="0 0 {WIDTH} {LANE * len(cameras) + 30}" role="img" aria-label="timeline">'
-    ]
+    height = ROW_HEIGHT * len(cameras) + 30
+    drawn = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="timeline">']
     for tick in range(7):
         stamp_ns = day.start_ns + length * tick // 6
         shown = (
@@ -183,20 +187,24 @@ def _timeline(day: Day) -> str:
             else f"{datetime.fromtimestamp(stamp_ns / NANOSECONDS):%H:%M}"
         )
         drawn.append(
-            f'<text x="{across(stamp_ns):.1f}" y="{LANE * len(cameras) + 22}"'
+            f'<text x="{across(stamp_ns):.1f}" y="{ROW_HEIGHT * len(cameras) + 22}"'
             f' text-anchor="middle">{shown}</text>'
         )
-    for lane, camera in enumerate(cameras):
+    for index, camera in enumerate(cameras):
         drawn.append(
-            f'<text x="6" y="{LANE * lane + 18}">{escape(camera or "every camera")}</text>'
+            f'<text x="6" y="{ROW_HEIGHT * index + 18}">{escape(camera or "every camera")}</text>'
         )
         for entry in (entry for entry in day.entries if entry.camera == camera):
             x, wide = (
                 across(entry.start_ns),
                 max(2.0, across(entry.end_ns) - across(entry.start_ns)),
             )
-            # A summary lies under all that it tells of.
-            y, high = (LANE * lane + 22, 3) if entry.kind == "summary" else (LANE * lane + 5, 16)
+            # A summary is drawn as a thin line under the records that it covers.
+            y, high = (
+                (ROW_HEIGHT * index + 22, 3)
+                if entry.kind == "summary"
+                else (ROW_HEIGHT * index + 5, 16)
+            )
             drawn.append(
                 f'<rect x="{x:.1f}" y="{y}" width="{wide:.1f}" height="{high}"'
                 f' fill="{COLOURS.get(entry.kind, "#888")}"'
@@ -206,7 +214,7 @@ def _timeline(day: Day) -> str:
 
 
 def _items(entries: list[Entry]) -> list[str]:
-    """One item an entry; the sightings of one thing lead from each to the one before."""
+    """Return one list item per entry; entries of one object link to the entry before."""
     times = dict.fromkeys((entry.object_id for entry in entries), 0)
     items = []
     for entry in entries:
@@ -216,7 +224,7 @@ def _items(entries: list[Entry]) -> list[str]:
 
 
 def _item(entry: Entry, time: int) -> str:
-    """`entry`, which shows its thing for the `time`-th time."""
+    """Return the list item of `entry`, which is the `time`-th entry of its object."""
     picture = '<span class="none"></span>'
     if entry.jpeg is not None:
         picture = (
@@ -230,13 +238,13 @@ def _item(entry: Entry, time: int) -> str:
     )
     about = (
         f"{escape(show_span(entry.start_ns, entry.end_ns))} ·"
-        f" {escape(entry.camera or 'every camera')} · sure {entry.confidence:.2f}"
+        f" {escape(entry.camera or 'every camera')} · confidence {entry.confidence:.2f}"
     )
     anchor = ""
     if entry.object_id:
-        anchor = f' id="thing-{entry.object_id}-{time}"'
+        anchor = f' id="object-{entry.object_id}-{time}"'
         before = (
-            f', <a href="#thing-{entry.object_id}-{time - 1}">seen before</a>' if time > 1 else ""
+            f', <a href="#object-{entry.object_id}-{time - 1}">seen before</a>' if time > 1 else ""
         )
-        about += f" · thing {entry.object_id} ({entry.object_confidence:.2f}){before}"
+        about += f" · object {entry.object_id} ({entry.object_confidence:.2f}){before}"
     return f'<li{anchor}>{picture}<div>{said}<br><span class="when">{about}</span></div></li>'

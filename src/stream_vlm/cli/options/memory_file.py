@@ -1,4 +1,4 @@
-"""`--memory` and `--key-file`: which memory a command is about, and the key of an encrypted one."""
+"""The options `--memory` and `--key-file`: a memory file, and the key of an encrypted one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.storage.encryption import Key
 
 VARIABLE = "STREAM_VLM_KEY_FILE"
-"""Environment variable that stands for the option."""
+"""Environment variable that replaces the option `--key-file`."""
 
 
 def which_memory(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds `--memory`, given to the command as the path of a file."""
+    """Add the option `--memory`; the command gets the path of the file."""
     return click.option(
         "--memory",
         "path",
@@ -34,7 +34,7 @@ def _file(path: Path) -> Path:
 
 
 def which_key(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds `--key-file`, given to the command as the key in it, or None."""
+    """Add the option `--key-file`; the command gets the key in that file, or None."""
     return click.option(
         "--key-file",
         "key",
@@ -48,5 +48,5 @@ def which_key(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def memory_settings(path: Path, key: Key | None) -> MemorySettings:
-    """Settings of the memory at `path`, plain or under `key`."""
+    """Return the settings to open the memory at `path`, plain or encrypted with `key`."""
     return MemorySettings(path=str(path), key_file="" if key is None else str(key.file))

@@ -1,4 +1,4 @@
-"""Pictures given on the command line, as the vectors that a memory is searched with."""
+"""Read a picture given on the command line, and load the model that embeds it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def load_looker(directory: Path | None) -> PictureEmbedder:
-    """The model in `directory`, the shipped one where that is None.
+def load_picture_model(directory: Path | None) -> PictureEmbedder:
+    """Load the model in `directory`, or the shipped one for None.
 
     Raises:
         CheckpointError: it cannot be loaded.
-        RecallError: it says nothing of a picture but words.
+        RecallError: it does not compute picture vectors.
     """
-    # Loading torch takes seconds: who asks with words does not wait for it.
+    # Loading torch takes seconds: a word search must not wait for it.
     from stream_vlm.backbone import load_model
 
     model = load_model(
@@ -29,16 +29,17 @@ def load_looker(directory: Path | None) -> PictureEmbedder:
     )
     if not isinstance(model, PictureEmbedder):
         raise RecallError(
-            f"{model.model_id}: gives no vectors of pictures; take a Qwen2.5-VL or Qwen3-VL"
+            f"{model.model_id}: does not compute picture vectors; use a Qwen2.5-VL or Qwen3-VL"
+            " checkpoint"
         )
     return model
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """The picture in the file `path`, uint8 RGB (H, W, 3).
+    """Return the picture in the file `path`, uint8 RGB (H, W, 3).
 
     Raises:
-        RecallError: there is no such file, or it is no picture.
+        RecallError: there is no such file, or it is not a picture.
     """
     from stream_vlm.memory.storage.thumbnails import decoded
 
@@ -46,6 +47,6 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         file = path.expanduser().read_bytes()
     except OSError as error:
         raise RecallError(
-            f"{path}: cannot be read ({error.strerror}); give the file of a JPEG or PNG"
+            f"{path}: cannot be read ({error.strerror}); give a JPEG or PNG file"
         ) from error
     return decoded(file, str(path))

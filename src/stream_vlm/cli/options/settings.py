@@ -1,4 +1,4 @@
-"""`--set NAME=VALUE`: any setting, on the command line."""
+"""The option `--set NAME=VALUE`: any setting, on the command line."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ OWNED = {
     "cameras": "the cameras are those of the source; choose a recording's topics with --topic",
     "camera": "the cameras are those of the source; choose a recording's topics with --topic",
 }
-"""Settings that a run decides itself, and what to use instead."""
+"""Settings that the command itself decides, and what to use instead."""
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
-    """Return name to value of `NAME=VALUE` strings; the last one of a name wins.
+    """Return the values of `NAME=VALUE` strings by name; the last one of a name wins.
 
     Raises:
         SettingError: a string without `=`, or a setting that the command itself decides.
@@ -38,16 +38,16 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
 
 
 def settings_of_run(assignments: Sequence[str], more: Mapping[str, Any]) -> Settings:
-    """Return the settings of a run: defaults, then `--set` assignments, then `more` by dotted name.
+    """Return the settings of a run: defaults, then `--set`, then `more` by dotted name.
 
     Raises:
-        SettingError: an unknown name or a refused value.
+        SettingError: an unknown name or a value that is not allowed.
     """
     return load_settings({**parse_assignments(assignments), **more})
 
 
 def with_cameras(settings: Settings, cameras: Sequence[str]) -> Settings:
-    """Return `settings` for a source that shows `cameras`."""
+    """Return `settings` for a source with these `cameras`."""
     return settings.model_copy(
         update={"cameras": list(cameras), "camera": {name: CameraSettings() for name in cameras}}
     )

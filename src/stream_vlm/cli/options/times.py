@@ -1,4 +1,4 @@
-"""Times as people write and read them, to and from int64 nanoseconds of the evidence's clock."""
+"""Parse times as people write them, and print stamps (int64 ns) the same way."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ EXAMPLES = (
 
 
 class TimeError(StreamError):
-    """Words that name no time; the message shows how times are written."""
+    """Words that are not a time; the message shows how times are written."""
 
 
 def parse_time(words: str, now: datetime) -> int:
-    """Return the moment that `words` name as int64 nanoseconds; dates without a zone are of this
-    computer's zone.
+    """Return the time that `words` name, as int64 nanoseconds.
+
+    A date without a time zone is in this computer's time zone.
 
     Raises:
-        TimeError: the words name no time.
+        TimeError: the words are not a time.
     """
     text = " ".join(words.lower().split())
     if re.fullmatch(r"\d+(\.\d+)?( ?s)?", text):
@@ -58,20 +59,18 @@ def parse_time(words: str, now: datetime) -> int:
         moment = datetime.fromisoformat(text.upper())
         return _nanoseconds(moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo))
     except (ValueError, OverflowError) as error:
-        raise TimeError(f"'{words}' is no time; write {EXAMPLES}") from error
+        raise TimeError(f"'{words}' is not a time; write {EXAMPLES}") from error
 
 
 def show_time(stamp_ns: int) -> str:
-    """Return a stamp as a reader expects it: local date and time, or seconds where it counts from a
-    recording's beginning.
-    """
+    """Return a stamp as local date and time, or as seconds from the start of a recording."""
     if stamp_ns < CLOCK_EPOCH_NS:
         return f"{stamp_ns / NANOSECONDS:.1f} s"
     return datetime.fromtimestamp(stamp_ns / NANOSECONDS).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def show_span(start_ns: int, end_ns: int) -> str:
-    """Return a span in few words: what both ends share is said once."""
+    """Return a span as text; a date that start and end share is written once."""
     start, end = show_time(start_ns), show_time(end_ns)
     if start == end:
         return end

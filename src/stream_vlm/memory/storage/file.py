@@ -149,7 +149,7 @@ def check_for_reading(path: Path, busy_timeout_s: float, key: Key | None = None)
     _refuse_what_is_no_file(path)
     if not path.exists():
         raise MemoryFileError(
-            f"{path}: there is no memory file; check memory.path, or let the robot watch first"
+            f"{path}: no such memory file; check memory.path, or let the node run first"
         )
     db = open_for_reading(path, busy_timeout_s, key)
     try:
@@ -157,7 +157,7 @@ def check_for_reading(path: Path, busy_timeout_s: float, key: Key | None = None)
             refuse_what_is_not_ours(db, path)
             version = version_of(db)
             if version == 0:
-                raise MemoryFileError(f"{path}: the file is empty; let the robot watch first")
+                raise MemoryFileError(f"{path}: the file is empty; let the node run first")
             if version < SCHEMA_VERSION:
                 raise MemoryFileError(
                     f"{path}: version {version} of the memory is older than this program's"
