@@ -25,9 +25,7 @@ from tqdm import tqdm
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.config.settings import Settings, load_settings
-from stream_vlm.loop.harness import StreamingHarness
-from stream_vlm.memory.memory import Memory
-from stream_vlm.memory.recording.background_writer import MemoryWriter
+from stream_vlm.pipeline import Models, Pipeline
 from stream_vlm.types import NANOSECONDS, Frame, StepResult, StreamError, Tick
 from stream_vlm_lab.simulation.world import World
 
@@ -56,31 +54,32 @@ def soak(settings: Settings, model: StreamingModel, steps: int, seed: int) -> di
     """Watch `steps` seconds of stream and report."""
     failures: list[str] = []
 
-    def failed(result: StepResult, error: StreamError) -> None:
-        failures.append(str(error))
+    def stored(result: StepResult, error: StreamError | None) -> None:
+        if error is not None:
+            failures.append(str(error))
 
     shown = pictures(seed, min(steps, WORLDS * WORLD_S))
     wall, processor = np.zeros(steps), np.zeros(steps)
     resident: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        memory = Memory.open(settings.memory.model_copy(update={"path": f"{folder}/memory.db"}))
-        writer = MemoryWriter(memory, lambda result: None, failed)
-        harness = StreamingHarness(settings, model, "soak", writer)
-        writer.begin_session("soak", model.model_id, "benchmark", 0)
+        memory = settings.memory.model_copy(update={"path": f"{folder}/memory.db"})
+        settings = settings.model_copy(update={"memory": memory})
+        pipeline = Pipeline(settings, Models(model), on_result=stored)
+        pipeline.begin_session("soak", "benchmark", 0)
         for index in tqdm(range(steps), unit="step", mininterval=10.0):
             stamp_ns = (index + 1) * NANOSECONDS
             frame = Frame("camera", stamp_ns, "camera_optical_frame", shown[index % len(shown)])
             began = time.thread_time()
-            wall[index] = harness.step(Tick(index, stamp_ns, (frame,))).seconds["step"] * 1e3
+            wall[index] = pipeline.step(Tick(index, stamp_ns, (frame,))).seconds["step"] * 1e3
             processor[index] = (time.thread_time() - began) * 1e3
-            harness.prepare()
+            pipeline.prepare()
             if (index + 1) % FLUSH_EVERY == 0:
-                writer.flush(60.0)
+                pipeline.flush(60.0)
             if (index + 1) % min(HOUR, max(1, steps // 12)) == 0:
                 resident.append(resident_mb())
-        writer.flush(60.0)
-        rows = memory.count()
-        writer.close()
+        pipeline.flush(60.0)
+        rows = pipeline.memory.count()
+        pipeline.close()
     part = min(HOUR, steps // 2)
 
     def by_hour(values: np.ndarray, percent: float) -> list[float]:

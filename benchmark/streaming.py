@@ -32,7 +32,7 @@ from stream_vlm.backbone.streaming.camera_stream import CachedStream
 from stream_vlm.config.settings import load_settings
 from stream_vlm.context.segments import SegmentKind
 from stream_vlm.model_protocol import Turn
-from stream_vlm.types import NANOSECONDS, Decision, Frame, Query, State
+from stream_vlm.types import NANOSECONDS, Decision, Frame, Query, State, StreamError
 
 matplotlib.use("agg")
 
@@ -74,7 +74,7 @@ def timed_step(model: StreamingModel, turns: Sequence[Turn]) -> float:
     outcomes = model.step(turns)
     synchronise(model)
     for outcome in outcomes:
-        if not isinstance(outcome, Decision):
+        if isinstance(outcome, StreamError):
             raise outcome
     return 1e3 * (time.perf_counter() - started)
 
@@ -95,7 +95,7 @@ def watch(model: StreamingModel, way: Way, seconds: int, samples: int) -> Row:
     )
     for index, frame in zip(range(seconds), frames("camera", 0), strict=False):
         context.recompute = way.recompute and index in chosen
-        step_ms = timed_step(model, [Turn(stream, frame, None, silent, memory=list)])
+        step_ms = timed_step(model, [Turn(stream, frame, gate=silent, memory=list)])
         stream.prepare()
         if index in chosen and index:
             row.ticks.append((float(index), step_ms, sum(map(len, stream.context))))
@@ -118,7 +118,7 @@ def _speech(model: StreamingModel, stream: CachedStream, row: Row) -> None:
         late = Frame(
             frame.camera, frame.stamp_ns + 10**6 * NANOSECONDS, frame.frame_id, frame.image
         )
-        timed_step(model, [Turn(stream, late, Query(f"q{number}", QUERY, 0), speak)])
+        timed_step(model, [Turn(stream, late, query=Query(f"q{number}", QUERY, 0), gate=speak)])
         newest = stream.context[-1].turn
         # The last word is not fed before the next turn.
         written = 1 + sum(
@@ -146,7 +146,7 @@ def compare(model: StreamingModel, context_s: float, seconds: int, samples: int)
     rows = []
     settings = model.settings
     turn = model.open_stream("turn")
-    timed_step(model, [Turn(turn, next(frames("turn", 2)), None, silent)])
+    timed_step(model, [Turn(turn, next(frames("turn", 2)), gate=silent)])
     tokens_a_turn = sum(len(segment) for segment in turn.context if segment.turn >= 0) + 2
     for way in ways(context_s):
         settings.context.policy = way.policy  # type: ignore[assignment]
@@ -186,7 +186,7 @@ def many_streams(model: StreamingModel, count: int, seconds: int) -> dict[str, f
 
     def turns() -> list[Turn]:
         return [
-            Turn(stream, next(source), None, silent)
+            Turn(stream, next(source), gate=silent)
             for stream, source in zip(streams, sources, strict=True)
         ]
 
@@ -355,7 +355,7 @@ def main() -> int:
             rows[0].percentile(50),
             next(row for row in rows if row.name.startswith("(b)")).percentile(50),
         )
-        print(f"throughput of last_turns against (b): {baseline / ours:.1f} times")
+        print(f"throughput of rounds against (b): {baseline / ours:.1f} times")
         print("bounds: " + ", ".join(f"{key} {value:.3g}" for key, value in limits.items()))
         streams = [
             many_streams(model, count, min(arguments.seconds, 60)) for count in arguments.streams

@@ -5,7 +5,7 @@ takes in them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -32,34 +32,53 @@ class ModelStream(Protocol):
         ...
 
 
+def unchanged(decision: Decision) -> Decision:
+    """A gate that lets every decision through."""
+    return decision
+
+
 @dataclass(frozen=True)
 class Turn:
     """What one stream is to do in a step.
 
     Attributes:
         stream: a stream that the model opened.
-        frame: what it sees.
+        frame: the frame that it sees.
         query: a question to be answered now.
-        watch: what is waited for at this tick; the stream writes it down where its context does not
-            hold it, and drops one that is over.
-        on_looks: hears what the picture looks like as one vector, float32, (size,), length 1; never
-            called by a model that has none.
-        gate: may turn the decided state before any text is written.
+        watch: what the camera watches for at this tick. The stream writes it into its context where
+            it is not there yet, and drops one that is over.
+        gate: may change the decided state before any text is written.
         on_text: hears the text so far while it is written.
         limits: what the step may cost.
-        memory: what happened before, a line each, oldest first; asked for when a context is begun
-            anew. None where nothing is to be read.
+        memory: gives what happened before, one line each, oldest first. It is called when a context
+            is begun anew. None where nothing is to be read.
+        with_vector: whether the outcome is to carry the picture's vector.
     """
 
     stream: ModelStream
     frame: Frame
-    query: Query | None
-    gate: Callable[[Decision], Decision]
+    _: KW_ONLY
+    query: Query | None = None
+    watch: Query | None = None
+    gate: Callable[[Decision], Decision] = unchanged
     on_text: Callable[[str], None] | None = None
     limits: Limits = Limits()
     memory: Callable[[], Sequence[str]] | None = None
-    watch: Query | None = None
-    on_looks: Callable[[NDArray[np.float32]], None] | None = None
+    with_vector: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one turn led to.
+
+    Attributes:
+        decision: the decision, after the turn's gate, with its words.
+        picture_vector: the picture as one vector, float32, (size,), length 1; None where the turn
+            did not ask for it or the model has none.
+    """
+
+    decision: Decision
+    picture_vector: NDArray[np.float32] | None = None
 
 
 Upcoming = Callable[[], Sequence[Turn]]
@@ -102,7 +121,7 @@ class Model(Protocol):
 
     def step(
         self, turns: Sequence[Turn], upcoming: Upcoming | None = None
-    ) -> list[Decision | StreamError]:
+    ) -> list[Outcome | StreamError]:
         """Take one turn in each of several different streams, together where the model can.
 
         Args:
@@ -110,7 +129,7 @@ class Model(Protocol):
                 turns' pictures.
 
         Returns:
-            For each turn its decision, or why its frame cannot be used; the other streams go on.
+            For each turn its outcome, or why its frame cannot be used; the other streams go on.
         """
         ...
 
@@ -169,10 +188,10 @@ class WritesTexts(Protocol):
 
 
 def one_by_one(
-    turns: Sequence[Turn], take: Callable[[Turn], Decision]
-) -> list[Decision | StreamError]:
-    """`Model.step` for a model that has no forward for several streams: takes each turn on its own."""
-    outcomes: list[Decision | StreamError] = []
+    turns: Sequence[Turn], take: Callable[[Turn], Outcome]
+) -> list[Outcome | StreamError]:
+    """`Model.step` for a model without a forward pass for several streams: one turn at a time."""
+    outcomes: list[Outcome | StreamError] = []
     for turn in turns:
         try:
             outcomes.append(take(turn))

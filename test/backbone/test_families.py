@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from model_fixtures import FAMILIES, random_frame, settings_for, write_checkpoint
+from model_fixtures import FAMILIES, decisions, random_frame, settings_for, write_checkpoint
 from numpy.typing import NDArray
 from transformers import AutoModelForImageTextToText
 
@@ -158,19 +158,20 @@ def test_streams_stepped_together_decide_as_each_alone(checkpoint: Path) -> None
         return Turn(
             stream,
             random_frame(100 * cameras.index(camera) + index, camera),
-            query,
-            lambda decision: decision,
+            query=query,
         )
 
     alone: dict[str, list[Decision | StreamError]] = {}
     for camera in cameras:
         stream = model.open_stream(camera)
-        alone[camera] = [model.step([turn(stream, camera, index)])[0] for index in range(10)]
+        alone[camera] = [
+            decisions(model.step([turn(stream, camera, index)]))[0] for index in range(10)
+        ]
     streams = {camera: model.open_stream(camera) for camera in cameras}
     for index in range(10):
         for camera, outcome in zip(
             cameras,
-            model.step([turn(streams[camera], camera, index) for camera in cameras]),
+            decisions(model.step([turn(streams[camera], camera, index) for camera in cameras])),
             strict=True,
         ):
             expected = alone[camera][index]

@@ -15,13 +15,11 @@ from chat_fixtures import SUMMARY, load, write_speaking_checkpoint
 from model_fixtures import write_sentence_model
 
 from stream_vlm.cli.offline_run import MEMORY_FILE, ResultsError, prepare_folder, watch
-from stream_vlm.cli.options.settings import with_cameras
-from stream_vlm.config.memory_settings import MemorySettings
-from stream_vlm.config.settings import Settings, load_settings
+from stream_vlm.config.settings import MemorySettings, Settings, load_settings, with_cameras
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import RecallQuery
 from stream_vlm.memory.storage.errors import MemoryFileError, SummarizerError
-from stream_vlm.model_protocol import Turn, Upcoming, WatchRefused, one_by_one
+from stream_vlm.model_protocol import Outcome, Turn, Upcoming, WatchRefused, one_by_one
 from stream_vlm.sources import SourceError, open_source
 from stream_vlm.sources.rosbag_writer import write_bag
 from stream_vlm.text_models.sentence_embedder import EmbeddingError
@@ -70,11 +68,13 @@ class BrightnessModel:
 
     def step(
         self, turns: Sequence[Turn], upcoming: Upcoming | None = None
-    ) -> list[Decision | StreamError]:
+    ) -> list[Outcome | StreamError]:
         return one_by_one(
             turns,
-            lambda turn: cast(BrightnessStream, turn.stream).step(
-                turn.frame, turn.query, turn.gate, turn.on_text
+            lambda turn: Outcome(
+                cast(BrightnessStream, turn.stream).step(
+                    turn.frame, turn.query, turn.gate, turn.on_text
+                )
             ),
         )
 
@@ -315,7 +315,7 @@ class FollowingModel(BrightnessModel):
 
     def step(
         self, turns: Sequence[Turn], upcoming: Upcoming | None = None
-    ) -> list[Decision | StreamError]:
+    ) -> list[Outcome | StreamError]:
         self.told += [turn.watch for turn in turns]
         if any(turn.watch is not None and "sound" in turn.watch.text for turn in turns):
             return [WatchRefused(f"{turn.frame.camera}: brightness has no ears") for turn in turns]

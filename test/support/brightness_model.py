@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from stream_vlm.config.settings import Settings
 from stream_vlm.memory.answers.prompt_recall import PromptRecall, PromptRecaller
-from stream_vlm.model_protocol import ModelStream, Turn, Upcoming, WatchRefused, one_by_one
+from stream_vlm.model_protocol import ModelStream, Outcome, Turn, Upcoming, WatchRefused, one_by_one
 from stream_vlm.types import Decision, Frame, Query, State, StreamError
 
 SLOW_ANSWER_ENV = "BRIGHTNESS_ANSWER_S"
@@ -151,12 +151,10 @@ class BrightnessModel:
 
     def step(
         self, turns: Sequence[Turn], upcoming: Upcoming | None = None
-    ) -> list[Decision | StreamError]:
-        def take(turn: Turn) -> Decision:
+    ) -> list[Outcome | StreamError]:
+        def take(turn: Turn) -> Outcome:
             stream = cast(BrightnessStream, turn.stream)
-            if turn.on_looks is not None:
-                turn.on_looks(self.embed(turn.frame.image))
-            return stream.step(
+            decision = stream.step(
                 turn.frame,
                 turn.query,
                 turn.gate,
@@ -164,6 +162,7 @@ class BrightnessModel:
                 turn.limits.picture_share,
                 turn.watch,
             )
+            return Outcome(decision, self.embed(turn.frame.image) if turn.with_vector else None)
 
         return one_by_one(turns, take)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from model_fixtures import settings_for
+from model_fixtures import decisions, settings_for
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     CLIPImageProcessorPil,
@@ -276,16 +276,20 @@ def outcome_of(
 ) -> Decision | StreamError:
     """What one look at `frame` gives, through the gate that the harness has."""
     gate = SpeechGate(model.settings.decision)
-    return model.step(
-        [
-            Turn(
-                stream,
-                frame,
-                query,
-                lambda decision: gate.gate_state(decision, frame.stamp_ns, asked=query is not None),
-                **more,
-            )
-        ]
+    return decisions(
+        model.step(
+            [
+                Turn(
+                    stream,
+                    frame,
+                    query=query,
+                    gate=lambda decision: gate.gate_state(
+                        decision, frame.stamp_ns, asked=query is not None
+                    ),
+                    **more,
+                )
+            ]
+        )
     )[0]
 
 

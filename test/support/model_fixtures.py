@@ -1,5 +1,6 @@
 """Real checkpoints with random weights, small enough to load in a blink."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from transformers import (
 )
 
 from stream_vlm.config.settings import Settings, load_settings
-from stream_vlm.types import Frame
+from stream_vlm.model_protocol import Outcome
+from stream_vlm.types import Decision, Frame, StreamError
 from stream_vlm_lab.training.shipped_model.architecture import (
     PICTURES,
     SPECIAL_TOKENS,
@@ -164,3 +166,8 @@ def random_frame(index: int, camera: str = "front", size: tuple[int, int] = (96,
         frame_id=f"{camera}_optical",
         image=image,
     )
+
+
+def decisions(outcomes: Sequence[Outcome | StreamError]) -> list[Decision | StreamError]:
+    """The decision of each outcome of `Model.step`; a fault stays a fault."""
+    return [one.decision if isinstance(one, Outcome) else one for one in outcomes]

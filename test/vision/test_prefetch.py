@@ -10,8 +10,8 @@ import torch
 from model_fixtures import random_frame, settings_for, write_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
-from stream_vlm.cli.offline_run import with_next
 from stream_vlm.loop.harness import StreamingHarness
+from stream_vlm.sources.ticks import with_next
 from stream_vlm.types import Decision, Query, StepResult, StreamError, Tick
 from stream_vlm.vision.prefetch import EncodedAhead
 

@@ -20,8 +20,8 @@ from stream_vlm.backbone.tokens.detokenizer import WordStream, unknown_words, wi
 from stream_vlm.config.settings import Settings
 from stream_vlm.context.layout import tokens_in
 from stream_vlm.context.turn_formats import TurnWriter
-from stream_vlm.model_protocol import Turn, Upcoming
-from stream_vlm.types import Decision, State, StreamError
+from stream_vlm.model_protocol import Outcome, Turn, Upcoming
+from stream_vlm.types import State, StreamError
 from stream_vlm.vision.prefetch import EncodedAhead
 from stream_vlm.vision.tower import TorchVisionTower
 
@@ -130,7 +130,7 @@ class StreamingModel:
 
     def step(
         self, turns: Sequence[Turn], upcoming: Upcoming | None = None
-    ) -> list[Decision | StreamError]:
+    ) -> list[Outcome | StreamError]:
         """Take one turn in each of several different streams, in one forward; see
         `model.Model.step`.
         """
@@ -141,7 +141,7 @@ class StreamingModel:
 
     @torch.inference_mode()
     def embed(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """What a picture that belongs to no stream looks like, comparable with what `Turn.on_looks`
+        """What a picture that belongs to no stream looks like, comparable with `Outcome.picture_vector`
         hears; `image` uint8 RGB (H, W, 3).
 
         Where frames are paired, it stands for a moment in which nothing moves.

@@ -1,29 +1,21 @@
-"""The loop of `run` and `replay`: ticks through the harness as fast as the model goes, everything
-said left in one folder.
-"""
+"""`run` and `replay` without ROS: the pipeline over a source, its results left in one folder."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from stream_vlm.config.settings import Settings
-from stream_vlm.loop.harness import StreamingHarness
-from stream_vlm.memory.answers.prompt_recall import PromptRecaller
-from stream_vlm.memory.memory import Memory, SessionError
-from stream_vlm.memory.recording.sync_writer import SyncWriter
 from stream_vlm.memory.storage.writer_lock import WriterLock
-from stream_vlm.memory.summaries.by_model import ModelSummarizer, summary_writer
-from stream_vlm.memory.summaries.newest import NewestSummaries
-from stream_vlm.model_protocol import Model, WatchRefused
+from stream_vlm.model_protocol import Model
+from stream_vlm.pipeline import Models, Pipeline
 from stream_vlm.run_records import as_line, records_of
 from stream_vlm.sources.source import Source
-from stream_vlm.sources.ticks import TickReader
-from stream_vlm.text_models.sentence_embedder import load_text_model
-from stream_vlm.types import Query, StepResult, StreamError, Tick
+from stream_vlm.types import NANOSECONDS, StepResult, StreamError
 
 RECORD_FILES = ("utterances.jsonl", "events.jsonl", "states.jsonl")
 MEMORY_FILE = "memory.db"
@@ -55,6 +47,15 @@ class Watched:
     elapsed_s: float = 0.0
     stale: int = 0
     faults: dict[str, int] = field(default_factory=dict)
+
+    def count(self, result: StepResult, first_ns: int) -> None:
+        """Take in the result of one step of a run whose first frame was stamped `first_ns` (ns)."""
+        self.ticks += 1
+        self.utterances += len(result.utterances)
+        self.events += len(result.events)
+        self.seconds = (result.tick.stamp_ns - first_ns) / NANOSECONDS
+        for camera in result.faults:
+            self.faults[camera] = self.faults.get(camera, 0) + 1
 
 
 def prepare_folder(folder: Path, existing: Existing) -> None:
@@ -114,116 +115,31 @@ def watch(
         StreamError: the model of text, the folder, the memory or the source cannot be used; what
             was watched before is kept.
     """
-    # First, so that a model of text that cannot be loaded costs no run that is to be replaced.
-    embedder = load_text_model(settings.memory)
-    # A model that cannot do as it is told takes no run away from the folder and leaves none there.
-    summarizes = summary_writer(settings.memory, model)
+    models = Models.load(settings, lambda _: model)
+    # Only now, so that a model that cannot do as it is told takes no earlier run away.
     prepare_folder(folder, existing)
-    settings = settings.model_copy(
-        update={"memory": settings.memory.model_copy(update={"path": str(folder / MEMORY_FILE)})}
-    )
-    reader = TickReader(source.frames(), settings.stream.rate_hz)
+    path = str(folder / MEMORY_FILE)
+    memory = settings.memory.model_copy(update={"path": path})
     started = time.perf_counter()
     watched = Watched(session_id=source.name)
-    harness: StreamingHarness | None = None
-    first_ns = 0
-    mode = "a" if existing == "append" else "w"
-    with Memory.open(settings.memory) as memory:
-        memory.use_embedder(embedder)
-        jobs = memory.summary_jobs
-        writer = SyncWriter(
-            memory,
-            (
-                ModelSummarizer(jobs, summarizes, model.model_id)
-                if jobs is not None and summarizes is not None
-                else None
-            ),
+    with ExitStack() as stack:
+        pipeline = stack.enter_context(
+            Pipeline(settings.model_copy(update={"memory": memory}), models)
         )
-        files = [(folder / name).open(mode, encoding="utf-8") for name in RECORD_FILES]
-        try:
-            # A live source is not waited for: its next picture would make this one late.
-            for tick, upcoming in (
-                ((tick, None) for tick in reader) if source.live else with_next(reader)
-            ):
-                if harness is None:
-                    first_ns = min(frame.stamp_ns for frame in tick.frames)
-                    watched.session_id = _begin_session(
-                        memory, source.name, model.model_id, first_ns
-                    )
-                    newest_summaries = NewestSummaries(memory)
-                    newest_summaries.refresh()
-                    harness = StreamingHarness(
-                        settings, model, watched.session_id, writer, newest_summaries.lines
-                    )
-                    if watch_for:
-                        asked = _watch_query(
-                            watch_for,
-                            watched.session_id,
-                            tick.stamp_ns,
-                            PromptRecaller(memory, settings),
-                        )
-                        tick = replace(tick, queries=(asked,))
-                next_look_s = time.perf_counter() + 1.0 / settings.stream.rate_hz
-                result = harness.step(tick, upcoming=upcoming)
-                if watch_for and not harness.watching:
-                    raise WatchRefused("; ".join(result.faults.values()))
-                # A live source does not wait: what is left until its next picture is used.
-                writer.write_summaries(next_look_s if source.live else None)
-                newest_summaries.refresh()
-                harness.prepare()
-                for file, records in zip(files, records_of(result, first_ns), strict=True):
-                    file.write("".join(as_line(record) for record in records))
-                    file.flush()
-                watched.ticks += 1
-                watched.utterances += len(result.utterances)
-                watched.events += len(result.events)
-                watched.seconds = (tick.stamp_ns - first_ns) / 1e9
-                for camera in result.faults:
-                    watched.faults[camera] = watched.faults.get(camera, 0) + 1
-                if on_step is not None:
-                    on_step(result, watched.seconds)
-            writer.end_session()
-        finally:
-            for file in files:
-                file.close()
-    watched.stale = reader.stale
+        mode = "a" if existing == "append" else "w"
+        files = [
+            stack.enter_context((folder / name).open(mode, encoding="utf-8"))
+            for name in RECORD_FILES
+        ]
+        run = pipeline.run(source, watch_for)
+        for result in run:
+            for file, records in zip(files, records_of(result, run.first_ns), strict=True):
+                file.write("".join(as_line(record) for record in records))
+                file.flush()
+            watched.session_id = run.session_id
+            watched.count(result, run.first_ns)
+            if on_step is not None:
+                on_step(result, watched.seconds)
+        watched.stale = run.stale
     watched.elapsed_s = time.perf_counter() - started
     return watched
-
-
-def with_next(ticks: Iterable[Tick]) -> Iterator[tuple[Tick, Tick | None]]:
-    """Each tick with the one after it; None after the last.
-
-    Where the ticks break off, the one before is given first.
-    """
-    iterator = iter(ticks)
-    tick = next(iterator, None)
-    while tick is not None:
-        broken: StreamError | None = None
-        try:
-            after = next(iterator, None)
-        except StreamError as error:
-            after, broken = None, error
-        yield tick, after
-        if broken is not None:
-            raise broken
-        tick = after
-
-
-def _watch_query(text: str, session_id: str, stamp_ns: int, recaller: PromptRecaller) -> Query:
-    past = recaller.context(recaller.recall(text), stamp_ns)
-    return Query(f"{session_id}-watch", text, stamp_ns, is_watch=True, past=past)
-
-
-def _begin_session(memory: Memory, name: str, model_id: str, first_ns: int) -> str:
-    """Begin a session named after the source; in a memory that already has one of that name, the
-    next free number is added.
-    """
-    number = 1
-    while True:
-        session_id = name if number == 1 else f"{name}-{number}"
-        try:
-            memory.begin_session(session_id, model_id, "watching a source without ROS", first_ns)
-            return session_id
-        except SessionError:
-            number += 1

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from stream_vlm.cli.offline_run import Existing, Watched, prepare_folder, watch
-from stream_vlm.cli.options.settings import settings_of_run, with_cameras
-from stream_vlm.config.settings import Settings
+from stream_vlm.cli.options.settings import settings_of_run
+from stream_vlm.config.settings import Settings, with_cameras
 from stream_vlm.model_protocol import Model
 from stream_vlm.sources import Source, SourceError, open_source
 from stream_vlm.sources.open_source import POSSIBLE, is_bag

@@ -8,7 +8,7 @@ Cameras are a list of names and one group per name: `cameras: [front]` and `came
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
@@ -65,7 +65,7 @@ class DiagnosticsSettings(Group):
     )
     future_tolerance_s: float = setting(
         1.0,
-        "A picture or pose is refused if its stamp is farther ahead of the node's clock than this.",
+        "A picture is refused if its stamp is farther ahead of the node's clock than this.",
         unit="s",
         minimum=0.0,
         maximum=3600.0,
@@ -161,6 +161,13 @@ def load_settings(values: Mapping[str, Any]) -> Settings:
         name: settings.camera.get(name, CameraSettings()) for name in settings.cameras
     }
     return settings.model_copy(update={"camera": groups_by_name})
+
+
+def with_cameras(settings: Settings, cameras: Sequence[str]) -> Settings:
+    """Return `settings` for a source that shows `cameras`."""
+    return settings.model_copy(
+        update={"cameras": list(cameras), "camera": {name: CameraSettings() for name in cameras}}
+    )
 
 
 def _explain(detail: Mapping[str, Any]) -> str:

@@ -1,1 +1,3 @@
-"""The model's context: typed segments, their positions, the turn formats, and context policies."""
+"""What the model sees: typed segments, their positions, the turns they come in and the policies
+that decide what stays.
+"""

@@ -1,6 +1,5 @@
-"""Layouts: a policy describes the next context as pieces of the present one.
-
-The KV cache applies a layout without moving a key.
+"""The next context as pieces of the present one: what a policy answers, and what a cache carries
+out without moving a key.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from stream_vlm.context.segments import Segment, SegmentKind
 
 @dataclass(frozen=True)
 class Piece:
-    """All or part of one present segment, and the segment it becomes in the next context.
+    """A stretch of one of the present segments, and what it is from now on.
 
     Attributes:
-        index: index of the present segment.
-        start: index of the piece's first token in the present segment.
-        segment: the segment in the next context. Its tokens are those of the present segment from
-            `start` on; its kind and turn may be new.
+        index: which of the present segments it is taken from.
+        start: its first token there.
+        segment: what stands in the context from now on; its tokens are those of the old segment
+            from `start`.
     """
 
     index: int
@@ -32,15 +31,15 @@ class Piece:
 
 
 def whole(index: int, segment: Segment) -> Piece:
-    """The whole segment at `index`, unchanged."""
+    """All of the segment at `index`, as it is."""
     return Piece(index, 0, segment)
 
 
 def part(piece: Piece, first: int, last: int, kind: SegmentKind, turn: int) -> Piece:
-    """Tokens `first` to `last` (exclusive) of `piece`, with a new `kind` and `turn`.
+    """Tokens `first` to `last` (exclusive) of `piece`, from now on of `kind` and `turn`.
 
     Raises:
-        ValueError: the piece is a picture and would be cut.
+        ValueError: it would cut a picture, whose tokens stand on a grid.
     """
     if piece.segment.grid is not None and last - first < len(piece):
         raise ValueError(
@@ -55,7 +54,7 @@ def part(piece: Piece, first: int, last: int, kind: SegmentKind, turn: int) -> P
 
 
 def cut(pieces: Sequence[Piece], first: int, last: int) -> list[Piece]:
-    """Tokens `first` to `last` (exclusive) of the joined `pieces`, kinds and turns unchanged."""
+    """Tokens `first` to `last` (exclusive) of `pieces` laid end to end, kinds and turns unchanged."""
     kept, at = [], 0
     for piece in pieces:
         begin, end = max(first - at, 0), min(last - at, len(piece))
@@ -66,15 +65,13 @@ def cut(pieces: Sequence[Piece], first: int, last: int) -> list[Piece]:
 
 
 def tokens_in(parts: Iterable[Segment] | Iterable[Piece]) -> int:
-    """The number of tokens in all `parts`."""
+    """How many tokens they hold together."""
     return sum(len(part) for part in parts)
 
 
 def segments_of(layout: Sequence[Piece]) -> list[Segment]:
-    """The segments of the next context.
-
-    Adjacent PREVIOUS segments are joined into one; otherwise their number would grow for as long as
-    the stream runs.
+    """The segments of the next context; neighbouring previous text becomes one, or endless splicing
+    would leave a segment a word.
     """
     segments: list[Segment] = []
     for is_previous, group in groupby(

@@ -1,17 +1,16 @@
-"""The loop: sample → context → backbone → decision → events → memory. It only conducts."""
+"""The loop of one step: frames go to the model, decisions become utterances and events."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_vlm.config.settings import Settings
+from stream_vlm.loop.camera_state import CameraState
 from stream_vlm.loop.event_tracker import EventTracker
-from stream_vlm.loop.history import History
 from stream_vlm.loop.speech_gate import SpeechGate
 from stream_vlm.model_protocol import Model, ModelStream, Turn, Upcoming, WatchRefused
 from stream_vlm.types import (
@@ -33,24 +32,17 @@ PartialText = Callable[[str, str], None]
 NO_LIMITS = Limits()
 
 Summaries = Callable[[str], Sequence[str]]
-"""Gives the lines of what a camera saw before, oldest first.
+"""Gives the lines that summarise what a camera saw before, oldest first.
 
-Asked within steps: it must not wait for a disk.
+It is called within a step, so it must not wait for a disk.
 """
 
 
-class StepSink(Protocol):
-    """Takes step results in order: the memory's writer."""
-
-    def submit(self, result: StepResult) -> None: ...
-
-
 class StreamingHarness:
-    """Conducts ticks through the model, turns decisions into utterances and events and hands each
-    result to the memory.
+    """Steps the model on ticks and turns its decisions into utterances and events.
 
-    `step` is synchronous and deterministic given its inputs; everything asynchronous is a thin
-    thread around it. One thread owns a harness.
+    `step` is synchronous, and deterministic given its inputs. It stores nothing: the caller hands
+    the result to the memory. One thread owns a harness.
     """
 
     def __init__(
@@ -58,30 +50,31 @@ class StreamingHarness:
         settings: Settings,
         model: Model,
         session_id: str,
-        memory: StepSink | None = None,
         summaries: Summaries | None = None,
     ) -> None:
-        """Args: summaries: what a new context begins with, where `memory.in_prompt` is recall;
-        while it gives nothing, or without it, what was said.
+        """Begin with the session `session_id`.
+
+        Args:
+            settings: read at every step, so a changed value is used from the next step on.
+            model: the loaded model.
+            session_id: name of the first session.
+            summaries: what a new context begins with where `memory.in_prompt` is recall. Without
+                it, or while it gives nothing, a new context begins with what was said.
         """
         self.settings = settings
-        self._summaries = summaries
         self.model = model
-        self._memory = memory
-        self._streams: dict[str, ModelStream] = {}
-        self._watches: dict[str, Query] = {}
-        self.open_session(session_id)
+        self.session_id = session_id
+        self._summaries = summaries
+        self._cameras: dict[str, CameraState] = {}
 
     def open_session(self, session_id: str) -> None:
-        """Begin a new session: every camera's context, open event and refractory time are
-        forgotten; the memory and the watches are not.
+        """Begin a new session: contexts, open events and refractory times are forgotten.
+
+        Watches stay active.
         """
         self.session_id = session_id
-        self._trackers: dict[str, EventTracker] = {}
-        self._gates: dict[str, SpeechGate] = {}
-        self._histories: dict[str, History] = {}
-        for stream in self._streams.values():
-            stream.reset()
+        for camera, state in self._cameras.items():
+            state.begin_session(self._new_gate(), self._new_tracker(camera))
 
     def step(
         self,
@@ -90,117 +83,132 @@ class StreamingHarness:
         limits: Limits = NO_LIMITS,
         upcoming: Tick | None = None,
     ) -> StepResult:
-        """Look at every frame of `tick`, all cameras in one forward where the model can, and hand
-        the outcome to the memory.
+        """Process every frame of `tick`, all cameras in one forward pass where the model can.
 
         A camera whose frame the model refuses is reported in `faults`; the others go on. A watch
-        among the queries is active from this tick on, until another takes its camera, `end_watch`,
-        or the model refuses it: then it is in `faults` too.
+        among the queries is active from this tick on. It ends when another watch takes its camera,
+        by `end_watch` or `end_watch_of`, or when the model refuses it; then it is in `faults` too.
 
         Args:
+            tick: the newest frame of each camera, and the new queries.
+            on_partial: hears an answer while it is written.
             limits: what the step may cost.
-            upcoming: the next tick, where it is known already: the model may begin with its
+            upcoming: the next tick, where it is known already. The model may begin with its
                 pictures while it writes words.
         """
         started = time.perf_counter()
-        questions = [query for query in tick.queries if not query.is_watch]
-        queries = {
-            frame.camera: next(
-                (query for query in questions if query.camera in ("", frame.camera)), None
-            )
-            for frame in tick.frames
+        self._begin_watches(tick.queries)
+        questions = {
+            frame.camera: _question_for(frame.camera, tick.queries) for frame in tick.frames
         }
-        self._begin_watches(query for query in tick.queries if query.is_watch)
-        looks: dict[str, NDArray[np.float32]] = {}
         turns = [
-            self._turn(frame, queries[frame.camera], on_partial, limits, looks)
-            for frame in tick.frames
+            self._turn(frame, questions[frame.camera], on_partial, limits) for frame in tick.frames
         ]
         outcomes = self.model.step(turns, self._upcoming(upcoming, limits)) if turns else []
         decisions: dict[str, Decision] = {}
         utterances: list[Utterance] = []
         events: list[EventSpan] = []
         faults: dict[str, str] = {}
-        for frame, decision in zip(tick.frames, outcomes, strict=True):
-            if isinstance(decision, StreamError):
-                faults[frame.camera] = str(decision)
-                watch = self.watch(frame.camera)
-                if watch is not None and isinstance(decision, WatchRefused):
-                    self.end_watch(watch.query_id)
+        vectors: dict[str, NDArray[np.float32]] = {}
+        for frame, outcome in zip(tick.frames, outcomes, strict=True):
+            camera = self._camera(frame.camera)
+            if isinstance(outcome, StreamError):
+                faults[frame.camera] = str(outcome)
+                if camera.watch is not None and isinstance(outcome, WatchRefused):
+                    self.end_watch(camera.watch.query_id)
                 continue
-            query = queries[frame.camera]
-            if query is None and self.watch(frame.camera) is None:
-                decision = self._gate(frame.camera).suppress_repeat(decision, frame.stamp_ns)
+            if outcome.picture_vector is not None:
+                vectors[frame.camera] = outcome.picture_vector
+            decision, event, utterance = _apply(
+                camera, frame, outcome.decision, questions[frame.camera]
+            )
             decisions[frame.camera] = decision
-            event = None if query else self._tracker(frame.camera).observe(frame, decision)
-            if event:
+            if event is not None:
                 events.append(event)
-            self._history(frame.camera).saw(frame.stamp_ns)
-            if decision.state is State.RESPONSE and decision.text:
-                utterances.append(
-                    _utterance(frame, decision, event, query or self.watch(frame.camera))
-                )
-                self._history(frame.camera).said(utterances[-1], query)
-        result = StepResult(
+            if utterance is not None:
+                utterances.append(utterance)
+        return StepResult(
             session_id=self.session_id,
             tick=tick,
             decisions=decisions,
             utterances=tuple(utterances),
             events=tuple(events),
             under_way_since={
-                camera: tracker.under_way_since
-                for camera, tracker in self._trackers.items()
-                if tracker.under_way_since is not None
+                name: camera.tracker.under_way_since
+                for name, camera in self._cameras.items()
+                if camera.tracker.under_way_since is not None
             },
             faults=faults,
-            picture_vectors=looks,
+            picture_vectors=vectors,
             seconds={**self.model.seconds, "step": time.perf_counter() - started},
         )
-        if self._memory is not None:
-            self._memory.submit(result)
-        return result
 
-    def watch(self, camera: str) -> Query | None:
-        """What is waited for at `camera`."""
-        return self._watches.get(camera)
+    def watch_of(self, camera: str) -> Query | None:
+        """The watch that is active at `camera`."""
+        state = self._cameras.get(camera)
+        return state.watch if state is not None else None
 
     @property
     def watching(self) -> frozenset[str]:
         """Query ids of the watches that are active at any camera."""
-        return frozenset(watch.query_id for watch in self._watches.values())
+        return frozenset(
+            camera.watch.query_id for camera in self._cameras.values() if camera.watch is not None
+        )
 
-    def end_watch(self, name: str) -> None:
-        """End the watch of the camera `name`, or the watch whose query id is `name` on all its
-        cameras; one that is over already is left alone.
-        """
-        self._watches = {
-            camera: watch
-            for camera, watch in self._watches.items()
-            if name not in (camera, watch.query_id)
-        }
+    def end_watch(self, query_id: str) -> None:
+        """End the watch `query_id` at all its cameras; nothing happens where it is over already."""
+        for camera in self._cameras.values():
+            if camera.watch is not None and camera.watch.query_id == query_id:
+                camera.watch = None
 
-    def _begin_watches(self, watches: Iterable[Query]) -> None:
-        for watch in watches:
-            for camera in [watch.camera] if watch.camera else self.settings.cameras:
-                self._watches[camera] = watch
+    def end_watch_of(self, camera: str) -> None:
+        """End whatever watch is active at `camera`."""
+        state = self._cameras.get(camera)
+        if state is not None:
+            state.watch = None
 
     def prepare(self) -> None:
-        """Use the time until the next tick for what later steps will need; what is never called
-        costs its step a little more.
+        """Use the time until the next tick for work that later steps need.
+
+        Where this is never called, a step that needs that work costs a little more.
         """
-        for stream in self._streams.values():
-            stream.prepare()
+        for camera in self._cameras.values():
+            camera.stream.prepare()
+
+    def stream(self, camera: str) -> ModelStream:
+        """The model's running context for `camera`, opened when it is first asked for."""
+        return self._camera(camera).stream
+
+    def _camera(self, name: str) -> CameraState:
+        if name not in self._cameras:
+            self._cameras[name] = CameraState(
+                self.model.open_stream(name), self._new_gate(), self._new_tracker(name)
+            )
+        return self._cameras[name]
+
+    def _new_gate(self) -> SpeechGate:
+        return SpeechGate(self.settings.decision, self.model.activity_threshold)
+
+    def _new_tracker(self, camera: str) -> EventTracker:
+        return EventTracker(self.session_id, camera, self.settings.events)
+
+    def _begin_watches(self, queries: Sequence[Query]) -> None:
+        for query in queries:
+            if query.is_watch:
+                for name in [query.camera] if query.camera else self.settings.cameras:
+                    self._camera(name).watch = query
 
     def _turn(
-        self,
-        frame: Frame,
-        query: Query | None,
-        on_partial: PartialText | None,
-        limits: Limits,
-        looks: dict[str, NDArray[np.float32]] | None = None,
+        self, frame: Frame, query: Query | None, on_partial: PartialText | None, limits: Limits
     ) -> Turn:
-        watch = self.watch(frame.camera)
-        gate = self._gate(frame.camera)
+        camera = self._camera(frame.camera)
+        watched = camera.watch is not None
+
+        def gate(decision: Decision) -> Decision:
+            return camera.gate.gate_state(
+                decision, frame.stamp_ns, asked=query is not None, watched=watched
+            )
+
         on_text = None
         if query is not None and on_partial is not None:
             query_id = query.query_id
@@ -208,68 +216,54 @@ class StreamingHarness:
             def on_text(text: str) -> None:
                 on_partial(query_id, text)
 
-        on_looks = None
-        if looks is not None and self.settings.memory.picture_vectors:
-
-            def on_looks(vector: NDArray[np.float32]) -> None:
-                looks[frame.camera] = vector
-
         return Turn(
-            self.stream(frame.camera),
+            camera.stream,
             frame,
-            query,
-            lambda decision: gate.gate_state(
-                decision, frame.stamp_ns, asked=query is not None, watched=watch is not None
-            ),
-            on_text,
-            limits,
-            self._before(frame.camera),
-            watch,
-            on_looks,
+            query=query,
+            watch=camera.watch,
+            gate=gate,
+            on_text=on_text,
+            limits=limits,
+            memory=self._context_beginning(frame.camera, camera),
+            with_vector=self.settings.memory.picture_vectors,
         )
 
-    def _before(self, camera: str) -> Callable[[], Sequence[str]] | None:
-        """What a new context of `camera` begins with."""
-        in_prompt, said, summaries = (
-            self.settings.memory.in_prompt,
-            self._history(camera).lines,
-            self._summaries,
-        )
+    def _context_beginning(
+        self, name: str, camera: CameraState
+    ) -> Callable[[], Sequence[str]] | None:
+        """Gives the lines that a new context of the camera begins with; None for no lines."""
+        in_prompt, summaries = self.settings.memory.in_prompt, self._summaries
         if in_prompt == "off":
             return None
         if in_prompt == "full_history" or summaries is None:
-            return said
-        return lambda: summaries(camera) or said()
-
-    def stream(self, camera: str) -> ModelStream:
-        """The model's running context for `camera`, opened when it is first asked for."""
-        if camera not in self._streams:
-            self._streams[camera] = self.model.open_stream(camera)
-        return self._streams[camera]
+            return lambda: list(camera.lines)
+        return lambda: summaries(name) or list(camera.lines)
 
     def _upcoming(self, tick: Tick | None, limits: Limits) -> Upcoming | None:
         if tick is None:
             return None
         return lambda: [self._turn(frame, None, None, limits) for frame in tick.frames]
 
-    def _gate(self, camera: str) -> SpeechGate:
-        if camera not in self._gates:
-            self._gates[camera] = SpeechGate(self.settings.decision, self.model.activity_threshold)
-        return self._gates[camera]
 
-    def _history(self, camera: str) -> History:
-        return self._histories.setdefault(camera, History())
-
-    def _tracker(self, camera: str) -> EventTracker:
-        if camera not in self._trackers:
-            self._trackers[camera] = EventTracker(self.session_id, camera, self.settings.events)
-        return self._trackers[camera]
+def _question_for(camera: str, queries: Sequence[Query]) -> Query | None:
+    """The first question among `queries` that is about `camera`, or about any camera."""
+    return next(
+        (query for query in queries if not query.is_watch and query.camera in ("", camera)), None
+    )
 
 
-def _utterance(
-    frame: Frame, decision: Decision, event: EventSpan | None, query: Query | None
-) -> Utterance:
-    return Utterance(
+def _apply(
+    camera: CameraState, frame: Frame, decision: Decision, question: Query | None
+) -> tuple[Decision, EventSpan | None, Utterance | None]:
+    """What `decision` about `frame` comes to: the decision after the gate, an event, words."""
+    query = question or camera.watch
+    if query is None:
+        decision = camera.gate.suppress_repeat(decision, frame.stamp_ns)
+    event = None if question else camera.tracker.observe(frame, decision)
+    camera.note_frame(frame.stamp_ns)
+    if decision.state is not State.RESPONSE or not decision.text:
+        return decision, event, None
+    utterance = Utterance(
         camera=frame.camera,
         frame_id=frame.frame_id,
         stamp_ns=frame.stamp_ns,
@@ -278,3 +272,5 @@ def _utterance(
         event_id=event.event_id if event else "",
         query_id=query.query_id if query else "",
     )
+    camera.note_utterance(utterance, question)
+    return decision, event, utterance

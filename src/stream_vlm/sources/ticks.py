@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from stream_vlm.loop.sampler import TickClock
 from stream_vlm.sources.source import SourceError
-from stream_vlm.types import NANOSECONDS, Frame, Tick
+from stream_vlm.types import NANOSECONDS, Frame, StreamError, Tick
 
 MAX_STEP_BACK_NS = NANOSECONDS
 """A stamp may be older by this much (a late message); more counts as a second recording."""
@@ -71,3 +71,22 @@ class TickReader:
 def _tick(index: int, pending: dict[str, Frame]) -> Tick:
     frames = tuple(pending[camera] for camera in sorted(pending))
     return Tick(index=index, stamp_ns=max(frame.stamp_ns for frame in frames), frames=frames)
+
+
+def with_next(ticks: Iterable[Tick]) -> Iterator[tuple[Tick, Tick | None]]:
+    """Each tick with the one after it; None after the last.
+
+    Where the ticks break off, the one before is given first.
+    """
+    iterator = iter(ticks)
+    tick = next(iterator, None)
+    while tick is not None:
+        broken: StreamError | None = None
+        try:
+            after = next(iterator, None)
+        except StreamError as error:
+            after, broken = None, error
+        yield tick, after
+        if broken is not None:
+            raise broken
+        tick = after

@@ -107,7 +107,7 @@ def test_a_checkpoint_that_cannot_be_used_is_refused_by_name(
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("turns", "streamo"), ("weights", "int4"), ("device", "split")]
+    ("setting", "value"), [("prompt_format", "streamo"), ("weights", "int4"), ("device", "split")]
 )
 def test_settings_for_the_qwen_family_alone_are_refused(
     llava: Path, setting: str, value: str

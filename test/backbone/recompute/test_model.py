@@ -21,7 +21,7 @@ from foreign_fixtures import (
     watch,
     write_foreign,
 )
-from model_fixtures import random_frame
+from model_fixtures import decisions, random_frame
 from PIL import Image
 
 from stream_vlm.backbone import RecomputingModel
@@ -162,7 +162,7 @@ def test_silence_costs_one_forward(
     monkeypatch.setattr(model.checkpoint.model.model, "forward", counting)
     frame = random_frame(0)
     assert isinstance(
-        model.step([Turn(model.open_stream("front"), frame, None, silent)])[0], Decision
+        decisions(model.step([Turn(model.open_stream("front"), frame, gate=silent)]))[0], Decision
     )
     assert len(calls) == 1
 
@@ -185,7 +185,7 @@ def test_pictures_older_than_the_newest_few_do_not_influence_the_decision(
     forgotten = [*others[: 7 - count], *frames[7 - count :]]
     remembered = [*others[: 8 - count], *frames[8 - count :]]
     decisions = [
-        [model.step([Turn(stream, frame, None, silent)])[0] for frame in shown][-1]
+        [decisions(model.step([Turn(stream, frame, gate=silent)]))[0] for frame in shown][-1]
         for shown in (frames, forgotten, remembered)
         for stream in [model.open_stream("front")]
     ]
@@ -278,18 +278,19 @@ def test_two_cameras_do_not_disturb_each_other(model: RecomputingModel) -> None:
     front, back, alone = (model.open_stream(camera) for camera in ("front", "back", "front"))
     for index in range(5):
         turns = [
-            Turn(front, random_frame(index), None, silent),
-            Turn(back, random_frame(90 + index, "back"), QUESTION, unchanged),
+            Turn(front, random_frame(index), gate=silent),
+            Turn(back, random_frame(90 + index, "back"), query=QUESTION, gate=unchanged),
         ]
         assert (
-            model.step(turns)[0] == model.step([Turn(alone, random_frame(index), None, silent)])[0]
+            decisions(model.step(turns))[0]
+            == decisions(model.step([Turn(alone, random_frame(index), gate=silent)]))[0]
         )
 
 
 def test_a_fault_in_one_camera_does_not_stop_the_other(model: RecomputingModel) -> None:
-    turns = [Turn(model.open_stream("front"), random_frame(0, size=(2, 2)), None, silent)]
-    turns.append(Turn(model.open_stream("back"), random_frame(0, "back"), None, silent))
-    fault, decision = model.step(turns)
+    turns = [Turn(model.open_stream("front"), random_frame(0, size=(2, 2)), gate=silent)]
+    turns.append(Turn(model.open_stream("back"), random_frame(0, "back"), gate=silent))
+    fault, decision = decisions(model.step(turns))
     assert isinstance(fault, PictureError) and isinstance(decision, Decision)
 
 
@@ -383,7 +384,9 @@ def test_memory_does_not_grow_with_the_stream(llava: Path) -> None:
     try:
         for index in range(60):
             assert isinstance(
-                model.step([Turn(stream, random_frame(index % 7 + index * 10), None, silent)])[0],
+                decisions(
+                    model.step([Turn(stream, random_frame(index % 7 + index * 10), gate=silent)])
+                )[0],
                 Decision,
             )
             sizes.append(tracemalloc.get_traced_memory()[0])

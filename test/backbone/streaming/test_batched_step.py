@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from model_fixtures import random_frame, settings_for, write_checkpoint
+from model_fixtures import decisions, random_frame, settings_for, write_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.checkpoint.errors import ModelFault
@@ -49,8 +49,10 @@ def turn(stream: CachedStream, index: int, seed: int, size: tuple[int, int] = (9
     return Turn(
         stream,
         frame,
-        query,
-        lambda decision: Decision(state, decision.probabilities, confidence=decision.confidence),
+        query=query,
+        gate=lambda decision: Decision(
+            state, decision.probabilities, confidence=decision.confidence
+        ),
     )
 
 
@@ -73,11 +75,11 @@ def test_each_stream_gets_the_words_it_gets_alone(model: StreamingModel) -> None
             for camera in CAMERAS
             if not (camera == "rear" and index % 2) and not (camera == "left" and 8 <= index < 14)
         ]
-        outcomes = model.step(
-            [turn(together[camera], index, CAMERAS.index(camera)) for camera in shown]
+        outcomes = decisions(
+            model.step([turn(together[camera], index, CAMERAS.index(camera)) for camera in shown])
         )
         for camera, outcome in zip(shown, outcomes, strict=True):
-            expected = model.step([turn(alone[camera], index, CAMERAS.index(camera))])[0]
+            expected = decisions(model.step([turn(alone[camera], index, CAMERAS.index(camera))]))[0]
             assert_alike(outcome, expected)
             assert isinstance(outcome, Decision)
             spoken += bool(outcome.text)
@@ -99,8 +101,13 @@ def test_all_cameras_of_a_tick_cost_one_forward(
     streams = [model.open_stream(camera) for camera in CAMERAS]
     silent = lambda decision: Decision(State.SILENCE, decision.probabilities)  # noqa: E731
     for index in range(5):
-        model.step(
-            [Turn(stream, random_frame(index, stream.camera), None, silent) for stream in streams]
+        decisions(
+            model.step(
+                [
+                    Turn(stream, random_frame(index, stream.camera), gate=silent)
+                    for stream in streams
+                ]
+            )
         )
     assert forwards == [3] * 5
 
@@ -110,7 +117,7 @@ def test_a_camera_whose_picture_cannot_be_used_does_not_stop_the_others(
 ) -> None:
     good, bad = model.open_stream("front"), model.open_stream("rear")
     strip = Frame("rear", 1, "rear_optical", np.zeros((1, 500, 3), np.uint8))
-    outcomes = model.step([Turn(bad, strip, None, lambda decision: decision), turn(good, 0, 0)])
+    outcomes = decisions(model.step([Turn(bad, strip), turn(good, 0, 0)]))
     assert isinstance(outcomes[0], StreamError)
     assert isinstance(outcomes[1], Decision)
 
@@ -118,19 +125,19 @@ def test_a_camera_whose_picture_cannot_be_used_does_not_stop_the_others(
 def test_a_question_too_long_for_one_camera_does_not_stop_the_others(model: StreamingModel) -> None:
     good, bad = model.open_stream("front"), model.open_stream("rear")
     long = Query("q", "is the door open ? " * 2000, 0)
-    outcomes = model.step(
-        [Turn(bad, random_frame(0, "rear"), long, lambda decision: decision), turn(good, 0, 0)]
+    outcomes = decisions(
+        model.step([Turn(bad, random_frame(0, "rear"), query=long), turn(good, 0, 0)])
     )
     assert isinstance(outcomes[0], StreamError)
     assert isinstance(outcomes[1], Decision)
-    assert isinstance(model.step([turn(bad, 1, 1)])[0], Decision)
+    assert isinstance(decisions(model.step([turn(bad, 1, 1)]))[0], Decision)
 
 
 def test_out_of_memory_is_named_and_every_stream_begins_anew(
     model: StreamingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     streams = [model.open_stream(camera) for camera in CAMERAS]
-    first = model.step([turn(stream, 0, 0) for stream in streams])
+    first = decisions(model.step([turn(stream, 0, 0) for stream in streams]))
 
     def no_memory(entries: Sequence[Entry]) -> torch.Tensor:
         feed_together(entries)
@@ -138,11 +145,11 @@ def test_out_of_memory_is_named_and_every_stream_begins_anew(
 
     with monkeypatch.context() as patch:
         patch.setattr("stream_vlm.backbone.streaming.batched_step.feed_together", no_memory)
-        for outcome in model.step([turn(stream, 1, 0) for stream in streams]):
+        for outcome in decisions(model.step([turn(stream, 1, 0) for stream in streams])):
             assert isinstance(outcome, ModelFault)
             assert "out of memory" in str(outcome) and "lower context.max_seconds" in str(outcome)
     for outcome, expected in zip(
-        model.step([turn(stream, 0, 0) for stream in streams]), first, strict=True
+        decisions(model.step([turn(stream, 0, 0) for stream in streams])), first, strict=True
     ):
         assert_alike(outcome, expected)
 
@@ -151,7 +158,7 @@ def test_a_context_longer_than_the_model_allows_is_refused_with_the_remedy(tmp_p
     model = load_cached_model(
         settings_for(write_checkpoint(tmp_path / "checkpoint"), context__max_seconds=3600.0)
     )
-    outcome = model.step([turn(model.open_stream("front"), 0, 0)])[0]
+    outcome = decisions(model.step([turn(model.open_stream("front"), 0, 0)]))[0]
     assert isinstance(outcome, StreamError)
     assert "tells only 8192 positions apart; lower context.max_seconds" in str(outcome)
 
@@ -186,7 +193,8 @@ def test_what_is_computed_anew_each_tick_decides_as_the_cache_does_while_nothing
     streams = kept.open_stream("front"), anew.open_stream("front")
     for index in range(12):
         assert_alike(
-            kept.step([turn(streams[0], index, 0)])[0], anew.step([turn(streams[1], index, 0)])[0]
+            decisions(kept.step([turn(streams[0], index, 0)]))[0],
+            decisions(anew.step([turn(streams[1], index, 0)]))[0],
         )
 
 
@@ -224,7 +232,7 @@ def test_numbers_that_fail_in_the_middle_of_an_utterance_silence_that_camera_alo
     model: StreamingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, bad = model.open_stream("front"), model.open_stream("rear")
-    expected = model.step([turn(model.open_stream("front"), 1, 0)])[0]
+    expected = decisions(model.step([turn(model.open_stream("front"), 1, 0)]))[0]
 
     def failing(entries: Sequence[Entry]) -> torch.Tensor:
         rows = feed_together(entries)
@@ -243,10 +251,12 @@ def test_numbers_that_fail_in_the_middle_of_an_utterance_silence_that_camera_alo
     )  # noqa: E731
     with monkeypatch.context() as patch:
         patch.setattr("stream_vlm.backbone.streaming.batched_step.feed_together", failing)
-        outcomes = model.step([turn(good, 1, 0), Turn(bad, random_frame(1, "rear"), None, speak)])
+        outcomes = decisions(
+            model.step([turn(good, 1, 0), Turn(bad, random_frame(1, "rear"), gate=speak)])
+        )
     assert_alike(outcomes[0], expected)
     assert isinstance(outcomes[1], ModelFault) and "rear: the model's logits are not finite" in str(
         outcomes[1]
     )
     assert bad.context == []
-    assert isinstance(model.step([turn(bad, 2, 1)])[0], Decision)
+    assert isinstance(decisions(model.step([turn(bad, 2, 1)]))[0], Decision)

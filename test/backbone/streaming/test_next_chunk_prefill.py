@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from model_fixtures import WORDS, random_frame, settings_for, write_checkpoint
+from model_fixtures import WORDS, decisions, random_frame, settings_for, write_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.kv_cache.cached_forward import CachedForward, Entry, feed_together
@@ -46,15 +46,15 @@ def silent(decision: Decision) -> Decision:
 def watch(
     stream: CachedStream, model: StreamingModel, ticks: int, between: Callable[[], None]
 ) -> list[Decision]:
-    decisions = []
+    seen: list[Decision] = []
     for index in range(ticks):
-        outcome = model.step(
-            [Turn(stream, random_frame(index), None, silent, memory=lambda: MEMORY)]
+        outcome = decisions(
+            model.step([Turn(stream, random_frame(index), gate=silent, memory=lambda: MEMORY)])
         )[0]
         assert isinstance(outcome, Decision)
-        decisions.append(outcome)
+        seen.append(outcome)
         between()
-    return decisions
+    return seen
 
 
 def ids_of(stream: CachedStream, kind: SegmentKind) -> list[int]:
@@ -146,7 +146,9 @@ def test_words_that_end_a_chunk_early_lose_nothing(model: StreamingModel) -> Non
     speak = lambda decision: Decision(State.RESPONSE, decision.probabilities)  # noqa: E731
     for index in range(2 * CHUNK_TURNS):
         assert isinstance(
-            model.step([Turn(stream, random_frame(index), None, speak, memory=lambda: MEMORY)])[0],
+            decisions(
+                model.step([Turn(stream, random_frame(index), gate=speak, memory=lambda: MEMORY)])
+            )[0],
             Decision,
         )
         stream.prepare()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from foreign_fixtures import write_foreign
-from model_fixtures import WORDS, random_frame, settings_for, write_checkpoint
+from model_fixtures import WORDS, decisions, random_frame, settings_for, write_checkpoint
 
 from stream_vlm.backbone import load_cached_model, load_model
 from stream_vlm.backbone.recompute.model import RecomputingModel
@@ -22,7 +22,7 @@ from stream_vlm.context.layout import tokens_in
 from stream_vlm.context.recalled_lines import within_budget
 from stream_vlm.context.segments import SegmentKind
 from stream_vlm.loop.harness import StreamingHarness
-from stream_vlm.model_protocol import Turn
+from stream_vlm.model_protocol import Outcome, Turn
 from stream_vlm.time_words import age, line, moment, span
 from stream_vlm.types import (
     NANOSECONDS,
@@ -242,13 +242,11 @@ def test_a_model_without_a_cache_reads_it_before_its_pictures(
     monkeypatch.setattr(model.checkpoint.writer, "inputs", noting)
     stream = model.open_stream("front")
     assert isinstance(
-        model.step([Turn(stream, random_frame(0), asked(), lambda decision: decision)])[0], Decision
+        decisions(model.step([Turn(stream, random_frame(0), query=asked())]))[0], Decision
     )
     assert "person in red enters" in befores[0]
     assert isinstance(
-        model.step(
-            [Turn(stream, random_frame(1), asked(RecalledContext()), lambda decision: decision)]
-        )[0],
+        decisions(model.step([Turn(stream, random_frame(1), query=asked(RecalledContext()))]))[0],
         Decision,
     )
     assert "person in red enters" not in befores[1]
@@ -297,11 +295,13 @@ class Noting:
         self.turns += turns
         state = State.RESPONSE if len(self.turns) == 1 else State.SILENCE
         return [
-            Decision(
-                state,
-                {one: float(one is state) for one in State},
-                "hello" if state is State.RESPONSE else "",
-                1.0,
+            Outcome(
+                Decision(
+                    state,
+                    {one: float(one is state) for one in State},
+                    "hello" if state is State.RESPONSE else "",
+                    1.0,
+                )
             )
             for _ in turns
         ]

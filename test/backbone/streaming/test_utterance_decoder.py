@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_fixtures import random_frame, settings_for, write_checkpoint
+from model_fixtures import decisions, random_frame, settings_for, write_checkpoint
 from trace_recording import write_streaming_vlm_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
@@ -140,12 +140,12 @@ class Written:
         turn = Turn(
             self.stream,
             random_frame(0),
-            Query("q", "is the door open ?", 0),
-            answer,
-            self.partial.append,
-            limits,
+            query=Query("q", "is the door open ?", 0),
+            gate=answer,
+            on_text=self.partial.append,
+            limits=limits,
         )
-        (decision,) = model.step([turn])
+        (decision,) = decisions(model.step([turn]))
         assert isinstance(decision, Decision)
         self.text = decision.text
         self.fed = [

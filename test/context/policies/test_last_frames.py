@@ -1,4 +1,4 @@
-"""The policy last_frames (SimpleStream): the newest pictures and the last question."""
+"""The policy recent: the last pictures and what was asked, SimpleStream's baseline."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def last_decision(model: StreamingModel, first: int, last: int) -> Decision:
 
 
 @pytest.mark.parametrize("recompute", [True, False])
-def test_the_context_holds_only_the_newest_pictures_and_the_last_question(
+def test_only_the_newest_pictures_and_the_last_question_are_held(
     directory: Path, recompute: bool
 ) -> None:
     stream = model(directory, recompute).open_stream("front")
@@ -59,8 +59,8 @@ def test_the_context_holds_only_the_newest_pictures_and_the_last_question(
     assert not any(segment.kind in (SegmentKind.ACTION, SegmentKind.STATE) for segment in earlier)
 
 
-def test_recomputed_earlier_pictures_do_not_change_the_decision(directory: Path) -> None:
-    """The short stream has one picture more, because a temporal patch shows the one before, too."""
+def test_computed_anew_it_knows_the_last_pictures_alone(directory: Path) -> None:
+    """One picture more, because the shipped architecture shows each beside the one before."""
     fresh = model(directory, recompute=True)
     long, short = last_decision(fresh, 0, 10), last_decision(fresh, 10 - FRAMES, 10)
     assert (long.state, long.text) == (short.state, short.text)
@@ -69,7 +69,7 @@ def test_recomputed_earlier_pictures_do_not_change_the_decision(directory: Path)
     )
 
 
-def test_with_the_cache_earlier_pictures_still_change_the_decision(directory: Path) -> None:
+def test_the_cache_still_remembers_what_stood_beside_them(directory: Path) -> None:
     cached = model(directory, recompute=False)
     long, short = last_decision(cached, 0, 10), last_decision(cached, 10 - FRAMES, 10)
     assert list(long.probabilities.values()) != pytest.approx(
@@ -77,6 +77,6 @@ def test_with_the_cache_earlier_pictures_still_change_the_decision(directory: Pa
     )
 
 
-def test_zero_turns_are_refused() -> None:
+def test_no_turns_are_no_policy() -> None:
     with pytest.raises(ValueError, match="turns 0 must be at least 1"):
         LastFramesPolicy(0, 100)

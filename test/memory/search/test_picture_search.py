@@ -14,7 +14,6 @@ from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.cli import main
 from stream_vlm.loop.harness import StreamingHarness
 from stream_vlm.memory.memory import Memory
-from stream_vlm.memory.recording.sync_writer import SyncWriter
 from stream_vlm.memory.search.query import RecallQuery
 from stream_vlm.memory.storage.errors import RecallError
 from stream_vlm.types import NANOSECONDS, Frame, StepResult, Tick
@@ -54,9 +53,9 @@ def watched(model: StreamingModel, file: Path) -> Iterator[Memory]:
     """Five scenes, each shown four times running to one camera."""
     with Memory.open(settings(file)) as memory:
         memory.begin_session("s", model.model_id, "test", 0)
-        harness = StreamingHarness(model.settings, model, "s", SyncWriter(memory))
+        harness = StreamingHarness(model.settings, model, "s")
         for index in range(20):
-            harness.step(tick(index, [index // 4]))
+            memory.write(harness.step(tick(index, [index // 4])))
         yield memory
 
 

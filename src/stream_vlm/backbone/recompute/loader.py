@@ -38,7 +38,11 @@ StateTokens = dict[State, list[tuple[int, ...]]]
 """By state, the ids of each way to write its word; their first ids differ between states."""
 
 
-POSSIBLE = {"turns": ("auto", "prompted"), "weights": ("auto",), "device": ("auto", "cpu", "cuda")}
+POSSIBLE = {
+    "prompt_format": ("auto", "prompted"),
+    "weights": ("auto",),
+    "device": ("auto", "cpu", "cuda"),
+}
 """Settings of `model` that depend on the architecture: which modules may be split or lose bits is
 known for the Qwen-VL family only.
 """

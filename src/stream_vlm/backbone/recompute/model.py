@@ -28,7 +28,7 @@ from stream_vlm.backbone.tokens.token_sampler import TokenSampler
 from stream_vlm.config.settings import Settings
 from stream_vlm.context.recalled_lines import together, within_budget
 from stream_vlm.context.turn_formats import PROMPTED
-from stream_vlm.model_protocol import Turn, Upcoming, WatchRefused, one_by_one
+from stream_vlm.model_protocol import Outcome, Turn, Upcoming, WatchRefused, one_by_one
 from stream_vlm.types import NANOSECONDS, Decision, StreamError
 from stream_vlm.vision.preprocess import PictureError
 
@@ -101,17 +101,17 @@ class RecomputingModel:
 
     def step(
         self, turns: Sequence[Turn], upcoming: Upcoming | None = None
-    ) -> list[Decision | StreamError]:
+    ) -> list[Outcome | StreamError]:
         """Take one turn in each of several different streams, one after the other; see
         `model.Model.step`. `upcoming` is never asked.
         """
         seconds: dict[str, float] = {}
 
-        def take(turn: Turn) -> Decision:
+        def take(turn: Turn) -> Outcome:
             assert isinstance(turn.stream, RecomputedStream), (
                 "streams are opened by the model that steps them"
             )
-            return turn.stream.take(turn, seconds)
+            return Outcome(turn.stream.take(turn, seconds))
 
         outcomes = one_by_one(turns, take)
         self.seconds = seconds

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from stream_vlm.backbone.checkpoint.errors import ModelFault, not_finite
 from stream_vlm.backbone.kv_cache.cached_forward import feed_together
 from stream_vlm.backbone.streaming.camera_stream import CachedStream
 from stream_vlm.backbone.streaming.frame_pairing import PairedFrames
 from stream_vlm.backbone.streaming.utterance_decoder import Speech
-from stream_vlm.model_protocol import Turn, Upcoming
+from stream_vlm.model_protocol import Outcome, Turn, Upcoming
 from stream_vlm.types import Decision, State, StreamError
 from stream_vlm.vision.vision_tokens import VisionTokens
 
@@ -46,10 +47,11 @@ class Step:
             )
             self._streams.append(turn.stream)
         self._outcomes: dict[int, Decision | StreamError] = {}
+        self._vectors: dict[int, NDArray[np.float32]] = {}
         self.seconds: dict[str, float] = {}
 
     @torch.inference_mode()
-    def run(self) -> list[Decision | StreamError]:
+    def run(self) -> list[Outcome | StreamError]:
         """Take every turn.
 
         Out of memory, every stream of the step begins anew: what it had written into its cache is
@@ -66,7 +68,12 @@ class Step:
                     " context is cleared; lower context.max_seconds, watch fewer cameras, or take"
                     " a smaller model or model.weights int8 or int4"
                 )
-        return [self._outcomes[index] for index in range(len(self._turns))]
+        return [
+            outcome
+            if isinstance(outcome := self._outcomes[index], StreamError)
+            else Outcome(outcome, self._vectors.get(index))
+            for index in range(len(self._turns))
+        ]
 
     def _run(self) -> None:
         started = time.perf_counter()
@@ -75,12 +82,14 @@ class Step:
         pooled = {
             index: tokens.pooled()
             for index, tokens in vision.items()
-            if self._turns[index].on_looks is not None
+            if self._turns[index].with_vector
         }
         started = self._clock("vision", started)
         logits = self._enter(looks, vision)
         decisions = self._decide(looks, logits)
-        self._tell_looks({index: vector for index, vector in pooled.items() if index in decisions})
+        self._fetch_vectors(
+            {index: vector for index, vector in pooled.items() if index in decisions}
+        )
         started = self._clock("prefill", started)
         speeches = {}
         for index, decision in decisions.items():
@@ -158,18 +167,18 @@ class Step:
                 self._outcomes[index] = error
         return decisions
 
-    def _tell_looks(self, pooled: dict[int, torch.Tensor]) -> None:
-        """Only now, when the decisions have been waited for: until here a GPU was not kept from its
-        work.
+    def _fetch_vectors(self, pooled: dict[int, torch.Tensor]) -> None:
+        """Copy the pictures' vectors from the device.
+
+        This waits for the device, so it comes after the decisions, which were waited for anyway.
         """
         if not pooled:
             return
         for index, vector in zip(
             pooled, torch.stack(list(pooled.values())).cpu().numpy(), strict=True
         ):
-            on_looks = self._turns[index].on_looks
-            if on_looks is not None and np.isfinite(vector).all():
-                on_looks(vector)
+            if np.isfinite(vector).all():
+                self._vectors[index] = vector
 
     def _speak(self, speeches: dict[int, Speech], logits: dict[int, torch.Tensor]) -> None:
         """Write all utterances, each forward a token of every one that is not over."""

@@ -123,10 +123,12 @@ class CachedStream:
             ModelFault: the model's numbers are not finite, or memory ran out; the stream begins
                 anew.
         """
-        outcome = self._model.step([Turn(self, frame, query, gate, on_text, watch=watch)])[0]
+        outcome = self._model.step(
+            [Turn(self, frame, query=query, gate=gate, on_text=on_text, watch=watch)]
+        )[0]
         if isinstance(outcome, StreamError):
             raise outcome
-        return outcome
+        return outcome.decision
 
     def look(self, turn: Turn) -> PairedFrames | None:
         """Make the frame of `turn` ready; None when it waits for the other frames of its temporal

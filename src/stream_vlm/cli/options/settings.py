@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stream_vlm.config.field import SettingError
-from stream_vlm.config.settings import CameraSettings, Settings, load_settings
+from stream_vlm.config.settings import Settings, load_settings
 
 OWNED = {
     "memory.path": "the memory of a run is DIR/memory.db; choose DIR with --out",
@@ -44,10 +44,3 @@ def settings_of_run(assignments: Sequence[str], more: Mapping[str, Any]) -> Sett
         SettingError: an unknown name or a value that is not allowed.
     """
     return load_settings({**parse_assignments(assignments), **more})
-
-
-def with_cameras(settings: Settings, cameras: Sequence[str]) -> Settings:
-    """Return `settings` for a source with these `cameras`."""
-    return settings.model_copy(
-        update={"cameras": list(cameras), "camera": {name: CameraSettings() for name in cameras}}
-    )

@@ -1,1 +1,1 @@
-"""Context policies: each decides which segments stay in the context and which leave it."""
+"""Policies: each decides what stays in the context and what leaves it."""

@@ -1,4 +1,4 @@
-"""ReadResult what benchmarks are made of: JSON documents and files of JSON lines, with one clear
+"""Reading what benchmarks are made of: JSON documents and files of JSON lines, with one clear
 sentence for what cannot be read.
 """
 

@@ -1,1 +1,1 @@
-"""Used by both trainings: the training loop, losses, optimizers, saved states and loss logs."""
+"""What every training shares: the loop, losses, optimizers, progress."""

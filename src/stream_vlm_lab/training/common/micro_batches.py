@@ -1,6 +1,5 @@
-"""The loss of a training step that is split into micro-batches and processes.
-
-Targets are counted over all micro-batches and processes before the first forward pass.
+"""A step's loss out of micro-batches of sequences, counted over all of them and all processes
+before any forward.
 """
 
 from __future__ import annotations
@@ -11,53 +10,48 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from stream_vlm_lab.training.common.loop import LossPart
+from stream_vlm_lab.training.common.loop import Part
 from stream_vlm_lab.training.common.losses import Objective, count_kinds
 
 if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped]
 
 
-class TargetBatch(Protocol):
-    """A batch of sequences with target tokens."""
+class Learnable(Protocol):
+    """Sequences with targets."""
 
     @property
     def targets(self) -> torch.Tensor:
-        """The token to learn after each token: int64 (sequences, tokens)."""
+        """int64 (sequences, tokens), the token to be learned after each."""
 
     @property
     def kinds(self) -> torch.Tensor:
-        """The `TargetKind` of each target: int64 (sequences, tokens)."""
+        """int64 (sequences, tokens), the `TargetKind` of each target."""
 
     @property
     def chosen(self) -> torch.Tensor:
-        """True where there is a target: bool (sequences, tokens)."""
+        """bool (sequences, tokens), where something is to be learned."""
 
 
-def sum_counts(batches: Sequence[TargetBatch]) -> torch.Tensor:
-    """Count the targets of each kind (5,) in all micro-batches of a step."""
+def sum_counts(batches: Sequence[Learnable]) -> torch.Tensor:
+    """How many targets of each kind (5,) the micro-batches of a step hold together."""
     return torch.stack([count_kinds(batch.kinds[batch.chosen]) for batch in batches]).sum(dim=0)
 
 
 def objective_parts(
-    accelerator: Accelerator, objective: Objective, module: Any, batches: Sequence[TargetBatch]
-) -> list[LossPart]:
-    """Return the loss parts of `objective`, one for each of `batches`.
-
-    Args:
-        accelerator: sums the counts over all processes.
-        objective: the loss.
-        module: returns logits (targets, vocabulary) for a batch, in the order of its `chosen`.
-        batches: the micro-batches of this process.
+    accelerator: Accelerator, objective: Objective, module: Any, batches: Sequence[Learnable]
+) -> list[Part]:
+    """The parts of `objective` over `batches`; `module` makes logits (targets, vocabulary) of each,
+    in the order of its `chosen`.
 
     Raises:
         NothingToLearn: no batch of any process holds a target.
     """
     counts = accelerator.reduce(sum_counts(batches), "sum")
-    # The loop averages over the processes, but the loss is a sum over them.
+    # Parts are averaged over the processes, the loss is a sum over all of them.
     scale = accelerator.num_processes / objective.divisor(counts)
 
-    def part(batch: TargetBatch) -> torch.Tensor:
+    def part(batch: Learnable) -> torch.Tensor:
         logits = module(batch)
         return (
             objective.total(logits, batch.targets[batch.chosen], batch.kinds[batch.chosen], counts)

@@ -1,4 +1,4 @@
-"""The order of training samples: which samples a step uses depends only on the step's number."""
+"""Which samples a step takes, from its number alone."""
 
 from __future__ import annotations
 
@@ -9,15 +9,9 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class SampleOrder:
-    """Shuffles the samples anew in every epoch.
-
-    The shuffle depends only on `seed` and the epoch, so a resumed run needs no history.
-
-    Attributes:
-        rows: number of samples.
-        per_step: samples in a step, over all processes.
-        seed: seed of the shuffles.
+class Order:
+    """Which of `rows` samples each step takes: every epoch another shuffle of all, by `seed` and
+    nothing else, so a step needs no history.
     """
 
     rows: int
@@ -25,7 +19,7 @@ class SampleOrder:
     seed: int
 
     def of_step(self, step: int) -> list[int]:
-        """Return the sample indices of step number `step`."""
+        """Indices of step number `step`."""
         places = (
             divmod(place, self.rows)
             for place in range(step * self.per_step, (step + 1) * self.per_step)

@@ -1,1 +1,3 @@
-"""Readers of published training formats; all return one kind of sample and report refused rows."""
+"""Published training formats, all read into one kind of sample; what cannot be used is counted by
+reason, never dropped unseen.
+"""

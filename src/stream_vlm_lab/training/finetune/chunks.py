@@ -1,6 +1,5 @@
-"""Splits long samples into overlapping chunks, as StreamingVLM does for training.
-
-See arXiv 2510.09608. One forward pass attends to a whole chunk.
+"""Long samples cut into the chunks that one forward attends to as a whole (StreamingVLM's training,
+arXiv 2510.09608).
 """
 
 from __future__ import annotations
@@ -12,18 +11,18 @@ from stream_vlm.types import StreamError
 from stream_vlm_lab.training.data.sample import StreamSample
 
 CHUNK_S, OVERLAP_S = 24.0, 12.0
-"""Length and overlap of StreamingVLM's chunks in seconds."""
+"""What StreamingVLM was trained with."""
 
 
 def overlapped_chunks(
     sample: StreamSample, chunk_s: float = CHUNK_S, overlap_s: float = OVERLAP_S
 ) -> Iterator[StreamSample]:
-    """Split `sample` into chunks of at most `chunk_s` seconds.
+    """Stretches of at most `chunk_s` seconds, each beginning `overlap_s` before the end of the one
+    before; the last ends with the sample.
 
-    Each chunk begins `overlap_s` before the end of the previous one. The last ends with the sample.
-    All text before a chunk becomes its previous text. A question stays active until another
-    replaces it, so the newest question before a chunk is repeated in its first turn, unless that
-    turn has a question of its own.
+    What was said before a chunk becomes its previous text. The newest question asked before it is
+    asked again in its first turn, unless that turn has one of its own: a question stays active
+    until another replaces it.
 
     Raises:
         StreamError: the overlap is not shorter than the chunk.
@@ -59,7 +58,7 @@ def overlapped_chunks(
         if end == len(turns):
             return
         next_s = turns[end - 1].end_s - overlap_s
-        # At least one turn later, even if a turn is longer than the chunk.
+        # At least a turn further, however long turns are.
         first = max(
             first + 1, next(at for at, turn in enumerate(turns) if turn.end_s > next_s + 1e-6)
         )

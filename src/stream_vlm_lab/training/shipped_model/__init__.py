@@ -1,1 +1,1 @@
-"""Trains the model that ships with the package on simulated streams."""
+"""Makes the model that ships with the package from simulated streams."""

@@ -1,8 +1,8 @@
-"""First training stage: the vision tower learns from dense labels of every picture cell.
+"""First stage: the vision tower learns what is where, how it moves and what colour it has, from
+dense labels.
 
-The labels say what is in a cell, which colour it has and how it moves. A small model that is
-trained end to end from captions alone predicts only the most frequent state. With a trained tower
-the language part learns within minutes.
+Trained end to end from captions alone, a small model stays at the majority state; taught to see
+first, it learns to speak within minutes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from torch.nn import functional
 
 from stream_vlm.vision.tower import TorchVisionTower
 from stream_vlm_lab.simulation.scene.captions import PORTABLE_KINDS
-from stream_vlm_lab.training.common.loop import TrainingLoop, TrainingPlan
-from stream_vlm_lab.training.common.optimizers import LearningRateSchedule, muon_and_adamw
-from stream_vlm_lab.training.common.order import SampleOrder
+from stream_vlm_lab.training.common.loop import Loop, Plan
+from stream_vlm_lab.training.common.optimizers import Rate, muon_and_adamw
+from stream_vlm_lab.training.common.order import Order
 from stream_vlm_lab.training.shipped_model.architecture import PICTURE_SIZE, PICTURES
 from stream_vlm_lab.training.shipped_model.frame_pairs import PairDataset
 from stream_vlm_lab.training.shipped_model.rendering import (
@@ -37,7 +37,7 @@ from stream_vlm_lab.training.shipped_model.rendering import (
 if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped]
 
-BatchT = TypeVar("BatchT")
+Made = TypeVar("Made")
 
 PLACE_NUMBERS = torch.cat(
     [
@@ -46,13 +46,11 @@ PLACE_NUMBERS = torch.cat(
     ],
     dim=1,
 )
-"""int64 (cells, 2): row and column of each cell."""
+"""(cells, 2): row and column of each cell."""
 
 THING_WEIGHTS = torch.tensor([8.0 if name in PORTABLE_KINDS else 4.0 for name in THING_CLASSES])
-"""Weight of the positive cells of each class.
-
-Most cells are empty, so positive cells get a higher weight. Small things fill the fewest cells and
-are the hardest to tell apart, so their weight is highest.
+"""Most cells are empty, so what is there counts more; small things are in the fewest cells and
+hardest to tell apart.
 """
 NAME_WEIGHTS = {
     "kind": 1.5,
@@ -64,7 +62,7 @@ NAME_WEIGHTS = {
 
 
 class DenseHeads(nn.Module):
-    """Predicts the dense targets from vision tokens; used in training only."""
+    """Reads the dense targets off vision tokens; thrown away after training."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -75,11 +73,8 @@ class DenseHeads(nn.Module):
         self.columns = nn.Linear(hidden, COLUMNS)
 
     def loss(self, tokens: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Weighted sum of the losses of classes, names, vectors and the cell's own position.
-
-        Args:
-            tokens: (batch, cells, hidden).
-            targets: `classes`, `names` and `vectors` as in `PairDataset.batch`.
+        """Sum of the losses of classes, names, vectors and the cell's own place; `tokens` (batch,
+        cells, hidden).
         """
         weight = 1.0 + (THING_WEIGHTS.to(tokens) - 1.0) * targets["classes"]
         classes = functional.binary_cross_entropy_with_logits(
@@ -103,14 +98,12 @@ class DenseHeads(nn.Module):
 
 
 class TrainingTower(TorchVisionTower):
-    """The vision tower with an attention that trains faster on a CPU.
-
-    For pictures this small, the backward pass of the fused attention is slower than that of plain
-    matrix products.
+    """The tower in training: on a CPU the gradient of the fused attention is slower than that of
+    its written-out form for pictures this small.
     """
 
     def mixed(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Attention with its weights (N, heads, patches, patches) in memory, on a CPU."""
+        """As the tower's own, with the table of weights (N, heads, patches, patches) in memory."""
         if query.device.type != "cpu":
             return super().mixed(query, key, value)
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
@@ -118,7 +111,7 @@ class TrainingTower(TorchVisionTower):
 
 
 class VisionLearner(nn.Module):
-    """The vision tower of a model with heads that predict dense targets from its tokens."""
+    """The tower of a model with the heads that read dense targets off its tokens."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -127,16 +120,15 @@ class VisionLearner(nn.Module):
         self._encode: Any = TrainingTower(self.tower, PICTURES).encode_patches
 
     def forward(self, patches: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The loss of `patches` (pictures, patches per picture, values)."""
+        """The loss of `patches` (pictures, patches a picture, values)."""
         with torch.autocast(patches.device.type, dtype=torch.bfloat16):
             tokens = self._encode(patches, len(patches), *PICTURE_SIZE)
         return self.heads.loss(tokens.float(), targets)
 
     def compile_for(self, patches: torch.Tensor, targets: dict[str, torch.Tensor]) -> str:
-        """Compile the tower for batches of this shape.
+        """Compile the tower for batches like this one; returns why it cannot be, or "".
 
-        Returns:
-            Why compilation failed, or "". If it failed, the tower is used uncompiled.
+        The learner works either way.
         """
         plain = self._encode
         self._encode = torch.compile(plain, dynamic=False)
@@ -154,55 +146,41 @@ def train_vision(
     accelerator: Accelerator,
     model: Any,
     streams: Sequence[RenderedStream],
-    plan: TrainingPlan,
+    plan: Plan,
     *,
     batch: int,
     learning_rate: float,
     compiles: bool,
-) -> tuple[DenseHeads, TrainingLoop]:
+) -> tuple[DenseHeads, Loop]:
     """Train `model`'s vision tower in place.
 
-    Args:
-        accelerator: the devices to train on.
-        model: the model; only its vision tower is trained.
-        streams: streams with dense targets.
-        plan: how long to train and where to write.
-        batch: pairs of pictures in a step, for each process.
-        learning_rate: peak learning rate.
-        compiles: try to compile the tower.
-
     Returns:
-        The heads, to score the tower, and the training loop. Its saved state can be removed when
-        the tower has been saved.
+        The heads, for looking at what it learned, and the loop, whose state may go when the tower
+        is kept.
     """
     data = PairDataset(streams)
     learner = VisionLearner(model)
-    rate = LearningRateSchedule(learning_rate, warm_up=0.04, floor=0.04)
-    loop = TrainingLoop(
-        accelerator, plan, learner, lambda parameters: muon_and_adamw(parameters, rate)
-    )
+    rate = Rate(learning_rate, warm_up=0.04, floor=0.04)
+    loop = Loop(accelerator, plan, learner, lambda parameters: muon_and_adamw(parameters, rate))
     draw = partial(
-        _draw,
-        data,
-        SampleOrder(len(data), batch * accelerator.num_processes, plan.seed),
-        accelerator,
+        _draw, data, Order(len(data), batch * accelerator.num_processes, plan.seed), accelerator
     )
     if compiles:
         patches, targets = draw(0)
         fault = learner.compile_for(patches, targets)
         if fault:
             accelerator.print(
-                f"the vision tower could not be compiled, so steps take longer ({fault});"
-                " --no-compile skips the attempt"
+                f"the tower is not compiled, steps take longer ({fault}); --no-compile leaves out"
+                " the attempt"
             )
-    loop.run(prefetched(draw, loop.steps_left), lambda module, batch: [lambda: module(*batch)])
+    loop.run(made_ahead(draw, loop.numbers), lambda module, drawn: [lambda: module(*drawn)])
     return learner.heads, loop
 
 
 def _draw(
-    data: PairDataset, order: SampleOrder, accelerator: Accelerator, step: int
+    data: PairDataset, order: Order, accelerator: Accelerator, step: int
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The batch of this process in step number `step`, on its device."""
+    """What this process takes in step number `step`, on its device."""
     mine = order.of_step(step)[accelerator.process_index :: accelerator.num_processes]
     patches, targets = data.batch(
         np.array(mine), np.random.default_rng((order.seed, step, accelerator.process_index))
@@ -212,10 +190,10 @@ def _draw(
     }
 
 
-def prefetched(make: Callable[[int], BatchT], numbers: Iterable[int]) -> Iterator[BatchT]:
-    """Yield `make(number)` for each of `numbers`; a thread makes the next one in advance."""
+def made_ahead(make: Callable[[int], Made], numbers: Iterable[int]) -> Iterator[Made]:
+    """`make` of each of `numbers`; the next one is made in a thread while this one is learned from."""
     with ThreadPoolExecutor(1) as maker:
-        waiting: deque[Future[BatchT]] = deque()
+        waiting: deque[Future[Made]] = deque()
         for number in numbers:
             waiting.append(maker.submit(make, number))
             if len(waiting) > 1:
@@ -228,7 +206,7 @@ def prefetched(make: Callable[[int], BatchT], numbers: Iterable[int]) -> Iterato
 def score_vision(
     model: Any, heads: DenseHeads, streams: Sequence[RenderedStream]
 ) -> dict[str, float]:
-    """F1 of each class and accuracy of the names on held-out streams, in 0..1."""
+    """F1 of each class and accuracy of names on streams that were not trained on."""
     tower = model.model.visual
     device = next(tower.parameters()).device
     hits = np.zeros((len(THING_CLASSES), 3))
@@ -261,16 +239,8 @@ def score_vision(
 def encode_stream(
     tower: Any, frames: NDArray[np.uint8], device: torch.device, batch: int = 64
 ) -> torch.Tensor:
-    """Vision tokens of one stream; each frame is paired with the previous one.
-
-    Args:
-        tower: the vision tower.
-        frames: uint8 RGB (ticks, H, W, 3).
-        device: where to compute.
-        batch: frames in a forward pass.
-
-    Returns:
-        bfloat16 (ticks, cells, hidden).
+    """Vision tokens (ticks, cells, hidden) in bfloat16 of one stream's frames (ticks, H, W, 3),
+    each paired with the one before.
     """
     encoder = TorchVisionTower(tower, PICTURES)
     pieces = []

@@ -1,1 +1,3 @@
-"""Parts of the fine-tuning that `command.py` combines: data, model, state markers, saving."""
+"""Fine-tuning of Qwen-VL checkpoints on streams: the parts that
+`stream_vlm_lab/training/finetune/command.py` conducts.
+"""

@@ -1,4 +1,6 @@
-"""The training data set: decodes samples when they are needed and replaces unusable ones."""
+"""Rows of training data on their way to a step: in which order, with which pictures, and what
+becomes of those that cannot be used.
+"""
 
 from __future__ import annotations
 
@@ -11,46 +13,40 @@ from torch.utils.data import DataLoader, Dataset
 
 from stream_vlm.types import StreamError
 from stream_vlm.vision.preprocess import PictureFormat
-from stream_vlm_lab.training.common.order import SampleOrder
+from stream_vlm_lab.training.common.order import Order
 from stream_vlm_lab.training.data.sample import (
-    ReadResult,
+    Reading,
+    Reason,
     Refusal,
-    RefusalReason,
     RowRefused,
     StreamSample,
-    VideoFolder,
+    Videos,
 )
 from stream_vlm_lab.training.finetune.tuning.sequences import SampleWriter, TuningSequence
 
 
 @dataclass(frozen=True)
-class DatasetItem:
-    """A training sequence, and the unusable rows that it replaces."""
+class Drawn:
+    """A sequence, and the rows that were met on the way to it and cannot be used."""
 
     sequence: TuningSequence
     refusals: tuple[Refusal, ...]
 
 
 @dataclass
-class SampleDataset(Dataset[DatasetItem]):
-    """Samples with their row numbers; videos are decoded when a sample is needed.
+class Rows(Dataset[Drawn]):
+    """Samples with their row numbers, decoded and written when they are drawn.
 
-    Only then some rows turn out to be unusable: the video ends too early, or the sequence is longer
-    than the model's context. Such a row is refused and replaced by the next one, so that every
-    process gets its full part of the step.
+    A row that turns out unusable only then (its video breaks off, it is longer than the context) is
+    refused, and the next one takes its place, so that every process of a step has its share.
 
     Attributes:
-        numbers: row number of each sample, for messages.
-        samples: the samples.
-        videos: where the videos are.
-        writer: writes samples as token sequences.
-        pictures: picture size and format of the model.
         frames_per_turn: frames that one turn shows together.
     """
 
     numbers: Sequence[int]
     samples: Sequence[StreamSample]
-    videos: VideoFolder
+    videos: Videos
     writer: SampleWriter
     pictures: PictureFormat
     frames_per_turn: int = 1
@@ -59,8 +55,8 @@ class SampleDataset(Dataset[DatasetItem]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> DatasetItem:
-        """Return sample `index`, or the next usable one.
+    def __getitem__(self, index: int) -> Drawn:
+        """Sample `index`, or the next usable one.
 
         Raises:
             StreamError: no sample can be used.
@@ -69,7 +65,7 @@ class SampleDataset(Dataset[DatasetItem]):
         for place in (*range(index, len(self.samples)), *range(index)):
             if place not in self._refused:
                 try:
-                    return DatasetItem(self._sequence(self.samples[place]), tuple(refusals))
+                    return Drawn(self._sequence(self.samples[place]), tuple(refusals))
                 except RowRefused as refused:
                     self._refused[place] = Refusal(
                         self.numbers[place], refused.reason, refused.detail
@@ -90,13 +86,12 @@ class SampleDataset(Dataset[DatasetItem]):
         except RowRefused:
             raise
         except (StreamError, ValueError) as error:
-            raise RowRefused(RefusalReason.UNDECODABLE, str(error)) from error
+            raise RowRefused(Reason.UNDECODABLE, str(error)) from error
         return self.writer.write(sample, patches)
 
     def _patches(self, shown: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """Make one temporal patch (T, H, W, 3) for each turn, as the node does.
-
-        It holds the frames of the turn, and with `pair_frames` those of the previous turn too.
+        """One temporal patch (T, H, W, 3) a turn, as the node makes them: of the turn's frames, or
+        of the frame before it and its own.
         """
         count = self.frames_per_turn
         turns = [list(shown[place : place + count]) for place in range(0, len(shown), count)]
@@ -109,7 +104,7 @@ class SampleDataset(Dataset[DatasetItem]):
 
 
 def _by_frames(sample: StreamSample, frames_per_turn: int) -> StreamSample:
-    """Split every turn of `sample` into turns of one frame."""
+    """`sample` with a turn for every frame that its turns show."""
     turns = []
     for turn in sample.turns:
         step_s = (turn.end_s - turn.start_s) / frames_per_turn
@@ -121,9 +116,9 @@ def _by_frames(sample: StreamSample, frames_per_turn: int) -> StreamSample:
 
 @dataclass(frozen=True)
 class _Shares:
-    """The sample indices of one process for each of `steps`, which may be endless."""
+    """The indices that one process takes in each of `steps`, which may be without end."""
 
-    order: SampleOrder
+    order: Order
     steps: Iterable[int]
     share: slice
 
@@ -131,17 +126,11 @@ class _Shares:
         return (self.order.of_step(step)[self.share] for step in self.steps)
 
 
-def step_batches(
-    rows: SampleDataset, order: SampleOrder, steps: Iterable[int], share: slice, workers: int
-) -> Iterator[list[DatasetItem]]:
-    """Return an iterator over the items of each training step.
-
-    Args:
-        rows: the data set.
-        order: order of the samples.
-        steps: numbers of the steps.
-        share: selects this process's part of a step.
-        workers: processes that decode in advance.
+def steps_of(
+    rows: Rows, order: Order, steps: Iterable[int], share: slice, workers: int
+) -> Iterator[list[Drawn]]:
+    """What each of `steps` takes; `share` is this process's part of it, `workers` processes decode
+    ahead.
     """
     return iter(
         DataLoader(
@@ -150,20 +139,17 @@ def step_batches(
     )
 
 
-def with_late_refusals(reading: ReadResult, late_refusals: dict[int, Refusal]) -> ReadResult:
-    """Move the rows of `late_refusals` from the samples of `reading` to its refusals.
-
-    Args:
-        reading: what was read from the file.
-        late_refusals: rows that proved unusable during training, by row number.
+def account(reading: Reading, later: dict[int, Refusal]) -> Reading:
+    """`reading` with the rows of `later` (by row number), which proved unusable only when they were
+    drawn, among its refusals.
     """
     kept = [
         (row, sample)
         for row, sample in zip(reading.rows, reading.samples, strict=True)
-        if row not in late_refusals
+        if row not in later
     ]
-    return ReadResult(
+    return Reading(
         [sample for _, sample in kept],
         [row for row, _ in kept],
-        [*reading.refusals, *late_refusals.values()],
+        [*reading.refusals, *later.values()],
     )

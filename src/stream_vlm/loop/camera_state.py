@@ -1,0 +1,54 @@
+"""What the loop keeps of one camera: its stream through the model, its watch, what was said."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from stream_vlm.loop.event_tracker import EventTracker
+from stream_vlm.loop.speech_gate import SpeechGate
+from stream_vlm.model_protocol import ModelStream
+from stream_vlm.types import NANOSECONDS, Query, Utterance
+
+MAX_LINES = 500
+"""Older lines of a session are dropped here; the memory file keeps them."""
+
+
+@dataclass
+class CameraState:
+    """One camera's state in the loop.
+
+    Attributes:
+        stream: the model's running context. It survives a new session, after a reset.
+        gate: decides when the robot may speak.
+        tracker: turns decisions into event spans.
+        watch: the watch that is active; it survives a new session.
+        lines: the utterances and answers of this session, oldest first, one line each, with the
+            seconds since the session's first frame.
+    """
+
+    stream: ModelStream
+    gate: SpeechGate
+    tracker: EventTracker
+    watch: Query | None = None
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
+    _first_ns: int | None = None
+
+    def begin_session(self, gate: SpeechGate, tracker: EventTracker) -> None:
+        """Forget the context, the open event and what was said."""
+        self.stream.reset()
+        self.gate, self.tracker = gate, tracker
+        self.lines.clear()
+        self._first_ns = None
+
+    def note_frame(self, stamp_ns: int) -> None:
+        """Take in a frame stamped `stamp_ns` (ns); the session's seconds count from the first."""
+        if self._first_ns is None:
+            self._first_ns = stamp_ns
+
+    def note_utterance(self, utterance: Utterance, query: Query | None) -> None:
+        """Take in an utterance about a noted frame, and the question that it answers, if any."""
+        first_ns = utterance.stamp_ns if self._first_ns is None else self._first_ns
+        second = (utterance.stamp_ns - first_ns) // NANOSECONDS
+        asked = f"[{query.text}] " if query is not None else ""
+        self.lines.append(f"{second}s: {asked}{utterance.text}")

@@ -1,0 +1,143 @@
+"""The pipeline: a source, a live stream and a notebook go one and the same way to the memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from brightness_model import BrightnessModel
+
+from stream_vlm.config.settings import Settings, load_settings
+from stream_vlm.memory.search.query import RecallQuery
+from stream_vlm.memory.storage.errors import SessionError
+from stream_vlm.model_protocol import WatchRefused
+from stream_vlm.pipeline import Pipeline
+from stream_vlm.types import NANOSECONDS, Frame, StepResult, StreamError, Tick
+
+DARK, HALF_LIGHT, BRIGHT = 0, 128, 255
+FLUSH_S = 30.0
+
+
+class Film:
+    """Grey pictures, two a second."""
+
+    live = False
+    duration_s = None
+
+    def __init__(self, *brightness: int, camera: str = "front", name: str = "film") -> None:
+        self.name, self.cameras = name, (camera,)
+        self._brightness = brightness
+
+    def frames(self) -> Iterator[Frame]:
+        for index, level in enumerate(self._brightness):
+            yield frame(index, level, self.cameras[0])
+
+
+def frame(index: int, level: int, camera: str = "front") -> Frame:
+    stamp_ns = NANOSECONDS + index * NANOSECONDS // 2
+    return Frame(camera, stamp_ns, f"{camera}_optical", np.full((4, 4, 3), level, np.uint8))
+
+
+def tick(index: int, level: int) -> Tick:
+    shown = frame(index, level)
+    return Tick(index, shown.stamp_ns, (shown,))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings({"cameras": ["front"], "memory.path": str(tmp_path / "memory.db")})
+
+
+def texts(pipeline: Pipeline, kind: str) -> Sequence[str]:
+    found = pipeline.memory.recall(RecallQuery(kinds=(kind,), order="oldest", limit=100))
+    return [record.text for record in found.records]
+
+
+def test_every_result_of_a_run_is_in_the_memory_when_it_is_given(settings: Settings) -> None:
+    with Pipeline(settings, load=BrightnessModel) as pipeline:
+        stored = 0
+        for _ in pipeline.run(Film(DARK, HALF_LIGHT, BRIGHT)):
+            assert pipeline.memory.count() > stored
+            stored = pipeline.memory.count()
+        assert texts(pipeline, "event") == ["it became bright"]
+
+
+def test_a_second_run_of_a_source_is_a_session_of_its_own(settings: Settings) -> None:
+    with Pipeline(settings, load=BrightnessModel) as pipeline:
+        first, second = pipeline.run(Film(DARK, BRIGHT)), pipeline.run(Film(DARK, BRIGHT))
+        events = [event for run in (first, second) for result in run for event in result.events]
+        assert (first.session_id, second.session_id) == ("film", "film-2")
+        assert len({event.event_id for event in events}) == 2
+
+
+def test_a_run_watches_the_cameras_of_its_source(settings: Settings) -> None:
+    with Pipeline(settings, load=BrightnessModel) as pipeline:
+        results = list(pipeline.run(Film(DARK, BRIGHT, camera="rear"), watch_for="it is bright"))
+    assert results[-1].utterances[0].camera == "rear"
+    assert results[-1].utterances[0].query_id == "film-watch"
+
+
+def test_a_watch_that_the_model_refuses_ends_the_run(settings: Settings) -> None:
+    with (
+        Pipeline(settings, load=BrightnessModel) as pipeline,
+        pytest.raises(WatchRefused, match="has no ears"),
+    ):
+        list(pipeline.run(Film(DARK), watch_for="a sound"))
+
+
+def test_a_live_pipeline_tells_of_each_step_in_order_on_the_writer_s_thread(
+    settings: Settings,
+) -> None:
+    heard: list[tuple[StepResult, StreamError | None, str]] = []
+
+    def on_result(result: StepResult, error: StreamError | None) -> None:
+        heard.append((result, error, threading.current_thread().name))
+
+    with Pipeline(settings, load=BrightnessModel, on_result=on_result) as pipeline:
+        pipeline.begin_session("s", "test", NANOSECONDS)
+        results = [pipeline.step(tick(index, DARK)) for index in range(3)]
+        assert pipeline.flush(FLUSH_S)
+        assert [(result, error) for result, error, _ in heard] == [(one, None) for one in results]
+        assert {name for _, _, name in heard} == {"memory-writer"}
+        assert pipeline.memory.count() == 3
+
+
+def test_a_live_pipeline_tells_why_a_step_is_not_stored(settings: Settings) -> None:
+    heard: list[StreamError | None] = []
+    with Pipeline(
+        settings, load=BrightnessModel, on_result=lambda _, error: heard.append(error)
+    ) as pipeline:
+        pipeline.start("never begun")
+        pipeline.step(tick(0, DARK))
+        assert pipeline.flush(FLUSH_S)
+    assert len(heard) == 1 and "'never begun' was not begun" in str(heard[0])
+
+
+def test_a_started_loop_begins_anew_after_it_was_stopped(settings: Settings) -> None:
+    with Pipeline(settings, load=BrightnessModel) as pipeline:
+        pipeline.begin_session("s", "test", NANOSECONDS)
+        pipeline.step(tick(0, DARK))
+        pipeline.stop()
+        assert pipeline.session_id == ""
+        pipeline.begin_session("t", "test", 2 * NANOSECONDS)
+        assert pipeline.step(tick(1, BRIGHT)).utterances == (), "no picture came before this one"
+
+
+def test_a_session_of_a_name_that_is_taken_is_refused(settings: Settings) -> None:
+    with Pipeline(settings, load=BrightnessModel) as pipeline:
+        pipeline.begin_session("s", "test", NANOSECONDS)
+        with pytest.raises(SessionError, match="'s'"):
+            pipeline.begin_session("s", "test", NANOSECONDS)
+
+
+def test_a_model_that_cannot_be_loaded_leaves_the_memory_closed(settings: Settings) -> None:
+    def fail(_: Settings) -> BrightnessModel:
+        raise StreamError("no such model")
+
+    with pytest.raises(StreamError, match="no such model"):
+        Pipeline(settings, load=fail)
+    with Pipeline(settings, load=BrightnessModel) as pipeline:
+        assert pipeline.memory.count() == 0
