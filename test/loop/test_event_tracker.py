@@ -1,4 +1,4 @@
-"""Decisions over time become spans with a beginning, an end and a confidence."""
+"""Decisions over time become events with a beginning, an end and a confidence."""
 
 import numpy as np
 import pytest
@@ -21,8 +21,9 @@ def decision(state: State, text: str = "", confidence: float = 0.8) -> Decision:
 def observe(
     states: str, settings: EventSettings | None = None
 ) -> tuple[EventTracker, list[EventSpan]]:
-    """Feed one decision each half second: "." silence, "-" standby, "!" response; spans end at
-    frames unless `settings` say otherwise.
+    """Feed one decision every half second: "." is silence, "-" standby, "!" response.
+
+    Without `settings` the spans begin and end at stamps of frames.
     """
     tracker = EventTracker("s", "front", settings or EventSettings(boundary="frames"))
     spans = []
@@ -45,12 +46,12 @@ def seconds(span: EventSpan) -> tuple[float, float]:
     ("states", "expected"),
     [
         pytest.param("..---!..", [(1.0, 2.5)], id="standby opens, response closes"),
-        pytest.param("....!...", [(1.5, 2.0)], id="an instant reaches back to the frame before"),
+        pytest.param("....!...", [(1.5, 2.0)], id="an instant begins at the previous frame"),
         pytest.param("!", [(0.0, 0.0)], id="an instant in the very first frame"),
         pytest.param("..--.-!.", [(1.0, 3.0)], id="a short silence does not interrupt"),
-        pytest.param("..--......!", [(4.5, 5.0)], id="a long silence gives the event up"),
+        pytest.param("..--......!", [(4.5, 5.0)], id="a long silence drops the event"),
         pytest.param("..--!!", [(1.0, 2.0), (2.0, 2.5)], id="two in a row"),
-        pytest.param("..----", [], id="what never completes is not reported"),
+        pytest.param("..----", [], id="an event that never completes is not reported"),
         pytest.param("........", [], id="silence"),
     ],
 )
@@ -70,7 +71,7 @@ def test_spans_reach_from_the_first_standby_to_the_response(
         pytest.param("..--!!", [(0.75, 1.75), (2.0, 2.5)], id="two in a row do not overlap"),
     ],
 )
-def test_spans_end_where_things_happen_on_average_unless_told_otherwise(
+def test_with_default_settings_spans_begin_and_end_between_frames(
     states: str, expected: list[tuple[float, float]]
 ) -> None:
     _, spans = observe(states, EventSettings())
@@ -83,30 +84,30 @@ def test_a_span_carries_its_label_its_frame_and_the_mean_confidence() -> None:
     assert span.confidence == pytest.approx(0.8)
 
 
-def test_every_event_of_a_session_has_an_id_of_its_own() -> None:
+def test_every_event_of_a_session_has_a_different_id() -> None:
     _, spans = observe("!.!.!")
     assert len({span.event_id for span in spans}) == 3
 
 
-def test_an_event_under_way_for_too_long_is_given_up() -> None:
+def test_an_event_that_is_open_too_long_is_dropped() -> None:
     _, spans = observe("-" * 20 + "!", EventSettings(max_open_s=5.0))
     assert seconds(spans[0])[0] > 2.0
 
 
-def test_while_an_event_is_open_its_beginning_is_known() -> None:
+def test_under_way_since_is_set_while_an_event_is_open() -> None:
     tracker, _ = observe("..--")
     assert tracker.under_way_since == 2 * HALF_SECOND
     tracker, _ = observe("..--!")
     assert tracker.under_way_since is None
 
 
-def test_the_evidence_is_the_frame_that_showed_it_complete() -> None:
+def test_the_stamp_is_that_of_the_frame_that_showed_the_event_complete() -> None:
     _, spans = observe("..---!.!", EventSettings())
     assert [span.stamp_ns for span in spans] == [5 * HALF_SECOND, 7 * HALF_SECOND]
 
 
 @pytest.mark.parametrize(("seen", "expected"), [("-!", (9.0, 10.25)), ("!", (8.0, 10.0))])
-def test_a_frame_from_before_the_camera_was_away_says_little_about_when(
+def test_a_long_gap_between_frames_moves_a_boundary_by_two_seconds_at_most(
     seen: str, expected: tuple[float, float]
 ) -> None:
     tracker = EventTracker("s", "front", EventSettings())

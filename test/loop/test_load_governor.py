@@ -1,6 +1,4 @@
-"""What gives way under load, in which order, and how it comes back: the governor under simulated
-loads.
-"""
+"""The load governor under simulated loads: which limits it sets, in which order, and for how long."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ CLEAN, WINDOW = 20, 8
 """The defaults of load_shedding.clean_steps and load_shedding.window_steps."""
 
 Cost = Callable[[Level], float]
-"""Seconds that a step takes at a level."""
+"""Gives the seconds that a step takes at a level."""
 
 
 def governor(takes_any_size: bool = True, **changed: object) -> LoadGovernor:
@@ -35,7 +33,7 @@ def governor(takes_any_size: bool = True, **changed: object) -> LoadGovernor:
 
 
 def run(subject: LoadGovernor, cost: Cost, steps: int) -> list[int]:
-    """The level after each of `steps` steps that take what `cost` says."""
+    """The level after each of `steps` steps, whose durations `cost` gives."""
     seen = []
     for _ in range(steps):
         before = subject.level
@@ -47,13 +45,17 @@ def run(subject: LoadGovernor, cost: Cost, steps: int) -> list[int]:
 
 
 def changes(seen: list[int]) -> list[int]:
-    """At which steps the level changed."""
+    """The steps at which the level changed."""
     return [step for step in range(1, len(seen)) if seen[step] != seen[step - 1]]
 
 
 def linear(fixed_s: float, text_s: float = 0.0, pixels_s: float = 0.0) -> Cost:
-    """A model whose steps take `fixed_s`, and in full `text_s` for words and `pixels_s` for the
-    picture.
+    """Step durations that fall with the limits.
+
+    Args:
+        fixed_s: seconds that no limit changes.
+        text_s: seconds for the longest utterance.
+        pixels_s: seconds for a picture with all its pixels.
     """
 
     def cost(level: Level) -> float:
@@ -66,7 +68,7 @@ def linear(fixed_s: float, text_s: float = 0.0, pixels_s: float = 0.0) -> Cost:
 loads = st.builds(linear, *[st.floats(0.0, 3.0)] * 3)
 
 
-def test_text_gives_way_first_then_pixels_then_the_sampling_rate() -> None:
+def test_levels_limit_text_first_then_pixels_then_the_sampling_rate() -> None:
     assert levels(Settings(), takes_any_size=True) == (
         Level(),
         Level(Limits(new_tokens=16)),
@@ -78,7 +80,7 @@ def test_text_gives_way_first_then_pixels_then_the_sampling_rate() -> None:
     )
 
 
-def test_a_model_of_one_picture_size_has_no_levels_of_fewer_pixels() -> None:
+def test_a_model_with_one_picture_size_has_no_levels_with_smaller_pictures() -> None:
     assert {level.limits.picture_share for level in levels(Settings(), takes_any_size=False)} == {
         1.0
     }
@@ -96,7 +98,7 @@ def test_a_model_of_one_picture_size_has_no_levels_of_fewer_pixels() -> None:
         (3, 1, [None, 1]),
     ],
 )
-def test_utterances_keep_their_least_length_and_no_level_changes_nothing(
+def test_utterances_keep_their_minimum_length_and_every_level_differs(
     longest: int, minimum: int, expected: list[int | None]
 ) -> None:
     chosen = load_settings(
@@ -107,12 +109,11 @@ def test_utterances_keep_their_least_length_and_no_level_changes_nothing(
     assert len(set(ladder)) == len(ladder)
 
 
-def test_what_is_held_back_is_said_in_words() -> None:
-    assert str(Level()) == "nothing held back"
-    assert (
-        str(Level(Limits(0.25, 8), 2))
-        == "utterances of at most 8 tokens, 25% of a picture's pixels, a look at every 2nd beat"
-        " only"
+def test_a_level_describes_its_limits_in_words() -> None:
+    assert str(Level()) == "no limits"
+    assert str(Level(Limits(0.25, 8), 2)) == (
+        "utterances of at most 8 tokens, 25% of a picture's pixels, only every 2nd tick is"
+        " processed"
     )
 
 
@@ -128,32 +129,32 @@ def test_long_answers_now_and_then_change_nothing(every: int) -> None:
         assert subject.level == 0
 
 
-def test_a_single_slow_step_changes_nothing_however_the_window_is_set() -> None:
+def test_a_single_slow_step_changes_nothing_with_any_window() -> None:
     subject = governor(load_shedding__window_steps=2, load_shedding__overrun_share=0.01)
     run(subject, linear(0.1), 10)
     assert not subject.observe(60.0)
     assert subject.observe(60.0)
 
 
-def test_half_of_the_window_over_its_time_makes_it_worse_by_one_level() -> None:
+def test_slow_steps_in_half_of_the_window_raise_the_level_by_one() -> None:
     subject = governor()
     assert run(subject, linear(0.5), WINDOW // 2) == [0] * (WINDOW // 2 - 1) + [1]
     assert subject.next_step == Level(Limits(new_tokens=16))
 
 
-def test_each_level_is_judged_by_steps_of_its_own() -> None:
+def test_each_level_counts_only_its_own_steps() -> None:
     assert changes(run(governor(), linear(9.0), 100)) == [
         WINDOW // 2 * number - 1 for number in range(1, 7)
     ]
 
 
-def test_a_load_that_nothing_helps_against_ends_at_the_worst_level_and_says_so() -> None:
+def test_a_load_that_no_level_can_reduce_ends_at_the_worst_level_and_runs_over() -> None:
     subject = governor()
     assert run(subject, linear(9.0), 1000)[-900:] == [subject.worst] * 900
     assert subject.runs_over
 
 
-def test_looking_less_often_gives_a_step_more_time() -> None:
+def test_a_stride_gives_a_step_more_time() -> None:
     subject = governor(takes_any_size=False)
     run(subject, linear(1.5 * ALLOWANCE_S), 1000)
     assert (subject.degradation.stride, subject.runs_over) == (2, False)
@@ -161,9 +162,7 @@ def test_looking_less_often_gives_a_step_more_time() -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(load=loads, takes_any_size=st.booleans())
-def test_a_load_that_stays_is_met_at_one_level_the_first_that_fits(
-    load: Cost, takes_any_size: bool
-) -> None:
+def test_a_constant_load_keeps_the_first_level_that_fits(load: Cost, takes_any_size: bool) -> None:
     subject = governor(takes_any_size)
     ladder = levels(load_settings(SETTINGS), takes_any_size)
     fitting = [
@@ -175,7 +174,7 @@ def test_a_load_that_stays_is_met_at_one_level_the_first_that_fits(
 
 @settings(deadline=None, max_examples=50)
 @given(load=loads, factor=st.floats(1.0, 5.0), takes_any_size=st.booleans())
-def test_a_heavier_load_is_never_met_at_a_better_level(
+def test_a_heavier_load_never_has_a_better_level(
     load: Cost, factor: float, takes_any_size: bool
 ) -> None:
     light = run(governor(takes_any_size), load, 600)
@@ -187,7 +186,7 @@ def test_a_heavier_load_is_never_met_at_a_better_level(
 @given(
     load=loads, stays=st.integers(0, 2000), rest=st.floats(0.0, 0.9), takes_any_size=st.booleans()
 )
-def test_when_the_load_is_gone_nothing_is_held_back_any_more(
+def test_after_the_load_is_gone_all_limits_are_lifted(
     load: Cost, stays: int, rest: float, takes_any_size: bool
 ) -> None:
     subject = governor(takes_any_size)
@@ -202,7 +201,7 @@ def test_when_the_load_is_gone_nothing_is_held_back_any_more(
 
 @settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 2**32), mean=st.floats(0.1, 2.0), spread=st.floats(0.0, 1.0))
-def test_a_load_that_jitters_about_the_border_of_a_level_does_not_flip_it_every_few_steps(
+def test_a_load_that_varies_around_a_limit_does_not_change_the_level_every_few_steps(
     seed: int, mean: float, spread: float
 ) -> None:
     noise = random.Random(seed)
@@ -219,17 +218,16 @@ def test_a_load_that_jitters_about_the_border_of_a_level_does_not_flip_it_every_
         later - earlier >= CLEAN + TRIAL_STEPS
         for earlier, later in zip(better, better[1:], strict=False)
     )
-    # A level that does not last is taken up again ever later, so that half an hour at 2 Hz has few
-    # changes.
+    # After each failure the next trial comes later, so half an hour at 2 Hz has few changes.
     assert len(better) <= 4000 / (CLEAN * MOST_PATIENCE / 2)
 
 
-def test_a_load_that_comes_and_goes_with_the_trials_is_tried_ever_more_seldom() -> None:
+def test_trials_become_rarer_if_the_better_level_fails_each_time() -> None:
     subject = governor()
     run(subject, linear(9.0), WINDOW // 2)
     better = []
     for step in range(4000):
-        # Cheap while at the worse level and in trials, too dear once the better level is taken up.
+        # Steps are fast at the worse level and in trials, and too slow at the better level.
         if subject.observe(9.0 if subject.level == 0 else 0.1) and subject.level == 0:
             better.append(step)
     apart = [later - earlier for earlier, later in zip(better, better[1:], strict=False)]
@@ -237,16 +235,16 @@ def test_a_load_that_comes_and_goes_with_the_trials_is_tried_ever_more_seldom() 
     assert apart[-1] >= CLEAN * MOST_PATIENCE
 
 
-def test_a_trial_runs_as_at_the_better_level_and_one_slow_step_ends_it() -> None:
+def test_a_trial_has_the_limits_of_the_better_level_and_one_slow_step_ends_it() -> None:
     subject = governor()
     run(subject, linear(9.0), WINDOW // 2)
     run(subject, linear(0.1), CLEAN)
     assert (subject.level, subject.next_step) == (1, Level())
-    subject.observe(0.39)  # in time, but too close to the border to last
+    subject.observe(0.39)  # in time, but without reserve
     assert (subject.level, subject.next_step) == (1, Level(Limits(new_tokens=16)))
 
 
-def test_a_step_that_would_not_fit_as_it_is_makes_no_trial() -> None:
+def test_a_step_that_is_too_long_for_the_better_level_starts_no_trial() -> None:
     subject = governor(takes_any_size=False)
     tried = []
     for _ in range(1000):
@@ -258,13 +256,13 @@ def test_a_step_that_would_not_fit_as_it_is_makes_no_trial() -> None:
     assert set(tried) == {None}
 
 
-def test_where_it_is_not_wanted_nothing_is_held_back() -> None:
+def test_switched_off_it_sets_no_limits() -> None:
     subject = governor(load_shedding__enabled=False)
     assert set(run(subject, linear(9.0), 200)) == {0}
     assert subject.next_step == Level()
 
 
-def test_settings_that_change_take_effect_at_the_next_step() -> None:
+def test_changed_settings_take_effect_at_the_next_step() -> None:
     live = load_settings(SETTINGS)
     subject = LoadGovernor(live, takes_any_size=True)
     run(subject, linear(9.0), 100)
@@ -293,6 +291,6 @@ def test_each_change_is_logged_once_with_its_direction(caplog: pytest.LogCapture
         ),
         (
             logging.INFO,
-            "steps fit into their time at a better level; now nothing held back (level 0 of 6)",
+            "steps are fast enough for a better level; now no limits (level 0 of 6)",
         ),
     ]

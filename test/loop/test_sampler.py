@@ -1,4 +1,4 @@
-"""Newest frame only, and the same ticks from the same recording."""
+"""Only the newest frame of a camera is taken, and a recording always gives the same ticks."""
 
 import pytest
 from model_fixtures import random_frame
@@ -33,14 +33,14 @@ def test_one_camera_does_not_overwrite_another() -> None:
     assert latest.dropped == {}
 
 
-def test_a_stamp_that_does_not_advance_is_refused_by_name() -> None:
+def test_a_stamp_that_does_not_advance_is_refused_with_camera_and_stamps() -> None:
     latest: LatestFrames[Frame] = LatestFrames()
     latest.put(random_frame(3))
     with pytest.raises(StaleFrame, match="front: stamp 2500000000 ns is not after 2500000000 ns"):
         latest.put(random_frame(3))
 
 
-def test_after_the_clock_jumped_back_old_stamps_are_welcome_again() -> None:
+def test_after_forget_older_stamps_are_accepted() -> None:
     latest: LatestFrames[Frame] = LatestFrames()
     latest.put(random_frame(3))
     latest.forget()
@@ -52,7 +52,7 @@ def test_after_the_clock_jumped_back_old_stamps_are_welcome_again() -> None:
     ("camera_hz", "rate_hz"),
     [(30.0, 2.0), (29.97, 2.0), (10.0, 2.0), (7.3, 2.0), (10.0, 1.0), (2.0, 2.0)],
 )
-def test_ticks_come_at_the_target_rate_whatever_the_camera_does(
+def test_ticks_come_at_the_target_rate_for_any_camera_rate(
     camera_hz: float, rate_hz: float
 ) -> None:
     clock = TickClock(rate_hz)
@@ -68,12 +68,12 @@ def test_ticks_come_at_the_target_rate_whatever_the_camera_does(
     )
 
 
-def test_a_gap_in_the_recording_is_not_made_up_for() -> None:
+def test_after_a_gap_in_the_recording_no_extra_ticks_come() -> None:
     clock = TickClock(2.0)
     stamps = [0, SECOND // 2, 10 * SECOND, 10 * SECOND + 1, 10 * SECOND + SECOND // 2]
     assert [clock.due(stamp) for stamp in stamps] == [True, True, True, False, True]
 
 
-def test_a_camera_slower_than_the_rate_has_every_frame_looked_at() -> None:
+def test_every_frame_of_a_slow_camera_becomes_a_tick() -> None:
     clock = TickClock(2.0)
     assert all(clock.due(index * SECOND) for index in range(10))

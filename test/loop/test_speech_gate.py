@@ -1,4 +1,4 @@
-"""When the robot may speak."""
+"""When the robot speaks: thresholds, hysteresis, refractory time, repeats and questions."""
 
 from dataclasses import replace
 
@@ -22,14 +22,14 @@ RESPONSE = decided(State.RESPONSE, 0.1, 0.3, 0.6)
 SILENCE = decided(State.SILENCE, 0.9, 0.05, 0.05)
 
 
-def test_a_sure_response_passes() -> None:
+def test_a_response_above_the_threshold_passes() -> None:
     assert (
         SpeechGate(DecisionSettings(response_threshold=0.5)).gate_state(RESPONSE, 0, asked=False)
         == RESPONSE
     )
 
 
-def test_an_unsure_response_becomes_the_likelier_quiet_state() -> None:
+def test_a_response_below_the_threshold_becomes_the_likelier_other_state() -> None:
     quiet = SpeechGate(DecisionSettings(response_threshold=0.7)).gate_state(
         RESPONSE, 0, asked=False
     )
@@ -37,7 +37,7 @@ def test_an_unsure_response_becomes_the_likelier_quiet_state() -> None:
     assert quiet.confidence == pytest.approx(0.3)
 
 
-def test_a_response_too_soon_after_the_last_is_held_back_and_a_later_one_is_not() -> None:
+def test_a_response_within_the_refractory_time_is_suppressed_and_a_later_one_is_not() -> None:
     gate = SpeechGate(DecisionSettings(refractory_s=3.0))
     states = [gate.gate_state(RESPONSE, second * SECOND, asked=False).state for second in range(7)]
     assert [state is State.RESPONSE for state in states] == [
@@ -51,11 +51,11 @@ def test_a_response_too_soon_after_the_last_is_held_back_and_a_later_one_is_not(
     ]
 
 
-def test_silence_is_never_turned_into_speech_unasked() -> None:
+def test_without_a_question_silence_stays_silence() -> None:
     assert SpeechGate(DecisionSettings()).gate_state(SILENCE, 0, asked=False) == SILENCE
 
 
-def test_a_question_is_answered_even_when_unsure_and_within_the_refractory_time() -> None:
+def test_a_question_is_answered_below_the_threshold_and_within_the_refractory_time() -> None:
     gate = SpeechGate(DecisionSettings(response_threshold=1.0, refractory_s=3600.0))
     gate.gate_state(RESPONSE, 0, asked=False)
     assert gate.gate_state(SILENCE, SECOND, asked=True).state is State.RESPONSE
@@ -72,9 +72,9 @@ LEAVES, ENTERS = (replace(RESPONSE, text=f"person {does}") for does in ("leaves"
 STANDBY = decided(State.STANDBY, 0.2, 0.6, 0.2)
 
 
-def test_words_are_said_again_only_after_a_silence_or_other_words() -> None:
+def test_words_are_repeated_only_after_a_silence_or_other_words() -> None:
     gate = SpeechGate(DecisionSettings(repeat_suppression_s=1.0))
-    looks = (
+    decisions = (
         LEAVES,
         STANDBY,
         LEAVES,
@@ -87,7 +87,7 @@ def test_words_are_said_again_only_after_a_silence_or_other_words() -> None:
         ENTERS,
         LEAVES,
     )
-    said = [gate.suppress_repeat(one, index * SECOND // 2) for index, one in enumerate(looks)]
+    said = [gate.suppress_repeat(one, index * SECOND // 2) for index, one in enumerate(decisions)]
     texts = [
         "person leaves",
         "",
@@ -105,7 +105,7 @@ def test_words_are_said_again_only_after_a_silence_or_other_words() -> None:
     assert (said[2].state, said[2].confidence) == (State.SILENCE, 0.1)
 
 
-def test_whoever_wants_repeats_hears_them() -> None:
+def test_repeat_suppression_of_zero_lets_repeats_pass() -> None:
     gate = SpeechGate(DecisionSettings(repeat_suppression_s=0.0))
     assert [gate.suppress_repeat(LEAVES, stamp_ns).text for stamp_ns in (0, 0, 1)] == [
         "person leaves"
@@ -122,7 +122,7 @@ def test_whoever_wants_repeats_hears_them() -> None:
         (0.85, 0.95, True),
     ],
 )
-def test_who_doubts_that_anything_happens_is_quiet_by_the_users_threshold_or_else_the_models_own(
+def test_the_activity_threshold_of_the_settings_or_else_of_the_model_suppresses_responses(
     chosen: float, found: float, speaks: bool
 ) -> None:
     gate = SpeechGate(DecisionSettings(activity_threshold=chosen), found)
@@ -133,15 +133,15 @@ def test_who_doubts_that_anything_happens_is_quiet_by_the_users_threshold_or_els
     )
 
 
-def test_who_only_wavers_between_standby_and_response_speaks() -> None:
-    wavering = decided(State.RESPONSE, 0.01, 0.48, 0.51)
+def test_standby_and_response_count_together_for_the_activity_threshold() -> None:
+    unsure = decided(State.RESPONSE, 0.01, 0.48, 0.51)
     assert (
-        SpeechGate(DecisionSettings(activity_threshold=0.97)).gate_state(wavering, 0, asked=False)
-        == wavering
+        SpeechGate(DecisionSettings(activity_threshold=0.97)).gate_state(unsure, 0, asked=False)
+        == unsure
     )
 
 
-def test_an_unsure_standby_becomes_silence() -> None:
+def test_a_standby_below_its_threshold_becomes_silence() -> None:
     standby = decided(State.STANDBY, 0.3, 0.4, 0.3)
     assert (
         SpeechGate(DecisionSettings(standby_threshold=0.4)).gate_state(standby, 0, asked=False)
@@ -202,7 +202,7 @@ two_state = st.tuples(st.integers(0, 20), st.just(0), st.integers(0, 20)).filter
 
 
 def model_says(silence: int, standby: int, response: int) -> Decision:
-    """What the backbone decides by these weights: the most likely state."""
+    """The model's decision for these weights: the most likely state."""
     probabilities = {
         state: weight / (silence + standby + response)
         for state, weight in zip(State, (silence, standby, response), strict=True)
@@ -227,7 +227,9 @@ streams = st.lists(shares.map(lambda weights: model_says(*weights)), min_size=1,
 
 
 @given(streams)
-def test_with_every_setting_at_zero_the_models_decision_stands(stream: list[Decision]) -> None:
+def test_with_every_setting_at_zero_the_models_decision_passes_unchanged(
+    stream: list[Decision],
+) -> None:
     gate = SpeechGate(DecisionSettings())
     assert [
         gate.gate_state(decision, second * SECOND, asked=False)
@@ -236,14 +238,14 @@ def test_with_every_setting_at_zero_the_models_decision_stands(stream: list[Deci
 
 
 @given(streams, gates, st.sampled_from(["response_threshold", "standby_threshold"]), thresholds)
-def test_raising_a_threshold_never_makes_it_speak_more(
+def test_raising_a_threshold_never_adds_a_response(
     stream: list[Decision], low: DecisionSettings, name: str, threshold: float
 ) -> None:
     high = low.model_copy(update={name: max(threshold, getattr(low, name))})
     quieter, louder = admitted(high, stream), admitted(low, stream)
     assert quieter.count(State.RESPONSE) <= louder.count(State.RESPONSE)
     if low.refractory_s == 0:
-        # A refractory time may put an utterance elsewhere, but never add one.
+        # With a refractory time a response may come at another tick, but none is added.
         assert all(
             state is not State.RESPONSE or other is State.RESPONSE
             for state, other in zip(quieter, louder, strict=True)
@@ -251,7 +253,7 @@ def test_raising_a_threshold_never_makes_it_speak_more(
 
 
 @given(streams, gates)
-def test_raising_the_standby_threshold_leaves_speech_as_it_is(
+def test_raising_the_standby_threshold_does_not_change_responses(
     stream: list[Decision], low: DecisionSettings
 ) -> None:
     high = low.model_copy(update={"standby_threshold": 1.0})
@@ -276,7 +278,7 @@ def test_hysteresis_never_makes_the_state_change_more_often(
     thresholds,
     thresholds,
 )
-def test_a_model_of_two_states_is_touched_by_neither_hysteresis_nor_the_standby_threshold(
+def test_hysteresis_and_standby_threshold_do_not_change_a_two_state_model(
     stream: list[Decision], margin: float, threshold: float
 ) -> None:
     settings = DecisionSettings(hysteresis=margin, standby_threshold=threshold)
@@ -284,7 +286,7 @@ def test_a_model_of_two_states_is_touched_by_neither_hysteresis_nor_the_standby_
 
 
 @given(streams, gates, st.data())
-def test_a_question_is_answered_whatever_the_settings_and_the_past(
+def test_a_question_is_answered_with_any_settings_and_any_earlier_decisions(
     stream: list[Decision], settings: DecisionSettings, data: st.DataObject
 ) -> None:
     gate = SpeechGate(settings)
@@ -296,7 +298,7 @@ def test_a_question_is_answered_whatever_the_settings_and_the_past(
 
 
 @given(streams, gates, st.integers(1, 29))
-def test_answers_leave_no_trace_in_what_is_said_unasked(
+def test_answers_do_not_change_later_unprompted_decisions(
     stream: list[Decision], settings: DecisionSettings, every: int
 ) -> None:
     plain, interrupted = SpeechGate(settings), SpeechGate(settings)

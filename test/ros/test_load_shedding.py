@@ -54,7 +54,7 @@ def test_a_node_whose_steps_run_over_takes_smaller_pictures_says_so_and_recovers
         "0",
         "1.000",
     )
-    for change in ("(level 1 of 6)", "(level 3 of 6)", "now nothing held back (level 0 of 6)"):
+    for change in ("(level 1 of 6)", "(level 3 of 6)", "now no limits (level 0 of 6)"):
         assert change in robot.log
 
 
@@ -64,7 +64,7 @@ def test_a_model_of_one_picture_size_looks_less_often(robot: Robot) -> None:
     robot.start_node(environment={LOAD_ENV: "1.0"}, load_shedding__min_new_tokens=32, **QUICK)
     degraded = robot.wait_for_diagnostic(
         "model",
-        "degraded to level 2 of 2: a look at every 4th beat only; steps took longer than 90 ms",
+        "degraded to level 2 of 2: only every 4th tick is processed; steps took longer than 90 ms",
         WARN,
     )
     assert values(degraded)["ticks per step"] == "4"

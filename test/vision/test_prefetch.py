@@ -1,6 +1,4 @@
-"""Pictures of the next step, encoded while words are written: the same decisions, and nothing is
-used that it was not made for.
-"""
+"""Pictures that are encoded ahead give the same decisions and are used for their own step only."""
 
 from pathlib import Path
 
@@ -45,13 +43,12 @@ def decisions(results: list[StepResult]) -> list[Decision]:
 @pytest.fixture
 def model(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> StreamingModel:
     model = load_cached_model(settings_for(checkpoint))
-    # On a CPU the same work is only done in another order, so it is switched on here to look at its
-    # outcome.
+    # Prefetching is off on a CPU, where it saves no time; the test switches it on.
     monkeypatch.setattr(model, "ahead", EncodedAhead(model.tower, torch.device(model.device)))
     return model
 
 
-def test_what_was_encoded_ahead_decides_the_same(
+def test_prefetched_pictures_give_the_same_decisions(
     checkpoint: Path, model: StreamingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[bool] = []
@@ -75,7 +72,7 @@ def test_what_was_encoded_ahead_decides_the_same(
         )
 
 
-def test_another_picture_than_the_one_announced_is_encoded_itself(
+def test_a_picture_other_than_the_announced_one_is_encoded_in_its_own_step(
     checkpoint: Path, model: StreamingModel
 ) -> None:
     expected = decisions(watch(load_cached_model(settings_for(checkpoint)), ahead=False))
@@ -83,7 +80,9 @@ def test_another_picture_than_the_one_announced_is_encoded_itself(
     assert [decision.text for decision in got] == [decision.text for decision in expected]
 
 
-def test_tokens_are_kept_for_exactly_their_pictures_and_once(model: StreamingModel) -> None:
+def test_prefetched_tokens_are_returned_once_and_only_for_the_same_pictures(
+    model: StreamingModel,
+) -> None:
     assert model.ahead is not None
     pictures = np.zeros((2, 128, 192, 3), np.uint8)
     model.ahead.encode("front", pictures)
@@ -94,7 +93,7 @@ def test_tokens_are_kept_for_exactly_their_pictures_and_once(model: StreamingMod
     assert model.ahead.take("front", pictures) is None
 
 
-def test_each_tick_comes_with_the_next_and_a_source_that_breaks_off_loses_none() -> None:
+def test_each_tick_comes_with_the_next_and_no_tick_is_lost_if_the_source_fails() -> None:
     ticks = [tick(index) for index in range(3)]
     assert list(with_next(ticks)) == [(ticks[0], ticks[1]), (ticks[1], ticks[2]), (ticks[2], None)]
     assert list(with_next([])) == []

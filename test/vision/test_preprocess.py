@@ -1,4 +1,4 @@
-"""From pictures to vision tokens, exactly as transformers does it."""
+"""Patches and vision tokens equal those of transformers."""
 
 from dataclasses import replace
 from typing import Any
@@ -87,8 +87,8 @@ def test_patches_equal_those_of_the_official_processor() -> None:
     ("size", "expected"),
     [
         pytest.param((480, 640), (252, 364), id="a large picture is shrunk into the budget"),
-        pytest.param((112, 140), (112, 140), id="a fitting one is left alone"),
-        pytest.param((20, 30), (56, 84), id="a tiny one is grown"),
+        pytest.param((112, 140), (112, 140), id="a picture within the budget is unchanged"),
+        pytest.param((20, 30), (56, 84), id="a tiny picture is enlarged"),
         pytest.param((100, 5000), (28, 2240), id="a panorama keeps at least one row"),
     ],
 )
@@ -102,29 +102,29 @@ def test_sizes_are_whole_patches_within_the_budget(
 
 
 @pytest.mark.parametrize("size", [(0, 10), (10, 0), (4, 4000)])
-def test_a_picture_that_is_none_is_refused_by_its_size(size: tuple[int, int]) -> None:
-    with pytest.raises(PictureError, match=f"{size[1]} x {size[0]} pixels cannot be looked at"):
+def test_an_impossible_size_is_refused_and_named(size: tuple[int, int]) -> None:
+    with pytest.raises(PictureError, match=f"{size[1]} x {size[0]} pixels cannot be processed"):
         QWEN.target_size(*size)
 
 
-def test_a_fixed_size_holds_whatever_comes() -> None:
+def test_a_fixed_size_applies_to_every_picture() -> None:
     assert PICTURES.resize(np.zeros((720, 1280, 3), dtype=np.uint8)).shape == (128, 192, 3)
 
 
 @pytest.mark.parametrize("marked", [True, False], ids=["marked", "plain"])
 @torch.inference_mode()
-def test_only_place_marks_tell_the_cells_of_an_empty_picture_apart(marked: bool) -> None:
+def test_only_place_marks_make_the_tokens_of_a_uniform_picture_differ(marked: bool) -> None:
     pictures = np.full((1, 2, 128, 192, 3), 90, dtype=np.uint8)
     tokens = (
         TorchVisionTower(small_tower(full_attention=True), replace(PICTURES, place_marks=marked))
         .encode(pictures)[0]
         .tokens
     )
-    apart = torch.cdist(tokens, tokens)[~torch.eye(len(tokens), dtype=torch.bool)]
-    assert (apart > 1e-3).all() if marked else (apart < 1e-4).all()
+    distances = torch.cdist(tokens, tokens)[~torch.eye(len(tokens), dtype=torch.bool)]
+    assert (distances > 1e-3).all() if marked else (distances < 1e-4).all()
 
 
-def test_place_marks_take_one_pixel_of_a_patch_and_leave_the_rest() -> None:
+def test_place_marks_change_one_pixel_of_a_patch_only() -> None:
     pictures = np.random.default_rng(2).integers(0, 256, (2, 2, 128, 192, 3), dtype=np.uint8)
     plain, marked = (
         replace(PICTURES, place_marks=marked).patches(pictures).view(2, 96, 6, 256)

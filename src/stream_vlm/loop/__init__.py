@@ -1,3 +1,1 @@
-"""The loop: it takes the newest frames, asks the model, and turns decisions into utterances and
-events.
-"""
+"""The loop: newest frames in, model decisions, utterances and events out."""

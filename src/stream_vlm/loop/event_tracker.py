@@ -1,6 +1,4 @@
-"""Decisions over time → event spans: Standby opens a span, Response closes it (Streamo, arXiv
-2512.21334).
-"""
+"""Turns the decisions of one camera into events with a beginning and an end."""
 
 from __future__ import annotations
 
@@ -10,22 +8,29 @@ from stream_vlm.config.model_settings import EventSettings
 from stream_vlm.types import NANOSECONDS, Decision, EventSpan, Frame, State
 
 LONGEST_TICK_NS = 2 * NANOSECONDS
-"""Longer without a frame, a camera was away."""
+"""A longer gap between two frames means that the camera was off."""
 
 
 @dataclass
 class EventTracker:
-    """Grounds one camera's events in time.
+    """Finds the events of one camera and when they began and ended.
 
-    A Standby opens a span. A Response closes it; without one it reports an instant, whose span
-    reaches back to the frame before. Silence longer than the grace period, or a span longer than
-    the limit, gives the event up: what never completed is not reported.
+    A standby opens an event and a response closes it (Streamo, arXiv 2512.21334). A response
+    without a standby before it is an instant event, whose span begins at the previous frame. An
+    open event is dropped, and never reported, after silence longer than `events.grace_s` or when it
+    is open longer than `events.max_open_s`.
 
-    What a frame shows first happened somewhere between the frame before and this one, half a tick
-    earlier on average. With `boundary` at "midpoint" both ends of a span lie there, at "frames" they
-    are the frames' own stamps. A frame from long ago says little about that: a longer gap than
-    `LONGEST_TICK_NS` counts as one of that length. The stamp of the evidence stands beside the
-    span.
+    A change that a frame is the first to show happened after the previous frame, half a tick
+    earlier on average. With `events.boundary` "midpoint" both ends of a span are halfway between
+    two frames; with "frames" they are the stamps of the frames. A gap longer than `LONGEST_TICK_NS`
+    counts as a gap of that length. `EventSpan.stamp_ns` is always the stamp of the frame of the
+    response.
+
+    Attributes:
+        session_id: the session; part of each event id.
+        camera: the camera; part of each event id.
+        settings: the settings `events`.
+        under_way_since: beginning of the open event, int64 ns, or None.
     """
 
     session_id: str
@@ -38,14 +43,15 @@ class EventTracker:
     _completed: int = 0
 
     def observe(self, frame: Frame, decision: Decision) -> EventSpan | None:
-        """Take in the decision about `frame` (unasked, not an answer to a query) and return the
-        event that it completes, if any.
+        """Take in the decision about `frame` and return the event that it completes, if any.
+
+        The decision must not be an answer to a question.
         """
-        self._give_up_stale(frame.stamp_ns)
+        self._drop_stale(frame.stamp_ns)
         span = None
         if decision.state is State.STANDBY:
             if self.under_way_since is None:
-                self.under_way_since = self._edge(frame.stamp_ns)
+                self.under_way_since = self._boundary_ns(frame.stamp_ns)
             self._last_seen_under_way = frame.stamp_ns
             self._standby_confidences.append(decision.confidence)
         elif decision.state is State.RESPONSE:
@@ -55,12 +61,12 @@ class EventTracker:
 
     def _close(self, frame: Frame, decision: Decision) -> EventSpan:
         if self.under_way_since is not None:
-            start_ns, end_ns = self.under_way_since, self._edge(frame.stamp_ns)
+            start_ns, end_ns = self.under_way_since, self._boundary_ns(frame.stamp_ns)
         else:
             start_ns, end_ns = frame.stamp_ns - self._reach_ns(frame.stamp_ns), frame.stamp_ns
         confidences = [*self._standby_confidences, decision.confidence]
         self._completed += 1
-        self._forget()
+        self._clear_open_event()
         return EventSpan(
             event_id=f"{self.session_id}-{self.camera}-e{self._completed}",
             camera=self.camera,
@@ -72,19 +78,19 @@ class EventTracker:
             confidence=sum(confidences) / len(confidences),
         )
 
-    def _give_up_stale(self, stamp_ns: int) -> None:
+    def _drop_stale(self, stamp_ns: int) -> None:
         if self.under_way_since is None:
             return
-        # The decision about this frame is not in yet, so one tick of quiet is no quiet.
+        # The decision about this frame is not known yet, so the last tick is no silence.
         quiet = (
             stamp_ns - self._last_seen_under_way
             > self.settings.grace_s * NANOSECONDS + self._tick_ns(stamp_ns)
         )
         too_long = stamp_ns - self.under_way_since > self.settings.max_open_s * NANOSECONDS
         if quiet or too_long:
-            self._forget()
+            self._clear_open_event()
 
-    def _edge(self, stamp_ns: int) -> int:
+    def _boundary_ns(self, stamp_ns: int) -> int:
         return (
             stamp_ns - self._reach_ns(stamp_ns) // 2
             if self.settings.boundary == "midpoint"
@@ -92,13 +98,13 @@ class EventTracker:
         )
 
     def _reach_ns(self, stamp_ns: int) -> int:
-        """How far back what a frame shows may have happened."""
+        """How long before a frame a change that it shows may have happened, ns."""
         return min(self._tick_ns(stamp_ns), LONGEST_TICK_NS)
 
     def _tick_ns(self, stamp_ns: int) -> int:
-        """Time since the frame before; 0 for the first."""
+        """Time since the previous frame, ns; 0 for the first frame."""
         return stamp_ns - self._previous_stamp if self._previous_stamp is not None else 0
 
-    def _forget(self) -> None:
+    def _clear_open_event(self) -> None:
         self.under_way_since = None
         self._standby_confidences.clear()

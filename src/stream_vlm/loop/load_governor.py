@@ -1,6 +1,4 @@
-"""What a step may cost: less and less while steps run over their time, and all of it again when
-they would fit.
-"""
+"""Load shedding: limits what a step may cost while steps take too long, and later lifts limits."""
 
 from __future__ import annotations
 
@@ -16,34 +14,31 @@ from stream_vlm.types import Limits
 logger = logging.getLogger(__name__)
 
 TEXT_SHARES = (0.5, 0.25)
-"""First the longest utterance is cut to these shares: words come late anyway, and a picture missed
-is missed for good.
+"""First the longest utterance is limited to these shares of its length.
+
+Words are late anyway, but a missed picture is lost.
 """
 PICTURE_SHARES = (0.5, 0.25)
-"""Then the pictures get these shares of their pixels."""
+"""Then pictures get these shares of their pixel budget."""
 STRIDES = (2, 4)
-"""Last, only every so manieth beat is looked at."""
+"""Last, only every Nth tick is processed."""
 TRIAL_STEPS = 4
-"""Steps that must fit at the better level, one after the other, before it is taken up."""
+"""Steps in a row that must fit at the better level before the level changes."""
 TRIAL_MARGIN = 0.9
-"""They must fit into this share of their time: what only just fits would soon run over."""
+"""Share of the allowed time that a trial step may take, so the better level has some reserve."""
 MOST_PATIENCE = 8
-"""A better level that proved too dear is tried again after longer and longer, up to this many times
-`shedding.clean_steps`.
-"""
-ALONE = 2
-"""Fewer steps over their time than this never change anything, however small the window: one long
-answer is no load.
-"""
+"""After failed trials the next trial waits longer, up to this many times `clean_steps`."""
+LEAST_OVERRUNS = 2
+"""Fewer slow steps than this in a window never change the level: one long answer is no overload."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """What is held back while steps run over.
+    """The limits at one level of load shedding.
 
     Attributes:
-        limits: of every step.
-        stride: every so manieth beat is looked at.
+        limits: limits of every step.
+        stride: every Nth tick is processed, N = `stride`.
     """
 
     limits: Limits = Limits()
@@ -57,18 +52,18 @@ class Level:
             degradation.append(f"{self.limits.picture_share:.0%} of a picture's pixels")
         if self.stride > 1:
             degradation.append(
-                f"a look at every {self.stride}{'nd' if self.stride == 2 else 'th'} beat only"
+                f"only every {self.stride}{'nd' if self.stride == 2 else 'th'} tick is processed"
             )
-        return ", ".join(degradation) or "nothing held back"
+        return ", ".join(degradation) or "no limits"
 
 
 def levels(settings: Settings, takes_any_size: bool) -> tuple[Level, ...]:
-    """Everything that can be held back, in the order in which it is; each level holds back more
-    than the one before.
+    """All levels of load shedding, from no limits to the strictest.
 
     Args:
-        takes_any_size: False for a model of one fixed picture size, which has no levels of fewer
-            pixels.
+        settings: the settings; `decision` and `load_shedding` are read.
+        takes_any_size: False for a model with one fixed picture size, which has no levels with
+            smaller pictures.
     """
     return _levels(
         settings.decision.max_new_tokens, settings.load_shedding.min_new_tokens, takes_any_size
@@ -90,15 +85,17 @@ def _levels(longest: int, shortest: int, takes_any_size: bool) -> tuple[Level, .
 
 
 class LoadGovernor:
-    """Observes how long steps take and says at which level the next one is to run.
+    """Chooses the level of load shedding for the next step from the durations of past steps.
 
-    It gets worse by one level when `shedding.overrun_share` of the last `shedding.window_steps` ran
-    over. It gets better by one level only after `shedding.clean_steps` steps in time, one after the
-    other, and `TRIAL_STEPS` more that were run as at the better level and fitted there. A step of
-    such a trial that does not fit ends the trial, not the level, and the next trial comes later: a
-    load that stays is met at one level.
+    The level rises by one if a share of `load_shedding.overrun_share` of the last
+    `load_shedding.window_steps` steps took too long. It falls by one after
+    `load_shedding.clean_steps` steps in a row that were in time, followed by a trial: `TRIAL_STEPS`
+    steps that run with the limits of the better level and are in time there. A trial step that is
+    too slow ends the trial, the level stays, and the next trial comes later. So a constant load
+    keeps one level.
 
-    It has no clock: durations are told. One thread observes; others may read.
+    The governor reads no clock; the caller passes durations. One thread calls `observe`; other
+    threads may read.
     """
 
     def __init__(self, settings: Settings, takes_any_size: bool) -> None:
@@ -112,34 +109,32 @@ class LoadGovernor:
 
     @property
     def level(self) -> int:
-        """0 when nothing is held back, `worst` when everything is."""
+        """The present level: 0 without limits, up to `worst`."""
         return min(self._level, self.worst) if self._settings.load_shedding.enabled else 0
 
     @property
     def worst(self) -> int:
-        """The highest level there is."""
+        """The highest level."""
         return len(self._levels) - 1
 
     @property
     def degradation(self) -> Level:
-        """What `level` holds back, apart from trials."""
+        """The limits of `level`, without regard to trials."""
         return self._levels[self.level]
 
     @property
     def next_step(self) -> Level:
-        """How the next step is to be run."""
+        """The limits of the next step, which may be a trial step."""
         return self._levels[self._level_of_next_step]
 
     @property
     def allowance_s(self) -> float:
-        """Seconds that a step may take while nothing is held back."""
+        """Seconds that a step may take at level 0."""
         return self._settings.load_shedding.budget / self._settings.stream.rate_hz
 
     @property
     def overruns(self) -> int:
-        """How many of the last `shedding.window_steps` took longer than they may at the present
-        level.
-        """
+        """How many of the last `load_shedding.window_steps` steps took too long."""
         return sum(
             seconds > self._allowance_s(self.level)
             for seconds in list(self._seconds)[-self._settings.load_shedding.window_steps :]
@@ -147,19 +142,21 @@ class LoadGovernor:
 
     @property
     def runs_over(self) -> bool:
-        """Whether steps are too slow as things are; lasts only where nothing more can be held back."""
+        """Whether steps are too slow at the present level; stays True only at the worst level."""
         shedding = self._settings.load_shedding
         return self.overruns >= max(
-            ALONE, math.ceil(shedding.overrun_share * shedding.window_steps)
+            LEAST_OVERRUNS, math.ceil(shedding.overrun_share * shedding.window_steps)
         )
 
     def observe(self, seconds: float) -> bool:
-        """Take in how long (s) a step took that was run as `next_step` said; True when the level
-        changed by it.
+        """Take in the duration (s) of a step that ran with the limits of `next_step`.
+
+        Returns:
+            Whether the level changed.
         """
         shedding = self._settings.load_shedding
         if self._level != self.level:
-            # A setting was changed since: there are fewer levels now, or none.
+            # A setting has changed: there are fewer levels now, or load shedding is off.
             self._begin(self.level)
         if not shedding.enabled:
             return False
@@ -183,7 +180,7 @@ class LoadGovernor:
             self._came_by_trial
             and self._steps_here < MOST_PATIENCE * self._settings.load_shedding.clean_steps
         ):
-            # What fitted in its trial did not last, and the trial had made us less patient.
+            # The load fitted in the trial but not for long, and the trial had halved the patience.
             self._be_patient(4)
         self._begin(self.level + 1)
         logger.warning(
@@ -207,7 +204,7 @@ class LoadGovernor:
         self._came_by_trial = True
         self._patience = max(1, self._patience // 2)
         logger.info(
-            "steps fit into their time at a better level; now %s (level %d of %d)",
+            "steps are fast enough for a better level; now %s (level %d of %d)",
             self.degradation,
             better,
             self.worst,
@@ -233,8 +230,8 @@ class LoadGovernor:
             or min(len(self._seconds), self._since_trial // self._patience) < clean_steps
         ):
             return False
-        # Holding less back makes no step shorter: what would be too long at the better level as it
-        # is need not be tried there.
+        # Fewer limits make no step shorter. A step that already takes too long for the better level
+        # needs no trial.
         better_s = TRIAL_MARGIN * self._allowance_s(self.level - 1)
         return max(list(self._seconds)[-clean_steps:]) <= min(
             self._allowance_s(self.level), better_s
@@ -244,7 +241,7 @@ class LoadGovernor:
         self._patience = min(times * self._patience, MOST_PATIENCE)
 
     def _begin(self, level: int) -> None:
-        """Judge steps at `level` from now on, and only by what they take there."""
+        """Change to `level` and forget the durations of steps at other levels."""
         self._level = level
         self._seconds = deque()
         self._steps_here = self._since_trial = self._trial_steps = 0

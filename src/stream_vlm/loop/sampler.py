@@ -1,4 +1,4 @@
-"""Newest frame per camera: what the model looks at next, and what it will never see."""
+"""The newest frame of each camera, and which frames of a recording become ticks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stream_vlm.types import NANOSECONDS, StaleFrame
 
 
 class Stamped(Protocol):
-    """Anything that says which camera it came from and when it was taken."""
+    """Anything with a camera name and a stamp (int64 ns)."""
 
     @property
     def camera(self) -> str: ...
@@ -22,12 +22,16 @@ Item = TypeVar("Item", bound=Stamped)
 
 
 class LatestFrames(Generic[Item]):
-    """Holds one item per camera and counts what a slower reader never saw.
+    """Holds the newest item of each camera and counts the items that are dropped.
 
     Writers (ROS callbacks, one thread) call `put`; the model's thread calls `take`. An item that is
     overwritten before it is taken is dropped, never queued: an answer about an old picture is worse
-    than a missed one. Items may be decoded frames or messages that are not decoded yet, so that
-    only what the model looks at costs decoding.
+    than a missed picture. Items may be decoded frames or undecoded messages, so only pictures that
+    the model processes are decoded.
+
+    Attributes:
+        received: number of items by camera.
+        dropped: number of dropped items by camera.
     """
 
     def __init__(self) -> None:
@@ -38,19 +42,19 @@ class LatestFrames(Generic[Item]):
         self.dropped: dict[str, int] = {}
 
     def put(self, item: Item) -> None:
-        """Keep `item` as its camera's newest.
+        """Keep `item` as the newest of its camera.
 
         Raises:
-            StaleFrame: its stamp (ns) is not after the newest one seen from this camera; the
-                message names the camera and both stamps.
+            StaleFrame: its stamp (ns) is not after the newest stamp of this camera; the message
+                names the camera and both stamps.
         """
         with self._lock:
             last = self._last_stamp.get(item.camera)
             if last is not None and item.stamp_ns <= last:
                 raise StaleFrame(
                     f"{item.camera}: stamp {item.stamp_ns} ns is not after {last} ns, the newest"
-                    " one seen; the frame is ignored (does the driver repeat stamps, or do two"
-                    " publishers share the topic?)"
+                    " stamp of this camera; the frame is ignored (does the driver repeat stamps, or"
+                    " do two publishers share the topic?)"
                 )
             if item.camera in self._newest:
                 self.dropped[item.camera] = self.dropped.get(item.camera, 0) + 1
@@ -59,20 +63,21 @@ class LatestFrames(Generic[Item]):
             self.received[item.camera] = self.received.get(item.camera, 0) + 1
 
     def take(self) -> list[Item]:
-        """Remove and return the unseen item of every camera, ordered by camera name."""
+        """Remove and return the newest item of every camera that has one, by camera name."""
         with self._lock:
             items = [self._newest[camera] for camera in sorted(self._newest)]
             self._newest.clear()
             return items
 
     def newest_stamp_ns(self, camera: str) -> int | None:
-        """Stamp (ns) of the newest item ever put for `camera`, or None."""
+        """Stamp (ns) of the newest item of `camera` since the last `forget`, or None."""
         with self._lock:
             return self._last_stamp.get(camera)
 
     def forget(self) -> None:
-        """Drop what waits and every remembered stamp: the clock jumped back and a new session
-        begins. Counters stay.
+        """Drop all items and stamps, because the clock jumped back and a new session begins.
+
+        The counters stay.
         """
         with self._lock:
             self._newest.clear()
@@ -80,27 +85,25 @@ class LatestFrames(Generic[Item]):
 
 
 class TickClock:
-    """Says, for recorded material, which frames fall on the beat of a target rate.
+    """Chooses the frames of a recording that become ticks at a given rate.
 
-    A frame is due when it is the first one at or after the next beat; beats are anchored at the
-    first frame, so that replaying the same recording gives the same ticks. Used by `run` and
-    `replay`; a live node samples by time instead.
+    Tick times are multiples of the period after the first frame, so the same recording always gives
+    the same ticks. The first frame at or after a tick time is due. `run` and `replay` use this; a
+    live node samples by its clock.
     """
 
     def __init__(self, rate_hz: float) -> None:
         self._period_ns = round(NANOSECONDS / rate_hz)
         self._origin_ns: int | None = None
-        self._next_beat = 0
+        self._next_tick = 0
 
     def due(self, stamp_ns: int) -> bool:
-        """True when a frame stamped `stamp_ns` (ns) is the one to look at; stamps must not
-        decrease.
-        """
+        """Whether the frame with `stamp_ns` (ns) becomes a tick; stamps must not decrease."""
         if self._origin_ns is None:
             self._origin_ns = stamp_ns
-        # Half a millisecond of slack: recorded stamps jitter around the nominal period.
-        beat = (stamp_ns - self._origin_ns + 500_000) // self._period_ns
-        if beat < self._next_beat:
+        # Half a millisecond of tolerance, because recorded stamps jitter around the nominal period.
+        tick = (stamp_ns - self._origin_ns + 500_000) // self._period_ns
+        if tick < self._next_tick:
             return False
-        self._next_beat = beat + 1
+        self._next_tick = tick + 1
         return True

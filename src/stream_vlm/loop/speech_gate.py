@@ -1,4 +1,4 @@
-"""From the model's state probabilities to what the robot does: speak, stand by or stay silent."""
+"""Decides from the model's state probabilities whether the robot speaks."""
 
 from __future__ import annotations
 
@@ -10,41 +10,45 @@ from stream_vlm.types import NANOSECONDS, Decision, State
 
 @dataclass
 class SpeechGate:
-    """Lets one camera's states through when they are sure enough, do not flicker and do not come
-    too soon after the last utterance.
+    """Filters one camera's decisions by hysteresis, thresholds and refractory time.
 
-    First hysteresis: once standby was the model's state it stays so until another one leads by the
-    margin. Then thresholds and the refractory time hold back what is not sure enough; they never
-    act on hysteresis, so raising one can only make the robot quieter. A response that is held back
-    becomes the more likely of the other two states, so that an event under way stays under way. An
-    answer to a question passes all of it by and leaves no trace in it. A two-state model is never
-    in standby, so neither hysteresis nor the standby threshold touches it.
+    1. Hysteresis: after standby the state stays standby until another state leads it by
+       `decision.hysteresis`.
+    2. Thresholds and refractory time: a response is suppressed if its probability is too low or if
+       it comes too soon after the last response. It becomes the more likely of the other two
+       states, so an event under way stays under way. A standby below its threshold becomes silence.
 
-    What it lets through may still say the words of a moment ago: `suppress_repeat` looks at the words once
+    The second step has no effect on the first, so a higher threshold can only make the robot
+    quieter. An answer to a question passes unfiltered and changes nothing in the gate. A two-state
+    model is never in standby, so hysteresis and the standby threshold do not change its decisions.
+
+    A response that passes may still repeat earlier words: `suppress_repeat` checks the words once
     they are written.
 
     Attributes:
-        activity_threshold: the model's own (`model.Model.activity_threshold`), where the settings
-            say none.
+        settings: the settings `decision`.
+        activity_threshold: the model's threshold (`model_protocol.Model.activity_threshold`). It
+            applies if the settings give none.
     """
 
     settings: DecisionSettings
     activity_threshold: float = 0.0
     _spoke_at: int | None = None
-    _stands_by: bool = False
+    _in_standby: bool = False
     _said: str = ""
     _last_active_ns: int | None = None
-    """Stamp of the last look that was not silent, ns."""
+    """Stamp of the last frame whose decision was not silence, ns."""
 
     def gate_state(
         self, decision: Decision, stamp_ns: int, *, asked: bool, watched: bool = False
     ) -> Decision:
-        """Return `decision`, or another state of its probabilities.
+        """Return `decision`, or the same decision with another state.
 
         Args:
-            stamp_ns: of the frame, ns.
-            asked: the frame carries a question to be answered now.
-            watched: a watch is active.
+            decision: the model's decision, before any words are written.
+            stamp_ns: stamp of the frame, ns.
+            asked: whether a question must be answered at this frame.
+            watched: whether a watch is active.
         """
         if asked:
             return _in_state(decision, State.RESPONSE)
@@ -73,13 +77,14 @@ class SpeechGate:
         return decision
 
     def suppress_repeat(self, decision: Decision, stamp_ns: int) -> Decision:
-        """Return a decision that nobody asked or waits for, or silence where it repeats what was
-        said before the last silence worth the name.
+        """Replace an unprompted response by silence if it repeats the last words.
 
-        That is the same event still.
+        A repeat within `decision.repeat_suppression_s` of the last decision that was not silence is
+        the same event. After a longer silence the same words are said again.
 
         Args:
-            stamp_ns: of the frame, ns.
+            decision: the decision with its words, for a frame without a question or a watch.
+            stamp_ns: stamp of the frame, ns.
         """
         if decision.state is State.SILENCE:
             return decision
@@ -101,11 +106,11 @@ class SpeechGate:
         return decision
 
     def _steady(self, decision: Decision) -> Decision:
-        """Stand by for as long as no other state leads standby by the margin."""
+        """Apply the hysteresis: keep standby until another state leads it by the margin."""
         lead = decision.probabilities[decision.state] - decision.probabilities[State.STANDBY]
-        if self._stands_by and lead < self.settings.hysteresis:
+        if self._in_standby and lead < self.settings.hysteresis:
             decision = _in_state(decision, State.STANDBY)
-        self._stands_by = decision.state is State.STANDBY
+        self._in_standby = decision.state is State.STANDBY
         return decision
 
     def _may_speak(self, decision: Decision, stamp_ns: int) -> bool:
@@ -114,10 +119,10 @@ class SpeechGate:
         ] >= self.settings.response_threshold and not self._is_refractory(stamp_ns)
 
     def _sees_something(self, decision: Decision) -> bool:
-        """Whether anything happens at all.
+        """Whether the probability that anything happens reaches the activity threshold.
 
-        Between standby and response a model wavers because of the moment, and that is no false
-        alarm.
+        That is standby plus response: a model that is unsure which of the two applies still sees an
+        event.
         """
         return 1.0 - decision.probabilities[State.SILENCE] >= (
             self.settings.activity_threshold or self.activity_threshold

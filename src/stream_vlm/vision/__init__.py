@@ -1,1 +1,1 @@
-"""The vision tower behind one function, from pixels to embeddings."""
+"""From pictures to vision tokens: preprocessing, the vision tower and its prefetch."""

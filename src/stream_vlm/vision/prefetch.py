@@ -1,7 +1,7 @@
-"""Pictures that are known before their turn, encoded beside the words of the turn before.
+"""Encodes the next pictures on the GPU while the words of the current step are decoded.
 
-Decoding words leaves most of a GPU idle: a forward of one token waits for memory. On CUDA the
-vision tower's work for the next picture is put on a stream of its own meanwhile, from the same
+Decoding leaves most of a GPU idle, because a forward pass for one token waits for memory. On CUDA
+the vision tower therefore encodes the next picture on a second CUDA stream, started from the same
 thread.
 """
 
@@ -27,7 +27,7 @@ class _Encoded:
 
 
 class EncodedAhead:
-    """Vision tokens of pictures that are still to come."""
+    """Vision tokens of pictures of the next step, by key."""
 
     def __init__(self, tower: TorchVisionTower, device: torch.device) -> None:
         self._tower = tower
@@ -35,8 +35,11 @@ class EncodedAhead:
         self._kept: dict[Hashable, _Encoded] = {}
 
     def encode(self, key: Hashable, pictures: NDArray[np.uint8]) -> None:
-        """Begin to encode one temporal patch, uint8 RGB (T, H, W, 3), and keep the outcome under
-        `key`.
+        """Start to encode one temporal patch and keep its tokens under `key`.
+
+        Args:
+            key: the key to take the tokens by.
+            pictures: uint8 RGB, (T, H, W, 3).
         """
         if self._side is None:
             self._kept[key] = _Encoded(pictures, self._tower.encode(pictures[None])[0], None)
@@ -47,8 +50,11 @@ class EncodedAhead:
             self._kept[key] = _Encoded(pictures, tokens, self._side.record_event())
 
     def take(self, key: Hashable, pictures: NDArray[np.uint8]) -> VisionTokens | None:
-        """The tokens kept under `key`, once; None when there are none, or when they are not of
-        exactly these `pictures`.
+        """Remove and return the tokens kept under `key`.
+
+        Returns:
+            The tokens, or None if there are none or if they were made from other pictures than
+            `pictures`.
         """
         kept = self._kept.pop(key, None)
         if kept is None or not np.array_equal(kept.pictures, pictures):
@@ -61,5 +67,5 @@ class EncodedAhead:
         return kept.tokens
 
     def forget(self) -> None:
-        """Drop what was not taken."""
+        """Drop all tokens that were not taken."""
         self._kept.clear()

@@ -1,4 +1,4 @@
-"""From camera pictures to the patches a Qwen vision tower eats."""
+"""From camera pictures to the patches that a Qwen vision tower takes."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from numpy.typing import NDArray
 from stream_vlm.types import StreamError
 
 MARK_STRENGTH = 4.0
-"""Amplitude of place marks, in standard deviations of a picture's values."""
+"""Amplitude of place marks; normalised pictures have a standard deviation of about 1."""
 
 
 class PictureError(StreamError):
-    """A picture the model cannot look at; the message names its size and the remedy."""
+    """A picture that the model cannot process; the message names its size and the remedy."""
 
 
 @dataclass(frozen=True)
 class PictureFormat:
-    """How a checkpoint wants its pictures.
+    """The picture format of a checkpoint.
 
     Attributes:
-        patch_size, merge_size, temporal_patch_size: of the vision tower, pixels and patches.
-        mean, std: of the three channels, for values in 0..1.
-        fixed_size: (height, width) in pixels that every picture is stretched to, or None to keep
-            proportions within the pixel budget.
-        min_pixels, max_pixels: budget of a picture when `fixed_size` is None.
+        patch_size: side of a patch, pixels.
+        merge_size: patches on each side of the square that becomes one vision token.
+        temporal_patch_size: pictures in one temporal patch.
+        mean, std: mean and standard deviation of the three channels, for values in 0..1.
+        fixed_size: (height, width) in pixels to which every picture is stretched, or None to keep
+            the aspect ratio within the pixel budget.
+        min_pixels, max_pixels: pixel budget of a picture if `fixed_size` is None.
         pair_frames: True puts the previous and the current picture into one temporal patch, which
-            shows motion; False repeats the current one.
-        place_marks: True writes each patch's row and column over its first pixel; see
+            shows motion; False repeats the current picture.
+        place_marks: True encodes the row and column of each patch in its first pixel; see
             `mark_places`.
     """
 
@@ -48,15 +50,22 @@ class PictureFormat:
     place_marks: bool = False
 
     def target_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) in pixels, whole numbers of merged patches, that a picture is resized to.
+        """The size to which a picture is resized: a whole number of merged patches on each side.
+
+        Args:
+            height: height of the picture, pixels.
+            width: width of the picture, pixels.
+
+        Returns:
+            (height, width) in pixels.
 
         Raises:
-            PictureError: a side is zero, or the picture is more than 200 times longer than wide.
+            PictureError: a side is zero, or one side is more than 200 times as long as the other.
         """
         if min(height, width) < 1 or max(height, width) > 200 * min(height, width):
             raise PictureError(
-                f"a picture of {width} x {height} pixels cannot be looked at; sides must be above 0"
-                " and within 1:200"
+                f"a picture of {width} x {height} pixels cannot be processed; both sides must be"
+                " above 0, and their ratio at most 1:200"
             )
         if self.fixed_size is not None:
             return self.fixed_size
@@ -75,7 +84,7 @@ class PictureFormat:
         return rows * unit, columns * unit
 
     def limited(self, share: float) -> PictureFormat:
-        """The same with `share` of its pixel budget; a format of one fixed size stays as it is."""
+        """This format with `share` of its pixel budget; a format with a fixed size is unchanged."""
         return (
             self
             if share >= 1.0 or self.fixed_size
@@ -83,8 +92,9 @@ class PictureFormat:
         )
 
     def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Resize uint8 RGB (H, W, 3) to `target_size`; shrinking averages, so that thin things do
-        not flicker.
+        """Resize uint8 RGB (H, W, 3) to `target_size`.
+
+        Shrinking averages over areas, so thin objects do not flicker.
         """
         height, width = self.target_size(image.shape[0], image.shape[1])
         if image.shape[:2] == (height, width):
@@ -96,14 +106,14 @@ class PictureFormat:
         return np.asarray(resized, dtype=np.uint8)
 
     def patches(self, pictures: NDArray[np.uint8]) -> torch.Tensor:
-        """Cut pictures into flattened patches in the order Qwen's towers expect.
+        """Cut pictures into flattened patches, in the order that Qwen's towers expect.
 
         Args:
-            pictures: uint8 RGB (N, T, H, W, 3), T = `temporal_patch_size`, H and W as `target_size`
-                gives them.
+            pictures: uint8 RGB, (N, T, H, W, 3), with T = `temporal_patch_size`, and H and W from
+                `target_size`.
 
         Returns:
-            float32 (N * patches a picture, 3 * T * patch * patch), normalised.
+            float32, (N * patches in a picture, 3 * T * patch_size * patch_size), normalised.
         """
         number, times, height, width, _ = pictures.shape
         patch, merge = self.patch_size, self.merge_size
@@ -121,12 +131,16 @@ class PictureFormat:
         return patches
 
     def mark_places(self, patches: torch.Tensor, rows: int, columns: int) -> None:
-        """Write where each patch lies over its first pixel, in place; `patches` (N, rows * columns,
-        3 * T * patch * patch).
+        """Overwrite the first pixel of each patch with a code of its row and column, in place.
 
-        A tower whose positions are rotary knows only how far patches are apart, and nothing of the
-        picture's borders. The marks tell it left from right without a change to its architecture,
-        for the price of one pixel in `patch_size` squared.
+        With rotary positions a tower knows the distance between patches, but not where the
+        picture's borders are. The marks give it the absolute place without a change to its
+        architecture. They cost one pixel of each patch.
+
+        Args:
+            patches: (N, rows * columns, 3 * T * patch_size * patch_size), as from `patches`.
+            rows: rows of patches in a picture.
+            columns: columns of patches in a picture.
         """
         merge, channels = self.merge_size, 3 * self.temporal_patch_size
         down = (torch.arange(rows) + 0.5) / rows
@@ -146,6 +160,6 @@ class PictureFormat:
         patches.view(len(patches), rows * columns, channels, -1)[..., 0] = marks.to(patches)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(rows, columns) of merged vision tokens for a resized picture."""
+        """(rows, columns) of merged vision tokens of a resized picture."""
         unit = self.patch_size * self.merge_size
         return height // unit, width // unit

@@ -14,21 +14,21 @@ from stream_vlm.vision.preprocess import PictureFormat
 from stream_vlm.vision.vision_tokens import VisionTokens
 
 VISION_ROPE_THETA = 10_000.0
-"""Base of the rotary frequencies of towers whose configuration names none."""
+"""Base of the rotary frequencies if the tower's configuration gives none."""
 
 
 class TorchVisionTower:
-    """Runs the vision tower of a Qwen2.5-VL or a Qwen3-VL on pictures of one size.
+    """Runs the vision tower of a Qwen2.5-VL or Qwen3-VL model on pictures of one size.
 
-    A tower whose every block attends to the whole picture runs as one batch: patches go through a
-    matrix product rather than a 3-D convolution and all pictures through one attention call, with
-    the same outcome. A tower with windowed blocks runs as transformers runs it.
+    If every block attends to the whole picture, all pictures run as one batch: a matrix product
+    replaces the 3-D convolution over patches, and one attention call takes all pictures. The result
+    is the same. A tower with windowed blocks is called through transformers.
     """
 
     def __init__(self, tower: Any, picture_format: PictureFormat) -> None:
         self.tower = tower
         self.format = picture_format
-        # Only Qwen2.5-VL knows windows, and names the blocks that have none.
+        # Only Qwen2.5-VL has windowed blocks; it lists the blocks without a window.
         self._attends_to_all = set(
             getattr(tower, "fullatt_block_indexes", range(len(tower.blocks)))
         ) >= set(range(len(tower.blocks)))
@@ -38,11 +38,12 @@ class TorchVisionTower:
         """Encode resized pictures.
 
         Args:
-            pictures: uint8 RGB (N, T, H, W, 3) with T = temporal_patch_size and sizes as
-                `PictureFormat.target_size` gives them.
+            pictures: uint8 RGB, (N, T, H, W, 3), with T = `temporal_patch_size`, and H and W from
+                `PictureFormat.target_size`.
 
         Returns:
-            The tokens of each picture, rows * columns of them, in the tower's dtype, on its device.
+            For each picture its tokens, (rows * columns, hidden), in the tower's dtype and on its
+            device.
         """
         parameter = next(self.tower.parameters())
         patches = self.format.patches(pictures).to(device=parameter.device, dtype=parameter.dtype)
@@ -57,15 +58,23 @@ class TorchVisionTower:
     def encode_patches(
         self, patches: torch.Tensor, number: int, height: int, width: int
     ) -> torch.Tensor:
-        """Encode the `patches` of `number` pictures of `height` x `width` pixels: (N, rows *
-        columns, hidden).
+        """Encode the patches of several pictures of one size.
+
+        Args:
+            patches: as from `PictureFormat.patches`, on the tower's device and in its dtype.
+            number: number of pictures, N.
+            height: height of the pictures, pixels.
+            width: width of the pictures, pixels.
+
+        Returns:
+            (N, rows * columns, hidden), the merged tokens.
         """
         return self._features(patches, number, height, width)[0]
 
     def _features(
         self, patches: torch.Tensor, number: int, height: int, width: int
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Merged tokens, and of each deepstack level the same shape, (N, rows * columns, hidden)."""
+        """The merged tokens and each deepstack level, all (N, rows * columns, hidden)."""
         rows, columns = height // self.format.patch_size, width // self.format.patch_size
         if self._attends_to_all:
             return self._encode_batch(patches.view(number, rows * columns, -1), rows, columns)
@@ -76,7 +85,7 @@ class TorchVisionTower:
     def _encode_batch(
         self, patches: torch.Tensor, rows: int, columns: int
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """As `_features`, from `patches` (N, rows * columns, values)."""
+        """Like `_features`, from `patches` of shape (N, rows * columns, values)."""
         tower = self.tower
         convolution = tower.patch_embed.proj
         hidden = functional.linear(patches, convolution.weight.flatten(1), convolution.bias)
@@ -100,8 +109,10 @@ class TorchVisionTower:
         return tokens.view(number, -1, tokens.shape[-1])
 
     def _learned_places(self, rows: int, columns: int) -> torch.Tensor:
-        """Learned embeddings of places (patches, hidden) in float32: Qwen3-VL's square table,
-        stretched to the picture's rows and columns.
+        """Qwen3-VL's learned position embeddings, interpolated to the picture's rows and columns.
+
+        Returns:
+            float32, (patches, hidden), in the order of `PictureFormat.patches`.
         """
         table = self.tower.pos_embed.weight.float()
         side = math.isqrt(len(table))
@@ -112,8 +123,10 @@ class TorchVisionTower:
         return self._in_patch_order(stretched[0].permute(1, 2, 0))
 
     def _in_patch_order(self, places: torch.Tensor) -> torch.Tensor:
-        """`places` (rows, columns, values) as (patches, values) in the order of
-        `PictureFormat.patches`.
+        """Reorder `places`, (rows, columns, values), into the order of `PictureFormat.patches`.
+
+        Returns:
+            (patches, values).
         """
         merge = self.format.merge_size
         rows, columns, values = places.shape
@@ -140,16 +153,19 @@ class TorchVisionTower:
         return projected
 
     def mixed(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Values mixed by attention, all (N, heads, patches, head_dim); training replaces it where
-        its gradient is slow.
+        """Scaled dot-product attention; all tensors are (N, heads, patches, head_dim).
+
+        Training replaces this method on devices where its gradient is slow.
         """
         return functional.scaled_dot_product_attention(query, key, value)
 
     def _rotation(
         self, rows: int, columns: int, device: torch.device
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines (patches, head_dim) of the patches' rows and columns, in the order of
-        `PictureFormat.patches`.
+        """Cosines and sines of the rotary positions of the patches.
+
+        Returns:
+            Two tensors (patches, head_dim), in the order of `PictureFormat.patches`.
         """
         head_dim = self.tower.blocks[0].attn.head_dim
         theta = (getattr(self.tower.config, "rope_parameters", None) or {}).get(

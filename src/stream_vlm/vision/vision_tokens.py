@@ -1,4 +1,4 @@
-"""What a vision tower makes of pictures."""
+"""The output of a vision tower for one or several pictures."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class VisionTokens:
-    """Merged vision tokens of one picture, or of several one after another.
+    """Merged vision tokens of one picture, or of several pictures in a row.
 
     Attributes:
-        tokens: (tokens, hidden), what stands in the place of the picture's placeholders.
-        deepstack: for each of the language model's first layers, (tokens, hidden) that is added to
-            its outcome at the same places (Qwen3-VL); empty for towers without such features.
+        tokens: (tokens, hidden), embeddings that replace the picture's placeholder tokens.
+        deepstack: one tensor (tokens, hidden) for each of the first layers of the language model;
+            it is added to the layer's output at these tokens (Qwen3-VL). Empty for towers without
+            such features.
     """
 
     tokens: torch.Tensor
@@ -26,14 +27,16 @@ class VisionTokens:
         return len(self.tokens)
 
     def pooled(self) -> torch.Tensor:
-        """One vector for what the picture looks like: the mean of its tokens with length 1,
-        float32, (hidden,), where the tokens are.
+        """The picture as one vector: the mean of its tokens, scaled to length 1.
+
+        Returns:
+            float32, (hidden,), on the device of the tokens.
         """
         return functional.normalize(self.tokens.mean(0, dtype=torch.float32), dim=0)
 
     @staticmethod
     def joined(pictures: Sequence[VisionTokens]) -> VisionTokens:
-        """Several pictures' tokens one after another."""
+        """Concatenate the tokens of several pictures."""
         levels = zip(*(picture.deepstack for picture in pictures), strict=True)
         return VisionTokens(
             torch.cat([picture.tokens for picture in pictures]),
