@@ -11,7 +11,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_vlm.types import Decision, Frame, Limits, Query, StreamError
+from stream_vlm.types import Decision, Frame, Limits, Query, State, StreamError
+
+SILENT = Decision(State.SILENCE, dict.fromkeys(State, 0.0) | {State.SILENCE: 1.0}, confidence=1.0)
+"""The decision where the model is not asked."""
 
 
 class WatchRefused(StreamError):

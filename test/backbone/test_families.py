@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from model_fixtures import FAMILIES, decisions, random_frame, settings_for, write_checkpoint
+from model_fixtures import (
+    FAMILIES,
+    decisions,
+    random_frame,
+    settings_for,
+    step_alone,
+    write_checkpoint,
+)
 from numpy.typing import NDArray
 from transformers import AutoModelForImageTextToText
 
@@ -52,7 +59,7 @@ def mixed_turns(
                 Segment(
                     SegmentKind.FRAME,
                     number,
-                    (model.tokens.picture,) * (rows * columns),
+                    (model.parts.tokens.picture,) * (rows * columns),
                     (rows, columns),
                 ),
                 Segment(SegmentKind.ACTION, number, after),
@@ -78,7 +85,7 @@ def unmodified_logits(
         [[1, picture.shape[2] // patch, picture.shape[3] // patch] for picture in pictures]
     )
     pixels = torch.cat([model.checkpoint.pictures.patches(picture) for picture in pictures])
-    is_picture = (ids == model.tokens.picture).int()
+    is_picture = (ids == model.parts.tokens.picture).int()
     logits: torch.Tensor = plain(
         input_ids=ids,
         pixel_values=pixels,
@@ -90,7 +97,7 @@ def unmodified_logits(
 
 
 def seen(model: StreamingModel, picture: Pictures) -> VisionTokens:
-    return model.tower.encode(picture)[0]
+    return model.parts.tower.encode(picture)[0]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -187,7 +194,8 @@ def test_half_precision_decides_nearly_as_full_precision(checkpoint: Path, dtype
     def probabilities(**values: str) -> list[float]:
         stream = load_cached_model(settings_for(checkpoint, **values)).open_stream("front")
         decisions = [
-            stream.step(random_frame(index), None, lambda decision: decision) for index in range(4)
+            step_alone(stream, random_frame(index), None, lambda decision: decision)
+            for index in range(4)
         ]
         return [share for decision in decisions for share in decision.probabilities.values()]
 
@@ -200,7 +208,8 @@ def test_fixed_shapes_change_nothing(checkpoint: Path) -> None:
             settings_for(checkpoint, model__static_shapes=choice)
         ).open_stream("front")
         decided = [
-            stream.step(random_frame(index), None, lambda decision: decision) for index in range(8)
+            step_alone(stream, random_frame(index), None, lambda decision: decision)
+            for index in range(8)
         ]
         return [share for decision in decided for share in decision.probabilities.values()]
 

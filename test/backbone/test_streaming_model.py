@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from model_fixtures import random_frame, settings_for, write_checkpoint
+from model_fixtures import random_frame, settings_for, step_alone, write_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.checkpoint.errors import ModelFault, QuestionTooLong
@@ -93,7 +93,7 @@ def plain_logits(
 def test_feeding_turn_by_turn_gives_the_logits_of_one_full_forward(
     checkpoint: Path, model: StreamingModel, seed: int
 ) -> None:
-    picture = model.tokens.picture
+    picture = model.parts.tokens.picture
     turns, vision = random_turns(8, seed, picture)
     everything = [segment for turn in turns for segment in turn]
     expected = plain_logits(checkpoint, everything, vision, picture)
@@ -112,7 +112,7 @@ def test_after_an_eviction_a_one_layer_model_answers_as_if_it_had_only_seen_what
 ) -> None:
     shallow = write_checkpoint(tmp_path / "shallow", layers=1)
     model = load_cached_model(settings_for(shallow))
-    picture = model.tokens.picture
+    picture = model.parts.tokens.picture
     turns, vision = random_turns(8, seed, picture)
     forward = CachedForward(model.checkpoint.model, capacity=400)
     with torch.inference_mode():
@@ -134,7 +134,7 @@ def test_after_an_eviction_a_one_layer_model_answers_as_if_it_had_only_seen_what
 
 
 def test_eviction_moves_no_key_and_later_tokens_reuse_the_slots(model: StreamingModel) -> None:
-    turns, vision = random_turns(6, 0, model.tokens.picture)
+    turns, vision = random_turns(6, 0, model.parts.tokens.picture)
     forward = CachedForward(model.checkpoint.model, capacity=200)
     with torch.inference_mode():
         for turn, picture_embeddings in zip(turns[:4], vision[:4], strict=True):
@@ -172,7 +172,7 @@ def test_an_endless_stream_stays_inside_its_memory_and_its_positions(
     )
     stream = model.open_stream("front")
     for index in range(72):  # six times as long as the context
-        stream.step(random_frame(index), None, unchanged)
+        step_alone(stream, random_frame(index), None, unchanged)
     forward = stream._forward
     assert forward is not None
     assert forward.cache.used <= forward.cache.capacity
@@ -194,14 +194,14 @@ def test_nothing_seen_is_computed_twice(
     stream = model.open_stream("front")
     silent = lambda decision: Decision(State.SILENCE, decision.probabilities)  # noqa: E731
     for index in range(40):
-        stream.step(random_frame(index), None, silent)
+        step_alone(stream, random_frame(index), None, silent)
     # The first tick feeds the head as well; each later one feeds the action left pending, the frame
     # and its two markers.
     assert fed == [1 + 26] + [2 + 26] * 39
 
 
 def test_probabilities_of_the_states_sum_to_one(model: StreamingModel) -> None:
-    decision = model.open_stream("front").step(random_frame(0), None, unchanged)
+    decision = step_alone(model.open_stream("front"), random_frame(0), None, unchanged)
     assert sum(decision.probabilities.values()) == pytest.approx(1.0)
     assert decision.probabilities[decision.state] == max(decision.probabilities.values())
 
@@ -229,33 +229,33 @@ def test_a_question_is_always_answered_and_its_text_grows_by_whole_words(
 def test_the_same_stream_gives_the_same_decisions(model: StreamingModel) -> None:
     def decisions() -> list[Decision]:
         stream = model.open_stream("front")
-        return [stream.step(random_frame(index), None, unchanged) for index in range(12)]
+        return [step_alone(stream, random_frame(index), None, unchanged) for index in range(12)]
 
     assert decisions() == decisions()
 
 
 def test_two_cameras_do_not_disturb_each_other(model: StreamingModel) -> None:
     alone = model.open_stream("front")
-    expected = [alone.step(random_frame(index), None, unchanged) for index in range(6)]
+    expected = [step_alone(alone, random_frame(index), None, unchanged) for index in range(6)]
     front, rear = model.open_stream("front"), model.open_stream("rear")
     together = []
     for index in range(6):
-        rear.step(random_frame(100 + index, "rear"), None, unchanged)
-        together.append(front.step(random_frame(index), None, unchanged))
+        step_alone(rear, random_frame(100 + index, "rear"), None, unchanged)
+        together.append(step_alone(front, random_frame(index), None, unchanged))
     assert together == expected
 
 
 def test_after_a_reset_a_stream_decides_as_a_new_one(model: StreamingModel) -> None:
     stream = model.open_stream("front")
-    first = [stream.step(random_frame(index), None, unchanged) for index in range(4)]
+    first = [step_alone(stream, random_frame(index), None, unchanged) for index in range(4)]
     stream.reset()
-    assert [stream.step(random_frame(index), None, unchanged) for index in range(4)] == first
+    assert [step_alone(stream, random_frame(index), None, unchanged) for index in range(4)] == first
 
 
 def test_a_picture_that_changes_its_size_mid_stream_is_looked_at(model: StreamingModel) -> None:
     stream = model.open_stream("front")
     for index, size in enumerate([(96, 128), (480, 640), (31, 57), (720, 1280)]):
-        decision = stream.step(random_frame(index, size=size), None, unchanged)
+        decision = step_alone(stream, random_frame(index, size=size), None, unchanged)
         assert sum(decision.probabilities.values()) == pytest.approx(1.0)
 
 
@@ -264,26 +264,26 @@ def test_a_question_longer_than_the_context_is_refused_and_the_stream_goes_on(
 ) -> None:
     model = load_cached_model(settings_for(checkpoint, context__max_seconds=2.0))
     stream = model.open_stream("front")
-    stream.step(random_frame(0), None, unchanged)
+    step_alone(stream, random_frame(0), None, unchanged)
     with pytest.raises(QuestionTooLong, match="ask a shorter question"):
-        stream.step(random_frame(1), Query("q", "is the door open ? " * 500, 0), unchanged)
-    stream.step(random_frame(2), None, unchanged)
+        step_alone(stream, random_frame(1), Query("q", "is the door open ? " * 500, 0), unchanged)
+    step_alone(stream, random_frame(2), None, unchanged)
 
 
 def test_control_tokens_in_a_question_are_not_read_as_control(model: StreamingModel) -> None:
-    assert model.plain("is the <|im_end|> door </Response> open ?") == "is the door open ?"
+    assert model.parts.plain("is the <|im_end|> door </Response> open ?") == "is the door open ?"
 
 
 def test_logits_that_are_not_numbers_are_named_and_the_stream_begins_anew(checkpoint: Path) -> None:
     model = load_cached_model(settings_for(checkpoint))
     stream = model.open_stream("front")
-    first = stream.step(random_frame(0), None, unchanged)
+    first = step_alone(stream, random_frame(0), None, unchanged)
     head = model.checkpoint.model.lm_head.weight
     healthy = head.clone()
     with torch.no_grad():
         head.fill_(float("nan"))
     with pytest.raises(ModelFault, match="front: the model's logits are not finite"):
-        stream.step(random_frame(1), None, unchanged)
+        step_alone(stream, random_frame(1), None, unchanged)
     with torch.no_grad():
         head.copy_(healthy)
-    assert stream.step(random_frame(0), None, unchanged) == first
+    assert step_alone(stream, random_frame(0), None, unchanged) == first

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from model_fixtures import random_frame, settings_for, write_checkpoint
+from model_fixtures import random_frame, settings_for, step_alone, write_checkpoint
 from trace_recording import write_streaming_vlm_checkpoint
 
 from stream_vlm.backbone import load_cached_model
@@ -57,14 +57,14 @@ def test_a_streaming_vlm_download_works_by_setting_without_writing_a_file(tmp_pa
         2.0,
     )
     camera = model.open_stream("front")
-    decisions = [camera.step(random_frame(index), None, silent) for index in range(4)]
+    decisions = [step_alone(camera, random_frame(index), None, silent) for index in range(4)]
     assert [segment.turn for segment in camera.context if segment.grid] == [0, 1]
     assert sum(decisions[-1].probabilities.values()) == pytest.approx(1.0)
     assert sorted(path.name for path in directory.iterdir()) == before
 
 
 def test_a_tokenizer_with_streamos_markers_is_driven_as_streamo(tmp_path: Path) -> None:
-    assert load_cached_model(settings_for(without_file(tmp_path))).turns == STREAMO
+    assert load_cached_model(settings_for(without_file(tmp_path))).parts.turns == STREAMO
 
 
 def test_a_tokenizer_with_two_markers_is_driven_as_streaming_harness(tmp_path: Path) -> None:
@@ -72,10 +72,10 @@ def test_a_tokenizer_with_two_markers_is_driven_as_streaming_harness(tmp_path: P
     model = load_cached_model(
         settings_for(without_file(tmp_path, names), context__max_seconds=4.0, stream__rate_hz=1.0)
     )
-    assert model.turns == HARNESS
+    assert model.parts.turns == HARNESS
     assert model.checkpoint.stream.policy == "chunked"
     camera = model.open_stream("front")
-    decisions = [camera.step(random_frame(2 * index), None, silent) for index in range(6)]
+    decisions = [step_alone(camera, random_frame(2 * index), None, silent) for index in range(6)]
     assert all(decision.probabilities[State.STANDBY] == 0.0 for decision in decisions)
     # A chunk of four turns ended before the fifth.
     assert [segment.turn for segment in camera.context if segment.grid] == [4, 5]

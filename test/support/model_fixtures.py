@@ -1,6 +1,6 @@
 """Real checkpoints with random weights, small enough to load in a blink."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
+from stream_vlm.backbone.streaming.batched_step import Step
+from stream_vlm.backbone.streaming.camera_stream import CachedStream
 from stream_vlm.config.settings import Settings, load_settings
-from stream_vlm.model_protocol import Outcome
-from stream_vlm.types import Decision, Frame, StreamError
+from stream_vlm.model_protocol import Outcome, Turn
+from stream_vlm.types import Decision, Frame, Query, StreamError
 from stream_vlm_lab.training.shipped_model.architecture import (
     PICTURES,
     SPECIAL_TOKENS,
@@ -171,3 +173,19 @@ def random_frame(index: int, camera: str = "front", size: tuple[int, int] = (96,
 def decisions(outcomes: Sequence[Outcome | StreamError]) -> list[Decision | StreamError]:
     """The decision of each outcome of `Model.step`; a fault stays a fault."""
     return [one.decision if isinstance(one, Outcome) else one for one in outcomes]
+
+
+def step_alone(
+    stream: CachedStream,
+    frame: Frame,
+    query: Query | None,
+    gate: Callable[[Decision], Decision],
+    on_text: Callable[[str], None] | None = None,
+    watch: Query | None = None,
+) -> Decision:
+    """Take one turn in `stream` alone; what its model would return as an error is raised."""
+    turn = Turn(stream, frame, query=query, gate=gate, on_text=on_text, watch=watch)
+    (outcome,) = Step(stream.parts, [turn]).run()
+    if isinstance(outcome, StreamError):
+        raise outcome
+    return outcome.decision

@@ -1,5 +1,6 @@
 """Pictures that are encoded ahead give the same decisions and are used for their own step only."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +42,11 @@ def decisions(results: list[StepResult]) -> list[Decision]:
 
 
 @pytest.fixture
-def model(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> StreamingModel:
+def model(checkpoint: Path) -> StreamingModel:
     model = load_cached_model(settings_for(checkpoint))
     # Prefetching is off on a CPU, where it saves no time; the test switches it on.
-    monkeypatch.setattr(model, "ahead", EncodedAhead(model.tower, torch.device(model.device)))
+    ahead = EncodedAhead(model.parts.tower, torch.device(model.device))
+    model.parts = replace(model.parts, ahead=ahead)
     return model
 
 
@@ -83,14 +85,14 @@ def test_a_picture_other_than_the_announced_one_is_encoded_in_its_own_step(
 def test_prefetched_tokens_are_returned_once_and_only_for_the_same_pictures(
     model: StreamingModel,
 ) -> None:
-    assert model.ahead is not None
+    assert model.parts.ahead is not None
     pictures = np.zeros((2, 128, 192, 3), np.uint8)
-    model.ahead.encode("front", pictures)
-    assert model.ahead.take("front", pictures + 1) is None
-    model.ahead.encode("front", pictures)
-    assert model.ahead.take("rear", pictures) is None
-    assert model.ahead.take("front", pictures) is not None
-    assert model.ahead.take("front", pictures) is None
+    model.parts.ahead.encode("front", pictures)
+    assert model.parts.ahead.take("front", pictures + 1) is None
+    model.parts.ahead.encode("front", pictures)
+    assert model.parts.ahead.take("rear", pictures) is None
+    assert model.parts.ahead.take("front", pictures) is not None
+    assert model.parts.ahead.take("front", pictures) is None
 
 
 def test_each_tick_comes_with_the_next_and_no_tick_is_lost_if_the_source_fails() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from model_fixtures import FAMILIES, random_frame, settings_for, write_checkpoint
+from model_fixtures import FAMILIES, random_frame, settings_for, step_alone, write_checkpoint
 from transformers import AutoConfig
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
@@ -39,7 +39,8 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 def decisions(model: StreamingModel, count: int = 8) -> list[Decision]:
     stream = model.open_stream("front")
     return [
-        stream.step(random_frame(index), None, lambda decision: decision) for index in range(count)
+        step_alone(stream, random_frame(index), None, lambda decision: decision)
+        for index in range(count)
     ]
 
 
@@ -191,7 +192,7 @@ def test_fixed_shapes_are_not_for_int8_which_no_gpu_can_record(checkpoint: Path)
         )
         for weights in ("int8", "int4")
     )
-    assert not int8.has_static_shapes
-    assert int4.has_static_shapes
+    assert not int8.parts.has_static_shapes
+    assert int4.parts.has_static_shapes
     eager = load_cached_model(settings_for(checkpoint, model__weights="int4"))
     assert shares(decisions(int4)) == pytest.approx(shares(decisions(eager)), abs=1e-3)

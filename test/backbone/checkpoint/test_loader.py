@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from model_fixtures import FAMILIES, settings_for, write_checkpoint
+from model_fixtures import FAMILIES, settings_for, step_alone, write_checkpoint
 from safetensors.torch import load_file, save_file
 
 from stream_vlm.backbone import load_cached_model, load_model
@@ -277,7 +277,7 @@ def test_every_dtype_watches(healthy: Path, dtype: str) -> None:
     from model_fixtures import random_frame
 
     stream = load_cached_model(settings_for(healthy, model__dtype=dtype)).open_stream("front")
-    decision = stream.step(random_frame(0), None, lambda decided: decided)
+    decision = step_alone(stream, random_frame(0), None, lambda decided: decided)
     assert sum(decision.probabilities.values()) == pytest.approx(1.0, abs=1e-3)
 
 
@@ -292,7 +292,7 @@ def test_a_checkpoint_without_stream_config_is_driven_by_plain_words(tmp_path: P
         tokenizer["model"]["vocab"][f"unused {marker}"] = tokenizer["model"]["vocab"].pop(marker)
     (directory / "tokenizer.json").write_text(json.dumps(tokenizer))
     model = load_cached_model(settings_for(directory))
-    assert model.turns.silence == "Silence"
+    assert model.parts.turns.silence == "Silence"
     assert model.checkpoint.pictures.fixed_size is None
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from model_fixtures import random_frame, settings_for, write_checkpoint
+from model_fixtures import random_frame, settings_for, step_alone, write_checkpoint
 
 from stream_vlm.backbone import load_cached_model
 from stream_vlm.backbone.kv_cache.cuda_graphs import MOST_SIZES, StaticForward
@@ -26,7 +26,8 @@ def watch(stream: CachedStream, ticks: int) -> list[Decision]:
         query = Query(f"q{index}", "is the door open ?", 0) if index % 7 == 3 else None
         state = State.RESPONSE if query or index % 5 == 0 else State.SILENCE
         decisions.append(
-            stream.step(
+            step_alone(
+                stream,
                 random_frame(index),
                 query,
                 lambda decision, to=state: Decision(to, decision.probabilities),  # type: ignore[misc]

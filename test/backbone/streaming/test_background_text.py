@@ -94,7 +94,7 @@ def test_a_text_is_what_the_unsliced_model_would_write(model: StreamingModel) ->
     prompt = list(writing._left)
     text = written(writing)
     weights, tokenizer = model.checkpoint.model, model.checkpoint.tokenizer
-    control = sorted(set(tokenizer.get_added_vocab().values()) - set(model.tokens.stop))
+    control = sorted(set(tokenizer.get_added_vocab().values()) - set(model.parts.tokens.stop))
     weights.model.language_model.set_attn_implementation("sdpa")
     try:
         ids, stopped = list(prompt), False
@@ -103,7 +103,7 @@ def test_a_text_is_what_the_unsliced_model_would_write(model: StreamingModel) ->
                 logits = weights(input_ids=torch.tensor([ids])).logits[0, -1].float()
             logits[control] = -torch.inf
             token = int(logits.argmax())
-            stopped = token in model.tokens.stop
+            stopped = token in model.parts.tokens.stop
             ids += [] if stopped else [token]
     finally:
         weights.model.language_model.set_attn_implementation("stream_vlm_slots")
@@ -165,7 +165,7 @@ def test_a_model_with_too_few_positions_says_how_many_are_left(tmp_path: Path) -
             " memory.summary_chars"
         ),
     ):
-        ChatTextWriter(model, TASK, 500, 9000)
+        ChatTextWriter(model.parts, TASK, 500, 9000)
 
 
 def test_a_checkpoint_without_a_template_is_refused_whatever_its_family(tmp_path: Path) -> None:

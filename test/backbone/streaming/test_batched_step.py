@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from model_fixtures import decisions, random_frame, settings_for, write_checkpoint
+from model_fixtures import decisions, random_frame, settings_for, step_alone, write_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.checkpoint.errors import ModelFault
@@ -172,7 +172,7 @@ def test_drawn_words_are_the_same_in_every_run_and_differ_from_the_most_likely_o
         model = load_cached_model(settings_for(directory, **settings))
         stream = model.open_stream("front")
         speak = lambda decision: Decision(State.RESPONSE, decision.probabilities)  # noqa: E731
-        return [stream.step(random_frame(index), None, speak).text for index in range(6)]
+        return [step_alone(stream, random_frame(index), None, speak).text for index in range(6)]
 
     drawn = words(sampling__temperature=1.5, sampling__top_k=10, sampling__top_p=0.9)
     assert drawn == words(sampling__temperature=1.5, sampling__top_k=10, sampling__top_p=0.9)
@@ -214,7 +214,7 @@ def test_a_rate_changed_while_the_stream_runs_keeps_as_many_seconds_as_the_cache
     def longest(ticks: int) -> int:
         turns = []
         for index in range(ticks):
-            stream.step(random_frame(index), None, silent)
+            step_alone(stream, random_frame(index), None, silent)
             turns.append(len({segment.turn for segment in stream.context if segment.turn >= 0}))
         return max(turns[-30:])
 
@@ -246,9 +246,9 @@ def test_numbers_that_fail_in_the_middle_of_an_utterance_silence_that_camera_alo
                 row.fill_(float("nan"))
         return rows
 
-    speak = lambda decision: Decision(
-        State.RESPONSE, decision.probabilities, confidence=decision.confidence
-    )  # noqa: E731
+    def speak(decision: Decision) -> Decision:
+        return Decision(State.RESPONSE, decision.probabilities, confidence=decision.confidence)
+
     with monkeypatch.context() as patch:
         patch.setattr("stream_vlm.backbone.streaming.batched_step.feed_together", failing)
         outcomes = decisions(

@@ -114,7 +114,7 @@ def test_a_chunk_begins_with_the_newest_of_what_was_said_within_its_budget(
     text = str(model.checkpoint.tokenizer.decode(head))
     assert "29 s person in red enters from left" in text
     assert "0 s person" not in text.replace("20 s person", "").replace("10 s person", "")
-    assert len(head) <= model.tokens.head + 100 + 20
+    assert len(head) <= model.parts.tokens.head + 100 + 20
 
 
 def test_the_head_grows_in_small_slices_and_the_cache_holds_both(
@@ -153,7 +153,7 @@ def test_words_that_end_a_chunk_early_lose_nothing(model: StreamingModel) -> Non
         )
         stream.prepare()
         assert stream.context[0].kind is SegmentKind.HEAD
-        assert tokens_in(stream.context) <= stream._policy.max_tokens
+        assert tokens_in(stream.context) <= stream.plan.policy.max_tokens
 
 
 def test_the_harness_remembers_what_was_said_in_the_next_chunk(model: StreamingModel) -> None:

@@ -11,7 +11,14 @@ from typing import Any
 
 import pytest
 from foreign_fixtures import write_foreign
-from model_fixtures import WORDS, decisions, random_frame, settings_for, write_checkpoint
+from model_fixtures import (
+    WORDS,
+    decisions,
+    random_frame,
+    settings_for,
+    step_alone,
+    write_checkpoint,
+)
 
 from stream_vlm.backbone import load_cached_model, load_model
 from stream_vlm.backbone.recompute.model import RecomputingModel
@@ -117,7 +124,8 @@ def model(directory: Path) -> StreamingModel:
 def decided(
     stream: CachedStream, query: Query | None, index: int = 0, watch: Query | None = None
 ) -> Decision:
-    return stream.step(
+    return step_alone(
+        stream,
         random_frame(index),
         query,
         lambda decision: Decision(State.SILENCE, decision.probabilities),
@@ -173,7 +181,7 @@ def test_no_more_is_written_than_the_budget_of_tokens(directory: Path, tokens: i
     model = streamo(directory, context__memory_tokens=tokens)
     stream = model.open_stream("front")
     decided(stream, asked())
-    frame = len(model.encode_text(model.turns.remembered.replace("{memory}", "")))
+    frame = len(model.parts.encode_text(model.parts.turns.remembered.replace("{memory}", "")))
     written = tokens_in(
         [segment for segment in stream.context if segment.kind is SegmentKind.REMEMBERED]
     )
@@ -199,7 +207,7 @@ def test_a_question_is_never_too_long_because_of_what_is_remembered(directory: P
     for index in range(6):
         decided(stream, asked(many), index)
         assert stream._forward is not None
-        assert tokens_in(stream.context) + stream._reserve <= stream._policy.max_tokens
+        assert tokens_in(stream.context) + stream.plan.reserve <= stream.plan.policy.max_tokens
 
 
 def test_a_model_that_was_not_made_to_read_it_sees_the_question_alone(tmp_path: Path) -> None:
@@ -322,5 +330,5 @@ def test_without_memory_in_the_prompt_a_chunk_begins_bare(directory: Path) -> No
     assert isinstance(stream, CachedStream)
     assert (
         tokens_in([segment for segment in stream.context if segment.kind is SegmentKind.HEAD])
-        == model.tokens.head
+        == model.parts.tokens.head
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from model_fixtures import random_frame, settings_for
+from model_fixtures import random_frame, settings_for, step_alone
 from trace_recording import write_streaming_vlm_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
@@ -72,23 +72,23 @@ def test_two_frames_make_one_turn_in_one_temporal_patch(
     model: StreamingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[np.ndarray] = []
-    encode = model.tower.encode
+    encode = model.parts.tower.encode
 
     def watching(pictures: np.ndarray) -> list[VisionTokens]:
         seen.append(pictures)
         return encode(pictures)
 
-    monkeypatch.setattr(model.tower, "encode", watching)
+    monkeypatch.setattr(model.parts.tower, "encode", watching)
     stream = model.open_stream("front")
     frames = [random_frame(index, size=(56, 84)) for index in range(4)]
-    first = stream.step(frames[0], None, speak)
+    first = step_alone(stream, frames[0], None, speak)
     assert (first.state, first.probabilities[State.SILENCE], stream.context) == (
         State.SILENCE,
         1.0,
         [],
     )
     for frame in frames[1:]:
-        stream.step(frame, None, stay_silent)
+        step_alone(stream, frame, None, stay_silent)
     expected = [
         np.stack([one.image, other.image])[None]
         for one, other in ((frames[0], frames[1]), (frames[2], frames[3]))
@@ -99,7 +99,8 @@ def test_two_frames_make_one_turn_in_one_temporal_patch(
 def test_turns_are_written_as_the_published_prompts_are(model: StreamingModel) -> None:
     stream = model.open_stream("front")
     for index in range(4):
-        stream.step(
+        step_alone(
+            stream,
             random_frame(index, size=(56, 84)),
             Query("q", "what is it", 0) if index == 1 else None,
             stay_silent,
@@ -122,14 +123,14 @@ def test_a_question_beside_the_first_frame_of_a_turn_is_answered_at_once(
     model: StreamingModel,
 ) -> None:
     stream = model.open_stream("front")
-    decision = stream.step(random_frame(0), Query("q", "what is it", 0), speak)
+    decision = step_alone(stream, random_frame(0), Query("q", "what is it", 0), speak)
     assert decision.state is State.RESPONSE
     assert {segment.turn for segment in stream.context} == {-1, 0}
 
 
 def test_silence_is_decided_where_the_ellipsis_is_the_best_token(model: StreamingModel) -> None:
     stream = model.open_stream("front")
-    silence = model.tokens.markers[State.SILENCE][0]
+    silence = model.parts.tokens.markers[State.SILENCE][0]
     logits = torch.zeros(model.checkpoint.model.config.text_config.vocab_size)
     logits[silence] = 3.0
     assert stream.decide(logits).state is State.SILENCE
@@ -139,7 +140,7 @@ def test_silence_is_decided_where_the_ellipsis_is_the_best_token(model: Streamin
     assert sum(decision.probabilities.values()) == pytest.approx(1.0)
     # Neither an end of turn nor the mark that ends a response begins one.
     logits[65] = 0.0
-    for token in (*model.tokens.stop, *model.tokens.response_end):
+    for token in (*model.parts.tokens.stop, *model.parts.tokens.response_end):
         logits[token] = 9.0
     assert stream.decide(logits).state is State.SILENCE
 
@@ -149,7 +150,7 @@ def test_the_mark_that_ends_a_response_is_not_published_and_does_not_move_with_t
 ) -> None:
     model = configure(directory)
     stream = model.open_stream("front")
-    script = iter([*model.encode_text("a b"), *model.tokens.response_end])
+    script = iter([*model.parts.encode_text("a b"), *model.parts.tokens.response_end])
 
     def scripted(entries: Any) -> torch.Tensor:
         logits = torch.zeros_like(feed_together(entries))
@@ -157,11 +158,11 @@ def test_the_mark_that_ends_a_response_is_not_published_and_does_not_move_with_t
         return logits
 
     monkeypatch.setattr("stream_vlm.backbone.streaming.batched_step.feed_together", scripted)
-    stream.step(random_frame(0, size=(56, 84)), None, speak)
-    decision = stream.step(random_frame(1, size=(56, 84)), None, speak)
+    step_alone(stream, random_frame(0, size=(56, 84)), None, speak)
+    decision = step_alone(stream, random_frame(1, size=(56, 84)), None, speak)
     assert decision.text == "a b"
     for index in range(2, 12):
-        stream.step(random_frame(index, size=(56, 84)), None, stay_silent)
+        step_alone(stream, random_frame(index, size=(56, 84)), None, stay_silent)
     assert "previous text\na b<|im_end|>" in text_of(model, stream)
 
 
@@ -173,7 +174,9 @@ def test_an_endless_stream_of_talk_stays_inside_its_memory(
     stream = model.open_stream("front")
     for index in range(80):
         query = Query("q", "what is it " * (index % 23), 0) if index % 20 == 19 else None
-        stream.step(random_frame(index, size=(56, 84 if index % 8 < 4 else 112)), query, speak)
+        step_alone(
+            stream, random_frame(index, size=(56, 84 if index % 8 < 4 else 112)), query, speak
+        )
     forward = stream._forward
     assert forward is not None
     assert forward.cache.used <= forward.cache.capacity
@@ -190,7 +193,8 @@ def test_the_last_question_stays_after_its_pictures_and_words_have_left(
 ) -> None:
     stream = model.open_stream("front")
     for index in range(40):
-        stream.step(
+        step_alone(
+            stream,
             random_frame(index, size=(56, 84)),
             Query("q", "what is it", 0) if index == 1 else None,
             stay_silent,

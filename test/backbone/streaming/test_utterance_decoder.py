@@ -163,7 +163,7 @@ def answer(decision: Decision) -> Decision:
 def test_an_utterance_ends_where_the_model_ends_its_turn(
     model: StreamingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = list(model.encode_text("the door<|im_end|>"))
+    ids = list(model.parts.encode_text("the door<|im_end|>"))
     written = Written(model, monkeypatch, ids)
     assert written.text == "the door"
     assert written.partial == ["the", "the door"]
@@ -174,7 +174,7 @@ def test_an_utterance_ends_where_the_model_ends_its_turn(
 def test_an_utterance_that_reaches_the_budget_is_cut_at_a_whole_word(
     model: StreamingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = list(model.encode_text(SENTENCE))
+    ids = list(model.parts.encode_text(SENTENCE))
     assert len(ids) == BUDGET
     written = Written(model, monkeypatch, ids)
     assert written.text == "is the red door"
@@ -187,7 +187,7 @@ def test_a_limit_of_the_step_shortens_the_budget_and_never_lengthens_it(
     model: StreamingModel, monkeypatch: pytest.MonkeyPatch, limit: int, text: str
 ) -> None:
     written = Written(
-        model, monkeypatch, list(model.encode_text(SENTENCE)), Limits(new_tokens=limit)
+        model, monkeypatch, list(model.parts.encode_text(SENTENCE)), Limits(new_tokens=limit)
     )
     assert written.text == text
     assert written.forwards == 1 + min(limit, BUDGET)
@@ -196,5 +196,5 @@ def test_a_limit_of_the_step_shortens_the_budget_and_never_lengthens_it(
 def test_a_turn_that_ends_at_once_says_nothing(
     model: StreamingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = Written(model, monkeypatch, list(model.encode_text("<|im_end|>")))
+    written = Written(model, monkeypatch, list(model.parts.encode_text("<|im_end|>")))
     assert (written.text, written.partial, written.fed) == ("", [], [])

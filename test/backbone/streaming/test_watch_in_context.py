@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from model_fixtures import random_frame, settings_for, write_checkpoint
+from model_fixtures import random_frame, settings_for, step_alone, write_checkpoint
 from trace_recording import write_streaming_vlm_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
@@ -104,7 +104,9 @@ def test_a_watch_stays_in_the_context_for_as_long_as_it_is_active(
 ) -> None:
     stream = model.open_stream("front")
     for index in range(40):
-        stream.step(random_frame(index), QUESTION if index % 9 == 4 else None, talk, watch=DOOR)
+        step_alone(
+            stream, random_frame(index), QUESTION if index % 9 == 4 else None, talk, watch=DOOR
+        )
         assert watches_in(model, stream) == [DOOR.text]
     forward = stream._forward
     assert forward is not None
@@ -115,7 +117,7 @@ def test_a_watch_stays_in_the_context_for_as_long_as_it_is_active(
 def test_a_watch_stays_in_its_users_markers(model: StreamingModel) -> None:
     stream = model.open_stream("front")
     for index in range(20):
-        stream.step(random_frame(index), None, stay_silent, watch=DOOR)
+        step_alone(stream, random_frame(index), None, stay_silent, watch=DOOR)
     told = next(segment.turn for segment in stream.context if segment.kind is SegmentKind.WATCH)
     assert told < 20 - 6, "its turn has left"
     kinds = [segment.kind for segment in stream.context if segment.turn == told]
@@ -127,12 +129,12 @@ def test_a_watch_that_is_over_leaves_at_once_and_a_new_one_takes_its_place(
 ) -> None:
     stream = model.open_stream("front")
     for index in range(12):
-        stream.step(random_frame(index), None, stay_silent, watch=DOOR)
-    stream.step(random_frame(12), None, stay_silent, watch=RED)
+        step_alone(stream, random_frame(index), None, stay_silent, watch=DOOR)
+    step_alone(stream, random_frame(12), None, stay_silent, watch=RED)
     assert watches_in(model, stream) == [RED.text]
     for index in range(13, 24):
-        stream.step(random_frame(index), None, stay_silent, watch=RED)
-    stream.step(random_frame(24), None, stay_silent)
+        step_alone(stream, random_frame(index), None, stay_silent, watch=RED)
+    step_alone(stream, random_frame(24), None, stay_silent)
     assert watches_in(model, stream) == []
     shown = {segment.turn for segment in stream.context if segment.kind is SegmentKind.FRAME}
     assert {segment.turn for segment in stream.context if segment.kind is SegmentKind.TEXT} <= shown
@@ -140,9 +142,9 @@ def test_a_watch_that_is_over_leaves_at_once_and_a_new_one_takes_its_place(
 
 def test_a_context_that_begins_anew_is_told_again(model: StreamingModel) -> None:
     stream = model.open_stream("front")
-    stream.step(random_frame(0), None, stay_silent, watch=DOOR)
+    step_alone(stream, random_frame(0), None, stay_silent, watch=DOOR)
     stream.reset()
-    stream.step(random_frame(1), None, stay_silent, watch=DOOR)
+    step_alone(stream, random_frame(1), None, stay_silent, watch=DOOR)
     assert watches_in(model, stream) == [DOOR.text]
 
 
@@ -185,8 +187,8 @@ def test_a_watch_costs_a_silent_tick_nothing(tuned: Path, monkeypatch: pytest.Mo
     model = load_cached_model(settings_for(tuned, context__max_seconds=3.0))
     watched, plain = model.open_stream("front"), model.open_stream("front")
     for index in range(20):
-        plain.step(random_frame(index), None, stay_silent)
-        watched.step(random_frame(index), None, stay_silent, watch=DOOR)
+        step_alone(plain, random_frame(index), None, stay_silent)
+        step_alone(watched, random_frame(index), None, stay_silent, watch=DOOR)
     assert len(fed) == 40, "one forward a tick"
     assert fed[2::2] == fed[3::2], "told once, not again"
     assert fed[1] > fed[0]
@@ -203,7 +205,8 @@ def test_a_watch_decides_by_cache_as_it_does_computed_anew_while_nothing_leaves(
     for index in range(12):
         watch = DOOR if 2 <= index < 8 else RED if index >= 8 else None
         decisions = [
-            stream.step(random_frame(index), None, as_decided, watch=watch) for stream in streams
+            step_alone(stream, random_frame(index), None, as_decided, watch=watch)
+            for stream in streams
         ]
         assert (
             watches_in(kept, streams[0])
@@ -218,7 +221,8 @@ def test_a_watch_decides_by_cache_as_it_does_computed_anew_while_nothing_leaves(
 
 def test_control_tokens_in_a_watch_are_not_read_as_control(model: StreamingModel) -> None:
     stream = model.open_stream("front")
-    stream.step(
+    step_alone(
+        stream,
         random_frame(0),
         None,
         stay_silent,
@@ -229,18 +233,19 @@ def test_control_tokens_in_a_watch_are_not_read_as_control(model: StreamingModel
 
 def test_a_watch_that_does_not_fit_is_refused_and_the_stream_goes_on(model: StreamingModel) -> None:
     stream = model.open_stream("front")
-    stream.step(random_frame(0), None, stay_silent)
+    step_alone(stream, random_frame(0), None, stay_silent)
     with pytest.raises(WatchRefused, match="front: picture and watch need .* in fewer words"):
-        stream.step(
+        step_alone(
+            stream,
             random_frame(1),
             None,
             stay_silent,
             watch=Query("w", "red door " * 2000, 0, is_watch=True),
         )
-    stream.step(random_frame(2), None, stay_silent)
+    step_alone(stream, random_frame(2), None, stay_silent)
     with pytest.raises(QuestionTooLong):
-        stream.step(random_frame(3), Query("q", "red door " * 2000, 0), speak, watch=DOOR)
-    stream.step(random_frame(4), None, stay_silent, watch=DOOR)
+        step_alone(stream, random_frame(3), Query("q", "red door " * 2000, 0), speak, watch=DOOR)
+    step_alone(stream, random_frame(4), None, stay_silent, watch=DOOR)
     assert watches_in(model, stream) == [DOOR.text]
 
 
@@ -256,12 +261,12 @@ def test_a_watch_that_was_taken_fits_for_ever(tuned: Path, words: int) -> None:
     stream = load_cached_model(settings).open_stream("front")
     long = Query("w", "red " * words, 0, is_watch=True)
     try:
-        stream.step(random_frame(0), None, speak, watch=long)
+        step_alone(stream, random_frame(0), None, speak, watch=long)
     except WatchRefused:
         assert words > 400
         return
     for index in range(1, 4):
-        stream.step(random_frame(index), None, speak, watch=long)
+        step_alone(stream, random_frame(index), None, speak, watch=long)
 
 
 def untuned_model(directory: Path, **settings: Any) -> StreamingModel:
@@ -274,16 +279,20 @@ def test_an_untuned_model_looks_without_judging_until_it_is_told(untuned: Path) 
     model = untuned_model(untuned)
     stream = model.open_stream("front")
     for index in range(3):
-        decision = stream.step(random_frame(index, size=(56, 84)), None, as_decided)
+        decision = step_alone(stream, random_frame(index, size=(56, 84)), None, as_decided)
         assert (decision.state, decision.probabilities[State.SILENCE]) == (State.SILENCE, 1.0)
     assert len({segment.turn for segment in stream.context if segment.grid}) == 3, (
         "every picture enters the context"
     )
-    judged = stream.step(random_frame(3, size=(56, 84)), None, as_decided, watch=DOOR)
+    judged = step_alone(stream, random_frame(3, size=(56, 84)), None, as_decided, watch=DOOR)
     assert 0 < judged.probabilities[State.SILENCE] < 1
-    assert stream.step(random_frame(4, size=(56, 84)), QUESTION, speak).state is State.RESPONSE
     assert (
-        stream.step(random_frame(5, size=(56, 84)), None, as_decided).probabilities[State.SILENCE]
+        step_alone(stream, random_frame(4, size=(56, 84)), QUESTION, speak).state is State.RESPONSE
+    )
+    assert (
+        step_alone(stream, random_frame(5, size=(56, 84)), None, as_decided).probabilities[
+            State.SILENCE
+        ]
         == 1.0
     )
 
@@ -294,7 +303,8 @@ def test_an_untuned_model_is_asked_for_a_judgement_about_every_picture_of_a_watc
     model = untuned_model(untuned)
     stream = model.open_stream("front")
     for index in range(12):
-        stream.step(
+        step_alone(
+            stream,
             random_frame(index, size=(56, 84)),
             QUESTION if index == 10 else None,
             stay_silent,
@@ -311,7 +321,7 @@ def test_the_setting_makes_an_untuned_model_judge_unasked(
     untuned: Path, unasked: str, judges: bool
 ) -> None:
     stream = untuned_model(untuned, decision__unprompted=unasked).open_stream("front")
-    decision = stream.step(random_frame(0, size=(56, 84)), None, as_decided)
+    decision = step_alone(stream, random_frame(0, size=(56, 84)), None, as_decided)
     assert (decision.probabilities[State.SILENCE] < 1) == judges
 
 

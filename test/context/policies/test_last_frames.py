@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from model_fixtures import random_frame, settings_for, write_checkpoint
+from model_fixtures import random_frame, settings_for, step_alone, write_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.context.policies.last_frames import LastFramesPolicy
@@ -36,8 +36,8 @@ def speak(decision: Decision) -> Decision:
 def last_decision(model: StreamingModel, first: int, last: int) -> Decision:
     stream = model.open_stream("front")
     for index in range(first, last):
-        stream.step(random_frame(index), None, speak)
-    return stream.step(random_frame(last), Query("q", "is the door open ?", 0), speak)
+        step_alone(stream, random_frame(index), None, speak)
+    return step_alone(stream, random_frame(last), Query("q", "is the door open ?", 0), speak)
 
 
 @pytest.mark.parametrize("recompute", [True, False])
@@ -46,8 +46,11 @@ def test_only_the_newest_pictures_and_the_last_question_are_held(
 ) -> None:
     stream = model(directory, recompute).open_stream("front")
     for index in range(12):
-        stream.step(
-            random_frame(index), Query("q", "is the door open ?", 0) if index == 2 else None, speak
+        step_alone(
+            stream,
+            random_frame(index),
+            Query("q", "is the door open ?", 0) if index == 2 else None,
+            speak,
         )
     earlier = [segment for segment in stream.context if segment.turn < 11]
     assert [segment.turn for segment in stream.context if segment.kind is SegmentKind.FRAME] == [

@@ -63,14 +63,14 @@ def test_each_camera_s_vector_is_the_mean_of_its_own_vision_tokens(
     model: StreamingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded: list[VisionTokens] = []
-    encode = model.tower.encode
+    encode = model.parts.tower.encode
 
     def listening(pictures: NDArray[np.uint8]) -> list[VisionTokens]:
         tokens = encode(pictures)
         encoded.extend(tokens)
         return tokens
 
-    monkeypatch.setattr(model.tower, "encode", listening)
+    monkeypatch.setattr(model.parts.tower, "encode", listening)
     result = StreamingHarness(model.settings, model, "s").step(tick(0, [1, 3]))
     # One picture each went through the tower: none was looked at a second time.
     assert len(encoded) == 2

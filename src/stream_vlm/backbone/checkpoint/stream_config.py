@@ -197,9 +197,9 @@ def read_stream_config(
     """How the checkpoint in `directory` was made to watch.
 
     Args:
-        turns: the setting `model.prompt_format`. auto takes the directory's `stream_config.json`; without
-            one, the format whose markers the tokenizer has, else plain words. The name of a format
-            overrides the turns of that file and whatever such models were made for.
+        turns: the setting `model.prompt_format`. auto takes the directory's `stream_config.json`;
+            without one, the format whose markers the tokenizer has, else plain words. The name of a
+            format overrides the turns of that file and whatever such models were made for.
 
     Raises:
         CheckpointError: the file is not valid, and the message names the field; or the tokenizer
@@ -213,8 +213,8 @@ def read_stream_config(
         if absent:
             pieces = tokenizer.tokenize(absent[0])
             raise CheckpointError(
-                f"model.prompt_format {turns!r}: the tokenizer in {directory} has no {absent[0]} as one"
-                f" token (it makes {len(pieces)} of it: {' '.join(pieces)}), so the model was not"
+                f"model.prompt_format {turns!r}: the tokenizer in {directory} has no {absent[0]} as"
+                f" one token (it makes {len(pieces)} of it: {' '.join(pieces)}), so the model was not"
                 " tuned with it; set model.prompt_format to auto or prompted, or fine-tune it with"
                 f" `stream-vlm train {directory} DATA --turns {turns} --add-markers`"
             )
@@ -238,8 +238,8 @@ def read_stream_config(
         return StreamConfig.model_validate(fields)
     except ValidationError as error:
         raise CheckpointError(
-            f"model.prompt_format {turns!r} does not go with {path}: {error.errors()[0]['msg']}; set"
-            " model.prompt_format to auto"
+            f"model.prompt_format {turns!r} does not go with {path}: {error.errors()[0]['msg']};"
+            " set model.prompt_format to auto"
         ) from error
 
 

@@ -4,7 +4,7 @@ follow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,15 +12,12 @@ from transformers import LogitsProcessor, StoppingCriteria
 
 from stream_vlm.backbone.recompute.loader import ForeignCheckpoint
 from stream_vlm.backbone.tokens.detokenizer import WordStream
+from stream_vlm.backbone.tokens.state_decision import most_likely
 from stream_vlm.backbone.tokens.token_sampler import TokenSampler
 from stream_vlm.types import Decision, State
 
 SEPARATORS = " :,.-\n"
 """What a model may write between the word Response and its sentence."""
-
-
-class NotFinite(ArithmeticError):
-    """The states' logits are not numbers."""
 
 
 class Reply:
@@ -121,19 +118,12 @@ def decide(logits: torch.Tensor, checkpoint: ForeignCheckpoint) -> Decision:
     Raises:
         NotFinite: they are not numbers.
     """
-    scores = torch.stack(
-        [
-            torch.logsumexp(logits[sorted({ids[0] for ids in ways})], dim=0)
-            for ways in checkpoint.states.values()
-        ]
+    return most_likely(
+        {
+            state: torch.logsumexp(logits[sorted({ids[0] for ids in ways})], dim=0)
+            for state, ways in checkpoint.states.items()
+        }
     )
-    if not bool(torch.isfinite(scores).all()):
-        raise NotFinite
-    probabilities: Mapping[State, float] = dict(
-        zip(checkpoint.states, torch.softmax(scores, dim=0).tolist(), strict=True)
-    )
-    state = max(probabilities, key=lambda candidate: probabilities[candidate])
-    return Decision(state, probabilities, confidence=probabilities[state])
 
 
 class ChosenByReply(LogitsProcessor):

@@ -21,14 +21,14 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from stream_vlm.backbone.checkpoint.errors import ModelFault, QuestionTooLong
 from stream_vlm.backbone.recompute.chat_prompt import Shown
-from stream_vlm.backbone.recompute.generate import ChosenByReply, NotFinite, OverWithReply, Reply
+from stream_vlm.backbone.recompute.generate import ChosenByReply, OverWithReply, Reply
 from stream_vlm.backbone.recompute.loader import load_foreign
-from stream_vlm.backbone.streaming.batched_step import SILENT
+from stream_vlm.backbone.tokens.state_decision import NotFinite
 from stream_vlm.backbone.tokens.token_sampler import TokenSampler
 from stream_vlm.config.settings import Settings
 from stream_vlm.context.recalled_lines import together, within_budget
 from stream_vlm.context.turn_formats import PROMPTED
-from stream_vlm.model_protocol import Outcome, Turn, Upcoming, WatchRefused, one_by_one
+from stream_vlm.model_protocol import SILENT, Outcome, Turn, Upcoming, WatchRefused, one_by_one
 from stream_vlm.types import NANOSECONDS, Decision, StreamError
 from stream_vlm.vision.preprocess import PictureError
 

@@ -5,18 +5,16 @@ own on the same weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from stream_vlm.backbone.checkpoint.errors import ModelFault
 from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
+from stream_vlm.backbone.engine_parts import EngineParts
 from stream_vlm.backbone.kv_cache.cached_forward import CachedForward
 from stream_vlm.backbone.streaming.next_chunk_prefill import newest_lines
 from stream_vlm.context.segments import Segment, SegmentKind
-
-if TYPE_CHECKING:
-    from stream_vlm.backbone.streaming_model import StreamingModel
 
 SLICE_TOKENS = 32
 """Tokens of a prompt that are read at once: on a GPU about as long as one that is written, for
@@ -38,33 +36,33 @@ class ChatTextWriter:
             has the model think aloud; or the model tells too few positions apart.
     """
 
-    def __init__(self, model: StreamingModel, task: str, most_read: int, most_written: int) -> None:
-        self._model, self._task, self._longest = model, task, most_written
-        tokenizer = model.checkpoint.tokenizer
+    def __init__(self, parts: EngineParts, task: str, most_read: int, most_written: int) -> None:
+        self._parts, self._task, self._longest = parts, task, most_written
+        tokenizer = parts.checkpoint.tokenizer
         if not tokenizer.chat_template:
             raise CheckpointError(
-                f"{model.model_id} has no chat template, so it cannot be told what to write; set"
+                f"{parts.model_id} has no chat template, so it cannot be told what to write; set"
                 " model.directory to an instruction-tuned checkpoint with chat_template.jinja"
             )
         self._system_role = True
         written = self._try_layouts()
         if written.rstrip().endswith(THOUGHT):
             raise CheckpointError(
-                f"{model.model_id} thinks aloud before it answers, which takes too long; take its"
+                f"{parts.model_id} thinks aloud before it answers, which takes too long; take its"
                 " instruction-tuned sibling"
             )
-        trained = model.checkpoint.model.config.text_config.max_position_embeddings
+        trained = parts.max_positions
         self._room = min(
-            most_read, trained - most_written - len(model.encode_text(self._prompt("")))
+            most_read, trained - most_written - len(parts.encode_text(self._prompt("")))
         )
         if self._room < LEAST_READ:
             raise CheckpointError(
-                f"{model.model_id} tells {trained} positions apart, of which {max(self._room, 0)}"
+                f"{parts.model_id} tells {trained} positions apart, of which {max(self._room, 0)}"
                 " are left for what happened; lower memory.summary_chars"
             )
         eos = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()
-        self._stop = model.tokens.stop | eos
-        rows = model.checkpoint.model.config.text_config.vocab_size
+        self._stop = parts.tokens.stop | eos
+        rows = parts.checkpoint.model.config.text_config.vocab_size
         # Control tokens, and rows that are there only to fill the matrix up, are no words.
         no_words = {*tokenizer.get_added_vocab().values(), *range(len(tokenizer), rows)}
         self._never = torch.tensor(
@@ -75,20 +73,20 @@ class ChatTextWriter:
         """A text about `lines`: the newest that fit, and the end of the newest where not even that
         does.
         """
-        kept = newest_lines([self._model.plain(line) for line in lines], self._room, self._ids)
+        kept = newest_lines([self._parts.plain(line) for line in lines], self._room, self._ids)
         if lines and not kept:
-            cut = self._ids(self._model.plain(lines[-1]))[-self._room :]
-            kept = [str(self._model.checkpoint.tokenizer.decode(list(cut))).strip()]
+            cut = self._ids(self._parts.plain(lines[-1]))[-self._room :]
+            kept = [str(self._parts.checkpoint.tokenizer.decode(list(cut))).strip()]
         return ChatWriting(
-            self._model,
-            self._model.encode_text(self._prompt("\n".join(kept))),
+            self._parts,
+            self._parts.encode_text(self._prompt("\n".join(kept))),
             self._longest,
             self._stop,
             self._never,
         )
 
     def _ids(self, line: str) -> tuple[int, ...]:
-        return self._model.encode_text(line + "\n")
+        return self._parts.encode_text(line + "\n")
 
     def _try_layouts(self) -> str:
         """Settle on a layout in which the template leaves nothing out: many know no system role,
@@ -105,7 +103,7 @@ class ChatTextWriter:
                 return written
             reasons.append("it leaves out what it is given")
         raise CheckpointError(
-            f"{self._model.model_id}: its chat template cannot write an instruction and lines"
+            f"{self._parts.model_id}: its chat template cannot write an instruction and lines"
             f" ({reasons[-1]}); take another checkpoint"
         )
 
@@ -118,7 +116,7 @@ class ChatTextWriter:
             else [{"role": "user", "content": f"{self._task}\n\n{text}"}]
         )
         return str(
-            self._model.checkpoint.tokenizer.apply_chat_template(
+            self._parts.checkpoint.tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True
             )
         )
@@ -137,7 +135,7 @@ class ChatWriting:
 
     def __init__(
         self,
-        model: StreamingModel,
+        parts: EngineParts,
         prompt: tuple[int, ...],
         longest: int,
         stop: frozenset[int],
@@ -145,9 +143,9 @@ class ChatWriting:
     ) -> None:
         self.text = ""
         self.is_over = False
-        self._model_id = model.model_id
-        self._forward = CachedForward(model.checkpoint.model, len(prompt) + longest)
-        self._words = model.words()
+        self._model_id = parts.model_id
+        self._forward = CachedForward(parts.checkpoint.model, len(prompt) + longest)
+        self._words = parts.words()
         self._left, self._longest, self._stop, self._never = prompt, longest, stop, never
         self._written = 0
 

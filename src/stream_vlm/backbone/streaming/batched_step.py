@@ -6,38 +6,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from stream_vlm.backbone.checkpoint.errors import ModelFault, not_finite
+from stream_vlm.backbone.engine_parts import EngineParts
 from stream_vlm.backbone.kv_cache.cached_forward import feed_together
 from stream_vlm.backbone.streaming.camera_stream import CachedStream
 from stream_vlm.backbone.streaming.frame_pairing import PairedFrames
 from stream_vlm.backbone.streaming.utterance_decoder import Speech
-from stream_vlm.model_protocol import Outcome, Turn, Upcoming
+from stream_vlm.model_protocol import SILENT, Outcome, Turn, Upcoming
 from stream_vlm.types import Decision, State, StreamError
 from stream_vlm.vision.vision_tokens import VisionTokens
 
-if TYPE_CHECKING:
-    from stream_vlm.backbone.streaming_model import StreamingModel
-
-SILENT = Decision(State.SILENCE, dict.fromkeys(State, 0.0) | {State.SILENCE: 1.0}, confidence=1.0)
-"""What is decided where the model is not asked."""
-
 
 class Step:
-    """A step of several streams of `model`.
+    """A step of several streams over `parts`, which are those of each stream.
 
     A stream whose frame, question or numbers cannot be used gets an error; the others go on.
     """
 
     def __init__(
-        self, model: StreamingModel, turns: Sequence[Turn], upcoming: Upcoming | None = None
+        self, parts: EngineParts, turns: Sequence[Turn], upcoming: Upcoming | None = None
     ) -> None:
-        self._model = model
+        self._parts = parts
         self._turns = turns
         self._upcoming = upcoming
         self._streams: list[CachedStream] = []
@@ -64,7 +58,7 @@ class Step:
             for index, stream in enumerate(self._streams):
                 stream.reset()
                 self._outcomes[index] = ModelFault(
-                    f"{stream.camera}: the {self._model.device} device is out of memory and the"
+                    f"{stream.camera}: the {self._parts.device} device is out of memory and the"
                     " context is cleared; lower context.max_seconds, watch fewer cameras, or take"
                     " a smaller model or model.weights int8 or int4"
                 )
@@ -122,19 +116,19 @@ class Step:
         for index, look in looks.items():
             by_size.setdefault(look.pictures.shape, []).append(index)
         vision: dict[int, VisionTokens] = {}
-        if self._model.ahead is not None:
+        if self._parts.ahead is not None:
             for index, look in looks.items():
-                tokens = self._model.ahead.take(self._key(self._turns[index]), look.pictures)
+                tokens = self._parts.ahead.take(self._key(self._turns[index]), look.pictures)
                 if tokens is not None:
                     vision[index] = tokens
-            self._model.ahead.forget()
+            self._parts.ahead.forget()
         for sized in by_size.values():
             indices = [index for index in sized if index not in vision]
             if not indices:
                 continue
             vision |= zip(
                 indices,
-                self._model.tower.encode(np.stack([looks[index].pictures for index in indices])),
+                self._parts.tower.encode(np.stack([looks[index].pictures for index in indices])),
                 strict=True,
             )
         return vision
@@ -206,15 +200,15 @@ class Step:
             self._outcomes[index] = decision
 
     def _encode_ahead(self) -> None:
-        """Begin with the pictures of the next step, once, while the words of this one are written."""
-        if self._upcoming is None or self._model.ahead is None:
+        """Begin with the next step's pictures, once, while the words of this step are written."""
+        if self._upcoming is None or self._parts.ahead is None:
             return
         coming, self._upcoming = self._upcoming(), None
         for turn in coming:
             assert isinstance(turn.stream, CachedStream)
             pictures = turn.stream.next_patch(turn)
             if pictures is not None:
-                self._model.ahead.encode(self._key(turn), pictures)
+                self._parts.ahead.encode(self._key(turn), pictures)
 
     @staticmethod
     def _key(turn: Turn) -> tuple[str, int]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from stream_vlm.backbone.engine_parts import EngineParts
 from stream_vlm.context.layout import tokens_in
 from stream_vlm.context.policies.policy import ChunkedPolicy, ContextPolicy
 from stream_vlm.types import StreamError
 
-if TYPE_CHECKING:
-    from stream_vlm.backbone.streaming_model import StreamingModel
-
 
 class ContextTooLong(StreamError):
-    """A context longer than the model was made for; the message says by how much and what to lower."""
+    """The settings ask for a longer context than the model was trained for; the message says by how
+    much and what to lower.
+    """
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class ContextPlan:
     head: int
 
 
-def plan_context(model: StreamingModel, vision_tokens: int, room: int | None = None) -> ContextPlan:
+def plan_context(parts: EngineParts, vision_tokens: int, room: int | None = None) -> ContextPlan:
     """The plan for a camera whose pictures have `vision_tokens` tokens.
 
     Args:
@@ -46,8 +45,8 @@ def plan_context(model: StreamingModel, vision_tokens: int, room: int | None = N
         ContextTooLong: the settings ask for more positions than the model was trained to tell
             apart.
     """
-    settings, stream, writer = model.settings, model.checkpoint.stream, model.writer
-    silent = max(len(marker) for marker in model.tokens.markers.values())
+    settings, stream, writer = parts.settings, parts.checkpoint.stream, parts.writer
+    silent = max(len(marker) for marker in parts.tokens.markers.values())
     # A turn of `vision_tokens` in one row holds as many tokens as one on any other grid.
     turn_tokens = (
         tokens_in([*writer.user(0, 0, 1, (1, vision_tokens), is_judged=True), *writer.close(0)])
@@ -55,16 +54,16 @@ def plan_context(model: StreamingModel, vision_tokens: int, room: int | None = N
     )
     reserve = (
         settings.decision.max_new_tokens
-        + len(model.tokens.response_end)
+        + len(parts.tokens.response_end)
         + tokens_in(writer.close(0))
     )
-    head_tokens = model.tokens.head
-    if model.turns.memory and settings.memory.in_prompt != "off":
+    head_tokens = parts.tokens.head
+    if parts.turns.memory and settings.memory.in_prompt != "off":
         head_tokens += (
-            len(model.encode_text(writer.memory_open) + model.encode_text(writer.memory_close))
+            len(parts.encode_text(writer.memory_open) + parts.encode_text(writer.memory_close))
             + settings.context.memory_tokens
         )
-    trained = model.checkpoint.model.config.text_config.max_position_embeddings
+    trained = parts.max_positions
     # What words take beyond silent turns leaves earlier where the model has no room for it.
     room = trained if room is None else min(room, trained)
     policy = stream.context_policy(
@@ -74,7 +73,7 @@ def plan_context(model: StreamingModel, vision_tokens: int, room: int | None = N
     if silent_tokens > trained:
         raise ContextTooLong(
             f"a context of {policy.most_turns} turns takes {silent_tokens} tokens, but"
-            f" {model.model_id} tells only {trained} positions apart; lower context.max_seconds or"
+            f" {parts.model_id} tells only {trained} positions apart; lower context.max_seconds or"
             " stream.rate_hz"
         )
     return ContextPlan(

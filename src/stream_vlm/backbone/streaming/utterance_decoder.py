@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
+from stream_vlm.backbone.engine_parts import EngineParts
+from stream_vlm.backbone.tokens.state_decision import first_words
 from stream_vlm.backbone.tokens.token_sampler import TokenSampler
 from stream_vlm.context.segments import Segment, SegmentKind
 from stream_vlm.types import Decision, State
-
-if TYPE_CHECKING:
-    from stream_vlm.backbone.streaming_model import StreamingModel
 
 
 class Speech:
@@ -26,14 +24,14 @@ class Speech:
 
     def __init__(
         self,
-        model: StreamingModel,
+        parts: EngineParts,
         sampler: TokenSampler,
         turn: int,
         decision: Decision,
         longest: int,
         on_text: Callable[[str], None] | None,
     ) -> None:
-        self._tokens, self._words, self._sampler = model.tokens, model.words(), sampler
+        self._tokens, self._words, self._sampler = parts.tokens, parts.words(), sampler
         self._turn, self._decision, self._longest, self._on_text = turn, decision, longest, on_text
         self._written: list[int] = []
         self._certainties: list[float] = []
@@ -43,7 +41,7 @@ class Speech:
         self.unfed: Sequence[Segment] = [Segment(SegmentKind.STATE, turn, marker)] if marker else []
 
     def take(self, logits: torch.Tensor) -> None:
-        """Choose the next token by `logits` (vocabulary,) float32, those after the last of `unfed`."""
+        """Choose the next token by `logits`, float32, (vocabulary,), after the last of `unfed`."""
         tokens = self._tokens
         if not self._written and State.RESPONSE not in tokens.markers:
             logits = first_words(logits, tokens.not_a_first_word)
@@ -78,10 +76,3 @@ class Speech:
     def _tell(self, text: str) -> None:
         if self._on_text is not None and text:
             self._on_text(text)
-
-
-def first_words(logits: torch.Tensor, others: Sequence[int]) -> torch.Tensor:
-    """`logits` without the tokens `others`, which cannot begin the words of a response."""
-    words = logits.clone()
-    words[list(others)] = -torch.inf
-    return words

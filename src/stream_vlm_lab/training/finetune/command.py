@@ -148,7 +148,7 @@ class Run:
         settings = _settings(arguments, self.streaming, accelerator.num_processes, steps)
         torch.manual_seed(arguments.seed)
         learner = StreamLearner(
-            self.streaming,
+            self.streaming.checkpoint,
             arguments.train,
             arguments.rank,
             saves_memory=arguments.checkpointing,
@@ -259,7 +259,7 @@ def _loaded(
         accelerator.print(f"{arguments.checkpoint}: the markers of {arguments.turns} {added}")
         return StreamingModel(checkpoint, settings), new_tokens
     streaming = load_cached_model(load_settings(values | {"model.prompt_format": arguments.turns}))
-    if arguments.turns == "auto" and streaming.turns == PROMPTED:
+    if arguments.turns == "auto" and streaming.parts.turns == PROMPTED:
         accelerator.print(
             f"{arguments.checkpoint}: the tokenizer has no state markers, so the words"
             f" {', '.join(state.value.capitalize() for state in State)} stand for the states;"
@@ -289,7 +289,12 @@ def main(arguments: argparse.Namespace) -> int:
         numbers, samples = _chunked(reading, arguments, streaming)
         arguments.out.mkdir(parents=True, exist_ok=True)
         rows = Rows(
-            numbers, samples, videos, SampleWriter(streaming), pictures, stream.frames_per_turn
+            numbers,
+            samples,
+            videos,
+            SampleWriter(streaming.parts),
+            pictures,
+            stream.frames_per_turn,
         )
         settings = Run(arguments, accelerator, streaming, rows, new_tokens, later).train()
     finally:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
-from model_fixtures import FAMILIES, settings_for, write_checkpoint
+from model_fixtures import FAMILIES, settings_for, step_alone, write_checkpoint
 from numpy.typing import NDArray
 
 from stream_vlm.backbone.streaming_model import StreamingModel, load_cached_model, load_model
@@ -169,7 +169,7 @@ def test_the_loss_falls_and_the_node_loads_the_result_at_once(
         "the weights are others than those that it was found for"
     )
     frame = Frame("front", 1_000_000_000, "", np.full((64, 96, 3), 20, np.uint8))
-    decided = model.open_stream("front").step(frame, None, lambda decision: decision)
+    decided = step_alone(model.open_stream("front"), frame, None, lambda decision: decision)
     assert sum(decided.probabilities.values()) == pytest.approx(1.0)
 
 
@@ -284,15 +284,16 @@ def test_training_sees_the_tokens_and_the_logits_that_the_node_sees(
     ]
     stream, decided, watch = model.open_stream("front"), [], None
     for index, image in enumerate(images):
-        if index >= count and model.turns.watch:
+        if index >= count and model.parts.turns.watch:
             watch = Query("q", "is the door open ?", 0)
         query = (
             Query("q", "is the door open ?", 0)
-            if index == 2 * count - 1 and not model.turns.watch
+            if index == 2 * count - 1 and not model.parts.turns.watch
             else None
         )
         frame = Frame("front", index * 1_000_000_000 // count + 1, "", image)
-        said = stream.step(
+        said = step_alone(
+            stream,
             frame,
             query,
             lambda decision: Decision(State.SILENCE, decision.probabilities),
@@ -300,31 +301,35 @@ def test_training_sees_the_tokens_and_the_logits_that_the_node_sees(
         )
         if (index + 1) % count == 0:
             decided.append(said)
-    rows = Rows([1], [tuned], Videos(Path()), SampleWriter(model), model.checkpoint.pictures, count)
-    sequence = SampleWriter(model).write(
+    rows = Rows(
+        [1], [tuned], Videos(Path()), SampleWriter(model.parts), model.checkpoint.pictures, count
+    )
+    sequence = SampleWriter(model.parts).write(
         tuned, rows._patches([rows.pictures.resize(image) for image in images])
     )
     held = [token for segment in stream.context for token in segment.token_ids]
     assert sequence.ids[: len(held)].tolist() == held
-    logits = StreamLearner(model, ("connector",), 1, saves_memory=False).eval()(
+    logits = StreamLearner(model.checkpoint, ("connector",), 1, saves_memory=False).eval()(
         collate([sequence, sequence], torch.device("cpu"))
     )
     kinds = sequence.kinds[sequence.targets != NO_TARGET]
     at_markers = logits[: len(kinds)][torch.from_numpy(kinds != TargetKind.REST)]
     assert len(at_markers) == len(decided) == 4
     # Some formats judge no picture before there is something to wait for.
-    first_judged = 0 if model.turns.judges_unprompted else 1
+    first_judged = 0 if model.parts.turns.judges_unprompted else 1
     for row, decision in zip(at_markers[first_judged:], decided[first_judged:], strict=True):
-        first = [ids[0] for ids in model.tokens.markers.values()]
+        first = [ids[0] for ids in model.parts.tokens.markers.values()]
         ours = torch.softmax(row[first], dim=0)
-        theirs = torch.tensor([decision.probabilities[state] for state in model.tokens.markers])
+        theirs = torch.tensor(
+            [decision.probabilities[state] for state in model.parts.tokens.markers]
+        )
         assert torch.allclose(ours, theirs / theirs.sum(), atol=1e-4)
 
 
 def test_words_end_marks_and_states_are_learned_and_nothing_else(checkpoint: Path) -> None:
     model = load_cached_model(settings_for(checkpoint))
     pictures = blank(3)
-    sequence = SampleWriter(model).write(
+    sequence = SampleWriter(model.parts).write(
         sample(
             (State.SILENCE, "", "is the door open ?"),
             (State.STANDBY, "", ""),
@@ -366,7 +371,7 @@ def test_streaming_vlm_learns_its_ellipsis_in_silent_seconds_and_after_words(
     (start / "stream_config.json").unlink()
     model = load_cached_model(settings_for(start, model__prompt_format="streaming_vlm"))
     pictures = blank(2)
-    sequence = SampleWriter(model).write(
+    sequence = SampleWriter(model.parts).write(
         sample((State.SILENCE, "", ""), (State.RESPONSE, "red door", "")), pictures
     )
     said = model.checkpoint.tokenizer.convert_ids_to_tokens(
@@ -380,7 +385,7 @@ def test_a_sample_longer_than_the_context_is_refused(checkpoint: Path) -> None:
     model.checkpoint.model.config.text_config.max_position_embeddings = 50
     pictures = blank(2)
     with pytest.raises(RowRefused, match="lower --chunk") as refused:
-        SampleWriter(model).write(
+        SampleWriter(model.parts).write(
             sample((State.SILENCE, "", ""), (State.SILENCE, "", "")), pictures
         )
     assert refused.value.reason is Reason.TOO_LONG
@@ -393,7 +398,11 @@ def test_a_row_that_breaks_when_it_is_drawn_is_named_and_the_next_takes_its_plac
     late = StreamSample("2.mp4", (SampleTurn(50.0, 51.0, State.SILENCE),))
     fine = StreamSample("2.mp4", (SampleTurn(0.0, 1.0, State.SILENCE),))
     rows = Rows(
-        [7, 8], [late, fine], Videos(data.parent), SampleWriter(model), model.checkpoint.pictures
+        [7, 8],
+        [late, fine],
+        Videos(data.parent),
+        SampleWriter(model.parts),
+        model.checkpoint.pictures,
     )
     drawn = rows[0]
     assert len(drawn.sequence.pictures) == 1
@@ -401,7 +410,9 @@ def test_a_row_that_breaks_when_it_is_drawn_is_named_and_the_next_takes_its_plac
         (7, Reason.UNDECODABLE)
     ]
     with pytest.raises(StreamError, match="none of the 1 samples can be used"):
-        Rows([7], [late], Videos(data.parent), SampleWriter(model), model.checkpoint.pictures)[0]
+        Rows(
+            [7], [late], Videos(data.parent), SampleWriter(model.parts), model.checkpoint.pictures
+        )[0]
 
 
 def test_every_epoch_draws_every_row_once_in_another_order() -> None:
@@ -419,7 +430,7 @@ def test_packed_samples_have_the_logits_and_the_loss_that_each_has_in_a_row_of_i
             write_checkpoint(tmp_path, layers=2, words=WORDS, family=family), model__dtype="float32"
         )
     )
-    writer, rng = SampleWriter(model), np.random.default_rng(0)
+    writer, rng = SampleWriter(model.parts), np.random.default_rng(0)
     turns = [
         (State.SILENCE, "", ""),
         (State.STANDBY, "", "is the door open ?"),
@@ -433,7 +444,7 @@ def test_packed_samples_have_the_logits_and_the_loss_that_each_has_in_a_row_of_i
         )
         for count in (1, 4, 2, 1)
     ]
-    learner = StreamLearner(model, ("connector",), 1, saves_memory=False).eval()
+    learner = StreamLearner(model.checkpoint, ("connector",), 1, saves_memory=False).eval()
     alone, packed = (
         collate(sequences, torch.device("cpu"), packed=packed) for packed in (False, True)
     )

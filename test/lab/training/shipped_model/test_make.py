@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from model_fixtures import random_frame, settings_for
+from model_fixtures import random_frame, settings_for, step_alone
 
 from stream_vlm.backbone import load_cached_model
 from stream_vlm.context.turn_formats import COMPACT
@@ -93,8 +93,11 @@ def test_a_window_is_written_in_the_very_turns_that_the_node_feeds(
     save_checkpoint(new_model(tokenizer, 0), tokenizer, tmp_path)
     stream = load_cached_model(settings_for(tmp_path)).open_stream("front")
     for index in range(5):
-        stream.step(
-            random_frame(index), None, lambda decision: Decision(SILENCE, decision.probabilities)
+        step_alone(
+            stream,
+            random_frame(index),
+            None,
+            lambda decision: Decision(SILENCE, decision.probabilities),
         )
     fed = [token for segment in stream.context for token in segment.token_ids]
     written = SequenceWriter(tokenizer, TRUE_HISTORY, [0.0]).write(
@@ -504,6 +507,8 @@ def test_the_command_trains_goes_on_from_finished_stages_and_its_checkpoint_watc
     report = json.loads((tmp_path / "out" / "training.json").read_text())
     assert 0.0 <= report["language"]["silence"] <= 1.0
     model = load_cached_model(settings_for(tmp_path / "out"))
-    assert model.turns == COMPACT
-    decision = model.open_stream("front").step(random_frame(0), None, lambda decision: decision)
+    assert model.parts.turns == COMPACT
+    decision = step_alone(
+        model.open_stream("front"), random_frame(0), None, lambda decision: decision
+    )
     assert sum(decision.probabilities.values()) == pytest.approx(1.0)

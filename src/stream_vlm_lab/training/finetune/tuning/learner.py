@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stream_vlm.backbone.streaming_model import StreamingModel
+from stream_vlm.backbone.checkpoint.loader import Checkpoint
 from stream_vlm.types import StreamError
 from stream_vlm.vision.tower import TorchVisionTower
 from stream_vlm.vision.vision_tokens import VisionTokens
@@ -30,7 +30,7 @@ class StreamLearner(nn.Module):
     """A checkpoint's model under teacher forcing over whole sequences.
 
     Args:
-        streaming: the loaded checkpoint; its model is changed in place.
+        checkpoint: the loaded checkpoint; its model is changed in place.
         parts: which of `PARTS` move.
         rank: rank of the adapters.
         saves_memory: compute the language part's activations again in the backward pass instead of
@@ -40,7 +40,7 @@ class StreamLearner(nn.Module):
 
     def __init__(
         self,
-        streaming: StreamingModel,
+        checkpoint: Checkpoint,
         parts: Sequence[str],
         rank: int,
         *,
@@ -48,8 +48,8 @@ class StreamLearner(nn.Module):
         new_tokens: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.model: Any = streaming.checkpoint.model
-        self._tower = TorchVisionTower(self.model.model.visual, streaming.checkpoint.pictures)
+        self.model: Any = checkpoint.model
+        self._tower = TorchVisionTower(self.model.model.visual, checkpoint.pictures)
         # Slots are for streams that grow; here whole sequences are attended to.
         self.model.model.language_model.set_attn_implementation("sdpa")
         self._adapted = _with_adapters(self.model, rank, new_tokens) if "lora" in parts else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_vlm.backbone.streaming_model import StreamingModel
+from stream_vlm.backbone.engine_parts import EngineParts
 from stream_vlm.context.segments import Segment, SegmentKind, positions
 from stream_vlm.types import State
 from stream_vlm_lab.training.common.losses import TargetKind, marker_kinds
@@ -65,12 +65,12 @@ class SampleWriter:
     alone, its end mark included.
     """
 
-    def __init__(self, model: StreamingModel) -> None:
-        self._encode, self._plain = model.encode_text, model.plain
-        self._writer, self._turns, self._tokens = model.writer, model.turns, model.tokens
-        self._sliding = model.checkpoint.stream.sliding
-        self._longest: int = model.checkpoint.model.config.text_config.max_position_embeddings
-        self._grid = model.checkpoint.pictures.grid
+    def __init__(self, parts: EngineParts) -> None:
+        self._encode, self._plain = parts.encode_text, parts.plain
+        self._writer, self._turns, self._tokens = parts.writer, parts.turns, parts.tokens
+        self._sliding = parts.checkpoint.stream.sliding
+        self._longest = parts.max_positions
+        self._grid = parts.checkpoint.pictures.grid
 
     def write(self, sample: StreamSample, pictures: NDArray[np.uint8]) -> TuningSequence:
         """`sample` with one temporal patch a turn, `pictures` uint8 RGB (turns, T, H, W, 3).

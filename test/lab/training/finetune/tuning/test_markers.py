@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from model_fixtures import FAMILIES, random_frame, settings_for, write_checkpoint
+from model_fixtures import FAMILIES, random_frame, settings_for, step_alone, write_checkpoint
 
 from stream_vlm.backbone.checkpoint.loader import Checkpoint, load_checkpoint
 from stream_vlm.backbone.streaming_model import load_cached_model
@@ -87,9 +87,11 @@ def test_markers_that_were_added_are_learned_and_the_node_needs_to_be_told_nothi
     ]
     assert main(["train", str(start), str(data), "--out", str(out), *more]) == 0
     model = load_cached_model(settings_for(out, model__dtype="float32"))
-    assert model.turns == HARNESS
-    assert [len(ids) for ids in model.tokens.markers.values()] == [1, 1]
-    decided = model.open_stream("front").step(random_frame(0), None, lambda decision: decision)
+    assert model.parts.turns == HARNESS
+    assert [len(ids) for ids in model.parts.tokens.markers.values()] == [1, 1]
+    decided = step_alone(
+        model.open_stream("front"), random_frame(0), None, lambda decision: decision
+    )
     assert sum(decided.probabilities.values()) == pytest.approx(1.0)
     begun, new = with_markers(loaded(start), start, "harness")
     for table in ("get_input_embeddings", "get_output_embeddings"):
@@ -122,9 +124,7 @@ def test_a_new_marker_begins_as_the_words_that_describe_it(tied: bool, tmp_path:
 def test_new_rows_of_tied_weights_are_merged_into_both(tmp_path: Path) -> None:
     start = untuned(tmp_path, tied=True)
     checkpoint, new = with_markers(loaded(start), start, "harness")
-    model = load_cached_model(settings_for(start, model__prompt_format="prompted"))
-    model.checkpoint = checkpoint
-    learner = StreamLearner(model, ("lora",), 4, saves_memory=False, new_tokens=new)
+    learner = StreamLearner(checkpoint, ("lora",), 4, saves_memory=False, new_tokens=new)
     (delta,) = (
         parameter for name, parameter in learner.trainable.items() if "trainable_tokens" in name
     )

@@ -1,0 +1,78 @@
+"""Token ids of the fixed parts of a turn: state markers, end marks, the picture token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
+from stream_vlm.context.layout import tokens_in
+from stream_vlm.context.turn_formats import TurnWriter
+from stream_vlm.types import State
+
+
+@dataclass(frozen=True)
+class TurnTokens:
+    """Token ids of the parts of a turn that never change.
+
+    Attributes:
+        head: number of tokens that every context begins with.
+        markers: for each state, the ids that say it. A decision is read from the first id of each,
+            and these first ids differ. A response without an entry begins with its words.
+        response_end: ids that say that the words of a response are over, one or none.
+        stop: ids that end an utterance.
+        picture: the id that stands for one vision token.
+    """
+
+    head: int
+    markers: dict[State, tuple[int, ...]]
+    response_end: tuple[int, ...]
+    stop: frozenset[int]
+    picture: int
+
+    @property
+    def not_a_first_word(self) -> list[int]:
+        """Ids that cannot begin a response: they begin another state or end an utterance."""
+        return sorted(
+            {marker[0] for marker in self.markers.values()} | self.stop | set(self.response_end)
+        )
+
+
+def read_turn_tokens(
+    tokenizer: PreTrainedTokenizerBase, writer: TurnWriter, model_id: str
+) -> TurnTokens:
+    """The ids that `tokenizer` has for the turn format of `writer`.
+
+    Raises:
+        CheckpointError: the tokenizer cannot express the states or the end marks; the message
+            names `model_id` and the remedy.
+    """
+    turns = writer.turns
+    markers = {
+        state: tuple(writer.encode(turns.marker(state))) for state in State if turns.marker(state)
+    }
+    firsts = [ids[0] for ids in markers.values() if ids]
+    unknown = tokenizer.unk_token_id
+    if len(set(firsts)) < len(markers) or State.SILENCE not in markers or unknown in firsts:
+        raise CheckpointError(
+            f"{model_id}: the state markers {[turns.marker(state) for state in markers]}"
+            " do not begin with different tokens of this tokenizer, so states cannot be told"
+            " apart; add them as tokens (stream-vlm train --add-markers), name others in"
+            " stream_config.json, or set model.prompt_format"
+        )
+    vocabulary = tokenizer.get_vocab()
+    stop = frozenset(vocabulary[token] for token in turns.stop if token in vocabulary)
+    if not stop:
+        raise CheckpointError(
+            f"{model_id}: none of the stop tokens {turns.stop} is in the tokenizer; name"
+            " others in stream_config.json"
+        )
+    response_end = tuple(writer.encode(turns.response_end))
+    if len(response_end) > 1 or unknown in response_end:
+        raise CheckpointError(
+            f"{model_id}: response_end {turns.response_end!r} is not one token of this"
+            " tokenizer, so the end of a response could not be told from its words; add it as"
+            " a token or name another in stream_config.json"
+        )
+    return TurnTokens(tokens_in(writer.head()), markers, response_end, stop, writer.picture)
