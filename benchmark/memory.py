@@ -30,7 +30,7 @@ from reported import reported
 
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.memory import Memory
-from stream_vlm.memory.recording.insert import insert_session, insert_step
+from stream_vlm.memory.insert_rows import insert_session, insert_step
 from stream_vlm.memory.search.query import Place, RecallQuery
 from stream_vlm.memory.storage.file import open_for_writing
 from stream_vlm.memory.storage.schema import transaction

@@ -10,14 +10,19 @@ from types import TracebackType
 
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.answers.object_links import relink
-from stream_vlm.memory.maintenance import forgetting
+from stream_vlm.memory.insert_rows import insert_session, insert_step
 from stream_vlm.memory.maintenance.export_import import import_file
-from stream_vlm.memory.maintenance.forget import Forget, Forgotten
+from stream_vlm.memory.maintenance.forget import (
+    Forget,
+    Forgotten,
+    count_forgotten,
+    erase,
+    give_back,
+)
 from stream_vlm.memory.maintenance.idle_work import BYTES_PER_PIECE, IdleHealth, IdleWork
 from stream_vlm.memory.memory_reader import MemoryReader
 from stream_vlm.memory.open_file import Opened, count_records, open_file
-from stream_vlm.memory.recording.insert import insert_session, insert_step
-from stream_vlm.memory.search.embed import embed_pictures, embed_texts
+from stream_vlm.memory.search.vector_search import embed_pictures, embed_texts
 from stream_vlm.memory.search.vectors import PictureEmbedder
 from stream_vlm.memory.storage.errors import MemoryFileError, SessionError
 from stream_vlm.memory.storage.step_rows import StepRecorder, StepRows
@@ -222,12 +227,12 @@ class Memory(MemoryReader):
         """
         started = time.perf_counter()
         if dry_run:
-            forgotten = forgetting.count(self._connections, what)
+            forgotten = count_forgotten(self._connections, what)
         else:
-            forgotten, pages = forgetting.erase(self._connections, what)
+            forgotten, pages = erase(self._connections, what)
             self._rows -= forgotten.records
             self._rescan()
-            forgotten = forgetting.give_back(self._connections, forgotten, pages)
+            forgotten = give_back(self._connections, forgotten, pages)
         return replace(forgotten, took_ms=(time.perf_counter() - started) * 1e3)
 
     def import_from(self, source: Path) -> dict[str, int]:

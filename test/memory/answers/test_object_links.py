@@ -317,7 +317,7 @@ def test_a_memory_that_was_written_before_there_were_links_is_linked_on_request(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as before, Memory.open(settings(file)) as memory:
-        before.setattr("stream_vlm.memory.recording.insert.link", lambda *_: None)
+        before.setattr("stream_vlm.memory.insert_rows.link", lambda *_: None)
         begin(memory)
         write(memory, "red ball rolls in", "red ball rolls away")
         assert things(memory) == [0, 0]

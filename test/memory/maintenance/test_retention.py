@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from memory_fixtures import SESSION, seconds, settings, step
 
 from stream_vlm.config.memory_settings import MemorySettings
+from stream_vlm.memory import insert_rows
 from stream_vlm.memory.maintenance import retention
 from stream_vlm.memory.maintenance.check_and_backup import stats, verify
 from stream_vlm.memory.memory import Memory
-from stream_vlm.memory.recording import insert
 from stream_vlm.memory.recording.background_writer import MemoryWriter
 from stream_vlm.memory.search.query import RecallQuery
 from stream_vlm.memory.storage.session_timeline import SessionClock, merge_sessions
@@ -52,7 +52,7 @@ def begin_at(
 ) -> None:
     """Begin a session when the computer's clock shows `wall_ns`."""
     with monkeypatch.context() as then:
-        then.setattr(insert.time, "time_ns", lambda: wall_ns)
+        then.setattr(insert_rows.time, "time_ns", lambda: wall_ns)
         memory.begin_session(session, "model", "test", started_ns)
 
 

@@ -218,7 +218,7 @@ def test_a_file_of_the_first_version_is_brought_up_to_date_when_it_is_opened_to_
         before.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
         before.setattr(schema, "SCHEMA_VERSION", 1)
         # A program of that version linked nothing.
-        before.setattr("stream_vlm.memory.recording.insert.link", lambda *_: None)
+        before.setattr("stream_vlm.memory.insert_rows.link", lambda *_: None)
         remember(path)
     with Memory.open(settings(path)) as memory:
         result = memory.recall(RecallQuery("ball", order="oldest"))

@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from stream_vlm.config.settings import Settings
 from stream_vlm.memory.answers.computed_answer import Answer
 from stream_vlm.memory.answers.question_kind import BETWEEN, HOW_OFTEN, Question
-from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import (
     DEFAULT_KINDS,
     FUSED,
@@ -24,6 +24,7 @@ from stream_vlm.memory.search.query import (
     RecallError,
     RecallQuery,
     RecallRecord,
+    RecallResult,
 )
 from stream_vlm.memory.storage.step_rows import EVENT, SUMMARY, UTTERANCE
 from stream_vlm.time_words import age, moment
@@ -62,6 +63,18 @@ def is_about_the_past(text: str) -> bool:
     the door open?", "what colour is it?", "is it still there?") is about what can be seen now.
     """
     return _PAST.search(text) is not None
+
+
+class AskableMemory(Protocol):
+    """The part of a memory that is asked here, whether the file is open for writing or not."""
+
+    def recall(self, query: RecallQuery) -> RecallResult:
+        """See `ReadableMemory.recall`."""
+        ...
+
+    def answer(self, question: Question) -> Answer:
+        """See `ReadableMemory.answer`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -126,7 +139,7 @@ class PromptRecall:
         )
 
 
-def recall_for_prompt(memory: Memory, query: RecallQuery, number: int) -> PromptRecall:
+def recall_for_prompt(memory: AskableMemory, query: RecallQuery, number: int) -> PromptRecall:
     """What bears on the question that `query` asks with its words, within its filters; `number`
     records at most. Its order and limit are not used.
 
@@ -155,7 +168,7 @@ def recall_for_prompt(memory: Memory, query: RecallQuery, number: int) -> Prompt
     )
 
 
-def _computed(memory: Memory, query: RecallQuery) -> Answer | None:
+def _computed(memory: AskableMemory, query: RecallQuery) -> Answer | None:
     try:
         question = Question(query)
     except RecallError:
@@ -192,7 +205,7 @@ def max_records(tokens: int) -> int:
 class PromptRecaller:
     """Recalls for questions and watches as the settings say. Any thread may ask but the model's."""
 
-    def __init__(self, memory: Memory, settings: Settings) -> None:
+    def __init__(self, memory: AskableMemory, settings: Settings) -> None:
         self._memory = memory
         self._number = max_records(settings.context.memory_tokens)
         self._in_prompt = settings.memory.in_prompt

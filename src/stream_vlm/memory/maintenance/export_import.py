@@ -25,6 +25,7 @@ from stream_vlm.memory.storage.schema import (
     MIGRATIONS,
     SCHEMA_VERSION,
     migrate,
+    ordinary_tables,
     transaction,
     version_of,
 )
@@ -33,21 +34,6 @@ FORMAT = "stream_vlm memory"
 
 NOT_IMPORTED = ("dropped",)
 """What one file counts of itself; nothing of another's."""
-
-
-def ordinary_tables(db: Database) -> list[str]:
-    """The tables that hold rows of ours: not SQLite's own, nor what full text and R*Tree keep
-    themselves.
-    """
-    every = [
-        (name, sql or "")
-        for name, sql in db.execute(
-            "SELECT name, sql FROM sqlite_schema WHERE type = 'table'"
-        ).fetchall()
-    ]
-    virtual = [name for name, sql in every if sql.startswith("CREATE VIRTUAL")]
-    not_ours = ("sqlite_", *(f"{name}_" for name in virtual))
-    return [name for name, _ in every if name not in virtual and not name.startswith(not_ours)]
 
 
 def export_lines(db: Database) -> Iterator[bytes]:

@@ -5,14 +5,16 @@ back.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
 from stream_vlm.memory.search.query import Place, RecallError, RecallQuery
+from stream_vlm.memory.storage.connections import Connections
 from stream_vlm.memory.storage.errors import error_classes
 
 VACUUM_PAGES = 500
@@ -100,7 +102,52 @@ class Forgotten:
         return said
 
 
-def mark(db: Database, what: Forget) -> Forgotten:
+def count_forgotten(connections: Connections, what: Forget) -> Forgotten:
+    """What forgetting `what` would delete; nothing is deleted."""
+    with connections.snapshot() as db:
+        marked = _mark(db, what)
+    return replace(marked, copies=copies_beside(connections.path))
+
+
+def erase(connections: Connections, what: Forget) -> tuple[Forgotten, int]:
+    """Delete `what` in one transaction.
+
+    Returns:
+        What was deleted, and how many pages the file had before.
+    """
+    with connections.writing() as db:
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        marked = _mark(db, what)
+        _delete(db)
+    return marked, pages
+
+
+def give_back(connections: Connections, forgotten: Forgotten, pages_before: int) -> Forgotten:
+    """Make the file smaller and empty its log, after `erase`.
+
+    Returns:
+        `forgotten` with how many bytes were freed, and whether all of it is erased.
+    """
+    more = True
+    while more:
+        # Steps that wait to be stored get in here.
+        time.sleep(0.001)
+        with connections.writer() as db:
+            more = _give_back_pages(db)
+    with connections.writer() as db:
+        erased = _empty_log(db)
+        page_size, pages = (
+            int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_size", "page_count")
+        )
+    return replace(
+        forgotten,
+        freed_bytes=(pages_before - pages) * page_size,
+        erased=erased,
+        copies=copies_beside(connections.path),
+    )
+
+
+def _mark(db: Database, what: Forget) -> Forgotten:
     """Collect the numbers of what is meant in temporary tables, within the caller's transaction,
     and count it.
 
@@ -151,8 +198,8 @@ def make_marks(db: Database) -> None:
         db.execute(f"CREATE TEMP TABLE {table} (id INTEGER PRIMARY KEY)")
 
 
-def delete(db: Database) -> None:
-    """Delete what `mark` collected, with all that refers to it, within the same transaction, so
+def _delete(db: Database) -> None:
+    """Delete what `_mark` collected, with all that refers to it, within the same transaction, so
     that no byte of it is left in any page.
     """
     delete_marked(db)
@@ -165,7 +212,7 @@ def delete(db: Database) -> None:
 
 
 def delete_marked(db: Database) -> None:
-    """Delete the rows whose numbers stand in the temporary tables of `mark`, and all that refers to
+    """Delete the rows whose numbers stand in the temporary tables of `_mark`, and all that refers to
     them.
     """
     for table, marked in (("record", "forgotten"), ("picture", "forgotten_picture")):
@@ -188,13 +235,13 @@ def _without_leftovers(node: bytes) -> bytes:
     return node[:used] + bytes(len(node) - used)
 
 
-def give_back_pages(db: Database) -> bool:
+def _give_back_pages(db: Database) -> bool:
     """Give up to `VACUUM_PAGES` free pages back to the file system; whether there are more."""
     db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
     return bool(db.execute("PRAGMA freelist_count").fetchone()[0])
 
 
-def empty_log(db: Database) -> bool:
+def _empty_log(db: Database) -> bool:
     """Bring all of the log into the file and cut the log to nothing; False where a reader that
     still looks at an older state prevents it.
     """

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from stream_vlm.memory.maintenance.idle_runner import IdleRunner
 from stream_vlm.memory.maintenance.idle_work import IdleHealth
 from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.recording.idle_runner import IdleRunner
 from stream_vlm.memory.storage.errors import MemoryFileError
 from stream_vlm.memory.storage.step_rows import StepRows
 from stream_vlm.types import StepResult, StreamError

@@ -17,12 +17,18 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from stream_vlm.memory.maintenance.export_import import ordinary_tables
 from stream_vlm.memory.rescue import sqlcipher_rows
 from stream_vlm.memory.rescue.sqlite_pages import RawFile, RawRow, Value, rows
 from stream_vlm.memory.storage.encryption import Key, connect
 from stream_vlm.memory.storage.errors import error_classes, translate_errors
-from stream_vlm.memory.storage.schema import APPLICATION_ID, MIGRATIONS, migrate, transaction
+from stream_vlm.memory.storage.file import free_name
+from stream_vlm.memory.storage.schema import (
+    APPLICATION_ID,
+    MIGRATIONS,
+    migrate,
+    ordinary_tables,
+    transaction,
+)
 
 RESCUED_TABLES = ("session", "picture", "record")
 """What cannot be made again; indices and full text follow from these."""
@@ -127,16 +133,6 @@ def rescue(path: Path, reason: str, key: Key | None = None) -> Rescue:
         path, reason, aside, records, pictures,
     )  # fmt: skip
     return Rescue(aside, records, pictures)
-
-
-def free_name(path: Path, ending: str) -> Path:
-    """`path` with `.ending` added, and a number where that is taken."""
-    number = 1
-    while True:
-        candidate = path.with_name(f"{path.name}.{ending}" + (f"-{number}" if number > 1 else ""))
-        if not candidate.exists():
-            return candidate
-        number += 1
 
 
 def shapes() -> list[TableShape]:

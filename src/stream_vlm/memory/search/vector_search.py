@@ -4,6 +4,7 @@ the vectors held in RAM to search among.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -18,18 +19,23 @@ from stream_vlm.memory.search.vectors import (
     Embedder,
     Matrix,
     Owner,
+    PictureEmbedder,
     Vectors,
     insert,
     models,
     unit,
 )
+from stream_vlm.memory.storage.connections import Connections
 from stream_vlm.memory.storage.errors import RecallError
 from stream_vlm.memory.storage.step_rows import StepRows
-from stream_vlm.types import StepResult
+from stream_vlm.memory.storage.thumbnails import decoded
+from stream_vlm.types import StepResult, StreamError
 
 FOR_PICTURES = (
     "'stream-vlm memory embed --pictures' gives every stored picture a vector of one model"
 )
+
+_log = logging.getLogger(__name__)
 
 
 class VectorSearch:
@@ -177,3 +183,58 @@ class VectorSearch:
 
     def _matrix(self, of: Owner, model: str, size: int) -> Matrix:
         return self._matrices.setdefault((of, model, size), Matrix(of, model, size))
+
+
+def embed_texts(connections: Connections, vector_search: VectorSearch, batch: int) -> int:
+    """As `Memory.reembed`."""
+    done = 0
+    while True:
+        with connections.reader() as db:
+            vectors = vector_search.missing(db, batch)
+        if not vectors:
+            break
+        with connections.writing() as db:
+            vector_search.add(db, vectors)
+        done += len(vectors)
+    with connections.writing() as db:
+        vector_search.drop_others(db)
+    return done
+
+
+def embed_pictures(connections: Connections, model: PictureEmbedder, batch: int) -> tuple[int, int]:
+    """As `Memory.reembed_pictures`."""
+    without = (
+        "SELECT id, jpeg FROM picture WHERE id > ? AND NOT EXISTS (SELECT 1 FROM picture_vector"
+        " JOIN vector_model ON vector_model.id = vector_model_id WHERE picture_id = picture.id AND"
+        " name = ?) ORDER BY id LIMIT ?"
+    )
+    done = refused = last = 0
+    while True:
+        with connections.reader() as db:
+            pictures = db.execute(without, [last, model.model_id, batch]).fetchall()
+        if not pictures:
+            break
+        last = pictures[-1][0]
+        vectors: dict[int, Vectors] = {}
+        for number, jpeg in pictures:
+            try:
+                vectors[number] = unit(
+                    model.embed(decoded(jpeg, f"picture {number}")), f"picture {number}"
+                )
+            except StreamError as error:
+                # A page of the file that went bad, or a picture that only another model takes: the
+                # others are found all the same.
+                _log.warning("%s: %s", connections.path, error)
+                refused += 1
+        with connections.writing() as db:
+            for number, vector in vectors.items():
+                if db.execute("SELECT 1 FROM picture WHERE id = ?", [number]).fetchone():
+                    insert(db, PICTURE, number, model.model_id, vector)
+        done += len(vectors)
+    with connections.writing() as db:
+        db.execute(
+            "DELETE FROM picture_vector WHERE vector_model_id IN (SELECT id FROM vector_model WHERE"
+            " name <> ?)",
+            [model.model_id],
+        )
+    return done, refused

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from stream_vlm.memory.rescue.rescue import free_name
 from stream_vlm.memory.storage.encryption import Key, connect
 from stream_vlm.memory.storage.errors import (
     DAMAGED,
@@ -137,6 +136,16 @@ def _keep_version(db: Database, path: Path, version: int, key: Key | None) -> No
         SCHEMA_VERSION,
         backup,
     )
+
+
+def free_name(path: Path, ending: str) -> Path:
+    """`path` with `.ending` added, and a number where that is taken."""
+    number = 1
+    while True:
+        candidate = path.with_name(f"{path.name}.{ending}" + (f"-{number}" if number > 1 else ""))
+        if not candidate.exists():
+            return candidate
+        number += 1
 
 
 def check_for_reading(path: Path, busy_timeout_s: float, key: Key | None = None) -> None:

@@ -232,3 +232,18 @@ def migrate(db: Database) -> None:
         for step in MIGRATIONS[version_of(db) :]:
             step(db)
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def ordinary_tables(db: Database) -> list[str]:
+    """The tables that hold rows of ours: not SQLite's own, nor what full text and R*Tree keep
+    themselves.
+    """
+    every = [
+        (name, sql or "")
+        for name, sql in db.execute(
+            "SELECT name, sql FROM sqlite_schema WHERE type = 'table'"
+        ).fetchall()
+    ]
+    virtual = [name for name, sql in every if sql.startswith("CREATE VIRTUAL")]
+    not_ours = ("sqlite_", *(f"{name}_" for name in virtual))
+    return [name for name, _ in every if name not in virtual and not name.startswith(not_ours)]
