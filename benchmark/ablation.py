@@ -25,17 +25,17 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGenera
 
 from stream_vlm.backbone.checkpoint.loader import SHIPPED
 from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
-from stream_vlm_lab.training.common.loop import Plan, accelerator_for
+from stream_vlm_lab.training.common.loop import TrainingPlan, accelerator_for
 from stream_vlm_lab.training.common.losses import OBJECTIVES
 from stream_vlm_lab.training.shipped_model.architecture import STREAM, new_model
 from stream_vlm_lab.training.shipped_model.language_stage import score_language, train_language
 from stream_vlm_lab.training.shipped_model.make import (
     LANGUAGE_TICKS,
     QUESTION_RATES,
+    encoded_streams,
     keep_freed_memory,
-    tokens_of,
 )
-from stream_vlm_lab.training.shipped_model.render_cache import Worlds, drawing_digest
+from stream_vlm_lab.training.shipped_model.render_cache import RenderCache, drawing_digest
 from stream_vlm_lab.training.shipped_model.sequences import (
     HistoryNoise,
     SequenceWriter,
@@ -172,7 +172,7 @@ class Ablation:
         state = None
         if variant is not None:
             batch = max(1, round(arguments.batch * STREAM.max_turns / variant.turns))
-            plan = Plan(folder, name, settings, seed, arguments.steps, None, save_every=100)
+            plan = TrainingPlan(folder, name, settings, seed, arguments.steps, None, save_every=100)
             writer = SequenceWriter(
                 self.tokenizer, HistoryNoise(), QUESTION_RATES, has_standby=variant.has_standby
             )
@@ -253,11 +253,11 @@ def main(command: Sequence[str] | None = None) -> int:
         arguments.checkpoint, dtype=torch.float32
     ).to(accelerator.device)
     arguments.work.mkdir(parents=True, exist_ok=True)
-    worlds = Worlds(arguments.work, STREAM.rate_hz, arguments.processes)
+    worlds = RenderCache(arguments.work, STREAM.rate_hz, arguments.processes)
     seeds = range(arguments.first_world, arguments.first_world + arguments.worlds)
     held_out = range(HELD_OUT_SEED, HELD_OUT_SEED + arguments.held_out)
     streams = [
-        tokens_of(tower, worlds, part, arguments.work, what)
+        encoded_streams(tower, worlds, part, arguments.work, what)
         for part, what in ((seeds, "worlds"), (held_out, "held-out worlds"))
     ]
     ablation = Ablation(arguments, accelerator, tokenizer, *streams)

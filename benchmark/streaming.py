@@ -355,7 +355,7 @@ def main() -> int:
             rows[0].percentile(50),
             next(row for row in rows if row.name.startswith("(b)")).percentile(50),
         )
-        print(f"throughput of rounds against (b): {baseline / ours:.1f} times")
+        print(f"throughput of last_turns against (b): {baseline / ours:.1f} times")
         print("bounds: " + ", ".join(f"{key} {value:.3g}" for key, value in limits.items()))
         streams = [
             many_streams(model, count, min(arguments.seconds, 60)) for count in arguments.streams

@@ -27,7 +27,7 @@ class Way:
 def ways(context_s: float) -> list[Way]:
     """Ours first, then the baselines."""
     return [
-        Way("ours: rounds", "last_turns", context_s),
+        Way("ours: last_turns", "last_turns", context_s),
         Way("ours: chunked", "chunked", context_s),
         Way("ours: sliding", "sliding", context_s),
         Way("(a) growing full context", "chunked", None),

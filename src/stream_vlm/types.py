@@ -1,9 +1,8 @@
-"""The words everything speaks: frames come in as ticks, decisions and events go out as step
-results.
+"""Types that all packages share: frames, ticks, queries, decisions, events and step results.
 
-Nothing here imports anything of ours, so every room can use these types without knowing another
-room. Time is int64 nanoseconds of the evidence's own clock (ROS time, a bag's clock, or a video's
-timeline), never the wall clock of the computer that looks at it.
+This module imports nothing else of this project, so every package can use it. Time is int64
+nanoseconds on the clock of the source (ROS time, a bag's clock or a video's timeline), never the
+wall clock of the computer that processes it.
 """
 
 from __future__ import annotations
@@ -20,32 +19,39 @@ NANOSECONDS = 1_000_000_000
 
 
 class StreamError(Exception):
-    """Base of every error this package raises on purpose; the message names the thing, the value
-    and the remedy.
+    """Base of every error this package raises on purpose.
+
+    The message names the thing, the value and the remedy.
     """
 
 
 class StaleFrame(StreamError):
-    """A frame whose stamp is not after the one it would follow."""
+    """A frame's stamp is not after the stamp of the frame before it."""
 
 
 class State(str, Enum):
-    """What a streaming model says about one tick (Streamo, arXiv 2512.21334; Streaming Harness,
-    arXiv 2606.08615).
+    """What a streaming model decides at one tick.
+
+    The three states are Streamo's (arXiv 2512.21334). Streaming Harness (arXiv 2606.08615) has
+    silence and response only.
     """
 
     SILENCE = "silence"
-    """Nothing that deserves a word."""
+    """There is nothing to report."""
     STANDBY = "standby"
-    """Something is under way and not complete yet."""
+    """An event is under way and not complete yet."""
     RESPONSE = "response"
-    """Something is complete, or a question can be answered: text follows."""
+    """An event is complete, or a question can be answered: text follows."""
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the robot (or the camera) was: position in metres, orientation as a unit quaternion, in
-    a named frame (REP-105).
+    """Position and orientation of the robot or the camera in a named frame.
+
+    Attributes:
+        frame_id: the coordinate frame (REP-105) that the numbers refer to.
+        x, y, z: position in metres.
+        qx, qy, qz, qw: orientation as a unit quaternion.
     """
 
     frame_id: str
@@ -60,15 +66,15 @@ class Pose:
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of one camera.
+    """One picture from one camera.
 
     Attributes:
         camera: the camera's name in the settings, not its topic.
         stamp_ns: int64 nanoseconds, when the picture was taken.
-        frame_id: the optical frame the picture was taken in (REP-103), copied from the message
-            header; may be empty.
+        frame_id: the camera's optical frame (REP-103), copied from the message header; may be
+            empty.
         image: uint8 RGB, (H, W, 3), C-contiguous.
-        pose: where the robot was at `stamp_ns`, or None when that is not known.
+        pose: where the robot was at `stamp_ns`; None when that is not known.
     """
 
     camera: str
@@ -80,8 +86,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class RecalledLine:
-    """Something of the past, as a line for the model: what, from when to when (int64 ns on the
-    evidence's clock).
+    """One memory record that the model reads as a line of its prompt.
+
+    Attributes:
+        start_ns, end_ns: when it happened, int64 ns on the clock of the source.
+        text: what happened.
     """
 
     start_ns: int
@@ -91,11 +100,11 @@ class RecalledLine:
 
 @dataclass(frozen=True)
 class RecalledContext:
-    """What the memory has to say about a question.
+    """What the memory found about a question.
 
     Attributes:
-        computed: an answer that was worked out from the records and not by a model; may be empty.
-        remembered: what bears on the question, best first.
+        computed: an answer that was computed from the records, without a model; may be empty.
+        remembered: records that match the question, best match first.
     """
 
     computed: str = ""
@@ -114,10 +123,10 @@ class Query:
         text: the user's words.
         stamp_ns: int64 nanoseconds, when it was asked.
         camera: the camera it is about; empty means every camera.
-        is_watch: True for "tell me when": nothing is answered now, the stream goes on under this
-            instruction until another replaces it.
-        past: what was remembered about it when it was asked; a model that has a place for it reads
-            as much as the settings allow.
+        is_watch: True for a watch ("tell me when ..."). A watch is not answered at once: it stays
+            active until another watch replaces it or it is ended.
+        past: what the memory found about the query when it was asked. A model whose prompt format
+            has a place for it reads as much of it as the settings allow.
     """
 
     query_id: str
@@ -130,12 +139,12 @@ class Query:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a step may cost at most while steps run over their time; the default holds nothing back.
+    """Limits that shorten a step while steps take too long; the defaults limit nothing.
 
     Attributes:
-        picture_share: share in (0, 1] of the pixels that a picture may have; a model that takes
-            pictures of one size only is not held to it.
-        new_tokens: longest utterance in tokens; None for what the settings say.
+        picture_share: share in (0, 1] of a picture's pixel budget. A model with one fixed picture
+            size ignores it.
+        new_tokens: longest utterance in tokens; None for the length in the settings.
     """
 
     picture_share: float = 1.0
@@ -144,10 +153,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Tick:
-    """One beat of the stream: the newest unseen frame of each camera, and the queries that came in
-    since the last beat.
+    """One time step: the newest frame of each camera, and the queries since the last tick.
 
-    A camera without a new frame is absent from `frames`. `index` counts from 0 within a session.
+    Attributes:
+        index: number of the tick within its session, from 0.
+        stamp_ns: int64 nanoseconds, the time of the tick.
+        frames: at most one frame for each camera; a camera without a new frame is absent.
+        queries: the questions and watches that came in since the last tick.
     """
 
     index: int
@@ -162,11 +174,11 @@ class Decision:
 
     Attributes:
         state: silence, standby or response.
-        probabilities: probability of each state; they sum to 1. A two-state model leaves STANDBY at
-            0.
+        probabilities: probability of each state; they sum to 1. For a two-state model STANDBY has
+            probability 0.
         text: the words that follow RESPONSE; empty for the other states.
-        confidence: in [0, 1], the probability of `state` times, for a response, the mean
-            probability of its words.
+        confidence: in [0, 1], the probability of `state`; for a response it is multiplied by the
+            mean probability of the tokens of `text`.
     """
 
     state: State
@@ -177,16 +189,16 @@ class Decision:
 
 @dataclass(frozen=True)
 class EventSpan:
-    """Something that happened: what, from when to when, how sure.
+    """An event: what happened, when it began and ended, and how sure the model is.
 
     Attributes:
         event_id: unique within a memory file.
         camera: the camera that saw it.
-        frame_id: optical frame of the evidence.
-        stamp_ns: stamp of the evidence, the frame that showed it complete.
+        frame_id: optical frame of the frame that showed the event complete.
+        stamp_ns: stamp of that frame, int64 ns.
         label: what happened, in the model's words.
-        start_ns, end_ns: from when to when, ns on the evidence's clock; `end_ns` is at most
-            `stamp_ns` (`events.EventTracker`).
+        start_ns, end_ns: beginning and end, int64 ns on the clock of the source; `end_ns` is at
+            most `stamp_ns` (see `loop.event_tracker.EventTracker`).
         confidence: in [0, 1].
     """
 
@@ -202,14 +214,16 @@ class EventSpan:
 
 @dataclass(frozen=True)
 class Utterance:
-    """Words the robot says, with the evidence they rest on.
+    """Words that the robot says, and the frame that they are based on.
 
     Attributes:
-        camera, frame_id, stamp_ns: of the frame that made the model speak, never "now".
-        text: whole words, never a cut one.
+        camera, frame_id, stamp_ns: of the frame at which the model decided to speak. `stamp_ns` is
+            the stamp of that frame (int64 ns), not the current time.
+        text: whole words; a word that was cut at the token limit is left out.
         confidence: in [0, 1].
-        event_id: the event this reports, or empty.
-        query_id: the question this answers, else the watch that is active, or empty when unasked.
+        event_id: the event that this reports, or empty.
+        query_id: the question that this answers, else the active watch; empty when the robot speaks
+            unprompted.
     """
 
     camera: str
@@ -223,21 +237,21 @@ class Utterance:
 
 @dataclass(frozen=True)
 class StepResult:
-    """All that one tick led to.
+    """Everything that one tick produced.
 
     Attributes:
-        session_id: the session the tick belongs to; a restart or a backward clock jump opens a new
-            one.
-        decisions: by camera name; a camera whose frame could not be used is absent and stands in
+        session_id: the session of the tick; a restart or a backward clock jump opens a new session.
+        tick: the tick.
+        decisions: decision by camera name. A camera whose frame could not be used is listed in
             `faults` instead.
-        events: spans completed by this tick.
-        under_way_since: by camera name, stamp (ns) of the first frame of an event that is not
-            complete yet.
+        utterances: what the robot says.
+        events: the events that this tick completed.
+        under_way_since: by camera name, when an event began that is not complete yet, int64 ns.
         faults: by camera name, one sentence that names the fault and its remedy.
-        picture_vectors: by camera name, what the vision tower made of its picture as one vector,
-            float32, (size,); absent where a model gives none.
-        seconds: wall time spent by stage ("vision", "prefill", "decode", "step"), for diagnostics
-            and benchmarks only.
+        picture_vectors: by camera name, the picture as one vector of the vision tower, float32,
+            (size,); empty where the model gives no vectors.
+        seconds: wall time by stage ("vision", "prefill", "decode", "step"), for diagnostics and
+            benchmarks only.
     """
 
     session_id: str

@@ -1,4 +1,4 @@
-"""What stays in the context, and at which positions."""
+"""Layouts, positions, and the policies that keep whole turns."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_text_advances_all_three_axes_by_one_a_token() -> None:
     assert following == 6
 
 
-def test_a_picture_spreads_over_rows_and_columns_and_is_followed_at_its_longer_side() -> None:
+def test_picture_tokens_take_row_and_column_positions_and_advance_by_the_longer_side() -> None:
     where, following = positions([HEAD, Segment(SegmentKind.FRAME, 0, (9,) * 6, (2, 3))])
     assert where[:, 2:].tolist() == [[2] * 6, [2, 2, 2, 3, 3, 3], [2, 3, 4, 2, 3, 4]]
     assert following == 5
@@ -42,7 +42,7 @@ def test_a_frame_whose_grid_does_not_fit_its_tokens_is_refused() -> None:
 
 
 def run_stream(policy: ContextPolicy, words: list[int]) -> list[list[Segment]]:
-    """Feed one turn per entry of `words` and return what is held after each."""
+    """Feed one turn for each entry of `words`; return the context after each turn."""
     held, history = [HEAD], []
     for number, count in enumerate(words):
         entering = turn(number, count)
@@ -52,12 +52,12 @@ def run_stream(policy: ContextPolicy, words: list[int]) -> list[list[Segment]]:
 
 
 POLICIES = [
-    pytest.param(RoundsPolicy(max_turns=8, keep_turns=5, max_tokens=100), id="rounds"),
+    pytest.param(RoundsPolicy(max_turns=8, keep_turns=5, max_tokens=100), id="last_turns"),
     pytest.param(
-        RoundsPolicy(max_turns=8, keep_turns=8, max_tokens=100), id="rounds without hysteresis"
+        RoundsPolicy(max_turns=8, keep_turns=8, max_tokens=100), id="last_turns without hysteresis"
     ),
     pytest.param(
-        RoundsPolicy(max_turns=100, keep_turns=80, max_tokens=60), id="rounds bound by tokens"
+        RoundsPolicy(max_turns=100, keep_turns=80, max_tokens=60), id="last_turns limited by tokens"
     ),
     pytest.param(ChunkedPolicy(chunk_turns=6, max_tokens=100), id="chunked"),
 ]
@@ -65,7 +65,7 @@ POLICIES = [
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("seed", range(5))
-def test_the_budget_holds_and_the_head_and_the_newest_turn_stay_for_ever(
+def test_the_context_stays_within_the_budget_and_keeps_the_head_and_the_newest_turn(
     policy: ContextPolicy, seed: int
 ) -> None:
     words = np.random.default_rng(seed).integers(1, 20, size=200).tolist()
@@ -76,7 +76,7 @@ def test_the_budget_holds_and_the_head_and_the_newest_turn_stay_for_ever(
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_what_stays_is_an_unbroken_run_of_whole_turns(policy: ContextPolicy) -> None:
+def test_the_kept_turns_are_whole_and_consecutive(policy: ContextPolicy) -> None:
     for number, held in enumerate(run_stream(policy, [2] * 60)):
         turns = [segment.turn for segment in held[1:]]
         assert turns == sorted(turns)
@@ -84,7 +84,7 @@ def test_what_stays_is_an_unbroken_run_of_whole_turns(policy: ContextPolicy) -> 
         assert all(turns.count(kept) == 2 for kept in set(turns))
 
 
-def test_rounds_trims_only_once_in_every_gap_between_its_two_limits() -> None:
+def test_last_turns_trims_once_every_max_turns_minus_keep_turns() -> None:
     history = run_stream(RoundsPolicy(max_turns=8, keep_turns=5, max_tokens=10_000), [1] * 50)
     sizes = [len({segment.turn for segment in held[1:]}) for held in history]
     assert sizes[:8] == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -97,16 +97,14 @@ def test_chunked_never_drops_anything_inside_a_chunk() -> None:
         assert len({segment.turn for segment in held[1:]}) == number % 6 + 1
 
 
-def test_limits_that_make_no_sense_are_refused() -> None:
+def test_impossible_limits_are_refused() -> None:
     with pytest.raises(ValueError, match="keep_turns 9"):
         RoundsPolicy(max_turns=8, keep_turns=9, max_tokens=100)
     with pytest.raises(ValueError, match="chunk_turns 0"):
         ChunkedPolicy(chunk_turns=0, max_tokens=100)
 
 
-def test_rounds_that_run_out_of_tokens_first_trim_as_rarely_as_those_that_run_out_of_turns() -> (
-    None
-):
+def test_last_turns_trims_as_rarely_if_tokens_run_out_before_turns() -> None:
     policy = RoundsPolicy(max_turns=40, keep_turns=20, max_tokens=100)
     held: list[Segment] = []
     trims = 0

@@ -1,6 +1,4 @@
-"""How what is seen is written down is chosen by the setting, by the file beside the weights, or by
-the tokenizer.
-"""
+"""The turn format comes from the setting, from `stream_config.json`, or from the tokenizer."""
 
 import json
 from pathlib import Path
@@ -19,8 +17,11 @@ MARKERS = ("</Silence>", "</Standby>", "</Response>")
 
 
 def without_file(directory: Path, renamed: dict[str, str] | None = None) -> Path:
-    """A checkpoint as it is downloaded, without a `stream_config.json`, and with state markers of
-    other names.
+    """A checkpoint without a `stream_config.json`, as it is downloaded.
+
+    Args:
+        directory: where it is written.
+        renamed: state markers to rename, new name by old name.
     """
     write_checkpoint(directory, words=("silence", "standby", "response"))
     (directory / "stream_config.json").unlink()
@@ -44,7 +45,7 @@ def test_every_known_format_can_be_set() -> None:
     assert set(choices) == {"auto", *FORMATS}
 
 
-def test_a_streaming_vlm_download_works_by_setting_without_writing_a_file(tmp_path: Path) -> None:
+def test_a_streaming_vlm_download_needs_only_the_setting_and_no_file(tmp_path: Path) -> None:
     directory = write_streaming_vlm_checkpoint(tmp_path / "download", layers=2)
     before = sorted(path.name for path in directory.iterdir())
     assert "stream_config.json" not in before
@@ -63,11 +64,11 @@ def test_a_streaming_vlm_download_works_by_setting_without_writing_a_file(tmp_pa
     assert sorted(path.name for path in directory.iterdir()) == before
 
 
-def test_a_tokenizer_with_streamos_markers_is_driven_as_streamo(tmp_path: Path) -> None:
+def test_a_tokenizer_with_streamos_markers_gets_streamos_format(tmp_path: Path) -> None:
     assert load_cached_model(settings_for(without_file(tmp_path))).parts.turns == STREAMO
 
 
-def test_a_tokenizer_with_two_markers_is_driven_as_streaming_harness(tmp_path: Path) -> None:
+def test_a_tokenizer_with_two_markers_gets_streaming_harness_format(tmp_path: Path) -> None:
     names = {"</Silence>": "</silence>", "</Response>": "</response>", "</Standby>": "<unused>"}
     model = load_cached_model(
         settings_for(without_file(tmp_path, names), context__max_seconds=4.0, stream__rate_hz=1.0)
@@ -83,11 +84,13 @@ def test_a_tokenizer_with_two_markers_is_driven_as_streaming_harness(tmp_path: P
 
 
 @pytest.mark.parametrize("turns", ["streamo", "compact", "harness"])
-def test_markers_that_are_no_tokens_are_named(tmp_path: Path, turns: str) -> None:
+def test_markers_that_are_not_tokens_are_named_in_the_error(tmp_path: Path, turns: str) -> None:
     directory = without_file(tmp_path, {marker: f"<unused {marker[2:-1]}>" for marker in MARKERS})
     with pytest.raises(
         CheckpointError,
-        match=f"model.prompt_format '{turns}': the tokenizer in .* has no </[Ss]ilence> as one token",
+        match=(
+            f"model.prompt_format '{turns}': the tokenizer in .* has no </[Ss]ilence> as one token"
+        ),
     ):
         load_cached_model(settings_for(directory, model__prompt_format=turns))
 
@@ -110,7 +113,7 @@ def test_a_setting_that_contradicts_the_file_is_refused(tmp_path: Path) -> None:
         load_cached_model(settings_for(directory, model__prompt_format="streaming_vlm"))
 
 
-def test_qwen3s_pixel_budget_is_read_and_capped_at_what_a_stream_affords(tmp_path: Path) -> None:
+def test_qwen3s_pixel_budget_is_read_and_limited_to_128_vision_tokens(tmp_path: Path) -> None:
     directory = without_file(tmp_path)
     path = directory / "preprocessor_config.json"
     qwen3 = {

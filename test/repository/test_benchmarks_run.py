@@ -50,7 +50,7 @@ def test_every_way_to_keep_the_past_is_measured_on_one_model(streamed: Any, numb
     model = streamed["models"][number]
     names = [row["name"] for row in model["rows"]]
     assert [name for name in names if name.startswith("ours")] == [
-        "ours: rounds",
+        "ours: last_turns",
         "ours: chunked",
         "ours: sliding",
     ]

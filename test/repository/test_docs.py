@@ -206,6 +206,23 @@ def missing_launch_arguments(text: str) -> list[str]:
     return wrong
 
 
+def missing_executables(text: str) -> list[str]:
+    """Executables of the ROS package that do not exist, and options of `camera_source`."""
+    camera_source = (REPOSITORY / "src/stream_vlm_ros/camera_source/node.py").read_text("utf-8")
+    wrong = []
+    for code in code_of(text):
+        for name, rest in re.findall(r"ros2 run stream_vlm_ros (\S+)(.*)", code):
+            if not (REPOSITORY / "scripts" / name).is_file():
+                wrong.append(name)
+            if name == "camera_source":
+                wrong += [
+                    f"{name} {option}"
+                    for option in re.findall(r"--[a-z][a-z-]*", rest)
+                    if f'"{option}"' not in camera_source
+                ]
+    return wrong
+
+
 def missing_targets(text: str) -> list[str]:
     """Targets of `make` that the Makefile does not have."""
     known = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
@@ -244,6 +261,7 @@ CHECKS: dict[str, Callable[[str], list[str]]] = {
     "settings": missing_settings,
     "interfaces": missing_interfaces,
     "launch arguments": missing_launch_arguments,
+    "executables": missing_executables,
     "make targets": missing_targets,
 }
 
@@ -293,6 +311,8 @@ def test_the_table_of_rooms_names_every_room() -> None:
         ("interfaces", '    ros2 service call /x stream_vlm_ros/srv/Recall "{made_up: 3}"\n'),
         ("launch arguments", "`ros2 launch stream_vlm_ros made_up.launch.py`"),
         ("launch arguments", "`ros2 launch stream_vlm_ros replay.launch.py made_up:=1`"),
+        ("executables", "`ros2 run stream_vlm_ros made_up`"),
+        ("executables", "`ros2 run stream_vlm_ros camera_source clip.mp4 --made-up`"),
         ("make targets", "`make made-up`"),
     ],
 )

@@ -240,6 +240,44 @@ def test_a_pose_too_far_from_the_picture_is_not_used(tmp_path: Path) -> None:
     assert [frame.pose is not None for frame in frames] == [True] * 3 + [False] * 7
 
 
+def test_a_picture_between_two_recorded_poses_lies_between_them(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        for frame in film(count=10):
+            writer.frame(frame, "/image")
+        writer.pose(Pose("map", 1.0, 0.0, 0.0), 5 * NANOSECONDS)
+        writer.pose(Pose("map", 2.0, 0.0, 0.0), 6 * NANOSECONDS)
+    frames = list(BagSource(tmp_path / "bag", odom_topic="/odom", pose_max_age_s=1.0).frames())
+    assert [frame.pose.x for frame in frames if frame.pose] == pytest.approx(
+        [1.0 + index / 10 for index in range(10)]
+    )
+
+
+def test_every_picture_of_a_long_recording_finds_its_pose(tmp_path: Path) -> None:
+    """Longer than the poses of a buffer reach back."""
+    with BagWriter(tmp_path / "bag") as writer:
+        for second in range(1, 400):
+            writer.pose(Pose("map", float(second), 0.0, 0.0), second * NANOSECONDS)
+        for second in range(1, 400, 20):
+            stamp_ns = second * NANOSECONDS + NANOSECONDS // 2
+            writer.frame(Frame("front", stamp_ns, "", picture(0)), "/front")
+    frames = BagSource(tmp_path / "bag", odom_topic="/odom", pose_max_age_s=60.0).frames()
+    assert [frame.pose.x for frame in frames if frame.pose] == pytest.approx(
+        [second + 0.5 for second in range(1, 400, 20)]
+    )
+
+
+def test_recorded_odometry_that_is_no_pose_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        for frame in film(count=10):
+            writer.frame(frame, "/image")
+            writer.pose(Pose("", 1.0, 2.0, 0.0), frame.stamp_ns)
+    frames = list(BagSource(tmp_path / "bag", odom_topic="/odom").frames())
+    assert [frame.pose for frame in frames] == [None] * 10
+    assert caplog.text.count("a pose has no frame_id") == 1
+
+
 def test_every_camera_of_a_recording_is_read_unless_topics_are_chosen(tmp_path: Path) -> None:
     frames = sorted([*film("left"), *film("right")], key=lambda frame: frame.stamp_ns)
     topics = {"left": "/robot/left/image_raw", "right": "/robot/right/image_raw"}

@@ -65,7 +65,7 @@ class DiagnosticsSettings(Group):
     )
     future_tolerance_s: float = setting(
         1.0,
-        "A picture is refused if its stamp is farther ahead of the node's clock than this.",
+        "A picture or pose is refused if its stamp is farther ahead of the node's clock than this.",
         unit="s",
         minimum=0.0,
         maximum=3600.0,

@@ -1,3 +1,1 @@
-"""What the model sees: typed segments, their positions, the turns they come in and the policies
-that decide what stays.
-"""
+"""The model's context: typed segments, their positions, the turn formats, and context policies."""

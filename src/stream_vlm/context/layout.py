@@ -1,5 +1,6 @@
-"""The next context as pieces of the present one: what a policy answers, and what a cache carries
-out without moving a key.
+"""Layouts: a policy describes the next context as pieces of the present one.
+
+The KV cache applies a layout without moving a key.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from stream_vlm.context.segments import Segment, SegmentKind
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of one of the present segments, and what it is from now on.
+    """All or part of one present segment, and the segment it becomes in the next context.
 
     Attributes:
-        index: which of the present segments it is taken from.
-        start: its first token there.
-        segment: what stands in the context from now on; its tokens are those of the old segment
-            from `start`.
+        index: index of the present segment.
+        start: index of the piece's first token in the present segment.
+        segment: the segment in the next context. Its tokens are those of the present segment from
+            `start` on; its kind and turn may be new.
     """
 
     index: int
@@ -31,15 +32,15 @@ class Piece:
 
 
 def whole(index: int, segment: Segment) -> Piece:
-    """All of the segment at `index`, as it is."""
+    """The whole segment at `index`, unchanged."""
     return Piece(index, 0, segment)
 
 
 def part(piece: Piece, first: int, last: int, kind: SegmentKind, turn: int) -> Piece:
-    """Tokens `first` to `last` (exclusive) of `piece`, from now on of `kind` and `turn`.
+    """Tokens `first` to `last` (exclusive) of `piece`, with a new `kind` and `turn`.
 
     Raises:
-        ValueError: it would cut a picture, whose tokens stand on a grid.
+        ValueError: the piece is a picture and would be cut.
     """
     if piece.segment.grid is not None and last - first < len(piece):
         raise ValueError(
@@ -54,7 +55,7 @@ def part(piece: Piece, first: int, last: int, kind: SegmentKind, turn: int) -> P
 
 
 def cut(pieces: Sequence[Piece], first: int, last: int) -> list[Piece]:
-    """Tokens `first` to `last` (exclusive) of `pieces` laid end to end, kinds and turns unchanged."""
+    """Tokens `first` to `last` (exclusive) of the joined `pieces`, kinds and turns unchanged."""
     kept, at = [], 0
     for piece in pieces:
         begin, end = max(first - at, 0), min(last - at, len(piece))
@@ -65,13 +66,15 @@ def cut(pieces: Sequence[Piece], first: int, last: int) -> list[Piece]:
 
 
 def tokens_in(parts: Iterable[Segment] | Iterable[Piece]) -> int:
-    """How many tokens they hold together."""
+    """The number of tokens in all `parts`."""
     return sum(len(part) for part in parts)
 
 
 def segments_of(layout: Sequence[Piece]) -> list[Segment]:
-    """The segments of the next context; neighbouring previous text becomes one, or endless splicing
-    would leave a segment a word.
+    """The segments of the next context.
+
+    Adjacent PREVIOUS segments are joined into one; otherwise their number would grow for as long as
+    the stream runs.
     """
     segments: list[Segment] = []
     for is_previous, group in groupby(

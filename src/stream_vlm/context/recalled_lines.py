@@ -1,6 +1,4 @@
-"""What of the past goes before a question: the best of it that fits into a budget of tokens, in the
-order of time.
-"""
+"""Memory records as lines of the prompt: the best matches that fit a token budget, oldest first."""
 
 from __future__ import annotations
 
@@ -10,39 +8,43 @@ from stream_vlm.time_words import line
 from stream_vlm.types import RecalledContext, RecalledLine
 
 COMPUTED = "From memory: "
-"""Before an answer that was worked out from the records."""
+"""Prefix of the line with the computed answer."""
 
 
 def within_budget(
-    past: RecalledContext, now_ns: int, budget: int, tokens: Callable[[str], int]
+    recalled: RecalledContext, now_ns: int, budget: int, tokens: Callable[[str], int]
 ) -> list[str]:
-    """The lines of `past` to be written, of at most `budget` tokens altogether.
+    """Choose the lines of `recalled` that fit into `budget` tokens together.
 
-    The computed answer comes first. Of what is remembered the better is chosen first, and what is
-    chosen is written oldest first; a line that does not fit is left out, and shorter ones after it
-    may still fit.
+    The computed answer comes first. Records are chosen best match first and written oldest first. A
+    record that does not fit is left out; a shorter one after it may still fit.
 
     Args:
-        now_ns: int64 ns; each line says how long before this it was.
-        tokens: how many tokens a line takes, its end included.
+        recalled: what the memory found.
+        now_ns: int64 ns, time of the question; each line says how long before it the record was.
+        budget: the most tokens of all lines together.
+        tokens: counts the tokens of one line, its line end included.
+
+    Returns:
+        The lines, without line ends.
     """
-    computed = [f"{COMPUTED}{' '.join(past.computed.split())}"] if past.computed else []
-    written = [one for one in computed if tokens(one) <= budget]
-    budget -= sum(tokens(one) for one in written)
+    computed = [f"{COMPUTED}{' '.join(recalled.computed.split())}"] if recalled.computed else []
+    written = [text for text in computed if tokens(text) <= budget]
+    budget -= sum(tokens(text) for text in written)
     chosen: list[tuple[RecalledLine, str]] = []
-    for one in past.remembered:
-        said = line(one, now_ns)
-        needed = tokens(said)
+    for record in recalled.remembered:
+        text = line(record, now_ns)
+        needed = tokens(text)
         if needed <= budget:
-            chosen.append((one, said))
+            chosen.append((record, text))
             budget -= needed
     chosen.sort(key=lambda pair: (pair[0].end_ns, pair[0].start_ns))
-    return [*written, *(said for _, said in chosen)]
+    return [*written, *(text for _, text in chosen)]
 
 
-def together(pasts: Sequence[RecalledContext]) -> RecalledContext:
-    """What several questions of one turn bring, each thing once."""
-    computed = "; ".join(dict.fromkeys(past.computed for past in pasts if past.computed))
+def together(contexts: Sequence[RecalledContext]) -> RecalledContext:
+    """Join what the memory found for several queries of one turn, without duplicates."""
+    computed = "; ".join(dict.fromkeys(one.computed for one in contexts if one.computed))
     return RecalledContext(
-        computed, tuple(dict.fromkeys(one for past in pasts for one in past.remembered))
+        computed, tuple(dict.fromkeys(record for one in contexts for record in one.remembered))
     )

@@ -1,5 +1,6 @@
-"""Typed pieces of the context: what each stretch of tokens is, so that policies drop pictures and
-words as wholes.
+"""Segments: the context as typed runs of tokens, and the rotary positions of their tokens.
+
+Policies decide by the type of a segment, so they keep or drop a picture or an utterance as a whole.
 """
 
 from __future__ import annotations
@@ -13,28 +14,28 @@ from numpy.typing import NDArray
 
 
 class SegmentKind(Enum):
-    """What a stretch of tokens is.
+    """The type of a segment.
 
-    Policies go by it, so the structure of the context never has to be found again among its token
+    Policies decide by this type, so nobody has to find the structure of the context in its token
     ids.
     """
 
     HEAD = "head"
-    """System prompt and what frames the previous text; never leaves."""
+    """The system prompt and the markers around the previous text. It never leaves the context."""
     PREVIOUS = "previous"
-    """Words of turns that have left, and text that was given beforehand."""
+    """The previous text: words of turns that have left the context, or text given at the start."""
     TEXT = "text"
     """Markers around the user's part of a turn."""
     TIME = "time"
     """Time marker of a turn."""
     REMEMBERED = "remembered"
-    """What the memory brings to a question or a watch."""
+    """Lines that the memory found for a question or a watch."""
     QUERY = "query"
-    """A question's words."""
+    """The words of a question."""
     WATCH = "watch"
-    """What to wait for, in the user's words; no policy lets the newest one go."""
+    """The words of a watch. Every policy keeps the newest watch."""
     JUDGE = "judge"
-    """What is asked about each picture while a watch is active."""
+    """The question that is asked about each picture while a watch is active."""
     FRAME_MARK = "frame mark"
     """Markers around a picture."""
     FRAME = "frame"
@@ -42,19 +43,20 @@ class SegmentKind(Enum):
     ACTION_MARK = "action mark"
     """Markers around the model's part of a turn."""
     STATE = "state"
-    """What the model says besides words: its state, and that its words are over."""
+    """The model's state marker, or the token that ends its words."""
     ACTION = "action"
-    """The model's own words."""
+    """The model's words."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of tokens of one kind.
+    """A run of tokens of one kind.
 
     Attributes:
-        turn: the tick of the stream that it belongs to; -1 for the head.
-        token_ids: one id a token; a FRAME repeats the picture placeholder.
-        grid: (rows, columns) of merged vision tokens of a FRAME, None otherwise.
+        kind: the type of the segment.
+        turn: number of the turn it belongs to; -1 for segments that belong to no turn.
+        token_ids: one id for each token; a FRAME repeats the id of the picture placeholder.
+        grid: (rows, columns) of merged vision tokens for a FRAME, None otherwise.
     """
 
     kind: SegmentKind
@@ -74,18 +76,19 @@ class Segment:
 
 
 def positions(segments: Sequence[Segment], start: int = 0) -> tuple[NDArray[np.int64], int]:
-    """Three-axis rotary positions of consecutive segments (Qwen2.5-VL, arXiv 2502.13923, section
-    2.1.2).
+    """Compute the three-axis rotary positions of consecutive segments.
 
-    Text advances all three axes by one a token. A picture that begins at p stands at (p, p + row, p
-    + column), and what follows it begins at p + max(rows, columns).
+    The rule is Qwen2.5-VL's (arXiv 2502.13923, section 2.1.2). Each text token advances all three
+    axes by one. A picture token at (row, column) of a picture that begins at p has the position
+    (p, p + row, p + column). The token after the picture has the position p + max(rows, columns).
 
     Args:
+        segments: the segments, in the order of the context.
         start: position of the first token.
 
     Returns:
-        int64 array (3, tokens) of (time, height, width) positions, and the position of the token
-        that would follow.
+        int64 array (3, tokens) of (time, height, width) positions, and the position of the next
+        token after them.
     """
     pieces: list[NDArray[np.int64]] = []
     at = start

@@ -1,4 +1,4 @@
-"""How a tick is written down for a model: the markers around time, question, picture and answer."""
+"""Turn formats: how one tick is written as text, with markers around time, question and picture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STREAMO_SYSTEM = (
     " </Standby> while a relevant event is still under way, </Response> followed by one short"
     " sentence once an event is complete or a question can be answered from what was seen."
 )
-"""Instruction for three-state models that were tuned with Streamo's markers (arXiv 2512.21334)."""
+"""System prompt of three-state models tuned with Streamo's markers (arXiv 2512.21334)."""
 
 PROMPTED_SYSTEM = (
     "You watch a live video, one frame at a time. Each frame is labelled with its time as <Xs-Ys>."
@@ -25,60 +25,61 @@ PROMPTED_SYSTEM = (
     " followed by one short sentence once it has happened, or to answer a question from what was"
     " seen."
 )
-"""Instruction for a model that was never tuned for streams: plain words stand for the states."""
+"""System prompt of models that were not tuned for streams: the states are plain words."""
 
 PROMPTED_WATCH = (
     "From this frame on, watch for the following and report it each time it happens: {query}\n"
 )
+"""Text that begins a watch for a model that was not tuned for streams."""
+
 PROMPTED_JUDGE = (
     "Has what you watch for happened in this frame? Reply Silence, Standby, or Response and one"
     " short sentence.\n"
 )
-"""The event-driven protocol that makes any model watch (Streaming Harness, arXiv 2606.08615): every
-picture is judged by what was asked for.
-"""
+"""Question after every picture while a watch is active.
 
+With it any model can watch (event-driven protocol of Streaming Harness, arXiv 2606.08615).
+"""
 
 HARNESS_SYSTEM = (
     "You watch a live video, one frame a second. Each frame is labelled with its time as <X"
     " seconds>.\nAnswer every frame with </silence> when there is nothing to say yet, or with"
     " </response> followed by what the viewer should hear now."
 )
-"""Instruction for two-state models that were tuned with Streaming Harness's markers (arXiv
-2606.08615).
-"""
+"""System prompt of two-state models tuned with Streaming Harness's markers (arXiv 2606.08615)."""
 
 
 class TurnFormat(BaseModel):
-    """The pieces of text around a frame; a tick is query + time + frame + decision, and each piece
-    is tokenized on its own.
+    """The pieces of text around a picture; each piece is tokenized on its own.
+
+    A turn is written as query, time marker, picture and decision.
 
     Attributes:
-        head: what the context begins with, once.
-        memory: what was said before, after the head of a chunk; `{memory}` stands for it. Empty for
-            a model that was not made to read it.
-        remembered: what the memory brings to a question or a watch, before its words; `{memory}`
-            stands for the lines. Empty for a model that was not made to read it.
-        previous_close: after the words of turns that have left, which follow the head where the
-            policy keeps them.
-        user_open, user_close: around the user's part of a turn.
-        query: a question; `{query}` stands for the user's words.
-        watch: what to wait for, once, in the turn from which on it is waited for; `{query}` stands
-            for the user's words. Empty for a model that cannot be told what to wait for.
-        judge: what is asked at the end of every turn while a watch is active and no question is
-            asked; empty for models that were made to watch.
-        judges_unprompted: False where pictures are only looked at, not judged, while neither a watch
-            nor a question asks for it.
-        query_after_frame: True where query and watch follow the picture, False where they come
-            before the time marker.
+        head: the text that the context begins with, once.
+        memory: text after `head` at the start of a chunk; `{memory}` is replaced by what was said
+            before. Empty for a model that was not trained to read it.
+        remembered: text before a question or a watch; `{memory}` is replaced by the lines that the
+            memory found. Empty for a model that was not trained to read it.
+        previous_close: text after the previous text, which follows `head` where the policy keeps
+            the words of turns that have left.
+        user_open, user_close: text around the user's part of a turn.
+        query: text of a question; `{query}` is replaced by the user's words.
+        watch: text of a watch, written once, in the turn at which the watch begins; `{query}` is
+            replaced by the user's words. Empty for a model that cannot take a watch.
+        judge: a question at the end of every turn while a watch is active and no other question is
+            asked. Empty for models that were trained to watch.
+        judges_unprompted: False for a model that decides only while a watch is active or a question
+            is asked; at other times its pictures enter the context without a decision.
+        query_after_frame: True if query and watch follow the picture, False if they come before the
+            time marker.
         time: the time marker; `{start}` and `{end}` are whole seconds since the session began.
-        frame_open, frame_close: around the vision tokens.
-        action_open, action_close: around the model's part of a turn.
-        silence, standby, response: what the model says for each state. An empty standby means a
-            two-state model; an empty response means that whatever is not another state begins a
-            response.
-        response_end: the token that ends the words of a response, before `action_close`; empty
-            where there is none.
+        frame_open, frame_close: text around the vision tokens.
+        action_open, action_close: text around the model's part of a turn.
+        silence, standby, response: what the model writes for each state. An empty `standby` means a
+            two-state model. An empty `response` means that a response has no marker: every other
+            first token begins a response.
+        response_end: the token that ends the words of a response, before `action_close`; may be
+            empty.
         stop: tokens that end an utterance.
     """
 
@@ -107,7 +108,7 @@ class TurnFormat(BaseModel):
     stop: list[str] = Field(min_length=1)
 
     def marker(self, state: State) -> str:
-        """The text that stands for `state`."""
+        """The text that the model writes for `state`."""
         return {
             State.SILENCE: self.silence,
             State.STANDBY: self.standby,
@@ -117,11 +118,12 @@ class TurnFormat(BaseModel):
 
 @dataclass(frozen=True)
 class TurnWriter:
-    """Writes turns in `turns`' format as segments.
+    """Writes turns as segments.
 
     Attributes:
-        encode: token ids of a text, special tokens written out in it included.
-        picture: the id that stands for one vision token.
+        turns: the format of the turns.
+        encode: gives the token ids of a text; special tokens in the text become their ids.
+        picture: id of the placeholder for one vision token.
     """
 
     turns: TurnFormat
@@ -130,18 +132,16 @@ class TurnWriter:
 
     @property
     def memory_open(self) -> str:
-        """What stands before the lines of what was said; empty where the model was not made to read
-        them.
-        """
+        """The text before the lines of what was said; empty if the model does not read them."""
         return self.turns.memory.partition("{memory}")[0]
 
     @property
     def memory_close(self) -> str:
-        """What stands after them."""
+        """The text after these lines."""
         return self.turns.memory.partition("{memory}")[2]
 
     def head(self, previous_text: str = "") -> list[Segment]:
-        """What the context begins with; `previous_text` stands for what was said before."""
+        """The segments that the context begins with, around `previous_text`."""
         return _filled(
             Segment(SegmentKind.HEAD, -1, self.encode(self.turns.head)),
             Segment(SegmentKind.PREVIOUS, -1, self.encode(previous_text)),
@@ -160,11 +160,17 @@ class TurnWriter:
         is_judged: bool = False,
         remembered: str = "",
     ) -> list[Segment]:
-        """Turn number `turn` up to where the model begins: a picture of `grid` (rows, columns)
-        merged vision tokens from `start` to `end` (s).
+        """The user's part of a turn, up to where the model writes.
 
-        `query` and `watch` are words that enter with it, after the lines `remembered`; `is_judged`
-        says that a watch is active.
+        Args:
+            turn: number of the turn.
+            start: beginning of the picture's time, whole seconds since the session began.
+            end: end of the picture's time, whole seconds since the session began.
+            grid: (rows, columns) of the picture's merged vision tokens.
+            query: words of a question, or empty.
+            watch: words of a watch that begins with this turn, or empty.
+            is_judged: whether the turn ends with the question of an active watch.
+            remembered: lines that the memory found for `query` and `watch`, or empty.
         """
         turns = self.turns
         asked = [
@@ -198,7 +204,7 @@ class TurnWriter:
         )
 
     def close(self, turn: int) -> list[Segment]:
-        """What follows the model's part of turn number `turn`."""
+        """The segments after the model's part of turn number `turn`."""
         return _filled(Segment(SegmentKind.ACTION_MARK, turn, self.encode(self.turns.action_close)))
 
 
@@ -207,7 +213,7 @@ def _filled(*segments: Segment) -> list[Segment]:
 
 
 def chatml(system: str, silence: str, standby: str, response: str) -> TurnFormat:
-    """The chat format of the Qwen family with one frame a turn."""
+    """The chat format of the Qwen family, with one frame in each turn."""
     return TurnFormat(
         head=f"<|im_start|>system\n{system}<|im_end|>\n",
         memory="<|im_start|>user\n[Video History]\n{memory}<|im_end|>\n",
@@ -247,9 +253,7 @@ COMPACT = TurnFormat(
     action_close="<|im_end|>",
     stop=["<|im_end|>"],
 )
-"""The shipped model's format: no words are spent on what never changes, so a tick is the picture
-and three markers.
-"""
+"""The shipped model's format: a turn is only a picture, its markers and the state marker."""
 
 STREAMING_VLM = TurnFormat(
     head="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>previous text\n",
@@ -270,15 +274,17 @@ STREAMING_VLM = TurnFormat(
     action_close="<|im_end|>\n",
     stop=["<|im_end|>", "<|endoftext|>"],
 )
-"""StreamingVLM's format (arXiv 2510.09608): a second of video a turn, words that end in an
-ellipsis, silence an ellipsis alone.
+"""StreamingVLM's format (arXiv 2510.09608): one second of video in each turn.
+
+A response ends with an ellipsis; an ellipsis alone is silence.
 """
 
 HARNESS = chatml(HARNESS_SYSTEM, "</silence>", "", "</response>").model_copy(
     update={"time": "<{start}.0 seconds>\n", "judges_unprompted": False}
 )
-"""Streaming Harness's format (arXiv 2606.08615): a second and one frame a turn, two states; silent
-until a question or a watch comes.
+"""Streaming Harness's format (arXiv 2606.08615): one second and one frame in each turn, two states.
+
+The model stays silent until there is a question or a watch.
 """
 
 FORMATS = {
@@ -288,4 +294,4 @@ FORMATS = {
     "streaming_vlm": STREAMING_VLM,
     "harness": HARNESS,
 }
-"""Formats that a stream configuration may name instead of writing them out."""
+"""Formats that `stream_config.json` and `model.prompt_format` can name."""

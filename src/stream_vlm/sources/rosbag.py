@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import bisect
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from stream_vlm.sources.image_decoding import (
     decode_picture,
     decode_with_rosbags,
 )
+from stream_vlm.sources.pose_buffer import REACH_S, PoseBuffer, PoseError, odometry_pose
 from stream_vlm.sources.source import SourceError
 from stream_vlm.types import NANOSECONDS, Frame, Pose
 
@@ -26,6 +25,8 @@ LOG = logging.getLogger(__name__)
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 ODOMETRY_TYPE = "nav_msgs/msg/Odometry"
+LATE_S = 10.0
+"""A pose may have been recorded this much later than a picture of the same stamp, in seconds."""
 
 
 def camera_name(topic: str) -> str:
@@ -51,30 +52,6 @@ def camera_name(topic: str) -> str:
     return name if re.match(r"[A-Za-z]", name) else f"camera_{name}".rstrip("_")
 
 
-@dataclass
-class PoseTrack:
-    """Poses over time, looked up by stamp."""
-
-    max_age_ns: int
-    _stamps: list[int] = field(default_factory=list)
-    _poses: list[Pose] = field(default_factory=list)
-
-    def add(self, stamp_ns: int, pose: Pose) -> None:
-        """Append a pose; stamps (ns) that go back are put in their place."""
-        at = bisect.bisect_right(self._stamps, stamp_ns)
-        self._stamps.insert(at, stamp_ns)
-        self._poses.insert(at, pose)
-
-    def nearest(self, stamp_ns: int) -> Pose | None:
-        """Return the pose nearest to `stamp_ns` (ns), or None when none is near enough."""
-        at = bisect.bisect_left(self._stamps, stamp_ns)
-        candidates = [index for index in (at - 1, at) if 0 <= index < len(self._stamps)]
-        if not candidates:
-            return None
-        best = min(candidates, key=lambda index: abs(self._stamps[index] - stamp_ns))
-        return self._poses[best] if abs(self._stamps[best] - stamp_ns) <= self.max_age_ns else None
-
-
 class BagSource:
     """The image topics of a rosbag2 recording; header stamps and frame ids are kept.
 
@@ -85,7 +62,8 @@ class BagSource:
         path: the bag's folder, or its .mcap or .db3 file.
         topics: image topics to read. Empty reads every camera except depth cameras; where a camera
             has raw and compressed topics, the raw one is read.
-        odom_topic: nav_msgs/Odometry topic that gives each frame its pose; empty gives no poses.
+        odom_topic: nav_msgs/Odometry topic that gives each frame its pose (see
+            `PoseBuffer`); empty gives no poses.
         pose_max_age_s: a pose farther than this from the frame's stamp is not used, seconds.
         seconds: stop after this much stream; None reads to the end.
 
@@ -112,9 +90,7 @@ class BagSource:
         self.cameras = tuple(sorted(self.topics))
         span_s = self._reader.duration / NANOSECONDS
         self.duration_s: float | None = span_s if seconds is None else min(span_s, seconds)
-        self._poses = PoseTrack(round(pose_max_age_s * NANOSECONDS))
-        if odom_topic:
-            self._read_poses(odom_topic)
+        self._poses = self._open_poses(odom_topic, pose_max_age_s) if odom_topic else None
 
     def frames(self) -> Iterator[Frame]:
         """Yield frames in the order in which they were recorded, uint8 RGB (H, W, 3).
@@ -125,11 +101,9 @@ class BagSource:
         cameras = {topic: camera for camera, topic in self.topics.items()}
         first_ns: int | None = None
         yielded, reason = 0, "its image topics are empty"
-        for connection, recorded_ns, message in self._messages(list(cameras)):
+        for connection, recorded_ns, message in _messages(self.path, self._reader, list(cameras)):
             camera = cameras[connection.topic]
-            stamp_ns = (
-                message.header.stamp.sec * NANOSECONDS + message.header.stamp.nanosec or recorded_ns
-            )
+            stamp_ns = _stamp_ns(message, recorded_ns)
             first_ns = stamp_ns if first_ns is None else first_ns
             if self._seconds is not None and stamp_ns - first_ns >= self._seconds * NANOSECONDS:
                 break
@@ -142,10 +116,11 @@ class BagSource:
                     LOG.warning("%s: frame skipped: %s", self.path, error)
                 continue
             yielded += 1
-            yield Frame(
-                camera, stamp_ns, message.header.frame_id, image, self._poses.nearest(stamp_ns)
-            )
+            pose = self._poses.at(stamp_ns, recorded_ns) if self._poses is not None else None
+            yield Frame(camera, stamp_ns, message.header.frame_id, image, pose)
         self._reader.close()
+        if self._poses is not None:
+            self._poses.close()
         if not yielded:
             raise SourceError(f"{self.path}: no frame can be decoded: {reason}")
 
@@ -178,7 +153,7 @@ class BagSource:
             )
         return chosen
 
-    def _read_poses(self, topic: str) -> None:
+    def _open_poses(self, topic: str, max_age_s: float) -> _RecordedPoses:
         types = {connection.topic: connection.msgtype for connection in self._reader.connections}
         if types.get(topic) != ODOMETRY_TYPE:
             odometries = sorted(name for name, kind in types.items() if kind == ODOMETRY_TYPE)
@@ -186,25 +161,59 @@ class BagSource:
                 f"{self.path}: {topic} is not a {ODOMETRY_TYPE} topic; the bag's are"
                 f" {odometries or 'none'}"
             )
-        for _, recorded_ns, message in self._messages([topic]):
-            stamp_ns = (
-                message.header.stamp.sec * NANOSECONDS + message.header.stamp.nanosec or recorded_ns
-            )
-            at, turn = message.pose.pose.position, message.pose.pose.orientation
-            self._poses.add(
-                stamp_ns,
-                Pose(message.header.frame_id, at.x, at.y, at.z, turn.x, turn.y, turn.z, turn.w),
-            )
+        return _RecordedPoses(self.path, topic, max_age_s)
 
-    def _messages(self, topics: list[str]) -> Iterator[tuple[Connection, int, Any]]:
-        connections = [
-            connection for connection in self._reader.connections if connection.topic in topics
-        ]
-        try:
-            for connection, recorded_ns, data in self._reader.messages(connections=connections):
-                yield connection, recorded_ns, self._reader.deserialize(data, connection.msgtype)
-        except (AnyReaderError, ValueError, OSError) as error:
-            raise SourceError(f"{self.path}: the recording is truncated: {error}") from error
+
+class _RecordedPoses:
+    """The poses of a recording, read a little ahead of its pictures, so that only those around the
+    picture are held.
+    """
+
+    def __init__(self, path: Path, topic: str, max_age_s: float) -> None:
+        self._path = path
+        self._max_age_s = max_age_s
+        self._ahead_s = max_age_s + LATE_S
+        self._buffer = PoseBuffer(REACH_S + self._ahead_s)
+        # A reader of its own: two iterators over one reader may move each other's place in the
+        # file.
+        self._reader = _open(path)
+        self._messages = _messages(path, self._reader, [topic])
+        self._next = next(self._messages, None)
+        self._has_warned = False
+
+    def at(self, stamp_ns: int, recorded_ns: int) -> Pose | None:
+        """The pose at `stamp_ns` (ns) for a picture that was recorded at `recorded_ns` (ns)."""
+        until_ns = recorded_ns + round(self._ahead_s * NANOSECONDS)
+        while self._next is not None and self._next[1] <= until_ns:
+            _, pose_recorded_ns, message = self._next
+            try:
+                self._buffer.put(_stamp_ns(message, pose_recorded_ns), odometry_pose(message))
+            except PoseError as error:
+                if not self._has_warned:
+                    LOG.warning("%s: pose skipped: %s", self._path, error)
+                self._has_warned = True
+            self._next = next(self._messages, None)
+        return self._buffer.at(stamp_ns, self._max_age_s)
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def _stamp_ns(message: Any, recorded_ns: int) -> int:
+    """The header stamp (ns); where it is zero, the time the message was recorded at."""
+    stamp = message.header.stamp
+    return int(stamp.sec * NANOSECONDS + stamp.nanosec) or recorded_ns
+
+
+def _messages(
+    path: Path, reader: AnyReader, topics: list[str]
+) -> Iterator[tuple[Connection, int, Any]]:
+    connections = [connection for connection in reader.connections if connection.topic in topics]
+    try:
+        for connection, recorded_ns, data in reader.messages(connections=connections):
+            yield connection, recorded_ns, reader.deserialize(data, connection.msgtype)
+    except (AnyReaderError, ValueError, OSError) as error:
+        raise SourceError(f"{path}: the recording is truncated: {error}") from error
 
 
 def _open(path: Path) -> AnyReader:

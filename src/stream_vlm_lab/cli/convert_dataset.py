@@ -71,14 +71,18 @@ def convert(
     # Only --help is to be quick; OpenCV comes with the videos.
     from stream_vlm.context.turn_formats import STREAMO_SYSTEM
     from stream_vlm_lab.training.data.messages import as_stream_rows, read_messages
-    from stream_vlm_lab.training.data.sample import Reading, Videos
+    from stream_vlm_lab.training.data.sample import ReadResult, VideoFolder
     from stream_vlm_lab.training.data.streamo import read_raw, sample_to_raw
     from stream_vlm_lab.training.data.text_stream import read_text_stream
 
     if (target is None) != (out is None):
         raise click.UsageError("--to and --out go together")
-    known = Videos(videos or Path(), seconds) if videos is not None or seconds is not None else None
-    reading: Reading
+    known = (
+        VideoFolder(videos or Path(), seconds)
+        if videos is not None or seconds is not None
+        else None
+    )
+    reading: ReadResult
     if form == "streamo-raw":
         if known is None:
             raise ConversionError(
@@ -88,7 +92,7 @@ def convert(
         reading = read_raw(data, known)
     else:
         reading = (read_messages if form == "messages" else read_text_stream)(data, known)
-    click.echo(f"{data}: {reading.account()}")
+    click.echo(f"{data}: {reading.summary()}")
     if target is not None and out is not None:
         instruction = system.read_text(encoding="utf-8") if system is not None else STREAMO_SYSTEM
         if target == "messages":

@@ -172,11 +172,11 @@ def _write_stream_form(raw: Path, out: Path) -> None:
     """
     from stream_vlm.context.turn_formats import STREAMO_SYSTEM
     from stream_vlm_lab.training.data.messages import as_stream_rows
-    from stream_vlm_lab.training.data.sample import Videos
+    from stream_vlm_lab.training.data.sample import VideoFolder
     from stream_vlm_lab.training.data.streamo import read_raw
 
-    reading = read_raw(raw, Videos(raw.parent))
+    reading = read_raw(raw, VideoFolder(raw.parent))
     if reading.refusals:
-        raise click.ClickException(f"{raw}: {reading.account()}")
+        raise click.ClickException(f"{raw}: {reading.summary()}")
     rows = as_stream_rows(reading.samples, STREAMO_SYSTEM, compatible=True, prefix="")
     out.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

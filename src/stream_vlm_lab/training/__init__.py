@@ -1,1 +1,1 @@
-"""Training: makes the model that ships with the package from simulated streams."""
+"""Training: makes the shipped model from simulated streams, and fine-tunes other checkpoints."""

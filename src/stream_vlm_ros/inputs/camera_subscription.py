@@ -26,10 +26,11 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from stream_vlm.config.settings import Settings
 from stream_vlm.loop.sampler import LatestFrames
-from stream_vlm.types import NANOSECONDS, StaleFrame
+from stream_vlm.types import StaleFrame
 from stream_vlm_ros.common.conversions import nanoseconds
 from stream_vlm_ros.common.health_counters import CameraHealth
 from stream_vlm_ros.inputs.session_tracker import Sessions
+from stream_vlm_ros.inputs.stamp_check import stamp_fault
 
 MESSAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
 TYPE_NAMES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
@@ -114,7 +115,14 @@ class Camera:
     def _deposit(self, message: Image | CompressedImage) -> None:
         self.health.arrived()
         stamp_ns = nanoseconds(message.header.stamp)
-        fault = self._stamp_fault(stamp_ns)
+        fault = stamp_fault(
+            self.name,
+            "picture",
+            self.topic,
+            stamp_ns,
+            self._node.get_clock().now().nanoseconds,
+            self._settings.diagnostics.future_tolerance_s,
+        )
         if fault:
             self.health.refused.report(fault)
             return
@@ -125,27 +133,6 @@ class Camera:
             self.health.refused.report(str(error))
             return
         self.health.newest_stamp_ns = stamp_ns
-
-    def _stamp_fault(self, stamp_ns: int) -> str:
-        if stamp_ns <= 0:
-            return (
-                f"{self.name}: pictures on {self.topic} carry the stamp {stamp_ns} ns and are"
-                " refused; have the driver set header.stamp"
-            )
-        now_ns = self._node.get_clock().now().nanoseconds
-        ahead_s = (stamp_ns - now_ns) / NANOSECONDS
-        if ahead_s <= self._settings.diagnostics.future_tolerance_s:
-            return ""
-        if now_ns == 0:
-            return (
-                f"{self.name}: use_sim_time is true and no /clock was heard yet; play the bag with"
-                " --clock, or set use_sim_time to false"
-            )
-        return (
-            f"{self.name}: a picture on {self.topic} is stamped {ahead_s:.1f} s ahead of the node's"
-            " clock and is refused; synchronise the clocks, or set use_sim_time when a bag or a"
-            " simulation is the robot"
-        )
 
     def _on_incompatible_qos(self, event: Any) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)

@@ -12,6 +12,7 @@ from rclpy.clock import Clock, JumpHandle, JumpThreshold
 from rclpy.duration import Duration
 
 from stream_vlm.loop.sampler import Item, LatestFrames
+from stream_vlm.sources.pose_buffer import PoseBuffer
 from stream_vlm.types import NANOSECONDS
 
 JUMP_NS = NANOSECONDS
@@ -40,9 +41,14 @@ class Sessions(Generic[Item]):
     """
 
     def __init__(
-        self, sampler: LatestFrames[Item], cameras: list[str], log: Callable[[str], None]
+        self,
+        sampler: LatestFrames[Item],
+        poses: PoseBuffer,
+        cameras: list[str],
+        log: Callable[[str], None],
     ) -> None:
         self._sampler = sampler
+        self._poses = poses
         self._cameras = cameras
         self._log = log
         self._lock = threading.Lock()
@@ -54,6 +60,7 @@ class Sessions(Generic[Item]):
         """Look at the stamp (ns) of a picture before the sampler does."""
         newest = self._sampler.newest_stamp_ns(camera)
         if newest is not None and stamp_ns < newest - JUMP_NS:
+            self._poses.clear()
             self.begin(f"{camera}: stamps jumped back by {(newest - stamp_ns) / NANOSECONDS:.1f} s")
 
     def observe_clock(self, now_ns: int) -> None:
@@ -62,6 +69,7 @@ class Sessions(Generic[Item]):
         newest = max((stamp for stamp in stamps if stamp is not None), default=None)
         if newest is not None and newest > now_ns + JUMP_NS:
             behind_s = (newest - now_ns) / NANOSECONDS
+            self._poses.clear()
             self.begin(
                 f"the clock jumped back to {now_ns / NANOSECONDS:.1f} s, {behind_s:.1f} s before"
                 " the newest picture"

@@ -7,20 +7,18 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import numpy as np
-from nav_msgs.msg import Odometry
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data
-from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from stream_vlm.loop.harness import StreamingHarness
 from stream_vlm.loop.load_governor import LoadGovernor
 from stream_vlm.loop.sampler import LatestFrames
 from stream_vlm.model_protocol import Model, Turn
+from stream_vlm.sources.pose_buffer import PoseBuffer
 from stream_vlm.types import Frame, StreamError
 from stream_vlm_ros.common.health_counters import FaultLog, StepHealth
 from stream_vlm_ros.inputs.camera_subscription import Camera, CameraMessage
-from stream_vlm_ros.inputs.pose_buffer import OdometryError, PoseBuffer
+from stream_vlm_ros.inputs.odometry_subscription import OdometrySubscription
 from stream_vlm_ros.inputs.session_tracker import Sessions
 from stream_vlm_ros.lifecycle.configured import Configured
 from stream_vlm_ros.model_thread.worker import Stream, Worker
@@ -43,8 +41,8 @@ class Watching:
         warm_up(configured.model)
         sampler: LatestFrames[CameraMessage] = LatestFrames()
         self.sampler = sampler
-        self.sessions = Sessions(sampler, settings.cameras, logger.warning)
         self.poses = PoseBuffer()
+        self.sessions = Sessions(sampler, self.poses, settings.cameras, logger.warning)
         self.odometry_faults = FaultLog(logger.warning)
         self.steps = StepHealth(FaultLog(logger.error))
         self.governor = LoadGovernor(settings, configured.model.takes_any_size)
@@ -57,7 +55,9 @@ class Watching:
             for name in settings.cameras:
                 camera = self.cameras[name] = Camera(node, name, settings, sampler, self.sessions)
                 stack.callback(camera.destroy)
-            self._listen_to_odometry(stack)
+            if settings.pose.odom_topic:
+                odometry = OdometrySubscription(node, settings, self.poses, self.odometry_faults)
+                stack.callback(odometry.destroy)
             stream = Stream(
                 harness=StreamingHarness(
                     settings,
@@ -116,26 +116,6 @@ class Watching:
             " like_record"
         )
         self.watches.close("the node was deactivated; activate it and watch again")
-
-    def _listen_to_odometry(self, stack: ExitStack) -> None:
-        topic = self._configured.settings.pose.odom_topic
-        if not topic:
-            return
-        subscription = self._node.create_subscription(
-            Odometry,
-            topic,
-            self._on_odometry,
-            qos_profile_sensor_data,
-            callback_group=MutuallyExclusiveCallbackGroup(),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
-        stack.callback(self._node.destroy_subscription, subscription)
-
-    def _on_odometry(self, message: Odometry) -> None:
-        try:
-            self.poses.put(message)
-        except OdometryError as error:
-            self.odometry_faults.report(str(error))
 
 
 def warm_up(model: Model) -> None:

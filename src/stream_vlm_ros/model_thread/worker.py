@@ -15,11 +15,11 @@ from stream_vlm.loop.harness import StreamingHarness
 from stream_vlm.loop.load_governor import LoadGovernor
 from stream_vlm.memory.recording.background_writer import MemoryWriter
 from stream_vlm.memory.summaries.by_model import ModelSummarizer
+from stream_vlm.sources.pose_buffer import PoseBuffer
 from stream_vlm.types import Frame, StepResult, Tick
 from stream_vlm_ros.common.health_counters import CameraHealth, StepHealth
 from stream_vlm_ros.inputs.camera_subscription import CameraMessage
 from stream_vlm_ros.inputs.image_decoding import CameraEncodingError, decode_image
-from stream_vlm_ros.inputs.pose_buffer import PoseBuffer
 from stream_vlm_ros.inputs.session_tracker import Sessions
 from stream_vlm_ros.model_thread.idle_budget import IdleBudget
 from stream_vlm_ros.requests.picture_query_queue import Likenesses

@@ -1,4 +1,4 @@
-"""The policy recent: the last pictures and what was asked, SimpleStream's baseline."""
+"""The policy last_frames (SimpleStream): the newest pictures and the last question."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def last_decision(model: StreamingModel, first: int, last: int) -> Decision:
 
 
 @pytest.mark.parametrize("recompute", [True, False])
-def test_only_the_newest_pictures_and_the_last_question_are_held(
+def test_the_context_holds_only_the_newest_pictures_and_the_last_question(
     directory: Path, recompute: bool
 ) -> None:
     stream = model(directory, recompute).open_stream("front")
@@ -62,8 +62,8 @@ def test_only_the_newest_pictures_and_the_last_question_are_held(
     assert not any(segment.kind in (SegmentKind.ACTION, SegmentKind.STATE) for segment in earlier)
 
 
-def test_computed_anew_it_knows_the_last_pictures_alone(directory: Path) -> None:
-    """One picture more, because the shipped architecture shows each beside the one before."""
+def test_recomputed_earlier_pictures_do_not_change_the_decision(directory: Path) -> None:
+    """The short stream has one picture more, because a temporal patch shows the one before, too."""
     fresh = model(directory, recompute=True)
     long, short = last_decision(fresh, 0, 10), last_decision(fresh, 10 - FRAMES, 10)
     assert (long.state, long.text) == (short.state, short.text)
@@ -72,7 +72,7 @@ def test_computed_anew_it_knows_the_last_pictures_alone(directory: Path) -> None
     )
 
 
-def test_the_cache_still_remembers_what_stood_beside_them(directory: Path) -> None:
+def test_with_the_cache_earlier_pictures_still_change_the_decision(directory: Path) -> None:
     cached = model(directory, recompute=False)
     long, short = last_decision(cached, 0, 10), last_decision(cached, 10 - FRAMES, 10)
     assert list(long.probabilities.values()) != pytest.approx(
@@ -80,6 +80,6 @@ def test_the_cache_still_remembers_what_stood_beside_them(directory: Path) -> No
     )
 
 
-def test_no_turns_are_no_policy() -> None:
+def test_zero_turns_are_refused() -> None:
     with pytest.raises(ValueError, match="turns 0 must be at least 1"):
         LastFramesPolicy(0, 100)

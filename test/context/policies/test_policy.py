@@ -1,4 +1,4 @@
-"""What every context policy promises, over random streams."""
+"""Properties that every context policy has, tested on random streams."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from stream_vlm.context.policies.sliding import SlidingPolicy
 from stream_vlm.context.segments import Segment, SegmentKind, positions
 
 RESERVE = 10
-"""The longest reply with its end marks."""
+"""Tokens of the longest reply with its end marks."""
 
 Make = Callable[[int, int], ContextPolicy]
-"""A policy from a number of turns and a budget of tokens."""
+"""Makes a policy from a number of turns and a token budget."""
 
 POLICIES = [
-    pytest.param(lambda turns, budget: RoundsPolicy(turns + 1, turns, budget), id="rounds"),
+    pytest.param(lambda turns, budget: RoundsPolicy(turns + 1, turns, budget), id="last_turns"),
     pytest.param(lambda turns, budget: ChunkedPolicy(turns, budget), id="chunked"),
     pytest.param(
         lambda turns, budget: SlidingPolicy(turns, turns + 1, 5, 7, budget),
@@ -48,7 +48,7 @@ POLICIES = [
 
 @dataclass
 class Turn:
-    """One turn of a made-up stream; a long query, a watch or a large picture presses on the budget."""
+    """One turn of a random stream; queries, watches and pictures may fill the token budget."""
 
     grid: tuple[int, int]
     query: int
@@ -64,14 +64,14 @@ turns = st.lists(
     min_size=1,
     max_size=20,
 )
-# The largest turn on top of the head, an earlier watch, the end of the turn before and a reply: any
-# budget above must do.
+# The smallest budget holds the HEAD segments, an earlier watch, the end of the previous turn, the
+# largest turn and a reply. Every policy must respect every budget above it.
 budgets = st.integers(7 + 3 + 20 + 20 + 16 + 8 + (20 + 4) + RESERVE, 330)
 
 
 @dataclass
 class Step:
-    """What a policy was given and what it answered."""
+    """What a policy got, and the layout that it returned."""
 
     kept: list[Segment]
     entering: list[Segment]
@@ -83,7 +83,7 @@ class Step:
 
 
 def steps(policy: ContextPolicy, stream: list[Turn]) -> list[Step]:
-    """Run `stream` through `policy`; every token has an id of its own."""
+    """Run `stream` through `policy`; every token has a different id."""
     fresh = iter(range(10**6))
     held: list[Segment] = []
     pending: list[Segment] = []
@@ -123,7 +123,7 @@ def steps(policy: ContextPolicy, stream: list[Turn]) -> list[Step]:
 @pytest.mark.parametrize("make", POLICIES)
 @given(stream=turns, size=st.integers(1, 6), budget=budgets)
 @settings(max_examples=100, deadline=None)
-def test_the_budget_holds_with_room_for_the_reply(
+def test_the_context_stays_within_the_budget_with_room_for_the_reply(
     make: Make, stream: list[Turn], size: int, budget: int
 ) -> None:
     for step in steps(make(size, budget), stream):
@@ -133,7 +133,7 @@ def test_the_budget_holds_with_room_for_the_reply(
 @pytest.mark.parametrize("make", POLICIES)
 @given(stream=turns, size=st.integers(1, 6), budget=budgets)
 @settings(max_examples=100, deadline=None)
-def test_the_head_and_the_newest_turn_never_leave(
+def test_the_head_segments_and_the_newest_turn_never_leave(
     make: Make, stream: list[Turn], size: int, budget: int
 ) -> None:
     for number, step in enumerate(steps(make(size, budget), stream)):
@@ -147,7 +147,7 @@ def test_the_head_and_the_newest_turn_never_leave(
 @pytest.mark.parametrize("make", POLICIES)
 @given(stream=turns, size=st.integers(1, 6), budget=budgets)
 @settings(max_examples=100, deadline=None)
-def test_a_layout_names_tokens_that_are_there_and_each_of_them_once(
+def test_a_layout_contains_only_present_tokens_and_each_only_once(
     make: Make, stream: list[Turn], size: int, budget: int
 ) -> None:
     for step in steps(make(size, budget), stream):
@@ -164,7 +164,7 @@ def test_a_layout_names_tokens_that_are_there_and_each_of_them_once(
 @pytest.mark.parametrize("make", POLICIES)
 @given(stream=turns, size=st.integers(1, 6), budget=budgets)
 @settings(max_examples=100, deadline=None)
-def test_what_enters_follows_what_is_kept_and_nothing_that_left_comes_back(
+def test_entering_segments_follow_kept_segments_in_their_order(
     make: Make, stream: list[Turn], size: int, budget: int
 ) -> None:
     for step in steps(make(size, budget), stream):
@@ -190,7 +190,7 @@ def test_positions_are_contiguous_and_stay_below_the_number_of_tokens(
 @pytest.mark.parametrize("make", POLICIES)
 @given(stream=turns, size=st.integers(1, 6), budget=budgets)
 @settings(max_examples=100, deadline=None)
-def test_turns_and_pictures_stay_in_order_and_pictures_stay_whole(
+def test_turns_stay_in_order_and_pictures_keep_all_their_tokens(
     make: Make, stream: list[Turn], size: int, budget: int
 ) -> None:
     for step in steps(make(size, budget), stream):
@@ -204,7 +204,7 @@ def test_turns_and_pictures_stay_in_order_and_pictures_stay_whole(
 @pytest.mark.parametrize("make", POLICIES)
 @given(stream=turns, size=st.integers(1, 6), budget=budgets)
 @settings(max_examples=100, deadline=None)
-def test_a_watch_is_never_forgotten_while_it_is_active(
+def test_the_newest_watch_never_leaves_the_context(
     make: Make, stream: list[Turn], size: int, budget: int
 ) -> None:
     quiet = [Turn((1, 1), 0, 0, 1, False)] * 10
@@ -223,7 +223,7 @@ def test_a_watch_is_never_forgotten_while_it_is_active(
 @pytest.mark.parametrize("make", POLICIES)
 @given(stream=turns, size=st.integers(1, 6), budget=budgets)
 @settings(max_examples=100, deadline=None)
-def test_a_watch_that_is_over_leaves_nothing_but_what_was_seen(
+def test_an_ended_watch_leaves_with_its_markers_and_nothing_else_changes(
     make: Make, stream: list[Turn], size: int, budget: int
 ) -> None:
     for step in steps(make(size, budget), stream):
@@ -239,7 +239,7 @@ def test_a_watch_that_is_over_leaves_nothing_but_what_was_seen(
 @pytest.mark.parametrize("make", POLICIES[:2])
 @given(stream=turns, size=st.integers(1, 6), budget=budgets)
 @settings(max_examples=100, deadline=None)
-def test_a_turn_that_stays_stays_whole_with_its_pending_end(
+def test_a_kept_turn_keeps_all_its_segments_and_its_pending_end(
     make: Make, stream: list[Turn], size: int, budget: int
 ) -> None:
     for step in steps(make(size, budget), stream):
@@ -254,7 +254,7 @@ def test_a_turn_that_stays_stays_whole_with_its_pending_end(
 
 @given(stream=turns, size=st.integers(1, 6))
 @settings(max_examples=100, deadline=None)
-def test_recent_keeps_the_newest_pictures_and_no_earlier_word(
+def test_last_frames_keeps_the_newest_pictures_and_no_earlier_words(
     stream: list[Turn], size: int
 ) -> None:
     for number, step in enumerate(steps(LastFramesPolicy(size, 10**6), stream)):

@@ -1,5 +1,6 @@
-"""StreamingVLM's windows: by the published rule where that is asked for, and without its faults
-where it is not.
+"""The sliding policy follows StreamingVLM's published code in compatibility mode only.
+
+The default mode has the windows of the paper, without the faults of the code.
 """
 
 from __future__ import annotations
@@ -31,9 +32,14 @@ KINDS = {
 
 
 @dataclass
-class Round:
-    """One second of a made-up stream: a picture, perhaps a question, and a reply that ends by
-    itself or is cut at the limit.
+class Turn:
+    """One turn of a random stream.
+
+    Attributes:
+        grid: (rows, columns) of the picture's vision tokens.
+        query: tokens of the question; 0 for none.
+        reply: tokens of the reply.
+        cut: whether the reply is cut at the token limit.
     """
 
     grid: tuple[int, int]
@@ -44,9 +50,7 @@ class Round:
 
 @dataclass
 class Stream:
-    """The same stream written down twice, as segments and as the tokens of the rule; every token
-    has an id of its own.
-    """
+    """A stream as segments, run through a policy; every token has a different id."""
 
     policy: SlidingPolicy
     next_id: int = 0
@@ -69,7 +73,7 @@ class Stream:
         ]
         return [part for part in parts if len(part)]
 
-    def user(self, turn: int, second: Round) -> list[Segment]:
+    def user(self, turn: int, second: Turn) -> list[Segment]:
         rows, columns = second.grid
         parts = [
             self.segment("user open", turn, 2),
@@ -83,9 +87,10 @@ class Stream:
         ]
         return [part for part in parts if len(part)]
 
-    def say(self, turn: int, second: Round) -> None:
-        """Feed the reply but its end, which is left pending: the last word of a cut reply, and the
-        end marks of any.
+    def say(self, turn: int, second: Turn) -> None:
+        """Feed the reply and leave its end pending.
+
+        The end is the last word of a cut reply, and the end marks of any reply.
         """
         said = self.ids(second.reply)
         self.words += said
@@ -94,7 +99,7 @@ class Stream:
         self.pending = [Segment(SegmentKind.ACTION, turn, unfed)] if unfed else []
         self.pending.append(self.segment("assistant", turn, 2))
 
-    def step(self, turn: int, second: Round, previous: int) -> None:
+    def step(self, turn: int, second: Turn, previous: int) -> None:
         entering = [
             *(self.head(previous) if turn == 0 else []),
             *self.pending,
@@ -111,9 +116,9 @@ class Stream:
         ]
 
 
-rounds = st.lists(
+turns = st.lists(
     st.builds(
-        Round,
+        Turn,
         st.tuples(st.integers(1, 3), st.integers(1, 3)),
         st.integers(0, 3),
         st.integers(1, 6),
@@ -127,7 +132,7 @@ text_cuts = st.one_of(st.just((None, None)), st.tuples(st.integers(0, 8), st.int
 
 
 class RuleStream:
-    """The rule's own account of a stream, fed with the ids that `Stream` gives out."""
+    """The same stream as tokens of the published rule, with the ids that `Stream` uses."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
@@ -147,8 +152,8 @@ class RuleStream:
                 else [None] * len(segment)
             )
             role = self.role(segment)
-            # The end mark of a reply is in the list since the reply ended; its line break comes
-            # with the next prompt, unless the list ends in one.
+            # The end mark of a reply is already in the list. Its line break comes with the next
+            # prompt, unless the list ends with one.
             if role == "assistant" and segment.turn < number:
                 token_ids: tuple[int, ...] = (
                     () if self.tokens[-1].role in ENDS_IN_NEWLINE else segment.token_ids[1:]
@@ -176,10 +181,10 @@ class RuleStream:
         return next(role for role, kind in KINDS.items() if kind is segment.kind)
 
 
-@given(rounds, windows, windows, text_cuts, st.integers(0, 20))
+@given(turns, windows, windows, text_cuts, st.integers(0, 20))
 @settings(max_examples=300, deadline=None)
-def test_in_compatibility_mode_every_round_keeps_exactly_what_the_published_rule_keeps(
-    seconds: list[Round], vision: int, text: int, cuts: tuple[int | None, int | None], previous: int
+def test_in_compatibility_mode_every_turn_keeps_exactly_the_tokens_of_the_published_rule(
+    seconds: list[Turn], vision: int, text: int, cuts: tuple[int | None, int | None], previous: int
 ) -> None:
     stream = Stream(SlidingPolicy(vision, text, *cuts, UNBOUNDED, compatible=True))
     rule = RuleStream(Rule(vision, text, *cuts))
@@ -201,8 +206,8 @@ def test_in_compatibility_mode_every_round_keeps_exactly_what_the_published_rule
         rule.end([*(Token(word, "reply", turn) for word in said), Token(mark, "assistant", turn)])
 
 
-def play(policy: SlidingPolicy, seconds: list[Round], previous: int = 0) -> list[Stream]:
-    """The stream after the layout of each round."""
+def play(policy: SlidingPolicy, seconds: list[Turn], previous: int = 0) -> list[Stream]:
+    """The stream after the layout of each turn."""
     stream, history = Stream(policy), []
     for turn, second in enumerate(seconds):
         stream.step(turn, second, previous)
@@ -218,10 +223,10 @@ def play(policy: SlidingPolicy, seconds: list[Round], previous: int = 0) -> list
     return history
 
 
-@given(rounds, windows, st.integers(2, 6), st.integers(0, 20))
+@given(turns, windows, st.integers(2, 6), st.integers(0, 20))
 @settings(max_examples=150, deadline=None)
 def test_by_default_no_word_is_lost_while_the_previous_text_has_room(
-    seconds: list[Round], vision: int, text: int, previous: int
+    seconds: list[Turn], vision: int, text: int, previous: int
 ) -> None:
     for after in play(SlidingPolicy(vision, text, None, None, UNBOUNDED), seconds, previous):
         words = [
@@ -231,10 +236,10 @@ def test_by_default_no_word_is_lost_while_the_previous_text_has_room(
         assert words == after.words
 
 
-@given(rounds, windows, st.integers(2, 6), st.integers(0, 8), st.integers(1, 8), st.integers(0, 20))
+@given(turns, windows, st.integers(2, 6), st.integers(0, 8), st.integers(1, 8), st.integers(0, 20))
 @settings(max_examples=150, deadline=None)
 def test_by_default_the_previous_text_keeps_its_sink_and_its_whole_window(
-    seconds: list[Round], vision: int, text: int, sink: int, window: int, previous: int
+    seconds: list[Turn], vision: int, text: int, sink: int, window: int, previous: int
 ) -> None:
     everything = play(SlidingPolicy(vision, text, None, None, UNBOUNDED), seconds, previous)
     for after, uncut in zip(
@@ -248,17 +253,17 @@ def test_by_default_the_previous_text_keeps_its_sink_and_its_whole_window(
         )
 
 
-@given(rounds, windows, st.integers(2, 6), st.integers(1, 10))
+@given(turns, windows, st.integers(2, 6), st.integers(1, 10))
 @settings(max_examples=150, deadline=None)
-def test_by_default_the_last_query_stays_in_its_markers_until_another_replaces_it(
-    seconds: list[Round], vision: int, text: int, late: int
+def test_by_default_the_last_query_and_its_markers_stay_until_another_query(
+    seconds: list[Turn], vision: int, text: int, late: int
 ) -> None:
-    # Asked at the start and perhaps once more, then never again for longer than any window.
+    # The first turns may have queries; after them there is none for longer than any window.
     asked = [
         replace(second, query=second.query if number <= late else 0)
         for number, second in enumerate(seconds)
     ]
-    quiet = [Round((1, 1), 0, 1, False)] * 8
+    quiet = [Turn((1, 1), 0, 1, False)] * 8
     last: Segment | None = None
     for turn, after in enumerate(
         play(SlidingPolicy(vision, text, 4, 4, UNBOUNDED), [*asked, *quiet])
@@ -274,8 +279,8 @@ def test_by_default_the_last_query_stays_in_its_markers_until_another_replaces_i
         assert all(query == last or turn - query.turn < max(vision, text) for query in queries)
 
 
-def test_by_default_the_last_word_of_a_reply_that_was_cut_moves_with_the_others() -> None:
-    seconds = [Round((1, 1), 0, 4, True)] * 3
+def test_by_default_the_last_word_of_a_cut_reply_moves_with_the_others() -> None:
+    seconds = [Turn((1, 1), 0, 4, True)] * 3
     default = play(SlidingPolicy(2, 2, 8, 8, UNBOUNDED), seconds)[-1]
     published = play(SlidingPolicy(2, 2, 8, 8, UNBOUNDED, compatible=True), seconds)[-1]
     assert default.of_kind(SegmentKind.PREVIOUS) == default.words[:4]
@@ -284,9 +289,9 @@ def test_by_default_the_last_word_of_a_reply_that_was_cut_moves_with_the_others(
 
 def test_pictures_that_change_their_size_mid_stream_keep_their_own_grids() -> None:
     grids = [(2, 3), (1, 1), (3, 2), (2, 2)]
-    after = play(
-        SlidingPolicy(3, 3, 4, 4, UNBOUNDED), [Round(grid, 0, 1, False) for grid in grids]
-    )[-1]
+    after = play(SlidingPolicy(3, 3, 4, 4, UNBOUNDED), [Turn(grid, 0, 1, False) for grid in grids])[
+        -1
+    ]
     assert [segment.grid for segment in after.held if segment.kind is SegmentKind.FRAME] == grids[
         1:
     ]
@@ -301,7 +306,7 @@ def test_pictures_that_change_their_size_mid_stream_keep_their_own_grids() -> No
         ((4, 4, 8, 0, 100), "text_window 0"),
     ],
 )
-def test_windows_that_make_no_sense_are_refused(
+def test_impossible_windows_are_refused(
     arguments: tuple[int, int, int | None, int | None, int], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

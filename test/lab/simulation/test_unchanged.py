@@ -126,7 +126,7 @@ def test_what_an_examination_asks_is_what_it_always_was() -> None:
 def test_what_a_training_is_shown_is_what_it_always_was(
     look: str, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rendering, "LOOK_SHARES", {look: 1.0})
+    monkeypatch.setattr(rendering, "APPEARANCE_SHARES", {look: 1.0})
     stream = rendering.render_stream(12, 6, 2.0, dense=True)
     assert stream.dense is not None
     parts = [

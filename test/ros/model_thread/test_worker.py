@@ -23,10 +23,10 @@ from stream_vlm.memory.summaries import by_model
 from stream_vlm.memory.summaries.by_model import ModelSummarizer
 from stream_vlm.memory.summaries.extractive import Material, SummaryItem
 from stream_vlm.memory.summaries.jobs import Job, SummaryJobs
+from stream_vlm.sources.pose_buffer import PoseBuffer
 from stream_vlm.types import Limits, StepResult, Tick
 from stream_vlm_ros.common.health_counters import CameraHealth, FaultLog, StepHealth
 from stream_vlm_ros.inputs.camera_subscription import CameraMessage
-from stream_vlm_ros.inputs.pose_buffer import PoseBuffer
 from stream_vlm_ros.inputs.session_tracker import Sessions
 from stream_vlm_ros.model_thread.worker import Stream, Worker
 from stream_vlm_ros.requests.picture_query_queue import Likeness, LikenessError, Likenesses
@@ -78,13 +78,14 @@ class Bench:
         self.sampler: LatestFrames[CameraMessage] = LatestFrames()
         self.governor = LoadGovernor(self.harness.settings, takes_any_size=True)
         self.errors: list[str] = []
+        poses = PoseBuffer()
         self.stream = Stream(
             harness=cast(StreamingHarness, self.harness),
-            sessions=Sessions(self.sampler, ["camera"], self.errors.append),
+            sessions=Sessions(self.sampler, poses, ["camera"], self.errors.append),
             questions=Questions(["camera"]),
             watches=Watches(["camera"]),
             likenesses=Likenesses(),
-            poses=PoseBuffer(),
+            poses=poses,
             cameras={"camera": CameraHealth("/image", self.errors.append)},
             steps=StepHealth(FaultLog(self.errors.append)),
             governor=self.governor,

@@ -1,1 +1,1 @@
-"""Policies: each decides what stays in the context and what leaves it."""
+"""Context policies: each decides which segments stay in the context and which leave it."""

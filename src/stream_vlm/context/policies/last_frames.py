@@ -1,4 +1,4 @@
-"""SimpleStream's context: the newest pictures and what was asked, nothing else."""
+"""The policy of SimpleStream: the newest pictures and the last query or watch, nothing else."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from stream_vlm.context.policies.policy import ALWAYS, WAITING, newest_turn, sho
 from stream_vlm.context.segments import Segment, SegmentKind
 
 SHOWN = (SegmentKind.TEXT, SegmentKind.TIME, SegmentKind.FRAME_MARK, SegmentKind.FRAME)
-"""What stays of an earlier turn: its picture and the markers of the user's part."""
+"""Kinds that stay of an earlier turn: its picture and the markers of the user's part."""
 
 
 @dataclass(frozen=True)
 class LastFramesPolicy:
-    """Keeps the pictures of the newest `turns` turns, with their markers, and the newest watch, or
-    without one the last query.
+    """Keeps the pictures of the newest turns, and the newest watch or else the last query.
 
-    States and words of earlier turns leave at once. With every context computed anew
-    (`context.recompute`) this is SimpleStream, the last N frames and the question, which any memory
-    has to beat; with the cache, what is kept was computed beside what has left.
+    States and words of earlier turns leave at once. With `context.recompute` this is SimpleStream:
+    the last N frames and the question, a baseline for every kind of memory. Without it, the keys
+    and values that stay in the cache were computed while later removed segments were still there.
+
+    Attributes:
+        turns: how many turns keep their pictures, the newest turn included.
+        max_tokens: the most tokens in the context, the reserve included.
     """
 
     turns: int

@@ -1,4 +1,7 @@
-"""Policies decide what stays in the context. They look at segments only, never at tensors."""
+"""The interface of context policies, and the policies that keep whole turns.
+
+Policies decide by segments only, never by tensors.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,13 @@ from stream_vlm.context.layout import Piece, tokens_in, whole
 from stream_vlm.context.segments import Segment, SegmentKind
 
 ALWAYS = (SegmentKind.HEAD, SegmentKind.PREVIOUS)
-"""Kinds that belong to no turn."""
+"""Kinds of segments that belong to no turn."""
 WAITING = (SegmentKind.WATCH, SegmentKind.TEXT)
-"""What stays of the newest watch's turn when the turn leaves: the watch in its user's markers."""
+"""Kinds that stay when the turn of the newest watch leaves: the watch and the markers around it."""
 
 
 class ContextPolicy(Protocol):
-    """Says what the context will be once new segments have entered."""
+    """Decides what the context holds after new segments have entered."""
 
     @property
     def max_tokens(self) -> int:
@@ -25,34 +28,40 @@ class ContextPolicy(Protocol):
 
     @property
     def most_turns(self) -> int:
-        """The most turns whose pictures or words the context may hold, while they fit."""
+        """The most turns whose pictures or words the context may hold, if their tokens fit."""
         ...
 
     def layout(
         self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int
     ) -> list[Piece]:
-        """The next context, in order, as pieces of `[*kept, *entering]`; what no piece names leaves
-        or does not enter.
+        """Return the next context, in order, as pieces of `[*kept, *entering]`.
 
-        Pieces of `entering` come after all pieces of `kept` and keep their order. The newest turn,
-        the head and the newest watch always stay.
+        Segments in no piece leave the context or do not enter it. Pieces of `entering` come after
+        all pieces of `kept` and keep their order. The newest turn, the HEAD segments and the newest
+        watch always stay.
 
         Args:
-            kept: what the context holds, in order.
-            entering: the end of the last turn where it was left pending, then the new turn; before
-                the first turn, the head.
-            reserve: tokens that the newest turn may still grow by.
+            kept: the segments in the context, in order.
+            entering: the pending end of the last turn, if any, then the new turn. Before the first
+                turn, the HEAD segments come first.
+            reserve: tokens by which the newest turn may still grow.
         """
         ...
 
 
 @dataclass(frozen=True)
 class RoundsPolicy:
-    """Keeps the newest turns (Streamo, arXiv 2512.21334), trimming rarely.
+    """Keeps the newest turns and trims rarely (Streamo, arXiv 2512.21334).
 
-    When more than `max_turns` turns or `max_tokens` tokens would be held, the oldest turns leave
-    until at most `keep_turns` remain. The gap between the two is hysteresis: positions are
-    renumbered once every `max_turns - keep_turns` turns rather than in every one.
+    If the context would exceed `max_turns` turns or `max_tokens` tokens, the oldest turns leave
+    until at most `keep_turns` turns remain. The gap between `max_turns` and `keep_turns` is
+    hysteresis: positions are renumbered once every `max_turns - keep_turns` turns, not at every
+    turn.
+
+    Attributes:
+        max_turns: the most turns in the context.
+        keep_turns: the most turns after trimming, the newest turn included.
+        max_tokens: the most tokens in the context, the reserve included.
     """
 
     max_turns: int
@@ -77,8 +86,8 @@ class RoundsPolicy:
             len(stay) + 1 > self.max_turns
             or tokens_in(kept) + tokens_in(entering) + reserve > self.max_tokens
         ):
-            # Where tokens run out first, the same share of the turns leaves, so that trimming is as
-            # rare.
+            # If tokens run out before turns do, the same share of the turns leaves, so trimming is
+            # as rare.
             count = min(self.keep_turns - 1, len(stay) * self.keep_turns // self.max_turns)
             stay = stay[len(stay) - count :]
             while stay and tokens_in(whole_turns(kept, entering, stay)) + reserve > self.max_tokens:
@@ -88,10 +97,14 @@ class RoundsPolicy:
 
 @dataclass(frozen=True)
 class ChunkedPolicy:
-    """Keeps everything since the chunk began and starts afresh at its border (Streaming Harness,
-    arXiv 2606.08615).
+    """Keeps all turns of a chunk, then starts the next chunk with the HEAD segments only.
 
-    Inside a chunk the prefix never changes, so nothing is ever computed twice.
+    This is the policy of Streaming Harness (arXiv 2606.08615). Inside a chunk the prefix never
+    changes, so nothing is computed twice.
+
+    Attributes:
+        chunk_turns: the most turns in a chunk.
+        max_tokens: the most tokens in the context, the reserve included.
     """
 
     chunk_turns: int
@@ -120,18 +133,19 @@ class ChunkedPolicy:
         )
 
     def turns_left(self, kept: Sequence[Segment]) -> int:
-        """How many turns the running chunk has room for still; words may end it sooner."""
+        """How many more turns the chunk may hold; it ends earlier if its tokens run out."""
         return self.chunk_turns - len(shown_turns(kept))
 
 
 def turns_of(segments: Sequence[Segment]) -> list[int]:
-    """Numbers of the turns that `segments` belong to, oldest first."""
+    """Numbers of the turns of `segments`, oldest first."""
     return sorted({segment.turn for segment in segments if segment.kind not in ALWAYS})
 
 
 def shown_turns(segments: Sequence[Segment]) -> list[int]:
-    """Numbers of the turns whose picture is among `segments`, oldest first; a turn of which only
-    its watch is left is none of them.
+    """Numbers of the turns whose picture is among `segments`, oldest first.
+
+    A turn of which only the watch is left is not among them.
     """
     return sorted({segment.turn for segment in segments if segment.kind is SegmentKind.FRAME})
 
@@ -144,8 +158,9 @@ def newest_turn(segments: Sequence[Segment], kind: SegmentKind) -> int | None:
 def whole_turns(
     kept: Sequence[Segment], entering: Sequence[Segment], stay: Sequence[int]
 ) -> list[Piece]:
-    """The layout that keeps the turns `stay`, the newest turn and the newest watch; a turn's
-    pending end leaves with it.
+    """The layout that keeps the turns `stay`, the newest turn and the newest watch.
+
+    A turn's pending end leaves with the turn.
     """
     turns = {*stay, *turns_of(entering)[-1:]}
     everything = (*kept, *entering)
@@ -160,11 +175,13 @@ def whole_turns(
 
 
 def without_watches(segments: Sequence[Segment]) -> list[Piece]:
-    """The layout of a context whose watch is over: its words leave, and its markers where nothing
-    else of their turn is left.
+    """The layout of a context whose watch has ended.
+
+    The words of the watch leave. The markers around them leave, too, if nothing else of their turn
+    is left.
     """
-    otherwise = {segment.turn for segment in segments if segment.kind not in WAITING}
-    bare = {segment.turn for segment in segments if segment.kind is SegmentKind.WATCH} - otherwise
+    with_others = {segment.turn for segment in segments if segment.kind not in WAITING}
+    bare = {segment.turn for segment in segments if segment.kind is SegmentKind.WATCH} - with_others
     return [
         whole(index, segment)
         for index, segment in enumerate(segments)

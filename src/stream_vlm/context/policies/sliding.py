@@ -1,6 +1,4 @@
-"""StreamingVLM's context: a window of vision, a longer or shorter one of turns, and before them the
-words of turns that have left.
-"""
+"""The policy of StreamingVLM: separate windows for pictures, for turns and for previous text."""
 
 from __future__ import annotations
 
@@ -20,41 +18,52 @@ WORDED = (
     SegmentKind.STATE,
     SegmentKind.ACTION,
 )
-"""Kinds that a turn loses when its words move to the previous text."""
+"""Kinds that leave a turn after `text_turns` turns; its ACTION words become previous text."""
 
 
 @dataclass(frozen=True)
 class SlidingPolicy:
     """Text sink, text window and vision window (StreamingVLM, arXiv 2510.09608, section 3.1).
 
-    A turn keeps its pictures for `vision_turns` turns and its words for `text_turns`; the rest of
-    it goes when both are over. Words that leave their turn move, keys and values unchanged, to the
-    end of the previous text, which follows the first head segment. Of the previous text the first
-    `text_sink` and the last `text_window` tokens stay; None for both never cuts it. The newest turn
-    counts in both windows.
+    A turn keeps its picture for `vision_turns` turns and its words for `text_turns` turns; after
+    both windows the rest of the turn leaves. Words that leave their turn move to the end of the
+    previous text, with keys and values unchanged. The previous text follows the first HEAD segment.
+    The newest turn counts in both windows.
 
-    The published inference code differs from what it sets out to do. `compatible=True` follows it
-    token by token, for checkpoints that are to be compared with it; the default mends this:
+    The published inference code differs from the paper. `compatible=True` follows the code token by
+    token, for checkpoints that are compared with it. The default mode corrects three faults of the
+    code:
 
-    - The window of the previous text holds `text_window` tokens; the reference keeps one less.
-    - Every word of a reply moves. The reference takes the last token for the mark that ends a reply
-      and drops it, which costs a reply that was cut at the token limit its last word; and the end
-      mark of a reply that has one is known here by its kind.
-    - The last query stays, in its user's markers, until another replaces it; in the reference it
-      leaves with its turn, and the model no longer knows what it was asked.
+    - The window of the previous text holds `text_window` tokens. The reference keeps one token
+      less.
+    - Every word of a reply moves. The reference takes the last token of a reply for its end mark
+      and drops it. A reply that was cut at the token limit has no end mark, so it loses its last
+      word. Here the end mark is known by its kind.
+    - The last query stays, with the markers around it, until another query replaces it. In the
+      reference it leaves with its turn, and the model no longer knows the question.
 
-    The newest watch stays in its user's markers in both modes: the reference has nothing like it.
+    In both modes the newest watch stays, with the markers around it; the reference has no watches.
 
-    The reference has no bound on tokens; `max_tokens` holds in both modes. Where replies, queries
-    or pictures outgrow it, both windows narrow for that turn, then the previous text is cut
-    further, and a query is forgotten only where it does not fit beside a single turn.
+    The reference does not limit the number of tokens; `max_tokens` applies in both modes. If
+    replies, queries or pictures exceed it, both windows shrink for that turn. If that is not
+    enough, the previous text is cut further. The query is dropped only if it does not fit beside a
+    single turn.
 
-    Two faults cannot occur in either mode, because segments carry their kind and their picture's
-    grid: a picture size that changes mid-stream leaves no stale grid behind, and a generated "Time"
-    is never taken for a time marker.
+    Two faults of the reference cannot occur in either mode, because segments carry their kind and
+    their picture's grid: a picture size that changes mid-stream leaves no wrong grid behind, and a
+    generated "Time" is never taken for a time marker.
 
-    The default needs `text_turns` of at least 2: the end of the newest reply reaches the cache only
-    with the next turn, so a reply that moved at once would lose it.
+    The default mode needs `text_turns` of at least 2. The end of the newest reply reaches the cache
+    only with the next turn, so a reply that moved at once would lose its end.
+
+    Attributes:
+        vision_turns: turns that keep their picture.
+        text_turns: turns that keep their words.
+        text_sink: first tokens of the previous text that always stay (attention sink).
+        text_window: last tokens of the previous text that stay. If `text_sink` and `text_window`
+            are both None, the previous text is cut only where `max_tokens` requires it.
+        max_tokens: the most tokens in the context, the reserve included.
+        compatible: True follows the published inference code.
     """
 
     vision_turns: int
@@ -116,12 +125,12 @@ class SlidingPolicy:
             )
             if tokens_in(layout) <= room:
                 return layout
-        for remembered in (query, None):
-            without = self._assemble(present, moved, [], newest, 1, 1, remembered)
+        for kept_query in (query, None):
+            without = self._assemble(present, moved, [], newest, 1, 1, kept_query)
             spare = room - tokens_in(without)
             if spare >= 0:
                 return self._assemble(
-                    present, moved, self._cut(present, moved, spare), newest, 1, 1, remembered
+                    present, moved, self._cut(present, moved, spare), newest, 1, 1, kept_query
                 )
         return without
 
@@ -135,15 +144,23 @@ class SlidingPolicy:
         text: int,
         query: int | None,
     ) -> list[Piece]:
-        """First head segment, `previous` text, then everything else that stays where it was;
-        `query` is the turn whose query stays.
+        """The first HEAD segment, then `previous`, then all other pieces that stay.
+
+        Args:
+            present: the present context and the entering segments.
+            moved: words that have moved to the previous text.
+            previous: the previous text.
+            newest: number of the newest turn.
+            vision: turns that keep their picture.
+            text: turns that keep their words.
+            query: number of the turn whose query stays, or None.
         """
-        gone = {piece.index for piece in moved}
+        moved_indices = {piece.index for piece in moved}
         watch = newest_turn([piece.segment for piece in present], SegmentKind.WATCH)
         stays = [
             piece
             for piece in present
-            if piece.index not in gone
+            if piece.index not in moved_indices
             and (
                 _stays(piece.segment, newest, vision, text, query)
                 or (piece.segment.turn == watch and piece.segment.kind in WAITING)
@@ -166,8 +183,10 @@ class SlidingPolicy:
         spare: int | None = None,
         fresh: bool = False,
     ) -> list[Piece]:
-        """The previous text with the `moved` words at its end, cut to sink and window, and to
-        `spare` tokens where that is less.
+        """The previous text with the `moved` words at its end, cut to sink and window.
+
+        If `spare` is given, it is cut to at most `spare` tokens, too. `fresh` says that the context
+        is empty so far.
         """
         text = [*(piece for piece in present if piece.segment.kind is SegmentKind.PREVIOUS), *moved]
         length = tokens_in(text)
@@ -175,8 +194,8 @@ class SlidingPolicy:
         if window is None:
             window = length
         elif self.compatible:
-            # The published code cuts nothing before the first turn and keeps one token less than
-            # its window later.
+            # The published code cuts nothing before the first turn. Later it keeps one token less
+            # than its window.
             window = length if fresh else window - 1
         if spare is not None:
             sink = min(sink, spare)
@@ -186,8 +205,9 @@ class SlidingPolicy:
         return [*cut(text, 0, sink), *cut(text, length - window, length)]
 
     def _moved_as_published(self, present: Sequence[Piece], newest: int, held: int) -> list[Piece]:
-        """Words of the replies that leave, each without its last token; what is not in the cache
-        yet cannot move.
+        """Words of the replies that leave, each without its last token.
+
+        Only pieces with an index below `held` are in the cache, and only those can move.
         """
         moved: list[Piece] = []
         for turn in turns_of([piece.segment for piece in present]):
@@ -207,8 +227,9 @@ class SlidingPolicy:
 
 
 def _stays(segment: Segment, newest: int, vision: int, text: int, query: int | None) -> bool:
-    """Whether a segment stays at its place, with windows of `vision` and `text` turns; the previous
-    text has its own rule.
+    """Whether a segment stays in its place, with windows of `vision` and `text` turns.
+
+    It is False for the previous text, which `SlidingPolicy._cut` handles.
     """
     age = newest - segment.turn
     if segment.kind in ALWAYS:

@@ -1,4 +1,4 @@
-"""Reading what benchmarks are made of: JSON documents and files of JSON lines, with one clear
+"""ReadResult what benchmarks are made of: JSON documents and files of JSON lines, with one clear
 sentence for what cannot be read.
 """
 

@@ -1,1 +1,1 @@
-"""What every training shares: the loop, losses, optimizers, progress."""
+"""Used by both trainings: the training loop, losses, optimizers, saved states and loss logs."""

@@ -1,6 +1,4 @@
-"""The loop that every training runs in: a bar, losses written down, many GPUs, and a state from
-which a killed run goes on to the same losses.
-"""
+"""The training loop: progress bar, loss log, several GPUs, and a saved state to resume from."""
 
 from __future__ import annotations
 
@@ -19,21 +17,22 @@ from torch import nn
 from tqdm import tqdm
 
 from stream_vlm.types import StreamError
-from stream_vlm_lab.training.common.optimizers import Descent
-from stream_vlm_lab.training.common.progress import Losses, load_state, save_state
+from stream_vlm_lab.training.common.optimizers import ScheduledOptimizers
+from stream_vlm_lab.training.common.progress import LossLog, load_state, save_state
 
 if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped]
 
-Drawn = TypeVar("Drawn")
-Part = Callable[[], torch.Tensor]
-"""A part of a step's loss, computed when its turn comes, so that the activations of one part are
-held at a time.
+BatchT = TypeVar("BatchT")
+LossPart = Callable[[], torch.Tensor]
+"""Computes one part of a step's loss.
+
+It is called just before its backward pass, so that only one part's activations are in memory.
 """
 
 
 def accelerator_for(mixed_precision: str) -> Accelerator:
-    """accelerate's view of this process and its devices; `mixed_precision` is "no" or "bf16".
+    """Create accelerate's `Accelerator` for this process; `mixed_precision` is "no" or "bf16".
 
     Raises:
         StreamError: accelerate is not installed.
@@ -43,21 +42,22 @@ def accelerator_for(mixed_precision: str) -> Accelerator:
         from accelerate.utils import InitProcessGroupKwargs  # type: ignore[import-untyped]
     except ImportError as error:
         raise StreamError(f"training needs accelerate: pip install accelerate ({error})") from error
-    # The others wait while the first process renders and encodes, which may take hours.
-    patience = InitProcessGroupKwargs(timeout=timedelta(days=1))
-    return Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[patience])
+    # The other processes wait while the first one renders and encodes, which may take hours.
+    long_timeout = InitProcessGroupKwargs(timeout=timedelta(days=1))
+    return Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[long_timeout])
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to be done and how long.
+class TrainingPlan:
+    """How long to train and where to write.
 
     Attributes:
-        folder: where losses, curves and the state are kept.
-        what: a word for the bar.
-        settings: what the losses depend on; a state is gone on from under the same only.
-        steps: how many steps there are, None where `seconds` decides.
-        seconds: how long the steps may take together, measured from the first one.
+        folder: folder of the loss log, the TensorBoard curves and the saved state.
+        what: label of the progress bar.
+        settings: everything the losses depend on. A saved state with other settings is refused.
+        seed: seed of all random numbers.
+        steps: number of training steps; None where `seconds` decides.
+        seconds: time limit of all steps together, measured from the first one.
         save_every: steps between saved states.
     """
 
@@ -70,56 +70,63 @@ class Plan:
     save_every: int
 
 
-class Loop:
-    """Takes the steps of a plan.
+class TrainingLoop:
+    """Runs the training steps of a plan and resumes a killed run.
 
-    Whatever is random in a step follows from its number, so that going on needs no history: a run
-    that was killed and started again has the losses of one that ran through. With `Plan.seconds`
-    the rate follows the clock, and that holds no more.
+    The random numbers of a step depend only on the seed and the step's number. A run that was
+    killed and resumed therefore has the same losses as one that was not killed. With
+    `TrainingPlan.seconds` the learning rate follows the clock, so the losses differ.
     """
 
     def __init__(
         self,
         accelerator: Accelerator,
-        plan: Plan,
+        plan: TrainingPlan,
         learner: nn.Module,
-        descend: Callable[[Sequence[nn.Parameter]], Descent],
+        make_optimizers: Callable[[Sequence[nn.Parameter]], ScheduledOptimizers],
     ) -> None:
-        """Prepare `learner`, of which the parameters that want gradients are trained, and go on
-        from the saved state where there is one.
+        """Prepare `learner` for training and load the saved state if there is one.
+
+        Args:
+            accelerator: the devices to train on.
+            plan: how long to train and where to write.
+            learner: its parameters with `requires_grad` are trained.
+            make_optimizers: makes the optimizers for these parameters.
 
         Raises:
-            StreamError: the state is damaged or of another run.
+            StreamError: the saved state is damaged or belongs to a run with other settings.
         """
         self._accelerator, self._plan, self._learner = accelerator, plan, learner
         state = load_state(self.state_path, plan.settings)
-        self._first, self._done_before = 0, 0.0
+        self._first_step, self._progress_before = 0, 0.0
         if state is not None:
-            self._first, self._done_before = state["steps"], state["share"]
+            self._first_step, self._progress_before = state["steps"], state["progress"]
             learner.load_state_dict(state["weights"], strict=False)
-            by_clock = (
-                " (by the clock, so not to the same losses)"
+            remark = (
+                " (with --minutes: the losses will differ from an uninterrupted run)"
                 if plan.steps is None
                 else f" of {plan.steps}"
             )
-            accelerator.print(f"goes on from {self.state_path} after step {self._first}{by_clock}")
+            accelerator.print(
+                f"resuming from {self.state_path} after step {self._first_step}{remark}"
+            )
         self._module: Any = accelerator.prepare(learner)
-        self._descent = descend(list(self._trainable.values()))
+        self._optimizers = make_optimizers(list(self._trainable.values()))
         if state is not None:
-            self._descent.load_state_dict(state["descent"])
+            self._optimizers.load_state_dict(state["optimizers"])
 
     @property
     def state_path(self) -> Path:
-        """The file a killed run goes on from; whoever keeps the outcome removes it."""
+        """The saved state from which a killed run resumes; the caller removes it at the end."""
         return self._plan.folder / "state.pt"
 
     @property
-    def numbers(self) -> Iterable[int]:
-        """Numbers of the steps that are left, without end where the clock decides."""
+    def steps_left(self) -> Iterable[int]:
+        """Numbers of the steps that are left; endless with a time limit."""
         return (
-            itertools.count(self._first)
+            itertools.count(self._first_step)
             if self._plan.steps is None
-            else range(self._first, self._plan.steps)
+            else range(self._first_step, self._plan.steps)
         )
 
     @property
@@ -132,29 +139,29 @@ class Loop:
 
     def run(
         self,
-        drawn: Iterable[Drawn],
-        parts: Callable[[Any, Drawn], Sequence[Part]],
+        batches: Iterable[BatchT],
+        parts: Callable[[Any, BatchT], Sequence[LossPart]],
         saved: Callable[[], None] | None = None,
     ) -> None:
-        """Take every step that is left.
+        """Run every step that is left.
 
         Args:
-            drawn: what each of `numbers` takes.
-            parts: of (the module to call, what was drawn) the parts of this process's loss, whose
-                sum is averaged over the processes.
+            batches: one batch for each of `steps_left`.
+            parts: called with (module, batch), returns the parts of this process's loss. Their sum
+                is averaged over all processes.
             saved: called by the first process after each saved state.
 
         Raises:
             StreamError: the loss is not finite.
         """
         accelerator, plan = self._accelerator, self._plan
-        is_main, begun, average = accelerator.is_main_process, time.monotonic(), math.nan
+        is_main, started, average = accelerator.is_main_process, time.monotonic(), math.nan
         with (
-            Losses(plan.folder, self._first) if is_main else nullcontext() as losses,
+            LossLog(plan.folder, self._first_step) if is_main else nullcontext() as losses,
             tqdm(
                 desc=plan.what,
                 unit="step",
-                initial=self._first,
+                initial=self._first_step,
                 total=plan.steps,
                 disable=not is_main,
                 mininterval=1.0,
@@ -162,47 +169,49 @@ class Loop:
         ):
             if losses is not None and not losses.has_curves:
                 accelerator.print(
-                    "TensorBoard is not installed: losses are in losses.jsonl only (pip install"
-                    " tensorboard)"
+                    "TensorBoard is not installed, so losses are only written to losses.jsonl (pip"
+                    " install tensorboard)"
                 )
-            for step, taken in zip(self.numbers, drawn, strict=False):
-                share = self._share(step, begun)
-                if share >= 1.0:
+            for step, batch in zip(self.steps_left, batches, strict=False):
+                progress = self._progress(step, started)
+                if progress >= 1.0:
                     break
                 torch.manual_seed(
                     plan.seed * 1_000_003
                     + step * accelerator.num_processes
                     + accelerator.process_index
                 )
-                loss = self._learn(parts(self._module, taken))
-                rate = self._descent.step(share)
+                loss = self._backward(parts(self._module, batch))
+                rate = self._optimizers.step(progress)
                 average = loss if math.isnan(average) else 0.98 * average + 0.02 * loss
                 bar.set_postfix_str(
-                    f"loss {average:.4f}" + ("" if plan.steps else f", {share:.0%} of the time"),
+                    f"loss {average:.4f}" + ("" if plan.steps else f", {progress:.0%} of the time"),
                     refresh=False,
                 )
                 bar.update()
                 if losses is not None:
                     losses.add(step, {"loss": loss, "learning_rate": rate})
                 if is_main and (step + 1) % plan.save_every == 0 and step + 1 != plan.steps:
-                    self._save(step + 1, share)
+                    self._save(step + 1, progress)
                     if saved is not None:
                         saved()
         accelerator.wait_for_everyone()
 
-    def _share(self, step: int, begun: float) -> float:
-        """How much of the training is done in the middle of step number `step`, the same in all
-        processes.
+    def _progress(self, step: int, started: float) -> float:
+        """Fraction of the training that is done at the middle of step number `step`.
+
+        It is the same in all processes.
         """
         if self._plan.steps is not None:
             return (step + 0.5) / self._plan.steps
         from accelerate.utils import broadcast
 
-        share = self._done_before + (time.monotonic() - begun) / (self._plan.seconds or math.inf)
-        return float(broadcast(torch.tensor(share, device=self._accelerator.device)))
+        elapsed = time.monotonic() - started
+        progress = self._progress_before + elapsed / (self._plan.seconds or math.inf)
+        return float(broadcast(torch.tensor(progress, device=self._accelerator.device)))
 
-    def _learn(self, parts: Sequence[Part]) -> float:
-        """Gradients of a step, and its loss over all processes."""
+    def _backward(self, parts: Sequence[LossPart]) -> float:
+        """Compute the gradients of a step; returns its loss over all processes."""
         accelerator = self._accelerator
         total = torch.zeros((), device=accelerator.device)
         for number, part in enumerate(parts, start=1):
@@ -213,19 +222,19 @@ class Loop:
         loss = float(accelerator.reduce(total, "mean"))
         if not math.isfinite(loss):
             raise StreamError(
-                f"the loss is {loss}; begin anew with a lower --learning-rate, or without --bf16"
-                " where that is given"
+                f"the loss is {loss}; start again with a lower --learning-rate, or without --bf16"
+                " if it was given"
             )
         accelerator.clip_grad_norm_(self._module.parameters(), 1.0)
         return loss
 
-    def _save(self, steps: int, share: float) -> None:
+    def _save(self, steps: int, progress: float) -> None:
         weights = {name: parameter.detach() for name, parameter in self._trainable.items()}
-        kept = {
+        state = {
             "settings": self._plan.settings,
             "steps": steps,
-            "share": share,
+            "progress": progress,
             "weights": weights,
-            "descent": self._descent.state_dict(),
+            "optimizers": self._optimizers.state_dict(),
         }
-        save_state(self.state_path, kept)
+        save_state(self.state_path, state)

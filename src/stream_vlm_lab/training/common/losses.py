@@ -1,9 +1,8 @@
-"""What a token that is to be learned costs: plain cross entropy, fixed weights, and the losses of
-Streaming Harness and Streamo.
+"""Losses: cross entropy, plain, with fixed weights, and as Streaming Harness and Streamo weight it.
 
-All of them are a sum over the targets of factor * cross entropy, divided once. Factors and divisor
-follow from how many targets of each kind there are in the whole step, so that they can be counted
-before any forward, over every micro-batch and every process.
+Each loss is the sum over all target tokens of (factor * cross entropy), divided by one number. The
+factors and the divisor depend on how many targets of each kind the whole step has. They are counted
+before the forward pass, over all micro-batches and all processes.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from stream_vlm.types import State, StreamError
 
 
 class NothingToLearn(StreamError):
-    """A step holds no target; the message says where targets come from."""
+    """A training step has no target token; the message says where targets come from."""
 
 
 class TargetKind(enum.IntEnum):
-    """What a target is; the losses differ in what they make of it."""
+    """The kind of a target token; the losses weight the kinds differently."""
 
     REST = 0
-    """Words, further tokens of a marker, and what ends the model's part."""
+    """Words, all tokens of a state marker after the first, and the end-of-turn token."""
     FIRST_SILENCE = 1
-    """The marker of the first silence of a run."""
+    """The silence marker of the first silent turn in a row."""
     FURTHER_SILENCE = 2
-    """The marker of a silence right after another."""
+    """The silence marker of a turn right after another silent turn."""
     STANDBY = 3
     RESPONSE = 4
 
@@ -43,7 +42,7 @@ _STATES = (
 
 
 def marker_kinds(states: Iterable[State]) -> list[TargetKind]:
-    """The kind of each turn's state marker; any other state ends a run of silence."""
+    """Return the kind of each turn's state marker; any other state ends a run of silence."""
     kinds: list[TargetKind] = []
     was_silent = False
     for state in states:
@@ -56,18 +55,19 @@ def marker_kinds(states: Iterable[State]) -> list[TargetKind]:
 
 
 def count_kinds(kinds: torch.Tensor) -> torch.Tensor:
-    """How many of `kinds` (targets,) are of each `TargetKind`: int64 (5,)."""
+    """Count the `kinds` (targets,) of each `TargetKind`: int64 (5,)."""
     return torch.bincount(kinds, minlength=len(TargetKind))
 
 
 def plain_factors(counts: torch.Tensor) -> torch.Tensor:
-    """1 for every kind: cross entropy, as StreamingVLM trains on its chunks (arXiv 2510.09608)."""
+    """Return 1 for every kind, as StreamingVLM trains on its chunks (arXiv 2510.09608)."""
     return torch.ones(len(TargetKind), device=counts.device)
 
 
 def harness_factors(further_silence: float) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Streaming Harness (arXiv 2606.08615): silence that goes on counts less, the response marker
-    1.5, everything else 1.
+    """Return the factors of Streaming Harness (arXiv 2606.08615).
+
+    Further silence has the factor `further_silence`, the response marker 1.5, everything else 1.
     """
 
     def factors(counts: torch.Tensor) -> torch.Tensor:
@@ -80,8 +80,9 @@ def harness_factors(further_silence: float) -> Callable[[torch.Tensor], torch.Te
 
 
 def fixed_factors(counts: torch.Tensor) -> torch.Tensor:
-    """What the shipped model is trained with: standby counts 1.5 and a response, which is rare and
-    matters most, 4.
+    """Return the factors of the shipped model: standby 1.5, response 4, everything else 1.
+
+    A response is rare and matters most.
     """
     by_kind = torch.ones(len(TargetKind), device=counts.device)
     by_kind[TargetKind.STANDBY], by_kind[TargetKind.RESPONSE] = 1.5, 4.0
@@ -89,8 +90,10 @@ def fixed_factors(counts: torch.Tensor) -> torch.Tensor:
 
 
 def balancing_factors(counts: torch.Tensor) -> torch.Tensor:
-    """Streamo (arXiv 2512.21334): alpha_k = sum_j n_j / (|S| * n_k) over the states S that are
-    present; 0 for an absent one, 1 for the rest.
+    """Return Streamo's factors (arXiv 2512.21334): alpha_k = sum_j n_j / (|S| * n_k).
+
+    S are the states that occur in the step. A state that does not occur has factor 0, tokens that
+    are no state marker have factor 1.
     """
     by_kind = torch.ones(len(TargetKind), device=counts.device)
     numbers = [int(sum(counts[kind] for kind in kinds)) for kinds in _STATES]
@@ -105,10 +108,11 @@ class Objective:
     """One of the losses.
 
     Attributes:
-        factors: factor of each kind (5,) from the step's counts (5,).
+        factors: computes the factor of each kind (5,) from the step's counts (5,).
         divides_by_factors: divide by the sum of the targets' factors instead of their number.
-        focus: gamma; state markers are scaled by (1 - p)^gamma, p being the probability of the
-            right token. 0 or at least 1, below which the gradient of a certain token is not finite.
+        focus: gamma of the focal loss. State markers are scaled by (1 - p)^gamma, where p is the
+            probability of the correct token. It must be 0 or at least 1: between 0 and 1 the
+            gradient is not finite at p = 1.
     """
 
     factors: Callable[[torch.Tensor], torch.Tensor]
@@ -118,19 +122,19 @@ class Objective:
     def __post_init__(self) -> None:
         if self.focus != 0.0 and self.focus < 1.0:
             raise ValueError(
-                f"focus {self.focus} is neither 0 nor at least 1; the gradient of a certain token"
-                " would not be finite"
+                f"focus {self.focus} is neither 0 nor at least 1; the gradient would not be finite"
+                " for a token of probability 1"
             )
 
     def divisor(self, counts: torch.Tensor) -> float:
-        """What the step's sum is divided by.
+        """Return the number that the step's sum is divided by.
 
         Raises:
             NothingToLearn: `counts` (5,) are all zero.
         """
         if int(counts.sum()) == 0:
             raise NothingToLearn(
-                "a step holds no token to be learned; every turn of a sample brings at least its"
+                "a training step has no token to learn; every turn of a sample has at least its"
                 " state, so give samples with turns"
             )
         return float(
@@ -140,18 +144,18 @@ class Objective:
     def total(
         self, logits: torch.Tensor, targets: torch.Tensor, kinds: torch.Tensor, counts: torch.Tensor
     ) -> torch.Tensor:
-        """The sum over the targets of a micro-batch; finite, and 0 where there are none.
+        """Return the weighted sum over the targets of a micro-batch: finite, 0 without targets.
 
         Args:
             logits: float32 (targets, vocabulary).
-            targets: int64 (targets,), the right token.
-            kinds: int64 (targets,), its `TargetKind`.
-            counts: int64 (5,), of the whole step.
+            targets: int64 (targets,), the correct token ids.
+            kinds: int64 (targets,), the `TargetKind` of each.
+            counts: int64 (5,), number of targets of each kind in the whole step.
         """
         entropies = functional.cross_entropy(logits, targets, reduction="none")
         scales = self.factors(counts)[kinds]
         if self.focus:
-            # 1 - p without the cancellation that p near 1 would bring.
+            # 1 - p, computed so that it stays accurate when p is near 1.
             missing = -torch.expm1(-entropies)
             scales = torch.where(kinds == TargetKind.REST, scales, scales * missing**self.focus)
         return (scales * entropies).sum()
@@ -159,7 +163,7 @@ class Objective:
     def loss(
         self, logits: torch.Tensor, targets: torch.Tensor, kinds: torch.Tensor
     ) -> torch.Tensor:
-        """The loss of a step of one micro-batch; shapes as for `total`.
+        """Return the loss of a step that has one micro-batch; shapes as for `total`.
 
         Raises:
             NothingToLearn: there is no target.
@@ -175,9 +179,9 @@ OBJECTIVES = {
     "fixed": Objective(fixed_factors, divides_by_factors=True),
     "focal": Objective(balancing_factors, focus=2.0),
 }
-"""By the name that `--loss` takes.
+"""Losses by the name that `--loss` takes.
 
-`weighted` is the paper's, divided by the number of targets; `weighted-sum` its sister release's,
-divided by the sum of factors; `fixed` is the shipped model's, divided likewise; `focal` divides by
-the number of targets.
+`ce`, `weighted` and `focal` divide by the number of targets, `weighted-sum` and `fixed` by the sum
+of the factors. `weighted` is the loss of the Streaming Harness paper, `weighted-sum` that of its
+sister release, `fixed` that of the shipped model, `focal` that of Streamo.
 """

@@ -1,5 +1,6 @@
-"""A step's loss out of micro-batches of sequences, counted over all of them and all processes
-before any forward.
+"""The loss of a training step that is split into micro-batches and processes.
+
+Targets are counted over all micro-batches and processes before the first forward pass.
 """
 
 from __future__ import annotations
@@ -10,48 +11,53 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from stream_vlm_lab.training.common.loop import Part
+from stream_vlm_lab.training.common.loop import LossPart
 from stream_vlm_lab.training.common.losses import Objective, count_kinds
 
 if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped]
 
 
-class Learnable(Protocol):
-    """Sequences with targets."""
+class TargetBatch(Protocol):
+    """A batch of sequences with target tokens."""
 
     @property
     def targets(self) -> torch.Tensor:
-        """int64 (sequences, tokens), the token to be learned after each."""
+        """The token to learn after each token: int64 (sequences, tokens)."""
 
     @property
     def kinds(self) -> torch.Tensor:
-        """int64 (sequences, tokens), the `TargetKind` of each target."""
+        """The `TargetKind` of each target: int64 (sequences, tokens)."""
 
     @property
     def chosen(self) -> torch.Tensor:
-        """bool (sequences, tokens), where something is to be learned."""
+        """True where there is a target: bool (sequences, tokens)."""
 
 
-def sum_counts(batches: Sequence[Learnable]) -> torch.Tensor:
-    """How many targets of each kind (5,) the micro-batches of a step hold together."""
+def sum_counts(batches: Sequence[TargetBatch]) -> torch.Tensor:
+    """Count the targets of each kind (5,) in all micro-batches of a step."""
     return torch.stack([count_kinds(batch.kinds[batch.chosen]) for batch in batches]).sum(dim=0)
 
 
 def objective_parts(
-    accelerator: Accelerator, objective: Objective, module: Any, batches: Sequence[Learnable]
-) -> list[Part]:
-    """The parts of `objective` over `batches`; `module` makes logits (targets, vocabulary) of each,
-    in the order of its `chosen`.
+    accelerator: Accelerator, objective: Objective, module: Any, batches: Sequence[TargetBatch]
+) -> list[LossPart]:
+    """Return the loss parts of `objective`, one for each of `batches`.
+
+    Args:
+        accelerator: sums the counts over all processes.
+        objective: the loss.
+        module: returns logits (targets, vocabulary) for a batch, in the order of its `chosen`.
+        batches: the micro-batches of this process.
 
     Raises:
         NothingToLearn: no batch of any process holds a target.
     """
     counts = accelerator.reduce(sum_counts(batches), "sum")
-    # Parts are averaged over the processes, the loss is a sum over all of them.
+    # The loop averages over the processes, but the loss is a sum over them.
     scale = accelerator.num_processes / objective.divisor(counts)
 
-    def part(batch: Learnable) -> torch.Tensor:
+    def part(batch: TargetBatch) -> torch.Tensor:
         logits = module(batch)
         return (
             objective.total(logits, batch.targets[batch.chosen], batch.kinds[batch.chosen], counts)

@@ -1,6 +1,4 @@
-"""How weights move: optimizers under one learning rate that rises and falls with the share of the
-training that is done.
-"""
+"""Optimizers with a learning rate schedule: linear warm-up, then cosine decay."""
 
 from __future__ import annotations
 
@@ -13,49 +11,55 @@ import torch
 from torch import nn
 
 SMALLEST_MATRIX = 128
-"""Rows and columns a matrix has at least to be Muon's; vocabularies of this world and heads are
-narrower.
+"""Muon trains matrices with at least this many rows and columns.
+
+The small vocabulary and the output heads have fewer.
 """
 
 
 @dataclass(frozen=True)
-class Rate:
-    """A learning rate that rises in a line from `floor` of its peak and falls back to it as a
-    cosine.
+class LearningRateSchedule:
+    """A learning rate with linear warm-up and cosine decay.
 
     Attributes:
-        warm_up: share of the training in which it rises, in 0..1.
+        peak: highest learning rate, at the end of the warm-up.
+        warm_up: fraction of the training in which the rate rises, in 0..1.
+        floor: rate at the start and at the end, as a fraction of `peak`.
     """
 
     peak: float
     warm_up: float
     floor: float
 
-    def at(self, share: float) -> float:
-        """The rate when `share` (0..1) of the training is done."""
-        if share < self.warm_up:
-            height = share / self.warm_up
+    def at(self, progress: float) -> float:
+        """Return the rate when the fraction `progress` (0..1) of the training is done."""
+        if progress < self.warm_up:
+            height = progress / self.warm_up
         else:
-            height = 0.5 * (
-                1.0 + math.cos(math.pi * min(1.0, (share - self.warm_up) / (1.0 - self.warm_up)))
-            )
+            decayed = min(1.0, (progress - self.warm_up) / (1.0 - self.warm_up))
+            height = 0.5 * (1.0 + math.cos(math.pi * decayed))
         return self.peak * (self.floor + (1.0 - self.floor) * height)
 
 
-class Descent:
-    """Optimizers that move together; the rate is a function of the share done, so that no schedule
-    has a state of its own.
+class ScheduledOptimizers:
+    """Several optimizers that share one learning rate schedule.
+
+    The rate depends only on the progress of the training, so the schedule has no state to save.
     """
 
-    def __init__(self, optimizers: Sequence[torch.optim.Optimizer], rate: Rate) -> None:
+    def __init__(
+        self, optimizers: Sequence[torch.optim.Optimizer], rate: LearningRateSchedule
+    ) -> None:
         self._optimizers = list(optimizers)
         self._rate = rate
 
-    def step(self, share: float) -> float:
-        """Move every weight down its gradient, forget the gradients, and return the learning rate;
-        `share` of the training is done.
+    def step(self, progress: float) -> float:
+        """Update all weights, clear the gradients and return the learning rate.
+
+        Args:
+            progress: fraction of the training that is done, in 0..1.
         """
-        rate = self._rate.at(share)
+        rate = self._rate.at(progress)
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -64,27 +68,29 @@ class Descent:
         return rate
 
     def state_dict(self) -> dict[str, Any]:
-        """What has to be kept for going on later."""
+        """Return the state of all optimizers, needed to resume training."""
         return {"optimizers": [optimizer.state_dict() for optimizer in self._optimizers]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave, on the devices of the weights."""
-        for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
+        """Load what `state_dict` returned, onto the devices of the weights."""
+        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
 
 
-def muon_and_adamw(parameters: Sequence[nn.Parameter], rate: Rate) -> Descent:
-    """Muon for the matrices between layers, AdamW for the rest.
+def muon_and_adamw(
+    parameters: Sequence[nn.Parameter], rate: LearningRateSchedule
+) -> ScheduledOptimizers:
+    """Return Muon for the large matrices and AdamW for all other parameters.
 
-    Muon makes every direction of a matrix's update equally long (arXiv 2502.16982); a small model
-    sees few steps on a CPU and gains more from each. Tables of words, heads, vectors and what has
-    other than two dimensions go to AdamW.
+    Muon makes every direction of a matrix's update equally long (arXiv 2502.16982). On a CPU a
+    small model gets few training steps, and with Muon it learns more in each. Embedding tables,
+    output heads, vectors and tensors that are not two-dimensional go to AdamW.
     """
     matrices = [
         weight for weight in parameters if weight.ndim == 2 and min(weight.shape) >= SMALLEST_MATRIX
     ]
     rest = [weight for weight in parameters if not any(weight is matrix for matrix in matrices)]
-    return Descent(
+    return ScheduledOptimizers(
         [
             torch.optim.Muon(
                 matrices, lr=rate.peak, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
@@ -95,6 +101,8 @@ def muon_and_adamw(parameters: Sequence[nn.Parameter], rate: Rate) -> Descent:
     )
 
 
-def adamw(parameters: Sequence[nn.Parameter], rate: Rate) -> Descent:
-    """AdamW without decay for everything, as the published systems fine-tune."""
-    return Descent([torch.optim.AdamW(parameters, lr=rate.peak, weight_decay=0.0)], rate)
+def adamw(parameters: Sequence[nn.Parameter], rate: LearningRateSchedule) -> ScheduledOptimizers:
+    """Return AdamW without weight decay for all parameters, as the published systems fine-tune."""
+    return ScheduledOptimizers(
+        [torch.optim.AdamW(parameters, lr=rate.peak, weight_decay=0.0)], rate
+    )

@@ -1,4 +1,4 @@
-"""Which samples a step takes, from its number alone."""
+"""The order of training samples: which samples a step uses depends only on the step's number."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Order:
-    """Which of `rows` samples each step takes: every epoch another shuffle of all, by `seed` and
-    nothing else, so a step needs no history.
+class SampleOrder:
+    """Shuffles the samples anew in every epoch.
+
+    The shuffle depends only on `seed` and the epoch, so a resumed run needs no history.
+
+    Attributes:
+        rows: number of samples.
+        per_step: samples in a step, over all processes.
+        seed: seed of the shuffles.
     """
 
     rows: int
@@ -19,7 +25,7 @@ class Order:
     seed: int
 
     def of_step(self, step: int) -> list[int]:
-        """Indices of step number `step`."""
+        """Return the sample indices of step number `step`."""
         places = (
             divmod(place, self.rows)
             for place in range(step * self.per_step, (step + 1) * self.per_step)

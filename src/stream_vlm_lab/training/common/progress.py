@@ -1,6 +1,4 @@
-"""What a run leaves behind while it goes: its losses, and the state from which a killed run goes on
-to the same losses.
-"""
+"""The loss log of a training run, and the saved state from which a killed run resumes."""
 
 from __future__ import annotations
 
@@ -16,15 +14,14 @@ import torch
 from stream_vlm.types import StreamError
 
 
-class Losses:
-    """One JSON object a step in `losses.jsonl`, and curves for TensorBoard where that is installed.
+class LossLog:
+    """Writes one JSON object a step to `losses.jsonl`, and TensorBoard curves if it is installed.
 
-    Lines of steps that a killed run took after its last saved state are dropped: they will be taken
-    again.
+    A killed run repeats the steps after its last saved state, so their old lines are removed.
     """
 
     def __init__(self, folder: Path, first_step: int) -> None:
-        """Go on from step number `first_step` in `folder`."""
+        """Open the log in `folder` and remove the lines from step number `first_step` on."""
         self._path = folder / "losses.jsonl"
         lines = self._path.read_text().splitlines() if self._path.is_file() else []
         kept = [
@@ -47,14 +44,14 @@ class Losses:
         return SummaryWriter(str(folder), purge_step=first_step)  # type: ignore[no-untyped-call]
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Write down the `values` of step number `step`."""
+        """Write the `values` of step number `step`."""
         with self._path.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         if self._curves is not None:
             for name, value in values.items():
                 self._curves.add_scalar(name, value, step)
 
-    def __enter__(self) -> Losses:
+    def __enter__(self) -> LossLog:
         return self
 
     def __exit__(
@@ -68,7 +65,7 @@ class Losses:
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Replace `path` by `state` as a whole, so that a kill leaves the old one or the new one."""
+    """Write `state` to `path` atomically: after a kill the old or the new file is complete."""
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
         torch.save(dict(state), file)
@@ -78,10 +75,10 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_state(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The state in `path`, None where there is none.
+    """Load the state in `path`; returns None if there is no file.
 
     Raises:
-        StreamError: it is damaged, or of a run with other settings.
+        StreamError: the file is damaged, or belongs to a run with other settings.
     """
     if not path.is_file():
         return None
@@ -90,13 +87,13 @@ def load_state(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None
         before = state["settings"]
     except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
         raise StreamError(
-            f"{path}: is damaged ({error}); remove it and the run begins anew"
+            f"{path}: is damaged ({error}); remove it to start the run from the beginning"
         ) from error
     changed = [name for name in settings if before.get(name) != settings[name]]
     if changed:
         name = changed[0]
         raise StreamError(
-            f"{path}: is of a run with {name} {before.get(name)!r}, now it is {settings[name]!r};"
-            " go on with the same, or give another --out"
+            f"{path}: belongs to a run with {name} {before.get(name)!r}, this run has"
+            f" {settings[name]!r}; use the same options, or give another --out"
         )
     return state

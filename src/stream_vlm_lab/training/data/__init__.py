@@ -1,3 +1,1 @@
-"""Published training formats, all read into one kind of sample; what cannot be used is counted by
-reason, never dropped unseen.
-"""
+"""Readers of published training formats; all return one kind of sample and report refused rows."""

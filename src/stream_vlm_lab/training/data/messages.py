@@ -1,11 +1,12 @@
-"""Per-second messages, as Streamo's stream files and Streaming Harness's training files hold them,
-read into samples and written from them.
+"""Reads and writes the message format of Streamo and Streaming Harness.
 
-A row is `{messages: [{role, content}, ...], videos: [path]}`: a user message a turn with its time
-marker (`<4s-5s>`, `<4-5s>` or `<4.0 seconds>`), the place of its frame (`<stream>`, `<image>` or
-`<video>`) and perhaps a question, then the assistant's state with its words. Streamo's converter
-puts a question that is asked later before the first turn, too, so the model hears it too early;
-reading leaves that copy out, writing puts it in where it is asked to be compatible.
+A row is `{messages: [{role, content}, ...], videos: [path]}`. Each turn is a user message and an
+assistant message. The user message has a time marker (`<4s-5s>`, `<4-5s>` or `<4.0 seconds>`), a
+frame placeholder (`<stream>`, `<image>` or `<video>`) and optionally a question. The assistant
+message has the state and its words.
+
+Streamo's converter also writes a later question into the first turn, so the model gets it too
+early. The reader removes this copy. The writer adds it if it is called with `compatible=True`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from typing import Any
 from stream_vlm.types import State
 from stream_vlm_lab.training.data.rows import read_file
 from stream_vlm_lab.training.data.sample import (
-    Reading,
-    Reason,
+    ReadResult,
+    RefusalReason,
     RowRefused,
     SampleTurn,
     StreamSample,
-    Videos,
+    VideoFolder,
 )
 
 FRAME_PLACE = "<stream>"
@@ -36,21 +37,20 @@ _STATES = {"</silence>": State.SILENCE, "</standby>": State.STANDBY, "</response
 _WRITTEN = {State.SILENCE: "</Silence>", State.STANDBY: "</Standby>", State.RESPONSE: "</Response>"}
 
 
-def read_messages(path: Path, videos: Videos | None = None) -> Reading:
-    """Read a file of messages; with `videos`, samples whose turns do not fit their video are
-    refused.
+def read_messages(path: Path, videos: VideoFolder | None = None) -> ReadResult:
+    """Read a file of messages; with `videos`, turns beyond the end of a video are refused.
 
     Raises:
-        DataFileError: the file is no JSON.
+        DataFileError: the file is not JSON.
     """
     return read_file(path, lambda row: messages_to_sample(row, videos))
 
 
-def messages_to_sample(row: Any, videos: Videos | None = None) -> StreamSample:
-    """One row turn by turn.
+def messages_to_sample(row: Any, videos: VideoFolder | None = None) -> StreamSample:
+    """Convert one row to a sample.
 
     Raises:
-        RowRefused: it cannot be used.
+        RowRefused: the row cannot be used.
     """
     messages = row.get("messages") if isinstance(row, Mapping) else None
     paths = row.get("videos") if isinstance(row, Mapping) else None
@@ -58,38 +58,38 @@ def messages_to_sample(row: Any, videos: Videos | None = None) -> StreamSample:
         paths[0] if isinstance(paths, list) and paths else paths if isinstance(paths, str) else ""
     )
     if not isinstance(messages, list) or not messages or not video:
-        raise RowRefused(Reason.NOT_A_ROW, f"{str(row)[:80]} has no messages or no videos")
+        raise RowRefused(RefusalReason.NOT_A_ROW, f"{str(row)[:80]} has no messages or no videos")
     if not all(
         isinstance(message, Mapping) and isinstance(message.get("content"), str)
         for message in messages
     ):
-        raise RowRefused(Reason.NOT_A_ROW, "a message has no content that is text")
+        raise RowRefused(RefusalReason.NOT_A_ROW, "a message has no text content")
     system = messages[0]["content"] if messages[0].get("role") == "system" else ""
     talk = messages[1:] if system else messages
     if len(talk) % 2 or any(
         message.get("role") != ("user", "assistant")[place % 2]
         for place, message in enumerate(talk)
     ):
-        raise RowRefused(Reason.NOT_A_ROW, "user and assistant do not take turns")
+        raise RowRefused(RefusalReason.NOT_A_ROW, "user and assistant do not alternate")
     turns = [
         _turn(user["content"], assistant["content"])
         for user, assistant in zip(talk[::2], talk[1::2], strict=True)
     ]
     if not turns:
-        raise RowRefused(Reason.NOT_A_ROW, "there is no turn")
+        raise RowRefused(RefusalReason.NOT_A_ROW, "there is no turn")
     for before, after in zip(turns, turns[1:], strict=False):
         if after.start_s < before.end_s - 1e-6:
             raise RowRefused(
-                Reason.UNREADABLE_TIME,
+                RefusalReason.UNREADABLE_TIME,
                 f"the turn from {after.start_s:g} s begins before the one before it ends"
                 f" ({before.end_s:g} s)",
             )
     if videos is not None and turns[-1].start_s >= videos.length_s(str(video)):
         late = next(turn for turn in turns if turn.start_s >= videos.length_s(str(video)))
         reason = (
-            Reason.PAST_THE_END
+            RefusalReason.PAST_THE_END
             if any(turn.text for turn in turns[turns.index(late) :])
-            else Reason.OUTSIDE
+            else RefusalReason.OUTSIDE
         )
         raise RowRefused(
             reason,
@@ -111,22 +111,25 @@ def messages_to_sample(row: Any, videos: Videos | None = None) -> StreamSample:
 def _turn(asked: str, said: str) -> SampleTurn:
     marker = _MARKERS.search(asked)
     if marker is None:
-        raise RowRefused(Reason.UNREADABLE_TIME, f"no time marker in {asked[:60]!r}")
+        raise RowRefused(RefusalReason.UNREADABLE_TIME, f"no time marker in {asked[:60]!r}")
     start = float(marker["start"] if marker["at"] is None else marker["at"])
     end = float(marker["end"]) if marker["at"] is None else start + 1.0
     if end <= start:
-        raise RowRefused(Reason.UNREADABLE_TIME, f"the turn {marker[0]} ends before it begins")
+        raise RowRefused(
+            RefusalReason.UNREADABLE_TIME, f"the turn {marker[0]} ends before it begins"
+        )
     question = _PLACES.sub("", asked[: marker.start()] + asked[marker.end() :]).strip()
     name = re.match(r"</\w+>", said.strip())
     state = _STATES.get(name[0].lower()) if name else None
     if name is None or state is None or "</delegation>" in said.lower():
         raise RowRefused(
-            Reason.UNKNOWN_STATE, f"{said[:60]!r}; silence, standby and response are known"
+            RefusalReason.UNKNOWN_STATE, f"{said[:60]!r}; use silence, standby or response"
         )
     text = said.strip()[name.end() :].strip()
     if bool(text) != (state is State.RESPONSE):
         raise RowRefused(
-            Reason.NO_WORDS if state is State.RESPONSE else Reason.UNKNOWN_STATE, f"{said[:60]!r}"
+            RefusalReason.NO_WORDS if state is State.RESPONSE else RefusalReason.UNKNOWN_STATE,
+            f"{said[:60]!r}",
         )
     return SampleTurn(start, end, state, text, question)
 
@@ -134,13 +137,14 @@ def _turn(asked: str, said: str) -> SampleTurn:
 def sample_to_messages(
     sample: StreamSample, system: str, *, compatible: bool = True, prefix: str = ""
 ) -> dict[str, Any]:
-    """`sample` in Streamo's stream form.
+    """Convert `sample` to a row in Streamo's message format.
 
     Args:
-        system: the instruction that stands first.
-        compatible: put the first question before the first turn, too, as the published converter
+        sample: the sample.
+        system: the system message.
+        compatible: also write the first question into the first turn, as the published converter
             does.
-        prefix: put before the video's path.
+        prefix: folder to put before the video's path.
     """
     messages = [{"role": "system", "content": system}]
     early = (
@@ -171,7 +175,7 @@ def sample_to_messages(
 def as_stream_rows(
     samples: Sequence[StreamSample], system: str, *, compatible: bool, prefix: str
 ) -> list[dict[str, Any]]:
-    """All `samples` in Streamo's stream form; a sample's own instruction stands before `system`."""
+    """Convert all `samples`; a sample's own system message is used instead of `system`."""
     return [
         sample_to_messages(sample, sample.system or system, compatible=compatible, prefix=prefix)
         for sample in samples

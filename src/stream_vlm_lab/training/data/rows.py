@@ -1,4 +1,4 @@
-"""Rows of a data file, each made a sample or refused with its reason."""
+"""Reads the rows of a data file; each becomes a sample or is refused with a reason."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from stream_vlm.types import StreamError
-from stream_vlm_lab.training.data.sample import Reading, Reason, RowRefused, StreamSample
+from stream_vlm_lab.training.data.sample import ReadResult, RefusalReason, RowRefused, StreamSample
 
 
 class DataFileError(StreamError):
-    """A data file cannot be read at all; the message names it and the remedy."""
+    """A data file cannot be read; the message names the file and the remedy."""
 
 
 def read_text(path: Path) -> str:
-    """What is in `path`.
+    """Read the text file `path`.
 
     Raises:
-        DataFileError: it cannot be read as text.
+        DataFileError: the file cannot be read, or is not UTF-8 text.
     """
     try:
         return path.read_text(encoding="utf-8")
@@ -29,22 +29,27 @@ def read_text(path: Path) -> str:
         ) from error
 
 
-def read_file(path: Path, make: Callable[[Any], StreamSample]) -> Reading:
-    """Make a sample of every row: of a JSON list, of a single object, or of JSON lines, of which
-    one that is no JSON is refused alone.
+def read_file(path: Path, make: Callable[[Any], StreamSample]) -> ReadResult:
+    """Read a JSON list, a single JSON object or JSON lines, and convert every row with `make`.
+
+    If one of many lines is not JSON, only this line is refused.
+
+    Args:
+        path: the file.
+        make: converts a row to a sample; raises `RowRefused` for a row that cannot be used.
 
     Raises:
-        DataFileError: the file cannot be read, or holds no row at all.
+        DataFileError: the file cannot be read, or is not JSON.
     """
     text = read_text(path)
-    reading = Reading()
+    reading = ReadResult()
     try:
         document = json.loads(text)
         rows: list[Any] = document if isinstance(document, list) else [document]
     except ValueError as error:
         lines = [line for line in text.splitlines() if line.strip()]
         if path.suffix != ".jsonl" and len(lines) > 0 and not lines[0].lstrip().startswith("{"):
-            raise DataFileError(f"{path}: is no JSON ({error}); download it anew") from error
+            raise DataFileError(f"{path}: is not JSON ({error}); download it again") from error
         rows = [_parsed(line) for line in lines]
     for number, row in enumerate(rows, start=1):
         try:
@@ -60,4 +65,4 @@ def _parsed(line: str) -> Any:
     try:
         return json.loads(line)
     except ValueError as error:
-        return RowRefused(Reason.NOT_A_ROW, f"is no JSON ({error})")
+        return RowRefused(RefusalReason.NOT_A_ROW, f"is not JSON ({error})")

@@ -1,4 +1,4 @@
-"""The one training sample that every format is read into, and the account of what could not be."""
+"""The training sample that all formats are read into, and the report of refused rows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from stream_vlm.types import NANOSECONDS, Frame, State, StreamError
 
 @dataclass(frozen=True)
 class SampleTurn:
-    """One turn: what is shown from `start_s` to `end_s` (seconds of video), what is asked then and
-    what is to be said.
+    """One turn of a sample: a short section of the video, a question and the expected answer.
 
     Attributes:
-        text: the words that follow a response; empty for the other states.
+        start_s: start of the turn in seconds of video time.
+        end_s: end of the turn in seconds of video time.
+        state: the state that the model has to learn.
+        text: the words of a response; empty for the other states.
+        question: what the user asks in this turn; empty for nothing.
     """
 
     start_s: float
@@ -31,14 +34,15 @@ class SampleTurn:
 
 @dataclass(frozen=True)
 class StreamSample:
-    """A stretch of one video turn by turn.
+    """A section of one video as a list of turns.
 
     Attributes:
-        video: path of the video as the data names it, relative to wherever the user keeps the
-            videos.
-        task, source: kind of task and origin as the data names them; may be empty.
-        previous_text: words that stand before the first turn.
-        system: the instruction that the data brings along; may be empty.
+        video: path of the video as written in the data, relative to the user's video folder.
+        turns: the turns in order of time.
+        task: kind of task as written in the data; may be empty.
+        source: origin as written in the data; may be empty.
+        previous_text: text that was said before the first turn.
+        system: the system message in the data; may be empty.
     """
 
     video: str
@@ -49,8 +53,8 @@ class StreamSample:
     system: str = ""
 
 
-class Reason(str, enum.Enum):
-    """Why a row cannot be trained on."""
+class RefusalReason(str, enum.Enum):
+    """Why a row cannot be used for training."""
 
     NOT_A_ROW = "not a row of this format"
     UNKNOWN_TASK = "unknown task type"
@@ -63,13 +67,13 @@ class Reason(str, enum.Enum):
     MISSING_VIDEO = "missing video"
     UNDECODABLE = "undecodable video"
     TOO_LONG = "longer than the model's context"
-    BAD_INDEX = "seek index does not fit the file"
+    BAD_INDEX = "line offsets do not match the file"
 
 
 class RowRefused(StreamError):
-    """One row cannot be used."""
+    """A row cannot be used; `reason` and `detail` say why."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: RefusalReason, detail: str) -> None:
         super().__init__(f"{reason.value}: {detail}")
         self.reason = reason
         self.detail = detail
@@ -77,37 +81,37 @@ class RowRefused(StreamError):
 
 @dataclass(frozen=True)
 class Refusal:
-    """Row number `row` (from 1) of a file was not used, and why."""
+    """Why row number `row` (from 1) of a file was not used."""
 
     row: int
-    reason: Reason
+    reason: RefusalReason
     detail: str
 
 
 @dataclass
-class Reading:
-    """What reading a file came to: samples with their row numbers, and every refused row."""
+class ReadResult:
+    """The samples of a file with their row numbers, and every refused row."""
 
     samples: list[StreamSample] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
 
     def add(self, row: int, sample: StreamSample) -> None:
-        """Keep the sample of row number `row`."""
+        """Add the sample of row number `row`."""
         self.samples.append(sample)
         self.rows.append(row)
 
     def refuse(self, row: int, error: RowRefused) -> None:
-        """Note that row number `row` cannot be used."""
+        """Record that row number `row` cannot be used."""
         self.refusals.append(Refusal(row, error.reason, error.detail))
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many rows were refused for each reason, commonest first."""
+        """Number of refused rows for each reason, most frequent first."""
         return dict(Counter(refusal.reason.value for refusal in self.refusals).most_common())
 
-    def account(self) -> str:
-        """All of it in plain words: a line for each reason with its first rows."""
+    def summary(self) -> str:
+        """A report for the user: a line for each reason with its first rows."""
         lines = [f"{len(self.samples)} rows read, {len(self.refusals)} refused"]
         for reason, count in self.counts.items():
             first = [refusal for refusal in self.refusals if refusal.reason.value == reason][:3]
@@ -119,13 +123,12 @@ class Reading:
 
 
 @dataclass
-class Videos:
-    """Where the videos of a data set are, and how long each is.
+class VideoFolder:
+    """Finds the videos of a data set and their lengths.
 
     Attributes:
-        folder: what paths in the data are relative to.
-        seconds: length to take for every video; given where only texts are converted and the videos
-            are elsewhere.
+        folder: paths in the data are relative to this folder.
+        seconds: assumed length of every video; for conversions without the videos.
     """
 
     folder: Path
@@ -133,15 +136,15 @@ class Videos:
     _lengths: dict[str, float | RowRefused] = field(default_factory=dict)
 
     def path(self, video: str) -> Path:
-        """Where `video` is: at its whole path under the folder, or by its name alone."""
+        """Path of `video`: `folder` with its full path, or else `folder` with its file name."""
         whole = self.folder / video
         return whole if whole.is_file() else self.folder / Path(video).name
 
     def length_s(self, video: str) -> float:
-        """Length of `video` in seconds, by its container; its first picture must decode.
+        """Length of `video` in seconds as its container states it; the first picture must decode.
 
         Raises:
-            RowRefused: it is missing, or cannot be decoded.
+            RowRefused: the video is missing or cannot be decoded.
         """
         if self.seconds is not None:
             return self.seconds
@@ -155,21 +158,21 @@ class Videos:
     def _probe(self, video: str) -> float | RowRefused:
         path = self.path(video)
         if not video or not path.is_file():
-            return RowRefused(Reason.MISSING_VIDEO, f"{path} is not there")
+            return RowRefused(RefusalReason.MISSING_VIDEO, f"{path} does not exist")
         try:
             source = VideoSource(path)
             length_s = source.duration_s
             first = next(source.frames(), None)
         except SourceError as error:
-            return RowRefused(Reason.UNDECODABLE, str(error))
+            return RowRefused(RefusalReason.UNDECODABLE, str(error))
         if first is None or length_s is None:
             return RowRefused(
-                Reason.UNDECODABLE, f"{path} shows no picture or does not say how long it is"
+                RefusalReason.UNDECODABLE, f"{path} has no picture or states no duration"
             )
         return length_s
 
     def pictures(self, sample: StreamSample) -> Iterator[Frame]:
-        """For each turn of `sample` the first picture at or after its start.
+        """Yield for each turn of `sample` the first picture at or after its start.
 
         Raises:
             SourceError: the video cannot be read, or ends before the last turn.
@@ -184,6 +187,6 @@ class Videos:
                 return
         if turn is not None:
             raise SourceError(
-                f"{self.path(sample.video)}: ends before the turn from {turn.start_s} s; refuse"
-                " this sample or mend its video"
+                f"{self.path(sample.video)}: ends before the turn from {turn.start_s} s; remove"
+                " this sample or repair its video"
             )

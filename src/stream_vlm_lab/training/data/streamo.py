@@ -1,12 +1,14 @@
-"""Streamo's raw annotations (arXiv 2512.21334), read into samples and written from them.
+"""Reads and writes Streamo's raw annotations (arXiv 2512.21334).
 
 A row is `{video_name, video_path, task_type, source, question: [{content, time}], response:
-[{content, st_time, end_time, time}]}`. An answer with a span is standby from the turn that ends at
-`st_time` to the one that ends at `end_time` and a response in the turn after; an answer with a
-`time` is a response at that turn. Where the published converter goes on in silence, a row is
-refused here: an answer due after the last frame, two answers at one turn, times beyond the video,
-answers without words. One more quirk is not kept: there a later answer's standby may overwrite an
-earlier response; here the response stays.
+[{content, st_time, end_time, time}]}`. An answer with `st_time` and `end_time` is standby from the
+turn that ends at `st_time` to the turn that ends at `end_time`, and a response in the next turn. An
+answer with `time` is a response in that turn.
+
+Differences from the published converter: it accepts rows with an answer due after the last frame,
+two answers in one turn, times beyond the video, or answers without words; here such rows are
+refused. There, the standby of a later answer may overwrite an earlier response; here the response
+is kept.
 """
 
 from __future__ import annotations
@@ -18,12 +20,12 @@ from typing import Any
 from stream_vlm.types import State
 from stream_vlm_lab.training.data.rows import read_file
 from stream_vlm_lab.training.data.sample import (
-    Reading,
-    Reason,
+    ReadResult,
+    RefusalReason,
     RowRefused,
     SampleTurn,
     StreamSample,
-    Videos,
+    VideoFolder,
 )
 from stream_vlm_lab.training.data.times import seconds, turn_of
 
@@ -44,121 +46,127 @@ TASKS = {
     "temporalgrounding": "grounding",
     "temporaleventgrounding": "grounding",
 }
-"""Kinds of task by their letters alone: spelling, case and separators differ between files."""
+"""Kind of task by its name in lower-case letters; case and separators differ between files."""
 
 
 def task_of(name: Any) -> str:
     """The kind of task that `name` means.
 
     Raises:
-        RowRefused: it is none that Streamo has.
+        RowRefused: Streamo has no such task.
     """
     letters = "".join(letter for letter in str(name).lower() if letter.isalpha())
     if letters not in TASKS:
-        raise RowRefused(Reason.UNKNOWN_TASK, f"{name!r}")
+        raise RowRefused(RefusalReason.UNKNOWN_TASK, f"{name!r}")
     return TASKS[letters]
 
 
-def read_raw(path: Path, videos: Videos) -> Reading:
+def read_raw(path: Path, videos: VideoFolder) -> ReadResult:
     """Read a file of raw annotations.
 
     Raises:
-        DataFileError: the file is no JSON.
+        DataFileError: the file is not JSON.
     """
     return read_file(path, lambda row: raw_to_sample(row, videos.length_s))
 
 
 def raw_to_sample(row: Any, length_s: Callable[[str], float]) -> StreamSample:
-    """One raw annotation turn by turn, 1 s each.
+    """Convert one raw annotation to a sample with turns of 1 s.
+
+    Args:
+        row: the annotation.
+        length_s: returns the length of a video in seconds.
 
     Raises:
-        RowRefused: it cannot be used.
+        RowRefused: the row cannot be used.
     """
     if (
         not isinstance(row, Mapping)
         or not isinstance(row.get("question"), list)
         or not isinstance(row.get("response"), list)
     ):
-        raise RowRefused(Reason.NOT_A_ROW, f"{str(row)[:80]} has no lists question and response")
+        raise RowRefused(
+            RefusalReason.NOT_A_ROW, f"{str(row)[:80]} has no lists question and response"
+        )
     if not all(isinstance(part, Mapping) for part in (*row["question"], *row["response"])):
-        raise RowRefused(Reason.NOT_A_ROW, "a question or response is no object")
+        raise RowRefused(RefusalReason.NOT_A_ROW, "a question or response is not an object")
     task_of(row.get("task_type"))
     video = str(row.get("video_path") or row.get("video_name") or "")
     count = int(length_s(video) + 1e-6)
     if count < 1:
-        raise RowRefused(Reason.UNDECODABLE, f"{video} is shorter than a second")
+        raise RowRefused(RefusalReason.UNDECODABLE, f"{video} is shorter than a second")
     states, texts, asked = [State.SILENCE] * count, [""] * count, [""] * count
     for question in row["question"]:
-        turn = _inside(_time(question.get("time"), "a question"), count, "a question")
-        asked[turn] = "\n".join(part for part in (asked[turn], _words(question)) if part)
+        turn = _turn_inside(_time(question.get("time"), "a question"), count, "a question")
+        asked[turn] = "\n".join(part for part in (asked[turn], _content(question)) if part)
     for response in row["response"]:
-        _enter(response, states, texts)
+        _add_response(response, states, texts)
     turns = tuple(
         SampleTurn(float(at), at + 1.0, states[at], texts[at], asked[at]) for at in range(count)
     )
     return StreamSample(video, turns, str(row["task_type"]), str(row.get("source") or ""))
 
 
-def _enter(response: Mapping[str, Any], states: list[State], texts: list[str]) -> None:
-    words, count = _words(response), len(states)
+def _add_response(response: Mapping[str, Any], states: list[State], texts: list[str]) -> None:
+    words, count = _content(response), len(states)
     start, end, at = (seconds(response.get(name)) for name in ("st_time", "end_time", "time"))
     if start is not None and end is not None:
         if end < start:
             raise RowRefused(
-                Reason.UNREADABLE_TIME,
+                RefusalReason.UNREADABLE_TIME,
                 f"an answer's span ends at {end:g} s before it begins at {start:g} s",
             )
         first, last = (
-            _inside(start, count, "an answer's span"),
-            _inside(end, count, "an answer's span"),
+            _turn_inside(start, count, "an answer's span"),
+            _turn_inside(end, count, "an answer's span"),
         )
         due = last + 1
         if due >= count:
             raise RowRefused(
-                Reason.PAST_THE_END,
+                RefusalReason.PAST_THE_END,
                 f"an answer is due in the turn after {end:g} s, the video has {count} turns",
             )
         for turn in range(first, last + 1):
             if states[turn] is State.SILENCE:
                 states[turn] = State.STANDBY
     else:
-        due = _inside(_time(at, "an answer"), count, "an answer")
+        due = _turn_inside(_time(at, "an answer"), count, "an answer")
     if texts[due]:
         raise RowRefused(
-            Reason.TWO_ANSWERS, f"'{texts[due][:40]}' and '{words[:40]}' in the turn from {due} s"
+            RefusalReason.TWO_ANSWERS,
+            f"'{texts[due][:40]}' and '{words[:40]}' in the turn from {due} s",
         )
     states[due], texts[due] = State.RESPONSE, words
 
 
-def _words(part: Mapping[str, Any]) -> str:
+def _content(part: Mapping[str, Any]) -> str:
     words = part.get("content")
     if not isinstance(words, str) or not words.strip():
-        raise RowRefused(Reason.NO_WORDS, f"{str(dict(part))[:80]}")
+        raise RowRefused(RefusalReason.NO_WORDS, f"{str(dict(part))[:80]}")
     return words
 
 
 def _time(value: Any, what: str) -> float:
     time_s = seconds(value)
     if time_s is None:
-        raise RowRefused(Reason.UNREADABLE_TIME, f"{what} has no time")
+        raise RowRefused(RefusalReason.UNREADABLE_TIME, f"{what} has no time")
     return time_s
 
 
-def _inside(time_s: float, count: int, what: str) -> int:
+def _turn_inside(time_s: float, count: int, what: str) -> int:
     turn = turn_of(time_s)
     if turn >= count:
         raise RowRefused(
-            Reason.OUTSIDE, f"{what} at {time_s:g} s, the video has {count} turns of 1 s"
+            RefusalReason.OUTSIDE, f"{what} at {time_s:g} s, the video has {count} turns of 1 s"
         )
     return turn
 
 
 def sample_to_raw(sample: StreamSample) -> dict[str, Any]:
-    """The raw annotation that `sample` comes from: spans of standby before an answer become its
-    span, other answers have a time.
+    """Convert `sample` to a raw annotation.
 
-    Times are those of the turns, so what the raw file wrote as a fraction of a second or as MM:SS
-    comes back in whole seconds.
+    Standby turns before an answer become its span; other answers get a time. Times are those of the
+    turns: fractions of a second or MM:SS in an original raw file become whole seconds.
     """
     asked = [
         {"content": turn.question, "time": str(int(turn.end_s))}

@@ -1,14 +1,14 @@
-"""StreamingVLM's training files (arXiv 2510.09608): JSON lines of timed words, found through a file
-of line offsets.
+"""Reads StreamingVLM's training files (arXiv 2510.09608): JSON lines of timed words.
 
-A line is `[user, assistant]`: the user's content is a video with `video_start` and `video_end` and
-    a text, which may bring the `previous` words; the assistant's is a `text_stream` of `[start,
-    end, word]`, and perhaps a `qa_stream` of `[start, time, question, answer]`. Read in
-rounds of a second: a word is said in the round in which it ends. `NAME_seeks.jsonl` beside
-    `NAME.jsonl` or `NAME_with_seeks.jsonl`, or else the file's own last line, holds a JSON list of
-    the byte offsets of the lines to read; without either every line is read. Where the published
-    reader replaces a bad line by another and leaves out words after the last round, here both are
-    refused.
+A line is `[user, assistant]`. The user's content is a video with `video_start` and `video_end`, and
+a text that can have `previous` words. The assistant's content is a `text_stream` of
+`[start, end, word]`, and optionally a `qa_stream` of `[start, time, question, answer]`. Each turn
+is one second long; a word belongs to the turn in which it ends.
+
+The index is a JSON list with the byte offsets of the lines to read. It is in `NAME_seeks.jsonl`
+beside `NAME.jsonl` or `NAME_with_seeks.jsonl`, or in the last line of the file. Without an index
+every line is read. The published reader replaces a bad line by another one and ignores words after
+the last turn; here both are refused.
 """
 
 from __future__ import annotations
@@ -21,35 +21,38 @@ from typing import Any, BinaryIO
 from stream_vlm.types import State
 from stream_vlm_lab.training.data.rows import DataFileError
 from stream_vlm_lab.training.data.sample import (
-    Reading,
-    Reason,
+    ReadResult,
+    RefusalReason,
     RowRefused,
     SampleTurn,
     StreamSample,
-    Videos,
+    VideoFolder,
 )
 from stream_vlm_lab.training.data.times import seconds
 
-ROUND_S = 1.0
+TURN_S = 1.0
 NOT_INDEXED = -1
-"""Row number of a line that the index leaves out."""
+"""Row number of a line that is not in the index."""
 
 
 def seeks_path(path: Path) -> Path:
-    """Where the line offsets of `path` are kept."""
+    """Path of the index file of `path`."""
     return path.with_name(
         f"{path.name.replace('_with_seeks', '').rsplit('.jsonl', 1)[0]}_seeks.jsonl"
     )
 
 
-def read_text_stream(path: Path, videos: Videos | None = None) -> Reading:
-    """Read the lines that the index names, or all where there is no index; with `videos`, stretches
-    beyond their video are refused.
+def read_text_stream(path: Path, videos: VideoFolder | None = None) -> ReadResult:
+    """Read the lines in the index, or all lines if there is no index.
+
+    Args:
+        path: the data file.
+        videos: where the videos are; if given, lines beyond the end of a video are refused.
 
     Raises:
         DataFileError: the file or its index cannot be read.
     """
-    reading = Reading()
+    reading = ReadResult()
     try:
         with path.open("rb") as file:
             for number, offset in enumerate(_offsets(path, file, reading), start=1):
@@ -67,10 +70,8 @@ def read_text_stream(path: Path, videos: Videos | None = None) -> Reading:
     return reading
 
 
-def _offsets(path: Path, file: BinaryIO, reading: Reading) -> list[int | None]:
-    """Where the lines to be read begin; None for an entry of the index that fits no line, which is
-    refused.
-    """
+def _offsets(path: Path, file: BinaryIO, reading: ReadResult) -> list[int | None]:
+    """Offsets of the lines to read; None for an index entry at which no line begins."""
     starts, last, place = list[int](), b"", 0
     for line in file:
         if line.strip():
@@ -86,26 +87,26 @@ def _offsets(path: Path, file: BinaryIO, reading: Reading) -> list[int | None]:
     if seeks is None:
         if beside.is_file():
             raise DataFileError(
-                f"{beside}: is no JSON list of whole numbers; remove it and every line is read"
+                f"{beside}: is not a JSON list of whole numbers; remove it to read every line"
             )
         return list(starts)
     known, offsets = set(starts), list[int | None]()
     for number, seek in enumerate(seeks, start=1):
         offsets.append(seek if seek in known else None)
         if seek not in known:
-            reading.refuse(number, RowRefused(Reason.BAD_INDEX, f"no line begins at byte {seek}"))
+            reading.refuse(
+                number, RowRefused(RefusalReason.BAD_INDEX, f"no line begins at byte {seek}")
+            )
     for missing in sorted(known - set(seeks)):
         reading.refuse(
             NOT_INDEXED,
-            RowRefused(Reason.BAD_INDEX, f"the line at byte {missing} is not in {name}"),
+            RowRefused(RefusalReason.BAD_INDEX, f"the line at byte {missing} is not in {name}"),
         )
     return offsets
 
 
 def _as_index(line: bytes) -> list[int] | None:
-    """The offsets that `line` holds; None where it is no list of whole numbers, as a line of data
-    never is.
-    """
+    """The offsets in `line`; None if it is not a list of whole numbers, for example a data line."""
     try:
         seeks = json.loads(line) if line.lstrip().startswith(b"[") else None
     except ValueError:
@@ -119,14 +120,14 @@ def _parsed(line: bytes) -> Any:
     try:
         return json.loads(line)
     except ValueError as error:
-        raise RowRefused(Reason.NOT_A_ROW, f"is no JSON ({error})") from error
+        raise RowRefused(RefusalReason.NOT_A_ROW, f"is not JSON ({error})") from error
 
 
-def line_to_sample(row: Any, videos: Videos | None = None) -> StreamSample:
-    """One line in rounds of a second; a round in which no word ends is silent.
+def line_to_sample(row: Any, videos: VideoFolder | None = None) -> StreamSample:
+    """Convert one line to a sample with turns of one second; a turn without a word is silent.
 
     Raises:
-        RowRefused: it cannot be used.
+        RowRefused: the line cannot be used.
     """
     try:
         user, assistant = row
@@ -143,33 +144,33 @@ def line_to_sample(row: Any, videos: Videos | None = None) -> StreamSample:
         video = str(shown["video"])
     except (KeyError, IndexError, TypeError, ValueError, StopIteration, AttributeError) as error:
         raise RowRefused(
-            Reason.NOT_A_ROW,
-            f"{str(row)[:60]} is no [user with video, assistant with text_stream]"
+            RefusalReason.NOT_A_ROW,
+            f"{str(row)[:60]} is not [user with video, assistant with text_stream]"
             f" ({type(error).__name__})",
         ) from error
     start, end = seconds(shown.get("video_start")) or 0.0, seconds(shown.get("video_end"))
     if end is None:
         end = videos.length_s(video) if videos is not None else None
-    if end is None or end - start < ROUND_S:
+    if end is None or end - start < TURN_S:
         raise RowRefused(
-            Reason.UNREADABLE_TIME,
-            f"the stretch from {start:g} to {end} s holds no round of a second",
+            RefusalReason.UNREADABLE_TIME,
+            f"the section from {start:g} to {end} s is shorter than a turn of one second",
         )
-    if videos is not None and end > videos.length_s(video) + ROUND_S:
+    if videos is not None and end > videos.length_s(video) + TURN_S:
         raise RowRefused(
-            Reason.OUTSIDE,
-            f"the stretch ends at {end:g} s, {video} at {videos.length_s(video):.1f} s",
+            RefusalReason.OUTSIDE,
+            f"the section ends at {end:g} s, {video} at {videos.length_s(video):.1f} s",
         )
-    count = int((end - start) / ROUND_S + 1e-6)
-    texts = _spoken(words, start, end, count)
+    count = int((end - start) / TURN_S + 1e-6)
+    texts = _texts_by_turn(words, start, end, count)
     questions = [""] * count
     for entry in asked:
-        _ask(entry, start, texts, questions)
+        _add_question(entry, start, texts, questions)
     questions[0] = "\n".join(part for part in (query, questions[0]) if part)
     turns = tuple(
         SampleTurn(
             start + at,
-            start + at + ROUND_S,
+            start + at + TURN_S,
             State.RESPONSE if text else State.SILENCE,
             text,
             question,
@@ -179,31 +180,31 @@ def line_to_sample(row: Any, videos: Videos | None = None) -> StreamSample:
     return StreamSample(video, turns, "narration", previous_text=previous)
 
 
-def _spoken(words: Any, start: float, end: float, count: int) -> list[str]:
+def _texts_by_turn(words: Any, start: float, end: float, count: int) -> list[str]:
     spoken: list[list[str]] = [[] for _ in range(count)]
     latest = 0.0
     for began, ended, word in _timed(words):
         if ended < began or ended < latest:
             raise RowRefused(
-                Reason.UNREADABLE_TIME,
+                RefusalReason.UNREADABLE_TIME,
                 f"the word '{word}' from {began:g} to {ended:g} s is out of order",
             )
         if began >= end or ended < start:
             raise RowRefused(
-                Reason.OUTSIDE,
-                f"the word '{word}' from {began:g} to {ended:g} s, the stretch is {start:g} to"
+                RefusalReason.OUTSIDE,
+                f"the word '{word}' is at {began:g} to {ended:g} s, the section is {start:g} to"
                 f" {end:g} s",
             )
-        at = max(0, -int(-(ended - start) // ROUND_S) - 1)
+        at = max(0, -int(-(ended - start) // TURN_S) - 1)
         if at >= count:
             raise RowRefused(
-                Reason.PAST_THE_END,
-                f"the word '{word}' ends at {ended:g} s, the last round at"
-                f" {start + count * ROUND_S:g} s",
+                RefusalReason.PAST_THE_END,
+                f"the word '{word}' ends at {ended:g} s, the last turn at"
+                f" {start + count * TURN_S:g} s",
             )
         spoken[at].append(word)
         latest = ended
-    return [" ".join(words_of_round) for words_of_round in spoken]
+    return [" ".join(words_of_turn) for words_of_turn in spoken]
 
 
 def _timed(words: Any) -> list[tuple[float, float, str]]:
@@ -213,7 +214,7 @@ def _timed(words: Any) -> list[tuple[float, float, str]]:
         ]
     except (TypeError, ValueError) as error:
         raise RowRefused(
-            Reason.NOT_A_ROW, f"text_stream is no list of [start, end, word] ({error})"
+            RefusalReason.NOT_A_ROW, f"text_stream is not a list of [start, end, word] ({error})"
         ) from error
     known = [
         (began, ended, word)
@@ -221,31 +222,33 @@ def _timed(words: Any) -> list[tuple[float, float, str]]:
         if began is not None and ended is not None
     ]
     if len(known) < len(timed):
-        raise RowRefused(Reason.UNREADABLE_TIME, "a word has no time")
+        raise RowRefused(RefusalReason.UNREADABLE_TIME, "a word has no time")
     return known
 
 
-def _ask(entry: Any, start: float, texts: list[str], questions: list[str]) -> None:
+def _add_question(entry: Any, start: float, texts: list[str], questions: list[str]) -> None:
     if not isinstance(entry, Sequence) or isinstance(entry, (str, Mapping)) or len(entry) < 4:
         raise RowRefused(
-            Reason.NOT_A_ROW,
-            f"qa_stream entry {str(entry)[:60]} is no [start, time, question, answer]",
+            RefusalReason.NOT_A_ROW,
+            f"qa_stream entry {str(entry)[:60]} is not [start, time, question, answer]",
         )
     asked_at, question, answer = seconds(entry[1]), str(entry[2]).strip(), str(entry[3]).strip()
     if asked_at is None:
-        raise RowRefused(Reason.UNREADABLE_TIME, f"the question '{question[:40]}' has no time")
+        raise RowRefused(
+            RefusalReason.UNREADABLE_TIME, f"the question '{question[:40]}' has no time"
+        )
     if not question or not answer:
-        raise RowRefused(Reason.NO_WORDS, f"{str(entry)[:60]}")
-    at = -int(-(asked_at - start) // ROUND_S) - 1
+        raise RowRefused(RefusalReason.NO_WORDS, f"{str(entry)[:60]}")
+    at = -int(-(asked_at - start) // TURN_S) - 1
     if not 0 <= at < len(texts):
         raise RowRefused(
-            Reason.OUTSIDE,
-            f"the question '{question[:40]}' at {asked_at:g} s, the stretch is {start:g} to"
+            RefusalReason.OUTSIDE,
+            f"the question '{question[:40]}' is at {asked_at:g} s, the section is {start:g} to"
             f" {start + len(texts):g} s",
         )
     if questions[at]:
         raise RowRefused(
-            Reason.TWO_ANSWERS,
-            f"'{questions[at][:40]}' and '{question[:40]}' in the round from {start + at:g} s",
+            RefusalReason.TWO_ANSWERS,
+            f"'{questions[at][:40]}' and '{question[:40]}' in the turn from {start + at:g} s",
         )
     questions[at], texts[at] = question, "\n".join(part for part in (answer, texts[at]) if part)

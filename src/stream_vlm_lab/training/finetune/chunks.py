@@ -1,5 +1,6 @@
-"""Long samples cut into the chunks that one forward attends to as a whole (StreamingVLM's training,
-arXiv 2510.09608).
+"""Splits long samples into overlapping chunks, as StreamingVLM does for training.
+
+See arXiv 2510.09608. One forward pass attends to a whole chunk.
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ from stream_vlm.types import StreamError
 from stream_vlm_lab.training.data.sample import StreamSample
 
 CHUNK_S, OVERLAP_S = 24.0, 12.0
-"""What StreamingVLM was trained with."""
+"""Length and overlap of StreamingVLM's chunks in seconds."""
 
 
 def overlapped_chunks(
     sample: StreamSample, chunk_s: float = CHUNK_S, overlap_s: float = OVERLAP_S
 ) -> Iterator[StreamSample]:
-    """Stretches of at most `chunk_s` seconds, each beginning `overlap_s` before the end of the one
-    before; the last ends with the sample.
+    """Split `sample` into chunks of at most `chunk_s` seconds.
 
-    What was said before a chunk becomes its previous text. The newest question asked before it is
-    asked again in its first turn, unless that turn has one of its own: a question stays active
-    until another replaces it.
+    Each chunk begins `overlap_s` before the end of the previous one. The last ends with the sample.
+    All text before a chunk becomes its previous text. A question stays active until another
+    replaces it, so the newest question before a chunk is repeated in its first turn, unless that
+    turn has a question of its own.
 
     Raises:
         StreamError: the overlap is not shorter than the chunk.
@@ -58,7 +59,7 @@ def overlapped_chunks(
         if end == len(turns):
             return
         next_s = turns[end - 1].end_s - overlap_s
-        # At least a turn further, however long turns are.
+        # At least one turn later, even if a turn is longer than the chunk.
         first = max(
             first + 1, next(at for at, turn in enumerate(turns) if turn.end_s > next_s + 1e-6)
         )

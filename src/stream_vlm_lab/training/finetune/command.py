@@ -1,6 +1,4 @@
-"""Fine-tuning: a Qwen-VL checkpoint learns when to speak on a user's own streams, with the losses
-of the published systems.
-"""
+"""Fine-tunes a Qwen-VL checkpoint on a user's own streams, with the losses of published systems."""
 
 from __future__ import annotations
 
@@ -20,20 +18,30 @@ from stream_vlm.backbone.streaming_model import StreamingModel, load_cached_mode
 from stream_vlm.config.settings import load_settings
 from stream_vlm.context.turn_formats import FORMATS, PROMPTED
 from stream_vlm.types import State, StreamError
-from stream_vlm_lab.training.common.loop import Loop, Part, Plan, accelerator_for
+from stream_vlm_lab.training.common.loop import (
+    LossPart,
+    TrainingLoop,
+    TrainingPlan,
+    accelerator_for,
+)
 from stream_vlm_lab.training.common.losses import OBJECTIVES
 from stream_vlm_lab.training.common.micro_batches import objective_parts
-from stream_vlm_lab.training.common.optimizers import Rate, adamw
-from stream_vlm_lab.training.common.order import Order
+from stream_vlm_lab.training.common.optimizers import LearningRateSchedule, adamw
+from stream_vlm_lab.training.common.order import SampleOrder
 from stream_vlm_lab.training.data.messages import read_messages
-from stream_vlm_lab.training.data.sample import Reading, Refusal, StreamSample, Videos
+from stream_vlm_lab.training.data.sample import ReadResult, Refusal, StreamSample, VideoFolder
 from stream_vlm_lab.training.data.streamo import read_raw
 from stream_vlm_lab.training.data.text_stream import read_text_stream
 from stream_vlm_lab.training.finetune.chunks import CHUNK_S, OVERLAP_S, overlapped_chunks
 from stream_vlm_lab.training.finetune.tuning.batch import collate
-from stream_vlm_lab.training.finetune.tuning.dataset import Drawn, Rows, account, steps_of
+from stream_vlm_lab.training.finetune.tuning.dataset import (
+    DatasetItem,
+    SampleDataset,
+    step_batches,
+    with_late_refusals,
+)
 from stream_vlm_lab.training.finetune.tuning.learner import PARTS, StreamLearner
-from stream_vlm_lab.training.finetune.tuning.markers import check_learnable, with_markers
+from stream_vlm_lab.training.finetune.tuning.markers import add_markers, check_learnable
 from stream_vlm_lab.training.finetune.tuning.save import save_result
 from stream_vlm_lab.training.finetune.tuning.sequences import SampleWriter
 
@@ -43,40 +51,39 @@ if TYPE_CHECKING:
 READERS = {"streamo-raw": read_raw, "messages": read_messages, "text-stream": read_text_stream}
 FINISHED = "training.json"
 LEARNING_RATE = 1e-5
-MAKES_A_DIFFERENCE = (
+RESUME_OPTIONS = (
     *("form", "turns", "add_markers", "chunk", "overlap", "loss", "train", "rank", "learning_rate"),
     *("epochs", "batch", "accumulate", "bf16", "checkpointing", "seed", "pack"),
 )
-"""Options that a killed run and the one that goes on from it share; checkpoint and data are
-compared by their content.
+"""Options that must not change when a killed run is resumed.
+
+Checkpoint and data must not change either; they are compared by content.
 """
 
 
 def add_arguments(parser: argparse._ArgumentGroup) -> None:
     """Declare the options of fine-tuning."""
     parser.add_argument(
-        "--from", dest="form", choices=READERS, default="messages", help="form of the file"
+        "--from", dest="form", choices=READERS, default="messages", help="format of DATA"
     )
-    parser.add_argument(
-        "--videos", type=Path, help="folder of the videos; default: where the file is"
-    )
+    parser.add_argument("--videos", type=Path, help="folder of the videos; default: that of DATA")
     parser.add_argument(
         "--turns",
         choices=("auto", *FORMATS),
         default="auto",
-        help="turn format, as the setting model.prompt_format",
+        help="turn format, like the setting model.prompt_format",
     )
     parser.add_argument(
         "--add-markers",
         action="store_true",
-        help="give the tokenizer the markers of --turns as tokens where it has them not",
+        help="add the state markers of --turns to the tokenizer if it does not have them",
     )
     parser.add_argument(
         "--chunk",
         type=float,
         help=(
-            "seconds attended to together; default: what the checkpoint keeps, 24 with sliding"
-            " windows"
+            "length of a training chunk in seconds; default: the checkpoint's context, 24 with"
+            " sliding windows"
         ),
     )
     parser.add_argument(
@@ -89,53 +96,66 @@ def add_arguments(parser: argparse._ArgumentGroup) -> None:
         nargs="+",
         choices=PARTS,
         default=["lora"],
-        help="which parts move; the vision tower is frozen unless named",
+        help="parts to train; parts that are not named are frozen",
     )
-    parser.add_argument("--rank", type=int, default=16, help="rank of the adapters")
-    parser.add_argument("--epochs", type=float, default=1.0, help="passes over the samples")
-    parser.add_argument("--steps", type=int, help="steps, instead of --epochs")
+    parser.add_argument("--rank", type=int, default=16, help="rank of the LoRA adapters")
+    parser.add_argument("--epochs", type=float, default=1.0, help="number of epochs")
+    parser.add_argument("--steps", type=int, help="number of training steps, instead of --epochs")
     parser.add_argument(
-        "--batch", type=int, default=1, help="samples of a forward, in each process"
+        "--batch", type=int, default=1, help="samples in a micro-batch, for each process"
     )
     parser.add_argument(
         "--pack",
         action="store_true",
-        help="several short samples in one row of a forward; the same losses for less padding",
+        help="put several short samples into one row; same losses, less padding",
     )
-    parser.add_argument("--accumulate", type=int, default=1, help="forwards of a step")
+    parser.add_argument("--accumulate", type=int, default=1, help="micro-batches in a step")
     parser.add_argument(
-        "--bf16", action="store_true", help="what does not move in bfloat16, products in bfloat16"
+        "--bf16",
+        action="store_true",
+        help="keep frozen weights in bfloat16 and multiply matrices in bfloat16",
     )
     parser.add_argument(
         "--checkpointing",
         action="store_true",
-        help="compute activations again in the backward pass; saves memory, costs time",
+        help="gradient checkpointing: needs less memory, takes more time",
     )
-    parser.add_argument("--workers", type=int, default=0, help="processes that decode ahead")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes that decode videos in advance"
+    )
 
 
 @dataclass
-class Run:
-    """One run, from data that was read to a directory that the node loads."""
+class FineTuning:
+    """One fine-tuning run: from the samples that were read to a directory that the node can load.
+
+    Attributes:
+        arguments: the parsed command line.
+        accelerator: the devices to train on.
+        streaming: the checkpoint; its model is trained in place.
+        rows: the training samples.
+        new_tokens: token ids that `--add-markers` added.
+        late_refusals: rows that proved unusable during training, by row number.
+    """
 
     arguments: argparse.Namespace
     accelerator: Accelerator
     streaming: StreamingModel
-    rows: Rows
+    rows: SampleDataset
     new_tokens: list[int]
-    later: dict[int, Refusal] = field(default_factory=dict)
+    late_refusals: dict[int, Refusal] = field(default_factory=dict)
 
     def train(self) -> dict[str, Any]:
-        """Take every step that is left, write the result and return what it depends on.
+        """Run every step that is left and write the result; returns the settings of the run.
 
         Raises:
-            StreamError: the loss is not finite, no row can be used, or the saved state is of
-                another run.
+            StreamError: the loss is not finite, no row can be used, or the saved state belongs to a
+                run with other settings.
         """
         from accelerate.utils import gather_object  # type: ignore[import-untyped]
 
         arguments, accelerator = self.arguments, self.accelerator
-        order = Order(
+        order = SampleOrder(
             len(self.rows),
             arguments.batch * arguments.accumulate * accelerator.num_processes,
             arguments.seed,
@@ -155,7 +175,7 @@ class Run:
             new_tokens=self.new_tokens,
         ).train()
         seconds = 60.0 * arguments.minutes if arguments.minutes else None
-        plan = Plan(
+        plan = TrainingPlan(
             arguments.out,
             "fine-tuning",
             settings,
@@ -164,13 +184,16 @@ class Run:
             seconds,
             arguments.save_every,
         )
-        rate = Rate(arguments.learning_rate or LEARNING_RATE, warm_up=0.03, floor=0.0)
-        loop = Loop(accelerator, plan, learner, lambda parameters: adamw(parameters, rate))
-        share = slice(accelerator.process_index, None, accelerator.num_processes)
-        loop.run(steps_of(self.rows, order, loop.numbers, share, arguments.workers), self._parts)
-        self.later.update(
-            {refusal.row: refusal for refusal in gather_object(list(self.later.values()))}
+        rate = LearningRateSchedule(
+            arguments.learning_rate or LEARNING_RATE, warm_up=0.03, floor=0.0
         )
+        loop = TrainingLoop(accelerator, plan, learner, lambda parameters: adamw(parameters, rate))
+        share = slice(accelerator.process_index, None, accelerator.num_processes)
+        loop.run(
+            step_batches(self.rows, order, loop.steps_left, share, arguments.workers), self._parts
+        )
+        refusals = gather_object(list(self.late_refusals.values()))
+        self.late_refusals.update({refusal.row: refusal for refusal in refusals})
         if accelerator.is_main_process:
             save_result(
                 learner.merged(),
@@ -182,13 +205,13 @@ class Run:
             loop.state_path.unlink(missing_ok=True)
         return settings
 
-    def _parts(self, learner: Any, drawn: list[Drawn]) -> list[Part]:
-        """The loss of a step in micro-batches."""
-        for item in drawn:
-            self.later.update({refusal.row: refusal for refusal in item.refusals})
+    def _parts(self, learner: Any, items: list[DatasetItem]) -> list[LossPart]:
+        """The loss parts of a step, one for each micro-batch."""
+        for item in items:
+            self.late_refusals.update({refusal.row: refusal for refusal in item.refusals})
         size, device = self.arguments.batch, self.accelerator.device
         parts = [
-            [item.sequence for item in drawn[at : at + size]] for at in range(0, len(drawn), size)
+            [item.sequence for item in items[at : at + size]] for at in range(0, len(items), size)
         ]
         batches = [collate(part, device, packed=self.arguments.pack) for part in parts]
         return objective_parts(
@@ -204,8 +227,8 @@ def _turn_s(samples: Sequence[StreamSample]) -> float:
 def _settings(
     arguments: argparse.Namespace, streaming: StreamingModel, processes: int, steps: int | None
 ) -> dict[str, Any]:
-    """What the losses of a run depend on."""
-    chosen = {name: getattr(arguments, name) for name in MAKES_A_DIFFERENCE}
+    """Everything that the losses of a run depend on."""
+    chosen = {name: getattr(arguments, name) for name in RESUME_OPTIONS}
     content = hashlib.sha256(arguments.data.read_bytes()).hexdigest()[:16]
     return chosen | {
         "steps": steps,
@@ -215,10 +238,10 @@ def _settings(
     }
 
 
-def _chunked(
-    reading: Reading, arguments: argparse.Namespace, streaming: StreamingModel
+def _split_into_chunks(
+    reading: ReadResult, arguments: argparse.Namespace, streaming: StreamingModel
 ) -> tuple[list[int], list[StreamSample]]:
-    """The samples of `reading` in pieces that fit the context, with the row that each comes from."""
+    """Split the samples of `reading` into chunks; returns their row numbers and the chunks."""
     stream = streaming.checkpoint.stream
     is_sliding = stream.policy == "sliding"
     chunk_s = arguments.chunk or (
@@ -235,11 +258,11 @@ def _chunked(
     return [row for row, _ in pieces], [piece for _, piece in pieces]
 
 
-def _loaded(
+def _load_model(
     arguments: argparse.Namespace, accelerator: Accelerator
 ) -> tuple[StreamingModel, list[int]]:
-    """The checkpoint, and the ids of the tokens that `--add-markers` added."""
-    # Weights that do not move need no more bits than products have.
+    """Load the checkpoint; returns it and the ids of the tokens that `--add-markers` added."""
+    # With --bf16, matrices are multiplied in bfloat16, so frozen weights need no higher precision.
     values = {
         "model.directory": str(arguments.checkpoint),
         "model.device": "cpu",
@@ -247,48 +270,51 @@ def _loaded(
     }
     if arguments.add_markers:
         settings = load_settings(values | {"model.prompt_format": "prompted"})
-        checkpoint, new_tokens = with_markers(
+        checkpoint, new_tokens = add_markers(
             load_checkpoint(settings.model), arguments.checkpoint, arguments.turns
         )
         check_learnable(new_tokens, arguments.train)
         added = (
-            "are tokens already"
+            "are in the tokenizer already"
             if not new_tokens
-            else f"were added as tokens ({len(new_tokens)} new)"
+            else f"were added to the tokenizer ({len(new_tokens)} new tokens)"
         )
         accelerator.print(f"{arguments.checkpoint}: the markers of {arguments.turns} {added}")
         return StreamingModel(checkpoint, settings), new_tokens
     streaming = load_cached_model(load_settings(values | {"model.prompt_format": arguments.turns}))
     if arguments.turns == "auto" and streaming.parts.turns == PROMPTED:
         accelerator.print(
-            f"{arguments.checkpoint}: the tokenizer has no state markers, so the words"
-            f" {', '.join(state.value.capitalize() for state in State)} stand for the states;"
-            " --turns streamo --add-markers gives it markers"
+            f"{arguments.checkpoint}: the tokenizer has no state markers, so the model learns the"
+            f" words {', '.join(state.value.capitalize() for state in State)} for the states; use"
+            " --turns streamo --add-markers to add markers"
         )
     return streaming, []
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Fine-tune CHECKPOINT on the streams of DATA and write a directory that the node loads; rows
-    that cannot be used are counted and named.
+    """Fine-tune CHECKPOINT on the streams of DATA and write a directory that the node can load.
+
+    Rows that cannot be used are printed with their reasons.
     """
     if (arguments.out / FINISHED).is_file():
-        raise StreamError(f"{arguments.out}: holds a finished run; give another --out or remove it")
+        raise StreamError(
+            f"{arguments.out}: contains a finished run; give another --out or remove it"
+        )
     accelerator = accelerator_for("bf16" if arguments.bf16 else "no")
-    videos = Videos(arguments.videos or arguments.data.parent)
-    reading: Reading = READERS[arguments.form](arguments.data, videos)
-    later: dict[int, Refusal] = {}
+    videos = VideoFolder(arguments.videos or arguments.data.parent)
+    reading: ReadResult = READERS[arguments.form](arguments.data, videos)
+    late_refusals: dict[int, Refusal] = {}
     try:
         if not reading.samples:
             raise StreamError(
                 f"{arguments.data}: no row can be used; `stream-vlm dataset convert"
-                f" {arguments.data} --from {arguments.form}` names them all"
+                f" {arguments.data} --from {arguments.form}` lists the reasons"
             )
-        streaming, new_tokens = _loaded(arguments, accelerator)
+        streaming, new_tokens = _load_model(arguments, accelerator)
         stream, pictures = streaming.checkpoint.stream, streaming.checkpoint.pictures
-        numbers, samples = _chunked(reading, arguments, streaming)
+        numbers, samples = _split_into_chunks(reading, arguments, streaming)
         arguments.out.mkdir(parents=True, exist_ok=True)
-        rows = Rows(
+        rows = SampleDataset(
             numbers,
             samples,
             videos,
@@ -296,14 +322,16 @@ def main(arguments: argparse.Namespace) -> int:
             pictures,
             stream.frames_per_turn,
         )
-        settings = Run(arguments, accelerator, streaming, rows, new_tokens, later).train()
+        settings = FineTuning(
+            arguments, accelerator, streaming, rows, new_tokens, late_refusals
+        ).train()
     finally:
-        whole = account(reading, later)
-        accelerator.print(f"{arguments.data}: {whole.account()}")
+        complete = with_late_refusals(reading, late_refusals)
+        accelerator.print(f"{arguments.data}: {complete.summary()}")
     if accelerator.is_main_process:
         report = {
-            "rows": len(whole.samples),
-            "refused": whole.counts,
+            "rows": len(complete.samples),
+            "refused": complete.counts,
             "settings": settings,
             "torch": torch.__version__,
         }

@@ -1,1 +1,1 @@
-"""Makes the model that ships with the package from simulated streams."""
+"""Trains the model that ships with the package on simulated streams."""

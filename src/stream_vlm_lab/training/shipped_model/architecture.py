@@ -33,7 +33,7 @@ SPECIAL_TOKENS = (
 )
 
 PICTURE_SIZE = (128, 192)
-"""Height and width in pixels that every picture is stretched to."""
+"""Height and width in pixels; every picture is stretched to this size."""
 
 PICTURES = PictureFormat(
     patch_size=16,
@@ -45,7 +45,7 @@ PICTURES = PictureFormat(
     pair_frames=True,
     place_marks=True,
 )
-"""4 x 6 vision tokens a tick, each of 32 x 32 pixels of the previous and the current picture."""
+"""4 x 6 vision tokens a tick; each covers 32 x 32 pixels of the previous and current picture."""
 
 STREAM = StreamConfig(
     name="stream-vlm-small",
@@ -61,7 +61,7 @@ STREAM = StreamConfig(
 
 
 def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
-    """One token a word, so that a state, a colour or a verb is a single decision."""
+    """A tokenizer with one token per word, so that a state, colour or verb is one decision."""
     vocabulary = {token: index for index, token in enumerate((*SPECIAL_TOKENS, *words))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unknown|>"))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -77,7 +77,7 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
 
 
 def small_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
-    """Architecture of the shipped model."""
+    """The configuration of the shipped model."""
     ids = tokenizer.get_vocab()
     return Qwen2_5_VLConfig(
         text_config={
@@ -118,14 +118,15 @@ def small_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Any:
-    """A model with weights drawn from `seed`."""
+    """A model with random weights drawn from `seed`."""
     torch.manual_seed(seed)
     return Qwen2_5_VLForConditionalGeneration(small_config(tokenizer))
 
 
 def save_checkpoint(model: Any, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
-    """Write a checkpoint that the node loads at once: bfloat16 weights, tokenizer, picture and
-    stream configuration.
+    """Write a checkpoint that the node can load.
+
+    It holds bfloat16 weights, the tokenizer, and the picture and stream configuration.
     """
     directory.mkdir(parents=True, exist_ok=True)
     weights = {

@@ -1,6 +1,4 @@
-"""Pairs of pictures with dense targets as the vision tower learns from them: drawn, mirrored, moved
-and put into another light.
-"""
+"""Training data of the vision tower: pairs of pictures with dense targets, and augmentation."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from stream_vlm_lab.training.shipped_model.architecture import PICTURE_SIZE, PIC
 from stream_vlm_lab.training.shipped_model.rendering import COLUMNS, ROWS, RenderedStream
 
 LONGEST_SHIFT, SHIFTED = 5, 0.7
-"""Pixels by which a pair of pictures is moved at most, and the share of pairs that are."""
+"""Largest shift of a pair of pictures in pixels, and the share of pairs that are shifted."""
 
 PATCH_VALUES = 3 * PICTURES.temporal_patch_size * PICTURES.patch_size**2
 PATCH_GRID = tuple(side // PICTURES.patch_size for side in PICTURE_SIZE)
@@ -23,8 +21,9 @@ NOISE = torch.randn(1 << 21, generator=torch.Generator().manual_seed(0))
 
 
 class PairDataset:
-    """Previous and current pictures of many streams with their dense targets; pictures stay where
-    the streams have them, on the disk or in memory.
+    """Previous and current pictures of many streams with their dense targets.
+
+    Pictures are not copied: they stay on disk or in memory, as the streams hold them.
     """
 
     def __init__(self, streams: Sequence[RenderedStream]) -> None:
@@ -41,8 +40,13 @@ class PairDataset:
         return len(self.classes)
 
     def pairs(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """uint8 RGB (N, 2, H, W, 3): the pictures numbered `indices` over all streams, each after
-        the one before it in its stream.
+        """The pictures `indices`, each with the previous picture of its stream before it.
+
+        Args:
+            indices: int64 (N,), picture numbers counted over all streams.
+
+        Returns:
+            uint8 RGB (N, 2, H, W, 3).
         """
         streams = np.searchsorted(self._ends, indices, side="right")
         ticks = indices - (self._ends[streams] - [len(self.frames[stream]) for stream in streams])
@@ -56,7 +60,7 @@ class PairDataset:
     def batch(
         self, indices: NDArray[np.int64], rng: np.random.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Normalised patches of augmented pairs, (batch * patches, ...), and their targets."""
+        """Normalised patches of augmented pairs, (batch, patches, values), and their targets."""
         pairs = self.pairs(indices)
         classes, names, vectors = self.classes[indices], self.names[indices], self.vectors[indices]
         flipped = rng.random(len(indices)) < 0.5
@@ -72,20 +76,21 @@ class PairDataset:
         }
         patches = augment(PICTURES.patches(pairs).view(len(indices), -1, PATCH_VALUES), rng)
         if PICTURES.place_marks:
-            PICTURES.mark_places(
-                patches, *PATCH_GRID
-            )  # anew, for they are no part of what the light changes
+            # Written again, because augmentation must not change the marks.
+            PICTURES.mark_places(patches, *PATCH_GRID)
         return patches, targets
 
 
 def shift(
     pairs: NDArray[np.uint8], rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Most of `pairs` (N, 2, H, W, 3) moved by a few pixels with their edges repeated, and by how
-    many cells (N, 2), (down, right).
+    """Shift most of `pairs` (N, 2, H, W, 3) by a few pixels; edge pixels are repeated.
 
-    A tower that always sees cells cut at the same pixels learns the cut; the targets of cells stay,
-    for a cell is many times larger.
+    Without shifts the tower learns where the cell borders are. The targets of a cell do not change,
+    because a cell is much larger than the shift.
+
+    Returns:
+        The shifted pairs, and the shift of each in cells: float32 (N, 2), (down, right).
     """
     by = rng.integers(-LONGEST_SHIFT, LONGEST_SHIFT + 1, (len(pairs), 2)) * (
         rng.random((len(pairs), 1)) < SHIFTED
@@ -102,8 +107,11 @@ def shift(
 
 
 def augment(patches: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Vary contrast, brightness, tint and noise of normalised patches (N, patches, 3 * values a
-    channel), in place.
+    """Vary contrast, brightness, tint and noise of normalised patches in place.
+
+    Args:
+        patches: float32 (N, patches, 3 * values per channel).
+        rng: source of random numbers.
     """
     number = len(patches)
     gain = rng.uniform(0.75, 1.25, (number, 1, 1, 1)) * rng.uniform(0.93, 1.07, (number, 1, 3, 1))
@@ -112,8 +120,8 @@ def augment(patches: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     by_channel.mul_(torch.from_numpy(gain.astype(np.float32))).add_(
         torch.from_numpy(offset.astype(np.float32))
     )
-    # Fresh normal numbers for every pixel would cost more than the forward pass: slices of one long
-    # draw do as well.
+    # Drawing new normal numbers for every pixel would cost more than the forward pass, so slices of
+    # one long draw are used.
     start = int(rng.integers(len(NOISE) - patches[0].numel()))
     noise = NOISE[start : start + patches[0].numel()].view(patches.shape[1:])
     for picture, strength in zip(patches, rng.uniform(0, 0.09, number), strict=True):
@@ -122,7 +130,7 @@ def augment(patches: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def _flip(cells: NDArray[Any], flipped: NDArray[np.bool_]) -> NDArray[Any]:
-    """Mirror per-cell values (N, cells, ...) left to right where `flipped`."""
+    """Mirror per-cell values (N, cells, ...) left to right where `flipped` (N,) is True."""
     mirrored = cells.copy()
     shaped = cells[flipped].reshape(int(flipped.sum()), ROWS, COLUMNS, *cells.shape[2:])
     mirrored[flipped] = shaped[:, :, ::-1].reshape(cells[flipped].shape)

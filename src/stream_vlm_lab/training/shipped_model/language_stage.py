@@ -1,5 +1,6 @@
-"""Second stage: the language part learns when to speak and what to say, over vision tokens that are
-computed once.
+"""Second training stage: the language part learns when to speak and what to say.
+
+The vision tokens are computed once, before the stage begins.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import torch
 from torch import nn
 
 from stream_vlm.types import State
-from stream_vlm_lab.training.common.loop import Loop, Plan
+from stream_vlm_lab.training.common.loop import TrainingLoop, TrainingPlan
 from stream_vlm_lab.training.common.losses import Objective
 from stream_vlm_lab.training.common.micro_batches import objective_parts
-from stream_vlm_lab.training.common.optimizers import Rate, muon_and_adamw
+from stream_vlm_lab.training.common.optimizers import LearningRateSchedule, muon_and_adamw
 from stream_vlm_lab.training.shipped_model.sequences import (
     SequenceWriter,
     TokenStream,
@@ -31,13 +32,16 @@ LENGTH_STEP = 128
 
 @dataclass(frozen=True)
 class WindowBatch:
-    """Right-padded tensors of windows; padding has no target and, attention being causal, no
-    influence.
+    """Windows of streams as right-padded tensors.
+
+    Padding has no target. Attention is causal, so padding does not influence other tokens.
 
     Attributes:
-        ids: int64 (windows, tokens); positions: int64 (3, windows, tokens).
-        targets: int64 (windows, tokens), -1 where there is none; kinds: the same shape.
-        vision: (pictures * cells, hidden), the vision tokens of all windows one after the other.
+        ids: int64 (windows, tokens), token ids.
+        positions: int64 (3, windows, tokens), rotary positions.
+        targets: int64 (windows, tokens), -1 where there is none.
+        kinds: int64 (windows, tokens), the `TargetKind` of each target.
+        vision: (pictures * cells, hidden), the vision tokens of all windows concatenated.
     """
 
     ids: torch.Tensor
@@ -48,15 +52,15 @@ class WindowBatch:
 
     @property
     def chosen(self) -> torch.Tensor:
-        """bool (windows, tokens), where something is to be learned."""
+        """True where there is a target: bool (windows, tokens)."""
         return self.targets >= 0
 
 
 def collate(sequences: Sequence[TrainingSequence], device: torch.device) -> WindowBatch:
-    """One batch on `device`.
+    """Make one batch on `device`.
 
-    Lengths are rounded up, so that step after step asks for blocks of the same sizes and memory
-    does not fall to pieces.
+    Lengths are rounded up to a multiple of `LENGTH_STEP`. All steps then allocate blocks of the
+    same sizes, which avoids memory fragmentation.
     """
     longest = max(len(sequence.ids) for sequence in sequences)
     shape = len(sequences), -(-longest // LENGTH_STEP) * LENGTH_STEP
@@ -72,7 +76,7 @@ def collate(sequences: Sequence[TrainingSequence], device: torch.device) -> Wind
 
 
 class LanguageLearner(nn.Module):
-    """The language part of a model with its head, over vision tokens."""
+    """The language part of a model with its output head; it takes vision tokens as input."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -99,31 +103,42 @@ def train_language(
     model: Any,
     streams: Sequence[TokenStream],
     writer: SequenceWriter,
-    plan: Plan,
+    plan: TrainingPlan,
     *,
     objective: Objective,
     batch: int,
     ticks: int,
     learning_rate: float,
     saved: Callable[[], None] | None = None,
-) -> Loop:
-    """Train the language part in place on random windows of `ticks` ticks; `saved` is called after
-    each saved state.
+) -> TrainingLoop:
+    """Train the language part in place on random windows of `ticks` ticks.
 
-    Attention being causal, each window also teaches every shorter context.
+    Attention is causal, so each window also trains every shorter context.
+
+    Args:
+        accelerator: the devices to train on.
+        model: the model; only its language part and head are trained.
+        streams: the training data.
+        writer: writes windows as token sequences.
+        plan: how long to train and where to write.
+        objective: the loss.
+        batch: windows in a step, for each process.
+        ticks: length of a window.
+        learning_rate: peak learning rate.
+        saved: called after each saved state.
 
     Returns:
-        The loop, whose state may go when the model is kept.
+        The training loop. Its saved state can be removed when the model has been saved.
     """
-    rate = Rate(learning_rate, warm_up=0.04, floor=0.04)
-    loop = Loop(
+    rate = LearningRateSchedule(learning_rate, warm_up=0.04, floor=0.04)
+    loop = TrainingLoop(
         accelerator,
         plan,
         LanguageLearner(model),
         lambda parameters: muon_and_adamw(parameters, rate),
     )
 
-    def drawn(step: int) -> WindowBatch:
+    def make_batch(step: int) -> WindowBatch:
         rng = np.random.default_rng((plan.seed, step, accelerator.process_index))
         chosen = rng.integers(len(streams), size=batch)
         starts = [int(rng.integers(len(streams[index].states) - ticks + 1)) for index in chosen]
@@ -136,7 +151,7 @@ def train_language(
         )
 
     loop.run(
-        map(drawn, loop.numbers),
+        map(make_batch, loop.steps_left),
         lambda module, windows: objective_parts(accelerator, objective, module, [windows]),
         saved,
     )
@@ -147,16 +162,18 @@ def train_language(
 def score_language(
     model: Any, streams: Sequence[TokenStream], writer: SequenceWriter, ticks: int
 ) -> dict[str, float]:
-    """Under teacher forcing, on streams that were not trained on: of each state the share that was
-    found (`silence`, ...), of decisions for it the share that was right (`silence precision`, ...),
-    and the share of words that were said right (`words`).
+    """Score a model under teacher forcing on held-out streams.
+
+    Returns:
+        For each state its recall (`silence`, ...) and precision (`silence precision`, ...), and the
+        accuracy of the words (`words`); all in 0..1.
     """
     rng = np.random.default_rng(0)
     learner = LanguageLearner(model)
     device = next(model.parameters()).device
     states = [state for state in State if writer.knows(state)]
     markers = torch.tensor([writer.marker(state) for state in states], device=device)
-    found = torch.zeros(len(states), len(states), dtype=torch.int64)
+    confusion = torch.zeros(len(states), len(states), dtype=torch.int64)
     words = torch.zeros(2, dtype=torch.int64)
     for stream in streams:
         for start in range(0, len(stream.states) - ticks + 1, ticks):
@@ -167,21 +184,20 @@ def score_language(
             words += torch.tensor(
                 [int((logits.argmax(-1) == targets)[is_word].sum()), int(is_word.sum())]
             )
-            # A decision is for the likeliest state, whatever words are likelier; the node reads it
-            # so.
+            # Only the logits of the state markers are compared, as the node does.
             true = (targets[~is_word, None] == markers).int().argmax(-1)
-            said = logits[~is_word][:, markers].argmax(-1)
-            found += (
-                torch.bincount(true * len(states) + said, minlength=found.numel())
-                .view_as(found)
+            predicted = logits[~is_word][:, markers].argmax(-1)
+            confusion += (
+                torch.bincount(true * len(states) + predicted, minlength=confusion.numel())
+                .view_as(confusion)
                 .cpu()
             )
     scores = {
-        state.value: float(found[at, at] / found[at].sum().clamp(min=1))
+        state.value: float(confusion[at, at] / confusion[at].sum().clamp(min=1))
         for at, state in enumerate(states)
     }
     scores |= {
-        f"{state.value} precision": float(found[at, at] / found[:, at].sum().clamp(min=1))
+        f"{state.value} precision": float(confusion[at, at] / confusion[:, at].sum().clamp(min=1))
         for at, state in enumerate(states)
     }
     return scores | {"words": float(words[0] / words[1].clamp(min=1))}

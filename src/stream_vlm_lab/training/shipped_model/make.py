@@ -1,6 +1,4 @@
-"""How the shipped model is made: from a seed, in two stages over simulated worlds, to a checkpoint
-that the node loads at once.
-"""
+"""Makes the shipped model from a seed: two training stages, scores and a checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGenera
 from stream_vlm.types import StreamError
 from stream_vlm_lab.simulation.scene.captions import vocabulary
 from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
-from stream_vlm_lab.training.common.loop import Plan, accelerator_for
+from stream_vlm_lab.training.common.loop import TrainingPlan, accelerator_for
 from stream_vlm_lab.training.common.losses import OBJECTIVES
 from stream_vlm_lab.training.shipped_model.architecture import (
     STREAM,
@@ -31,7 +29,7 @@ from stream_vlm_lab.training.shipped_model.architecture import (
     word_tokenizer,
 )
 from stream_vlm_lab.training.shipped_model.language_stage import score_language, train_language
-from stream_vlm_lab.training.shipped_model.render_cache import Worlds, drawing_digest
+from stream_vlm_lab.training.shipped_model.render_cache import RenderCache, drawing_digest
 from stream_vlm_lab.training.shipped_model.sequences import (
     HistoryNoise,
     SequenceWriter,
@@ -47,22 +45,20 @@ if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped]
 
 DENSE_TICKS, LANGUAGE_TICKS = 8, 56
-"""Ticks taken from each world.
+"""Ticks taken from each simulated room, in the vision stage and in the language stage.
 
-Many worlds for a short time teach more than few for long: a tower that saw 200 rooms knew those by
-heart.
+Short clips of many rooms train better than long clips of few rooms: a tower that was trained on 200
+rooms memorised them.
 """
 
 QUESTION_RATES = (0.02, 0.1, 0.4)
-"""Shares of silent ticks at which something is asked: some windows are left alone, others are
-examined.
-"""
+"""Shares of silent ticks at which a question is asked; each window uses one of them."""
 
 LEARNING_RATE = 1e-3
 VISION_BATCH, LANGUAGE_BATCH = 64, 16
-"""Pairs of pictures and windows of a step, in each process."""
+"""Pairs of pictures (vision stage) and windows (language stage) of a step, in each process."""
 VISION_TIME = 0.6
-"""Share of `--minutes` after which the vision stage is over."""
+"""Share of `--minutes` after which the vision stage ends."""
 
 
 def add_arguments(parser: argparse._ArgumentGroup) -> None:
@@ -71,49 +67,57 @@ def add_arguments(parser: argparse._ArgumentGroup) -> None:
         "--work",
         type=Path,
         default=Path("build/train"),
-        help="directory of rendered worlds and finished stages, some 12 GB",
+        help="directory for rendered rooms and finished stages, about 12 GB",
     )
     parser.add_argument(
         "--start-from",
         type=Path,
-        help="checkpoint directory to go on from, instead of weights drawn from the seed",
+        help="checkpoint directory to start from, instead of random weights",
     )
     parser.add_argument(
         "--vision-from",
         type=Path,
-        help="safetensors file of an earlier run's vision tower to go on from",
+        help="safetensors file with the vision tower of an earlier run to start from",
     )
     parser.add_argument(
         "--vision-worlds",
         type=int,
         default=4000,
-        help="worlds with dense labels for the vision tower, 4 s of each",
+        help="simulated rooms with dense labels for the vision tower, 4 s of each",
     )
-    parser.add_argument("--vision-epochs", type=float, default=2.5, help="passes over them")
+    parser.add_argument(
+        "--vision-epochs", type=float, default=2.5, help="epochs of the vision stage"
+    )
     parser.add_argument(
         "--language-worlds",
         type=int,
         default=2000,
-        help="worlds for the language part, 28 s of each",
+        help="simulated rooms for the language part, 28 s of each",
     )
     parser.add_argument(
-        "--language-steps", type=int, default=1200, help=f"batches of {LANGUAGE_BATCH} windows"
+        "--language-steps",
+        type=int,
+        default=1200,
+        help=f"training steps of the language stage, {LANGUAGE_BATCH} windows each",
     )
-    parser.add_argument("--held-out-worlds", type=int, default=60, help="unseen worlds to score on")
     parser.add_argument(
-        "--processes", type=int, default=os.cpu_count() or 1, help="processes that render"
+        "--held-out-worlds", type=int, default=60, help="held-out rooms to score on"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, help="processes that render rooms"
     )
     parser.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="compile the tower; where no C++ compiler is, it says so and goes on",
+        help="compile the vision tower; without a C++ compiler it is trained uncompiled",
     )
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc not to hand large blocks back to the system after each step, which costs a CPU run
-    most of its time in page faults.
+    """Make glibc keep freed memory instead of returning it to the system.
+
+    Otherwise a training on the CPU spends most of its time in page faults.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -126,9 +130,7 @@ def keep_freed_memory() -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Train both stages, score on held-out streams and write the checkpoint with `training.json`
-    beside it.
-    """
+    """Train both stages, score on held-out streams, write the checkpoint and `training.json`."""
     started = time.monotonic()
     keep_freed_memory()
     accelerator = accelerator_for("no")
@@ -141,8 +143,8 @@ def main(arguments: argparse.Namespace) -> int:
                 arguments.start_from, dtype=torch.float32
             ).state_dict()
         )
-    making = Making(arguments, accelerator, tokenizer, model, started)
-    scores = {"vision": making.vision(), "language": making.language()}
+    training = ShippedModelTraining(arguments, accelerator, tokenizer, model, started)
+    scores = {"vision": training.vision(), "language": training.language()}
     if accelerator.is_main_process:
         report: dict[str, Any] = {
             "seed": arguments.seed,
@@ -152,7 +154,7 @@ def main(arguments: argparse.Namespace) -> int:
         }
         report["seconds"] = round(time.monotonic() - started)
         save_checkpoint(model, tokenizer, arguments.out)
-        making.language_state.unlink(missing_ok=True)
+        training.language_state.unlink(missing_ok=True)
         (arguments.out / "training.json").write_text(json.dumps(report, indent=2) + "\n")
         print(json.dumps(report, indent=2))
         print(
@@ -164,11 +166,16 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 @dataclass
-class Making:
-    """The two stages, each of which leaves in `--work` what a killed run goes on from.
+class ShippedModelTraining:
+    """The two training stages; each saves its state in `--work`, so that a killed run can resume.
 
     Attributes:
-        started: when the command began, by `time.monotonic`.
+        arguments: the parsed command line.
+        accelerator: the devices to train on.
+        tokenizer: the tokenizer of `model`.
+        model: the model; it is trained in place.
+        started: time at which the command started, by `time.monotonic`.
+        cache: the rendered rooms.
     """
 
     arguments: argparse.Namespace
@@ -176,34 +183,34 @@ class Making:
     tokenizer: PreTrainedTokenizerFast
     model: Any
     started: float
-    worlds: Worlds = field(init=False)
+    cache: RenderCache = field(init=False)
 
     def __post_init__(self) -> None:
-        self.worlds = Worlds(self.arguments.work, STREAM.rate_hz, self.arguments.processes)
+        self.cache = RenderCache(self.arguments.work, STREAM.rate_hz, self.arguments.processes)
 
     @property
     def language_state(self) -> Path:
-        """What a killed language stage goes on from."""
+        """The saved state from which a killed language stage resumes."""
         return Path(self.arguments.work) / f"language-{self.arguments.seed}" / "state.pt"
 
     def vision(self) -> dict[str, float]:
-        """First stage, or its weights from an earlier run with the same seed; returns its scores."""
+        """Train the vision tower, or load it from a run with the same seed; returns its scores."""
         arguments, accelerator, model = self.arguments, self.accelerator, self.model
         finished = arguments.work / f"vision-{arguments.seed}.safetensors"
         scores = finished.with_suffix(".json")
         if finished.is_file() and scores.is_file():
             model.model.visual.load_state_dict(load_file(finished))
-            accelerator.print(f"vision: taken from {finished}; remove it to train anew")
-            kept: dict[str, float] = json.loads(scores.read_text())
-            return kept
+            accelerator.print(f"vision: loaded from {finished}; remove it to train again")
+            saved_scores: dict[str, float] = json.loads(scores.read_text())
+            return saved_scores
         if arguments.vision_from:
             model.model.visual.load_state_dict(load_file(arguments.vision_from))
         with accelerator.main_process_first():
-            streams = self.worlds.streams(
-                range_of(arguments.seed, arguments.vision_worlds),
+            streams = self.cache.streams(
+                training_seeds(arguments.seed, arguments.vision_worlds),
                 DENSE_TICKS,
                 dense=True,
-                what="dense worlds",
+                what="rooms with dense labels",
             )
         steps = max(
             1,
@@ -230,8 +237,8 @@ class Making:
             compiles=arguments.compile,
         )
         with accelerator.main_process_first():
-            held_out = self.worlds.streams(
-                self._held_out, DENSE_TICKS, dense=True, what="held-out worlds"
+            held_out = self.cache.streams(
+                self._held_out, DENSE_TICKS, dense=True, what="held-out rooms"
             )
         score = score_vision(model, heads, held_out)
         if accelerator.is_main_process:
@@ -247,16 +254,16 @@ class Making:
         return score
 
     def language(self) -> dict[str, float]:
-        """Second stage; returns its scores."""
+        """Train the language part; returns its scores."""
         arguments, accelerator, model = self.arguments, self.accelerator, self.model
         model.model.visual.requires_grad_(False)
-        # Worlds that the tower has not seen, so that its tokens are no better than they will be in
-        # use.
-        seeds = range_of(arguments.seed, arguments.vision_worlds + arguments.language_worlds)[
+        # These rooms were not used to train the tower, so its tokens are as good as they will be on
+        # new streams, and not better.
+        seeds = training_seeds(arguments.seed, arguments.vision_worlds + arguments.language_worlds)[
             arguments.vision_worlds :
         ]
         with accelerator.main_process_first():
-            streams = tokens_of(model, self.worlds, seeds, arguments.work, "language worlds")
+            streams = encoded_streams(model, self.cache, seeds, arguments.work, "language rooms")
         train_language(
             accelerator,
             model,
@@ -275,8 +282,8 @@ class Making:
             saved=lambda: save_checkpoint(model, self.tokenizer, arguments.out),
         )
         with accelerator.main_process_first():
-            held_out = tokens_of(
-                model, self.worlds, self._held_out, arguments.work, "held-out worlds"
+            held_out = encoded_streams(
+                model, self.cache, self._held_out, arguments.work, "held-out rooms"
             )
         exact = SequenceWriter(self.tokenizer, HistoryNoise(0.0, 0.0, 0.0), QUESTION_RATES)
         return score_language(model, held_out, exact, ticks=STREAM.max_turns)
@@ -285,12 +292,19 @@ class Making:
     def _held_out(self) -> range:
         return range(HELD_OUT_SEED, HELD_OUT_SEED + self.arguments.held_out_worlds)
 
-    def _plan(self, stage: str, steps: int, time_share: float, options: tuple[str, ...]) -> Plan:
-        """The plan of a stage that ends with its last step, or when `time_share` of `--minutes` is
-        over.
+    def _plan(
+        self, stage: str, steps: int, time_share: float, options: tuple[str, ...]
+    ) -> TrainingPlan:
+        """The plan of a stage.
+
+        Args:
+            stage: name of the stage.
+            steps: number of training steps, used without `--minutes`.
+            time_share: share of `--minutes` after which the stage ends.
+            options: names of the options that the stage's losses depend on.
 
         Raises:
-            StreamError: rendering and what else came before took that long already.
+            StreamError: rendering and the stages before took that long already.
         """
         arguments = self.arguments
         seconds = None
@@ -298,8 +312,8 @@ class Making:
             seconds = self.started + 60.0 * arguments.minutes * time_share - time.monotonic()
             if seconds <= 0:
                 raise StreamError(
-                    f"of --minutes {arguments.minutes:g} none is left for the {stage} stage; what"
-                    " is rendered is kept: start again"
+                    f"--minutes {arguments.minutes:g}: no time is left for the {stage} stage; start"
+                    " again, the rendered rooms are kept"
                 )
         settings: dict[str, Any] = {
             name: str(getattr(arguments, name)) for name in ("seed", "learning_rate", *options)
@@ -311,7 +325,7 @@ class Making:
         }
         folder = arguments.work / f"{stage}-{arguments.seed}"
         folder.mkdir(parents=True, exist_ok=True)
-        return Plan(
+        return TrainingPlan(
             folder,
             stage,
             settings,
@@ -322,34 +336,42 @@ class Making:
         )
 
 
-def tokens_of(
-    model: Any, worlds: Worlds, seeds: range, folder: Path, what: str
+def encoded_streams(
+    model: Any, cache: RenderCache, seeds: range, folder: Path, what: str
 ) -> list[TokenStream]:
-    """Streams of `seeds` encoded by the tower of `model`, or taken from `folder` where the same
-    tower has encoded them.
+    """Streams of `seeds` as vision tokens of `model`'s tower.
+
+    They are loaded from `folder` if the same tower has encoded them before.
+
+    Args:
+        model: the model whose tower encodes.
+        cache: the rendered rooms.
+        seeds: room seeds.
+        folder: where encoded streams are kept.
+        what: label of the progress bar.
     """
     tower = model.model.visual
     digest = hashlib.sha256(drawing_digest().encode())
     for weight in tower.state_dict().values():
         digest.update(weight.detach().float().cpu().numpy().tobytes())
-    cache = folder / f"tokens-{digest.hexdigest()[:8]}-{seeds.start}-{len(seeds)}.pt"
-    if cache.is_file():
-        kept: list[TokenStream] = torch.load(cache, weights_only=False)
-        return kept
-    rendered = worlds.streams(seeds, LANGUAGE_TICKS, dense=False, what=what)
+    file = folder / f"tokens-{digest.hexdigest()[:8]}-{seeds.start}-{len(seeds)}.pt"
+    if file.is_file():
+        saved: list[TokenStream] = torch.load(file, weights_only=False)
+        return saved
+    rendered = cache.streams(seeds, LANGUAGE_TICKS, dense=False, what=what)
     streams = []
     with torch.no_grad():
-        for stream in tqdm(rendered, desc=f"{what}, encoded", unit="world", mininterval=5.0):
+        for stream in tqdm(rendered, desc=f"{what}, encoded", unit="room", mininterval=5.0):
             vision = encode_stream(tower, stream.frames, next(tower.parameters()).device).cpu()
             streams.append(TokenStream(vision, stream.states, stream.texts, stream.questions))
-    partial = cache.with_suffix(".partial")
+    partial = file.with_suffix(".partial")
     torch.save(streams, partial)
-    partial.replace(cache)
+    partial.replace(file)
     return streams
 
 
-def range_of(seed: int, count: int) -> range:
-    """World seeds of a training run; runs with different seeds see different worlds.
+def training_seeds(seed: int, count: int) -> range:
+    """Room seeds of a training run; runs with different seeds use different rooms.
 
     Raises:
         StreamError: the range would reach the held-out seeds.
@@ -357,7 +379,7 @@ def range_of(seed: int, count: int) -> range:
     first = seed * 10_000
     if first + count > HELD_OUT_SEED:
         raise StreamError(
-            f"--seed {seed} with {count} streams reaches the held-out worlds; use a seed below"
+            f"--seed {seed} with {count} streams reaches the held-out rooms; use a seed below"
             f" {HELD_OUT_SEED // 10_000}"
         )
     return range(first, first + count)

@@ -1,6 +1,4 @@
-"""Rendered worlds kept on disk: no run renders a world twice, and no run holds its pictures in
-memory.
-"""
+"""Rendered rooms on disk, so that each is rendered once and pictures need no memory."""
 
 from __future__ import annotations
 
@@ -24,16 +22,17 @@ from stream_vlm_lab.training.shipped_model.rendering import (
     render_streams,
 )
 
-SHELF = 50
-"""Worlds in a file.
+STREAMS_PER_FILE = 50
+"""Rooms in a cache file.
 
-Files hold worlds from one multiple of this to the next, so that runs of other lengths share them.
+A file begins at a multiple of this number, so that runs of different lengths can share files.
 """
 
 
 def drawing_digest() -> str:
-    """Digest of the sources that draw and label worlds; what was rendered by others is not taken
-    for theirs.
+    """Digest of the source files that draw and label rooms.
+
+    When one of them changes, the cache is rendered again.
     """
     sources = [
         *sorted(Path(stream_vlm_lab.simulation.__file__).parent.rglob("*.py")),
@@ -43,12 +42,13 @@ def drawing_digest() -> str:
 
 
 @dataclass(frozen=True)
-class Worlds:
-    """Streams of simulated worlds at tick rate, rendered where they are not in `folder` yet.
+class RenderCache:
+    """Simulated streams at tick rate; those that are not in `folder` yet are rendered.
 
     Attributes:
-        folder: where they are kept, in a directory for each version of the sources that draw them.
-        processes: processes that render.
+        folder: folder of the cache; it has one directory for each `drawing_digest`.
+        rate_hz: ticks a second.
+        processes: number of processes that render.
     """
 
     folder: Path
@@ -56,51 +56,55 @@ class Worlds:
     processes: int
 
     def streams(self, seeds: range, ticks: int, *, dense: bool, what: str) -> list[RenderedStream]:
-        """The stretches of `ticks` ticks of `seeds`, in their order; frames are mapped from the
-        disk.
+        """The streams of `seeds`, in this order; frames are memory-mapped files.
 
         Args:
+            seeds: room seeds.
+            ticks: ticks of each stream.
             dense: with targets for every cell instead of questions.
-            what: a word for the bar.
+            what: label of the progress bar.
         """
-        shelves = [
-            _Shelf(
-                self._home / f"{'dense' if dense else 'spoken'}-{ticks}-{part[0]}-{len(part)}", part
+        files = [
+            _CacheFile(
+                self._directory
+                / f"{'dense' if dense else 'questions'}-{ticks}-{part[0]}-{len(part)}",
+                part,
             )
-            for part in _parted(seeds)
+            for part in _split(seeds)
         ]
-        absent = [shelf for shelf in shelves if not shelf.is_whole]
-        if absent:
-            self._home.mkdir(parents=True, exist_ok=True)
-            missing = [seed for shelf in absent for seed in shelf.seeds]
+        missing_files = [file for file in files if not file.is_complete]
+        if missing_files:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            missing = [seed for file in missing_files for seed in file.seeds]
             rendered = render_streams(
                 missing, ticks, self.rate_hz, dense=dense, processes=self.processes
             )
-            coming = iter(
-                tqdm(rendered, total=len(missing), desc=what, unit="world", mininterval=5.0)
+            streams = iter(
+                tqdm(rendered, total=len(missing), desc=what, unit="room", mininterval=5.0)
             )
-            for shelf in absent:
-                shelf.fill(coming, ticks)
-        return [stream for shelf in shelves for stream in shelf.streams()]
+            for file in missing_files:
+                file.write(streams, ticks)
+        return [stream for file in files for stream in file.streams()]
 
     @property
-    def _home(self) -> Path:
-        return self.folder / f"worlds-{drawing_digest()}"
+    def _directory(self) -> Path:
+        return self.folder / f"rooms-{drawing_digest()}"
 
 
-def _parted(seeds: range) -> Iterator[range]:
-    """`seeds` cut at the multiples of `SHELF`."""
+def _split(seeds: range) -> Iterator[range]:
+    """Split `seeds` at the multiples of `STREAMS_PER_FILE`."""
     first = seeds.start
     while first < seeds.stop:
-        end = min(seeds.stop, (first // SHELF + 1) * SHELF)
+        end = min(seeds.stop, (first // STREAMS_PER_FILE + 1) * STREAMS_PER_FILE)
         yield range(first, end)
         first = end
 
 
 @dataclass(frozen=True)
-class _Shelf:
-    """One file of frames and one of labels; the labels are written last, so where they are the
-    shelf is whole.
+class _CacheFile:
+    """A file of frames and a file of labels.
+
+    The labels are written last: if they exist, both files are complete.
     """
 
     path: Path
@@ -115,11 +119,11 @@ class _Shelf:
         return self.path.with_name(self.path.name + ".labels.npz")
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         return self._labels.is_file()
 
-    def fill(self, coming: Iterator[RenderedStream], ticks: int) -> None:
-        """Write the next streams of `coming`."""
+    def write(self, rendered: Iterator[RenderedStream], ticks: int) -> None:
+        """Write the next streams of `rendered`, one for each of `seeds`."""
         frames = np.lib.format.open_memmap(
             self._frames,
             mode="w+",
@@ -128,19 +132,20 @@ class _Shelf:
         )
         streams = []
         for index in range(len(self.seeds)):
-            stream = next(coming)
+            stream = next(rendered)
             frames[index] = stream.frames
             streams.append(stream)
         frames.flush()
         partial = self._labels.with_suffix(".partial.npz")
-        np.savez(partial, **_arrays(streams))  # type: ignore[arg-type]  # numpy's stub takes the first name for its own option
+        # numpy's stub mistakes the first name for an option of `savez`.
+        np.savez(partial, **_arrays(streams))  # type: ignore[arg-type]
         partial.replace(self._labels)
 
     def streams(self) -> Iterator[RenderedStream]:
-        """What is on the shelf."""
+        """Read the streams of this file."""
         frames = np.load(self._frames, mmap_mode="r")
-        with np.load(self._labels) as kept:
-            labels = {name: kept[name] for name in kept.files}
+        with np.load(self._labels) as archive:
+            labels = {name: archive[name] for name in archive.files}
         words = json.loads(str(labels["words"]))
         for index, seed in enumerate(self.seeds):
             states, texts, questions = words[index]

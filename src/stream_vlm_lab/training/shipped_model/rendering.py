@@ -1,6 +1,4 @@
-"""Simulated streams as arrays: what the camera saw at each tick, what was where, and what should be
-said.
-"""
+"""Renders simulated streams as arrays: pictures, dense targets, states, texts and questions."""
 
 from __future__ import annotations
 
@@ -21,20 +19,22 @@ from stream_vlm_lab.simulation.world import View, World
 from stream_vlm_lab.training.shipped_model.architecture import PICTURE_SIZE, PICTURES
 
 CAMERA_SIZES = ((320, 240), (384, 216), (256, 192), (320, 180))
-"""(width, height) of the simulated cameras; the model must not care which one it gets."""
+"""(width, height) of the simulated cameras; several, so that the model works with any size."""
 
 EVENTS_PER_MINUTE = (10.0, 14.0, 6.0)
-"""Busy and quiet streams, so that the model expects neither."""
+"""Event rates of the rooms; several, so that the model learns no fixed rate."""
 
 SCRIPT_S = 60.0
-"""Length in seconds of the worlds that stretches are taken from."""
+"""Length in seconds of the simulated rooms that the clips are taken from."""
 
 SHORT_S = 10.0
-"""Stretches shorter than this begin near an event."""
+"""Most clips shorter than this begin near an event."""
 
-LOOK_SHARES = {"varied objects": 0.25, "invented": 0.45}
-"""Shares of the streams whose things come in many forms, and of those whose things, walls and
-floors are like no other's, so that what was never seen is known by its kind.
+APPEARANCE_SHARES = {"varied objects": 0.25, "invented": 0.45}
+"""Share of the streams with each appearance; all other streams have the appearance "seen".
+
+`varied objects` have many forms. With `invented`, things, walls and floors are unique to their
+stream. The model then recognises objects that it has never seen by their kind.
 """
 
 THING_CLASSES = (
@@ -52,7 +52,7 @@ THING_CLASSES = (
     "moving",
     "held",
 )
-"""What a cell of the picture may hold; several may hold at once."""
+"""Classes of a picture cell; a cell can have several classes at once."""
 
 NAMES: dict[str, tuple[str, ...]] = {
     "kind": THING_CLASSES,
@@ -61,9 +61,11 @@ NAMES: dict[str, tuple[str, ...]] = {
     "handled colour": COLOURS,
     "action": ACTIONS,
 }
-"""What is named in a cell, with the names to choose from: kind and colour of the largest thing
-there; of what a hand or person there holds, takes or puts down; and the event that anything there
-takes part in.
+"""Names of a picture cell, and the values each can have.
+
+`kind` and `colour` describe the largest thing in the cell. `handled kind` and `handled colour`
+describe what a hand or person in the cell holds, takes or puts down. `action` is the event that
+something in the cell takes part in.
 """
 
 ROWS, COLUMNS = 4, 6
@@ -71,15 +73,15 @@ ROWS, COLUMNS = 4, 6
 
 @dataclass(frozen=True)
 class DenseTargets:
-    """What each cell of each tick's picture shows; a cell is one vision token.
+    """Labels for every cell of every tick's picture; a cell is one vision token.
 
     Attributes:
         classes: float32 (ticks, cells, len(THING_CLASSES)), 1 where the class is in the cell.
-        names: int64 (ticks, cells, len(NAMES)), indices of what `NAMES` lists, -1 for none.
-        motion: float32 (ticks, cells, 2), that thing's displacement since the tick before, in
-            cells, (down, right).
-        place: float32 (ticks, cells, 2), that thing's centre relative to the cell's, in cells,
-            (down, right).
+        names: int64 (ticks, cells, len(NAMES)), indices into the values of `NAMES`, -1 for none.
+        motion: float32 (ticks, cells, 2), how far the largest thing moved since the previous tick,
+            in cells, (down, right).
+        place: float32 (ticks, cells, 2), centre of the largest thing relative to the centre of the
+            cell, in cells, (down, right).
     """
 
     classes: NDArray[np.float32]
@@ -93,10 +95,13 @@ class RenderedStream:
     """One simulated stream at tick rate.
 
     Attributes:
+        seed: seed of the simulated room.
         frames: uint8 RGB (ticks, H, W, 3) in the model's picture size.
-        states: one state a tick.
-        texts: what is said at a tick whose state is RESPONSE, else "".
-        questions: question and answer at a tick, or None.
+        times: float64 (ticks,), time of each tick in seconds.
+        states: one state for each tick.
+        texts: words of a tick whose state is RESPONSE, "" for other ticks.
+        questions: question and answer of a tick, or None.
+        dense: labels for every cell, or None.
     """
 
     seed: int
@@ -109,15 +114,15 @@ class RenderedStream:
 
 
 def render_stream(seed: int, ticks: int, rate_hz: float, dense: bool) -> RenderedStream:
-    """Render `ticks` ticks of the world `seed`, jittered as a camera that runs freely would be
-    sampled.
+    """Render `ticks` ticks of the simulated room `seed`.
 
-    Short stretches begin near an event, so that what moves is not rare.
+    Tick times are jittered, like frames of a camera that is not synchronised. Most short clips
+    begin near an event, so that they show enough motion.
     """
     cv2.setNumThreads(1)
     rng = np.random.default_rng(seed + 7)
     size = CAMERA_SIZES[seed % len(CAMERA_SIZES)]
-    look = look_of(seed)
+    look = appearance_of(seed)
     world = World(
         seed,
         SCRIPT_S,
@@ -149,15 +154,15 @@ def render_stream(seed: int, ticks: int, rate_hz: float, dense: bool) -> Rendere
         times,
         states,
         texts,
-        [None] * ticks if dense else ask_always(world.script, times, states),
+        [None] * ticks if dense else questions_at_silent_ticks(world.script, times, states),
         targets,
     )
 
 
-def look_of(seed: int) -> str:
-    """The look of a training's stream, one of `looks.LOOKS`, in the shares of `LOOK_SHARES`."""
+def appearance_of(seed: int) -> str:
+    """The appearance of a training stream, drawn with `APPEARANCE_SHARES`."""
     drawn, below = np.random.default_rng([seed, 0x7A]).random(), 0.0
-    for look, share in LOOK_SHARES.items():
+    for look, share in APPEARANCE_SHARES.items():
         below += share
         if drawn < below:
             return look
@@ -174,13 +179,15 @@ def render_streams(
 
 
 def _label(world: World, times: NDArray[np.float64]) -> tuple[list[State], list[str]]:
-    """State and words of each tick: Response at the first tick at or after an event's end, Standby
-    from its start until then.
+    """State and words of each tick.
+
+    A tick is Response if it is the first at or after the end of an event, and Standby from the
+    event's start until then.
     """
     states, texts = [State.SILENCE] * len(times), [""] * len(times)
     for event in world.script.events:
         if event.t_end <= times[0] - (times[1] - times[0]):
-            continue  # over before the stretch began
+            continue  # ended before the clip began
         ended = int(np.searchsorted(times, event.t_end))
         for tick in range(int(np.searchsorted(times, event.t_start)), min(ended, len(times))):
             states[tick] = State.STANDBY
@@ -189,10 +196,10 @@ def _label(world: World, times: NDArray[np.float64]) -> tuple[list[State], list[
     return states, texts
 
 
-def ask_always(
+def questions_at_silent_ticks(
     script: Script, times: NDArray[np.float64], states: Sequence[State]
 ) -> list[tuple[str, str] | None]:
-    """A question with its answer for every tick of silence; an event's own ticks are for the event."""
+    """A question with its answer for every silent tick, None for ticks of an event."""
     interviewer = Interviewer(script)
     asked: list[tuple[str, str] | None] = [None] * len(times)
     for tick, (t_s, state) in enumerate(zip(times, states, strict=True)):
@@ -220,8 +227,10 @@ def _fill_targets(
     t_s: float,
     centres_before: dict[int, tuple[float, float]],
 ) -> dict[int, tuple[float, float]]:
-    """Write the dense targets of one tick; returns the centre of every visible thing, in cells, for
-    the next.
+    """Write the dense targets of one tick.
+
+    Returns:
+        The centre of every visible thing in cells, by instance; needed for the next tick.
     """
     height, width = view.instances.shape
     cell_area = height * width / (ROWS * COLUMNS)

@@ -1,4 +1,4 @@
-"""Streams written down as token sequences, in the very turns that the node will feed."""
+"""Writes streams as token sequences, with the same turn format that the node uses."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from stream_vlm_lab.training.shipped_model.rendering import COLUMNS, ROWS
 
 @dataclass(frozen=True)
 class HistoryNoise:
-    """How often the model's own past is falsified in training, so that its mistakes in use do not
-    lead it astray.
+    """Probabilities of errors in the model's own past turns during training.
+
+    The model learns to work with a history that contains its own mistakes.
 
     Attributes:
-        flip: a past silence or standby reads as the other.
-        miss: a past response reads as if it had not been said; the tick after then has to say it.
-        invent: a past silence reads as a response that was never due.
+        flip: a past silence is written as standby, or a past standby as silence.
+        miss: a past response is left out; the next tick then has to say it.
+        invent: a past silence is written as a response that was not due.
     """
 
     flip: float = 0.10
@@ -35,8 +36,13 @@ class HistoryNoise:
 
 @dataclass(frozen=True)
 class TokenStream:
-    """One stream ready for training: vision tokens (ticks, cells, hidden) and what to say at each
-    tick.
+    """One stream ready for training.
+
+    Attributes:
+        vision: vision tokens (ticks, cells, hidden).
+        states: one state for each tick.
+        texts: words of a tick whose state is RESPONSE, "" for other ticks.
+        questions: question and answer of a tick, or None.
     """
 
     vision: torch.Tensor
@@ -47,8 +53,14 @@ class TokenStream:
 
 @dataclass(frozen=True)
 class TrainingSequence:
-    """Token ids, positions (3, tokens), and for each token the target that follows it with its
-    `TargetKind`; -1 and 0 where none does.
+    """A window of a stream as tokens.
+
+    Attributes:
+        ids: token ids.
+        positions: int64 (3, tokens), rotary positions.
+        targets: the token to learn after each token, -1 for none.
+        kinds: the `TargetKind` of each target, 0 for none.
+        vision: (pictures * cells, hidden), the vision tokens of the window.
     """
 
     ids: list[int]
@@ -69,11 +81,14 @@ class SequenceWriter:
         *,
         has_standby: bool = True,
     ) -> None:
-        """Each window draws one of `question_rates`: the share of its silent ticks at which
-        something is asked.
+        """Create a writer.
 
-        Without `has_standby` what is under way is written as silence, which makes a two-state
-        model.
+        Args:
+            tokenizer: the tokenizer of the model.
+            noise: errors to put into the history.
+            question_rates: each window draws one of these as the share of its silent ticks at which
+                a question is asked.
+            has_standby: False writes standby as silence, for a model with two states.
         """
         self._tokenizer = tokenizer
         self._noise = noise
@@ -90,13 +105,13 @@ class SequenceWriter:
         return self._markers[state][0]
 
     def knows(self, state: State) -> bool:
-        """Whether `state` is written."""
+        """Whether sequences of this writer contain `state`."""
         return self._has_standby or state is not State.STANDBY
 
     def write(
         self, stream: TokenStream, start: int, ticks: int, rng: np.random.Generator
     ) -> TrainingSequence:
-        """The window of `ticks` ticks from `start`, with falsified history."""
+        """Write the window of `ticks` ticks from tick `start`, with errors in its history."""
         segments = [Segment(SegmentKind.HEAD, -1, self._head)]
         targets, decided, decisions = [-1] * len(self._head), [], []
         question_rate = self._question_rates[int(rng.integers(len(self._question_rates)))]
@@ -124,7 +139,7 @@ class SequenceWriter:
             targets += [-1] * (len(frame) - 1) + [self._markers[state][0]]
             decided.append(state)
             decisions.append(len(targets) - 1)
-            # What follows is history: what the model is made to believe it said.
+            # This becomes the model's history; it can differ from the target.
             said, learn = self._history(state, text, captions, is_answer, rng)
             if state is State.RESPONSE and not is_answer and not learn:
                 overdue = text
@@ -147,7 +162,7 @@ class SequenceWriter:
         is_answer: bool,
         rng: np.random.Generator,
     ) -> tuple[tuple[int, ...], bool]:
-        """Ids of the action that enters the history, and whether its words are to be learned."""
+        """Token ids of the action in the history, and whether its words are targets."""
         draw = rng.random()
         if state is State.RESPONSE and (is_answer or draw >= self._noise.miss):
             return self._markers[State.RESPONSE] + self._ids(text) + self._end, True

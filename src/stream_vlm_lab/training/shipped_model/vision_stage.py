@@ -1,8 +1,8 @@
-"""First stage: the vision tower learns what is where, how it moves and what colour it has, from
-dense labels.
+"""First training stage: the vision tower learns from dense labels of every picture cell.
 
-Trained end to end from captions alone, a small model stays at the majority state; taught to see
-first, it learns to speak within minutes.
+The labels say what is in a cell, which colour it has and how it moves. A small model that is
+trained end to end from captions alone predicts only the most frequent state. With a trained tower
+the language part learns within minutes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from torch.nn import functional
 
 from stream_vlm.vision.tower import TorchVisionTower
 from stream_vlm_lab.simulation.scene.captions import PORTABLE_KINDS
-from stream_vlm_lab.training.common.loop import Loop, Plan
-from stream_vlm_lab.training.common.optimizers import Rate, muon_and_adamw
-from stream_vlm_lab.training.common.order import Order
+from stream_vlm_lab.training.common.loop import TrainingLoop, TrainingPlan
+from stream_vlm_lab.training.common.optimizers import LearningRateSchedule, muon_and_adamw
+from stream_vlm_lab.training.common.order import SampleOrder
 from stream_vlm_lab.training.shipped_model.architecture import PICTURE_SIZE, PICTURES
 from stream_vlm_lab.training.shipped_model.frame_pairs import PairDataset
 from stream_vlm_lab.training.shipped_model.rendering import (
@@ -37,7 +37,7 @@ from stream_vlm_lab.training.shipped_model.rendering import (
 if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped]
 
-Made = TypeVar("Made")
+BatchT = TypeVar("BatchT")
 
 PLACE_NUMBERS = torch.cat(
     [
@@ -46,11 +46,13 @@ PLACE_NUMBERS = torch.cat(
     ],
     dim=1,
 )
-"""(cells, 2): row and column of each cell."""
+"""int64 (cells, 2): row and column of each cell."""
 
 THING_WEIGHTS = torch.tensor([8.0 if name in PORTABLE_KINDS else 4.0 for name in THING_CLASSES])
-"""Most cells are empty, so what is there counts more; small things are in the fewest cells and
-hardest to tell apart.
+"""Weight of the positive cells of each class.
+
+Most cells are empty, so positive cells get a higher weight. Small things fill the fewest cells and
+are the hardest to tell apart, so their weight is highest.
 """
 NAME_WEIGHTS = {
     "kind": 1.5,
@@ -62,7 +64,7 @@ NAME_WEIGHTS = {
 
 
 class DenseHeads(nn.Module):
-    """Reads the dense targets off vision tokens; thrown away after training."""
+    """Predicts the dense targets from vision tokens; used in training only."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -73,8 +75,11 @@ class DenseHeads(nn.Module):
         self.columns = nn.Linear(hidden, COLUMNS)
 
     def loss(self, tokens: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Sum of the losses of classes, names, vectors and the cell's own place; `tokens` (batch,
-        cells, hidden).
+        """Weighted sum of the losses of classes, names, vectors and the cell's own position.
+
+        Args:
+            tokens: (batch, cells, hidden).
+            targets: `classes`, `names` and `vectors` as in `PairDataset.batch`.
         """
         weight = 1.0 + (THING_WEIGHTS.to(tokens) - 1.0) * targets["classes"]
         classes = functional.binary_cross_entropy_with_logits(
@@ -98,12 +103,14 @@ class DenseHeads(nn.Module):
 
 
 class TrainingTower(TorchVisionTower):
-    """The tower in training: on a CPU the gradient of the fused attention is slower than that of
-    its written-out form for pictures this small.
+    """The vision tower with an attention that trains faster on a CPU.
+
+    For pictures this small, the backward pass of the fused attention is slower than that of plain
+    matrix products.
     """
 
     def mixed(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """As the tower's own, with the table of weights (N, heads, patches, patches) in memory."""
+        """Attention with its weights (N, heads, patches, patches) in memory, on a CPU."""
         if query.device.type != "cpu":
             return super().mixed(query, key, value)
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
@@ -111,7 +118,7 @@ class TrainingTower(TorchVisionTower):
 
 
 class VisionLearner(nn.Module):
-    """The tower of a model with the heads that read dense targets off its tokens."""
+    """The vision tower of a model with heads that predict dense targets from its tokens."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -120,15 +127,16 @@ class VisionLearner(nn.Module):
         self._encode: Any = TrainingTower(self.tower, PICTURES).encode_patches
 
     def forward(self, patches: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The loss of `patches` (pictures, patches a picture, values)."""
+        """The loss of `patches` (pictures, patches per picture, values)."""
         with torch.autocast(patches.device.type, dtype=torch.bfloat16):
             tokens = self._encode(patches, len(patches), *PICTURE_SIZE)
         return self.heads.loss(tokens.float(), targets)
 
     def compile_for(self, patches: torch.Tensor, targets: dict[str, torch.Tensor]) -> str:
-        """Compile the tower for batches like this one; returns why it cannot be, or "".
+        """Compile the tower for batches of this shape.
 
-        The learner works either way.
+        Returns:
+            Why compilation failed, or "". If it failed, the tower is used uncompiled.
         """
         plain = self._encode
         self._encode = torch.compile(plain, dynamic=False)
@@ -146,41 +154,55 @@ def train_vision(
     accelerator: Accelerator,
     model: Any,
     streams: Sequence[RenderedStream],
-    plan: Plan,
+    plan: TrainingPlan,
     *,
     batch: int,
     learning_rate: float,
     compiles: bool,
-) -> tuple[DenseHeads, Loop]:
+) -> tuple[DenseHeads, TrainingLoop]:
     """Train `model`'s vision tower in place.
 
+    Args:
+        accelerator: the devices to train on.
+        model: the model; only its vision tower is trained.
+        streams: streams with dense targets.
+        plan: how long to train and where to write.
+        batch: pairs of pictures in a step, for each process.
+        learning_rate: peak learning rate.
+        compiles: try to compile the tower.
+
     Returns:
-        The heads, for looking at what it learned, and the loop, whose state may go when the tower
-        is kept.
+        The heads, to score the tower, and the training loop. Its saved state can be removed when
+        the tower has been saved.
     """
     data = PairDataset(streams)
     learner = VisionLearner(model)
-    rate = Rate(learning_rate, warm_up=0.04, floor=0.04)
-    loop = Loop(accelerator, plan, learner, lambda parameters: muon_and_adamw(parameters, rate))
+    rate = LearningRateSchedule(learning_rate, warm_up=0.04, floor=0.04)
+    loop = TrainingLoop(
+        accelerator, plan, learner, lambda parameters: muon_and_adamw(parameters, rate)
+    )
     draw = partial(
-        _draw, data, Order(len(data), batch * accelerator.num_processes, plan.seed), accelerator
+        _draw,
+        data,
+        SampleOrder(len(data), batch * accelerator.num_processes, plan.seed),
+        accelerator,
     )
     if compiles:
         patches, targets = draw(0)
         fault = learner.compile_for(patches, targets)
         if fault:
             accelerator.print(
-                f"the tower is not compiled, steps take longer ({fault}); --no-compile leaves out"
-                " the attempt"
+                f"the vision tower could not be compiled, so steps take longer ({fault});"
+                " --no-compile skips the attempt"
             )
-    loop.run(made_ahead(draw, loop.numbers), lambda module, drawn: [lambda: module(*drawn)])
+    loop.run(prefetched(draw, loop.steps_left), lambda module, batch: [lambda: module(*batch)])
     return learner.heads, loop
 
 
 def _draw(
-    data: PairDataset, order: Order, accelerator: Accelerator, step: int
+    data: PairDataset, order: SampleOrder, accelerator: Accelerator, step: int
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """What this process takes in step number `step`, on its device."""
+    """The batch of this process in step number `step`, on its device."""
     mine = order.of_step(step)[accelerator.process_index :: accelerator.num_processes]
     patches, targets = data.batch(
         np.array(mine), np.random.default_rng((order.seed, step, accelerator.process_index))
@@ -190,10 +212,10 @@ def _draw(
     }
 
 
-def made_ahead(make: Callable[[int], Made], numbers: Iterable[int]) -> Iterator[Made]:
-    """`make` of each of `numbers`; the next one is made in a thread while this one is learned from."""
+def prefetched(make: Callable[[int], BatchT], numbers: Iterable[int]) -> Iterator[BatchT]:
+    """Yield `make(number)` for each of `numbers`; a thread makes the next one in advance."""
     with ThreadPoolExecutor(1) as maker:
-        waiting: deque[Future[Made]] = deque()
+        waiting: deque[Future[BatchT]] = deque()
         for number in numbers:
             waiting.append(maker.submit(make, number))
             if len(waiting) > 1:
@@ -206,7 +228,7 @@ def made_ahead(make: Callable[[int], Made], numbers: Iterable[int]) -> Iterator[
 def score_vision(
     model: Any, heads: DenseHeads, streams: Sequence[RenderedStream]
 ) -> dict[str, float]:
-    """F1 of each class and accuracy of names on streams that were not trained on."""
+    """F1 of each class and accuracy of the names on held-out streams, in 0..1."""
     tower = model.model.visual
     device = next(tower.parameters()).device
     hits = np.zeros((len(THING_CLASSES), 3))
@@ -239,8 +261,16 @@ def score_vision(
 def encode_stream(
     tower: Any, frames: NDArray[np.uint8], device: torch.device, batch: int = 64
 ) -> torch.Tensor:
-    """Vision tokens (ticks, cells, hidden) in bfloat16 of one stream's frames (ticks, H, W, 3),
-    each paired with the one before.
+    """Vision tokens of one stream; each frame is paired with the previous one.
+
+    Args:
+        tower: the vision tower.
+        frames: uint8 RGB (ticks, H, W, 3).
+        device: where to compute.
+        batch: frames in a forward pass.
+
+    Returns:
+        bfloat16 (ticks, cells, hidden).
     """
     encoder = TorchVisionTower(tower, PICTURES)
     pieces = []

@@ -24,7 +24,7 @@ from stream_vlm_lab.training.data.messages import (
     read_messages,
     sample_to_messages,
 )
-from stream_vlm_lab.training.data.sample import Videos
+from stream_vlm_lab.training.data.sample import VideoFolder
 from stream_vlm_lab.training.data.streamo import raw_to_sample, read_raw, sample_to_raw
 
 SIZE = (96, 64)
@@ -263,8 +263,8 @@ def test_the_command_leaves_both_forms_which_both_readers_read_to_the_same_sampl
         == 0
     )
     raw, stream = (
-        read_raw(tmp_path / "streamo-raw.json", Videos(tmp_path)),
-        read_messages(tmp_path / "streamo-stream.json", Videos(tmp_path)),
+        read_raw(tmp_path / "streamo-raw.json", VideoFolder(tmp_path)),
+        read_messages(tmp_path / "streamo-stream.json", VideoFolder(tmp_path)),
     )
     assert not raw.refusals and not stream.refusals and len(raw.samples) == len(stream.samples) > 10
     for mine, theirs in zip(raw.samples, stream.samples, strict=True):

@@ -1,6 +1,4 @@
-"""Each loss equals what it comes to on paper; the numbers stand written out, none is computed by
-the code under test.
-"""
+"""Each loss equals the value that was calculated by hand; the expected numbers are literals."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ LN2, LN4, LN8 = 0.69314718, 1.38629436, 2.07944154
 
 
 def batch(*rows: tuple[TargetKind, float]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits whose right token, number 0 of 2, has the probability that each row gives it."""
+    """Logits, targets and kinds; token 0 of 2 is correct and has the probability of its row."""
     logits = torch.tensor(
         [[math.log(right), math.log(1.0 - right)] for _, right in rows], requires_grad=True
     )
@@ -72,7 +70,7 @@ def test_cross_entropy_is_weighted_as_published(name: str, expected: float) -> N
     assert OBJECTIVES[name].loss(*batch(*FIVE)).item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_focal_loss_balances_the_states_that_are_there_and_leaves_words_plain() -> None:
+def test_the_focal_loss_balances_the_states_and_uses_plain_cross_entropy_for_words() -> None:
     # Six state markers: 3 silences, 1 standby, 2 responses. alpha = 6 / (3 * 3) = 2/3, 6 / (3 * 1)
     # = 2, 6 / (3 * 2) = 1.
     rows = (
@@ -99,7 +97,7 @@ def test_the_focal_loss_balances_the_states_that_are_there_and_leaves_words_plai
     assert OBJECTIVES["focal"].loss(*batch(*rows)).item() == pytest.approx(0.70592722, abs=1e-6)
 
 
-def test_a_state_that_is_absent_takes_no_part_in_the_balance() -> None:
+def test_the_focal_loss_ignores_states_that_do_not_occur() -> None:
     # 3 silences and 1 response: |S| = 2, alpha = 4 / (2 * 3) = 2/3 and 4 / (2 * 1) = 2; every (1 -
     # p)^2 ln 2 is 0.25 * 0.69314718.
     rows = ((SILENT, 0.5), (AGAIN, 0.5), (AGAIN, 0.5), (RESPONSE, 0.5))
@@ -115,17 +113,17 @@ def test_a_step_without_state_markers_is_plain_cross_entropy_under_every_loss() 
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_gradients_are_finite_for_certain_tokens_and_for_hopeless_ones(name: str) -> None:
+def test_gradients_are_finite_at_probability_1_and_at_probability_0(name: str) -> None:
     logits = torch.tensor([[80.0, -80.0], [-80.0, 80.0], [0.0, 0.0]], requires_grad=True)
     kinds = torch.tensor([int(SILENT), int(RESPONSE), int(REST)])
     OBJECTIVES[name].loss(logits, torch.zeros(3, dtype=torch.long), kinds).backward()
     assert logits.grad is not None and bool(torch.isfinite(logits.grad).all())
-    # A hopeless token is pulled up with its whole weight.
+    # The token with probability 0 gets the full gradient.
     assert logits.grad[1, 0] < -0.3
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_a_batch_without_targets_is_refused_and_adds_nothing_to_a_step_that_has_some(
+def test_a_step_without_targets_is_refused_and_a_micro_batch_without_targets_adds_zero(
     name: str,
 ) -> None:
     logits, targets, kinds = (
@@ -133,7 +131,7 @@ def test_a_batch_without_targets_is_refused_and_adds_nothing_to_a_step_that_has_
         torch.zeros(0, dtype=torch.long),
         torch.zeros(0, dtype=torch.long),
     )
-    with pytest.raises(NothingToLearn, match="no token to be learned"):
+    with pytest.raises(NothingToLearn, match="no token to learn"):
         OBJECTIVES[name].loss(logits, targets, kinds)
     assert (
         OBJECTIVES[name].total(logits, targets, kinds, torch.tensor([3, 1, 1, 0, 1])).item() == 0.0
@@ -141,7 +139,7 @@ def test_a_batch_without_targets_is_refused_and_adds_nothing_to_a_step_that_has_
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_a_step_in_two_micro_batches_costs_what_it_costs_in_one(name: str) -> None:
+def test_two_micro_batches_have_the_same_loss_as_one(name: str) -> None:
     objective, (logits, targets, kinds) = OBJECTIVES[name], batch(*FIVE)
     counts = count_kinds(kinds)
     halves = [
@@ -153,13 +151,13 @@ def test_a_step_in_two_micro_batches_costs_what_it_costs_in_one(name: str) -> No
     )
 
 
-def test_a_focus_whose_gradient_could_be_infinite_is_refused() -> None:
+def test_a_focus_between_0_and_1_is_refused() -> None:
     with pytest.raises(ValueError, match="0.5 is neither 0 nor at least 1"):
         Objective(plain_factors, focus=0.5)
 
 
 def seconds_of(count: int) -> StreamSample:
-    """Seconds of silence in which 3, 13, 23, ... say their own number."""
+    """Turns of silence of 1 s; turns 3, 13, 23, ... are responses with the turn's number."""
     turns = [SampleTurn(float(at), at + 1.0, State.SILENCE) for at in range(count)]
     for at in range(3, count, 10):
         turns[at] = SampleTurn(float(at), at + 1.0, State.RESPONSE, f"w{at}")
@@ -180,7 +178,7 @@ def test_chunks_are_24_seconds_that_overlap_by_12_and_the_last_ends_with_the_sam
     ]
 
 
-def test_a_chunk_brings_what_was_said_before_it_and_the_question_that_is_still_active() -> None:
+def test_a_chunk_has_the_text_before_it_and_the_question_that_is_still_active() -> None:
     sample = seconds_of(30)
     turns = list(sample.turns)
     turns[2] = SampleTurn(2.0, 3.0, State.SILENCE, "", "What happens?")

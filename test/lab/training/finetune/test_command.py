@@ -1,6 +1,4 @@
-"""Fine-tuning learns on the turns that the node feeds, survives a kill, and ends with a directory
-that the node loads.
-"""
+"""Fine-tuning uses the node's turn format, resumes after a kill and writes a loadable directory."""
 
 from __future__ import annotations
 
@@ -25,10 +23,16 @@ from stream_vlm.backbone.streaming_model import StreamingModel, load_cached_mode
 from stream_vlm.cli import main
 from stream_vlm.types import Decision, Frame, Query, State, StreamError
 from stream_vlm_lab.training.common.losses import OBJECTIVES, TargetKind
-from stream_vlm_lab.training.common.order import Order
-from stream_vlm_lab.training.data.sample import Reason, RowRefused, SampleTurn, StreamSample, Videos
+from stream_vlm_lab.training.common.order import SampleOrder
+from stream_vlm_lab.training.data.sample import (
+    RefusalReason,
+    RowRefused,
+    SampleTurn,
+    StreamSample,
+    VideoFolder,
+)
 from stream_vlm_lab.training.finetune.tuning.batch import collate, packed_rows
-from stream_vlm_lab.training.finetune.tuning.dataset import Rows
+from stream_vlm_lab.training.finetune.tuning.dataset import SampleDataset
 from stream_vlm_lab.training.finetune.tuning.learner import StreamLearner
 from stream_vlm_lab.training.finetune.tuning.sequences import NO_TARGET, SampleWriter
 from stream_vlm_lab.training.shipped_model.architecture import PICTURE_SIZE
@@ -63,8 +67,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Messages of four videos in which a dark picture turns bright at second 2, 3, 4 and 5, a row
-    without a video and one without a time.
+    """Messages of four videos, a row without a video and a row without a time.
+
+    In each video a dark picture becomes bright, at second 2, 3, 4 or 5.
     """
     folder = tmp_path_factory.mktemp("data")
     rows: list[dict[str, Any]] = []
@@ -134,7 +139,7 @@ def blank(turns: int) -> NDArray[np.uint8]:
     return np.zeros((turns, 2, *PICTURE_SIZE, 3), np.uint8)
 
 
-def test_the_loss_falls_and_the_node_loads_the_result_at_once(
+def test_the_loss_falls_and_the_node_loads_the_result(
     checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "tuned"
@@ -165,25 +170,23 @@ def test_the_loss_falls_and_the_node_loads_the_result_at_once(
         model.model_id.startswith("stream-vlm-small-tuned")
         and model.checkpoint.stream.rate_hz == 1.0
     )
-    assert model.activity_threshold == 0.0, (
-        "the weights are others than those that it was found for"
-    )
+    assert model.activity_threshold == 0.0, "the threshold was calibrated for the old weights"
     frame = Frame("front", 1_000_000_000, "", np.full((64, 96, 3), 20, np.uint8))
     decided = step_alone(model.open_stream("front"), frame, None, lambda decision: decision)
     assert sum(decided.probabilities.values()) == pytest.approx(1.0)
 
 
-def test_a_finished_run_is_not_written_over(
+def test_a_finished_run_is_not_overwritten(
     checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "training.json").write_text("{}")
     assert main(arguments(checkpoint, data, tmp_path)) == 1
-    assert "holds a finished run" in capsys.readouterr().err
+    assert "contains a finished run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("parts", [("lora",), ("lora", "connector")], ids="+".join)
-def test_only_the_chosen_parts_move_and_adapters_are_merged(
+def test_only_the_chosen_parts_are_trained_and_adapters_are_merged(
     family: str, parts: tuple[str, ...], data: Path, tmp_path: Path
 ) -> None:
     start = write_checkpoint(tmp_path / "start", layers=2, words=WORDS, family=family)
@@ -215,7 +218,7 @@ def test_only_the_chosen_parts_move_and_adapters_are_merged(
     assert all("language_model.layers" in name for name in moved - merger)
 
 
-def test_a_killed_run_goes_on_to_the_losses_of_one_that_ran_through(
+def test_a_killed_and_resumed_run_has_the_losses_of_an_uninterrupted_run(
     checkpoint: Path, data: Path, tmp_path: Path
 ) -> None:
     more = ("--train", "lora", "--steps", "12", "--loss", "weighted-sum", "--save-every", "2")
@@ -248,19 +251,19 @@ def test_a_killed_run_goes_on_to_the_losses_of_one_that_ran_through(
     assert losses(killed) == pytest.approx(losses(whole), rel=1e-5)
 
 
-def test_a_run_does_not_go_on_from_another_ones_state(
+def test_a_run_does_not_resume_from_the_state_of_another_run(
     checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save({"settings": {"loss": "focal"}}, tmp_path / "state.pt")
     assert main(arguments(checkpoint, data, tmp_path, "--steps", "4")) == 1
     captured = capsys.readouterr()
-    assert "is of a run with form None, now it is 'messages'" in captured.err
+    assert "belongs to a run with form None, this run has 'messages'" in captured.err
     assert "4 rows read, 2 refused" in captured.out
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("turns", ["auto", "prompted", "streaming_vlm"])
-def test_training_sees_the_tokens_and_the_logits_that_the_node_sees(
+def test_training_computes_the_same_tokens_and_logits_as_the_node(
     family: str, turns: str, tmp_path: Path
 ) -> None:
     start = write_checkpoint(tmp_path / "start", layers=2, words=WORDS, family=family)
@@ -301,8 +304,13 @@ def test_training_sees_the_tokens_and_the_logits_that_the_node_sees(
         )
         if (index + 1) % count == 0:
             decided.append(said)
-    rows = Rows(
-        [1], [tuned], Videos(Path()), SampleWriter(model.parts), model.checkpoint.pictures, count
+    rows = SampleDataset(
+        [1],
+        [tuned],
+        VideoFolder(Path()),
+        SampleWriter(model.parts),
+        model.checkpoint.pictures,
+        count,
     )
     sequence = SampleWriter(model.parts).write(
         tuned, rows._patches([rows.pictures.resize(image) for image in images])
@@ -315,7 +323,7 @@ def test_training_sees_the_tokens_and_the_logits_that_the_node_sees(
     kinds = sequence.kinds[sequence.targets != NO_TARGET]
     at_markers = logits[: len(kinds)][torch.from_numpy(kinds != TargetKind.REST)]
     assert len(at_markers) == len(decided) == 4
-    # Some formats judge no picture before there is something to wait for.
+    # Some formats decide nothing before a question or a watch.
     first_judged = 0 if model.parts.turns.judges_unprompted else 1
     for row, decision in zip(at_markers[first_judged:], decided[first_judged:], strict=True):
         first = [ids[0] for ids in model.parts.tokens.markers.values()]
@@ -326,7 +334,7 @@ def test_training_sees_the_tokens_and_the_logits_that_the_node_sees(
         assert torch.allclose(ours, theirs / theirs.sum(), atol=1e-4)
 
 
-def test_words_end_marks_and_states_are_learned_and_nothing_else(checkpoint: Path) -> None:
+def test_only_states_words_and_end_of_turn_tokens_are_targets(checkpoint: Path) -> None:
     model = load_cached_model(settings_for(checkpoint))
     pictures = blank(3)
     sequence = SampleWriter(model.parts).write(
@@ -388,41 +396,45 @@ def test_a_sample_longer_than_the_context_is_refused(checkpoint: Path) -> None:
         SampleWriter(model.parts).write(
             sample((State.SILENCE, "", ""), (State.SILENCE, "", "")), pictures
         )
-    assert refused.value.reason is Reason.TOO_LONG
+    assert refused.value.reason is RefusalReason.TOO_LONG
 
 
-def test_a_row_that_breaks_when_it_is_drawn_is_named_and_the_next_takes_its_place(
+def test_a_row_that_cannot_be_decoded_is_reported_and_replaced_by_the_next(
     checkpoint: Path, data: Path
 ) -> None:
     model = load_cached_model(settings_for(checkpoint))
     late = StreamSample("2.mp4", (SampleTurn(50.0, 51.0, State.SILENCE),))
     fine = StreamSample("2.mp4", (SampleTurn(0.0, 1.0, State.SILENCE),))
-    rows = Rows(
+    rows = SampleDataset(
         [7, 8],
         [late, fine],
-        Videos(data.parent),
+        VideoFolder(data.parent),
         SampleWriter(model.parts),
         model.checkpoint.pictures,
     )
     drawn = rows[0]
     assert len(drawn.sequence.pictures) == 1
     assert [(refusal.row, refusal.reason) for refusal in drawn.refusals] == [
-        (7, Reason.UNDECODABLE)
+        (7, RefusalReason.UNDECODABLE)
     ]
     with pytest.raises(StreamError, match="none of the 1 samples can be used"):
-        Rows(
-            [7], [late], Videos(data.parent), SampleWriter(model.parts), model.checkpoint.pictures
+        SampleDataset(
+            [7],
+            [late],
+            VideoFolder(data.parent),
+            SampleWriter(model.parts),
+            model.checkpoint.pictures,
         )[0]
 
 
-def test_every_epoch_draws_every_row_once_in_another_order() -> None:
-    order = Order(rows=6, per_step=4, seed=1)
+def test_every_epoch_uses_every_row_once_in_a_new_order() -> None:
+    order = SampleOrder(rows=6, per_step=4, seed=1)
     drawn = [index for step in range(3) for index in order.of_step(step)]
     assert sorted(drawn[:6]) == sorted(drawn[6:]) == list(range(6)) and drawn[:6] != drawn[6:]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packed_samples_have_the_logits_and_the_loss_that_each_has_in_a_row_of_its_own(
+def test_packed_samples_have_the_same_logits_and_loss_as_unpacked_ones(
     family: str, tmp_path: Path
 ) -> None:
     model = load_cached_model(
@@ -464,7 +476,7 @@ def test_packed_samples_have_the_logits_and_the_loss_that_each_has_in_a_row_of_i
     assert rows[2][1].item() == pytest.approx(rows[4][1].item(), abs=1e-4)
 
 
-def test_rows_are_packed_no_longer_than_the_longest_sample() -> None:
+def test_no_packed_row_is_longer_than_the_longest_sample() -> None:
     assert packed_rows([10, 3, 10, 4, 3, 1]) == [[0], [2], [3, 1, 4], [5]]
     assert packed_rows([10, 4, 3, 3]) == [[0], [1, 2, 3]]
 
@@ -479,7 +491,7 @@ def test_a_packed_run_has_the_losses_of_an_unpacked_one(
     assert losses(tmp_path / "packed") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
 
 
-def test_two_processes_have_the_losses_of_one_that_takes_their_samples_together(
+def test_two_processes_have_the_same_losses_as_one_process_with_all_samples(
     checkpoint: Path, data: Path, tmp_path: Path
 ) -> None:
     more = ("--train", "lora", "--steps", "4", "--loss", "focal", "--accumulate", "2")
@@ -502,7 +514,7 @@ def test_two_processes_have_the_losses_of_one_that_takes_their_samples_together(
     finished = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.count("4 rows read, 2 refused") == 1
-    # Sums are taken in another order.
+    # Sums are computed in another order.
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
     assert (
         json.loads((tmp_path / "two" / "training.json").read_text())["settings"]["processes"] == 2

@@ -1,6 +1,4 @@
-"""The trainer writes what the node feeds, learns, goes on after a kill and leaves a checkpoint that
-watches.
-"""
+"""Training uses the node's turn format, resumes after a kill and writes a usable checkpoint."""
 
 from __future__ import annotations
 
@@ -23,10 +21,10 @@ from stream_vlm.vision.tower import TorchVisionTower
 from stream_vlm_lab.simulation.scene.captions import ACTIONS, vocabulary
 from stream_vlm_lab.simulation.world import World
 from stream_vlm_lab.training.common import loop
-from stream_vlm_lab.training.common.loop import Plan, accelerator_for
+from stream_vlm_lab.training.common.loop import TrainingPlan, accelerator_for
 from stream_vlm_lab.training.common.losses import OBJECTIVES
-from stream_vlm_lab.training.common.optimizers import Rate
-from stream_vlm_lab.training.common.progress import Losses
+from stream_vlm_lab.training.common.optimizers import LearningRateSchedule
+from stream_vlm_lab.training.common.progress import LossLog
 from stream_vlm_lab.training.shipped_model import make, render_cache
 from stream_vlm_lab.training.shipped_model.architecture import (
     PICTURES,
@@ -82,14 +80,12 @@ def stream_of(states: list[State], text: str = "door opens") -> TokenStream:
 
 
 def decided(writer: SequenceWriter, written: Any) -> list[State]:
-    """The state that each tick is to decide on, read off the targets."""
+    """The target state of each tick."""
     names = {writer.marker(state): state for state in State}
     return [names[target] for target in written.targets if target in names]
 
 
-def test_a_window_is_written_in_the_very_turns_that_the_node_feeds(
-    tokenizer: Any, tmp_path: Path
-) -> None:
+def test_a_window_has_the_same_tokens_as_the_nodes_context(tokenizer: Any, tmp_path: Path) -> None:
     save_checkpoint(new_model(tokenizer, 0), tokenizer, tmp_path)
     stream = load_cached_model(settings_for(tmp_path)).open_stream("front")
     for index in range(5):
@@ -103,12 +99,14 @@ def test_a_window_is_written_in_the_very_turns_that_the_node_feeds(
     written = SequenceWriter(tokenizer, TRUE_HISTORY, [0.0]).write(
         stream_of([SILENCE] * 5), 0, 5, np.random.default_rng(0)
     )
-    # The last tick's action is still pending in the node.
+    # In the node, the action of the last tick is not in the context yet.
     assert written.ids[: len(fed)] == fed
     assert len(written.ids) == len(fed) + 2
 
 
-def test_every_tick_learns_its_state_and_every_response_its_words(tokenizer: Any) -> None:
+def test_the_state_of_every_tick_and_the_words_of_every_response_are_targets(
+    tokenizer: Any,
+) -> None:
     writer = SequenceWriter(tokenizer, TRUE_HISTORY, [0.0])
     states = [SILENCE, STANDBY, STANDBY, RESPONSE, SILENCE]
     written = writer.write(stream_of(states), 0, 5, np.random.default_rng(0))
@@ -121,7 +119,7 @@ def test_every_tick_learns_its_state_and_every_response_its_words(tokenizer: Any
     )
 
 
-def test_a_response_that_the_history_missed_falls_due_a_tick_later(tokenizer: Any) -> None:
+def test_a_response_that_is_missing_in_the_history_is_due_one_tick_later(tokenizer: Any) -> None:
     writer = SequenceWriter(tokenizer, HistoryNoise(flip=0.0, miss=1.0, invent=0.0), [0.0])
     written = writer.write(
         stream_of([STANDBY, RESPONSE, SILENCE, SILENCE]), 0, 4, np.random.default_rng(0)
@@ -129,7 +127,7 @@ def test_a_response_that_the_history_missed_falls_due_a_tick_later(tokenizer: An
     assert decided(writer, written)[:3] == [STANDBY, RESPONSE, RESPONSE]
 
 
-def test_falsified_states_change_the_history_and_not_what_is_learned(tokenizer: Any) -> None:
+def test_wrong_states_in_the_history_do_not_change_the_targets(tokenizer: Any) -> None:
     states = [SILENCE, STANDBY] * 8
     writer = SequenceWriter(tokenizer, HistoryNoise(flip=1.0, miss=0.0, invent=0.0), [0.0])
     true = SequenceWriter(tokenizer, TRUE_HISTORY, [0.0]).write(
@@ -149,7 +147,7 @@ def test_a_question_is_answered_in_its_own_tick(tokenizer: Any) -> None:
     assert "is the door open ?" in tokenizer.decode(written.ids)
 
 
-def test_rendered_labels_say_when_each_event_is_under_way_and_complete() -> None:
+def test_ticks_of_an_event_are_standby_and_the_tick_after_its_end_is_a_response() -> None:
     rendered = render_stream(3, 110, 2.0, dense=False)
     events = World(3, 60.0).script.events
     for event in events:
@@ -160,7 +158,7 @@ def test_rendered_labels_say_when_each_event_is_under_way_and_complete() -> None
             assert all(state is STANDBY for state in rendered.states[begin:end])
 
 
-def test_dense_targets_lie_where_things_are_and_mirror_with_the_picture() -> None:
+def test_dense_targets_are_mirrored_together_with_the_picture() -> None:
     rendered = render_stream(5, 6, 2.0, dense=True)
     data = PairDataset([rendered])
     assert data.classes.sum() > 0
@@ -180,7 +178,7 @@ def test_dense_targets_lie_where_things_are_and_mirror_with_the_picture() -> Non
             )
 
 
-def test_cells_of_who_handles_something_name_it_and_the_event() -> None:
+def test_cells_of_an_acting_person_have_the_action_and_the_handled_object() -> None:
     seed = next(
         seed for seed in range(40) if any(event.actor for event in World(seed, 60.0).script.events)
     )
@@ -204,14 +202,14 @@ def test_cells_of_who_handles_something_name_it_and_the_event() -> None:
     assert checked
 
 
-def test_something_can_be_asked_at_every_silent_tick_and_at_no_other() -> None:
+def test_there_is_a_question_for_every_silent_tick_and_for_no_other() -> None:
     rendered = render_stream(3, 56, 2.0, dense=False)
     assert [asked is not None for asked in rendered.questions] == [
         state is SILENCE for state in rendered.states
     ]
 
 
-def test_vision_tokens_of_training_are_those_of_the_node(tokenizer: Any) -> None:
+def test_vision_tokens_in_training_equal_those_of_the_unmodified_model(tokenizer: Any) -> None:
     model = new_model(tokenizer, 0).eval()
     frames = np.random.default_rng(0).integers(0, 256, (3, 128, 192, 3), dtype=np.uint8)
     with torch.no_grad():
@@ -223,9 +221,9 @@ def test_vision_tokens_of_training_are_those_of_the_node(tokenizer: Any) -> None
     assert torch.nn.functional.cosine_similarity(ours.flatten(), plain.flatten(), dim=0) > 0.999
 
 
-def plan_of(folder: Path, steps: int | None, seconds: float | None = None) -> Plan:
+def plan_of(folder: Path, steps: int | None, seconds: float | None = None) -> TrainingPlan:
     folder.mkdir(parents=True, exist_ok=True)
-    return Plan(
+    return TrainingPlan(
         folder, "test", {"steps": steps}, seed=0, steps=steps, seconds=seconds, save_every=2
     )
 
@@ -236,8 +234,8 @@ def losses(folder: Path) -> list[float]:
     return [row["loss"] for row in rows]
 
 
-def learned(tokenizer: Any, plan: Plan, **more: Any) -> Any:
-    """A model whose language part learned one stream of 16 ticks."""
+def train_language_part(tokenizer: Any, plan: TrainingPlan, **more: Any) -> Any:
+    """Train the language part of a new model on one stream of 16 ticks; returns the model."""
     model = new_model(tokenizer, 0)
     writer = SequenceWriter(tokenizer, TRUE_HISTORY, [0.0], **more)
     stream = stream_of([SILENCE, STANDBY, STANDBY, RESPONSE] * 4)
@@ -256,17 +254,17 @@ def learned(tokenizer: Any, plan: Plan, **more: Any) -> Any:
     return model
 
 
-def test_the_language_part_learns_and_repeats_itself_under_a_seed(
+def test_the_loss_of_the_language_part_falls_and_is_reproducible(
     tokenizer: Any, tmp_path: Path
 ) -> None:
-    learned(tokenizer, plan_of(tmp_path / "once", 12))
-    learned(tokenizer, plan_of(tmp_path / "again", 12))
+    train_language_part(tokenizer, plan_of(tmp_path / "once", 12))
+    train_language_part(tokenizer, plan_of(tmp_path / "again", 12))
     curve = losses(tmp_path / "once")
     assert curve[-1] < 0.5 * curve[0]
     assert losses(tmp_path / "again") == curve
 
 
-def test_a_model_of_two_states_never_learns_to_stand_by(tokenizer: Any) -> None:
+def test_sequences_for_a_model_with_two_states_have_no_standby(tokenizer: Any) -> None:
     writer = SequenceWriter(
         tokenizer, HistoryNoise(flip=0.9, miss=0.9, invent=0.0), [0.0], has_standby=False
     )
@@ -277,7 +275,7 @@ def test_a_model_of_two_states_never_learns_to_stand_by(tokenizer: Any) -> None:
     assert decided(writer, written)[:3] == [SILENCE] * 3 and RESPONSE in decided(writer, written)
 
 
-def seen(tokenizer: Any, plan: Plan) -> None:
+def train_vision_tower(tokenizer: Any, plan: TrainingPlan) -> None:
     """Train a vision tower on one stream of 8 ticks."""
     streams = [render_stream(5, 8, 2.0, dense=True)]
     train_vision(
@@ -291,39 +289,39 @@ def seen(tokenizer: Any, plan: Plan) -> None:
     )
 
 
-@pytest.mark.parametrize("stage", [seen, learned], ids=["vision", "language"])
-def test_a_stage_that_was_stopped_goes_on_to_the_losses_of_one_that_ran_through(
-    stage: Callable[[Any, Plan], Any], tokenizer: Any, tmp_path: Path
+@pytest.mark.parametrize(
+    "stage", [train_vision_tower, train_language_part], ids=["vision", "language"]
+)
+def test_a_stopped_and_resumed_stage_has_the_losses_of_an_uninterrupted_one(
+    stage: Callable[[Any, TrainingPlan], Any], tokenizer: Any, tmp_path: Path
 ) -> None:
     stage(tokenizer, plan_of(tmp_path / "whole", 8))
     broken = plan_of(tmp_path / "broken", 8)
-    add = Losses.add
+    add = LossLog.add
 
-    def add_and_break(self: Losses, step: int, values: dict[str, float]) -> None:
+    def add_and_break(self: LossLog, step: int, values: dict[str, float]) -> None:
         add(self, step, values)
-        if step == 6:  # one step more than the newest state has
+        if step == 6:  # one step after the newest saved state
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Losses, "add", add_and_break)
+        patch.setattr(LossLog, "add", add_and_break)
         stage(tokenizer, broken)
     assert len(losses(broken.folder)) == 7
     stage(tokenizer, broken)
     assert losses(broken.folder) == pytest.approx(losses(tmp_path / "whole"), rel=1e-6)
 
 
-def test_curves_of_a_run_that_went_on_have_each_step_once(tmp_path: Path) -> None:
+def test_the_curves_of_a_resumed_run_have_each_step_once(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-    for first, last in (
-        (0, 4),
-        (2, 6),
-    ):  # the first run was killed after its fourth step, its newest state had two
-        with Losses(tmp_path, first) as kept:
-            assert kept.has_curves
+    # The first run was killed after its fourth step; its newest saved state had two steps.
+    for first, last in ((0, 4), (2, 6)):
+        with LossLog(tmp_path, first) as log:
+            assert log.has_curves
             for step in range(first, last):
-                kept.add(step, {"loss": 10.0 * first + step})
+                log.add(step, {"loss": 10.0 * first + step})
     curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in curves.Scalars("loss")] == [
         (0, 0.0),
@@ -335,12 +333,12 @@ def test_curves_of_a_run_that_went_on_have_each_step_once(tmp_path: Path) -> Non
     ]
 
 
-def test_a_run_by_the_clock_ends_by_it_and_its_rate_rises_and_falls(
+def test_a_run_with_a_time_limit_stops_in_time_and_its_learning_rate_rises_and_falls(
     tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticking = count()
     monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 0.25 * next(ticking)))
-    learned(tokenizer, plan_of(tmp_path, None, seconds=3.0))
+    train_language_part(tokenizer, plan_of(tmp_path, None, seconds=3.0))
     rates = [
         json.loads(line)["learning_rate"]
         for line in (tmp_path / "losses.jsonl").read_text().splitlines()
@@ -350,14 +348,16 @@ def test_a_run_by_the_clock_ends_by_it_and_its_rate_rises_and_falls(
     assert rates[-1] < max(rates) and 5 <= len(rates) <= 12
 
 
-def test_the_rate_is_the_peak_after_the_warm_up_and_the_floor_at_both_ends() -> None:
-    rate = Rate(2.0, warm_up=0.1, floor=0.25)
+def test_the_learning_rate_is_the_peak_after_the_warm_up_and_the_floor_at_both_ends() -> None:
+    rate = LearningRateSchedule(2.0, warm_up=0.1, floor=0.25)
     assert [rate.at(share) for share in (0.0, 0.05, 0.1, 0.55, 1.0)] == pytest.approx(
         [0.5, 1.25, 2.0, 1.25, 0.5]
     )
 
 
-def test_the_training_tower_attends_as_the_nodes_does_and_has_its_gradients(tokenizer: Any) -> None:
+def test_the_training_tower_has_the_same_outputs_and_gradients_as_the_nodes_tower(
+    tokenizer: Any,
+) -> None:
     model = new_model(tokenizer, 0)
     patches = torch.randn(2, 96, 1536, generator=torch.Generator().manual_seed(0))
     outcomes = []
@@ -375,7 +375,7 @@ def test_the_training_tower_attends_as_the_nodes_does_and_has_its_gradients(toke
         assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-def test_a_tower_that_cannot_be_compiled_learns_as_it_is_and_says_why(
+def test_a_tower_that_cannot_be_compiled_is_trained_uncompiled_and_says_why(
     tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def compiled(function: Any, **_: Any) -> Any:
@@ -393,7 +393,7 @@ def test_a_tower_that_cannot_be_compiled_learns_as_it_is_and_says_why(
     assert torch.isfinite(learner(patches, targets))
 
 
-def test_most_pairs_are_moved_by_a_few_pixels_together_with_the_places_of_things() -> None:
+def test_most_pairs_are_shifted_by_a_few_pixels_and_the_shift_is_returned() -> None:
     pairs = (
         np.arange(128 * 192, dtype=np.uint32)
         .astype(np.uint8)
@@ -410,7 +410,7 @@ def test_most_pairs_are_moved_by_a_few_pixels_together_with_the_places_of_things
         assert (picture[:, 60 + down : 70 + down, 100 + right : 110 + right] == 255).all()
 
 
-def test_worlds_are_rendered_once_and_longer_runs_take_what_is_there(
+def test_rooms_are_rendered_once_and_a_longer_run_renders_only_the_missing_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
@@ -422,14 +422,14 @@ def test_worlds_are_rendered_once_and_longer_runs_take_what_is_there(
         return (render_stream(seed, ticks, rate_hz, dense) for seed in seeds)
 
     monkeypatch.setattr(render_cache, "render_streams", rendered)
-    monkeypatch.setattr(render_cache, "SHELF", 2)
-    kept = render_cache.Worlds(tmp_path, 2.0, processes=1)
-    first = kept.streams(range(3, 6), 6, dense=True, what="dense")
+    monkeypatch.setattr(render_cache, "STREAMS_PER_FILE", 2)
+    cache = render_cache.RenderCache(tmp_path, 2.0, processes=1)
+    first = cache.streams(range(3, 6), 6, dense=True, what="dense")
     assert asked == [3, 4, 5]
     assert isinstance(first[0].frames, np.memmap)
-    longer = kept.streams(range(3, 7), 6, dense=True, what="dense")
+    longer = cache.streams(range(3, 7), 6, dense=True, what="dense")
     assert asked == [3, 4, 5, 6] and [stream.seed for stream in longer] == [3, 4, 5, 6]
-    spoken = kept.streams(range(3, 5), 6, dense=False, what="spoken")
+    spoken = cache.streams(range(3, 5), 6, dense=False, what="spoken")
     for got, seed, dense in ((longer[1], 4, True), (spoken[0], 3, False)):
         fresh = render_stream(seed, 6, 2.0, dense)
         assert (got.states, got.texts, got.questions) == (
@@ -446,9 +446,9 @@ def test_worlds_are_rendered_once_and_longer_runs_take_what_is_there(
             )
 
 
-def test_a_run_with_held_out_worlds_is_refused() -> None:
-    with pytest.raises(StreamError, match="reaches the held-out worlds"):
-        make.range_of(100, 10)
+def test_a_run_that_would_train_on_held_out_rooms_is_refused() -> None:
+    with pytest.raises(StreamError, match="reaches the held-out rooms"):
+        make.training_seeds(100, 10)
 
 
 @pytest.mark.parametrize(
@@ -460,7 +460,7 @@ def test_a_run_with_held_out_worlds_is_refused() -> None:
             "--vision-worlds is for making the shipped model; leave out CHECKPOINT",
         ),
         (["a", "--out", "c"], "fine-tuning needs DATA"),
-        (["--minutes", "0"], "--minutes 0: give a time above 0"),
+        (["--minutes", "0"], "--minutes 0: must be above 0"),
     ],
 )
 def test_options_of_the_other_training_are_refused_by_name(
@@ -471,7 +471,7 @@ def test_options_of_the_other_training_are_refused_by_name(
     assert complaint in capsys.readouterr().err
 
 
-def test_the_command_trains_goes_on_from_finished_stages_and_its_checkpoint_watches(
+def test_the_command_trains_reuses_finished_stages_and_writes_a_usable_checkpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = [
@@ -495,7 +495,7 @@ def test_the_command_trains_goes_on_from_finished_stages_and_its_checkpoint_watc
         str(tmp_path / "out"),
     ]
     assert command(arguments) == 0
-    assert "taken from" not in capsys.readouterr().out
+    assert "loaded from" not in capsys.readouterr().out
     assert (
         len(losses(tmp_path / "work" / "vision-0"))
         == len(losses(tmp_path / "work" / "language-0"))
@@ -503,7 +503,7 @@ def test_the_command_trains_goes_on_from_finished_stages_and_its_checkpoint_watc
     )
     assert not list((tmp_path / "work").rglob("state.pt"))
     assert command(arguments) == 0
-    assert "vision: taken from" in capsys.readouterr().out
+    assert "vision: loaded from" in capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "training.json").read_text())
     assert 0.0 <= report["language"]["silence"] <= 1.0
     model = load_cached_model(settings_for(tmp_path / "out"))

@@ -1,3 +1,1 @@
-"""Fine-tuning of Qwen-VL checkpoints on streams: the parts that
-`stream_vlm_lab/training/finetune/command.py` conducts.
-"""
+"""Parts of the fine-tuning that `command.py` combines: data, model, state markers, saving."""

@@ -1,4 +1,4 @@
-"""Sequences of a micro-batch as tensors: a row each, or several short ones packed into a row."""
+"""Puts the sequences of a micro-batch into tensors: one per row, or several packed into a row."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Batch:
     """Right-padded tensors of a micro-batch.
 
     Attributes:
-        ids: int64 (rows, tokens); positions: int64 (3, rows, tokens), which begin anew with every
-            sequence.
-        targets: int64 (rows, tokens), `NO_TARGET` where there is none; kinds: the same shape.
-        owners: int64 (rows, tokens), the number of the sequence that a token belongs to, `PADDING`
-            for none.
-        pictures: of each sequence in the order of the rows, uint8 RGB (turns, T, H, W, 3).
+        ids: int64 (rows, tokens), token ids.
+        positions: int64 (3, rows, tokens), rotary positions; every sequence starts at 0.
+        targets: int64 (rows, tokens), `NO_TARGET` where there is none.
+        kinds: int64 (rows, tokens), the `TargetKind` of each target.
+        owners: int64 (rows, tokens), number of the sequence of each token, `PADDING` for none.
+        pictures: uint8 RGB (turns, T, H, W, 3) of each sequence, in the order of the rows.
     """
 
     ids: torch.Tensor
@@ -36,16 +36,16 @@ class Batch:
 
     @property
     def chosen(self) -> torch.Tensor:
-        """bool (rows, tokens), where something is to be learned."""
+        """True where there is a target: bool (rows, tokens)."""
         return self.targets != NO_TARGET
 
     @property
     def mask(self) -> torch.Tensor | None:
-        """bool (rows, 1, tokens, tokens), which tokens (last axis) each attends to: those before it
-        in its own sequence.
+        """Attention mask: bool (rows, 1, tokens, tokens), or None.
 
-        None where every row is one sequence: attention being causal, padding on the right has no
-        influence.
+        A token attends to itself and the earlier tokens (last axis) of its own sequence. None means
+        plain causal attention, for batches with one sequence in each row: there, padding on the
+        right has no influence.
         """
         if len(self.pictures) == len(self.ids):
             return None
@@ -56,8 +56,12 @@ class Batch:
 def collate(
     sequences: Sequence[TuningSequence], device: torch.device, *, packed: bool = False
 ) -> Batch:
-    """One micro-batch of `sequences` on `device`; `packed` puts several into a row as far as the
-    longest leaves room.
+    """Make one micro-batch of `sequences` on `device`.
+
+    Args:
+        sequences: the sequences of the micro-batch.
+        device: device of the tensors.
+        packed: put several sequences into a row; no row is longer than the longest sequence.
     """
     lengths = [len(sequence.ids) for sequence in sequences]
     rows = packed_rows(lengths) if packed else [[number] for number in range(len(sequences))]
@@ -87,8 +91,10 @@ def collate(
 
 
 def packed_rows(lengths: Sequence[int]) -> list[list[int]]:
-    """Numbers of sequences of `lengths` tokens for each row, no row longer than the longest:
-    longest first, each into the first row with room.
+    """Assign sequences of `lengths` tokens to rows; returns the sequence numbers of each row.
+
+    No row is longer than the longest sequence. Sequences are placed longest first, each into the
+    first row that has room.
     """
     room = max(lengths)
     rows: list[list[int]] = []

@@ -1,6 +1,4 @@
-"""Rows of training data on their way to a step: in which order, with which pictures, and what
-becomes of those that cannot be used.
-"""
+"""The training data set: decodes samples when they are needed and replaces unusable ones."""
 
 from __future__ import annotations
 
@@ -13,40 +11,46 @@ from torch.utils.data import DataLoader, Dataset
 
 from stream_vlm.types import StreamError
 from stream_vlm.vision.preprocess import PictureFormat
-from stream_vlm_lab.training.common.order import Order
+from stream_vlm_lab.training.common.order import SampleOrder
 from stream_vlm_lab.training.data.sample import (
-    Reading,
-    Reason,
+    ReadResult,
     Refusal,
+    RefusalReason,
     RowRefused,
     StreamSample,
-    Videos,
+    VideoFolder,
 )
 from stream_vlm_lab.training.finetune.tuning.sequences import SampleWriter, TuningSequence
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A sequence, and the rows that were met on the way to it and cannot be used."""
+class DatasetItem:
+    """A training sequence, and the unusable rows that it replaces."""
 
     sequence: TuningSequence
     refusals: tuple[Refusal, ...]
 
 
 @dataclass
-class Rows(Dataset[Drawn]):
-    """Samples with their row numbers, decoded and written when they are drawn.
+class SampleDataset(Dataset[DatasetItem]):
+    """Samples with their row numbers; videos are decoded when a sample is needed.
 
-    A row that turns out unusable only then (its video breaks off, it is longer than the context) is
-    refused, and the next one takes its place, so that every process of a step has its share.
+    Only then some rows turn out to be unusable: the video ends too early, or the sequence is longer
+    than the model's context. Such a row is refused and replaced by the next one, so that every
+    process gets its full part of the step.
 
     Attributes:
+        numbers: row number of each sample, for messages.
+        samples: the samples.
+        videos: where the videos are.
+        writer: writes samples as token sequences.
+        pictures: picture size and format of the model.
         frames_per_turn: frames that one turn shows together.
     """
 
     numbers: Sequence[int]
     samples: Sequence[StreamSample]
-    videos: Videos
+    videos: VideoFolder
     writer: SampleWriter
     pictures: PictureFormat
     frames_per_turn: int = 1
@@ -55,8 +59,8 @@ class Rows(Dataset[Drawn]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> Drawn:
-        """Sample `index`, or the next usable one.
+    def __getitem__(self, index: int) -> DatasetItem:
+        """Return sample `index`, or the next usable one.
 
         Raises:
             StreamError: no sample can be used.
@@ -65,7 +69,7 @@ class Rows(Dataset[Drawn]):
         for place in (*range(index, len(self.samples)), *range(index)):
             if place not in self._refused:
                 try:
-                    return Drawn(self._sequence(self.samples[place]), tuple(refusals))
+                    return DatasetItem(self._sequence(self.samples[place]), tuple(refusals))
                 except RowRefused as refused:
                     self._refused[place] = Refusal(
                         self.numbers[place], refused.reason, refused.detail
@@ -86,12 +90,13 @@ class Rows(Dataset[Drawn]):
         except RowRefused:
             raise
         except (StreamError, ValueError) as error:
-            raise RowRefused(Reason.UNDECODABLE, str(error)) from error
+            raise RowRefused(RefusalReason.UNDECODABLE, str(error)) from error
         return self.writer.write(sample, patches)
 
     def _patches(self, shown: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """One temporal patch (T, H, W, 3) a turn, as the node makes them: of the turn's frames, or
-        of the frame before it and its own.
+        """Make one temporal patch (T, H, W, 3) for each turn, as the node does.
+
+        It holds the frames of the turn, and with `pair_frames` those of the previous turn too.
         """
         count = self.frames_per_turn
         turns = [list(shown[place : place + count]) for place in range(0, len(shown), count)]
@@ -104,7 +109,7 @@ class Rows(Dataset[Drawn]):
 
 
 def _by_frames(sample: StreamSample, frames_per_turn: int) -> StreamSample:
-    """`sample` with a turn for every frame that its turns show."""
+    """Split every turn of `sample` into turns of one frame."""
     turns = []
     for turn in sample.turns:
         step_s = (turn.end_s - turn.start_s) / frames_per_turn
@@ -116,9 +121,9 @@ def _by_frames(sample: StreamSample, frames_per_turn: int) -> StreamSample:
 
 @dataclass(frozen=True)
 class _Shares:
-    """The indices that one process takes in each of `steps`, which may be without end."""
+    """The sample indices of one process for each of `steps`, which may be endless."""
 
-    order: Order
+    order: SampleOrder
     steps: Iterable[int]
     share: slice
 
@@ -126,11 +131,17 @@ class _Shares:
         return (self.order.of_step(step)[self.share] for step in self.steps)
 
 
-def steps_of(
-    rows: Rows, order: Order, steps: Iterable[int], share: slice, workers: int
-) -> Iterator[list[Drawn]]:
-    """What each of `steps` takes; `share` is this process's part of it, `workers` processes decode
-    ahead.
+def step_batches(
+    rows: SampleDataset, order: SampleOrder, steps: Iterable[int], share: slice, workers: int
+) -> Iterator[list[DatasetItem]]:
+    """Return an iterator over the items of each training step.
+
+    Args:
+        rows: the data set.
+        order: order of the samples.
+        steps: numbers of the steps.
+        share: selects this process's part of a step.
+        workers: processes that decode in advance.
     """
     return iter(
         DataLoader(
@@ -139,17 +150,20 @@ def steps_of(
     )
 
 
-def account(reading: Reading, later: dict[int, Refusal]) -> Reading:
-    """`reading` with the rows of `later` (by row number), which proved unusable only when they were
-    drawn, among its refusals.
+def with_late_refusals(reading: ReadResult, late_refusals: dict[int, Refusal]) -> ReadResult:
+    """Move the rows of `late_refusals` from the samples of `reading` to its refusals.
+
+    Args:
+        reading: what was read from the file.
+        late_refusals: rows that proved unusable during training, by row number.
     """
     kept = [
         (row, sample)
         for row, sample in zip(reading.rows, reading.samples, strict=True)
-        if row not in later
+        if row not in late_refusals
     ]
-    return Reading(
+    return ReadResult(
         [sample for _, sample in kept],
         [row for row, _ in kept],
-        [*reading.refusals, *later.values()],
+        [*reading.refusals, *late_refusals.values()],
     )

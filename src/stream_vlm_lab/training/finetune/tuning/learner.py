@@ -1,6 +1,4 @@
-"""The checkpoint as something that learns: which of its parts move, and logits where something is
-to be learned.
-"""
+"""The model in fine-tuning: which parts are trained, and logits for the target tokens."""
 
 from __future__ import annotations
 
@@ -17,25 +15,27 @@ from stream_vlm.vision.vision_tokens import VisionTokens
 from stream_vlm_lab.training.finetune.tuning.batch import Batch
 
 PARTS = ("lora", "language", "connector", "vision")
-"""What may be trained: adapters in the language part, the whole language part with its head, what
-joins the vision tower to it, the tower.
+"""Parts that can be trained.
+
+LoRA adapters in the language part, the whole language part with its output head, the connector
+between vision tower and language part, and the vision tower.
 """
 
 LORA_TARGETS = r".*language_model\..*\.(q|k|v|o|gate|up|down)_proj"
 PICTURES_AT_ONCE = 16
-"""Pictures that go through the vision tower together, which bounds its memory for long samples."""
+"""Pictures in one pass of the vision tower; this limits the memory for long samples."""
 
 
 class StreamLearner(nn.Module):
-    """A checkpoint's model under teacher forcing over whole sequences.
+    """A checkpoint's model that is trained on whole sequences with teacher forcing.
 
     Args:
         checkpoint: the loaded checkpoint; its model is changed in place.
-        parts: which of `PARTS` move.
-        rank: rank of the adapters.
-        saves_memory: compute the language part's activations again in the backward pass instead of
-            keeping them.
-        new_tokens: ids whose rows of embeddings and head are learned beside adapters.
+        parts: which of `PARTS` are trained.
+        rank: rank of the LoRA adapters.
+        saves_memory: use gradient checkpointing in the language part.
+        new_tokens: ids of new tokens; with adapters, their rows in the embeddings and the output
+            head are trained too.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class StreamLearner(nn.Module):
         super().__init__()
         self.model: Any = checkpoint.model
         self._tower = TorchVisionTower(self.model.model.visual, checkpoint.pictures)
-        # Slots are for streams that grow; here whole sequences are attended to.
+        # The slot cache is for growing streams; training attends to whole sequences.
         self.model.model.language_model.set_attn_implementation("sdpa")
         self._adapted = _with_adapters(self.model, rank, new_tokens) if "lora" in parts else None
         for part in _modules(self.model, parts):
@@ -64,7 +64,7 @@ class StreamLearner(nn.Module):
 
     @property
     def trainable(self) -> dict[str, nn.Parameter]:
-        """The parameters that move, by name."""
+        """The trained parameters by name."""
         return {
             name: parameter
             for name, parameter in self.named_parameters()
@@ -97,7 +97,7 @@ class StreamLearner(nn.Module):
         return logits
 
     def merged(self) -> Any:
-        """The model with its adapters worked into its weights; the learner is of no use any more."""
+        """Return the model with its adapters merged; the learner cannot be used afterwards."""
         return self._adapted.merge_and_unload() if self._adapted is not None else self.model
 
     def _encode(self, pictures: Any) -> list[VisionTokens]:
@@ -109,15 +109,15 @@ class StreamLearner(nn.Module):
 
 
 def _modules(model: Any, parts: Sequence[str]) -> list[nn.Module]:
-    """What `parts` name besides adapters.
+    """The modules that `parts` name, without adapters.
 
     Raises:
         StreamError: adapters and the weights under them are both asked for.
     """
     if "lora" in parts and "language" in parts:
         raise StreamError(
-            "--train lora and --train language cannot go together: adapters stand for the language"
-            " part; choose one"
+            "--train lora and --train language cannot be combined: both train the language part;"
+            " choose one"
         )
     visual = model.model.visual
     connector = [

@@ -1,5 +1,7 @@
-"""State markers for a tokenizer that has none: single special tokens, with rows that begin as the
-words they stand for.
+"""Adds state markers to a tokenizer that has none.
+
+Each marker is one special token. Its rows in the embeddings and the output head are initialised
+from a word with the same meaning.
 """
 
 from __future__ import annotations
@@ -18,27 +20,33 @@ from stream_vlm.context.turn_formats import FORMATS
 from stream_vlm.types import State, StreamError
 
 DESCRIPTIONS = {State.SILENCE: "silent", State.STANDBY: "waiting", State.RESPONSE: "answer"}
-"""The words whose tokens' mean a new marker begins with."""
+"""A new marker is initialised with the mean of the rows of this word's tokens."""
 
-MARKED = tuple(name for name, turns in FORMATS.items() if turns.silence.startswith("</"))
-"""Formats with markers that are tokens of their own."""
+MARKER_FORMATS = tuple(name for name, turns in FORMATS.items() if turns.silence.startswith("</"))
+"""Turn formats whose markers are single tokens."""
 
 
-def with_markers(start: Checkpoint, directory: Path, turns: str) -> tuple[Checkpoint, list[int]]:
-    """`start`, loaded from `directory`, made to write and read the format `turns`, and the ids of
-    the tokens that are new to it.
+def add_markers(start: Checkpoint, directory: Path, turns: str) -> tuple[Checkpoint, list[int]]:
+    """Add the markers of the format `turns` to a checkpoint; its tokenizer and model are changed.
 
-    Its tokenizer and model are changed in place. New rows of the embeddings and of the head begin
-    as the mean of the rows of a word that says what the marker stands for, so that the model begins
-    near a sensible use of it.
+    The new rows of the embeddings and the output head are initialised with the mean of the rows of
+    a word that describes the marker. The model can then use the marker sensibly from the start.
+
+    Args:
+        start: the checkpoint.
+        directory: where it was loaded from.
+        turns: name of the turn format.
+
+    Returns:
+        The checkpoint in the format `turns`, and the ids of the new tokens.
 
     Raises:
-        StreamError: `turns` names no format with markers.
+        StreamError: `turns` is no format with markers.
     """
-    if turns not in MARKED:
+    if turns not in MARKER_FORMATS:
         raise StreamError(
-            f"--add-markers: --turns {turns} has no markers that are tokens; give --turns"
-            f" {' or '.join(MARKED)}"
+            f"--add-markers: the format --turns {turns} has no markers that are single tokens; use"
+            f" --turns {' or '.join(MARKER_FORMATS)}"
         )
     tokenizer, model = start.tokenizer, start.model
     wanted = {
@@ -47,7 +55,7 @@ def with_markers(start: Checkpoint, directory: Path, turns: str) -> tuple[Checkp
     absent = {
         state: marker for state, marker in wanted.items() if marker not in tokenizer.get_vocab()
     }
-    # Before the markers are tokens: a word may be written with theirs.
+    # Before the markers are added, because they could change how a word is tokenized.
     described = {
         marker: _known_ids(tokenizer, DESCRIPTIONS[state]) for state, marker in absent.items()
     }
@@ -57,7 +65,7 @@ def with_markers(start: Checkpoint, directory: Path, turns: str) -> tuple[Checkp
     )
     ids = {marker: int(tokenizer.get_vocab()[marker]) for marker in absent.values()}
     before = model.get_input_embeddings().weight.shape[0]
-    # Many checkpoints have more rows than tokens; those are taken first.
+    # Many checkpoints have more rows than tokens; these spare rows are used first.
     needed = max([before - 1, *ids.values()]) + 1
     if needed > before:
         model.resize_token_embeddings(needed, mean_resizing=False)
@@ -65,7 +73,7 @@ def with_markers(start: Checkpoint, directory: Path, turns: str) -> tuple[Checkp
         id(table): table
         for table in (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
     }.values():
-        _begin(table, ids, described, before)
+        _init_rows(table, ids, described, before)
     stream = read_stream_config(directory, tokenizer, turns)
     return replace(start, stream=stream, pictures=read_picture_format(directory, stream)), sorted(
         ids.values()
@@ -81,11 +89,12 @@ def _known_ids(tokenizer: Any, word: str) -> list[int]:
 
 
 @torch.no_grad()
-def _begin(
+def _init_rows(
     table: torch.Tensor, ids: dict[str, int], described: dict[str, list[int]], known: int
 ) -> None:
-    """Set the rows of new tokens; a marker whose word the tokenizer does not know begins as the
-    mean of all `known` rows.
+    """Initialise the rows of new tokens.
+
+    If the tokenizer does not know the word of a marker, the mean of all `known` rows is used.
     """
     means = {
         marker: (table[rows] if rows else table[:known]).float().mean(dim=0)
@@ -96,13 +105,13 @@ def _begin(
 
 
 def check_learnable(new_tokens: Sequence[int], parts: Sequence[str]) -> None:
-    """Refuse to leave the rows of new tokens as they begin.
+    """Check that the rows of new tokens are trained.
 
     Raises:
-        StreamError: none of `parts` (`--train`) moves them.
+        StreamError: none of `parts` (`--train`) trains them.
     """
     if new_tokens and not {"lora", "language"} & set(parts):
         raise StreamError(
-            f"--add-markers: with --train {' '.join(parts)} the new tokens are not learned; add"
+            f"--add-markers: with --train {' '.join(parts)} the new tokens are not trained; add"
             " lora or language"
         )

@@ -1,4 +1,4 @@
-"""The directory that a fine-tuning run ends with, which the node loads like any other checkpoint."""
+"""Writes the result of a fine-tuning run as a checkpoint directory that the node can load."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def stored_dtype(directory: Path) -> torch.dtype:
-    """What the weights in `directory` are stored as by its `config.json`; bfloat16 where that does
-    not say.
-    """
+    """The dtype that `config.json` in `directory` names; bfloat16 if it names none."""
     config = read_config(directory)
     text = config.get("text_config") or {}
     name = (
@@ -38,11 +36,14 @@ def stored_dtype(directory: Path) -> torch.dtype:
 
 
 def save_result(model: Any, start: Checkpoint, directory: Path, out: Path, turn_s: float) -> None:
-    """Write `model`, which came from `start` in `directory`, to `out`: weights in the dtype they
-    had, tokenizer, picture and stream format.
+    """Write a fine-tuned model, its tokenizer, and its picture and stream configuration.
 
     Args:
-        turn_s: seconds of a turn in the data; the node is told to look as often.
+        model: the fine-tuned model.
+        start: the checkpoint it was trained from.
+        directory: directory of `start`; the weights are written in the dtype stored there.
+        out: directory to write.
+        turn_s: seconds of a turn in the data; sets the tick rate of the node.
     """
     dtype = stored_dtype(directory)
     weights = {
@@ -55,7 +56,7 @@ def save_result(model: Any, start: Checkpoint, directory: Path, out: Path, turn_
         if (directory / name).is_file():
             shutil.copyfile(directory / name, out / name)
     rate_hz = start.stream.frames_per_turn / turn_s
-    # How sure the old weights had to be says nothing of the new ones.
+    # The old threshold was calibrated for the old weights; 0 means uncalibrated.
     stream = start.stream.model_copy(
         update={"name": f"{start.stream.name}-tuned", "rate_hz": rate_hz, "activity_threshold": 0.0}
     )

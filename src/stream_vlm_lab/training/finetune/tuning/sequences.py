@@ -1,6 +1,4 @@
-"""Samples written down as token sequences, in the very turns that the node feeds to the same
-checkpoint.
-"""
+"""Writes samples as token sequences, in the turn format that the node uses for the checkpoint."""
 
 from __future__ import annotations
 
@@ -14,20 +12,19 @@ from stream_vlm.backbone.engine_parts import EngineParts
 from stream_vlm.context.segments import Segment, SegmentKind, positions
 from stream_vlm.types import State
 from stream_vlm_lab.training.common.losses import TargetKind, marker_kinds
-from stream_vlm_lab.training.data.sample import Reason, RowRefused, SampleTurn, StreamSample
+from stream_vlm_lab.training.data.sample import RefusalReason, RowRefused, SampleTurn, StreamSample
 
 NO_TARGET = -1
 
 
 @dataclass(frozen=True)
 class TuningSequence:
-    """A sample as the model takes it.
+    """A sample as input of the model.
 
     Attributes:
-        ids: int64 (tokens,).
+        ids: int64 (tokens,), token ids.
         positions: int64 (3, tokens), rotary positions of the three axes.
-        targets: int64 (tokens,), the token to be learned after each, `NO_TARGET` where there is
-            none.
+        targets: int64 (tokens,), the token to learn after each token, `NO_TARGET` for none.
         kinds: int64 (tokens,), the `TargetKind` of each target.
         pictures: uint8 RGB (turns, T, H, W, 3), the temporal patch of each turn.
     """
@@ -41,28 +38,32 @@ class TuningSequence:
 
 @dataclass
 class _Draft:
-    """A sequence while it is written: its segments, and for each token its kind as a target or None
-    where it is not learned.
+    """A sequence that is being written.
+
+    Attributes:
+        segments: the segments so far.
+        kinds: for each token its kind as a target, or None if it is not a target.
     """
 
     segments: list[Segment] = field(default_factory=list)
-    learned: list[TargetKind | None] = field(default_factory=list)
+    kinds: list[TargetKind | None] = field(default_factory=list)
 
-    def given(self, segments: Sequence[Segment]) -> None:
+    def add_input(self, segments: Sequence[Segment]) -> None:
         self.segments += segments
-        self.learned += [None] * sum(len(segment) for segment in segments)
+        self.kinds += [None] * sum(len(segment) for segment in segments)
 
-    def said(
+    def add_targets(
         self, kind: SegmentKind, turn: int, ids: Sequence[int], first: TargetKind = TargetKind.REST
     ) -> None:
         if ids:
             self.segments.append(Segment(kind, turn, tuple(ids)))
-            self.learned += [first, *[TargetKind.REST] * (len(ids) - 1)]
+            self.kinds += [first, *[TargetKind.REST] * (len(ids) - 1)]
 
 
 class SampleWriter:
-    """Writes samples in the turn format of a loaded checkpoint; the loss falls on the model's part
-    alone, its end mark included.
+    """Writes samples in the turn format of a loaded checkpoint.
+
+    Only the model's own tokens are targets: state marker, words and end-of-turn token.
     """
 
     def __init__(self, parts: EngineParts) -> None:
@@ -73,12 +74,16 @@ class SampleWriter:
         self._grid = parts.checkpoint.pictures.grid
 
     def write(self, sample: StreamSample, pictures: NDArray[np.uint8]) -> TuningSequence:
-        """`sample` with one temporal patch a turn, `pictures` uint8 RGB (turns, T, H, W, 3).
+        """Write `sample` with one temporal patch per turn.
 
-        A two-state format has no standby; it is written as silence.
+        A format with two states has no standby; it is written as silence.
+
+        Args:
+            sample: the sample.
+            pictures: uint8 RGB (turns, T, H, W, 3).
 
         Raises:
-            RowRefused: it is longer than the model tells positions apart.
+            RowRefused: the sequence is longer than the model's context.
         """
         grid = self._grid(*pictures.shape[2:4])
         turns = [
@@ -86,32 +91,30 @@ class SampleWriter:
             for turn in sample.turns
         ]
         draft = _Draft()
-        draft.given(self._head(sample.previous_text))
+        draft.add_input(self._head(sample.previous_text))
         is_waiting = False
         for number, (turn, kind) in enumerate(
             zip(turns, marker_kinds(turn.state for turn in turns), strict=True)
         ):
             question = self._plain(turn.question)
-            # What is not answered at once is waited for, as a watch is.
+            # A question that is not answered in its own turn is written as a watch.
             watches = bool(question and self._turns.watch) and turn.state is not State.RESPONSE
             is_waiting = watches or (is_waiting and not question)
             second = int(turn.start_s)
             query, watch = ("", question) if watches else (question, "")
-            draft.given(
+            draft.add_input(
                 self._writer.user(
                     number, second, second + 1, grid, query, watch, is_judged=is_waiting
                 )
             )
-            self._say(draft, number, turn, kind)
-        return self._finished(draft, pictures)
+            self._add_answer(draft, number, turn, kind)
+        return self._to_sequence(draft, pictures)
 
     def _is_unknown(self, turn: SampleTurn) -> bool:
         return turn.state is State.STANDBY and State.STANDBY not in self._tokens.markers
 
     def _head(self, previous_text: str) -> list[Segment]:
-        """The head, with the previous text cut to its first and last tokens where the format has a
-        place for it.
-        """
+        """The head; if the format has a place for previous text, it is cut to sink and window."""
         if not self._turns.previous_close:
             return self._writer.head()
         sink, window = self._sliding.text_sink, self._sliding.text_window
@@ -125,37 +128,35 @@ class SampleWriter:
             for segment in segments
         ]
 
-    def _say(self, draft: _Draft, number: int, turn: SampleTurn, kind: TargetKind) -> None:
+    def _add_answer(self, draft: _Draft, number: int, turn: SampleTurn, kind: TargetKind) -> None:
         marker = self._tokens.markers.get(turn.state, ())
-        draft.said(SegmentKind.STATE, number, marker, kind)
+        draft.add_targets(SegmentKind.STATE, number, marker, kind)
         if turn.state is State.RESPONSE:
-            # Published streams put a space between marker and words.
-            draft.said(
+            # Published data sets put a space between marker and words.
+            draft.add_targets(
                 SegmentKind.ACTION,
                 number,
                 self._encode((" " if marker else "") + self._plain(turn.text)),
             )
-            draft.said(SegmentKind.STATE, number, self._tokens.response_end)
+            draft.add_targets(SegmentKind.STATE, number, self._tokens.response_end)
         closing = self._writer.close(number)
-        draft.given(closing)
+        draft.add_input(closing)
         if closing and closing[0].token_ids[0] in self._tokens.stop:
-            draft.learned[-sum(len(segment) for segment in closing)] = TargetKind.REST
+            draft.kinds[-sum(len(segment) for segment in closing)] = TargetKind.REST
 
-    def _finished(self, draft: _Draft, pictures: NDArray[np.uint8]) -> TuningSequence:
+    def _to_sequence(self, draft: _Draft, pictures: NDArray[np.uint8]) -> TuningSequence:
         ids = np.array(
             [token for segment in draft.segments for token in segment.token_ids], dtype=np.int64
         )
         if len(ids) > self._longest:
             raise RowRefused(
-                Reason.TOO_LONG,
-                f"{len(ids)} tokens in {len(pictures)} turns, the model tells {self._longest}"
-                " positions apart; lower --chunk",
+                RefusalReason.TOO_LONG,
+                f"{len(ids)} tokens in {len(pictures)} turns, the model's context has"
+                f" {self._longest}; lower --chunk",
             )
         where, _ = positions(draft.segments)
-        is_target = np.array([kind is not None for kind in draft.learned])
-        kinds = np.array(
-            [0 if kind is None else int(kind) for kind in draft.learned], dtype=np.int64
-        )
-        # What stands at a place is learned from the place before it.
+        is_target = np.array([kind is not None for kind in draft.kinds])
+        kinds = np.array([0 if kind is None else int(kind) for kind in draft.kinds], dtype=np.int64)
+        # Each token is predicted at the position before it.
         targets = np.append(np.where(is_target, ids, NO_TARGET)[1:], NO_TARGET)
         return TuningSequence(ids, where, targets, np.append(kinds[1:], 0), pictures)

@@ -1,6 +1,4 @@
-"""A tokenizer without state markers is named and explained, or is given them as tokens that are
-learned.
-"""
+"""A tokenizer without state markers is reported, or gets markers as new tokens that are trained."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from stream_vlm.cli import main
 from stream_vlm.context.turn_formats import HARNESS
 from stream_vlm.types import StreamError
 from stream_vlm_lab.training.finetune.tuning.learner import StreamLearner
-from stream_vlm_lab.training.finetune.tuning.markers import with_markers
+from stream_vlm_lab.training.finetune.tuning.markers import add_markers
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -40,7 +38,7 @@ def untuned(folder: Path, family: str = "qwen2_5_vl", *, tied: bool = False) -> 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two videos of four seconds in which somebody enters at the third."""
+    """Two videos of four seconds in which a person enters in the third second."""
     folder = tmp_path_factory.mktemp("data")
     rows = []
     for name in ("a.mp4", "b.mp4"):
@@ -70,7 +68,7 @@ def loaded(folder: Path) -> Checkpoint:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("part", ["lora", "language"])
-def test_markers_that_were_added_are_learned_and_the_node_needs_to_be_told_nothing(
+def test_added_markers_are_trained_and_the_node_uses_them_without_a_setting(
     family: str, part: str, data: Path, tmp_path: Path
 ) -> None:
     start, out = untuned(tmp_path / "start", family), tmp_path / "out"
@@ -93,37 +91,39 @@ def test_markers_that_were_added_are_learned_and_the_node_needs_to_be_told_nothi
         model.open_stream("front"), random_frame(0), None, lambda decision: decision
     )
     assert sum(decided.probabilities.values()) == pytest.approx(1.0)
-    begun, new = with_markers(loaded(start), start, "harness")
+    begun, new = add_markers(loaded(start), start, "harness")
     for table in ("get_input_embeddings", "get_output_embeddings"):
         before, after = (
             getattr(checkpoint.model, table)().weight for checkpoint in (begun, model.checkpoint)
         )
         moved = (before - after).abs().amax(dim=1) > 1e-6
-        # Weights are stored in bfloat16; with adapters nothing but the new rows may have moved.
+        # Weights are stored in bfloat16; with adapters only the new rows may have changed.
         assert moved[new].all()
         if part == "lora":
             assert not [row for row in moved.nonzero().flatten().tolist() if row not in new]
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_new_marker_begins_as_the_words_that_describe_it(tied: bool, tmp_path: Path) -> None:
+def test_a_new_marker_is_initialised_from_the_word_that_describes_it(
+    tied: bool, tmp_path: Path
+) -> None:
     start = untuned(tmp_path, tied=tied)
     before = loaded(start)
     word = before.tokenizer.convert_tokens_to_ids("silent")
     row = before.model.get_input_embeddings().weight[word].clone()
-    marked, new = with_markers(before, start, "harness")
+    marked, new = add_markers(before, start, "harness")
     assert marked.tokenizer.tokenize("</silence>") == ["</silence>"] and len(new) == 2
     at = marked.tokenizer.convert_tokens_to_ids("</silence>")
     assert torch.equal(marked.model.get_input_embeddings().weight[at], row)
     assert (
         marked.model.get_input_embeddings().weight is marked.model.get_output_embeddings().weight
     ) == tied
-    assert with_markers(marked, start, "harness")[1] == []
+    assert add_markers(marked, start, "harness")[1] == []
 
 
 def test_new_rows_of_tied_weights_are_merged_into_both(tmp_path: Path) -> None:
     start = untuned(tmp_path, tied=True)
-    checkpoint, new = with_markers(loaded(start), start, "harness")
+    checkpoint, new = add_markers(loaded(start), start, "harness")
     learner = StreamLearner(checkpoint, ("lora",), 4, saves_memory=False, new_tokens=new)
     (delta,) = (
         parameter for name, parameter in learner.trainable.items() if "trainable_tokens" in name
@@ -147,17 +147,17 @@ def test_new_rows_of_tied_weights_are_merged_into_both(tmp_path: Path) -> None:
         (
             ["--add-markers"],
             (
-                "--turns auto has no markers that are tokens; give --turns streamo or compact or"
-                " harness"
+                "--turns auto has no markers that are single tokens; use --turns streamo or"
+                " compact or harness"
             ),
         ),
         (
             ["--turns", "harness", "--add-markers", "--train", "connector"],
-            "with --train connector the new tokens are not learned",
+            "with --train connector the new tokens are not trained",
         ),
     ],
 )
-def test_what_is_missing_for_markers_is_named_with_the_remedy(
+def test_options_that_do_not_fit_the_markers_are_refused_with_the_remedy(
     more: list[str], complaint: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert (
@@ -178,7 +178,7 @@ def test_what_is_missing_for_markers_is_named_with_the_remedy(
     assert "2 rows read, 0 refused" in printed.out
 
 
-def test_a_checkpoint_without_markers_is_said_to_be_trained_on_words(
+def test_a_message_says_that_a_checkpoint_without_markers_learns_words_for_states(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start = untuned(tmp_path / "start")
@@ -189,12 +189,12 @@ def test_a_checkpoint_without_markers_is_said_to_be_trained_on_words(
         main(["train", str(start), str(data), "--out", str(tmp_path / "out"), "--steps", "1"]) == 0
     )
     assert (
-        "the tokenizer has no state markers, so the words Silence, Standby, Response stand for the"
-        " states" in capsys.readouterr().out
+        "the tokenizer has no state markers, so the model learns the words Silence, Standby,"
+        " Response for the states" in capsys.readouterr().out
     )
 
 
-def test_a_format_that_is_not_known_to_have_markers_is_refused(tmp_path: Path) -> None:
+def test_a_format_without_markers_is_refused(tmp_path: Path) -> None:
     start = untuned(tmp_path)
     with pytest.raises(StreamError, match="--turns prompted has no markers"):
-        with_markers(loaded(start), start, "prompted")
+        add_markers(loaded(start), start, "prompted")

@@ -1,0 +1,165 @@
+"""Odometry that arrives at the node, without middleware; and the same messages in a recording."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from nav_msgs.msg import Odometry
+from rclpy.node import Node
+
+from stream_vlm.config.settings import load_settings
+from stream_vlm.sources.pose_buffer import PoseBuffer
+from stream_vlm.sources.rosbag import BagSource
+from stream_vlm.sources.rosbag_writer import BagWriter
+from stream_vlm.types import NANOSECONDS, Frame, Pose
+from stream_vlm_ros.camera_source.messages import odometry_message
+from stream_vlm_ros.common.health_counters import FaultLog
+from stream_vlm_ros.inputs.odometry_subscription import OdometrySubscription
+
+SECOND = NANOSECONDS
+MAX_AGE_S = 0.3
+
+Messages = Sequence[tuple[float, Pose]]
+"""Poses in the order of their arrival, each with its stamp in seconds."""
+Way = Callable[[Messages, Sequence[float], Path], "list[Pose | None]"]
+"""The poses of pictures that are stamped so many seconds, by one of the ways to a pose."""
+
+
+@dataclass
+class Topic:
+    """A node that hears odometry whenever a test says so; its clock shows `now_ns`."""
+
+    now_ns: int = 100 * SECOND
+    deliver: Callable[[Odometry], None] = field(init=False)
+
+    def create_subscription(
+        self, kind: type, topic: str, callback: Callable[[Odometry], None], *_: Any, **__: Any
+    ) -> SimpleNamespace:
+        assert kind is Odometry
+        self.deliver = callback
+        return SimpleNamespace(topic_name=f"/{topic}")
+
+    def get_clock(self) -> SimpleNamespace:
+        return SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=self.now_ns))
+
+
+class Listening:
+    """A subscription and what came of it."""
+
+    def __init__(self, now_ns: int = 100 * SECOND) -> None:
+        self.topic = Topic(now_ns)
+        self.poses = PoseBuffer()
+        self.log: list[str] = []
+        OdometrySubscription(
+            cast(Node, self.topic),
+            load_settings({"pose.odom_topic": "odom"}),
+            self.poses,
+            FaultLog(self.log.append),
+        )
+
+    def hear(self, stamp_s: float, pose: Pose) -> None:
+        self.topic.deliver(odometry_message(pose, round(stamp_s * SECOND)))
+
+
+def live(messages: Messages, pictures_s: Sequence[float], folder: Path) -> list[Pose | None]:
+    listening = Listening()
+    for stamp_s, pose in messages:
+        listening.hear(stamp_s, pose)
+    return [listening.poses.at(round(at_s * SECOND), MAX_AGE_S) for at_s in pictures_s]
+
+
+class ByArrival(BagWriter):
+    """Records every message a millisecond after the one before, whatever its stamp."""
+
+    arrivals = 0
+
+    def message(self, topic: str, recorded_ns: int, message: Any) -> None:
+        self.arrivals += 1
+        super().message(topic, 10 * SECOND + self.arrivals * SECOND // 1000, message)
+
+
+def recorded(messages: Messages, pictures_s: Sequence[float], folder: Path) -> list[Pose | None]:
+    with ByArrival(folder / "bag") as writer:
+        for stamp_s, pose in messages:
+            writer.pose(pose, round(stamp_s * SECOND))
+        for at_s in pictures_s:
+            frame = Frame("front", round(at_s * SECOND), "", np.zeros((2, 2, 3), np.uint8))
+            writer.frame(frame, "/front")
+    bag = BagSource(folder / "bag", odom_topic="/odom", pose_max_age_s=MAX_AGE_S)
+    return [frame.pose for frame in bag.frames()]
+
+
+def place(x: float, frame_id: str = "odom", qw: float = 1.0) -> Pose:
+    return Pose(frame_id, x, 0.0, 0.0, qw=qw)
+
+
+STRAIGHT = [(10.0 + number / 10, place(float(number))) for number in range(11)]
+"""A drive at 10 m/s for a second from 10 s on."""
+SCENARIOS: dict[str, Messages] = {
+    "in order": STRAIGHT,
+    "backwards": STRAIGHT[::-1],
+    "every other one late": [*STRAIGHT[::2], *STRAIGHT[1::2]],
+    "everything twice": [message for message in STRAIGHT for _ in range(2)],
+    "a second publisher half a second late": [*STRAIGHT[:5], *STRAIGHT],
+    "a second publisher in another frame": [
+        *STRAIGHT,
+        *((10.05 + number / 10, place(900.0, "map")) for number in (0, 1, 2, 8)),
+    ],
+    "some that are no poses": [
+        message
+        for stamp_s, pose in STRAIGHT
+        for message in (
+            (stamp_s, pose),
+            (stamp_s + 0.02, place(math.nan)),
+            (stamp_s + 0.03, place(5.0, qw=0.0)),
+            (stamp_s + 0.04, place(5.0, frame_id="")),
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("way", [live, recorded])
+@pytest.mark.parametrize("messages", SCENARIOS.values(), ids=SCENARIOS)
+def test_the_same_messages_give_a_picture_the_same_pose_live_and_recorded(
+    tmp_path: Path, way: Way, messages: Messages
+) -> None:
+    found = way(messages, [9.5, 9.8, 10.0, 10.32, 10.97, 11.2, 11.5], tmp_path)
+    assert [pose is None for pose in found] == [True, *5 * [False], True]
+    places = [(pose.frame_id, pose.x) for pose in found if pose is not None]
+    expected = [0.0, 0.0, 3.2, 9.7, 10.0]
+    assert places == [("odom", pytest.approx(x, abs=1e-5)) for x in expected]
+
+
+@pytest.mark.parametrize("way", [live, recorded])
+def test_a_quaternion_of_any_length_is_a_unit_quaternion_live_and_recorded(
+    tmp_path: Path, way: Way
+) -> None:
+    (found,) = way([(10.0, place(1.0, qw=2.0))], [10.0], tmp_path)
+    assert found == place(1.0, qw=1.0)
+
+
+@pytest.mark.parametrize(
+    ("stamp_s", "pose", "now_ns", "says"),
+    [
+        (10.0, place(math.inf), 100 * SECOND, "odometry: position (inf, 0.0, 0.0)"),
+        (10.0, place(0.0, ""), 100 * SECOND, "odometry: a pose has no frame_id"),
+        (0.0, place(0.0), 100 * SECOND, "odometry: poses on /odom carry the stamp 0 ns"),
+        (102.0, place(0.0), 100 * SECOND, "a pose on /odom is stamped 2.0 s ahead"),
+        (10.0, place(0.0), 0, "use_sim_time is true and no /clock was heard yet"),
+    ],
+)
+def test_odometry_that_gives_no_pose_is_reported_and_not_used(
+    stamp_s: float, pose: Pose, now_ns: int, says: str
+) -> None:
+    listening = Listening(now_ns)
+    listening.hear(stamp_s, pose)
+    assert len(listening.poses) == 0
+    assert len(listening.log) == 1
+    assert says in listening.log[0]
