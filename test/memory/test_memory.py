@@ -207,7 +207,7 @@ def test_a_picture_that_is_not_there_is_told_apart_from_a_record_that_is_not_the
         begin(memory)
         memory.write(step(0))
         memory.write(step(1))
-        with pytest.raises(RecallError, match="record 2: no picture of it is stored"):
+        with pytest.raises(RecallError, match="record 2: has no stored picture"):
             memory.frame(2)
         for missing in (3, 0, -1, 2**63):
             with pytest.raises(RecallError, match=f"record {missing}: no such record"):

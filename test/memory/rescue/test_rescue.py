@@ -208,7 +208,7 @@ def test_a_damaged_file_is_not_changed_by_one_that_only_reads(file: Path) -> Non
     before = file.read_bytes()
     with pytest.raises(
         MemoryDamaged,
-        match="is damaged.*sets it aside at its next start and rescues what can be read",
+        match="is damaged.*at its next start the node renames the file and copies its readable rows",
     ):
         Memory.open(settings(file), read_only=True)
     assert file.read_bytes() == before
@@ -221,7 +221,7 @@ def test_damage_that_shows_only_while_reading_is_a_clear_error_and_not_a_crash(f
     with Memory.open(settings(file)) as memory:
         spoil_the_root_of("record")(file)
         with pytest.raises(
-            MemoryDamaged, match="it is damaged; the node sets it aside at its next start"
+            MemoryDamaged, match="it is damaged; at its next start the node renames the file"
         ):
             memory.recall(RecallQuery("ball"))
 

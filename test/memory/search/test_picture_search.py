@@ -205,9 +205,9 @@ def test_a_record_s_own_picture_is_asked_for_without_a_model(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\xff\xd8" + bytes(500), "a JPEG of 502 bytes that breaks off"),
-        (b"not a picture", "13 bytes that are no picture; give a whole JPEG or PNG"),
-        (b"", "0 bytes that are no picture"),
+        (b"\xff\xd8" + bytes(500), "a truncated JPEG of 502 bytes; give the whole file"),
+        (b"not a picture", "13 bytes that are not a picture; give a JPEG or PNG"),
+        (b"", "0 bytes that are not a picture"),
         (None, "cannot be read"),
     ],
 )

@@ -1,6 +1,4 @@
-"""A key that does not fit is told and never taken for damage; what damage leaves of an encrypted
-file goes on under its key.
-"""
+"""A wrong key is reported as such and not as damage; a damaged encrypted file is rescued."""
 
 import os
 import sys
@@ -31,7 +29,7 @@ from stream_vlm.memory.storage.errors import MemoryFileError
 
 @pytest.fixture
 def secret(tmp_path: Path) -> MemorySettings:
-    """Settings of an encrypted memory that is not there yet."""
+    """Settings of an encrypted memory that does not exist yet."""
     return under_key(tmp_path)
 
 
@@ -44,7 +42,7 @@ def open_to_read(chosen: MemorySettings) -> None:
 
 
 def mend(chosen: MemorySettings) -> None:
-    """As `stream-vlm memory verify --rescue` does."""
+    """Rescue the file as `stream-vlm memory verify --rescue` does."""
     from stream_vlm.cli.memory.commands import check
 
     assert check.callback is not None
@@ -56,7 +54,7 @@ WRONG = {
         True,
         "other",
         (
-            "the key in .*/other does not open it; it is left as it is: give the key .*"
+            "the key in .*/other does not open it; the file was not changed. Give the key .*"
             " memory.key_file"
         ),
     ),
@@ -64,14 +62,14 @@ WRONG = {
         False,
         "key",
         (
-            "is not encrypted, and a key is given .*; leave memory.key_file empty .* 'stream-vlm"
+            "is not encrypted, but a key is given .*; leave memory.key_file empty .* 'stream-vlm"
             " memory encrypt"
         ),
     ),
     "no key for an encrypted file": (
         True,
         "",
-        r"is not a SQLite file; it is left as it is, .* memory\.key_file .* if it is encrypted",
+        r"is not a SQLite file and was not changed; .* memory\.key_file .* if it is encrypted",
     ),
 }
 
@@ -79,7 +77,7 @@ WRONG = {
 @needs_sqlcipher
 @pytest.mark.parametrize("use", [open_to_write, open_to_read, mend])
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_file_and_a_key_that_do_not_go_together_are_told_and_never_taken_for_damage(
+def test_a_key_that_does_not_fit_the_file_is_reported_and_not_taken_for_damage(
     secret: MemorySettings, tmp_path: Path, wrong: str, use: Callable[[MemorySettings], None]
 ) -> None:
     encrypted, key, said = WRONG[wrong]
@@ -97,14 +95,14 @@ REFUSED_KEYS = {
     "empty": (lambda path: path.write_text("\n"), "has no passphrase on its first line"),
     "for the group": (
         lambda path: path.chmod(0o640),
-        r"may be used by others than its owner \(mode 0640\); run 'chmod 600 ",
+        r"can be used by other users than its owner \(mode 0640\); run 'chmod 600 ",
     ),
     "for all": (lambda path: path.chmod(0o604), r"\(mode 0604\)"),
 }
 
 
 @pytest.mark.parametrize("fault", REFUSED_KEYS)
-def test_a_key_file_that_gives_no_key_or_gives_it_to_others_is_refused(
+def test_a_key_file_that_is_empty_or_readable_by_others_is_refused(
     tmp_path: Path, fault: str
 ) -> None:
     spoil, said = REFUSED_KEYS[fault]
@@ -114,7 +112,7 @@ def test_a_key_file_that_gives_no_key_or_gives_it_to_others_is_refused(
     assert not (tmp_path / "memory.db").exists()
 
 
-def test_without_the_library_a_key_is_refused_with_how_to_get_it(
+def test_without_sqlcipher_a_key_is_refused_with_how_to_install_it(
     secret: MemorySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "sqlcipher3", None)
@@ -125,7 +123,7 @@ def test_without_the_library_a_key_is_refused_with_how_to_get_it(
 
 
 def spoil_pages(path: Path, *places: float) -> None:
-    """Overwrite a piece of the pages at these parts of the file."""
+    """Overwrite part of the pages at these fractions of the file."""
     pages = path.stat().st_size // 4096
     with path.open("r+b") as file:
         for place in places:
@@ -134,7 +132,7 @@ def spoil_pages(path: Path, *places: float) -> None:
 
 
 @needs_sqlcipher
-def test_a_damaged_encrypted_file_is_set_aside_and_its_readable_rows_go_on_under_the_same_key(
+def test_a_damaged_encrypted_file_is_renamed_and_its_readable_rows_are_copied_with_the_same_key(
     secret: MemorySettings, tmp_path: Path
 ) -> None:
     remember(secret)
@@ -152,8 +150,8 @@ def test_a_damaged_encrypted_file_is_set_aside_and_its_readable_rows_go_on_under
         newest = memory.recall(RecallQuery("here", kinds=("utterance",))).records[0].record_id
         assert newest > 3 * STEPS
     assert {row for row in rows_of(secret, "picture") if row[1] == SESSION} < pictures
-    # Two bad pages cost few rows, and what is left of the others is as it was but for pictures that
-    # are gone.
+    # Two bad pages cost few rows. The other rows are unchanged, except that lost pictures are
+    # unlinked.
     rescued = {row[:13] for row in rows_of(secret, "record") if row[3] == SESSION}
     assert rescued <= {row[:13] for row in before} and len(rescued) > 2 * STEPS
     assert verify(path, 0.0, key_of(secret)) == []
@@ -166,7 +164,7 @@ def rows_of(chosen: MemorySettings, table: str) -> list[tuple[object, ...]]:
 
 
 @needs_sqlcipher
-def test_an_encrypted_file_that_lost_its_end_gives_what_is_left(secret: MemorySettings) -> None:
+def test_the_rows_of_a_truncated_encrypted_file_are_rescued(secret: MemorySettings) -> None:
     remember(secret)
     size = Path(secret.path).stat().st_size
     os.truncate(secret.path, size * 2 // 3 // 4096 * 4096 + 77)
@@ -177,12 +175,12 @@ def test_an_encrypted_file_that_lost_its_end_gives_what_is_left(secret: MemorySe
 
 
 @needs_sqlcipher
-def test_an_encrypted_file_whose_first_page_is_damaged_is_left_as_it_is(
+def test_an_encrypted_file_with_a_damaged_first_page_is_not_changed(
     secret: MemorySettings, tmp_path: Path
 ) -> None:
     remember(secret, 3)
     spoil_pages(Path(secret.path), 0.0)
     before = beside(tmp_path)
-    with pytest.raises(MemoryFileError, match="If that is this one, the first page is damaged"):
+    with pytest.raises(MemoryFileError, match="If the key is right, the first page is damaged"):
         Memory.open(secret)
     assert beside(tmp_path) == before

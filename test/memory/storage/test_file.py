@@ -1,4 +1,4 @@
-"""The memory file when it is not as it should be: said in one message, and never overwritten."""
+"""An unusable memory file is refused with one message and never overwritten."""
 
 import os
 import sqlite3
@@ -18,7 +18,7 @@ from stream_vlm.memory.storage.file import open_for_writing
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A memory of twenty steps, closed."""
+    """A closed memory of twenty steps."""
     path = tmp_path / "memory.db"
     remember(path)
     return path
@@ -53,10 +53,10 @@ def make_it_newer(path: Path) -> None:
 
 
 SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
-    "garbled": (garble_behind_the_header, "not a SQLite file; it is left as it is"),
+    "garbled": (garble_behind_the_header, "not a SQLite file and was not changed"),
     "text": (
         replace_by_text,
-        "not a SQLite file; it is left as it is, set memory.path to another file",
+        "not a SQLite file and was not changed; set memory.path to another file",
     ),
     "another program's": (
         make_it_anothers,
@@ -65,7 +65,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "newer": (
         make_it_newer,
         (
-            f"version 99 of the memory is newer than this program's {schema.SCHEMA_VERSION}; .*"
+            f"its schema version 99 is newer than this program's {schema.SCHEMA_VERSION}; .*"
             " upgrade stream_vlm_ros"
         ),
     ),
@@ -74,7 +74,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize("read_only", [False, True], ids=["to write", "to read"])
 @pytest.mark.parametrize("spoiled", SPOILED)
-def test_a_file_that_cannot_be_trusted_is_refused_and_left_as_it_is(
+def test_an_unusable_file_is_refused_and_not_changed(
     file: Path, spoiled: str, read_only: bool
 ) -> None:
     spoil, message = SPOILED[spoiled]
@@ -92,11 +92,11 @@ def test_a_file_that_cannot_be_trusted_is_refused_and_left_as_it_is(
         ("", "memory.path: '' names no file; give the path of one"),
         ("  ", "memory.path: '  ' names no file"),
         ("with\0zero", r"memory.path: 'with\\x00zero' names no file"),
-        ("{folder}", "{folder}: is a folder; set memory.path to a file in it"),
+        ("{folder}", "{folder}: is a folder; set memory.path to a file, for example"),
         ("/dev/null", "/dev/null: is not an ordinary file"),
         (
             "/dev/null/memory.db",
-            "/dev/null/memory.db: /dev/null is no folder; set memory.path to a file in a folder",
+            "/dev/null/memory.db: /dev/null is not a folder; set memory.path to a file in a folder",
         ),
         (
             "/proc/no-such-folder/memory.db",
@@ -104,7 +104,7 @@ def test_a_file_that_cannot_be_trusted_is_refused_and_left_as_it_is(
         ),
     ],
 )
-def test_a_path_that_can_be_no_file_is_refused(tmp_path: Path, path: str, message: str) -> None:
+def test_a_path_that_cannot_be_a_file_is_refused(tmp_path: Path, path: str, message: str) -> None:
     with pytest.raises(MemoryFileError, match=message.format(folder=tmp_path)):
         Memory.open(settings(Path("x")).model_copy(update={"path": path.format(folder=tmp_path)}))
 
@@ -114,7 +114,7 @@ def test_an_empty_file_becomes_a_memory(tmp_path: Path) -> None:
     remember(tmp_path / "memory.db")
 
 
-def test_reading_a_memory_that_is_not_there_creates_nothing(tmp_path: Path) -> None:
+def test_reading_a_missing_memory_creates_nothing(tmp_path: Path) -> None:
     with pytest.raises(
         MemoryFileError,
         match="memory.db: no such memory file; check memory.path, or let the node run first",
@@ -123,13 +123,13 @@ def test_reading_a_memory_that_is_not_there_creates_nothing(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_reading_an_empty_file_says_that_nothing_was_remembered_yet(tmp_path: Path) -> None:
+def test_reading_an_empty_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "memory.db").touch()
     with pytest.raises(MemoryFileError, match="the file is empty; let the node run first"):
         Memory.open(settings(tmp_path / "memory.db"), read_only=True)
 
 
-def test_one_that_only_reads_cannot_write(file: Path) -> None:
+def test_a_memory_opened_for_reading_cannot_be_written(file: Path) -> None:
     with (
         Memory.open(settings(file), read_only=True) as memory,
         pytest.raises(MemoryFileError, match="was opened for reading only"),
@@ -138,7 +138,7 @@ def test_one_that_only_reads_cannot_write(file: Path) -> None:
 
 
 @pytest.mark.parametrize("read_only", [False, True], ids=["writer", "reader"])
-def test_a_closed_memory_says_so(file: Path, read_only: bool) -> None:
+def test_using_a_closed_memory_raises(file: Path, read_only: bool) -> None:
     memory = Memory.open(settings(file), read_only=read_only)
     memory.close()
     memory.close()
@@ -146,7 +146,7 @@ def test_a_closed_memory_says_so(file: Path, read_only: bool) -> None:
         memory.recall(RecallQuery())
 
 
-def test_a_locked_file_is_read_but_not_written(file: Path) -> None:
+def test_a_locked_file_can_be_read_but_not_written(file: Path) -> None:
     with Memory.open(settings(file)) as memory, locked_by_another_program(file):
         with pytest.raises(
             MemoryFileError,
@@ -163,7 +163,7 @@ def test_a_locked_file_can_be_opened(file: Path) -> None:
         assert memory.count() == 60
 
 
-def test_every_commit_reaches_the_disk_before_it_counts(tmp_path: Path) -> None:
+def test_every_commit_is_synced_to_disk(tmp_path: Path) -> None:
     db = open_for_writing(tmp_path / "memory.db", 1.0)
     full = 2
     assert db.execute("PRAGMA synchronous").fetchone() == (full,)
@@ -171,7 +171,7 @@ def test_every_commit_reaches_the_disk_before_it_counts(tmp_path: Path) -> None:
     db.close()
 
 
-def test_a_migration_brings_an_older_file_up_and_keeps_its_rows(
+def test_a_migration_updates_an_older_file_and_keeps_its_rows(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def add_a_mood(db: Database) -> None:
@@ -187,7 +187,7 @@ def test_a_migration_brings_an_older_file_up_and_keeps_its_rows(
         assert connection.execute("PRAGMA user_version").fetchone() == (len(migrations),)
 
 
-def test_a_file_is_copied_beside_before_a_migration_changes_it(
+def test_a_file_is_copied_before_a_migration_changes_it(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = schema.SCHEMA_VERSION
@@ -210,14 +210,14 @@ def test_a_file_is_copied_beside_before_a_migration_changes_it(
         assert memory.recall(RecallQuery("ball")).total == 40
 
 
-def test_a_file_of_the_first_version_is_brought_up_to_date_when_it_is_opened_to_write(
+def test_a_file_of_the_first_version_is_migrated_when_it_is_opened_for_writing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "memory.db"
     with monkeypatch.context() as before:
         before.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
         before.setattr(schema, "SCHEMA_VERSION", 1)
-        # A program of that version linked nothing.
+        # The first version did not link events to objects.
         before.setattr("stream_vlm.memory.insert_rows.link", lambda *_: None)
         remember(path)
     with Memory.open(settings(path)) as memory:
@@ -231,9 +231,7 @@ def test_a_file_of_the_first_version_is_brought_up_to_date_when_it_is_opened_to_
         assert connection.execute("SELECT count(*) FROM sighting").fetchone() == (0,)
 
 
-def test_a_migration_that_fails_leaves_the_file_as_it_was(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_migration_changes_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail_half_way(db: Database) -> None:
         db.execute("DROP TABLE record")
         db.execute("no such statement")
@@ -250,7 +248,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(
 
 @pytest.fixture
 def ordinary_user(tmp_path: Path) -> Iterator[None]:
-    """Root may write everywhere: become nobody for the length of the test."""
+    """Root may write everywhere: run the test as user nobody."""
     if os.geteuid() != 0:
         yield
         return
@@ -271,7 +269,7 @@ def ordinary_user(tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def read_only_folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder with a closed memory in it, both readable by all and writable by nobody."""
+    """A folder with a closed memory; all users may read both, none may write."""
     folder = tmp_path / "archive"
     folder.mkdir()
     remember(folder / "memory.db")
@@ -281,7 +279,7 @@ def read_only_folder(tmp_path: Path) -> Iterator[Path]:
     folder.chmod(0o755)
 
 
-def test_a_memory_in_a_read_only_folder_can_be_asked(
+def test_a_memory_in_a_read_only_folder_can_be_read(
     read_only_folder: Path, ordinary_user: None
 ) -> None:
     with Memory.open(settings(read_only_folder / "memory.db"), read_only=True) as memory:
@@ -290,20 +288,20 @@ def test_a_memory_in_a_read_only_folder_can_be_asked(
 
 
 @pytest.mark.parametrize("name", ["memory.db", "new.db"])
-def test_a_memory_in_a_read_only_folder_is_not_opened_to_write(
+def test_a_memory_in_a_read_only_folder_cannot_be_opened_for_writing(
     read_only_folder: Path, name: str, ordinary_user: None
 ) -> None:
     with pytest.raises(
-        MemoryFileError, match=f"{name}: this user may not use it; give the right to read and write"
+        MemoryFileError, match=f"{name}: this user has no permission; allow this user to read and"
     ):
         Memory.open(settings(read_only_folder / name))
 
 
-def test_a_memory_that_belongs_to_someone_else_is_refused(file: Path, ordinary_user: None) -> None:
+def test_a_memory_of_another_user_is_refused(file: Path, ordinary_user: None) -> None:
     if os.geteuid() == file.stat().st_uid:
         file.chmod(0)
     with pytest.raises(
         MemoryFileError,
-        match="memory.db: this user may not use it; give the right to read and write",
+        match="memory.db: this user has no permission; allow this user to read and write",
     ):
         Memory.open(settings(file), read_only=True)

@@ -1,5 +1,6 @@
-"""A plain memory becomes an encrypted one and back with everything in it, or stays as it was; every
-command takes a key.
+"""Encrypting and decrypting a memory keeps all rows, or changes nothing when it fails.
+
+Every command takes a key.
 """
 
 import signal
@@ -35,12 +36,12 @@ from stream_vlm.memory.storage.errors import MemoryFileError
 
 @pytest.fixture
 def secret(tmp_path: Path) -> MemorySettings:
-    """Settings of an encrypted memory that is not there yet."""
+    """Settings of an encrypted memory that does not exist yet."""
     return under_key(tmp_path)
 
 
 def said_by(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
-    """Exit status of a command of the shell, and what it printed."""
+    """Return the exit status of a command and what it printed."""
     capsys.readouterr()
     status = main([str(argument) for argument in arguments])
     said = capsys.readouterr()
@@ -48,7 +49,7 @@ def said_by(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
 
 
 @needs_sqlcipher
-def test_a_plain_memory_is_encrypted_and_decrypted_with_everything_in_it(
+def test_encrypting_and_decrypting_keeps_every_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain = settings(tmp_path / "memory.db")
@@ -84,7 +85,7 @@ def test_a_plain_memory_is_encrypted_and_decrypted_with_everything_in_it(
 
 @needs_sqlcipher
 @pytest.mark.parametrize("fault", ["the checks fail", "the last step fails"])
-def test_a_conversion_that_fails_leaves_the_old_file(
+def test_a_failed_conversion_leaves_the_old_file_unchanged(
     secret: MemorySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     plain = settings(tmp_path / "memory.db")
@@ -116,7 +117,7 @@ reencrypt.convert(Path(sys.argv[1]), None, Key.read(sys.argv[2]), 0.0)
 
 
 @needs_sqlcipher
-def test_a_conversion_that_is_killed_leaves_the_old_file_and_can_be_made_again(
+def test_a_killed_conversion_leaves_the_old_file_and_can_be_repeated(
     secret: MemorySettings, tmp_path: Path
 ) -> None:
     plain = settings(tmp_path / "memory.db")
@@ -135,12 +136,13 @@ def test_a_conversion_that_is_killed_leaves_the_old_file_and_can_be_made_again(
 
 
 @needs_sqlcipher
-def test_a_file_that_is_in_use_is_not_converted(secret: MemorySettings, tmp_path: Path) -> None:
+def test_a_file_in_use_is_not_converted(secret: MemorySettings, tmp_path: Path) -> None:
     plain = settings(tmp_path / "memory.db")
     remember(plain, 3)
-    with Memory.open(plain), pytest.raises(MemoryFileError, match="one memory has one writer"):
+    with Memory.open(plain), pytest.raises(MemoryFileError, match="a memory has only one writer"):
         reencrypt.convert(Path(plain.path), None, key_of(secret), 0.0)
-    # Another process: within one, locks of two libraries do not meet.
+    # In another process: within one process the locks of the two libraries have no effect on each
+    # other.
     hold = (
         "import sqlite3, sys; open = sqlite3.connect(sys.argv[1]); open.execute('SELECT * FROM"
         " record').fetchone()"
@@ -213,7 +215,7 @@ def test_every_command_takes_the_key(
     )
 
 
-def test_encrypting_without_a_key_file_is_a_wrong_call(
+def test_encrypting_without_a_key_file_is_a_usage_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, said = said_by(capsys, "memory", "encrypt", "--memory", tmp_path / "memory.db")

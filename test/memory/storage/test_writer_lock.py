@@ -1,6 +1,4 @@
-"""One memory file, one writer: who comes second hears who was first; a killed writer leaves nothing
-that must be cleaned up.
-"""
+"""A memory file has one writer: the second is refused, and a killed writer leaves no stale lock."""
 
 import os
 import signal
@@ -38,7 +36,7 @@ with Memory.open(settings(sys.argv[1])) as memory:
 
 @contextmanager
 def another_writer(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A second real process has the memory open to write while the block runs."""
+    """Keep the memory open for writing in a second process while the block runs."""
     command = [sys.executable, "-c", HOLD, str(path), str(SUPPORT)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -52,20 +50,20 @@ def another_writer(path: Path) -> Iterator[subprocess.Popen[str]]:
             writer.wait()
 
 
-def test_the_second_writer_is_refused_and_told_the_first_ones_process_and_host(
+def test_the_second_writer_is_refused_with_process_and_host_of_the_first(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "memory.db"
     with another_writer(path) as first:
         expected = (
-            f"memory.db: process {first.pid} on {socket.gethostname()} writes it already, and one"
-            " memory has one writer; stop that program"
+            f"memory.db: process {first.pid} on {socket.gethostname()} writes it already, and a"
+            " memory has only one writer; stop that program"
         )
         with pytest.raises(MemoryFileError, match=expected):
             Memory.open(settings(path))
 
 
-def test_another_name_of_the_same_file_is_the_same_memory(tmp_path: Path) -> None:
+def test_a_link_to_the_file_has_the_same_lock(tmp_path: Path) -> None:
     (tmp_path / "linked.db").symlink_to(tmp_path / "memory.db")
     with (
         another_writer(tmp_path / "memory.db"),
@@ -80,7 +78,7 @@ def test_readers_need_no_lock(tmp_path: Path) -> None:
         assert memory.recall(RecallQuery("ball")).total == 2
 
 
-def test_a_killed_writer_blocks_nobody(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_no_stale_lock(tmp_path: Path) -> None:
     path = tmp_path / "memory.db"
     with another_writer(path) as first:
         first.send_signal(signal.SIGKILL)
@@ -90,13 +88,13 @@ def test_a_killed_writer_blocks_nobody(tmp_path: Path) -> None:
             assert memory.recall(RecallQuery("ball")).total == 2
 
 
-def test_a_writer_that_ends_in_order_leaves_no_lock_file(tmp_path: Path) -> None:
+def test_a_closed_writer_leaves_no_lock_file(tmp_path: Path) -> None:
     with Memory.open(settings(tmp_path / "memory.db")):
         assert lock_path(tmp_path / "memory.db").stat().st_mode & 0o777 == 0o600
     assert sorted(os.listdir(tmp_path)) == ["memory.db"]
 
 
-def test_a_memory_that_could_not_be_opened_is_not_kept_locked(tmp_path: Path) -> None:
+def test_a_memory_that_could_not_be_opened_is_unlocked(tmp_path: Path) -> None:
     (tmp_path / "memory.db").write_text("this is a diary\n" * 100)
     for _ in range(2):
         with pytest.raises(MemoryFileError, match="is not a SQLite file"):
@@ -104,7 +102,7 @@ def test_a_memory_that_could_not_be_opened_is_not_kept_locked(tmp_path: Path) ->
     assert not lock_path(tmp_path / "memory.db").exists()
 
 
-def test_one_that_comes_while_another_ends_waits_for_it(tmp_path: Path) -> None:
+def test_a_second_writer_waits_while_the_first_one_ends(tmp_path: Path) -> None:
     def remember_as(number: int) -> None:
         with Memory.open(settings(tmp_path / "memory.db", busy_timeout_s=30.0)) as memory:
             begin(memory, f"session {number}")

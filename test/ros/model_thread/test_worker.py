@@ -382,7 +382,7 @@ def test_a_picture_is_looked_at_between_steps_that_never_leave_time(bench: Bench
 @pytest.mark.parametrize(
     ("file", "says"),
     [
-        (b"", "like: 0 bytes that are no picture"),
+        (b"", "like: 0 bytes that are not a picture"),
         (JPEG, "like: noting gives no vectors of pictures"),
     ],
 )

@@ -68,7 +68,7 @@ def test_a_picture_that_does_not_decode_and_two_questions_in_one_are_refused_in_
     answer = robot.call(Recall, "recall", like=broken)
     assert (answer.success, answer.message) == (
         False,
-        "like: 18 bytes that are no picture; give a whole JPEG or PNG",
+        "like: 18 bytes that are not a picture; give a JPEG or PNG",
     )
     answer = robot.call(Recall, "recall", like=broken, like_record=3)
     assert (answer.success, "like_record and like ask for different things" in answer.message) == (

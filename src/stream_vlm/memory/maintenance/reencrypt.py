@@ -15,7 +15,7 @@ from stream_vlm.memory.maintenance.check_and_backup import verify
 from stream_vlm.memory.maintenance.export_import import export_lines
 from stream_vlm.memory.storage.encryption import Key, attach, connect, connect_sqlcipher
 from stream_vlm.memory.storage.errors import MemoryFileError, translate_errors
-from stream_vlm.memory.storage.file import acquire_writer, open_for_reading, refuse_what_is_not_ours
+from stream_vlm.memory.storage.file import acquire_writer, open_for_reading, refuse_foreign_file
 from stream_vlm.memory.storage.schema import APPLICATION_ID, version_of
 
 ENDING = ".converting"
@@ -39,7 +39,7 @@ def convert(path: Path, before: Key | None, after: Key | None, busy_timeout_s: f
     lock = acquire_writer(path, busy_timeout_s)
     try:
         with closing(open_for_reading(path, busy_timeout_s, before)) as db, translate_errors(path):
-            refuse_what_is_not_ours(db, path)
+            refuse_foreign_file(db, path)
         if wrong := verify(path, busy_timeout_s, before):
             raise MemoryFileError(
                 f"{path}: is damaged ({wrong[0]}); rescue it first with 'stream-vlm memory verify"

@@ -1,1 +1,1 @@
-"""The SQLite file: schema, connections, lock, encryption, and the form of its rows."""
+"""The SQLite file: schema, connections, writer lock, encryption, and the rows of a step."""

@@ -1,6 +1,4 @@
-"""The connections to one memory file: one that writes, by one thread at a time, and as many that
-read as threads ask at once.
-"""
+"""The connections to one memory file: one writes, any number read."""
 
 from __future__ import annotations
 
@@ -18,27 +16,29 @@ from stream_vlm.memory.storage.file import open_for_reading
 from stream_vlm.memory.storage.schema import transaction
 
 CHECKPOINT_BYTES = 4 * 2**20
-"""About so much is left in the log before it is brought into the file."""
+"""The WAL is checkpointed after about this many bytes."""
 
 
 class Connections:
-    """Lends connections; what goes wrong with the file while one is lent comes as
-    `MemoryFileError`.
+    """Lends connections to the file; file errors while one is lent are raised as `MemoryFileError`.
 
-    Any thread may ask for any of them.
+    Any thread may ask for any connection. Only one thread at a time gets the one that writes.
+
+    Args:
+        path: the memory file.
+        busy_timeout_s: how long to wait for another program's lock, seconds.
+        writing: the connection that writes, or None where the file was opened for reading only.
+        key: of an encrypted file, else None.
     """
 
     def __init__(
         self, path: Path, busy_timeout_s: float, writing: Database | None, key: Key | None = None
     ) -> None:
-        """`writing` is the connection that writes, or None where the file was opened for reading
-        only; `key` is that of an encrypted file.
-        """
         self.path = path
         self._busy_timeout_s = busy_timeout_s
         self.key = key
         self._writing = writing
-        self._alone = threading.Lock()
+        self._write_lock = threading.Lock()
         self._readers: queue.LifoQueue[Database] = queue.LifoQueue()
         self._closed = threading.Event()
         self._wal_bytes = 0
@@ -50,10 +50,11 @@ class Connections:
 
     @contextmanager
     def writing(self, lock_timeout_s: float | None = None) -> Iterator[Database]:
-        """One transaction that writes, undone when the block fails.
+        """Run the block in one write transaction, which is rolled back if the block fails.
 
-        `lock_timeout_s` is how long to wait for another program's lock; None takes the setting
-        `memory.busy_timeout_s`.
+        Args:
+            lock_timeout_s: how long to wait for another program's lock, seconds; None takes
+                `memory.busy_timeout_s`.
         """
         seconds = self._busy_timeout_s if lock_timeout_s is None else lock_timeout_s
         with self.writer() as db:
@@ -63,23 +64,19 @@ class Connections:
 
     @contextmanager
     def writer(self) -> Iterator[Database]:
-        """Lend the writing connection outside of any transaction, for what SQLite does to the file
-        as a whole.
-        """
-        with self._alone, translate_errors(self.path):
+        """Lend the write connection outside of any transaction, for statements such as VACUUM."""
+        with self._write_lock, translate_errors(self.path):
             if self._writing is None:
                 raise MemoryFileError(f"{self.path}: was opened for reading only")
             self._refuse_closed()
             yield self._writing
 
     def note_wal_bytes(self, size: int) -> None:
-        """About `size` bytes more are in the log; called by the thread that writes."""
+        """Count about `size` bytes that the writing thread has added to the WAL."""
         self._wal_bytes += size
 
     def checkpoint_wal(self) -> None:
-        """Bring what the log holds into the file, once it is worth it: tens of milliseconds of the
-        disk.
-        """
+        """Checkpoint the WAL if it has grown enough; this takes tens of milliseconds."""
         if self._wal_bytes >= CHECKPOINT_BYTES:
             with self.writer() as db:
                 db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -87,13 +84,13 @@ class Connections:
 
     @contextmanager
     def snapshot(self) -> Iterator[Database]:
-        """Lend a reading connection to which the file does not change until the block ends."""
+        """Lend a read connection that sees the same state of the file until the block ends."""
         with self.reader() as db, transaction(db, "DEFERRED"):
             yield db
 
     @contextmanager
     def reader(self) -> Iterator[Database]:
-        """Lend a reading connection, for a single statement."""
+        """Lend a read connection for a single statement."""
         self._refuse_closed()
         try:
             db = self._readers.get_nowait()
@@ -109,8 +106,9 @@ class Connections:
                 self._readers.put(db)
 
     def close(self) -> None:
-        """Close every connection, those that are lent when they come back; calling it again does
-        nothing.
+        """Close every connection; a lent one is closed when it comes back.
+
+        Calling it again does nothing.
         """
         self._closed.set()
         while True:
@@ -118,7 +116,7 @@ class Connections:
                 self._readers.get_nowait().close()
             except queue.Empty:
                 break
-        with self._alone:
+        with self._write_lock:
             if self._writing is not None:
                 self._writing.close()
 

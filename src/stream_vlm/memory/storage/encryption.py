@@ -1,9 +1,8 @@
-"""Encryption at rest: the key of a memory file, and a connection to plain and encrypted files
-alike.
+"""Encryption at rest: the key of a memory file, and connections to plain and encrypted files.
 
-An encrypted file is an ordinary one of SQLCipher 4 (https://www.zetetic.net/sqlcipher/design/):
-each page, of the log and the journal too, under AES-256 with an HMAC, the key derived from the
-passphrase by PBKDF2. Every SQLCipher tool opens it with the passphrase.
+An encrypted file is an ordinary SQLCipher 4 file (https://www.zetetic.net/sqlcipher/design/). Each
+page, including those in WAL and journal, is encrypted with AES-256 and has an HMAC. The key is
+derived from the passphrase with PBKDF2. Every SQLCipher tool can open the file with the passphrase.
 """
 
 from __future__ import annotations
@@ -21,27 +20,28 @@ from sqlite_utils import Database
 from stream_vlm.memory.storage.errors import MemoryFileError, error_classes
 
 ITERATIONS = 256_000
-"""Of PBKDF2-HMAC-SHA512: what SQLCipher 4 takes when it is not told otherwise."""
+"""Of PBKDF2-HMAC-SHA512; the default of SQLCipher 4."""
 
 DEFAULT_BUSY_TIMEOUT_S = 5.0
-"""How long SQLite waits for a lock on a file that no one else should have, seconds."""
+"""How long SQLite waits for a lock where no other program should hold one, seconds."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """The passphrase of a memory file, and the file that holds it."""
+    """The passphrase of a memory file, and the file that contains it."""
 
     passphrase: bytes = field(repr=False)
     file: Path
 
     @classmethod
     def read(cls, key_file: str) -> Key | None:
-        """The passphrase on the first line of `key_file`; None for an empty name, which means a
-        plain memory.
+        """Read the passphrase from the first line of `key_file`; None for an empty name.
+
+        Without a key file the memory is not encrypted.
 
         Raises:
-            MemoryFileError: the file cannot be read, is empty, or may be read by others than its
-                owner.
+            MemoryFileError: the file cannot be read, is empty, or other users than its owner may
+                read it.
         """
         if not key_file.strip():
             return None
@@ -53,11 +53,11 @@ class Key:
         except (OSError, ValueError) as error:
             raise MemoryFileError(
                 f"memory.key_file: {file} cannot be read ({error}); give a file whose first line is"
-                " the passphrase, or none for a plain memory"
+                " the passphrase, or leave it empty for a plain memory"
             ) from error
         if mode & 0o077:
             raise MemoryFileError(
-                f"memory.key_file: {file} may be used by others than its owner (mode"
+                f"memory.key_file: {file} can be used by other users than its owner (mode"
                 f" {mode & 0o777:04o}); run 'chmod 600 {file}'"
             )
         if not passphrase:
@@ -75,20 +75,23 @@ def connect(
     *,
     lenient: bool = False,
 ) -> Database:
-    """Connect to the file at `path`, which is there: a plain one with Python's own SQLite, or one
-    under `key` with SQLCipher.
+    """Connect to the existing file at `path`.
 
-    The connection may be used from any thread, by one at a time; what it collects on its way stays
-    off the disk.
+    A plain file is opened with Python's own SQLite, one with `key` with SQLCipher. Any thread may
+    use the connection, one at a time. Temporary data stays in RAM.
 
     Args:
+        path: the memory file.
+        key: of an encrypted file, else None.
         mode: of SQLite's URI: "mode=rw", "mode=ro" or "immutable=1".
-        lenient: read a file that is shorter than it should be, and tables beside those whose
-            definitions are damaged.
+        busy_timeout_s: how long to wait for another program's lock, seconds.
+        lenient: also read a truncated file, and the sound tables of a file in which the definitions
+            of others are damaged.
 
     Raises:
-        MemoryFileError: `key` is not the file's, the file is plain though there is one, or
-            SQLCipher is not installed. sqlite3.Error, or SQLCipher's of that name: see `either`.
+        MemoryFileError: the key does not fit the file, the file is plain although a key is given,
+            or SQLCipher is not installed.
+        sqlite3.Error: or SQLCipher's error of the same name, see `errors.error_classes`.
     """
     if key is not None:
         return connect_sqlcipher(path, key, mode, busy_timeout_s, lenient=lenient)
@@ -103,17 +106,18 @@ def connect_sqlcipher(
     *,
     lenient: bool = False,
 ) -> Database:
-    """As `connect`, with SQLCipher for plain files too: it alone takes plain and encrypted ones
-    together (`attach`).
+    """Connect as `connect` does, but with SQLCipher for plain files too.
+
+    Only SQLCipher can attach a plain and an encrypted file to one connection (`attach`).
     """
     connection = _open(_library(), path, mode, busy_timeout_s)
     try:
-        # What it says on stderr comes as an error, too.
+        # Its messages on stderr only repeat the errors that are raised.
         connection.execute("PRAGMA cipher_log_level = NONE")
         if key is not None:
             _unlock(connection, key)
         db = _ready(connection, lenient)
-        # Its default is ON, Python's OFF.
+        # SQLCipher's default is ON, that of Python's SQLite is OFF.
         db.execute("PRAGMA recursive_triggers = OFF")
         if key is not None:
             _refuse_wrong_key(connection, path, key)
@@ -124,8 +128,11 @@ def connect_sqlcipher(
 
 
 def attach(db: Database, path: Path, name: str, key: Key | None) -> None:
-    """Attach the file at `path`, which may be empty, as `name` to `db`: plain, or under `key`."""
-    connection: Any = db.conn  # SQLCipher's, whatever sqlite-utils declares
+    """Attach the file at `path` to `db` under `name`: plain, or encrypted with `key`.
+
+    The file may be empty.
+    """
+    connection: Any = db.conn  # may be SQLCipher's, which sqlite-utils does not declare
     if isinstance(connection, sqlite3.Connection):
         db.execute(f"ATTACH DATABASE ? AS {name}", [str(path)])
         return
@@ -145,8 +152,8 @@ def _library() -> Any:
     except ImportError as error:
         raise MemoryFileError(
             "memory.key_file: encrypted memories need SQLCipher, which cannot be imported"
-            f" ({error}); install it with 'pip install sqlcipher3', or leave the key away for a"
-            " plain memory"
+            f" ({error}); install it with 'pip install sqlcipher3', or leave memory.key_file empty"
+            " for a plain memory"
         ) from error
     return dbapi2
 
@@ -180,21 +187,22 @@ def _refuse_wrong_key(connection: Any, path: Path, key: Key) -> None:
             raise
         if _is_plain(path):
             raise MemoryFileError(
-                f"{path}: is not encrypted, and a key is given ({key.file}); leave memory.key_file"
+                f"{path}: is not encrypted, but a key is given ({key.file}); leave memory.key_file"
                 " empty (no --key-file), or encrypt it with 'stream-vlm memory encrypt --memory"
                 f" {path} --key-file {key.file}'"
             ) from error
-        # SQLCipher cannot tell these apart: it knows a right key by the HMAC of the first page.
+        # SQLCipher checks a key with the HMAC of the first page. A wrong key, a damaged first
+        # page and a foreign file therefore give the same error.
         raise MemoryFileError(
-            f"{path}: the key in {key.file} does not open it; it is left as it is: give the key"
-            " that it was encrypted with in memory.key_file (--key-file). If that is this one, the"
-            " first page is damaged or the file is none of ours: put a copy in its place"
+            f"{path}: the key in {key.file} does not open it; the file was not changed. Give the"
+            " key that it was encrypted with in memory.key_file (--key-file). If the key is right,"
+            " the first page is damaged or the file is not a memory: restore a backup"
         ) from error
 
 
 def _is_plain(path: Path) -> bool:
-    # Asked of SQLCipher, not read here: closing a descriptor of ours would drop the locks of every
-    # connection of this process.
+    # Not read directly: closing a file descriptor of our own would drop the locks of all
+    # connections of this process.
     connection = _open(_library(), path, "immutable=1", 0.0)
     try:
         connection.execute("PRAGMA schema_version").fetchone()
@@ -206,19 +214,19 @@ def _is_plain(path: Path) -> bool:
 
 
 def _salt(connection: Any) -> str:
-    """The salt of the connection's file, or a fresh one where the file is empty, as hexadecimal
-    digits.
-    """
-    # It says so once it has any key, and derives nothing from that before the file is read.
+    """Return the salt of the connection's file in hexadecimal; a new one for an empty file."""
+    # SQLCipher returns the salt once any key is set. It derives nothing from that key before the
+    # file is read.
     connection.execute("PRAGMA key = 'for the salt'")
     return str(connection.execute("PRAGMA cipher_salt").fetchone()[0])
 
 
 @lru_cache(maxsize=8)
 def _spec(key: Key, salt: str) -> str:
-    """Key and salt as SQLCipher takes them ready made.
+    """Return key and salt in the form that SQLCipher uses without deriving the key itself.
 
-    Derived once: it would take its tenths of a second again for every connection.
+    The result is cached, because the derivation takes some tenths of a second and would be repeated
+    for every connection.
     """
     raw = hashlib.pbkdf2_hmac("sha512", key.passphrase, bytes.fromhex(salt), ITERATIONS, 32)
     return f"x'{raw.hex()}{salt}'"

@@ -1,4 +1,4 @@
-"""From what SQLite and the file system say to one sentence that names the file and the remedy."""
+"""Turn errors of SQLite and the file system into one sentence with file and remedy."""
 
 from __future__ import annotations
 
@@ -19,40 +19,39 @@ class MemoryFileError(StreamError):
 
 
 class MemoryDamaged(MemoryFileError):
-    """The memory file is not sound any more.
+    """The memory file is damaged.
 
-    Opening it to write sets it aside and rescues what can be read.
+    When it is opened for writing, the damaged file is renamed and its readable rows are copied into
+    a new file.
     """
 
 
 class SessionError(StreamError):
-    """A session was begun twice, or written to without having been begun."""
+    """A session was started twice, or written to before it was started."""
 
 
 class SummarizerError(StreamError):
-    """The model that runs cannot sum up; the message names the setting, why and the remedy."""
+    """The running model cannot write summaries; the message names setting, reason and remedy."""
 
 
 class RecallError(StreamError):
-    """A question to the memory that cannot be answered as it stands; the message names the value
-    and what is allowed.
-    """
+    """An invalid memory query; the message names the value and what is allowed."""
 
 
 _FULL = "the disk is full; free some space or set memory.path to another disk"
-_NO_RIGHT = (
-    "this user may not use it; give the right to read and write the file and its folder, or set"
-    " memory.path to another place"
+_NO_PERMISSION = (
+    "this user has no permission; allow this user to read and write the file and its folder, or"
+    " set memory.path to another folder"
 )
 
 DAMAGED = (
-    "the node sets it aside at its next start and rescues what can be read, as does 'stream-vlm"
-    " memory verify --rescue'"
+    "at its next start the node renames the file and copies its readable rows into a new one;"
+    " 'stream-vlm memory verify --rescue' does the same"
 )
-"""What to do about a damaged file."""
+"""The remedy for a damaged file."""
 
-# SQLite's and the system's own words, in the order in which they are looked for. Python 3.10 does
-# not expose SQLite's error code.
+# Parts of the messages of SQLite and the system; the first match counts. Python 3.10 does not
+# expose SQLite's error codes.
 _REMEDIES = (
     (
         "database is locked",
@@ -60,14 +59,14 @@ _REMEDIES = (
     ),
     ("database or disk is full", _FULL),
     ("No space left on device", _FULL),
-    ("attempt to write a readonly database", _NO_RIGHT),
-    ("unable to open database file", _NO_RIGHT),
-    ("Permission denied", _NO_RIGHT),
-    ("Read-only file system", "its disk may not be written; set memory.path to another disk"),
+    ("attempt to write a readonly database", _NO_PERMISSION),
+    ("unable to open database file", _NO_PERMISSION),
+    ("Permission denied", _NO_PERMISSION),
+    ("Read-only file system", "its disk is read-only; set memory.path to another disk"),
     (
         "file is not a database",
         (
-            "it is not a SQLite file; it is left as it is, set memory.path to another file, or"
+            "it is not a SQLite file and was not changed; set memory.path to another file, or"
             " memory.key_file (--key-file) if it is encrypted"
         ),
     ),
@@ -78,17 +77,17 @@ _REMEDIES = (
 def error_classes(
     kind: type[sqlite3.Error], *others: type[Exception]
 ) -> tuple[type[Exception], ...]:
-    """`kind` of Python's own SQLite and, once that is loaded, of SQLCipher's library, whose errors
-    are derived from none of them; and `others`.
+    """Return the error class `kind` of Python's SQLite and of SQLCipher, and `others`.
+
+    SQLCipher's errors are not subclasses of those in `sqlite3`. They are included once its library
+    has been loaded.
     """
     cipher = sys.modules.get("sqlcipher3.dbapi2")
     return (kind, *others) if cipher is None else (kind, getattr(cipher, kind.__name__), *others)
 
 
 def explain(path: Path, error: Exception) -> MemoryFileError:
-    """The sentence for what went wrong with the memory file at `path`: an OSError, or an error of
-    SQLite.
-    """
+    """Return the error with file and remedy for `error`, an OSError or an error of SQLite."""
     said = str(error)
     if "malformed" in said:
         return MemoryDamaged(f"{path}: it is damaged; {DAMAGED} ({said})")
@@ -100,11 +99,10 @@ def explain(path: Path, error: Exception) -> MemoryFileError:
 
 @contextmanager
 def translate_errors(path: Path) -> Iterator[None]:
-    """Turns the faults of the file (DatabaseError of either library but not a refused row, OSError)
-    into `MemoryFileError`.
+    """Raise errors of the file (OSError, DatabaseError) in the block as `MemoryFileError`.
 
-    A row that breaks the schema (IntegrityError) is a fault of the row: trying again cannot help,
-    so it passes as it is.
+    A row that breaks the schema (IntegrityError) is an error of the row, not of the file. Another
+    attempt cannot help, so it is raised unchanged.
     """
     try:
         yield

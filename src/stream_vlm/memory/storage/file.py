@@ -1,4 +1,4 @@
-"""The memory file itself: found or created, checked before it is trusted, and connected to."""
+"""Create, check and open the memory file."""
 
 from __future__ import annotations
 
@@ -26,44 +26,40 @@ from stream_vlm.memory.storage.writer_lock import WriterLock
 _log = logging.getLogger(__name__)
 
 MAX_WAL_BYTES = 64 * 2**20
-"""A log of this length is brought into the file by the commit that finds it."""
+"""A commit that finds a longer WAL checkpoints it."""
 
 CHECK_S = 0.1
-"""The check at opening takes at most this long, seconds; what it has not come to by then is taken
-as sound.
-"""
+"""Time limit for the check at opening, seconds; what was not checked by then is taken as sound."""
 
 CHECKED = ("session", "record", "")
-"""What is checked, in this order: the tables that recall rests on, then the whole file."""
+"""What is checked, in this order: the tables that recall needs, then the whole file."""
 
 
 def acquire_writer(path: Path, timeout_s: float) -> WriterLock:
-    """Make the folder of `path` where it is missing, and become the one program that writes the
-    memory there.
+    """Become the only program that writes the memory at `path`; a missing folder is created.
 
     Raises:
-        MemoryFileError: the path can be no file, or another program writes it and did not end
-            within `timeout_s` seconds.
+        MemoryFileError: there can be no file at the path, or another program still writes it after
+            `timeout_s` seconds.
     """
-    _refuse_what_is_no_file(path)
+    _refuse_non_file(path)
     with translate_errors(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return WriterLock.take(path, timeout_s)
 
 
 def open_for_writing(path: Path, busy_timeout_s: float, key: Key | None = None) -> Database:
-    """Create the file where it is missing (mode 0600, under `key`), check it, bring it to today's
-    schema and return the writer's connection.
+    """Create the file if missing, check it, migrate its schema and return the write connection.
 
-    The connection may be used from any thread, by one at a time. The caller holds the lock of
-    `claim`.
+    A new file has mode 0600 and is encrypted with `key`, if given. Any thread may use the
+    connection, one at a time. The caller holds the lock of `acquire_writer`.
 
     Raises:
-        MemoryDamaged: the file is not sound. It is left as it was.
-        MemoryFileError: the path is no usable file, or the file is another program's or of a newer
-            version. It is left as it was.
+        MemoryDamaged: the file is damaged. It was not changed.
+        MemoryFileError: the file cannot be used, or belongs to another program or a newer version.
+            It was not changed.
     """
-    _refuse_what_is_no_file(path)
+    _refuse_non_file(path)
     if not path.exists():
         with translate_errors(path):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -77,8 +73,8 @@ def open_for_writing(path: Path, busy_timeout_s: float, key: Key | None = None) 
                     _set_up(db, path, key)
                 return db
             except MemoryFileError as error:
-                # SQLite does not wait for a lock while it changes the journal mode, as two programs
-                # that create one file at once do.
+                # SQLite does not wait for a lock when it changes the journal mode. Two programs
+                # that create the same file at once get here.
                 if "database is locked" not in str(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
@@ -88,12 +84,12 @@ def open_for_writing(path: Path, busy_timeout_s: float, key: Key | None = None) 
 
 
 def _set_up(db: Database, path: Path, key: Key | None) -> None:
-    refuse_what_is_not_ours(db, path)
+    refuse_foreign_file(db, path)
     _refuse_damage(db, path)
     version = version_of(db)
     if version == 0:
-        # Only an empty file can take this: later a `forget` gives its pages back without rewriting
-        # the file.
+        # This can only be set on an empty file. With it, `forget` can shrink the file without
+        # rewriting it.
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     journal_mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if journal_mode != "wal":
@@ -101,25 +97,24 @@ def _set_up(db: Database, path: Path, key: Key | None) -> None:
             f"{path}: its file system cannot share a write-ahead log (journal mode stays"
             f" '{journal_mode}'); set memory.path to a folder on a local disk"
         )
-    # FULL, not NORMAL: with a write-ahead log NORMAL would lose the last commits in a power cut,
-    # and what was published is promised to be stored. It costs one fsync a step, on the writer's
-    # thread.
+    # FULL, not NORMAL: in WAL mode NORMAL can lose the last commits in a power cut, but every
+    # published result must be stored. It costs one fsync per step, on the writer's thread.
     db.execute("PRAGMA synchronous = FULL")
     page_size = int(db.execute("PRAGMA page_size").fetchone()[0])  # SQLCipher gives it as text
-    # The writer brings the log into the file between two steps (`Memory.settle`). Only where it
-    # finds no such time does SQLite do it within a commit, which then takes several times as long.
+    # The writer checkpoints the WAL between two steps (`Memory.run_maintenance`). Only if it finds
+    # no time for that, SQLite does it within a commit, which then takes several times as long.
     db.execute(f"PRAGMA wal_autocheckpoint = {MAX_WAL_BYTES // page_size}")
     db.execute("PRAGMA foreign_keys = ON")
-    # What is deleted from a page is overwritten with zeros. Whole free pages are not (FAST): to
-    # forget gives those back.
+    # Deleted data within a page is overwritten with zeros. Free pages are not (FAST): `forget`
+    # returns those to the file system.
     db.execute("PRAGMA secure_delete = FAST")
     if 0 < version < SCHEMA_VERSION:
-        _keep_version(db, path, version, key)
+        _backup_before_migration(db, path, version, key)
     migrate(db)
 
 
-def _keep_version(db: Database, path: Path, version: int, key: Key | None) -> None:
-    """Copy the file as it is, under its key, beside it, before its tables are changed."""
+def _backup_before_migration(db: Database, path: Path, version: int, key: Key | None) -> None:
+    """Copy the file, with the same key, before its tables are changed."""
     backup = free_name(path, f"version-{version}")
     os.close(os.open(backup, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     try:
@@ -129,8 +124,7 @@ def _keep_version(db: Database, path: Path, version: int, key: Key | None) -> No
         backup.unlink()
         raise
     _log.warning(
-        "%s: was written by version %d of the memory and is brought to %d; as it was it stays"
-        " in %s",
+        "%s: has schema version %d and is migrated to version %d; a copy of the old file is %s",
         path,
         version,
         SCHEMA_VERSION,
@@ -149,13 +143,13 @@ def free_name(path: Path, ending: str) -> Path:
 
 
 def check_for_reading(path: Path, busy_timeout_s: float, key: Key | None = None) -> None:
-    """Make sure that the file at `path` can be asked; nothing is created, nothing is changed.
+    """Check that the file at `path` can be read as a memory; nothing is created or changed.
 
     Raises:
-        MemoryFileError: there is no memory at `path`, or it is damaged, another program's, or of
-            another version.
+        MemoryFileError: there is no memory at `path`, or it is damaged, or belongs to another
+            program or another version.
     """
-    _refuse_what_is_no_file(path)
+    _refuse_non_file(path)
     if not path.exists():
         raise MemoryFileError(
             f"{path}: no such memory file; check memory.path, or let the node run first"
@@ -163,14 +157,14 @@ def check_for_reading(path: Path, busy_timeout_s: float, key: Key | None = None)
     db = open_for_reading(path, busy_timeout_s, key)
     try:
         with translate_errors(path):
-            refuse_what_is_not_ours(db, path)
+            refuse_foreign_file(db, path)
             version = version_of(db)
             if version == 0:
                 raise MemoryFileError(f"{path}: the file is empty; let the node run first")
             if version < SCHEMA_VERSION:
                 raise MemoryFileError(
-                    f"{path}: version {version} of the memory is older than this program's"
-                    f" {SCHEMA_VERSION}; start the node on it once, which brings it up to date"
+                    f"{path}: its schema version {version} is older than this program's"
+                    f" {SCHEMA_VERSION}; start the node with it once, which migrates the file"
                 )
             _refuse_damage(db, path)
     finally:
@@ -178,10 +172,10 @@ def check_for_reading(path: Path, busy_timeout_s: float, key: Key | None = None)
 
 
 def open_for_reading(path: Path, busy_timeout_s: float, key: Key | None = None) -> Database:
-    """Return a connection that can only read; it sees each commit whole, while the writer goes on.
+    """Return a read-only connection; it sees whole commits, also while another program writes.
 
-    In a folder that may not be written SQLite cannot set up the shared memory of a write-ahead log.
-    Where there is no log either, nobody is writing, and the file is read as it lies.
+    In a folder without write permission SQLite cannot create the shared memory of a WAL. If there
+    is no WAL either, nobody writes, and the file is opened as immutable.
 
     Raises:
         MemoryFileError: the file cannot be opened.
@@ -212,52 +206,54 @@ def _log_of(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
-def _refuse_what_is_no_file(path: Path) -> None:
+def _refuse_non_file(path: Path) -> None:
     with translate_errors(path):
         if path.is_dir():
             raise MemoryFileError(
-                f"{path}: is a folder; set memory.path to a file in it, for example"
-                f" {path / 'memory.db'}"
+                f"{path}: is a folder; set memory.path to a file, for example {path / 'memory.db'}"
             )
         if not path.exists():
             above = next(folder for folder in path.parents if folder.exists())
             if not above.is_dir():
                 raise MemoryFileError(
-                    f"{path}: {above} is no folder; set memory.path to a file in a folder"
+                    f"{path}: {above} is not a folder; set memory.path to a file in a folder"
                 )
             return
         if not path.is_file():
             raise MemoryFileError(f"{path}: is not an ordinary file; set memory.path to one")
 
 
-def refuse_what_is_not_ours(db: Database, path: Path) -> None:
-    """Raises MemoryFileError where the file at `path` is another program's or of a newer version."""
-    # Tables first: another program that creates this very memory meanwhile commits them and the
-    # mark together.
+def refuse_foreign_file(db: Database, path: Path) -> None:
+    """Check that the file at `path` is a memory of this version or an older one.
+
+    Raises:
+        MemoryFileError: the file belongs to another program or has a newer version.
+    """
+    # Tables first: another program that creates this memory at the same time commits the tables
+    # and the application_id together.
     has_tables = bool(db.table_names())
     application_id = db.execute("PRAGMA application_id").fetchone()[0]
     if has_tables and application_id != APPLICATION_ID:
         raise MemoryFileError(
-            f"{path}: is another program's SQLite file (application_id {application_id}); it is"
-            " left as it is, set memory.path to another file"
+            f"{path}: is another program's SQLite file (application_id {application_id}) and was"
+            " not changed; set memory.path to another file"
         )
     version = version_of(db)
     if version > SCHEMA_VERSION:
         raise MemoryFileError(
-            f"{path}: version {version} of the memory is newer than this program's"
-            f" {SCHEMA_VERSION}; it is left as it is, upgrade stream_vlm_ros or set memory.path to"
+            f"{path}: its schema version {version} is newer than this program's"
+            f" {SCHEMA_VERSION}; it was not changed, upgrade stream_vlm_ros or set memory.path to"
             " another file"
         )
 
 
 def _refuse_damage(db: Database, path: Path) -> None:
-    """As much of SQLite's quick check as `CHECK_S` allows."""
+    """Run SQLite's quick check for at most `CHECK_S` seconds."""
     deadline = time.monotonic() + CHECK_S
     for table in CHECKED:
         if table and table not in db.table_names():
             continue
-        # SQLite's own progress callback is not called inside this check; an interruption ends it
-        # all the same.
+        # SQLite calls no progress handler during this check, but an interrupt ends it.
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             return
@@ -271,7 +267,7 @@ def _refuse_damage(db: Database, path: Path) -> None:
             return
         finally:
             end.cancel()
-            # An interruption that comes late would hit the next statement.
+            # A late interrupt would hit the next statement.
             end.join()
         if found != "ok":
             raise MemoryDamaged(f"{path}: is damaged ({' '.join(str(found).split())}); {DAMAGED}")

@@ -1,6 +1,6 @@
-"""The tables, and how a file of an older version becomes one of today's.
+"""The tables, and the migrations that update a file of an older version.
 
-The comments inside the SQL are stored with it: `.schema` in any SQLite tool shows the units.
+The comments inside the SQL are stored in the file: `.schema` in any SQLite tool shows the units.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Literal
 from sqlite_utils import Database
 
 APPLICATION_ID = 0x53564C4D
-"""Marks the file as ours ("SVLM") in SQLite's header, for `file` and for `Memory.open`."""
+"""Marks the file as a memory ("SVLM") in SQLite's header, for `file` and for `Memory.open`."""
 
 
 def _v1_first_tables(db: Database) -> None:
-    """Sessions, pictures and records; words through FTS5, places through an R*Tree."""
+    """Create sessions, pictures and records, a full-text index and an R*Tree of places."""
     db.execute("""
         CREATE TABLE session (
             session_id TEXT NOT NULL PRIMARY KEY,
-            model_id TEXT NOT NULL,         -- the model that looks in this session
+            model_id TEXT NOT NULL,         -- the model that watches in this session
             reason TEXT NOT NULL,           -- why it began: start, clock jump ...
-            started_ns INTEGER NOT NULL,    -- ns on the evidence's clock: ROS time, a bag's clock or a video's timeline
-            wall_started_ns INTEGER NOT NULL -- ns since 1970 on the computer's own clock
+            started_ns INTEGER NOT NULL,    -- ns, clock of the frames: ROS time, bag or video
+            wall_started_ns INTEGER NOT NULL -- ns since 1970, the computer's clock
         ) STRICT""")
     db.execute("""
         CREATE TABLE picture (
@@ -43,9 +43,9 @@ def _v1_first_tables(db: Database) -> None:
             kind TEXT NOT NULL,             -- observation, utterance, event, query or answer
             camera TEXT NOT NULL,           -- empty for a query to every camera
             session_id TEXT NOT NULL REFERENCES session(session_id),
-            frame_id TEXT NOT NULL,         -- optical frame of the evidence (REP-103)
-            start_ns INTEGER NOT NULL,      -- ns, first evidence
-            end_ns INTEGER NOT NULL,        -- ns, last evidence; equals start_ns for an instant
+            frame_id TEXT NOT NULL,         -- optical frame (REP-103)
+            start_ns INTEGER NOT NULL,      -- ns, first frame
+            end_ns INTEGER NOT NULL,        -- ns, last frame; equals start_ns for an instant
             text TEXT NOT NULL,             -- what was said, asked, answered or happened
             state TEXT NOT NULL,            -- silence, standby or response; empty for a query
             confidence REAL NOT NULL,       -- 0..1
@@ -53,15 +53,15 @@ def _v1_first_tables(db: Database) -> None:
             query_id TEXT NOT NULL,         -- links an answer with its query, or empty
             model_id TEXT NOT NULL,
             picture_id INTEGER REFERENCES picture(id),
-            pose_frame TEXT,                -- NULL, as all of the pose, where it was not known at end_ns
+            pose_frame TEXT,                -- NULL, as x to qw, if the pose at end_ns is unknown
             x REAL, y REAL, z REAL,         -- m
             qx REAL, qy REAL, qz REAL, qw REAL,
             CHECK (end_ns >= start_ns)
         ) STRICT""")
-    # One index carries every filter but place, so that counting and sorting never touch the rows
-    # themselves.
+    # One index holds the columns of all filters except place, so that counting and sorting do not
+    # read the rows.
     db.execute("CREATE INDEX record_by_kind ON record (kind, start_ns, end_ns, camera)")
-    # The longest span bounds how far back a record can begin that still reaches into a time range.
+    # A record that reaches into a time range starts at most the longest span before it.
     db.execute("CREATE INDEX record_by_span ON record (end_ns - start_ns) WHERE end_ns > start_ns")
     db.execute("CREATE INDEX record_by_event ON record (event_id) WHERE event_id <> ''")
     db.execute("CREATE INDEX record_by_query ON record (query_id) WHERE query_id <> ''")
@@ -71,8 +71,8 @@ def _v1_first_tables(db: Database) -> None:
             text, content = 'record', content_rowid = 'id', tokenize = 'porter unicode61'
         )""")
     db.execute("CREATE VIRTUAL TABLE record_place USING rtree (id, min_x, max_x, min_y, max_y)")
-    # Silent observations are most of the rows and have no words: indexed, they would flatten every
-    # word's weight.
+    # Most rows are silent observations without words. In the full-text index they would lower the
+    # BM25 weight of every word.
     add_text = "INSERT INTO record_text (rowid, text) VALUES (new.id, new.text)"
     drop_text = (
         "INSERT INTO record_text (record_text, rowid, text) VALUES ('delete', old.id, old.text)"
@@ -98,11 +98,9 @@ def _v1_first_tables(db: Database) -> None:
 
 
 def _v2_vectors_and_summaries(db: Database) -> None:
-    """Vectors of words and pictures, summaries and what they cover, what retention dropped; the
-    newest of a kind without sorting.
-    """
-    # With record_by_kind for what began first: either order is walked from its end, and a limit
-    # ends the walk.
+    """Add vectors, summaries, what retention dropped, and an index for the newest records."""
+    # record_by_kind is in order of start, this index in order of end. A query for the newest or
+    # oldest reads one of them and stops at its limit.
     db.execute("CREATE INDEX record_by_end ON record (kind, end_ns, start_ns, camera)")
     db.execute("""
         CREATE TABLE vector_model (
@@ -112,7 +110,7 @@ def _v2_vectors_and_summaries(db: Database) -> None:
             UNIQUE (name, size)
         ) STRICT""")
     for of in ("record", "picture"):
-        # AUTOINCREMENT: a reader that holds all vectors up to one number needs only those above it.
+        # AUTOINCREMENT: a reader that has all vectors up to an id needs only those above it.
         db.execute(f"""
             CREATE TABLE {of}_vector (
                 id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -125,26 +123,27 @@ def _v2_vectors_and_summaries(db: Database) -> None:
     db.execute("""
         CREATE TABLE summary (
             record_id INTEGER PRIMARY KEY REFERENCES record(id) ON DELETE CASCADE,
-            tier TEXT NOT NULL CHECK (tier IN ('mid', 'long')) -- of one chunk, or of several merged
+            tier TEXT NOT NULL CHECK (tier IN ('mid', 'long')) -- of one chunk, or merged
         ) STRICT""")
     db.execute("""
         CREATE TABLE summary_covers (
             summary_id INTEGER NOT NULL REFERENCES summary(record_id) ON DELETE CASCADE,
-            record_id INTEGER NOT NULL REFERENCES record(id) ON DELETE CASCADE, -- what it was made from
+            -- what it was made from
+            record_id INTEGER NOT NULL REFERENCES record(id) ON DELETE CASCADE,
             PRIMARY KEY (summary_id, record_id)
         ) STRICT, WITHOUT ROWID""")
     db.execute("CREATE INDEX summary_covers_by_record ON summary_covers (record_id)")
     db.execute("""
         CREATE TABLE dropped (
             what TEXT NOT NULL PRIMARY KEY, -- records, pictures or summaries
-            number INTEGER NOT NULL,        -- how many retention has dropped since the file was made
+            number INTEGER NOT NULL,        -- dropped by retention since the file was made
             bytes INTEGER NOT NULL,         -- of text, pictures and vectors
-            until_ns INTEGER NOT NULL       -- ns, end of the newest of them on the evidence's clock
+            until_ns INTEGER NOT NULL       -- ns, end of the newest dropped one
         ) STRICT""")
 
 
 def _v3_things(db: Database) -> None:
-    """Which events happened to one and the same thing."""
+    """Add the objects that events happened to (tables `thing` and `sighting`)."""
     db.execute("""
         CREATE TABLE thing (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -154,14 +153,15 @@ def _v3_things(db: Database) -> None:
         CREATE TABLE sighting (
             record_id INTEGER PRIMARY KEY REFERENCES record(id) ON DELETE CASCADE, -- an event
             thing_id INTEGER NOT NULL REFERENCES thing(id),
-            noun TEXT NOT NULL,             -- the kind of thing: ball
-            words TEXT NOT NULL,            -- what else is said of it, sorted: red
-            change TEXT NOT NULL,           -- what happened to it: comes, goes, put down, picked up, taken, on, off, seen
-            confidence REAL NOT NULL        -- 0..1, that it is this thing and not another
+            noun TEXT NOT NULL,             -- the kind of object: ball
+            words TEXT NOT NULL,            -- its other words, sorted: red
+            -- comes, goes, put down, picked up, taken, on, off, seen
+            change TEXT NOT NULL,
+            confidence REAL NOT NULL        -- 0..1, that it is this object and not another
         ) STRICT""")
     db.execute("CREATE INDEX sighting_by_noun ON sighting (noun, record_id)")
     db.execute("CREATE INDEX sighting_by_thing ON sighting (thing_id, record_id)")
-    # A thing of which nothing is remembered any more leaves nothing behind.
+    # An object without events is deleted.
     db.execute("""
         CREATE TRIGGER thing_dropped AFTER DELETE ON sighting
         WHEN NOT EXISTS (SELECT 1 FROM sighting WHERE thing_id = old.thing_id)
@@ -169,18 +169,16 @@ def _v3_things(db: Database) -> None:
 
 
 def _v4_sessions_in_time(db: Database) -> None:
-    """What a session holds in its own time, for summaries and retention; how many records a summary
-    was made from.
-    """
-    # Two, for summaries are kept longer: the oldest records would have to be looked for behind all
-    # of them.
+    """Add indices by session for summaries and retention, and count a summary's records."""
+    # Two indices, because summaries are kept longer: in a common index they would come before the
+    # oldest records.
     db.execute(
         "CREATE INDEX record_by_session ON record (session_id, end_ns) WHERE kind <> 'summary'"
     )
     db.execute(
         "CREATE INDEX summary_by_session ON record (session_id, end_ns) WHERE kind = 'summary'"
     )
-    # Those of summary_covers are still stored; what is missing there was dropped.
+    # summary_covers has the records that are still stored; the difference was dropped.
     db.execute("ALTER TABLE summary ADD COLUMN covered INTEGER NOT NULL DEFAULT 0")
 
 
@@ -190,45 +188,42 @@ MIGRATIONS: tuple[Callable[[Database], None], ...] = (
     _v3_things,
     _v4_sessions_in_time,
 )
-"""Step n brings a file of version n to version n + 1. Steps are only ever added."""
+"""Entry n migrates a file from version n to n + 1. Entries are only ever added."""
 
 SCHEMA_VERSION = len(MIGRATIONS)
-"""What this package writes; stored in SQLite's `user_version`."""
+"""The version this package writes; stored in SQLite's `user_version`."""
 
 
 def version_of(db: Database) -> int:
-    """The version the file was written with; 0 for an empty file."""
+    """Return the schema version of the file; 0 for an empty file."""
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 @contextmanager
 def transaction(db: Database, kind: Literal["IMMEDIATE", "DEFERRED"]) -> Iterator[None]:
-    """One transaction, undone when the block fails: IMMEDIATE to write, DEFERRED for one view of
-    all that is read.
+    """Run the block in one transaction, which is rolled back if the block fails.
 
-    One that writes takes the lock at its start: had it read first, the lock could be refused later
-    without any waiting.
+    IMMEDIATE is for writing, DEFERRED for reading one consistent state. A write transaction takes
+    the lock at its start: if it read first, SQLite could refuse the lock later without waiting.
     """
     db.execute(f"BEGIN {kind}")
     try:
         yield
         db.execute("COMMIT")
     except BaseException:
-        # A full disk or a failing one makes SQLite roll back by itself.
+        # After some errors (a full disk, a disk error) SQLite has already rolled back.
         if db.conn.in_transaction:
             db.execute("ROLLBACK")
         raise
 
 
 def migrate(db: Database) -> None:
-    """Bring the file to `SCHEMA_VERSION`, all in one transaction: a step that fails leaves the file
-    as it was.
-    """
+    """Migrate the file to `SCHEMA_VERSION` in one transaction; on failure nothing is changed."""
     if version_of(db) >= SCHEMA_VERSION:
         return
     with transaction(db, "IMMEDIATE"):
-        # Asked again under the lock: of two programs that open an old file at once, the second
-        # finds nothing left to do.
+        # Read again under the lock: if two programs open an old file at once, the second has
+        # nothing left to do.
         for step in MIGRATIONS[version_of(db) :]:
             step(db)
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

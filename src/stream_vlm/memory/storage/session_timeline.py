@@ -1,9 +1,8 @@
-"""One line of time through all sessions, whatever clock each had: what is older, and by how much.
+"""Put sessions with different clocks on one timeline: which is older, and by how much.
 
-A file may hold a day of a robot, a bag of last year and a simulation that begins at 0. Within a
-session its own clock counts. From one session to the next it is the computer's clock at their
-beginnings, and at least as long as the session lasted. Pure but for `stretches`, which reads the
-file.
+One file may hold a day of a robot, a bag of last year and a simulation that begins at 0. Within a
+session its own clock counts. Sessions are placed by the computer's clock at their start, and a
+session starts no earlier than the one before it ends. Only `clock_segments` reads the file.
 """
 
 from __future__ import annotations
@@ -16,22 +15,23 @@ from sqlite_utils import Database
 from stream_vlm.types import NANOSECONDS
 
 CLOCK_SET_NS = 1_577_836_800 * NANOSECONDS
-"""2020-01-01.
+"""2020-01-01. A clock that shows less has not been set.
 
-A clock that shows less is not set: a robot without a battery clock wakes in 1970, a simulation
-begins at 0.
+A robot without a battery clock starts in 1970, a simulation at 0.
 """
 
 
 @dataclass(frozen=True)
 class SessionClock:
-    """A session, as its evidence and the computer's clock know it.
+    """The clock of one session.
 
     Attributes:
-        started_ns, newest_ns: first stamp and newest evidence, ns on the evidence's clock.
-        wall_started_ns: ns on the computer's clock.
-        clock_set: where its clock was set within the session, from before `CLOCK_SET_NS`: last stamp before
-            that and first one after, else None.
+        session_id: name of the session.
+        started_ns: first stamp, ns on the session's clock.
+        newest_ns: newest stamp, ns on the session's clock.
+        wall_started_ns: start of the session on the computer's clock, ns.
+        clock_set: None, or if the session's clock was set during the session (from before
+            `CLOCK_SET_NS`), the last stamp before that and the first one after.
     """
 
     session_id: str
@@ -43,13 +43,14 @@ class SessionClock:
 
 @dataclass(frozen=True)
 class ClockSegment:
-    """A part of a session whose clock ran evenly.
+    """A part of a session in which its clock did not jump.
 
     Attributes:
-        from_ns, until_ns: on the evidence's clock.
-        at_ns: where `from_ns` lies on the one line of time, ns.
-        first: nothing of the session came before: what is stamped before `from_ns` is of this
-            stretch too.
+        session_id: name of the session.
+        from_ns: first stamp, on the session's clock.
+        until_ns: last stamp, on the session's clock.
+        at_ns: position of `from_ns` on the timeline, ns.
+        first: whether it is the session's first segment; then earlier stamps belong to it too.
     """
 
     session_id: str
@@ -60,26 +61,30 @@ class ClockSegment:
 
     @property
     def end_ns(self) -> int:
-        """Where `until_ns` lies on the one line of time."""
+        """The position of `until_ns` on the timeline."""
         return self.at_ns + self.until_ns - self.from_ns
 
     def stamp_at(self, at_ns: int) -> int:
-        """The stamp at `at_ns` of the one line, none after the stretch's own end."""
+        """Return the stamp at position `at_ns` of the timeline, at most `until_ns` + 1."""
         return min(self.from_ns + at_ns - self.at_ns, self.until_ns + 1)
 
 
 def merge_sessions(sessions: Iterable[SessionClock]) -> list[ClockSegment]:
-    """The stretches of `sessions`, given in the order in which they were stored, oldest first; each
-    begins no earlier than the one before ends.
+    """Return the segments of all sessions on one timeline, oldest first.
+
+    Each segment starts no earlier than the one before it ends.
+
+    Args:
+        sessions: in the order in which they were stored.
     """
     stored = list(sessions)
-    # The session stored last is the one that goes on, or went on last: a clock that was ahead of it
-    # is one that has been set back since.
+    # The session stored last is the newest one. A session whose clock was ahead of it had a wrong
+    # clock, which was set back later.
     latest = max((session.wall_started_ns for session in stored[-1:]), default=0)
     dated: list[tuple[int, int, SessionClock]] = []
     guess = 0
     for number, session in enumerate(stored):
-        # A clock that is not set right says nothing: such a session is taken to follow the one
+        # A clock that is not set cannot be used: such a session is placed after the one that was
         # stored before it.
         is_set = CLOCK_SET_NS <= session.wall_started_ns <= latest
         began = session.wall_started_ns if is_set else min(guess, latest)
@@ -95,9 +100,9 @@ def merge_sessions(sessions: Iterable[SessionClock]) -> list[ClockSegment]:
 
 
 def clock_segments(db: Database) -> list[ClockSegment]:
-    """All sessions of the file in line, oldest first.
+    """Return the segments of all sessions of the file on one timeline, oldest first.
 
-    Those that hold nothing any more are among them.
+    Sessions without records are included.
     """
     newest = (
         "(SELECT max(end_ns) FROM record WHERE session_id = session.session_id AND kind {}"
@@ -137,7 +142,7 @@ def _session_clock(
 
 
 def _segment_bounds(session: SessionClock) -> list[tuple[int, int]]:
-    """From where to where the session's clock ran evenly."""
+    """Return first and last stamp of each part of the session in which its clock did not jump."""
     if session.clock_set is None:
         return [(session.started_ns, max(session.started_ns, session.newest_ns))]
     before, after = session.clock_set

@@ -1,4 +1,4 @@
-"""From one step's result to the rows and pictures that are stored of it. Knows no database."""
+"""Make the rows and thumbnails that are stored of one step; knows no database."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ OBSERVATION, UTTERANCE, EVENT, QUERY, ANSWER, SUMMARY = KINDS = (
     "answer",
     "summary",
 )
+"""The kinds of records."""
 
 BYTES_PER_ROW = 2000
-"""What a record costs in the log, with its indices; about."""
+"""About what a record adds to the WAL, with its indices."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A thumbnail; every record that rests on its frame shares it."""
+    """A thumbnail; every record of its frame refers to it."""
 
     camera: str
     frame_id: str
@@ -43,9 +44,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class Row:
-    """One record before it has a number; the columns of table `record`.
+    """One record before it is numbered; the columns of table `record`.
 
-    `state` is empty for a query.
+    `state` is empty for a query. Stamps are int64 ns on the clock of the frames.
     """
 
     kind: str
@@ -63,13 +64,16 @@ class Row:
 
 @dataclass(frozen=True)
 class StepRows:
-    """All that is stored of one step, in one transaction.
+    """Everything that is stored of one step, in one transaction.
 
     Attributes:
-        pictures: by camera name; a row of that camera rests on it.
-        text_vectors: by the position of a row, of its text; float32, (size,), length 1, of the
-            model `text_model`.
-        picture_vectors: by camera name, of its picture, likewise, of the session's model.
+        session_id: name of the session.
+        rows: the records.
+        pictures: thumbnails by camera name; the rows of a camera refer to its thumbnail.
+        text_model: name of the model of `text_vectors`.
+        text_vectors: vectors of texts by the index of their row; float32, (size,), length 1.
+        picture_vectors: vectors of thumbnails by camera name, of the session's model; float32,
+            (size,), length 1.
     """
 
     session_id: str
@@ -81,30 +85,31 @@ class StepRows:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in the log, about."""
+        """About how many bytes it adds to the WAL."""
         return sum(len(picture.jpeg) for picture in self.pictures.values()) + BYTES_PER_ROW * len(
             self.rows
         )
 
 
 class StepRecorder:
-    """Decides what is stored of each step; steps must come in their order.
+    """Decides what is stored of each step; call it with the steps in order.
 
-    Every frame that was looked at becomes an observation. While nothing is said, pictures are kept
-    at most once a period; an utterance, event or answer always gets the picture it rests on.
+    Every processed frame becomes an observation. While nothing is said, a thumbnail is kept at most
+    once per `memory.thumbnail_period_s`. An utterance, event or answer always gets the thumbnail of
+    its frame.
     """
 
     def __init__(self) -> None:
         self._pictured: dict[tuple[str, str], int] = {}
 
     def prepare(self, result: StepResult, settings: MemorySettings) -> StepRows:
-        """The rows of `result` and the pictures they rest on."""
+        """Return the rows of `result` and their thumbnails."""
         frames = {frame.camera: frame for frame in result.tick.frames}
         rows = tuple(_rows(result, frames))
-        telling = {row.camera for row in rows if row.kind in (UTTERANCE, EVENT, ANSWER)}
+        spoke = {row.camera for row in rows if row.kind in (UTTERANCE, EVENT, ANSWER)}
         pictures = {}
         for camera in {row.camera for row in rows} & set(frames):
-            if camera in telling or self._is_due(result.session_id, frames[camera], settings):
+            if camera in spoke or self._is_due(result.session_id, frames[camera], settings):
                 picture = thumbnail(frames[camera], settings)
                 if picture is not None:
                     pictures[camera] = picture
@@ -179,10 +184,11 @@ def _rows(result: StepResult, frames: dict[str, Frame]) -> Iterator[Row]:
 
 
 def thumbnail(frame: Frame, settings: MemorySettings) -> Picture | None:
-    """`frame` as a JPEG of at most `thumbnail_width` pixels, never enlarged; None, and a warning,
-    where it cannot be encoded.
+    """Return `frame` as a JPEG of at most `thumbnail_width` pixels, never enlarged.
+
+    If it cannot be encoded, log a warning and return None.
     """
-    # Imported here: a recall tool never encodes a picture and should not pay for loading OpenCV.
+    # Imported here: a recall tool never encodes a picture and must not wait for OpenCV to load.
     import cv2
 
     try:
@@ -211,9 +217,7 @@ def thumbnail(frame: Frame, settings: MemorySettings) -> Picture | None:
 
 
 def _shrunk(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    """uint8 RGB, (H, W, 3) → the same picture `width` pixels wide, or as it is when it is not
-    wider.
-    """
+    """Return an image, uint8 RGB (H, W, 3), scaled down to `width` pixels; never enlarged."""
     import cv2
 
     full_height, full_width, _ = image.shape
@@ -234,14 +238,12 @@ def _usable(frame: Frame) -> Pose | None:
         for value in (pose.x, pose.y, pose.z, pose.qx, pose.qy, pose.qz, pose.qw)
     ):
         _log.warning(
-            "%s: stored without a place: %s has a number that is not finite", frame.camera, pose
+            "%s: stored without its pose: %s has a number that is not finite", frame.camera, pose
         )
         return None
     return pose
 
 
 def _storable(text: str) -> str:
-    """`text` without what UTF-8 cannot hold (half a surrogate pair, as a cut-off model output may
-    end in).
-    """
+    """Replace what UTF-8 cannot encode: half a surrogate pair, as in a truncated model output."""
     return text.encode("utf-8", "replace").decode("utf-8")

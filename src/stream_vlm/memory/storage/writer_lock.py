@@ -1,6 +1,4 @@
-"""One writer a memory file: a lock beside it that says who holds it, and that the system takes back
-when its holder dies.
-"""
+"""The lock that allows one program at a time to write a memory file."""
 
 from __future__ import annotations
 
@@ -15,12 +13,13 @@ from pathlib import Path
 from stream_vlm.memory.storage.errors import MemoryFileError, translate_errors
 
 RETRY_PERIOD_S = 0.05
-"""How often a lock that another holds is tried again, seconds."""
+"""How often a lock that another program holds is tried again, seconds."""
 
 
 def lock_path(path: Path) -> Path:
-    """The lock file of the memory at `path`: there only while a program writes that memory, or was
-    killed while it did.
+    """Return the lock file of the memory at `path`.
+
+    It exists while a program writes the memory, or after that program was killed.
     """
     return path.with_name(path.name + ".lock")
 
@@ -29,9 +28,9 @@ def lock_path(path: Path) -> Path:
 class WriterLock:
     """The right to write one memory file, held from `take` to `release`.
 
-    An advisory lock (flock) on a file of its own: the kernel frees it when the process ends,
-    however it ends, so nothing is stale after a kill -9. It is not put on the memory itself, whose
-    POSIX locks SQLite would lose when we closed a descriptor of ours. Readers take none.
+    It is an advisory lock (flock) on a separate file. The kernel releases it when the process ends,
+    so no stale lock remains after a kill -9. The memory file itself is not locked, because closing
+    our own file descriptor would drop SQLite's POSIX locks on it. Readers need no lock.
     """
 
     path: Path
@@ -39,18 +38,21 @@ class WriterLock:
 
     @classmethod
     def take(cls, path: Path, timeout_s: float) -> WriterLock:
-        """Become the one writer of the memory at `path`, waiting at most `timeout_s` seconds for
-        another to end.
+        """Become the only writer of the memory at `path`.
+
+        Args:
+            path: the memory file.
+            timeout_s: how long to wait for another writer to end, seconds.
 
         Raises:
-            MemoryFileError: another program writes it; the message gives its process number and
-                host. Or the lock file cannot be made.
+            MemoryFileError: another program writes it (the message gives its process id and host),
+                or the lock file cannot be created.
         """
         deadline = time.monotonic() + timeout_s
-        beside = lock_path(path)
+        lock_file = lock_path(path)
         while True:
             with translate_errors(path):
-                descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -58,8 +60,8 @@ class WriterLock:
                 os.close(descriptor)
                 if time.monotonic() >= deadline:
                     raise MemoryFileError(
-                        f"{path}: {holder} writes it already, and one memory has one writer; stop"
-                        " that program, or set memory.path to a file of its own for each"
+                        f"{path}: {holder} writes it already, and a memory has only one writer;"
+                        " stop that program, or set memory.path to another file"
                     ) from None
                 time.sleep(RETRY_PERIOD_S)
                 continue
@@ -69,24 +71,24 @@ class WriterLock:
                     f"{path}: its file system cannot lock files ({error.strerror}); set memory.path"
                     " to a folder on a local disk"
                 ) from error
-            if _is_still(descriptor, beside):
-                _sign(descriptor)
+            if _is_same_file(descriptor, lock_file):
+                _write_holder(descriptor)
                 return cls(path, descriptor)
-            # Its last holder took the file away between our opening and our locking it.
+            # The last holder deleted the file after we had opened it and before we locked it.
             os.close(descriptor)
 
     def release(self) -> None:
-        """Let another write; doing it again does nothing."""
+        """Let another program write; calling it again does nothing."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor < 0:
             return
-        # Taken away while it is still ours: whoever waits on it notices that it is no longer the
-        # file beside the memory.
+        # Deleted while we still hold the lock: a waiting program then sees that its descriptor is
+        # no longer the current lock file.
         lock_path(self.path).unlink(missing_ok=True)
         os.close(descriptor)
 
 
-def _is_still(descriptor: int, path: Path) -> bool:
+def _is_same_file(descriptor: int, path: Path) -> bool:
     ours = os.fstat(descriptor)
     try:
         there = path.stat()
@@ -95,7 +97,7 @@ def _is_still(descriptor: int, path: Path) -> bool:
     return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
 
 
-def _sign(descriptor: int) -> None:
+def _write_holder(descriptor: int) -> None:
     os.ftruncate(descriptor, 0)
     os.pwrite(
         descriptor,
@@ -105,7 +107,7 @@ def _sign(descriptor: int) -> None:
 
 
 def _holder(descriptor: int) -> str:
-    """Who holds the lock, in words; less is known in the instant before the holder has signed."""
+    """Return who holds the lock, in words; unknown until the holder has written its process id."""
     try:
         signed = json.loads(os.pread(descriptor, 4096, 0))
         return f"process {signed['pid']} on {signed['host']}"
