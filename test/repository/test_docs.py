@@ -15,6 +15,7 @@ import yaml
 from click.testing import CliRunner
 from places import REPOSITORY
 
+from stream_vlm.backbone.checkpoint.stream_config import StreamConfig
 from stream_vlm.cli import stream_vlm
 from stream_vlm.config.settings import describe_settings
 
@@ -275,6 +276,17 @@ def test_what_a_page_names_exists(page: Path, what: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     assert broken_links(page.read_text(encoding="utf-8"), page) == []
+
+
+def test_the_page_about_models_names_every_field_of_a_stream_configuration() -> None:
+    page = (REPOSITORY / "docs" / "model.md").read_text(encoding="utf-8")
+    table = page.partition("## `stream_config.json`")[2].partition("\n## ")[0]
+    named = {
+        name
+        for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row)
+    }
+    assert named == set(StreamConfig.model_fields) - {"format_version"}
 
 
 def test_the_table_of_rooms_names_every_room() -> None:
