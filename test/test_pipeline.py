@@ -83,7 +83,7 @@ def test_a_run_watches_the_cameras_of_its_source(settings: Settings) -> None:
 def test_a_watch_that_the_model_refuses_ends_the_run(settings: Settings) -> None:
     with (
         Pipeline(settings, load=BrightnessModel) as pipeline,
-        pytest.raises(WatchRefused, match="has no ears"),
+        pytest.raises(WatchRefused, match="cannot hear"),
     ):
         list(pipeline.run(Film(DARK), watch_for="a sound"))
 

@@ -1,6 +1,4 @@
-"""What a model must be so that the harness can conduct it: streams that it opens, and turns that it
-takes in them.
-"""
+"""The interface between the loop and a model: streams, turns and their outcomes."""
 
 from __future__ import annotations
 
@@ -18,19 +16,20 @@ SILENT = Decision(State.SILENCE, dict.fromkeys(State, 0.0) | {State.SILENCE: 1.0
 
 
 class WatchRefused(StreamError):
-    """A watch that the model cannot follow; the message names the model or the limit."""
+    """The model cannot follow a watch; the message names the model or the limit."""
 
 
 class ModelStream(Protocol):
-    """One camera's running context over a model."""
+    """The context of one camera in a model."""
 
     def reset(self) -> None:
-        """Forget everything seen."""
+        """Clear the context."""
         ...
 
     def prepare(self) -> None:
-        """Do a little of what a later step will need; called between steps, never needed for a
-        right answer.
+        """Do a small part of the work of a later step in advance.
+
+        It is called between steps. It never changes a result, only the duration of a later step.
         """
         ...
 
@@ -42,20 +41,20 @@ def unchanged(decision: Decision) -> Decision:
 
 @dataclass(frozen=True)
 class Turn:
-    """What one stream is to do in a step.
+    """The input of one stream in a step.
 
     Attributes:
         stream: a stream that the model opened.
-        frame: the frame that it sees.
-        query: a question to be answered now.
-        watch: what the camera watches for at this tick. The stream writes it into its context where
-            it is not there yet, and drops one that is over.
-        gate: may change the decided state before any text is written.
-        on_text: hears the text so far while it is written.
-        limits: what the step may cost.
-        memory: gives what happened before, one line each, oldest first. It is called when a context
-            is begun anew. None where nothing is to be read.
-        with_vector: whether the outcome is to carry the picture's vector.
+        frame: the new frame of the camera.
+        query: a question that must be answered at this frame.
+        watch: the watch that is active for the camera. The stream adds it to its context if it is
+            not there yet, and removes a watch that has ended.
+        gate: may change the state of the decision before any text is written.
+        on_text: called with the text so far, again and again while the text is written.
+        limits: limits of the step.
+        memory: gives what happened before, one line for each entry, oldest first. It is called when
+            a new context or a new chunk begins. None if the model is to read nothing of it.
+        with_vector: whether the outcome must contain the picture's vector.
     """
 
     stream: ModelStream
@@ -72,12 +71,12 @@ class Turn:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one turn led to.
+    """The result of one turn.
 
     Attributes:
-        decision: the decision, after the turn's gate, with its words.
-        picture_vector: the picture as one vector, float32, (size,), length 1; None where the turn
-            did not ask for it or the model has none.
+        decision: the decision after the turn's gate, with its words.
+        picture_vector: the picture as one vector, float32, (size,), length 1; None if the turn did
+            not ask for it or the model has none.
     """
 
     decision: Decision
@@ -85,107 +84,113 @@ class Outcome:
 
 
 Upcoming = Callable[[], Sequence[Turn]]
-"""Gives the turns of the next step, where they are known already."""
+"""Gives the turns of the next step, if they are already known."""
 
 
 class Model(Protocol):
     """A loaded model that any number of cameras share."""
 
     @property
-    def model_id(self) -> str: ...
+    def model_id(self) -> str:
+        """Name and digest of the model, as memory records name it."""
+        ...
 
     @property
     def reads_memory(self) -> bool:
-        """Whether it reads what a question brings of the past (`stream.RecalledContext`); others are asked
-        without.
-        """
+        """Whether its prompt has a place for what the memory found (`types.RecalledContext`)."""
         ...
 
     @property
     def activity_threshold(self) -> float:
-        """Probability of anything happening (standby or response) below which it had better not
-        speak unasked, 0..1; 0 where nobody found out.
-        """
+        """Calibrated minimum of P(standby) + P(response) to speak unprompted; 0 if uncalibrated."""
         ...
 
     @property
     def seconds(self) -> Mapping[str, float]:
-        """Wall time of the last step by stage."""
+        """Wall time of the last step by stage, seconds."""
         ...
 
-    def open_stream(self, camera: str) -> ModelStream: ...
+    def open_stream(self, camera: str) -> ModelStream:
+        """A new stream for `camera`, with an empty context."""
+        ...
 
     def unknown_words(self, text: str) -> Sequence[str]:
-        """Words of a question that it cannot know, because it has no token for them.
+        """Words of a question that the model cannot know, because it has no token for them.
 
-        Any thread may ask.
+        Any thread may call this.
         """
         ...
 
     def step(
         self, turns: Sequence[Turn], upcoming: Upcoming | None = None
     ) -> list[Outcome | StreamError]:
-        """Take one turn in each of several different streams, together where the model can.
+        """Run one step: one turn in each of several streams, in one forward pass if possible.
 
         Args:
-            upcoming: asked at most once, while words are written; a model may begin with these
-                turns' pictures.
+            turns: the turns, each of a different stream.
+            upcoming: called at most once, while words are decoded. The model may encode the
+                pictures of these turns in advance.
 
         Returns:
-            For each turn its outcome, or why its frame cannot be used; the other streams go on.
+            For each turn its outcome, or the error of its stream. An error of one stream does not
+            affect the other streams.
         """
         ...
 
 
 class Writing(Protocol):
-    """A text while a model writes it, beside its streams."""
+    """A text that a model writes between the steps of its streams, one slice of work at a time."""
 
     @property
     def text(self) -> str:
-        """What is written of it, by whole words."""
+        """The whole words that are written so far."""
         ...
 
     @property
-    def is_over(self) -> bool: ...
+    def is_over(self) -> bool:
+        """Whether the text is complete."""
+        ...
 
     def advance(self) -> None:
-        """Do the next slice of the work, no longer than about a token takes; waits until the device
-        has done it.
+        """Do the next slice of work, about as long as the decoding of one token.
+
+        It returns when the device has finished the slice.
 
         Raises:
-            StreamError: the model's numbers are not finite, or memory ran out; the text is lost,
-                the streams are as they were.
+            StreamError: the model's logits are not finite, or memory ran out. The text is lost; the
+                streams are unchanged.
         """
         ...
 
 
 class TextWriter(Protocol):
-    """Writes texts for one task."""
+    """Writes texts with one instruction."""
 
     def begin(self, lines: Sequence[str]) -> Writing:
-        """A text about `lines`, of which the newest are read where they are too many."""
+        """Begin a text about `lines`; if they do not all fit, only the newest are read."""
         ...
 
 
 @runtime_checkable
 class WritesTexts(Protocol):
-    """A model that can also be told in words what to write, between its steps and on the same
-    thread.
-    """
+    """A model that can also write texts by instruction, between its steps and on their thread."""
 
     @property
-    def model_id(self) -> str: ...
+    def model_id(self) -> str:
+        """Name and digest of the model, as memory records name it."""
+        ...
 
     def text_writer(self, task: str, most_read: int, most_written: int) -> TextWriter:
-        """A writer for `task`, an instruction in plain words.
+        """A writer for one instruction.
 
         Args:
-            most_read: tokens of lines that it reads for a text.
-            most_written: tokens of a text at most.
+            task: the instruction in plain words.
+            most_read: the most tokens of lines that are read for a text.
+            most_written: the most tokens of a text.
 
         Raises:
-            StreamError: this model was not made to follow instructions, or reads too little; the
-                message says which and the remedy.
+            StreamError: the model does not follow instructions, or its context is too short; the
+                message says which, and the remedy.
         """
         ...
 
@@ -193,7 +198,7 @@ class WritesTexts(Protocol):
 def one_by_one(
     turns: Sequence[Turn], take: Callable[[Turn], Outcome]
 ) -> list[Outcome | StreamError]:
-    """`Model.step` for a model without a forward pass for several streams: one turn at a time."""
+    """`Model.step` for a model that cannot batch streams: one turn after the other."""
     outcomes: list[Outcome | StreamError] = []
     for turn in turns:
         try:

@@ -318,7 +318,7 @@ class FollowingModel(BrightnessModel):
     ) -> list[Outcome | StreamError]:
         self.told += [turn.watch for turn in turns]
         if any(turn.watch is not None and "sound" in turn.watch.text for turn in turns):
-            return [WatchRefused(f"{turn.frame.camera}: brightness has no ears") for turn in turns]
+            return [WatchRefused(f"{turn.frame.camera}: this model cannot hear") for turn in turns]
         return super().step(turns, upcoming)
 
 
@@ -367,7 +367,7 @@ def test_a_watch_that_the_model_refuses_ends_the_run_with_its_reason(
     bag: Path, tmp_path: Path
 ) -> None:
     source = open_source(str(bag))
-    with pytest.raises(WatchRefused, match="brightness has no ears"):
+    with pytest.raises(WatchRefused, match="this model cannot hear"):
         watch(
             source,
             with_cameras(load_settings({}), source.cameras),

@@ -1,9 +1,8 @@
-"""A stand-in for the model where something else is under test: it speaks when the picture's
-brightness changes.
+"""A fake model for tests of everything else: it speaks when the picture's brightness changes.
 
-Run as a program it is the real node over real DDS with this model in the place of a checkpoint: it
-starts in a second and what it will say about a picture is known. Options that a test needs are read
-from the environment.
+Run as a program, this file starts the real node over real DDS with this model instead of a
+checkpoint. It starts in a second, and a test knows what it will say about a picture. Options come
+from environment variables.
 """
 
 from __future__ import annotations
@@ -25,29 +24,26 @@ from stream_vlm.model_protocol import ModelStream, Outcome, Turn, Upcoming, Watc
 from stream_vlm.types import Decision, Frame, Query, State, StreamError
 
 SLOW_ANSWER_ENV = "BRIGHTNESS_ANSWER_S"
-"""Seconds that an answer takes, in ten parts."""
+"""Seconds that an answer takes, spread over its words."""
 LOAD_ENV = "BRIGHTNESS_LOAD_S"
-"""Seconds that a step takes while the picture is bright, times the share of pixels that it may
-have.
-"""
+"""Seconds that a step takes while the picture is bright, times the picture's share of pixels."""
 ANY_SIZE_ENV = "BRIGHTNESS_ANY_SIZE"
-"""Not empty for a model that looks at smaller pictures with less work."""
+"""Not empty for a model that takes pictures of any size."""
 READS_ENV = "BRIGHTNESS_READS"
-"""Not empty for a model that reads what a question brings of the past, and answers with the best of
-it.
-"""
+"""Not empty for a model that reads what the memory found and answers with the best match."""
 UNSURE_ENV = "BRIGHTNESS_UNSURE"
-"""Not empty for a model that is hardly sure of its answers."""
+"""Not empty for a model whose answers have a low confidence."""
 GATE_ENV = "BRIGHTNESS_GATE"
-"""A file; nothing is looked up in the memory for a question before it is there."""
+"""A file; the memory is not searched for a question before this file exists."""
 CRASH_ENV = "BRIGHTNESS_CRASH_AT"
-"""Brightness (0..255) at which a step raises an error that no one expects."""
+"""Brightness (0..255) at which a step raises an unexpected error."""
 
 
 @dataclass
 class BrightnessStream:
-    """Dark, half light and bright: half light is standby, a change between the other two is a
-    response; under a watch, only to what it names.
+    """Half light is standby; a change between dark and bright is a response.
+
+    While a watch is active, only brightness that the watch names is not silence.
     """
 
     last: str = ""
@@ -63,7 +59,7 @@ class BrightnessStream:
     ) -> Decision:
         if watch is not None and "sound" in watch.text:
             raise WatchRefused(
-                f"{frame.camera}: brightness has no ears; watch for something to see"
+                f"{frame.camera}: this model cannot hear; watch for something visible"
             )
         brightness = float(frame.image.mean())
         if brightness > 155:
@@ -167,13 +163,13 @@ class BrightnessModel:
         return one_by_one(turns, take)
 
     def embed(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Two pictures look the more alike the nearer their brightness is."""
+        """A vector (2,) of length 1; vectors are closer if the brightness is more similar."""
         angle = float(image.mean()) / 255 * np.pi / 2
         return np.array([np.cos(angle), np.sin(angle)], np.float32)
 
 
 def load(settings: Settings) -> BrightnessModel:
-    """Like a checkpoint, a directory that is named must be there."""
+    """Make the model; as with a checkpoint, `model.directory` must exist if it is set."""
     if settings.model.directory and not Path(settings.model.directory).is_dir():
         raise StreamError(
             f"model.directory: {settings.model.directory} does not exist; name another"
@@ -182,7 +178,7 @@ def load(settings: Settings) -> BrightnessModel:
 
 
 def _wait_at_the_gate() -> None:
-    """Have whoever looks something up for a question wait for the gate."""
+    """Make every memory search for a question wait for the file of `GATE_ENV`."""
     recall = PromptRecaller.recall
 
     def waiting(self: PromptRecaller, text: str, camera: str = "") -> PromptRecall:

@@ -1,6 +1,4 @@
-"""Checkpoints that follow instructions, as far as random weights can: with a chat template, and
-where a test needs it with words known beforehand.
-"""
+"""Checkpoints with random weights and a chat template, some with a fixed output."""
 
 from __future__ import annotations
 
@@ -57,8 +55,9 @@ SPEAKS = {
     "rolls": "in",
     "in": "<|im_end|>",
 }
-"""Each token's follower, for `write_speaking_checkpoint`: every picture is told of as "a ball rolls
-in", and summed up with two words more.
+"""The token that follows each token, for `write_speaking_checkpoint`.
+
+The model says "a ball rolls in" about every picture; its summaries are `SUMMARY`.
 """
 SUMMARY = "there was a ball rolls in"
 
@@ -66,15 +65,16 @@ SUMMARY = "there was a ball rolls in"
 def write_chat_checkpoint(
     directory: Path, family: str = "qwen2_5_vl", template: str = CHATML, layers: int = 2
 ) -> Path:
-    """Random weights that prefer words to control tokens."""
+    """Write a checkpoint with random weights that prefer words to control tokens."""
     write_checkpoint(directory, layers, WORDS, family)
     (directory / "chat_template.jinja").write_text(template)
     return directory
 
 
 def write_speaking_checkpoint(directory: Path, follows: Mapping[str, str] = SPEAKS) -> Path:
-    """A Qwen2.5-VL whose layers add nothing to a token's embedding, and whose head knows which
-    token follows which.
+    """Write a Qwen2.5-VL whose next token depends on the last token only, as `follows` says.
+
+    Its layers add nothing to a token's embedding.
     """
     write_chat_checkpoint(directory)
     model = load_cached_model(settings_for(directory))
@@ -94,5 +94,5 @@ def write_speaking_checkpoint(directory: Path, follows: Mapping[str, str] = SPEA
 
 
 def load(directory: Path, **values: Any) -> StreamingModel:
-    """The model at `directory`; keyword names use __ for the dot."""
+    """Load the model at `directory`; `values` are settings, with __ for the dot."""
     return load_cached_model(settings_for(directory, **values))

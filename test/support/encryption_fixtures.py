@@ -1,4 +1,4 @@
-"""Memories under a key, and how to see whether a file shows what they hold."""
+"""Encrypted memories, and a check whether a file shows their contents in plain text."""
 
 import importlib.util
 from contextlib import closing
@@ -21,26 +21,27 @@ needs_sqlcipher = pytest.mark.skipif(
 
 STEPS = 40
 WORD = "zinnober"
-"""Said in every step; nothing else in a file has it."""
+"""A word that is said in every step and appears nowhere else in a file."""
 
 PASSPHRASE = "a green door, 'quoted' \"twice\""
 
 
 def write_key(path: Path, passphrase: str = PASSPHRASE) -> Path:
-    """A key file at `path`."""
-    path.write_text(passphrase + "\nwhat follows is not read\n")
+    """Write a key file at `path`."""
+    path.write_text(passphrase + "\nonly the first line is read\n")
     path.chmod(0o600)
     return path
 
 
 def under_key(folder: Path) -> MemorySettings:
-    """Settings of an encrypted memory in `folder` that is not there yet."""
+    """Settings of an encrypted memory in `folder`; the memory does not exist yet."""
     return settings(folder / "memory.db", key_file=str(write_key(folder / "key")))
 
 
 def remember(chosen: MemorySettings, steps: int = STEPS, session: str = SESSION) -> None:
-    """A walk of one metre a second, on which something is said each second, with a picture of
-    several pages.
+    """Write `steps` steps: the robot moves one metre a second and speaks every second.
+
+    Each picture is so large that it takes several pages of the file.
     """
     with Memory.open(chosen) as memory:
         begin(memory, session)
@@ -58,26 +59,30 @@ def remember(chosen: MemorySettings, steps: int = STEPS, session: str = SESSION)
 
 
 def key_of(chosen: MemorySettings) -> Key | None:
-    """Its key, None of a plain one."""
+    """The key of a memory, or None if it is not encrypted."""
     return Key.read(chosen.key_file)
 
 
 def contents(chosen: MemorySettings) -> tuple[int, str]:
-    """Number and checksum of all rows."""
+    """Number and checksum of all rows of a memory."""
     with closing(connect(Path(chosen.path), key_of(chosen), "mode=ro")) as db:
         return converting._contents(db)
 
 
 def beside(folder: Path) -> dict[str, bytes]:
-    """Every file in `folder` but the shared memory of a log, which readers leave or not."""
+    """Contents of every file in `folder` by name, without the `-shm` file of SQLite's log.
+
+    Readers may or may not leave that file behind.
+    """
     return {
         path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith("-shm")
     }
 
 
 def says(files: dict[str, bytes]) -> list[str]:
-    """The names of those files in which the word stands, as a step's or stemmed by full text, or a
-    column of ours.
+    """The names of the files that contain plain text of a memory.
+
+    That is `WORD`, its stem in the full-text index, or the name of a column.
     """
     return sorted(
         name

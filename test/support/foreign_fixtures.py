@@ -1,6 +1,4 @@
-"""Real checkpoints with random weights of architectures that have no cache here, and how to look
-through them.
-"""
+"""Real checkpoints with random weights, of architectures without a KV cache in this project."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -87,7 +85,7 @@ PICTURES_FIRST_CHAT = (
 
 
 def tokenizer_of(words: Sequence[str], chat: str | None = CHAT) -> PreTrainedTokenizerFast:
-    """A word a token."""
+    """A tokenizer with one token for each word."""
     vocabulary = {token: index for index, token in enumerate((*SPECIAL, *words))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -134,7 +132,7 @@ VISION = {
 
 
 def _llava(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
-    """Pictures of one size: the middle square."""
+    """LLaVA: the middle square of each picture, in one size."""
     config: Any = LlavaConfig(
         vision_config=VISION
         | {
@@ -161,7 +159,7 @@ def _llava(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
 
 
 def _idefics2(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
-    """Pictures in their own proportions and, within bounds, their own size."""
+    """Idefics2: pictures keep their aspect ratio and, within limits, their size."""
     config: Any = Idefics2Config(
         vision_config=VISION | {"image_size": 320, "patch_size": 32},
         perceiver_config={
@@ -185,7 +183,7 @@ def _idefics2(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
 
 
 def _idefics3(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
-    """A tile a picture, resampled by a connector."""
+    """Idefics3: one tile for each picture, resampled by a connector."""
     config: Any = Idefics3Config(
         vision_config=VISION | {"image_size": 32},
         text_config=_text_config(len(tokenizer), model_type="llama"),
@@ -202,7 +200,7 @@ def _idefics3(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
 
 
 def _paligemma(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
-    """Attention in both directions over the whole chat."""
+    """PaliGemma: bidirectional attention over the whole chat."""
     config: Any = PaliGemmaConfig(
         vision_config=VISION
         | {
@@ -237,12 +235,12 @@ def write_foreign(
     words: Sequence[str] = (*STATE_WORDS, *WORDS),
     chat: str | None = CHAT,
 ) -> Path:
-    """A checkpoint of `architecture` with random weights that prefer words to control tokens."""
+    """Write a checkpoint of `architecture` with random weights that prefer words."""
     torch.manual_seed(0)
     model, processor = ARCHITECTURES[architecture](tokenizer_of(words, chat))
     with torch.no_grad():
         for parameter in model.parameters():
-            # Livelier than freshly drawn weights, so that pictures matter.
+            # Initial weights are so small that pictures would not change the logits.
             parameter.mul_(3.0)
         model.get_output_embeddings().weight[: len(SPECIAL)] *= 0.1
     model.save_pretrained(directory)
@@ -259,8 +257,9 @@ QUESTION = Query("q", "is the door open ?", 0)
 
 
 def load(directory: Path, **settings: Any) -> RecomputingModel:
-    """The model in `directory`, which judges every picture unless told otherwise; keyword names use
-    __ for the dot.
+    """Load the model in `directory`; `settings` are settings, with __ for the dot.
+
+    By default it decides on every picture, also without a question or a watch.
     """
     model = load_model(settings_for(directory, **{"decision__unprompted": "always"} | settings))
     assert isinstance(model, RecomputingModel)
@@ -274,7 +273,7 @@ def outcome_of(
     query: Query | None = None,
     **more: Any,
 ) -> Decision | StreamError:
-    """What one look at `frame` gives, through the gate that the harness has."""
+    """The result of one turn with `frame`, with the gate that the loop uses."""
     gate = SpeechGate(model.settings.decision)
     return decisions(
         model.step(
@@ -300,7 +299,7 @@ def decide(
     query: Query | None = None,
     **more: Any,
 ) -> Decision:
-    """The same, where it must be a decision."""
+    """Like `outcome_of`, for a turn without an error."""
     outcome = outcome_of(model, stream, frame, query, **more)
     assert isinstance(outcome, Decision), outcome
     return outcome
@@ -309,7 +308,7 @@ def decide(
 def watch(
     model: RecomputingModel, stream: RecomputedStream, frames: Sequence[Frame], asked_at: int = -1
 ) -> list[Decision]:
-    """Decisions on frame after frame, with the question at one of them."""
+    """The decisions on all `frames`, with the question at number `asked_at`."""
     return [
         decide(model, stream, frame, QUESTION if index == asked_at else None)
         for index, frame in enumerate(frames)

@@ -1,6 +1,4 @@
-"""A judge on the loopback interface: a real HTTP server that speaks as much of the OpenAI chat
-protocol as a judgement needs.
-"""
+"""A local HTTP server with the part of the OpenAI chat protocol that a judge needs."""
 
 from __future__ import annotations
 
@@ -15,11 +13,15 @@ from typing import Any
 
 @dataclass
 class JudgeServer:
-    """What `serve_judge` gives: where it is and what it was asked.
+    """The address of a running server and the requests that it got.
 
     Attributes:
-        reply: from the user's message to the reply's text; an int is an HTTP status to fail with,
-            bytes are a whole body.
+        url: base URL of the API.
+        reply: gives the text of the reply for the user's message. An int is the HTTP status of a
+            failure; bytes are the whole body of the response.
+        requests: bodies of the requests.
+        headers: headers of the requests.
+        paths: paths of the requests.
     """
 
     url: str
@@ -31,7 +33,7 @@ class JudgeServer:
 
 @contextmanager
 def serve_judge(reply: Callable[[str], str | int | bytes]) -> Iterator[JudgeServer]:
-    """Answer chat completions with `reply` until the block ends."""
+    """Answer chat completions with `reply` while the block runs."""
     judge = JudgeServer("", reply)
 
     class Handler(BaseHTTPRequestHandler):
@@ -40,19 +42,19 @@ def serve_judge(reply: Callable[[str], str | int | bytes]) -> Iterator[JudgeServ
             judge.requests.append(request)
             judge.headers.append(dict(self.headers))
             judge.paths.append(self.path)
-            said = judge.reply(request["messages"][-1]["content"])
+            answer = judge.reply(request["messages"][-1]["content"])
             body = (
-                said
-                if isinstance(said, bytes)
-                else json.dumps({"choices": [{"message": {"content": said}}]}).encode()
+                answer
+                if isinstance(answer, bytes)
+                else json.dumps({"choices": [{"message": {"content": answer}}]}).encode()
             )
-            self.send_response(said if isinstance(said, int) else 200)
+            self.send_response(answer if isinstance(answer, int) else 200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """A test's output is no place for an access log."""
+            """Log nothing, to keep the output of the tests short."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     judge.url = f"http://127.0.0.1:{server.server_address[1]}/v1"

@@ -1,4 +1,4 @@
-"""Steps to remember, made by hand, and a second program that holds the memory file locked."""
+"""Steps to write into a memory, and a second process that locks the memory file."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from stream_vlm.types import (
 )
 
 START_NS = 1_700_000_000_123_456_789
-"""No float holds it exactly: a memory that rounds times is caught."""
+"""No float represents it exactly, so a memory that rounds times fails."""
 
 SESSION = "monday"
 
 
 def seconds(after_start: float) -> int:
-    """ns on the stream's clock."""
+    """The stamp (int64 ns) that is `after_start` seconds after `START_NS`."""
     return START_NS + round(after_start * NANOSECONDS)
 
 
 def settings(path: Path, **changes: float | str) -> MemorySettings:
-    """Of a memory at `path` that gives up on a locked file at once."""
+    """Settings of a memory at `path` that does not wait for a locked file."""
     return MemorySettings.model_validate({"path": str(path), "busy_timeout_s": 0.0, **changes})
 
 
 def picture(red: int = 200, width: int = 64, height: int = 48) -> NDArray[np.uint8]:
-    """uint8 RGB of one colour, (height, width, 3)."""
+    """A picture of one colour, uint8 RGB, (height, width, 3)."""
     image = np.zeros((height, width, 3), np.uint8)
     image[..., 0] = red
     return image
@@ -61,10 +61,17 @@ def step(
     session: str = SESSION,
     image: NDArray[np.uint8] | None = None,
 ) -> StepResult:
-    """One tick of one camera `at` seconds: silent, or with an event and the utterance that reports
-    it, or with an answer to `asked`.
+    """The result of one tick of one camera.
 
-    Unless told by `since`, an event began a second before.
+    Args:
+        at: time of the tick, seconds after `START_NS`.
+        said: the utterance; empty for silence.
+        asked: a question that `said` answers; without one `said` reports an event.
+        since: beginning of the event, seconds after `START_NS`; one second before `at` by default.
+        camera: the camera.
+        pose: where the robot was.
+        session: the session.
+        image: uint8 RGB, (H, W, 3); a red picture by default.
     """
     stamp_ns = seconds(at)
     frame = Frame(
@@ -98,8 +105,9 @@ def begin(memory: Memory, session: str = SESSION) -> None:
 
 @contextmanager
 def looking_into(path: Path) -> Iterator[sqlite3.Connection]:
-    """The file as SQLite alone sees it; what is done is committed, and the connection closed: one
-    that waits to be collected keeps the log.
+    """Open the file with plain SQLite; at the end changes are committed and it is closed.
+
+    A connection that is not closed would keep the write-ahead log.
     """
     with closing(sqlite3.connect(path)) as connection, connection:
         yield connection
@@ -107,7 +115,7 @@ def looking_into(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def locked_by_another_program(path: Path) -> Iterator[None]:
-    """A second real process keeps the write lock of the file while the block runs."""
+    """A second process holds the write lock of the file while the block runs."""
     hold = (
         "import sqlite3, sys\n"
         "connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"

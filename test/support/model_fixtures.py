@@ -1,4 +1,4 @@
-"""Real checkpoints with random weights, small enough to load in a blink."""
+"""Real checkpoints with random weights, small enough to load at once."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,13 +51,13 @@ WORDS = (
 
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
-"""The architectures that have a cache here."""
+"""The architectures that run with a KV cache."""
 
 
 def write_checkpoint(
     directory: Path, layers: int = 4, words: tuple[str, ...] = WORDS, family: str = "qwen2_5_vl"
 ) -> Path:
-    """A checkpoint with random weights: of the shipped architecture, or of a Qwen3-VL of its size."""
+    """Write a checkpoint with random weights: the shipped architecture, or a small Qwen3-VL."""
     tokenizer = word_tokenizer(words)
     model: Any
     if family == "qwen3_vl":
@@ -72,16 +72,16 @@ def write_checkpoint(
         torch.manual_seed(0)
         model = Qwen2_5_VLForConditionalGeneration(config)
     with torch.no_grad():
-        # Random weights that prefer words to control tokens, so that utterances have words to look
-        # at.
+        # Words are more likely than control tokens, so utterances have words.
         model.lm_head.weight[: len(SPECIAL_TOKENS)] *= 0.1
     save_checkpoint(model, tokenizer, directory)
     return directory
 
 
 def small_qwen3_config(tokenizer: PreTrainedTokenizerFast, layers: int = 4) -> Qwen3VLConfig:
-    """A Qwen3-VL with everything that tells it from a Qwen2.5-VL: deepstack levels, interleaved
-    rotary axes, learned places, 16-pixel patches.
+    """The configuration of a small Qwen3-VL with all its differences from a Qwen2.5-VL.
+
+    These are deepstack levels, interleaved rotary axes, learned positions and 16-pixel patches.
     """
     ids = tokenizer.get_vocab()
     return Qwen3VLConfig(
@@ -125,7 +125,7 @@ SENTENCE_WORDS = ("a", "red", "ball", "door", "opens", "rolls", "in")
 
 
 def write_sentence_model(folder: Path) -> Path:
-    """A sentence-transformers directory with random weights, whose vectors have 24 numbers."""
+    """Write a sentence-transformers directory with random weights; its vectors have 24 numbers."""
     folder.mkdir()
     torch.manual_seed(0)
     vocabulary = {
@@ -152,7 +152,7 @@ def write_sentence_model(folder: Path) -> Path:
 
 
 def settings_for(directory: Path, **values: Any) -> Settings:
-    """Settings that load `directory`; keyword names use __ for the dot."""
+    """Settings that load `directory`; `values` are more settings, with __ for the dot."""
     return load_settings(
         {"model.directory": str(directory)}
         | {name.replace("__", "."): value for name, value in values.items()}
@@ -160,7 +160,7 @@ def settings_for(directory: Path, **values: Any) -> Settings:
 
 
 def random_frame(index: int, camera: str = "front", size: tuple[int, int] = (96, 128)) -> Frame:
-    """A picture of noise, half a second after the one before."""
+    """Frame number `index`: random noise, half a second after the frame before."""
     image = np.random.default_rng(index).integers(0, 256, (*size, 3), dtype=np.uint8)
     return Frame(
         camera=camera,
@@ -171,7 +171,7 @@ def random_frame(index: int, camera: str = "front", size: tuple[int, int] = (96,
 
 
 def decisions(outcomes: Sequence[Outcome | StreamError]) -> list[Decision | StreamError]:
-    """The decision of each outcome of `Model.step`; a fault stays a fault."""
+    """The decision of each outcome of `Model.step`; errors stay errors."""
     return [one.decision if isinstance(one, Outcome) else one for one in outcomes]
 
 

@@ -1,4 +1,4 @@
-"""Where the tests find things: the checkout, its parts, and real material beside it."""
+"""Paths of the checkout and of the shared test material."""
 
 from pathlib import Path
 

@@ -1,5 +1,6 @@
-"""Real processes over real DDS: the node as a program, and a robot around it that shows pictures,
-listens and asks.
+"""The node as a real process over real DDS, and a test robot around it.
+
+The test robot publishes pictures, subscribes to the node's topics and calls its services.
 """
 
 from __future__ import annotations
@@ -33,20 +34,20 @@ from stream_vlm_ros.msg import EventGrounding, StreamState, Utterance
 from stream_vlm_ros.common.conversions import stamp_message
 
 DEADLINE_S = 30.0
-"""Longest wait for anything: generous, because a test machine may be busy.
+"""Longest wait for anything, seconds; long, because a test machine may be busy.
 
-Nothing waits this long when all is well.
+A test that passes waits much shorter.
 """
 RESPONSE_LOST = "client will not receive response"
-"""What rclpy warns of then."""
+"""rclpy's warning if a client misses the response to its request."""
 BRIGHTNESS_NODE = (sys.executable, str(Path(__file__).with_name("brightness_model.py")))
-"""The node with a model that answers in a blink, see brightness_model.py."""
+"""Command of the node with a fast fake model, see brightness_model.py."""
 DARK, HALF_LIGHT, BRIGHT = 20, 128, 230
 _namespaces = itertools.count(1)
 
 
 def image(brightness: int, stamp_ns: int, frame_id: str = "front_optical") -> Image:
-    """An even picture of 64 x 48 pixels."""
+    """A uniform picture of 64 x 48 pixels."""
     message = Image(height=48, width=64, encoding="rgb8", step=192)
     message.header.stamp, message.header.frame_id = stamp_message(stamp_ns), frame_id
     message.data.frombytes(bytes([brightness]) * (48 * 192))
@@ -70,7 +71,7 @@ KINDS: dict[str, type] = {"raw": Image, "compressed": CompressedImage}
 
 
 class Camera:
-    """A driver that shows an even picture twenty times a second until told otherwise."""
+    """A camera driver that publishes a uniform picture twenty times a second."""
 
     def __init__(
         self,
@@ -100,7 +101,7 @@ class Camera:
 
 
 class Robot:
-    """All that surrounds one node under test, in a namespace of its own."""
+    """Everything around one node under test, in its own namespace."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -139,9 +140,9 @@ class Robot:
         environment: dict[str, str] | None = None,
         **parameters: Any,
     ) -> None:
-        """Start the node; keyword parameters use __ for the dot.
+        """Start the node; `parameters` are ROS parameters, with __ for the dot.
 
-        It looks often, so that tests are quick.
+        Its tick rate is high, so tests are fast.
         """
         given = {
             "memory.path": self.memory,
@@ -164,8 +165,9 @@ class Robot:
     def start_process(
         self, command: Sequence[str], environment: dict[str, str] | None = None
     ) -> subprocess.Popen[bytes]:
-        """Start whatever brings the node up; it ends with the test, and so does all that it
-        started.
+        """Start a process that starts the node.
+
+        It is ended with the test, and so are its child processes.
         """
         with (self.directory / "node.log").open("ab") as log:
             process = subprocess.Popen(
@@ -180,16 +182,16 @@ class Robot:
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
-        """The newest node."""
+        """The process that was started last."""
         return self._processes[-1]
 
     @property
     def log(self) -> str:
-        """All that the nodes of this test said."""
+        """The output of all processes of this test."""
         return (self.directory / "node.log").read_text(errors="replace")
 
     def end_node(self, number: int = signal.SIGINT) -> int:
-        """Send the newest node a signal and return its exit code."""
+        """Send a signal to the process that was started last and return its exit code."""
         self.process.send_signal(number)
         return self.process.wait(DEADLINE_S)
 
@@ -200,8 +202,9 @@ class Robot:
         return camera
 
     def wait(self, condition: Callable[[], Any], what: str) -> Any:
-        """Return the first true value of `condition`; fail with `what` and the node's log when it
-        stays false or the node ends.
+        """Return the first true value of `condition`.
+
+        The test fails with `what` and the node's log if the condition stays false or the node ends.
         """
         deadline = time.monotonic() + DEADLINE_S
         while True:
@@ -222,7 +225,7 @@ class Robot:
             time.sleep(0.02)
 
     def wait_for_text(self, text: str, count: int = 1) -> Utterance:
-        """Wait until the node said `text` for the `count`-th time."""
+        """Wait until the node has said `text` for the `count`-th time."""
         said = self.wait(
             lambda: [said for said in list(self.utterances) if said.text == text][count - 1 :],
             f"utterance '{text}'",
@@ -248,11 +251,11 @@ class Robot:
         return self.wait(found, f"diagnostic '{name}' with '{message}'")
 
     def diagnostics(self) -> list[DiagnosticArray]:
-        """All that the node has said of its health."""
+        """All diagnostics of the node."""
         return list(self._diagnostics)
 
     def forget_diagnostics(self) -> None:
-        """Look only at what is published from now on."""
+        """Forget earlier diagnostics, so only later ones count."""
         self._diagnostics.clear()
 
     def wait_for_active(self) -> None:
@@ -262,9 +265,8 @@ class Robot:
     def call(self, kind: Any, name: str, **fields: Any) -> Any:
         """Call a service of the node and return its response.
 
-        A response to a client that was only just made can be lost when the machine is busy: the
-        node's middleware says so in its log where it has not discovered the client's reader in
-        time. It is asked again then, and then only.
+        On a busy machine a new client can miss a response, because the node's middleware has not
+        discovered the client in time. The node's log says so, and only then the call is repeated.
         """
         client = self.node.create_client(kind, f"stream_vlm/{name}")
         try:
@@ -285,8 +287,9 @@ class Robot:
             self.node.destroy_client(client)
 
     def on_spinner(self, call: Callable[[], Any]) -> Any:
-        """What `call` returns, called by the thread that spins: rclpy loses a response that comes
-        before the asking thread has noted its request.
+        """Call `call` on the spinning thread and return its result.
+
+        rclpy loses a response that comes before the calling thread has stored its request.
         """
         task = self._executor.create_task(call)
         self.wait(task.done, "the spinning thread")
@@ -296,14 +299,14 @@ class Robot:
         return str(self.call(GetState, "get_state").current_state.label)
 
     def transition(self, label: str) -> bool:
-        """Ask for a lifecycle transition; True when it succeeded."""
+        """Request a lifecycle transition; returns whether it succeeded."""
         return bool(
             self.call(ChangeState, "change_state", transition=Transition(label=label)).success
         )
 
     def close(self) -> None:
         for process in self._processes:
-            # The whole group: a launch that is killed leaves its node behind.
+            # Kill the whole process group, because a killed launch does not end its nodes.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -330,7 +333,7 @@ def _yaml(value: Any) -> str:
 
 @contextmanager
 def robot_in(directory: Path) -> Iterator[Robot]:
-    """A robot whose node, if one was started, is ended whatever happens."""
+    """A test robot; its processes are always ended at the end of the block."""
     robot = Robot(directory)
     try:
         yield robot

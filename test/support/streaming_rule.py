@@ -1,7 +1,7 @@
-"""StreamingVLM's eviction rule as plain list surgery, token by token: what the policies and the
-cache are held against.
+"""StreamingVLM's eviction rule on plain lists of tokens, the reference for policies and cache.
 
-It shares nothing with the package: no segments, no layouts, no slots, positions counted in a loop.
+It shares no code with the package: no segments, no layouts, no slots; positions are counted in a
+loop.
 """
 
 from __future__ import annotations
@@ -11,7 +11,16 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Token:
-    """One token of the context; `number` counts tokens in feeding order, None while it is pending."""
+    """One token of the context.
+
+    Attributes:
+        token_id: its id.
+        role: its part of the prompt.
+        turn: its turn; -1 for tokens of no turn.
+        number: its number in the order of feeding; None while it is pending.
+        cell: (row, column) in its picture, for vision tokens.
+        size: (rows, columns) of its picture, for vision tokens.
+    """
 
     token_id: int
     role: str
@@ -27,8 +36,13 @@ ENDS_IN_NEWLINE = ("user close", "footer")
 
 @dataclass(frozen=True)
 class Rule:
-    """The published rule with windows of `vision` and `text` rounds, and a previous text cut to
-    `sink` and `window`.
+    """The published rule.
+
+    Attributes:
+        vision: rounds that keep their picture.
+        text: rounds that keep their words.
+        sink: first tokens of the previous text that stay.
+        window: last tokens of the previous text that stay; the code keeps one less.
     """
 
     vision: int
@@ -37,7 +51,7 @@ class Rule:
     window: int | None
 
     def evict(self, tokens: list[Token], number: int) -> list[Token]:
-        """What is retained at the start of round `number`."""
+        """The tokens that stay at the start of round `number`."""
         tokens = list(tokens)
         if number >= self.text:
             leaving = number - self.text
@@ -79,7 +93,7 @@ class Rule:
 
 
 def positions(tokens: list[Token]) -> list[tuple[int, int, int]]:
-    """(time, height, width) of every token, counted from 0."""
+    """The (time, height, width) positions of all tokens, from 0."""
     places: list[tuple[int, int, int]] = []
     following = 0
     for token in tokens:

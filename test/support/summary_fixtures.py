@@ -1,4 +1,4 @@
-"""Memories whose past is summed up within seconds, and what their files hold of it."""
+"""Memories with short chunks, and helpers that read their summaries."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from stream_vlm.memory.recording.background_writer import MemoryWriter
 from stream_vlm.memory.search.query import RecallQuery, RecallRecord
 
 LONG_S = 30.0
-"""Only a broken writer needs as long."""
+"""Longest wait for a writer, seconds; a working writer is much faster."""
 
 
 def chunks_of(seconds_each: float, path: Path, **changes: object) -> MemorySettings:
-    """Of a memory at `path` whose chunks are so long."""
+    """Settings of a memory at `path` with chunks of `seconds_each` seconds."""
     return MemorySettings.model_validate(
         {**settings(path).model_dump(), "chunk_s": seconds_each, **changes}
     )
 
 
 def tend(memory: Memory) -> None:
-    """All that there is to do between two steps."""
+    """Do all maintenance that is due."""
     while memory.run_maintenance():
         pass
 
 
 def summaries(memory: Memory) -> list[RecallRecord]:
-    """Mid summaries and blocks, in the order of their beginnings."""
+    """All summaries, in the order of their beginnings."""
     found = memory.recall(RecallQuery(kinds=("summary",), order="oldest", limit=1000))
     assert found.total == len(found.records)
     return list(found.records)
 
 
 def texts(memory: Memory, tier: str = "mid") -> list[str]:
-    """Those of one tier, in words."""
+    """The texts of the summaries of one tier."""
     with sqlite3.connect(memory.path) as connection:
         numbers = {
             number
@@ -49,7 +49,7 @@ def texts(memory: Memory, tier: str = "mid") -> list[str]:
 
 
 def covers(memory: Memory, record_id: int) -> set[int]:
-    """Numbers of the records that a summary was made from."""
+    """Ids of the records that a summary was made from."""
     with sqlite3.connect(memory.path) as connection:
         return {
             number
@@ -60,14 +60,14 @@ def covers(memory: Memory, record_id: int) -> set[int]:
 
 
 class Told:
-    """Counts what the writer told."""
+    """Counts the steps that a background writer stored or failed to store."""
 
     def __init__(self) -> None:
         self.stored = 0
         self.failed = 0
 
     def writer(self, memory: Memory) -> MemoryWriter:
-        """A writer's thread that tells here what it did."""
+        """A background writer that counts here."""
         return MemoryWriter(
             memory,
             lambda result: self._count("stored"),

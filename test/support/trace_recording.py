@@ -1,9 +1,8 @@
-"""Records runs of a one-layer model by the rule and transformers alone, in the format of the
-published traces.
+"""Records runs of a one-layer model with transformers alone, in the format of the published traces.
 
-In one layer a kept key or value depends on its own token only, so the retained tokens computed
-afresh give exactly what a cache holds: the recording needs no cache, no eviction and nothing of the
-engine that replays it.
+In a model with one layer a key or value depends only on its own token. So a full recomputation of
+the kept tokens gives exactly the contents of the cache. The recording therefore needs no cache and
+no code of the engine that replays it.
 """
 
 from __future__ import annotations
@@ -38,8 +37,9 @@ PATCH, MERGE = 14, 2
 
 
 def write_streaming_vlm_checkpoint(directory: Path, layers: int = 1) -> Path:
-    """A tiny random Qwen2.5-VL with a byte tokenizer, windowed vision blocks and a fondness for
-    ending its replies.
+    """Write a tiny random Qwen2.5-VL with a byte tokenizer and windowed vision blocks.
+
+    Its weights make the end of a reply likely.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {character: index for index, character in enumerate(alphabet)}
@@ -98,8 +98,7 @@ def write_streaming_vlm_checkpoint(directory: Path, layers: int = 1) -> Path:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                # The usual initial weights are so small that every context would give nearly the
-                # same logits.
+                # Initial weights are so small that all contexts would give nearly the same logits.
                 parameter.mul_(6.0)
         model.lm_head.weight[[ids[token] for token in SPECIAL[1:]]] = 0.0
         model.lm_head.weight[ids["<|im_end|>"]] *= 2.5
@@ -119,7 +118,18 @@ def write_streaming_vlm_checkpoint(directory: Path, layers: int = 1) -> Path:
 
 @dataclass
 class Run:
-    """What to record."""
+    """What to record.
+
+    Attributes:
+        name: name of the trace.
+        rule: the eviction rule.
+        size: (height, width) of the pictures, pixels.
+        penalty: repetition penalty.
+        previous_text: text given at the start.
+        query: the question of the first round.
+        rounds: number of rounds.
+        limit: the most tokens of a reply.
+    """
 
     name: str
     rule: Rule
@@ -133,7 +143,7 @@ class Run:
 
 @dataclass
 class Recorder:
-    """Runs one model over one stream, keeping a list of tokens and the embedding of each."""
+    """Runs a model over one stream and keeps all tokens and their embeddings."""
 
     checkpoint: Path
     run: Run
@@ -192,7 +202,7 @@ class Recorder:
         self.write(folder, ragged, lengths, first, rows)
 
     def prompt(self, number: int) -> None:
-        """Append the text and picture of round `number`."""
+        """Append the tokens of the prompt of round `number`."""
         if number == 0:
             self.text(
                 "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>previous"
@@ -225,8 +235,9 @@ class Recorder:
         )
 
     def vision(self, number: int) -> torch.Tensor:
-        """Merged vision tokens of round `number`, patches cut with plain loops in the order of
-        Qwen's processor.
+        """Merged vision tokens of round `number`.
+
+        Patches are cut with plain loops, in the order of Qwen's processor.
         """
         mean, deviation = np.array(MEAN, np.float32), np.array(DEVIATION, np.float32)
         pictures: NDArray[np.float32] = (
@@ -251,7 +262,7 @@ class Recorder:
         return output
 
     def feed(self, vision: torch.Tensor | None = None) -> list[int]:
-        """Number and embed every token that is pending; returns their ids."""
+        """Number and embed all pending tokens and return their ids."""
         fed: list[int] = []
         pictures = iter(vision if vision is not None else torch.zeros(0))
         for place, token in enumerate(self.tokens):
@@ -269,7 +280,7 @@ class Recorder:
         return fed
 
     def logits(self) -> torch.Tensor:
-        """Raw logits after the last token, from the retained tokens computed afresh."""
+        """Logits after the last token, from a full recomputation of the kept tokens."""
         embeddings = torch.stack(
             [self.embedded[token.number] for token in self.tokens if token.number is not None]
         )
@@ -281,7 +292,7 @@ class Recorder:
         return output
 
     def choose(self, logits: torch.Tensor, said: list[int]) -> int:
-        """The best token after the penalty on everything in the context."""
+        """The best token, with the repetition penalty on all tokens of the context."""
         scores = logits.clone()
         for token in {token.token_id for token in self.tokens} | set(said):
             scores[token] = (

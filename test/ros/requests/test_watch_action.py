@@ -186,7 +186,7 @@ def test_deactivation_ends_a_watch_and_says_so(robot: Robot) -> None:
         ),
         ({"watch_for": "dark", "timeout_s": float("nan")}, "timeout_s nan is refused"),
         ({"watch_for": "dark", "timeout_s": -1.0}, "timeout_s -1 is refused"),
-        ({"watch_for": "a sound"}, "brightness has no ears; watch for something to see"),
+        ({"watch_for": "a sound"}, "this model cannot hear; watch for something visible"),
     ],
 )
 def test_a_watch_that_cannot_be_followed_says_why(
