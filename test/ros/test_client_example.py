@@ -1,0 +1,42 @@
+"""The ROS client among the examples waits for a real node's event and asks its memory."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from places import REPOSITORY
+
+pytest.importorskip("rclpy", reason="the client speaks ROS 2")
+
+from ros_fixtures import BRIGHT, DARK, robot_in
+
+LONGEST_S = 120.0
+
+
+def test_the_client_ends_with_the_event_that_it_waited_for(tmp_path: Path) -> None:
+    with robot_in(tmp_path) as robot:
+        camera = robot.camera()
+        camera.brightness = DARK
+        robot.start_node()
+        robot.wait(lambda: robot.states, "a state")
+        client = subprocess.Popen(
+            [
+                *(sys.executable, "-u", REPOSITORY / "examples" / "wait_for_event.py", "bright"),
+                *("--ros-args", "-r", f"__ns:={robot.namespace}"),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            topic = f"{robot.namespace}/stream_vlm/event"
+            robot.wait(
+                lambda: robot.node.count_subscribers(topic) == 2, "the client beside this test"
+            )
+            camera.brightness = BRIGHT
+            printed, _ = client.communicate(timeout=LONGEST_S)
+        finally:
+            client.kill()
+    assert client.returncode == 0, printed
+    assert "event: it became bright (confidence 0.8" in printed
+    assert "the memory has 2 records of it" in printed
