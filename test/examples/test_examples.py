@@ -62,3 +62,15 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path: Path) -> No
     last = run(script).splitlines()[-1]
     assert int(last.split()[0]) > 0
     assert "picture (" in last
+
+
+def test_the_python_of_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
+    block = (REPOSITORY / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    write_video(tmp_path / "clip.mp4", [20] * 8 + [220] * 8, fps=4.0)
+    script = tmp_path / "readme.py"
+    script.write_text(block)
+    process = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=LONGEST_S
+    )
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / "seen.db").is_file()
