@@ -159,10 +159,8 @@ class Ablation:
         """Train the variant `name`, unless that is done already, and score it."""
         arguments, variant = self.arguments, VARIANTS[name]
         settings = self._settings(name, seed)
-        folder = (
-            arguments.work
-            / f"run-{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]}"
-        )
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        folder = arguments.work / f"run-{digest[:10]}"
         kept = folder / "scores.json"
         if kept.is_file():
             found: dict[str, float] = json.loads(kept.read_text())["scores"]

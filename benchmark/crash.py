@@ -2,7 +2,7 @@
 what was lost: nothing must be.
 
     make crash
-    build/jazzy/run python benchmark/crash.py --encrypted --kills 30    # the same on a file under a key
+    build/jazzy/run python benchmark/crash.py --encrypted --kills 30    # an encrypted file
 
 Each life is a process of its own on a real file: it opens the memory (as the node does, with the
 check at opening and the recovery of the log), answers a recall, stores steps with pictures through

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from reported import reported
 
 from stream_vlm.config.memory_settings import MemorySettings
-from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.insert_rows import insert_session, insert_step
+from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import Place, RecallQuery
 from stream_vlm.memory.storage.file import open_for_writing
 from stream_vlm.memory.storage.schema import transaction
@@ -154,7 +154,8 @@ def questions(rng: random.Random, seconds: int) -> dict[str, Callable[[], Recall
 def kept_for_good(path: Path, picture_period_s: float) -> MemorySettings:
     """The defaults, but that nothing is dropped: a million records are more than three days."""
     return MemorySettings(
-        path=str(path), thumbnail_period_s=picture_period_s, keep_records_h=0.0, keep_records_mb=0.0, keep_pictures_h=0.0, keep_pictures_mb=0.0,
+        path=str(path), thumbnail_period_s=picture_period_s,
+        keep_records_h=0.0, keep_records_mb=0.0, keep_pictures_h=0.0, keep_pictures_mb=0.0,
         keep_summaries_h=0.0, keep_summaries_mb=0.0,
     )  # fmt: skip
 
@@ -238,7 +239,7 @@ def open_to_first_answer(path: Path, times: int) -> dict[str, Timings]:
 
 
 def rivals(python: Path, memory: Path, folder: Path, times: int) -> object:
-    """What benchmark/rivals.py finds on the rows of `memory`, asked the same number of questions."""
+    """What benchmark/rivals.py finds in the rows of `memory`, asked as many questions."""
     rows, out = folder / "rows.jsonl", folder / "rivals.json"
     with sqlite3.connect(memory) as connection, rows.open("w") as file:
         # A record a line as our file holds them; a silent observation has no words, which a vector

@@ -105,7 +105,8 @@ def turn(number: int) -> tuple[str, ...]:
 def show(rows: dict[str, Pair]) -> dict[str, dict[str, Timings | float]]:
     """Print one table; its rows for the report."""
     print(
-        f"{'ms, p50':<32}{'plain':>9}{'encrypted':>11}{'plain cpu':>11}{'encrypted cpu':>15}{'ratio of cpu':>14}"
+        f"{'ms, p50':<32}{'plain':>9}{'encrypted':>11}"
+        f"{'plain cpu':>11}{'encrypted cpu':>15}{'ratio of cpu':>14}"
     )
     found: dict[str, dict[str, Timings | float]] = {}
     for name, pair in rows.items():

@@ -44,7 +44,7 @@ VISITS = (0, 2400)
 
 @dataclass(frozen=True)
 class Witnessed:
-    """An event that the robot sees: in which room, during which visit, and when (ns, at its end)."""
+    """An event that the robot sees: in which room, during which visit, and its end (ns)."""
 
     room: int
     visit: int

@@ -1,8 +1,10 @@
 """What a tick costs as the stream goes on: ours beside what else one would do, on the same model in
 the same run.
 
-    build/jazzy/run python benchmark/streaming.py                                     # the shipped model on this machine
-    build/jazzy/run python benchmark/streaming.py --shapes qwen2.5-vl-7b --streams 1 8 64   # published shapes, random weights, on CUDA
+    # The shipped model on this machine:
+    build/jazzy/run python benchmark/streaming.py
+    # Published shapes with random weights, on CUDA:
+    build/jazzy/run python benchmark/streaming.py --shapes qwen2.5-vl-7b --streams 1 8 64
 
 Each row is a way to keep 200 s of a 1 Hz stream before the model: our policies over the fixed-slot
 cache, and four baselines: (a) a context that grows for ever, (b) a sliding window that is computed
@@ -167,7 +169,10 @@ def compare(model: StreamingModel, context_s: float, seconds: int, samples: int)
     return rows
 
 
-HEADER = f"{'':<34}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>8}{'1st tok':>10}{'tok/s':>9}{'context':>9}{'cache':>8}{'process':>9}"
+HEADER = (
+    f"{'':<34}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>8}"
+    f"{'1st tok':>10}{'tok/s':>9}{'context':>9}{'cache':>8}{'process':>9}"
+)
 
 
 def line(row: Row) -> str:
@@ -176,7 +181,10 @@ def line(row: Row) -> str:
     """
     ended = f"   ends after {row.ended_s:.0f} s: no positions left" if row.ended_s else ""
     cells = "".join(f"{row.percentile(percent):8.1f}" for percent in (50, 95, 99, 100))
-    return f"{row.name:<34}{cells}{row.first_token_ms:10.1f}{row.tokens_per_s:9.0f}{row.ticks[-1][2]:9d}{row.cache_mb:8.0f}{row.process_mb:9.0f}{ended}"
+    return (
+        f"{row.name:<34}{cells}{row.first_token_ms:10.1f}{row.tokens_per_s:9.0f}"
+        f"{row.ticks[-1][2]:9d}{row.cache_mb:8.0f}{row.process_mb:9.0f}{ended}"
+    )
 
 
 def many_streams(model: StreamingModel, count: int, seconds: int) -> dict[str, float]:

@@ -113,7 +113,8 @@ def test_a_live_pipeline_tells_why_a_step_is_not_stored(settings: Settings) -> N
         pipeline.start("never begun")
         pipeline.step(tick(0, DARK))
         assert pipeline.flush(FLUSH_S)
-    assert len(heard) == 1 and "'never begun' was not begun" in str(heard[0])
+    assert len(heard) == 1
+    assert "'never begun' was not begun" in str(heard[0])
 
 
 def test_a_started_loop_begins_anew_after_it_was_stopped(settings: Settings) -> None:

@@ -41,8 +41,10 @@ RUN_SCRIPT = """#!/bin/sh
 # Runs a command inside this build: `{shown} python3 -c "import rclpy"`. Written by
 # tools/bootstrap.py.
 venv=$(cd "$(dirname "$0")" && pwd)/venv
-export ROS_DISTRO={distribution} ROS_VERSION=2 ROS_PYTHON_VERSION=3 RMW_IMPLEMENTATION=rmw_fastrtps_cpp
-export VIRTUAL_ENV="$venv" AMENT_PREFIX_PATH="$venv" CMAKE_PREFIX_PATH="$venv" PATH="$venv/bin:$venv/lib/stream_vlm_ros:$PATH"
+export ROS_DISTRO={distribution} ROS_VERSION=2 ROS_PYTHON_VERSION=3
+export RMW_IMPLEMENTATION=rmw_fastrtps_cpp
+export VIRTUAL_ENV="$venv" AMENT_PREFIX_PATH="$venv" CMAKE_PREFIX_PATH="$venv"
+export PATH="$venv/bin:$venv/lib/stream_vlm_ros:$PATH"
 unset PYTHONPATH PYTHONHOME
 libraries=$venv/lib
 for folder in "$venv"/{site_packages}/ros_*.libs; do libraries=$libraries:$folder; done

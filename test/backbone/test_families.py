@@ -1,4 +1,4 @@
-"""Every architecture with a cache answers as transformers' own model does, from pixels to logits."""
+"""Every architecture with a cache answers as its transformers model does, from pixels to logits."""
 
 from pathlib import Path
 from typing import Any
@@ -182,7 +182,8 @@ def test_streams_stepped_together_decide_as_each_alone(checkpoint: Path) -> None
             strict=True,
         ):
             expected = alone[camera][index]
-            assert isinstance(outcome, Decision) and isinstance(expected, Decision)
+            assert isinstance(outcome, Decision)
+            assert isinstance(expected, Decision)
             assert (outcome.state, outcome.text) == (expected.state, expected.text)
             assert dict(outcome.probabilities) == pytest.approx(
                 dict(expected.probabilities), abs=1e-5

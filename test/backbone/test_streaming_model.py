@@ -1,6 +1,7 @@
 """The cached model equals the uncached one, for ever, in bounded memory."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,7 @@ def test_a_question_is_always_answered_and_its_text_grows_by_whole_words(
     texts = [text for _, text in heard]
     assert {query_id for query_id, _ in heard} == {"q1"}
     assert texts[-1] == result.decisions["front"].text
-    assert all(later.startswith(earlier) for earlier, later in zip(texts, texts[1:], strict=False))
+    assert all(later.startswith(earlier) for earlier, later in pairwise(texts))
     assert [utterance.query_id for utterance in result.utterances] == ["q1"]
     assert result.events == ()
 

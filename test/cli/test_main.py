@@ -163,8 +163,10 @@ def test_bad_input_gets_one_clear_message_and_a_failing_exit_status(
 ) -> None:
     assert main([argument.replace("OUT", str(tmp_path)) for argument in arguments]) == 1
     printed = capsys.readouterr()
-    assert complaint in printed.err and printed.out == ""
-    assert len(printed.err.splitlines()) == 1 and "Traceback" not in printed.err
+    assert complaint in printed.err
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+    assert "Traceback" not in printed.err
 
 
 @pytest.mark.parametrize(
@@ -188,12 +190,10 @@ def test_recall_finds_words_in_a_memory_file(
 ) -> None:
     assert main(["recall", "ball", "--memory", str(memory_file)]) == 0
     out = capsys.readouterr().out
-    assert (
-        "1.0 - 2.0 s" in out
-        and "red ball rolls in" in out
-        and "(1.00, 0.00) map" in out
-        and "door" not in out
-    )
+    assert "1.0 - 2.0 s" in out
+    assert "red ball rolls in" in out
+    assert "(1.00, 0.00) map" in out
+    assert "door" not in out
 
 
 def test_recall_takes_the_folder_of_a_run(
@@ -204,7 +204,8 @@ def test_recall_takes_the_folder_of_a_run(
         == 0
     )
     out = capsys.readouterr().out
-    assert "door opens" in out and "1 of 2 records" in out
+    assert "door opens" in out
+    assert "1 of 2 records" in out
 
 
 @pytest.mark.parametrize(
@@ -231,11 +232,9 @@ def test_recall_as_json_keeps_nanoseconds_exact(
 ) -> None:
     main(["recall", "door", "--memory", str(memory_file), "--json"])
     record = json.loads(capsys.readouterr().out)
-    assert (
-        record["end_ns"] == 10 * NANOSECONDS
-        and record["end"] == 10.0
-        and record["pose"]["x"] == 5.0
-    )
+    assert record["end_ns"] == 10 * NANOSECONDS
+    assert record["end"] == 10.0
+    assert record["pose"]["x"] == 5.0
 
 
 def test_recall_does_not_create_a_memory(tmp_path: Path) -> None:
@@ -303,9 +302,12 @@ def test_the_doctor_reports_what_to_fix(tmp_path: Path, capsys: pytest.CaptureFi
         == 1
     )
     findings = {line.split()[1]: line for line in capsys.readouterr().out.splitlines()}
-    assert findings["model"].startswith("WRONG") and str(tmp_path / "nothing") in findings["model"]
-    assert findings["memory"].startswith("WRONG") and "not a SQLite file" in findings["memory"]
-    assert findings["python"].startswith("ok") and findings["libraries"].startswith("ok")
+    assert findings["model"].startswith("WRONG")
+    assert str(tmp_path / "nothing") in findings["model"]
+    assert findings["memory"].startswith("WRONG")
+    assert "not a SQLite file" in findings["memory"]
+    assert findings["python"].startswith("ok")
+    assert findings["libraries"].startswith("ok")
 
 
 def test_simulate_writes_a_video_with_its_labels(
@@ -313,7 +315,8 @@ def test_simulate_writes_a_video_with_its_labels(
 ) -> None:
     assert main(["simulate", "--seed", "3", "--minutes", "0.1", "--out", str(tmp_path / "w")]) == 0
     labels = json.loads((tmp_path / "w" / "labels.json").read_text())
-    assert labels["seed"] == 3 and labels["duration_s"] == pytest.approx(6.0)
+    assert labels["seed"] == 3
+    assert labels["duration_s"] == pytest.approx(6.0)
     assert "labels.json, video.mp4" in capsys.readouterr().out
 
 

@@ -171,7 +171,7 @@ def test_a_model_of_text_that_is_none_is_refused_before_a_run_is_replaced(
 ) -> None:
     watch_bag(bag, tmp_path / "out")
     before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
-    with pytest.raises(EmbeddingError, match="has no config.json"):
+    with pytest.raises(EmbeddingError, match=r"has no config\.json"):
         watch_bag(bag, tmp_path / "out", existing="replace", memory__text_model=str(tmp_path))
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
 
@@ -227,7 +227,7 @@ def test_a_model_that_cannot_sum_up_begins_no_run_and_replaces_none(
         with pytest.raises(
             SummarizerError,
             match=(
-                "memory.summarizer 'model': brightness writes no texts between its looks; take a"
+                r"memory\.summarizer 'model': brightness writes no texts between its looks; take a"
                 " Qwen"
             ),
         ):
@@ -277,7 +277,8 @@ def test_a_picture_the_model_cannot_use_is_counted_and_the_run_goes_on(tmp_path:
     write_bag(tmp_path / "bag", film(levels=(20, 0, 120, 200)), {"front": "/front/image_raw"})
     watched = watch_bag(tmp_path / "bag", tmp_path / "out")
     assert watched.faults == {"front": 1}
-    assert watched.ticks == 4 and watched.events == 1
+    assert watched.ticks == 4
+    assert watched.events == 1
 
 
 def test_what_was_watched_before_a_source_broke_off_is_kept(tmp_path: Path) -> None:
@@ -333,9 +334,8 @@ def test_what_is_waited_for_is_told_from_the_first_picture_on_and_reports_carry_
         tmp_path / "out",
         watch_for="a light that turns on",
     )
-    assert {told.text for told in model.told if told is not None} == {
-        "a light that turns on"
-    } and None not in model.told
+    assert {told.text for told in model.told if told is not None} == {"a light that turns on"}
+    assert None not in model.told
     with Memory.open(
         MemorySettings(path=str(tmp_path / "out" / "memory.db")), read_only=True
     ) as memory:

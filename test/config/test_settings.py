@@ -12,7 +12,8 @@ def test_every_setting_has_a_description_and_every_number_a_range() -> None:
     for info in describe_settings(["front"]):
         assert info.description.endswith("."), info.name
         if info.kind in (int, float):
-            assert info.minimum is not None and info.maximum is not None, info.name
+            assert info.minimum is not None, info.name
+            assert info.maximum is not None, info.name
             assert info.minimum <= info.default <= info.maximum, info.name
 
 
@@ -53,5 +54,5 @@ def test_nonsense_is_refused_by_name(values: dict[str, object], message: str) ->
 
 
 def test_several_faults_are_told_at_once() -> None:
-    with pytest.raises(SettingError, match="stream.rate_hz.*memory.thumbnail_quality"):
+    with pytest.raises(SettingError, match=r"stream\.rate_hz.*memory\.thumbnail_quality"):
         load_settings({"stream.rate_hz": 0.0, "memory.thumbnail_quality": 500})

@@ -108,7 +108,8 @@ def test_the_setting_overrides_the_turns_of_the_file_and_keeps_the_rest(tmp_path
 def test_a_setting_that_contradicts_the_file_is_refused(tmp_path: Path) -> None:
     directory = write_checkpoint(tmp_path)
     with pytest.raises(
-        CheckpointError, match="model.prompt_format 'streaming_vlm' does not go with .*pair_frames"
+        CheckpointError,
+        match=r"'streaming_vlm' does not go with .*pair_frames",
     ):
         load_cached_model(settings_for(directory, model__prompt_format="streaming_vlm"))
 

@@ -118,4 +118,5 @@ def test_a_long_gap_between_frames_moves_a_boundary_by_two_seconds_at_most(
             Frame("front", (20 + index) * HALF_SECOND, "front_optical", IMAGE),
             decision(state, "lamp turns on"),
         )
-    assert span is not None and seconds(span) == expected
+    assert span is not None
+    assert seconds(span) == expected

@@ -199,9 +199,8 @@ def test_doubts_by_the_models_own_threshold_keep_it_quiet_but_for_questions_and_
         ["answer to what"],
         ["seen 6"],
     ]
-    assert results[1].decisions["front"].state is State.SILENCE and results[1].under_way_since == {
-        "front": 0
-    }
+    assert results[1].decisions["front"].state is State.SILENCE
+    assert results[1].under_way_since == {"front": 0}
     assert [event.label for result in results for event in result.events] == ["seen 4", "seen 6"]
 
 

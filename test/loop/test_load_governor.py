@@ -1,10 +1,11 @@
-"""The load governor under simulated loads: which limits it sets, in which order, and for how long."""
+"""The load governor under simulated loads: which limits it sets, in which order, how long."""
 
 from __future__ import annotations
 
 import logging
 import random
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -214,10 +215,7 @@ def test_a_load_that_varies_around_a_limit_does_not_change_the_level_every_few_s
         4000,
     )
     better = [step for step in changes(seen) if seen[step] < seen[step - 1]]
-    assert all(
-        later - earlier >= CLEAN + TRIAL_STEPS
-        for earlier, later in zip(better, better[1:], strict=False)
-    )
+    assert all(later - earlier >= CLEAN + TRIAL_STEPS for earlier, later in pairwise(better))
     # After each failure the next trial comes later, so half an hour at 2 Hz has few changes.
     assert len(better) <= 4000 / (CLEAN * MOST_PATIENCE / 2)
 
@@ -230,7 +228,7 @@ def test_trials_become_rarer_if_the_better_level_fails_each_time() -> None:
         # Steps are fast at the worse level and in trials, and too slow at the better level.
         if subject.observe(9.0 if subject.level == 0 else 0.1) and subject.level == 0:
             better.append(step)
-    apart = [later - earlier for earlier, later in zip(better, better[1:], strict=False)]
+    apart = [later - earlier for earlier, later in pairwise(better)]
     assert apart[0] < apart[-1]
     assert apart[-1] >= CLEAN * MOST_PATIENCE
 

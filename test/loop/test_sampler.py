@@ -1,5 +1,7 @@
 """Only the newest frame of a camera is taken, and a recording always gives the same ticks."""
 
+from itertools import pairwise
+
 import pytest
 from model_fixtures import random_frame
 
@@ -64,7 +66,7 @@ def test_ticks_come_at_the_target_rate_for_any_camera_rate(
     assert len(due) == pytest.approx(60 * rate_hz, abs=1)
     assert all(
         abs(later - earlier - 1 / rate_hz) <= 1 / camera_hz + 1e-3
-        for earlier, later in zip(due, due[1:], strict=False)
+        for earlier, later in pairwise(due)
     )
 
 

@@ -1,6 +1,7 @@
 """When the robot speaks: thresholds, hysteresis, refractory time, repeats and questions."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -220,7 +221,7 @@ def admitted(settings: DecisionSettings, stream: list[Decision]) -> list[State]:
 
 
 def changes(states: list[State]) -> int:
-    return sum(one is not other for one, other in zip(states, states[1:], strict=False))
+    return sum(one is not other for one, other in pairwise(states))
 
 
 streams = st.lists(shares.map(lambda weights: model_says(*weights)), min_size=1, max_size=30)

@@ -19,7 +19,8 @@ def bootstrap(repository: Path) -> ModuleType:
     specification = importlib.util.spec_from_file_location(
         "bootstrap", repository / "tools" / "bootstrap.py"
     )
-    assert specification and specification.loader
+    assert specification
+    assert specification.loader
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
@@ -48,10 +49,8 @@ def test_a_distribution_without_wheels_is_refused_with_the_ones_that_have_them(
 def test_a_missing_compiler_is_named_with_the_command_that_installs_it(repository: Path) -> None:
     refused = bootstrap_process(repository, "jazzy", CXX="no-such-compiler")
     assert refused.returncode == 1
-    assert (
-        "a C and C++ compiler" in refused.stderr
-        and "sudo apt install build-essential" in refused.stderr
-    )
+    assert "a C and C++ compiler" in refused.stderr
+    assert "sudo apt install build-essential" in refused.stderr
     assert refused.stderr.count("\n") == 1
 
 
@@ -59,7 +58,7 @@ def test_a_python_without_wheels_is_refused_before_anything_is_installed(
     bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bootstrap, "OLDEST_PYTHON", (4, 0))
-    with pytest.raises(bootstrap.CannotBuild, match="has no ROS 2 wheels; .* make PYTHON="):
+    with pytest.raises(bootstrap.CannotBuild, match=r"has no ROS 2 wheels; .* make PYTHON="):
         bootstrap.check_machine()
 
 

@@ -158,7 +158,8 @@ def test_launch_files_and_presets_are_installed_with_the_package(
     install: Path, repository: Path, folder: str
 ) -> None:
     shipped = {file.name for file in (repository / folder).iterdir() if file.is_file()}
-    assert shipped and shipped == {
+    assert shipped
+    assert shipped == {
         file.name
         for file in (install / "stream_vlm_ros" / "share" / "stream_vlm_ros" / folder).iterdir()
     }

@@ -92,7 +92,7 @@ def _of_another_architecture(directory: Path) -> None:
 def disappointed(
     program: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Robot]:
-    """A node that was started on a directory which is not there, and lives through all the others."""
+    """A node that was started on a missing directory, and lives through all the others."""
     with robot_in(tmp_path_factory.mktemp("robot")) as made:
         made.start_node(command=program, model__directory=made.directory / "checkpoint")
         status = made.wait_for_diagnostic("node", "configure failed: ", DiagnosticStatus.ERROR)
@@ -117,7 +117,8 @@ def test_a_checkpoint_that_cannot_be_used_is_named_and_the_node_waits_for_anothe
     damage(directory)
     assert not disappointed.transition("configure")
     status = disappointed.wait_for_diagnostic("node", says, DiagnosticStatus.ERROR)
-    assert status.message.startswith("configure failed: ") and str(directory) in status.message
+    assert status.message.startswith("configure failed: ")
+    assert str(directory) in status.message
     assert "Traceback" not in disappointed.log
     assert disappointed.lifecycle_state() == "unconfigured"
     shutil.rmtree(directory, ignore_errors=True)

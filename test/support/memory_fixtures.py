@@ -127,7 +127,8 @@ def locked_by_another_program(path: Path) -> Iterator[None]:
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
-        assert holder.stdout is not None and holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdin is not None
         try:
             assert holder.stdout.readline() == "locked\n"
             yield

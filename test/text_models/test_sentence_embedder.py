@@ -59,7 +59,7 @@ def test_pooling_follows_the_directory(directory: Path) -> None:
 def test_an_unusable_directory_is_refused_with_the_reason(directory: Path, tmp_path: Path) -> None:
     with pytest.raises(
         EmbeddingError,
-        match="has no config.json; give the directory of a sentence-transformers model",
+        match=r"has no config\.json; give the directory of a sentence-transformers model",
     ):
         SentenceEmbedder(tmp_path)
     pool_by(directory, "pooling_mode_max_tokens")

@@ -96,7 +96,8 @@ def test_sizes_are_whole_patches_within_the_budget(
     size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     height, width = QWEN.target_size(*size)
-    assert height % 28 == 0 and width % 28 == 0
+    assert height % 28 == 0
+    assert width % 28 == 0
     assert height * width <= QWEN.max_pixels
     assert (height, width) == expected
 

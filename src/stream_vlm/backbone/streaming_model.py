@@ -30,7 +30,8 @@ class StreamingModel:
     """
 
     def __init__(self, checkpoint: Checkpoint, settings: Settings) -> None:
-        """
+        """Take over the loaded `checkpoint`.
+
         Raises:
             CheckpointError: the tokenizer of `checkpoint` cannot express the states.
         """

@@ -217,7 +217,7 @@ class World:
     def _things(
         self, shown: list[Appearance], instances: NDArray[np.int16], t_s: float
     ) -> tuple[ThingState, ...]:
-        state, event = self.script.at(t_s)
+        state, _ = self.script.at(t_s)
         seen = np.bincount(instances.ravel())
         whole: dict[int, int] = {}
         parts: dict[int, Appearance] = {}

@@ -52,6 +52,7 @@ def pose_message(pose: Pose | None, stamp_ns: int) -> PoseStamped:
 
 
 def utterance_message(utterance: Utterance, session_id: str) -> UtteranceMessage:
+    """`utterance`, said in the session `session_id`."""
     return UtteranceMessage(
         header=header_message(utterance.stamp_ns, utterance.frame_id),
         camera=utterance.camera,
@@ -164,6 +165,7 @@ def recall_response(answer: Answer, response: Recall.Response) -> Recall.Respons
 
 
 def record_message(record: RecallRecord) -> MemoryRecord:
+    """`record` as the service Recall returns it; without `pose_valid` the pose is empty."""
     return MemoryRecord(
         record_id=record.record_id,
         kind=record.kind,
@@ -190,6 +192,7 @@ def record_message(record: RecallRecord) -> MemoryRecord:
 
 
 def evidence_message(frame: StoredFrame) -> CompressedImage:
+    """`frame` as a JPEG with the stamp and the frame name of its picture."""
     message = CompressedImage(header=header_message(frame.stamp_ns, frame.frame_id), format="jpeg")
     message.data.frombytes(frame.jpeg)
     return message

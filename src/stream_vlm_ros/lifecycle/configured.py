@@ -58,7 +58,8 @@ class Configured:
     def __init__(
         self, node: Node, settings: Settings, load: ModelLoader, session_id: Callable[[], str]
     ) -> None:
-        """
+        """Open the memory and load the model.
+
         Raises:
             StreamError: the memory or the model cannot be used.
         """

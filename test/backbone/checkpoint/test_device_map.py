@@ -108,7 +108,7 @@ def test_weights_that_are_stored_quantized_are_taken_as_they_are(
         "stream_config.json",
     ):
         (tmp_path / "saved" / name).write_bytes((directory / name).read_bytes())
-    with pytest.raises(CheckpointError, match="quantized already; leave model.weights at 'auto'"):
+    with pytest.raises(CheckpointError, match=r"quantized already; leave model\.weights at 'auto'"):
         load_checkpoint(settings_for(tmp_path / "saved", model__weights="int8").model)
     again = load_cached_model(settings_for(tmp_path / "saved"))
     assert shares(decisions(again)) == pytest.approx(
@@ -158,7 +158,8 @@ def test_a_model_larger_than_one_gpu_is_spread_with_its_tower_and_layers_whole(
 @needs_accelerate
 def test_a_model_larger_than_all_gpus_is_refused_unless_fewer_bits_fit(checkpoint: Path) -> None:
     with pytest.raises(
-        CheckpointError, match="larger than the free memory of all GPUs.*model.weights int8 or int4"
+        CheckpointError,
+        match=r"larger than the free memory of all GPUs.*model\.weights int8 or int4",
     ):
         planned(checkpoint, (0.65, 0.25))
     assert set(planned(checkpoint, (0.65, 0.25), "int4").values()) <= {0, 1}

@@ -166,7 +166,7 @@ def test_another_deepstack_than_the_weights_have_is_refused(tmp_path: Path) -> N
     (directory / "config.json").write_text(json.dumps(config))
     with pytest.raises(
         CheckpointError,
-        match="config.json has no place for 6 of the weights, model.visual.deepstack_merger_list.1",
+        match=r"no place for 6 of the weights, model\.visual\.deepstack_merger_list\.1",
     ):
         load_model(settings_for(directory))
 
@@ -178,7 +178,8 @@ def test_values_too_large_for_float16_are_refused_with_the_remedy(
     shutil.copytree(healthy, directory)
     change_weight(directory, lambda weight: weight * 1e8)
     with pytest.raises(
-        CheckpointError, match="not finite in torch.float16; set model.dtype to bfloat16 or float32"
+        CheckpointError,
+        match=r"not finite in torch\.float16; set model\.dtype to bfloat16 or float32",
     ):
         load_checkpoint(ModelSettings(directory=str(directory), dtype="float16"))
 
@@ -235,7 +236,8 @@ def test_a_model_that_does_not_fit_is_refused_with_what_would_help(
     with pytest.raises(
         CheckpointError,
         match=(
-            "does not fit into the GPU's memory; choose a smaller model, model.weights int8 or int4"
+            r"does not fit into the GPU's memory; choose a smaller model, "
+            r"model\.weights int8 or int4"
         ),
     ):
         load_checkpoint(ModelSettings(directory=str(healthy)))
@@ -260,7 +262,7 @@ def test_a_progress_bar_is_shown_for_a_checkpoint_of_the_user_on_a_terminal_only
 def test_cuda_where_there_is_none_is_refused_with_the_remedy(healthy: Path, device: str) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
-    with pytest.raises(CheckpointError, match="set model.device to 'cpu'"):
+    with pytest.raises(CheckpointError, match=r"set model\.device to 'cpu'"):
         load_model(settings_for(healthy, model__device=device))
 
 

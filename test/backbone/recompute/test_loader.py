@@ -38,11 +38,9 @@ def test_a_template_without_a_system_role_or_with_pictures_first_is_served(
 ) -> None:
     model = load(write_foreign(tmp_path, chat=chat))
     written = model.checkpoint.writer.write(["<0s-1s>\n", "<1s-2s>\n"], "", "is the door open ?")
-    assert (
-        "Begin every reply" in written
-        and "is the door open ?" in written
-        and written.count("<image>") == 2
-    )
+    assert "Begin every reply" in written
+    assert "is the door open ?" in written
+    assert written.count("<image>") == 2
     assert decide(model, model.open_stream("front"), random_frame(0), QUESTION).text
 
 
@@ -148,10 +146,13 @@ def test_which_engine_a_directory_gets_is_said_in_the_log_and_by_the_doctor(
         record.getMessage() for record in caplog.records if "recomputed" in record.getMessage()
     ] == [f"{model.model_id}: {model.engine}"]
     cached = load_model(settings_for(write_checkpoint(tmp_path / "cached")))
-    assert isinstance(cached, StreamingModel) and "kept in a cache" in cached.engine
+    assert isinstance(cached, StreamingModel)
+    assert "kept in a cache" in cached.engine
     capsys.readouterr()
     main(["doctor", "--model", str(llava), "--memory", str(tmp_path / "memory.db")])
     finding = next(
         line for line in capsys.readouterr().out.splitlines() if line.split()[1] == "model"
     )
-    assert finding.startswith("ok") and "llava" in finding and "recomputed at every tick" in finding
+    assert finding.startswith("ok")
+    assert "llava" in finding
+    assert "recomputed at every tick" in finding

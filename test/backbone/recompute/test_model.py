@@ -5,6 +5,7 @@ tick.
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +136,11 @@ def test_a_question_is_always_answered_in_whole_words_that_grow(model: Recomputi
     stream = model.open_stream("front")
     parts: list[str] = []
     decision = decide(model, stream, random_frame(0), QUESTION, on_text=parts.append)
-    assert decision.state is State.RESPONSE and decision.text
+    assert decision.state is State.RESPONSE
+    assert decision.text
     assert set(decision.text.split()) <= set(model.checkpoint.tokenizer.get_vocab())
     assert parts[-1] == decision.text
-    assert all(later.startswith(earlier) for earlier, later in zip(parts, parts[1:], strict=False))
+    assert all(later.startswith(earlier) for earlier, later in pairwise(parts))
     assert 0.0 <= decision.confidence <= 1.0
 
 
@@ -270,7 +272,8 @@ def test_a_picture_that_cannot_be_looked_at_leaves_the_stream_as_it_was(
     decide(model, disturbed, random_frame(0))
     decide(model, quiet, random_frame(0))
     outcome = outcome_of(model, disturbed, random_frame(1, size=(3, 64)))
-    assert isinstance(outcome, PictureError) and "64 x 3" in str(outcome)
+    assert isinstance(outcome, PictureError)
+    assert "64 x 3" in str(outcome)
     assert decide(model, disturbed, random_frame(2)) == decide(model, quiet, random_frame(2))
 
 
@@ -291,7 +294,8 @@ def test_a_fault_in_one_camera_does_not_stop_the_other(model: RecomputingModel) 
     turns = [Turn(model.open_stream("front"), random_frame(0, size=(2, 2)), gate=silent)]
     turns.append(Turn(model.open_stream("back"), random_frame(0, "back"), gate=silent))
     fault, decision = decisions(model.step(turns))
-    assert isinstance(fault, PictureError) and isinstance(decision, Decision)
+    assert isinstance(fault, PictureError)
+    assert isinstance(decision, Decision)
 
 
 def test_after_a_reset_a_stream_decides_as_a_new_one(model: RecomputingModel) -> None:
@@ -313,7 +317,9 @@ def test_logits_that_are_not_numbers_are_a_fault_after_which_the_stream_begins_a
     kept = head.clone()
     head.fill_(torch.nan)
     outcome = outcome_of(model, stream, random_frame(1))
-    assert isinstance(outcome, ModelFault) and "front" in str(outcome) and "float32" in str(outcome)
+    assert isinstance(outcome, ModelFault)
+    assert "front" in str(outcome)
+    assert "float32" in str(outcome)
     head.copy_(kept)
     assert decide(model, stream, random_frame(2)) == decide(
         model, model.open_stream("front"), random_frame(2)
@@ -333,7 +339,8 @@ def test_out_of_memory_is_named_and_the_stream_begins_anew(
     with monkeypatch.context() as patched:
         patched.setattr(model.checkpoint.model, "generate", too_large)
         outcome = outcome_of(model, stream, random_frame(1))
-    assert isinstance(outcome, ModelFault) and "lower context.frames" in str(outcome)
+    assert isinstance(outcome, ModelFault)
+    assert "lower context.frames" in str(outcome)
     assert decide(model, stream, random_frame(2)) == decide(
         model, model.open_stream("front"), random_frame(2)
     )
@@ -344,7 +351,8 @@ def test_a_question_too_long_for_the_model_is_refused(llava: Path) -> None:
     outcome = outcome_of(
         model, model.open_stream("front"), random_frame(0), Query("q", "door " * 1100, 0)
     )
-    assert isinstance(outcome, QuestionTooLong) and "reads 1024" in str(outcome)
+    assert isinstance(outcome, QuestionTooLong)
+    assert "reads 1024" in str(outcome)
 
 
 def test_a_watch_too_long_for_the_model_is_refused_and_does_not_stop_the_stream(
@@ -364,7 +372,8 @@ def test_a_watch_too_long_for_the_model_is_refused_and_does_not_stop_the_stream(
 
 
 def test_the_harness_runs_over_it_and_the_nodes_protocol_is_met(model: RecomputingModel) -> None:
-    assert model.device == "cpu" and "recomputed at every tick" in model.engine
+    assert model.device == "cpu"
+    assert "recomputed at every tick" in model.engine
     harness = StreamingHarness(model.settings, model, "session")
     frames = [random_frame(index) for index in range(4)]
     results = [

@@ -80,11 +80,12 @@ def test_of_too_many_lines_the_newest_are_read_and_of_one_too_long_its_end(
     writer = model.text_writer(TASK, 64, 20)
     lines = ["a cup", *["0 : a ball rolls in"] * 10, "1 : a door opens"]
     prompt = prompt_of(writer.begin(lines), model)
-    assert (
-        prompt.count("ball") == 9 and "user 0 : a ball" in prompt and "1 : a door opens" in prompt
-    )
+    assert prompt.count("ball") == 9
+    assert "user 0 : a ball" in prompt
+    assert "1 : a door opens" in prompt
     prompt = prompt_of(writer.begin(["a cup " * 5 + "a ball " * 100]), model)
-    assert prompt.count("ball") == 32 and prompt.count("cup") == 1
+    assert prompt.count("ball") == 32
+    assert prompt.count("cup") == 1
 
 
 def test_a_text_is_what_the_unsliced_model_would_write(model: StreamingModel) -> None:
@@ -137,7 +138,7 @@ def test_the_shipped_model_says_that_it_cannot_be_told_what_to_write() -> None:
     assert isinstance(model, StreamingModel)
     with pytest.raises(
         CheckpointError,
-        match="has no chat template, .*; set model.directory to an instruction-tuned checkpoint",
+        match=r"has no chat template, .*; set model\.directory to an instruction-tuned checkpoint",
     ):
         model.text_writer(TASK, 500, 20)
 
@@ -161,7 +162,7 @@ def test_a_model_with_too_few_positions_says_how_many_are_left(tmp_path: Path) -
     with pytest.raises(
         CheckpointError,
         match=(
-            "tells 8192 positions apart, of which 0 are left for what happened; lower"
+            r"tells 8192 positions apart, of which 0 are left for what happened; lower"
             " memory.summary_chars"
         ),
     ):

@@ -57,7 +57,8 @@ def turn(stream: CachedStream, index: int, seed: int, size: tuple[int, int] = (9
 
 
 def assert_alike(one: Decision | StreamError, other: Decision | StreamError) -> None:
-    assert isinstance(one, Decision) and isinstance(other, Decision)
+    assert isinstance(one, Decision)
+    assert isinstance(other, Decision)
     assert (one.state, one.text) == (other.state, other.text)
     assert list(one.probabilities.values()) == pytest.approx(
         list(other.probabilities.values()), abs=1e-4
@@ -147,7 +148,8 @@ def test_out_of_memory_is_named_and_every_stream_begins_anew(
         patch.setattr("stream_vlm.backbone.streaming.batched_step.feed_together", no_memory)
         for outcome in decisions(model.step([turn(stream, 1, 0) for stream in streams])):
             assert isinstance(outcome, ModelFault)
-            assert "out of memory" in str(outcome) and "lower context.max_seconds" in str(outcome)
+            assert "out of memory" in str(outcome)
+            assert "lower context.max_seconds" in str(outcome)
     for outcome, expected in zip(
         decisions(model.step([turn(stream, 0, 0) for stream in streams])), first, strict=True
     ):
@@ -223,9 +225,8 @@ def test_a_rate_changed_while_the_stream_runs_keeps_as_many_seconds_as_the_cache
     assert longest(40) == 10
     model.settings.stream.rate_hz = 8.0
     assert 20 < longest(100) < 40
-    assert (
-        stream._forward is not None and stream._forward.cache.used <= stream._forward.cache.capacity
-    )
+    assert stream._forward is not None
+    assert stream._forward.cache.used <= stream._forward.cache.capacity
 
 
 def test_numbers_that_fail_in_the_middle_of_an_utterance_silence_that_camera_alone(
@@ -255,8 +256,7 @@ def test_numbers_that_fail_in_the_middle_of_an_utterance_silence_that_camera_alo
             model.step([turn(good, 1, 0), Turn(bad, random_frame(1, "rear"), gate=speak)])
         )
     assert_alike(outcomes[0], expected)
-    assert isinstance(outcomes[1], ModelFault) and "rear: the model's logits are not finite" in str(
-        outcomes[1]
-    )
+    assert isinstance(outcomes[1], ModelFault)
+    assert "rear: the model's logits are not finite" in str(outcomes[1])
     assert bad.context == []
     assert isinstance(decisions(model.step([turn(bad, 2, 1)]))[0], Decision)

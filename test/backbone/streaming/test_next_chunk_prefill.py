@@ -131,10 +131,10 @@ def test_the_head_grows_in_small_slices_and_the_cache_holds_both(
     stream = model.open_stream("front")
     watch(stream, model, 4 * CHUNK_TURNS, stream.prepare)
     head = tokens_in([segment for segment in stream.context if segment.kind is SegmentKind.HEAD])
-    assert slices and max(slices) <= -(-head // LEAD_TURNS) + 1
-    assert (
-        stream._forward is not None and stream._forward.cache.used <= stream._forward.cache.capacity
-    )
+    assert slices
+    assert max(slices) <= -(-head // LEAD_TURNS) + 1
+    assert stream._forward is not None
+    assert stream._forward.cache.used <= stream._forward.cache.capacity
     assert stream._forward.next_position < stream._forward.cache.capacity
 
 
@@ -169,7 +169,8 @@ def test_the_harness_remembers_what_was_said_in_the_next_chunk(model: StreamingM
     assert ids_of(stream, SegmentKind.QUERY) == [], "the question's own turn has left"
     head = str(model.checkpoint.tokenizer.decode(ids_of(stream, SegmentKind.HEAD)))
     assert answers[0].query_id == "q"
-    assert "is the door open" in head and answers[0].text in head
+    assert "is the door open" in head
+    assert answers[0].text in head
 
 
 def test_lines_are_kept_newest_first_whole_and_within_the_budget() -> None:

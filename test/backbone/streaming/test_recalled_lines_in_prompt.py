@@ -239,7 +239,8 @@ def test_a_model_without_a_cache_reads_it_before_its_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load_model(settings_for(write_foreign(tmp_path)))
-    assert isinstance(model, RecomputingModel) and model.reads_memory
+    assert isinstance(model, RecomputingModel)
+    assert model.reads_memory
     befores: list[str] = []
     inputs = model.checkpoint.writer.inputs
 

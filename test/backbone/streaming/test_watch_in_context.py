@@ -234,7 +234,7 @@ def test_control_tokens_in_a_watch_are_not_read_as_control(model: StreamingModel
 def test_a_watch_that_does_not_fit_is_refused_and_the_stream_goes_on(model: StreamingModel) -> None:
     stream = model.open_stream("front")
     step_alone(stream, random_frame(0), None, stay_silent)
-    with pytest.raises(WatchRefused, match="front: picture and watch need .* in fewer words"):
+    with pytest.raises(WatchRefused, match=r"front: picture and watch need .* in fewer words"):
         step_alone(
             stream,
             random_frame(1),

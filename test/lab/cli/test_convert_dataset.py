@@ -67,9 +67,8 @@ def test_a_span_is_standby_and_its_answer_is_in_the_next_turn() -> None:
 
 def test_an_answer_with_a_time_is_a_response_in_its_own_turn() -> None:
     sample = raw_to_sample(raw(response=[answer(time="00:05")]), ten_seconds)
-    assert [turn.state for turn in sample.turns].index(State.RESPONSE) == 4 and sample.turns[
-        4
-    ].start_s == 4.0
+    assert [turn.state for turn in sample.turns].index(State.RESPONSE) == 4
+    assert sample.turns[4].start_s == 4.0
 
 
 def test_raw_annotations_converted_to_messages_and_back_are_unchanged() -> None:
@@ -146,7 +145,8 @@ def test_a_missing_and_an_undecodable_video_are_reported_and_the_rest_is_read(
     rows = [raw(), raw(video_path="gone.mp4"), raw(video_path="broken.mp4"), "no row"]
     (tmp_path / "raw.json").write_text(json.dumps(rows))
     reading = read_raw(tmp_path / "raw.json", videos)
-    assert reading.rows == [1] and len(reading.samples[0].turns) == 8
+    assert reading.rows == [1]
+    assert len(reading.samples[0].turns) == 8
     assert [(refusal.row, refusal.reason) for refusal in reading.refusals] == [
         (2, RefusalReason.MISSING_VIDEO),
         (3, RefusalReason.UNDECODABLE),
@@ -163,7 +163,7 @@ def test_each_turn_gets_the_picture_of_its_own_second(videos: VideoFolder) -> No
 
 def test_a_video_that_ends_before_the_last_turn_is_an_error(videos: VideoFolder) -> None:
     sample = raw_to_sample(raw(), ten_seconds)
-    with pytest.raises(SourceError, match="ends before the turn from 8.0 s"):
+    with pytest.raises(SourceError, match=r"ends before the turn from 8\.0 s"):
         list(videos.pictures(sample))
 
 
@@ -249,7 +249,8 @@ def test_a_timed_word_belongs_to_the_turn_in_which_it_ends(
     ).samples
     assert [turn.text for turn in sample.turns] == ["Kick off", "", "Red.\nnow", ""]
     assert [turn.question for turn in sample.turns] == ["Comment.", "", "Who?", ""]
-    assert sample.previous_text == "Before." and sample.turns[0].start_s == 2.0
+    assert sample.previous_text == "Before."
+    assert sample.turns[0].start_s == 2.0
 
 
 def test_only_lines_in_the_index_are_read_and_wrong_offsets_are_reported(tmp_path: Path) -> None:
@@ -274,7 +275,8 @@ def test_an_index_in_the_last_line_is_read_like_one_beside_the_file(tmp_path: Pa
     assert [refusal.row for refusal in reading.refusals] == [-1]
     seeks_path(path).write_text(json.dumps([0, len(first.encode())]))
     both = read_text_stream(path)
-    assert len(both.samples) == 2 and both.refusals == []
+    assert len(both.samples) == 2
+    assert both.refusals == []
 
 
 @pytest.mark.parametrize(
@@ -323,7 +325,8 @@ def test_the_command_writes_the_readable_rows_and_exits_with_1_if_a_row_was_refu
     assert main(arguments) == 1
     assert "1 x unknown task type: row 2: 'Weather'" in capsys.readouterr().out
     (row,) = json.loads(out.read_text())
-    assert len(row["messages"]) == 21 and row["videos"] == ["clips/a.mp4"]
+    assert len(row["messages"]) == 21
+    assert row["videos"] == ["clips/a.mp4"]
     data.write_text(json.dumps([raw()]))
     assert main(arguments) == 0
 

@@ -23,11 +23,11 @@ from places import SUPPORT
 
 pytest.importorskip("rclpy", reason="ROS 2 is not in this environment")
 
-from stream_vlm.sources.rosbag_writer import write_bag  # noqa: E402
-from stream_vlm.types import NANOSECONDS, Frame  # noqa: E402
-from stream_vlm_lab.demo import processes  # noqa: E402
-from stream_vlm_lab.demo.questions import is_right  # noqa: E402
-from stream_vlm_lab.simulation.labels.ground_truth import RecallQuestion  # noqa: E402
+from stream_vlm.sources.rosbag_writer import write_bag
+from stream_vlm.types import NANOSECONDS, Frame
+from stream_vlm_lab.demo import processes
+from stream_vlm_lab.demo.questions import is_right
+from stream_vlm_lab.simulation.labels.ground_truth import RecallQuestion
 
 REPORTED = [
     "event_f1",
@@ -127,11 +127,11 @@ def test_the_simulated_camera_is_scored_against_its_truth(tmp_path: Path) -> Non
     assert list(report)[: len(REPORTED)] == REPORTED
     # The stand-in cannot know what happens in the simulated room.
     assert report["event_f1"] == 0.0
-    assert report["recall"] and all(
-        set(answer) == {"question", "answer", "right"} for answer in report["recall"]
-    )
+    assert report["recall"]
+    assert all(set(answer) == {"question", "answer", "right"} for answer in report["recall"])
     assert all(answer["right"] is False for answer in report["recall"])
-    assert report["steps"] >= 12 and report["rows"] >= report["steps"]
+    assert report["steps"] >= 12
+    assert report["rows"] >= report["steps"]
     assert (tmp_path / "demo" / "memory.db").exists()
     assert "event F1 0.00" in output.splitlines()[-1]
 
@@ -141,15 +141,16 @@ def test_a_video_is_watched_and_its_changes_are_reported_and_recalled(
 ) -> None:
     folder, output = watched
     report = json.loads((folder / "report.json").read_text())
-    assert report["event_f1"] is None and report["timing_error_s"] is None
+    assert report["event_f1"] is None
+    assert report["timing_error_s"] is None
     assert report["events"] == report["utterances"] == 2
     first, last, often = report["recall"]
-    assert first["answer"].startswith("it became bright") and last["answer"].startswith(
-        "it became dark"
-    )
+    assert first["answer"].startswith("it became bright")
+    assert last["answer"].startswith("it became dark")
     assert often["answer"].endswith("(1 of 2)")
     assert all(answer["right"] is None for answer in report["recall"])
-    assert "says   it became bright" in output and "event" in output
+    assert "says   it became bright" in output
+    assert "event" in output
 
 
 def test_a_camera_of_compressed_pictures_is_watched(clip: Path, tmp_path: Path) -> None:
@@ -160,9 +161,8 @@ def test_a_camera_of_compressed_pictures_is_watched(clip: Path, tmp_path: Path) 
     report = json.loads((tmp_path / "demo" / "report.json").read_text())
     assert report["events"] == report["utterances"] == 2
     first, last, _ = report["recall"]
-    assert first["answer"].startswith("it became bright") and last["answer"].startswith(
-        "it became dark"
-    )
+    assert first["answer"].startswith("it became bright")
+    assert last["answer"].startswith("it became dark")
     assert "says   it became bright" in output
 
 
@@ -171,13 +171,15 @@ def test_every_camera_of_a_recording_is_watched(tmp_path: Path) -> None:
         tmp_path / "demo", "--bag", str(write_recording(tmp_path / "bag"))
     )
     assert status == 0, errors
-    assert "left: it became bright" in output and "right: it became bright" in output
+    assert "left: it became bright" in output
+    assert "right: it became bright" in output
 
 
 def test_the_pictures_show_the_stream(watched: tuple[Path, str]) -> None:
     folder, _ = watched
     timeline = cv2.imread(str(folder / "timeline.png"))
-    assert timeline is not None and timeline.shape[1] == 1600
+    assert timeline is not None
+    assert timeline.shape[1] == 1600
     capture = cv2.VideoCapture(str(folder / "clip.mp4"))
     pages = []
     while (grabbed := capture.read())[0]:
@@ -205,12 +207,14 @@ def test_an_interrupted_demo_ends_its_processes(tmp_path: Path) -> None:
         not (tmp_path / "demo" / "camera_source.out").exists()
         or not (tmp_path / "demo" / "camera_source.out").read_text()
     ):
-        assert time.monotonic() < deadline and process.poll() is None
+        assert time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted" in errors and "Traceback" not in errors
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
     assert processes_using(tmp_path / "demo") == []
 
 
@@ -240,7 +244,9 @@ def test_what_is_broken_is_said_and_the_demo_fails(
 ) -> None:
     status, _, errors = run_demo(tmp_path / "demo", *arguments)
     assert status == 1
-    assert errors.startswith("demo: ") and complaint in errors and "Traceback" not in errors
+    assert errors.startswith("demo: ")
+    assert complaint in errors
+    assert "Traceback" not in errors
     assert processes_using(tmp_path / "demo") == []
 
 
@@ -251,7 +257,8 @@ def test_a_node_that_dies_fails_the_demo_with_the_end_of_its_log(tmp_path: Path)
     )
     status, _, errors = run_demo(tmp_path / "demo", "--seconds", "3", program=dying)
     assert status == 1
-    assert "node ended with status 1" in errors and "no camera, no show" in errors
+    assert "node ended with status 1" in errors
+    assert "no camera, no show" in errors
 
 
 QUESTION = RecallQuestion(

@@ -44,12 +44,11 @@ def test_looking_twice_in_any_order_shows_the_same_pixels() -> None:
 
 def test_a_view_is_rgb_of_the_size_asked_for_with_an_instance_map_to_match() -> None:
     view = World(2, 10.0, (192, 128)).view(1.0)
-    assert (
-        view.image.shape == (128, 192, 3)
-        and view.image.dtype == np.uint8
-        and view.image.flags["C_CONTIGUOUS"]
-    )
-    assert view.instances.shape == (128, 192) and view.instances.dtype == np.int16
+    assert view.image.shape == (128, 192, 3)
+    assert view.image.dtype == np.uint8
+    assert view.image.flags["C_CONTIGUOUS"]
+    assert view.instances.shape == (128, 192)
+    assert view.instances.dtype == np.int16
 
 
 def test_things_are_listed_exactly_when_they_have_pixels(worlds: list[World]) -> None:
@@ -95,7 +94,8 @@ def test_what_a_hand_takes_goes_with_it_and_what_it_puts_down_stays(worlds: list
 def test_who_enters_stands_wholly_between_left_and_right_at_the_end(worlds: list[World]) -> None:
     for world, event in events_where(worlds, lambda event: event.action == "enters"):
         columns = np.flatnonzero((world.view(event.t_end).instances == event.instance).any(axis=0))
-        assert columns[0] > 0 and columns[-1] < world.size[0] - 1
+        assert columns[0] > 0
+        assert columns[-1] < world.size[0] - 1
 
 
 def test_what_a_person_picks_up_is_held_after_the_contact(worlds: list[World]) -> None:
@@ -137,7 +137,8 @@ def test_a_lamp_that_turns_on_brightens_the_picture_at_that_moment(worlds: list[
         brighter = (
             world.view(event.t_end).image.mean() - world.view(event.t_start - 1e-3).image.mean()
         )
-        assert (brighter > 0) == (event.action == "turns on") and abs(brighter) > 3
+        assert (brighter > 0) == (event.action == "turns on")
+        assert abs(brighter) > 3
 
 
 def test_a_door_changes_its_look_from_start_to_end(worlds: list[World]) -> None:

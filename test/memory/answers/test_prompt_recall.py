@@ -82,7 +82,9 @@ def test_a_question_about_what_can_be_seen_is_about_now(question: str) -> None:
 
 def test_the_computed_answer_and_what_it_rests_on_come_first(memory: Memory) -> None:
     found = recall_for_prompt(memory, RecallQuery("when did you last see the red ball?"), 20)
-    assert found.is_known and found.has_match and found.was_asked
+    assert found.is_known
+    assert found.has_match
+    assert found.was_asked
     assert [record.text for record in found.records] == ["red ball rolls away", "red ball rolls in"]
     past = found.context(seconds(150))
     assert past.computed == f"last: red ball rolls away, at {moment(seconds(30))} (2 min ago)"
@@ -123,7 +125,8 @@ def test_what_is_not_remembered_is_said_not_to_be_known(memory: Memory) -> None:
     assert zebra.sentence(seconds(60)) == "I do not know: nothing remembered bears on it"
     assert zebra.context(seconds(60)) == RecalledContext()
     near = recall_for_prompt(memory, RecallQuery("when did the green ball roll in?"), 20)
-    assert not near.is_known and near.has_match
+    assert not near.is_known
+    assert near.has_match
     assert (
         near.sentence(seconds(60))
         == "I do not know; the nearest that is remembered: 'red ball rolls away'"
@@ -202,7 +205,8 @@ def test_summaries_bear_on_a_question_after_all_that_they_tell_of(memory: Memory
     found = recall_for_prompt(memory, RecallQuery("the red ball?"), 20)
     assert [record.kind for record in found.records] == ["event", "event", "summary"]
     forgotten = recall_for_prompt(memory, RecallQuery("when did a zebra walk by?"), 20)
-    assert forgotten.has_match and [record.kind for record in forgotten.records] == ["summary"]
+    assert forgotten.has_match
+    assert [record.kind for record in forgotten.records] == ["summary"]
 
 
 def test_summaries_read_before_stay_where_the_file_refuses(

@@ -82,8 +82,10 @@ def test_a_full_disk_while_summarising_is_said_loses_nothing_and_ends_when_there
                 full.set()
                 break
             writer.wait_idle(0.1)
-        assert full.is_set() and "the disk is full" in writer.health.idle_fault
-        assert summaries(memory) == [] and memory.count() == 45
+        assert full.is_set()
+        assert "the disk is full" in writer.health.idle_fault
+        assert summaries(memory) == []
+        assert memory.count() == 45
         db.execute("PRAGMA max_page_count = 1000000")
         for _ in range(300):
             if texts(memory):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +145,8 @@ def test_old_summaries_are_dropped_and_not_made_again_from_records_that_stay(pat
             memory.write(step(number))
             tend(memory)
         kept = left(memory, "summary")
-        assert len(left(memory)) == 36 and min(kept) >= 3 * HOUR - 300 - HOUR
+        assert len(left(memory)) == 36
+        assert min(kept) >= 3 * HOUR - 300 - HOUR
         assert dropped(memory)["summaries"] >= 11
     with Memory.open(limits) as memory:
         memory.begin_session("next", "model", "test", seconds(3 * HOUR))
@@ -270,7 +272,7 @@ def test_all_sessions_lie_on_one_line_none_before_the_end_of_another_and_the_run
     assert sorted(stretch.session_id for stretch in line) == sorted(
         str(number) for number in range(len(times))
     )
-    for before, after in zip(line, line[1:], strict=False):
+    for before, after in pairwise(line):
         assert after.at_ns >= before.end_ns
     # The session stored last is the one that runs: its evidence is the newest, whatever clocks
     # showed.

@@ -208,7 +208,7 @@ def test_a_damaged_file_is_not_changed_by_one_that_only_reads(file: Path) -> Non
     before = file.read_bytes()
     with pytest.raises(
         MemoryDamaged,
-        match="is damaged.*at its next start the node renames the file and copies its readable rows",
+        match=r"is damaged.*its next start the node renames the file and copies its readable rows",
     ):
         Memory.open(settings(file), read_only=True)
     assert file.read_bytes() == before

@@ -95,21 +95,22 @@ def test_a_lone_picture_is_comparable_with_one_that_stood_still_in_the_stream(
 def test_the_setting_switches_vectors_off(directory: Path) -> None:
     off = load_cached_model(settings_for(directory, memory__picture_vectors=False))
     result = StreamingHarness(off.settings, off, "s").step(tick(0, [1]))
-    assert not result.picture_vectors and result.decisions
+    assert not result.picture_vectors
+    assert result.decisions
 
 
 def test_what_looked_alike_comes_first_and_filters_hold(
     model: StreamingModel, watched: Memory
 ) -> None:
     alike = watched.search_by_picture(model.embed(scene(3)), RecallQuery(limit=3), model.model_id)
-    assert alike.note == "" and alike.total == 20
+    assert alike.note == ""
+    assert alike.total == 20
     assert {record.start_ns // NANOSECONDS for record in alike.records} <= {13, 14, 15, 16}
     before = watched.search_by_picture(
         model.embed(scene(3)), RecallQuery(limit=3, end_ns=12 * NANOSECONDS), model.model_id
     )
-    assert (
-        all(record.end_ns <= 12 * NANOSECONDS for record in before.records) and before.total == 12
-    )
+    assert all(record.end_ns <= 12 * NANOSECONDS for record in before.records)
+    assert before.total == 12
     assert not watched.search_by_picture(
         model.embed(scene(3)), RecallQuery(cameras=("rear",)), model.model_id
     ).records
@@ -127,9 +128,8 @@ def test_words_and_looks_rank_together(file: Path) -> None:
             memory.write(StepResult(**{**vars(result), "picture_vectors": {"front": vector}}))
         alike = memory.search_by_picture(red, RecallQuery("cup"), "model-of-the-test").records
     # Looks alone cannot tell the first two apart, words alone not the second from the third.
-    assert (alike[0].text, alike[0].start_ns) == ("a cup", alike[0].start_ns) and alike[
-        0
-    ].score > alike[1].score
+    assert (alike[0].text, alike[0].start_ns) == ("a cup", alike[0].start_ns)
+    assert alike[0].score > alike[1].score
     assert alike[0].record_id in (5, 6), "the second picture, which fits both"
     assert len({record.start_ns for record in alike}) == len(alike), "one record a picture"
 

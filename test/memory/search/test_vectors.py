@@ -1,4 +1,4 @@
-"""Finding by meaning and by looks: vectors in the memory's own file, searched exactly, never mixed."""
+"""Search by meaning and by picture: vectors in the memory's file, searched exactly, never mixed."""
 
 import re
 import sqlite3

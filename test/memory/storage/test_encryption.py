@@ -153,7 +153,8 @@ def test_a_damaged_encrypted_file_is_renamed_and_its_readable_rows_are_copied_wi
     # Two bad pages cost few rows. The other rows are unchanged, except that lost pictures are
     # unlinked.
     rescued = {row[:13] for row in rows_of(secret, "record") if row[3] == SESSION}
-    assert rescued <= {row[:13] for row in before} and len(rescued) > 2 * STEPS
+    assert rescued <= {row[:13] for row in before}
+    assert len(rescued) > 2 * STEPS
     assert verify(path, 0.0, key_of(secret)) == []
     assert says(beside(tmp_path)) == []
 

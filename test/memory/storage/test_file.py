@@ -117,7 +117,7 @@ def test_an_empty_file_becomes_a_memory(tmp_path: Path) -> None:
 def test_reading_a_missing_memory_creates_nothing(tmp_path: Path) -> None:
     with pytest.raises(
         MemoryFileError,
-        match="memory.db: no such memory file; check memory.path, or let the node run first",
+        match=r"memory\.db: no such memory file; check memory\.path, or let the node run first",
     ):
         Memory.open(settings(tmp_path / "memory.db"), read_only=True)
     assert list(tmp_path.iterdir()) == []
@@ -151,7 +151,8 @@ def test_a_locked_file_can_be_read_but_not_written(file: Path) -> None:
         with pytest.raises(
             MemoryFileError,
             match=(
-                "another program holds it locked; close that program or raise memory.busy_timeout_s"
+                r"another program holds it locked; "
+                r"close that program or raise memory\.busy_timeout_s"
             ),
         ):
             begin(memory, "tuesday")
@@ -302,6 +303,6 @@ def test_a_memory_of_another_user_is_refused(file: Path, ordinary_user: None) ->
         file.chmod(0)
     with pytest.raises(
         MemoryFileError,
-        match="memory.db: this user has no permission; allow this user to read and write",
+        match=r"memory\.db: this user has no permission; allow this user to read and write",
     ):
         Memory.open(settings(file), read_only=True)

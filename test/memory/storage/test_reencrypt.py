@@ -65,7 +65,8 @@ def test_encrypting_and_decrypting_keeps_every_row(
     )
     assert said_by(capsys, "memory", "encrypt", *given) == (0, said)
     copy.unlink()
-    assert says(beside(tmp_path)) == [] and sorted(beside(tmp_path)) == ["key", "memory.db"]
+    assert says(beside(tmp_path)) == []
+    assert sorted(beside(tmp_path)) == ["key", "memory.db"]
     assert contents(secret) == (rows, digest)
     with Memory.open(secret) as memory:
         assert memory.recall(RecallQuery(WORD, place=Place(5.0, 0.0, 1.5))).total == 6
@@ -100,7 +101,7 @@ def test_a_failed_conversion_leaves_the_old_file_unchanged(
             "replace",
             lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")),
         )
-    with pytest.raises(MemoryFileError, match="the old one is as it was|the disk is full"):
+    with pytest.raises(MemoryFileError, match=r"the old one is as it was|the disk is full"):
         reencrypt.convert(Path(plain.path), None, key_of(secret), 0.0)
     assert contents(plain) == before
     assert sorted(beside(tmp_path)) == ["key", "memory.db"]
@@ -154,7 +155,8 @@ def test_a_file_in_use_is_not_converted(secret: MemorySettings, tmp_path: Path) 
         stdout=subprocess.PIPE,
         text=True,
     ) as reader:
-        assert reader.stdout is not None and reader.stdin is not None
+        assert reader.stdout is not None
+        assert reader.stdin is not None
         assert reader.stdout.readline() == "open\n"
         with pytest.raises(MemoryFileError, match="another program holds it locked"):
             reencrypt.convert(Path(plain.path), None, key_of(secret), 0.0)

@@ -67,7 +67,8 @@ def by_model(path: Path, **changes: float | str) -> MemorySettings:
 
 def summarizer_of(memory: Memory, model: StreamingModel) -> ModelSummarizer:
     writer = summary_writer(memory.settings, model)
-    assert memory.summary_jobs is not None and writer is not None
+    assert memory.summary_jobs is not None
+    assert writer is not None
     return ModelSummarizer(memory.summary_jobs, writer, model.model_id)
 
 
@@ -128,10 +129,8 @@ def test_what_a_model_writes_about_nothing_is_refused_and_the_extract_stands(
         ]
         assert {one.model_id for one in summaries(memory)} == {"extractive"}
         assert memory.idle_health.failures == 2
-        assert (
-            "memory.summarizer 'model': a summary of" in memory.idle_health.fault
-            and "is refused" in memory.idle_health.fault
-        )
+        assert "memory.summarizer 'model': a summary of" in memory.idle_health.fault
+        assert "is refused" in memory.idle_health.fault
 
 
 def test_a_summary_is_written_in_slices_no_longer_than_a_token_or_a_piece_of_the_prompt(
@@ -150,7 +149,9 @@ def test_a_summary_is_written_in_slices_no_longer_than_a_token_or_a_piece_of_the
         # To begin is a slice, too; then it is a forward a slice, at last one for each word; the end
         # mark is not fed.
         assert len(fed) == slices - 1
-        assert max(fed) == 32 and fed[-6:] == [1] * 6 and len(fed) > 7
+        assert max(fed) == 32
+        assert fed[-6:] == [1] * 6
+        assert len(fed) > 7
 
 
 def looks(model: StreamingModel, summarizer: ModelSummarizer | None) -> list[StepResult]:
@@ -168,9 +169,8 @@ def looks(model: StreamingModel, summarizer: ModelSummarizer | None) -> list[Ste
         )
         results.append(harness.step(Tick(index, frames[0].stamp_ns, frames, asked)))
         for _ in range(2 if summarizer is not None else 0):
-            assert summarizer is not None and summarizer.has_work, (
-                "there is something to write between all looks"
-            )
+            assert summarizer is not None
+            assert summarizer.has_work, "there is something to write between all looks"
             summarizer.advance()
         harness.prepare()
     return results
@@ -227,7 +227,7 @@ def test_what_was_forgotten_while_the_model_wrote_about_it_is_not_stored(
 
 
 def extract_stands(path: Path) -> bool:
-    """Whether the next start finds the extract of the one chunk, and makes no second summary of it."""
+    """Whether the next start finds the extract of the one chunk and makes no second summary."""
     with Memory.open(by_model(path)) as memory:
         begin(memory, "the next")
         tend(memory)
@@ -315,7 +315,8 @@ def test_recorded_material_waits_for_its_summaries(path: Path, speaking: Streami
         writer.end_session()
         # At the tick that ends a chunk its summary is there, so that the next chunk can begin with
         # it.
-        assert standing[8] == [] and standing[10] == [SUMMARY]
+        assert standing[8] == []
+        assert standing[10] == [SUMMARY]
         # Two chunks, and the block that they were merged into.
         assert [one.text for one in summaries(memory)].count(SUMMARY) == 3
         assert memory.idle_health.waiting == 0
@@ -334,7 +335,8 @@ def test_a_model_whose_numbers_break_leaves_the_extract_and_the_next_summary_is_
         head[:] = float("nan")
         for _ in range(2):
             summarizer.advance()
-        assert "not finite" in memory.idle_health.fault and memory.idle_health.failures == 1
+        assert "not finite" in memory.idle_health.fault
+        assert memory.idle_health.failures == 1
         head[:] = sound
         finish(summarizer, memory)
         assert [one.text for one in summaries(memory)] == ["0:04–0:05 a ball rolls in", SUMMARY]
@@ -392,7 +394,7 @@ def material_of(*texts: str) -> Material:
     )
 
 
-def test_a_newer_job_of_a_summary_takes_the_place_of_the_one_that_waits_and_of_too_many_the_oldest_goes() -> (
+def test_a_newer_job_of_a_summary_replaces_the_one_that_waits_and_of_too_many_the_oldest_goes() -> (
     None
 ):
     jobs = SummaryJobs(lambda: None)
@@ -400,12 +402,15 @@ def test_a_newer_job_of_a_summary_takes_the_place_of_the_one_that_waits_and_of_t
     for number in (1, 2, 1):
         jobs.submit(Job(number, f"{number} of {jobs.unfinished}", material_of("a ball"), 400))
     first, second = jobs.take(), jobs.take()
-    assert first is not None and second is not None and jobs.take() is None
+    assert first is not None
+    assert second is not None
+    assert jobs.take() is None
     assert (first.record_id, second.record_id, second.text) == (2, 1, "1 of 2")
     for number in range(MAX_WAITING + 1):
         jobs.submit(Job(number, "", material_of("a ball"), 400))
     oldest = jobs.take()
-    assert oldest is not None and oldest.record_id == 1
+    assert oldest is not None
+    assert oldest.record_id == 1
     assert f"more than {MAX_WAITING} summaries wait" in jobs.fault
 
 
@@ -428,7 +433,9 @@ def test_a_model_that_has_no_way_to_write_is_refused(path: Path) -> None:
     class Silent:
         model_id = "silent"
 
-    with pytest.raises(SummarizerError, match="memory.summarizer 'model': silent writes no texts"):
+    with pytest.raises(
+        SummarizerError, match=r"memory\.summarizer 'model': silent writes no texts"
+    ):
         summary_writer(by_model(path), Silent())
 
 
@@ -436,10 +443,8 @@ def test_the_shipped_model_is_refused_with_what_to_set_instead(path: Path) -> No
     with pytest.raises(SummarizerError) as rejection:
         summary_writer(by_model(path), load_cached_model(Settings()))
     sentence = str(rejection.value)
-    assert (
-        sentence.startswith("memory.summarizer 'model': stream-vlm-small-")
-        and "has no chat template" in sentence
-    )
+    assert sentence.startswith("memory.summarizer 'model': stream-vlm-small-")
+    assert "has no chat template" in sentence
     assert sentence.endswith("or set it to 'extractive' or 'endpoint'")
 
 
@@ -450,4 +455,5 @@ def test_no_model_is_asked_where_none_is_to_sum_up(path: Path, summarizer: str) 
         begin(memory)
         watch(memory, "a ball rolls in")
         assert memory.summary_jobs is None
-        assert memory.idle_health.summarizer == summarizer and memory.idle_health.waiting == 0
+        assert memory.idle_health.summarizer == summarizer
+        assert memory.idle_health.waiting == 0

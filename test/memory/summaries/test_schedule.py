@@ -110,7 +110,8 @@ def test_an_extract_keeps_to_its_length_and_says_no_word_that_no_record_says(
     of: list[SummaryItem], most: int, since: int
 ) -> None:
     text = extract(Material(since * NANOSECONDS, tuple(of)), most)
-    assert text and len(text) <= most
+    assert text
+    assert len(text) <= most
     whole, last = words(text), ""
     if text.endswith("…"):
         whole, last = whole[:-1], whole[-1]

@@ -269,7 +269,8 @@ def test_the_shell_shows_summaries_what_was_dropped_and_what_is_gone(
         == 0
     )
     said = capsys.readouterr().out
-    assert "4:59–5:00 a ball rolls in (" in said and "of its records are deleted)" in said
+    assert "4:59–5:00 a ball rolls in (" in said
+    assert "of its records are deleted)" in said
     assert main(["memory", "stats", "--memory", str(path)]) == 0
     said = capsys.readouterr().out
     assert "12 mid, 2 long; " in said

@@ -60,7 +60,8 @@ def test_stamps_that_fall_back_by_more_than_a_second_open_a_session() -> None:
     stream.show("front", 2 * SECOND)
     items, session = stream.sessions.take()
     assert items == [Item("front", 2 * SECOND)]
-    assert session is not None and first is not None
+    assert session is not None
+    assert first is not None
     assert session.session_id != first.session_id
     assert "front: stamps jumped back by 49.0 s" in stream.log[0]
 

@@ -224,7 +224,8 @@ def test_a_picture_that_is_asked_about_is_looked_at_on_the_model_s_thread_withou
     heard = ask_for(bench, JPEG)
     wait(lambda: bool(heard))
     assert heard == [([8.0, 8.0, 3.0], "noting")]
-    assert looking.looked_on == ["stream_vlm model"] and looking.stamps == []
+    assert looking.looked_on == ["stream_vlm model"]
+    assert looking.stamps == []
 
 
 class Writing:
@@ -303,7 +304,8 @@ def test_a_beat_that_comes_while_a_summary_is_written_waits_for_that_slice_alone
     wait(lambda: "look" in model.told)
     assert model.told[: model.told.index("look") + 1] == ["slice", "slice", "slice", "look"]
     wait(lambda: jobs.written is not None)
-    assert model.told.count("slice") == 100 and model.told.count("look") == 1
+    assert model.told.count("slice") == 100
+    assert model.told.count("look") == 1
 
 
 def test_a_summary_waits_while_beats_leave_no_time(

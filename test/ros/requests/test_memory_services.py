@@ -35,18 +35,19 @@ def test_a_picture_finds_what_looked_like_it(robot: Robot) -> None:
     asked = {"like": compressed_image(DARK, 1), "limit": 3}
     like_dark = robot.call(Recall, "recall", **asked)
     assert like_dark.success, like_dark.message
-    assert len(like_dark.records) == 3 and like_dark.records[0].score > 0.99
+    assert len(like_dark.records) == 3
+    assert like_dark.records[0].score > 0.99
     before = (bright_since.sec, bright_since.nanosec)
     assert all((record.start.sec, record.start.nanosec) < before for record in like_dark.records)
     since = robot.call(Recall, "recall", start=bright_since, **asked)
-    assert since.success and all(
-        (record.end.sec, record.end.nanosec) >= before for record in since.records
-    ), "the time range holds first"
+    assert since.success
+    assert all((record.end.sec, record.end.nanosec) >= before for record in since.records), (
+        "the time range holds first"
+    )
     event = robot.call(Recall, "recall", text="bright", kinds=["event"]).records[0]
     alike = robot.call(Recall, "recall", like_record=event.record_id, limit=2)
-    assert alike.success and all(
-        (record.end.sec, record.end.nanosec) >= before for record in alike.records
-    )
+    assert alike.success
+    assert all((record.end.sec, record.end.nanosec) >= before for record in alike.records)
     # Without an active model a stored picture can still be asked about, a new one cannot.
     assert robot.transition("deactivate")
     assert robot.call(Recall, "recall", like_record=event.record_id).success

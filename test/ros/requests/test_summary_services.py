@@ -34,12 +34,11 @@ def test_the_past_is_summed_up_while_the_node_watches_and_old_pictures_go(robot:
         lambda: [record for record in summaries().records if "it became bright" in record.text],
         "a summary of what was said",
     )
-    assert (
-        found[0].camera == "camera"
-        and found[0].model_id == "extractive"
-        and found[0].missing_records == 0
-    )
-    assert not found[0].has_frame and found[0].state == ""
+    assert found[0].camera == "camera"
+    assert found[0].model_id == "extractive"
+    assert found[0].missing_records == 0
+    assert not found[0].has_frame
+    assert found[0].state == ""
     robot.wait(lambda: summaries().total >= 5, "more summaries")
     assert all(
         record.kind != "summary" for record in robot.call(Recall, "recall", text="bright").records
@@ -110,7 +109,5 @@ def test_a_model_that_cannot_sum_up_is_refused_with_what_to_set_instead(
     robot.start_node(command=program, memory__summarizer="model")
     robot.wait(lambda: "configure failed" in robot.log, "a refusal")
     assert "memory.summarizer 'model': stream-vlm-small-" in robot.log
-    assert (
-        "has no chat template" in robot.log
-        and "or set it to 'extractive' or 'endpoint'" in robot.log
-    )
+    assert "has no chat template" in robot.log
+    assert "or set it to 'extractive' or 'endpoint'" in robot.log

@@ -71,7 +71,8 @@ def test_a_watch_reports_what_it_waits_for_and_nothing_else_until_it_is_cancelle
     camera.brightness = BRIGHT
     report = robot.wait(lambda: watching.reports, "a report")[0]
     said = robot.wait_for_text("it became bright")
-    assert (report, report.query_id) == (said, said.query_id) and said.query_id
+    assert (report, report.query_id) == (said, said.query_id)
+    assert said.query_id
     assert robot.wait(lambda: robot.events, "its event")[0].event_id == said.event_id
     seen = len(robot.states)
     camera.brightness = DARK
@@ -139,7 +140,8 @@ def test_a_new_watch_replaces_the_one_before_on_its_camera_and_no_other(robot: R
     front.brightness = rear.brightness = BRIGHT
     robot.wait(lambda: second.reports and other.reports, "reports of both")
     assert [second.reports[0].camera, other.reports[0].camera] == ["front", "rear"]
-    assert not (second.is_over or other.is_over)
+    assert not (second.is_over)
+    assert not (other.is_over)
 
 
 def test_a_question_during_a_watch_is_answered_and_the_watch_goes_on(robot: Robot) -> None:

@@ -46,7 +46,8 @@ class RecomputingModel:
     """A checkpoint of any architecture that transformers knows, made ready to watch."""
 
     def __init__(self, settings: Settings) -> None:
-        """
+        """Load the checkpoint.
+
         Raises:
             CheckpointError: see `foreign.load_foreign`.
         """

@@ -148,7 +148,9 @@ def _verbs_in(words: list[str]) -> list[tuple[int, int, _Verb]]:
     while at < len(words):
         for verb in _VERBS:
             # "from the left" is no verb.
-            if words[at] not in verb.forms or words[at - 1 : at] and words[at - 1] in _DETERMINERS:
+            if words[at] not in verb.forms or (
+                words[at - 1 : at] and words[at - 1] in _DETERMINERS
+            ):
                 continue
             near = range(
                 at + 1,

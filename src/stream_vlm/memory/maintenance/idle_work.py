@@ -92,7 +92,8 @@ class IdleWork:
         vector_search: VectorSearch,
         wake: Callable[[], None],
     ) -> None:
-        """
+        """Begin with nothing to do.
+
         Args:
             wake: called on another thread when there is work again though no step came.
 

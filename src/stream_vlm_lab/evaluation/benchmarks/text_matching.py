@@ -117,8 +117,9 @@ def _streaming(report: Mapping[str, Any]) -> list[str]:
         [
             name or "(no split)",
             *(str(score[key]) for key in ("windows", "hits", "outside_windows", "needless")),
+            shown(score["sw_f1_published"], 3),
+            shown(score["sw_f1_full_charge"], 3),
         ]
-        + [shown(score["sw_f1_published"], 3), shown(score["sw_f1_full_charge"], 3)]
         for name, score in scores.items()
     ]
     narration = report["narration"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -195,9 +196,7 @@ def _draw_states(
     axes: Axes, states: Sequence[TimedState], utterances: Sequence[TimedUtterance], span_s: float
 ) -> None:
     times = [state.t for state in states]
-    beat = sorted(
-        later - earlier for earlier, later in zip(times, times[1:], strict=False) if later > earlier
-    )
+    beat = sorted(later - earlier for earlier, later in pairwise(times) if later > earlier)
     width = beat[len(beat) // 2] if beat else 0.5
     for state in states:
         axes.barh(

@@ -1,5 +1,6 @@
-""" "Tell me when": what is waited for in a simulated stream, and whether a watcher spoke when it
-came, and only then.
+"""Requests of the form "tell me when" on simulated streams.
+
+What is waited for, and whether a watcher spoke when it came, and only then.
 """
 
 from __future__ import annotations

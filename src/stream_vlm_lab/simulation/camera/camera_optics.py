@@ -93,7 +93,7 @@ class Sensor:
             )
         for fault in faults:
             frame = in_the_light(frame, fault, t_s)
-        draw = np.random.default_rng([self._seed, int(round(t_s * 1e6))])
+        draw = np.random.default_rng([self._seed, round(t_s * 1e6)])
         down, right = int(draw.integers(self._height)), int(draw.integers(self._width))
         noise = self._noise[down : down + self._height, right : right + self._width]
         frame = np.asarray(cv2.add(frame, noise, dtype=cv2.CV_8U), np.uint8)

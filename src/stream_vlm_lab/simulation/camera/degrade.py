@@ -66,7 +66,7 @@ def in_the_numbers(frame: Image, fault: Fault, t_s: float) -> Image:
         StreamError: a picture of this size cannot be compressed.
     """
     if fault.kind == "noise":
-        rng = np.random.default_rng([fault.look, int(round(t_s * 1e6))])
+        rng = np.random.default_rng([fault.look, round(t_s * 1e6)])
         grain = rng.normal(0, 10 + 35 * fault.strength, frame.shape)
         return np.asarray(np.clip(frame + grain, 0, 255), np.uint8)
     if fault.kind == "jpeg":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from stream_vlm_lab.simulation.raster.sprite import Brush, Sprite
@@ -154,7 +156,7 @@ def _shade(
     on: bool,
 ) -> None:
     edges = np.linspace(-1, 1, 7)
-    for left, right in zip(edges[:-1], edges[1:], strict=True):
+    for left, right in pairwise(edges):
         middle = abs((left + right) / 2)
         gain = 1.0 - (0.12 if on else 0.4) * middle
         corners = [

@@ -89,7 +89,7 @@ def _lay_rows(
         else mix(rgb, (220, 216, 208), 0.6)
     )
     sheet[:] = joint
-    gap = max(1, int(round(unit * (0.05 if name != "planks" else 0.03))))
+    gap = max(1, round(unit * (0.05 if name != "planks" else 0.03)))
     for row, top in enumerate(np.arange(0, height, tall)):
         offset = {
             "bricks": (row % 2) * wide / 2,

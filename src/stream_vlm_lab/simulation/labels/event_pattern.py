@@ -46,7 +46,7 @@ def _with_article(name: str) -> str:
 
 
 def actor_of(event: Event) -> str:
-    """ "hand" or "person" where one takes, puts down or picks up something; else empty."""
+    """Who takes, puts down or picks up something: "hand" or "person"; else empty."""
     return event.label.split()[0] if event.action in ("takes", "puts down", "picks up") else ""
 
 

@@ -46,7 +46,7 @@ class Sprite:
         `instances`, if given.
         """
         height, width = self.alpha.shape
-        left, top = int(round(x)) + self.left, int(round(y)) + self.top
+        left, top = round(x) + self.left, round(y) + self.top
         x0, y0 = max(left, 0), max(top, 0)
         x1, y1 = min(left + width, frame.shape[1]), min(top + height, frame.shape[0])
         if x1 <= x0 or y1 <= y0:

@@ -52,7 +52,7 @@ def shade(rgb: Rgb, gain: float) -> Rgb:
 
 def mix(first: Rgb, second: Rgb, share: float) -> Rgb:
     """Between `first` (share 0) and `second` (share 1)."""
-    red, green, blue = (int(round(a + (b - a) * share)) for a, b in zip(first, second, strict=True))
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 

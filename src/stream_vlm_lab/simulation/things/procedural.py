@@ -6,6 +6,7 @@ None of them is of `unseen`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def _turned(brush: Brush, outline: Outline, rgb: Rgb, rng: np.random.Generator) 
     strips, depth = int(rng.choice([1, 2, 9])), float(rng.uniform(0.2, 0.6))
     lit = float(rng.uniform(-0.5, 0.3))
     edges = np.linspace(-1, 1, strips + 1)
-    for left, right in zip(edges[:-1], edges[1:], strict=True):
+    for left, right in pairwise(edges):
         light = 1.0 if strips == 1 else 1.1 - depth * abs((left + right) / 2 - lit) ** 1.4
         brush.polygon(
             [(left * x, y) for x, y in outline] + [(right * x, y) for x, y in outline[::-1]],

@@ -5,6 +5,7 @@ middle of their foot.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -105,7 +106,7 @@ class Ball:
     """
 
     def __init__(self, rgb: Rgb, diameter: float, look: int, form: str = "") -> None:
-        self._size = max(8, int(round(diameter)))
+        self._size = max(8, round(diameter))
         fine = self._size * 2
         self._texture = _rolling_texture(rgb, look, fine, form)
         ys, xs = np.mgrid[0:fine, 0:fine].astype(np.float32)
@@ -219,7 +220,7 @@ def _cup(rgb: Rgb, height: float, pitch: float, rng: np.random.Generator) -> Spr
         )
     brush.oval((0, -foot_half * flat), foot_half, foot_half * flat, shade(rgb, 0.7))
     edges = np.linspace(-1, 1, 9)
-    for left, right in zip(edges[:-1], edges[1:], strict=True):
+    for left, right in pairwise(edges):
         light = 1.08 - 0.5 * abs((left + right) / 2 + 0.3) ** 1.4
         sag_left, sag_right = np.sqrt(1 - left**2), np.sqrt(1 - right**2)
         brush.polygon(
@@ -259,7 +260,7 @@ def _bottle(rgb: Rgb, height: float, pitch: float, rng: np.random.Generator) -> 
     glassy = rng.random() < 0.4
     edges = np.linspace(-1, 1, 9)
     brush.oval((0, -half * flat), half, half * flat, shade(rgb, 0.75))
-    for left, right in zip(edges[:-1], edges[1:], strict=True):
+    for left, right in pairwise(edges):
         light = 1.1 - 0.55 * abs((left + right) / 2 + 0.3) ** 1.3
         tone = shade(rgb, light)
         sag_left, sag_right = (
@@ -287,7 +288,7 @@ def _bottle(rgb: Rgb, height: float, pitch: float, rng: np.random.Generator) -> 
     if rng.random() < 0.5:
         label = mix(rgb, WHITE, 0.8) if rng.random() < 0.7 else muted_colour(rng, 0.6, 0.95)
         low, high = shoulder * 0.25, shoulder * float(rng.uniform(0.5, 0.7))
-        for left, right in zip(edges[:-1], edges[1:], strict=True):
+        for left, right in pairwise(edges):
             light = 1.02 - 0.4 * abs((left + right) / 2 + 0.3) ** 1.3
             brush.polygon(
                 [

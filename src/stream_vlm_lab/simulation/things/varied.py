@@ -5,6 +5,7 @@ never saw. None of them is of `unseen`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -56,7 +57,7 @@ def _upright(x: float, half: float, low: float, high: float) -> list[tuple[float
 def _round_body(brush: Brush, outline: list[tuple[float, float]], rgb: Rgb) -> None:
     """What a lathe makes: `outline` is (half width, y) from the foot up, lit from the left."""
     edges = np.linspace(-1, 1, 9)
-    for left, right in zip(edges[:-1], edges[1:], strict=True):
+    for left, right in pairwise(edges):
         light = 1.08 - 0.5 * abs((left + right) / 2 + 0.3) ** 1.4
         brush.polygon(
             [(left * x, y) for x, y in outline] + [(right * x, y) for x, y in outline[::-1]],

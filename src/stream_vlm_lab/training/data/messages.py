@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def messages_to_sample(row: Any, videos: VideoFolder | None = None) -> StreamSam
     ]
     if not turns:
         raise RowRefused(RefusalReason.NOT_A_ROW, "there is no turn")
-    for before, after in zip(turns, turns[1:], strict=False):
+    for before, after in pairwise(turns):
         if after.start_s < before.end_s - 1e-6:
             raise RowRefused(
                 RefusalReason.UNREADABLE_TIME,

@@ -38,7 +38,8 @@ def test_both_orders_are_asked_and_an_honest_judge_votes_the_same_way_in_both(
         assert (votes.ours_first, votes.ours_second, votes.won) == ("ours", "ours", 2)
         assert judge.compare("a goal", "goal", "a goal by red").won == 0
     assert server.paths == ["/v1/chat/completions"] * 4
-    assert server.requests[0]["model"] == "small" and server.requests[0]["temperature"] == 0.0
+    assert server.requests[0]["model"] == "small"
+    assert server.requests[0]["temperature"] == 0.0
     assert server.headers[0]["Authorization"] == "Bearer secret"
     assert "Commentary A:\na goal by red" in server.requests[0]["messages"][1]["content"]
     assert "Commentary A:\ngoal" in server.requests[1]["messages"][1]["content"]
@@ -73,15 +74,15 @@ def test_a_failed_judgement_is_a_loss_and_is_said(
 
 def test_a_judge_that_is_not_there_is_a_loss_and_is_said() -> None:
     with Judge("http://127.0.0.1:9/v1", "small", timeout_s=2.0) as judge:
-        assert judge.compare("a", "b", "c").won == 0 and "ConnectError" in judge.failures[0]
+        assert judge.compare("a", "b", "c").won == 0
+        assert "ConnectError" in judge.failures[0]
 
 
 def test_content_is_judged_with_yes_or_no(server: JudgeServer) -> None:
     server.reply = lambda text: "Yes." if "Answer to check: a red ball" in text else "no"
     with Judge(server.url, "small") as judge:
-        assert judge.is_right("What fell?", "the ball", "a red ball") and not judge.is_right(
-            "What fell?", "the ball", "a cup"
-        )
+        assert judge.is_right("What fell?", "the ball", "a red ball")
+        assert not judge.is_right("What fell?", "the ball", "a cup")
 
 
 def test_judgements_keep_their_order_when_several_are_asked_at_once() -> None:
@@ -97,7 +98,8 @@ def test_the_environment_names_the_judge_and_half_a_name_is_refused() -> None:
     judge = judge_from_environment(
         {"STREAM_VLM_JUDGE_URL": "http://localhost", "STREAM_VLM_JUDGE_MODEL": "m"}
     )
-    assert judge is not None and judge.model == "m"
+    assert judge is not None
+    assert judge.model == "m"
 
 
 def test_without_httpx_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,13 +125,13 @@ def test_segments_are_won_vote_by_vote_and_what_we_did_not_cover_is_lost(
     theirs = {"a": commentary("short"), "b": commentary("short"), "c": commentary("y", end=50)}
     with Judge(server.url, "small") as judge:
         report = score_commentaries(segments, ours, theirs, judge)
-    assert report["votes"] == {"ours": 4, "theirs": 2} and report["win_rate"] == pytest.approx(
-        4 / 6
-    )
+    assert report["votes"] == {"ours": 4, "theirs": 2}
+    assert report["win_rate"] == pytest.approx(4 / 6)
     assert [row["winner"] for row in report["rows"]] == ["A", "A", "B"]
     assert report["rows"][2]["judge"] == {
         "model": "small",
         "vote_ab": "failed",
         "vote_ba": "failed",
     }
-    assert report["not_covered_by_the_other"] == ["c 0-100"] and len(server.requests) == 4
+    assert report["not_covered_by_the_other"] == ["c 0-100"]
+    assert len(server.requests) == 4

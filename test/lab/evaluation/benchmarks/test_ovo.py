@@ -100,16 +100,18 @@ def by_id() -> dict[int, dict[str, Any]]:
 def test_ovo_scores_letters_digits_and_yes_or_no_and_averages_the_groups() -> None:
     report = score_answers(by_id(), answered()).as_dict()
     assert report["official"]["tasks"] == {"EPM": 100, "OCR": 100, "REC": 100, "SSR": 100}
-    assert report["official"]["total"] == 100 and report["faults"] == [] and report["missing"] == {}
+    assert report["official"]["total"] == 100
+    assert report["faults"] == []
+    assert report["missing"] == {}
     wrong = score_answers(by_id(), answered("C")).as_dict()
-    assert wrong["official"]["groups"]["backward"] == 0 and wrong["official"][
-        "total"
-    ] == pytest.approx(200 / 3)
+    assert wrong["official"]["groups"]["backward"] == 0
+    assert wrong["official"]["total"] == pytest.approx(200 / 3)
 
 
 def test_a_response_that_names_every_letter_is_right_officially_and_wrong_strictly() -> None:
     report = score_answers(by_id(), answered("A B C D")).as_dict()
-    assert report["official"]["tasks"]["EPM"] == 100 and report["strict"]["tasks"]["EPM"] == 0
+    assert report["official"]["tasks"]["EPM"] == 100
+    assert report["strict"]["tasks"]["EPM"] == 0
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,9 @@ def test_a_response_that_is_no_string_is_named_and_nothing_falls_over(
 ) -> None:
     report = score_answers(by_id(), answered(response)).as_dict()
     (named,) = report["faults"]
-    assert named["id"] == 0 and named["task"] == "EPM" and named["fault"].startswith(fault)
+    assert named["id"] == 0
+    assert named["task"] == "EPM"
+    assert named["fault"].startswith(fault)
     assert report["official"]["tasks"]["EPM"] == points_right
 
 
@@ -143,20 +147,16 @@ def test_missing_doubled_unknown_and_disagreeing_rows_are_named() -> None:
         "no such item in the data",
     ]
     assert report["missing"] == {"OCR": 1, "SSR": 1}
-    assert (
-        report["official"]["tasks"]["EPM"] == 100
-        and report["strict"]["tasks"]["EPM"] == 0
-        and report["official"]["total"] is None
-    )
+    assert report["official"]["tasks"]["EPM"] == 100
+    assert report["strict"]["tasks"]["EPM"] == 0
+    assert report["official"]["total"] is None
 
 
 def test_test_points_without_an_answer_count_as_wrong() -> None:
     row = {**ITEMS[2], "test_info": [{"realtime": 2, "count": 1, "response": "1"}]}
     report = score_answers(by_id(), [row]).as_dict()
-    assert (
-        report["official"]["tasks"]["REC"] == 50
-        and "answers 1 of 2 test points" in report["faults"][0]["fault"]
-    )
+    assert report["official"]["tasks"]["REC"] == 50
+    assert "answers 1 of 2 test points" in report["faults"][0]["fault"]
 
 
 def test_published_answers_get_their_published_scores_to_two_decimals(
@@ -166,7 +166,8 @@ def test_published_answers_get_their_published_scores_to_two_decimals(
     if not folder.is_dir():
         pytest.skip(f"no published answers at {folder}")
     data, answers = folder / "ovo_bench_new.json", folder / "results" / "LLaVA_Video"
-    assert len(read_items(data)) == 1640 and len(read_answers(answers)) == 1640
+    assert len(read_items(data)) == 1640
+    assert len(read_answers(answers)) == 1640
     assert (
         main(
             [
@@ -187,7 +188,8 @@ def test_published_answers_get_their_published_scores_to_two_decimals(
     official = report["official"]
     found = {**official["tasks"], **official["groups"], "total": official["total"]}
     assert {name: round(score, 2) for name, score in found.items()} == PUBLISHED
-    assert report["faults"] == [] and report["missing"] == {}
+    assert report["faults"] == []
+    assert report["missing"] == {}
 
 
 class Parrot:
@@ -217,7 +219,8 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ovo_is_answered_online_without_any_frame_after_a_question(videos: Path) -> None:
     parrot = Parrot()
     document, faults = answer_ovo(ITEMS[:1], videos, parrot, 2.0)
-    assert faults == [] and max(t for t, _ in parrot.seen) <= 3.0
+    assert faults == []
+    assert max(t for t, _ in parrot.seen) <= 3.0
     assert document["backward"] == [
         {
             "id": 0,
@@ -241,11 +244,9 @@ def test_all_points_of_a_forward_item_are_asked_in_one_pass(videos: Path) -> Non
 
 def test_a_missing_video_is_named_and_its_items_count_as_unanswered(videos: Path) -> None:
     document, faults = answer_ovo([{**ITEMS[0], "video": "gone.mp4"}], videos, Parrot(), 2.0)
-    assert (
-        "item 0" in faults[0]
-        and "gone.mp4" in faults[0]
-        and document["backward"][0]["response"] is None
-    )
+    assert "item 0" in faults[0]
+    assert "gone.mp4" in faults[0]
+    assert document["backward"][0]["response"] is None
 
 
 def test_ovo_runs_on_ones_own_videos_with_the_shipped_model(videos: Path, tmp_path: Path) -> None:
@@ -266,10 +267,8 @@ def test_ovo_runs_on_ones_own_videos_with_the_shipped_model(videos: Path, tmp_pa
     ]
     assert main(arguments) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert (
-        report["protocol"].startswith("online")
-        and report["missing"] == {}
-        and report["model"].startswith("stream-vlm-small")
-    )
+    assert report["protocol"].startswith("online")
+    assert report["missing"] == {}
+    assert report["model"].startswith("stream-vlm-small")
     made = read_answers(tmp_path / "out" / "answers.json")
     assert score_answers(by_id(), made).as_dict()["official"] == report["official"]

@@ -78,34 +78,32 @@ def test_streamo_grounds_forward_by_what_was_reported_and_backward_by_what_was_n
 ) -> None:
     items = read_streamo_items(streamo_data)
     assert [item.is_backward for item in items] == [False, True, False, False]
-    assert items[0].questions[0].is_watch and not items[1].questions[0].is_watch
+    assert items[0].questions[0].is_watch
+    assert not items[1].questions[0].is_watch
     answers = {
         "1": said(events=(TimedEvent("cup falls", 6.0, 10.0), TimedEvent("cup falls", 4.0, 8.0))),
         "2": said((2.0, "from 0 to 1 s"), (20.0, "It fell from 00:04 to 6.0 s.")),
         "3": said((3.0, "The cup falls"), (12.9, "the cup falls.")),
     }
     report = score_streamo(items, answers, None, None)
-    assert report["grounding_forward"]["miou"] == pytest.approx(1 / 3) and report[
-        "grounding_backward"
-    ]["miou"] == pytest.approx(0.5)
-    assert report["time_sensitive_qa"]["accuracy"] == 1.0 and report["without_answer"] == ["4"]
-    assert (
-        report["captions"]["win_rate"] is None
-        and "needs a judge" in report["captions"]["not_scored"]
-    )
+    assert report["grounding_forward"]["miou"] == pytest.approx(1 / 3)
+    assert report["grounding_backward"]["miou"] == pytest.approx(0.5)
+    assert report["time_sensitive_qa"]["accuracy"] == 1.0
+    assert report["without_answer"] == ["4"]
+    assert report["captions"]["win_rate"] is None
+    assert "needs a judge" in report["captions"]["not_scored"]
     late = score_streamo(items, {"3": said((13.1, "The cup falls."))}, None, None)
-    assert late["time_sensitive_qa"]["accuracy"] == 0.0 and late["grounding_forward"]["miou"] == 0.0
+    assert late["time_sensitive_qa"]["accuracy"] == 0.0
+    assert late["grounding_forward"]["miou"] == 0.0
 
 
 def test_an_answer_with_a_time_alone_grounds_the_span_that_its_words_name(tmp_path: Path) -> None:
     rows = [streamo_row("Event Grounding", 20, content="From 4 s to 8 s.", time=20)]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     items = read_streamo_items(tmp_path / "rows.json")
-    assert (
-        items[0].is_backward
-        and not items[0].questions[0].is_watch
-        and items[0].due[0].span == (4.0, 8.0)
-    )
+    assert items[0].is_backward
+    assert not items[0].questions[0].is_watch
+    assert items[0].due[0].span == (4.0, 8.0)
     report = score_streamo(items, {"1": said((19.0, "from 00:04 to 6.0 s"))}, None, None)
     assert report["grounding_backward"] == {"items": 1, "miou": 0.5}
 
@@ -190,7 +188,8 @@ def test_inf_streams_segments_and_commentaries_are_read_as_published(tmp_path: P
     ]
     (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chunks))
     (commentary,) = read_commentaries(tmp_path / "answers.jsonl").values()
-    assert (commentary.start, commentary.end) == (0, 200) and commentary.during(segments[0]) == "b"
+    assert (commentary.start, commentary.end) == (0, 200)
+    assert commentary.during(segments[0]) == "b"
 
 
 @pytest.mark.parametrize(
@@ -226,14 +225,14 @@ def test_streaming_eval_scores_answers_in_their_windows_by_split(tmp_path: Path)
     ]
     (tmp_path / "data.json").write_text(json.dumps(rows))
     items = read_streaming_items(tmp_path / "data.json")
-    assert items[0].question.is_watch and items[1].is_narration
+    assert items[0].question.is_watch
+    assert items[1].is_narration
     report = score_streaming(
         items, {"q": said((6.0, "cup"), (12.0, "cup"), (21.0, "ball"))}, None, None
     )
     assert report["splits"]["forward"]["sw_f1_published"] == pytest.approx(2 / (2 + 0.2 + 2))
-    assert report["all"]["sw_f1_full_charge"] == pytest.approx(1 / (1 + 2 + 1)) and report[
-        "without_answer"
-    ] == ["n"]
+    assert report["all"]["sw_f1_full_charge"] == pytest.approx(1 / (1 + 2 + 1))
+    assert report["without_answer"] == ["n"]
     with serve_judge(lambda text: "A") as server, Judge(server.url, "m") as judge:
         compared = score_streaming(
             items, {"n": said((3.0, "falls"))}, {"n": said((3.0, "it falls"))}, judge
@@ -269,19 +268,15 @@ def test_other_benchmarks_are_watched_online_and_leave_their_answers(
     )
     assert report["protocol"].startswith("online")
     if benchmark == "inf-streams":
-        assert (
-            read_commentaries(tmp_path / "answers.json")["a.mp4"].end == 6
-            and "not_scored" in report
-        )
+        assert read_commentaries(tmp_path / "answers.json")["a.mp4"].end == 6
+        assert "not_scored" in report
     else:
         assert all(
             answer.utterances for answer in read_stream_answers(tmp_path / "answers.json").values()
         )
     if benchmark == "streaming-eval":
-        assert (
-            report["all"]["hits"] == 1
-            and report["all"]["sw_f1_full_charge"] < report["all"]["sw_f1_published"] < 1
-        )
+        assert report["all"]["hits"] == 1
+        assert report["all"]["sw_f1_full_charge"] < report["all"]["sw_f1_published"] < 1
 
 
 @pytest.mark.parametrize(
@@ -320,7 +315,8 @@ def test_data_of_another_form_is_refused_in_one_sentence(
     ]
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 1
     printed = capsys.readouterr().err
-    assert complaint in printed and len(printed.splitlines()) == 1
+    assert complaint in printed
+    assert len(printed.splitlines()) == 1
 
 
 def test_neither_answers_nor_videos_is_refused(tmp_path: Path) -> None:
@@ -348,7 +344,8 @@ def test_one_thing_is_examined_at_a_time(
 
 def test_a_video_that_is_missing_is_named_with_its_answer(videos: Path) -> None:
     (answer,) = answer_tasks([Task("x", "gone.mp4", ())], videos, AlwaysSpeaking(), 2.0)
-    assert "gone.mp4" in answer.faults[0] and answer.utterances == []
+    assert "gone.mp4" in answer.faults[0]
+    assert answer.utterances == []
 
 
 class Refuser(AlwaysSilent):

@@ -85,7 +85,7 @@ def test_a_folder_without_labels_or_clip_is_named(tmp_path: Path) -> None:
         read_clips(tmp_path)
     write_clip(tmp_path, {})
     (tmp_path / "clip.mp4").unlink()
-    with pytest.raises(ClipLabelError, match="is labelled in .* but not there"):
+    with pytest.raises(ClipLabelError, match=r"is labelled in .* but not there"):
         read_clips(tmp_path)
 
 
@@ -102,7 +102,8 @@ def test_reported_spans_stand_beside_the_labels_and_false_alarms_are_counted_by_
         write_clip(tmp_path / "clips", labels), MotionThreshold(), 2.0, tmp_path / "out"
     )
     found, missed = report["clips"]["clip.mp4"]["labels"]
-    assert found["reported"]["t_start"] == pytest.approx(3.5) and missed["reported"] is None
+    assert found["reported"]["t_start"] == pytest.approx(3.5)
+    assert missed["reported"] is None
     scores = report["watchers"]["motion threshold"]
     assert (scores["came_or_left"]["found"], scores["came_or_left"]["missed"]) == (1, 1)
     assert scores["false_alarms_per_minute"] == 0
@@ -121,11 +122,10 @@ def test_the_shipped_model_is_scored_on_a_labelled_clip(
     )
     assert main(["eval", "--footage", str(folder), "--out", str(tmp_path / "out")]) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["model"].startswith("stream-vlm-small") and "ours" in report["watchers"]
-    assert (
-        "came: box placed" in (tmp_path / "out" / "report.md").read_text()
-        and "F1 came / left" in capsys.readouterr().out
-    )
+    assert report["model"].startswith("stream-vlm-small")
+    assert "ours" in report["watchers"]
+    assert "came: box placed" in (tmp_path / "out" / "report.md").read_text()
+    assert "F1 came / left" in capsys.readouterr().out
 
 
 def test_real_footage_is_scored_clip_by_clip(footage: Path, tmp_path: Path) -> None:

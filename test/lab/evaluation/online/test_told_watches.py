@@ -46,7 +46,8 @@ def test_a_watch_is_active_from_its_tick_until_its_time_is_over(telling: Harness
     active = []
     for index, frame in enumerate(frames(7)):
         look = telling.look(index, index / 2, frame, DOOR if index == 2 else None)
-        assert not look.refused and not look.fault
+        assert not look.refused
+        assert not look.fault
         active.append(waiting(telling))
     assert active == [False, False, True, True, True, False, False]
 

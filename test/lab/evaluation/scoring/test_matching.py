@@ -69,9 +69,7 @@ def test_another_camera_s_claim_does_not_count() -> None:
     assert score_events([event(DOOR, 5.0, "left")], [event(DOOR, 5.0)]).labelled.tp == 1
 
 
-def test_saying_nothing_when_nothing_happens_is_perfect_and_saying_nothing_otherwise_is_worth_nothing() -> (
-    None
-):
+def test_saying_nothing_is_perfect_when_nothing_happens_and_worth_nothing_otherwise() -> None:
     assert score_events([], []).labelled.f1 == 1.0
     assert score_events([], [event(DOOR, 1.0)]).labelled.f1 == 0.0
     assert score_events([event(DOOR, 1.0)], []).labelled.f1 == 0.0

@@ -116,14 +116,16 @@ def test_false_alarms_in_long_silence_are_counted_apart() -> None:
 def test_without_long_silence_there_is_no_figure_of_it() -> None:
     truth = plain_truth(TimedEvent("door opens", 10.0, 12.0))
     scores = score_watching([(truth, Watched(states=list(truth.states)))])
-    assert scores["quiet_hours"] == 0 and scores["false_alarms_per_quiet_hour"] is None
+    assert scores["quiet_hours"] == 0
+    assert scores["false_alarms_per_quiet_hour"] is None
 
 
 def test_a_camera_that_fails_costs_the_labels_nothing() -> None:
     outcome = examine("faults", 2.0, 2.0, [AlwaysSilent()])
     whole = outcome.scores[CEILING]["by_fault"]
     events = sum(whole[kind]["events"] for kind in FAULTS)
-    assert events > 0 and all(
+    assert events > 0
+    assert all(
         counts["recall"] in (None, 1.0) and counts["false_alarms"] == 0 for counts in whole.values()
     )
     assert outcome.scores["always silent"]["by_fault"]["none"]["recall"] in (None, 0.0)
@@ -158,12 +160,14 @@ def test_the_command_reports_long_silence_and_leaves_a_picture_of_the_confusion(
         == 0
     )
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["first_seed"] == report["last_seed"] == 1_000_007 and report["minutes"] == 4
+    assert report["first_seed"] == report["last_seed"] == 1_000_007
+    assert report["minutes"] == 4
     assert "recent 4 frames" not in report["watchers"]
     assert report["watchers"]["always speaking"]["false_alarms_per_quiet_hour"] > 1000
     assert report["watchers"]["always silent"]["false_alarms_per_quiet_hour"] == 0
     text = (tmp_path / "report.md").read_text()
-    assert "## Long silence" in text and "## True state and said state" in text
+    assert "## Long silence" in text
+    assert "## True state and said state" in text
     assert (tmp_path / "confusion.png").stat().st_size > 5_000
 
 

@@ -1,10 +1,12 @@
-""" "Tell me when" on simulated rooms: who speaks when it comes is right, who speaks before, late or
-for nothing is not.
+"""Requests of the form "tell me when" on simulated rooms.
+
+Who speaks when it comes is right; who speaks before, late or for nothing is not.
 """
 
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -102,7 +104,7 @@ def test_watches_follow_each_other_and_end_with_the_first_event_that_fits_or_in_
         assert planned == plan_watches(Moments(world), ticks)
         assert all(
             later.question.t > (earlier.question.until or 0.0)
-            for earlier, later in zip(planned, planned[1:], strict=False)
+            for earlier, later in pairwise(planned)
         )
         for each in planned:
             wanted = max(
@@ -115,11 +117,9 @@ def test_watches_follow_each_other_and_end_with_the_first_event_that_fits_or_in_
                 if wanted.fits(event)
             ]
             after = [(end, label) for end, label in ends if end > each.question.t]
-            assert (
-                each.question.t in ticks
-                and each.question.is_watch
-                and each.question.until is not None
-            )
+            assert each.question.t in ticks
+            assert each.question.is_watch
+            assert each.question.until is not None
             if each.due is None:
                 in_vain += 1
                 assert each.question.until == each.question.t + IN_VAIN_S
@@ -130,20 +130,14 @@ def test_watches_follow_each_other_and_end_with_the_first_event_that_fits_or_in_
     assert in_vain
 
 
-def test_somebody_who_sees_everything_is_always_right_and_who_never_looks_is_right_only_where_nothing_comes() -> (
-    None
-):
+def test_who_sees_everything_is_always_right_and_who_never_looks_only_where_nothing_comes() -> None:
     outcome = examine("heldout", 3.0, 2.0, [AlwaysSilent()], watches=True)
     told = {name: scores["watches"] for name, scores in outcome.scores.items()}
-    assert (
-        told[CEILING]["accuracy"] == 1.0
-        and told[CEILING]["right_words"] == told[CEILING]["right"] > 1
-    )
+    assert told[CEILING]["accuracy"] == 1.0
+    assert told[CEILING]["right_words"] == told[CEILING]["right"] > 1
     silent = told["always silent"]
-    assert (
-        silent["missed"] == told[CEILING]["right"]
-        and silent["right"] == silent["false"] == silent["needless_words"] == 0
-    )
+    assert silent["missed"] == told[CEILING]["right"]
+    assert silent["right"] == silent["false"] == silent["needless_words"] == 0
     assert (
         told["always speaking"]["false"]
         == told["always speaking"]["watches"] - told["always speaking"]["right"]
@@ -174,13 +168,13 @@ def test_the_command_says_why_a_model_cannot_be_told_what_to_wait_for(
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["first_seed"] == HELD_OUT_SEED
     ours = report["watchers"]["ours"]["watches"]
-    assert (
-        ours["refused"] == ours["watches"] > 0
-        and "was not made to be told what to wait for" in ours["why"]
-    )
+    assert ours["refused"] == ours["watches"] > 0
+    assert "was not made to be told what to wait for" in ours["why"]
     assert "right" in report["watchers"]["motion threshold"]["watches"]
     text = (tmp_path / "report.md").read_text()
-    assert "## Tell me when" in text and "cannot be told" in text and ours["why"] in text
+    assert "## Tell me when" in text
+    assert "cannot be told" in text
+    assert ours["why"] in text
     assert all(
         (tmp_path / name).stat().st_size > 10_000 for name in ("confusion.png", "watches.png")
     )

@@ -5,6 +5,7 @@ same with and without.
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -114,10 +115,8 @@ def test_a_frozen_camera_shows_the_picture_of_the_moment_at_which_it_froze() -> 
     world, whole, fault = failing("frozen")
     frozen = whole.view(fault.t_start)
     for t_s in (fault.t_start, fault.t_start + 0.5, fault.t_end - 1e-3):
-        assert (
-            np.array_equal(world.view(t_s).image, frozen.image)
-            and world.view(t_s).things == frozen.things
-        )
+        assert np.array_equal(world.view(t_s).image, frozen.image)
+        assert world.view(t_s).things == frozen.things
     assert np.array_equal(world.view(fault.t_end).image, whole.view(fault.t_end).image)
 
 
@@ -155,9 +154,7 @@ def test_faults_of_a_kind_do_not_depend_on_the_other_kinds_and_never_overlap() -
     for kind in FAULTS:
         mine = [fault for fault in every.all if fault.kind == kind]
         alone = list(plan_faults(5, 1200.0, [kind], 2.0).all)
-        assert all(
-            later.t_start > earlier.t_end for earlier, later in zip(mine, mine[1:], strict=False)
-        )
+        assert all(later.t_start > earlier.t_end for earlier, later in pairwise(mine))
         assert mine == alone if kind != "frozen" else set(mine) <= set(alone)
         assert 0.5 < len(alone) / 40 < 1.5, "about two a minute"
     assert not any(
@@ -232,7 +229,8 @@ def test_the_command_writes_when_each_fault_holds_and_from_when_events_are_seen(
     )
     video = cv2.VideoCapture(str(tmp_path / "video.mp4"))
     pictures = [video.read()[1] for _ in range(120)]
-    assert not video.read()[0] and all(picture is not None for picture in pictures)
+    assert not video.read()[0]
+    assert all(picture is not None for picture in pictures)
     drop = next(
         fault for fault in world.faults.all if fault.kind == "dropped" and fault.t_start > 0.5
     )

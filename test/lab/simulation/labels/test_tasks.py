@@ -1,9 +1,10 @@
-"""Tasks about simulated streams: what is due, when exactly, and the same in every published form."""
+"""Tasks about simulated streams: what is due, when, and the same in every published form."""
 
 from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +80,16 @@ def test_a_long_stream_has_every_kind_of_task(worlds: list[World]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_tasks_are_asked_at_whole_seconds_while_nothing_is_under_way_or_hidden_and_replies_follow_in_order(
+def test_tasks_are_asked_at_whole_seconds_while_nothing_happens_or_hides_and_replies_are_in_order(
     kind: str, worlds: list[World]
 ) -> None:
     for world, task in asked(worlds, kind):
-        assert task.t_s == int(task.t_s) and world.script.at(task.t_s)[1] is None
+        assert task.t_s == int(task.t_s)
+        assert world.script.at(task.t_s)[1] is None
         assert task.t_s == 0 or world.faults.seen_from(task.t_s) == task.t_s
         ends = [reply.t_end for reply in task.replies]
-        assert ends == sorted(ends) and all(
+        assert ends == sorted(ends)
+        assert all(
             task.t_s <= reply.t_start <= reply.t_end <= world.script.duration_s
             for reply in task.replies
         )
@@ -119,10 +122,9 @@ def test_steps_of_an_action_follow_each_other_without_a_gap_from_its_start_to_it
     for world in worlds:
         for event in world.script.events:
             made = steps(event)
-            assert made[0][1] == event.t_start and made[-1][2] == event.t_end
-            assert all(
-                earlier[2] == later[1] for earlier, later in zip(made, made[1:], strict=False)
-            )
+            assert made[0][1] == event.t_start
+            assert made[-1][2] == event.t_end
+            assert all(earlier[2] == later[1] for earlier, later in pairwise(made))
             parts.add(len(made))
     assert parts == {1, 2, 3}
 
@@ -166,8 +168,9 @@ def test_an_answer_that_changes_is_given_at_once_and_again_whenever_it_is_anothe
 ) -> None:
     for world, task in asked(worlds, "time-sensitive"):
         texts = [reply.text for reply in task.replies]
-        assert len(texts) > 1 and task.replies[0].t_end == task.t_s
-        assert all(earlier != later for earlier, later in zip(texts, texts[1:], strict=False))
+        assert len(texts) > 1
+        assert task.replies[0].t_end == task.t_s
+        assert all(earlier != later for earlier, later in pairwise(texts))
         if task.question.startswith("Is the door open"):
             changes = [
                 event
@@ -220,7 +223,7 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_task_survives_the_way_from_raw_to_stream_form_and_back_and_nothing_is_said_before_its_picture(
+def test_a_task_survives_the_way_to_stream_form_and_back_and_nothing_is_said_before_its_picture(
     kind: str, worlds: list[World]
 ) -> None:
     for world, task in asked(worlds, kind):
@@ -266,7 +269,9 @@ def test_the_command_leaves_both_forms_which_both_readers_read_to_the_same_sampl
         read_raw(tmp_path / "streamo-raw.json", VideoFolder(tmp_path)),
         read_messages(tmp_path / "streamo-stream.json", VideoFolder(tmp_path)),
     )
-    assert not raw.refusals and not stream.refusals and len(raw.samples) == len(stream.samples) > 10
+    assert not raw.refusals
+    assert not stream.refusals
+    assert len(raw.samples) == len(stream.samples) > 10
     for mine, theirs in zip(raw.samples, stream.samples, strict=True):
         assert (mine.turns, mine.task, mine.video) == (theirs.turns, theirs.task, theirs.video)
     document = json.loads((tmp_path / "labels.json").read_text())
@@ -306,7 +311,8 @@ def test_the_examination_of_streamo_reads_each_kind_as_what_it_is(
         "tell-me-when",
     }
     for task, item in zip(tasks, read_streamo_items(tmp_path / "rows.json"), strict=True):
-        assert item.asked_at == task.t_s and len(item.due) == len(task.replies)
+        assert item.asked_at == task.t_s
+        assert len(item.due) == len(task.replies)
         assert item.is_backward == (task.kind == "grounding-backward")
         assert item.questions[0].is_watch == (task.kind in waiting)
         if task.kind == "grounding-backward":

@@ -5,6 +5,7 @@ spent on it.
 from __future__ import annotations
 
 import tracemalloc
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -28,9 +29,11 @@ def test_nothing_happens_in_a_quiet_stretch_and_events_keep_their_pace_between()
 def test_quiet_stretches_are_between_half_and_twice_the_mean_with_bursts_between() -> None:
     spans = quiet_spans(4, 86_400.0, 20.0)
     lengths = [end - start for start, end in spans[:-1]]
-    pauses = [later - end for (_, end), (later, _) in zip(spans, spans[1:], strict=False)]
-    assert min(lengths) >= 600 and max(lengths) <= 2400
-    assert BURST_S[0] <= min(pauses) and max(pauses) <= BURST_S[1]
+    pauses = [later - end for (_, end), (later, _) in pairwise(spans)]
+    assert min(lengths) >= 600
+    assert max(lengths) <= 2400
+    assert BURST_S[0] <= min(pauses)
+    assert max(pauses) <= BURST_S[1]
 
 
 def test_quiet_stretches_are_read_back_from_what_happens() -> None:

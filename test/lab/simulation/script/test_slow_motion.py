@@ -25,7 +25,8 @@ def test_events_last_from_a_moment_to_minutes(scripts: list[Script]) -> None:
         [event.t_end - event.t_start for script in scripts for event in script.events]
     )
     assert 60 < lengths.max() <= 180.001
-    assert 0.3 < (lengths <= 5.6).mean() < 0.75 and (lengths > 30).mean() > 0.08
+    assert 0.3 < (lengths <= 5.6).mean() < 0.75
+    assert (lengths > 30).mean() > 0.08
 
 
 def test_slow_events_keep_their_distance_and_their_order_of_moments(scripts: list[Script]) -> None:
@@ -35,10 +36,8 @@ def test_slow_events_keep_their_distance_and_their_order_of_moments(scripts: lis
             for earlier, later in zip(script.events, script.events[1:], strict=False)
         )
         for event in script.events:
-            assert (
-                event.t_start <= event.t_approached <= event.t_end
-                and event.t_start <= event.t_contact <= event.t_end
-            )
+            assert event.t_start <= event.t_approached <= event.t_end
+            assert event.t_start <= event.t_contact <= event.t_end
             assert (event.t_end == event.t_start) == (event.kind == "lamp")
 
 
@@ -46,7 +45,8 @@ def test_a_slow_event_is_under_way_all_the_time_and_told_once(scripts: list[Scri
     script = scripts[0]
     event = max(script.events, key=lambda event: event.t_end - event.t_start)
     during = [tick for tick in tick_states(script, 2.0) if event.t_start <= tick.t_s < event.t_end]
-    assert len(during) > 60 and all(tick.state is State.STANDBY for tick in during)
+    assert len(during) > 60
+    assert all(tick.state is State.STANDBY for tick in during)
     assert sum(tick.state is State.RESPONSE for tick in tick_states(script, 2.0)) == len(
         script.events
     )
@@ -73,7 +73,8 @@ def test_who_enters_slowly_is_unseen_before_and_seen_soon_after_and_comes_to_res
 
 def test_slow_events_find_a_place_between_quiet_stretches() -> None:
     script = make_script(4, 7200.0, quiet_minutes=10.0, longest_event_s=300.0)
-    assert len(script.events) > 10 and script.events[-1].t_end > 3600
+    assert len(script.events) > 10
+    assert script.events[-1].t_end > 3600
     assert max(event.t_end - event.t_start for event in script.events) <= 45.001
 
 

@@ -32,10 +32,8 @@ SIZE = (192, 128)
 def test_an_unseen_look_changes_pixels_and_neither_events_nor_labels() -> None:
     for look in ("varied objects", "invented", "unseen objects", "unseen backgrounds"):
         seen, unseen = World(3, 20.0, SIZE), World(3, 20.0, SIZE, look=look)
-        assert (
-            seen.script.events == unseen.script.events
-            and seen.script.states == unseen.script.states
-        )
+        assert seen.script.events == unseen.script.events
+        assert seen.script.states == unseen.script.states
         assert not np.array_equal(seen.view(5.0).image, unseen.view(5.0).image)
 
 
@@ -52,7 +50,8 @@ def test_unseen_objects_change_only_pixels_of_portable_things() -> None:
     touched = np.isin(before.instances, portable) | np.isin(after.instances, portable)
     others = (before.instances == after.instances) & (before.instances > 0) & ~touched
     assert [thing.kind for thing in before.things] == [thing.kind for thing in after.things]
-    assert touched.any() and np.array_equal(before.instances[others], after.instances[others])
+    assert touched.any()
+    assert np.array_equal(before.instances[others], after.instances[others])
 
 
 @pytest.mark.parametrize("look", ["varied objects", "invented", "unseen objects"])
@@ -80,10 +79,8 @@ def test_training_shows_several_forms_of_a_kind_and_never_the_one_that_is_kept_f
 ) -> None:
     red = (200, 40, 40)
     sprites = [draw(kind, red, 60.0, 0.4, look) for look in range(40)]
-    assert (
-        len({sprite.solid_box() for sprite in sprites}) > 10
-        and len({sprite.rgb.tobytes() for sprite in sprites}) == 40
-    )
+    assert len({sprite.solid_box() for sprite in sprites}) > 10
+    assert len({sprite.rgb.tobytes() for sprite in sprites}) == 40
     kept = [draw_unseen(kind, red, 60.0, 0.4, look) for look in range(10)]
     apart = max(min(difference(one, other) for other in kept if other is not one) for one in kept)
     assert all(difference(sprite, other) > 2 * apart for sprite in sprites for other in kept)
@@ -121,10 +118,8 @@ def test_an_invented_pattern_is_another_one_each_time(texture: str) -> None:
         paint_texture(texture, (150, 140, 130), 120, 90, 18.0, np.random.default_rng(seed))
         for seed in range(8)
     ]
-    assert (
-        len({sheet.tobytes() for sheet in sheets}) == 8
-        and min(float(sheet.std()) for sheet in sheets) > 1.0
-    )
+    assert len({sheet.tobytes() for sheet in sheets}) == 8
+    assert min(float(sheet.std()) for sheet in sheets) > 1.0
     plain = paint_texture("plain", (150, 140, 130), 120, 90, 18.0, np.random.default_rng(0))
     assert max(float(np.abs(sheet.astype(float) - plain).mean()) for sheet in sheets) > 5.0
 
@@ -183,4 +178,6 @@ def test_the_command_shows_every_look_with_the_same_labels(tmp_path: Path) -> No
         labels = json.loads(next(folder.rglob("labels.json")).read_text())
         videos[next(folder.rglob("*.mp4")).read_bytes()] = labels["events"]
     seen = next(iter(videos.values()))
-    assert len(videos) == 5 and seen and all(events == seen for events in videos.values())
+    assert len(videos) == 5
+    assert seen
+    assert all(events == seen for events in videos.values())

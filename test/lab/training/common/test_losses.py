@@ -117,7 +117,8 @@ def test_gradients_are_finite_at_probability_1_and_at_probability_0(name: str) -
     logits = torch.tensor([[80.0, -80.0], [-80.0, 80.0], [0.0, 0.0]], requires_grad=True)
     kinds = torch.tensor([int(SILENT), int(RESPONSE), int(REST)])
     OBJECTIVES[name].loss(logits, torch.zeros(3, dtype=torch.long), kinds).backward()
-    assert logits.grad is not None and bool(torch.isfinite(logits.grad).all())
+    assert logits.grad is not None
+    assert bool(torch.isfinite(logits.grad).all())
     # The token with probability 0 gets the full gradient.
     assert logits.grad[1, 0] < -0.3
 
@@ -152,7 +153,7 @@ def test_two_micro_batches_have_the_same_loss_as_one(name: str) -> None:
 
 
 def test_a_focus_between_0_and_1_is_refused() -> None:
-    with pytest.raises(ValueError, match="0.5 is neither 0 nor at least 1"):
+    with pytest.raises(ValueError, match=r"0\.5 is neither 0 nor at least 1"):
         Objective(plain_factors, focus=0.5)
 
 

@@ -152,13 +152,12 @@ def test_the_loss_falls_and_the_node_loads_the_result(
         == 0
     )
     curve = losses(out)
-    assert len(curve) == 10 and curve[-1] < 0.5 * curve[0]
+    assert len(curve) == 10
+    assert curve[-1] < 0.5 * curve[0]
     printed = capsys.readouterr().out
-    assert (
-        "4 rows read, 2 refused" in printed
-        and "1 x missing video: row 5" in printed
-        and "1 x unreadable time: row 6" in printed
-    )
+    assert "4 rows read, 2 refused" in printed
+    assert "1 x missing video: row 5" in printed
+    assert "1 x unreadable time: row 6" in printed
     assert json.loads((out / "training.json").read_text())["refused"] == {
         "missing video": 1,
         "unreadable time": 1,
@@ -166,10 +165,8 @@ def test_the_loss_falls_and_the_node_loads_the_result(
     assert not (out / "state.pt").exists()
     model = load_model(settings_for(out))
     assert isinstance(model, StreamingModel)
-    assert (
-        model.model_id.startswith("stream-vlm-small-tuned")
-        and model.checkpoint.stream.rate_hz == 1.0
-    )
+    assert model.model_id.startswith("stream-vlm-small-tuned")
+    assert model.checkpoint.stream.rate_hz == 1.0
     assert model.activity_threshold == 0.0, "the threshold was calibrated for the old weights"
     frame = Frame("front", 1_000_000_000, "", np.full((64, 96, 3), 20, np.uint8))
     decided = step_alone(model.open_stream("front"), frame, None, lambda decision: decision)
@@ -245,7 +242,8 @@ def test_a_killed_and_resumed_run_has_the_losses_of_an_uninterrupted_run(
     assert process.wait() == -signal.SIGKILL, (
         process.stderr.read().decode() if process.stderr else ""
     )
-    assert (killed / "state.pt").is_file() and not (killed / "training.json").exists()
+    assert (killed / "state.pt").is_file()
+    assert not (killed / "training.json").exists()
     AcceleratorState._reset_state(reset_partial_state=True)
     assert main(arguments(checkpoint, data, killed, *more)) == 0
     assert losses(killed) == pytest.approx(losses(whole), rel=1e-5)
@@ -430,7 +428,8 @@ def test_a_row_that_cannot_be_decoded_is_reported_and_replaced_by_the_next(
 def test_every_epoch_uses_every_row_once_in_a_new_order() -> None:
     order = SampleOrder(rows=6, per_step=4, seed=1)
     drawn = [index for step in range(3) for index in order.of_step(step)]
-    assert sorted(drawn[:6]) == sorted(drawn[6:]) == list(range(6)) and drawn[:6] != drawn[6:]
+    assert sorted(drawn[:6]) == sorted(drawn[6:]) == list(range(6))
+    assert drawn[:6] != drawn[6:]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -272,7 +272,8 @@ def test_sequences_for_a_model_with_two_states_have_no_standby(tokenizer: Any) -
         stream_of([SILENCE, STANDBY, STANDBY, RESPONSE] * 4), 0, 16, np.random.default_rng(0)
     )
     assert writer.marker(STANDBY) not in {*written.ids, *written.targets}
-    assert decided(writer, written)[:3] == [SILENCE] * 3 and RESPONSE in decided(writer, written)
+    assert decided(writer, written)[:3] == [SILENCE] * 3
+    assert RESPONSE in decided(writer, written)
 
 
 def train_vision_tower(tokenizer: Any, plan: TrainingPlan) -> None:
@@ -345,7 +346,8 @@ def test_a_run_with_a_time_limit_stops_in_time_and_its_learning_rate_rises_and_f
     ]
     highest = rates.index(max(rates))
     assert rates == sorted(rates[: highest + 1]) + sorted(rates[highest + 1 :], reverse=True)
-    assert rates[-1] < max(rates) and 5 <= len(rates) <= 12
+    assert rates[-1] < max(rates)
+    assert 5 <= len(rates) <= 12
 
 
 def test_the_learning_rate_is_the_peak_after_the_warm_up_and_the_floor_at_both_ends() -> None:
@@ -405,7 +407,8 @@ def test_most_pairs_are_shifted_by_a_few_pixels_and_the_shift_is_returned() -> N
     pairs[:, :, 60:70, 100:110] = 255
     moved, by = shift(pairs, np.random.default_rng(0))
     pixels = (by * 32).round().astype(int)
-    assert np.abs(pixels).max() == 5 and 0.5 < (pixels != 0).any(axis=1).mean() < 0.9
+    assert np.abs(pixels).max() == 5
+    assert 0.5 < (pixels != 0).any(axis=1).mean() < 0.9
     for picture, (down, right) in zip(moved, pixels, strict=True):
         assert (picture[:, 60 + down : 70 + down, 100 + right : 110 + right] == 255).all()
 
@@ -428,7 +431,8 @@ def test_rooms_are_rendered_once_and_a_longer_run_renders_only_the_missing_ones(
     assert asked == [3, 4, 5]
     assert isinstance(first[0].frames, np.memmap)
     longer = cache.streams(range(3, 7), 6, dense=True, what="dense")
-    assert asked == [3, 4, 5, 6] and [stream.seed for stream in longer] == [3, 4, 5, 6]
+    assert asked == [3, 4, 5, 6]
+    assert [stream.seed for stream in longer] == [3, 4, 5, 6]
     spoken = cache.streams(range(3, 5), 6, dense=False, what="spoken")
     for got, seed, dense in ((longer[1], 4, True), (spoken[0], 3, False)):
         fresh = render_stream(seed, 6, 2.0, dense)
@@ -437,7 +441,8 @@ def test_rooms_are_rendered_once_and_a_longer_run_renders_only_the_missing_ones(
             fresh.texts,
             fresh.questions,
         )
-        assert np.array_equal(got.frames, fresh.frames) and np.array_equal(got.times, fresh.times)
+        assert np.array_equal(got.frames, fresh.frames)
+        assert np.array_equal(got.times, fresh.times)
         assert (got.dense is None) == (fresh.dense is None)
         if got.dense is not None and fresh.dense is not None:
             assert all(

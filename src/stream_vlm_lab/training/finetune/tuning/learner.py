@@ -143,9 +143,10 @@ def _with_adapters(model: Any, rank: int, new_tokens: Sequence[int]) -> Any:
         ) from error
     is_tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
     rows = (
-        dict.fromkeys(
-            ["embed_tokens"] if is_tied else ["embed_tokens", "lm_head"], list(new_tokens)
-        )
+        {
+            name: list(new_tokens)
+            for name in (["embed_tokens"] if is_tied else ["embed_tokens", "lm_head"])
+        }
         if new_tokens
         else None
     )

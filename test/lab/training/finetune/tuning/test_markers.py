@@ -112,7 +112,8 @@ def test_a_new_marker_is_initialised_from_the_word_that_describes_it(
     word = before.tokenizer.convert_tokens_to_ids("silent")
     row = before.model.get_input_embeddings().weight[word].clone()
     marked, new = add_markers(before, start, "harness")
-    assert marked.tokenizer.tokenize("</silence>") == ["</silence>"] and len(new) == 2
+    assert marked.tokenizer.tokenize("</silence>") == ["</silence>"]
+    assert len(new) == 2
     at = marked.tokenizer.convert_tokens_to_ids("</silence>")
     assert torch.equal(marked.model.get_input_embeddings().weight[at], row)
     assert (
