@@ -110,6 +110,30 @@ def is_defined(dotted: str) -> bool:
 
 
 @cache
+def sources() -> str:
+    """Every Python file of our packages, one after the other."""
+    files = sorted((REPOSITORY / "src").rglob("*.py"))
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
+
+
+def missing_names(text: str) -> list[str]:
+    """Constants, classes and their members, named in backticks, that do not exist in our code."""
+    wrong = []
+    for span in INLINE.findall(FENCE.sub("", text)):
+        if re.fullmatch(r"[A-Z][A-Z0-9]*_[A-Z0-9_]+", span) and span not in sources():
+            wrong.append(span)
+        found = re.fullmatch(r"([A-Z]\w*[a-z]\w*)(?:\.([a-z_]\w*))?(?:\(.*\))?", span)
+        if found is None or ("." not in span and "(" not in span):
+            continue
+        name, member = found.groups()
+        if f"class {name}" not in sources() or (
+            member and not re.search(rf"^    (?:def )?{member}\b", sources(), re.MULTILINE)
+        ):
+            wrong.append(span)
+    return wrong
+
+
+@cache
 def command_help(*path: str) -> tuple[click.Command | None, str]:
     """The command `stream-vlm PATH...` and its help; None when there is no such command."""
     command: click.Command | None = stream_vlm
@@ -258,6 +282,7 @@ def broken_links(text: str, page: Path) -> list[str]:
 CHECKS: dict[str, Callable[[str], list[str]]] = {
     "paths": missing_paths,
     "modules": missing_modules,
+    "names": missing_names,
     "commands": missing_commands,
     "settings": missing_settings,
     "interfaces": missing_interfaces,
@@ -310,6 +335,9 @@ def test_the_table_of_rooms_names_every_room() -> None:
         ("modules", "run `python -m stream_vlm.made_up`"),
         ("modules", "run `python -m made_up_module`"),
         ("modules", "see `stream_vlm.types.MadeUp`"),
+        ("names", "`MADE_UP`"),
+        ("names", "`Memory.made_up(3)`"),
+        ("names", "`MadeUp.recall`"),
         ("commands", "`stream-vlm made-up`"),
         ("commands", "`stream-vlm memory made-up FILE`"),
         ("commands", "    stream-vlm run clip.mp4 --made-up 3\n"),
