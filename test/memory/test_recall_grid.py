@@ -272,7 +272,7 @@ def test_which_words_of_a_text_are_looked_for(text: str, words: tuple[str, ...])
     [
         (
             {"text": "?!... *"},
-            r"text: '\?!... \*' has no word in it; ask with words, or leave the text empty",
+            r"text: '\?!... \*' has no word in it; write words, or leave the text empty",
         ),
         ({"text": "x" * 1001}, "text: 1001 characters are too many; ask in at most 1000"),
         (
@@ -280,10 +280,10 @@ def test_which_words_of_a_text_are_looked_for(text: str, words: tuple[str, ...])
             "text: 33 different words are too many; ask with at most 32",
         ),
         ({"start_ns": 2, "end_ns": 1}, "time: start 2 ns is after end 1 ns; swap them"),
-        ({"start_ns": 1.5}, "start_ns: 1.5 is no time; give whole nanoseconds"),
+        ({"start_ns": 1.5}, "start_ns: 1.5 is not a time; give whole nanoseconds"),
         (
             {"end_ns": 2**63},
-            "end_ns: 9223372036854775808 is no time; give whole nanoseconds that fit 64 bits",
+            "end_ns: 9223372036854775808 is not a time; give whole nanoseconds that fit 64 bits",
         ),
         ({"limit": 0}, "limit: 0 is refused; ask for 1 to 1000 records"),
         ({"limit": 10**9}, "limit: 1000000000 is refused; ask for 1 to 1000 records"),
@@ -310,12 +310,17 @@ def test_a_question_that_cannot_be_meant_is_refused_by_value_and_with_a_remedy(
 @pytest.mark.parametrize(
     ("x", "y", "radius", "message"),
     [
-        (float("nan"), 0.0, 1.0, "place: x = nan is no distance"),
-        (0.0, float("inf"), 1.0, "place: y = inf is no distance"),
-        (0.0, 0.0, float("nan"), "place: radius = nan is no distance"),
-        (0.0, 0.0, 0.0, "place: radius = 0.0 m holds no place; give a radius above 0"),
-        (0.0, 0.0, -1.0, "place: radius = -1.0 m holds no place"),
-        (1e300, 0.0, 1.0, r"place: x = 1e\+300 is no distance; give finite metres within 1e\+09"),
+        (float("nan"), 0.0, 1.0, "place: x = nan is not a distance"),
+        (0.0, float("inf"), 1.0, "place: y = inf is not a distance"),
+        (0.0, 0.0, float("nan"), "place: radius = nan is not a distance"),
+        (0.0, 0.0, 0.0, "place: radius = 0.0 m is too small; give a radius above 0"),
+        (0.0, 0.0, -1.0, "place: radius = -1.0 m is too small"),
+        (
+            1e300,
+            0.0,
+            1.0,
+            r"place: x = 1e\+300 is not a distance; give a finite number of metres within 1e\+09",
+        ),
     ],
 )
 def test_a_place_that_is_none_is_refused(x: float, y: float, radius: float, message: str) -> None:

@@ -97,4 +97,4 @@ def test_the_command_line_embeds_a_memory_and_searches_it_by_vectors(
     assert main(asked) == 0
     assert "red ball rolls in" in capsys.readouterr().out.splitlines()[1]
     with Memory.open(settings(file), read_only=True) as memory:
-        assert "no model of text" in memory.recall(RecallQuery("ball", order="fused")).note
+        assert "no text model" in memory.recall(RecallQuery("ball", order="fused")).note

@@ -229,7 +229,7 @@ def test_all_sightings_of_one_thing_are_recalled_by_its_number(memory: Memory) -
     assert memory.recall(RecallQuery("picks", object_id=1)).total == 1
     assert memory.recall(RecallQuery(object_id=99)).total == 0
     assert memory.answer(Question(RecallQuery("cup", object_id=1), "still_there")).value == 1.0
-    with pytest.raises(RecallError, match="object_id: -1 is no number of a thing"):
+    with pytest.raises(RecallError, match="object_id: -1 is not an object number"):
         RecallQuery(object_id=-1)
 
 

@@ -265,7 +265,7 @@ def test_the_copies_that_still_hold_it_are_named(memory: Memory) -> None:
     [
         ({}, "nothing is named; give a time, a place or a camera"),
         ({"start_ns": 2, "end_ns": 1}, "start 2 ns is after end 1 ns"),
-        ({"start_ns": 1.5}, "start_ns: 1.5 is no time"),
+        ({"start_ns": 1.5}, "start_ns: 1.5 is not a time"),
         ({"cameras": ("a",) * 101}, "101 are too many"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Pictures are found by what the vision tower that looked at them made of them."""
+"""Pictures are found by the vectors of the vision tower that processed them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -50,7 +50,7 @@ def model(directory: Path) -> StreamingModel:
 
 @pytest.fixture
 def watched(model: StreamingModel, file: Path) -> Iterator[Memory]:
-    """Five scenes, each shown four times running to one camera."""
+    """Five scenes, each shown four times in a row to one camera."""
     with Memory.open(settings(file)) as memory:
         memory.begin_session("s", model.model_id, "test", 0)
         harness = StreamingHarness(model.settings, model, "s")
@@ -59,7 +59,7 @@ def watched(model: StreamingModel, file: Path) -> Iterator[Memory]:
         yield memory
 
 
-def test_each_camera_s_vector_is_the_mean_of_its_own_vision_tokens(
+def test_the_picture_vector_of_a_camera_is_the_mean_of_its_vision_tokens(
     model: StreamingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded: list[VisionTokens] = []
@@ -72,7 +72,7 @@ def test_each_camera_s_vector_is_the_mean_of_its_own_vision_tokens(
 
     monkeypatch.setattr(model.parts.tower, "encode", listening)
     result = StreamingHarness(model.settings, model, "s").step(tick(0, [1, 3]))
-    # One picture each went through the tower: none was looked at a second time.
+    # The tower encoded each picture once.
     assert len(encoded) == 2
     for camera, tokens in zip(CAMERAS, encoded, strict=True):
         mean = tokens.tokens.float().mean(0).numpy()
@@ -82,7 +82,7 @@ def test_each_camera_s_vector_is_the_mean_of_its_own_vision_tokens(
     assert abs(float(result.picture_vectors["front"] @ result.picture_vectors["rear"])) < 0.9999
 
 
-def test_a_lone_picture_is_comparable_with_one_that_stood_still_in_the_stream(
+def test_a_single_picture_can_be_compared_with_a_static_one_of_the_stream(
     model: StreamingModel,
 ) -> None:
     harness = StreamingHarness(model.settings, model, "s")
@@ -92,14 +92,14 @@ def test_a_lone_picture_is_comparable_with_one_that_stood_still_in_the_stream(
     )
 
 
-def test_the_setting_switches_vectors_off(directory: Path) -> None:
+def test_the_setting_disables_picture_vectors(directory: Path) -> None:
     off = load_cached_model(settings_for(directory, memory__picture_vectors=False))
     result = StreamingHarness(off.settings, off, "s").step(tick(0, [1]))
     assert not result.picture_vectors
     assert result.decisions
 
 
-def test_what_looked_alike_comes_first_and_filters_hold(
+def test_similar_pictures_come_first_and_filters_apply(
     model: StreamingModel, watched: Memory
 ) -> None:
     alike = watched.search_by_picture(model.embed(scene(3)), RecallQuery(limit=3), model.model_id)
@@ -116,7 +116,7 @@ def test_what_looked_alike_comes_first_and_filters_hold(
     ).records
 
 
-def test_words_and_looks_rank_together(file: Path) -> None:
+def test_words_and_pictures_are_ranked_together(file: Path) -> None:
     red, blue, grey = (
         np.array(numbers, np.float32) for numbers in ((1, 0, 0), (0, 1, 0), (0.6, 0.6, 0.5))
     )
@@ -127,14 +127,14 @@ def test_words_and_looks_rank_together(file: Path) -> None:
             result = step(10.0 * at, said=said, image=picture(red=at))
             memory.write(StepResult(**{**vars(result), "picture_vectors": {"front": vector}}))
         alike = memory.search_by_picture(red, RecallQuery("cup"), "model-of-the-test").records
-    # Looks alone cannot tell the first two apart, words alone not the second from the third.
+    # By picture alone the first two are equal, by words alone the second and the third.
     assert (alike[0].text, alike[0].start_ns) == ("a cup", alike[0].start_ns)
     assert alike[0].score > alike[1].score
     assert alike[0].record_id in (5, 6), "the second picture, which fits both"
     assert len({record.start_ns for record in alike}) == len(alike), "one record a picture"
 
 
-def test_pictures_of_another_model_are_not_compared_and_the_remedy_is_named(
+def test_vectors_of_another_model_are_not_compared_and_the_remedy_is_named(
     watched: Memory,
 ) -> None:
     with pytest.raises(
@@ -147,7 +147,7 @@ def test_pictures_of_another_model_are_not_compared_and_the_remedy_is_named(
         watched.search_by_picture(np.ones(256, np.float32), RecallQuery(), "another")
 
 
-def test_the_stored_pictures_are_embedded_again_by_another_model(
+def test_reembed_pictures_computes_vectors_with_another_model(
     watched: Memory, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = write_checkpoint(tmp_path / "other", layers=2)
@@ -179,7 +179,7 @@ def test_the_stored_pictures_are_embedded_again_by_another_model(
         assert [(model.of, model.number) for model in memory.vector_models()] == [("picture", 20)]
 
 
-def test_a_record_s_own_picture_is_asked_for_without_a_model(
+def test_search_by_the_picture_of_a_record_needs_no_model(
     watched: Memory, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     newest = watched.recall(RecallQuery(kinds=("observation",), order="newest", limit=1)).records[0]
@@ -211,7 +211,7 @@ def test_a_record_s_own_picture_is_asked_for_without_a_model(
         (None, "cannot be read"),
     ],
 )
-def test_a_file_that_is_no_picture_gets_one_clear_message(
+def test_a_file_that_is_not_a_picture_is_refused_with_one_message(
     content: bytes | None,
     message: str,
     watched: Memory,
@@ -225,7 +225,7 @@ def test_a_file_that_is_no_picture_gets_one_clear_message(
     assert message in capsys.readouterr().err
 
 
-def test_two_ways_to_ask_at_once_are_refused(
+def test_combining_two_kinds_of_search_is_refused(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["recall", "--memory", str(file), "--like", "a.jpg", "--like-record", "3"]) == 2

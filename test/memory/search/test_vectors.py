@@ -1,4 +1,4 @@
-"""Search by meaning and by picture: vectors in the memory's file, searched exactly, never mixed."""
+"""Search by text and picture vectors: exact, and never across models."""
 
 import re
 import sqlite3
@@ -30,8 +30,8 @@ MEANINGS = {
 }
 
 
-class Meanings:
-    """Knows nine words with four meanings: a real space of meaning, small enough to see through."""
+class FourMeanings:
+    """A text model that knows nine words with four meanings."""
 
     def __init__(self, name: str = "nine-words", size: int = 5) -> None:
         self.name = name
@@ -49,7 +49,7 @@ class Meanings:
 @pytest.fixture
 def memory(file: Path) -> Iterator[Memory]:
     with Memory.open(settings(file)) as memory:
-        memory.use_embedder(Meanings())
+        memory.use_embedder(FourMeanings())
         begin(memory)
         for at, said in enumerate(
             (
@@ -68,36 +68,38 @@ def fused(memory: Memory, text: str, **filters: object) -> RecallResult:
     return memory.recall(RecallQuery(text, order="fused", kinds=("event",), **filters))  # type: ignore[arg-type]
 
 
-def test_a_record_is_found_by_what_it_means_though_it_has_none_of_the_words(memory: Memory) -> None:
+def test_a_record_is_found_by_meaning_without_any_of_the_words(memory: Memory) -> None:
     assert memory.recall(RecallQuery("ball")).total == 0
     assert fused(memory, "ball").records[0].text == "a sphere rolls past"
     assert fused(memory, "who comes").records[0].text == "someone enters"
 
 
-def test_words_and_meaning_together_beat_either_alone(memory: Memory) -> None:
+def test_words_and_vectors_together_rank_better_than_either_alone(memory: Memory) -> None:
     memory.write(step(100, said="someone departs by the door"))
     texts = [record.text for record in fused(memory, "someone leaves").records]
     assert texts[:2] == ["someone leaves", "someone departs by the door"]
 
 
-def test_filters_hold_before_anything_is_ranked(memory: Memory) -> None:
+def test_filters_apply_before_ranking(memory: Memory) -> None:
     result = fused(memory, "ball", start_ns=seconds(15), end_ns=seconds(35))
     assert {record.text for record in result.records} == {"the gate opens", "someone leaves"}
     assert fused(memory, "ball", cameras=("rear",)).records == ()
 
 
-def test_without_a_model_of_text_words_are_ranked_alone_and_that_is_said(memory: Memory) -> None:
+def test_without_a_text_model_words_are_ranked_and_a_note_says_so(memory: Memory) -> None:
     memory.use_embedder(None)
     result = fused(memory, "gate")
     assert [record.text for record in result.records] == ["the gate opens"]
-    assert "no model of text is in use" in result.note
+    assert "no text model is in use" in result.note
 
 
 @pytest.mark.parametrize(
-    "other", [Meanings("ten-words"), Meanings(size=6)], ids=["of another model", "of another size"]
+    "other",
+    [FourMeanings("ten-words"), FourMeanings(size=6)],
+    ids=["of another model", "of another size"],
 )
 def test_vectors_of_another_model_or_size_are_never_compared(
-    memory: Memory, other: Meanings
+    memory: Memory, other: FourMeanings
 ) -> None:
     memory.use_embedder(other)
     result = fused(memory, "ball")
@@ -106,10 +108,10 @@ def test_vectors_of_another_model_or_size_are_never_compared(
     assert "stream-vlm memory embed" in result.note
 
 
-def test_embedding_again_gives_every_text_a_vector_of_the_model_in_use_and_drops_the_others(
+def test_reembed_gives_every_text_a_vector_of_the_current_model_and_deletes_the_others(
     memory: Memory,
 ) -> None:
-    memory.use_embedder(Meanings("ten-words", size=6))
+    memory.use_embedder(FourMeanings("ten-words", size=6))
     assert memory.reembed(batch=3) == 10
     assert memory.vector_models() == (VectorModel("ten-words", 6, "record", 10),)
     result = fused(memory, "ball")
@@ -117,7 +119,7 @@ def test_embedding_again_gives_every_text_a_vector_of_the_model_in_use_and_drops
     assert memory.reembed() == 0
 
 
-def test_what_is_written_later_is_found_and_what_is_forgotten_is_not(memory: Memory) -> None:
+def test_later_records_are_found_and_deleted_ones_are_not(memory: Memory) -> None:
     assert fused(memory, "ball").total == 5
     memory.write(step(200, said="a ball rolls past"))
     assert fused(memory, "sphere").total == 6
@@ -128,8 +130,8 @@ def test_what_is_written_later_is_found_and_what_is_forgotten_is_not(memory: Mem
     assert fused(memory, "sphere").records[0].text == "a ball rolls past"
 
 
-def test_a_vector_is_stored_with_its_record_or_not_at_all(memory: Memory, file: Path) -> None:
-    class Blind(Meanings):
+def test_a_vector_is_stored_in_the_transaction_of_its_record(memory: Memory, file: Path) -> None:
+    class Blind(FourMeanings):
         def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
             return np.full((len(texts), 5), np.nan, np.float32)
 
@@ -152,7 +154,7 @@ def looks(*numbers: float) -> NDArray[np.float32]:
 
 @pytest.fixture
 def seen(file: Path) -> Iterator[Memory]:
-    """Three pictures, two of which look nearly the same."""
+    """Three pictures, two of which are nearly the same."""
     with Memory.open(settings(file)) as memory:
         begin(memory)
         for at, vector in enumerate((looks(1, 0, 0), looks(0, 1, 0), looks(0.9, 0.1, 0))):
@@ -165,7 +167,7 @@ def seen(file: Path) -> Iterator[Memory]:
         yield memory
 
 
-def test_pictures_that_look_like_that_of_a_record_come_nearest_first(seen: Memory) -> None:
+def test_pictures_similar_to_that_of_a_record_are_sorted_by_similarity(seen: Memory) -> None:
     first = seen.recall(RecallQuery(order="oldest", kinds=("event",))).records[0]
     alike = seen.search_by_picture(first.record_id, RecallQuery(kinds=("event",)))
     assert [record.text for record in alike.records] == ["picture 0", "picture 2", "picture 1"]
@@ -173,7 +175,7 @@ def test_pictures_that_look_like_that_of_a_record_come_nearest_first(seen: Memor
     assert alike.records[2].score == pytest.approx(0.0, abs=1e-3)
 
 
-def test_a_picture_is_asked_for_by_its_vector_and_filters_hold(seen: Memory) -> None:
+def test_a_picture_search_by_vector_applies_filters(seen: Memory) -> None:
     query = RecallQuery(kinds=("event",), start_ns=seconds(15))
     alike = seen.search_by_picture(looks(5, 0, 0), query, "model-of-the-test")
     assert [record.text for record in alike.records] == ["picture 2"]
@@ -195,9 +197,9 @@ def test_a_picture_is_asked_for_by_its_vector_and_filters_hold(seen: Memory) -> 
         (
             np.zeros((2, 3), np.float32),
             "model-of-the-test",
-            r"an array of shape \(2, 3\) is no vector",
+            r"an array of shape \(2, 3\) is not a vector",
         ),
-        (999, "", "record 999: no vector of a picture of it is stored"),
+        (999, "", "record 999: no picture vector is stored"),
     ],
 )
 def test_a_picture_that_cannot_be_compared_is_refused(
@@ -207,7 +209,7 @@ def test_a_picture_that_cannot_be_compared_is_refused(
         seen.search_by_picture(like, RecallQuery(), model)
 
 
-def test_many_vectors_are_found_exactly_while_they_grow(file: Path) -> None:
+def test_vector_search_stays_exact_while_vectors_are_added(file: Path) -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(300, 16)).astype(np.float32)
     with Memory.open(settings(file)) as memory:

@@ -1,11 +1,9 @@
-"""One table of English verbs: what is looked for, what happened, and what begins and ends follow
-it.
-"""
+"""Forms of English verbs in searches, and in words that begin or end a state."""
 
 import pytest
 
 from stream_vlm.memory.answers.state_verbs import BEGINS, ENDS
-from stream_vlm.memory.search.verb_forms import forms_of, matching, said_as
+from stream_vlm.memory.search.verb_forms import distinct_stems, forms_of, fts_expression
 
 
 @pytest.mark.parametrize(
@@ -27,15 +25,17 @@ def test_a_verb_has_its_regular_or_irregular_forms(verb: str, forms: str) -> Non
     assert forms_of(verb) == tuple(forms.split())
 
 
-def test_a_form_is_looked_for_with_those_that_no_stemmer_brings_together() -> None:
-    assert matching("took") == matching("takes") == '("take" OR "took" OR "taken")'
-    assert matching("came") == '("come" OR "came" OR "enter" OR "arrive" OR "appear")'
-    assert matching("lay") == '("lay" OR "laid" OR "lie" OR "lain")', "two verbs share this form"
-    assert matching("cup") == '"cup"'
-    assert said_as("walk") == ("walk",)
+def test_a_word_is_searched_for_with_its_irregular_forms_and_synonyms() -> None:
+    assert fts_expression("took") == fts_expression("takes") == '("take" OR "took" OR "taken")'
+    assert fts_expression("came") == '("come" OR "came" OR "enter" OR "arrive" OR "appear")'
+    assert fts_expression("lay") == '("lay" OR "laid" OR "lie" OR "lain")', (
+        "two verbs share this form"
+    )
+    assert fts_expression("cup") == '"cup"'
+    assert distinct_stems("walk") == ("walk",)
 
 
-def test_what_begins_and_ends_a_state_is_known_in_every_form() -> None:
+def test_verbs_that_begin_or_end_a_state_are_known_in_every_form() -> None:
     assert {"came in", "went on", "begun", "brought", "put down"} <= set(BEGINS)
     assert {"took", "stolen", "thrown away", "ran away", "went out", "gone"} <= set(ENDS)
     assert not set(BEGINS) & set(ENDS)

@@ -79,7 +79,7 @@ def test_a_picture_that_does_not_decode_and_two_questions_in_one_are_refused_in_
     answer = robot.call(Recall, "recall", like_record=3)
     assert (
         answer.success,
-        "record 3: no vector of a picture of it is stored" in answer.message,
+        "record 3: no picture vector is stored" in answer.message,
     ) == (False, True)
 
 

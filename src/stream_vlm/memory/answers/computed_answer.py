@@ -27,8 +27,8 @@ from stream_vlm.memory.answers.question_kind import (
 )
 from stream_vlm.memory.answers.state_verbs import BEGINS, ENDS, match_any
 from stream_vlm.memory.search.query import RecallRecord
-from stream_vlm.memory.search.sql_filters import Filters, one_of
-from stream_vlm.memory.search.verb_forms import matching
+from stream_vlm.memory.search.sql_filters import Filters, in_clause
+from stream_vlm.memory.search.verb_forms import fts_expression
 from stream_vlm.memory.search.word_search import read
 from stream_vlm.types import NANOSECONDS
 
@@ -88,12 +88,12 @@ def _matched(db: Database, question: Question, words: bool = True) -> tuple[str,
     """A SELECT of id, session_id, start_ns, end_ns, x of the evidence, and its values."""
     filters = Filters.of(db, question.query)
     values = dict(filters.values)
-    clauses = [one_of("kind", question.query.kinds, values), filters.clauses]
+    clauses = [in_clause("kind", question.query.kinds, values), filters.clauses]
     if words and question.words:
         clauses.append(
             "record.id IN (SELECT rowid FROM record_text WHERE record_text MATCH :words)"
         )
-        values["words"] = " AND ".join(matching(word) for word in question.words)
+        values["words"] = " AND ".join(fts_expression(word) for word in question.words)
     return (
         (
             f"SELECT record.id, session_id, start_ns, end_ns, x FROM {filters.source} WHERE"

@@ -4,7 +4,7 @@ closes is no longer open.
 
 from __future__ import annotations
 
-from stream_vlm.memory.search.verb_forms import said_as
+from stream_vlm.memory.search.verb_forms import distinct_stems
 
 _BEGINS = (
     "enter, arrive, appear, open, start, begin, bring, drop, roll in, come in, walk in, run in,"
@@ -22,7 +22,11 @@ def _phrases(verbs: str) -> list[str]:
     alike: "come in" and "came in".
     """
     pairs = [verb.partition(" ") for verb in verbs.split(", ")]
-    return [f"{form}{space}{particle}" for verb, space, particle in pairs for form in said_as(verb)]
+    return [
+        f"{form}{space}{particle}"
+        for verb, space, particle in pairs
+        for form in distinct_stems(verb)
+    ]
 
 
 BEGINS = [*_phrases(_BEGINS), "is on"]

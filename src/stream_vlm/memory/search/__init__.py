@@ -1,1 +1,1 @@
-"""Search: by words, time, place, camera, meaning and picture."""
+"""Search the memory by words, time, place, camera, meaning and picture."""

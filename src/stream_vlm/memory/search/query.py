@@ -1,4 +1,4 @@
-"""A question to the memory and its answer: what may be asked, checked before the memory is touched."""
+"""A memory query and its result; a query is checked before the memory is read."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = [
 ]
 
 DEFAULT_KINDS = (EVENT, UTTERANCE, ANSWER)
-"""What is looked through when no kind is named."""
+"""The kinds that are searched when none is named."""
 
 PICTURED_KINDS = (OBSERVATION, *DEFAULT_KINDS)
-"""What is looked through for pictures when no kind is named: all that rests on one."""
+"""The kinds that a picture search uses when none is named: all that can have a picture."""
 
 ORDERS = RELEVANCE, NEWEST, OLDEST, FUSED = ("relevance", "newest", "oldest", "fused")
 
 MAX_LIMIT = 1000
-"""Most records in one answer."""
+"""Most records in one result."""
 
 MAX_CAMERAS = 100
-"""Most cameras that one question can name."""
+"""Most cameras that one query can name."""
 
 MAX_METRES = 1e9
 """Metres; no robot's map is larger."""
@@ -43,11 +43,15 @@ _INT64 = range(-(2**63), 2**63)
 
 @dataclass(frozen=True)
 class Place:
-    """A disc on the ground: centre (x, y) and radius in metres, in the frame the poses were
-    recorded in.
+    """A disc on the ground, in the frame in which the poses were recorded.
+
+    Attributes:
+        x: of the centre, metres.
+        y: of the centre, metres.
+        radius: metres.
 
     Raises:
-        RecallError: a number that is not finite or absurdly large, or a radius that is not above 0.
+        RecallError: a number that is not finite or too large, or a radius that is not above 0.
     """
 
     x: float
@@ -58,37 +62,37 @@ class Place:
         for name, value in (("x", self.x), ("y", self.y), ("radius", self.radius)):
             if not math.isfinite(value) or abs(value) > MAX_METRES:
                 raise RecallError(
-                    f"place: {name} = {value} is no distance; give finite metres within"
-                    f" {MAX_METRES:g}"
+                    f"place: {name} = {value} is not a distance; give a finite number of metres"
+                    f" within {MAX_METRES:g}"
                 )
         if self.radius <= 0:
             raise RecallError(
-                f"place: radius = {self.radius} m holds no place; give a radius above 0"
+                f"place: radius = {self.radius} m is too small; give a radius above 0"
             )
 
 
 @dataclass(frozen=True)
 class RecallQuery:
-    """Every filter that is given must hold; words rank what is left.
+    """A search: a record must pass every given filter; words rank the records that pass.
 
     Attributes:
-        text: plain words, any of them may match; empty means no words.
-        start_ns: only records that end at or after this (int64 ns on the evidence's clock), or
+        text: plain words, a record matches with any of them; empty means no words.
+        start_ns: only records that end at or after this (int64 ns on the clock of the frames), or
             None.
         end_ns: only records that start at or before this, or None.
         place: only records whose pose lies in this disc, or None.
         cameras: only these cameras; empty means all.
-        kinds: only these kinds (`rows.KINDS`); empty means events, utterances and answers.
-        object_id: only sightings of the thing of this number (`RecallRecord.object_id`); 0 means of all.
-        order: what comes first among records that match equally many of the words: the better match
-            ("relevance"; the newest where there are no words), the one that ended last ("newest")
-            or the one that began first ("oldest"). "fused" ranks by words, meaning and recency
-            together: a record may come first that has none of the words.
+        kinds: only these kinds (`step_rows.KINDS`); empty means events, utterances and answers.
+        object_id: only events of this object (`RecallRecord.object_id`); 0 means all.
+        order: how records with equally many of the words are sorted: "relevance" (best match first;
+            newest first if there are no words), "newest" (last end first) or "oldest" (first start
+            first). "fused" ranks by words, meaning and recency together, so that a record without
+            any of the words can come first.
         limit: at most this many records, 1..1000.
-        words: the words looked for, derived from `text`.
+        words: the words that are searched for, derived from `text`.
 
     Raises:
-        RecallError: a value that cannot be meant; the message names it and what is allowed.
+        RecallError: an invalid value; the message names it and what is allowed.
     """
 
     text: str = ""
@@ -109,7 +113,7 @@ class RecallQuery:
         for name, value in (("start_ns", self.start_ns), ("end_ns", self.end_ns)):
             if value is not None and (not _is_whole(value) or value not in _INT64):
                 raise RecallError(
-                    f"{name}: {value!r} is no time; give whole nanoseconds that fit 64 bits"
+                    f"{name}: {value!r} is not a time; give whole nanoseconds that fit 64 bits"
                 )
         if self.start_ns is not None and self.end_ns is not None and self.start_ns > self.end_ns:
             raise RecallError(
@@ -117,8 +121,8 @@ class RecallQuery:
             )
         if not _is_whole(self.object_id) or self.object_id < 0 or self.object_id not in _INT64:
             raise RecallError(
-                f"object_id: {self.object_id!r} is no number of a thing; ask for the one of a recalled"
-                " event, or 0 for all"
+                f"object_id: {self.object_id!r} is not an object number; use the object_id of a"
+                " recalled event, or 0 for all"
             )
         for kind in self.kinds:
             if kind not in KINDS:
@@ -136,23 +140,32 @@ class RecallQuery:
 
 @dataclass(frozen=True)
 class RecallRecord:
-    """One thing the robot remembers; the fields of stream_vlm_ros/msg/MemoryRecord.
+    """One record of the memory; the fields of stream_vlm_ros/msg/MemoryRecord.
 
     Attributes:
-        record_id: number in the memory file; `Memory.frame` fetches its picture.
-        kind: one of `rows.KINDS`.
-        start_ns, end_ns: int64 ns on the evidence's clock.
-        stamp_ns: stamp of the picture that it rests on, ns; `end_ns` where none is stored.
+        record_id: number in the memory file; `Memory.frame` returns its picture.
+        kind: one of `step_rows.KINDS`.
+        camera: name of the camera; empty for a query to every camera.
+        session_id: the session that it belongs to.
+        frame_id: optical frame of the camera.
+        start_ns: first frame, int64 ns on the clock of the frames.
+        end_ns: last frame, likewise; equals `start_ns` for an instant.
+        stamp_ns: stamp of its picture, ns; `end_ns` where none is stored.
+        text: what was said, asked, answered or happened.
         state: silence, standby or response; empty for a query and a summary.
-        has_frame: a picture is stored.
-        pose: where the robot was at `stamp_ns`, or None when that was not known.
-        object_id: number of the thing that the event happened to (see `sightings`); 0 where its words
-            do not tell, and for other kinds.
-        object_confidence: 0..1, how sure that it is this thing and not another like it.
-        score: the number of words that match plus a fraction in (0, 1) that grows with BM25; 0
-            where no words were looked for. In the order "fused" the sum of reciprocal ranks, among
-            pictures that look alike the cosine.
-        missing_records: of a summary, how many of the records that it was made from are not stored any more.
+        confidence: in [0, 1].
+        event_id: links an utterance with its event, or empty.
+        query_id: links an answer with its query, or empty.
+        model_id: the model that wrote it.
+        has_frame: whether a picture is stored.
+        pose: of the robot at `stamp_ns`, or None when it was not known.
+        score: how many of the words match, plus a fraction in (0, 1) that grows with BM25; 0
+            without words. In the order "fused" the sum of reciprocal ranks, in a picture search the
+            cosine.
+        object_id: number of the object of the event (see `object_links`); 0 if the words do not
+            name one, and for other kinds.
+        object_confidence: 0..1, how sure it is that it is this object and not another.
+        missing_records: of a summary, how many of the records it was made from are deleted.
     """
 
     record_id: int
@@ -179,14 +192,13 @@ class RecallRecord:
 
 @dataclass(frozen=True)
 class RecallResult:
-    """The answer.
+    """The result of a query.
 
     Attributes:
-        records: best first, by the order asked for.
+        records: in the requested order.
         total: how many records matched before the limit.
         took_ms: time spent in the memory, milliseconds.
-        note: one sentence where less was looked at than asked for (no vectors of the model), or
-            empty.
+        note: one sentence if less was searched than asked for (vectors are missing), or empty.
     """
 
     records: tuple[RecallRecord, ...]

@@ -1,7 +1,4 @@
-"""From a question in plain words to the words that are looked for.
-
-What is typed is never query syntax.
-"""
+"""Find the words to search for in a question; typed text is never query syntax."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ QUESTION_WORDS = frozenset(
         " notice noticed happen happened happening remember"
     )
 )
-"""Words that make a sentence a question to the memory; they say nothing about what is looked for."""
+"""Words that make a sentence a question to the memory; they are not searched for."""
 
 STOP_WORDS = QUESTION_WORDS | frozenset(
     _WORD.findall(
@@ -28,46 +25,46 @@ STOP_WORDS = QUESTION_WORDS | frozenset(
         " not last first time times ever any anything something please between since until"
     )
 )
-"""Words left out of a search beside the words that carry it.
+"""Words that are not searched for while other words remain.
 
-Not among them: on, off, up, down, out, which tell one event from another.
+On, off, up, down and out are not among them, because they distinguish events.
 """
 
 MAX_TEXT_LENGTH = 1000
-"""Longest text of a question, in characters."""
+"""Longest text of a query, in characters."""
 
 MAX_WORDS = 32
-"""Most different words of a question that can be looked for."""
+"""Most different words of a query that are searched for."""
 
 
 def search_words(text: str) -> tuple[str, ...]:
-    """The different words of `text` that are looked for, lower case, in their order; none where
-    every record may be meant.
+    """Return the different words of `text` to search for, in lower case and in their order.
 
-    Stop words are dropped while other words remain. A question of nothing else ("what did you
-    see?") asks for everything; any other text of nothing else is looked for word by word.
+    Stop words are dropped while other words remain. A question of stop words only ("what did you
+    see?") matches every record, so it gives no words. Any other text of stop words only is searched
+    for word by word.
 
     Raises:
-        RecallError: the text is too long, has too many words, or has characters but not one word.
+        RecallError: the text is too long, has too many words, or has characters but no word.
     """
     if len(text) > MAX_TEXT_LENGTH:
         raise RecallError(
             f"text: {len(text)} characters are too many; ask in at most {MAX_TEXT_LENGTH}"
         )
-    # NFC: a letter and its combining accent are one character, so that an accent does not end a
-    # word.
+    # NFC makes one character of a letter and its combining accent, so that the accent does not end
+    # a word.
     said = dict.fromkeys(_WORD.findall(unicodedata.normalize("NFC", text).casefold()))
     if not said:
         if text.strip():
             raise RecallError(
-                f"text: {text!r} has no word in it; ask with words, or leave the text empty to get"
-                " everything"
+                f"text: {text!r} has no word in it; write words, or leave the text empty to match"
+                " every record"
             )
         return ()
-    telling = tuple(word for word in said if word not in STOP_WORDS)
-    if not telling and not QUESTION_WORDS.isdisjoint(said):
+    content_words = tuple(word for word in said if word not in STOP_WORDS)
+    if not content_words and not QUESTION_WORDS.isdisjoint(said):
         return ()
-    words = telling or tuple(said)
+    words = content_words or tuple(said)
     if len(words) > MAX_WORDS:
         raise RecallError(
             f"text: {len(words)} different words are too many; ask with at most {MAX_WORDS}"

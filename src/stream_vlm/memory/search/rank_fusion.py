@@ -1,6 +1,6 @@
-"""Words, meaning and recency in one ranking, and pictures that look alike.
+"""Combine the rankings by words, vectors and recency; search by picture.
 
-Filters hold before anything is ranked.
+Filters are applied before anything is ranked.
 """
 
 from __future__ import annotations
@@ -11,30 +11,37 @@ import numpy as np
 from sqlite_utils import Database
 
 from stream_vlm.memory.search.query import RecallQuery, RecallRecord
-from stream_vlm.memory.search.sql_filters import Filters, Ids, passing
+from stream_vlm.memory.search.sql_filters import Filters, Ids, passing_ids
 from stream_vlm.memory.search.vectors import Matrix, Vectors
 from stream_vlm.memory.search.word_search import by_words, newest_first, read
 from stream_vlm.memory.storage.errors import RecallError
 
 DEPTH = 200
-"""As many of the best by words, and by meaning, are fused; more where more are asked for."""
+"""The best by words and by vectors that are combined, at least; more if the limit is higher."""
 
 RANK_OFFSET = 60
-"""Reciprocal-rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009): a record's score is the sum
-of weight / (offset + rank) over the rankings.
+"""Reciprocal-rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009).
+
+The score of a record is the sum of weight / (offset + rank) over the rankings.
 """
 
 RECENCY_WEIGHT = 0.05
-"""Beside words and meaning, which weigh 1 each: between equals the newer comes first, and no new
-record pushes a good one away.
-"""
+"""Words and vectors have weight 1. This low weight only puts the newer of equal records first."""
 
 
 def fused(
     db: Database, query: RecallQuery, vector: Vectors | None, matrix: Matrix | None
 ) -> tuple[tuple[RecallRecord, ...], int]:
-    """The records nearest to `query` by words, by meaning (where there is a `vector` of length 1)
-    and by recency; and how many were ranked.
+    """Return the records that match `query` best by words, vectors and recency.
+
+    Args:
+        db: a connection, in one transaction.
+        query: its filters, words and limit are used.
+        vector: of the text, float32, (size,), length 1; None leaves vectors out.
+        matrix: the stored vectors of the same model; None leaves vectors out.
+
+    Returns:
+        The records, best first, and how many were ranked.
     """
     rankings: list[tuple[float, Sequence[int]]] = []
     depth = max(DEPTH, query.limit)
@@ -42,7 +49,7 @@ def fused(
         chosen, _, _ = by_words(db, query, depth)
         rankings.append((1.0, chosen))
     if vector is not None and matrix is not None:
-        near, _ = matrix.nearest(db, vector, depth, passing(db, query, Filters.of(db, query)))
+        near, _ = matrix.nearest(db, vector, depth, passing_ids(db, query, Filters.of(db, query)))
         rankings.append((1.0, near.tolist()))
     found = np.unique(np.array([number for _, ranked in rankings for number in ranked], np.int64))
     if not len(found):
@@ -54,13 +61,16 @@ def fused(
 def search_by_picture(
     db: Database, query: RecallQuery, vector: Vectors, matrix: Matrix
 ) -> tuple[tuple[RecallRecord, ...], int]:
-    """The records that pass the filters of `query` and whose pictures are nearest to `vector`, one
-    a picture, the newest; `score` is the cosine.
+    """Return the records with the pictures nearest to `vector`, at most one record per picture.
 
-    Where the query has words too, looks and words rank together, and of a picture stands the record
-    that fits the words best.
+    Of several records of one picture the newest is returned; `score` is the cosine. If the query
+    has words, records are ranked by picture and words together, and of several records of one
+    picture the one that matches the words best is returned.
+
+    Returns:
+        The records, best first, and how many pictures passed the filters (with words: were ranked).
     """
-    records = passing(db, query, Filters.of(db, query))
+    records = passing_ids(db, query, Filters.of(db, query))
     pictures = _pictures_of(db, records)
     near, cosines = matrix.nearest(
         db,
@@ -77,10 +87,15 @@ def search_by_picture(
     for record in chosen:
         if record in pictured:
             worded.setdefault(pictured[record], record)
-    told = [record for record in chosen if worded.get(pictured.get(record, 0), record) == record]
+    distinct = [
+        record for record in chosen if worded.get(pictured.get(record, 0), record) == record
+    ]
     return _by_ranks(
         db,
-        [(1.0, told), (1.0, [worded.get(number, pictures[number]) for number in near.tolist()])],
+        [
+            (1.0, distinct),
+            (1.0, [worded.get(number, pictures[number]) for number in near.tolist()]),
+        ],
         query.limit,
     )
 
@@ -88,8 +103,10 @@ def search_by_picture(
 def _by_ranks(
     db: Database, rankings: Sequence[tuple[float, Sequence[int]]], limit: int
 ) -> tuple[tuple[RecallRecord, ...], int]:
-    """At most `limit` records of several weighted rankings, the best sum of reciprocal ranks first;
-    and how many were ranked.
+    """Combine weighted rankings by the sum of reciprocal ranks.
+
+    Returns:
+        At most `limit` records, best first, and how many were ranked.
     """
     scores: dict[int, float] = {}
     for weight, ranked in rankings:
@@ -100,10 +117,10 @@ def _by_ranks(
 
 
 def picture_vector(db: Database, record_id: int) -> tuple[Vectors, str]:
-    """The newest vector of the picture that record `record_id` rests on, and whose model's it is.
+    """Return the newest vector of the picture of record `record_id`, and the name of its model.
 
     Raises:
-        RecallError: there is no such record, no picture of it, or no vector of that.
+        RecallError: there is no such record, it has no picture, or its picture has no vector.
     """
     row = db.execute(
         "SELECT halves, name FROM record JOIN picture_vector USING (picture_id) JOIN vector_model"
@@ -113,19 +130,19 @@ def picture_vector(db: Database, record_id: int) -> tuple[Vectors, str]:
     ).fetchone()
     if row is None:
         raise RecallError(
-            f"record {record_id}: no vector of a picture of it is stored; ask for one that has a"
-            " picture, seen by a model that gives vectors"
+            f"record {record_id}: no picture vector is stored; choose a record with a picture,"
+            " written by a model that computes picture vectors"
         )
     return np.frombuffer(row[0], "<f2").astype(np.float32), row[1]
 
 
 def _pictures_of(db: Database, records: Ids) -> dict[int, int]:
-    """The pictures that `records` rest on, each with the newest of those records."""
+    """Return the pictures of `records`, each with the newest of those records."""
     return {picture: record for record, picture in _picture_of_each(db, records).items()}
 
 
 def _picture_of_each(db: Database, records: Ids) -> dict[int, int]:
-    """The picture of each of `records` that rests on one, in the order of their numbers."""
+    """Return the picture of each of `records` that has one, in the order of their numbers."""
     if not len(records):
         return {}
     of = (

@@ -1,4 +1,4 @@
-"""The filters of a question as SQL clauses, and the numbers of the records that pass them."""
+"""Build SQL clauses from a query's filters, and find the records that pass them."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ Ids = NDArray[np.int64]
 _EARLIEST, _LATEST = -(2**63), 2**63 - 1
 
 IN_PLACE = (
-    # The R*Tree rounds to 32-bit floats, outwards: it can only offer too many, and the exact
-    # distance decides.
+    # The R*Tree rounds outwards to 32-bit floats. It returns all candidates and some more; the
+    # exact distance decides.
     "record_place CROSS JOIN record ON record.id = record_place.id AND max_x >= :x - :radius AND"
     " min_x <= :x + :radius AND max_y >= :y - :radius AND min_y <= :y + :radius AND (x - :x) * (x -"
     " :x) + (y - :y) * (y - :y) <= :radius * :radius"
 )
-"""The records within the place; CROSS JOIN, because the few that it offers are to be looked up and
-not all that are of a kind.
+"""The records within the place.
+
+CROSS JOIN makes SQLite start with the few candidates of the R*Tree and not with all records of a
+kind.
 """
 
 
 @dataclass(frozen=True)
 class Filters:
-    """All filters of a question but its words.
+    """All filters of a query except its words.
 
     Attributes:
-        source: what stands after FROM: the records, or those within the place.
-        clauses: what must hold of each besides its kind, joined by AND; "1" where nothing must.
-        values: of the named parameters in both.
+        source: SQL after FROM: all records, or those within the place.
+        clauses: SQL conditions joined by AND, without the kind; "1" if there are none.
+        values: the named parameters of both.
     """
 
     source: str
@@ -43,14 +45,14 @@ class Filters:
 
     @classmethod
     def of(cls, db: Database, query: RecallQuery) -> Filters:
-        """The filters of `query` over the records in `db`."""
+        """Return the filters of `query` for the records in `db`."""
         values: dict[str, Any] = {}
         clauses = []
         if query.cameras:
-            clauses.append(one_of("camera", query.cameras, values))
+            clauses.append(in_clause("camera", query.cameras, values))
         if query.start_ns is not None or query.end_ns is not None:
-            # The first clause of each pair decides. The second follows from it and lets either
-            # index skip what is long past or yet to come.
+            # The first clause of each pair decides. The second one follows from it, and lets
+            # SQLite skip most of an index.
             longest = (
                 db.execute(
                     "SELECT max(end_ns - start_ns) FROM record WHERE end_ns > start_ns"
@@ -80,24 +82,24 @@ class Filters:
 
     @property
     def in_place(self) -> bool:
-        """Whether a place is asked for."""
+        """Whether the query has a place."""
         return self.source is IN_PLACE
 
 
-def passing(db: Database, query: RecallQuery, filters: Filters) -> Ids:
-    """Numbers of all records of the kinds of `query` that pass its filters."""
+def passing_ids(db: Database, query: RecallQuery, filters: Filters) -> Ids:
+    """Return the numbers of all records of the query's kinds that pass its filters."""
     values = dict(filters.values)
-    kinds = one_of("kind", query.kinds, values)
+    kinds = in_clause("kind", query.kinds, values)
     return ids_of(
         db, f"SELECT record.id FROM {filters.source} WHERE {kinds} AND {filters.clauses}", values
     )
 
 
 def ids_of(db: Database, select: str, values: dict[str, Any]) -> Ids:
-    """The only column of `select`, which gives record numbers, as int64, (found,).
+    """Return the only column of `select`, which gives record numbers, as int64, (found,).
 
-    They come as one text, because a Python object for each row would take several times as long as
-    finding it.
+    SQLite returns them as one text, because a Python object for each row would take several times
+    as long as the search itself.
     """
     text = db.execute(
         f"SELECT group_concat(id) FROM (SELECT id FROM ({select}))", values
@@ -105,8 +107,8 @@ def ids_of(db: Database, select: str, values: dict[str, Any]) -> Ids:
     return np.fromstring(text, np.int64, sep=",") if text else np.empty(0, np.int64)
 
 
-def one_of(column: str, choices: tuple[str, ...], values: dict[str, Any]) -> str:
-    """The clause that `column` is one of `choices`, which enter `values`."""
+def in_clause(column: str, choices: tuple[str, ...], values: dict[str, Any]) -> str:
+    """Return the clause that `column` is one of `choices`, and add these to `values`."""
     names = {f"{column}{number}": choice for number, choice in enumerate(choices)}
     values |= names
     return f"{column} IN ({', '.join(f':{name}' for name in names)})"

@@ -1,6 +1,4 @@
-"""What texts mean and pictures look like, as far as a memory knows: the model of text in use, and
-the vectors held in RAM to search among.
-"""
+"""Search by vectors of texts and pictures: the text model in use, and the vectors in RAM."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ from stream_vlm.memory.search.vectors import (
     Vectors,
     insert,
     models,
-    unit,
+    normalised,
 )
 from stream_vlm.memory.storage.connections import Connections
 from stream_vlm.memory.storage.errors import RecallError
@@ -34,15 +32,17 @@ from stream_vlm.types import StepResult, StreamError
 FOR_PICTURES = (
     "'stream-vlm memory embed --pictures' gives every stored picture a vector of one model"
 )
+"""The remedy where pictures have no vector of the model."""
 
 _log = logging.getLogger(__name__)
 
 
 class VectorSearch:
-    """One memory's vectors.
+    """The vectors of one memory.
 
-    `embedder` is None where no model of text is in use: then words alone are searched, and that is
-    said.
+    Attributes:
+        embedder: the text model; None if there is none. Then only words are searched, and the
+            result's note says so.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class VectorSearch:
         self._matrices: dict[tuple[Owner, str, int], Matrix] = {}
 
     def embed_step(self, step: StepRows, result: StepResult) -> StepRows:
-        """`step` with vectors of its texts, and of its pictures where `result` has them."""
+        """Return `step` with vectors of its texts, and of its pictures where `result` has them."""
         pictures = {
             camera: result.picture_vectors[camera]
             for camera in step.pictures
@@ -59,7 +59,7 @@ class VectorSearch:
         step = replace(
             step,
             picture_vectors={
-                camera: unit(vector, f"{camera}: picture vector")
+                camera: normalised(vector, f"{camera}: picture vector")
                 for camera, vector in pictures.items()
             },
         )
@@ -74,20 +74,23 @@ class VectorSearch:
         )
 
     def embed_record(self, db: Database, record_id: int, text: str) -> None:
-        """Give a record that is stored already the vector of its text, within the caller's
-        transaction, where a model of text is in use.
+        """Store the vector of a stored record's text, if there is a text model.
+
+        It runs within the caller's transaction.
         """
         if self.embedder is not None:
             insert(db, RECORD, record_id, self.embedder.name, self._embed(self.embedder, [text])[0])
 
     def fused(self, db: Database, query: RecallQuery) -> tuple[tuple[RecallRecord, ...], int, str]:
-        """`fusion.fused` with the model in use; also one sentence where there were fewer vectors
-        than texts, or none.
+        """Rank as `rank_fusion.fused`, with the text model in use.
+
+        Returns:
+            The records, how many were ranked, and a note if texts have no vector of the model.
         """
         if self.embedder is None:
             return (
                 *fused(db, query, None, None),
-                "ranked by words and recency: no model of text is in use",
+                "ranked by words and recency: no text model is in use",
             )
         name, (vector,) = self.embedder.name, self._embed(self.embedder, [query.text])
         spoken = db.execute("SELECT count(*) FROM record_text_docsize").fetchone()[0]
@@ -96,26 +99,29 @@ class VectorSearch:
         note = ""
         if ours < spoken:
             others = (
-                f" and {sum(held.values())} have one of another model, which cannot be compared"
+                f"; {sum(held.values())} have one of another model, which cannot be compared"
                 if held
                 else ""
             )
             note = (
                 f"{ours} of {spoken} texts have a vector of {name}{others};"
-                " 'stream-vlm memory embed' gives every text its own"
+                " 'stream-vlm memory embed' embeds the others"
             )
         return *fused(db, query, vector, self._matrix(RECORD, name, len(vector))), note
 
     def search_by_picture(
         self, db: Database, like: int | NDArray[np.floating], query: RecallQuery, model: str
     ) -> tuple[tuple[RecallRecord, ...], int, str]:
-        """`fusion.search_by_picture`, as `Memory.search_by_picture`; also one sentence where there are pictures
-        without a vector that can be compared.
+        """Search as `Memory.search_by_picture`.
+
+        Returns:
+            The records, how many pictures passed, and a note if pictures have no vector of the
+            model.
         """
         if query.kinds == DEFAULT_KINDS:
-            # Most pictures were taken while nothing was said.
+            # Most pictures belong to silent observations.
             query = replace(query, kinds=PICTURED_KINDS)
-        vector = unit(like, "picture") if not isinstance(like, int) else None
+        vector = normalised(like, "picture") if not isinstance(like, int) else None
         if vector is None:
             assert isinstance(like, int)
             vector, model = picture_vector(db, like)
@@ -141,13 +147,13 @@ class VectorSearch:
         ), note
 
     def missing(self, db: Database, number: int) -> dict[int, Vectors]:
-        """Vectors of at most `number` texts that have none of the model in use, by record.
+        """Compute vectors for at most `number` texts that have none of the text model, by record.
 
         Raises:
-            RecallError: no model of text is in use.
+            RecallError: no text model is in use.
         """
         if self.embedder is None:
-            raise RecallError("embed: no model of text is in use; name the directory of one")
+            raise RecallError("embed: no text model is in use; set memory.text_model to one")
         without = (
             "SELECT id, text FROM record WHERE text <> '' AND NOT EXISTS (SELECT 1 FROM"
             " record_vector JOIN vector_model ON vector_model.id = vector_model_id WHERE record_id"
@@ -158,8 +164,9 @@ class VectorSearch:
         return {record_id: vector for (record_id, _), vector in zip(texts, vectors, strict=True)}
 
     def add(self, db: Database, vectors: dict[int, Vectors]) -> None:
-        """Store what `missing` made, within the caller's transaction; a record that was forgotten
-        meanwhile is left out.
+        """Store the vectors of `missing`, within the caller's transaction.
+
+        Records that were deleted meanwhile are skipped.
         """
         assert self.embedder is not None
         for record_id, vector in vectors.items():
@@ -167,7 +174,7 @@ class VectorSearch:
                 insert(db, RECORD, record_id, self.embedder.name, vector)
 
     def drop_others(self, db: Database) -> None:
-        """Delete the texts' vectors of every other model, within the caller's transaction."""
+        """Delete the text vectors of all other models, within the caller's transaction."""
         assert self.embedder is not None
         db.execute(
             "DELETE FROM record_vector WHERE vector_model_id IN (SELECT id FROM vector_model WHERE"
@@ -177,7 +184,7 @@ class VectorSearch:
 
     def _embed(self, embedder: Embedder, texts: list[str]) -> list[Vectors]:
         return [
-            unit(vector, f"{embedder.name}: vector of '{text[:40]}'")
+            normalised(vector, f"{embedder.name}: vector of '{text[:40]}'")
             for text, vector in zip(texts, embedder.embed(texts), strict=True)
         ]
 
@@ -186,7 +193,7 @@ class VectorSearch:
 
 
 def embed_texts(connections: Connections, vector_search: VectorSearch, batch: int) -> int:
-    """As `Memory.reembed`."""
+    """Embed the texts as `Memory.reembed`, one batch per transaction."""
     done = 0
     while True:
         with connections.reader() as db:
@@ -202,7 +209,7 @@ def embed_texts(connections: Connections, vector_search: VectorSearch, batch: in
 
 
 def embed_pictures(connections: Connections, model: PictureEmbedder, batch: int) -> tuple[int, int]:
-    """As `Memory.reembed_pictures`."""
+    """Embed the pictures as `Memory.reembed_pictures`, one batch per transaction."""
     without = (
         "SELECT id, jpeg FROM picture WHERE id > ? AND NOT EXISTS (SELECT 1 FROM picture_vector"
         " JOIN vector_model ON vector_model.id = vector_model_id WHERE picture_id = picture.id AND"
@@ -218,12 +225,11 @@ def embed_pictures(connections: Connections, model: PictureEmbedder, batch: int)
         vectors: dict[int, Vectors] = {}
         for number, jpeg in pictures:
             try:
-                vectors[number] = unit(
+                vectors[number] = normalised(
                     model.embed(decoded(jpeg, f"picture {number}")), f"picture {number}"
                 )
             except StreamError as error:
-                # A page of the file that went bad, or a picture that only another model takes: the
-                # others are found all the same.
+                # A damaged picture, or one that this model cannot use: continue with the others.
                 _log.warning("%s: %s", connections.path, error)
                 refused += 1
         with connections.writing() as db:

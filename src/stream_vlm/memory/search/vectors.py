@@ -1,9 +1,8 @@
-"""Vectors of texts and pictures: stored beside their records, held as one matrix by who asks,
-searched exactly.
+"""Vectors of texts and pictures: stored in the file, searched exactly as one matrix in RAM.
 
-Every vector belongs to a model and a size, and only those of one model and size are ever compared.
-They are stored with length 1, so that their product is their cosine. No index: 43,200 vectors of
-384 numbers take a few milliseconds.
+Every vector belongs to a model and a size; only vectors of the same model and size are compared.
+They are stored with length 1, so that their dot product is the cosine. There is no approximate
+index: comparing 43,200 vectors of 384 numbers takes a few milliseconds.
 """
 
 from __future__ import annotations
@@ -23,44 +22,53 @@ from stream_vlm.memory.storage.errors import RecallError
 Vectors = NDArray[np.float32]
 
 Owner = Literal["record", "picture"]
-"""What a vector is of: a record's text, or a picture."""
+"""What a vector describes: a record's text, or a picture."""
 
 RECORD: Owner = "record"
 PICTURE: Owner = "picture"
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors of the same meaning space."""
+    """A text model: turns texts into vectors."""
 
     @property
     def name(self) -> str:
-        """Of the model; vectors of different names are never compared."""
+        """Name of the model; vectors of different names are never compared."""
         ...
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """A vector for each text, float32, (texts, size)."""
+        """Return one vector for each text, float32, (texts, size)."""
         ...
 
 
 @runtime_checkable
 class PictureEmbedder(Protocol):
-    """A model that says as a vector what a picture looks like."""
+    """A model that turns a picture into a vector."""
 
     @property
     def model_id(self) -> str:
-        """Vectors of different names are never compared."""
+        """Name of the model; vectors of different names are never compared."""
         ...
 
     def embed(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """A vector, (size,), of a picture, uint8 RGB (H, W, 3); raises StreamError where it cannot
-        be looked at.
+        """Return the vector, (size,), of a picture, uint8 RGB (H, W, 3).
+
+        Raises:
+            StreamError: the picture cannot be used.
         """
         ...
 
 
 @dataclass(frozen=True)
 class VectorModel:
-    """Whose vectors a file holds, and how many."""
+    """One model whose vectors a file has, and how many.
+
+    Attributes:
+        name: of the model.
+        size: numbers in each vector.
+        of: "record" or "picture".
+        number: how many vectors.
+    """
 
     name: str
     size: int
@@ -68,17 +76,17 @@ class VectorModel:
     number: int
 
 
-def unit(vector: NDArray[np.floating], what: str) -> Vectors:
-    """`vector`, (size,), with length 1, float32.
+def normalised(vector: NDArray[np.floating], what: str) -> Vectors:
+    """Return `vector`, (size,), scaled to length 1, float32.
 
     Raises:
-        RecallError: it is no vector, has a number that is not finite, or no direction; the message
+        RecallError: it has another shape, a number that is not finite, or length 0; the message
             names `what`.
     """
     array = np.asarray(vector, np.float32)
     if array.ndim != 1 or not len(array):
         raise RecallError(
-            f"{what}: an array of shape {array.shape} is no vector; give one of shape (size,)"
+            f"{what}: an array of shape {array.shape} is not a vector; give one of shape (size,)"
         )
     length = float(np.linalg.norm(array))
     if not np.isfinite(length) or length == 0.0:
@@ -90,8 +98,9 @@ def unit(vector: NDArray[np.floating], what: str) -> Vectors:
 
 
 def insert(db: Database, of: Owner, owner_id: int, model: str, vector: Vectors) -> None:
-    """Store `vector`, of length 1, as that of the record or picture `owner_id`, within the caller's
-    transaction.
+    """Store `vector`, of length 1, for record or picture `owner_id`.
+
+    It runs within the caller's transaction.
     """
     found = db.execute(
         "SELECT id FROM vector_model WHERE name = ? AND size = ?", [model, len(vector)]
@@ -109,7 +118,7 @@ def insert(db: Database, of: Owner, owner_id: int, model: str, vector: Vectors) 
 
 
 def models(db: Database) -> tuple[VectorModel, ...]:
-    """Whose vectors the file holds."""
+    """Return the models whose vectors the file has."""
     found = []
     for of in (RECORD, PICTURE):
         counts = (
@@ -121,9 +130,9 @@ def models(db: Database) -> tuple[VectorModel, ...]:
 
 
 class Matrix:
-    """All vectors of one kind, model and size, in RAM: read once, then only what was added since.
+    """All vectors of one kind, model and size in RAM; after the first read only new ones are read.
 
-    Any thread may ask.
+    Any thread may use it.
     """
 
     def __init__(self, of: Owner, model: str, size: int) -> None:
@@ -131,19 +140,24 @@ class Matrix:
         self._model = model
         self._size = size
         self._lock = threading.Lock()
-        self._forget()
+        self._clear()
 
     def nearest(
         self, db: Database, vector: Vectors, number: int, allowed: Ids | None = None
     ) -> tuple[Ids, Vectors]:
-        """The records or pictures nearest to `vector` (length 1), nearest first, and their cosines;
-        among `allowed` only, where it is given.
+        """Return the records or pictures nearest to `vector` (length 1), and their cosines.
+
+        Args:
+            db: a connection, in one transaction.
+            vector: float32, (size,), length 1.
+            number: at most so many.
+            allowed: only these numbers; None for all.
         """
         with self._lock:
             self._refresh(db)
             owners = self._owners[: self._count]
-            # Of all, and then chosen among: to copy the allowed rows would take longer than to
-            # multiply the others too.
+            # All rows, and the allowed ones are selected later: copying these first would take
+            # longer than multiplying all.
             cosines = self._rows[: self._count] @ vector
         if allowed is not None:
             among = np.flatnonzero(np.isin(owners, allowed))
@@ -154,7 +168,7 @@ class Matrix:
         best = best[np.lexsort((-owners[best], -cosines[best]))]
         return owners[best], cosines[best]
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         self._last = 0
         self._count = 0
         self._owners: Ids = np.empty(0, np.int64)
@@ -165,15 +179,15 @@ class Matrix:
             "SELECT id FROM vector_model WHERE name = ? AND size = ?", [self._model, self._size]
         ).fetchone()
         if model is None:
-            return self._forget()
+            return self._clear()
         stored = db.execute(
             f"SELECT count(*) FROM {self._of}_vector WHERE vector_model_id = ?", model
         ).fetchone()[0]
         if stored != self._count:
             self._append(db, model[0])
         if stored != self._count:
-            # Some were forgotten, here too.
-            self._forget()
+            # Some were deleted: read all again.
+            self._clear()
             self._append(db, model[0])
 
     def _append(self, db: Database, model_id: int) -> None:
@@ -186,7 +200,7 @@ class Matrix:
             return
         needed = self._count + len(added)
         if needed > len(self._rows):
-            # Twice as much at a time, so that what grows by one a second is seldom copied.
+            # Double the size, so that a matrix that grows by one row per second is seldom copied.
             grown = np.empty((max(needed, 2 * self._count), self._size), np.float32)
             grown[: self._count] = self._rows[: self._count]
             owners = np.empty(len(grown), np.int64)

@@ -1,13 +1,10 @@
-"""Forms of English verbs, and what else a word that is looked for is said with: of "someone"
-whoever that may be.
-"""
+"""Forms of English verbs, and the full-text expression for a word in all its forms."""
 
 from __future__ import annotations
 
 import re
 
-# Each irregular verb with the forms that no rule makes of it; where those are past and participle
-# alike, the form stands once.
+# Irregular verbs with past and participle; one form where both are the same.
 _IRREGULAR = {
     "begin": "began begun",
     "bend": "bent",
@@ -71,16 +68,16 @@ _IRREGULAR = {
 _DOUBLED = frozenset(
     ["begin", "drop", "forget", "get", "grab", "put", "run", "set", "shut", "sit", "stop"]
 )
-"""Verbs whose last letter is doubled before -ing and -ed."""
+"""Verbs that double their last letter before -ing and -ed."""
 
-_LIKEWISE = {"come": "enter arrive appear"}
-"""What else a happening is mostly said with."""
+_SYNONYMS = {"come": "enter arrive appear"}
+"""Other verbs for the same event."""
 
 
 def forms_of(verb: str) -> tuple[str, ...]:
-    """`verb` in all its forms: walk, walks, walked, walking; take, takes, took, taken, taking."""
+    """Return all forms of `verb`, such as walk, walks, walked, walking."""
     doubled = verb + verb[-1] if verb in _DOUBLED else verb
-    # Carry, carries, carried.
+    # As in carry, carries, carried.
     soft = re.sub(r"(?<=[^aeiou])y$", "ie", verb)
     third = soft + ("es" if re.search(r"(s|x|z|ch|sh|[^aeiou]o)$", verb) else "s")
     if verb.endswith("e") and not verb.endswith("ee"):
@@ -91,20 +88,21 @@ def forms_of(verb: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([verb, third, *pasts, going]))
 
 
-def said_as(verb: str) -> tuple[str, ...]:
-    """`verb` and those of its forms that full text's stemmer (Porter) does not bring together with
-    it: take, took, taken.
+def distinct_stems(verb: str) -> tuple[str, ...]:
+    """Return `verb` and its forms with another stem in the full-text index: take, took, taken.
+
+    The index uses the Porter stemmer, which gives regular forms the same stem.
     """
     return tuple(dict.fromkeys([verb, *_IRREGULAR.get(verb, "").split()]))
 
 
 def forms_of_all(verbs: str) -> frozenset[str]:
-    """All forms of the verbs that `verbs` names, with spaces between."""
+    """Return all forms of the verbs in `verbs`, which are separated by spaces."""
     return frozenset(form for verb in verbs.split() for form in forms_of(verb))
 
 
 ANYONE = frozenset(["someone", "somebody", "anyone", "anybody"])
-"""Who is not named: in a question, nothing that a record must say where it says what is done."""
+"""Unnamed persons. A record about what "someone" does need not contain these words."""
 
 _PEOPLE = "someone somebody person people man men woman women boy girl child children hand"
 
@@ -119,21 +117,24 @@ _SIDES = (
     "left side",
     "left hand",
 )
-# "From the left" tells of nobody who leaves.
+# "From the left" is a side and not the verb "leave".
 _LEAVE = '("leave" OR ("left" NOT ({})))'.format(" OR ".join(f'"{side}"' for side in _SIDES))
 
 
-def _matching() -> dict[str, str]:
-    """By word, what FTS5 is to look for.
+def _expressions() -> dict[str, str]:
+    """Return the FTS5 expression of each word that needs one.
 
-    A regular verb's forms are brought together by its stemmer (Porter); "left" may be a side.
+    The Porter stemmer matches the forms of a regular verb. "Left" is handled separately, because it
+    may be a side.
     """
     alike: dict[str, list[str]] = {}
     for verb in _IRREGULAR:
         if verb == "leave":
             continue
         for form in forms_of(verb):
-            alike.setdefault(form, []).extend([*said_as(verb), *_LIKEWISE.get(verb, "").split()])
+            alike.setdefault(form, []).extend(
+                [*distinct_stems(verb), *_SYNONYMS.get(verb, "").split()]
+            )
     people = dict.fromkeys(ANYONE, _PEOPLE.split())
     return {
         word: " OR ".join(f'"{one}"' for one in dict.fromkeys(others))
@@ -141,15 +142,14 @@ def _matching() -> dict[str, str]:
     }
 
 
-_MATCHING = _matching()
+_EXPRESSIONS = _expressions()
 
 
-def matching(word: str) -> str:
-    """FTS5's expression for `word`, which has no quotation mark in it, in whatever form a record
-    has it.
+def fts_expression(word: str) -> str:
+    """Return the FTS5 expression for `word` in all its forms; the word has no quotation mark.
 
-    "Left" itself is taken as it is, for it may be a side.
+    "Left" is searched for as it is, because it may be a side.
     """
     if word in ("leave", "leaves", "leaving"):
         return _LEAVE
-    return f"({_MATCHING[word]})" if word in _MATCHING else f'"{word}"'
+    return f"({_EXPRESSIONS[word]})" if word in _EXPRESSIONS else f'"{word}"'

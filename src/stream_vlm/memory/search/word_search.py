@@ -1,5 +1,6 @@
-"""A question's answer: filters first, then the ranking of what is left, then the limit; rows are
-read only of what is answered.
+"""Search by filters and words: filter first, then rank, then apply the limit.
+
+Rows are read only for the records that are returned.
 """
 
 from __future__ import annotations
@@ -18,51 +19,51 @@ from stream_vlm.memory.search.query import (
     RecallQuery,
     RecallRecord,
 )
-from stream_vlm.memory.search.sql_filters import Filters, Ids, ids_of, passing
-from stream_vlm.memory.search.verb_forms import matching
+from stream_vlm.memory.search.sql_filters import Filters, Ids, ids_of, passing_ids
+from stream_vlm.memory.search.verb_forms import fts_expression
 from stream_vlm.memory.storage.step_rows import KINDS, OBSERVATION, SUMMARY
 from stream_vlm.types import Pose
 
-_IN_TIME = {
+_TIME_ORDERS = {
     RELEVANCE: ("record_by_end", "end_ns DESC, id DESC"),
     FUSED: ("record_by_end", "end_ns DESC, id DESC"),
     NEWEST: ("record_by_end", "end_ns DESC, id DESC"),
     OLDEST: ("record_by_kind", "start_ns, id"),
 }
-"""For each order the index that is walked where there are no words, and the order."""
+"""For each order, the index that is read when there are no words, and ORDER BY."""
 
 MAX_BM25 = 2000
-"""Of more records than this that match equally many words, only the newest are weighed by BM25."""
+"""If more records match equally many words, BM25 is computed only for the newest of them."""
 
-_CHOSEN = "id IN (SELECT value FROM json_each(:ids))"
+_IN_IDS = "id IN (SELECT value FROM json_each(:ids))"
 
 
 def search(db: Database, query: RecallQuery) -> tuple[tuple[RecallRecord, ...], int]:
-    """The records that answer `query`, and how many there were before its limit.
+    """Return the records that match `query`, and how many there were before its limit.
 
-    Run it inside one transaction for one view of both.
+    Run it inside one transaction, so that both are of the same state of the file.
     """
     if query.words:
         chosen, scores, found = by_words(db, query, query.limit)
         return read(db, chosen, scores), found
-    ids, total = _in_time(db, query)
+    ids, total = _by_time(db, query)
     return read(db, ids, {}), total
 
 
 def read(db: Database, ids: list[int], scores: dict[int, float]) -> tuple[RecallRecord, ...]:
-    """The records of these numbers, in their order, each with its score (0 where it has none).
+    """Return the records of these numbers, in their order, each with its score (default 0).
 
-    A number without a record is left out.
+    Numbers without a record are skipped.
     """
     seen = (
         "SELECT record.*, ifnull(thing_id, 0) AS thing, ifnull(sighting.confidence, 0.0) AS"
         " object_confidence, ifnull((SELECT stamp_ns FROM picture WHERE picture.id = picture_id),"
         " end_ns) AS stamp_ns FROM record LEFT JOIN sighting ON record_id = record.id WHERE"
-        f" {_CHOSEN}"
+        f" {_IN_IDS}"
     )
     rows = {row["id"]: row for row in db.query(seen, {"ids": json.dumps(ids)})}
     summaries = [number for number, row in rows.items() if row["kind"] == SUMMARY]
-    missing = gone(db, summaries) if summaries else {}
+    missing = missing_records(db, summaries) if summaries else {}
     return tuple(
         _record(rows[number], scores.get(number, 0.0), missing.get(number, 0))
         for number in ids
@@ -70,27 +71,28 @@ def read(db: Database, ids: list[int], scores: dict[int, float]) -> tuple[Recall
     )
 
 
-def gone(db: Database, summaries: list[int]) -> dict[int, int]:
-    """How many of the records that each of these summaries was made from are not stored any more,
-    where there are any.
+def missing_records(db: Database, summaries: list[int]) -> dict[int, int]:
+    """Return how many of the records that each summary was made from are deleted.
+
+    Summaries without deleted records are not included.
     """
     found = db.execute(
         "SELECT record_id, covered - (SELECT count(*) FROM summary_covers WHERE summary_id ="
-        " summary.record_id) AS gone FROM summary WHERE record_id IN (SELECT value FROM"
-        " json_each(:ids)) AND gone > 0",
+        " summary.record_id) AS missing FROM summary WHERE record_id IN (SELECT value FROM"
+        " json_each(:ids)) AND missing > 0",
         {"ids": json.dumps(summaries)},
     )
     return dict(found.fetchall())
 
 
-def _in_time(db: Database, query: RecallQuery) -> tuple[list[int], int]:
+def _by_time(db: Database, query: RecallQuery) -> tuple[list[int], int]:
     filters = Filters.of(db, query)
-    index, order = _IN_TIME[query.order]
+    index, order = _TIME_ORDERS[query.order]
     if filters.in_place:
-        found = passing(db, query, filters)
-        return _first_in_time(db, found, query.order, query.limit), len(found)
-    # One walk for each kind: no index has the newest of several kinds in one order, and all that
-    # match would have to be sorted.
+        found = passing_ids(db, query, filters)
+        return _sorted_by_time(db, found, query.order, query.limit), len(found)
+    # One query per kind: no index is in the order of several kinds together, so that SQLite would
+    # sort all matching records.
     ends, total = [], 0
     for kind in dict.fromkeys(query.kinds):
         values = {**filters.values, "kind": kind, "limit": query.limit}
@@ -114,21 +116,23 @@ def _in_time(db: Database, query: RecallQuery) -> tuple[list[int], int]:
 def by_words(
     db: Database, query: RecallQuery, limit: int
 ) -> tuple[list[int], dict[int, float], int]:
-    """Numbers of at most `limit` records with any of the words, best first, their scores, and how
-    many there were.
+    """Return at most `limit` records with any of the words, best first.
+
+    Returns:
+        The record numbers, their scores by number, and how many records matched.
     """
-    found, matching = _matches(db, query)
+    found, counts = _matches(db, query)
     if not len(found):
         return [], {}, 0
-    # Ranked by how many words match: only those that can come before the limit are looked at more
-    # closely.
+    # Ranked by how many words match. BM25 is computed only for records that can be within the
+    # limit.
     chosen: list[int] = []
     scores: dict[int, float] = {}
-    for words in np.unique(matching)[::-1].tolist():
-        tier = found[matching == words]
-        best, strengths = _best(db, query, tier, limit - len(chosen))
+    for words in np.unique(counts)[::-1].tolist():
+        tier = found[counts == words]
+        best, bm25 = _best(db, query, tier, limit - len(chosen))
         chosen += best
-        scores |= {number: words + strengths[number] / (1.0 + strengths[number]) for number in best}
+        scores |= {number: words + bm25[number] / (1.0 + bm25[number]) for number in best}
         if len(chosen) >= limit:
             break
     return chosen, scores, len(found)
@@ -137,36 +141,39 @@ def by_words(
 def _best(
     db: Database, query: RecallQuery, tier: Ids, limit: int
 ) -> tuple[list[int], dict[int, float]]:
-    """Of the records `tier`, which match equally many words, at most `limit` in the order of
-    `query`; and how strong they are.
+    """Return the best of `tier`, whose records match equally many words, and their BM25.
+
+    At most `limit` records, in the order of `query`.
     """
     if query.order in (NEWEST, OLDEST):
-        best = _first_in_time(db, tier, query.order, limit)
-        return best, _strengths(db, query.words, np.array(sorted(best), np.int64))
+        best = _sorted_by_time(db, tier, query.order, limit)
+        return best, _bm25(db, query.words, np.array(sorted(best), np.int64))
     tier = tier[-MAX_BM25:]
-    strengths = _strengths(db, query.words, tier)
+    bm25 = _bm25(db, query.words, tier)
     if len(tier) > limit:
-        tier = _strongest(tier, strengths, limit)
-    ranked = sorted(_ends(db, tier), key=lambda row: (-strengths[row[0]], -row[1], -row[0]))
-    return [number for number, _ in ranked[:limit]], strengths
+        tier = _highest(tier, bm25, limit)
+    ranked = sorted(_ends(db, tier), key=lambda row: (-bm25[row[0]], -row[1], -row[0]))
+    return [number for number, _ in ranked[:limit]], bm25
 
 
 def _matches(db: Database, query: RecallQuery) -> tuple[Ids, Ids]:
-    """Numbers of the records that pass the filters and have any of the words, and how many of the
-    words each has.
+    """Return the records that pass the filters and have any of the words.
+
+    Returns:
+        Their numbers, and how many of the words each has.
     """
     hits = [_ids_with(db, word) for word in query.words]
-    found, matching = _counted(np.concatenate(hits))
+    found, counts = _counted(np.concatenate(hits))
     filters = Filters.of(db, query)
     if filters.in_place or filters.values:
-        allowed = passing(db, query, filters)
+        allowed = passing_ids(db, query, filters)
         passes = np.isin(found, allowed, assume_unique=True)
     else:
-        # Observations have no words; of the other kinds those that were not asked for are often
-        # few.
+        # Observations have no words. Of the other kinds, the excluded ones usually have fewer
+        # records than the wanted ones.
         others = tuple(kind for kind in KINDS if kind not in (*query.kinds, OBSERVATION))
         if not others:
-            return found, matching
+            return found, counts
         excluded = np.concatenate(
             [
                 ids_of(db, "SELECT id FROM record WHERE kind = :kind", {"kind": kind})
@@ -174,17 +181,17 @@ def _matches(db: Database, query: RecallQuery) -> tuple[Ids, Ids]:
             ]
         )
         passes = np.isin(found, excluded, assume_unique=True, invert=True)
-    return found[passes], matching[passes]
+    return found[passes], counts[passes]
 
 
 def _counted(numbers: Ids) -> tuple[Ids, Ids]:
-    """Each different one of `numbers`, rising, and how often it is there."""
+    """Return the different `numbers`, ascending, and how often each occurs."""
     if not len(numbers):
         return numbers, numbers
     first = numbers.min()
     if numbers.max() - first > 100 * len(numbers):
-        found, matching = np.unique(numbers, return_counts=True)
-        return found, np.asarray(matching, np.int64)
+        found, counts = np.unique(numbers, return_counts=True)
+        return found, np.asarray(counts, np.int64)
     counts = np.bincount(numbers - first)
     found = np.flatnonzero(counts)
     return found + first, counts[found]
@@ -194,22 +201,22 @@ def _ids_with(db: Database, word: str) -> Ids:
     return ids_of(
         db,
         "SELECT rowid AS id FROM record_text WHERE record_text MATCH :word",
-        {"word": matching(word)},
+        {"word": fts_expression(word)},
     )
 
 
-def _strengths(db: Database, words: tuple[str, ...], ids: Ids) -> dict[int, float]:
-    """For each of `ids`, which rise, the BM25 of the words OR-ed, above 0.
+def _bm25(db: Database, words: tuple[str, ...], ids: Ids) -> dict[int, float]:
+    """Return BM25 of the words joined by OR for each of `ids`, which ascend; above 0.
 
-    SQLite computes a record's BM25 when it is read, and that takes ten times as long as finding the
-    record: it is read of these alone.
+    SQLite computes BM25 when a row is read, which takes ten times as long as finding the row. It is
+    therefore read for these rows only.
     """
     of_words = (
         "SELECT rowid, -rank FROM record_text WHERE record_text MATCH :words AND rowid BETWEEN"
         " :first AND :last AND +rowid IN (SELECT value FROM json_each(:ids))"
     )
     values = {
-        "words": " OR ".join(matching(word) for word in words),
+        "words": " OR ".join(fts_expression(word) for word in words),
         "ids": json.dumps(ids.tolist()),
         "first": int(ids[0]),
         "last": int(ids[-1]),
@@ -217,35 +224,35 @@ def _strengths(db: Database, words: tuple[str, ...], ids: Ids) -> dict[int, floa
     return dict(db.execute(of_words, values).fetchall())
 
 
-def _strongest(ids: Ids, strengths: dict[int, float], number: int) -> Ids:
-    """The `number` strongest of `ids`, and all that are as strong as the last of them."""
-    values = np.array([strengths[one] for one in ids.tolist()])
+def _highest(ids: Ids, bm25: dict[int, float], number: int) -> Ids:
+    """Return the `number` ids with the highest BM25, and all ids equal to the last of them."""
+    values = np.array([bm25[one] for one in ids.tolist()])
     return ids[values >= np.partition(values, -number)[-number]]
 
 
 def _ends(db: Database, ids: Ids) -> list[tuple[int, int]]:
     return db.execute(
-        f"SELECT id, end_ns FROM record WHERE {_CHOSEN}", {"ids": json.dumps(ids.tolist())}
+        f"SELECT id, end_ns FROM record WHERE {_IN_IDS}", {"ids": json.dumps(ids.tolist())}
     ).fetchall()
 
 
 def newest_first(db: Database, ids: Ids, limit: int) -> list[int]:
-    """At most `limit` of the records `ids`, the one that ended last first."""
-    return _first_in_time(db, ids, NEWEST, limit)
+    """Return at most `limit` of the records `ids`, sorted by their end, newest first."""
+    return _sorted_by_time(db, ids, NEWEST, limit)
 
 
-def _first_in_time(db: Database, ids: Ids, order: str, limit: int) -> list[int]:
-    by = _IN_TIME[order][1]
+def _sorted_by_time(db: Database, ids: Ids, order: str, limit: int) -> list[int]:
+    by = _TIME_ORDERS[order][1]
     values = {"ids": json.dumps(ids.tolist()), "limit": limit}
     return [
         row[0]
         for row in db.execute(
-            f"SELECT id FROM record WHERE {_CHOSEN} ORDER BY {by} LIMIT :limit", values
+            f"SELECT id FROM record WHERE {_IN_IDS} ORDER BY {by} LIMIT :limit", values
         )
     ]
 
 
-def _record(row: dict[str, Any], score: float, gone: int) -> RecallRecord:
+def _record(row: dict[str, Any], score: float, missing: int) -> RecallRecord:
     pose = None
     if row["x"] is not None:
         pose = Pose(
@@ -278,5 +285,5 @@ def _record(row: dict[str, Any], score: float, gone: int) -> RecallRecord:
         score=score,
         object_id=row["thing"],
         object_confidence=row["object_confidence"],
-        missing_records=gone,
+        missing_records=missing,
     )
