@@ -303,6 +303,18 @@ def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     assert broken_links(page.read_text(encoding="utf-8"), page) == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_a_line_of_a_paragraph_is_one_sentence(page: Path) -> None:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    # Lists, tables, headings and code may hold several sentences in a line.
+    paragraphs = [line for line in text.splitlines() if re.match(r"[A-Z`*\"(~]", line)]
+    assert [
+        line
+        for line in paragraphs
+        if re.search(r"[.!?][)*\"]* +[A-Z`*(]", re.sub("`[^`]*`", "`x`", line))
+    ] == []
+
+
 def test_the_page_about_models_names_every_field_of_a_stream_configuration() -> None:
     page = (REPOSITORY / "docs" / "model.md").read_text(encoding="utf-8")
     table = page.partition("## `stream_config.json`")[2].partition("\n## ")[0]
@@ -314,11 +326,14 @@ def test_the_page_about_models_names_every_field_of_a_stream_configuration() -> 
     assert named == set(StreamConfig.model_fields) - {"format_version"}
 
 
-def test_the_table_of_rooms_names_every_room() -> None:
+def test_the_tables_of_rooms_name_every_room() -> None:
     page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
-    rooms = {
-        f"{file.parent.relative_to(REPOSITORY)}/"
-        for file in (REPOSITORY / "src").glob("*/**/__init__.py")
+    sources = REPOSITORY / "src"
+    rooms = {f"{file.parent.relative_to(REPOSITORY)}/" for file in sources.rglob("__init__.py")}
+    rooms |= {
+        str(file.relative_to(REPOSITORY))
+        for file in sources.glob("*/*.py")
+        if file.name != "__init__.py"
     }
     assert sorted(room for room in rooms if f"| `{room}` |" not in page) == []
 
