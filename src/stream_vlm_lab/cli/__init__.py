@@ -1,1 +1,1 @@
-"""The commands of the lab; they join `stream-vlm` by entry points."""
+"""The lab's commands of `stream-vlm`; they are found by entry points."""

@@ -1,4 +1,4 @@
-"""`stream-vlm dataset convert`: published training files read, checked, written in another form."""
+"""`stream-vlm dataset convert`: checks published training files and converts them."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ class ConversionError(StreamError):
 
 @click.group(short_help="Check and convert training files.")
 def dataset() -> None:
-    """Work with training files in published forms."""
+    """Work with training files in published formats."""
 
 
-@dataset.command(short_help="Check training files, or convert one form into another.")
+@dataset.command(short_help="Check training files, or convert one format into another.")
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--from", "form", type=click.Choice(FORMS), required=True, help="Form of DATA.")
+@click.option("--from", "form", type=click.Choice(FORMS), required=True, help="Format of DATA.")
 @click.option(
     "--to",
     "target",
     type=click.Choice(WRITTEN),
-    help="Form to write; without it DATA is only checked.",
+    help="Format to write; without it DATA is only checked.",
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
 @click.option(
     "--videos",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the videos; their lengths are looked at.",
+    help="Folder of the videos; their lengths are checked.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(min=1.0),
-    help="Take every video for this long, where the videos are not at hand.",
+    help="Assumed length of every video, for use without the videos.",
 )
 @click.option(
     "--system",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="File with the instruction to write first (messages).",
+    help="File with the system message (messages).",
 )
-@click.option("--prefix", default="", help="Put before the videos' paths (messages).")
+@click.option("--prefix", default="", help="Folder to put before the videos' paths (messages).")
 @click.option(
     "--own-time-only",
     is_flag=True,
-    help="Write each question at its own time only, not before the first turn too (messages).",
+    help="Write each question at its own time only, not also in the first turn (messages).",
 )
 def convert(
     data: Path,
@@ -64,11 +64,11 @@ def convert(
     prefix: str,
     own_time_only: bool,
 ) -> int:
-    """Read DATA row by row, say which rows cannot be used and why, and write the others to --out.
+    """Check DATA row by row, and write the usable rows to --out.
 
-    Exits with 1 when a row was refused.
+    Rows that cannot be used are printed with the reason. Exits with 1 if a row was refused.
     """
-    # Only --help is to be quick; OpenCV comes with the videos.
+    # These imports bring OpenCV and take long; --help should not.
     from stream_vlm.context.turn_formats import STREAMO_SYSTEM
     from stream_vlm_lab.training.data.messages import as_stream_rows, read_messages
     from stream_vlm_lab.training.data.sample import ReadResult, VideoFolder
@@ -76,7 +76,7 @@ def convert(
     from stream_vlm_lab.training.data.text_stream import read_text_stream
 
     if (target is None) != (out is None):
-        raise click.UsageError("--to and --out go together")
+        raise click.UsageError("--to and --out must be given together")
     known = (
         VideoFolder(videos or Path(), seconds)
         if videos is not None or seconds is not None

@@ -1,6 +1,4 @@
-"""`stream-vlm eval`: examine a model online on simulated rooms, on labelled footage or on a
-published benchmark.
-"""
+"""`stream-vlm eval`: examines a model on simulated rooms, labelled footage or a benchmark."""
 
 from __future__ import annotations
 
@@ -14,8 +12,8 @@ from stream_vlm.config.settings import Settings
 from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
 
 if TYPE_CHECKING:
-    from stream_vlm_lab.evaluation.benchmarks.run_benchmark import Examined
-    from stream_vlm_lab.evaluation.online.online_pass import HarnessWatcher, Watcher
+    from stream_vlm_lab.evaluation.benchmarks.run_benchmark import BenchmarkRequest
+    from stream_vlm_lab.evaluation.online.online_pass import ExaminedModel, HarnessModel
 
 WORLDS = ("heldout", "objects", "backgrounds", "faults", "long")
 BENCHMARKS = ("ovo", "streamo", "inf-streams", "streaming-eval")
@@ -23,12 +21,12 @@ BENCHMARKS = ("ovo", "streamo", "inf-streams", "streaming-eval")
 
 @click.command(
     name="eval",
-    short_help="Examine a model: simulated rooms, labelled footage, published benchmarks.",
+    short_help="Examine a model on simulated rooms, footage or benchmarks.",
 )
 @click.option(
     "--world",
     type=click.Choice(WORLDS),
-    help="Simulated rooms no training saw: plain, of unseen look, with faults, long.",
+    help="Held-out simulated rooms: plain, unseen objects or backgrounds, camera faults, long.",
 )
 @click.option(
     "--footage", type=click.Path(path_type=Path), help="Folder of clips with annotations.json."
@@ -36,7 +34,7 @@ BENCHMARKS = ("ovo", "streamo", "inf-streams", "streaming-eval")
 @click.option(
     "--benchmark",
     type=click.Choice(BENCHMARKS),
-    help="A published benchmark, whose file --data names.",
+    help="A published benchmark; give its file with --data.",
 )
 @click.option(
     "--data", type=click.Path(path_type=Path, dir_okay=False), help="The benchmark's annotations."
@@ -44,12 +42,12 @@ BENCHMARKS = ("ovo", "streamo", "inf-streams", "streaming-eval")
 @click.option(
     "--answers",
     type=click.Path(path_type=Path),
-    help="Answers to score; without them --videos is watched now.",
+    help="Answers to score; without it the model runs on --videos.",
 )
 @click.option(
     "--against",
     type=click.Path(path_type=Path),
-    help="Another model's answers, for what a judge compares.",
+    help="Another model's answers, for comparisons by a judge.",
 )
 @click.option(
     "--videos",
@@ -60,7 +58,7 @@ BENCHMARKS = ("ovo", "streamo", "inf-streams", "streaming-eval")
     "--limit",
     type=click.IntRange(min=0),
     default=0,
-    help="Watch at most this many items (of each task); 0 for all.",
+    help="Run at most this many items (of each task); 0 for all.",
 )
 @click.option(
     "--out",
@@ -74,25 +72,25 @@ BENCHMARKS = ("ovo", "streamo", "inf-streams", "streaming-eval")
     type=click.FloatRange(min=0.1),
     default=5.0,
     show_default=True,
-    help="How much stream to watch (--world).",
+    help="Length of all streams together in minutes (--world).",
 )
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=HELD_OUT_SEED,
     show_default=True,
-    help="Of the first room; trainings take them from 0 (--world).",
+    help="Seed of the first room; trainings use seeds from 0 on (--world).",
 )
 @click.option(
     "--watches",
     is_flag=True,
-    help="Ask to be told when something happens, instead of questions (--world).",
+    help='Ask "tell me when ..." instead of questions (--world).',
 )
 @click.option(
     "--model",
     "directory",
     default="",
-    help="Directory of a checkpoint; the shipped model when left out.",
+    help="Directory of a checkpoint; default: the shipped model.",
 )
 @click.option(
     "--set",
@@ -119,28 +117,33 @@ def evaluate(
     assignments: tuple[str, ...],
     quiet: bool,
 ) -> None:
-    """Watch online, in one pass, frame by frame and question by question, and score what was said
-    against what happened.
+    """Run a model online and score what it says against what happened.
 
-    A judge, where a benchmark needs one, is any endpoint of the OpenAI chat protocol:
-    STREAM_VLM_JUDGE_URL, STREAM_VLM_JUDGE_MODEL and, if it asks for one, STREAM_VLM_JUDGE_KEY.
+    Online means one pass: each frame is shown once, and each question is asked at its own time.
+
+    Some benchmarks need a language model as judge, behind any endpoint with the OpenAI chat
+    protocol. Set STREAM_VLM_JUDGE_URL, STREAM_VLM_JUDGE_MODEL and, if the endpoint needs one,
+    STREAM_VLM_JUDGE_KEY.
     """
     if sum(choice is not None for choice in (world, footage, benchmark)) != 1:
-        raise click.UsageError("say what to examine on: one of --world, --footage and --benchmark")
+        raise click.UsageError("give exactly one of --world, --footage and --benchmark")
     if (benchmark is None) != (data is None):
-        raise click.UsageError("--benchmark and --data go together")
+        raise click.UsageError("--benchmark and --data must be given together")
     if watches and world is None:
-        raise click.UsageError("--watches goes with --world")
+        raise click.UsageError("--watches needs --world")
     settings = settings_of_run(assignments, {"model.directory": directory} if directory else {})
     if world is not None:
         _world(world, minutes, seed, watches, settings, folder, quiet)
     elif footage is not None:
         _footage(footage, settings, folder)
     elif benchmark is not None and data is not None:
-        from stream_vlm_lab.evaluation.benchmarks.run_benchmark import Examined
+        from stream_vlm_lab.evaluation.benchmarks.run_benchmark import BenchmarkRequest
 
         _benchmark(
-            Examined(benchmark, data, answers, against, videos, limit), settings, folder, quiet
+            BenchmarkRequest(benchmark, data, answers, against, videos, limit),
+            settings,
+            folder,
+            quiet,
         )
 
 
@@ -161,9 +164,9 @@ def _world(
     from stream_vlm_lab.evaluation.report import machine, world_text, write_report
     from stream_vlm_lab.evaluation.simulated.exam import draw_first, examine
 
-    ours, recent, model_id = _watchers(settings)
-    # Computing everything anew at every tick is worth it where the streams are short.
-    watchers: list[Watcher] = [ours] if world == "long" else [ours, recent]
+    ours, recent, model_id = _models(settings)
+    # Recomputing the context at every tick would take too long on a long stream.
+    models: list[ExaminedModel] = [ours] if world == "long" else [ours, recent]
     with tqdm(
         desc=f"{world} rooms", unit="stream", leave=False, disable=True if quiet else None
     ) as bar:
@@ -171,7 +174,7 @@ def _world(
             world,
             minutes,
             settings.stream.rate_hz,
-            watchers,
+            models,
             bar.update,
             settings.events,
             watches,
@@ -190,10 +193,10 @@ def _world(
         folder / "confusion.png",
     )
     if watches:
-        told = {name: scores["watches"] for name, scores in outcome.scores.items()}
+        watch_scores = {name: scores["watches"] for name, scores in outcome.scores.items()}
         draw_watches(
-            told,
-            f"{model_id}: told what to wait for, {outcome.minutes:g} minutes of {world} rooms",
+            watch_scores,
+            f"{model_id}: watches, {outcome.minutes:g} minutes of {world} rooms",
             folder / "watches.png",
         )
     draw_first(outcome, ours.name, folder / "first-stream.png")
@@ -203,13 +206,14 @@ def _world(
     )
 
 
-def _watchers(settings: Settings) -> tuple[HarnessWatcher, HarnessWatcher, str]:
-    """The model as set, and the same checkpoint shown its last frames and the question only,
-    computed anew at every tick.
+def _models(settings: Settings) -> tuple[HarnessModel, HarnessModel, str]:
+    """The model with its settings, and the same checkpoint without a streaming context.
+
+    The second one gets only its last 4 frames and the question, computed again at every tick.
     """
     from stream_vlm.backbone.checkpoint.loader import load_checkpoint
     from stream_vlm.backbone.streaming_model import StreamingModel
-    from stream_vlm_lab.evaluation.online.online_pass import HarnessWatcher
+    from stream_vlm_lab.evaluation.online.online_pass import HarnessModel
 
     checkpoint = load_checkpoint(settings.model)
     model = StreamingModel(checkpoint, settings)
@@ -221,21 +225,21 @@ def _watchers(settings: Settings) -> tuple[HarnessWatcher, HarnessWatcher, str]:
         }
     )
     return (
-        HarnessWatcher("ours", settings, model),
-        HarnessWatcher("recent 4 frames", bare, StreamingModel(checkpoint, bare)),
+        HarnessModel("ours", settings, model),
+        HarnessModel("last 4 frames", bare, StreamingModel(checkpoint, bare)),
         model.model_id,
     )
 
 
 def _footage(clips: Path, settings: Settings, folder: Path) -> None:
     from stream_vlm.backbone import load_model
-    from stream_vlm_lab.evaluation.footage.exam import footage_text, watch_footage
-    from stream_vlm_lab.evaluation.online.online_pass import HarnessWatcher
+    from stream_vlm_lab.evaluation.footage.exam import footage_text, run_footage_exam
+    from stream_vlm_lab.evaluation.online.online_pass import HarnessModel
     from stream_vlm_lab.evaluation.report import machine, write_report
 
     model = load_model(settings)
-    outcome = watch_footage(
-        clips, HarnessWatcher("ours", settings, model), settings.stream.rate_hz, folder
+    outcome = run_footage_exam(
+        clips, HarnessModel("ours", settings, model), settings.stream.rate_hz, folder
     )
     report = {"model": model.model_id, "machine": machine(), **outcome}
     text = footage_text(report)
@@ -243,25 +247,25 @@ def _footage(clips: Path, settings: Settings, folder: Path) -> None:
     click.echo(f"{text}\n-> {folder}")
 
 
-def _benchmark(what: Examined, settings: Settings, folder: Path, quiet: bool) -> None:
+def _benchmark(what: BenchmarkRequest, settings: Settings, folder: Path, quiet: bool) -> None:
     from contextlib import nullcontext
 
     from tqdm import tqdm
 
+    from stream_vlm_lab.evaluation.benchmarks.benchmark_report import benchmark_text
     from stream_vlm_lab.evaluation.benchmarks.judge import judge_from_environment
     from stream_vlm_lab.evaluation.benchmarks.run_benchmark import examine_benchmark
-    from stream_vlm_lab.evaluation.benchmarks.text_matching import benchmark_text
     from stream_vlm_lab.evaluation.report import machine, write_report
 
     made: dict[str, object] = {}
 
-    def open_watcher() -> tuple[HarnessWatcher, float]:
+    def open_model() -> tuple[HarnessModel, float]:
         from stream_vlm.backbone import load_model
-        from stream_vlm_lab.evaluation.online.online_pass import HarnessWatcher
+        from stream_vlm_lab.evaluation.online.online_pass import HarnessModel
 
         model = load_model(settings)
         made.update(model=model.model_id, machine=machine())
-        return HarnessWatcher("ours", settings, model), settings.stream.rate_hz
+        return HarnessModel("ours", settings, model), settings.stream.rate_hz
 
     judge = judge_from_environment()
     with (
@@ -273,7 +277,7 @@ def _benchmark(what: Examined, settings: Settings, folder: Path, quiet: bool) ->
             disable=True if quiet or what.answers else None,
         ) as bar,
     ):
-        outcome = examine_benchmark(what, open_watcher, judge, folder, bar.update)
+        outcome = examine_benchmark(what, open_model, judge, folder, bar.update)
     report = {**made, **outcome}
     text = benchmark_text(report)
     write_report(folder, report, text)

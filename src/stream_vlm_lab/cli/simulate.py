@@ -16,13 +16,13 @@ LOOKS = {
     "objects": "unseen objects",
     "backgrounds": "unseen backgrounds",
 }
-"""Looks by what the command calls them."""
+"""Appearances by the names that `--look` takes."""
 
 
 def _names(
     context: click.Context, parameter: click.Parameter, given: Sequence[str]
 ) -> tuple[str, ...]:
-    """Names, given once or several times, each time one or several with commas between."""
+    """Split names at commas; the option can also be given several times."""
     return tuple(name for part in given for name in part.replace(",", " ").split())
 
 
@@ -45,7 +45,7 @@ def _names(
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
-    help="Folder for video and labels.json.",
+    help="Folder for the video and labels.json.",
 )
 @click.option(
     "--fps",
@@ -66,14 +66,14 @@ def _names(
     type=click.FloatRange(0, 20),
     default=10.0,
     show_default=True,
-    help="Pace of events, on average.",
+    help="Mean rate of events.",
 )
 @click.option(
     "--quiet-minutes",
     type=click.FloatRange(min=0),
     default=0.0,
     show_default=True,
-    help="Mean length of stretches without events; 0 for none.",
+    help="Mean length of spans without events, in minutes; 0 for none.",
 )
 @click.option(
     "--longest-event",
@@ -81,13 +81,13 @@ def _names(
     type=click.FloatRange(min=0),
     default=0.0,
     show_default=True,
-    help="Some events last up to so many seconds.",
+    help="Longest duration of some slow events in seconds; 0 for none.",
 )
 @click.option(
     "--look",
     type=click.Choice(list(LOOKS)),
     default="seen",
-    help="Other forms and patterns; objects, backgrounds no training shows.",
+    help="Forms and patterns; no training uses `objects` and `backgrounds`.",
 )
 @click.option(
     "--faults",
@@ -95,7 +95,7 @@ def _names(
     callback=_names,
     metavar="KINDS",
     help=(
-        "Sensor faults with commas between: rolling, motion-blur, defocus, noise, jpeg, dropped,"
+        "Camera faults, separated by commas: rolling, motion-blur, defocus, noise, jpeg, dropped,"
         " frozen; or all."
     ),
 )
@@ -104,7 +104,7 @@ def _names(
     type=click.FloatRange(0, 6, min_open=True),
     default=1.0,
     show_default=True,
-    help="Of each kind, on average.",
+    help="Mean rate of faults of each kind.",
 )
 @click.option(
     "--tasks",
@@ -112,9 +112,9 @@ def _names(
     callback=_names,
     metavar="KINDS",
     help=(
-        "Tasks in Streamo's raw and stream form: narration, event-caption, action-caption,"
-        " grounding-forward, grounding-backward, time-sensitive, tell-me-when, long-memory,"
-        " question; or all."
+        "Also write tasks in Streamo's raw and stream format: narration, event-caption,"
+        " action-caption, grounding-forward, grounding-backward, time-sensitive, tell-me-when,"
+        " long-memory, question; or all."
     ),
 )
 @click.option(
@@ -122,7 +122,7 @@ def _names(
     type=click.IntRange(min=1),
     default=4,
     show_default=True,
-    help="Tasks of a kind at most.",
+    help="Most tasks of each kind.",
 )
 def simulate(
     seed: int,
@@ -139,15 +139,16 @@ def simulate(
     tasks: tuple[str, ...],
     tasks_each: int,
 ) -> None:
-    """Write what a simulated camera sees as a video, and what really happened as labels.json:
-    states, events, captions, questions, faults.
+    """Write the video of a simulated camera, and labels.json with what really happened.
+
+    The labels are states, events, captions, questions and faults.
     """
     from stream_vlm_lab.simulation.camera.faults import FAULTS
     from stream_vlm_lab.simulation.labels.export import write_stream
     from stream_vlm_lab.simulation.labels.tasks import KINDS
     from stream_vlm_lab.simulation.world import World
 
-    shown = World(
+    world = World(
         seed,
         minutes * 60,
         size,
@@ -159,7 +160,7 @@ def simulate(
         faults_per_minute=faults_per_minute,
     )
     files = write_stream(
-        shown, folder, fps=fps, tasks=KINDS if ALL in tasks else tasks, tasks_each=tasks_each
+        world, folder, fps=fps, tasks=KINDS if ALL in tasks else tasks, tasks_each=tasks_each
     )
     if files.tasks is not None:
         _write_stream_form(files.tasks, folder / "streamo-stream.json")
@@ -167,9 +168,7 @@ def simulate(
 
 
 def _write_stream_form(raw: Path, out: Path) -> None:
-    """Write the tasks in `raw` message by message, made of what the reader of published files reads
-    there.
-    """
+    """Write the tasks in `raw` as messages, by way of the reader for published files."""
     from stream_vlm.context.turn_formats import STREAMO_SYSTEM
     from stream_vlm_lab.training.data.messages import as_stream_rows
     from stream_vlm_lab.training.data.sample import VideoFolder

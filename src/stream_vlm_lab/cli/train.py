@@ -1,6 +1,4 @@
-"""`stream-vlm train`: make the shipped model, or fine-tune a Qwen-VL checkpoint on streams of one's
-own.
-"""
+"""`stream-vlm train`: makes the shipped model, or fine-tunes a Qwen-VL checkpoint."""
 
 from __future__ import annotations
 
@@ -13,11 +11,11 @@ import click
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def train(arguments: tuple[str, ...]) -> int:
-    """Make the shipped model, or fine-tune CHECKPOINT on DATA; the arguments are the trainer's own
-    (see `stream-vlm train --help`).
+    """Make the shipped model, or fine-tune CHECKPOINT on DATA.
+
+    See `stream-vlm train --help` for the arguments.
     """
-    # The trainer declares its own options; importing it costs seconds, so they are asked for only
-    # here.
+    # The trainer declares its own options; it is imported only here because that takes seconds.
     from stream_vlm_lab.training.train import command
 
     return command(arguments)

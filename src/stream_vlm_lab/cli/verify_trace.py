@@ -1,6 +1,4 @@
-"""`stream-vlm verify-trace`: replay recorded StreamingVLM runs and print where this engine and the
-recording differ.
-"""
+"""`stream-vlm verify-trace`: replays recorded StreamingVLM runs and prints the differences."""
 
 from __future__ import annotations
 
@@ -22,21 +20,21 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0.0),
     default=1e-3,
     show_default=True,
-    help="Largest difference of logits that agrees.",
+    help="Largest difference of logits that counts as equal.",
 )
 @click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="Where the model runs.",
+    help="Device of the model.",
 )
 def verify_trace(checkpoint: Path, trace_dir: Path, tolerance: float, device: str) -> int:
-    """Replay every trace in TRACE_DIR with CHECKPOINT, in float32 and with the sliding policy in
-    its compatibility mode.
+    """Replay every trace in TRACE_DIR with CHECKPOINT and compare.
 
-    A trace is trace_NAME.json with its trace_NAME.npz: kept tokens, positions, logits and generated
-    ids of a run of the published StreamingVLM code. Exits with 1 when one deviates.
+    It runs in float32, with the sliding policy in its compatible mode. A trace is trace_NAME.json
+    with its trace_NAME.npz: kept tokens, positions, logits and generated ids of a run of the
+    published StreamingVLM code. Exits with 1 if a trace deviates.
     """
     # torch and transformers take seconds to import; --help should not.
     from tqdm import tqdm
@@ -69,7 +67,7 @@ def verify_trace(checkpoint: Path, trace_dir: Path, tolerance: float, device: st
 
 
 def _table(replay: Replay) -> str:
-    """The comparison as text: a line for each quantity, and what a round took."""
+    """The comparison as text: a line for each quantity, and the time of a round."""
     lines = [
         f"{replay.name}: {replay.rounds} rounds",
         f"  {'quantity':<22}{'compared':>10}{'differing':>10}{'largest':>10}  outcome",
@@ -93,6 +91,6 @@ def _row(comparison: Comparison) -> str:
     if comparison.close_calls:
         outcome += f" ({comparison.close_calls} too close to call)"
     return (
-        f"  {comparison.quantity:<22}{comparison.compared:>10}{comparison.differing:>10}{largest:>10}"
-        f"  {outcome}"
+        f"  {comparison.quantity:<22}{comparison.compared:>10}{comparison.differing:>10}"
+        f"{largest:>10}  {outcome}"
     )

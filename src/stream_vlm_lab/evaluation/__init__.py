@@ -1,1 +1,1 @@
-"""How well the watcher watched: matching what it said with what happened, and pictures of both."""
+"""Evaluation: runs models on streams and scores what they say against the ground truth."""

@@ -1,3 +1,1 @@
-"""Published benchmarks: their files read, their scores computed as published, and their questions
-put to a model online.
-"""
+"""Published benchmarks: reads their files, computes their scores, asks a model their questions."""

@@ -1,9 +1,8 @@
-"""Benchmarks put to a model online: each video is watched once from its beginning, and a question
-comes when its time has come.
+"""Runs a model online on benchmark items: one pass over each video, each question at its own time.
 
-This is not the published protocol of OVO-Bench, which shows a model every prefix of the video anew
-with the question in hand; a model that may look only once scores lower, and figures of the two
-protocols must not stand in one column.
+The published protocol of OVO-Bench is different: it shows the model every part of the video again
+together with the question. A model that sees each frame only once scores lower, so scores of the
+two protocols must not be compared.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from stream_vlm.types import NANOSECONDS, Frame
 from stream_vlm_lab.evaluation.benchmarks.files import StreamAnswer
 from stream_vlm_lab.evaluation.benchmarks.ovo import COUNTING, GROUPS
 from stream_vlm_lab.evaluation.online.online_pass import (
+    ExaminedModel,
+    StreamResult,
     TimedQuestion,
-    Watched,
-    Watcher,
-    watch_stream,
+    run_stream,
 )
 
 OnItem = Callable[[], object]
@@ -32,8 +31,13 @@ OnItem = Callable[[], object]
 
 @dataclass(frozen=True)
 class Task:
-    """One video to be watched with what is asked on the way; `until_s` is where watching ends, None
-    for the end of the video.
+    """One video with its questions.
+
+    Attributes:
+        id: id of the benchmark item.
+        video: path of the video in the benchmark's folder.
+        questions: the questions.
+        until_s: where the pass ends, in seconds of the video; None for its end.
     """
 
     id: str
@@ -43,15 +47,20 @@ class Task:
 
 
 def find_video(folder: Path, video: str) -> Path:
-    """Where `video` is: at its whole path under `folder`, or by its name alone."""
+    """Path of `video`: `folder` with its full path, or else `folder` with its file name."""
     return folder / video if (folder / video).is_file() else folder / Path(video).name
 
 
-def watch_task(task: Task, folder: Path, watcher: Watcher, rate_hz: float) -> tuple[Watched, str]:
-    """Watch the video of `task` once; a video that cannot be read, or not to its end, gives what
-    was made of it so far and the fault.
+def run_task(
+    task: Task, folder: Path, model: ExaminedModel, rate_hz: float
+) -> tuple[StreamResult, str]:
+    """Run the model once over the video of `task`.
+
+    Returns:
+        The result and a fault, "" for none. If the video cannot be read to its end, the result
+        covers the part before.
     """
-    watched = Watched()
+    result = StreamResult()
     fault = ""
 
     def frames() -> Iterator[Frame]:
@@ -64,30 +73,30 @@ def watch_task(task: Task, folder: Path, watcher: Watcher, rate_hz: float) -> tu
         except SourceError as error:
             fault = str(error)
 
-    watched = watch_stream(watcher, frames(), task.questions, task.id)
-    return watched, fault
+    result = run_stream(model, frames(), task.questions, task.id)
+    return result, fault
 
 
 def answer_tasks(
     tasks: Iterable[Task],
     folder: Path,
-    watcher: Watcher,
+    model: ExaminedModel,
     rate_hz: float,
     on_item: OnItem = lambda: None,
 ) -> list[StreamAnswer]:
-    """Everything that was said and grounded about each task."""
+    """Run the model on every task; returns everything it said and grounded."""
     answers = []
     for task in tasks:
-        watched, fault = watch_task(task, folder, watcher, rate_hz)
+        result, fault = run_task(task, folder, model, rate_hz)
         replies = [
-            TimedUtterance(answer.t, answer.text) for answer in watched.answers if answer.text
+            TimedUtterance(answer.t, answer.text) for answer in result.answers if answer.text
         ]
         faults = [
             *([fault] if fault else []),
-            *(f"{count} x {reason}" for reason, count in watched.faults.items()),
+            *(f"{count} x {reason}" for reason, count in result.faults.items()),
         ]
-        said = sorted([*watched.utterances, *replies], key=lambda utterance: utterance.t)
-        answers.append(StreamAnswer(task.id, said, list(watched.events), faults))
+        said = sorted([*result.utterances, *replies], key=lambda utterance: utterance.t)
+        answers.append(StreamAnswer(task.id, said, list(result.events), faults))
         on_item()
     return answers
 
@@ -95,15 +104,16 @@ def answer_tasks(
 def answer_ovo(
     items: Iterable[Mapping[str, Any]],
     folder: Path,
-    watcher: Watcher,
+    model: ExaminedModel,
     rate_hz: float,
     on_item: OnItem = lambda: None,
 ) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
-    """Answer OVO-Bench items online; rows in the form of the official answer files, and every
-    fault.
+    """Answer OVO-Bench items online.
 
-    A question comes a tick before its time, so that the frame it comes with is none that lies after
-    it.
+    A question is asked one tick before its time, so that its frame is not later than the question.
+
+    Returns:
+        The rows in the form of the official answer files, and all faults.
     """
     document: dict[str, list[dict[str, Any]]] = {group: [] for group in GROUPS}
     faults: list[str] = []
@@ -114,17 +124,17 @@ def answer_ovo(
             TimedQuestion(max(0.0, t - 1 / rate_hz), ovo_question(item, point))
             for t, point in zip(times, points, strict=True)
         ]
-        watched, fault = watch_task(
+        result, fault = run_task(
             Task(f"ovo-{item['id']}", str(item["video"]), questions, max(times)),
             folder,
-            watcher,
+            model,
             rate_hz,
         )
         faults += [
             f"item {item['id']}: {reason}"
-            for reason in (*([fault] if fault else []), *watched.faults)
+            for reason in (*([fault] if fault else []), *result.faults)
         ]
-        by_question = {id(answer.question): answer.text for answer in watched.answers}
+        by_question = {id(answer.question): answer.text for answer in result.answers}
         responses = [by_question.get(id(question)) for question in questions]
         group = next(group for group, tasks in GROUPS.items() if item["task"] in tasks)
         document[group].append(_row(item, responses))
@@ -133,7 +143,7 @@ def answer_ovo(
 
 
 def ovo_question(item: Mapping[str, Any], point: Mapping[str, Any]) -> str:
-    """What is asked about `item` at one of its points, in our own words."""
+    """The question for one test point of `item`, in our own words."""
     if "options" in item:
         choices = "\n".join(
             f"{chr(ord('A') + place)}. {option}" for place, option in enumerate(item["options"])
@@ -169,7 +179,7 @@ def _row(item: Mapping[str, Any], responses: Sequence[str | None]) -> dict[str, 
 def commentary_rows(
     answers: Iterable[StreamAnswer], lengths_s: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Answers whose ids are videos, in the form of Inf-Streams-Eval's answer files."""
+    """Convert answers whose ids are videos to the form of Inf-Streams-Eval's answer files."""
     rows = []
     for answer in answers:
         items = [

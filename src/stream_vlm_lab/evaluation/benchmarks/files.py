@@ -1,6 +1,4 @@
-"""ReadResult what benchmarks are made of: JSON documents and files of JSON lines, with one clear
-sentence for what cannot be read.
-"""
+"""Reads benchmark files: JSON documents and JSON lines, with a clear error for unreadable ones."""
 
 from __future__ import annotations
 
@@ -15,14 +13,14 @@ from stream_vlm.types import StreamError
 
 
 class BenchmarkError(StreamError):
-    """A benchmark's file cannot be used; the message names the file, what is wrong and the remedy."""
+    """A benchmark file cannot be used; the message names the file, what is wrong and the remedy."""
 
 
 def read_json(path: Path) -> Any:
-    """The document in `path`.
+    """Read the JSON document in `path`.
 
     Raises:
-        BenchmarkError: it cannot be read or is no JSON.
+        BenchmarkError: it cannot be read or is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -31,14 +29,14 @@ def read_json(path: Path) -> Any:
             f"{path}: cannot be read: {error.strerror}; give the path of the downloaded file"
         ) from error
     except ValueError as error:
-        raise BenchmarkError(f"{path}: is no JSON ({error}); download it anew") from error
+        raise BenchmarkError(f"{path}: is not JSON ({error}); download it again") from error
 
 
 def read_rows(path: Path) -> list[Any]:
-    """The rows of a JSON list, of an object that is one row, or of a file of JSON lines.
+    """Read the rows of a JSON list, of a single JSON object, or of JSON lines.
 
     Raises:
-        BenchmarkError: it cannot be read, or a line is no JSON.
+        BenchmarkError: it cannot be read, or a line is not JSON.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -62,18 +60,21 @@ def _line(path: Path, number: int, line: str) -> Any:
         return json.loads(line)
     except ValueError as error:
         raise BenchmarkError(
-            f"{path}, line {number}: is no JSON ({error}); mend or remove the line"
+            f"{path}, line {number}: is not JSON ({error}); correct or remove the line"
         ) from error
 
 
 @dataclass
 class StreamAnswer:
-    """What was said and grounded about one item, times in seconds of its video: a row of our answer
-    files.
+    """A row of our answer files: what was said and grounded for one item.
+
+    Times are in seconds of the item's video.
 
     Attributes:
-        utterances: everything said, asked and unasked.
-        faults: why frames or questions could not be used, or the video could not.
+        id: id of the item.
+        utterances: everything that was said, with and without a question.
+        events: the reported events.
+        faults: why frames, questions or the video could not be used.
     """
 
     id: str
@@ -82,17 +83,17 @@ class StreamAnswer:
     faults: list[str] = field(default_factory=list)
 
     def as_row(self) -> dict[str, Any]:
-        """Plain values ready for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
 def read_stream_answers(path: Path) -> dict[str, StreamAnswer]:
-    """Answer rows by id; of two for one item the later counts.
+    """Read answer rows by id; if an item has two rows, the later one counts.
 
     A row is `{"id", "utterances": [{"t", "text"}], "events": [{"label", "t_start", "t_end"}]}`.
 
     Raises:
-        BenchmarkError: a row is none.
+        BenchmarkError: a row has another form.
     """
     answers = {}
     for number, row in enumerate(read_rows(path), start=1):
@@ -112,19 +113,20 @@ def read_stream_answers(path: Path) -> dict[str, StreamAnswer]:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise BenchmarkError(
-                f"{path}, row {number}: is no answer ({reason}); it needs id, utterances and events"
+                f"{path}, row {number}: is not an answer ({reason}); it needs id, utterances and"
+                " events"
             ) from error
     return answers
 
 
-def needed(path: Path, number: int, row: Any, *names: str) -> Mapping[str, Any]:
-    """`row`, which must be an object with all of `names`.
+def checked_row(path: Path, number: int, row: Any, *names: str) -> Mapping[str, Any]:
+    """Return `row` if it is an object with all of `names`.
 
     Raises:
         BenchmarkError: it is not.
     """
     if not isinstance(row, dict) or not set(names) <= set(row):
         raise BenchmarkError(
-            f"{path}, row {number}: needs {', '.join(names)}; it is {str(row)[:80]}"
+            f"{path}, row {number}: needs {', '.join(names)}, but is {str(row)[:80]}"
         )
     return row

@@ -1,12 +1,12 @@
-"""Inf-Streams-Eval (StreamingVLM, arXiv 2510.09608): two commentaries of a game compared segment by
-segment by a judge.
+"""Inf-Streams-Eval (StreamingVLM, arXiv 2510.09608): a judge compares two commentaries by segment.
 
-Metadata is a row a segment, `{video, title, content: [[start, end, text], ...]}`; answers are rows
-`{video, chunk_start, chunk_end, items: [{response, start_time, end_time}]}`, several of one video
-joined in order. An item belongs to the segment in which it ends. Where the published scorer leaves
-out a segment that an answer file does not cover, here it is lost by our side, or said where the
-other side lacks it; where it takes any reply but "A" for "B", here a reply that is neither letter
-is a failed judgement, which our side loses.
+The metadata has one row for each segment, `{video, title, content: [[start, end, text], ...]}`.
+Answers are rows `{video, chunk_start, chunk_end, items: [{response, start_time, end_time}]}`; rows
+of one video are joined in order. An item belongs to the segment in which it ends.
+
+Differences from the published scorer: it leaves out segments that an answer file does not cover;
+here our side loses them, or they are reported if only the other side lacks them. It counts every
+reply but "A" as "B"; here any other reply is a failed judgement, which our side loses.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stream_vlm_lab.evaluation.benchmarks.files import BenchmarkError, needed, read_rows
+from stream_vlm_lab.evaluation.benchmarks.files import BenchmarkError, checked_row, read_rows
 from stream_vlm_lab.evaluation.benchmarks.judge import FAILED, Judge, Votes, judge_all
 
 SEGMENT_S = 100
 FEWEST_WORDS = 200
-"""A segment is scored only where the reference has this many words."""
+"""Segments cut from a longer row are scored only if the reference has at least this many words."""
 
 Content = Sequence[tuple[float, float, str]]
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of one video with what the reference says in it; times in seconds."""
+    """A section of one video and its reference commentary; times in seconds."""
 
     video: str
     title: str
@@ -39,8 +39,12 @@ class Segment:
 
 @dataclass(frozen=True)
 class Commentary:
-    """What one side said about one video: covered from `start` to `end`, words as (end of the words
-    in seconds, words).
+    """What one side said about one video.
+
+    Attributes:
+        start: start of the covered time in seconds.
+        end: end of the covered time in seconds.
+        words: (end of the words in seconds, words).
     """
 
     start: int
@@ -48,24 +52,28 @@ class Commentary:
     words: Sequence[tuple[float, str]]
 
     def during(self, segment: Segment) -> str:
-        """Words that end in the segment, joined in order; its start is excluded, its end included."""
+        """Words that end in the segment, joined in order.
+
+        The segment's start is excluded, its end is included.
+        """
         return " ".join(text for end, text in self.words if segment.start < int(end) <= segment.end)
 
     def covers(self, segment: Segment) -> bool:
-        """Whether the whole segment was commented on."""
+        """Whether the commentary covers the whole segment."""
         return self.start <= segment.start and segment.end <= self.end
 
 
 def read_segments(path: Path) -> list[Segment]:
-    """The segments of a metadata file; a row longer than 100 s is cut into segments of 100 s, of
-    which those with 200 words stay.
+    """Read the segments of a metadata file.
+
+    A row longer than 100 s is cut into segments of 100 s; those with at least 200 words are kept.
 
     Raises:
-        BenchmarkError: a row is not of the form above.
+        BenchmarkError: a row has another form.
     """
     segments: list[Segment] = []
     for number, row in enumerate(read_rows(path), start=1):
-        checked = needed(path, number, row, "video", "content")
+        checked = checked_row(path, number, row, "video", "content")
         try:
             content = [
                 (float(start), float(end), str(text)) for start, end, text in checked["content"]
@@ -101,14 +109,14 @@ def _cut(content: Content) -> Iterator[Content]:
 
 
 def read_commentaries(path: Path) -> dict[str, Commentary]:
-    """What an answer file says, by video; of two chunks with one start the longer counts.
+    """Read an answer file by video; of two chunks with the same start the longer one counts.
 
     Raises:
-        BenchmarkError: a row is not of the form above.
+        BenchmarkError: a row has another form.
     """
     chunks: dict[str, dict[int, Mapping[str, Any]]] = {}
     for number, row in enumerate(read_rows(path), start=1):
-        checked = needed(path, number, row, "video", "chunk_start", "chunk_end", "items")
+        checked = checked_row(path, number, row, "video", "chunk_start", "chunk_end", "items")
         of_video = chunks.setdefault(PurePosixPath(str(checked["video"])).name, {})
         before = of_video.get(int(checked["chunk_start"]))
         if before is None or checked["chunk_end"] > before["chunk_end"]:
@@ -128,7 +136,7 @@ def _joined(path: Path, chunks: Sequence[Mapping[str, Any]]) -> Commentary:
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BenchmarkError(
-            f"{path}: an item of {chunks[0]['video']} is no {{response, start_time, end_time}}"
+            f"{path}: an item of {chunks[0]['video']} is not {{response, start_time, end_time}}"
             f" ({error!r})"
         ) from error
     start, end = (
@@ -144,8 +152,10 @@ def score_commentaries(
     theirs: Mapping[str, Commentary],
     judge: Judge,
 ) -> dict[str, Any]:
-    """Compare both sides on every segment; figures as plain values, with a row a segment in the
-    published form (A is ours).
+    """Compare both sides on every segment.
+
+    Returns:
+        Plain values for JSON, with a row for each segment in the published form; A is our side.
     """
 
     def vote(segment: Segment) -> Votes | None:

@@ -1,4 +1,4 @@
-"""A language model as judge, behind any endpoint that speaks the OpenAI chat protocol."""
+"""A language model as judge, behind any endpoint with the OpenAI chat protocol."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from stream_vlm.text_models.chat_client import ChatClient, ChatFailed, ChatUnava
 from stream_vlm.types import StreamError
 
 URL, MODEL, KEY = "STREAM_VLM_JUDGE_URL", "STREAM_VLM_JUDGE_MODEL", "STREAM_VLM_JUDGE_KEY"
-AT_ONCE = 8
-"""Judgements asked for at the same time."""
-LONGEST = 8000
-"""Characters of a text that the judge is shown."""
+PARALLEL_REQUESTS = 8
+"""Number of requests that are sent at the same time."""
+MAX_CHARACTERS = 8000
+"""Longest text that is sent to the judge; the rest is cut off."""
 
 OURS, THEIRS, FAILED = "ours", "theirs", "failed"
 
@@ -38,13 +38,14 @@ Verdict = TypeVar("Verdict")
 
 
 class JudgeError(StreamError):
-    """The judge cannot be asked at all; the message names what is missing and the remedy."""
+    """There is no usable judge; the message says what is missing and the remedy."""
 
 
 @dataclass(frozen=True)
 class Votes:
-    """Who was preferred when ours stood first and when it stood second: "ours", "theirs" or
-    "failed".
+    """The judge's preference with our text first and with our text second.
+
+    Each is "ours", "theirs" or "failed".
     """
 
     ours_first: str
@@ -52,19 +53,22 @@ class Votes:
 
     @property
     def won(self) -> int:
-        """Votes for ours, of two; a failed judgement is none."""
+        """Votes for ours, 0 to 2; a failed judgement is no vote."""
         return (self.ours_first == OURS) + (self.ours_second == OURS)
 
 
 class Judge:
     """Asks an endpoint for judgements; use it as a context manager.
 
-    A judgement that cannot be had (no connection, an error status, a reply that is none of the
-    allowed words) is said in `failures` and counts against the answers that are being scored, so
-    that a broken judge can never raise a score.
+    A judgement can fail: no connection, an error status, or a reply that is none of the allowed
+    words. It is then recorded in `failures` and counts against the answers that are being scored,
+    so that a broken judge can never raise a score.
 
     Args:
-        base_url, model, key, timeout_s: as a `ChatClient` takes them.
+        base_url: as for `ChatClient`.
+        model: as for `ChatClient`.
+        key: as for `ChatClient`.
+        timeout_s: as for `ChatClient`.
 
     Raises:
         JudgeError: httpx is not installed.
@@ -90,29 +94,31 @@ class Judge:
         self._client.close()
 
     def compare(self, reference: str, ours: str, theirs: str) -> Votes:
-        """Which of two commentaries is better, asked in both orders."""
+        """Ask which of two commentaries is better, in both orders."""
         return Votes(
             self._prefer(reference, ours, theirs, OURS, THEIRS),
             self._prefer(reference, theirs, ours, THEIRS, OURS),
         )
 
     def is_right(self, question: str, answer: str, said: str) -> bool:
-        """Whether `said` is right where `answer` is; a failed judgement is a no."""
+        """Ask whether `said` means the same as the correct `answer`; a failed judgement is a no."""
         text = (
-            f"Question: {question[:LONGEST]}\n\nRight answer: {answer[:LONGEST]}\n\nAnswer to"
-            f" check: {said[:LONGEST]}"
+            f"Question: {question[:MAX_CHARACTERS]}\n\n"
+            f"Right answer: {answer[:MAX_CHARACTERS]}\n\n"
+            f"Answer to check: {said[:MAX_CHARACTERS]}"
         )
         return self._ask(CONTENT, text, ("yes", "no")) == "yes"
 
     def _prefer(self, reference: str, first: str, second: str, if_a: str, if_b: str) -> str:
         text = (
-            f"Reference:\n{reference[:LONGEST]}\n\nCommentary A:\n{first[:LONGEST]}\n\nCommentary"
-            f" B:\n{second[:LONGEST]}"
+            f"Reference:\n{reference[:MAX_CHARACTERS]}\n\n"
+            f"Commentary A:\n{first[:MAX_CHARACTERS]}\n\n"
+            f"Commentary B:\n{second[:MAX_CHARACTERS]}"
         )
         return {"a": if_a, "b": if_b}.get(self._ask(COMMENTARY, text, ("a", "b")), FAILED)
 
     def _ask(self, task: str, text: str, allowed: tuple[str, ...]) -> str:
-        """The one allowed word that the judge replied with, or "" when there was none."""
+        """Return the allowed word that the judge replied with, or "" if it failed."""
         try:
             reply = self._client.ask(task, text)
         except ChatFailed as error:
@@ -120,29 +126,29 @@ class Judge:
             return ""
         word = re.sub(r"[^a-z]", "", reply.lower())
         if word not in allowed:
-            self.failures.append(f"the reply {reply[:40]!r} is none of {', '.join(allowed)}")
+            self.failures.append(f"the reply {reply[:40]!r} is not one of {', '.join(allowed)}")
             return ""
         return word
 
 
 def judge_from_environment(environment: Mapping[str, str] = os.environ) -> Judge | None:
-    """The judge that STREAM_VLM_JUDGE_URL, _MODEL and _KEY name; None where none of them is set.
+    """The judge of STREAM_VLM_JUDGE_URL, _MODEL and _KEY; None if neither URL nor MODEL is set.
 
     Raises:
-        JudgeError: one of URL and MODEL is set without the other, or httpx is not installed.
+        JudgeError: only one of URL and MODEL is set, or httpx is not installed.
     """
     url, model = environment.get(URL, ""), environment.get(MODEL, "")
     if not url and not model:
         return None
     if not url or not model:
         raise JudgeError(
-            f"{URL} and {MODEL} must both be set: where the judge is, for example"
-            " http://localhost:8000/v1, and what it is called there"
+            f"{URL} and {MODEL} must both be set: the address of the judge, for example"
+            " http://localhost:8000/v1, and the name of its model"
         )
     return Judge(url, model, environment.get(KEY, ""))
 
 
 def judge_all(items: Sequence[Item], verdict: Callable[[Item], Verdict]) -> list[Verdict]:
-    """`verdict` of every item, in order, several asked for at a time."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    """Call `verdict` for every item, several at the same time, and return the results in order."""
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
         return list(pool.map(verdict, items))

@@ -1,11 +1,13 @@
 """OVO-Bench (Li et al., CVPR 2025): its items, its answer files and its official offline score.
 
-The official scorer counts a multiple choice as right when the right letter occurs anywhere in the
-response, a count when the digits of the response, joined, are the count, and a yes or no when that
-word occurs in the response or the response is its initial alone. Tasks are averaged within their
-group, the three groups are averaged. It takes the right answer from the answer file itself. A
-response that names every letter is therefore always right, and so is one whose file says so; the
-strict figure beside the official one asks for the one letter, number or word that the data says.
+The official scorer counts a multiple choice answer as right if the right letter occurs anywhere in
+the response, a count if all digits of the response joined are the count, and a yes or no if that
+word occurs in the response or the response is only its initial. It averages tasks within a group
+and then the three groups. It takes the right answer from the answer file itself. A response that
+names every letter is therefore always right, and so is one whose file says so.
+
+The strict score beside the official one needs exactly the one letter, number or word that the data
+gives as the right answer.
 """
 
 from __future__ import annotations
@@ -29,13 +31,12 @@ COUNTING = "REC"
 
 @dataclass
 class OvoScore:
-    """Outcome of scoring answers.
+    """Scores of answers.
 
     Attributes:
-        tasks: by task, right points and all points, officially and strictly.
-        faults: every row that could not be taken as it stood: its id, its task and what was done
-            about it.
-        missing: by task, how many items of the data have no answer.
+        tasks: for each task, one (official, strict) verdict for each test point.
+        faults: every row that could not be used as it was: id, task and what was done about it.
+        missing: for each task, the number of items without an answer.
     """
 
     tasks: dict[str, list[tuple[bool, bool]]] = field(default_factory=lambda: defaultdict(list))
@@ -43,9 +44,7 @@ class OvoScore:
     missing: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Percentages by task, group and in total, as plain values; None where nothing was
-        answered.
-        """
+        """Percentages by task, by group and in total, as plain values; None without answers."""
         report: dict[str, Any] = {"faults": self.faults, "missing": self.missing}
         for name, place in (("official", 0), ("strict", 1)):
             tasks = {
@@ -73,17 +72,17 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def read_items(path: Path) -> dict[int, dict[str, Any]]:
-    """The annotated items by id.
+    """Read the annotated items by id.
 
     Raises:
-        BenchmarkError: the file is no list of items with `id`, `task` and `video`.
+        BenchmarkError: the file is not a list of items with `id`, `task` and `video`.
     """
     items: dict[int, dict[str, Any]] = {}
     document = read_json(path)
     for row in document if isinstance(document, list) else [document]:
         if not _is_item(row):
             raise BenchmarkError(
-                f"{path}: {str(row)[:80]} is no OVO-Bench item; use the benchmark's"
+                f"{path}: {str(row)[:80]} is not an OVO-Bench item; use the benchmark's"
                 " ovo_bench_new.json"
             )
         items[row["id"]] = row
@@ -114,27 +113,27 @@ def _is_item(row: Any) -> bool:
 
 
 def read_answers(path: Path) -> list[dict[str, Any]]:
-    """The rows of an official answer file, or of all such files in a folder.
+    """Read the rows of an official answer file, or of all such files in a folder.
 
     Raises:
-        BenchmarkError: there is none, or one does not hold the groups backward, realtime and
+        BenchmarkError: there is no file, or one does not have the groups backward, realtime and
             forward.
     """
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
-        raise BenchmarkError(f"{path}: holds no .json file; give the answers' file or folder")
+        raise BenchmarkError(f"{path}: contains no .json file; give the answers' file or folder")
     rows: list[dict[str, Any]] = []
     for file in files:
         document = read_json(file)
         if not isinstance(document, dict) or not set(document) & set(GROUPS):
             raise BenchmarkError(
-                f"{file}: is no OVO-Bench answer file; it must hold {{'backward': [...],"
+                f"{file}: is not an OVO-Bench answer file; it must contain {{'backward': [...],"
                 " 'realtime': [...], 'forward': [...]}"
             )
         for group in GROUPS:
             if not isinstance(document.get(group, []), list):
                 raise BenchmarkError(
-                    f"{file}: {group} is no list of answers; give an official answer file"
+                    f"{file}: {group} is not a list of answers; give an official answer file"
                 )
             rows += document.get(group, [])
     return rows
@@ -143,9 +142,7 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
 def score_answers(
     items: Mapping[int, Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
 ) -> OvoScore:
-    """Score answer rows against the items they belong to; what is odd about a row is named in the
-    outcome's `faults`.
-    """
+    """Score answer rows; everything unusual about a row is recorded in `faults`."""
     score = OvoScore()
     answered: set[int] = set()
     for row in rows:
@@ -157,7 +154,7 @@ def score_answers(
                     "id": row_id,
                     "task": None,
                     "fault": "no such item in the data",
-                    "done": "left out",
+                    "done": "ignored",
                 }
             )
             continue
@@ -188,8 +185,11 @@ def score_answers(
 def _points(
     item: Mapping[str, Any], row: Mapping[str, Any], score: OvoScore
 ) -> Iterator[tuple[Any, str, str, str]]:
-    """Response, right answer by the row, right answer by the data, and place of each point that
-    `row` answers.
+    """Yield each test point that `row` answers.
+
+    Yields:
+        The response, the right answer as the row states it, the right answer of the data, and a
+        description of the point.
     """
     if "test_info" not in item:
         truth = chr(ord("A") + item["gt"])
@@ -219,16 +219,16 @@ def _truth(task: str, point: Mapping[str, Any]) -> str:
 
 
 def _own(stated: Any, truth: str, where: str, item: Mapping[str, Any], score: OvoScore) -> str:
-    """What the row itself states as right, which is all that the official scorer looks at."""
+    """The right answer as the row states it; the official scorer uses only this one."""
     if stated is None or stated == truth:
         return truth
-    fault = f"states {stated} as right, the data {truth}{where}"
+    fault = f"states {stated} as the right answer, the data {truth}{where}"
     score.faults.append(
         {
             "id": item["id"],
             "task": item["task"],
             "fault": fault,
-            "done": "official: the row's, strict: the data's",
+            "done": "the official score uses the row's answer, the strict score the data's",
         }
     )
     return str(stated)
@@ -257,7 +257,7 @@ def _text(response: Any, item: Mapping[str, Any], where: str, score: OvoScore) -
 
 
 def _is_right(task: str, response: str | None, truth: str) -> bool:
-    """Whether the official scorer counts `response`."""
+    """Whether the official scorer counts `response` as right."""
     if response is None:
         return False
     if task == COUNTING:

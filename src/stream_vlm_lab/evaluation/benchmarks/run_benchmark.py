@@ -1,6 +1,4 @@
-"""One benchmark from its files to a report: its answers read or made online, its scores, and what
-is said about both.
-"""
+"""Runs one benchmark: reads or makes the answers, scores them and returns the report."""
 
 from __future__ import annotations
 
@@ -28,28 +26,30 @@ from stream_vlm_lab.evaluation.benchmarks.files import (
     read_stream_answers,
 )
 from stream_vlm_lab.evaluation.benchmarks.judge import Judge, JudgeError
-from stream_vlm_lab.evaluation.online.online_pass import TimedQuestion, Watcher
+from stream_vlm_lab.evaluation.online.online_pass import ExaminedModel, TimedQuestion
 
 NAMES = ("ovo", "streamo", "inf-streams", "streaming-eval")
 ANSWERS_FILE = "answers.json"
 
-OFFLINE = "answers of a file, scored as published"
-ONLINE = "online: each video watched once, questions when they are asked"
+OFFLINE = "answers from a file, scored as published"
+ONLINE = "online: one pass over each video, each question at its own time"
 NOT_THE_OFFICIAL = (
-    "; OVO-Bench's official protocol is offline and scores higher, the two do not belong in one"
-    " column"
+    "; OVO-Bench's official protocol is offline and gives higher scores, so the two must not be"
+    " compared"
 )
 
 
 @dataclass(frozen=True)
-class Examined:
-    """What to examine.
+class BenchmarkRequest:
+    """Which benchmark to run.
 
     Attributes:
-        answers: a file (for OVO-Bench also a folder) of answers; None to make them by watching
-            `videos`.
+        benchmark: one of `NAMES`.
+        data: the annotations of the benchmark.
+        answers: a file of answers (for OVO-Bench also a folder); None to make them from `videos`.
         against: another model's answers, for comparisons.
-        limit: at most so many items (of each OVO-Bench task); 0 for all.
+        videos: folder of the videos.
+        limit: most items to run (of each OVO-Bench task); 0 for all.
     """
 
     benchmark: str
@@ -60,31 +60,39 @@ class Examined:
     limit: int = 0
 
 
-Open = Callable[[], tuple[Watcher, float]]
-"""Loads the model to be watched with and says at which rate; called only where answers have to be
-made.
+OpenModel = Callable[[], tuple[ExaminedModel, float]]
+"""Loads the model and returns it with its tick rate in hertz.
+
+It is called only if answers have to be made.
 """
 
 
 def examine_benchmark(
-    what: Examined,
-    open_watcher: Open,
+    what: BenchmarkRequest,
+    open_model: OpenModel,
     judge: Judge | None,
     out: Path,
     on_item: OnItem = lambda: None,
 ) -> dict[str, Any]:
-    """Score a benchmark, having made answers first where none are given; they are left in
-    `out`/answers.json in the benchmark's own form.
+    """Score a benchmark; if no answers are given, make them first.
+
+    Answers that were made are written to `out`/answers.json in the benchmark's own form.
+
+    Args:
+        what: which benchmark to run.
+        open_model: loads the model.
+        judge: the judge, or None.
+        out: folder for the answers.
+        on_item: called after each item.
 
     Raises:
-        BenchmarkError: data or answers are not of the benchmark's form, or neither answers nor
-            videos are given.
+        BenchmarkError: data or answers have another form, or neither answers nor videos are given.
         JudgeError: the benchmark is a comparison and there is no judge.
     """
     if what.answers is None and (what.videos is None or not what.videos.is_dir()):
         raise BenchmarkError(
             f"{what.benchmark}: give either --answers FILE, or --videos FOLDER with the benchmark's"
-            " videos to watch them now"
+            " videos to run the model on them"
         )
     head = {
         "benchmark": what.benchmark,
@@ -99,11 +107,11 @@ def examine_benchmark(
         "inf-streams": _inf_streams,
         "streaming-eval": _streaming,
     }[what.benchmark]
-    return head | score(what, open_watcher, judge, out, on_item)
+    return head | score(what, open_model, judge, out, on_item)
 
 
 def _ovo(
-    what: Examined, open_watcher: Open, judge: Judge | None, out: Path, on_item: OnItem
+    what: BenchmarkRequest, open_model: OpenModel, judge: Judge | None, out: Path, on_item: OnItem
 ) -> dict[str, Any]:
     items: Mapping[int, Mapping[str, Any]] = ovo.read_items(what.data)
     faults: list[str] = []
@@ -112,7 +120,7 @@ def _ovo(
     else:
         assert what.videos is not None
         items = _first_of_each_task(items, what.limit)
-        document, faults = answer_ovo(items.values(), what.videos, *open_watcher(), on_item)
+        document, faults = answer_ovo(items.values(), what.videos, *open_model(), on_item)
         _keep(out, document)
         rows = [row for group in document.values() for row in group]
     return ovo.score_answers(items, rows).as_dict() | {"watching_faults": faults}
@@ -131,31 +139,31 @@ def _first_of_each_task(
 
 
 def _streamo(
-    what: Examined, open_watcher: Open, judge: Judge | None, out: Path, on_item: OnItem
+    what: BenchmarkRequest, open_model: OpenModel, judge: Judge | None, out: Path, on_item: OnItem
 ) -> dict[str, Any]:
     items = streamo_bench.read_streamo_items(what.data)
     items = items[: what.limit or None] if what.answers is None else items
     tasks = [Task(item.id, item.video, item.questions) for item in items]
-    answers = _answers(what, tasks, open_watcher, out, on_item)
+    answers = _answers(what, tasks, open_model, out, on_item)
     return streamo_bench.score_streamo(items, answers, _others(what), judge) | {
         "watching_faults": _faults(answers.values())
     }
 
 
 def _streaming(
-    what: Examined, open_watcher: Open, judge: Judge | None, out: Path, on_item: OnItem
+    what: BenchmarkRequest, open_model: OpenModel, judge: Judge | None, out: Path, on_item: OnItem
 ) -> dict[str, Any]:
     items = streaming_eval.read_streaming_items(what.data)
     items = items[: what.limit or None] if what.answers is None else items
     tasks = [Task(item.id, item.video, [item.question]) for item in items]
-    answers = _answers(what, tasks, open_watcher, out, on_item)
+    answers = _answers(what, tasks, open_model, out, on_item)
     return streaming_eval.score_streaming(items, answers, _others(what), judge) | {
         "watching_faults": _faults(answers.values())
     }
 
 
 def _inf_streams(
-    what: Examined, open_watcher: Open, judge: Judge | None, out: Path, on_item: OnItem
+    what: BenchmarkRequest, open_model: OpenModel, judge: Judge | None, out: Path, on_item: OnItem
 ) -> dict[str, Any]:
     segments = inf_streams.read_segments(what.data)
     if what.answers is None:
@@ -164,7 +172,7 @@ def _inf_streams(
         segments = [segment for segment in segments if segment.video in videos]
         asked = [TimedQuestion(0.0, streaming_eval.NARRATE, kind="narration", is_watch=True)]
         made = answer_tasks(
-            (Task(video, video, asked) for video in videos), what.videos, *open_watcher(), on_item
+            (Task(video, video, asked) for video in videos), what.videos, *open_model(), on_item
         )
         faults = _faults(made)
         rows = commentary_rows(made, {video: _length_s(what.videos, video) for video in videos})
@@ -174,12 +182,12 @@ def _inf_streams(
     if judge is None or what.against is None:
         if what.answers is not None:
             raise JudgeError(
-                "inf-streams compares two commentaries: give the other with --against, and a judge"
-                " with STREAM_VLM_JUDGE_URL and _MODEL"
+                "inf-streams compares two commentaries: give the other one with --against, and set"
+                " a judge with STREAM_VLM_JUDGE_URL and _MODEL"
             )
         return {
             "segments": len(segments),
-            "not_scored": "answers were made; to compare them give --against and a judge",
+            "not_scored": "answers were written; to compare them, give --against and set a judge",
             "watching_faults": faults,
         }
     others = inf_streams.read_commentaries(what.against)
@@ -197,22 +205,22 @@ def _length_s(folder: Path, video: str) -> float:
     try:
         return VideoSource(find_video(folder, video)).duration_s or 0.0
     except SourceError:
-        # Watching it has said so; what was never shown is covered by nothing.
+        # The run has reported this fault already; without a video nothing is covered.
         return 0.0
 
 
 def _answers(
-    what: Examined, tasks: Sequence[Task], open_watcher: Open, out: Path, on_item: OnItem
+    what: BenchmarkRequest, tasks: Sequence[Task], open_model: OpenModel, out: Path, on_item: OnItem
 ) -> dict[str, StreamAnswer]:
     if what.answers is not None:
         return read_stream_answers(what.answers)
     assert what.videos is not None
-    made = answer_tasks(tasks, what.videos, *open_watcher(), on_item)
+    made = answer_tasks(tasks, what.videos, *open_model(), on_item)
     _keep(out, [answer.as_row() for answer in made])
     return {answer.id: answer for answer in made}
 
 
-def _others(what: Examined) -> dict[str, StreamAnswer] | None:
+def _others(what: BenchmarkRequest) -> dict[str, StreamAnswer] | None:
     return read_stream_answers(what.against) if what.against is not None else None
 
 

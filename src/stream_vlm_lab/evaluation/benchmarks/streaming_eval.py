@@ -1,10 +1,9 @@
-"""Streaming-Eval's measures (Streaming Harness, arXiv 2606.08615): answers inside their windows,
-and narrations compared by a judge.
+"""Streaming-Eval (Streaming Harness, arXiv 2606.08615): answers in time windows, and narrations.
 
-Its files were not published; this is the form read here, a JSON list or JSON lines: `{"id",
-"video", "kind": "qa", "question", "ask_time", "options": [...], "windows": [{"start", "end",
-"answer"}], "split"}` and `{"id", "video", "kind": "narration", "reference"}`. A question with
-options is answered by a letter or by the option's words.
+Its files were not published. The form read here is a JSON list or JSON lines: `{"id", "video",
+"kind": "qa", "question", "ask_time", "options": [...], "windows": [{"start", "end", "answer"}],
+"split"}` and `{"id", "video", "kind": "narration", "reference"}`. A question with options is
+answered by a letter or by the words of the option. A judge compares narrations.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import Any
 from stream_vlm_lab.evaluation.benchmarks.files import (
     BenchmarkError,
     StreamAnswer,
-    needed,
+    checked_row,
     read_rows,
 )
 from stream_vlm_lab.evaluation.benchmarks.judge import FAILED, Judge, Votes, judge_all
@@ -32,13 +31,21 @@ from stream_vlm_lab.evaluation.scoring.speech_timing import (
 )
 
 NARRATE = "Say what happens, as it happens."
-"""What a narration is asked for with."""
+"""The request for a narration."""
 
 
 @dataclass(frozen=True)
 class StreamingItem:
-    """One question with its answer windows, or one clip to be narrated (then `reference` says what
-    happens in it).
+    """One question with its answer windows, or one clip to narrate.
+
+    Attributes:
+        id: id of the item.
+        video: path of the video.
+        question: the question, or the request for a narration.
+        options: the options of a multiple choice question.
+        windows: when which answer is due.
+        split: name of the split.
+        reference: what happens in a clip to narrate; empty for a question.
     """
 
     id: str
@@ -51,26 +58,26 @@ class StreamingItem:
 
     @property
     def is_narration(self) -> bool:
-        """Whether it is compared with another model's instead of scored in windows."""
+        """Whether the item is compared with another model's answer instead of scored in windows."""
         return bool(self.reference)
 
 
 def read_streaming_items(path: Path) -> list[StreamingItem]:
-    """The items of a file in the form above.
+    """Read the items of a file in the form above.
 
     Raises:
-        BenchmarkError: a row is none.
+        BenchmarkError: a row has another form.
     """
     items = []
     for number, row in enumerate(read_rows(path), start=1):
-        checked = needed(path, number, row, "id", "video", "kind")
+        checked = checked_row(path, number, row, "id", "video", "kind")
         try:
             items.append(
                 _narration(checked) if checked["kind"] == "narration" else _question(checked)
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BenchmarkError(
-                f"{path}, row {number}: is no item of Streaming-Eval ({type(error).__name__}:"
+                f"{path}, row {number}: is not an item of Streaming-Eval ({type(error).__name__}:"
                 f" {error})"
             ) from error
     return items
@@ -99,8 +106,8 @@ def _question(row: Mapping[str, Any]) -> StreamingItem:
         f"\n{chr(ord('A') + place)}. {option}" for place, option in enumerate(options)
     )
     asked_at = float(row["ask_time"])
-    # Where the answer is due when it is asked, it is a question; where it lies ahead or changes,
-    # the question has to stay.
+    # If the one answer is due when it is asked, it is a question. If it is due later or changes,
+    # it is a watch, which stays active.
     at_once = len(windows) == 1 and windows[0].start <= asked_at
     question = TimedQuestion(
         asked_at, f"{row['question']}{choices}", kind="qa", is_watch=not at_once
@@ -111,8 +118,10 @@ def _question(row: Mapping[str, Any]) -> StreamingItem:
 
 
 def is_right_choice(said: str, answer: str, options: Sequence[str]) -> bool:
-    """Whether `said` names `answer`: its words, or where there are options its letter, alone or at
-    the beginning ("B", "(B)", "B. on the table").
+    """Whether `said` means `answer`.
+
+    It must be the words of the answer. If there are options, it can also be the letter of the
+    option, alone or at the beginning ("B", "(B)", "B. on the table").
     """
     if not options:
         return is_right_answer(said, answer)
@@ -131,8 +140,11 @@ def score_streaming(
     others: Mapping[str, StreamAnswer] | None,
     judge: Judge | None,
 ) -> dict[str, Any]:
-    """SW-F1 as published and with every false alarm charged, by split and of all, and the share of
-    narrations won; plain values.
+    """Score answers and narrations.
+
+    Returns:
+        Plain values for JSON: SW-F1 as published and with equal weights, for each split and for all
+        items, and the share of narrations that won.
     """
     splits: dict[str, SpeakingScore] = {}
     for item in items:
@@ -175,7 +187,7 @@ def _narrations(
         )
         return {"items": len(items), "win_rate": None, "not_scored": why}
 
-    def told(answer: StreamAnswer | None) -> str:
+    def as_text(answer: StreamAnswer | None) -> str:
         return (
             "\n".join(f"{said.t:g} s: {said.text}" for said in answer.utterances) if answer else ""
         )
@@ -183,7 +195,9 @@ def _narrations(
     def vote(item: StreamingItem) -> Votes:
         if item.id not in answers:
             return Votes(FAILED, FAILED)
-        return judge.compare(item.reference, told(answers.get(item.id)), told(others.get(item.id)))
+        return judge.compare(
+            item.reference, as_text(answers.get(item.id)), as_text(others.get(item.id))
+        )
 
     won = sum(votes.won for votes in judge_all(items, vote))
     return {"items": len(items), "win_rate": won / (2 * len(items))}

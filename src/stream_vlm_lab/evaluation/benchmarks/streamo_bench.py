@@ -1,13 +1,16 @@
-"""Streamo-Bench's measures (arXiv 2512.21334), whose scorer was not published: grounding, captions
-and answers in time.
+"""Streamo-Bench (arXiv 2512.21334): grounding, captions and answers in time.
 
-Items are rows of Streamo's raw form; an item's id is its `id`, or its number in the file. Grounding
-is the IoU of one span, forward where the question comes before the event is over and backward where
-it comes after; forward, the first event reported after the question counts, backward, the two times
-that the answer names. The true span is the answer's, or, of an answer that has a time alone, the
-one that its words name; what never comes is grounded by silence. A time-sensitive answer is a hit
-when its content is right within 3 s. Captions and narrations are compared with another model's by a
-judge, in both orders. The average is over the measures that could be computed.
+Its scorer was not published; this one follows the paper. Items are rows of Streamo's raw form; the
+id of an item is its `id`, or its number in the file.
+
+Grounding is the IoU of one span. It is forward if the question comes before the event is over, and
+backward if it comes after. Forward, the first event reported after the question counts; backward,
+the two times that the answer names. The true span is the span of the annotated answer, or, if that
+has only a time, the span that its words name. If the event never comes, silence is right.
+
+A time-sensitive answer is right if its content is right and it is within 3 s. A judge compares
+captions and narrations with another model's, in both orders. The average is over the scores that
+could be computed.
 """
 
 from __future__ import annotations
@@ -29,13 +32,19 @@ from stream_vlm_lab.training.data.streamo import task_of
 from stream_vlm_lab.training.data.times import seconds
 
 HIT_S = 3.0
-"""Seconds between a time-sensitive answer and when it is due."""
+"""Largest difference in seconds between a time-sensitive answer and the time it is due."""
 COMPARED = ("narration", "event caption", "action caption")
 
 
 @dataclass(frozen=True)
 class Due:
-    """One right answer: what, over which span it is about, and when it is due; seconds of video."""
+    """One right answer; times in seconds of the video.
+
+    Attributes:
+        text: the answer.
+        span: the span it is about.
+        at: when it is due.
+    """
 
     text: str
     span: Span
@@ -44,11 +53,15 @@ class Due:
 
 @dataclass(frozen=True)
 class StreamoItem:
-    """One task of the benchmark.
+    """One item of the benchmark.
 
     Attributes:
+        id: id of the item.
         task: "grounding", "event caption", "action caption", "narration", "time-sensitive qa" or
             "qa".
+        video: path of the video.
+        questions: the questions.
+        due: the right answers.
     """
 
     id: str
@@ -59,20 +72,20 @@ class StreamoItem:
 
     @property
     def asked_at(self) -> float:
-        """When the first question comes, seconds of video."""
+        """Time of the first question in seconds of the video."""
         return min((question.t for question in self.questions), default=0.0)
 
     @property
     def is_backward(self) -> bool:
-        """Whether the question comes when the event is already over."""
+        """Whether the question comes after the event is over."""
         return bool(self.due) and self.asked_at >= self.due[0].span[1]
 
 
 def read_streamo_items(path: Path) -> list[StreamoItem]:
-    """The tasks of a file in Streamo's raw form.
+    """Read the items of a file in Streamo's raw form.
 
     Raises:
-        BenchmarkError: a row is none.
+        BenchmarkError: a row has another form.
     """
     return [_item(path, number, row) for number, row in enumerate(read_rows(path), start=1)]
 
@@ -106,7 +119,7 @@ def _item(path: Path, number: int, row: Any) -> StreamoItem:
         video = str(row.get("video_path") or row["video_name"])
     except (KeyError, TypeError, AttributeError, ValueError, RowRefused) as error:
         raise BenchmarkError(
-            f"{path}, row {number}: is no task in Streamo's raw form ({type(error).__name__}:"
+            f"{path}, row {number}: is not an item in Streamo's raw form ({type(error).__name__}:"
             f" {error})"
         ) from error
     kind = "qa" if task == "qa" or _is_backward(questions, due) else task
@@ -127,13 +140,15 @@ def score_streamo(
     others: Mapping[str, StreamAnswer] | None,
     judge: Judge | None,
 ) -> dict[str, Any]:
-    """All measures as plain values; an item without an answer scores nothing.
+    """Compute all scores as plain values for JSON; an item without an answer scores 0.
 
     Args:
-        others: another model's answers to compare captions with; without them or a judge captions
-            are not scored, which is said.
-        judge: also says whether the content of an answer is right; without one its words must be
-            those of the right answer.
+        items: the items.
+        answers: the answers by item id.
+        others: another model's answers for the comparison of captions. Without them, or without a
+            judge, captions are not scored, and the result says so.
+        judge: compares captions and decides whether the content of an answer is right. Without one
+            the words must be the same.
     """
     report: dict[str, Any] = {
         "items": len(items),
@@ -147,7 +162,7 @@ def score_streamo(
         ]
         report[name] = {"items": len(spans), "miou": sum(spans) / len(spans) if spans else None}
     judged = [item for item in items if item.task in ("time-sensitive qa", "qa")]
-    hits = judge_all(judged, lambda item: _hits(item, answers.get(item.id), _rightness(judge)))
+    hits = judge_all(judged, lambda item: _hits(item, answers.get(item.id), _content_check(judge)))
     for task in ("time-sensitive qa", "qa"):
         counts = [found for item, found in zip(judged, hits, strict=True) if item.task == task]
         due = sum(len(item.due) for item in judged if item.task == task)
@@ -196,8 +211,9 @@ def _grounding(item: StreamoItem, answer: StreamAnswer | None) -> float:
 
 
 def named_span(text: str) -> Span | None:
-    """The first two times that `text` names, in seconds: "from 3 s to 8.5 s", "00:03 - 00:08"; None
-    where it names fewer.
+    """The first two times that `text` names, in seconds; None if it names fewer.
+
+    Examples: "from 3 s to 8.5 s", "00:03 - 00:08".
     """
     found = re.findall(r"\d+(?::\d+){1,2}(?:\.\d+)?|\d+(?:\.\d+)?", text)
     times = [value for part in found[:2] if (value := seconds(part)) is not None]
@@ -207,15 +223,16 @@ def named_span(text: str) -> Span | None:
 IsRight = Callable[[str, str, str], bool]
 
 
-def _rightness(judge: Judge | None) -> IsRight:
+def _content_check(judge: Judge | None) -> IsRight:
     if judge is not None:
         return judge.is_right
     return lambda question, answer, said: is_right_answer(said, answer)
 
 
 def _hits(item: StreamoItem, answer: StreamAnswer | None, is_right: IsRight) -> int:
-    """How many of the due answers were given: within 3 s, or for offline questions at any time
-    after they were asked; each once.
+    """Count the right answers: within 3 s, or for questions about the past at any time after them.
+
+    Each answer counts once.
     """
     if answer is None:
         return 0
@@ -254,7 +271,9 @@ def _captions(
         if item.id not in answers:
             return Votes(FAILED, FAILED)
         reference = "\n".join(f"{due.span[0]:g}-{due.span[1]:g} s: {due.text}" for due in item.due)
-        return judge.compare(reference, _told(answers.get(item.id)), _told(others.get(item.id)))
+        return judge.compare(
+            reference, _watch_results(answers.get(item.id)), _watch_results(others.get(item.id))
+        )
 
     won = [votes.won for votes in judge_all(items, vote)]
     by_task = {
@@ -265,5 +284,5 @@ def _captions(
     return {"items": len(items), "win_rate": sum(won) / (2 * len(won)), "win_rate_by_task": rates}
 
 
-def _told(answer: StreamAnswer | None) -> str:
+def _watch_results(answer: StreamAnswer | None) -> str:
     return "\n".join(f"{said.t:g} s: {said.text}" for said in answer.utterances) if answer else ""

@@ -1,1 +1,1 @@
-"""Examinations on labelled clips."""
+"""Examinations on hand-labelled clips of real cameras."""

@@ -1,4 +1,4 @@
-"""Scores a watcher on hand-labelled clips of real cameras, which nothing was ever tuned on."""
+"""Scores a model on hand-labelled clips of real cameras; no training or tuning uses these clips."""
 
 from __future__ import annotations
 
@@ -13,27 +13,37 @@ from stream_vlm_lab.evaluation.footage.labelled_clips import (
     CAME,
     LEFT,
     Clip,
-    came_and_left,
     direction,
+    match_presence,
     read_clips,
 )
-from stream_vlm_lab.evaluation.online.baselines import with_baselines
-from stream_vlm_lab.evaluation.online.online_pass import Watched, Watcher, watch_together
+from stream_vlm_lab.evaluation.online.baselines import add_baselines
+from stream_vlm_lab.evaluation.online.online_pass import ExaminedModel, StreamResult, run_together
 from stream_vlm_lab.evaluation.plots.timeline import Timeline, draw_timeline
-from stream_vlm_lab.evaluation.report import shown, table
+from stream_vlm_lab.evaluation.report import format_number, markdown_table
 from stream_vlm_lab.evaluation.scoring.matching import Matching
 from stream_vlm_lab.evaluation.scoring.scores import pooled_f1
 
 TOLERANCE_S = 2.0
-"""Labels are made by eye at half-second to one-second steps, so nothing finer would mean anything."""
+"""Tolerance on the end of an event in seconds; hand labels are accurate to 0.5-1 s only."""
 
 
-def watch_footage(folder: Path, watcher: Watcher, rate_hz: float, out: Path) -> dict[str, Any]:
-    """Show every labelled clip of `folder` to `watcher` and the baselines; write a timeline of each
-    clip into `out`.
+def run_footage_exam(
+    folder: Path, model: ExaminedModel, rate_hz: float, out: Path
+) -> dict[str, Any]:
+    """Run `model` and the baselines on every labelled clip of `folder` and score them.
 
-    Returns plain values: for each watcher the pooled figures, for each clip the reported spans
-    beside the labels.
+    A timeline of each clip is written into `out`.
+
+    Args:
+        folder: the clips with their annotations.json.
+        model: the model to examine.
+        rate_hz: ticks a second.
+        out: folder for the timelines.
+
+    Returns:
+        Plain values for JSON: the pooled scores of each model, and for each clip the reported spans
+        beside the labels.
 
     Raises:
         ClipLabelError: the labels cannot be used.
@@ -41,25 +51,25 @@ def watch_footage(folder: Path, watcher: Watcher, rate_hz: float, out: Path) -> 
     """
     clips = read_clips(folder)
     out.mkdir(parents=True, exist_ok=True)
-    watchers = with_baselines([watcher])
+    models = add_baselines([model])
     matchings: dict[str, list[tuple[dict[str, Matching], float]]] = {
-        each.name: [] for each in watchers
+        each.name: [] for each in models
     }
     described = {}
     for clip in clips:
-        for name, watched in watch_together(
-            watchers, _frames(clip.path, rate_hz), (), clip.path.stem
+        for name, result in run_together(
+            models, _frames(clip.path, rate_hz), (), clip.path.stem
         ).items():
-            length_s = watched.states[-1].t if watched.states else 0.0
-            matched = came_and_left(watched.events, clip.events, TOLERANCE_S)
+            length_s = result.states[-1].t if result.states else 0.0
+            matched = match_presence(result.events, clip.events, TOLERANCE_S)
             matchings[name].append((matched, length_s))
-            if name == watcher.name:
-                described[clip.path.name] = _describe(clip, watched, matched, length_s)
-                _draw(clip, watched, matched["direction"], out / f"{clip.path.stem}.png", length_s)
+            if name == model.name:
+                described[clip.path.name] = _describe(clip, result, matched, length_s)
+                _draw(clip, result, matched["direction"], out / f"{clip.path.stem}.png", length_s)
     return {
         "rate_hz": rate_hz,
         "tolerance_s": TOLERANCE_S,
-        "watchers": {name: _pooled(matched) for name, matched in matchings.items()},
+        "scores": {name: _pooled(matched) for name, matched in matchings.items()},
         "clips": described,
     }
 
@@ -81,12 +91,12 @@ def _pooled(matched: list[tuple[dict[str, Matching], float]]) -> dict[str, Any]:
 
 
 def _describe(
-    clip: Clip, watched: Watched, matched: Mapping[str, Matching], length_s: float
+    clip: Clip, result: StreamResult, matched: Mapping[str, Matching], length_s: float
 ) -> dict[str, Any]:
     partner = {right: left for left, right in matched["direction"].pairs}
     rows = []
     for index, label in enumerate(clip.events):
-        claim = watched.events[partner[index]] if index in partner else None
+        claim = result.events[partner[index]] if index in partner else None
         rows.append(
             {
                 "label": label.label,
@@ -107,7 +117,7 @@ def _describe(
             "t_end": event.t_end,
             "read_as": direction(event.label),
         }
-        for index, event in enumerate(watched.events)
+        for index, event in enumerate(result.events)
         if index not in found
     ]
     return {
@@ -119,14 +129,16 @@ def _describe(
     }
 
 
-def _draw(clip: Clip, watched: Watched, matching: Matching, path: Path, length_s: float) -> None:
+def _draw(
+    clip: Clip, result: StreamResult, matching: Matching, path: Path, length_s: float
+) -> None:
     title = f"{clip.path.name}: came or left, F1 {matching.f1:.2f} within {TOLERANCE_S:g} s"
     draw_timeline(
         Timeline(
             title,
-            watched.events,
-            watched.utterances,
-            watched.states,
+            result.events,
+            result.utterances,
+            result.states,
             clip.events,
             matching,
             length_s,
@@ -138,27 +150,28 @@ def _draw(clip: Clip, watched: Watched, matching: Matching, path: Path, length_s
 def footage_text(report: Mapping[str, Any]) -> str:
     """The report in Markdown."""
     rows = []
-    for name, scores in report["watchers"].items():
+    for name, scores in report["scores"].items():
         came, anything = scores["came_or_left"], scores["something_happened"]
         cells = [
             name,
-            shown(came["f1"]),
-            shown(came["precision"]),
-            shown(came["recall"]),
-            shown(anything["f1"]),
+            format_number(came["f1"]),
+            format_number(came["precision"]),
+            format_number(came["recall"]),
+            format_number(anything["f1"]),
         ]
-        rows.append([*cells, shown(scores["false_alarms_per_minute"], 1)])
-    minutes = next(iter(report["watchers"].values()))["minutes"]
+        rows.append([*cells, format_number(scores["false_alarms_per_minute"], 1)])
+    minutes = next(iter(report["scores"].values()))["minutes"]
     parts = [
         f"# {report['model']} on labelled footage\n",
         (
-            f"{len(report['clips'])} clips, {minutes:.1f} minutes, watched once at"
-            f" {report['rate_hz']:g} Hz. {CAME}: enters, put down, comes back; {LEFT}: leaves,"
-            f" taken, picked up; matched by when it ends, within {report['tolerance_s']:g} s.\n"
+            f"{len(report['clips'])} clips, {minutes:.1f} minutes, one pass at"
+            f" {report['rate_hz']:g} Hz. {CAME}: enters, put down, comes back. {LEFT}: leaves,"
+            f" taken, picked up. Events match if their ends differ by at most"
+            f" {report['tolerance_s']:g} s.\n"
         ),
-        table(
+        markdown_table(
             [
-                "watcher",
+                "model",
                 "F1 came / left",
                 "precision",
                 "recall",
@@ -167,20 +180,20 @@ def footage_text(report: Mapping[str, Any]) -> str:
             ],
             rows,
         ),
-        "A false alarm is a report with no label within the tolerance, whatever it says.\n",
+        "A false alarm is a report without any label within the tolerance.\n",
     ]
     for name, clip in report["clips"].items():
         rows = [_row(label) for label in clip["labels"]]
         parts += [
             f"## {name}: F1 {clip['f1']:.2f}\n",
-            table(["label", "from - to (s)", "reported", "from - to (s)"], rows),
+            markdown_table(["label", "from - to (s)", "reported", "from - to (s)"], rows),
         ]
         spare = [[event["label"], _span(event), event["read_as"]] for event in clip["not_matched"]]
         parts.append(
-            "Reports without such a label:\n\n"
-            + table(["report", "from - to (s)", "read as"], spare)
+            "Reports without a matching label:\n\n"
+            + markdown_table(["report", "from - to (s)", "read as"], spare)
             if spare
-            else "No other report.\n"
+            else "No other reports.\n"
         )
     return "\n".join(parts)
 

@@ -1,4 +1,4 @@
-"""Hand-labelled clips of real cameras: when something came into view and when something left it."""
+"""Reads hand-labelled clips of real cameras: when something came into view and when it left."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ LABELS_FILE = "annotations.json"
 
 _DIRECTIONS = {
     CAME: re.compile(
-        r"\b(enters?|entered|entering|arrives?|arrived|arriving|appears?|appeared|appearing|comes?|came|coming|returns?|returned|rolls in|"
-        r"(?:puts?|sets?|placed?|places|placing|putting) (?:\w+"
-        r" ){0,4}(?:back|down|on|onto)|put|placed|placing|places|brings?|brought|added|adds)\b"
+        r"\b(enters?|entered|entering|arrives?|arrived|arriving|appears?|appeared|appearing|"
+        r"comes?|came|coming|returns?|returned|rolls in|"
+        r"(?:puts?|sets?|placed?|places|placing|putting) (?:\w+ ){0,4}(?:back|down|on|onto)|"
+        r"put|placed|placing|places|brings?|brought|added|adds)\b"
     ),
     LEFT: re.compile(
-        r"\b(leaves?|left"
-        r" the|leaving|exits?|exited|exiting|departs?|departed|disappears?|disappeared|vanish\w*|goes"
-        r" away|walks? (?:away|out|off)|"
-        r"takes?|taken|took|taking|removes?|removed|removing|picks? up|picked up|picking up|rolls"
-        r" away|gone|carried away|carries (?:\w+ ){0,3}away)\b"
+        r"\b(leaves?|left the|leaving|exits?|exited|exiting|departs?|departed|disappears?|"
+        r"disappeared|vanish\w*|goes away|walks? (?:away|out|off)|"
+        r"takes?|taken|took|taking|removes?|removed|removing|picks? up|picked up|picking up|"
+        r"rolls away|gone|carried away|carries (?:\w+ ){0,3}away)\b"
     ),
 }
 _BY_ACTION = {
@@ -38,13 +38,16 @@ _BY_ACTION = {
 
 
 class ClipLabelError(StreamError):
-    """Labels of clips that cannot be used; the message names the file, the clip and the remedy."""
+    """Labels of clips cannot be used; the message names the file, the clip and the remedy."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip with what a person saw in it; `events` are labelled "came: ...", "left: ..." or
-    "other: ...", times in seconds of clip.
+    """One clip and its labels.
+
+    Attributes:
+        path: the video file.
+        events: labels "came: ...", "left: ..." or "other: ..."; times in seconds of the clip.
     """
 
     path: Path
@@ -52,31 +55,31 @@ class Clip:
 
 
 def direction(text: str) -> str:
-    """Whether `text` says that something came into view, that something left it, or neither
-    ("other").
+    """Return whether `text` says that something "came" into view, "left" it, or neither ("other").
 
-    A caption of the simulated world is read as such; other words by the verb that comes first.
+    Captions of the simulated world are parsed; in other text the first verb decides.
     """
     parsed = parse_label(text)
     if parsed is not None:
         return _BY_ACTION.get(parsed.action, OTHER)
     words = " ".join(text.lower().split())
     found = {
-        way: match.start()
-        for way, pattern in _DIRECTIONS.items()
+        kind: match.start()
+        for kind, pattern in _DIRECTIONS.items()
         if (match := pattern.search(words))
     }
-    return min(found, key=lambda way: found[way]) if found else OTHER
+    return min(found, key=lambda kind: found[kind]) if found else OTHER
 
 
 def read_clips(folder: Path) -> list[Clip]:
-    """The clips that `folder`/annotations.json labels, in its order.
+    """Read the clips that `folder`/annotations.json labels, in its order.
 
-    A clip has `presence` (who is in view: `what`, `enters`, `leaves`, either may be null for a clip
-    that begins or ends with it) and `events` (`what`, `t_start`, `t_end`), both optional.
+    A clip has two optional lists. `presence` lists who is in view (`what`, `enters`, `leaves`);
+    `enters` or `leaves` is null if the person is in view at the start or the end of the clip.
+    `events` lists `what`, `t_start` and `t_end`.
 
     Raises:
-        ClipLabelError: no such file, a clip that is missing, or a label that is none.
+        ClipLabelError: the file or a clip is missing, or a label is invalid.
     """
     file = folder / LABELS_FILE
     try:
@@ -84,7 +87,7 @@ def read_clips(folder: Path) -> list[Clip]:
         labelled = dict(document["clips"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ClipLabelError(
-            f"{file}: cannot be read as labels of clips ({error}); it must hold {{'clips':"
+            f"{file}: cannot be read as labels of clips ({error}); it must contain {{'clips':"
             " {'name.mp4': ...}}"
         ) from error
     clips = []
@@ -92,13 +95,15 @@ def read_clips(folder: Path) -> list[Clip]:
         path = folder / name
         if not path.is_file():
             raise ClipLabelError(
-                f"{path}: is labelled in {file} but not there; copy it or remove its labels"
+                f"{path}: is labelled in {file} but does not exist; copy it or remove its labels"
             )
         clips.append(
             Clip(path, tuple(sorted(_events(file, name, labels), key=lambda event: event.t_end)))
         )
     if not clips:
-        raise ClipLabelError(f"{file}: labels no clip; give a folder with at least one")
+        raise ClipLabelError(
+            f"{file}: has no labels; give a folder with at least one labelled clip"
+        )
     return clips
 
 
@@ -109,9 +114,9 @@ def _events(file: Path, name: str, labels: Any) -> list[TimedEvent]:
             who = " in ".join(
                 str(presence[key]) for key in ("what", "clothes") if presence.get(key)
             )
-            for way, key in ((CAME, "enters"), (LEFT, "leaves")):
+            for kind, key in ((CAME, "enters"), (LEFT, "leaves")):
                 if presence.get(key) is not None:
-                    events.append(_event(f"{way}: {who}", presence[key], presence[key]))
+                    events.append(_event(f"{kind}: {who}", presence[key], presence[key]))
         for event in labels.get("events", []):
             events.append(
                 _event(
@@ -127,21 +132,24 @@ def _events(file: Path, name: str, labels: Any) -> list[TimedEvent]:
 def _event(label: str, start: Any, end: Any) -> TimedEvent:
     start_s, end_s = float(start), float(end)
     if not (0 <= start_s <= end_s and math.isfinite(end_s)):
-        raise ValueError(f"'{label}' from {start} to {end} s is no span of the clip")
+        raise ValueError(f"'{label}' from {start} to {end} s is not a valid span")
     return TimedEvent(label, start_s, end_s)
 
 
-def came_and_left(
+def match_presence(
     claimed: list[TimedEvent], truth: tuple[TimedEvent, ...], tolerance_s: float
 ) -> dict[str, Any]:
-    """Match claims with labels by when they end, within `tolerance_s`: with the right direction,
-    and whatever they say.
+    """Match claims with labels whose ends differ by at most `tolerance_s` seconds.
+
+    Returns:
+        "direction": the matching of claims with the right direction; "anything": the matching of
+        all claims.
     """
-    agreeing = match_events(claimed, truth, tolerance_s, _way)
+    agreeing = match_events(claimed, truth, tolerance_s, _label_direction)
     anything = match_events(claimed, truth, tolerance_s, lambda label: None)
     return {"direction": agreeing, "anything": anything}
 
 
-def _way(label: str) -> str:
+def _label_direction(label: str) -> str:
     head = label.partition(":")[0]
     return head if head in (CAME, LEFT, OTHER) else direction(label)

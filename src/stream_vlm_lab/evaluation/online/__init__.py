@@ -1,1 +1,1 @@
-"""A model is shown each frame once, and what it says is kept."""
+"""Runs a model over a stream, one frame at a time, and records what it says."""

@@ -1,4 +1,4 @@
-"""Watchers that understand nothing: what any figure has to be compared with."""
+"""Baselines without a model: every score has to be compared with theirs."""
 
 from __future__ import annotations
 
@@ -10,26 +10,30 @@ from numpy.typing import NDArray
 
 from stream_vlm.run_records import TimedEvent, TimedUtterance
 from stream_vlm.types import Frame
-from stream_vlm_lab.evaluation.online.online_pass import Look, TimedQuestion, Watcher
+from stream_vlm_lab.evaluation.online.online_pass import (
+    ExaminedModel,
+    FrameResult,
+    TimedQuestion,
+)
 
 COMMONEST_CAPTION = "person in red enters from the left"
-"""What a baseline says when it has to say something: arrivals are the commonest event of the
-simulated rooms.
-"""
+"""The event that the baselines report: the most frequent one in the simulated rooms."""
 COMMONEST_ANSWER = "yes"
 
 
 class AlwaysSilent:
-    """Says nothing, whatever happens and whatever is asked."""
+    """Never says anything and answers no question."""
 
     name = "always silent"
 
-    def begin(self, session: str) -> None:
-        """Nothing to forget."""
+    def start_stream(self, session: str) -> None:
+        """Do nothing; this baseline has no state."""
 
-    def look(self, index: int, t: float, frame: Frame, question: TimedQuestion | None) -> Look:
-        """Silence."""
-        return Look("silence")
+    def step(
+        self, index: int, t: float, frame: Frame, question: TimedQuestion | None
+    ) -> FrameResult:
+        """Return silence."""
+        return FrameResult("silence")
 
 
 class AlwaysSpeaking:
@@ -40,37 +44,41 @@ class AlwaysSpeaking:
     def __init__(self) -> None:
         self._previous_t = 0.0
 
-    def begin(self, session: str) -> None:
-        """Forget the last tick."""
+    def start_stream(self, session: str) -> None:
+        """Reset the time of the previous tick."""
         self._previous_t = 0.0
 
-    def look(self, index: int, t: float, frame: Frame, question: TimedQuestion | None) -> Look:
-        """Speak."""
+    def step(
+        self, index: int, t: float, frame: Frame, question: TimedQuestion | None
+    ) -> FrameResult:
+        """Return a response with the same event as always."""
         since, self._previous_t = self._previous_t, t
         return speaking(since, t, question)
 
 
 class MotionThreshold:
-    """Reports an event when the picture has stopped to change, from when it began to.
+    """Reports an event whenever the picture stops changing.
 
-    A picture changes when its grey levels at 48 x 32 differ from those of the picture before by
-    more than `threshold` on average. The threshold was fixed before any held-out room was seen;
-    what happened is beyond it, so it always says the same.
+    A picture changes if its grey levels at 48 x 32 pixels differ from the previous picture by more
+    than `threshold` on average. The threshold was chosen before the held-out rooms were used. This
+    baseline cannot tell what happened, so it always reports the same event.
     """
 
     name = "motion threshold"
 
     def __init__(self, threshold: float = 3.0) -> None:
         self._threshold = threshold
-        self.begin("")
+        self.start_stream("")
 
-    def begin(self, session: str) -> None:
-        """Forget the picture before."""
+    def start_stream(self, session: str) -> None:
+        """Forget the previous picture."""
         self._previous: NDArray[np.int16] | None = None
         self._since: float | None = None
 
-    def look(self, index: int, t: float, frame: Frame, question: TimedQuestion | None) -> Look:
-        """Compare `frame` with the one before."""
+    def step(
+        self, index: int, t: float, frame: Frame, question: TimedQuestion | None
+    ) -> FrameResult:
+        """Compare `frame` with the previous frame."""
         small = cv2.resize(frame.image, (48, 32), interpolation=cv2.INTER_AREA).astype(np.int16)
         changes = (
             self._previous is not None
@@ -79,28 +87,29 @@ class MotionThreshold:
         self._previous = small
         if changes:
             self._since = t if self._since is None else self._since
-            return Look("standby", answer=COMMONEST_ANSWER if question else "")
+            return FrameResult("standby", answer=COMMONEST_ANSWER if question else "")
         since, self._since = self._since, None
         if since is not None:
             return speaking(since, t, question)
-        return Look("silence", answer=COMMONEST_ANSWER if question else "")
+        return FrameResult("silence", answer=COMMONEST_ANSWER if question else "")
 
 
-def speaking(since: float, t: float, question: TimedQuestion | None) -> Look:
-    """A report of the commonest event from `since` to `t`, or the commonest answer where something
-    was asked.
+def speaking(since: float, t: float, question: TimedQuestion | None) -> FrameResult:
+    """Report the commonest event from `since` to `t`, or answer with the commonest answer.
+
+    Questions get the answer, everything else the event.
     """
     if question is not None and not question.is_watch:
-        return Look("response", answer=COMMONEST_ANSWER)
+        return FrameResult("response", answer=COMMONEST_ANSWER)
     event = TimedEvent(COMMONEST_CAPTION, since, t)
-    return Look("response", (TimedUtterance(t, COMMONEST_CAPTION),), (event,))
+    return FrameResult("response", (TimedUtterance(t, COMMONEST_CAPTION),), (event,))
 
 
-def with_baselines(watchers: Sequence[Watcher]) -> list[Watcher]:
-    """`watchers` and, where none of them has its name, each baseline that needs no model."""
-    named = {watcher.name for watcher in watchers}
+def add_baselines(models: Sequence[ExaminedModel]) -> list[ExaminedModel]:
+    """Add each baseline to `models`, unless one of them has its name already."""
+    named = {model.name for model in models}
     return [
-        *watchers,
+        *models,
         *(
             baseline
             for baseline in (AlwaysSilent(), AlwaysSpeaking(), MotionThreshold())

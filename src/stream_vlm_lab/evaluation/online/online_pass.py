@@ -1,6 +1,4 @@
-"""One online pass: a watcher is shown each frame once, in order, and a question only at the tick at
-which it is asked.
-"""
+"""One online pass: a model gets each frame once, in order, and each question at its own time."""
 
 from __future__ import annotations
 
@@ -24,14 +22,17 @@ from stream_vlm.types import Frame, Query, Tick
 
 @dataclass(frozen=True)
 class TimedQuestion:
-    """A question put to the stream at `t` (seconds of stream).
+    """A question that is asked at `t` seconds of stream time.
 
     Attributes:
-        answer: the right answer; empty where nobody knows it or a scorer of its own judges.
-        kind: what sort of question it is, for figures by kind.
-        is_watch: "tell me when": it is not answered at once but stays active.
-        until: when a watch ends by itself, seconds of stream; None where it stays until another
-            takes its place.
+        t: when it is asked, in seconds of stream time.
+        text: the question.
+        answer: the correct answer; empty if it is unknown or scored elsewhere.
+        kind: kind of question, for scores by kind.
+        is_watch: True for "tell me when": the question stays active instead of being answered at
+            once.
+        until: when a watch ends, in seconds of stream time; None if it stays active until the next
+            one.
     """
 
     t: float
@@ -44,7 +45,7 @@ class TimedQuestion:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was said to `question`, at `t` (seconds of stream)."""
+    """The answer to `question`, said at `t` seconds of stream time."""
 
     question: TimedQuestion
     t: float
@@ -52,14 +53,17 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a watcher made of one frame; times in seconds of stream.
+class FrameResult:
+    """What a model said about one frame; times in seconds of stream time.
 
     Attributes:
-        answer: the words for the question that came with the frame, which are then not among
-            `utterances`.
-        fault: why the frame or the question could not be used; empty where it could.
-        refused: True where the question was a watch and the watcher cannot wait.
+        state: the decided state, as a lower-case word.
+        utterances: what was said without a question.
+        events: events that ended with this frame.
+        answer: the answer to the question of this frame; it is not among `utterances`.
+        step_s: duration of the step in seconds of wall time.
+        fault: why the frame or the question could not be used; empty if it could.
+        refused: True if the question was a watch and the model does not support watches.
     """
 
     state: str
@@ -71,35 +75,46 @@ class Look:
     refused: bool = False
 
 
-class Watcher(Protocol):
-    """Anything that can be shown a stream: the harness with a model, or a baseline."""
+class ExaminedModel(Protocol):
+    """Interface of everything that can be examined: the harness with a model, or a baseline."""
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Name in reports."""
         ...
 
-    def begin(self, session: str) -> None:
-        """Forget everything; a new stream begins."""
+    def start_stream(self, session: str) -> None:
+        """Start a new stream and forget the previous one."""
         ...
 
-    def look(self, index: int, t: float, frame: Frame, question: TimedQuestion | None) -> Look:
-        """Take in the frame number `index`, taken `t` seconds into the stream, and the question
-        that is asked now, if any.
+    def step(
+        self, index: int, t: float, frame: Frame, question: TimedQuestion | None
+    ) -> FrameResult:
+        """Process one frame.
+
+        Args:
+            index: number of the frame in the stream.
+            t: time of the frame in seconds of stream time.
+            frame: the frame.
+            question: the question that is asked now, or None.
         """
         ...
 
 
 @dataclass
-class Watched:
-    """Everything one watcher made of one stream; times in seconds of stream.
+class StreamResult:
+    """Everything that one model said about one stream; times in seconds of stream time.
 
     Attributes:
-        utterances: what was said unasked.
-        asked_at: ticks that carried a question, which no score of states looks at.
+        states: the decided state of each frame.
+        utterances: what was said without a question.
+        events: the reported events.
+        answers: the answers to questions.
+        asked_at: times of frames with a question; scores of states leave them out.
         unanswered: questions that came after the last frame.
+        step_s: duration of each step in seconds of wall time.
         faults: how often each reason kept a frame or a question from being used.
-        refused: watches that the watcher cannot be told, with the reason of each.
+        refused: watches that the model does not support, with the reason for each.
     """
 
     states: list[TimedState] = field(default_factory=list)
@@ -114,75 +129,80 @@ class Watched:
 
 
 class OnlinePass:
-    """One pass of one watcher over one stream, a frame at a time, so that several watchers can be
-    shown the same pictures as they come.
+    """One pass of one model over one stream.
+
+    Frames are given one at a time, so that several models can run on the same frames.
     """
 
-    def __init__(self, watcher: Watcher, questions: Sequence[TimedQuestion], session: str) -> None:
-        watcher.begin(session)
-        self.watched = Watched()
-        self._watcher = watcher
+    def __init__(
+        self, model: ExaminedModel, questions: Sequence[TimedQuestion], session: str
+    ) -> None:
+        model.start_stream(session)
+        self.result = StreamResult()
+        self._model = model
         self._waiting = deque(sorted(questions, key=lambda question: question.t))
         self._first_ns: int | None = None
 
     def show(self, frame: Frame) -> None:
-        """Show the next frame.
+        """Give the next frame to the model.
 
-        A question enters with the first frame at or after its time; of several, the later ones wait
-        for the next frames.
+        A question is asked with the first frame at or after its time. If several questions are due,
+        the later ones wait for the next frames.
         """
         self._first_ns = frame.stamp_ns if self._first_ns is None else self._first_ns
         t = seconds_of_stream(frame.stamp_ns, self._first_ns)
         question = (
             self._waiting.popleft() if self._waiting and self._waiting[0].t <= t + 1e-6 else None
         )
-        watched = self.watched
-        look = self._watcher.look(len(watched.states), t, frame, question)
-        watched.states.append(TimedState(t, look.state))
-        watched.utterances += look.utterances
-        watched.events += look.events
-        watched.step_s.append(look.step_s)
-        if look.fault:
-            watched.faults[look.fault] += 1
-        if question is not None and look.refused:
-            watched.refused.append((question, look.fault))
+        result = self.result
+        output = self._model.step(len(result.states), t, frame, question)
+        result.states.append(TimedState(t, output.state))
+        result.utterances += output.utterances
+        result.events += output.events
+        result.step_s.append(output.step_s)
+        if output.fault:
+            result.faults[output.fault] += 1
+        if question is not None and output.refused:
+            result.refused.append((question, output.fault))
         if question is not None and not question.is_watch:
-            watched.asked_at.add(t)
-            watched.answers.append(Answer(question, t, look.answer))
+            result.asked_at.add(t)
+            result.answers.append(Answer(question, t, output.answer))
 
-    def end(self) -> Watched:
-        """Everything that was made of the stream; what was never asked is in `unanswered`."""
-        self.watched.unanswered = list(self._waiting)
-        return self.watched
-
-
-def watch_stream(
-    watcher: Watcher, frames: Iterable[Frame], questions: Sequence[TimedQuestion], session: str
-) -> Watched:
-    """Show `frames` of one camera, in order of time, to one watcher; see `OnlinePass`."""
-    return watch_together([watcher], frames, questions, session)[watcher.name]
+    def end(self) -> StreamResult:
+        """Finish the pass; questions that were never asked are in `unanswered` of the result."""
+        self.result.unanswered = list(self._waiting)
+        return self.result
 
 
-def watch_together(
-    watchers: Sequence[Watcher],
+def run_stream(
+    model: ExaminedModel, frames: Iterable[Frame], questions: Sequence[TimedQuestion], session: str
+) -> StreamResult:
+    """Run one model over the `frames` of one camera, in order of time; see `OnlinePass`."""
+    return run_together([model], frames, questions, session)[model.name]
+
+
+def run_together(
+    models: Sequence[ExaminedModel],
     frames: Iterable[Frame],
     questions: Sequence[TimedQuestion],
     session: str,
-) -> dict[str, Watched]:
-    """Show the same frames to several watchers, each of which knows nothing of the others; what
-    they made of it, by name.
+) -> dict[str, StreamResult]:
+    """Run several models over the same frames, independently of each other.
+
+    Returns:
+        The result of each model by its name.
     """
-    passes = {watcher.name: OnlinePass(watcher, questions, session) for watcher in watchers}
+    passes = {model.name: OnlinePass(model, questions, session) for model in models}
     for frame in frames:
-        for each in passes.values():
-            each.show(frame)
-    return {name: each.end() for name, each in passes.items()}
+        for online_pass in passes.values():
+            online_pass.show(frame)
+    return {name: online_pass.end() for name, online_pass in passes.items()}
 
 
-class HarnessWatcher:
-    """The harness that the node runs, with `model`, no memory and no look ahead.
+class HarnessModel:
+    """A model in the harness that the node uses, without memory and without prefetching.
 
-    `name` is what reports call it; each stream is a session of its own.
+    Every stream is a session of its own. `name` is the name in reports.
     """
 
     def __init__(self, name: str, settings: Settings, model: Model) -> None:
@@ -191,8 +211,8 @@ class HarnessWatcher:
         self._first_ns = 0
         self._watch_until: float | None = None
 
-    def begin(self, session: str) -> None:
-        """Open a new session with an empty context, in which nothing is waited for."""
+    def start_stream(self, session: str) -> None:
+        """Open a new session with an empty context and no watch."""
         self._end_watches()
         self._harness.open_session(session)
 
@@ -201,8 +221,10 @@ class HarnessWatcher:
             self._harness.end_watch(watch)
         self._watch_until = None
 
-    def look(self, index: int, t: float, frame: Frame, question: TimedQuestion | None) -> Look:
-        """Take one step; a frame that the model refuses counts as silence and is named."""
+    def step(
+        self, index: int, t: float, frame: Frame, question: TimedQuestion | None
+    ) -> FrameResult:
+        """Run one step; a frame that the model refuses counts as silence and sets `fault`."""
         if index == 0:
             self._first_ns = frame.stamp_ns
         if self._watch_until is not None and t > self._watch_until:
@@ -220,7 +242,7 @@ class HarnessWatcher:
         state = states[0].state if states and isinstance(states[0], TimedState) else "silence"
         said = [record for record in utterances if isinstance(record, TimedUtterance)]
         asked = question is not None and not question.is_watch
-        return Look(
+        return FrameResult(
             state=state,
             utterances=() if asked else said,
             events=[record for record in events if isinstance(record, TimedEvent)],

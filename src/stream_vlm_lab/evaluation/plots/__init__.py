@@ -1,1 +1,1 @@
-"""Pictures of a run: timeline, annotated clip, charts."""
+"""Pictures of results: timeline, annotated clip, charts."""

@@ -1,6 +1,4 @@
-"""An annotated clip: the watched pictures with what was said written under them and the states as a
-strip below.
-"""
+"""Writes an annotated clip: pictures with what was said below them, and a strip of the states."""
 
 from __future__ import annotations
 
@@ -19,11 +17,11 @@ from stream_vlm.types import StreamError
 WIDTH = 720
 BAND, STRIP, MARGIN = 64, 22, 14
 SHOWN_S = 3.5
-"""How long words stay on the picture."""
+"""How long words stay visible, in seconds."""
 FONT, THIN = cv2.FONT_HERSHEY_DUPLEX, 1
 STATE_COLOURS = {"silence": (238, 234, 230), "standby": (78, 193, 242), "response": (166, 126, 61)}
 PAPER, INK, FAINT = (60, 48, 34), (255, 255, 255), (190, 178, 168)
-"""Colours are blue, green, red, as OpenCV writes them."""
+"""Colours are (blue, green, red), as OpenCV writes them."""
 
 
 class ClipError(StreamError):
@@ -32,7 +30,7 @@ class ClipError(StreamError):
 
 @dataclass(frozen=True)
 class Annotations:
-    """What is drawn on the pictures; times in seconds of stream."""
+    """What is drawn on the pictures; times in seconds of stream time."""
 
     title: str
     duration_s: float
@@ -40,12 +38,12 @@ class Annotations:
     states: Sequence[TimedState] = ()
 
     def state_at(self, t: float) -> str:
-        """The newest decision at `t`, or silence before the first."""
+        """The newest state at `t`; silence before the first."""
         past = [state.state for state in self.states if state.t <= t]
         return past[-1] if past else "silence"
 
     def words_at(self, t: float) -> TimedUtterance | None:
-        """The newest words that are still shown at `t`."""
+        """The newest utterance that is visible at `t`, or None."""
         past = [said for said in self.utterances if said.t <= t < said.t + SHOWN_S]
         return past[-1] if past else None
 
@@ -73,7 +71,11 @@ class ClipWriter:
             self._writer.release()
 
     def write(self, image: NDArray[np.uint8], t: float) -> None:
-        """Append the picture taken at `t` (seconds of stream); `image` is uint8 RGB, (H, W, 3).
+        """Append a picture.
+
+        Args:
+            image: uint8 RGB, (H, W, 3).
+            t: time of the picture in seconds of stream time.
 
         Raises:
             ClipError: the video file cannot be opened.
@@ -88,13 +90,13 @@ class ClipWriter:
             )
             if not self._writer.isOpened():
                 raise ClipError(
-                    f"{self.path}: the clip cannot be written; may this user write there, and does"
-                    " OpenCV have FFmpeg?"
+                    f"{self.path}: the clip cannot be written; check the permissions of the folder"
+                    " and that OpenCV is built with FFmpeg"
                 )
         self._writer.write(page)
 
     def page(self, image: NDArray[np.uint8], t: float) -> NDArray[np.uint8]:
-        """Return the annotated picture, uint8 BGR, (height, 720, 3) with even height."""
+        """Return the annotated picture: uint8 BGR, (height, 720, 3), with an even height."""
         height, width, _ = image.shape
         scale = WIDTH / width
         size = (WIDTH, round(height * scale / 2) * 2)
@@ -147,7 +149,7 @@ class ClipWriter:
             self._strip = self._whole_strip()
         strip[:] = self._strip
         now = self._column(t)
-        # What is still to come is shown faintly.
+        # States after the current time are drawn in a darker shade.
         strip[:, now + 1 :] = (strip[:, now + 1 :] * 0.45).astype(np.uint8)
         strip[:, max(0, now - 1) : now + 1] = INK
 
@@ -172,10 +174,15 @@ def write_clip(
     annotations: Annotations,
     fps: float,
 ) -> int:
-    """Write the pictures, (seconds of stream, uint8 RGB (H, W, 3)) in order, as an annotated mp4;
-    return how many there were.
+    """Write pictures as an annotated mp4; returns the number of pictures in the clip.
 
-    The clip keeps the stream's pace: a gap in the pictures holds the last one.
+    The clip plays at the speed of the stream: if pictures are missing, the last one is repeated.
+
+    Args:
+        path: the mp4 file.
+        pictures: (seconds of stream time, uint8 RGB (H, W, 3)) in order of time.
+        annotations: what to draw on them.
+        fps: pictures a second.
 
     Raises:
         ClipError: the video file cannot be opened.

@@ -1,4 +1,4 @@
-"""A picture of what each watcher said in each true state."""
+"""Draws the confusion matrix of each model: true state against predicted state."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ STATES = ("silence", "standby", "response")
 
 
 def confusion_matrix(counts: Mapping[str, int]) -> NDArray[np.int64]:
-    """Ticks by true state (rows) and said state (columns), (3, 3), both in the order of `STATES`;
-    `counts` as `score_watching` gives them.
+    """Ticks by true state (rows) and predicted state (columns): int64 (3, 3).
+
+    Rows and columns are in the order of `STATES`.
+
+    Args:
+        counts: ticks by "TRUE as PREDICTED", as `score_streams` returns them.
     """
     return np.array(
         [[counts.get(f"{right} as {said}", 0) for said in STATES] for right in STATES],
@@ -25,8 +29,13 @@ def confusion_matrix(counts: Mapping[str, int]) -> NDArray[np.int64]:
 
 
 def draw_confusion(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
-    """Write a square for each watcher (by name) as a PNG at `path`: shares of each true state as
-    colours, ticks as numbers.
+    """Draw one matrix for each model as a PNG at `path`.
+
+    Colours show the shares of each true state, numbers show ticks.
+
+    Args:
+        counts: for each model by name, ticks by "TRUE as PREDICTED".
+        path: the PNG file.
     """
     width = 3.1 * len(counts) + 1.0
     figure = Figure(figsize=(width, 3.7), dpi=100, facecolor="white")
@@ -53,7 +62,7 @@ def draw_confusion(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
         axes.set_yticks(
             range(len(STATES)), STATES if place == 0 else [""] * len(STATES), fontsize=9, color=INK
         )
-        axes.set_xlabel("said", fontsize=10, color=INK)
+        axes.set_xlabel("predicted", fontsize=10, color=INK)
         if place == 0:
             axes.set_ylabel("true", fontsize=10, color=INK)
         axes.tick_params(length=0)

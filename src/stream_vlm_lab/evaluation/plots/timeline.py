@@ -1,4 +1,4 @@
-"""A picture of a watched stretch of time: what happened above, what the watcher said below."""
+"""Draws a timeline of a stream: what happened, what the model reported, states and speech."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ INK, FAINT = "#22303c", "#8a97a3"
 TRUTH, RIGHT, WRONG, UNJUDGED = "#4c6a88", "#3f9a6d", "#d1603d", "#3d7ea6"
 STATE_COLOURS = {"silence": "#e6eaee", "standby": "#f2c14e", "response": "#3d7ea6"}
 CHARACTER_WIDTH, GAP = 0.0054, 0.004
-"""Widths of a character of the labels and of the gap beside a bar, as shares of the picture's time
-span at the font size used.
-"""
+"""Width of a label's character and of the gap beside a bar, as fractions of the time axis."""
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """What the picture shows; times in seconds of stream.
+    """What the picture shows; times in seconds of stream time.
 
     Attributes:
-        truth: what really happened; None where nobody knows (a user's own footage).
-        matching: which claims of `events` match which of `truth`; colours the bars.
+        title: title of the picture.
+        events: the reported events.
+        utterances: what was said.
+        states: the decided states.
+        truth: the true events; None if they are unknown, as in a user's own footage.
+        matching: which of `events` match which of `truth`; it sets the colours of the bars.
+        duration_s: length of the stream.
     """
 
     title: str
@@ -43,7 +46,7 @@ class Timeline:
 
 
 def draw_timeline(timeline: Timeline, path: Path) -> None:
-    """Write `timeline` as a PNG at `path`, 1600 pixels wide."""
+    """Draw `timeline` as a PNG at `path`, 1600 pixels wide."""
     span_s = max(
         timeline.duration_s,
         last_moment(
@@ -62,8 +65,8 @@ def draw_timeline(timeline: Timeline, path: Path) -> None:
             index in truth_found or timeline.matching is None
             for index in range(len(timeline.truth))
         ]
-        panels.append(("what happened", timeline.truth, [TRUTH] * len(timeline.truth), found))
-    panels.append(("what it reported", timeline.events, said, [True] * len(timeline.events)))
+        panels.append(("happened", timeline.truth, [TRUTH] * len(timeline.truth), found))
+    panels.append(("reported", timeline.events, said, [True] * len(timeline.events)))
     lanes = [_lanes(events, span_s) for _, events, _, _ in panels]
     heights = [max((*lane, 0)) + 1.6 for lane in lanes]
 
@@ -89,10 +92,10 @@ def draw_timeline(timeline: Timeline, path: Path) -> None:
         axes = figure.add_subplot(grid[row], sharex=first)
         first = first or axes
         _draw_events(axes, events, colours, solid, lane, span_s)
-        _dress(axes, name, (height - 0.4, -0.9))
+        _style_axes(axes, name, (height - 0.4, -0.9))
     axes = figure.add_subplot(grid[len(panels)], sharex=first)
     _draw_states(axes, timeline.states, timeline.utterances, span_s)
-    _dress(axes, "state and speech", (0.0, 1.0))
+    _style_axes(axes, "state and speech", (0.0, 1.0))
     axes.set_xlim(0, span_s)
     axes.tick_params(axis="x", labelbottom=True, length=4, colors=INK, labelsize=11)
     axes.set_xlabel("seconds of stream", loc="left", color=INK, fontsize=11)
@@ -111,9 +114,7 @@ def draw_timeline(timeline: Timeline, path: Path) -> None:
 
 
 def _lanes(events: Sequence[TimedEvent], span_s: float) -> list[int]:
-    """Give each event the highest lane in which neither its bar nor its words touch those of
-    another.
-    """
+    """Assign each event to the highest lane in which its bar and label overlap no others."""
     free_from: list[float] = []
     lanes = [0] * len(events)
     for index in sorted(range(len(events)), key=lambda index: events[index].t_start):
@@ -128,7 +129,7 @@ def _lanes(events: Sequence[TimedEvent], span_s: float) -> list[int]:
 
 
 def _bar_width(event: TimedEvent, span_s: float) -> float:
-    """An instant still gets a bar that can be seen."""
+    """Width of an event's bar in seconds; an event without duration still gets a visible bar."""
     return max(event.t_end - event.t_start, 0.004 * span_s)
 
 
@@ -196,8 +197,8 @@ def _draw_states(
     axes: Axes, states: Sequence[TimedState], utterances: Sequence[TimedUtterance], span_s: float
 ) -> None:
     times = [state.t for state in states]
-    beat = sorted(later - earlier for earlier, later in pairwise(times) if later > earlier)
-    width = beat[len(beat) // 2] if beat else 0.5
+    intervals = sorted(later - earlier for earlier, later in pairwise(times) if later > earlier)
+    width = intervals[len(intervals) // 2] if intervals else 0.5
     for state in states:
         axes.barh(
             0.3,
@@ -212,7 +213,7 @@ def _draw_states(
         axes.plot([said.t], [0.92], marker="o", markersize=5, color=INK)
 
 
-def _dress(axes: Axes, name: str, limits: tuple[float, float]) -> None:
+def _style_axes(axes: Axes, name: str, limits: tuple[float, float]) -> None:
     axes.set_ylim(*limits)
     axes.set_yticks([])
     axes.set_ylabel(

@@ -1,1 +1,1 @@
-"""Scores of what was said against what happened."""
+"""Scores what a model said against what really happened."""

@@ -1,4 +1,4 @@
-"""Spans in time: how much of what happened a claimed span covers."""
+"""Temporal grounding: IoU (intersection over union) of a claimed span and a true span."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ Span = tuple[float, float]
 
 
 def iou(first: Span, second: Span) -> float:
-    """Intersection over union of two spans; spans without length, or that do not touch, share
-    nothing.
-    """
+    """Intersection over union of two spans, in 0..1; 0 if they have no length or do not overlap."""
     overlap = min(first[1], second[1]) - max(first[0], second[0])
     union = max(first[1], second[1]) - min(first[0], second[0])
     return max(0.0, overlap) / union if union > 0 else 0.0
 
 
-def widened(span: Span, shortest_s: float) -> Span:
-    """`span`, begun earlier where it is shorter than `shortest_s`: an instant lasts at least a
-    tick, or nothing could ever overlap it.
+def with_min_length(span: Span, shortest_s: float) -> Span:
+    """Extend `span` to `shortest_s` seconds by moving its start, if it is shorter.
+
+    An event without duration lasts at least one tick; otherwise nothing could overlap it.
     """
     return (min(span[0], span[1] - shortest_s), span[1])
 
@@ -30,14 +29,19 @@ def widened(span: Span, shortest_s: float) -> Span:
 def span_ious(
     claimed: Sequence[TimedEvent], truth: Sequence[TimedEvent], matching: Matching, tick_s: float
 ) -> list[float]:
-    """For each true event the IoU with the claim that was matched to it, 0 where none was; no span
-    is shorter than a tick (s).
+    """IoU of every true event with the claim that was matched to it; 0 if it has none.
+
+    Args:
+        claimed: the reported events.
+        truth: the true events.
+        matching: which claim belongs to which true event.
+        tick_s: time between ticks in seconds; no span counts as shorter.
     """
     ious = [0.0] * len(truth)
     for left, right in matching.pairs:
         ours, theirs = claimed[left], truth[right]
         ious[right] = iou(
-            widened((ours.t_start, ours.t_end), tick_s),
-            widened((theirs.t_start, theirs.t_end), tick_s),
+            with_min_length((ours.t_start, ours.t_end), tick_s),
+            with_min_length((theirs.t_start, theirs.t_end), tick_s),
         )
     return ious

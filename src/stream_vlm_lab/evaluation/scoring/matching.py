@@ -1,9 +1,9 @@
-"""Event F1: which claimed events are real ones, matched one to one, and how far off in time.
+"""Event F1: matches reported events with true events one to one.
 
-A claim matches a true event when both say the same thing and end within a tolerance of each other.
-Among all one-to-one matchings the one with most matches is taken, and among those the one with the
-smallest total timing error; so the order of the lists and the confidence of the claims play no
-part, and a second claim about the same event is a false alarm.
+A claim (a reported event) matches a true event if both labels mean the same and their ends differ
+by at most a tolerance. Of all one-to-one matchings the one with the most matches is used, and of
+these the one with the smallest total timing error. The order and the confidence of the claims do
+not matter. A second claim for the same event is a false alarm.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from stream_vlm.run_records import TimedEvent
 from stream_vlm_lab.simulation.scene.captions import parse_label
 
 DEFAULT_TOLERANCE_S = 1.5
-"""Seconds between the claimed and the true end of an event."""
+"""Tolerance in seconds between the claimed and the true end of an event."""
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Outcome of one comparison.
+    """Result of one matching.
 
     Attributes:
         pairs: (index of the claim, index of the true event), ordered by time.
-        tp, fp, fn: matched, claimed only, missed.
+        tp: matched claims.
+        fp: claims without a match.
+        fn: true events without a match.
         timing_error_s: mean |claimed end - true end| over the pairs in seconds; None without pairs.
     """
 
@@ -36,20 +38,20 @@ class Matching:
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of precision and recall; 1 when nothing happened and nothing was claimed."""
+        """F1: harmonic mean of precision and recall; 1 if there were no events and no claims."""
         events = 2 * self.tp + self.fp + self.fn
         return 2 * self.tp / events if events else 1.0
 
 
 @dataclass(frozen=True)
 class EventScore:
-    """How well claimed events agree with the truth.
+    """How well claimed events agree with the true events.
 
     Attributes:
-        labelled: claims must say what happened (action and kind of thing).
-        class_agnostic: claims must only say when something happened.
-        colour_accuracy: share of the labelled pairs whose truth has a colour that also name the
-            right one; None without such a pair.
+        labelled: claims must have the right label (action and kind of thing) and time.
+        class_agnostic: claims must only have the right time.
+        colour_accuracy: share of the labelled pairs with the right colour, of those whose true
+            event has a colour; None without such a pair.
     """
 
     labelled: Matching
@@ -57,9 +59,11 @@ class EventScore:
     colour_accuracy: float | None
 
 
-def same_happening(label: str) -> Hashable:
-    """Return what a label must share with another to agree: action and kind of thing, or, outside
-    the closed language, its own words.
+def event_key(label: str) -> Hashable:
+    """Return what two labels must share to mean the same event.
+
+    For captions of the simulated world this is the action and the kind of thing, for other labels
+    all words.
     """
     parsed = parse_label(label)
     return (parsed.action, parsed.kind) if parsed else " ".join(label.lower().split())
@@ -70,10 +74,14 @@ def score_events(
     truth: Sequence[TimedEvent],
     tolerance_s: float = DEFAULT_TOLERANCE_S,
 ) -> EventScore:
-    """Compare claimed events with the truth; `tolerance_s` is the largest |difference of ends| that
-    still matches, in seconds.
+    """Compare claimed events with the true events.
+
+    Args:
+        claimed: the reported events.
+        truth: the true events.
+        tolerance_s: largest difference of the ends that still matches, in seconds.
     """
-    labelled = match_events(claimed, truth, tolerance_s, same_happening)
+    labelled = match_events(claimed, truth, tolerance_s, event_key)
     return EventScore(
         labelled,
         match_events(claimed, truth, tolerance_s, lambda label: None),
@@ -87,10 +95,15 @@ def match_events(
     tolerance_s: float,
     meaning: Callable[[str], Hashable],
 ) -> Matching:
-    """Match claims with true events of the same camera and the same `meaning` of their labels, one
-    to one.
+    """Match claims one to one with true events of the same camera and the same `meaning`.
 
-    A truth without a camera may be matched by any camera's claim.
+    If no true event names a camera, claims of all cameras can match.
+
+    Args:
+        claimed: the reported events.
+        truth: the true events.
+        tolerance_s: largest difference of the ends that still matches, in seconds.
+        meaning: maps a label to the key that both labels must share.
     """
     pairs: list[tuple[int, int]] = []
     any_camera = all(not event.camera for event in truth)
@@ -127,8 +140,8 @@ def _match_in_order(
 ) -> list[tuple[int, int]]:
     """Match two sorted lists of times: most pairs first, then smallest total error.
 
-    On a line some best matching never crosses, so comparing prefixes is enough. `best[i][j]` is
-    (-pairs, error) for the first i and j.
+    Some best matching never crosses, so it is enough to compare prefixes (dynamic programming).
+    `best[i][j]` is (-pairs, error) for the first i claims and the first j true times.
     """
     best = [[(0, 0.0)] * (len(truth) + 1) for _ in range(len(claimed) + 1)]
     for i, claim in enumerate(claimed, start=1):

@@ -1,4 +1,4 @@
-"""Every figure about a watcher whose streams have exact labels, pooled over the streams."""
+"""All scores of a model on streams with exact labels, pooled over the streams."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from stream_vlm.run_records import TimedEvent, TimedState
-from stream_vlm_lab.evaluation.online.online_pass import TimedQuestion, Watched
+from stream_vlm_lab.evaluation.online.online_pass import StreamResult, TimedQuestion
 from stream_vlm_lab.evaluation.scoring.grounding import Span, span_ious
 from stream_vlm_lab.evaluation.scoring.matching import (
     DEFAULT_TOLERANCE_S,
     Matching,
-    same_happening,
+    event_key,
     score_events,
 )
 from stream_vlm_lab.evaluation.scoring.speech_timing import (
@@ -27,21 +27,26 @@ from stream_vlm_lab.evaluation.scoring.speech_timing import (
 
 TOLERANCES_S = (0.5, 1.0, 1.5, 3.0)
 GROUNDING_TOLERANCE_S = 3.0
-"""A claim grounds the event it is matched with at this tolerance."""
+"""Tolerance of the matching that is used for grounding, in seconds."""
 EARLY_S, LATE_S = 0.5, 3.0
-"""An event's answer window opens a tick before it is complete and closes three seconds after; a
-question's opens when it is asked.
+"""Answer window of an event: from 0.5 s before its end to 3 s after.
+
+The window of a question begins when it is asked.
 """
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What really happened in one stream; times in seconds of stream.
+class GroundTruth:
+    """What really happened in one stream; times in seconds of stream time.
 
     Attributes:
-        states: the right state of every tick.
+        name: name of the stream.
+        duration_s: length of the stream.
         tick_s: time between two ticks.
-        quiet: long stretches in which nothing happens.
+        events: the true events.
+        states: the correct state of every tick.
+        questions: the questions with their correct answers.
+        quiet: long spans without any event.
     """
 
     name: str
@@ -53,15 +58,15 @@ class Truth:
     quiet: Sequence[Span] = ()
 
 
-Watching = Sequence[tuple[Truth, Watched]]
-"""Every stream with what one watcher made of it."""
+ScoredStreams = Sequence[tuple[GroundTruth, StreamResult]]
+"""The ground truth of every stream with the result of one model."""
 
 
-def score_watching(streams: Watching) -> dict[str, Any]:
-    """All figures of one watcher, as plain values ready for JSON."""
+def score_streams(streams: ScoredStreams) -> dict[str, Any]:
+    """Compute all scores of one model, as plain values for JSON."""
     answers = _answers(streams)
     speaking = _speaking(streams)
-    steps = [seconds * 1e3 for _, watched in streams for seconds in watched.step_s]
+    steps = [seconds * 1e3 for _, result in streams for seconds in result.step_s]
     return {
         "event_f1": {f"{tolerance} s": _events(streams, tolerance) for tolerance in TOLERANCES_S},
         **_false_alarms(streams),
@@ -74,7 +79,7 @@ def score_watching(streams: Watching) -> dict[str, Any]:
             kind: {"right": sum(rights), "asked": len(rights)}
             for kind, rights in sorted(answers.items())
         },
-        "claimed_events": sum(len(watched.events) for _, watched in streams),
+        "claimed_events": sum(len(result.events) for _, result in streams),
         "step_ms": {"p50": float(np.percentile(steps, 50)), "p95": float(np.percentile(steps, 95))}
         if steps
         else None,
@@ -86,7 +91,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def pooled_f1(matchings: Iterable[Matching]) -> dict[str, float | int]:
-    """F1 with its precision, recall and counts, of all `matchings` together."""
+    """F1, precision, recall and counts of all `matchings` together."""
     counts = [(matching.tp, matching.fp, matching.fn) for matching in matchings]
     tp, fp, fn = (sum(count[place] for count in counts) for place in range(3))
     return {
@@ -99,11 +104,11 @@ def pooled_f1(matchings: Iterable[Matching]) -> dict[str, float | int]:
     }
 
 
-def _events(streams: Watching, tolerance_s: float) -> dict[str, Any]:
-    scores = [score_events(watched.events, truth.events, tolerance_s) for truth, watched in streams]
+def _events(streams: ScoredStreams, tolerance_s: float) -> dict[str, Any]:
+    scores = [score_events(result.events, truth.events, tolerance_s) for truth, result in streams]
     errors = [
-        abs(watched.events[left].t_end - truth.events[right].t_end)
-        for (truth, watched), score in zip(streams, scores, strict=True)
+        abs(result.events[left].t_end - truth.events[right].t_end)
+        for (truth, result), score in zip(streams, scores, strict=True)
         for left, right in score.labelled.pairs
     ]
     colours = [
@@ -122,26 +127,28 @@ def _events(streams: Watching, tolerance_s: float) -> dict[str, Any]:
     }
 
 
-def _false_alarms(streams: Watching) -> dict[str, float | None]:
-    """Unasked utterances while nothing was going on: outside every event from its start until 1.5 s
-    after its end; and in quiet stretches alone.
+def _false_alarms(streams: ScoredStreams) -> dict[str, float | None]:
+    """False alarms per hour: utterances without a question while no event was in progress.
+
+    An event counts from its start until 1.5 s after its end. False alarms in long quiet spans are
+    also counted separately.
     """
     silent_s, alarms = 0.0, 0
     quiet_s, quiet_alarms = 0.0, 0
-    for truth, watched in streams:
+    for truth, result in streams:
         busy = [(event.t_start, event.t_end + DEFAULT_TOLERANCE_S) for event in truth.events]
 
         def is_silent(t: float, busy: list[tuple[float, float]] = busy) -> bool:
             return not any(start <= t <= end for start, end in busy)
 
         silent_s += truth.tick_s * sum(is_silent(state.t) for state in truth.states)
-        alarms += sum(is_silent(said.t) for said in watched.utterances)
+        alarms += sum(is_silent(said.t) for said in result.utterances)
         for start, end in truth.quiet:
             quiet_s += truth.tick_s * sum(
                 start < state.t < end and is_silent(state.t) for state in truth.states
             )
             quiet_alarms += sum(
-                start < said.t < end and is_silent(said.t) for said in watched.utterances
+                start < said.t < end and is_silent(said.t) for said in result.utterances
             )
     return {
         "silent_hours": silent_s / 3600,
@@ -151,22 +158,21 @@ def _false_alarms(streams: Watching) -> dict[str, float | None]:
     }
 
 
-def _speaking(streams: Watching) -> dict[str, SpeakingScore]:
+def _speaking(streams: ScoredStreams) -> dict[str, SpeakingScore]:
     events = questions = SpeakingScore()
-    for truth, watched in streams:
+    for truth, result in streams:
         windows = [
             Window(event.t_end - EARLY_S, event.t_end + LATE_S, event.label)
             for event in truth.events
         ]
         events += score_speaking(
-            [Speech(said.t, said.text) for said in watched.utterances], windows, _says_what_happened
+            [Speech(said.t, said.text) for said in result.utterances], windows, _says_what_happened
         )
         due = [
-            Window(answer.t, answer.t + LATE_S, answer.question.answer)
-            for answer in watched.answers
+            Window(answer.t, answer.t + LATE_S, answer.question.answer) for answer in result.answers
         ]
         questions += score_speaking(
-            [Speech(answer.t, answer.text) for answer in watched.answers if answer.text],
+            [Speech(answer.t, answer.text) for answer in result.answers if answer.text],
             due,
             is_right_answer,
         )
@@ -174,49 +180,50 @@ def _speaking(streams: Watching) -> dict[str, SpeakingScore]:
 
 
 def _says_what_happened(said: str, label: str) -> bool:
-    return same_happening(said) == same_happening(label)
+    return event_key(said) == event_key(label)
 
 
 def is_right_answer(said: str, answer: str) -> bool:
-    """Answers of the simulated world are a word or a caption; letter case, spacing and a closing
-    full stop do not matter.
+    """Compare two answers; letter case, spacing and a full stop at the end do not matter.
+
+    Answers of the simulated world are a word or a caption.
     """
     return plain(said) == plain(answer)
 
 
 def plain(text: str) -> str:
-    """`text` in lower case, with single spaces and no full stop at its end."""
+    """Return `text` in lower case, with single spaces and without a full stop at the end."""
     return " ".join(text.lower().split()).rstrip(". ")
 
 
-def _grounding(streams: Watching) -> dict[str, float | None]:
+def _grounding(streams: ScoredStreams) -> dict[str, float | None]:
     whole: dict[str, list[float]] = {"what_and_when": [], "something_happened": []}
-    for truth, watched in streams:
-        score = score_events(watched.events, truth.events, GROUNDING_TOLERANCE_S)
+    for truth, result in streams:
+        score = score_events(result.events, truth.events, GROUNDING_TOLERANCE_S)
         for name, matching in (
             ("what_and_when", score.labelled),
             ("something_happened", score.class_agnostic),
         ):
-            whole[name] += span_ious(watched.events, truth.events, matching, truth.tick_s)
+            whole[name] += span_ious(result.events, truth.events, matching, truth.tick_s)
     return {name: _mean(ious) for name, ious in whole.items()}
 
 
-def _confusion(streams: Watching) -> dict[str, int]:
+def _confusion(streams: ScoredStreams) -> dict[str, int]:
     counts: Counter[str] = Counter()
-    for truth, watched in streams:
-        for right, said in zip(truth.states, watched.states, strict=True):
-            if said.t not in watched.asked_at:
+    for truth, result in streams:
+        for right, said in zip(truth.states, result.states, strict=True):
+            if said.t not in result.asked_at:
                 counts[f"{right.state} as {said.state}"] += 1
     return dict(sorted(counts.items()))
 
 
-def _answers(streams: Watching) -> dict[str, list[bool]]:
+def _answers(streams: ScoredStreams) -> dict[str, list[bool]]:
     rights: dict[str, list[bool]] = defaultdict(list)
-    for _, watched in streams:
-        for answer in watched.answers:
+    for _, result in streams:
+        for answer in result.answers:
             rights[answer.question.kind].append(
                 is_right_answer(answer.text, answer.question.answer)
             )
-        for question in watched.unanswered:
+        for question in result.unanswered:
             rights[question.kind].append(False)
     return rights

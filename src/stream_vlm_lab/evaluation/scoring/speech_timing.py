@@ -1,12 +1,13 @@
-"""SW-F1, the published measure of speaking in time, and beside it one that false alarms cannot
-cheat.
+"""SW-F1: the published score for speaking at the right time, and a version with equal weights.
 
-Streaming Harness (arXiv 2606.08615, Streaming-Eval) gives every due answer a window. A window with
-a right answer in it is a hit, one without a miss, and speech outside all windows is a false alarm:
-SW-F1 = 2 TP / (2 TP + 0.2 FP + 2 FN). Ten false alarms cost as much as one miss, and wrong words
-inside a window cost nothing beyond the miss, so who speaks at every tick is punished little. The
-second figure charges each utterance that is not the one right answer of a window in full: TP / (TP
-+ FP + FN).
+Streaming Harness (arXiv 2606.08615, Streaming-Eval) gives every due answer a time window. A window
+with a right answer is a hit (TP), a window without one is a miss (FN), and speech outside all
+windows is a false alarm (FP): SW-F1 = 2 TP / (2 TP + 0.2 FP + 2 FN). Ten false alarms cost as much
+as one miss, and wrong words inside a window cost nothing more than the miss. A model that speaks at
+every tick therefore loses little.
+
+The version with equal weights counts every utterance that is not the one right answer of a window
+as a false alarm: TP / (TP + FP + FN).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ W_TP, W_FP, W_FN = 2.0, 0.2, 2.0
 
 @dataclass(frozen=True)
 class Window:
-    """From when to when (seconds of stream, both inclusive) `answer` is due."""
+    """The time window in which `answer` is due, in seconds of stream time, both ends inclusive."""
 
     start: float
     end: float
@@ -28,23 +29,24 @@ class Window:
 
 @dataclass(frozen=True)
 class Speech:
-    """Words said at `t` (seconds of stream)."""
+    """Words said at `t` seconds of stream time."""
 
     t: float
     text: str
 
 
 IsRight = Callable[[str, str], bool]
-"""Whether the first text, which was said, is right where the second is due."""
+"""Called with (text that was said, text that is due); returns True if it is right."""
 
 
 @dataclass(frozen=True)
 class SpeakingScore:
-    """Counts over any number of streams; add them up with `+`.
+    """Counts over any number of streams; add scores with `+`.
 
     Attributes:
-        tp, fn: windows with and without a right answer.
-        outside: utterances outside every window: the published false alarms.
+        tp: windows with a right answer.
+        fn: windows without a right answer.
+        outside: utterances outside all windows, the published false alarms.
         needless: utterances that are not the first right answer of a window: wrong, repeated or
             outside.
     """
@@ -64,23 +66,27 @@ class SpeakingScore:
 
     @property
     def published(self) -> float:
-        """SW-F1 in [0, 1]; 1 when nothing was due and nothing was said."""
+        """The published SW-F1, in 0..1; 1 if nothing was due and nothing was said."""
         return _ratio(W_TP * self.tp, W_FP * self.outside, W_FN * self.fn)
 
     @property
-    def full(self) -> float:
-        """The same with every false alarm charged like a miss."""
+    def equal_weights(self) -> float:
+        """The same score, but every needless utterance costs as much as a miss."""
         return _ratio(self.tp, self.needless, self.fn)
 
     def as_dict(self) -> dict[str, float]:
-        """Both figures with their counts."""
+        """Both scores with their counts, as plain values for JSON."""
         counts = {
             "windows": self.tp + self.fn,
             "hits": self.tp,
             "outside_windows": self.outside,
             "needless": self.needless,
         }
-        return {"sw_f1_published": self.published, "sw_f1_full_charge": self.full, **counts}
+        return {
+            "sw_f1_published": self.published,
+            "sw_f1_equal_weights": self.equal_weights,
+            **counts,
+        }
 
 
 def _ratio(hits: float, alarms: float, misses: float) -> float:
@@ -91,12 +97,12 @@ def _ratio(hits: float, alarms: float, misses: float) -> float:
 def score_speaking(
     said: Sequence[Speech], windows: Sequence[Window], is_right: IsRight
 ) -> SpeakingScore:
-    """Judge what was said in one stream.
+    """Score what was said in one stream.
 
-    An utterance serves one window only: the one with the earliest end among those that it is right
-    for and that no earlier one has served.
+    An utterance counts for one window only: of the windows that it answers and that are still
+    unanswered, the one that ends first.
     """
-    served: set[int] = set()
+    answered: set[int] = set()
     outside = needless = 0
     for speech in sorted(said, key=lambda speech: speech.t):
         inside = [
@@ -106,10 +112,10 @@ def score_speaking(
         fitting = [
             index
             for index in inside
-            if index not in served and is_right(speech.text, windows[index].answer)
+            if index not in answered and is_right(speech.text, windows[index].answer)
         ]
         if fitting:
-            served.add(min(fitting, key=lambda index: windows[index].end))
+            answered.add(min(fitting, key=lambda index: windows[index].end))
         else:
             needless += 1
-    return SpeakingScore(len(served), len(windows) - len(served), outside, needless)
+    return SpeakingScore(len(answered), len(windows) - len(answered), outside, needless)

@@ -1,1 +1,1 @@
-"""Examinations in simulated rooms."""
+"""Examinations on simulated rooms."""

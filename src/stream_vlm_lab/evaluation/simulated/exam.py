@@ -1,6 +1,4 @@
-"""The examination on simulated rooms: streams that no training saw, watched online beside the
-baselines.
-"""
+"""The examination on simulated rooms: models and baselines on held-out streams, with scores."""
 
 from __future__ import annotations
 
@@ -13,23 +11,23 @@ from typing import Any
 from stream_vlm.config.model_settings import EventSettings
 from stream_vlm.run_records import TimedEvent, TimedState
 from stream_vlm.types import NANOSECONDS, Frame, State
-from stream_vlm_lab.evaluation.online.baselines import with_baselines
+from stream_vlm_lab.evaluation.online.baselines import add_baselines
 from stream_vlm_lab.evaluation.online.online_pass import (
+    ExaminedModel,
+    StreamResult,
     TimedQuestion,
-    Watched,
-    Watcher,
-    watch_together,
+    run_together,
 )
 from stream_vlm_lab.evaluation.plots.timeline import Timeline, draw_timeline
 from stream_vlm_lab.evaluation.scoring.by_fault import score_by_fault
 from stream_vlm_lab.evaluation.scoring.matching import score_events
-from stream_vlm_lab.evaluation.scoring.scores import Truth, score_watching
-from stream_vlm_lab.evaluation.simulated.label_ceiling import CEILING, labels_watched
+from stream_vlm_lab.evaluation.scoring.scores import GroundTruth, score_streams
+from stream_vlm_lab.evaluation.simulated.label_ceiling import CEILING, result_of_labels
 from stream_vlm_lab.evaluation.simulated.watch_exam import (
     Watch,
     plan_watches,
     score_watches,
-    watched_by_the_labels,
+    watch_result_of_labels,
 )
 from stream_vlm_lab.simulation.camera.faults import FAULTS, Fault
 from stream_vlm_lab.simulation.labels.askable_times import Moments
@@ -41,16 +39,20 @@ from stream_vlm_lab.simulation.world import World
 
 STREAM_S = 60.0
 SIZES = ((320, 240), (384, 216))
-"""Width and height of the cameras, in turn."""
+"""Width and height of the cameras; rooms use them in turn."""
 
 
 @dataclass(frozen=True)
 class Rooms:
-    """What an examination shows: held-out rooms with these options of `World`.
+    """Which rooms an examination shows; most attributes are options of `World`.
 
     Attributes:
-        in_one: one long stream instead of one of a minute for each room.
-        pause_s: at least so many seconds lie between two questions, or silence would be full of
+        look: appearance of things, walls and floors.
+        faults: kinds of camera faults.
+        faults_per_minute: rate of the camera faults.
+        quiet_minutes: mean length of quiet spans; 0 for none.
+        one_stream: one long stream instead of one stream of a minute for each room.
+        pause_s: minimum time between two questions in seconds, so that long silence has few of
             them.
     """
 
@@ -58,7 +60,7 @@ class Rooms:
     faults: tuple[str, ...] = ()
     faults_per_minute: float = 2.0
     quiet_minutes: float = 0.0
-    in_one: bool = False
+    one_stream: bool = False
     pause_s: float = 0.0
 
 
@@ -67,18 +69,23 @@ ROOMS = {
     "objects": Rooms(look="unseen objects"),
     "backgrounds": Rooms(look="unseen backgrounds"),
     "faults": Rooms(faults=FAULTS),
-    "long": Rooms(quiet_minutes=10.0, in_one=True, pause_s=60.0),
+    "long": Rooms(quiet_minutes=10.0, one_stream=True, pause_s=60.0),
 }
-"""What each examination shows beyond seeds that no training saw."""
+"""The rooms of each examination; all use seeds that no training uses."""
 
 
 @dataclass(frozen=True)
 class Examination:
-    """Outcome: for each watcher its figures, and for the first stream everything, for a picture.
+    """Result of an examination.
 
     Attributes:
-        scores: figures by the watcher's name, as `score_watching` gives them.
-        first: the first stream's truth, and by watcher what was made of it.
+        world: name of the examination.
+        minutes: length of all streams together.
+        seeds: first and last room seed.
+        rate_hz: ticks a second.
+        events: number of true events.
+        scores: scores of each model by its name, as `score_streams` returns them.
+        first: ground truth of the first stream, and each model's result; for a picture.
     """
 
     world: str
@@ -87,10 +94,10 @@ class Examination:
     rate_hz: float
     events: int
     scores: dict[str, dict[str, Any]]
-    first: tuple[Truth, dict[str, Watched]]
+    first: tuple[GroundTruth, dict[str, StreamResult]]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values ready for JSON."""
+        """Return plain values for JSON."""
         return {
             "world": self.world,
             "minutes": self.minutes,
@@ -98,7 +105,7 @@ class Examination:
             "last_seed": self.seeds[1],
             "rate_hz": self.rate_hz,
             "events": self.events,
-            "watchers": self.scores,
+            "scores": self.scores,
         }
 
 
@@ -106,61 +113,69 @@ def examine(
     world: str,
     minutes: float,
     rate_hz: float,
-    watchers: list[Watcher],
+    models: list[ExaminedModel],
     on_stream: Callable[[], object] = lambda: None,
     events: EventSettings | None = None,
     watches: bool = False,
     first_seed: int = HELD_OUT_SEED,
 ) -> Examination:
-    """Show `minutes` of held-out stream, a minute a room, to every watcher and to the three
-    baselines that need no model.
+    """Run every model and the three baselines on `minutes` of held-out streams and score them.
 
-    Beside them stands what the labels themselves would score at `rate_hz`.
+    The result also has the scores that the ground truth itself would get at `rate_hz`.
 
     Args:
-        events: how the labels' decisions become events; defaults where left out.
-        world: "heldout", "objects" (things in forms that no training saw), "backgrounds" (walls and
-            floors that no training saw), "faults" (a camera that fails) or "long" (one stream with
-            long silence).
+        world: "heldout", "objects" (things in forms that no training uses), "backgrounds" (walls
+            and floors that no training uses), "faults" (a camera that fails) or "long" (one stream
+            with long quiet spans).
+        minutes: length of all streams together.
+        rate_hz: ticks a second.
+        models: the models to examine.
         on_stream: called after each stream.
-        watches: instead of questions, "tell me when".
-        first_seed: of the first room, the others follow.
+        events: how the decisions of the ground truth become events; None for the default settings.
+        watches: ask "tell me when" instead of questions.
+        first_seed: seed of the first room; the others follow.
     """
-    watchers = with_baselines(watchers)
-    longest_s = minutes * 60 if ROOMS[world].in_one else STREAM_S
+    models = add_baselines(models)
+    longest_s = minutes * 60 if ROOMS[world].one_stream else STREAM_S
     count = max(1, math.ceil(minutes * 60 / longest_s - 1e-9))
     lengths = [min(longest_s, minutes * 60 - longest_s * index) for index in range(count)]
-    seen: dict[str, list[tuple[Truth, Watched]]] = {watcher.name: [] for watcher in watchers}
-    waited: list[list[Watch]] = []
+    results: dict[str, list[tuple[GroundTruth, StreamResult]]] = {
+        model.name: [] for model in models
+    }
+    watches_by_stream: list[list[Watch]] = []
     faults: list[Sequence[Fault]] = []
     for index, length_s in enumerate(lengths):
         room = _room(world, first_seed + index, length_s)
         truth = truth_of(room, rate_hz, f"world-{first_seed + index}")
         truth = replace(
-            truth, questions=[] if watches else spread(truth.questions, ROOMS[world].pause_s)
+            truth, questions=[] if watches else keep_apart(truth.questions, ROOMS[world].pause_s)
         )
         if watches:
-            waited.append(plan_watches(Moments(room), [state.t for state in truth.states]))
-        asked = [watch.question for watch in waited[-1]] if watches else truth.questions
-        for name, watched in watch_together(
-            watchers, _frames(room, truth), asked, f"{truth.name}-{world}"
+            watches_by_stream.append(
+                plan_watches(Moments(room), [state.t for state in truth.states])
+            )
+        asked = [watch.question for watch in watches_by_stream[-1]] if watches else truth.questions
+        for name, result in run_together(
+            models, _frames(room, truth), asked, f"{truth.name}-{world}"
         ).items():
-            seen[name].append((truth, watched))
+            results[name].append((truth, result))
         faults.append(room.faults.all)
         on_stream()
-    first = {name: streams[0][1] for name, streams in seen.items()}
-    truths = [truth for truth, _ in seen[watchers[0].name]]
-    seen[CEILING] = [(truth, labels_watched(truth, events or EventSettings())) for truth in truths]
-    scores = {name: score_watching(streams) for name, streams in seen.items()}
+    first = {name: streams[0][1] for name, streams in results.items()}
+    truths = [truth for truth, _ in results[models[0].name]]
+    results[CEILING] = [
+        (truth, result_of_labels(truth, events or EventSettings())) for truth in truths
+    ]
+    scores = {name: score_streams(streams) for name, streams in results.items()}
     if watches:
-        for name, told in _told(waited, seen).items():
-            scores[name]["watches"] = score_watches(told)
+        for name, watched in _watch_results(watches_by_stream, results).items():
+            scores[name]["watches"] = score_watches(watched)
     if ROOMS[world].faults:
-        for name, streams in seen.items():
+        for name, streams in results.items():
             scores[name]["by_fault"] = score_by_fault(
                 [
-                    (truth, mine, watched)
-                    for mine, (truth, watched) in zip(faults, streams, strict=True)
+                    (truth, stream_faults, result)
+                    for stream_faults, (truth, result) in zip(faults, streams, strict=True)
                 ]
             )
     return Examination(
@@ -174,21 +189,26 @@ def examine(
     )
 
 
-def _told(
-    waited: Sequence[Sequence[Watch]], seen: Mapping[str, Sequence[tuple[Truth, Watched]]]
-) -> dict[str, list[tuple[Sequence[Watch], Watched]]]:
-    """By watcher, what was waited for in each stream and what was said; the labels only say what is
-    waited for.
+def _watch_results(
+    watches_by_stream: Sequence[Sequence[Watch]],
+    results: Mapping[str, Sequence[tuple[GroundTruth, StreamResult]]],
+) -> dict[str, list[tuple[Sequence[Watch], StreamResult]]]:
+    """The watches of each stream with the result of each model, by the model's name.
+
+    The ground truth reports only what is watched for.
     """
-    told = {
-        name: [(mine, watched) for mine, (_, watched) in zip(waited, streams, strict=True)]
-        for name, streams in seen.items()
+    watched = {
+        name: [
+            (watches, result)
+            for watches, (_, result) in zip(watches_by_stream, streams, strict=True)
+        ]
+        for name, streams in results.items()
     }
-    told[CEILING] = [
-        (mine, watched_by_the_labels(mine, [state.t for state in truth.states]))
-        for mine, (truth, _) in zip(waited, seen[CEILING], strict=True)
+    watched[CEILING] = [
+        (watches, watch_result_of_labels(watches, [state.t for state in truth.states]))
+        for watches, (truth, _) in zip(watches_by_stream, results[CEILING], strict=True)
     ]
-    return told
+    return watched
 
 
 def _room(world: str, seed: int, length_s: float) -> World:
@@ -205,11 +225,16 @@ def _room(world: str, seed: int, length_s: float) -> World:
     )
 
 
-def truth_of(room: World, rate_hz: float, name: str) -> Truth:
-    """The labels of `room` at `rate_hz`, as far as its pictures show them.
+def truth_of(room: World, rate_hz: float, name: str) -> GroundTruth:
+    """Labels of `room` at `rate_hz`, as far as its pictures show them.
 
-    Questions stand at the first tick at or after they are asked, and only where nothing is under
-    way and nothing hidden. Ticks whose picture is dropped are left out.
+    A question is placed at the first tick at or after its time, and only if no event is in progress
+    and nothing is hidden by a camera fault. Ticks whose picture is dropped are left out.
+
+    Args:
+        room: the simulated room.
+        rate_hz: ticks a second.
+        name: name of the stream.
     """
     happenings = [(seen.event.label, seen.t_start, seen.t_end) for seen in Moments(room).events]
     ticks = {
@@ -229,7 +254,7 @@ def truth_of(room: World, rate_hz: float, name: str) -> Truth:
                     labels[tick].t_s, item.question, item.answer, question_kind(item.question)
                 ),
             )
-    return Truth(
+    return GroundTruth(
         name=name,
         duration_s=room.script.duration_s,
         tick_s=1 / rate_hz,
@@ -240,9 +265,12 @@ def truth_of(room: World, rate_hz: float, name: str) -> Truth:
     )
 
 
-def spread(asked: Sequence[TimedQuestion], pause_s: float) -> list[TimedQuestion]:
-    """Those of `asked`, which are in order of time, that come at least `pause_s` seconds after the
-    one before that is kept.
+def keep_apart(asked: Sequence[TimedQuestion], pause_s: float) -> list[TimedQuestion]:
+    """Drop questions that come less than `pause_s` seconds after the previous one.
+
+    Args:
+        asked: questions in order of time.
+        pause_s: minimum time between two questions in seconds.
     """
     kept: list[TimedQuestion] = []
     for question in asked:
@@ -252,26 +280,27 @@ def spread(asked: Sequence[TimedQuestion], pause_s: float) -> list[TimedQuestion
 
 
 def question_kind(question: str) -> str:
-    """`question` without what it is about: "is there a cup ?" is of the kind "is there a THING ?";
-    door and lamp stay, each has its own.
+    """Replace the thing in a question by THING: "is there a cup ?" becomes "is there a THING ?".
+
+    Door and lamp are kept, because they have questions of their own.
     """
     things = set(KINDS) - {"door", "lamp"}
     return " ".join("THING" if word in things else word for word in question.split())
 
 
-def draw_first(outcome: Examination, watcher: str, path: Path) -> None:
-    """Write what happened in the first stream, and what `watcher` said of it, as a PNG at `path`."""
-    truth, watched = outcome.first[0], outcome.first[1][watcher]
-    score = score_events(watched.events, truth.events)
+def draw_first(outcome: Examination, model: str, path: Path) -> None:
+    """Draw what happened in the first stream and what `model` said about it, as a PNG at `path`."""
+    truth, result = outcome.first[0], outcome.first[1][model]
+    score = score_events(result.events, truth.events)
     draw_timeline(
         Timeline(
             title=(
                 f"{truth.name}, {outcome.world}: event F1 {score.labelled.f1:.2f}, something"
                 f" happened {score.class_agnostic.f1:.2f} (1.5 s)"
             ),
-            events=watched.events,
-            utterances=watched.utterances,
-            states=watched.states,
+            events=result.events,
+            utterances=result.utterances,
+            states=result.states,
             truth=truth.events,
             matching=score.labelled,
             duration_s=truth.duration_s,
@@ -280,7 +309,7 @@ def draw_first(outcome: Examination, watcher: str, path: Path) -> None:
     )
 
 
-def _frames(room: World, truth: Truth) -> Iterator[Frame]:
+def _frames(room: World, truth: GroundTruth) -> Iterator[Frame]:
     for state in truth.states:
         image = room.view(min(state.t, room.script.duration_s)).image
         yield Frame("camera", round(state.t * NANOSECONDS), "camera_optical_frame", image)

@@ -1,6 +1,4 @@
-"""What the labels themselves would score at the tick rate: no watcher that looks this often can do
-better.
-"""
+"""The scores of the ground truth itself at the tick rate: the best that any model can reach."""
 
 from __future__ import annotations
 
@@ -10,27 +8,24 @@ from stream_vlm.config.model_settings import EventSettings
 from stream_vlm.loop.event_tracker import EventTracker
 from stream_vlm.run_records import TimedEvent, TimedUtterance
 from stream_vlm.types import NANOSECONDS, Decision, Frame, State
-from stream_vlm_lab.evaluation.online.online_pass import Answer, Watched
-from stream_vlm_lab.evaluation.scoring.scores import Truth
+from stream_vlm_lab.evaluation.online.online_pass import Answer, StreamResult
+from stream_vlm_lab.evaluation.scoring.scores import GroundTruth
 
-CEILING = "the labels at this rate"
+CEILING = "ground truth at this rate"
 
 NO_PICTURE = np.zeros((1, 1, 3), dtype=np.uint8)
 
 
-def labels_watched(truth: Truth, settings: EventSettings) -> Watched:
-    """A watcher that decides every tick as the labels do: right as soon as a tick shows it, and no
-    sooner.
+def result_of_labels(truth: GroundTruth, settings: EventSettings) -> StreamResult:
+    """The result of a model that decides every tick as the labels do.
 
-    Its decisions become events by the same rule as a model's (`EventTracker`), so what is lost
-    between two ticks is lost here too.
+    Its decisions become events by the same rule as a model's (`EventTracker`). What is lost between
+    two ticks is therefore lost here too.
     """
-    watched = Watched(
+    result = StreamResult(
         states=list(truth.states), asked_at={question.t for question in truth.questions}
     )
-    watched.answers = [
-        Answer(question, question.t, question.answer) for question in truth.questions
-    ]
+    result.answers = [Answer(question, question.t, question.answer) for question in truth.questions]
     tracker = EventTracker("labels", "camera", settings)
     captions = {}
     for event in truth.events:
@@ -47,9 +42,9 @@ def labels_watched(truth: Truth, settings: EventSettings) -> Watched:
             decision,
         )
         if state is State.RESPONSE:
-            watched.utterances.append(TimedUtterance(label.t, decision.text))
+            result.utterances.append(TimedUtterance(label.t, decision.text))
         if span is not None:
-            watched.events.append(
+            result.events.append(
                 TimedEvent(span.label, span.start_ns / NANOSECONDS, span.end_ns / NANOSECONDS)
             )
-    return watched
+    return result

@@ -1,7 +1,4 @@
-"""Requests of the form "tell me when" on simulated streams.
-
-What is waited for, and whether a watcher spoke when it came, and only then.
-"""
+"""Plans "tell me when" watches on simulated streams and scores whether a model reports in time."""
 
 from __future__ import annotations
 
@@ -13,26 +10,31 @@ from typing import Any
 import numpy as np
 
 from stream_vlm.run_records import TimedUtterance
-from stream_vlm_lab.evaluation.online.online_pass import TimedQuestion, Watched
-from stream_vlm_lab.evaluation.scoring.matching import same_happening
+from stream_vlm_lab.evaluation.online.online_pass import StreamResult, TimedQuestion
+from stream_vlm_lab.evaluation.scoring.matching import event_key
 from stream_vlm_lab.evaluation.scoring.scores import EARLY_S, LATE_S
 from stream_vlm_lab.simulation.labels.askable_times import Moments
 from stream_vlm_lab.simulation.labels.event_pattern import wanted_by
 from stream_vlm_lab.simulation.labels.tasks import NEVER_SHARE, never
 
-WAITS_ON_S = 10.0
-"""So long after what it waits for a watch stays active: who speaks then is late."""
-IN_VAIN_S = 30.0
-"""So long is waited for what does not come."""
-BETWEEN_S = 2.0
-"""From the end of one watch to the next."""
-OUTCOMES = ("right", "late", "missed", "false", "rightly silent")
+WATCH_EXTRA_S = 10.0
+"""How long a watch stays active after its event, in seconds; a report in this time is late."""
+NO_EVENT_WATCH_S = 30.0
+"""Length of a watch for an event that does not come, in seconds."""
+PAUSE_S = 2.0
+"""Time from the end of one watch to the next, in seconds."""
+OUTCOMES = ("correct", "late", "missed", "false alarm", "correctly silent")
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Something waited for from `question.t` to `question.until`; `due` is when a picture shows it,
-    None where it does not come. Seconds.
+    """A watch that is active from `question.t` to `question.until`.
+
+    Times are in seconds of stream time.
+
+    Attributes:
+        question: what to watch for.
+        due: when a picture shows the event; None if it does not come.
     """
 
     question: TimedQuestion
@@ -40,15 +42,18 @@ class Watch:
 
 
 def plan_watches(moments: Moments, ticks: Sequence[float]) -> list[Watch]:
-    """Watches one after the other over a stream, none while another is active; `ticks` are the
-    moments (s) of its pictures.
+    """Plan watches for a stream, one after the other; never two at a time.
 
-    Each begins at a tick at which nothing is under way. What is waited for is one of the next few
-    events, so that others come before it, or now and then something that does not come.
+    Each begins at a tick without an event in progress. It waits for one of the next few events, so
+    that other events can come first, or sometimes for an event that does not come.
+
+    Args:
+        moments: the events of the stream.
+        ticks: times of its pictures in seconds.
     """
     rng = np.random.default_rng([moments.script.seed, 0x3A7C4])
     watches: list[Watch] = []
-    now = BETWEEN_S
+    now = PAUSE_S
     while True:
         start = next(
             (
@@ -63,18 +68,18 @@ def plan_watches(moments: Moments, ticks: Sequence[float]) -> list[Watch]:
         if start is None:
             return watches
         coming = moments.after(start)
-        in_vain = not coming or rng.random() < NEVER_SHARE
+        never_comes = not coming or rng.random() < NEVER_SHARE
         end = moments.script.duration_s
-        if in_vain:
-            until, due, label = start + IN_VAIN_S, None, ""
+        if never_comes:
+            until, due, label = start + NO_EVENT_WATCH_S, None, ""
             wanted = never([seen for seen in coming if seen.t_start <= until], rng)
         else:
             chosen = coming[int(rng.integers(min(3, len(coming))))]
             wanted = wanted_by(chosen.event, any_colour=bool(rng.random() < 0.5))
             first = moments.first(wanted, start)
             assert first is not None
-            due, label, until = first.t_end, first.event.label, first.t_end + WAITS_ON_S
-        if until <= end or not in_vain:
+            due, label, until = first.t_end, first.event.label, first.t_end + WATCH_EXTRA_S
+        if until <= end or not never_comes:
             question = TimedQuestion(
                 start,
                 f"Tell me when {wanted.words}.",
@@ -84,23 +89,24 @@ def plan_watches(moments: Moments, ticks: Sequence[float]) -> list[Watch]:
                 until=min(until, end),
             )
             watches.append(Watch(question, due))
-        now = until + BETWEEN_S
+        now = until + PAUSE_S
 
 
 def outcome_of(watch: Watch, said: Sequence[TimedUtterance]) -> str:
-    """One of `OUTCOMES`, by the first words while the watch was active.
+    """Return the outcome of a watch, one of `OUTCOMES`.
 
-    right: from half a second before it was due until three seconds after; late: after that; false:
-    before that, or at all where nothing was due; missed and rightly silent: no words.
+    The first words while the watch is active decide. "correct": from 0.5 s before the event was due
+    until 3 s after; "late": after that; "false alarm": before that, or at any time if nothing was
+    due; "missed" and "correctly silent": no words.
     """
     first = next((words.t for words in said if _while_active(watch, words)), None)
     if watch.due is None:
-        return "rightly silent" if first is None else "false"
+        return "correctly silent" if first is None else "false alarm"
     if first is None:
         return "missed"
     if first < watch.due - EARLY_S:
-        return "false"
-    return "right" if first <= watch.due + LATE_S else "late"
+        return "false alarm"
+    return "correct" if first <= watch.due + LATE_S else "late"
 
 
 def _while_active(watch: Watch, words: TimedUtterance) -> bool:
@@ -108,30 +114,31 @@ def _while_active(watch: Watch, words: TimedUtterance) -> bool:
     return watch.question.t <= words.t and (until is None or words.t <= until)
 
 
-def score_watches(streams: Sequence[tuple[Sequence[Watch], Watched]]) -> dict[str, Any]:
-    """How often each outcome was, over all streams; for a watcher that cannot be told what to wait
-    for, why.
+def score_watches(streams: Sequence[tuple[Sequence[Watch], StreamResult]]) -> dict[str, Any]:
+    """Count the outcomes of all watches of all streams.
 
-    Attributes of the result: `accuracy` is the share of watches with the right end (right or
-    rightly silent), `right_words` how many of the right ones also said the right action and kind of
-    thing, `needless_words` how many utterances of all watches were not the first right one.
+    Returns:
+        If the model does not support watches: `watches`, `refused` and `why`. Otherwise the number
+        of each outcome and: `accuracy`, the share of watches that ended correct or correctly
+        silent; `right_words`, how many correct ones also named the right action and kind of thing;
+        `needless_words`, how many utterances were not the first correct one of a watch.
     """
-    refused = [why for _, watched in streams for _, why in watched.refused]
+    refused = [why for _, result in streams for _, why in result.refused]
     count = sum(len(watches) for watches, _ in streams)
     if refused:
         return {"watches": count, "refused": len(refused), "why": refused[0]}
     outcomes: Counter[str] = Counter()
     right_words = needless = 0
-    for watches, watched in streams:
+    for watches, result in streams:
         for watch in watches:
-            outcome = outcome_of(watch, watched.utterances)
+            outcome = outcome_of(watch, result.utterances)
             outcomes[outcome] += 1
-            said = [words for words in watched.utterances if _while_active(watch, words)]
-            needless += len(said) - (outcome == "right")
-            right_words += outcome == "right" and same_happening(said[0].text) == same_happening(
+            said = [words for words in result.utterances if _while_active(watch, words)]
+            needless += len(said) - (outcome == "correct")
+            right_words += outcome == "correct" and event_key(said[0].text) == event_key(
                 watch.question.answer
             )
-    ended_well = outcomes["right"] + outcomes["rightly silent"]
+    ended_well = outcomes["correct"] + outcomes["correctly silent"]
     return {
         "watches": count,
         **{name.replace(" ", "_"): outcomes[name] for name in OUTCOMES},
@@ -141,13 +148,16 @@ def score_watches(streams: Sequence[tuple[Sequence[Watch], Watched]]) -> dict[st
     }
 
 
-def watched_by_the_labels(watches: Sequence[Watch], ticks: Sequence[float]) -> Watched:
-    """What somebody says who sees everything at these ticks (s): each thing waited for, at the
-    first tick that shows it.
+def watch_result_of_labels(watches: Sequence[Watch], ticks: Sequence[float]) -> StreamResult:
+    """The result of a model that sees everything: it reports each watched event at its first tick.
+
+    Args:
+        watches: the watches of a stream.
+        ticks: times of its pictures in seconds.
     """
-    watched = Watched()
+    result = StreamResult()
     for watch in watches:
         tick = next((t_s for t_s in ticks if watch.due is not None and t_s >= watch.due), None)
         if tick is not None:
-            watched.utterances.append(TimedUtterance(tick, watch.question.answer))
-    return watched
+            result.utterances.append(TimedUtterance(tick, watch.question.answer))
+    return result

@@ -1,1 +1,1 @@
-"""Recorded StreamingVLM runs, replayed and compared."""
+"""Replays recorded StreamingVLM runs and compares every recorded value."""

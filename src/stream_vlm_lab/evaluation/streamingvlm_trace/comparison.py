@@ -1,4 +1,4 @@
-"""A recorded quantity beside ours: how many values differ, by how much, and since when."""
+"""Compares one recorded quantity with ours: which values differ, how much, from which round."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from numpy.typing import ArrayLike
 
 @dataclass
 class Comparison:
-    """One recorded quantity beside ours, over all rounds.
+    """Comparison of one recorded quantity with ours, over all rounds.
 
     Attributes:
+        quantity: name of the quantity.
         tolerance: largest difference that still agrees; 0 for whole numbers, which must be equal.
-        compared, differing: how many values, and how many of them differ by more.
-        largest: largest difference, infinite where the shapes differ.
-        first_round: the first round that differs, None where none does.
-        close_calls: recorded choices that are not our best token but within reach of the tolerance
-            of its logit.
+        compared: number of compared values.
+        differing: number of values that differ by more than `tolerance`.
+        largest: largest difference; infinite if the shapes differ.
+        first_round: first round with a difference; None if there is none.
+        close_calls: recorded tokens that are not our best token, but whose logit is within the
+            tolerance.
     """
 
     quantity: str
@@ -31,7 +33,7 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """True when something was compared and nothing differs."""
+        """True if something was compared and nothing differs."""
         return self.compared > 0 and self.differing == 0
 
     def add(self, number: int, ours: ArrayLike, recorded: ArrayLike) -> None:
@@ -42,7 +44,7 @@ class Comparison:
             self._differ(number, max(left.size, right.size, 1), float("inf"))
         elif right.size:
             difference = np.abs(left - right)
-            # Not "greater than": a value that is not a number agrees with nothing.
+            # "not <=" instead of ">", so that NaN counts as a difference.
             differing = int((~(difference <= self.tolerance)).sum())
             self.largest = max(self.largest, float(np.nan_to_num(difference, nan=np.inf).max()))
             if differing:

@@ -1,6 +1,4 @@
-"""Reads folders of recorded StreamingVLM runs: what went in, what the cache kept and what came out,
-round by round.
-"""
+"""Reads recorded StreamingVLM runs: inputs, cache content and outputs of every round."""
 
 from __future__ import annotations
 
@@ -19,27 +17,34 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from stream_vlm.types import StreamError
 
 RAGGED = ("kept_src", "new_ids", "input_ids", "gen_ids", "pos_prefill", "pos_all")
-"""Arrays whose part of round i is [..., off[i]:off[i + 1]] with the offsets of the same name."""
+"""Arrays with a different length in each round: round i is [..., NAME_off[i]:NAME_off[i + 1]]."""
 BY_ROUND = ("kv_len_evicted", "kv_len_after", "logits_first", "grid_thw")
 REQUIRED = (*RAGGED, *(f"{name}_off" for name in RAGGED), *BY_ROUND, "stream_ids", "final_kept_src")
 
 
 class TraceError(StreamError):
-    """A folder of traces that cannot be replayed; the message names the file, what is wrong and the
-    remedy.
-    """
+    """A recorded run cannot be replayed; the message names the file and the remedy."""
 
 
 class TraceSettings(BaseModel):
-    """What a run was made with; rounds last a second, positions are contiguous and the best token
-    is taken.
+    """Settings of a recorded run.
+
+    A round lasts one second, positions are contiguous, and decoding is greedy.
 
     Attributes:
-        window_size, text_round: rounds that keep their vision and their text.
-        text_sink, text_sliding_window: tokens of the previous text that stay, None where it was
-            never cut.
-        frames: name of the file of frames.
-        special_ids: token ids by text, to tell whether a checkpoint is the one of the run.
+        rounds: number of rounds.
+        window_size: rounds that keep their vision tokens.
+        text_round: rounds that keep their text.
+        text_sink: first tokens of the previous text that are kept; None if it was never cut.
+        text_sliding_window: last tokens of the previous text that are kept; None if it was never
+            cut.
+        fps: frames of a round.
+        max_new_tokens: most tokens of a reply.
+        repetition_penalty: penalty of repeated tokens; 1.0 for none.
+        previous_text: text before the first round.
+        query: question in the first round.
+        frames: name of the file with the frames.
+        special_ids: token ids by text; they tell whether a checkpoint is the one of the run.
     """
 
     rounds: int = Field(ge=1)
@@ -72,9 +77,11 @@ class Trace:
     """One recorded run.
 
     Attributes:
-        arrays: what was recorded, by name.
+        name: name of the run.
+        settings: settings of the run.
+        arrays: the recorded values by name.
         frames: uint8 RGB (rounds * fps, H, W, 3).
-        vision: (rounds, tokens, hidden) vision tokens of each round, None where they were not
+        vision: (rounds, tokens, hidden) vision tokens of each round; None if they were not
             recorded.
     """
 
@@ -91,10 +98,10 @@ class Trace:
 
 
 def find_traces(folder: Path) -> list[Path]:
-    """The traces of `folder`: every NAME.json with a NAME.npz beside it.
+    """Find the traces in `folder`: every NAME.json with a NAME.npz beside it.
 
     Raises:
-        TraceError: there is no such folder, there is no trace in it, or one lacks its other file.
+        TraceError: the folder does not exist, has no trace, or one file of a trace is missing.
     """
     if not folder.is_dir():
         raise TraceError(
@@ -109,32 +116,32 @@ def find_traces(folder: Path) -> list[Path]:
         for partner in (path.with_suffix(".json"), path.with_suffix(".npz")):
             if not partner.is_file():
                 raise TraceError(
-                    f"{path}: its {partner.name} is missing; copy it from the trace's origin"
+                    f"{path}: its {partner.name} is missing; copy it from where the trace comes"
+                    " from"
                 )
     if not found:
         raise TraceError(
-            f"{folder}: holds no trace; give a folder with trace_NAME.json and trace_NAME.npz files"
+            f"{folder}: contains no trace; give a folder with trace_NAME.json and trace_NAME.npz"
+            " files"
         )
     return found
 
 
 def read_trace(path: Path) -> Trace:
-    """Read the trace whose settings are at `path`.
+    """Read the trace whose settings are in `path`.
 
     Raises:
-        TraceError: a file is missing, unreadable, or does not fit the others.
+        TraceError: a file is missing, unreadable, or does not match the others.
     """
     try:
         settings = TraceSettings.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise TraceError(
-            f"{path}: cannot be read: {error}; copy it anew from the trace's origin"
-        ) from error
+        raise TraceError(f"{path}: cannot be read: {error}; copy it again") from error
     except ValidationError as error:
         detail = error.errors()[0]
         raise TraceError(
             f"{path}: {'.'.join(str(step) for step in detail['loc']) or 'content'}:"
-            f" {detail['msg']}; mend the file"
+            f" {detail['msg']}; correct the file"
         ) from error
     arrays = _read_arrays(path.with_suffix(".npz"), REQUIRED)
     _check(path.with_suffix(".npz"), settings, arrays)
@@ -150,7 +157,7 @@ def read_trace(path: Path) -> Trace:
         expected = f"uint8 ({settings.rounds * settings.fps}, H, W, 3)"
         raise TraceError(
             f"{source}: frames are {frames.dtype} {frames.shape}, not {expected} as {path.name}"
-            " needs; copy the file that belongs to it"
+            " requires; copy the right file"
         )
     return Trace(
         path.stem.removeprefix("trace_"), settings, arrays, frames, pictures.get("vision_embeds")
@@ -159,45 +166,43 @@ def read_trace(path: Path) -> Trace:
 
 def _read_arrays(path: Path, required: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     try:
-        # Archives come from elsewhere: only plain arrays are read, nothing in them is run.
+        # Archives can come from anywhere, so pickled objects, which could run code, are refused.
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise TraceError(
-                    f"{path}: is not an archive of arrays; copy it anew from the trace's origin"
-                )
+                raise TraceError(f"{path}: is not an archive of arrays; copy it again")
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
-        raise TraceError(f"{path}: no such file; copy it from the trace's origin") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise TraceError(
-            f"{path}: is damaged ({error}); copy it anew from the trace's origin"
+            f"{path}: no such file; copy it from where the trace comes from"
         ) from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise TraceError(f"{path}: is damaged ({error}); copy it again") from error
     missing = [name for name in required if name not in arrays]
     if missing:
-        raise TraceError(f"{path}: has no array {missing[0]!r}; record the trace anew")
+        raise TraceError(f"{path}: has no array {missing[0]!r}; record the trace again")
     return arrays
 
 
 def _check(path: Path, settings: TraceSettings, arrays: Mapping[str, NDArray[Any]]) -> None:
     for name in RAGGED:
         values, offsets = arrays[name], arrays[f"{name}_off"]
-        is_line = (
+        is_valid = (
             offsets.shape == (settings.rounds + 1,)
             and offsets[0] == 0
             and bool((np.diff(offsets) >= 0).all())
         )
-        if not is_line or values.ndim < 1 or offsets[-1] != values.shape[-1]:
+        if not is_valid or values.ndim < 1 or offsets[-1] != values.shape[-1]:
             raise TraceError(
                 f"{path}: {name}_off does not divide {name} {values.shape} into {settings.rounds}"
-                " rounds; record the trace anew"
+                " rounds; record the trace again"
             )
     if bool((np.diff(arrays["gen_ids_off"]) < 1).any()):
         raise TraceError(
-            f"{path}: gen_ids has a round in which nothing was generated; record the trace anew"
+            f"{path}: gen_ids has a round without generated tokens; record the trace again"
         )
     for name in BY_ROUND:
         if arrays[name].ndim != 2 or len(arrays[name]) != settings.rounds:
             raise TraceError(
-                f"{path}: {name} is {arrays[name].shape}, not a row for each of {settings.rounds}"
-                " rounds; record the trace anew"
+                f"{path}: {name} is {arrays[name].shape}, but needs {settings.rounds} rows, one"
+                " for each round; record the trace again"
             )

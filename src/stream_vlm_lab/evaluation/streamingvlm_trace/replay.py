@@ -1,6 +1,4 @@
-"""Replays recorded StreamingVLM runs with the engine of this package and says where the two part
-ways.
-"""
+"""Replays recorded StreamingVLM runs with this package's engine and reports where they differ."""
 
 from __future__ import annotations
 
@@ -30,10 +28,13 @@ STAGES = ("vision", "arrange", "prefill", "decode")
 
 @dataclass
 class Replay:
-    """How a replay compared.
+    """Result of a replay.
 
     Attributes:
-        seconds: by stage, the wall time of each round.
+        name: name of the trace.
+        rounds: number of rounds.
+        comparisons: one comparison for each recorded quantity.
+        seconds: for each stage, the wall time of each round in seconds.
     """
 
     name: str
@@ -43,11 +44,11 @@ class Replay:
 
     @property
     def agrees(self) -> bool:
-        """True when every quantity does."""
+        """True if every quantity agrees."""
         return all(comparison.agrees for comparison in self.comparisons)
 
     def median_ms(self, stage: str) -> float:
-        """Median wall time of `stage` a round, in ms."""
+        """Median wall time of `stage` in a round, in milliseconds."""
         return statistics.median(self.seconds[stage]) * 1e3
 
 
@@ -57,24 +58,26 @@ def replay_trace(
     tolerance: float = 1e-3,
     on_round: Callable[[], object] | None = None,
 ) -> Replay:
-    """Run `trace` again and compare every quantity that it recorded.
+    """Run `trace` again and compare every recorded quantity.
 
-    The recorded token is fed after each choice, whatever ours was, so that one deviation does not
-    hide what comes after it; where every choice agrees, that is the free run.
+    After each choice the recorded token is fed, even if ours differs, so that one deviation does
+    not hide later ones. If every choice agrees, this is the same as a free run.
 
     Args:
-        tolerance: largest difference of logits, keys, values and vision tokens that agrees.
+        checkpoint: the model of the trace.
+        trace: the recorded run.
+        tolerance: largest difference of logits, keys, values and vision tokens that still agrees.
         on_round: called after each round.
 
     Raises:
-        TraceError: the trace is not of this checkpoint, or asks for something the engine does not
-            do.
+        TraceError: the trace belongs to another checkpoint, or needs something that the engine does
+            not support.
     """
     return _Replayer(checkpoint, trace, tolerance).run(on_round)
 
 
 class _Replayer:
-    """The state of one replay: the engine, and the stream number of the token in each slot."""
+    """The state of one replay: the engine, and for each cache slot the number of its token."""
 
     def __init__(self, checkpoint: Checkpoint, trace: Trace, tolerance: float) -> None:
         _check_fits(checkpoint, trace)
@@ -87,8 +90,7 @@ class _Replayer:
             lambda text: _encode(checkpoint, text),
             checkpoint.model.config.video_token_id,
         )
-        # Room for every token of the run: what leaves must leave by the rule, not for want of
-        # space.
+        # Large enough for all tokens of the run, so that only the policy evicts tokens.
         capacity = len(trace.arrays["stream_ids"]) + self._settings.max_new_tokens
         self._forward = CachedForward(checkpoint.model, capacity)
         settings = self._settings
@@ -126,7 +128,7 @@ class _Replayer:
         return replay
 
     def _round(self, number: int) -> Sequence[float]:
-        """One second of the stream; returns the seconds that each stage took."""
+        """Run one second of the stream; returns the seconds that each stage took."""
         trace, settings, forward = self._trace, self._settings, self._forward
         clock = [time.perf_counter()]
         frames = trace.frames[number * settings.fps : (number + 1) * settings.fps]
@@ -205,8 +207,10 @@ class _Replayer:
         return np.diff(clock).tolist()
 
     def _decode(self, number: int, input_ids: list[int], logits: torch.Tensor) -> list[Any]:
-        """Choose token by token; returns the raw logits (vocabulary,) of every choice and leaves
-        the end of the reply pending.
+        """Choose token by token; leaves the end of the reply pending.
+
+        Returns:
+            The logits (vocabulary,) of every choice.
         """
         said = self._trace.ragged("gen_ids", number).tolist()
         rows = []
@@ -237,7 +241,7 @@ class _Replayer:
             comparison.close_calls += 1
             choice = recorded
         comparison.add(number, [choice], [recorded])
-        # A reply ends with a stop token or at the limit, and nowhere else.
+        # A reply ends only with a stop token or at the limit.
         ends = choice in self._stop or step + 1 == self._settings.max_new_tokens
         self._compare("ends of replies", number, [ends], [step + 1 == len(said)])
 
@@ -288,25 +292,25 @@ def _check_fits(checkpoint: Checkpoint, trace: Trace) -> None:
         ids = _encode(checkpoint, text)
         if ids != (token,):
             raise TraceError(
-                f"{trace.name}: {text!r} is token {token} there but {list(ids)} in"
+                f"{trace.name}: {text!r} is token {token} in the trace but {list(ids)} in"
                 f" {checkpoint.model_id}; give the checkpoint of the trace"
             )
     pictures = checkpoint.pictures
     if trace.settings.fps != pictures.temporal_patch_size:
         raise TraceError(
-            f"{trace.name}: {trace.settings.fps} frames a round do not make one temporal patch of"
-            f" {pictures.temporal_patch_size}; record it with as many frames a round"
+            f"{trace.name}: has {trace.settings.fps} frames a round, but a temporal patch has"
+            f" {pictures.temporal_patch_size}; record it with that many frames a round"
         )
     unit = pictures.patch_size * pictures.merge_size
     height, width = trace.frames.shape[1:3]
     if height % unit or width % unit:
         raise TraceError(
             f"{trace.name}: frames of {width} x {height} pixels are not whole vision tokens of"
-            f" {unit} pixels; record it with such frames"
+            f" {unit} pixels; record it with sizes that are multiples of {unit}"
         )
     vocabulary = checkpoint.model.config.text_config.vocab_size
     if trace.arrays["logits_first"].shape[1] != vocabulary:
         raise TraceError(
-            f"{trace.name}: logits over {trace.arrays['logits_first'].shape[1]} tokens, but"
+            f"{trace.name}: has logits over {trace.arrays['logits_first'].shape[1]} tokens, but"
             f" {checkpoint.model_id} has {vocabulary}; give the checkpoint of the trace"
         )

@@ -1,4 +1,4 @@
-"""A judge is asked over HTTP, in both orders, and can only lower a score when it fails."""
+"""The judge is asked over HTTP in both orders; a failed judgement can only lower a score."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def server() -> Iterator[JudgeServer]:
         yield judge
 
 
-def test_both_orders_are_asked_and_an_honest_judge_votes_the_same_way_in_both(
+def test_both_orders_are_asked_and_a_consistent_judge_votes_the_same_way_in_both(
     server: JudgeServer,
 ) -> None:
     with Judge(server.url, "small", key="secret") as judge:
@@ -45,7 +45,9 @@ def test_both_orders_are_asked_and_an_honest_judge_votes_the_same_way_in_both(
     assert "Commentary A:\ngoal" in server.requests[1]["messages"][1]["content"]
 
 
-def test_a_judge_that_always_takes_the_first_gives_each_side_one_vote(server: JudgeServer) -> None:
+def test_a_judge_that_always_prefers_the_first_gives_each_side_one_vote(
+    server: JudgeServer,
+) -> None:
     server.reply = lambda text: "A"
     with Judge(server.url, "small") as judge:
         assert judge.compare("a", "b", "c").won == 1
@@ -62,7 +64,7 @@ def test_a_judge_that_always_takes_the_first_gives_each_side_one_vote(server: Ju
         b'{"choices": [{"message": {"content": null}}]}',
     ],
 )
-def test_a_failed_judgement_is_a_loss_and_is_said(
+def test_a_failed_judgement_is_recorded_and_counts_as_lost(
     server: JudgeServer, reply: str | int | bytes
 ) -> None:
     server.reply = lambda text: reply
@@ -72,7 +74,7 @@ def test_a_failed_judgement_is_a_loss_and_is_said(
         assert len(judge.failures) == 3
 
 
-def test_a_judge_that_is_not_there_is_a_loss_and_is_said() -> None:
+def test_a_judgement_without_a_connection_is_recorded_and_counts_as_lost() -> None:
     with Judge("http://127.0.0.1:9/v1", "small", timeout_s=2.0) as judge:
         assert judge.compare("a", "b", "c").won == 0
         assert "ConnectError" in judge.failures[0]
@@ -85,13 +87,13 @@ def test_content_is_judged_with_yes_or_no(server: JudgeServer) -> None:
         assert not judge.is_right("What fell?", "the ball", "a cup")
 
 
-def test_judgements_keep_their_order_when_several_are_asked_at_once() -> None:
+def test_parallel_judgements_keep_their_order() -> None:
     assert judge_all(list(range(50)), lambda number: number * 2) == [
         number * 2 for number in range(50)
     ]
 
 
-def test_the_environment_names_the_judge_and_half_a_name_is_refused() -> None:
+def test_the_environment_must_set_both_url_and_model_of_the_judge() -> None:
     assert judge_from_environment({}) is None
     with pytest.raises(JudgeError, match="must both be set"):
         judge_from_environment({"STREAM_VLM_JUDGE_URL": "http://localhost"})
@@ -102,7 +104,7 @@ def test_the_environment_names_the_judge_and_half_a_name_is_refused() -> None:
     assert judge.model == "m"
 
 
-def test_without_httpx_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_httpx_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(JudgeError, match="pip install httpx"):
         Judge("http://localhost", "m")
@@ -112,7 +114,7 @@ def commentary(words: str, start: int = 0, end: int = 200) -> Commentary:
     return Commentary(start, end, [(50.0, words), (150.0, words)])
 
 
-def test_segments_are_won_vote_by_vote_and_what_we_did_not_cover_is_lost(
+def test_segments_are_scored_by_votes_and_uncovered_segments_are_lost(
     server: JudgeServer,
 ) -> None:
     segments = [

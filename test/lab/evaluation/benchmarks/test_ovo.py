@@ -1,6 +1,4 @@
-"""OVO-Bench: its official score is reproduced, its odd rows are named, and its questions are put to
-a model online.
-"""
+"""OVO-Bench: the official score is reproduced, unusual rows are reported, models run online."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from stream_vlm.cli import main
 from stream_vlm.types import Frame
 from stream_vlm_lab.evaluation.benchmarks.cases import answer_ovo
 from stream_vlm_lab.evaluation.benchmarks.ovo import read_answers, read_items, score_answers
-from stream_vlm_lab.evaluation.online.online_pass import Look, TimedQuestion
+from stream_vlm_lab.evaluation.online.online_pass import FrameResult, TimedQuestion
 
 PUBLISHED = {
     **{
@@ -65,14 +63,14 @@ ITEMS = [
     points(
         3,
         "SSR",
-        {"realtime": 2, "step": "full_history", "type": 0},
+        {"realtime": 2, "step": "pour", "type": 0},
         {"realtime": 4, "step": "stir", "type": 1},
     ),
 ]
 
 
 def answered(response: Any = "B.", **rows: Any) -> list[dict[str, Any]]:
-    """Answers to `ITEMS` that are all right but for `response`, which answers the first."""
+    """Answers to `ITEMS` that are all right except for `response`, the answer to the first item."""
     return [
         {"id": 0, "task": "EPM", "response": response, "ground_truth": "B"},
         {"id": 1, "task": "OCR", "response": "The answer is A", "ground_truth": "A"},
@@ -97,7 +95,7 @@ def by_id() -> dict[int, dict[str, Any]]:
     return {item["id"]: item for item in ITEMS}
 
 
-def test_ovo_scores_letters_digits_and_yes_or_no_and_averages_the_groups() -> None:
+def test_letters_digits_and_yes_or_no_are_scored_and_groups_are_averaged() -> None:
     report = score_answers(by_id(), answered()).as_dict()
     assert report["official"]["tasks"] == {"EPM": 100, "OCR": 100, "REC": 100, "SSR": 100}
     assert report["official"]["total"] == 100
@@ -123,7 +121,7 @@ def test_a_response_that_names_every_letter_is_right_officially_and_wrong_strict
         (2, "the response is int 2", 0),
     ],
 )
-def test_a_response_that_is_no_string_is_named_and_nothing_falls_over(
+def test_a_response_that_is_not_a_string_is_reported(
     response: Any, fault: str, points_right: float
 ) -> None:
     report = score_answers(by_id(), answered(response)).as_dict()
@@ -134,14 +132,14 @@ def test_a_response_that_is_no_string_is_named_and_nothing_falls_over(
     assert report["official"]["tasks"]["EPM"] == points_right
 
 
-def test_missing_doubled_unknown_and_disagreeing_rows_are_named() -> None:
+def test_missing_doubled_unknown_and_disagreeing_rows_are_reported() -> None:
     rows = answered()
     rows[0] = {**rows[0], "ground_truth": "D", "response": "D"}
     report = score_answers(
         by_id(), [rows[0], rows[2], rows[2], {"id": 99, "response": "A"}, {"response": "A"}]
     ).as_dict()
     assert [fault["fault"] for fault in report["faults"]] == [
-        "states D as right, the data B",
+        "states D as the right answer, the data B",
         "answered twice",
         "no such item in the data",
         "no such item in the data",
@@ -159,7 +157,7 @@ def test_test_points_without_an_answer_count_as_wrong() -> None:
     assert "answers 1 of 2 test points" in report["faults"][0]["fault"]
 
 
-def test_published_answers_get_their_published_scores_to_two_decimals(
+def test_published_answers_have_their_published_scores_to_two_decimals(
     repository: Path, tmp_path: Path
 ) -> None:
     folder = repository.parent / "shared" / "benchmarks" / "ovo"
@@ -192,20 +190,22 @@ def test_published_answers_get_their_published_scores_to_two_decimals(
     assert report["missing"] == {}
 
 
-class Parrot:
-    """Says the question back, and what it has seen of the video."""
+class EchoModel:
+    """Answers with the time and the letter B, and records what it has seen of the video."""
 
-    name = "parrot"
+    name = "echo"
 
     def __init__(self) -> None:
         self.seen: list[tuple[float, float]] = []
 
-    def begin(self, session: str) -> None:
+    def start_stream(self, session: str) -> None:
         self.seen = []
 
-    def look(self, index: int, t: float, frame: Frame, question: TimedQuestion | None) -> Look:
+    def step(
+        self, index: int, t: float, frame: Frame, question: TimedQuestion | None
+    ) -> FrameResult:
         self.seen.append((t, float(frame.image.mean())))
-        return Look("silence", answer=f"{t:g} s: B" if question else "")
+        return FrameResult("silence", answer=f"{t:g} s: B" if question else "")
 
 
 @pytest.fixture(scope="module")
@@ -216,11 +216,11 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ).parent
 
 
-def test_ovo_is_answered_online_without_any_frame_after_a_question(videos: Path) -> None:
-    parrot = Parrot()
-    document, faults = answer_ovo(ITEMS[:1], videos, parrot, 2.0)
+def test_online_no_frame_after_the_question_is_used(videos: Path) -> None:
+    echo = EchoModel()
+    document, faults = answer_ovo(ITEMS[:1], videos, echo, 2.0)
     assert faults == []
-    assert max(t for t, _ in parrot.seen) <= 3.0
+    assert max(t for t, _ in echo.seen) <= 3.0
     assert document["backward"] == [
         {
             "id": 0,
@@ -233,8 +233,8 @@ def test_ovo_is_answered_online_without_any_frame_after_a_question(videos: Path)
     ]
 
 
-def test_all_points_of_a_forward_item_are_asked_in_one_pass(videos: Path) -> None:
-    document, _ = answer_ovo(ITEMS[2:], videos, Parrot(), 2.0)
+def test_all_test_points_of_a_forward_item_are_asked_in_one_pass(videos: Path) -> None:
+    document, _ = answer_ovo(ITEMS[2:], videos, EchoModel(), 2.0)
     assert [point["response"] for point in document["forward"][0]["test_info"]] == [
         "1.5 s: B",
         "3.5 s: B",
@@ -242,14 +242,14 @@ def test_all_points_of_a_forward_item_are_asked_in_one_pass(videos: Path) -> Non
     assert [point["type"] for point in document["forward"][1]["test_info"]] == [0, 1]
 
 
-def test_a_missing_video_is_named_and_its_items_count_as_unanswered(videos: Path) -> None:
-    document, faults = answer_ovo([{**ITEMS[0], "video": "gone.mp4"}], videos, Parrot(), 2.0)
+def test_a_missing_video_is_reported_and_its_items_count_as_unanswered(videos: Path) -> None:
+    document, faults = answer_ovo([{**ITEMS[0], "video": "gone.mp4"}], videos, EchoModel(), 2.0)
     assert "item 0" in faults[0]
     assert "gone.mp4" in faults[0]
     assert document["backward"][0]["response"] is None
 
 
-def test_ovo_runs_on_ones_own_videos_with_the_shipped_model(videos: Path, tmp_path: Path) -> None:
+def test_the_command_runs_the_shipped_model_on_videos(videos: Path, tmp_path: Path) -> None:
     data = tmp_path / "ovo.json"
     data.write_text(json.dumps(ITEMS))
     arguments = [

@@ -1,6 +1,4 @@
-"""Streamo-Bench, Inf-Streams-Eval and Streaming-Eval: their files are read and scored, their
-questions put to a model online.
-"""
+"""Streamo-Bench, Inf-Streams-Eval and Streaming-Eval: files are scored, models run online."""
 
 from __future__ import annotations
 
@@ -15,6 +13,7 @@ from judge_server import serve_judge
 from stream_vlm.cli import main
 from stream_vlm.run_records import TimedEvent, TimedUtterance
 from stream_vlm.types import Frame
+from stream_vlm_lab.evaluation.benchmarks.benchmark_report import benchmark_text
 from stream_vlm_lab.evaluation.benchmarks.cases import Task, answer_tasks
 from stream_vlm_lab.evaluation.benchmarks.files import (
     BenchmarkError,
@@ -23,7 +22,7 @@ from stream_vlm_lab.evaluation.benchmarks.files import (
 )
 from stream_vlm_lab.evaluation.benchmarks.inf_streams import read_commentaries, read_segments
 from stream_vlm_lab.evaluation.benchmarks.judge import Judge
-from stream_vlm_lab.evaluation.benchmarks.run_benchmark import Examined, examine_benchmark
+from stream_vlm_lab.evaluation.benchmarks.run_benchmark import BenchmarkRequest, examine_benchmark
 from stream_vlm_lab.evaluation.benchmarks.streaming_eval import (
     is_right_choice,
     read_streaming_items,
@@ -34,9 +33,8 @@ from stream_vlm_lab.evaluation.benchmarks.streamo_bench import (
     read_streamo_items,
     score_streamo,
 )
-from stream_vlm_lab.evaluation.benchmarks.text_matching import benchmark_text
 from stream_vlm_lab.evaluation.online.baselines import AlwaysSilent, AlwaysSpeaking
-from stream_vlm_lab.evaluation.online.online_pass import Look, TimedQuestion
+from stream_vlm_lab.evaluation.online.online_pass import FrameResult, TimedQuestion
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +71,7 @@ def said(*words: tuple[float, str], events: tuple[TimedEvent, ...] = ()) -> Stre
     return StreamAnswer("", [TimedUtterance(t, text) for t, text in words], list(events))
 
 
-def test_streamo_grounds_forward_by_what_was_reported_and_backward_by_what_was_named(
+def test_streamo_scores_reported_events_forward_and_named_times_backward(
     streamo_data: Path,
 ) -> None:
     items = read_streamo_items(streamo_data)
@@ -97,7 +95,9 @@ def test_streamo_grounds_forward_by_what_was_reported_and_backward_by_what_was_n
     assert late["grounding_forward"]["miou"] == 0.0
 
 
-def test_an_answer_with_a_time_alone_grounds_the_span_that_its_words_name(tmp_path: Path) -> None:
+def test_the_true_span_of_an_answer_with_only_a_time_is_the_one_its_words_name(
+    tmp_path: Path,
+) -> None:
     rows = [streamo_row("Event Grounding", 20, content="From 4 s to 8 s.", time=20)]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     items = read_streamo_items(tmp_path / "rows.json")
@@ -108,7 +108,7 @@ def test_an_answer_with_a_time_alone_grounds_the_span_that_its_words_name(tmp_pa
     assert report["grounding_backward"] == {"items": 1, "miou": 0.5}
 
 
-def test_what_never_comes_is_grounded_by_silence(tmp_path: Path) -> None:
+def test_silence_is_right_for_an_event_that_never_comes(tmp_path: Path) -> None:
     row = streamo_row("Event Grounding", 1) | {"response": []}
     (tmp_path / "rows.json").write_text(json.dumps([row, row, row, row]))
     items = read_streamo_items(tmp_path / "rows.json")
@@ -123,7 +123,7 @@ def test_what_never_comes_is_grounded_by_silence(tmp_path: Path) -> None:
     }
 
 
-def test_streamo_captions_are_compared_by_the_judge_and_a_missing_answer_loses_without_asking(
+def test_streamo_captions_are_compared_by_the_judge_and_missing_answers_lose(
     streamo_data: Path,
 ) -> None:
     items = read_streamo_items(streamo_data)
@@ -204,7 +204,7 @@ def test_inf_streams_segments_and_commentaries_are_read_as_published(tmp_path: P
         ("C. cup", False),
     ],
 )
-def test_a_choice_is_named_by_its_letter_or_its_words(text: str, right: bool) -> None:
+def test_an_option_is_chosen_by_its_letter_or_its_words(text: str, right: bool) -> None:
     assert is_right_choice(text, "cup", ("ball", "cup", "box")) == right
     assert is_right_choice(text, "B", ("ball", "cup", "box")) == right
 
@@ -231,7 +231,7 @@ def test_streaming_eval_scores_answers_in_their_windows_by_split(tmp_path: Path)
         items, {"q": said((6.0, "cup"), (12.0, "cup"), (21.0, "ball"))}, None, None
     )
     assert report["splits"]["forward"]["sw_f1_published"] == pytest.approx(2 / (2 + 0.2 + 2))
-    assert report["all"]["sw_f1_full_charge"] == pytest.approx(1 / (1 + 2 + 1))
+    assert report["all"]["sw_f1_equal_weights"] == pytest.approx(1 / (1 + 2 + 1))
     assert report["without_answer"] == ["n"]
     with serve_judge(lambda text: "A") as server, Judge(server.url, "m") as judge:
         compared = score_streaming(
@@ -241,7 +241,7 @@ def test_streaming_eval_scores_answers_in_their_windows_by_split(tmp_path: Path)
 
 
 @pytest.mark.parametrize("benchmark", ["streamo", "streaming-eval", "inf-streams"])
-def test_other_benchmarks_are_watched_online_and_leave_their_answers(
+def test_the_other_benchmarks_run_online_and_write_their_answers(
     benchmark: str, streamo_data: Path, videos: Path, tmp_path: Path
 ) -> None:
     window = {"start": 1, "end": 4, "answer": "yes"}
@@ -261,7 +261,7 @@ def test_other_benchmarks_are_watched_online_and_leave_their_answers(
     }[benchmark]
     (tmp_path / "data.json").write_text(data)
     report = examine_benchmark(
-        Examined(benchmark, tmp_path / "data.json", videos=videos),
+        BenchmarkRequest(benchmark, tmp_path / "data.json", videos=videos),
         lambda: (AlwaysSpeaking(), 2.0),
         None,
         tmp_path,
@@ -276,30 +276,30 @@ def test_other_benchmarks_are_watched_online_and_leave_their_answers(
         )
     if benchmark == "streaming-eval":
         assert report["all"]["hits"] == 1
-        assert report["all"]["sw_f1_full_charge"] < report["all"]["sw_f1_published"] < 1
+        assert report["all"]["sw_f1_equal_weights"] < report["all"]["sw_f1_published"] < 1
 
 
 @pytest.mark.parametrize(
     ("benchmark", "data", "complaint"),
     [
-        ("ovo", '[{"id": 1}]', "is no OVO-Bench item"),
-        ("ovo", "{", "is no JSON"),
-        ("ovo", "5", "is no OVO-Bench item"),
+        ("ovo", '[{"id": 1}]', "is not an OVO-Bench item"),
+        ("ovo", "{", "is not JSON"),
+        ("ovo", "5", "is not an OVO-Bench item"),
         (
             "ovo",
             '[{"id": 1, "task": "REC", "video": "a.mp4", "test_info": [{"realtime": 3}]}]',
-            "is no OVO-Bench item",
+            "is not an OVO-Bench item",
         ),
         ("streamo", '[{"task_type": "Weather"}]', "unknown task type"),
         ("inf-streams", '[{"video": "a"}]', "needs video, content"),
         (
             "streaming-eval",
             '[{"id": 1, "video": "a", "kind": "qa"}]',
-            "is no item of Streaming-Eval",
+            "is not an item of Streaming-Eval",
         ),
     ],
 )
-def test_data_of_another_form_is_refused_in_one_sentence(
+def test_data_in_another_format_is_refused_with_one_line(
     benchmark: str, data: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "data.json").write_text(data)
@@ -319,10 +319,13 @@ def test_data_of_another_form_is_refused_in_one_sentence(
     assert len(printed.splitlines()) == 1
 
 
-def test_neither_answers_nor_videos_is_refused(tmp_path: Path) -> None:
+def test_a_request_without_answers_and_videos_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match="give either --answers FILE, or --videos FOLDER"):
         examine_benchmark(
-            Examined("ovo", tmp_path / "x.json"), lambda: (AlwaysSpeaking(), 2.0), None, tmp_path
+            BenchmarkRequest("ovo", tmp_path / "x.json"),
+            lambda: (AlwaysSpeaking(), 2.0),
+            None,
+            tmp_path,
         )
 
 
@@ -335,32 +338,32 @@ def test_neither_answers_nor_videos_is_refused(tmp_path: Path) -> None:
         ["--data", "x", "--world", "heldout"],
     ],
 )
-def test_one_thing_is_examined_at_a_time(
+def test_options_for_more_or_less_than_one_examination_are_refused(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["eval", *arguments, "--out", str(tmp_path)]) == 2
     assert "Error:" in capsys.readouterr().err
 
 
-def test_a_video_that_is_missing_is_named_with_its_answer(videos: Path) -> None:
+def test_a_missing_video_is_reported_with_its_answer(videos: Path) -> None:
     (answer,) = answer_tasks([Task("x", "gone.mp4", ())], videos, AlwaysSpeaking(), 2.0)
     assert "gone.mp4" in answer.faults[0]
     assert answer.utterances == []
 
 
-class Refuser(AlwaysSilent):
-    """Cannot be told what to wait for."""
+class RefusingModel(AlwaysSilent):
+    """A model without support for watches."""
 
-    def look(self, index: int, t: float, frame: Frame, question: TimedQuestion | None) -> Look:
-        return Look(
+    def step(
+        self, index: int, t: float, frame: Frame, question: TimedQuestion | None
+    ) -> FrameResult:
+        return FrameResult(
             "silence",
             fault="not made to wait" if question is not None and question.is_watch else "",
         )
 
 
-def test_a_watch_that_the_model_refuses_is_named_in_the_report(
-    videos: Path, tmp_path: Path
-) -> None:
+def test_the_report_names_watches_that_the_model_refuses(videos: Path, tmp_path: Path) -> None:
     window = {"start": 3, "end": 4, "answer": "yes"}
     row = {
         "id": "w",
@@ -371,7 +374,7 @@ def test_a_watch_that_the_model_refuses_is_named_in_the_report(
         "windows": [window],
     }
     (tmp_path / "data.json").write_text(json.dumps(row))
-    what = Examined("streaming-eval", tmp_path / "data.json", videos=videos)
-    report = examine_benchmark(what, lambda: (Refuser(), 2.0), None, tmp_path)
+    what = BenchmarkRequest("streaming-eval", tmp_path / "data.json", videos=videos)
+    report = examine_benchmark(what, lambda: (RefusingModel(), 2.0), None, tmp_path)
     assert report["watching_faults"] == ["item w: 1 x not made to wait"]
     assert "item w: 1 x not made to wait" in benchmark_text(report)

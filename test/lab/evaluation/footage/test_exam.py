@@ -1,6 +1,4 @@
-"""Hand-labelled clips: what came and what left is read from labels and reports alike, and matched
-by when it ended.
-"""
+"""Hand-labelled clips: labels and reports are read as "came" or "left" and matched in time."""
 
 from __future__ import annotations
 
@@ -12,13 +10,13 @@ import pytest
 from clip_fixtures import write_video
 
 from stream_vlm.cli import main
-from stream_vlm_lab.evaluation.footage.exam import footage_text, watch_footage
+from stream_vlm_lab.evaluation.footage.exam import footage_text, run_footage_exam
 from stream_vlm_lab.evaluation.footage.labelled_clips import ClipLabelError, direction, read_clips
 from stream_vlm_lab.evaluation.online.baselines import MotionThreshold
 
 
 @pytest.mark.parametrize(
-    ("words", "way"),
+    ("words", "expected"),
     [
         ("person in red enters from the left", "came"),
         ("hand puts down the blue cup", "came"),
@@ -33,8 +31,8 @@ from stream_vlm_lab.evaluation.online.baselines import MotionThreshold
         ("a quiet room", "other"),
     ],
 )
-def test_words_say_whether_something_came_or_left(words: str, way: str) -> None:
-    assert direction(words) == way
+def test_words_say_whether_something_came_or_left(words: str, expected: str) -> None:
+    assert direction(words) == expected
 
 
 def write_clip(folder: Path, labels: dict[str, Any], seconds: int = 10) -> Path:
@@ -68,28 +66,31 @@ def test_presence_and_events_become_labels_in_order_of_time(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("labels", "complaint"),
     [
-        ({"events": [{"what": "cup taken", "t_start": 5, "t_end": 4}]}, "from 5 to 4 s is no span"),
+        (
+            {"events": [{"what": "cup taken", "t_start": 5, "t_end": 4}]},
+            "from 5 to 4 s is not a valid span",
+        ),
         ({"events": [{"what": "cup taken"}]}, "no 't_start'"),
         ({"presence": [{"what": "person", "enters": "soon", "leaves": 3}]}, "soon"),
     ],
 )
-def test_a_label_that_is_none_is_named_with_its_clip(
+def test_the_error_for_an_invalid_label_names_its_clip(
     labels: dict[str, Any], complaint: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ClipLabelError, match=complaint):
         read_clips(write_clip(tmp_path, labels))
 
 
-def test_a_folder_without_labels_or_clip_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_labels_or_without_a_clip_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ClipLabelError, match="cannot be read as labels"):
         read_clips(tmp_path)
     write_clip(tmp_path, {})
     (tmp_path / "clip.mp4").unlink()
-    with pytest.raises(ClipLabelError, match=r"is labelled in .* but not there"):
+    with pytest.raises(ClipLabelError, match=r"is labelled in .* but does not exist"):
         read_clips(tmp_path)
 
 
-def test_reported_spans_stand_beside_the_labels_and_false_alarms_are_counted_by_the_minute(
+def test_each_label_has_its_reported_span_and_false_alarms_are_counted_per_minute(
     tmp_path: Path,
 ) -> None:
     labels = {
@@ -98,16 +99,16 @@ def test_reported_spans_stand_beside_the_labels_and_false_alarms_are_counted_by_
             {"what": "box taken", "t_start": 8.0, "t_end": 8.5},
         ]
     }
-    report = watch_footage(
+    report = run_footage_exam(
         write_clip(tmp_path / "clips", labels), MotionThreshold(), 2.0, tmp_path / "out"
     )
     found, missed = report["clips"]["clip.mp4"]["labels"]
     assert found["reported"]["t_start"] == pytest.approx(3.5)
     assert missed["reported"] is None
-    scores = report["watchers"]["motion threshold"]
+    scores = report["scores"]["motion threshold"]
     assert (scores["came_or_left"]["found"], scores["came_or_left"]["missed"]) == (1, 1)
     assert scores["false_alarms_per_minute"] == 0
-    assert report["watchers"]["always speaking"]["false_alarms_per_minute"] > 60
+    assert report["scores"]["always speaking"]["false_alarms_per_minute"] > 60
     assert (tmp_path / "out" / "clip.png").stat().st_size > 5_000
     assert "left: box taken" in footage_text({"model": "none", **report})
 
@@ -123,7 +124,7 @@ def test_the_shipped_model_is_scored_on_a_labelled_clip(
     assert main(["eval", "--footage", str(folder), "--out", str(tmp_path / "out")]) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["model"].startswith("stream-vlm-small")
-    assert "ours" in report["watchers"]
+    assert "ours" in report["scores"]
     assert "came: box placed" in (tmp_path / "out" / "report.md").read_text()
     assert "F1 came / left" in capsys.readouterr().out
 
@@ -131,8 +132,8 @@ def test_the_shipped_model_is_scored_on_a_labelled_clip(
 def test_real_footage_is_scored_clip_by_clip(footage: Path, tmp_path: Path) -> None:
     clips = read_clips(footage)
     assert [len(clip.events) for clip in clips] == [12, 7]
-    report = watch_footage(footage, MotionThreshold(), 2.0, tmp_path)
-    assert report["watchers"]["always silent"]["came_or_left"]["missed"] == 19
-    assert report["watchers"]["motion threshold"]["minutes"] == pytest.approx(
+    report = run_footage_exam(footage, MotionThreshold(), 2.0, tmp_path)
+    assert report["scores"]["always silent"]["came_or_left"]["missed"] == 19
+    assert report["scores"]["motion threshold"]["minutes"] == pytest.approx(
         (139.4 + 39.9) / 60, abs=0.05
     )

@@ -1,6 +1,4 @@
-"""A watcher is shown each frame once and a question when it is asked; what it says is scored so
-that noise does not pay.
-"""
+"""A model gets each frame once and each question in time, and the scores do not reward noise."""
 
 from __future__ import annotations
 
@@ -19,15 +17,15 @@ from stream_vlm.run_records import TimedEvent, TimedState, TimedUtterance
 from stream_vlm.types import NANOSECONDS, Frame
 from stream_vlm_lab.evaluation.online.baselines import AlwaysSilent, AlwaysSpeaking, MotionThreshold
 from stream_vlm_lab.evaluation.online.online_pass import (
-    Look,
+    ExaminedModel,
+    FrameResult,
+    StreamResult,
     TimedQuestion,
-    Watched,
-    Watcher,
-    watch_stream,
+    run_stream,
 )
 from stream_vlm_lab.evaluation.scoring.grounding import iou, span_ious
 from stream_vlm_lab.evaluation.scoring.matching import score_events
-from stream_vlm_lab.evaluation.scoring.scores import Truth, score_watching
+from stream_vlm_lab.evaluation.scoring.scores import GroundTruth, score_streams
 from stream_vlm_lab.evaluation.scoring.speech_timing import (
     SpeakingScore,
     Speech,
@@ -35,7 +33,7 @@ from stream_vlm_lab.evaluation.scoring.speech_timing import (
     score_speaking,
 )
 from stream_vlm_lab.evaluation.simulated.exam import examine, question_kind, truth_of
-from stream_vlm_lab.evaluation.simulated.label_ceiling import CEILING, labels_watched
+from stream_vlm_lab.evaluation.simulated.label_ceiling import CEILING, result_of_labels
 from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
 from stream_vlm_lab.simulation.world import World
 
@@ -52,27 +50,29 @@ def frames(count: int, grey: Sequence[int] = (), tick_s: float = 0.5) -> Iterato
 
 
 @dataclass
-class Diary:
-    """Notes what it is shown."""
+class RecordingModel:
+    """Records the frames and questions that it gets."""
 
-    name: str = "diary"
+    name: str = "recorder"
     shown: list[tuple[float, str]] = field(default_factory=list)
 
-    def begin(self, session: str) -> None:
+    def start_stream(self, session: str) -> None:
         self.shown.append((-1.0, session))
 
-    def look(self, index: int, t: float, frame: Frame, question: TimedQuestion | None) -> Look:
+    def step(
+        self, index: int, t: float, frame: Frame, question: TimedQuestion | None
+    ) -> FrameResult:
         self.shown.append((t, question.text if question else ""))
-        return Look(
+        return FrameResult(
             "silence", answer="noted" if question else "", fault="too dark" if index == 2 else ""
         )
 
 
-def test_a_question_enters_with_the_first_frame_at_or_after_its_time_and_only_then() -> None:
-    diary = Diary()
+def test_a_question_is_asked_once_with_the_first_frame_at_or_after_its_time() -> None:
+    recorder = RecordingModel()
     asked = [TimedQuestion(1.2, "now?"), TimedQuestion(0.0, "first?"), TimedQuestion(9.0, "never?")]
-    watched = watch_stream(diary, frames(5), asked, "s")
-    assert diary.shown == [
+    result = run_stream(recorder, frames(5), asked, "s")
+    assert recorder.shown == [
         (-1.0, "s"),
         (0.0, "first?"),
         (0.5, ""),
@@ -80,53 +80,53 @@ def test_a_question_enters_with_the_first_frame_at_or_after_its_time_and_only_th
         (1.5, "now?"),
         (2.0, ""),
     ]
-    assert [(answer.t, answer.text) for answer in watched.answers] == [
+    assert [(answer.t, answer.text) for answer in result.answers] == [
         (0.0, "noted"),
         (1.5, "noted"),
     ]
-    assert [question.text for question in watched.unanswered] == ["never?"]
-    assert watched.faults == {"too dark": 1}
+    assert [question.text for question in result.unanswered] == ["never?"]
+    assert result.faults == {"too dark": 1}
 
 
-def test_of_two_questions_at_one_moment_the_second_waits_for_the_next_frame() -> None:
-    watched = watch_stream(
-        Diary(), frames(3), [TimedQuestion(0.0, "a"), TimedQuestion(0.0, "b")], "s"
+def test_the_second_of_two_questions_at_the_same_time_waits_for_the_next_frame() -> None:
+    result = run_stream(
+        RecordingModel(), frames(3), [TimedQuestion(0.0, "a"), TimedQuestion(0.0, "b")], "s"
     )
-    assert [(answer.question.text, answer.t) for answer in watched.answers] == [
+    assert [(answer.question.text, answer.t) for answer in result.answers] == [
         ("a", 0.0),
         ("b", 0.5),
     ]
 
 
-def test_the_motion_threshold_reports_when_the_picture_has_stopped_to_change() -> None:
-    watched = watch_stream(
+def test_the_motion_threshold_reports_when_the_picture_stops_changing() -> None:
+    result = run_stream(
         MotionThreshold(), frames(8, (100, 100, 130, 160, 160, 160, 90, 90)), (), "s"
     )
-    assert [(event.t_start, event.t_end) for event in watched.events] == [(1.0, 2.0), (3.0, 3.5)]
+    assert [(event.t_start, event.t_end) for event in result.events] == [(1.0, 2.0), (3.0, 3.5)]
 
 
 def right(said: str, due: str) -> bool:
     return said == due
 
 
-def test_one_right_answer_in_its_window_is_worth_everything_and_charges_nothing() -> None:
+def test_one_right_answer_in_its_window_has_the_full_score() -> None:
     score = score_speaking([Speech(5.0, "a")], [Window(4.0, 6.0, "a")], right)
-    assert (score.published, score.full, score.needless) == (1.0, 1.0, 0)
+    assert (score.published, score.equal_weights, score.needless) == (1.0, 1.0, 0)
 
 
-def test_ten_false_alarms_cost_one_miss_as_published_and_ten_when_charged_in_full() -> None:
+def test_ten_false_alarms_cost_as_much_as_one_miss_as_published_and_as_ten_with_equal_weights() -> (
+    None
+):
     score = score_speaking(
         [Speech(5.0, "a"), *(Speech(20.0 + t, "a") for t in range(10))],
         [Window(4.0, 6.0, "a")],
         right,
     )
     assert score.published == pytest.approx(2 / (2 + 0.2 * 10))
-    assert score.full == pytest.approx(1 / 11)
+    assert score.equal_weights == pytest.approx(1 / 11)
 
 
-def test_wrong_and_repeated_words_inside_a_window_cost_nothing_as_published_but_count_in_full() -> (
-    None
-):
+def test_wrong_and_repeated_words_inside_a_window_are_needless_but_free_as_published() -> None:
     said = [Speech(4.0, "x"), Speech(4.5, "a"), Speech(5.0, "a")]
     score = score_speaking(said, [Window(4.0, 6.0, "a")], right)
     assert (score.tp, score.fn, score.outside, score.needless) == (
@@ -138,14 +138,14 @@ def test_wrong_and_repeated_words_inside_a_window_cost_nothing_as_published_but_
     assert score.published == 1.0
 
 
-def test_an_utterance_serves_one_window_only() -> None:
+def test_an_utterance_counts_for_one_window_only() -> None:
     windows = [Window(4.0, 8.0, "a"), Window(4.0, 6.0, "a")]
     assert score_speaking([Speech(5.0, "a")], windows, right).tp == 1
     assert score_speaking([Speech(5.0, "a"), Speech(7.0, "a")], windows, right).tp == 2
 
 
-def test_silence_where_nothing_is_due_is_perfect() -> None:
-    assert SpeakingScore().published == SpeakingScore().full == 1.0
+def test_silence_has_the_full_score_if_nothing_is_due() -> None:
+    assert SpeakingScore().published == SpeakingScore().equal_weights == 1.0
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_iou_of_spans(
     assert iou(first, second) == pytest.approx(shared)
 
 
-def test_an_event_that_was_not_found_counts_as_nothing_and_an_instant_lasts_a_tick() -> None:
+def test_a_missed_event_has_iou_0_and_an_event_without_duration_lasts_one_tick() -> None:
     truth = [
         TimedEvent("door opens", 1.0, 3.0),
         TimedEvent("lamp turns on", 9.0, 9.0),
@@ -169,8 +169,8 @@ def test_an_event_that_was_not_found_counts_as_nothing_and_an_instant_lasts_a_ti
     assert span_ious(claimed, truth, matching, tick_s=0.5) == pytest.approx([0.5, 1.0, 0.0])
 
 
-def truth(*events: TimedEvent, questions: Sequence[TimedQuestion] = ()) -> Truth:
-    return Truth(
+def truth(*events: TimedEvent, questions: Sequence[TimedQuestion] = ()) -> GroundTruth:
+    return GroundTruth(
         "t", 20.0, 0.5, events, [TimedState(index / 2, "silence") for index in range(40)], questions
     )
 
@@ -179,23 +179,23 @@ def silent(count: int = 40) -> list[TimedState]:
     return [TimedState(index / 2, "silence") for index in range(count)]
 
 
-def test_words_long_after_an_event_are_a_false_alarm_and_words_during_it_are_not() -> None:
-    watched = Watched(
+def test_words_long_after_an_event_are_a_false_alarm_but_words_during_it_are_not() -> None:
+    result = StreamResult(
         states=silent(),
         utterances=[TimedUtterance(5.0, "door opens"), TimedUtterance(15.0, "door opens")],
     )
-    scores = score_watching([(truth(TimedEvent("door opens", 4.0, 5.0)), watched)])
+    scores = score_streams([(truth(TimedEvent("door opens", 4.0, 5.0)), result)])
     silent_ticks = sum(not 4.0 <= index / 2 <= 6.5 for index in range(40))
     assert scores["false_alarms_per_silent_hour"] == pytest.approx(1 / (silent_ticks * 0.5 / 3600))
 
 
-def test_a_question_that_was_never_reached_counts_as_wrong() -> None:
+def test_a_question_after_the_last_frame_counts_as_wrong() -> None:
     asked = [
         TimedQuestion(1.0, "is the door open ?", "yes", "door"),
         TimedQuestion(99.0, "is the door open ?", "yes", "door"),
     ]
-    watched = watch_stream(AlwaysSpeaking(), frames(40), asked, "s")
-    scores = score_watching([(truth(questions=asked), watched)])
+    result = run_stream(AlwaysSpeaking(), frames(40), asked, "s")
+    scores = score_streams([(truth(questions=asked), result)])
     assert scores["question_accuracy_by_kind"] == {"door": {"right": 1, "asked": 2}}
 
 
@@ -208,7 +208,7 @@ def test_kinds_of_questions_do_not_name_the_thing() -> None:
     assert question_kind("is the door open ?") == "is the door open ?"
 
 
-def test_questions_stand_at_silent_ticks_and_carry_the_answer_that_holds_then() -> None:
+def test_questions_are_asked_at_silent_ticks_and_have_answers() -> None:
     room = World(HELD_OUT_SEED, 60.0)
     labels = truth_of(room, 2.0, "room")
     states = {state.t: state.state for state in labels.states}
@@ -218,9 +218,9 @@ def test_questions_stand_at_silent_ticks_and_carry_the_answer_that_holds_then() 
 
 
 @pytest.mark.parametrize("world", ["heldout", "objects", "backgrounds"])
-def test_an_examination_ranks_the_baselines_as_they_deserve(world: str) -> None:
-    watchers: list[Watcher] = [Diary("ours")]
-    outcome = examine(world, 0.5, 2.0, watchers)
+def test_an_examination_scores_the_model_the_baselines_and_the_ground_truth(world: str) -> None:
+    models: list[ExaminedModel] = [RecordingModel("ours")]
+    outcome = examine(world, 0.5, 2.0, models)
     assert list(outcome.scores) == [
         "ours",
         "always silent",
@@ -235,7 +235,7 @@ def test_an_examination_ranks_the_baselines_as_they_deserve(world: str) -> None:
     assert silent_one["false_alarms_per_silent_hour"] == 0
     assert speaking["false_alarms_per_silent_hour"] > 3600
     assert (
-        speaking["speaking"]["events"]["sw_f1_full_charge"]
+        speaking["speaking"]["events"]["sw_f1_equal_weights"]
         <= speaking["speaking"]["events"]["sw_f1_published"]
     )
     assert (
@@ -246,11 +246,11 @@ def test_an_examination_ranks_the_baselines_as_they_deserve(world: str) -> None:
 
 
 @pytest.mark.parametrize("boundary", ["frames", "midpoint"])
-def test_the_labels_are_right_about_everything_but_what_falls_between_two_ticks(
+def test_the_ground_truth_scores_perfectly_except_for_times_between_ticks(
     boundary: Literal["frames", "midpoint"],
 ) -> None:
     labels = truth_of(World(HELD_OUT_SEED, 60.0), 2.0, "room")
-    scores = score_watching([(labels, labels_watched(labels, EventSettings(boundary=boundary)))])
+    scores = score_streams([(labels, result_of_labels(labels, EventSettings(boundary=boundary)))])
     assert scores["event_f1"]["0.5 s"]["what_and_when"]["f1"] == 1.0
     assert scores["question_accuracy"] == 1.0
     assert scores["false_alarms_per_silent_hour"] == 0
@@ -258,11 +258,11 @@ def test_the_labels_are_right_about_everything_but_what_falls_between_two_ticks(
     assert 0.5 < scores["grounding_miou"]["what_and_when"] < 1.0
 
 
-def test_the_always_silent_watcher_is_silent() -> None:
-    assert watch_stream(AlwaysSilent(), frames(4), (), "s").utterances == []
+def test_the_always_silent_baseline_is_silent() -> None:
+    assert run_stream(AlwaysSilent(), frames(4), (), "s").utterances == []
 
 
-def test_the_command_puts_the_model_beside_every_baseline(
+def test_the_command_scores_the_model_and_every_baseline(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert (
@@ -270,9 +270,9 @@ def test_the_command_puts_the_model_beside_every_baseline(
         == 0
     )
     report = json.loads((tmp_path / "report.json").read_text())
-    assert list(report["watchers"]) == [
+    assert list(report["scores"]) == [
         "ours",
-        "recent 4 frames",
+        "last 4 frames",
         "always silent",
         "always speaking",
         "motion threshold",
@@ -280,10 +280,10 @@ def test_the_command_puts_the_model_beside_every_baseline(
     ]
     assert report["first_seed"] == HELD_OUT_SEED
     assert report["model"].startswith("stream-vlm-small")
-    for scores in report["watchers"].values():
+    for scores in report["scores"].values():
         assert set(scores["event_f1"]) == {"0.5 s", "1.0 s", "1.5 s", "3.0 s"}
         assert (
-            scores["speaking"]["together"]["sw_f1_full_charge"]
+            scores["speaking"]["together"]["sw_f1_equal_weights"]
             <= scores["speaking"]["together"]["sw_f1_published"]
         )
     assert (tmp_path / "report.md").read_text() in capsys.readouterr().out

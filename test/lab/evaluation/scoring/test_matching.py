@@ -1,4 +1,4 @@
-"""Event F1 counts each true event once, forgives small timing errors and nothing else."""
+"""Event F1 counts each true event once and accepts small timing errors only."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_second_claim_about_the_same_event_is_a_false_alarm() -> None:
     assert score.labelled.f1 == pytest.approx(2 / 3)
 
 
-def test_the_colour_is_scored_apart() -> None:
+def test_the_colour_has_a_score_of_its_own() -> None:
     score = score_events(
         [event("hand takes the blue cup", 10.0), event(DOOR, 20.0)],
         [event(CUP, 10.0), event(DOOR, 20.0)],
@@ -54,34 +54,34 @@ def test_the_colour_is_scored_apart() -> None:
     assert score.colour_accuracy == 0.0
 
 
-def test_doors_and_lamps_have_no_colour_to_get_wrong() -> None:
+def test_doors_and_lamps_have_no_colour_score() -> None:
     assert score_events([event(DOOR, 1.0)], [event(DOOR, 1.0)]).colour_accuracy is None
 
 
-def test_a_label_outside_the_closed_language_must_be_repeated_word_for_word() -> None:
+def test_a_label_that_is_no_simulated_caption_must_match_word_for_word() -> None:
     truth = [event("a cat jumps onto the table", 5.0)]
     assert score_events([event("A cat  jumps onto the table", 5.0)], truth).labelled.tp == 1
     assert score_events([event("a cat jumps", 5.0)], truth).labelled.tp == 0
 
 
-def test_another_camera_s_claim_does_not_count() -> None:
+def test_a_claim_of_another_camera_does_not_match() -> None:
     assert score_events([event(DOOR, 5.0, "left")], [event(DOOR, 5.0, "right")]).labelled.tp == 0
     assert score_events([event(DOOR, 5.0, "left")], [event(DOOR, 5.0)]).labelled.tp == 1
 
 
-def test_saying_nothing_is_perfect_when_nothing_happens_and_worth_nothing_otherwise() -> None:
+def test_f1_is_1_without_events_and_claims_and_0_if_only_one_side_has_any() -> None:
     assert score_events([], []).labelled.f1 == 1.0
     assert score_events([], [event(DOOR, 1.0)]).labelled.f1 == 0.0
     assert score_events([event(DOOR, 1.0)], []).labelled.f1 == 0.0
 
 
-def test_a_greedy_choice_that_costs_a_match_is_not_taken() -> None:
-    # The nearest true event of the first claim is the only one the second claim can have.
+def test_the_matching_is_not_greedy() -> None:
+    # The nearest true event of the first claim is the only possible one of the second claim.
     claimed, truth = [event(DOOR, 11.0), event(DOOR, 12.4)], [event(DOOR, 9.6), event(DOOR, 11.3)]
     assert score_events(claimed, truth).labelled.tp == 2
 
 
-def test_matching_is_as_good_as_trying_every_assignment() -> None:
+def test_the_matching_is_as_good_as_the_best_of_all_assignments() -> None:
     chance = random.Random(5)
     for _ in range(200):
         claimed = [event(DOOR, chance.uniform(0, 8)) for _ in range(chance.randint(0, 4))]
@@ -115,7 +115,7 @@ def test_records_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     assert read_records(tmp_path / "events.jsonl", TimedEvent) == events
 
 
-def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
+def test_the_error_for_an_invalid_record_names_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "utterances.jsonl").write_text('{"t": 1.0, "text": "door opens"}\n{"t": 2.0}\n')
     with pytest.raises(RecordError, match=r"utterances\.jsonl, line 2"):
         read_records(tmp_path / "utterances.jsonl", TimedUtterance)

@@ -1,6 +1,4 @@
-"""Recorded StreamingVLM runs: the engine gives the same tokens, positions and numbers, and says so
-when it does not.
-"""
+"""The engine reproduces recorded StreamingVLM runs: the same tokens, positions and values."""
 
 from __future__ import annotations
 
@@ -47,7 +45,7 @@ def recorded(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture
 def folder(recorded: Path, tmp_path: Path) -> Path:
-    """A copy of the short trace that may be damaged."""
+    """A copy of the short trace; a test may change it."""
     return Path(shutil.copytree(recorded, tmp_path / "traces"))
 
 
@@ -66,16 +64,14 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 @pytest.fixture(scope="session")
 def golden(repository: Path) -> Path:
-    """The published traces beside the checkout; tests that need them skip, and say so, where they
-    are absent.
-    """
+    """Folder of the published traces beside the checkout; without it, tests are skipped."""
     folder = repository.parent / "shared" / "golden" / "streamingvlm"
     if not folder.is_dir():
         pytest.skip(f"no published traces at {folder}")
     return folder
 
 
-def test_the_published_traces_are_replayed(golden: Path) -> None:
+def test_the_engine_agrees_with_the_published_traces(golden: Path) -> None:
     loaded = load_checkpoint(
         ModelSettings(directory=str(golden / "model"), device="cpu", dtype="float32")
     )
@@ -96,7 +92,7 @@ def test_the_published_traces_are_replayed(golden: Path) -> None:
 
 
 @pytest.mark.parametrize("run", RUNS, ids=[run.name for run in RUNS])
-def test_a_run_recorded_by_the_rule_alone_is_replayed(
+def test_the_engine_agrees_with_runs_recorded_by_an_independent_implementation(
     run: Run, checkpoint: Path, tmp_path: Path
 ) -> None:
     Recorder(checkpoint, run).record(tmp_path)
@@ -111,7 +107,7 @@ def test_a_run_recorded_by_the_rule_alone_is_replayed(
     }
 
 
-def test_the_recordings_hold_replies_that_end_and_replies_that_are_cut(recorded: Path) -> None:
+def test_the_recordings_have_replies_that_end_and_replies_that_are_cut_off(recorded: Path) -> None:
     trace = read_trace(find_traces(recorded)[0])
     lengths = np.diff(trace.arrays["gen_ids_off"])
     ends = [
@@ -141,7 +137,7 @@ def shift_logits(arrays: dict[str, Any]) -> None:
     arrays["logits_first"][2, 5] += 2e-3
 
 
-def lose_logits(arrays: dict[str, Any]) -> None:
+def set_logit_to_nan(arrays: dict[str, Any]) -> None:
     arrays["logits_first"][1, 1] = np.nan
 
 
@@ -149,11 +145,11 @@ def shift_position(arrays: dict[str, Any]) -> None:
     arrays["pos_all"][1, 30] += 1
 
 
-def lengthen(arrays: dict[str, Any]) -> None:
+def add_to_cache_length(arrays: dict[str, Any]) -> None:
     arrays["kv_len_after"][3] += 1
 
 
-def say_another_word(arrays: dict[str, Any]) -> None:
+def change_generated_token(arrays: dict[str, Any]) -> None:
     arrays["gen_ids"][0] = (arrays["gen_ids"][0] + 1) % 200
 
 
@@ -162,10 +158,10 @@ def say_another_word(arrays: dict[str, Any]) -> None:
     [
         (swap_kept, "kept tokens", 3),
         (shift_logits, "first logits", 2),
-        (lose_logits, "first logits", 1),
+        (set_logit_to_nan, "first logits", 1),
         (shift_position, "positions at the end", 0),
-        (lengthen, "held per layer", 3),
-        (say_another_word, "generated ids", 0),
+        (add_to_cache_length, "held per layer", 3),
+        (change_generated_token, "generated ids", 0),
     ],
 )
 def test_the_command_names_what_deviates_and_exits_with_1(
@@ -184,7 +180,7 @@ def test_the_command_names_what_deviates_and_exits_with_1(
     assert "0 of 1 traces agree" in printed
 
 
-def test_another_window_than_the_recorded_one_deviates(checkpoint: Path, folder: Path) -> None:
+def test_a_replay_with_another_window_deviates(checkpoint: Path, folder: Path) -> None:
     rewrite(folder / "trace_short.json", lambda settings: settings.update(window_size=3))
     loaded = load_checkpoint(
         ModelSettings(directory=str(checkpoint), device="cpu", dtype="float32")
@@ -202,7 +198,7 @@ def test_another_window_than_the_recorded_one_deviates(checkpoint: Path, folder:
 def test_a_folder_without_traces_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="no such folder"):
         find_traces(tmp_path / "absent")
-    with pytest.raises(TraceError, match="holds no trace"):
+    with pytest.raises(TraceError, match="contains no trace"):
         find_traces(tmp_path)
 
 
@@ -260,7 +256,7 @@ def test_a_missing_or_damaged_file_is_named(
         ),
     ],
 )
-def test_a_folder_that_does_not_fit_together_is_refused_with_the_remedy(
+def test_files_that_do_not_match_each_other_are_refused_with_the_remedy(
     name: str,
     change: Callable[[dict[str, Any]], None],
     message: str,

@@ -1,4 +1,4 @@
-"""A benchmark's figures in Markdown."""
+"""The report of a benchmark in Markdown."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stream_vlm_lab.evaluation.benchmarks.ovo import GROUPS
-from stream_vlm_lab.evaluation.report import shown, table
+from stream_vlm_lab.evaluation.report import format_number, markdown_table
 
 MOST_FAULTS = 20
-"""Faults that the text names; report.json has them all."""
+"""Most faults listed in the text; report.json has all of them."""
 
 
 def benchmark_text(report: Mapping[str, Any]) -> str:
@@ -25,8 +25,8 @@ def benchmark_text(report: Mapping[str, Any]) -> str:
         f"Protocol: {report['protocol']}.\n",
         *body,
     ]
-    faults = _named(report["watching_faults"])
-    return "\n".join([*parts, *(["While watching:\n", *faults] if faults else [])])
+    faults = _bullets(report["watching_faults"])
+    return "\n".join([*parts, *(["Faults during the run:\n", *faults] if faults else [])])
 
 
 def _ovo(report: Mapping[str, Any]) -> list[str]:
@@ -39,12 +39,19 @@ def _ovo(report: Mapping[str, Any]) -> list[str]:
                     [
                         task,
                         str(report["points"][task]),
-                        shown(official["tasks"][task]),
-                        shown(strict["tasks"][task]),
+                        format_number(official["tasks"][task]),
+                        format_number(strict["tasks"][task]),
                     ]
                 )
-        rows.append([group, "", shown(official["groups"][group]), shown(strict["groups"][group])])
-    rows.append(["total", "", shown(official["total"]), shown(strict["total"])])
+        rows.append(
+            [
+                group,
+                "",
+                format_number(official["groups"][group]),
+                format_number(strict["groups"][group]),
+            ]
+        )
+    rows.append(["total", "", format_number(official["total"]), format_number(strict["total"])])
     faults = [
         f"item {fault['id']} ({fault['task']}): {fault['fault']}; {fault['done']}"
         for fault in report["faults"]
@@ -53,12 +60,12 @@ def _ovo(report: Mapping[str, Any]) -> list[str]:
         f"{count} items of {task} have no answer" for task, count in report["missing"].items()
     ]
     return [
-        table(["task", "points", "official", "strict"], rows),
+        markdown_table(["task", "points", "official", "strict"], rows),
         (
-            "Official: as the published scorer counts. Strict: one letter, number or word and no"
-            " other, against the data's own right answer.\n"
+            "Official: as the published scorer counts. Strict: the response must be exactly the"
+            " one letter, number or word that the data gives as the right answer.\n"
         ),
-        *_named([*missing, *faults]),
+        *_bullets([*missing, *faults]),
     ]
 
 
@@ -68,25 +75,33 @@ def _streamo(report: Mapping[str, Any]) -> list[str]:
         [
             "grounding forward, mIoU",
             str(report["grounding_forward"]["items"]),
-            shown(report["grounding_forward"]["miou"]),
+            format_number(report["grounding_forward"]["miou"]),
         ],
         [
             "grounding backward, mIoU",
             str(report["grounding_backward"]["items"]),
-            shown(report["grounding_backward"]["miou"]),
+            format_number(report["grounding_backward"]["miou"]),
         ],
-        ["time-sensitive answers within 3 s", str(timely["due"]), shown(timely["accuracy"])],
-        ["captions and narrations won", str(captions["items"]), shown(captions["win_rate"])],
-        ["average of these", "", shown(report["average"])],
-        ["offline answers", str(offline["due"]), shown(offline["accuracy"])],
+        [
+            "time-sensitive answers within 3 s",
+            str(timely["due"]),
+            format_number(timely["accuracy"]),
+        ],
+        [
+            "captions and narrations won",
+            str(captions["items"]),
+            format_number(captions["win_rate"]),
+        ],
+        ["average of these", "", format_number(report["average"])],
+        ["offline answers", str(offline["due"]), format_number(offline["accuracy"])],
     ]
     notes = [
-        f"content judged by {report['content_judged_by']}; {report['failed_judgements']} judgements"
-        " failed and count as losses"
+        f"content checked by {report['content_judged_by']}; {report['failed_judgements']}"
+        " judgements failed and count as lost"
     ]
     notes += [f"captions: {captions['not_scored']}"] if "not_scored" in captions else []
     notes += [f"item {name} has no answer" for name in report["without_answer"]]
-    return [table(["measure", "items", "score"], rows), *_named(notes)]
+    return [markdown_table(["measure", "items", "score"], rows), *_bullets(notes)]
 
 
 def _inf_streams(report: Mapping[str, Any]) -> list[str]:
@@ -96,18 +111,20 @@ def _inf_streams(report: Mapping[str, Any]) -> list[str]:
     rows = [
         [
             str(report["segments"]),
-            shown(report["win_rate"], 4),
+            format_number(report["win_rate"], 4),
             f"{votes['ours']} / {votes['theirs']}",
             str(report["failed_judgements"]),
         ]
     ]
     others = [
-        f"the other side does not cover {segment}; left out"
+        f"the other side does not cover {segment}; not scored"
         for segment in report["not_covered_by_the_other"]
     ]
     return [
-        table(["segments", "votes won", "ours / theirs", "failed judgements (lost)"], rows),
-        *_named([*others, *report["failures"]]),
+        markdown_table(
+            ["segments", "votes won", "ours / theirs", "failed judgements (lost)"], rows
+        ),
+        *_bullets([*others, *report["failures"]]),
     ]
 
 
@@ -117,14 +134,14 @@ def _streaming(report: Mapping[str, Any]) -> list[str]:
         [
             name or "(no split)",
             *(str(score[key]) for key in ("windows", "hits", "outside_windows", "needless")),
-            shown(score["sw_f1_published"], 3),
-            shown(score["sw_f1_full_charge"], 3),
+            format_number(score["sw_f1_published"], 3),
+            format_number(score["sw_f1_equal_weights"], 3),
         ]
         for name, score in scores.items()
     ]
     narration = report["narration"]
     notes = [
-        f"narrations: {narration['items']}, won {shown(narration['win_rate'])}"
+        f"narrations: {narration['items']}, won {format_number(narration['win_rate'])}"
         f" {narration.get('not_scored', '')}".rstrip()
     ]
     notes += [f"item {name} has no answer" for name in report["without_answer"]]
@@ -135,12 +152,12 @@ def _streaming(report: Mapping[str, Any]) -> list[str]:
         "outside",
         "needless",
         "SW-F1 published",
-        "SW-F1 full charge",
+        "SW-F1 equal weights",
     ]
-    return [table(head, rows), *_named(notes)]
+    return [markdown_table(head, rows), *_bullets(notes)]
 
 
-def _named(notes: Sequence[str]) -> list[str]:
+def _bullets(notes: Sequence[str]) -> list[str]:
     shown_notes = [f"- {note}" for note in notes[:MOST_FAULTS]]
     if len(notes) > MOST_FAULTS:
         shown_notes.append(f"- and {len(notes) - MOST_FAULTS} more, see report.json")
