@@ -75,7 +75,17 @@ def missing_paths(text: str) -> list[str]:
         if re.fullmatch(r"[\w./-]+", span) and span.endswith(SOURCE_SUFFIXES):
             # `replay.launch.py` is how ros2 launch names it.
             named.add(f"launch/{span}" if span.endswith(".launch.py") else span)
-    return sorted(path for path in named if not (REPOSITORY / path).exists())
+    return sorted(path for path in named if not exists(path))
+
+
+def exists(path: str) -> bool:
+    """Whether a path of ours exists: a bare file name anywhere, NAME as any file of the folder."""
+    if "/" in path:
+        file = REPOSITORY / path
+        return (file.parent if "NAME" in file.name else file).exists()
+    return (REPOSITORY / path).is_file() or any(
+        found for folder in FOLDERS for found in (REPOSITORY / folder).rglob(path)
+    )
 
 
 def missing_modules(text: str) -> list[str]:
@@ -123,7 +133,7 @@ def missing_names(text: str) -> list[str]:
         if re.fullmatch(r"[A-Z][A-Z0-9]*_[A-Z0-9_]+", span) and span not in sources():
             wrong.append(span)
         found = re.fullmatch(r"([A-Z]\w*[a-z]\w*)(?:\.([a-z_]\w*))?(?:\(.*\))?", span)
-        if found is None or ("." not in span and "(" not in span):
+        if found is None or ("." not in span and "(" not in span) or exists(span):
             continue
         name, member = found.groups()
         if f"class {name}" not in sources() or (
