@@ -1,6 +1,6 @@
-"""Words of the launch files' arguments into parameters.
+"""Turns the arguments of the launch files into parameters.
 
-`launch` itself is not needed here, so this is tested without a ROS distribution too.
+This file does not import `launch`, so its tests run without a ROS distribution.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from collections.abc import Mapping
 
 
 def camera_parameters(value: Mapping[str, str]) -> dict[str, object]:
-    """The parameters of the cameras that the arguments `cameras`, `topics` and `transports` name,
-    each comma separated.
+    """Return the parameters for the arguments `cameras`, `topics` and `transports`.
 
-    What is empty is left to the parameter file, or to the defaults; one transport is for all
-    cameras.
+    Each argument is a list separated by commas. An empty one sets no parameter, so the parameter
+    file or the default applies. A single transport is used for all cameras.
 
     Raises:
-        ValueError: topics or transports without cameras, or not one for each camera.
+        ValueError: topics or transports are given without cameras, or not one for each camera.
     """
     cameras, topics, transports = (
         split(value[name]) for name in ("cameras", "topics", "transports")
@@ -49,15 +48,15 @@ def camera_parameters(value: Mapping[str, str]) -> dict[str, object]:
 
 
 def split(words: str) -> list[str]:
-    """The words between the commas, without the spaces around them."""
+    """Return the words between the commas, without spaces around them."""
     return [word.strip() for word in words.split(",") if word.strip()]
 
 
 def is_true(name: str, word: str) -> bool:
-    """Whether the argument `name` says true.
+    """Return whether `word`, the value of the argument `name`, is "true".
 
     Raises:
-        ValueError: it says neither true nor false.
+        ValueError: it is neither true nor false.
     """
     if word.lower() not in ("true", "false"):
         raise ValueError(f"{name}:={word} is refused; say true or false")
