@@ -8,14 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, TypeVar
 
-from stream_vlm.types import NANOSECONDS, StepResult, StreamError
-
-
-class RecordError(StreamError):
-    """A record file that cannot be read; the message names the file and the line."""
+from stream_vlm.types import NANOSECONDS, StepResult
 
 
 @dataclass(frozen=True)
@@ -58,9 +52,6 @@ class TimedState:
     state: str
     confidence: float = 1.0
     camera: str = ""
-
-
-Record = TypeVar("Record", TimedEvent, TimedUtterance, TimedState)
 
 
 def seconds_of_stream(stamp_ns: int, first_ns: int) -> float:
@@ -115,31 +106,6 @@ def records_of(
 def as_line(record: AnyRecord) -> str:
     """Return `record` as one line of JSON, with its newline."""
     return json.dumps(asdict(record), ensure_ascii=False) + "\n"
-
-
-def read_records(path: Path, kind: type[Record]) -> list[Record]:
-    """Read a file of JSON lines written by a run; fields that `kind` does not have are passed over.
-
-    Raises:
-        RecordError: missing file, or a line that is no such record.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
-    return [
-        _parse(path, number, line, kind)
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    ]
-
-
-def _parse(path: Path, number: int, line: str, kind: type[Record]) -> Record:
-    try:
-        fields: dict[str, Any] = json.loads(line)
-        return kind(**{name: fields[name] for name in kind.__dataclass_fields__ if name in fields})
-    except (ValueError, TypeError) as error:
-        raise RecordError(f"{path}, line {number}: no {kind.__name__} record: {error}") from error
 
 
 def last_moment(records: Iterable[AnyRecord]) -> float:

@@ -12,12 +12,14 @@ from typing import cast
 import numpy as np
 import pytest
 from chat_fixtures import SUMMARY, load, write_speaking_checkpoint
+from memory_fixtures import vector_models
 from model_fixtures import write_sentence_model
 
 from stream_vlm.cli.offline_run import MEMORY_FILE, ResultsError, prepare_folder, watch
 from stream_vlm.config.settings import MemorySettings, Settings, load_settings, with_cameras
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import RecallQuery
+from stream_vlm.memory.search.vectors import VectorModel
 from stream_vlm.memory.storage.errors import MemoryFileError, SummarizerError
 from stream_vlm.model_protocol import Outcome, Turn, Upcoming, WatchRefused, one_by_one
 from stream_vlm.sources import SourceError, open_source
@@ -156,14 +158,10 @@ def test_with_a_model_of_text_whatever_is_said_gets_a_vector_as_in_the_node(
 ) -> None:
     directory = write_sentence_model(tmp_path / "tiny-words")
     watch_bag(bag, tmp_path / "out", memory__text_model=str(directory))
-    with Memory.open(
-        MemorySettings(path=str(tmp_path / "out" / "memory.db")), read_only=True
-    ) as memory:
-        vectors = memory.vector_models()
+    path = tmp_path / "out" / "memory.db"
+    with Memory.open(MemorySettings(path=str(path)), read_only=True) as memory:
         told = memory.recall(RecallQuery(kinds=("event", "utterance", "summary"))).total
-    assert [(model.name, model.size, model.of, model.number) for model in vectors] == [
-        ("tiny-words", 24, "record", told)
-    ]
+    assert vector_models(path) == (VectorModel("tiny-words", 24, "record", told),)
 
 
 def test_a_model_of_text_that_is_none_is_refused_before_a_run_is_replaced(

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlite_utils import Database
 
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.vectors import VectorModel, models
 from stream_vlm.types import (
     NANOSECONDS,
     Decision,
@@ -111,6 +113,12 @@ def looking_into(path: Path) -> Iterator[sqlite3.Connection]:
     """
     with closing(sqlite3.connect(path)) as connection, connection:
         yield connection
+
+
+def vector_models(path: Path) -> tuple[VectorModel, ...]:
+    """The models of which the file at `path` holds vectors, and how many of each."""
+    with looking_into(path) as connection:
+        return models(Database(connection))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from stream_vlm.memory.answers.computed_answer import Answer, answer
 from stream_vlm.memory.answers.question_kind import Question
 from stream_vlm.memory.search.query import FUSED, RecallQuery, RecallRecord, RecallResult
 from stream_vlm.memory.search.vector_search import VectorSearch
-from stream_vlm.memory.search.vectors import Embedder, VectorModel, models
+from stream_vlm.memory.search.vectors import Embedder
 from stream_vlm.memory.search.word_search import search
 from stream_vlm.memory.storage.connections import Connections
 from stream_vlm.memory.storage.thumbnails import StoredFrame, frame_of
@@ -71,11 +71,6 @@ class MemoryReader:
         `embedder` is called on the thread that writes, and on those that ask.
         """
         self._vector_search.embedder = embedder
-
-    def vector_models(self) -> tuple[VectorModel, ...]:
-        """Whose vectors the file holds, and how many."""
-        with self._connections.reader() as db:
-            return models(db)
 
     def answer(self, question: Question) -> Answer:
         """Answer `question` from everything ever stored, of every session, with the records that

@@ -36,7 +36,7 @@ STATE_NAMES = {
     StreamState.STANDBY: "standby",
     StreamState.RESPONSE: "response",
 }
-FRAMES_DROPPED, ROWS = "frames dropped", "rows"
+FRAMES_DROPPED = "frames dropped"
 
 
 class Audience(Node):

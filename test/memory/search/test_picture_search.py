@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from memory_fixtures import begin, picture, settings, step
+from memory_fixtures import begin, picture, settings, step, vector_models
 from model_fixtures import settings_for, write_checkpoint
 from numpy.typing import NDArray
 
@@ -175,8 +175,7 @@ def test_reembed_pictures_computes_vectors_with_another_model(
         any(f"{second}.0 s" in line for second in (13, 14, 15, 16))
         for line in shown.splitlines()[1:3]
     ), shown
-    with Memory.open(settings(file), read_only=True) as memory:
-        assert [(model.of, model.number) for model in memory.vector_models()] == [("picture", 20)]
+    assert [(model.of, model.number) for model in vector_models(file)] == [("picture", 20)]
 
 
 def test_search_by_the_picture_of_a_record_needs_no_model(

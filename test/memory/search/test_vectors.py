@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from memory_fixtures import begin, picture, seconds, settings, step
+from memory_fixtures import begin, picture, seconds, settings, step, vector_models
 from numpy.typing import NDArray
 
 from stream_vlm.memory.maintenance.forget import Forget
@@ -113,7 +113,7 @@ def test_reembed_gives_every_text_a_vector_of_the_current_model_and_deletes_the_
 ) -> None:
     memory.use_embedder(FourMeanings("ten-words", size=6))
     assert memory.reembed(batch=3) == 10
-    assert memory.vector_models() == (VectorModel("ten-words", 6, "record", 10),)
+    assert vector_models(memory.path) == (VectorModel("ten-words", 6, "record", 10),)
     result = fused(memory, "ball")
     assert (result.records[0].text, result.note) == ("a sphere rolls past", "")
     assert memory.reembed() == 0

@@ -11,9 +11,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import hypothesis
 import pytest
-from memory_fixtures import SESSION, begin, seconds, step
+from hypothesis import given
+from hypothesis import strategies as st
+from memory_fixtures import SESSION, begin, looking_into, seconds, step
 from places import SUPPORT
 from sqlite_utils import Database
 from summary_fixtures import chunks_of, covers, summaries, tend, texts
@@ -23,7 +27,8 @@ from stream_vlm.memory.maintenance import retention
 from stream_vlm.memory.maintenance.forget import Forget
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import RecallQuery
-from stream_vlm.memory.summaries.tables import session_span
+from stream_vlm.memory.summaries.schedule import Chunk, Plan
+from stream_vlm.memory.summaries.tables import chunk_source, session_span, uncovered_chunks
 from stream_vlm.types import NANOSECONDS
 
 
@@ -78,6 +83,42 @@ def test_each_chunk_of_each_camera_has_one_summary_that_covers_all_of_its_record
         linked = [covers(memory, one.record_id) for one in mine]
         assert sum(len(one) for one in linked) == len(set().union(*linked))
         assert set().union(*linked) == raw(memory, camera)
+
+
+def records_of(db: Database, chunk: Chunk, plan: Plan) -> tuple[int, ...]:
+    """Numbers of the records from which the summary of `chunk` is made."""
+    source = chunk_source(db, chunk, seconds(0), plan)
+    assert source is not None
+    return source.records
+
+
+@given(
+    chunk_s=st.integers(1, 3600),
+    after_s=st.lists(st.floats(-5000, 40_000), min_size=1, max_size=12),
+)
+@hypothesis.settings(max_examples=40, deadline=None)
+def test_every_record_of_a_session_lies_in_exactly_one_chunk(
+    chunk_s: int, after_s: list[float]
+) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "memory.db"
+        with Memory.open(chunks_of(chunk_s, path)) as memory:
+            begin(memory)
+            for stamp in sorted(after_s):
+                memory.write(step(stamp))
+        with looking_into(path) as connection:
+            db, plan = Database(connection), Plan(chunk_s * NANOSECONDS, 5, 42)
+            chunks, _ = uncovered_chunks(db, 0, 1000, plan)
+            chunk_of = {
+                record: chunk.number for chunk in chunks for record in records_of(db, chunk, plan)
+            }
+            ends = dict(db.execute("SELECT id, end_ns FROM record").fetchall())
+    # What is stamped before the session's start is of its first chunk.
+    assert chunk_of == {
+        record: max(0, (end_ns - seconds(0)) // (chunk_s * NANOSECONDS))
+        for record, end_ns in ends.items()
+    }
+    assert {chunk.number for chunk in chunks} == set(chunk_of.values())
 
 
 def test_a_running_chunk_has_a_first_summary_before_its_end_that_is_completed_when_it_is_over(

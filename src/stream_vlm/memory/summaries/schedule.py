@@ -50,20 +50,6 @@ class Plan:
         chunk_ns = round(settings.chunk_s * NANOSECONDS)
         return cls(chunk_ns, settings.chunk_summaries, settings.merged_summaries, chunk_ns // 10)
 
-    @property
-    def cover_ns(self) -> int:
-        """How far back the tiers reach together, ns: the running chunk, the mids, and the blocks
-        that merge as many mids each.
-        """
-        return self.chunk_ns * (1 + self.mids + self.longs * self.mids)
-
-    def number_at(self, stamp_ns: int, started_ns: int) -> int:
-        """Which chunk of a session that began at `started_ns` holds `stamp_ns`.
-
-        What is stamped before the session's start is of its first.
-        """
-        return max(0, (stamp_ns - started_ns) // self.chunk_ns)
-
     def start_of(self, number: int, started_ns: int) -> int:
         """When chunk `number` begins, ns."""
         return started_ns + number * self.chunk_ns

@@ -148,7 +148,6 @@ def merge_source(db: Database, mids: list[int]) -> SummarySource:
             db.query(
                 f"{_TELLING} JOIN summary_covers ON summary_covers.record_id = record.id WHERE"
                 " summary_id = :mid"
-                # Fmt: skip
                 " ORDER BY record.end_ns, record.id",
                 {"mid": head["id"]},
             )

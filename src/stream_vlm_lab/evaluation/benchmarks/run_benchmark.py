@@ -28,7 +28,6 @@ from stream_vlm_lab.evaluation.benchmarks.files import (
 from stream_vlm_lab.evaluation.benchmarks.judge import Judge, JudgeError
 from stream_vlm_lab.evaluation.online.online_pass import ExaminedModel, TimedQuestion
 
-NAMES = ("ovo", "streamo", "inf-streams", "streaming-eval")
 ANSWERS_FILE = "answers.json"
 
 OFFLINE = "answers from a file, scored as published"

@@ -94,7 +94,7 @@ def draw_timeline(timeline: Timeline, path: Path) -> None:
         _draw_events(axes, events, colours, solid, lane, span_s)
         _style_axes(axes, name, (height - 0.4, -0.9))
     axes = figure.add_subplot(grid[len(panels)], sharex=first)
-    _draw_states(axes, timeline.states, timeline.utterances, span_s)
+    _draw_states(axes, timeline.states, timeline.utterances)
     _style_axes(axes, "state and speech", (0.0, 1.0))
     axes.set_xlim(0, span_s)
     axes.tick_params(axis="x", labelbottom=True, length=4, colors=INK, labelsize=11)
@@ -194,7 +194,7 @@ def _draw_events(
 
 
 def _draw_states(
-    axes: Axes, states: Sequence[TimedState], utterances: Sequence[TimedUtterance], span_s: float
+    axes: Axes, states: Sequence[TimedState], utterances: Sequence[TimedUtterance]
 ) -> None:
     times = [state.t for state in states]
     intervals = sorted(later - earlier for earlier, later in pairwise(times) if later > earlier)

@@ -18,7 +18,6 @@ from stream_vlm_lab.simulation.script.quiet import BURST_S, quiet_spans
 from stream_vlm_lab.simulation.script.script import Event, Placement, SceneState, Script, Thing
 from stream_vlm_lab.simulation.script.slow_motion import SlowMotion
 
-MOST_PEOPLE = 3
 MOST_PORTABLE = 5
 
 

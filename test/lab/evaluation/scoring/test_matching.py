@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 import random
-from pathlib import Path
 
 import pytest
 
-from stream_vlm.run_records import RecordError, TimedEvent, TimedUtterance, as_line, read_records
+from stream_vlm.run_records import TimedEvent
 from stream_vlm_lab.evaluation.scoring.matching import match_events, score_events
 
 
@@ -105,17 +104,3 @@ def test_the_matching_is_as_good_as_the_best_of_all_assignments() -> None:
             if all(abs(claimed[left].t_end - truth[right].t_end) <= 1.5 for left, right in pairs)
         )
         assert (-matching.tp, pytest.approx(error)) == expected
-
-
-def test_records_are_read_back_as_they_were_written(tmp_path: Path) -> None:
-    events = [TimedEvent("Tür geht auf", 1.5, 2.25, 0.875, "front"), event(LAMP, 3.0)]
-    (tmp_path / "events.jsonl").write_text(
-        "".join(as_line(each) for each in events), encoding="utf-8"
-    )
-    assert read_records(tmp_path / "events.jsonl", TimedEvent) == events
-
-
-def test_the_error_for_an_invalid_record_names_file_and_line(tmp_path: Path) -> None:
-    (tmp_path / "utterances.jsonl").write_text('{"t": 1.0, "text": "door opens"}\n{"t": 2.0}\n')
-    with pytest.raises(RecordError, match=r"utterances\.jsonl, line 2"):
-        read_records(tmp_path / "utterances.jsonl", TimedUtterance)
