@@ -11,6 +11,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+from bag_fixtures import write_bag
 from chat_fixtures import SUMMARY, load, write_speaking_checkpoint
 from memory_fixtures import vector_models
 from model_fixtures import write_sentence_model
@@ -23,7 +24,6 @@ from stream_vlm.memory.search.vectors import VectorModel
 from stream_vlm.memory.storage.errors import MemoryFileError, SummarizerError
 from stream_vlm.model_protocol import Outcome, Turn, Upcoming, WatchRefused, one_by_one
 from stream_vlm.sources import SourceError, open_source
-from stream_vlm.sources.rosbag_writer import write_bag
 from stream_vlm.text_models.sentence_embedder import EmbeddingError
 from stream_vlm.types import NANOSECONDS, Decision, Frame, Query, State, StreamError
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from bag_fixtures import write_bag
 from places import SHARED
 
 from stream_vlm import extensions
 from stream_vlm.sources import SourceError, open_source
 from stream_vlm.sources.rosbag import BagSource, camera_name
-from stream_vlm.sources.rosbag_writer import BagWriter, write_bag
+from stream_vlm.sources.rosbag_writer import BagWriter
 from stream_vlm.sources.ticks import TickReader
 from stream_vlm.types import NANOSECONDS, Frame, Pose
 from stream_vlm_lab.simulation.source import SimulatedSource

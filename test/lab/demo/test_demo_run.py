@@ -19,11 +19,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from bag_fixtures import write_bag
 from places import SUPPORT
 
 pytest.importorskip("rclpy", reason="ROS 2 is not in this environment")
 
-from stream_vlm.sources.rosbag_writer import write_bag
 from stream_vlm.types import NANOSECONDS, Frame
 from stream_vlm_lab.demo import processes
 from stream_vlm_lab.demo.questions import is_right

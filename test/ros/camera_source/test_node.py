@@ -17,6 +17,7 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not in this environment")
 
+from bag_fixtures import write_bag  # noqa: E402
 from nav_msgs.msg import Odometry  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
@@ -25,7 +26,6 @@ from rclpy.subscription import Subscription  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 
-from stream_vlm.sources.rosbag_writer import write_bag  # noqa: E402
 from stream_vlm.types import NANOSECONDS, Frame, Pose  # noqa: E402
 from stream_vlm_ros.common.conversions import nanoseconds  # noqa: E402
 from stream_vlm_ros.inputs.image_decoding import decode_image  # noqa: E402
