@@ -1,3 +1,1 @@
-"""The demo: a camera, the node and an audience as three processes over real DDS, and what came of
-it as pictures and figures.
-"""
+"""The demo: runs a camera, the node and a listener over DDS and draws what happened."""

@@ -1,4 +1,4 @@
-"""The demo's course: bring the node up, play the camera, listen, ask, draw, report."""
+"""One run of the demo: start the node, play the camera, listen, ask, draw, report."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.memory import Memory
 from stream_vlm.run_records import TimedEvent, seconds_of_stream
 from stream_vlm.sources import Source, open_source
-from stream_vlm_lab.demo.listener import FRAMES_DROPPED, RECORDED_HZ, Audience
-from stream_vlm_lab.demo.processes import DemoError, Stage, installed_program
-from stream_vlm_lab.demo.questions import Answered, ask_about_footage, ask_about_world
+from stream_vlm_lab.demo.listener import FRAMES_DROPPED, RECORDED_HZ, Listener
+from stream_vlm_lab.demo.processes import DemoError, DemoProcesses, installed_program
+from stream_vlm_lab.demo.questions import RecallAnswer, ask_about_footage, ask_about_simulation
 from stream_vlm_lab.evaluation.plots.annotated_clip import Annotations, write_clip
 from stream_vlm_lab.evaluation.plots.timeline import Timeline, draw_timeline
 from stream_vlm_lab.evaluation.scoring.matching import score_events
@@ -29,21 +29,25 @@ from stream_vlm_lab.simulation.labels.ground_truth import RecallQuestion
 from stream_vlm_ros.common.conversions import nanoseconds
 
 MEMORY_FILE, TIMELINE, CLIP, REPORT = "memory.db", "timeline.png", "clip.mp4", "report.json"
-BRING_UP_S = 120.0
-"""For a cold start on a slow disk; a warm one takes a few seconds."""
-CATCH_UP_S = 4.0
-"""How long the node may need for the last picture after the camera has stopped."""
+STARTUP_TIMEOUT_S = 120.0
+"""Timeout for the start in seconds; long enough for a slow disk. It usually takes a few seconds."""
+LAST_STEP_TIMEOUT_S = 4.0
+"""Longest time in seconds that the node may need for the last picture."""
 
 
 @dataclass
-class Show:
-    """What is played and what is known about it.
+class DemoRun:
+    """One run of the demo.
 
     Attributes:
         spec: the source, as `camera_source` takes it.
-        folder: where everything is left; old results in it are replaced.
-        node_command: program that is the node; the installed one when empty.
-        truth: what really happens, or None where nobody knows.
+        folder: folder for the results; older results in it are replaced.
+        seconds: length to play; None for all.
+        transport: "raw" or "compressed".
+        model_directory: directory of a checkpoint; empty for the shipped model.
+        node_command: program to use as the node; empty for the installed one.
+        truth: the true events; None if they are unknown.
+        questions: questions about the true events.
     """
 
     spec: str
@@ -56,39 +60,42 @@ class Show:
     questions: Sequence[RecallQuestion] = ()
 
     def run(self) -> dict[str, Any]:
-        """Play it to the end and return the report that was written.
+        """Run the demo to the end; returns the report, which is also written to the folder.
 
         Raises:
-            DemoError: a part broke; the message shows the end of its log.
+            DemoError: a part failed; the message has the end of its log.
             SourceError: the source cannot be opened.
         """
         source = open_source(self.spec, seconds=self.seconds)
         self._clear()
         topics = self._topics(source)
-        # Signals stay Python's: Ctrl-C must reach the stage, which ends the processes.
+        # ROS must not handle signals: on Ctrl-C, `DemoProcesses` ends the processes.
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         try:
-            with Stage(self.folder) as stage, _audience(topics, self.transport, stage) as audience:
+            with (
+                DemoProcesses(self.folder) as processes,
+                _listener(topics, self.transport, processes) as listener,
+            ):
                 began = time.monotonic()
-                stage.start("node", self._node_program(topics))
-                # The camera loads while the node does, and plays once both the node and the
-                # audience listen.
-                stage.start("camera_source", self._camera_program(source))
-                audience.bring_up(BRING_UP_S)
+                processes.start("node", self._node_program(topics))
+                # The camera starts together with the node. It plays as soon as the node and the
+                # listener have subscribed.
+                processes.start("camera_source", self._camera_program(source))
+                listener.bring_up(STARTUP_TIMEOUT_S)
                 print(
                     f"node active after {time.monotonic() - began:.1f} s; playing {self.spec} on"
                     f" {', '.join(topics.values())}\n",
                     flush=True,
                 )
-                first_ns = self._play(stage, audience, source)
-                answers = self._ask(audience, first_ns)
-                # What is counted at the very end is reported once a second.
-                audience.diagnosed.clear()
-                audience.spin_until(lambda: bool(audience.diagnosed), 3.0)
-                if stage.end("node") != 0:
-                    raise stage.failure("node", "did not leave in good order")
-                report = self._report(audience, answers, first_ns)
-            self._draw(audience, source, first_ns, report)
+                first_ns = self._play(processes, listener, source)
+                answers = self._ask(listener, first_ns)
+                # The node publishes diagnostics once a second; wait for the final numbers.
+                listener.diagnostics.clear()
+                listener.spin_until(lambda: bool(listener.diagnostics), 3.0)
+                if processes.end("node") != 0:
+                    raise processes.failure("node", "did not shut down cleanly")
+                report = self._report(listener, answers, first_ns)
+            self._draw(listener, source, first_ns, report)
         finally:
             rclpy.try_shutdown()
         (self.folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -108,7 +115,7 @@ class Show:
                 (self.folder / name).unlink(missing_ok=True)
         except OSError as error:
             raise DemoError(
-                f"{self.folder}: cannot hold the demo's results: {error.strerror}; choose another"
+                f"{self.folder}: the results cannot be written: {error.strerror}; choose another"
                 " folder with --out"
             ) from error
 
@@ -139,57 +146,60 @@ class Show:
 
     def _camera_program(self, source: Source) -> list[str]:
         program = [installed_program("camera_source"), self.spec, "--transport", self.transport]
-        program += ["--listeners", "2", "--wait", str(BRING_UP_S)]
+        program += ["--listeners", "2", "--wait", str(STARTUP_TIMEOUT_S)]
         if len(source.cameras) == 1:
             program += ["--topic", "/camera/image_raw"]
         if self.seconds is not None:
             program += ["--seconds", str(self.seconds)]
         return program
 
-    def _play(self, stage: Stage, audience: Audience, source: Source) -> int:
-        """Listen until the source has been played to its end; return the stamp (ns) of its first
-        picture.
-        """
-        if not audience.spin_until(
+    def _play(self, processes: DemoProcesses, listener: Listener, source: Source) -> int:
+        """Listen until the source has been played; returns the stamp (ns) of its first picture."""
+        if not listener.spin_until(
             lambda: (
-                bool(stage.output("camera_source").strip()) or not stage.running("camera_source")
+                bool(processes.output("camera_source").strip())
+                or not processes.running("camera_source")
             ),
-            BRING_UP_S,
+            STARTUP_TIMEOUT_S,
         ):
-            raise stage.failure("camera_source", "published no picture")
-        first_ns = int(json.loads(stage.output("camera_source").splitlines()[0])["first_stamp_ns"])
+            raise processes.failure("camera_source", "published no picture")
+        first_ns = int(
+            json.loads(processes.output("camera_source").splitlines()[0])["first_stamp_ns"]
+        )
         several = len(source.cameras) > 1
-        audience.on_utterance = lambda said: _print_utterance(said, first_ns, several)
-        audience.on_event = lambda event: _print_event(event, first_ns)
-        for earlier in audience.utterances:
-            audience.on_utterance(earlier)
+        listener.on_utterance = lambda said: _print_utterance(said, first_ns, several)
+        listener.on_event = lambda event: _print_event(event, first_ns)
+        for earlier in listener.utterances:
+            listener.on_utterance(earlier)
         limit_s = (source.duration_s or 600.0) * 1.5 + 60.0
-        if not audience.spin_until(lambda: not stage.running("camera_source"), limit_s):
-            raise stage.failure("camera_source", f"has not ended after {limit_s:.0f} s")
-        last_ns = int(json.loads(stage.output("camera_source").splitlines()[-1])["last_stamp_ns"])
-        audience.spin_until(lambda: audience.newest_state_ns() >= last_ns, CATCH_UP_S)
-        if not audience.states:
-            raise stage.failure("node", "looked at no picture")
+        if not listener.spin_until(lambda: not processes.running("camera_source"), limit_s):
+            raise processes.failure("camera_source", f"has not ended after {limit_s:.0f} s")
+        last_ns = int(
+            json.loads(processes.output("camera_source").splitlines()[-1])["last_stamp_ns"]
+        )
+        listener.spin_until(lambda: listener.newest_state_ns() >= last_ns, LAST_STEP_TIMEOUT_S)
+        if not listener.states:
+            raise processes.failure("node", "processed no picture")
         return first_ns
 
-    def _ask(self, audience: Audience, first_ns: int) -> list[Answered]:
+    def _ask(self, listener: Listener, first_ns: int) -> list[RecallAnswer]:
         answers = (
-            ask_about_footage(audience.recall, first_ns)
+            ask_about_footage(listener.recall, first_ns)
             if self.truth is None
-            else ask_about_world(self.questions, audience.recall, first_ns)
+            else ask_about_simulation(self.questions, listener.recall, first_ns)
         )
         print()
-        for answered in answers:
-            verdict = "" if answered.right is None else "   right" if answered.right else "   WRONG"
-            print(f"  ? {answered.question}\n    {answered.answer}{verdict}")
+        for answer in answers:
+            verdict = "" if answer.right is None else "   correct" if answer.right else "   WRONG"
+            print(f"  ? {answer.question}\n    {answer.answer}{verdict}")
         return answers
 
     def _report(
-        self, audience: Audience, answers: Sequence[Answered], first_ns: int
+        self, listener: Listener, answers: Sequence[RecallAnswer], first_ns: int
     ) -> dict[str, Any]:
-        events = audience.timed_events(first_ns)
+        events = listener.timed_events(first_ns)
         score = None if self.truth is None else score_events(events, self.truth)
-        step_ms = np.array([state.step_ms for state in audience.states])
+        step_ms = np.array([state.step_ms for state in listener.states])
         with Memory.open(
             MemorySettings(path=str(self.folder / MEMORY_FILE)), read_only=True
         ) as memory:
@@ -200,26 +210,26 @@ class Show:
             "timing_error_s": None if timing is None else round(timing, 3),
             "step_p50_ms": round(float(np.percentile(step_ms, 50)), 1),
             "step_p95_ms": round(float(np.percentile(step_ms, 95)), 1),
-            "frames_dropped": audience.diagnosed_number(FRAMES_DROPPED),
+            "frames_dropped": listener.diagnostic_number(FRAMES_DROPPED),
             "rows": rows,
-            "recall": [answered.as_report() for answered in answers],
+            "recall": [answer.as_report() for answer in answers],
             "source": self.spec,
             "steps": len(step_ms),
-            "utterances": len(audience.utterances),
+            "utterances": len(listener.utterances),
             "events": len(events),
             "class_agnostic_f1": round(score.class_agnostic.f1, 3) if score else None,
         }
 
     def _draw(
-        self, audience: Audience, source: Source, first_ns: int, report: dict[str, Any]
+        self, listener: Listener, source: Source, first_ns: int, report: dict[str, Any]
     ) -> None:
         events, utterances, states = (
-            audience.timed_events(first_ns),
-            audience.timed_utterances(first_ns),
-            audience.timed_states(first_ns),
+            listener.timed_events(first_ns),
+            listener.timed_utterances(first_ns),
+            listener.timed_states(first_ns),
         )
         camera = source.cameras[0]
-        pictures = audience.pictures(camera, first_ns)
+        pictures = listener.pictures(camera, first_ns)
         duration_s = max([source.duration_s or 0.0, *(t for t, _ in pictures)])
         title = self.spec if self.truth is not None else Path(self.spec).name
         headline = (
@@ -240,12 +250,14 @@ class Show:
 
 
 @contextlib.contextmanager
-def _audience(topics: dict[str, str], transport: str, stage: Stage) -> Iterator[Audience]:
-    audience = Audience(topics, transport, stage)
+def _listener(
+    topics: dict[str, str], transport: str, processes: DemoProcesses
+) -> Iterator[Listener]:
+    listener = Listener(topics, transport, processes)
     try:
-        yield audience
+        yield listener
     finally:
-        audience.close()
+        listener.close()
 
 
 def _print_utterance(said: Utterance, first_ns: int, several: bool) -> None:

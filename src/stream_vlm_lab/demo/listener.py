@@ -1,6 +1,4 @@
-"""A ROS node that watches the watcher: brings it up, hears what it says, records the camera and
-asks the memory.
-"""
+"""A ROS node for the demo: starts the node, records its messages, asks its memory."""
 
 from __future__ import annotations
 
@@ -24,13 +22,13 @@ from stream_vlm_ros.srv import Recall
 
 from stream_vlm.run_records import TimedEvent, TimedState, TimedUtterance, seconds_of_stream
 from stream_vlm.types import NANOSECONDS
-from stream_vlm_lab.demo.processes import DemoError, Stage
+from stream_vlm_lab.demo.processes import DemoError, DemoProcesses
 from stream_vlm_ros.common.conversions import nanoseconds
 from stream_vlm_ros.inputs.image_decoding import CameraEncodingError, decode_image
 
-WATCHER = "stream_vlm"
+NODE = "stream_vlm"
 RECORDED_HZ = 10.0
-"""Pictures kept for the clip."""
+"""Pictures a second that are recorded for the clip."""
 STATE_NAMES = {
     StreamState.SILENCE: "silence",
     StreamState.STANDBY: "standby",
@@ -39,17 +37,21 @@ STATE_NAMES = {
 FRAMES_DROPPED = "frames dropped"
 
 
-class Audience(Node):
-    """Everything that was said and seen is kept; `on_utterance` and `on_event` hear of it at once.
+class Listener(Node):
+    """Records all messages of the node.
 
     Attributes:
-        first_ns: stamp (ns) of the stream's first picture, once known; times in seconds of stream
-            count from it.
+        utterances: the received utterances.
+        events: the received events.
+        states: the received states.
+        diagnostics: the newest values by status name.
+        on_utterance: called with every utterance.
+        on_event: called with every event.
     """
 
-    def __init__(self, topics: dict[str, str], transport: str, stage: Stage) -> None:
-        super().__init__("audience")
-        self._stage = stage
+    def __init__(self, topics: dict[str, str], transport: str, processes: DemoProcesses) -> None:
+        super().__init__("demo_listener")
+        self._processes = processes
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
         self.utterances: list[Utterance] = []
@@ -57,18 +59,18 @@ class Audience(Node):
         self.states: list[StreamState] = []
         self.on_utterance: Callable[[Utterance], None] = lambda message: None
         self.on_event: Callable[[EventGrounding], None] = lambda message: None
-        self.diagnosed: dict[str, dict[str, str]] = {}
+        self.diagnostics: dict[str, dict[str, str]] = {}
         self._pictures: dict[str, list[tuple[int, bytes]]] = {camera: [] for camera in topics}
         self.create_subscription(
-            Utterance, f"{WATCHER}/utterance", self._hear_utterance, QoSProfile(depth=100)
+            Utterance, f"{NODE}/utterance", self._on_utterance_message, QoSProfile(depth=100)
         )
         self.create_subscription(
-            EventGrounding, f"{WATCHER}/event", self._hear_event, QoSProfile(depth=100)
+            EventGrounding, f"{NODE}/event", self._on_event_message, QoSProfile(depth=100)
         )
         self.create_subscription(
-            StreamState, f"{WATCHER}/state", self.states.append, QoSProfile(depth=1000)
+            StreamState, f"{NODE}/state", self.states.append, QoSProfile(depth=1000)
         )
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._hear_diagnostics, 10)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         for camera, topic in topics.items():
             kind = CompressedImage if transport == "compressed" else Image
             self.create_subscription(
@@ -79,12 +81,15 @@ class Audience(Node):
             )
 
     def close(self) -> None:
-        """Leave the domain."""
+        """Destroy the ROS node."""
         self._executor.shutdown()
         self.destroy_node()
 
     def spin_until(self, done: Callable[[], bool], timeout_s: float) -> bool:
-        """Listen until `done` or until `timeout_s` seconds are over; True when done.
+        """Process messages until `done` returns True, for at most `timeout_s` seconds.
+
+        Returns:
+            Whether `done` returned True.
 
         Raises:
             DemoError: a process of the demo ended with an error.
@@ -93,7 +98,7 @@ class Audience(Node):
         while not done():
             if time.monotonic() > deadline:
                 return False
-            self._stage.running("node")
+            self._processes.running("node")
             self._executor.spin_once(timeout_sec=0.05)
         return True
 
@@ -101,7 +106,7 @@ class Audience(Node):
         """Configure and activate the node through its lifecycle services.
 
         Raises:
-            DemoError: it does not appear, or refuses; with the end of its log.
+            DemoError: the node does not appear or refuses; the message has the end of its log.
         """
         for transition, goal in (
             (Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE),
@@ -111,29 +116,29 @@ class Audience(Node):
             self._call(ChangeState, "change_state", request, timeout_s)
             state = self._call(GetState, "get_state", GetState.Request(), timeout_s).current_state
             if state.id != goal:
-                raise self._stage.failure("node", f"stayed {state.label}")
+                raise self._processes.failure("node", f"stayed {state.label}")
 
     def recall(self, request: Recall.Request, timeout_s: float = 10.0) -> list[MemoryRecord]:
-        """Ask the node's memory by service call.
+        """Ask the node's memory with the recall service.
 
         Raises:
-            DemoError: no answer in time, or the question was refused.
+            DemoError: there was no answer in time, or the question was refused.
         """
         response = self._call(Recall, "recall", request, timeout_s)
         if not response.success:
-            raise DemoError(f"~/recall refused the question: {response.message}")
+            raise DemoError(f"~/recall failed: {response.message}")
         return list(response.records)
 
     def newest_state_ns(self) -> int:
-        """Stamp (ns) of the newest picture that was decided about, or 0."""
+        """Stamp (ns) of the newest picture with a decision, or 0."""
         return max((nanoseconds(state.header.stamp) for state in self.states), default=0)
 
-    def diagnosed_number(self, key: str) -> int:
-        """The last reported value of `key`, summed over the statuses that report it."""
-        return sum(int(values[key]) for values in self.diagnosed.values() if key in values)
+    def diagnostic_number(self, key: str) -> int:
+        """The newest value of `key`, summed over all statuses that report it."""
+        return sum(int(values[key]) for values in self.diagnostics.values() if key in values)
 
     def timed_events(self, first_ns: int) -> list[TimedEvent]:
-        """What was grounded, in seconds of stream."""
+        """The received events, in seconds of stream time."""
         return [
             TimedEvent(
                 event.label,
@@ -146,7 +151,7 @@ class Audience(Node):
         ]
 
     def timed_utterances(self, first_ns: int) -> list[TimedUtterance]:
-        """What was said, in seconds of stream."""
+        """The received utterances, in seconds of stream time."""
         return [
             TimedUtterance(
                 _seconds(said.header.stamp, first_ns), said.text, said.confidence, said.camera
@@ -155,7 +160,7 @@ class Audience(Node):
         ]
 
     def timed_states(self, first_ns: int) -> list[TimedState]:
-        """What was decided, in seconds of stream."""
+        """The received states, in seconds of stream time."""
         return [
             TimedState(
                 _seconds(state.header.stamp, first_ns),
@@ -167,7 +172,7 @@ class Audience(Node):
         ]
 
     def pictures(self, camera: str, first_ns: int) -> list[tuple[float, NDArray[np.uint8]]]:
-        """What the camera showed: seconds of stream and uint8 RGB, (H, W, 3)."""
+        """The recorded pictures: seconds of stream time and uint8 RGB, (H, W, 3)."""
         shown = []
         for stamp_ns, jpeg in self._pictures[camera]:
             picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
@@ -180,17 +185,17 @@ class Audience(Node):
                 )
         return shown
 
-    def _hear_utterance(self, message: Utterance) -> None:
+    def _on_utterance_message(self, message: Utterance) -> None:
         self.utterances.append(message)
         self.on_utterance(message)
 
-    def _hear_event(self, message: EventGrounding) -> None:
+    def _on_event_message(self, message: EventGrounding) -> None:
         self.events.append(message)
         self.on_event(message)
 
-    def _hear_diagnostics(self, message: DiagnosticArray) -> None:
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            self.diagnosed[status.name] = {value.key: value.value for value in status.values}
+            self.diagnostics[status.name] = {value.key: value.value for value in status.values}
 
     def _record(self, camera: str, message: Image | CompressedImage) -> None:
         kept = self._pictures[camera]
@@ -209,16 +214,16 @@ class Audience(Node):
         kept.append((stamp_ns, jpeg.tobytes()))
 
     def _call(self, kind: Any, name: str, request: Any, timeout_s: float) -> Any:
-        client = self.create_client(kind, f"{WATCHER}/{name}")
+        client = self.create_client(kind, f"{NODE}/{name}")
         try:
             if not self.spin_until(client.service_is_ready, timeout_s):
-                raise self._stage.failure(
-                    "node", f"does not offer ~/{name} after {timeout_s:.0f} s"
+                raise self._processes.failure(
+                    "node", f"has no service ~/{name} after {timeout_s:.0f} s"
                 )
             future = client.call_async(request)
             if not self.spin_until(future.done, timeout_s):
-                raise self._stage.failure(
-                    "node", f"does not answer ~/{name} within {timeout_s:.0f} s"
+                raise self._processes.failure(
+                    "node", f"did not answer ~/{name} within {timeout_s:.0f} s"
                 )
             return future.result()
         finally:

@@ -1,4 +1,4 @@
-"""The processes of the demo: started on a private ROS domain, watched, and ended whatever happens."""
+"""The processes of the demo: started on a private ROS domain, and always ended."""
 
 from __future__ import annotations
 
@@ -17,37 +17,34 @@ from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from stream_vlm.types import StreamError
 
 PACKAGE = "stream_vlm_ros"
-LAST_LINES = 12
-"""Of a log, shown when its process failed."""
-PATIENCE_S = 10.0
-"""How long a process may take to leave in good order."""
+LOG_LINES = 12
+"""Number of log lines that are shown when a process failed."""
+EXIT_TIMEOUT_S = 10.0
+"""How long a process may take to exit after each signal, in seconds."""
 
 
 INTERRUPTED = threading.Event()
-"""Set once a signal asked the demo to end."""
+"""Set when a signal asked the demo to end."""
 
 
 def interrupt(*_: object) -> None:
-    """Signal handler: end the demo.
+    """Signal handler that ends the demo.
 
-    The exception alone is not enough: one that is raised while the middleware calls back into
-    Python is swallowed there, and the demo would play on. `Stage.running`, which every wait asks,
-    raises it again.
+    The exception is not enough: if it is raised inside a callback of the middleware, it is lost
+    there. `DemoProcesses.running`, which every wait calls, raises it again.
     """
     INTERRUPTED.set()
     raise KeyboardInterrupt
 
 
 class DemoError(StreamError):
-    """The demo cannot go on; the message names the part that broke and shows the end of its log."""
+    """The demo cannot continue; the message names the failed part and has the end of its log."""
 
 
 def use_private_domain() -> int:
-    """Set a ROS domain of our own, on this machine only, for this process and those it starts;
-    return its id.
-    """
-    # 1 to 101 keep clear of Linux's ephemeral ports; the process id tells two demos on one machine
-    # apart.
+    """Set a ROS domain for this process and its children, on this machine only; returns its id."""
+    # Domains 1 to 101 do not use Linux's ephemeral ports. The process id gives two demos on one
+    # machine different domains.
     domain = 1 + os.getpid() % 101
     os.environ["ROS_DOMAIN_ID"] = str(domain)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
@@ -56,10 +53,10 @@ def use_private_domain() -> int:
 
 
 def installed_program(name: str) -> str:
-    """Return the path of an executable of this package, as `ros2 run` would find it.
+    """Path of an executable of this package, as `ros2 run` finds it.
 
     Raises:
-        DemoError: the package is not built, or its environment is not entered.
+        DemoError: the package is not built, or its environment is not active.
     """
     try:
         path = Path(get_package_prefix(PACKAGE)) / "lib" / PACKAGE / name
@@ -74,15 +71,17 @@ def installed_program(name: str) -> str:
 
 
 @dataclass
-class Stage:
-    """Starts processes with their logs in `folder` and ends them all on leaving; use it as a
-    context manager.
+class DemoProcesses:
+    """Starts processes and ends them all on exit; use it as a context manager.
+
+    Attributes:
+        folder: folder of the logs.
     """
 
     folder: Path
     _processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> DemoProcesses:
         return self
 
     def __exit__(
@@ -95,21 +94,22 @@ class Stage:
             self.end(name)
 
     def start(self, name: str, command: Sequence[str]) -> None:
-        """Start `command` as the process `name`; it writes to NAME.log, its standard output to
-        NAME.out.
+        """Start `command` as the process `name`.
+
+        It writes its log to NAME.log and its standard output to NAME.out.
         """
-        # A session of its own: Ctrl-C reaches the demo, which then ends its processes in order.
+        # In a new session Ctrl-C does not reach the process; the demo ends it in order.
         with self._log(name).open("w") as log, self._output(name).open("w") as output:
             self._processes[name] = subprocess.Popen(
                 list(command), stdout=output, stderr=log, text=True, start_new_session=True
             )
 
     def output(self, name: str) -> str:
-        """What the process has written to its standard output so far."""
+        """Standard output of the process so far."""
         return self._output(name).read_text(encoding="utf-8", errors="replace")
 
     def running(self, name: str) -> bool:
-        """True while the process runs.
+        """Whether the process is running.
 
         Raises:
             DemoError: it ended with an error.
@@ -125,22 +125,22 @@ class Stage:
         return False
 
     def failure(self, name: str, what: str) -> DemoError:
-        """The error that says `what` about a process, with the end of its log."""
+        """Make an error that says `what` about a process, with the end of its log."""
         lines = (
             (self._log(name).read_text(encoding="utf-8", errors="replace") + self.output(name))
             .strip()
             .splitlines()
         )
-        tail = "\n  ".join(lines[-LAST_LINES:]) or "(it logged nothing)"
+        tail = "\n  ".join(lines[-LOG_LINES:]) or "(the log is empty)"
         return DemoError(f"{name} {what}; the end of {self._log(name)}:\n  {tail}")
 
     def end(self, name: str) -> int:
-        """Ask the process to leave, then insist; return its exit status."""
+        """End the process with SIGINT, then SIGTERM, then SIGKILL; returns its exit status."""
         process = self._processes[name]
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             if process.poll() is None:
                 process.send_signal(number)
-                deadline = time.monotonic() + PATIENCE_S
+                deadline = time.monotonic() + EXIT_TIMEOUT_S
                 while process.poll() is None and time.monotonic() < deadline:
                     time.sleep(0.02)
         return process.wait()

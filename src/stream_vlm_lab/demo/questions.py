@@ -1,6 +1,4 @@
-"""The three recall questions of the demo, put to the memory by service call, and whether the
-answers are right.
-"""
+"""Asks the node's memory three questions by service call and checks the answers."""
 
 from __future__ import annotations
 
@@ -23,9 +21,14 @@ NOTHING = "nothing remembered"
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A question, the memory's answer with its evidence span in seconds of stream, and whether it
-    is right (None: nobody knows).
+class RecallAnswer:
+    """A question and the memory's answer.
+
+    Attributes:
+        question: the question.
+        answer: the answer as text.
+        span: start and end of the evidence in seconds of stream time; None without an answer.
+        right: whether the answer is correct; None if the truth is unknown.
     """
 
     question: str
@@ -38,68 +41,64 @@ class Answered:
         return {"question": self.question, "answer": self.answer, "right": self.right}
 
 
-def ask_about_world(questions: Sequence[RecallQuestion], ask: Ask, first_ns: int) -> list[Answered]:
-    """Ask three questions spread over a simulated stream, whose truth is known: the newest, the
-    middle and the oldest of `questions`.
-    """
+def ask_about_simulation(
+    questions: Sequence[RecallQuestion], ask: Ask, first_ns: int
+) -> list[RecallAnswer]:
+    """Ask the newest, the middle and the oldest of `questions`, whose answers are known."""
     picked = sorted({0, len(questions) // 2, len(questions) - 1} & set(range(len(questions))))
-    return [_about_truth(questions[index], ask, first_ns) for index in picked]
+    return [_ask_with_truth(questions[index], ask, first_ns) for index in picked]
 
 
-def ask_about_footage(ask: Ask, first_ns: int) -> list[Answered]:
-    """Ask what came first, what came last and what came most often: answers that nobody here can
-    judge.
-    """
+def ask_about_footage(ask: Ask, first_ns: int) -> list[RecallAnswer]:
+    """Ask what came first, last and most often; the correct answers are unknown."""
     events = ask(Recall.Request(kinds=["event"], order=Recall.Request.OLDEST, limit=1000))
     often = Counter(record.text for record in events).most_common(1)
-    answered = []
+    answers = []
     for question, order in (
         ("what happened first?", Recall.Request.OLDEST),
         ("what happened last?", Recall.Request.NEWEST),
     ):
-        answered.append(
-            _answered(
+        answers.append(
+            _to_answer(
                 question, ask(Recall.Request(kinds=["event"], order=order, limit=1)), first_ns
             )
         )
     question = "what happened most often, and when last?"
     if not often:
-        return [*answered, Answered(question, NOTHING, None, None)]
+        return [*answers, RecallAnswer(question, NOTHING, None, None)]
     label, count = often[0]
-    newest = _answered(
+    newest = _to_answer(
         question, [record for record in events if record.text == label][-1:], first_ns
     )
     return [
-        *answered,
-        Answered(question, f"{newest.answer} ({count} of {len(events)})", newest.span, None),
+        *answers,
+        RecallAnswer(question, f"{newest.answer} ({count} of {len(events)})", newest.span, None),
     ]
 
 
 def is_right(question: RecallQuestion, label: str, t_end: float) -> bool:
-    """True when `label` names the right happening, colour included, and its evidence ends when the
-    asked event really ended.
-    """
+    """Whether `label` names the right event and colour, and `t_end` is the end of that event."""
     true, said = parse_label(question.answer_label), parse_label(label)
     if true is None or said is None or abs(t_end - question.t_end) > DEFAULT_TOLERANCE_S:
         return False
     return said.agrees_with(true) and said.colour == true.colour
 
 
-def _about_truth(question: RecallQuestion, ask: Ask, first_ns: int) -> Answered:
+def _ask_with_truth(question: RecallQuestion, ask: Ask, first_ns: int) -> RecallAnswer:
     records = ask(
         Recall.Request(text=question.text, kinds=["event"], order=question.order, limit=1)
     )
-    answered = _answered(question.question, records, first_ns)
-    right = answered.span is not None and is_right(question, records[0].text, answered.span[1])
-    return Answered(answered.question, answered.answer, answered.span, right)
+    answer = _to_answer(question.question, records, first_ns)
+    right = answer.span is not None and is_right(question, records[0].text, answer.span[1])
+    return RecallAnswer(answer.question, answer.answer, answer.span, right)
 
 
-def _answered(question: str, records: Sequence[MemoryRecord], first_ns: int) -> Answered:
+def _to_answer(question: str, records: Sequence[MemoryRecord], first_ns: int) -> RecallAnswer:
     if not records:
-        return Answered(question, NOTHING, None, None)
+        return RecallAnswer(question, NOTHING, None, None)
     record = records[0]
     span = (
         seconds_of_stream(nanoseconds(record.start), first_ns),
         seconds_of_stream(nanoseconds(record.end), first_ns),
     )
-    return Answered(question, f"{record.text}, {span[0]:.1f} - {span[1]:.1f} s", span, None)
+    return RecallAnswer(question, f"{record.text}, {span[0]:.1f} - {span[1]:.1f} s", span, None)

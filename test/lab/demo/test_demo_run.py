@@ -1,7 +1,7 @@
-"""The demo runs its processes over real DDS, reports what they did, and leaves none behind.
+"""The demo runs its processes over DDS, reports what they did, and ends them all.
 
-A stand-in for the model speaks when the picture's brightness changes, so what the node will say is
-known.
+A stand-in for the model speaks when the brightness of the picture changes, so the expected
+utterances are known.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def processes_using(folder: Path) -> list[str]:
 
 
 def brightness(t_s: float) -> int:
-    """Dark, then half light from 2 s, bright from 3 s, dark again at 5 s."""
+    """20 before 2 s, 128 from 2 s, 230 from 3 s, 20 again from 5 s."""
     return 20 if t_s < 2 else 128 if t_s < 3 else 230 if t_s < 5 else 20
 
 
@@ -97,8 +97,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def watched(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A demo of the clip, played once: its folder, and what it printed."""
+def clip_demo(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder and the output of one demo run on the clip."""
     folder = tmp_path_factory.mktemp("watched") / "demo"
     status, output, errors = run_demo(folder, "--video", str(clip))
     assert status == 0, errors
@@ -120,12 +120,12 @@ def write_recording(path: Path) -> Path:
     return path
 
 
-def test_the_simulated_camera_is_scored_against_its_truth(tmp_path: Path) -> None:
+def test_a_run_on_the_simulated_camera_is_scored_against_the_ground_truth(tmp_path: Path) -> None:
     status, output, errors = run_demo(tmp_path / "demo", "--seconds", "8")
     assert status == 0, errors
     report = json.loads((tmp_path / "demo" / "report.json").read_text())
     assert list(report)[: len(REPORTED)] == REPORTED
-    # The stand-in cannot know what happens in the simulated room.
+    # The stand-in does not understand the simulated room.
     assert report["event_f1"] == 0.0
     assert report["recall"]
     assert all(set(answer) == {"question", "answer", "right"} for answer in report["recall"])
@@ -136,10 +136,10 @@ def test_the_simulated_camera_is_scored_against_its_truth(tmp_path: Path) -> Non
     assert "event F1 0.00" in output.splitlines()[-1]
 
 
-def test_a_video_is_watched_and_its_changes_are_reported_and_recalled(
-    watched: tuple[Path, str],
+def test_the_events_of_a_video_are_reported_and_recalled(
+    clip_demo: tuple[Path, str],
 ) -> None:
-    folder, output = watched
+    folder, output = clip_demo
     report = json.loads((folder / "report.json").read_text())
     assert report["event_f1"] is None
     assert report["timing_error_s"] is None
@@ -153,7 +153,7 @@ def test_a_video_is_watched_and_its_changes_are_reported_and_recalled(
     assert "event" in output
 
 
-def test_a_camera_of_compressed_pictures_is_watched(clip: Path, tmp_path: Path) -> None:
+def test_the_camera_can_publish_compressed_pictures(clip: Path, tmp_path: Path) -> None:
     status, output, errors = run_demo(
         tmp_path / "demo", "--video", str(clip), "--transport", "compressed"
     )
@@ -166,7 +166,7 @@ def test_a_camera_of_compressed_pictures_is_watched(clip: Path, tmp_path: Path) 
     assert "says   it became bright" in output
 
 
-def test_every_camera_of_a_recording_is_watched(tmp_path: Path) -> None:
+def test_every_camera_of_a_recording_is_used(tmp_path: Path) -> None:
     status, output, errors = run_demo(
         tmp_path / "demo", "--bag", str(write_recording(tmp_path / "bag"))
     )
@@ -175,8 +175,8 @@ def test_every_camera_of_a_recording_is_watched(tmp_path: Path) -> None:
     assert "right: it became bright" in output
 
 
-def test_the_pictures_show_the_stream(watched: tuple[Path, str]) -> None:
-    folder, _ = watched
+def test_the_timeline_and_the_clip_show_the_stream(clip_demo: tuple[Path, str]) -> None:
+    folder, _ = clip_demo
     timeline = cv2.imread(str(folder / "timeline.png"))
     assert timeline is not None
     assert timeline.shape[1] == 1600
@@ -190,9 +190,9 @@ def test_the_pictures_show_the_stream(watched: tuple[Path, str]) -> None:
 
 
 def test_a_second_demo_starts_from_an_empty_memory(
-    watched: tuple[Path, str], clip: Path, tmp_path: Path
+    clip_demo: tuple[Path, str], clip: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(watched[0], tmp_path / "demo")
+    shutil.copytree(clip_demo[0], tmp_path / "demo")
     status, _, errors = run_demo(tmp_path / "demo", "--video", str(clip), "--seconds", "3")
     assert status == 0, errors
     report = json.loads((tmp_path / "demo" / "report.json").read_text())
@@ -218,16 +218,16 @@ def test_an_interrupted_demo_ends_its_processes(tmp_path: Path) -> None:
     assert processes_using(tmp_path / "demo") == []
 
 
-def test_an_interruption_that_the_middleware_swallowed_is_raised_at_the_next_look(
+def test_an_interruption_that_the_middleware_swallowed_is_raised_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "INTERRUPTED", threading.Event())
-    with processes.Stage(tmp_path) as played:
-        played.start("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"])
+    with processes.DemoProcesses(tmp_path) as running:
+        running.start("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"])
         with pytest.raises(KeyboardInterrupt):
             processes.interrupt()
         with pytest.raises(KeyboardInterrupt):
-            played.running("sleeper")
+            running.running("sleeper")
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_an_interruption_that_the_middleware_swallowed_is_raised_at_the_next_loo
         (["--seconds", "-3"], "-3"),
     ],
 )
-def test_what_is_broken_is_said_and_the_demo_fails(
+def test_a_broken_part_fails_the_demo_with_a_message(
     arguments: list[str], complaint: str, tmp_path: Path
 ) -> None:
     status, _, errors = run_demo(tmp_path / "demo", *arguments)
@@ -253,12 +253,12 @@ def test_what_is_broken_is_said_and_the_demo_fails(
 def test_a_node_that_dies_fails_the_demo_with_the_end_of_its_log(tmp_path: Path) -> None:
     dying = DEMO.replace(
         f"[sys.executable, {str(BRIGHTNESS)!r}]",
-        "[sys.executable, '-c', 'raise SystemExit(\"no camera, no show\")']",
+        "[sys.executable, '-c', 'raise SystemExit(\"no camera, no demo\")']",
     )
     status, _, errors = run_demo(tmp_path / "demo", "--seconds", "3", program=dying)
     assert status == 1
     assert "node ended with status 1" in errors
-    assert "no camera, no show" in errors
+    assert "no camera, no demo" in errors
 
 
 QUESTION = RecallQuestion(
@@ -282,7 +282,7 @@ QUESTION = RecallQuestion(
         ("something moved", 10.0, False),
     ],
 )
-def test_an_answer_is_right_when_it_names_the_happening_and_its_time(
+def test_an_answer_is_correct_if_it_names_the_event_and_its_time(
     label: str, t_end: float, right: bool
 ) -> None:
     assert is_right(QUESTION, label, t_end) is right
