@@ -1,6 +1,4 @@
-"""Answers that are computed: when, how often, how long, where, between, before and after, still
-there; from a real file.
-"""
+"""Computed answers from a real file: when, how often, how long, where, between, still there."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +46,7 @@ def said(answer: Answer) -> list[str]:
     return [record.text for record in answer.records]
 
 
-def test_when_did_you_first_see_it_is_when_its_first_record_began(memory: Memory) -> None:
+def test_first_seen_is_the_start_of_the_first_record(memory: Memory) -> None:
     answer = ask(memory, "when did you first see a ball?")
     assert (answer.mode, answer.stamp_ns, said(answer)) == (
         "first",
@@ -57,26 +55,26 @@ def test_when_did_you_first_see_it_is_when_its_first_record_began(memory: Memory
     )
 
 
-def test_when_did_you_last_see_it_is_when_its_last_record_ended(memory: Memory) -> None:
+def test_last_seen_is_the_end_of_the_last_record(memory: Memory) -> None:
     answer = ask(memory, "when did you last see the red ball?")
     assert (answer.mode, answer.stamp_ns, answer.total) == ("last", seconds(50), 2)
 
 
-def test_a_record_without_one_of_the_words_is_no_evidence(memory: Memory) -> None:
+def test_a_record_must_have_every_word_to_be_evidence(memory: Memory) -> None:
     assert ask(memory, "when did you last see the blue door?").known is False
 
 
-def test_how_often_counts_events_and_not_the_utterances_that_report_them(memory: Memory) -> None:
+def test_how_often_does_not_count_the_utterances_that_report_events(memory: Memory) -> None:
     answer = ask(memory, "how often did the door open?")
     assert (answer.mode, answer.value, answer.text, len(answer.records)) == (
         "how_often",
         2.0,
-        "2 times, taken for 2 different ones",
+        "2 times, probably 2 different objects",
         2,
     )
 
 
-def test_how_long_sums_from_each_beginning_to_its_end_and_to_what_was_seen_last(
+def test_how_long_adds_up_the_periods_and_an_open_one_ends_with_the_session(
     memory: Memory,
 ) -> None:
     answer = ask(memory, "how long was the door open?")
@@ -84,7 +82,7 @@ def test_how_long_sums_from_each_beginning_to_its_end_and_to_what_was_seen_last(
     assert ask(memory, "how long was the red ball there?").value == 40.0
 
 
-def test_what_ends_without_a_beginning_was_there_since_the_session_began(memory: Memory) -> None:
+def test_an_end_without_a_beginning_counts_from_the_start_of_the_session(memory: Memory) -> None:
     begin(memory, "tuesday")
     memory.write(step(2000, session="tuesday"))
     memory.write(step(2030, session="tuesday", said="lamp turns off"))
@@ -93,7 +91,7 @@ def test_what_ends_without_a_beginning_was_there_since_the_session_began(memory:
     assert ask(memory, "how long was the lamp on?", start_ns=seconds(2020)).value == 10.0
 
 
-def test_what_neither_begins_nor_ends_lasted_as_long_as_its_own_span(memory: Memory) -> None:
+def test_how_long_adds_up_the_spans_of_events_that_begin_or_end_no_state(memory: Memory) -> None:
     assert ask(memory, "how long did someone clap?").value == 4.0
 
 
@@ -104,7 +102,7 @@ def test_an_open_state_ends_with_its_session(memory: Memory) -> None:
     assert ask(memory, "how long was the door open?").value == 45.0
 
 
-def test_where_is_the_place_of_the_last_record_that_has_one(memory: Memory) -> None:
+def test_where_is_the_pose_of_the_last_record_that_has_one(memory: Memory) -> None:
     answer = ask(memory, "where did you last see the door open?")
     assert answer.mode == "where"
     assert answer.records[0].pose == at(1, 0)
@@ -137,7 +135,7 @@ def test_where_is_the_place_of_the_last_record_that_has_one(memory: Memory) -> N
         ("a man came in", "how often did someone come in?"),
     ],
 )
-def test_what_someone_did_is_found_in_whatever_form_it_was_said(
+def test_someone_matches_any_person_and_any_form_of_the_verb(
     tmp_path: Path, said_then: str, question: str
 ) -> None:
     with Memory.open(settings(tmp_path / "memory.db")) as memory:
@@ -153,7 +151,7 @@ def test_what_someone_did_is_found_in_whatever_form_it_was_said(
         assert said_then in [record.text for record in memory.recall(RecallQuery(question)).records]
 
 
-def test_to_the_left_is_no_leaving(memory: Memory) -> None:
+def test_to_the_left_does_not_count_as_leaving(memory: Memory) -> None:
     memory.write(step(90, said="person enters from the left"))
     assert ask(memory, "when did the person leave?").known is False
     memory.write(step(91, said="person left"))
@@ -176,7 +174,7 @@ def test_to_the_left_is_no_leaving(memory: Memory) -> None:
         (("a bag was stolen",), "is the bag still there?", 0.0),
     ],
 )
-def test_what_is_told_in_the_past_tense_begins_and_ends_states_too(
+def test_events_in_the_past_tense_begin_and_end_states_too(
     tmp_path: Path, story: tuple[str, ...], question: str, there: float
 ) -> None:
     with Memory.open(settings(tmp_path / "memory.db")) as memory:
@@ -196,14 +194,14 @@ def test_what_is_told_in_the_past_tense_begins_and_ends_states_too(
         ("is the door still closed?", 1.0, 60),
     ],
 )
-def test_still_there_is_what_the_last_change_left(
+def test_still_there_is_decided_by_the_last_change(
     memory: Memory, text: str, there: float, since: int
 ) -> None:
     answer = ask(memory, text)
     assert (answer.mode, answer.value, answer.stamp_ns) == ("still_there", there, seconds(since))
 
 
-def test_between_is_all_that_happened_then_in_its_order(memory: Memory) -> None:
+def test_between_lists_the_events_of_the_time_range_in_order(memory: Memory) -> None:
     answer = ask(memory, "what happened?", start_ns=seconds(15), end_ns=seconds(35))
     assert (answer.mode, said(answer)) == (
         "between",
@@ -211,7 +209,7 @@ def test_between_is_all_that_happened_then_in_its_order(memory: Memory) -> None:
     )
 
 
-def test_before_and_after_are_the_neighbours_of_the_last_time(memory: Memory) -> None:
+def test_before_and_after_are_the_neighbours_of_the_last_matching_event(memory: Memory) -> None:
     assert (
         ask(memory, "what happened before the door closed?").records[0].text
         == "blue ball rolls in from the right"
@@ -220,7 +218,7 @@ def test_before_and_after_are_the_neighbours_of_the_last_time(memory: Memory) ->
     assert said(after) == ["red ball rolls away to the right", "door closes"]
 
 
-def test_right_after_asks_for_the_neighbour_and_to_the_right_is_a_direction(memory: Memory) -> None:
+def test_right_after_asks_for_the_next_event_and_to_the_right_is_a_side(memory: Memory) -> None:
     assert (
         ask(memory, "what happened right after the blue ball rolled in from the right?")
         .records[0]
@@ -229,11 +227,11 @@ def test_right_after_asks_for_the_neighbour_and_to_the_right_is_a_direction(memo
     )
 
 
-def test_nothing_after_the_last_thing_is_not_known(memory: Memory) -> None:
+def test_after_the_last_event_the_answer_is_not_known(memory: Memory) -> None:
     assert ask(memory, "what happened after someone clapped?").known is False
 
 
-def test_what_was_never_seen_is_said_to_be_unknown_and_never_counted(memory: Memory) -> None:
+def test_an_object_that_was_never_seen_is_not_known_and_counted_zero_times(memory: Memory) -> None:
     for text in (
         "when did you last see a zebra?",
         "where is the zebra?",
@@ -247,7 +245,7 @@ def test_what_was_never_seen_is_said_to_be_unknown_and_never_counted(memory: Mem
     assert (often.known, often.value, often.records) == (True, 0.0, ())
 
 
-def test_filters_hold_for_answers_too(memory: Memory) -> None:
+def test_filters_apply_to_answers(memory: Memory) -> None:
     assert ask(memory, "how often did the door open?", place=Place(1, 0, 0.5)).value == 1.0
     assert ask(memory, "how often did the door open?", end_ns=seconds(30)).value == 1.0
     assert ask(memory, "how often did the door open?", cameras=("rear",)).value == 0.0
@@ -259,14 +257,12 @@ def test_filters_hold_for_answers_too(memory: Memory) -> None:
         (
             "red ball",
             "auto",
-            "mode: 'red ball' is no question of a known kind; name one of first, last",
+            "mode: 'red ball' is not a question of a known kind; name one of first, last",
         ),
         ("red ball", "why", "mode: 'why' is unknown; choose among auto, first"),
-        ("is it still there?", "auto", "names nothing; say what the question is about"),
+        ("is it still there?", "auto", "names no object; say what the question is about"),
     ],
 )
-def test_a_question_that_cannot_be_answered_so_is_refused(
-    text: str, mode: str, message: str
-) -> None:
+def test_a_question_of_an_unknown_kind_is_refused(text: str, mode: str, message: str) -> None:
     with pytest.raises(RecallError, match=message):
         Question(RecallQuery(text), mode)

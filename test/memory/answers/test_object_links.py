@@ -1,6 +1,4 @@
-"""Events that happened to one and the same thing are linked, by a stated rule and with how sure
-that is.
-"""
+"""Events of the same object are linked by the rule of the file, with a confidence."""
 
 import random
 import sqlite3
@@ -56,7 +54,7 @@ KITCHEN, CELLAR = Pose("map", 0.0, 0.0, 0.0), Pose("map", 12.0, 0.0, 0.0)
         ("a man sat down and took the cup", "cup", (), "taken"),
     ],
 )
-def test_a_sentence_says_what_happened_to_which_thing(
+def test_a_sentence_is_parsed_into_object_and_change(
     text: str, noun: str, words: tuple[str, ...], change: str
 ) -> None:
     assert parse_event(text) == ParsedEvent(noun, words, change)
@@ -65,7 +63,7 @@ def test_a_sentence_says_what_happened_to_which_thing(
 @pytest.mark.parametrize(
     "text", ["", "hello there", "somebody takes it away", "someone arrives", "???", "the the the"]
 )
-def test_a_sentence_that_names_no_thing_is_not_guessed_at(text: str) -> None:
+def test_a_sentence_without_an_object_is_not_parsed(text: str) -> None:
     assert parse_event(text) is None
 
 
@@ -82,7 +80,7 @@ def write(
     start: float = 0.0,
     apart: float = 60.0,
 ) -> None:
-    """One event after the other, `apart` seconds apart."""
+    """Write the events, each `apart` seconds after the one before."""
     for number, text in enumerate(said):
         memory.write(step(start + (number + 1) * apart, said=text, pose=pose, session=session))
 
@@ -91,10 +89,8 @@ def events(memory: Memory) -> list[RecallRecord]:
     return list(memory.recall(RecallQuery(kinds=("event",), order="oldest", limit=1000)).records)
 
 
-def things(memory: Memory) -> list[int]:
-    """The thing of each event, in order; they are numbered from 1 in the order in which they are
-    first seen.
-    """
+def objects(memory: Memory) -> list[int]:
+    """Return the object of each event in order; objects are numbered from 1 as first seen."""
     return [record.object_id for record in events(memory)]
 
 
@@ -113,10 +109,10 @@ def things(memory: Memory) -> list[int]:
         pytest.param(
             ["red ball rolls in", "blue ball rolls away"],
             [1, 2],
-            id="another colour is another thing",
+            id="another colour is another object",
         ),
         pytest.param(
-            ["red ball rolls in", "red box is there"], [1, 2], id="another kind is another thing"
+            ["red ball rolls in", "red box is there"], [1, 2], id="another kind is another object"
         ),
         pytest.param(
             ["hand takes the red cup", "hand puts down the red cup"],
@@ -140,32 +136,34 @@ def things(memory: Memory) -> list[int]:
             ["red ball rolls in", "hand takes the ball"], [1, 1], id="fewer words may mean the same"
         ),
         pytest.param(
-            ["someone arrives", "red ball rolls in"], [0, 1], id="no thing named, no link"
+            ["someone arrives", "red ball rolls in"], [0, 1], id="no object named, no link"
         ),
     ],
 )
-def test_what_goes_on_from_what_happened_is_the_same_thing_and_what_cannot_is_another(
+def test_an_event_that_can_follow_is_of_the_same_object_and_one_that_cannot_of_another(
     memory: Memory, said: list[str], linked: list[int]
 ) -> None:
     write(memory, *said)
-    assert things(memory) == linked
+    assert objects(memory) == linked
 
 
-def test_what_comes_back_within_seconds_is_rather_the_same(memory: Memory) -> None:
+def test_an_object_that_comes_back_within_seconds_is_probably_the_same(memory: Memory) -> None:
     write(memory, "person in red enters", "person in red leaves", "person in red enters", apart=5.0)
-    assert things(memory) == [1, 1, 1]
+    assert objects(memory) == [1, 1, 1]
     assert events(memory)[2].object_confidence < 0.7, "it may be another all the same"
 
 
-def test_a_door_is_the_same_after_a_restart_and_another_elsewhere(memory: Memory) -> None:
+def test_a_door_is_the_same_after_a_restart_and_another_one_at_another_place(
+    memory: Memory,
+) -> None:
     write(memory, "door opens", pose=KITCHEN)
     begin(memory, "tuesday")
     write(memory, "door closes", pose=KITCHEN, session="tuesday", start=3600)
     write(memory, "door closes", pose=CELLAR, session="tuesday", start=7200)
-    assert things(memory) == [1, 1, 2]
+    assert objects(memory) == [1, 1, 2]
 
 
-def test_how_sure_a_link_is_falls_with_time_and_where_two_things_fit(memory: Memory) -> None:
+def test_the_confidence_of_a_link_falls_with_time_and_if_two_objects_fit(memory: Memory) -> None:
     write(memory, "red cup is there", "red cup is taken")
     write(
         memory,
@@ -175,12 +173,12 @@ def test_how_sure_a_link_is_falls_with_time_and_where_two_things_fit(memory: Mem
         start=1000,
     )
     sure = [record.object_confidence for record in events(memory)]
-    assert things(memory) == [1, 1, 2, 3, 3]
+    assert objects(memory) == [1, 1, 2, 3, 3]
     assert sure[1] > 0.9 > 0.6 > sure[4], "of two blue cups either may have been taken"
     assert all(0.0 < number <= 1.0 for number in sure)
 
 
-def test_looks_decide_between_things_that_fit_equally_well(memory: Memory) -> None:
+def test_pictures_decide_between_objects_that_fit_equally_well(memory: Memory) -> None:
     def looking(at: float, said: str, *vector: float) -> StepResult:
         return StepResult(
             **{
@@ -192,11 +190,11 @@ def test_looks_decide_between_things_that_fit_equally_well(memory: Memory) -> No
     memory.write(looking(10, "red cup is there", 1, 0))
     memory.write(looking(20, "hand puts down the red cup", 0, 1))
     memory.write(looking(30, "hand takes the red cup", 0.9, 0.1))
-    assert things(memory) == [1, 2, 1]
+    assert objects(memory) == [1, 2, 1]
     assert events(memory)[2].object_confidence > 0.8
 
 
-def test_linking_again_finds_what_was_found_while_writing(memory: Memory) -> None:
+def test_relink_gives_the_same_links_as_writing(memory: Memory) -> None:
     rng = random.Random(3)
     said = [
         f"hand {rng.choice(['takes', 'puts down', 'picks up'])} the {rng.choice(['red', 'blue'])}"
@@ -207,13 +205,13 @@ def test_linking_again_finds_what_was_found_while_writing(memory: Memory) -> Non
     before = [(record.object_id, record.object_confidence) for record in events(memory)]
     assert memory.relink() == len(said)
     after = [(record.object_id, record.object_confidence) for record in events(memory)]
-    first = {thing: number for number, (thing, _) in reversed(list(enumerate(before)))}
-    again = {thing: number for number, (thing, _) in reversed(list(enumerate(after)))}
-    assert [first[thing] for thing, _ in before] == [again[thing] for thing, _ in after]
+    first = {one: number for number, (one, _) in reversed(list(enumerate(before)))}
+    again = {one: number for number, (one, _) in reversed(list(enumerate(after)))}
+    assert [first[one] for one, _ in before] == [again[one] for one, _ in after]
     assert [sure for _, sure in after] == pytest.approx([sure for _, sure in before])
 
 
-def test_all_sightings_of_one_thing_are_recalled_by_its_number(memory: Memory) -> None:
+def test_all_events_of_an_object_are_recalled_by_its_number(memory: Memory) -> None:
     write(
         memory,
         "red cup is there",
@@ -233,7 +231,7 @@ def test_all_sightings_of_one_thing_are_recalled_by_its_number(memory: Memory) -
         RecallQuery(object_id=-1)
 
 
-def test_another_thing_that_did_not_leave_is_still_there(memory: Memory) -> None:
+def test_another_object_that_did_not_leave_is_still_there(memory: Memory) -> None:
     write(
         memory,
         "hand puts down the red cup",
@@ -244,24 +242,26 @@ def test_another_thing_that_did_not_leave_is_still_there(memory: Memory) -> None
     assert (cup.value, cup.stamp_ns) == (1.0, seconds(120))
     assert (
         cup.text
-        == "yes: last seen: hand puts down the blue cup; what ended later was another: hand takes"
-        " the red cup"
+        == "yes: last seen: hand puts down the blue cup; a later event was about another object:"
+        " hand takes the red cup"
     )
     assert memory.answer(Question(RecallQuery("is the red cup still there?"))).value == 0.0
 
 
-def test_one_of_the_same_words_that_did_not_leave_is_told_of(memory: Memory) -> None:
+def test_a_second_object_with_the_same_words_that_did_not_leave_is_mentioned(
+    memory: Memory,
+) -> None:
     write(memory, "red ball rolls in", "red ball rolls in", "red ball rolls away")
     said = memory.answer(Question(RecallQuery("is the red ball still there?")))
     assert said.value == 0.0
     assert (
         said.text
-        == "no: last seen: red ball rolls away; another like it was not seen to leave: red ball"
+        == "no: last seen: red ball rolls away; a similar object was not seen to leave: red ball"
         " rolls in"
     )
 
 
-def test_how_often_says_of_how_many_different_things(memory: Memory) -> None:
+def test_how_often_names_the_number_of_objects(memory: Memory) -> None:
     write(
         memory,
         "red ball rolls in",
@@ -272,15 +272,15 @@ def test_how_often_says_of_how_many_different_things(memory: Memory) -> None:
     )
     assert (
         memory.answer(Question(RecallQuery("how often did you see the red ball?"))).text
-        == "3 times, taken for 2 different ones"
+        == "3 times, probably 2 different objects"
     )
     assert (
         memory.answer(Question(RecallQuery("how often did the door open?"))).text
-        == "2 times, taken for one and the same"
+        == "2 times, probably the same object"
     )
 
 
-def test_a_forgotten_thing_leaves_nothing_behind(memory: Memory, file: Path) -> None:
+def test_deleting_all_events_of_an_object_deletes_the_object(memory: Memory, file: Path) -> None:
     write(
         memory,
         "hand puts down the vermilion teapot",
@@ -288,9 +288,9 @@ def test_a_forgotten_thing_leaves_nothing_behind(memory: Memory, file: Path) -> 
         "hand takes the vermilion teapot",
     )
     memory.forget(Forget(start_ns=seconds(170)))
-    assert things(memory) == [1, 2]
+    assert objects(memory) == [1, 2]
     memory.forget(Forget(end_ns=seconds(70)))
-    assert things(memory) == [2]
+    assert objects(memory) == [2]
     with sqlite3.connect(file) as tool:
         assert tool.execute("SELECT id FROM thing").fetchall() == [(2,)]
     memory.close()
@@ -317,14 +317,14 @@ def test_links_are_exported_and_imported_under_new_numbers(
         ]
 
 
-def test_a_memory_that_was_written_before_there_were_links_is_linked_on_request(
+def test_a_memory_of_an_older_version_is_linked_on_request(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as before, Memory.open(settings(file)) as memory:
         before.setattr("stream_vlm.memory.insert_rows.link", lambda *_: None)
         begin(memory)
         write(memory, "red ball rolls in", "red ball rolls away")
-        assert things(memory) == [0, 0]
+        assert objects(memory) == [0, 0]
     assert main(["memory", "link", "--memory", str(file)]) == 0
     assert "2 events are linked to an object" in capsys.readouterr().out
     assert main(["recall", "--object", "1", "--order", "oldest", "--memory", str(file)]) == 0
@@ -334,8 +334,10 @@ def test_a_memory_that_was_written_before_there_were_links_is_linked_on_request(
     assert "2 of 2 records" in shown[3]
 
 
-def test_what_had_left_before_a_restart_is_not_what_leaves_after_it(memory: Memory) -> None:
+def test_an_object_that_left_before_a_restart_is_not_the_one_that_leaves_after_it(
+    memory: Memory,
+) -> None:
     write(memory, "person in red enters", "person in red leaves", "person in blue enters")
     begin(memory, "tuesday")
     write(memory, "person in red leaves", "person in blue leaves", session="tuesday", start=600)
-    assert things(memory) == [1, 1, 2, 3, 2]
+    assert objects(memory) == [1, 1, 2, 3, 2]

@@ -1,6 +1,4 @@
-"""What bears on a question, read from a real file: computed where it can be, then the records
-nearest to it; and the summaries beside.
-"""
+"""What is recalled for a question from a real file: the computed answer, records and summaries."""
 
 from __future__ import annotations
 
@@ -57,7 +55,7 @@ def memory(tmp_path: Path) -> Iterator[Memory]:
         "was the door open five minutes ago?",
     ],
 )
-def test_a_question_that_looks_back_is_about_the_past(question: str) -> None:
+def test_a_question_in_the_past_tense_is_about_the_past(question: str) -> None:
     assert is_about_the_past(question)
 
 
@@ -80,7 +78,7 @@ def test_a_question_about_what_can_be_seen_is_about_now(question: str) -> None:
     assert not is_about_the_past(question)
 
 
-def test_the_computed_answer_and_what_it_rests_on_come_first(memory: Memory) -> None:
+def test_the_evidence_of_the_computed_answer_comes_first(memory: Memory) -> None:
     found = recall_for_prompt(memory, RecallQuery("when did you last see the red ball?"), 20)
     assert found.is_known
     assert found.has_match
@@ -99,7 +97,7 @@ def test_an_event_and_the_utterance_that_reports_it_are_recalled_once(memory: Me
     assert [record.text for record in found.records] == ["door opens"]
 
 
-def test_a_question_without_words_brings_the_newest(memory: Memory) -> None:
+def test_a_question_without_words_recalls_the_newest_records(memory: Memory) -> None:
     for question in ("what do you see?", "tell me"):
         found = recall_for_prompt(memory, RecallQuery(question), 2)
         assert [record.text for record in found.records] == [
@@ -108,7 +106,7 @@ def test_a_question_without_words_brings_the_newest(memory: Memory) -> None:
         ]
 
 
-def test_who_asks_what_happened_and_not_when_is_told_the_newest_in_their_order(
+def test_what_happened_without_a_time_recalls_the_newest_events_in_order(
     memory: Memory,
 ) -> None:
     for at in range(100, 160, 3):
@@ -119,28 +117,27 @@ def test_who_asks_what_happened_and_not_when_is_told_the_newest_in_their_order(
     )
 
 
-def test_what_is_not_remembered_is_said_not_to_be_known(memory: Memory) -> None:
+def test_an_object_without_records_is_not_known(memory: Memory) -> None:
     zebra = recall_for_prompt(memory, RecallQuery("when did you see the zebra?"), 20)
     assert (zebra.is_known, zebra.has_match, zebra.records) == (False, False, ())
-    assert zebra.sentence(seconds(60)) == "I do not know: nothing remembered bears on it"
+    assert zebra.sentence(seconds(60)) == "I do not know: the memory has no record of it"
     assert zebra.context(seconds(60)) == RecalledContext()
     near = recall_for_prompt(memory, RecallQuery("when did the green ball roll in?"), 20)
     assert not near.is_known
     assert near.has_match
     assert (
-        near.sentence(seconds(60))
-        == "I do not know; the nearest that is remembered: 'red ball rolls away'"
+        near.sentence(seconds(60)) == "I do not know; the closest record is: 'red ball rolls away'"
     )
 
 
-def test_the_filters_of_a_question_hold_for_what_is_recalled(memory: Memory) -> None:
+def test_the_filters_of_a_question_apply_to_what_is_recalled(memory: Memory) -> None:
     early = recall_for_prompt(
         memory, RecallQuery("when did you last see the red ball?", end_ns=seconds(25)), 20
     )
     assert [record.text for record in early.records] == ["red ball rolls in"]
 
 
-def test_only_recall_brings_something_to_a_question(memory: Memory) -> None:
+def test_only_the_setting_recall_adds_records_to_a_prompt(memory: Memory) -> None:
     for in_prompt in ("recall", "full_history", "off"):
         recaller = PromptRecaller(memory, load_settings({"memory.in_prompt": in_prompt}))
         found = recaller.recall("when did the door open?")
@@ -148,15 +145,15 @@ def test_only_recall_brings_something_to_a_question(memory: Memory) -> None:
         assert bool(recaller.context(found, seconds(60))) is (in_prompt == "recall")
 
 
-def test_a_question_that_the_memory_cannot_take_is_asked_without_it(
+def test_a_question_that_the_memory_refuses_goes_to_the_model_without_recall(
     memory: Memory, caplog: pytest.LogCaptureFixture
 ) -> None:
     recaller = PromptRecaller(memory, load_settings({}))
     assert recaller.recall("word " * 300) == PromptRecall()
-    assert "nothing is recalled" in caplog.text
+    assert "the memory cannot be searched for 'word word" in caplog.text
 
 
-def test_a_camera_that_is_named_is_the_only_one_that_is_remembered_with(memory: Memory) -> None:
+def test_a_question_to_a_camera_recalls_only_what_that_camera_saw(memory: Memory) -> None:
     memory.write(step(50, said="door opens", camera="rear"))
     recaller = PromptRecaller(memory, load_settings({}))
     assert {record.camera for record in recaller.recall("when did the door open?").records} == {
@@ -171,7 +168,7 @@ def test_a_camera_that_is_named_is_the_only_one_that_is_remembered_with(memory: 
 def summarise(
     memory: Memory, at: float, text: str, tier: str = "mid", camera: str = "front"
 ) -> None:
-    """A summary as idle time leaves it: a record of its kind and a row that says of which tier."""
+    """Store a summary as the idle work does: a record, and a row with its tier."""
     with memory._connections.writing() as db:
         db.execute(
             "INSERT INTO record (kind, camera, session_id, frame_id, start_ns, end_ns, text, state,"
@@ -182,7 +179,7 @@ def summarise(
         db.execute("INSERT INTO summary (record_id, tier) SELECT max(id), ? FROM record", [tier])
 
 
-def test_the_mid_summaries_of_a_camera_are_read_beside_the_model_oldest_first(
+def test_the_chunk_summaries_of_a_camera_are_listed_oldest_first(
     memory: Memory,
 ) -> None:
     newest_summaries = NewestSummaries(memory)
@@ -200,7 +197,7 @@ def test_the_mid_summaries_of_a_camera_are_read_beside_the_model_oldest_first(
     ]
 
 
-def test_summaries_bear_on_a_question_after_all_that_they_tell_of(memory: Memory) -> None:
+def test_summaries_are_recalled_after_records(memory: Memory) -> None:
     summarise(memory, 50, "0:10 red ball rolls in; 0:30 red ball rolls away; 0:40 zebra walks by")
     found = recall_for_prompt(memory, RecallQuery("the red ball?"), 20)
     assert [record.kind for record in found.records] == ["event", "event", "summary"]
@@ -209,7 +206,7 @@ def test_summaries_bear_on_a_question_after_all_that_they_tell_of(memory: Memory
     assert [record.kind for record in forgotten.records] == ["summary"]
 
 
-def test_summaries_read_before_stay_where_the_file_refuses(
+def test_summaries_read_before_are_kept_if_the_file_cannot_be_read(
     memory: Memory, caplog: pytest.LogCaptureFixture
 ) -> None:
     summarise(memory, 5, "a ball came and went")
@@ -221,7 +218,7 @@ def test_summaries_read_before_stay_where_the_file_refuses(
     assert "not read anew" in caplog.text
 
 
-def test_they_are_read_seldom_while_a_robot_runs(memory: Memory) -> None:
+def test_summaries_are_not_read_again_before_they_are_due(memory: Memory) -> None:
     newest_summaries = NewestSummaries(memory)
     newest_summaries.refresh_when_due()
     summarise(memory, 5, "a ball came and went")

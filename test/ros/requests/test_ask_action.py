@@ -118,7 +118,7 @@ def test_what_neither_memory_nor_model_knows_is_said_not_to_be_known(robot: Robo
     assert (zebra.answered_by, zebra.known, zebra.answer.text) == (
         Ask.Result.MEMORY,
         False,
-        "I do not know: nothing remembered bears on it",
+        "I do not know: the memory has no record of it",
     )
     assert zebra.evidence == []
     unsure = asking.ask("is there a zebra?")
@@ -183,7 +183,7 @@ def test_a_quick_question_about_the_past_is_answered_from_the_memory_and_one_abo
     )
     assert past.session_id == event.session_id
     unknown = asking.answer("when did you last see the zebra?")
-    assert (unknown.text, unknown.camera) == ("I do not know: nothing remembered bears on it", "")
+    assert (unknown.text, unknown.camera) == ("I do not know: the memory has no record of it", "")
     assert robot.call(Recall, "recall", kinds=["query", "answer"]).total == 0, (
         "an answer from the memory is no new memory"
     )

@@ -141,4 +141,4 @@ def test_what_is_found_is_what_the_memory_has(tmp_path: object) -> None:
         lookups.close("the test is over")
     (found,) = listener.found
     assert found.answer is not None
-    assert found.answer.text == "never: nothing remembered fits 'bright'"
+    assert found.answer.text == "never: no record matches 'bright'"

@@ -1,1 +1,1 @@
-"""Answers that are computed from records, and the records that help a model to answer."""
+"""Answers computed from records, and records that help a model to answer."""

@@ -1,8 +1,7 @@
-"""Answers computed in SQL, so that no language model counts or subtracts: when, how often, how
-long, where, between, still there.
+"""Compute answers in SQL: when, how often, how long, where, between, still there.
 
-A record counts as evidence when it has every word of the question and passes every filter. What is
-not found is said not to be known.
+No language model counts or subtracts. A record is evidence if it has every word of the question and
+passes every filter. Without evidence the answer is "not known".
 """
 
 from __future__ import annotations
@@ -33,22 +32,22 @@ from stream_vlm.memory.search.word_search import read
 from stream_vlm.types import NANOSECONDS
 
 MAX_EVIDENCE = 20
-"""Records that an answer which counts brings with it, at most: the newest."""
+"""An answer that counts returns at most so many records: the newest."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the memory says.
+    """An answer from the memory.
 
     Attributes:
-        mode: one of `question.MODES`.
-        known: False where nothing remembered bears on the question.
+        mode: one of `question_kind.MODES`.
+        known: False where no record answers the question.
         text: one sentence.
         value: how often (a number), how long (seconds), whether it is still there (1 or 0), else 0.
-        stamp_ns: the moment the answer is about: first, last, since when (ns on the evidence's
-            clock); 0 where there is none.
-        records: what the answer rests on.
-        total: how many records that would be without a limit.
+        stamp_ns: the time that the answer is about: first, last, since when (ns on the clock of the
+            frames); 0 where there is none.
+        records: the evidence.
+        total: how many records are evidence, without a limit.
         took_ms: time spent in the memory, milliseconds.
     """
 
@@ -63,29 +62,29 @@ class Answer:
 
 
 def answer(db: Database, question: Question) -> Answer:
-    """The answer to `question`. Run it inside one transaction.
+    """Return the answer to `question`. Run it inside one transaction.
 
-    - first, last: the first or last record; `stamp_ns` is when it began or ended.
+    - first, last: the first or last record; `stamp_ns` is its start or end.
     - how_often: how many records there are.
-    - how_long: for how many seconds it was there, open or on: from the end of each happening that
-      began it (`change.BEGINS`) to the end of the next that ended it (`change.ENDS`), in the same
-      session, or to the last moment that session saw where none did. One that ended it with none
-      before counts from the session's first moment. Where no such happening is found, how long the
-      happenings themselves took.
-    - where: the robot's place at the last record that has one.
-    - between: what happened, in its order; the filters say between when.
-    - before, after: what happened last before, or first after, the last record of the words.
-    - still_there: whether the last change began it; `stamp_ns` is since when. Where the last change
-      ended it, but in that session another thing of other words (the blue cup, where a cup is asked
-      for) came and was not seen to leave, that one is still there. One of the same words is only
-      told of: more often than two alike are there at once, one's leaving was missed.
+    - how_long: for how many seconds it was present, open or on. Each period runs from the end of an
+      event that begins the state (`state_verbs.BEGINS`) to the end of the next event that ends it
+      (`state_verbs.ENDS`) in the same session, or to the end of the session. If the first event
+      ends the state, the period runs from the start of the session. If there are no such events,
+      the durations of the matching events are added up.
+    - where: the robot's position at the last record with a pose.
+    - between: what happened, in order; the filters give the time range.
+    - before, after: the last event before, or the first after, the last record with the words.
+    - still_there: whether the last change began the state; `stamp_ns` is since when. If the last
+      change ended it, but in that session another object with other words (the blue cup, when a cup
+      is asked for) came and was not seen to leave, that one is still there. An object with the same
+      words is only mentioned: often its leaving was missed, and there was only one.
     """
     matched, values = _matched(db, question)
     return _ANSWERS[question.mode](db, question, matched, values)
 
 
 def _matched(db: Database, question: Question, words: bool = True) -> tuple[str, dict[str, Any]]:
-    """A SELECT of id, session_id, start_ns, end_ns, x of the evidence, and its values."""
+    """Return a SELECT of id, session_id, start_ns, end_ns, x of the evidence, and its values."""
     filters = Filters.of(db, question.query)
     values = dict(filters.values)
     clauses = [in_clause("kind", question.query.kinds, values), filters.clauses]
@@ -132,7 +131,7 @@ def _how_often(db: Database, question: Question, matched: str, values: dict[str,
     if not number:
         return _not_found(question)
     records = _newest(db, matched, values)
-    linked, things = db.execute(
+    linked, objects = db.execute(
         f"SELECT count(*), count(DISTINCT thing_id) FROM ({matched}) JOIN sighting ON record_id"
         " = id",
         values,
@@ -140,17 +139,17 @@ def _how_often(db: Database, question: Question, matched: str, values: dict[str,
     said = "once" if number == 1 else f"{number} times"
     if number > 1 and linked == number:
         said += (
-            ", taken for one and the same"
-            if things == 1
-            else f", taken for {things} different ones"
+            ", probably the same object"
+            if objects == 1
+            else f", probably {objects} different objects"
         )
     return Answer(HOW_OFTEN, True, said, float(number), records[0].end_ns, records, number)
 
 
 def _how_long(db: Database, question: Question, matched: str, values: dict[str, Any]) -> Answer:
-    # Each change with its neighbours in its session; of several in a row that begin it, the time
-    # runs from each to the next: the sum is the same. What ends it without a beginning before was
-    # there since the session saw anything. The question's own time range cuts both.
+    # Each change with its neighbours in its session. If several in a row begin the state, each
+    # lasts until the next one, which gives the same sum. An end without a beginning counts from the
+    # start of the session. The question's time range limits both.
     seen = (
         "SELECT session_id, min(start_ns) AS since_ns, max(end_ns) AS until_ns FROM record GROUP BY"
         " session_id"
@@ -180,7 +179,7 @@ def _how_long(db: Database, question: Question, matched: str, values: dict[str, 
     records = _newest(db, matched, values)
     seconds = lasted / NANOSECONDS
     return Answer(
-        HOW_LONG, True, f"{seconds:.1f} s altogether", seconds, records[0].end_ns, records, began
+        HOW_LONG, True, f"{seconds:.1f} s in total", seconds, records[0].end_ns, records, began
     )
 
 
@@ -200,11 +199,14 @@ def _still_there(db: Database, question: Question, matched: str, values: dict[st
     alike, others = _others_present(db, matched, values, number)
     if others:
         there = read(db, others[:1], {})
-        said = f"yes: last seen: {there[0].text}; what ended later was another: {records[0].text}"
+        said = (
+            f"yes: last seen: {there[0].text}; a later event was about another object:"
+            f" {records[0].text}"
+        )
         return Answer(STILL_THERE, True, said, 1.0, there[0].end_ns, there + records, total)
     if alike:
         there = read(db, alike[:1], {})
-        said += f"; another like it was not seen to leave: {there[0].text}"
+        said += f"; a similar object was not seen to leave: {there[0].text}"
         return Answer(STILL_THERE, True, said, 0.0, end_ns, records + there, total)
     return Answer(STILL_THERE, True, said, 0.0, end_ns, records, total)
 
@@ -212,8 +214,16 @@ def _still_there(db: Database, question: Question, matched: str, values: dict[st
 def _others_present(
     db: Database, matched: str, values: dict[str, Any], last: int
 ) -> tuple[list[int], list[int]]:
-    """Of the session of the record `last`, the newest records of other things that were not seen to
-    leave: of the same words, and of others.
+    """Return the newest records of other objects that were not seen to leave.
+
+    Args:
+        db: a connection, in one transaction.
+        matched: as `_matched`.
+        values: as `_matched`.
+        last: a record; only its session counts, and its object is not included.
+
+    Returns:
+        Records of objects with the same words as that of `last`, and of objects with other words.
     """
     of_last = db.execute(
         "SELECT session_id, thing_id, noun, words FROM record JOIN sighting ON record_id = id WHERE"
@@ -222,7 +232,7 @@ def _others_present(
     ).fetchone()
     if of_last is None:
         return [], []
-    session_id, thing, *words = of_last
+    session_id, object_id, *words = of_last
     there = {f"there{number}": change for number, change in enumerate(PRESENT_AFTER)}
     newest = (
         "SELECT sighting.*, end_ns, row_number() OVER (PARTITION BY thing_id ORDER BY end_ns DESC,"
@@ -232,7 +242,7 @@ def _others_present(
     rows = db.execute(
         f"SELECT record_id, noun, words FROM ({newest}) WHERE place = 1 AND change IN"
         f" ({', '.join(f':{name}' for name in there)}) ORDER BY end_ns DESC, record_id DESC",
-        values | there | {"session": session_id, "thing": thing},
+        values | there | {"session": session_id, "thing": object_id},
     ).fetchall()
     return [row[0] for row in rows if list(row[1:]) == words], [
         row[0] for row in rows if list(row[1:]) != words
@@ -295,7 +305,7 @@ def _before_or_after(
         return Answer(
             question.mode,
             False,
-            f"nothing is remembered {question.mode} that",
+            f"no record {question.mode} that",
             stamp_ns=start_ns,
             records=read(db, [number], {}),
             total=1,
@@ -320,9 +330,9 @@ _ANSWERS = {
 
 
 def _changes(matched: str) -> str:
-    """Those of `matched` that begin or end a state.
+    """Return a SELECT of those of `matched` that begin or end a state.
 
-    What says both ("takes the cup and puts it down") ends with what it says last: a beginning.
+    A record that does both ("takes the cup and puts it down") counts as a beginning.
     """
     begins = "id IN (SELECT rowid FROM record_text WHERE record_text MATCH :begins)"
     ends = "id IN (SELECT rowid FROM record_text WHERE record_text MATCH :ends)"
@@ -347,18 +357,10 @@ def _not_found(question: Question) -> Answer:
         return Answer(
             HOW_OFTEN,
             True,
-            (
-                f"never: nothing remembered fits '{about}'"
-                if about
-                else "never: nothing is remembered that fits"
-            ),
+            (f"never: no record matches '{about}'" if about else "never: no record matches"),
         )
     return Answer(
         question.mode,
         False,
-        (
-            f"not known: nothing remembered fits '{about}'"
-            if about
-            else "not known: nothing is remembered that fits"
-        ),
+        (f"not known: no record matches '{about}'" if about else "not known: no record matches"),
     )

@@ -1,6 +1,4 @@
-"""What a sentence says happened, and to which thing: read from its words by a fixed list of English
-verbs, never guessed.
-"""
+"""Parse an English event sentence: what happened to which object, by a fixed list of verbs."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ COMES, GOES, PUT_DOWN, PICKED_UP, TAKEN, ON, OFF, SEEN = CHANGES = (
     "off",
     "seen",
 )
-"""What can happen to a thing. ON and OFF (open and closed, too) are of what stays where it is."""
+"""What can happen to an object. ON and OFF also mean open and closed."""
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -31,8 +29,13 @@ def _set(words: str) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class _Verb:
-    """One verb: its forms, the word that follows it or its object ("down" in "puts it down"), and
-    whether the thing is its object.
+    """One verb.
+
+    Attributes:
+        forms: all its forms.
+        particles: words that follow the verb or its object ("down" in "puts it down").
+        change: one of `CHANGES`.
+        has_object: whether the event is about the verb's object.
     """
 
     forms: frozenset[str]
@@ -47,7 +50,7 @@ def _verb(verbs: str, particles: str, change: str, *, has_object: bool) -> _Verb
 
 _MOVES = "roll walk run drive fly"
 
-# Those with a particle first: "goes on" is not "goes".
+# Verbs with a particle come first, because "goes on" is not "goes".
 _VERBS = (
     _verb("put set lay", "down", PUT_DOWN, has_object=True),
     _verb("pick", "up", PICKED_UP, has_object=True),
@@ -75,11 +78,11 @@ _VERBS = (
     ),
 )
 
-_GO_OUT = _set("lamp light lights fire flame candle screen")
+_LIGHTS = _set("lamp light lights fire flame candle screen")
 """These go off by going out, and stay where they are."""
 
-_BETWEEN = 5
-"""Words at most between a verb and its particle."""
+_MAX_PARTICLE_DISTANCE = 5
+"""Most words between a verb and its particle."""
 
 _DETERMINERS = _set(
     "a an the this that these those his her its their my your our some another other one"
@@ -89,23 +92,23 @@ _AUXILIARIES = _set(
     "is are was were be been being has have had does did just now slowly quickly again then"
 )
 _STATES = _set("is are was were") | forms_of_all("stand sit lie hang fall hold break")
-"""Where nothing else happens these say of what stands before them that it is there."""
+"""Without another verb these mean that what stands before them is present."""
 
 _ENDS_A_PHRASE = _set(
     "in on at to from into onto off under over near by with behind beside towards through across"
     " against of for and or then while which who as"
 )
 _ADDS_TO_A_PHRASE = _set("in with")
-"""In front of a verb these go on describing: "person in red"."""
+"""Before a verb these continue the description: "person in red"."""
 
 
 @dataclass(frozen=True)
 class ParsedEvent:
-    """What happened to one thing.
+    """What happened to one object.
 
     Attributes:
-        noun: the kind of thing, "ball".
-        words: what else is said of it, sorted: ("red",).
+        noun: the kind of object, "ball".
+        words: its other words, sorted: ("red",).
         change: one of `CHANGES`.
     """
 
@@ -115,12 +118,12 @@ class ParsedEvent:
 
 
 def parse_event(text: str) -> ParsedEvent | None:
-    """What `text` says happened and to what, or None where that cannot be told.
+    """Return what `text` says happened and to what, or None where it cannot be parsed.
 
-    The thing is the object of a verb that has one ("hand takes the red cup", "man opens the door"),
-    else what stands before the verb ("person in red enters from the left", "door opens"). A
-    sentence with several such verbs is about what the first one names, and ends as the last one
-    says. One without any is about what stands before "is", "stands", "fell" and the like.
+    The object is that of a verb with one ("hand takes the red cup", "man opens the door"), else the
+    words before the verb ("person in red enters from the left", "door opens"). With several verbs,
+    the object is that of the first verb, and the change that of the last. Without a verb the
+    sentence is about the words before "is", "stands", "fell" and the like.
     """
     words = _WORD.findall(unicodedata.normalize("NFC", text).casefold())
     found = _verbs_in(words)
@@ -140,21 +143,24 @@ def parse_event(text: str) -> ParsedEvent | None:
 
 
 def _verbs_in(words: list[str]) -> list[tuple[int, int, _Verb]]:
-    """Each verb of `words`: where it stands, where its particle stands (the verb itself where it
-    has none), and which it is.
+    """Return each verb in `words`: its index, the index of its particle, and the verb.
+
+    For a verb without a particle both indices are the same.
     """
     found = []
     at = 0
     while at < len(words):
         for verb in _VERBS:
-            # "from the left" is no verb.
+            # In "from the left" the word is not a verb.
             if words[at] not in verb.forms or (
                 words[at - 1 : at] and words[at - 1] in _DETERMINERS
             ):
                 continue
             near = range(
                 at + 1,
-                min(at + 2 + _BETWEEN, len(words)) if verb.has_object else min(at + 2, len(words)),
+                min(at + 2 + _MAX_PARTICLE_DISTANCE, len(words))
+                if verb.has_object
+                else min(at + 2, len(words)),
             )
             particle_at = (
                 at
@@ -170,8 +176,9 @@ def _verbs_in(words: list[str]) -> list[tuple[int, int, _Verb]]:
 
 
 def _named(words: list[str], change: str, *, is_subject: bool = False) -> ParsedEvent | None:
-    """The thing that a phrase names; its kind is the last word before anything that ends or goes on
-    describing the phrase.
+    """Return the object that a phrase names.
+
+    Its kind is the last word before a word that ends the phrase or continues its description.
     """
     core: list[str] = []
     rest: list[str] = []
@@ -185,6 +192,6 @@ def _named(words: list[str], change: str, *, is_subject: bool = False) -> Parsed
             into.append(word)
     if not core or core[-1] in _PRONOUNS:
         return None
-    if change == GOES and core[-1] in _GO_OUT:
+    if change == GOES and core[-1] in _LIGHTS:
         change = OFF
     return ParsedEvent(core[-1], tuple(sorted({*core[:-1], *rest})), change)

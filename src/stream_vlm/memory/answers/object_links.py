@@ -1,25 +1,23 @@
-"""Repeated sightings: is it the same thing again, or another like it?
+"""Link events to objects: is it the same object again, or another one of its kind?
 
-A stated rule, and how sure it is.
+An event is compared with the objects that were seen before under the same noun. Each gets a weight,
+the product of
 
-An event is compared with what was seen before under the same noun. Each of those things gets a
-weight, the product of
+- change: how well the event follows the last event of the object (`FITS`). What is present can
+  leave, and what was picked up can be put down. What left cannot be put down before it came back.
+  What is present cannot come in: that is a second object.
+- words: 1 if both have the same other words, `FEWER_WORDS` if all words of one are among those of
+  the other, else 0.
+- time: half after each `HALF_LIFE_S`; for coming back, half after each `BACK_HALF_LIFE_S`.
+- place: exp(-(d / `PLACE_M`)²) for the distance d between the robot's positions, where both are
+  known; `OTHER_CAMERA` for another camera.
+- session: in another session any change can follow any other, because nothing is known of the time
+  between (`OTHER_SESSION`, or less if it had left).
+- picture, if several fit: half for each `COSINE_HALVES_WEIGHT` by which the cosine of its picture
+  is below the highest cosine.
 
-- how well the event goes on from what last happened to it (`FITS`): what is there can leave, what
-  was picked up can be put down, what left cannot be put down without having come back, and what is
-  there already cannot come in: that is another one, and both are there at once;
-- words: as many other words are said of both 1, all words of the one among those of the other
-  `FEWER_WORDS`, else it is another thing;
-- time: half after each `HALF_LIFE_S`; coming back, half after each `BACK_HALF_LIFE_S`;
-- place: exp(-(d / `PLACE_M`)²) for the distance d of the robot's places, where both are known;
-  another camera `OTHER_CAMERA`;
-- session: in another session nothing is known of what happened between, and any change goes on from
-  any (`OTHER_SESSION`, less where it had left);
-- looks, where several fit: half for every `COSINE_HALVES_WEIGHT` by which a picture's cosine is below that of the
-  likest.
-
-A thing never seen before has the weight of `NEW`. The heaviest wins, the newest of equals; how sure
-that is, is its share of all weights.
+An object that was never seen before has the weight `NEW`. The highest weight wins, and among equal
+ones the newest object. The confidence is its share of the sum of all weights.
 """
 
 from __future__ import annotations
@@ -46,7 +44,7 @@ from stream_vlm.memory.search.vectors import Vectors
 from stream_vlm.types import NANOSECONDS
 
 PRESENT_AFTER = (COMES, PUT_DOWN, SEEN, ON)
-"""After these a thing is there (or open, or on)."""
+"""After these changes an object is present (or open, or on)."""
 
 FITS = {
     COMES: {COMES: 0.05, PUT_DOWN: 0.1, SEEN: 1.0, GOES: 1.0, TAKEN: 1.0, PICKED_UP: 1.0},
@@ -58,7 +56,7 @@ FITS = {
     ON: {ON: 1.0, OFF: 1.0, SEEN: 1.0},
     OFF: {ON: 1.0, OFF: 1.0, SEEN: 1.0},
 }
-"""By what last happened to a thing and what happens now; `MISFIT` where nothing stands."""
+"""Weights by the last change of an object and the new change; `MISFIT` where there is none."""
 
 MISFIT = 0.1
 
@@ -72,10 +70,7 @@ NEW = {
     ON: 0.05,
     OFF: 0.05,
 }
-"""By what happens: how likely it happens to what was never seen before.
-
-What leaves was mostly seen coming.
-"""
+"""Weight of a new object by change: objects that leave were mostly seen coming before."""
 
 FEWER_WORDS = 0.4
 OTHER_CAMERA = 0.3
@@ -87,12 +82,22 @@ BACK_HALF_LIFE_S = 30.0
 COSINE_HALVES_WEIGHT = 0.05
 
 MAX_COMPARED = 200
-"""Newest sightings under one noun that are looked at."""
+"""At most so many of the newest events under one noun are compared."""
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """One sighting: what happened, and where and when (ns, of the session's clock)."""
+    """One event of an object: what happened, where and when.
+
+    Attributes:
+        what: the parsed event.
+        camera: name of the camera.
+        session_id: the session.
+        end_ns: end of the event, ns on the clock of the session.
+        pose_frame: frame of the robot's pose, or None.
+        x: of the robot, metres, or None.
+        y: of the robot, metres, or None.
+    """
 
     what: ParsedEvent
     camera: str
@@ -105,7 +110,7 @@ class Sighting:
 
 @dataclass(frozen=True)
 class KnownObject:
-    """The newest sighting of a thing."""
+    """An object and its newest event."""
 
     object_id: int
     seen: Sighting
@@ -113,10 +118,15 @@ class KnownObject:
 
 
 def link(db: Database, record_id: int, text: str, vector: Vectors | None = None) -> None:
-    """Say which thing the event `record_id` happened to, within the caller's transaction; nothing
-    where `text` does not tell.
+    """Link the event `record_id` to an object, within the caller's transaction.
 
-    `vector` is that of its picture, of length 1, of the model of its session.
+    Nothing is stored if `text` cannot be parsed.
+
+    Args:
+        db: the connection that writes.
+        record_id: the event.
+        text: its sentence.
+        vector: of its picture, length 1, of the model of its session; None without a picture.
     """
     what = parse_event(text)
     if what is None:
@@ -130,15 +140,15 @@ def link(db: Database, record_id: int, text: str, vector: Vectors | None = None)
         weights = [
             found * factor
             for found, factor in zip(
-                weights, _look_factors(db, known, vector, model_id), strict=True
+                weights, _picture_factors(db, known, vector, model_id), strict=True
             )
         ]
     new = NEW[what.change]
     best = max(range(len(weights)), key=weights.__getitem__, default=-1)
     if best >= 0 and weights[best] > new:
-        thing, heaviest = known[best].object_id, weights[best]
+        object_id, heaviest = known[best].object_id, weights[best]
     else:
-        thing, heaviest = (
+        object_id, heaviest = (
             int(db.execute("INSERT INTO thing (begun_ns) VALUES (?)", [now.end_ns]).lastrowid or 0),
             new,
         )
@@ -147,7 +157,7 @@ def link(db: Database, record_id: int, text: str, vector: Vectors | None = None)
         " ?, ?, ?, ?)",
         [
             record_id,
-            thing,
+            object_id,
             what.noun,
             " ".join(what.words),
             what.change,
@@ -157,8 +167,10 @@ def link(db: Database, record_id: int, text: str, vector: Vectors | None = None)
 
 
 def relink(db: Database) -> int:
-    """Drop all links and make them anew by today's rule, within the caller's transaction; how many
-    events are linked.
+    """Delete all links and compute them again, within the caller's transaction.
+
+    Returns:
+        How many events are linked.
     """
     db.execute("DELETE FROM sighting")
     for number, text in db.execute(
@@ -169,9 +181,7 @@ def relink(db: Database) -> int:
 
 
 def weight(before: Sighting, now: Sighting) -> float:
-    """How well `now` is another sighting of the thing that was last seen as `before`; the rule of
-    this file but for looks.
-    """
+    """Return how well `now` fits the object last seen as `before`: the rule without pictures."""
     fits = LEFT_IN_ANOTHER_SESSION if before.what.change in (GOES, TAKEN) else OTHER_SESSION
     half_life_s = HALF_LIFE_S
     if before.session_id == now.session_id:
@@ -207,7 +217,7 @@ def _place(before: Sighting, now: Sighting) -> float:
 
 
 def _known(db: Database, noun: str, record_id: int) -> list[KnownObject]:
-    """The things last seen under `noun` before the record `record_id`, the newest first."""
+    """Return the objects seen under `noun` before record `record_id`, newest first."""
     rows = db.execute(
         "SELECT thing_id, words, change, camera, session_id, end_ns, pose_frame, x, y, picture_id"
         " FROM sighting JOIN record ON record.id = record_id WHERE noun = ? AND record_id < ? ORDER"
@@ -216,7 +226,7 @@ def _known(db: Database, noun: str, record_id: int) -> list[KnownObject]:
     )
     known: dict[int, KnownObject] = {}
     for (
-        thing,
+        object_id,
         words,
         change,
         camera,
@@ -236,15 +246,16 @@ def _known(db: Database, noun: str, record_id: int) -> list[KnownObject]:
             x,
             y,
         )
-        known.setdefault(thing, KnownObject(thing, seen, picture_id))
+        known.setdefault(object_id, KnownObject(object_id, seen, picture_id))
     return list(known.values())
 
 
-def _look_factors(
+def _picture_factors(
     db: Database, known: list[KnownObject], vector: Vectors, model_id: str
 ) -> list[float]:
-    """For each of `known` how much its picture looks like `vector`, beside the one that does so
-    most; 1 where that cannot be told.
+    """Return for each of `known` the factor of its picture, compared with `vector`.
+
+    The most similar picture has the factor 1, and so has an object without a comparable picture.
     """
     cosines = []
     for one in known:
@@ -256,9 +267,9 @@ def _look_factors(
         cosines.append(
             None if row is None else float(np.frombuffer(row[0], "<f2").astype(np.float32) @ vector)
         )
-    likest = max((cosine for cosine in cosines if cosine is not None), default=0.0)
+    highest = max((cosine for cosine in cosines if cosine is not None), default=0.0)
     return [
-        1.0 if cosine is None else 0.5 ** ((likest - cosine) / COSINE_HALVES_WEIGHT)
+        1.0 if cosine is None else 0.5 ** ((highest - cosine) / COSINE_HALVES_WEIGHT)
         for cosine in cosines
     ]
 

@@ -1,8 +1,6 @@
-"""What bears on a question: an answer computed from the records, and the records nearest to it by
-words, meaning and recency.
+"""Recall for a question: an answer computed from the records, and the most relevant records.
 
-It is read by whoever takes the question in, with a reading connection, before the question is on
-its way to the model.
+It is read with a read connection before the question goes to the model.
 """
 
 from __future__ import annotations
@@ -33,20 +31,18 @@ from stream_vlm.types import RecalledContext, RecalledLine, StreamError
 KINDS = (EVENT, UTTERANCE)
 """What is recalled for a question.
 
-Earlier answers are not: without their questions they say nothing, and a wrong one would be
-believed.
+Earlier answers are not: without their questions they say nothing, and the model would trust a wrong
+one.
 """
 
 MAX_SUMMARIES = 5
-"""Summaries come after everything else: they are long, and say less of each thing, but may be all
-that is left of what was long ago.
-"""
+"""Summaries come last. They are long and less precise, but of old events only they may remain."""
 
 TOKENS_PER_LINE = 12
-"""No line of a prompt is much shorter: so many records are read as could fit."""
+"""Few lines of a prompt are shorter; so many records are read as could fit."""
 
 MAX_EVENTS = 10
-"""Happenings that are told to who asks what happened and not when."""
+"""Events that are recalled for a question that asks what happened but not when."""
 
 _PAST = re.compile(
     r"\b(did|was|were|had|been|ever|ago|yesterday|earlier|before|after|since|last|often|happened|saw|seen|came|went|noticed)\b"
@@ -58,9 +54,11 @@ _log = logging.getLogger(__name__)
 
 
 def is_about_the_past(text: str) -> bool:
-    """Whether a question is for the memory: told by a past tense, a word that looks back ("last",
-    "ago", "ever", "before"), "how long", "how often", or "when" at its beginning. Any other ("is
-    the door open?", "what colour is it?", "is it still there?") is about what can be seen now.
+    """Return whether a question is for the memory.
+
+    It is if it has a past tense, a word such as "last", "ago", "ever" or "before", "how long" or
+    "how often", or begins with "when". All others ("is the door open?", "what colour is it?", "is
+    it still there?") are about what can be seen now.
     """
     return _PAST.search(text) is not None
 
@@ -79,15 +77,14 @@ class AskableMemory(Protocol):
 
 @dataclass(frozen=True)
 class PromptRecall:
-    """What was found.
+    """What was found for a question.
 
     Attributes:
-        answer: computed from the records, where the question is of a kind that can be computed
-            (`question.MODES`), else None.
-        records: what bears on the question, best first; what the answer rests on comes before what
-            is only near.
+        answer: computed from the records if the question is of a kind that can be computed
+            (`question_kind.MODES`), else None.
+        records: the relevant records, best first; those that the answer is based on come first.
         has_match: whether any record has a word of the question, or the answer is known.
-        was_asked: False where the memory could not be asked.
+        was_asked: False if the memory could not be read.
     """
 
     answer: Answer | None = None
@@ -97,12 +94,13 @@ class PromptRecall:
 
     @property
     def is_known(self) -> bool:
-        """Whether the answer is computed and known."""
+        """Whether an answer was computed and is known."""
         return self.answer is not None and self.answer.known
 
     def sentence(self, now_ns: int) -> str:
-        """The computed answer, with when that was and how long before `now_ns` (ns); or that it is
-        not known.
+        """Return the computed answer, or that it is not known.
+
+        A known answer gets its time, and its age at `now_ns` (ns).
         """
         if self.answer is None or not self.answer.known:
             near = (
@@ -111,9 +109,9 @@ class PromptRecall:
                 else ""
             )
             return (
-                f"I do not know; the nearest that is remembered: '{near}'"
+                f"I do not know; the closest record is: '{near}'"
                 if near
-                else "I do not know: nothing remembered bears on it"
+                else "I do not know: the memory has no record of it"
             )
         if not self.answer.stamp_ns or not self.answer.records or self.answer.mode == BETWEEN:
             return self.answer.text
@@ -124,8 +122,8 @@ class PromptRecall:
         )
 
     def context(self, now_ns: int) -> RecalledContext:
-        """The same for a prompt, asked at `now_ns` (ns)."""
-        # What happened in a time is the records themselves.
+        """Return the same for a prompt of a question asked at `now_ns` (ns)."""
+        # The answer to "between" is the list of records itself.
         computed = (
             self.sentence(now_ns)
             if self.answer is not None and self.answer.known and self.answer.mode != BETWEEN
@@ -140,15 +138,19 @@ class PromptRecall:
 
 
 def recall_for_prompt(memory: AskableMemory, query: RecallQuery, number: int) -> PromptRecall:
-    """What bears on the question that `query` asks with its words, within its filters; `number`
-    records at most. Its order and limit are not used.
+    """Find what answers the words of `query` within its filters; its order and limit are ignored.
+
+    Args:
+        memory: the memory to read.
+        query: the question and its filters.
+        number: at most so many records, and `MAX_SUMMARIES` summaries.
 
     Raises:
         MemoryFileError: the file cannot be read.
     """
     kinds = KINDS if query.kinds == DEFAULT_KINDS else query.kinds
     answer = _computed(memory, query)
-    # Twice as many, because events and the utterances that report them come in pairs.
+    # Twice as many, because most events come with the utterance that reports them.
     near = replace(
         query, kinds=kinds, order=FUSED if query.words else NEWEST, limit=min(2 * number, MAX_LIMIT)
     )
@@ -172,11 +174,10 @@ def _computed(memory: AskableMemory, query: RecallQuery) -> Answer | None:
     try:
         question = Question(query)
     except RecallError:
-        # Of no kind that can be computed.
+        # A question of another kind.
         return None
     if question.mode == BETWEEN and query.start_ns is None and query.end_ns is None:
-        # "What happened?" at no named time asks for the newest, not for the beginning of
-        # everything.
+        # "What happened?" without a time asks for the newest events, not for the first ones.
         newest = memory.recall(replace(question.query, order=NEWEST, limit=MAX_EVENTS)).records
         if newest:
             question = Question(
@@ -186,24 +187,25 @@ def _computed(memory: AskableMemory, query: RecallQuery) -> Answer | None:
 
 
 def _distinct(records: tuple[RecallRecord, ...]) -> tuple[RecallRecord, ...]:
-    """`records` without repetitions: an event and the utterance that reports it are one happening;
-    the event stands for both, with its span.
-    """
+    """Return `records` without the utterances that report an event among them."""
     kept: dict[tuple[str, str] | int, RecallRecord] = {}
     for record in records:
-        happening = (record.session_id, record.event_id) if record.event_id else record.record_id
-        if happening not in kept or (record.kind == EVENT and kept[happening].kind != EVENT):
-            kept[happening] = record
+        key = (record.session_id, record.event_id) if record.event_id else record.record_id
+        if key not in kept or (record.kind == EVENT and kept[key].kind != EVENT):
+            kept[key] = record
     return tuple(kept.values())
 
 
 def max_records(tokens: int) -> int:
-    """How many records are read for a prompt with room for so many `tokens`."""
+    """Return how many records are read for a prompt with room for `tokens`."""
     return max(20, min(MAX_LIMIT, tokens // TOKENS_PER_LINE))
 
 
 class PromptRecaller:
-    """Recalls for questions and watches as the settings say. Any thread may ask but the model's."""
+    """Recalls for questions and watches as the settings say.
+
+    Any thread may use it, except the model's, which must not wait for the file.
+    """
 
     def __init__(self, memory: AskableMemory, settings: Settings) -> None:
         self._memory = memory
@@ -211,20 +213,26 @@ class PromptRecaller:
         self._in_prompt = settings.memory.in_prompt
 
     def recall(self, text: str, camera: str = "") -> PromptRecall:
-        """What bears on the question `text`, seen by `camera` or, without one, by any; nothing, and
-        a warning, where the memory cannot be asked.
+        """Return what is recalled for the question `text`.
+
+        If the memory cannot be read, log a warning and return an empty result.
+
+        Args:
+            text: the question.
+            camera: only what this camera saw; empty means all.
         """
         try:
             return recall_for_prompt(
                 self._memory, RecallQuery(text, cameras=(camera,) if camera else ()), self._number
             )
         except StreamError as error:
-            # The model can answer without its memory.
-            _log.warning("nothing is recalled for '%s': %s", text[:80], error)
+            # The model can answer without the memory.
+            _log.warning("the memory cannot be searched for '%s': %s", text[:80], error)
             return PromptRecall()
 
     def context(self, recalled: PromptRecall, now_ns: int) -> RecalledContext:
-        """What of `recalled` goes to the model with a question asked at `now_ns` (ns): nothing
-        unless `memory.in_prompt` is recall.
+        """Return what the model reads of `recalled` with a question asked at `now_ns` (ns).
+
+        It is empty unless `memory.in_prompt` is recall.
         """
         return recalled.context(now_ns) if self._in_prompt == "recall" else RecalledContext()

@@ -1,6 +1,4 @@
-"""What is asked for beyond a list of records: which kind of answer, read from the question's words
-where it is not named.
-"""
+"""The kind of answer that a question asks for, read from its words unless it is given."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ FIRST, LAST, HOW_OFTEN, HOW_LONG, WHERE, BETWEEN, BEFORE, AFTER, STILL_THERE = M
     "after",
     "still_there",
 )
-"""Kinds of answers, see `answer.answer`."""
+"""Kinds of answers, see `computed_answer.answer`."""
 
 _MODE_PATTERNS = (
     (HOW_OFTEN, r"\bhow (often|many)\b"),
@@ -40,7 +38,7 @@ _MODE_PATTERNS = (
     (BETWEEN, r"\bbetween\b|^\W*what\b"),
     (STILL_THERE, r"^\W*(is|are)\b"),
 )
-"""What in a question tells its kind; the first that is found decides."""
+"""Patterns of a question for each kind; the first that matches decides."""
 
 _ASKING_WORDS = frozenset(
     [
@@ -62,7 +60,7 @@ _ASKING_WORDS = frozenset(
         "came",
     ]
 )
-"""Words that ask and do not name what is asked about, beside the stop words of a search."""
+"""Words that belong to the form of a question; they are dropped like the stop words of a search."""
 
 
 _COME_OR_GO = frozenset(["come", "came", "go", "went"])
@@ -70,8 +68,9 @@ _COME_OR_GO = frozenset(["come", "came", "go", "went"])
 _NEIGHBOUR = re.compile(
     r"\b(?:right|just|directly|immediately|shortly)\s+(?:before|after)\b", re.IGNORECASE
 )
-"""Asks for a neighbour; without "before" or "after" these words may belong to what is asked about
-("to the right").
+"""Asks for the event next to another.
+
+Without "before" or "after" these words may be part of what is asked about ("to the right").
 """
 
 _HAS_LEFT = re.compile(
@@ -79,7 +78,7 @@ _HAS_LEFT = re.compile(
     r" ))\bleft\b",
     re.IGNORECASE,
 )
-"""Asks who went; anywhere else "left" is a side."""
+"""Asks who left; elsewhere "left" is a side."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +86,15 @@ class Question:
     """A question whose answer is computed from the records.
 
     Attributes:
-        query: words and filters; its order and limit are not used but for "between". Events only,
-            unless other kinds are named.
+        query: words and filters. Its order is ignored, and its limit too except for "between". Only
+            events are used unless other kinds are named.
         mode: one of `MODES`, or "auto" to read it from the words ("how often ...", "when ... last
             ...", "is ... still ...").
-        words: the words that every record of the evidence has, derived.
+        words: the words that every record of the evidence must have, derived from the query.
 
     Raises:
-        RecallError: the mode is unknown, or cannot be read from the words; or a state is asked
-            about and nothing named whose state it is.
+        RecallError: the mode is unknown or cannot be read from the words, or the question is about
+            a state but names no object.
     """
 
     query: RecallQuery
@@ -110,23 +109,23 @@ class Question:
                 f"mode: {self.mode!r} is unknown; choose among {AUTO}, {', '.join(MODES)}"
             )
         if self.query.kinds == DEFAULT_KINDS:
-            # An event and the utterance that reports it are one happening: counted once.
+            # An event and the utterance that reports it count once.
             object.__setattr__(self, "query", replace(self.query, kinds=(EVENT,)))
         about_a_state = self.mode in (HOW_LONG, STILL_THERE)
         asking = _ASKING_WORDS | STATE_WORDS if about_a_state else _ASKING_WORDS
         text = _HAS_LEFT.sub(r"\1leave", _NEIGHBOUR.sub(" ", self.query.text))
         words = tuple(word for word in search_words(text) if word not in asking)
-        # "Someone takes the cup" is "a hand takes the cup", and "the cup is taken".
+        # "Someone takes the cup" must match "a hand takes the cup" and "the cup is taken".
         who = tuple(word for word in words if word in ANYONE)
         if who == words and who:
-            # Of somebody who is not named, that they came or went is all there is to look for.
+            # The question names no other word than "someone": search for coming or going as well.
             words += tuple(word for word in search_words(text) if word in _COME_OR_GO)
         else:
             words = tuple(word for word in words if word not in ANYONE)
         object.__setattr__(self, "words", words)
         if not words and self.mode in (HOW_LONG, STILL_THERE, BEFORE, AFTER):
             raise RecallError(
-                f"text: {self.query.text!r} names nothing; say what the question is about"
+                f"text: {self.query.text!r} names no object; say what the question is about"
             )
 
 
@@ -136,5 +135,5 @@ def _mode_from_text(text: str) -> str:
         if re.search(pattern, said):
             return mode
     raise RecallError(
-        f"mode: {text!r} is no question of a known kind; name one of {', '.join(MODES)}"
+        f"mode: {text!r} is not a question of a known kind; name one of {', '.join(MODES)}"
     )

@@ -1,5 +1,6 @@
-"""Which happenings begin a state and which end it: a ball that rolls in is there, a door that
-closes is no longer open.
+"""Verbs that begin or end a state, such as being present, open or on.
+
+A ball that rolls in is present, a door that closes is no longer open.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ _ENDS = (
 
 
 def _phrases(verbs: str) -> list[str]:
-    """Each of `verbs`, which have commas between, with the forms that full text does not stem
-    alike: "come in" and "came in".
+    """Return the verbs, which are separated by commas, with their irregular forms.
+
+    "come in" gives "come in" and "came in".
     """
     pairs = [verb.partition(" ") for verb in verbs.split(", ")]
     return [
@@ -30,13 +32,13 @@ def _phrases(verbs: str) -> list[str]:
 
 
 BEGINS = [*_phrases(_BEGINS), "is on"]
-"""Words after which what is spoken of is there, open, on or under way.
+"""Words after which the object is present, open, on or active.
 
-Full text stems them: 'open' stands for 'opened' too.
+The full-text index stems them: 'open' also matches 'opened'.
 """
 
 ENDS = [*_phrases(_ENDS), "leaves", "left the", "has left", "gone"]
-"""Words after which it is not any more. "To the left" is no leaving."""
+"""Words after which it is not any more. "To the left" does not count as leaving."""
 
 STATE_WORDS = frozenset(
     [
@@ -93,11 +95,12 @@ STATE_WORDS = frozenset(
         "place",
     ]
 )
-"""Words that a question about a state has beside the thing: "is the door still open" is about the
-door.
+"""Words of a question about a state that are not searched for.
+
+"Is the door still open" searches for the door.
 """
 
 
 def match_any(phrases: list[str]) -> str:
-    """FTS5's expression for any of `phrases`."""
+    """Return the FTS5 expression for any of `phrases`."""
     return " OR ".join(f'"{phrase}"' for phrase in phrases)
