@@ -24,7 +24,7 @@ class FirstResult(Generic[Result]):
         self._lock = threading.Lock()
 
     @property
-    def is_settled(self) -> bool:
+    def is_set(self) -> bool:
         return bool(self.future.done())
 
     def set(self, result: Result) -> None:

@@ -22,9 +22,9 @@ from stream_vlm_ros.inputs.odometry_subscription import OdometrySubscription
 from stream_vlm_ros.inputs.session_tracker import Sessions
 from stream_vlm_ros.lifecycle.configured import Configured
 from stream_vlm_ros.model_thread.worker import Stream, Worker
-from stream_vlm_ros.requests.picture_query_queue import Likenesses
-from stream_vlm_ros.requests.question_queue import Questions
-from stream_vlm_ros.requests.watch_registry import Watches
+from stream_vlm_ros.requests.picture_query import picture_query_queue
+from stream_vlm_ros.requests.question import question_queue
+from stream_vlm_ros.requests.watch_registry import WatchRegistry
 
 FLUSH_S = 10.0
 """Longest wait, when the node stops looking, for steps to be stored and said."""
@@ -46,9 +46,9 @@ class Watching:
         self.odometry_faults = FaultLog(logger.warning)
         self.steps = StepHealth(FaultLog(logger.error))
         self.governor = LoadGovernor(settings, configured.model.takes_any_size)
-        self.questions = Questions(settings.cameras)
-        self.watches = Watches(settings.cameras)
-        self.likenesses = Likenesses()
+        self.questions = question_queue()
+        self.watches = WatchRegistry(settings.cameras)
+        self.picture_queries = picture_query_queue()
         with ExitStack() as stack:
             stack.callback(self._drain)
             self.cameras = {}
@@ -68,7 +68,7 @@ class Watching:
                 sessions=self.sessions,
                 questions=self.questions,
                 watches=self.watches,
-                likenesses=self.likenesses,
+                picture_queries=self.picture_queries,
                 poses=self.poses,
                 cameras={name: camera.health for name, camera in self.cameras.items()},
                 steps=self.steps,
@@ -77,7 +77,7 @@ class Watching:
                 summaries=configured.summaries,
             )
             worker = Worker(stream, logger.error)
-            self.likenesses.listen(worker.notify)
+            self.picture_queries.listen(worker.notify)
             if configured.summaries is not None:
                 configured.summaries.jobs.listen(worker.notify)
             worker.start()
@@ -90,10 +90,10 @@ class Watching:
                 clock=node.get_clock(),
             )
             stack.callback(node.destroy_timer, self._timer)
-            configured.questions, configured.watches, configured.likenesses = (
+            configured.questions, configured.watches, configured.picture_queries = (
                 self.questions,
                 self.watches,
-                self.likenesses,
+                self.picture_queries,
             )
             self._stack = stack.pop_all()
 
@@ -107,11 +107,12 @@ class Watching:
 
     def _drain(self) -> None:
         self._configured.writer.flush(FLUSH_S)
-        self._configured.questions = self._configured.watches = self._configured.likenesses = None
+        self._configured.questions = self._configured.watches = None
+        self._configured.picture_queries = None
         self.questions.close(
             "the node was deactivated before the answer came; activate it and ask again"
         )
-        self.likenesses.close(
+        self.picture_queries.close(
             "the node was deactivated, its model does not look; activate it, or ask with"
             " like_record"
         )

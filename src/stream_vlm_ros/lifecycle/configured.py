@@ -20,14 +20,15 @@ from stream_vlm.model_protocol import Model
 from stream_vlm.text_models.sentence_embedder import load_text_model
 from stream_vlm.types import StepResult, StreamError
 from stream_vlm_ros.lifecycle.publishers import Outputs
-from stream_vlm_ros.requests.answer_result import Judge
+from stream_vlm_ros.requests.answer_result import AnswerGrader
 from stream_vlm_ros.requests.ask_action import AskServer
 from stream_vlm_ros.requests.memory_services import MemoryServices
-from stream_vlm_ros.requests.picture_query_queue import Likenesses
-from stream_vlm_ros.requests.question_queue import Questions
-from stream_vlm_ros.requests.recall_queue import Lookups
+from stream_vlm_ros.requests.picture_query import PictureQuery
+from stream_vlm_ros.requests.question import Question
+from stream_vlm_ros.requests.recall_thread import RecallThread
+from stream_vlm_ros.requests.request_queue import RequestQueue
 from stream_vlm_ros.requests.watch_action import WatchServer
-from stream_vlm_ros.requests.watch_registry import Watches
+from stream_vlm_ros.requests.watch_registry import WatchRegistry
 
 
 class DeviceModel(Model, Protocol):
@@ -64,11 +65,11 @@ class Configured:
             StreamError: the memory or the model cannot be used.
         """
         self.settings = settings
-        self.questions: Questions | None = None
+        self.questions: RequestQueue[Question] | None = None
         """The queue to the model while the node is active."""
-        self.watches: Watches | None = None
+        self.watches: WatchRegistry | None = None
         """What the model waits for, likewise."""
-        self.likenesses: Likenesses | None = None
+        self.picture_queries: RequestQueue[PictureQuery] | None = None
         """Pictures for it to look at between its steps, likewise."""
         with ExitStack() as stack:
             self.memory = stack.enter_context(Memory.open(settings.memory))
@@ -87,26 +88,26 @@ class Configured:
             self.newest_summaries.refresh()
             self.writer = MemoryWriter(self.memory, self._tell_stored, self._tell_unstored)
             stack.callback(self.writer.close)
-            services = MemoryServices(node, self.memory, self.writer, lambda: self.likenesses)
+            services = MemoryServices(node, self.memory, self.writer, lambda: self.picture_queries)
             stack.callback(services.destroy)
             recaller = PromptRecaller(self.memory, settings)
-            lookups = Lookups(recaller)
+            recalls = RecallThread(recaller)
             ask = AskServer(
                 node,
-                lookups,
+                recalls.requests,
                 recaller,
-                Judge(settings, self.model),
+                AnswerGrader(settings, self.model),
                 lambda: self.questions,
                 session_id,
                 self.outputs.say,
             )
             stack.callback(ask.destroy)
-            watch = WatchServer(node, lookups, recaller, lambda: self.watches, session_id)
+            watch = WatchServer(node, recalls.requests, recaller, lambda: self.watches, session_id)
             stack.callback(watch.destroy)
-            lookups.start()
+            recalls.start()
             # Before the servers go, so that whoever waits hears that no answer will come.
             stack.callback(
-                lookups.close,
+                recalls.stop,
                 "the node was cleaned up before the memory could be asked; configure it and ask"
                 " again",
             )
@@ -120,10 +121,11 @@ class Configured:
         self.outputs.publish(result)
         questions, watches = self.questions, self.watches
         for utterance in result.utterances:
-            if questions is not None and utterance.query_id:
-                questions.answered(utterance)
-            if watches is not None and utterance.query_id:
-                watches.reported(utterance)
+            question = questions.finish(utterance.query_id) if questions is not None else None
+            if question is not None:
+                question.on_answer(utterance)
+            if watches is not None:
+                watches.report(utterance)
 
     def _tell_stored(self, result: StepResult) -> None:
         self._tell(result)

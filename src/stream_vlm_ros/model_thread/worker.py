@@ -22,9 +22,10 @@ from stream_vlm_ros.inputs.camera_subscription import CameraMessage
 from stream_vlm_ros.inputs.image_decoding import CameraEncodingError, decode_image
 from stream_vlm_ros.inputs.session_tracker import Sessions
 from stream_vlm_ros.model_thread.idle_budget import IdleBudget
-from stream_vlm_ros.requests.picture_query_queue import Likenesses
-from stream_vlm_ros.requests.question_queue import Questions
-from stream_vlm_ros.requests.watch_registry import Watches
+from stream_vlm_ros.requests.picture_query import PictureQuery, serve_picture_query
+from stream_vlm_ros.requests.question import Question, begin_questions
+from stream_vlm_ros.requests.request_queue import RequestQueue
+from stream_vlm_ros.requests.watch_registry import WatchRegistry
 
 
 @dataclass
@@ -37,9 +38,9 @@ class Stream:
 
     harness: StreamingHarness
     sessions: Sessions[CameraMessage]
-    questions: Questions
-    watches: Watches
-    likenesses: Likenesses
+    questions: RequestQueue[Question]
+    watches: WatchRegistry
+    picture_queries: RequestQueue[PictureQuery]
     poses: PoseBuffer
     cameras: dict[str, CameraHealth]
     steps: StepHealth
@@ -110,7 +111,7 @@ class Worker:
                 stride = self._stream.governor.next_step.stride
                 self._ticks_at_last_step = self._ticks if looks else self._ticks_at_last_step
             # One between any two looks, so that neither waits for the other for ever.
-            self._stream.likenesses.serve(self._stream.harness.model)
+            serve_picture_query(self._stream.picture_queries, self._stream.harness.model)
             if not looks:
                 self._write_a_slice()
                 continue
@@ -137,7 +138,7 @@ class Worker:
         return (
             self._stopping
             or self._is_time()
-            or self._stream.likenesses.waits
+            or len(self._stream.picture_queries) > 0
             or self._is_time_to_write()
         )
 
@@ -180,19 +181,18 @@ class Worker:
         frames = self._decode(messages)
         if not frames:
             return False
-        for query_id in stream.watches.take_over():
+        for query_id in stream.watches.take_ended():
             stream.harness.end_watch(query_id)
-        showing = [frame.camera for frame in frames]
-        queries = (*stream.watches.take(showing), *stream.questions.take(showing))
+        with_frame = {frame.camera for frame in frames}
+        showing = [camera for camera in stream.cameras if camera in with_frame]
+        queries = (*stream.watches.begin(showing), *begin_questions(stream.questions, showing))
         tick = Tick(self._index, max(frame.stamp_ns for frame in frames), frames, queries)
         self._index += 1
         try:
-            result = stream.harness.step(
-                tick, stream.questions.partial, stream.governor.next_step.limits
-            )
+            result = stream.harness.step(tick, self._tell_partial, stream.governor.next_step.limits)
         except Exception as error:
             for query in queries:
-                stream.questions.failed(query.query_id, f"the model failed: {error}")
+                stream.questions.fail(query.query_id, f"the model failed: {error}")
             raise
         stream.writer.submit(result)
         self._report(result)
@@ -220,15 +220,20 @@ class Worker:
             )
         return tuple(frames)
 
+    def _tell_partial(self, query_id: str, text: str) -> None:
+        question = self._stream.questions.find(query_id)
+        if question is not None:
+            question.on_text(text)
+
     def _report(self, result: StepResult) -> None:
-        told = self._stream.watches.followed(self._stream.harness.watching, result.faults)
+        told = self._stream.watches.end_refused(self._stream.harness.watching, result.faults)
         for camera, sentence in result.faults.items():
             if camera not in told:  # what a watch was refused for, its goal says
                 self._stream.cameras[camera].refused.report(sentence)
         spoken = {utterance.query_id for utterance in result.utterances}
         for query in result.tick.queries:
             if not query.is_watch and query.query_id not in spoken:
-                self._stream.questions.failed(
+                self._stream.questions.fail(
                     query.query_id,
                     result.faults.get(query.camera, "the model found no words; ask otherwise"),
                 )

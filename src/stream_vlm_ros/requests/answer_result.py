@@ -1,6 +1,4 @@
-"""What an answer rests on, and whether it is known: by the memory's records or by the model's own
-confidence.
-"""
+"""The result of `~/ask`: the answer, its evidence, and whether it is known."""
 
 from __future__ import annotations
 
@@ -15,12 +13,14 @@ from stream_vlm_ros.action import Ask
 from stream_vlm_ros.common.conversions import record_message, utterance_message
 
 EVIDENCE = 5
-"""Remembered records that go with an answer of the model, at most."""
+"""Records of the memory that go with an answer, at most."""
 
 
 def from_memory(recalled: PromptRecall, now_ns: int, session_id: str) -> Ask.Result:
-    """What the memory says to a question about the past asked at `now_ns` (ns): the computed
-    answer, or that it does not know.
+    """The memory's answer to a question about the past, asked at `now_ns` (ns).
+
+    It is the answer that was computed from the records; where there is none, it says that the
+    memory does not know.
     """
     known = recalled.is_known
     answer = recalled.answer
@@ -48,20 +48,20 @@ def from_memory(recalled: PromptRecall, now_ns: int, session_id: str) -> Ask.Res
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Judges what the model answered."""
+class AnswerGrader:
+    """Decides whether an answer of the model is known."""
 
     settings: Settings
     model: Model
 
     @property
     def cameras(self) -> Sequence[str]:
-        """Whose pictures can be asked about."""
+        """The cameras that can be asked about."""
         return self.settings.cameras
 
     @property
     def model_reads(self) -> bool:
-        """Whether what is remembered about a question reaches the model."""
+        """Whether the model reads what the memory knows about a question."""
         return self.model.reads_memory and self.settings.memory.in_prompt == "recall"
 
     def from_model(
@@ -69,17 +69,17 @@ class Judge:
     ) -> Ask.Result:
         """The model's answer.
 
-        It is known where the model has every word of the question, and was sure or read something
-        remembered about it.
+        It is known if the model has a token for every word of the question, and either is confident
+        enough or has read records about it.
         """
-        strange = self.model.unknown_words(question)
-        known = not strange and (
+        unknown_words = self.model.unknown_words(question)
+        known = not unknown_words and (
             said.confidence >= self.settings.decision.min_answer_confidence
             or (self.model_reads and recalled.has_match)
         )
         if not known:
-            # A model of few words is as sure of itself when it did not understand.
-            why = f": the model has no word for '{strange[0]}'" if strange else ""
+            # A model with a small vocabulary is as confident when it did not understand.
+            why = f": the model has no word for '{unknown_words[0]}'" if unknown_words else ""
             said = replace(
                 said,
                 text=(
@@ -96,7 +96,7 @@ class Judge:
         )
 
     def _note(self) -> str:
-        """Why the model was asked without what is remembered; empty where it was asked with it."""
+        """Why the model was asked without the evidence; empty where it was asked with it."""
         if self.settings.memory.in_prompt != "recall":
             return (
                 f"memory.in_prompt is {self.settings.memory.in_prompt}: the model was asked without"

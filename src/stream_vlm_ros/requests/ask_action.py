@@ -1,11 +1,12 @@
-"""`~/ask`: a question about now to the model, answered while it is written, or one about the past
-to the memory; `~/query` asks the same quickly.
+"""The action `~/ask` and the topic `~/query`: a question about now goes to the model, one about the
+past to the memory.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from rclpy.action import ActionServer, CancelResponse
@@ -20,24 +21,18 @@ from stream_vlm.types import StreamError, Utterance
 from stream_vlm_ros.action import Ask
 from stream_vlm_ros.common.first_result import FirstResult
 from stream_vlm_ros.msg import Utterance as UtteranceMessage
-from stream_vlm_ros.requests.answer_result import Judge, from_memory
-from stream_vlm_ros.requests.question_queue import (
-    AnswerCallbacks,
-    QuestionError,
-    Questions,
-    checked_words,
-    inactive,
-    new_query_id,
-)
-from stream_vlm_ros.requests.recall_queue import Lookup, Lookups
+from stream_vlm_ros.requests.answer_result import AnswerGrader, from_memory
+from stream_vlm_ros.requests.question import Question, checked_words, inactive, new_query_id
+from stream_vlm_ros.requests.recall_thread import RecallRequest
+from stream_vlm_ros.requests.request_queue import RequestError, RequestQueue
 
 Waited = TypeVar("Waited")
 
 DEFAULT_TIMEOUT_S = 10.0
 LONGEST_TIMEOUT_S = 3600.0
 CHECK_PERIOD_S = 0.1
-"""How often a waiting goal looks at its deadline and whether it was cancelled: by the computer's
-clock, in whose time its caller waits.
+"""How often a waiting goal checks its deadline and whether it was cancelled. The computer's clock
+counts, because the caller waits in its time, not in simulated time.
 """
 CANCELLED = "the question was cancelled"
 
@@ -45,26 +40,34 @@ CANCELLED = "the question was cancelled"
 class AskServer:
     """The action `~/ask` and the topic `~/query`.
 
-    Both only deposit: `lookups` reads what is remembered, the model is asked by its own thread.
+    Both only put requests into queues. The recall thread asks the memory, the model's thread asks
+    the model.
     """
 
     def __init__(
         self,
         node: Node,
-        lookups: Lookups,
+        recalls: RequestQueue[RecallRequest],
         recaller: PromptRecaller,
-        judge: Judge,
-        questions: Callable[[], Questions | None],
+        grader: AnswerGrader,
+        questions: Callable[[], RequestQueue[Question] | None],
         session_id: Callable[[], str],
         say: Callable[[UtteranceMessage], None],
     ) -> None:
-        """`questions` gives the queue to the model, or None while the node is not active; `say`
-        publishes an utterance.
+        """
+        Args:
+            node: the node.
+            recalls: the queue to the memory.
+            recaller: says what of the memory the model reads.
+            grader: decides whether the model's answer is known.
+            questions: gives the queue to the model, or None while the node is not active.
+            session_id: gives the current session.
+            say: publishes an utterance.
         """
         self._node = node
-        self._lookups = lookups
+        self._recalls = recalls
         self._recaller = recaller
-        self._judge = judge
+        self._grader = grader
         self._questions = questions
         self._session_id = session_id
         self._say = say
@@ -87,25 +90,21 @@ class AskServer:
         self._server.destroy()
 
     def _is_for_the_memory(self, asked: str, recalled: PromptRecall) -> bool:
-        """By whom it is answered: what can be computed from the records is never left to the model."""
+        """Whether the memory answers, and not the model: an answer that can be computed from the
+        records is never left to the model.
+        """
         return is_about_the_past(asked) and (
-            recalled.is_known or (recalled.was_asked and not self._judge.model_reads)
+            recalled.is_known or (recalled.was_asked and not self._grader.model_reads)
         )
 
-    def _put(
-        self,
-        text: str,
-        camera: str,
-        asked_ns: int,
-        asker: AnswerCallbacks,
-        recalled: PromptRecall,
-    ) -> tuple[Questions, str]:
+    def _put(self, question: Question, recalled: PromptRecall) -> RequestQueue[Question]:
+        """Ask the model `question`; returns the queue that it is in."""
         questions = self._questions()
         if questions is None:
-            raise QuestionError(inactive(self._node))
-        return questions, questions.put(
-            text, camera, asked_ns, asker, self._recaller.context(recalled, asked_ns)
-        )
+            raise RequestError(inactive(self._node))
+        past = self._recaller.context(recalled, question.stamp_ns)
+        questions.put(replace(question, past=past))
+        return questions
 
     def _ask_quickly(self, message: String) -> None:
         asked_ns = self._now_ns()
@@ -121,18 +120,17 @@ class AskServer:
                 said.query_id = new_query_id()
                 self._say(said)
                 return
-            asker = AnswerCallbacks(
-                on_text=lambda text: None, on_answer=lambda utterance: None, on_failure=fail
-            )
             try:
-                self._put(asked, "", asked_ns, asker, recalled)
-            except QuestionError as error:
+                self._put(Question(text=asked, stamp_ns=asked_ns, on_failure=fail), recalled)
+            except RequestError as error:
                 fail(str(error))
 
         try:
-            asked = checked_words(message.data, "", self._judge.cameras, "the question")
-            self._lookups.put(Lookup(asked, "", answer, fail))
-        except QuestionError as error:
+            asked = checked_words(message.data, "", self._grader.cameras, "the question")
+            self._recalls.put(
+                RecallRequest(text=asked, camera="", on_found=answer, on_failure=fail)
+            )
+        except RequestError as error:
             fail(str(error))
 
     async def _execute(self, goal: ServerGoalHandle) -> Ask.Result:
@@ -164,11 +162,12 @@ class AskServer:
         self, goal: ServerGoalHandle, deadline: float, timeout_s: float
     ) -> Ask.Result | str:
         asked_ns = self._now_ns()
-        asked = checked_words(
-            goal.request.question, goal.request.camera, self._judge.cameras, "the question"
-        )
+        camera = goal.request.camera
+        asked = checked_words(goal.request.question, camera, self._grader.cameras, "the question")
         found: FirstResult[PromptRecall | str] = FirstResult(self._node.executor)
-        self._lookups.put(Lookup(asked, goal.request.camera, found.set, found.set))
+        self._recalls.put(
+            RecallRequest(text=asked, camera=camera, on_found=found.set, on_failure=found.set)
+        )
         late = (
             f"the memory gave no answer within {timeout_s:g} s; is its disk fast enough, does"
             " another program hold it locked?"
@@ -180,16 +179,17 @@ class AskServer:
             result = from_memory(recalled, asked_ns, self._session_id())
             goal.publish_feedback(Ask.Feedback(text=result.answer.text))
             return result
-        outcome = await self._ask_model(goal, asked_ns, recalled, deadline, timeout_s)
+        outcome = await self._ask_model(goal, asked, asked_ns, recalled, deadline, timeout_s)
         return (
             outcome
             if isinstance(outcome, str)
-            else self._judge.from_model(outcome, asked, recalled, self._session_id())
+            else self._grader.from_model(outcome, asked, recalled, self._session_id())
         )
 
     async def _ask_model(
         self,
         goal: ServerGoalHandle,
+        asked: str,
         asked_ns: int,
         recalled: PromptRecall,
         deadline: float,
@@ -198,13 +198,18 @@ class AskServer:
         answer: FirstResult[Utterance | str] = FirstResult(self._node.executor)
 
         def tell(text: str) -> None:
-            if not answer.is_settled and goal.is_active:
+            if not answer.is_set and goal.is_active:
                 goal.publish_feedback(Ask.Feedback(text=text))
 
-        asker = AnswerCallbacks(tell, answer.set, answer.set)
-        questions, query_id = self._put(
-            goal.request.question, goal.request.camera, asked_ns, asker, recalled
+        question = Question(
+            text=asked,
+            stamp_ns=asked_ns,
+            camera=goal.request.camera,
+            on_text=tell,
+            on_answer=answer.set,
+            on_failure=answer.set,
         )
+        questions = self._put(question, recalled)
         late = (
             f"no answer within {timeout_s:g} s; does the camera show pictures, is the model fast"
             " enough (see /diagnostics)?"
@@ -212,13 +217,15 @@ class AskServer:
         try:
             return await self._first(answer, goal, deadline, late)
         finally:
-            questions.withdraw(query_id)
+            questions.finish(question.request_id)
 
     async def _first(
         self, outcome: FirstResult[Waited | str], goal: ServerGoalHandle, deadline: float, late: str
     ) -> Waited | str:
-        """What `outcome` is settled with, unless the goal is cancelled before, or `deadline` (of
-        `time.monotonic`) passes, which `late` says.
+        """Wait until `outcome` is set.
+
+        Where the goal is cancelled before, or `deadline` (of `time.monotonic`) passes, it is
+        `CANCELLED` or `late`.
         """
 
         def check() -> None:
@@ -244,7 +251,7 @@ def _timeout_s(asked: float) -> float:
     if asked == 0.0:
         return DEFAULT_TIMEOUT_S
     if not 0.0 < asked <= LONGEST_TIMEOUT_S:
-        raise QuestionError(
+        raise RequestError(
             f"timeout_s {asked:g} is refused; give 0 (for {DEFAULT_TIMEOUT_S:g} s) or seconds up to"
             f" {LONGEST_TIMEOUT_S:g}"
         )

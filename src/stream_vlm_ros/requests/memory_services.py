@@ -1,5 +1,5 @@
-"""Recall, evidence and forgetting by service call: done by connections of the memory, whatever the
-model is busy with.
+"""The services `~/recall`, `~/get_frame` and `~/forget`: the memory answers them by connections of
+its own, so they do not wait for the model.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from stream_vlm_ros.common.conversions import (
     record_message,
 )
 from stream_vlm_ros.common.first_result import FirstResult
-from stream_vlm_ros.requests.picture_query_queue import Likeness, LikenessError, Likenesses
-from stream_vlm_ros.requests.question_queue import inactive
+from stream_vlm_ros.requests.picture_query import PictureQuery
+from stream_vlm_ros.requests.question import inactive
+from stream_vlm_ros.requests.request_queue import RequestError, RequestQueue
 from stream_vlm_ros.srv import Forget, GetFrame, Recall
 
 STORED_WITHIN_S = 5.0
-"""How long a request to forget waits for steps that are not stored yet, seconds: they are meant
-too.
+"""How long a request to forget waits for steps that are not stored yet, in seconds; they are to be
+forgotten too.
 """
 
 
@@ -43,20 +44,25 @@ class MemoryServices:
         node: Node,
         memory: Memory,
         writer: MemoryWriter,
-        likenesses: Callable[[], Likenesses | None],
+        picture_queries: Callable[[], RequestQueue[PictureQuery] | None],
     ) -> None:
-        """`likenesses` gives the queue of pictures to the model, or None while the node is not
-        active.
+        """
+        Args:
+            node: the node.
+            memory: answers.
+            writer: stores the steps that are not in the memory yet.
+            picture_queries: gives the queue of pictures to the model, or None while the node is not
+                active.
         """
         self._node = node
         self._memory = memory
         self._writer = writer
-        self._likenesses = likenesses
+        self._picture_queries = picture_queries
         group = ReentrantCallbackGroup()
         self._services = [
             node.create_service(Recall, "~/recall", self._recall, callback_group=group),
             node.create_service(GetFrame, "~/get_frame", self._get_frame, callback_group=group),
-            # One at a time, and beside the others: to forget much takes seconds.
+            # In a group of its own, because a large request takes seconds.
             node.create_service(
                 Forget, "~/forget", self._forget, callback_group=MutuallyExclusiveCallbackGroup()
             ),
@@ -87,23 +93,23 @@ class MemoryServices:
             return self._memory.search_by_picture(request.like_record, query)
         if not request.like.data:
             return self._memory.recall(query)
-        likenesses = self._likenesses()
-        if likenesses is None:
-            raise LikenessError(f"{inactive(self._node)}; like_record needs no model")
+        queries = self._picture_queries()
+        if queries is None:
+            raise RequestError(f"{inactive(self._node)}; like_record needs no model")
         outcome: FirstResult[tuple[NDArray[np.float32], str] | str] = FirstResult(
             self._node.executor
         )
-        likenesses.put(
-            Likeness(
-                bytes(request.like.data),
-                lambda vector, model_id: outcome.set((vector, model_id)),
-                outcome.set,
+        queries.put(
+            PictureQuery(
+                file=bytes(request.like.data),
+                on_vector=lambda vector, model_id: outcome.set((vector, model_id)),
+                on_failure=outcome.set,
             )
         )
-        seen = await outcome.future
-        if isinstance(seen, str):
-            raise LikenessError(seen)
-        vector, model_id = seen
+        embedded = await outcome.future
+        if isinstance(embedded, str):
+            raise RequestError(embedded)
+        vector, model_id = embedded
         return self._memory.search_by_picture(vector, query, model_id)
 
     def _get_frame(
@@ -136,7 +142,7 @@ class MemoryServices:
         response.freed_bytes = forgotten.freed_bytes
         response.erased = forgotten.erased
         response.took_ms = forgotten.took_ms
-        # That it was asked for is logged, what it was is not.
+        # The log says that something was forgotten, but not what.
         self._node.get_logger().info(f"~/forget: {response.message}")
         return response
 

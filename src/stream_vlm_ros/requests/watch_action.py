@@ -1,6 +1,5 @@
-"""`~/watch`: tell me when ...
-
-Every picture is judged by it, each report is feedback, until it is cancelled, over or replaced.
+"""The action `~/watch`: the model watches for what the goal says, until the goal is cancelled, has
+made its reports or is replaced; each report is feedback.
 """
 
 from __future__ import annotations
@@ -21,37 +20,48 @@ from stream_vlm_ros.action import Watch
 from stream_vlm_ros.common.conversions import utterance_message
 from stream_vlm_ros.common.first_result import FirstResult
 from stream_vlm_ros.requests.ask_action import CHECK_PERIOD_S
-from stream_vlm_ros.requests.question_queue import QuestionError, inactive
-from stream_vlm_ros.requests.recall_queue import Lookup, Lookups
-from stream_vlm_ros.requests.watch_registry import WatchCallbacks, Watches
+from stream_vlm_ros.requests.question import inactive
+from stream_vlm_ros.requests.recall_thread import RecallRequest
+from stream_vlm_ros.requests.request_queue import RequestError, RequestQueue
+from stream_vlm_ros.requests.watch_registry import WatchCallbacks, WatchRegistry
 
 LONGEST_TIMEOUT_S = 7 * 86400.0
 
 
 @dataclass(frozen=True)
 class Ending:
-    """Why a watch ended; `as_asked` by its time or its number of reports."""
+    """Why a watch ended.
+
+    Attributes:
+        sentence: the reason.
+        as_asked: whether it ended by its time or its number of reports, as the goal asked.
+    """
 
     sentence: str
     as_asked: bool = False
 
 
 class WatchServer:
-    """The action `~/watch`.
-
-    `watches` gives the way to the model, or None while the node is not active.
-    """
+    """The action `~/watch`."""
 
     def __init__(
         self,
         node: Node,
-        lookups: Lookups,
+        recalls: RequestQueue[RecallRequest],
         recaller: PromptRecaller,
-        watches: Callable[[], Watches | None],
+        watches: Callable[[], WatchRegistry | None],
         session_id: Callable[[], str],
     ) -> None:
+        """
+        Args:
+            node: the node.
+            recalls: the queue to the memory.
+            recaller: says what of the memory the model reads.
+            watches: gives the active watches, or None while the node is not active.
+            session_id: gives the current session.
+        """
         self._node = node
-        self._lookups = lookups
+        self._recalls = recalls
         self._recaller = recaller
         self._watches = watches
         self._session_id = session_id
@@ -98,7 +108,7 @@ class WatchServer:
         deadline = time.monotonic() + timeout_s if timeout_s else None
         watches = self._watches()
         if watches is None:
-            raise QuestionError(inactive(self._node))
+            raise RequestError(inactive(self._node))
         outcome = reports.outcome
         found: FirstResult[PromptRecall | Ending] = FirstResult(self._node.executor)
 
@@ -114,8 +124,13 @@ class WatchServer:
 
         stamp_ns = self._node.get_clock().now().nanoseconds
         watch_for, camera = goal.request.watch_for, goal.request.camera
-        self._lookups.put(
-            Lookup(watch_for, camera, found.set, lambda sentence: end(Ending(sentence)))
+        self._recalls.put(
+            RecallRequest(
+                text=watch_for,
+                camera=camera,
+                on_found=found.set,
+                on_failure=lambda sentence: end(Ending(sentence)),
+            )
         )
         timer = self._node.create_timer(
             CHECK_PERIOD_S, check, callback_group=self._group, clock=self._steady
@@ -124,9 +139,11 @@ class WatchServer:
             recalled = await found.future
             if isinstance(recalled, Ending):
                 return recalled
-            watcher = WatchCallbacks(reports.report, lambda sentence: outcome.set(Ending(sentence)))
+            callbacks = WatchCallbacks(
+                reports.report, lambda sentence: outcome.set(Ending(sentence))
+            )
             query_id = watches.put(
-                watch_for, camera, stamp_ns, watcher, self._recaller.context(recalled, stamp_ns)
+                watch_for, camera, stamp_ns, callbacks, self._recaller.context(recalled, stamp_ns)
             )
             try:
                 ending: Ending = await outcome.future
@@ -138,8 +155,8 @@ class WatchServer:
 
 
 class Reports:
-    """Counts the reports of one goal and sends each as feedback, until there are as many as asked
-    for.
+    """Counts the reports of one goal and sends each as feedback, until the goal has as many as it
+    asks for.
     """
 
     def __init__(
@@ -152,7 +169,7 @@ class Reports:
 
     def report(self, utterance: Utterance) -> None:
         """Called from the memory's thread, in the order of the steps."""
-        if self.outcome.is_settled or not self._goal.is_active:
+        if self.outcome.is_set or not self._goal.is_active:
             return
         self.count += 1
         self._goal.publish_feedback(
@@ -166,7 +183,7 @@ class Reports:
 
 def _timeout_s(asked: float) -> float:
     if not 0.0 <= asked <= LONGEST_TIMEOUT_S:
-        raise QuestionError(
+        raise RequestError(
             f"timeout_s {asked:g} is refused; give 0 (until it is cancelled) or seconds up to"
             f" {LONGEST_TIMEOUT_S:g}"
         )

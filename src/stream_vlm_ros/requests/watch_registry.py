@@ -1,113 +1,129 @@
-"""Watches on their way to the model and reports on their way back."""
+"""The watches that are active: on their way to the model, and their reports on the way back."""
 
 from __future__ import annotations
 
 import threading
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from stream_vlm.types import Query, RecalledContext, Utterance
-from stream_vlm_ros.requests.question_queue import NOTHING, checked_words
+from stream_vlm_ros.requests.question import checked_words
+from stream_vlm_ros.requests.request_queue import new_request_id
+
+NOTHING = RecalledContext()
 
 
 @dataclass(frozen=True)
 class WatchCallbacks:
     """Who waits for reports.
 
-    Called from the threads of the model, of the memory and of other watchers: return at once.
+    Called from the threads of the model, of the memory and of other watches: return at once.
 
     Attributes:
-        on_report: an utterance under the watch, stored already.
-        on_end: one sentence that says why the watch ended, when it was not its own watcher who
-            ended it.
+        on_report: called with each utterance under the watch, after it is stored.
+        on_end: called with one sentence that says why the watch ended, unless its own caller
+            withdrew it.
     """
 
     on_report: Callable[[Utterance], None]
     on_end: Callable[[str], None]
 
 
-class Watches:
-    """The watches that are active or wait for their camera's next picture; one a camera, the
-    newest.
+@dataclass
+class _Watch:
+    """A watch, and whether the model has been told of it."""
+
+    query: Query
+    callbacks: WatchCallbacks
+    is_begun: bool = False
+
+
+class WatchRegistry:
+    """The watches that are active or wait for a frame of their camera; each camera has at most one,
+    the newest.
+
+    Any thread may call it; callbacks are called outside the lock.
     """
 
     def __init__(self, cameras: Sequence[str]) -> None:
         self._cameras = tuple(cameras)
         self._lock = threading.Lock()
-        self._active: dict[str, tuple[Query, WatchCallbacks]] = {}
-        self._waiting: list[Query] = []
-        self._over: list[str] = []
+        self._watches: dict[str, _Watch] = {}
+        self._ended: list[str] = []
 
     def put(
         self,
         text: str,
         camera: str,
         stamp_ns: int,
-        watcher: WatchCallbacks,
+        callbacks: WatchCallbacks,
         past: RecalledContext = NOTHING,
     ) -> str:
-        """Begin a watch at `stamp_ns` (ns) and return its query id; an empty `camera` watches every
-        one. It replaces those of its cameras.
+        """Add a watch and return its query id; it ends the watches that share a camera with it.
 
-        `past` is what was remembered about it.
+        Args:
+            text: what to watch for.
+            camera: the camera to watch; empty means every camera.
+            stamp_ns: when it was asked for, ns.
+            callbacks: who hears the reports and the end.
+            past: what the memory knows about it.
 
         Raises:
-            QuestionError: no words, too many of them, or an unknown camera.
+            RequestError: no words, too many of them, or an unknown camera.
         """
         words = checked_words(text, camera, self._cameras, "the watch")
-        query = Query(
-            query_id=f"w-{uuid.uuid4().hex[:12]}",
-            text=words,
-            stamp_ns=stamp_ns,
-            camera=camera,
-            is_watch=True,
-            past=past,
-        )
+        query_id = f"w-{new_request_id()}"
+        query = Query(query_id, words, stamp_ns, camera, is_watch=True, past=past)
         with self._lock:
             replaced = [
-                other.query_id
-                for other, _ in self._active.values()
-                if not (camera and other.camera) or camera == other.camera
+                other
+                for other, watch in self._watches.items()
+                if not (camera and watch.query.camera) or camera == watch.query.camera
             ]
-        for query_id in replaced:
-            self.end(query_id, f"another watch took its camera: '{words[:80]}'")
+        for other in replaced:
+            self.end(other, f"another watch took its camera: '{words[:80]}'")
         with self._lock:
-            self._active[query.query_id] = (query, watcher)
-            self._waiting.append(query)
-        return query.query_id
+            self._watches[query_id] = _Watch(query, callbacks)
+        return query_id
 
-    def take(self, showing: Sequence[str]) -> tuple[Query, ...]:
-        """Remove and return, oldest first, the watches that begin now that the cameras `showing`
-        have pictures.
+    def begin(self, cameras: Sequence[str]) -> tuple[Query, ...]:
+        """The watches that begin now that `cameras` have a frame, oldest first; each is given
+        once.
         """
         with self._lock:
-            taken = tuple(
-                query
-                for query in self._waiting
-                if (query.camera in showing if query.camera else showing)
-            )
-            self._waiting = [query for query in self._waiting if query not in taken]
-        return taken
+            begun = [
+                watch
+                for watch in self._watches.values()
+                if not watch.is_begun
+                and (watch.query.camera in cameras if watch.query.camera else cameras)
+            ]
+            for watch in begun:
+                watch.is_begun = True
+        return tuple(watch.query for watch in begun)
 
-    def take_over(self) -> tuple[str, ...]:
-        """Remove and return the ids of the watches that are over, which the model may still follow."""
-        with self._lock:
-            over, self._over = tuple(self._over), []
-        return over
-
-    def followed(self, query_ids: frozenset[str], faults: Mapping[str, str]) -> frozenset[str]:
-        """The model follows `query_ids`; a watch that began and is not among them was refused, for
-        the `faults` (by camera) of its cameras.
-
-        Returns the cameras whose faults a watcher was told.
+    def take_ended(self) -> tuple[str, ...]:
+        """Remove and return the query ids of the watches that have ended; the model may still
+        follow them.
         """
         with self._lock:
-            waiting = {query.query_id for query in self._waiting}
+            ended, self._ended = tuple(self._ended), []
+        return ended
+
+    def end_refused(self, followed: frozenset[str], faults: Mapping[str, str]) -> frozenset[str]:
+        """End each watch that has begun and that the model does not follow.
+
+        Args:
+            followed: query ids of the watches that the model follows.
+            faults: by camera, why the model refused.
+
+        Returns:
+            The cameras whose faults were told to the caller of a watch.
+        """
+        with self._lock:
             refused = [
-                query
-                for query_id, (query, _) in self._active.items()
-                if query_id not in query_ids and query_id not in waiting
+                watch.query
+                for query_id, watch in self._watches.items()
+                if watch.is_begun and query_id not in followed
             ]
         told: set[str] = set()
         for query in refused:
@@ -119,34 +135,33 @@ class Watches:
             told.update(cameras)
         return frozenset(told)
 
-    def reported(self, utterance: Utterance) -> None:
-        """Hand a stored utterance to whoever waits for it."""
+    def report(self, utterance: Utterance) -> None:
+        """Hand a stored utterance to the caller of its watch, if it is still active."""
         with self._lock:
-            entry = self._active.get(utterance.query_id)
-        if entry is not None:
-            entry[1].on_report(utterance)
+            watch = self._watches.get(utterance.query_id)
+        if watch is not None:
+            watch.callbacks.on_report(utterance)
 
     def end(self, query_id: str, sentence: str) -> None:
-        """Whoever waits is told why it is over."""
-        watcher = self._remove(query_id)
-        if watcher is not None:
-            watcher.on_end(sentence)
+        """End a watch and tell its caller why."""
+        watch = self._remove(query_id)
+        if watch is not None:
+            watch.callbacks.on_end(sentence)
 
     def withdraw(self, query_id: str) -> None:
-        """Nobody waits for reports any more."""
+        """End a watch whose caller does not wait any more."""
         self._remove(query_id)
 
     def close(self, sentence: str) -> None:
-        """End every watch."""
+        """End every watch and tell its caller why."""
         with self._lock:
-            active = list(self._active)
+            active = list(self._watches)
         for query_id in active:
             self.end(query_id, sentence)
 
-    def _remove(self, query_id: str) -> WatchCallbacks | None:
+    def _remove(self, query_id: str) -> _Watch | None:
         with self._lock:
-            self._waiting = [query for query in self._waiting if query.query_id != query_id]
-            entry = self._active.pop(query_id, None)
-            if entry is not None:
-                self._over.append(query_id)
-        return entry[1] if entry is not None else None
+            watch = self._watches.pop(query_id, None)
+            if watch is not None:
+                self._ended.append(query_id)
+        return watch

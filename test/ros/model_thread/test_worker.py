@@ -29,9 +29,9 @@ from stream_vlm_ros.common.health_counters import CameraHealth, FaultLog, StepHe
 from stream_vlm_ros.inputs.camera_subscription import CameraMessage
 from stream_vlm_ros.inputs.session_tracker import Sessions
 from stream_vlm_ros.model_thread.worker import Stream, Worker
-from stream_vlm_ros.requests.picture_query_queue import Likeness, LikenessError, Likenesses
-from stream_vlm_ros.requests.question_queue import Questions
-from stream_vlm_ros.requests.watch_registry import Watches
+from stream_vlm_ros.requests.picture_query import PictureQuery, picture_query_queue
+from stream_vlm_ros.requests.question import question_queue
+from stream_vlm_ros.requests.watch_registry import WatchRegistry
 
 
 class Harness:
@@ -69,6 +69,9 @@ class Harness:
     def begin_session(self, *described: object) -> None:
         """The writer's part."""
 
+    def submit(self, result: StepResult) -> None:
+        """The writer's part."""
+
 
 class Bench:
     """A worker with all around it that it needs."""
@@ -82,9 +85,9 @@ class Bench:
         self.stream = Stream(
             harness=cast(StreamingHarness, self.harness),
             sessions=Sessions(self.sampler, poses, ["camera"], self.errors.append),
-            questions=Questions(["camera"]),
-            watches=Watches(["camera"]),
-            likenesses=Likenesses(),
+            questions=question_queue(),
+            watches=WatchRegistry(["camera"]),
+            picture_queries=picture_query_queue(),
             poses=poses,
             cameras={"camera": CameraHealth("/image", self.errors.append)},
             steps=StepHealth(FaultLog(self.errors.append)),
@@ -92,7 +95,7 @@ class Bench:
             writer=cast(Any, self.harness),
         )
         self.worker = Worker(self.stream, self.errors.append)
-        self.stream.likenesses.listen(self.worker.notify)
+        self.stream.picture_queries.listen(self.worker.notify)
         self.shown = 0
 
     def show(self) -> None:
@@ -209,9 +212,11 @@ class Looking(Harness):
 def ask_for(bench: Bench, file: bytes) -> list[object]:
     """Have the model look at `file`; what its asker hears comes into the list."""
     heard: list[object] = []
-    bench.stream.likenesses.put(
-        Likeness(
-            file, lambda vector, model_id: heard.append((vector.tolist(), model_id)), heard.append
+    bench.stream.picture_queries.put(
+        PictureQuery(
+            file=file,
+            on_vector=lambda vector, model_id: heard.append((vector.tolist(), model_id)),
+            on_failure=heard.append,
         )
     )
     return heard
@@ -379,30 +384,3 @@ def test_a_picture_is_looked_at_between_steps_that_never_leave_time(bench: Bench
     bench.worker.tick()
     bench.harness.go_on.set()
     wait(lambda: bool(heard) and bench.harness.stamps == [1, 2])
-
-
-@pytest.mark.parametrize(
-    ("file", "says"),
-    [
-        (b"", "like: 0 bytes that are not a picture"),
-        (JPEG, "like: noting gives no vectors of pictures"),
-    ],
-)
-def test_who_asks_with_a_picture_that_cannot_be_compared_hears_why(
-    bench: Bench, file: bytes, says: str
-) -> None:
-    if not file:
-        bench.stream.harness.model = Looking()  # type: ignore[assignment]
-    heard = ask_for(bench, file)
-    wait(lambda: bool(heard))
-    assert says in str(heard[0])
-
-
-def test_who_asks_with_a_picture_when_nobody_looks_any_more_hears_so() -> None:
-    likenesses = Likenesses()
-    heard: list[object] = []
-    likenesses.put(Likeness(JPEG, lambda vector, model_id: heard.append(vector), heard.append))
-    likenesses.close("deactivated")
-    assert heard == ["deactivated"]
-    with pytest.raises(LikenessError, match="deactivated"):
-        likenesses.put(Likeness(JPEG, lambda vector, model_id: None, heard.append))

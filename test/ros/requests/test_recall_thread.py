@@ -11,9 +11,8 @@ from stream_vlm.config.settings import Settings
 from stream_vlm.memory.answers.prompt_recall import PromptRecall, PromptRecaller
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.storage.errors import MemoryFileError
-from stream_vlm_ros.requests import recall_queue as module
-from stream_vlm_ros.requests.question_queue import QuestionError
-from stream_vlm_ros.requests.recall_queue import Lookup, Lookups
+from stream_vlm_ros.requests.recall_thread import RecallRequest, RecallThread
+from stream_vlm_ros.requests.request_queue import RequestError
 
 PATIENCE_S = 30.0
 
@@ -43,7 +42,7 @@ class Listener:
         self.failed: list[str] = []
         self.heard = threading.Event()
 
-    def ask(self, lookups: Lookups, text: str, camera: str = "") -> Listener:
+    def ask(self, recalls: RecallThread, text: str, camera: str = "") -> Listener:
         def hear(into: list) -> Callable[[object], None]:
             def take(what: object) -> None:
                 into.append(what)
@@ -51,7 +50,14 @@ class Listener:
 
             return take
 
-        lookups.put(Lookup(text, camera, hear(self.found), hear(self.failed)))
+        recalls.requests.put(
+            RecallRequest(
+                text=text,
+                camera=camera,
+                on_found=hear(self.found),
+                on_failure=hear(self.failed),
+            )
+        )
         return self
 
     def wait(self) -> None:
@@ -64,19 +70,19 @@ def shut() -> Shut:
 
 
 @pytest.fixture
-def lookups(shut: Shut) -> Iterator[Lookups]:
-    made = Lookups(shut)
+def recalls(shut: Shut) -> Iterator[RecallThread]:
+    made = RecallThread(shut, capacity=4)
     made.start()
     yield made
     shut.opened.set()
-    made.close("the test is over")
+    made.stop("the test is over")
 
 
 def test_whoever_asks_does_not_wait_and_hears_in_the_order_of_the_questions(
-    lookups: Lookups, shut: Shut
+    recalls: RecallThread, shut: Shut
 ) -> None:
     listeners = [
-        Listener().ask(lookups, text, camera)
+        Listener().ask(recalls, text, camera)
         for text, camera in (("one", ""), ("two", "front"), ("three", ""))
     ]
     assert not any(listener.heard.is_set() for listener in listeners)
@@ -92,40 +98,39 @@ def test_whoever_asks_does_not_wait_and_hears_in_the_order_of_the_questions(
     [("strange", "the memory failed: a fault of ours"), ("refused", "memory.db: the disk failed")],
 )
 def test_a_question_that_the_memory_stumbles_over_is_told_and_the_next_is_looked_up(
-    lookups: Lookups, shut: Shut, question: str, says: str
+    recalls: RecallThread, shut: Shut, question: str, says: str
 ) -> None:
     shut.opened.set()
-    stumbled, following = Listener().ask(lookups, question), Listener().ask(lookups, "next")
+    stumbled, following = Listener().ask(recalls, question), Listener().ask(recalls, "next")
     following.wait()
     assert (stumbled.failed, stumbled.found) == ([says], [])
     assert following.found == [PromptRecall(was_asked=True)]
 
 
-def test_questions_do_not_pile_up_without_end(
-    lookups: Lookups, shut: Shut, monkeypatch: pytest.MonkeyPatch
+def test_questions_do_not_pile_up_without_end(recalls: RecallThread, shut: Shut) -> None:
+    Listener().ask(recalls, "being served")
+    assert shut.reached.wait(PATIENCE_S)
+    for number in range(4):
+        Listener().ask(recalls, f"number {number} that waits")
+    with pytest.raises(RequestError, match="4 questions wait for the memory already"):
+        Listener().ask(recalls, "one more")
+
+
+def test_everybody_hears_when_nothing_is_looked_up_any_more(
+    recalls: RecallThread, shut: Shut
 ) -> None:
-    monkeypatch.setattr(module, "MOST_WAITING", 2)
-    Listener().ask(lookups, "looked up")
+    begun = Listener().ask(recalls, "begun")
     assert shut.reached.wait(PATIENCE_S)
-    for text in ("first that waits", "second that waits"):
-        Listener().ask(lookups, text)
-    with pytest.raises(QuestionError, match="2 questions wait for the memory already"):
-        Listener().ask(lookups, "one more")
-
-
-def test_everybody_hears_when_nothing_is_looked_up_any_more(lookups: Lookups, shut: Shut) -> None:
-    begun = Listener().ask(lookups, "begun")
-    assert shut.reached.wait(PATIENCE_S)
-    waiting = Listener().ask(lookups, "waiting")
-    closing = threading.Thread(target=lookups.close, args=("the node stops",))
+    waiting = Listener().ask(recalls, "waiting")
+    closing = threading.Thread(target=recalls.stop, args=("the node stops",))
     closing.start()
     waiting.wait()
     shut.opened.set()
     closing.join(PATIENCE_S)
     assert not closing.is_alive()
     assert (begun.found, waiting.failed) == ([PromptRecall(was_asked=True)], ["the node stops"])
-    with pytest.raises(QuestionError, match="the node stops"):
-        Listener().ask(lookups, "later")
+    with pytest.raises(RequestError, match="the node stops"):
+        Listener().ask(recalls, "later")
 
 
 def test_what_is_found_is_what_the_memory_has(tmp_path: object) -> None:
@@ -134,11 +139,11 @@ def test_what_is_found_is_what_the_memory_has(tmp_path: object) -> None:
         update={"memory": settings.memory.model_copy(update={"path": f"{tmp_path}/memory.db"})}
     )
     with Memory.open(settings.memory) as memory:
-        lookups = Lookups(PromptRecaller(memory, settings))
-        lookups.start()
-        listener = Listener().ask(lookups, "how often was it bright?")
+        recalls = RecallThread(PromptRecaller(memory, settings))
+        recalls.start()
+        listener = Listener().ask(recalls, "how often was it bright?")
         listener.wait()
-        lookups.close("the test is over")
+        recalls.stop("the test is over")
     (found,) = listener.found
     assert found.answer is not None
     assert found.answer.text == "never: no record matches 'bright'"
