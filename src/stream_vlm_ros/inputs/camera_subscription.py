@@ -85,6 +85,9 @@ class Camera:
             reliability=NEWEST_ONLY.reliability,
             durability=NEWEST_ONLY.durability,
         )
+        # Complete before the subscription: its first message may arrive at once, on another thread.
+        self.topic = node.resolve_topic_name(settings.camera[name].topic)
+        self.health = CameraHealth(self.topic, node.get_logger().warning)
         try:
             self._subscription = self._subscribe(message_lost=self._on_message_lost)
         except UnsupportedEventTypeError:
@@ -92,8 +95,6 @@ class Camera:
                 f"{settings.camera[name].topic}: this middleware does not report lost messages"
             )
             self._subscription = self._subscribe(message_lost=None)
-        self.topic: str = self._subscription.topic_name
-        self.health = CameraHealth(self.topic, node.get_logger().warning)
 
     def _subscribe(self, message_lost: Callable[[Any], None] | None) -> Subscription:
         return self._node.create_subscription(

@@ -23,6 +23,7 @@ class OdometrySubscription:
         self._settings = settings
         self._poses = poses
         self._faults = faults
+        self._topic = node.resolve_topic_name(settings.pose.odom_topic)
         self._subscription = node.create_subscription(
             Odometry,
             settings.pose.odom_topic,
@@ -41,7 +42,7 @@ class OdometrySubscription:
         fault = stamp_fault(
             "odometry",
             "pose",
-            self._subscription.topic_name,
+            self._topic,
             stamp_ns,
             self._node.get_clock().now().nanoseconds,
             self._settings.diagnostics.future_tolerance_s,

@@ -41,10 +41,12 @@ class Topic:
 
     def create_subscription(
         self, kind: type, topic: str, callback: Callable[[Odometry], None], *_: Any, **__: Any
-    ) -> SimpleNamespace:
+    ) -> None:
         assert kind is Odometry
         self.deliver = callback
-        return SimpleNamespace(topic_name=f"/{topic}")
+
+    def resolve_topic_name(self, topic: str) -> str:
+        return f"/{topic}"
 
     def get_clock(self) -> SimpleNamespace:
         return SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=self.now_ns))
