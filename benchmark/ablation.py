@@ -24,7 +24,7 @@ from machine import machine
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
 from stream_vlm.backbone.checkpoint.loader import SHIPPED
-from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
+from stream_vlm_lab.simulation.script.script import HELD_OUT_SEED
 from stream_vlm_lab.training.common.loop import TrainingPlan, accelerator_for
 from stream_vlm_lab.training.common.losses import OBJECTIVES
 from stream_vlm_lab.training.shipped_model.architecture import STREAM, new_model

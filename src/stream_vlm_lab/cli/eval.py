@@ -9,7 +9,7 @@ import click
 
 from stream_vlm.cli.options.settings import settings_of_run
 from stream_vlm.config.settings import Settings
-from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
+from stream_vlm_lab.simulation.script.script import HELD_OUT_SEED
 
 if TYPE_CHECKING:
     from stream_vlm_lab.evaluation.benchmarks.run_benchmark import BenchmarkRequest

@@ -15,12 +15,13 @@ from stream_vlm_lab.simulation.camera.camera_optics import Sensor
 from stream_vlm_lab.simulation.camera.degrade import exposure_moments
 from stream_vlm_lab.simulation.camera.faults import HIDING, Faults, plan_faults
 from stream_vlm_lab.simulation.drawing.appearance import with_look
-from stream_vlm_lab.simulation.drawing.backdrop import paint_backdrop
-from stream_vlm_lab.simulation.drawing.moving_clutter import ANIMATED, paint_moving
+from stream_vlm_lab.simulation.drawing.background.backdrop import paint_backdrop
+from stream_vlm_lab.simulation.drawing.background.moving_clutter import ANIMATED, paint_moving
 from stream_vlm_lab.simulation.drawing.stage import Stage
 from stream_vlm_lab.simulation.raster.projection import Plot
 from stream_vlm_lab.simulation.raster.sprite import Appearance, Image
-from stream_vlm_lab.simulation.script.script import Script, WorldError, make_script
+from stream_vlm_lab.simulation.script.director import make_script
+from stream_vlm_lab.simulation.script.script import Script, WorldError
 
 SMALLEST, LARGEST = 64, 4096
 """Pixels: allowed width and height."""

@@ -15,8 +15,8 @@ import pytest
 from stream_vlm_lab.evaluation.simulated.exam import truth_of
 from stream_vlm_lab.simulation.labels.ground_truth import labels_document, questions, tick_states
 from stream_vlm_lab.simulation.scene.captions import vocabulary
-from stream_vlm_lab.simulation.script.script import make_script
-from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
+from stream_vlm_lab.simulation.script.director import make_script
+from stream_vlm_lab.simulation.script.script import HELD_OUT_SEED
 from stream_vlm_lab.simulation.world import World
 from stream_vlm_lab.training.shipped_model import rendering
 

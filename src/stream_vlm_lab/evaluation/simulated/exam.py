@@ -33,8 +33,8 @@ from stream_vlm_lab.simulation.camera.faults import FAULTS, Fault
 from stream_vlm_lab.simulation.labels.askable_times import Moments
 from stream_vlm_lab.simulation.labels.ground_truth import questions, states_at, tick_states
 from stream_vlm_lab.simulation.scene.captions import KINDS
-from stream_vlm_lab.simulation.script.quiet import quiet_stretches
-from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
+from stream_vlm_lab.simulation.script.pacing import quiet_stretches
+from stream_vlm_lab.simulation.script.script import HELD_OUT_SEED
 from stream_vlm_lab.simulation.world import World
 
 STREAM_S = 60.0

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from stream_vlm.types import StreamError
 from stream_vlm_lab.simulation.camera.degrade import in_the_light, in_the_numbers
 from stream_vlm_lab.simulation.camera.faults import Fault
-from stream_vlm_lab.simulation.drawing.fixtures import lamp_head
 from stream_vlm_lab.simulation.raster.sprite import Image
 from stream_vlm_lab.simulation.scene.scene import Scene
 
@@ -130,7 +129,7 @@ class Sensor:
         if lamp is not None and lamp_on is not None:
             rng = np.random.default_rng(lamp.look + 1)
             dim, strength = float(rng.uniform(0.6, 0.86)), float(rng.uniform(0.3, 0.6))
-            right, down = lamp_head(lamp)
+            right, down = lamp.light_source
             area = lamp.area
             lamp_x = (
                 (area.left + (area.right - area.left) * right - 0.5) * self._width / self._height

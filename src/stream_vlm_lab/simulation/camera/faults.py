@@ -1,4 +1,4 @@
-"""When a simulated camera fails and how: exact spans, drawn apart from what happens in the scene."""
+"""When and how a simulated camera fails; the spans do not depend on the events of the scene."""
 
 from __future__ import annotations
 

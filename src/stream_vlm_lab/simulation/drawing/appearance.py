@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from stream_vlm_lab.simulation.drawing.invented_textures import INVENTED_TEXTURES
-from stream_vlm_lab.simulation.drawing.unseen_textures import UNSEEN_TEXTURES
+from stream_vlm_lab.simulation.drawing.background.invented_textures import INVENTED_TEXTURES
+from stream_vlm_lab.simulation.drawing.background.unseen_textures import UNSEEN_TEXTURES
 from stream_vlm_lab.simulation.scene.captions import PORTABLE_KINDS
 from stream_vlm_lab.simulation.script.script import Script, Thing, WorldError
 from stream_vlm_lab.simulation.things.procedural import BALLS as INVENTED_BALLS

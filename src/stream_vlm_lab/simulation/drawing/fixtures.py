@@ -1,4 +1,4 @@
-"""Doors and lamps: bolted to their place, drawn in every state between open and closed, on and off."""
+"""Doors and lamps in every state: from open to closed, on and off."""
 
 from __future__ import annotations
 
@@ -71,11 +71,6 @@ def draw_door(fixture: Fixture, width: float, height: float, openness: float) ->
         pane(0.25, 0.55, 0.75, 0.9, mix(leaf, (190, 214, 224), 0.7))
     pane(0.84, 0.44, 0.94, 0.475, (60, 56, 50) if sum(leaf) > 300 else (210, 200, 176))
     return brush.sprite()
-
-
-def lamp_head(fixture: Fixture) -> tuple[float, float]:
-    """Where the light comes from, as fractions of the lamp's area: right, down."""
-    return {"floor": (0.5, 0.12), "pendant": (0.5, 0.85), "desk": (0.62, 0.25)}[fixture.style]
 
 
 def draw_lamp(fixture: Fixture, width: float, height: float, on: bool) -> Sprite:

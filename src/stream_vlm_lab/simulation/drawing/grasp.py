@@ -4,42 +4,38 @@ again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from stream_vlm_lab.simulation.drawing.motion import between, ease, ease_in, ease_out
+from stream_vlm_lab.simulation.drawing.picture_plane import PicturePlane
 from stream_vlm_lab.simulation.raster.sprite import Appearance, Point
 from stream_vlm_lab.simulation.script.script import Event
-
-if TYPE_CHECKING:
-    from stream_vlm_lab.simulation.drawing.stage import Stage
 
 IN_FRONT = 9.0
 """Depth of what hides everything else: hands."""
 
 
-def by_hand(stage: Stage, event: Event, t_s: float) -> list[Appearance]:
+def by_hand(plane: PicturePlane, event: Event, t_s: float) -> list[Appearance]:
     """The hand of `event`, what it takes or puts down, and its thumb in front of that, at `t_s`
     seconds.
     """
     assert event.place is not None
-    thing = stage.script.things[event.instance]
-    hand = stage.script.things[event.actor]
-    foot = stage.spot(event.place)
-    grip = thing.size * stage.height * 0.5
+    thing = plane.script.things[event.instance]
+    hand = plane.script.things[event.actor]
+    foot = plane.spot(event.place)
+    grip = thing.size * plane.height * 0.5
     grasp = foot[0], foot[1] - grip
-    back = _arm_direction(stage, event, grasp)
+    back = _arm_direction(plane, event, grasp)
     direction = float(np.arctan2(back[1], back[0]))
     takes = event.action == "takes"
     going_in = t_s < event.t_contact
     carrying = going_in != takes
     border_s = event.t_start if going_in else event.t_end
-    at_border = stage.props.grip(hand, thing, direction, _closed(event, border_s))
+    at_border = plane.props.grip(hand, thing, direction, _closed(event, border_s))
     edge_shown = [Appearance(event.actor, 0, sprite, 0.0, 0.0) for sprite in at_border]
     if carrying:
-        edge_shown.append(Appearance(thing.instance, 0, stage.props.thing(thing), 0.0, grip))
-    outside = stage.beyond(grasp, event.edge, edge_shown, border_s, back)
+        edge_shown.append(Appearance(thing.instance, 0, plane.props.thing(thing), 0.0, grip))
+    outside = plane.beyond(grasp, event.edge, edge_shown, border_s, back)
     if going_in:
         share = 1 - ease_out(
             (t_s - event.t_start) / max(event.t_contact - 0.25 - event.t_start, 0.3)
@@ -47,15 +43,15 @@ def by_hand(stage: Stage, event: Event, t_s: float) -> list[Appearance]:
     else:
         share = ease_in((t_s - event.t_contact) / (event.t_end - event.t_contact))
     x, y = between(grasp, outside, share)
-    y -= float(np.sin(np.pi * min(share * 1.4, 1.0))) * 0.03 * stage.height
-    arm, thumb = stage.props.grip(hand, thing, direction, _closed(event, t_s))
+    y -= float(np.sin(np.pi * min(share * 1.4, 1.0))) * 0.03 * plane.height
+    arm, thumb = plane.props.grip(hand, thing, direction, _closed(event, t_s))
     shown = [Appearance(event.actor, IN_FRONT, arm, x, y, moving=True)]
     if carrying:
         shown.append(
             Appearance(
                 thing.instance,
                 IN_FRONT + 0.1,
-                stage.props.thing(thing),
+                plane.props.thing(thing),
                 x,
                 y + grip,
                 moving=True,
@@ -63,16 +59,16 @@ def by_hand(stage: Stage, event: Event, t_s: float) -> list[Appearance]:
             )
         )
     else:
-        shown += stage.resting(thing, event.place)
+        shown += plane.resting(thing, event.place)
     near = share < 0.02 and not carrying
     if near:
         # Between the hand and its thumb while they close around it.
-        shown[-1] = Appearance(thing.instance, IN_FRONT + 0.1, stage.props.thing(thing), *foot)
+        shown[-1] = Appearance(thing.instance, IN_FRONT + 0.1, plane.props.thing(thing), *foot)
     shown.append(Appearance(event.actor, IN_FRONT + 0.2, thumb, x, y, moving=True))
     return shown
 
 
-def _arm_direction(stage: Stage, event: Event, grasp: Point) -> Point:
+def _arm_direction(plane: PicturePlane, event: Event, grasp: Point) -> Point:
     """Unit vector from the grasp back along the arm: through the edge it came from, slanted to
     where there is room.
     """
@@ -81,9 +77,9 @@ def _arm_direction(stage: Stage, event: Event, grasp: Point) -> Point:
     along, across = float(np.cos(slant)), float(np.sin(slant))
     if event.edge in ("left", "right"):
         return (-along if event.edge == "left" else along), (
-            across if grasp[1] < 0.7 * stage.height else -across
+            across if grasp[1] < 0.7 * plane.height else -across
         )
-    return (across if grasp[0] < 0.5 * stage.width else -across), (
+    return (across if grasp[0] < 0.5 * plane.width else -across), (
         along if event.edge == "bottom" else -along
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stream_vlm_lab.simulation.drawing.figure import Pose
+from stream_vlm_lab.simulation.drawing.skeleton import Pose
 from stream_vlm_lab.simulation.raster.sprite import Point
 from stream_vlm_lab.simulation.script.script import Event
 

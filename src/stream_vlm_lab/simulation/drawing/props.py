@@ -12,9 +12,10 @@ from stream_vlm_lab.simulation.drawing.figure import Figure
 from stream_vlm_lab.simulation.drawing.hand import Hand
 from stream_vlm_lab.simulation.raster.sprite import Sprite, shadow
 from stream_vlm_lab.simulation.script.script import Script, Thing
+from stream_vlm_lab.simulation.things.ball import Ball
 from stream_vlm_lab.simulation.things.held_out import draw_unseen
 from stream_vlm_lab.simulation.things.procedural import draw_invented
-from stream_vlm_lab.simulation.things.standard import Ball, draw_thing
+from stream_vlm_lab.simulation.things.standard import draw_thing
 from stream_vlm_lab.simulation.things.varied import draw_varied
 
 SHADOW_DEPTH = 0.34

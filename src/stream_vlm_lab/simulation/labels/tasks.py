@@ -15,10 +15,9 @@ import numpy as np
 
 from stream_vlm_lab.simulation.labels.askable_times import Moments, Seen
 from stream_vlm_lab.simulation.labels.changing_answers import changing_question
-from stream_vlm_lab.simulation.labels.event_pattern import Wanted, everything, wanted_by
+from stream_vlm_lab.simulation.labels.event_pattern import Wanted, everything, steps, wanted_by
 from stream_vlm_lab.simulation.labels.ground_truth import Interviewer
 from stream_vlm_lab.simulation.labels.memory_questions import memory_question
-from stream_vlm_lab.simulation.labels.steps import steps
 from stream_vlm_lab.simulation.script.script import WorldError
 from stream_vlm_lab.simulation.world import World
 
@@ -126,7 +125,6 @@ class _Asking:
         return sorted(made.values(), key=lambda task: task.t_s)
 
     # -- all the time
-    # -------------------------------------------------------------------------------------------------------------
 
     def _narration(self) -> Task:
         replies = tuple(
@@ -147,7 +145,6 @@ class _Asking:
         )
 
     # -- what comes
-    # ---------------------------------------------------------------------------------------------------------------
 
     def _action_caption(self, t_s: float) -> Task | None:
         coming = self._moments.after(t_s)
@@ -195,7 +192,6 @@ class _Asking:
         )
 
     # -- what was and what is
-    # -----------------------------------------------------------------------------------------------------
 
     def _backward(self, t_s: float) -> Task | None:
         wanted = self._wanted(self._moments.before(t_s))

@@ -109,3 +109,12 @@ def standing_out(backgrounds: list[Rgb], at_least: float = 150.0) -> tuple[str, 
         if all(contrast(_TYPICAL[name], background) >= at_least for background in backgrounds)
     )
     return found or tuple(name for name in COLOURS if name not in (*_NEUTRAL, "brown"))
+
+
+def decoration_tone(rgb: Rgb, rng: np.random.Generator) -> Rgb:
+    """A tone that decorates `rgb` without taking its name away."""
+    return (
+        mix(rgb, (255, 255, 255), float(rng.uniform(0.35, 0.75)))
+        if sum(rgb) < 520 and rng.random() < 0.6
+        else shade(rgb, float(rng.uniform(0.4, 0.75)))
+    )

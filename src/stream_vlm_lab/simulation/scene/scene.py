@@ -62,6 +62,11 @@ class Fixture:
     rgb: Rgb
     look: int
 
+    @property
+    def light_source(self) -> tuple[float, float]:
+        """Where the light of a lamp comes from, as fractions of its area: right, down."""
+        return {"floor": (0.5, 0.12), "pendant": (0.5, 0.85), "desk": (0.62, 0.25)}[self.style]
+
 
 @dataclass(frozen=True)
 class Camera:

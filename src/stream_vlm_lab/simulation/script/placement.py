@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from stream_vlm_lab.simulation.scene.scene import NARROWEST_ASPECT, Scene
-from stream_vlm_lab.simulation.script.script import Placement, SceneState, Thing
+from stream_vlm_lab.simulation.scene.scene import NARROWEST_ASPECT
+from stream_vlm_lab.simulation.script.scene_contents import SceneContents
+from stream_vlm_lab.simulation.script.script import Placement, Thing
 
 TRIALS = 24
 ARM_REACH = 0.3
@@ -19,15 +18,14 @@ class Placer:
     already.
     """
 
-    def __init__(self, scene: Scene, rng: np.random.Generator) -> None:
-        self._scene = scene
+    def __init__(self, contents: SceneContents, rng: np.random.Generator) -> None:
+        self._contents = contents
+        self._scene = contents.scene
         self._rng = rng
 
     def for_portable(
         self,
         thing: Thing,
-        state: SceneState,
-        things: Mapping[int, Thing],
         *,
         on_floor: bool = False,
     ) -> Placement | None:
@@ -55,15 +53,13 @@ class Placer:
             if v - thing.size < 0.01:
                 continue
             if all(
-                self._apart(place, thing, other, things[instance])
-                for instance, other in state.resting.items()
+                self._apart(place, thing, other, self._contents.things[instance])
+                for instance, other in self._contents.state.resting.items()
             ):
                 return place
         return None
 
-    def for_person(
-        self, person: Thing, state: SceneState, things: Mapping[int, Thing]
-    ) -> Placement | None:
+    def for_person(self, person: Thing) -> Placement | None:
         """A free place on the floor where a person is wholly in view from left to right."""
         floor = self._scene.floor
         for _ in range(TRIALS):
@@ -80,8 +76,8 @@ class Placer:
             if self._hides_a_fixture(place):
                 continue
             if all(
-                self._apart(place, person, other, things[instance])
-                for instance, other in state.resting.items()
+                self._apart(place, person, other, self._contents.things[instance])
+                for instance, other in self._contents.state.resting.items()
             ):
                 return place
         return None
@@ -91,8 +87,6 @@ class Placer:
         place: Placement,
         person: Thing,
         thing: Thing,
-        state: SceneState,
-        things: Mapping[int, Thing],
     ) -> Placement | None:
         """Where `person` stands to reach `place`: left or right of it, at arm's length; None where
         there is no room.
@@ -115,8 +109,8 @@ class Placer:
             if not margin <= across <= 1 - margin or self._hides_a_fixture(stand):
                 continue
             others = (
-                (other, things[instance])
-                for instance, other in state.resting.items()
+                (other, self._contents.things[instance])
+                for instance, other in self._contents.state.resting.items()
                 if instance not in (person.instance, thing.instance)
             )
             if all(self._apart(stand, person, other, what) for other, what in others):

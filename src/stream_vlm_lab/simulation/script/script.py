@@ -13,8 +13,8 @@ from stream_vlm.types import StreamError
 from stream_vlm_lab.simulation.scene.palette import Rgb
 from stream_vlm_lab.simulation.scene.scene import NARROWEST_ASPECT, Scene
 
-LONGEST_QUIET_MINUTES = 720.0
-LONGEST_EVENT_S = 600.0
+HELD_OUT_SEED = 1_000_000
+"""Streams with seeds from here on are for examination; nothing is ever trained on them."""
 
 
 class WorldError(StreamError):
@@ -198,52 +198,3 @@ class Script:
     @cached_property
     def _ends(self) -> list[float]:
         return [event.t_end for event in self.events]
-
-
-def make_script(
-    seed: int,
-    duration_s: float,
-    *,
-    events_per_minute: float = 10.0,
-    quiet_minutes: float = 0.0,
-    longest_event_s: float = 0.0,
-) -> Script:
-    """Write the script of one stream; the same arguments always give the same script.
-
-    Args:
-        seed: any whole number from 0.
-        duration_s: length in seconds, from 1 s to a day.
-        events_per_minute: aimed at, on average; from 0 (nothing ever happens) to 20.
-        quiet_minutes: mean length of stretches in which nothing happens, between bursts of a minute
-            or two at that pace; 0 for none, at most 720.
-        longest_event_s: about half of the events are done slowly and last up to so many seconds, at
-            most 600 (45 beside quiet stretches); 0 for events of a few seconds alone.
-
-    Raises:
-        WorldError: an argument is out of range.
-    """
-    # The director speaks in the terms of this file, so it is brought in only here.
-    from stream_vlm_lab.simulation.script.director import Director
-
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise WorldError(f"seed: {seed!r} is refused; use a whole number from 0")
-    if not 1.0 <= duration_s <= 86_400.0:
-        raise WorldError(f"duration: {duration_s} s is refused; use 1 s to 86400 s (a day)")
-    if not 0.0 <= events_per_minute <= 20.0:
-        raise WorldError(f"events_per_minute: {events_per_minute} is refused; use 0 to 20")
-    if not 0.0 <= quiet_minutes <= LONGEST_QUIET_MINUTES:
-        raise WorldError(
-            f"quiet_minutes: {quiet_minutes} is refused; use 0 (none) to {LONGEST_QUIET_MINUTES:g}"
-        )
-    if not 0.0 <= longest_event_s <= LONGEST_EVENT_S:
-        raise WorldError(
-            f"longest_event_s: {longest_event_s} is refused; use 0 (a few seconds) to"
-            f" {LONGEST_EVENT_S:g}"
-        )
-    return Director(
-        seed,
-        float(duration_s),
-        float(events_per_minute),
-        float(quiet_minutes),
-        float(longest_event_s),
-    ).direct()

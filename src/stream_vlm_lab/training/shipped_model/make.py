@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGenera
 
 from stream_vlm.types import StreamError
 from stream_vlm_lab.simulation.scene.captions import vocabulary
-from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
+from stream_vlm_lab.simulation.script.script import HELD_OUT_SEED
 from stream_vlm_lab.training.common.loop import TrainingPlan, accelerator_for
 from stream_vlm_lab.training.common.losses import OBJECTIVES
 from stream_vlm_lab.training.shipped_model.architecture import (

@@ -34,7 +34,7 @@ from stream_vlm_lab.evaluation.scoring.speech_timing import (
 )
 from stream_vlm_lab.evaluation.simulated.exam import examine, question_kind, truth_of
 from stream_vlm_lab.evaluation.simulated.label_ceiling import CEILING, result_of_labels
-from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
+from stream_vlm_lab.simulation.script.script import HELD_OUT_SEED
 from stream_vlm_lab.simulation.world import World
 
 

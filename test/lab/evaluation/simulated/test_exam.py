@@ -20,7 +20,7 @@ from stream_vlm_lab.evaluation.scoring.scores import GroundTruth, score_streams
 from stream_vlm_lab.evaluation.simulated.exam import examine, keep_apart, truth_of
 from stream_vlm_lab.evaluation.simulated.label_ceiling import CEILING
 from stream_vlm_lab.simulation.camera.faults import FAULTS, Fault
-from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
+from stream_vlm_lab.simulation.script.script import HELD_OUT_SEED
 from stream_vlm_lab.simulation.world import World
 
 SIZE = (96, 64)

@@ -24,7 +24,7 @@ from stream_vlm_lab.evaluation.simulated.watch_exam import (
 )
 from stream_vlm_lab.simulation.labels.askable_times import Moments
 from stream_vlm_lab.simulation.labels.event_pattern import everything
-from stream_vlm_lab.simulation.script.splits import HELD_OUT_SEED
+from stream_vlm_lab.simulation.script.script import HELD_OUT_SEED
 from stream_vlm_lab.simulation.world import World
 
 SIZE = (96, 64)

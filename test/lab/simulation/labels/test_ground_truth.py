@@ -18,7 +18,8 @@ from stream_vlm_lab.simulation.labels.ground_truth import (
     tick_states,
 )
 from stream_vlm_lab.simulation.scene.captions import NOTHING, parse_label
-from stream_vlm_lab.simulation.script.script import WorldError, make_script
+from stream_vlm_lab.simulation.script.director import make_script
+from stream_vlm_lab.simulation.script.script import WorldError
 from stream_vlm_lab.simulation.world import World
 
 

@@ -14,8 +14,7 @@ from stream_vlm.cli import main
 from stream_vlm.types import State
 from stream_vlm_lab.evaluation.benchmarks.streamo_bench import named_span, read_streamo_items
 from stream_vlm_lab.simulation.labels.askable_times import Moments
-from stream_vlm_lab.simulation.labels.event_pattern import Wanted, everything
-from stream_vlm_lab.simulation.labels.steps import steps
+from stream_vlm_lab.simulation.labels.event_pattern import Wanted, everything, steps
 from stream_vlm_lab.simulation.labels.streamo_format import raw_row
 from stream_vlm_lab.simulation.labels.tasks import KINDS, Task, tasks_of
 from stream_vlm_lab.simulation.script.script import WorldError

@@ -12,7 +12,7 @@ from stream_vlm_lab.simulation.scene.captions import (
     parse_label,
     vocabulary,
 )
-from stream_vlm_lab.simulation.script.script import make_script
+from stream_vlm_lab.simulation.script.director import make_script
 
 CAPTIONS = [
     ("enters", "person", "red", {"edge": "left"}),

@@ -3,7 +3,8 @@
 import pytest
 
 from stream_vlm_lab.simulation.scene.captions import PORTABLE_KINDS, parse_label
-from stream_vlm_lab.simulation.script.script import Script, WorldError, make_script
+from stream_vlm_lab.simulation.script.director import make_script
+from stream_vlm_lab.simulation.script.script import Script, WorldError
 
 SEEDS = range(60)
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from stream_vlm.cli import main
-from stream_vlm_lab.simulation.drawing.invented_textures import INVENTED_TEXTURES
-from stream_vlm_lab.simulation.drawing.textures import paint_texture
-from stream_vlm_lab.simulation.drawing.unseen_textures import UNSEEN_TEXTURES
+from stream_vlm_lab.simulation.drawing.background.invented_textures import INVENTED_TEXTURES
+from stream_vlm_lab.simulation.drawing.background.textures import paint_texture
+from stream_vlm_lab.simulation.drawing.background.unseen_textures import UNSEEN_TEXTURES
 from stream_vlm_lab.simulation.raster.sprite import Sprite
 from stream_vlm_lab.simulation.scene.captions import PORTABLE_KINDS
 from stream_vlm_lab.simulation.scene.palette import Rgb

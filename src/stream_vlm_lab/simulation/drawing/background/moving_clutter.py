@@ -1,4 +1,4 @@
-"""Things that move and mean nothing all the same: flickering screens, swaying curtains and plants."""
+"""Things that move but are no event: flickering screens, swaying curtains and plants."""
 
 from __future__ import annotations
 
@@ -75,9 +75,16 @@ def _plant(canvas: Image, box: Box, rgb: Rgb, look: int, t_s: float) -> None:
         tip = root + length * np.array([np.sin(bend), -np.cos(bend)])
         centre = (root + tip) / 2
         cv2.ellipse(
-            canvas, (int(centre[0]), int(centre[1])), (int(length / 2), max(1, int(tall * 0.045))),
-            float(np.rad2deg(bend)) + 90, 0, 360, shade((60, 112, 58), float(rng.uniform(0.6, 1.2))), -1, cv2.LINE_AA,
-        )  # fmt: skip
+            canvas,
+            (int(centre[0]), int(centre[1])),
+            (int(length / 2), max(1, int(tall * 0.045))),
+            float(np.rad2deg(bend)) + 90,
+            0,
+            360,
+            shade((60, 112, 58), float(rng.uniform(0.6, 1.2))),
+            -1,
+            cv2.LINE_AA,
+        )
     corners = [
         (middle - pot, bottom - tall * 0.27),
         (middle + pot, bottom - tall * 0.27),

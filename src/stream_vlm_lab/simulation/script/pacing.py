@@ -1,17 +1,20 @@
-"""Long stretches in which nothing happens: planned before a script is written, and read back from
-what was written.
-"""
+"""When events happen and how long they take: long quiet stretches, and events done slowly."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from stream_vlm_lab.simulation.script.script import Script
+from stream_vlm_lab.simulation.script.script import Event, Script
 
 BURST_S = (45.0, 150.0)
 """Length of what lies between two quiet stretches: shortest and longest, seconds."""
 QUIET_FROM_S = 60.0
 """A gap of so many seconds between two events counts as quiet."""
+
+SLOW_SHARE = 0.5
+"""Share of the events that are done slowly, where any may be."""
 
 Span = tuple[float, float]
 """Start and end in seconds."""
@@ -45,3 +48,28 @@ def quiet_stretches(script: Script, shortest_s: float = QUIET_FROM_S) -> list[Sp
     return [
         (start, end) for start, end in zip(starts, ends, strict=True) if end - start >= shortest_s
     ]
+
+
+class SlowMotion:
+    """Stretches some events of one stream; draws from a generator of its own, so that what happens
+    stays the same.
+    """
+
+    def __init__(self, seed: int, longest_s: float) -> None:
+        self._rng = np.random.default_rng([seed, 0x510])
+        self._longest_s = longest_s
+
+    def done(self, event: Event) -> Event:
+        """`event`, whose times count from 0, as it is done: as it is, or longer, up to the longest
+        length. What happens at once stays so.
+        """
+        if not self._longest_s > event.t_end > 0 or self._rng.random() >= SLOW_SHARE:
+            return event
+        # Logarithmic, so that every order of length comes as often as the others.
+        factor = float((self._longest_s / event.t_end) ** self._rng.random())
+        return replace(
+            event,
+            t_end=event.t_end * factor,
+            t_approached=event.t_approached * factor,
+            t_contact=event.t_contact * factor,
+        )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from stream_vlm_lab.simulation.drawing.invented_textures import INVENTED_TEXTURES
-from stream_vlm_lab.simulation.drawing.unseen_textures import UNSEEN_TEXTURES
+from stream_vlm_lab.simulation.drawing.background.invented_textures import INVENTED_TEXTURES
+from stream_vlm_lab.simulation.drawing.background.unseen_textures import UNSEEN_TEXTURES
 from stream_vlm_lab.simulation.raster.sprite import Image
 from stream_vlm_lab.simulation.scene.palette import Rgb, mix, shade
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from stream_vlm_lab.simulation.drawing.clutter import paint_decoration
-from stream_vlm_lab.simulation.drawing.moving_clutter import ANIMATED
-from stream_vlm_lab.simulation.drawing.textures import paint_texture
+from stream_vlm_lab.simulation.drawing.background.clutter import paint_decoration
+from stream_vlm_lab.simulation.drawing.background.moving_clutter import ANIMATED
+from stream_vlm_lab.simulation.drawing.background.textures import paint_texture
 from stream_vlm_lab.simulation.raster.projection import Plot
 from stream_vlm_lab.simulation.raster.sprite import Image
 from stream_vlm_lab.simulation.scene.palette import Rgb, shade

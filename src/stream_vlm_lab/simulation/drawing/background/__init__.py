@@ -1,0 +1,1 @@
+"""Everything behind the people and things: walls, floors, furniture and their textures."""
