@@ -142,3 +142,18 @@ def test_a_model_that_cannot_be_loaded_leaves_the_memory_closed(settings: Settin
         Pipeline(settings, load=fail)
     with Pipeline(settings, load=BrightnessModel) as pipeline:
         assert pipeline.memory.count() == 0
+
+
+def test_an_event_that_is_open_too_long_is_logged_with_its_remedy_and_not_stored(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = settings.model_copy(
+        update={"events": settings.events.model_copy(update={"max_open_s": 1.0})}
+    )
+    with Pipeline(settings, load=BrightnessModel) as pipeline:
+        list(pipeline.run(Film(*[DARK] + [HALF_LIGHT] * 4)))
+        assert texts(pipeline, "event") == []
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("front: an event that began 1.2 s ago")
+    assert "events.max_open_s" in record.getMessage()

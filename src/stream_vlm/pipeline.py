@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,7 +24,18 @@ from stream_vlm.model_protocol import Model, TextWriter, Turn, WatchRefused
 from stream_vlm.sources.source import Source
 from stream_vlm.sources.ticks import TickReader, with_next
 from stream_vlm.text_models.sentence_embedder import SentenceEmbedder, load_text_model
-from stream_vlm.types import Frame, Limits, Query, StepResult, StreamError, Tick
+from stream_vlm.types import (
+    NANOSECONDS,
+    AbandonedEvent,
+    Frame,
+    Limits,
+    Query,
+    StepResult,
+    StreamError,
+    Tick,
+)
+
+_log = logging.getLogger(__name__)
 
 ModelLoader = Callable[[Settings], Model]
 """Loads the model that the settings name; raises StreamError when it cannot."""
@@ -195,6 +207,8 @@ class Pipeline:
         if self.harness is None:
             raise RuntimeError("the loop is stopped; call begin_session before the first step")
         result = self.harness.step(tick, on_partial, limits, upcoming)
+        for event in result.abandoned:
+            _log_abandoned(event)
         self.writer.submit(result)
         return result
 
@@ -222,6 +236,19 @@ class Pipeline:
         # After everything was published, on the writer's thread: the model's thread never waits
         # for a disk.
         self.summaries.refresh_when_due()
+
+
+def _log_abandoned(event: AbandonedEvent) -> None:
+    open_s = (event.stamp_ns - event.start_ns) / NANOSECONDS
+    if event.too_long:
+        _log.warning(
+            "%s: an event that began %.1f s ago is still not complete and is closed as abandoned;"
+            " raise events.max_open_s if real events take longer",
+            event.camera,
+            open_s,
+        )
+    else:
+        _log.debug("%s: an event that began %.1f s ago ended in silence", event.camera, open_s)
 
 
 class Run:

@@ -213,6 +213,24 @@ class EventSpan:
 
 
 @dataclass(frozen=True)
+class AbandonedEvent:
+    """An event that was under way and is given up without a response; it has no label.
+
+    Attributes:
+        camera: the camera that saw it begin.
+        start_ns: its beginning, int64 ns, as in `EventSpan`.
+        stamp_ns: stamp of the frame at which it was given up, int64 ns.
+        too_long: True if it was open longer than `events.max_open_s`, False if a silence was longer
+            than `events.grace_s`.
+    """
+
+    camera: str
+    start_ns: int
+    stamp_ns: int
+    too_long: bool
+
+
+@dataclass(frozen=True)
 class Utterance:
     """Words that the robot says, and the frame that they are based on.
 
@@ -246,6 +264,7 @@ class StepResult:
             `faults` instead.
         utterances: what the robot says.
         events: the events that this tick completed.
+        abandoned: the open events that this tick gave up. They are not stored in the memory.
         under_way_since: by camera name, when an event began that is not complete yet, int64 ns.
         faults: by camera name, one sentence that names the fault and its remedy.
         picture_vectors: by camera name, the picture as one vector of the vision tower, float32,
@@ -259,6 +278,7 @@ class StepResult:
     decisions: Mapping[str, Decision]
     utterances: tuple[Utterance, ...] = ()
     events: tuple[EventSpan, ...] = ()
+    abandoned: tuple[AbandonedEvent, ...] = ()
     under_way_since: Mapping[str, int] = field(default_factory=dict)
     faults: Mapping[str, str] = field(default_factory=dict)
     picture_vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from stream_vlm.config.model_settings import EventSettings
-from stream_vlm.loop.event_tracker import EventTracker
-from stream_vlm.types import Decision, EventSpan, Frame, State
+from stream_vlm.loop.event_tracker import EventTracker, Observation
+from stream_vlm.types import AbandonedEvent, Decision, EventSpan, Frame, State
 
 IMAGE = np.zeros((2, 2, 3), dtype=np.uint8)
 HALF_SECOND = 500_000_000
@@ -18,24 +18,39 @@ def decision(state: State, text: str = "", confidence: float = 0.8) -> Decision:
     )
 
 
-def observe(
+def follow(
     states: str, settings: EventSettings | None = None
-) -> tuple[EventTracker, list[EventSpan]]:
+) -> tuple[EventTracker, list[Observation]]:
     """Feed one decision every half second: "." is silence, "-" standby, "!" response.
 
     Without `settings` the spans begin and end at stamps of frames.
     """
     tracker = EventTracker("s", "front", settings or EventSettings(boundary="frames"))
-    spans = []
+    observations = []
     for index, letter in enumerate(states):
         state = {".": State.SILENCE, "-": State.STANDBY, "!": State.RESPONSE}[letter]
         frame = Frame("front", index * HALF_SECOND, "front_optical", IMAGE)
-        span = tracker.observe(
-            frame, decision(state, f"event {index}" if state is State.RESPONSE else "")
-        )
-        if span:
-            spans.append(span)
-    return tracker, spans
+        text = f"event {index}" if state is State.RESPONSE else ""
+        observations.append(tracker.observe(frame, decision(state, text)))
+    return tracker, observations
+
+
+def observe(
+    states: str, settings: EventSettings | None = None
+) -> tuple[EventTracker, list[EventSpan]]:
+    """As `follow`, with the completed events alone."""
+    tracker, observations = follow(states, settings)
+    return tracker, [seen.completed for seen in observations if seen.completed is not None]
+
+
+def abandoned(states: str, settings: EventSettings) -> list[tuple[float, float, bool]]:
+    """Beginning and end (seconds) of each event that was given up, and whether it took too long."""
+    _, observations = follow(states, settings)
+    return [
+        (event.start_ns / 1e9, event.stamp_ns / 1e9, event.too_long)
+        for seen in observations
+        if (event := seen.abandoned) is not None
+    ]
 
 
 def seconds(span: EventSpan) -> tuple[float, float]:
@@ -89,9 +104,29 @@ def test_every_event_of_a_session_has_a_different_id() -> None:
     assert len({span.event_id for span in spans}) == 3
 
 
-def test_an_event_that_is_open_too_long_is_dropped() -> None:
-    _, spans = observe("-" * 20 + "!", EventSettings(max_open_s=5.0))
-    assert seconds(spans[0])[0] > 2.0
+def test_an_event_that_is_open_too_long_is_given_up_and_another_begins() -> None:
+    settings = EventSettings(max_open_s=5.0, boundary="frames")
+    _, (span,) = observe("-" * 20 + "!", settings)
+    assert seconds(span) == (5.5, 10.0)
+    assert abandoned("-" * 20 + "!", settings) == [(0.0, 5.5, True)]
+
+
+def test_an_event_after_which_the_model_falls_silent_is_given_up() -> None:
+    settings = EventSettings(grace_s=1.0, boundary="frames")
+    assert abandoned("..--....", settings) == [(1.0, 3.5, False)]
+    assert abandoned("..--..!.", settings) == []
+
+
+def test_a_response_after_a_long_silence_gives_an_old_event_up_and_reports_its_own() -> None:
+    tracker = EventTracker("s", "front", EventSettings(boundary="frames"))
+    tracker.observe(Frame("front", 0, "", IMAGE), decision(State.STANDBY))
+    tracker.observe(Frame("front", HALF_SECOND, "", IMAGE), decision(State.SILENCE))
+    tracker.observe(Frame("front", 2 * HALF_SECOND, "", IMAGE), decision(State.SILENCE))
+    tracker.observe(Frame("front", 3 * HALF_SECOND, "", IMAGE), decision(State.SILENCE))
+    seen = tracker.observe(Frame("front", 4 * HALF_SECOND, "", IMAGE), decision(State.RESPONSE))
+    assert seen.abandoned == AbandonedEvent("front", 0, 4 * HALF_SECOND, too_long=False)
+    assert seen.completed is not None
+    assert seconds(seen.completed) == (1.5, 2.0)
 
 
 def test_under_way_since_is_set_while_an_event_is_open() -> None:
@@ -117,6 +152,6 @@ def test_a_long_gap_between_frames_moves_a_boundary_by_two_seconds_at_most(
         span = tracker.observe(
             Frame("front", (20 + index) * HALF_SECOND, "front_optical", IMAGE),
             decision(state, "lamp turns on"),
-        )
+        ).completed
     assert span is not None
     assert seconds(span) == expected

@@ -139,6 +139,15 @@ def test_while_an_event_is_under_way_the_step_says_since_when() -> None:
     assert since == [{}, {"front": HALF_SECOND // 2}, {"front": HALF_SECOND // 2}, {}]
 
 
+def test_a_step_names_the_event_that_it_gives_up() -> None:
+    loop = harness(front="-........")
+    steps = [loop.step(tick(index, ["front"])) for index in range(9)]
+    (given_up,) = [event for result in steps for event in result.abandoned]
+    assert (given_up.camera, given_up.start_ns, given_up.too_long) == ("front", 0, False)
+    assert all(result.events == () for result in steps)
+    assert steps[-1].under_way_since == {}
+
+
 def test_a_camera_whose_picture_fails_is_named_and_the_others_go_on() -> None:
     loop = harness(front="x.", rear="!!")
     result = loop.step(tick(0, ["front", "rear"]))

@@ -17,12 +17,21 @@ from typing import Any
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from ros_fixtures import BRIGHT, BRIGHTNESS_NODE, DARK, Robot, compressed_image, image, robot_in
+from ros_fixtures import (
+    BRIGHT,
+    BRIGHTNESS_NODE,
+    DARK,
+    HALF_LIGHT,
+    Robot,
+    compressed_image,
+    image,
+    robot_in,
+)
 from std_msgs.msg import String
 from stream_vlm_ros.srv import GetFrame, Recall
 
 from stream_vlm.types import NANOSECONDS
-from stream_vlm_ros.common.conversions import stamp_message
+from stream_vlm_ros.common.conversions import nanoseconds, stamp_message
 
 WARN, ERROR = DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -121,6 +130,32 @@ def test_a_bad_picture_is_refused_with_its_reason_and_the_good_ones_go_on(
         lambda: {state.camera for state in watching.states[heard:]} == {"front", "rear"},
         "states of both cameras after it",
     )
+
+
+def test_an_event_that_ends_in_silence_is_counted_as_abandoned(watching: Robot) -> None:
+    def abandoned() -> int:
+        return max(
+            (
+                int(value.value)
+                for array in watching.diagnostics()
+                for status in array.status
+                if status.name.endswith("camera front")
+                for value in status.values
+                if value.key == "events abandoned"
+            ),
+            default=0,
+        )
+
+    before = abandoned()
+    events = len(watching.events)
+    watching.front.brightness = HALF_LIGHT  # type: ignore[attr-defined]
+    watching.wait(
+        lambda: any(nanoseconds(state.under_way_since) for state in watching.states[-2:]),
+        "an event that is under way",
+    )
+    watching.front.brightness = DARK  # type: ignore[attr-defined]
+    watching.wait(lambda: abandoned() > before, "an abandoned event on /diagnostics")
+    assert len(watching.events) == events
 
 
 @pytest.mark.parametrize(

@@ -286,16 +286,18 @@ class EventSettings(Group):
 
     max_open_s: float = setting(
         120.0,
-        "An event that is under way for longer than this is closed as abandoned. Raise it if real"
-        " events take longer.",
+        "An event that is under way for longer than this is closed as abandoned: it is not"
+        " reported, but logged as a warning and counted on /diagnostics. Raise it if real events"
+        " take longer.",
         unit="s",
         minimum=1.0,
         maximum=3600.0,
     )
     grace_s: float = setting(
         1.0,
-        "A silence up to this long does not end an event that is under way. Raise it if one event"
-        " is reported as several.",
+        "A silence up to this long does not end an event that is under way. After a longer one the"
+        " event is abandoned, which /diagnostics counts. Raise it if one event is reported as"
+        " several.",
         unit="s",
         minimum=0.0,
         maximum=60.0,

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from stream_vlm.config.model_settings import EventSettings
-from stream_vlm.types import NANOSECONDS, Decision, EventSpan, Frame, State
+from stream_vlm.types import NANOSECONDS, AbandonedEvent, Decision, EventSpan, Frame, State
 
 LONGEST_TICK_NS = 2 * NANOSECONDS
 """A longer gap between two frames means that the camera was off."""
+
+
+class Observation(NamedTuple):
+    """What one decision changed: the event that it completed, the open event that was given up.
+
+    The same decision can do both: give up an old event and report a new one.
+    """
+
+    completed: EventSpan | None = None
+    abandoned: AbandonedEvent | None = None
 
 
 @dataclass
@@ -17,8 +28,8 @@ class EventTracker:
 
     A standby opens an event and a response closes it (Streamo, arXiv 2512.21334). A response
     without a standby before it is an instant event, whose span begins at the previous frame. An
-    open event is dropped, and never reported, after silence longer than `events.grace_s` or when it
-    is open longer than `events.max_open_s`.
+    open event is abandoned after silence longer than `events.grace_s`, or when it is open longer
+    than `events.max_open_s`.
 
     A change that a frame is the first to show happened after the previous frame, half a tick
     earlier on average. With `events.boundary` "midpoint" both ends of a span are halfway between
@@ -42,22 +53,22 @@ class EventTracker:
     _previous_stamp: int | None = None
     _completed: int = 0
 
-    def observe(self, frame: Frame, decision: Decision) -> EventSpan | None:
-        """Take in the decision about `frame` and return the event that it completes, if any.
+    def observe(self, frame: Frame, decision: Decision) -> Observation:
+        """Take in the decision about `frame` and return what it changes.
 
         The decision must not be an answer to a question.
         """
-        self._drop_stale(frame.stamp_ns)
-        span = None
+        abandoned = self._abandon_stale(frame.stamp_ns)
+        completed = None
         if decision.state is State.STANDBY:
             if self.under_way_since is None:
                 self.under_way_since = self._boundary_ns(frame.stamp_ns)
             self._last_seen_under_way = frame.stamp_ns
             self._standby_confidences.append(decision.confidence)
         elif decision.state is State.RESPONSE:
-            span = self._close(frame, decision)
+            completed = self._close(frame, decision)
         self._previous_stamp = frame.stamp_ns
-        return span
+        return Observation(completed, abandoned)
 
     def _close(self, frame: Frame, decision: Decision) -> EventSpan:
         if self.under_way_since is not None:
@@ -78,17 +89,20 @@ class EventTracker:
             confidence=sum(confidences) / len(confidences),
         )
 
-    def _drop_stale(self, stamp_ns: int) -> None:
-        if self.under_way_since is None:
-            return
+    def _abandon_stale(self, stamp_ns: int) -> AbandonedEvent | None:
+        start_ns = self.under_way_since
+        if start_ns is None:
+            return None
         # The decision about this frame is not known yet, so the last tick is no silence.
         quiet = (
             stamp_ns - self._last_seen_under_way
             > self.settings.grace_s * NANOSECONDS + self._tick_ns(stamp_ns)
         )
-        too_long = stamp_ns - self.under_way_since > self.settings.max_open_s * NANOSECONDS
-        if quiet or too_long:
-            self._clear_open_event()
+        too_long = stamp_ns - start_ns > self.settings.max_open_s * NANOSECONDS
+        if not (quiet or too_long):
+            return None
+        self._clear_open_event()
+        return AbandonedEvent(self.camera, start_ns, stamp_ns, too_long=not quiet)
 
     def _boundary_ns(self, stamp_ns: int) -> int:
         return (

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from stream_vlm.config.settings import Settings
 from stream_vlm.loop.camera_state import CameraState
-from stream_vlm.loop.event_tracker import EventTracker
+from stream_vlm.loop.event_tracker import EventTracker, Observation
 from stream_vlm.loop.speech_gate import SpeechGate
 from stream_vlm.model_protocol import Model, ModelStream, Turn, Upcoming, WatchRefused
 from stream_vlm.types import (
+    AbandonedEvent,
     Decision,
     EventSpan,
     Frame,
@@ -108,6 +109,7 @@ class StreamingHarness:
         decisions: dict[str, Decision] = {}
         utterances: list[Utterance] = []
         events: list[EventSpan] = []
+        abandoned: list[AbandonedEvent] = []
         faults: dict[str, str] = {}
         vectors: dict[str, NDArray[np.float32]] = {}
         for frame, outcome in zip(tick.frames, outcomes, strict=True):
@@ -119,12 +121,14 @@ class StreamingHarness:
                 continue
             if outcome.picture_vector is not None:
                 vectors[frame.camera] = outcome.picture_vector
-            decision, event, utterance = _apply(
+            decision, observed, utterance = _apply(
                 camera, frame, outcome.decision, questions[frame.camera]
             )
             decisions[frame.camera] = decision
-            if event is not None:
-                events.append(event)
+            if observed.completed is not None:
+                events.append(observed.completed)
+            if observed.abandoned is not None:
+                abandoned.append(observed.abandoned)
             if utterance is not None:
                 utterances.append(utterance)
         return StepResult(
@@ -133,6 +137,7 @@ class StreamingHarness:
             decisions=decisions,
             utterances=tuple(utterances),
             events=tuple(events),
+            abandoned=tuple(abandoned),
             under_way_since={
                 name: camera.tracker.under_way_since
                 for name, camera in self._cameras.items()
@@ -254,23 +259,23 @@ def _question_for(camera: str, queries: Sequence[Query]) -> Query | None:
 
 def _apply(
     camera: CameraState, frame: Frame, decision: Decision, question: Query | None
-) -> tuple[Decision, EventSpan | None, Utterance | None]:
-    """What `decision` about `frame` comes to: the decision after the gate, an event, words."""
+) -> tuple[Decision, Observation, Utterance | None]:
+    """What `decision` about `frame` comes to: the decision after the gate, events, words."""
     query = question or camera.watch
     if query is None:
         decision = camera.gate.suppress_repeat(decision, frame.stamp_ns)
-    event = None if question else camera.tracker.observe(frame, decision)
+    observed = Observation() if question else camera.tracker.observe(frame, decision)
     camera.note_frame(frame.stamp_ns)
     if decision.state is not State.RESPONSE or not decision.text:
-        return decision, event, None
+        return decision, observed, None
     utterance = Utterance(
         camera=frame.camera,
         frame_id=frame.frame_id,
         stamp_ns=frame.stamp_ns,
         text=decision.text,
         confidence=decision.confidence,
-        event_id=event.event_id if event else "",
+        event_id=observed.completed.event_id if observed.completed else "",
         query_id=query.query_id if query else "",
     )
     camera.note_utterance(utterance, question)
-    return decision, event, utterance
+    return decision, observed, utterance

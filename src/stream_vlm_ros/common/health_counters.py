@@ -66,6 +66,8 @@ class CameraHealth:
         """
         self.lost_in_transport = 0
         self._lost_at = float("-inf")
+        self.events_abandoned = 0
+        """Events that were under way and never complete (`AbandonedEvent`)."""
         self.newest_stamp_ns: int | None = None
         self.subscribed_at = time.monotonic()
         self._arrivals: deque[float] = deque(maxlen=RATE_WINDOW)

@@ -159,6 +159,7 @@ class Diagnostics:
             "frames dropped": watching.sampler.dropped.get(camera.name, 0),
             "frames refused": health.refused.count,
             "frames lost in transport": health.lost_in_transport,
+            "events abandoned": health.events_abandoned,
             "last fault": health.refused.last,
         }
         return self._status(f"camera {camera.name}", level, message, values, health.topic)

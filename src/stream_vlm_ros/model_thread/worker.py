@@ -230,6 +230,8 @@ class Worker:
         for camera, sentence in result.faults.items():
             if camera not in told:  # what a watch was refused for, its goal says
                 self._stream.cameras[camera].refused.report(sentence)
+        for event in result.abandoned:
+            self._stream.cameras[event.camera].events_abandoned += 1
         spoken = {utterance.query_id for utterance in result.utterances}
         for query in result.tick.queries:
             if not query.is_watch and query.query_id not in spoken:

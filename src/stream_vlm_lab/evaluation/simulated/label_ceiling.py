@@ -40,7 +40,7 @@ def result_of_labels(truth: GroundTruth, settings: EventSettings) -> StreamResul
         span = tracker.observe(
             Frame("camera", round(label.t * NANOSECONDS), "camera_optical_frame", NO_PICTURE),
             decision,
-        )
+        ).completed
         if state is State.RESPONSE:
             result.utterances.append(TimedUtterance(label.t, decision.text))
         if span is not None:
