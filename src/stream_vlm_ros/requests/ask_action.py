@@ -54,15 +54,14 @@ class AskServer:
         session_id: Callable[[], str],
         say: Callable[[UtteranceMessage], None],
     ) -> None:
-        """
-        Args:
-            node: the node.
-            recalls: the queue to the memory.
-            recaller: says what of the memory the model reads.
-            grader: decides whether the model's answer is known.
-            questions: gives the queue to the model, or None while the node is not active.
-            session_id: gives the current session.
-            say: publishes an utterance.
+        """Args:
+        node: the node.
+        recalls: the queue to the memory.
+        recaller: says what of the memory the model reads.
+        grader: decides whether the model's answer is known.
+        questions: gives the queue to the model, or None while the node is not active.
+        session_id: gives the current session.
+        say: publishes an utterance.
         """
         self._node = node
         self._recalls = recalls

@@ -46,13 +46,12 @@ class MemoryServices:
         writer: MemoryWriter,
         picture_queries: Callable[[], RequestQueue[PictureQuery] | None],
     ) -> None:
-        """
-        Args:
-            node: the node.
-            memory: answers.
-            writer: stores the steps that are not in the memory yet.
-            picture_queries: gives the queue of pictures to the model, or None while the node is not
-                active.
+        """Args:
+        node: the node.
+        memory: answers.
+        writer: stores the steps that are not in the memory yet.
+        picture_queries: gives the queue of pictures to the model, or None while the node is not
+            active.
         """
         self._node = node
         self._memory = memory

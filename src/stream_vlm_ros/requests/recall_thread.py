@@ -35,10 +35,9 @@ class RecallThread:
     """Serves `requests`, one after the other."""
 
     def __init__(self, recaller: PromptRecaller, capacity: int = MOST_WAITING) -> None:
-        """
-        Args:
-            recaller: asks the memory.
-            capacity: how many requests may wait.
+        """Args:
+        recaller: asks the memory.
+        capacity: how many requests may wait.
         """
         self.requests: RequestQueue[RecallRequest] = RequestQueue(
             capacity,

@@ -52,10 +52,9 @@ class RequestQueue(Generic[AnyRequest]):
     """
 
     def __init__(self, capacity: int, full: str) -> None:
-        """
-        Args:
-            capacity: how many requests may wait.
-            full: why one more is refused, and what to do.
+        """Args:
+        capacity: how many requests may wait.
+        full: why one more is refused, and what to do.
         """
         self._capacity = capacity
         self._full = full

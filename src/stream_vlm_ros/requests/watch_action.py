@@ -52,13 +52,12 @@ class WatchServer:
         watches: Callable[[], WatchRegistry | None],
         session_id: Callable[[], str],
     ) -> None:
-        """
-        Args:
-            node: the node.
-            recalls: the queue to the memory.
-            recaller: says what of the memory the model reads.
-            watches: gives the active watches, or None while the node is not active.
-            session_id: gives the current session.
+        """Args:
+        node: the node.
+        recalls: the queue to the memory.
+        recaller: says what of the memory the model reads.
+        watches: gives the active watches, or None while the node is not active.
+        session_id: gives the current session.
         """
         self._node = node
         self._recalls = recalls
