@@ -41,7 +41,8 @@ def test_requests_are_served_in_the_order_in_which_they_came() -> None:
 def test_a_request_that_is_not_ready_holds_nobody_up() -> None:
     queue = queue_of(*map(errand, "abc"))
     taken = queue.take(lambda each: each.name != "a")
-    assert taken is not None and taken.name == "b"
+    assert taken is not None
+    assert taken.name == "b"
     assert len(queue) == 2
 
 
