@@ -1,1 +1,1 @@
-"""Small parts that every room of the ROS edge uses."""
+"""Parts that every room of the ROS edge uses."""

@@ -1,4 +1,6 @@
-"""Our types to ROS messages and back. Every header carries the evidence's own stamp and frame."""
+"""Converts our types to ROS messages and back. Every header has the stamp and frame of the
+evidence.
+"""
 
 from __future__ import annotations
 
@@ -24,23 +26,23 @@ STATE_CODES = {
 
 
 def nanoseconds(stamp: Time) -> int:
-    """A stamp as int64 nanoseconds."""
+    """`stamp` as int64 nanoseconds."""
     return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
 
 
 def stamp_message(stamp_ns: int) -> Time:
-    """Nanoseconds as a stamp."""
+    """`stamp_ns` (ns) as a stamp."""
     seconds, rest = divmod(stamp_ns, NANOSECONDS)
     return Time(sec=seconds, nanosec=rest)
 
 
 def header_message(stamp_ns: int, frame_id: str) -> Header:
-    """The evidence's header."""
+    """The header of evidence with this stamp (ns) and frame."""
     return Header(stamp=stamp_message(stamp_ns), frame_id=frame_id)
 
 
 def pose_message(pose: Pose | None, stamp_ns: int) -> PoseStamped:
-    """`pose` at `stamp_ns`; an empty message (to be marked not valid) when it is not known."""
+    """`pose` at `stamp_ns` (ns); an empty message if it is not known."""
     message = PoseStamped()
     if pose is None:
         return message
@@ -81,7 +83,7 @@ def event_message(event: EventSpan, session_id: str, pose: Pose | None) -> Event
 
 
 def state_messages(result: StepResult) -> list[StreamState]:
-    """One message for each picture that was decided about."""
+    """One message for each frame that has a decision."""
     messages = []
     for frame in result.tick.frames:
         decision = result.decisions.get(frame.camera)
@@ -105,10 +107,10 @@ def state_messages(result: StepResult) -> list[StreamState]:
 
 
 def recall_query(request: Recall.Request) -> RecallQuery:
-    """The memory's own query; zeros and empty fields of the request mean "not asked for".
+    """The memory's query; a zero or empty field of the request filters nothing.
 
     Raises:
-        RecallError: a value that cannot be meant.
+        RecallError: a value is not possible.
     """
     start_ns, end_ns = nanoseconds(request.start), nanoseconds(request.end)
     asked = [
@@ -136,10 +138,11 @@ def recall_query(request: Recall.Request) -> RecallQuery:
 
 
 def forget_query(request: Forget.Request) -> ForgetQuery:
-    """What the memory is to forget; zeros and empty fields of the request mean "not given".
+    """What the memory is to forget; a zero or empty field of the request filters nothing.
 
     Raises:
-        RecallError: nothing is named, a value cannot be meant, or everything and a filter are.
+        RecallError: the request names nothing, names everything and a filter, or has a value that
+            is not possible.
     """
     start_ns, end_ns = nanoseconds(request.start) or None, nanoseconds(request.end) or None
     place = Place(request.x, request.y, request.radius) if request.near else None

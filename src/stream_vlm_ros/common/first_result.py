@@ -1,4 +1,4 @@
-"""How a goal ends when several things may end it: the first one counts."""
+"""The result of a goal that several threads may end: the first result counts."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ Result = TypeVar("Result")
 
 
 class FirstResult(Generic[Result]):
-    """Awaited by the coroutine of a goal, settled once, from any thread, by an answer, a failure, a
-    timeout or a cancellation.
+    """Awaited by the coroutine of a goal. Any thread may set it, to an answer, a failure, a timeout
+    or a cancellation.
     """
 
     def __init__(self, executor: Executor | None) -> None:
         self.future = Future(executor=executor)
-        # A future wakes its executor, which resumes the coroutine, only when somebody listens to
-        # it.
+        # rclpy wakes the executor, which resumes the coroutine, only for a future with a callback.
         self.future.add_done_callback(lambda _: None)
         self._lock = threading.Lock()
 
     @property
     def is_set(self) -> bool:
+        """Whether there is a result."""
         return bool(self.future.done())
 
     def set(self, result: Result) -> None:
-        """End with `result`, if nothing else came first."""
+        """Set `result`, unless there is one already."""
         with self._lock:
             if not self.future.done():
                 self.future.set_result(result)

@@ -1,6 +1,4 @@
-"""What the node knows about its own health: counted and timed where it happens, read by the
-diagnostics.
-"""
+"""Counters and times of the node's health. The diagnostics read them."""
 
 from __future__ import annotations
 
@@ -12,18 +10,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 LOG_PERIOD_S = 10.0
-"""The same kind of fault is logged at most this often; it is counted every time."""
+"""Shortest time between two log lines about the same kind of fault, in seconds."""
 RATE_WINDOW = 60
-"""Arrivals that a rate is measured over."""
+"""A rate is the mean over this many arrivals."""
 LATENCY_WINDOW = 200
-"""Steps that percentiles are taken over."""
+"""Percentiles are taken over this many steps."""
 
 
 class FaultLog:
-    """Counts faults of one thing, remembers the last one and logs each kind once per
+    """Counts the faults of one part, keeps the last one, and logs each kind at most once per
     `LOG_PERIOD_S`.
 
-    Sentences that differ only in their numbers (stamps, sizes, ages) are of one kind.
+    Sentences that differ only in numbers (stamps, sizes, ages) are of the same kind.
     """
 
     def __init__(self, log: Callable[[str], None]) -> None:
@@ -35,7 +33,7 @@ class FaultLog:
         self.last_at = float("-inf")
 
     def report(self, sentence: str) -> None:
-        """Take in one fault: `sentence` says what is wrong and what to do."""
+        """Count one fault; `sentence` says what is wrong and what to do."""
         now = time.monotonic()
         kind = re.sub(r"[0-9.]+", "#", sentence)
         with self._lock:
@@ -50,7 +48,7 @@ class FaultLog:
             self._log(sentence)
 
     def recent(self, within_s: float) -> str:
-        """The last fault when it happened within `within_s` seconds, else an empty string."""
+        """The last fault if it is not older than `within_s` seconds, else an empty string."""
         return self.last if time.monotonic() - self.last_at <= within_s else ""
 
 
@@ -61,9 +59,7 @@ class CameraHealth:
         self.topic = topic
         self.refused = FaultLog(log)
         self.incompatible_qos = ""
-        """What the middleware said of the last publisher that it could not connect, with the
-        remedy.
-        """
+        """Why the last publisher with other QoS could not be connected, and what to do."""
         self.lost_in_transport = 0
         self._lost_at = float("-inf")
         self.events_abandoned = 0
@@ -73,11 +69,11 @@ class CameraHealth:
         self._arrivals: deque[float] = deque(maxlen=RATE_WINDOW)
 
     def arrived(self) -> None:
-        """A message came in, good or bad."""
+        """Count a message, whether it can be used or not."""
         self._arrivals.append(time.monotonic())
 
     def lost(self, total: int) -> None:
-        """The middleware says that `total` messages were lost since the subscription."""
+        """Note that the middleware has lost `total` messages since the subscription."""
         if total > self.lost_in_transport:
             self.lost_in_transport, self._lost_at = total, time.monotonic()
 
@@ -86,7 +82,7 @@ class CameraHealth:
         return time.monotonic() - self._lost_at <= seconds
 
     def silent_for(self) -> float:
-        """Seconds since the last message, or since the subscription when none came."""
+        """Seconds since the last message, or since the subscription if none came."""
         return time.monotonic() - (self._arrivals[-1] if self._arrivals else self.subscribed_at)
 
     @property
@@ -94,7 +90,7 @@ class CameraHealth:
         return bool(self._arrivals)
 
     def rate_hz(self) -> float:
-        """Messages a second over the last arrivals; falls towards 0 when they stop."""
+        """Messages per second over the last arrivals; it falls towards 0 when they stop."""
         arrivals = list(self._arrivals)
         if len(arrivals) < 2:
             return 0.0
@@ -104,25 +100,23 @@ class CameraHealth:
 
 @dataclass
 class StepHealth:
-    """How long steps take and what went wrong in them."""
+    """How long steps take, and their faults."""
 
     faults: FaultLog
     steps: int = 0
     _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))
 
     def took(self, seconds: float) -> None:
-        """A step was done in `seconds`, decoding included."""
+        """Count a step that took `seconds`, decoding included."""
         self.steps += 1
         self._seconds.append(seconds)
 
     def forget_durations(self) -> None:
-        """Take percentiles only of the steps to come."""
+        """Take percentiles only over the steps that follow."""
         self._seconds = deque(maxlen=LATENCY_WINDOW)
 
     def percentile_ms(self, percent: float) -> float:
-        """The step time (ms) that `percent` of the recent steps stayed within; 0 before the first
-        step.
-        """
+        """The time (ms) that `percent` of the recent steps did not exceed; 0 before any step."""
         return 1e3 * percentile(sorted(self._seconds), percent)
 
 

@@ -1,4 +1,4 @@
-"""What the library logs appears where a roboticist looks: in the node's log and on /rosout."""
+"""The library's log messages go to the node's log and to /rosout."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The cameras' subscriptions: each callback deposits the message and its stamp, and returns.
+"""The subscription to a camera: each callback hands one message to the sampler and returns.
 
-Nothing is queued, nothing decoded.
+Nothing is queued and nothing is decoded here.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ NEWEST_ONLY = QoSProfile(
     reliability=ReliabilityPolicy.BEST_EFFORT,
     durability=DurabilityPolicy.VOLATILE,
 )
-"""Sensor data, the newest only; every policy can be overridden with
-qos_overrides.TOPIC.subscription.POLICY.
+"""QoS of a camera: only the newest message counts. The parameter
+qos_overrides.TOPIC.subscription.POLICY overrides a policy.
 """
 OVERRIDABLE = QoSOverridingOptions(
     policy_kinds=(
@@ -55,7 +55,7 @@ OVERRIDABLE = QoSOverridingOptions(
 
 @dataclass(frozen=True)
 class CameraMessage:
-    """A message that is not decoded yet: what waits in the sampler."""
+    """A camera's message that is not decoded yet; the sampler holds these."""
 
     camera: str
     stamp_ns: int
@@ -63,7 +63,7 @@ class CameraMessage:
 
 
 class Camera:
-    """One camera's subscription, from the topic to the sampler's slot."""
+    """The subscription of one camera. It hands messages to the sampler and counts faults."""
 
     def __init__(
         self,
@@ -151,11 +151,9 @@ class Camera:
         )
 
     def qos_mismatch(self) -> str:
-        """The remedy where a publisher that is there now offers what we cannot take; empty where
-        none does.
+        """What to do if a present publisher's QoS does not match ours; empty if all match.
 
-        Only what the overrides can ask for is compared: all else we ask for is what every publisher
-        gives.
+        Only what the overrides can make stricter is compared; every publisher satisfies the rest.
         """
         for publisher in self._node.get_publishers_info_by_topic(self.topic):
             offered = publisher.qos_profile
@@ -172,7 +170,7 @@ class Camera:
         return ""
 
     def explain_silence(self) -> str:
-        """Why no picture arrives, as far as the graph shows it, and what to do."""
+        """Why no picture arrives, as far as the ROS graph shows it, and what to do."""
         publishers = self._node.get_publishers_info_by_topic(self.topic)
         expected = TYPE_NAMES[self._transport]
         if not publishers:

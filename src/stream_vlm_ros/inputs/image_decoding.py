@@ -1,6 +1,4 @@
-"""From a camera's message to pixels: one function for raw and compressed pictures, whatever decoder
-the machine has.
-"""
+"""Decodes a camera's message to pixels, raw or compressed, with the decoder that is installed."""
 
 from __future__ import annotations
 
@@ -26,12 +24,12 @@ __all__ = ["CameraEncodingError", "decode_image", "decoders"]
 def decode_image(
     message: Image | CompressedImage, camera: str, decoder: Decoder | None = None
 ) -> Pixels:
-    """Return the picture in `message` as uint8 RGB, (H, W, 3), C-contiguous; see
-    `sources.pictures.decode_picture`.
+    """The picture in `message` as uint8 RGB, (H, W, 3), C-contiguous; see
+    `sources.image_decoding.decode_picture`.
 
     Args:
         camera: the camera's name, for the error message.
-        decoder: one of `decoders()`; the machine's own when None.
+        decoder: one of `decoders()`; None for the first of them.
 
     Raises:
         CameraEncodingError: unknown encoding, zero size, wrong step, missing data or damaged file.
@@ -41,12 +39,12 @@ def decode_image(
 
 @lru_cache(maxsize=1)
 def decoders() -> dict[str, Decoder]:
-    """The decoders of this machine by name, the preferred one first: cv_bridge where ROS brought
-    it, then rosbags-image.
+    """The installed decoders by name, the preferred one first: cv_bridge if ROS installed it, then
+    rosbags-image.
     """
     found: dict[str, Decoder] = {}
     if importlib.util.find_spec("cv_bridge"):
-        # A cv_bridge that was built for another numpy than the installed one is as good as absent.
+        # A cv_bridge that was built for another numpy than the installed one cannot be imported.
         with suppress(ImportError, AttributeError):
             found["cv_bridge"] = _cv_bridge_decoder()
     found["rosbags-image"] = decode_with_rosbags

@@ -1,4 +1,4 @@
-"""Which session the stream is in: time that runs backwards begins a new one and deletes nothing."""
+"""Which session the stream is in. Time that jumps back begins a new session; nothing is deleted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stream_vlm.sources.pose_buffer import PoseBuffer
 from stream_vlm.types import NANOSECONDS
 
 JUMP_NS = NANOSECONDS
-"""Stamps or a clock that fall back by more than this have jumped; by less, they jitter."""
+"""Stamps or a clock that go back by more than this have jumped; less is jitter."""
 
 
 def new_session_id() -> str:
@@ -26,18 +26,23 @@ def new_session_id() -> str:
 
 @dataclass(frozen=True)
 class Session:
-    """A stretch of stream whose time runs forwards, and why it began."""
+    """A part of the stream in which time only goes forward.
+
+    Attributes:
+        session_id: unique within a memory file.
+        reason: why it began.
+    """
 
     session_id: str
     reason: str
 
 
 class Sessions(Generic[Item]):
-    """Notices that a bag looped, a simulation was reset or a camera's clock was set back.
+    """Begins a new session when a bag loops, a simulation is reset or a camera's clock is set back.
 
-    Noticed by whichever thread hears it first; the worker, which owns the harness, picks the new
-    session up with `take`. A loop is noticed twice, by the clock and by the pictures' stamps: the
-    second notice finds the session's frames in order and changes nothing.
+    Any thread may notice it first. The model's thread learns of the new session from `take`. A loop
+    is noticed by the clock and by the pictures' stamps; whichever comes second finds the stamps in
+    order and changes nothing.
     """
 
     def __init__(
@@ -57,14 +62,14 @@ class Sessions(Generic[Item]):
         self._new: Session | None = Session(self.session_id, "the node was activated")
 
     def observe_stamp(self, camera: str, stamp_ns: int) -> None:
-        """Look at the stamp (ns) of a picture before the sampler does."""
+        """Check the stamp (ns) of a picture of `camera`; call it before the sampler gets it."""
         newest = self._sampler.newest_stamp_ns(camera)
         if newest is not None and stamp_ns < newest - JUMP_NS:
             self._poses.clear()
             self.begin(f"{camera}: stamps jumped back by {(newest - stamp_ns) / NANOSECONDS:.1f} s")
 
     def observe_clock(self, now_ns: int) -> None:
-        """The node's clock jumped back to `now_ns`."""
+        """Check the pictures' stamps against the node's clock, which jumped back to `now_ns`."""
         stamps = [self._sampler.newest_stamp_ns(camera) for camera in self._cameras]
         newest = max((stamp for stamp in stamps if stamp is not None), default=None)
         if newest is not None and newest > now_ns + JUMP_NS:
@@ -85,8 +90,8 @@ class Sessions(Generic[Item]):
         self._log(f"{reason}; session {self.session_id} begins, nothing stored is lost")
 
     def take(self) -> tuple[list[Item], Session | None]:
-        """The sampler's unseen items, and the session they are the first ones of, or None when it
-        goes on.
+        """The sampler's new items, and the session that begins with them; None if the session goes
+        on.
         """
         with self._lock:
             items = self._sampler.take()
@@ -96,7 +101,7 @@ class Sessions(Generic[Item]):
             return items, new
 
     def watch_clock(self, clock: Clock) -> JumpHandle:
-        """Hear of backward jumps of `clock`; unregister the returned handle when done."""
+        """Call `observe_clock` when `clock` jumps back; the caller unregisters the handle."""
         threshold = JumpThreshold(
             min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
         )
