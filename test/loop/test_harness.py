@@ -322,14 +322,6 @@ def test_a_watch_ends_by_its_id_at_all_its_cameras(query_id: str) -> None:
     assert loop.watching == (frozenset() if query_id == "w1" else {"w1"})
 
 
-def test_the_watch_of_one_camera_ends_and_the_other_camera_keeps_it() -> None:
-    loop = harness(front="..", rear="..")
-    loop.step(tick(0, ["front", "rear"], watch("w1")))
-    loop.end_watch_of("rear")
-    active = {camera: loop.watch_of(camera) for camera in ("front", "rear")}
-    assert {camera: query.query_id for camera, query in active.items() if query} == {"front": "w1"}
-
-
 def test_what_is_said_after_a_watch_is_over_is_unasked_again() -> None:
     loop = harness(front=".!")
     loop.step(tick(0, ["front"], watch("w1")))
@@ -357,9 +349,9 @@ def test_a_watch_that_the_model_refuses_is_over_and_a_picture_that_cannot_be_use
     assert loop.step(tick(0, ["front"], watch("w1"))).faults == {
         "front": "front: scripted cannot watch"
     }
-    assert loop.watch_of("front") is None
+    assert loop.watching == frozenset()
     loop.step(tick(1, ["front"], watch("w2")))
-    assert loop.watch_of("front") is not None
+    assert loop.watching == {"w2"}
 
 
 def test_told_to_be_silent_until_asked_it_speaks_only_under_a_watch() -> None:

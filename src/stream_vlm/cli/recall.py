@@ -160,7 +160,7 @@ def recall(
             embedder = load_picture_model(model)
             result = memory.search_by_picture(embedder.embed(picture), query, embedder.model_id)
         elif like_record is not None:
-            result = memory.search_by_picture(like_record, query)
+            result = memory.search_by_record(like_record, query)
         else:
             result = memory.recall(query)
     if as_json:

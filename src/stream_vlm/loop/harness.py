@@ -88,7 +88,7 @@ class StreamingHarness:
 
         A camera whose frame the model refuses is reported in `faults`; the others go on. A watch
         among the queries is active from this tick on. It ends when another watch takes its camera,
-        by `end_watch` or `end_watch_of`, or when the model refuses it; then it is in `faults` too.
+        by `end_watch`, or when the model refuses it; then it is in `faults` too.
 
         Args:
             tick: the newest frame of each camera, and the new queries.
@@ -148,11 +148,6 @@ class StreamingHarness:
             seconds={**self.model.seconds, "step": time.perf_counter() - started},
         )
 
-    def watch_of(self, camera: str) -> Query | None:
-        """The watch that is active at `camera`."""
-        state = self._cameras.get(camera)
-        return state.watch if state is not None else None
-
     @property
     def watching(self) -> frozenset[str]:
         """Query ids of the watches that are active at any camera."""
@@ -165,12 +160,6 @@ class StreamingHarness:
         for camera in self._cameras.values():
             if camera.watch is not None and camera.watch.query_id == query_id:
                 camera.watch = None
-
-    def end_watch_of(self, camera: str) -> None:
-        """End whatever watch is active at `camera`."""
-        state = self._cameras.get(camera)
-        if state is not None:
-            state.watch = None
 
     def prepare(self) -> None:
         """Use the time until the next tick for work that later steps need.

@@ -12,6 +12,7 @@ from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.answers.computed_answer import Answer, answer
 from stream_vlm.memory.answers.question_kind import Question
 from stream_vlm.memory.search.query import FUSED, RecallQuery, RecallRecord, RecallResult
+from stream_vlm.memory.search.rank_fusion import picture_vector
 from stream_vlm.memory.search.vector_search import VectorSearch
 from stream_vlm.memory.search.vectors import Embedder
 from stream_vlm.memory.search.word_search import search
@@ -46,22 +47,35 @@ class MemoryReader:
         return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
 
     def search_by_picture(
-        self, like: int | NDArray[np.floating], query: RecallQuery, model: str = ""
+        self, vector: NDArray[np.floating], query: RecallQuery, model_id: str
     ) -> RecallResult:
-        """The records whose pictures look most like that of a record, or like a vector; `query`
-        gives filters, limit and words to rank by as well.
+        """Return the records whose pictures are most similar to a picture.
 
         Args:
-            like: the number of a record, or a vector, (size,), of the model named `model`.
+            vector: the picture's vector, (size,), by the model `model_id`.
+            query: filters, limit and, if it has words, words to rank by as well.
+            model_id: vectors of other models are not compared.
 
         Raises:
-            RecallError: the record has no picture with a vector, the vector is none, or none of its
-                model and size is stored.
+            RecallError: the vector has no direction, or none of its model and size is stored.
             MemoryFileError: the file cannot be read.
         """
         started = time.perf_counter()
         with self._connections.snapshot() as db:
-            records, total, note = self._vector_search.search_by_picture(db, like, query, model)
+            records, total, note = self._vector_search.by_picture(db, vector, query, model_id)
+        return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
+
+    def search_by_record(self, record_id: int, query: RecallQuery) -> RecallResult:
+        """As `search_by_picture`, with the stored picture of the record `record_id`.
+
+        Raises:
+            RecallError: the record has no picture with a vector.
+            MemoryFileError: the file cannot be read.
+        """
+        started = time.perf_counter()
+        with self._connections.snapshot() as db:
+            vector, model_id = picture_vector(db, record_id)
+            records, total, note = self._vector_search.by_picture(db, vector, query, model_id)
         return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
 
     def use_embedder(self, embedder: Embedder | None) -> None:

@@ -89,7 +89,7 @@ class MemoryServices:
 
     async def _recalled(self, request: Recall.Request, query: RecallQuery) -> RecallResult:
         if request.like_record:
-            return self._memory.search_by_picture(request.like_record, query)
+            return self._memory.search_by_record(request.like_record, query)
         if not request.like.data:
             return self._memory.recall(query)
         queries = self._picture_queries()

@@ -335,5 +335,5 @@ def test_a_model_that_cannot_be_told_refuses_by_name_and_goes_on_watching(tmp_pa
     assert refused.faults["front"].startswith(
         f"front: {model.model_id} was not made to be told what to wait for"
     )
-    assert harness.watch_of("front") is None
+    assert harness.watching == frozenset()
     assert set(harness.step(Tick(1, frames[1].stamp_ns, (frames[1],))).decisions) == {"front"}

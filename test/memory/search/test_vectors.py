@@ -169,7 +169,7 @@ def seen(file: Path) -> Iterator[Memory]:
 
 def test_pictures_similar_to_that_of_a_record_are_sorted_by_similarity(seen: Memory) -> None:
     first = seen.recall(RecallQuery(order="oldest", kinds=("event",))).records[0]
-    alike = seen.search_by_picture(first.record_id, RecallQuery(kinds=("event",)))
+    alike = seen.search_by_record(first.record_id, RecallQuery(kinds=("event",)))
     assert [record.text for record in alike.records] == ["picture 0", "picture 2", "picture 1"]
     assert alike.records[0].score == pytest.approx(1.0, abs=1e-3)
     assert alike.records[2].score == pytest.approx(0.0, abs=1e-3)
@@ -199,14 +199,18 @@ def test_a_picture_search_by_vector_applies_filters(seen: Memory) -> None:
             "model-of-the-test",
             r"an array of shape \(2, 3\) is not a vector",
         ),
-        (999, "", "record 999: no picture vector is stored"),
     ],
 )
 def test_a_picture_that_cannot_be_compared_is_refused(
-    seen: Memory, like: int | NDArray[np.float32], model: str, message: str
+    seen: Memory, like: NDArray[np.float32], model: str, message: str
 ) -> None:
     with pytest.raises(RecallError, match=message):
         seen.search_by_picture(like, RecallQuery(), model)
+
+
+def test_a_record_without_a_picture_vector_cannot_be_searched_by(seen: Memory) -> None:
+    with pytest.raises(RecallError, match="record 999: no picture vector is stored"):
+        seen.search_by_record(999, RecallQuery())
 
 
 def test_vector_search_stays_exact_while_vectors_are_added(file: Path) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from stream_vlm.memory.search.query import DEFAULT_KINDS, PICTURED_KINDS, RecallQuery, RecallRecord
-from stream_vlm.memory.search.rank_fusion import fused, picture_vector, search_by_picture
+from stream_vlm.memory.search.rank_fusion import fused, search_by_picture
 from stream_vlm.memory.search.vectors import (
     PICTURE,
     RECORD,
@@ -109,8 +109,8 @@ class VectorSearch:
             )
         return *fused(db, query, vector, self._matrix(RECORD, name, len(vector))), note
 
-    def search_by_picture(
-        self, db: Database, like: int | NDArray[np.floating], query: RecallQuery, model: str
+    def by_picture(
+        self, db: Database, like: NDArray[np.floating], query: RecallQuery, model: str
     ) -> tuple[tuple[RecallRecord, ...], int, str]:
         """Search as `Memory.search_by_picture`.
 
@@ -121,10 +121,7 @@ class VectorSearch:
         if query.kinds == DEFAULT_KINDS:
             # Most pictures belong to silent observations.
             query = replace(query, kinds=PICTURED_KINDS)
-        vector = normalised(like, "picture") if not isinstance(like, int) else None
-        if vector is None:
-            assert isinstance(like, int)
-            vector, model = picture_vector(db, like)
+        vector = normalised(like, "picture")
         held = [one for one in models(db) if one.of == PICTURE]
         if not any((one.name, one.size) == (model, len(vector)) for one in held):
             others = (
