@@ -1,217 +1,170 @@
-"""The house's rule of who may know whom, read from the import statements themselves."""
+"""Which room may import which: no circles, and one table that names every room.
 
-import ast
-from functools import cache
-from pathlib import Path
+Every import counts: at module level, under TYPE_CHECKING and inside functions.
+"""
 
 import pytest
-from places import REPOSITORY
-
-SOURCES = REPOSITORY / "src"
-HEAVY = ("torch", "transformers", "safetensors", "tokenizers")
-ROS = (
-    "rclpy",
-    "stream_vlm_ros",
-    "launch",
-    "launch_ros",
-    "cv_bridge",
-    "tf2_ros",
-    "sensor_msgs",
-    "std_msgs",
-    "geometry_msgs",
-    "nav_msgs",
+from import_graph import (
+    INIT,
+    OUR_FILES,
+    OUR_PACKAGES,
+    find_circle,
+    graph_of_level,
+    imports_of,
+    our_graph,
+    reached_from,
 )
 
+GRAPH = our_graph()
 
-def module_name(file: Path) -> str:
-    parts = file.relative_to(SOURCES).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+ALLOWED = {
+    # The library. Names without a package are rooms of it.
+    "__init__": "config memory pipeline sources",
+    "types": "",
+    "time_words": "types",
+    "run_records": "types",
+    "model_protocol": "types",
+    "extensions": "",
+    "config": "types",
+    "text_models": "config types",
+    "context": "time_words types",
+    "vision": "types",
+    "backbone": "config context model_protocol types vision",
+    "memory": "config model_protocol text_models time_words types",
+    "loop": "config model_protocol types",
+    "sources": "extensions loop types",
+    "pipeline": "backbone config loop memory model_protocol sources text_models types",
+    "cli": "__init__ backbone config extensions memory model_protocol pipeline run_records sources"
+    " text_models time_words types",
+    # What a robot does not need.
+    "lab.__init__": "",
+    "lab.simulation": "sources types",
+    "lab.training": "backbone config context sources types vision lab.simulation",
+    "lab.evaluation": "backbone config context loop model_protocol run_records sources text_models"
+    " types vision lab.simulation lab.training",
+    "lab.demo": "config memory run_records sources types lab.evaluation lab.simulation ros.common"
+    " ros.inputs",
+    "lab.cli": "backbone cli config context types lab.evaluation lab.simulation lab.training",
+    # The ROS edge.
+    "ros.__init__": "",
+    "ros.launch_arguments": "",
+    "ros.common": "memory types",
+    "ros.inputs": "config loop sources types ros.common",
+    "ros.requests": "config memory model_protocol types ros.common",
+    "ros.model_thread": "loop memory sources types ros.common ros.inputs ros.requests",
+    "ros.lifecycle": "config loop memory model_protocol sources text_models types ros.common"
+    " ros.inputs ros.model_thread ros.requests",
+    "ros.camera_source": "sources types ros.common",
+    "ros.node": "backbone config types ros.common ros.lifecycle",
+}
+"""For every file and folder at the top of a package, the others that it imports."""
+
+PREFIX = {"stream_vlm": "", "stream_vlm_lab": "lab.", "stream_vlm_ros": "ros."}
+LIBRARY = {room for room in ALLOWED if "." not in room}
+HEAVY = {"torch", "transformers", "safetensors", "tokenizers"}
+ROS = {"rclpy", "launch", "launch_ros", "cv_bridge", "tf2_ros", "ament_index_python"}
 
 
-FILES = {module_name(file): file for file in sorted(SOURCES.rglob("*.py"))}
+def room_of(module: str) -> str:
+    """The room of one of our modules, named as in `ALLOWED`."""
+    package, _, rest = module.partition(".")
+    return PREFIX[package] + (rest.split(".")[0] or INIT)
 
 
-def runtime_statements(body: list[ast.stmt]) -> list[ast.stmt]:
-    """Statements of a module or function that run, hence without `if TYPE_CHECKING:` blocks."""
-    return [
-        statement
-        for statement in body
-        if not (isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test))
-    ]
+def is_ros(module: str) -> bool:
+    """Whether `module` is there only where ROS is, messages included."""
+    package = module.split(".")[0]
+    return package in ROS or package.endswith(("_msgs", "_srvs", "_interfaces"))
 
 
-@cache
-def imported(name: str, *, at_import_time: bool) -> frozenset[str]:
-    """Dotted names that module `name` imports; with `at_import_time` only what importing it pulls
-    in, not imports inside functions.
-    """
-    tree = ast.parse(FILES[name].read_text(encoding="utf-8"))
-    package = name if FILES[name].name == "__init__.py" else name.rpartition(".")[0]
+ROOMS: dict[str, set[str]] = {}
+"""For every room the other rooms that it imports."""
+
+for _name, _targets in GRAPH.items():
+    ROOMS.setdefault(room_of(_name), set()).update(
+        room_of(target) for target in _targets if room_of(target) != room_of(_name)
+    )
+
+
+def below(room: str) -> set[str]:
+    """Every room that `room` imports, directly or through others."""
     found: set[str] = set()
-    waiting: list[ast.AST] = list(runtime_statements(tree.body)) if at_import_time else [tree]
+    waiting = [room]
     while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*above, *([base] if base else [])])
-            # `from package import module` imports the module as well as the package.
-            found.update(
-                [
-                    base,
-                    *(
-                        f"{base}.{alias.name}"
-                        for alias in node.names
-                        if f"{base}.{alias.name}" in FILES
-                    ),
-                ]
-            )
-        elif not (
-            at_import_time and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        ):
-            waiting.extend(ast.iter_child_nodes(node))
-    return frozenset(found)
+        new = ROOMS[waiting.pop()] - found
+        found |= new
+        waiting += new
+    return found
 
 
-def is_within(name: str, packages: tuple[str, ...]) -> bool:
-    return any(name == package or name.startswith(package + ".") for package in packages)
+def test_no_file_imports_itself_through_others() -> None:
+    assert find_circle(GRAPH) == []
 
 
-def modules_of(*packages: str) -> list[str]:
-    return [name for name in FILES if is_within(name, packages)]
+@pytest.mark.parametrize("package", ["", *OUR_PACKAGES])
+def test_no_file_or_folder_imports_itself_through_its_neighbours(package: str) -> None:
+    assert find_circle(graph_of_level(GRAPH, package)) == []
 
 
-def reached(name: str) -> set[str]:
-    """Every module, ours or foreign, that importing `name` pulls in through modules of ours."""
-    seen: set[str] = set()
-    waiting = [name]
-    while waiting:
-        current = waiting.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        if current in FILES:
-            waiting.extend(imported(current, at_import_time=True))
-            waiting.extend(parent for parent in parents(current) if parent in FILES)
-    return seen
+def test_the_table_names_every_file_and_folder_at_the_top_of_a_package() -> None:
+    assert sorted(ALLOWED) == sorted(ROOMS)
 
 
-def parents(name: str) -> list[str]:
-    """The packages that Python imports before `name`."""
-    parts = name.split(".")
-    return [".".join(parts[:count]) for count in range(1, len(parts))]
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_imports_exactly_what_the_table_says(room: str) -> None:
+    """A missing entry is an import that nobody agreed to; one too many hides the next such."""
+    assert sorted(ROOMS[room]) == sorted(ALLOWED.get(room, "").split())
 
 
-def test_the_ground_floor_imports_nothing_of_ours() -> None:
-    assert not {
-        name
-        for name in imported("stream_vlm.types", at_import_time=False)
-        if is_within(name, ("stream_vlm", "stream_vlm_ros"))
-    }
-
-
-ABOVE_THE_HARNESS = (
-    "stream_vlm_ros",
-    "stream_vlm.cli",
-    "stream_vlm_lab.training",
-    "stream_vlm_lab.evaluation",
-)
-FORBIDDEN = [
-    (
-        "stream_vlm.memory",
-        (
-            "stream_vlm.backbone",
-            "stream_vlm.vision",
-            "stream_vlm.context",
-            "stream_vlm.loop.harness",
-            *HEAVY,
-        ),
-    ),
-    ("stream_vlm.backbone", ("stream_vlm.memory", "stream_vlm.loop.harness")),
-    ("stream_vlm.vision", ("stream_vlm.memory", "stream_vlm.loop.harness")),
-    (
-        "stream_vlm.context",
-        ("stream_vlm.memory", "stream_vlm.backbone", "stream_vlm.loop.harness", *HEAVY),
-    ),
-    ("stream_vlm.loop.harness", (*ABOVE_THE_HARNESS, *HEAVY)),
-    ("stream_vlm", ROS),
-]
+ABOVE_LOOP = {INIT, "cli", "pipeline", "sources"}
 
 
 @pytest.mark.parametrize(
-    ("package", "forbidden"), FORBIDDEN, ids=[package for package, _ in FORBIDDEN]
+    ("room", "never"),
+    [
+        ("types", set(ALLOWED)),
+        ("context", {"memory", "backbone"}),
+        ("memory", {"backbone", "context", "vision"}),
+        ("backbone", {"memory"}),
+        *((room, {"loop"}) for room in sorted(LIBRARY - ABOVE_LOOP - {"loop"})),
+        ("loop", {"pipeline", "sources", "cli"}),
+        ("sources", {"pipeline", "cli"}),
+        ("memory", {"pipeline", "cli"}),
+        ("pipeline", {"cli"}),
+    ],
 )
-def test_a_room_does_not_know_what_it_must_not_know(
-    package: str, forbidden: tuple[str, ...]
-) -> None:
-    trespasses = {
-        f"{name} imports {target}"
-        for name in modules_of(package)
-        for target in imported(name, at_import_time=False)
-        if is_within(target, forbidden)
+def test_a_room_does_not_reach_what_stands_above_or_beside_it(room: str, never: set[str]) -> None:
+    """The rules of the house, which no change of the table may break."""
+    assert not below(room) & never
+
+
+def test_the_library_imports_neither_the_lab_nor_ros() -> None:
+    assert {room: ROOMS[room] - LIBRARY for room in LIBRARY if ROOMS[room] - LIBRARY} == {}
+
+
+def test_the_lab_and_ros_do_not_import_each_other_but_for_the_processes_of_the_demo() -> None:
+    crossing = {
+        (room, target)
+        for room, targets in ROOMS.items()
+        for target in targets
+        if {room.split(".")[0], target.split(".")[0]} == {"lab", "ros"}
     }
-    assert not trespasses
+    assert {room for room, _ in crossing} == {"lab.demo"}
 
 
-BELOW_THE_HARNESS = (
-    "types",
-    "model_protocol",
-    "config",
-    "text_models",
-    "loop.sampler",
-    "loop.history",
-    "loop.speech_gate",
-    "loop.event_tracker",
-    "loop.load_governor",
-    "context",
-    "backbone",
-    "vision",
-    "memory",
-)
-
-
-def test_no_import_runs_up_to_what_stands_above_the_harness() -> None:
-    lower = [f"stream_vlm.{room}" for room in BELOW_THE_HARNESS]
-    trespasses = {
-        f"{name} imports {target}"
-        for name in modules_of(*lower)
-        for target in imported(name, at_import_time=False)
-        if is_within(target, ("stream_vlm.loop.harness", *ABOVE_THE_HARNESS))
-    }
-    assert not trespasses
+def test_ros_modules_are_imported_by_the_ros_edge_and_the_demo_alone() -> None:
+    rooms = {room_of(name) for name in OUR_FILES if any(map(is_ros, imports_of(name)))}
+    assert "ros.node" in rooms
+    assert {room for room in rooms if not room.startswith("ros.")} == {"lab.demo"}
 
 
 def test_a_recall_tool_starts_without_torch() -> None:
-    memory = modules_of("stream_vlm.memory")
-    pulled_in = {
+    heavy = {
         f"{name} reaches {target}"
-        for name in memory
-        for target in reached(name)
-        if is_within(target, HEAVY)
+        for name in OUR_FILES
+        if room_of(name) == "memory"
+        for target in reached_from(name, at_import_time=True)
+        if target.split(".")[0] in HEAVY
     }
-    assert not pulled_in
-
-
-def test_there_is_no_circle() -> None:
-    graph = {
-        name: {
-            target
-            for target in imported(name, at_import_time=True)
-            if target in FILES and target != name
-        }
-        for name in FILES
-    }
-    finished: set[str] = set()
-
-    def walk(name: str, trail: tuple[str, ...]) -> None:
-        assert name not in trail, "circle: " + " -> ".join([*trail[trail.index(name) :], name])
-        if name not in finished:
-            for target in sorted(graph[name]):
-                walk(target, (*trail, name))
-            finished.add(name)
-
-    for name in graph:
-        walk(name, ())
+    assert heavy == set()
+    assert "torch" in reached_from("stream_vlm.backbone", at_import_time=True)

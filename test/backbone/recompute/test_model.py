@@ -186,13 +186,13 @@ def test_pictures_older_than_the_newest_few_do_not_influence_the_decision(
     others = [replace(frame, image=255 - frame.image) for frame in frames]
     forgotten = [*others[: 7 - count], *frames[7 - count :]]
     remembered = [*others[: 8 - count], *frames[8 - count :]]
-    decisions = [
+    last = [
         [decisions(model.step([Turn(stream, frame, gate=silent)]))[0] for frame in shown][-1]
         for shown in (frames, forgotten, remembered)
         for stream in [model.open_stream("front")]
     ]
-    assert decisions[0] == decisions[1]
-    assert decisions[0] != decisions[2]
+    assert last[0] == last[1]
+    assert last[0] != last[2]
 
 
 def test_the_last_question_and_its_answer_are_told_until_another_unless_a_watch_is_active(

@@ -25,7 +25,7 @@ from stream_vlm.run_records import TimedUtterance
 from stream_vlm_lab.evaluation.benchmarks.files import BenchmarkError, StreamAnswer, read_rows
 from stream_vlm_lab.evaluation.benchmarks.judge import FAILED, Judge, Votes, judge_all
 from stream_vlm_lab.evaluation.online.online_pass import TimedQuestion
-from stream_vlm_lab.evaluation.scoring.grounding import Span, iou
+from stream_vlm_lab.evaluation.scoring.matching import Span, iou
 from stream_vlm_lab.evaluation.scoring.scores import is_right_answer
 from stream_vlm_lab.training.data.sample import RowRefused
 from stream_vlm_lab.training.data.streamo import task_of

@@ -11,12 +11,13 @@ import numpy as np
 
 from stream_vlm.run_records import TimedEvent, TimedState
 from stream_vlm_lab.evaluation.online.online_pass import StreamResult, TimedQuestion
-from stream_vlm_lab.evaluation.scoring.grounding import Span, span_ious
 from stream_vlm_lab.evaluation.scoring.matching import (
     DEFAULT_TOLERANCE_S,
     Matching,
+    Span,
     event_key,
     score_events,
+    span_ious,
 )
 from stream_vlm_lab.evaluation.scoring.speech_timing import (
     SpeakingScore,

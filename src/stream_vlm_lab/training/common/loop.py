@@ -1,4 +1,4 @@
-"""The training loop: progress bar, loss log, several GPUs, and a saved state to resume from."""
+"""The training loop: order of the samples, progress bar, loss log, several GPUs, resuming."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
@@ -45,6 +47,36 @@ def accelerator_for(mixed_precision: str) -> Accelerator:
     # The other processes wait while the first one renders and encodes, which may take hours.
     long_timeout = InitProcessGroupKwargs(timeout=timedelta(days=1))
     return Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[long_timeout])
+
+
+@dataclass(frozen=True)
+class SampleOrder:
+    """Shuffles the samples anew in every epoch.
+
+    The shuffle depends only on `seed` and the epoch, so a resumed run needs no history.
+
+    Attributes:
+        rows: number of samples.
+        per_step: samples in a step, over all processes.
+        seed: seed of the shuffles.
+    """
+
+    rows: int
+    per_step: int
+    seed: int
+
+    def of_step(self, step: int) -> list[int]:
+        """Return the sample indices of step number `step`."""
+        places = (
+            divmod(place, self.rows)
+            for place in range(step * self.per_step, (step + 1) * self.per_step)
+        )
+        return [_shuffle(self.rows, self.seed, epoch)[within] for epoch, within in places]
+
+
+@lru_cache(maxsize=2)
+def _shuffle(rows: int, seed: int, epoch: int) -> list[int]:
+    return [int(index) for index in np.random.default_rng((seed, epoch)).permutation(rows)]
 
 
 @dataclass(frozen=True)

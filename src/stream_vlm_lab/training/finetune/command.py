@@ -20,6 +20,7 @@ from stream_vlm.context.turn_formats import FORMATS, PROMPTED
 from stream_vlm.types import State, StreamError
 from stream_vlm_lab.training.common.loop import (
     LossPart,
+    SampleOrder,
     TrainingLoop,
     TrainingPlan,
     accelerator_for,
@@ -27,7 +28,6 @@ from stream_vlm_lab.training.common.loop import (
 from stream_vlm_lab.training.common.losses import OBJECTIVES
 from stream_vlm_lab.training.common.micro_batches import objective_parts
 from stream_vlm_lab.training.common.optimizers import LearningRateSchedule, adamw
-from stream_vlm_lab.training.common.order import SampleOrder
 from stream_vlm_lab.training.data.messages import read_messages
 from stream_vlm_lab.training.data.sample import ReadResult, Refusal, StreamSample, VideoFolder
 from stream_vlm_lab.training.data.streamo import read_raw

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,16 +29,20 @@ A file begins at a multiple of this number, so that runs of different lengths ca
 """
 
 
-def drawing_digest() -> str:
-    """Digest of the source files that draw and label rooms.
+def drawing_sources() -> list[Path]:
+    """Return the source files that draw and label rooms, in a fixed order."""
+    folder = Path(stream_vlm_lab.simulation.__file__).parent
+    return [*sorted(folder.rglob("*.py")), Path(rendering.__file__)]
 
-    When one of them changes, the cache is rendered again.
-    """
-    sources = [
-        *sorted(Path(stream_vlm_lab.simulation.__file__).parent.rglob("*.py")),
-        Path(rendering.__file__),
-    ]
+
+def digest_of(sources: Iterable[Path]) -> str:
+    """Return a digest of the contents of `sources`."""
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:8]
+
+
+def drawing_digest() -> str:
+    """Return the digest of `drawing_sources`; when it changes, rooms are rendered again."""
+    return digest_of(drawing_sources())
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ from stream_vlm_lab.evaluation.online.online_pass import (
     TimedQuestion,
     run_stream,
 )
-from stream_vlm_lab.evaluation.scoring.grounding import iou, span_ious
-from stream_vlm_lab.evaluation.scoring.matching import score_events
+from stream_vlm_lab.evaluation.scoring.matching import iou, score_events, span_ious
 from stream_vlm_lab.evaluation.scoring.scores import GroundTruth, score_streams
 from stream_vlm_lab.evaluation.scoring.speech_timing import (
     SpeakingScore,

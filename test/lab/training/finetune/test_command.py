@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from stream_vlm.backbone.streaming_model import StreamingModel, load_cached_model, load_model
 from stream_vlm.cli import main
 from stream_vlm.types import Decision, Frame, Query, State, StreamError
+from stream_vlm_lab.training.common.loop import SampleOrder
 from stream_vlm_lab.training.common.losses import OBJECTIVES, TargetKind
-from stream_vlm_lab.training.common.order import SampleOrder
 from stream_vlm_lab.training.data.sample import (
     RefusalReason,
     RowRefused,

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from stream_vlm.types import StreamError
 from stream_vlm.vision.preprocess import PictureFormat
-from stream_vlm_lab.training.common.order import SampleOrder
+from stream_vlm_lab.training.common.loop import SampleOrder
 from stream_vlm_lab.training.data.sample import (
     ReadResult,
     Refusal,
