@@ -1,1 +1,1 @@
-"""`camera_source`: a recording, a webcam or the simulated camera as a camera topic."""
+"""The program `camera_source`: publishes a recording, a webcam or the simulated camera."""

@@ -1,4 +1,4 @@
-"""From frames to the messages a camera driver would publish."""
+"""Turns frames into the messages that a camera driver would publish."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JPEG_QUALITY = 90
 
 
 def image_message(frame: Frame, stamp_ns: int) -> Image:
-    """`frame` as an rgb8 picture stamped `stamp_ns` (ns)."""
+    """Return `frame` as a raw rgb8 image with the stamp `stamp_ns` (ns)."""
     height, width, channels = frame.image.shape
     message = Image(
         header=header_message(stamp_ns, frame.frame_id),
@@ -27,13 +27,13 @@ def image_message(frame: Frame, stamp_ns: int) -> Image:
         encoding="rgb8",
         step=width * channels,
     )
-    # An array of bytes is taken over as it is; anything else would be checked value by value.
+    # rclpy takes an array of bytes as it is; it would check anything else value by value.
     message.data = array.array("B", frame.image.tobytes())
     return message
 
 
 def compressed_message(frame: Frame, stamp_ns: int) -> CompressedImage:
-    """`frame` as a JPEG stamped `stamp_ns` (ns)."""
+    """Return `frame` as a JPEG with the stamp `stamp_ns` (ns)."""
     _, jpeg = cv2.imencode(
         ".jpg",
         cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR),
@@ -47,7 +47,10 @@ def compressed_message(frame: Frame, stamp_ns: int) -> CompressedImage:
 
 
 def odometry_message(pose: Pose, stamp_ns: int) -> Odometry:
-    """`pose` of the robot's base at `stamp_ns` (ns); velocities are not known and zero."""
+    """Return `pose` of the robot's base at `stamp_ns` (ns).
+
+    The velocities are unknown, so they are zero.
+    """
     placed = pose_message(pose, stamp_ns)
     message = Odometry(header=placed.header, child_frame_id="base_link")
     message.pose.pose = placed.pose

@@ -1,6 +1,4 @@
-"""`camera_source`: any source as a camera topic, in real time, so that the node hears it as it
-would a driver.
-"""
+"""The program `camera_source`: publishes any source in real time, as a camera driver would."""
 
 from __future__ import annotations
 
@@ -33,27 +31,25 @@ from stream_vlm_ros.camera_source.messages import (
 from stream_vlm_ros.common.conversions import stamp_message
 
 LATE_NS = NANOSECONDS // 4
-"""A picture later than this is passed over, as a driver that cannot keep up would: what comes after
-it must not be late too.
-"""
+"""A frame that is later than this is skipped, so the frames after it are not late too."""
 SETTLE_S = 0.3
+"""Wait after all subscriptions are found, because they may not have found this publisher yet."""
 CLOCK_PERIOD_NS = NANOSECONDS // 40
 LAST_CLOCKS = 8
+"""The last /clock message is sent this often, because best-effort transport may lose it."""
 FIRST_CLOCK_NS = NANOSECONDS
-"""Where /clock begins for a recording that counts from 0: a ROS time of zero means that there is no
-time yet.
-"""
+"""/clock never starts before this time, because a ROS time of 0 means that there is no time yet."""
 
 
 class CameraSource(Node):
-    """Publishes frames when they are due and keeps count.
+    """Publishes frames when they are due, and counts them.
 
     Args:
-        topics: camera name to image topic.
+        topics: image topic by camera name.
         transport: raw or compressed.
-        odom_topic: publishes the frames' poses there; empty publishes none.
-        simulated_clock: keep recorded stamps and publish them on /clock, instead of stamping with
-            this computer's time.
+        odom_topic: topic for the poses of the frames; empty publishes no poses.
+        simulated_clock: True keeps the recorded stamps and publishes them on /clock. False stamps
+            with the time of this computer.
     """
 
     def __init__(
@@ -78,19 +74,19 @@ class CameraSource(Node):
         )
         self._clock = Clock()
         self.published = 0
-        self.passed_over = 0
+        self.skipped = 0
         self.first_stamp_ns: int | None = None
         self.last_stamp_ns = 0
 
     def topics(self) -> dict[str, str]:
-        """Image topic by camera, as resolved by namespace and remappings."""
+        """Return the full image topic by camera, after namespace and remappings."""
         return {camera: publisher.topic_name for camera, publisher in self._images.items()}
 
     def wait_for_listeners(self, count: int, timeout_s: float) -> None:
-        """Return when every image topic has `count` subscriptions.
+        """Wait until every image topic has `count` subscriptions.
 
         Raises:
-            SourceError: it has not after `timeout_s` seconds.
+            SourceError: a topic has fewer after `timeout_s` seconds.
         """
         deadline = time.monotonic() + timeout_s
         while rclpy.ok():
@@ -98,24 +94,25 @@ class CameraSource(Node):
                 name for name in self._images if self._images[name].get_subscription_count() < count
             ]
             if not missing:
-                # A subscription is seen from here a moment before it sees us; what is sent in
-                # between is lost.
                 time.sleep(SETTLE_S)
                 return
             if time.monotonic() > deadline:
                 topic = self._images[missing[0]].topic_name
-                heard = self._images[missing[0]].get_subscription_count()
+                found = self._images[missing[0]].get_subscription_count()
                 raise SourceError(
-                    f"{topic}: {heard} of {count} listeners after {timeout_s:.0f} s; is the node"
-                    " active, on this topic and domain?"
+                    f"{topic}: {found} of {count} listeners after {timeout_s:.0f} s; check that the"
+                    " node is active, and that it uses this topic and the same ROS_DOMAIN_ID"
                 )
             time.sleep(0.02)
 
     def play(self, source: Source, rate: float) -> bool:
-        """Publish `source` once, `rate` times as fast as it was recorded; False when interrupted.
+        """Publish `source` once, `rate` times as fast as it was recorded.
+
+        Returns:
+            False if it was interrupted.
 
         Raises:
-            SourceError: the source breaks off.
+            SourceError: the source can no longer be read.
         """
         begun_ns = time.monotonic_ns()
         origin_ns: int | None = None
@@ -134,7 +131,7 @@ class CameraSource(Node):
             elif not self._wait_until(due_ns, stamp_ns, rate):
                 return False
             elif time.monotonic_ns() - due_ns > LATE_NS:
-                self.passed_over += 1
+                self.skipped += 1
                 continue
             if not rclpy.ok():
                 return False
@@ -164,41 +161,36 @@ class CameraSource(Node):
         self._images[frame.camera].publish(self._to_message(frame, stamp_ns))
         if self.first_stamp_ns is None:
             self.first_stamp_ns = stamp_ns
-            self._say({"first_stamp_ns": stamp_ns, "topics": self.topics()})
+            self._print({"first_stamp_ns": stamp_ns, "topics": self.topics()})
         self.last_stamp_ns = stamp_ns
         self.published += 1
 
-    def say_end(self) -> None:
-        """Print what was published, as one line of JSON, once every listener has the last of the
-        clock.
-
-        A best-effort listener acknowledges nothing and may lose a message, the last one included:
-        it is told more than once.
-        """
+    def report_end(self) -> None:
+        """Send the last time on /clock to all subscribers, then print one line of JSON."""
         if self._clock_publisher is not None:
             for _ in range(LAST_CLOCKS):
                 self._clock_publisher.publish(self._clock)
                 time.sleep(CLOCK_PERIOD_NS / NANOSECONDS)
             self._clock_publisher.wait_for_all_acked(Duration(seconds=1))
-        self._say(
+        self._print(
             {
                 "last_stamp_ns": self.last_stamp_ns,
                 "published": self.published,
-                "passed_over": self.passed_over,
+                "skipped": self.skipped,
             }
         )
 
-    def _say(self, facts: dict[str, object]) -> None:
+    def _print(self, facts: dict[str, object]) -> None:
         print(json.dumps(facts), flush=True)
 
 
 def parser() -> argparse.ArgumentParser:
-    """Declare the options."""
+    """Return the parser of the command line."""
     options = argparse.ArgumentParser(
         prog="camera_source",
         description=(
-            "Publish a source as a camera topic in real time. Prints one line of JSON when the"
-            " first picture is out and one at the end."
+            "Publish a source as camera topics in real time. Prints one line of JSON after the"
+            " first frame, and one at the end."
         ),
     )
     options.add_argument("source", help=POSSIBLE)
@@ -206,7 +198,8 @@ def parser() -> argparse.ArgumentParser:
         "--topic",
         default="",
         help=(
-            "image topic; image_raw when left out, or CAMERA/image_raw for each of several cameras"
+            "image topic; the default is image_raw, or CAMERA/image_raw for each camera if there"
+            " are several"
         ),
     )
     options.add_argument(
@@ -218,13 +211,13 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--odom-topic",
         default="",
-        help="publish the poses of the frames there as nav_msgs/Odometry",
+        help="publish the poses of the frames on this topic, as nav_msgs/Odometry",
     )
     options.add_argument(
         "--bag-topic",
         action="append",
         default=[],
-        help="image topic of a recording to play; all cameras when left out",
+        help="image topic of a recording to play; the default is all of them",
     )
     options.add_argument(
         "--bag-odom",
@@ -235,12 +228,12 @@ def parser() -> argparse.ArgumentParser:
         "--seconds",
         type=float,
         default=None,
-        help="length of stream to play; all of it when left out",
+        help="play this many seconds of the source; the default is all of it",
     )
     options.add_argument(
-        "--rate", type=float, default=1.0, help="play this many times as fast as real time"
+        "--rate", type=float, default=1.0, help="play this many times as fast as recorded"
     )
-    options.add_argument("--loop", action="store_true", help="begin again at the end")
+    options.add_argument("--loop", action="store_true", help="start again at the end")
     options.add_argument(
         "--clock", action="store_true", help="keep the recorded stamps and publish them on /clock"
     )
@@ -248,18 +241,22 @@ def parser() -> argparse.ArgumentParser:
         "--listeners",
         type=int,
         default=0,
-        help="wait until this many subscriptions are there before the first picture",
+        help="wait for this many subscriptions before the first frame",
     )
     options.add_argument("--wait", type=float, default=60.0, help="seconds to wait for listeners")
     return options
 
 
 def image_topics(source: Source, topic: str, transport: Transport) -> dict[str, str]:
-    """Return the topic of each camera of `source`; `topic` may be chosen for a source with one
-    camera.
+    """Return the image topic of each camera of `source`.
+
+    Args:
+        source: the source to publish.
+        topic: the topic of a source with one camera; empty takes the default.
+        transport: raw or compressed; compressed topics end in /compressed.
 
     Raises:
-        SourceError: one topic for several cameras.
+        SourceError: `topic` is given, but the source has several cameras.
     """
     if topic and len(source.cameras) > 1:
         raise SourceError(
@@ -276,7 +273,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if not arguments.rate > 0:
         raise SourceError(f"--rate {arguments.rate}: must be above 0")
 
-    def opened() -> Source:
+    def open_from_start() -> Source:
         return open_source(
             arguments.source,
             seconds=arguments.seconds,
@@ -284,7 +281,7 @@ def _run(arguments: argparse.Namespace) -> None:
             odom_topic=arguments.bag_odom,
         )
 
-    source = opened()
+    source = open_from_start()
     node = CameraSource(
         image_topics(source, arguments.topic, arguments.transport),
         arguments.transport,
@@ -295,15 +292,17 @@ def _run(arguments: argparse.Namespace) -> None:
         if arguments.listeners:
             node.wait_for_listeners(arguments.listeners, arguments.wait)
         while node.play(source, arguments.rate) and arguments.loop:
-            source = opened()
-        node.say_end()
+            source = open_from_start()
+        node.report_end()
     finally:
         node.destroy_node()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Publish until the source ends or the process is interrupted; 1 and one message when something
-    is wrong.
+    """Publish until the source ends or the process is interrupted.
+
+    Returns:
+        The exit code: 0 at the end, 1 after an error message, 130 after an interruption.
     """
     given = sys.argv if arguments is None else ["camera_source", *arguments]
     options = parser().parse_args(remove_ros_args(given)[1:])
