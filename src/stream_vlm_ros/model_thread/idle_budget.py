@@ -1,6 +1,4 @@
-"""Whether there is time for a slice of other work before the next beat: a look is never late
-because of it.
-"""
+"""Decides whether a slice of other work fits before the next tick, so that no step starts late."""
 
 from __future__ import annotations
 
@@ -8,56 +6,58 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-REMEMBERED = 8
-"""Slices by whose longest the next one is judged."""
-BOLDER = 0.8
-"""What is expected of a slice shrinks to this share with each look before which none fitted: a
-single slow one does not end all.
+WINDOW = 8
+"""The next slice is expected to take as long as the longest of this many last slices."""
+SHRINK = 0.8
+"""If no slice fitted between two steps, the durations of the last slices shrink to this share.
+
+So one slow slice does not stop all later work.
 """
 
 
 class IdleBudget:
-    """Knows when beats come, by how far the last two lay apart, and how long slices take, by the
-    last ones.
+    """Predicts the next tick and the duration of the next slice from the last ones.
 
-    A beat that is overdue by as much again is not waited for: the clock stands still, or nobody
-    beats.
+    The next tick is expected one period after the last one; the period is the time between the last
+    two ticks. If a tick is a full period late, the timer is assumed to have stopped, so there is
+    room.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock`: seconds."""
+        """`clock` returns seconds."""
         self._clock = clock
-        self._last: float | None = None
-        self._between = 0.0
-        self._slices: deque[float] = deque(maxlen=REMEMBERED)
-        self._fitted = True
+        self._last_tick: float | None = None
+        self._period = 0.0
+        self._slices: deque[float] = deque(maxlen=WINDOW)
+        self._slice_since_step = True
 
     def tick(self) -> None:
-        """It is time to look, now."""
+        """Note that a tick came now."""
         now = self._clock()
-        if self._last is not None:
-            self._between = now - self._last
-        self._last = now
+        if self._last_tick is not None:
+            self._period = now - self._last_tick
+        self._last_tick = now
 
     def has_room(self) -> bool:
-        """Whether a slice would be over before the next beat."""
-        left = self._left()
-        return left < -self._between or left > max(self._slices, default=0.0) or not self._between
+        """Return whether a slice is expected to end before the next tick."""
+        left = self._time_left()
+        return left < -self._period or left > max(self._slices, default=0.0) or not self._period
 
     def wait_s(self) -> float:
-        """After how many seconds to ask again, where none fits and no beat comes."""
-        return max(0.0, self._left() + self._between) + 0.001
+        """Return after how many seconds to ask again if there is no room and no tick comes."""
+        return max(0.0, self._time_left() + self._period) + 0.001
 
     def record(self, seconds: float) -> None:
-        """A slice was done in `seconds`."""
+        """Note that a slice took `seconds` seconds."""
         self._slices.append(seconds)
-        self._fitted = True
+        self._slice_since_step = True
 
     def step_started(self) -> None:
-        """A look was taken."""
-        if not self._fitted:
-            self._slices = deque([seconds * BOLDER for seconds in self._slices], REMEMBERED)
-        self._fitted = False
+        """Note that a step starts."""
+        if not self._slice_since_step:
+            self._slices = deque([seconds * SHRINK for seconds in self._slices], WINDOW)
+        self._slice_since_step = False
 
-    def _left(self) -> float:
-        return 0.0 if self._last is None else self._last + self._between - self._clock()
+    def _time_left(self) -> float:
+        """Seconds until the next tick is expected; negative if it is late."""
+        return 0.0 if self._last_tick is None else self._last_tick + self._period - self._clock()

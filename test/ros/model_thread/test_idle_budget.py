@@ -1,12 +1,12 @@
-"""Whether a slice of other work fits before the next beat, by a clock that the test turns."""
+"""Whether a slice of other work fits before the next tick. The test sets the clock."""
 
 from __future__ import annotations
 
 from stream_vlm_ros.model_thread.idle_budget import IdleBudget
 
 
-class Turned:
-    """A clock that stands where the test puts it, seconds."""
+class FakeClock:
+    """A clock that shows the time `now`, in seconds."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -15,60 +15,68 @@ class Turned:
         return self.now
 
 
-def beating(slice_s: float) -> tuple[IdleBudget, Turned]:
-    """Two beats half a second apart, the second of them now, and one slice of `slice_s` before."""
-    clock = Turned()
-    spare = IdleBudget(clock)
-    spare.tick()
-    spare.record(slice_s)
+def two_ticks(slice_s: float) -> tuple[IdleBudget, FakeClock]:
+    """A budget after two ticks with a period of 0.5 s and one slice; the second tick is now."""
+    clock = FakeClock()
+    budget = IdleBudget(clock)
+    budget.tick()
+    budget.record(slice_s)
     clock.now += 0.5
-    spare.tick()
-    return spare, clock
+    budget.tick()
+    return budget, clock
 
 
-def test_a_slice_fits_until_it_would_reach_into_the_next_beat() -> None:
-    spare, clock = beating(0.1)
+def test_there_is_room_while_a_slice_would_end_before_the_next_tick() -> None:
+    budget, clock = two_ticks(0.1)
     clock.now += 0.35
-    assert spare.has_room()
+    assert budget.has_room()
     clock.now += 0.1
-    assert not spare.has_room()
+    assert not budget.has_room()
 
 
 def test_the_longest_of_the_last_slices_counts() -> None:
-    spare, clock = beating(0.1)
-    spare.record(0.4)
-    spare.record(0.1)
+    budget, clock = two_ticks(0.1)
+    budget.record(0.4)
+    budget.record(0.1)
     clock.now += 0.2
-    assert not spare.has_room()
+    assert not budget.has_room()
     for _ in range(8):
-        spare.record(0.1)
-    assert spare.has_room()
+        budget.record(0.1)
+    assert budget.has_room()
 
 
-def test_before_two_beats_came_there_is_time() -> None:
-    clock = Turned()
-    spare = IdleBudget(clock)
-    assert spare.has_room()
-    spare.record(0.1)
-    spare.tick()
-    assert spare.has_room()
+def test_there_is_room_before_the_second_tick() -> None:
+    clock = FakeClock()
+    budget = IdleBudget(clock)
+    assert budget.has_room()
+    budget.record(0.1)
+    budget.tick()
+    assert budget.has_room()
 
 
-def test_a_beat_that_is_overdue_is_waited_for_as_long_again_and_no_longer() -> None:
-    spare, clock = beating(0.1)
+def test_there_is_no_room_while_a_tick_is_late_by_less_than_a_period() -> None:
+    budget, clock = two_ticks(0.1)
     clock.now += 0.6
-    assert not spare.has_room()
-    clock.now += spare.wait_s()
-    assert spare.has_room()
+    assert not budget.has_room()
+    clock.now += 0.3
+    assert not budget.has_room()
 
 
-def test_one_slow_slice_is_forgotten_after_looks_before_which_none_fitted() -> None:
-    spare, clock = beating(5.0)
-    assert not spare.has_room()
-    looks = 0
-    while not spare.has_room():
-        spare.step_started()
+def test_there_is_room_again_once_a_tick_is_a_full_period_late() -> None:
+    budget, clock = two_ticks(0.1)
+    clock.now += 0.6
+    clock.now += budget.wait_s()
+    assert budget.has_room()
+
+
+def test_a_slow_slice_is_forgotten_after_steps_without_room() -> None:
+    budget, clock = two_ticks(5.0)
+    assert not budget.has_room()
+    steps = 0
+    while not budget.has_room():
+        budget.step_started()
         clock.now += 0.5
-        spare.tick()
-        looks += 1
-    assert 5 < looks < 20
+        budget.tick()
+        steps += 1
+        assert steps < 20
+    assert steps > 5
