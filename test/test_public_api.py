@@ -21,7 +21,9 @@ def test_an_unknown_name_is_refused_as_python_does() -> None:
 
 def test_the_package_alone_imports_nothing_but_the_standard_library() -> None:
     script = (
-        "import sys; before = set(sys.modules); import stream_vlm; print(*sys.modules - before)"
+        "import sys; before = set(sys.modules); import stream_vlm;"
+        " print(*{name.split('.')[0] for name in sys.modules.keys() - before}"
+        " - set(sys.stdlib_module_names))"
     )
-    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert printed.stdout.split() == ["stream_vlm"], printed.stderr
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["stream_vlm"], done.stderr
