@@ -138,6 +138,21 @@ class Model(Protocol):
         ...
 
 
+class DeviceModel(Model, Protocol):
+    """A model that says where it runs, and whether smaller pictures cost it less."""
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def takes_any_size(self) -> bool:
+        """Whether a smaller picture costs less; False for a model of one fixed picture size."""
+        ...
+
+    @property
+    def engine(self) -> str: ...
+
+
 class Writing(Protocol):
     """A text that a model writes between the steps of its streams, one slice of work at a time."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -217,6 +217,17 @@ class Pipeline:
         if self.harness is not None:
             self.harness.prepare()
 
+    @property
+    def watching(self) -> frozenset[str]:
+        """Query ids of the watches that are active."""
+        return self.harness.watching if self.harness is not None else frozenset()
+
+    def end_watches(self, query_ids: Iterable[str]) -> None:
+        """End these watches; those that are over already are left alone."""
+        for query_id in query_ids:
+            if self.harness is not None:
+                self.harness.end_watch(query_id)
+
     def flush(self, timeout_s: float) -> bool:
         """Wait at most `timeout_s` until every step is stored; whether none waits any more."""
         return isinstance(self.writer, SyncWriter) or self.writer.flush(timeout_s)
@@ -293,8 +304,7 @@ class Run:
                 tick = self._begin(tick)
             next_tick_s = time.perf_counter() + 1.0 / pipeline.settings.stream.rate_hz
             result = pipeline.step(tick, upcoming=upcoming)
-            assert pipeline.harness is not None
-            if self._watch_for and not pipeline.harness.watching:
+            if self._watch_for and not pipeline.watching:
                 raise WatchRefused("; ".join(result.faults.values()))
             # A live source does not wait, so only the time until its next picture is used.
             self._writer.write_summaries(next_tick_s if live else None)

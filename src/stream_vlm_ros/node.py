@@ -18,10 +18,11 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.signals import SignalHandlerOptions
 
 from stream_vlm.config.settings import Settings
+from stream_vlm.model_protocol import DeviceModel
 from stream_vlm.types import StreamError
 from stream_vlm_ros.common.ros_logging import RosLogHandler
-from stream_vlm_ros.lifecycle.active import Watching
-from stream_vlm_ros.lifecycle.configured import Configured, DeviceModel, ModelLoader
+from stream_vlm_ros.lifecycle.active import ActiveParts
+from stream_vlm_ros.lifecycle.configured import ConfiguredParts, ModelLoader
 from stream_vlm_ros.lifecycle.diagnostics import Diagnostics
 from stream_vlm_ros.lifecycle.parameters import Parameters
 
@@ -39,13 +40,13 @@ class StreamVlmNode(LifecycleNode):
     def __init__(self, load: ModelLoader) -> None:
         super().__init__("stream_vlm")
         self._load = load
-        self._configured: Configured | None = None
-        self._watching: Watching | None = None
+        self._configured: ConfiguredParts | None = None
+        self._active: ActiveParts | None = None
         self._label = "unconfigured"
         self._fault = ""
         self._settings = Parameters(self, self._apply_settings)
         self._diagnostics = Diagnostics(
-            self, lambda: (self._label, self._fault), lambda: (self._configured, self._watching)
+            self, lambda: (self._label, self._fault), lambda: (self._configured, self._active)
         )
         self._autostart_timer = (
             self.create_timer(0.0, self._autostart) if self._settings.autostart else None
@@ -58,7 +59,7 @@ class StreamVlmNode(LifecycleNode):
         return self._transition("activate", self._activate, then="active")
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("deactivate", self._stop_watching, then="inactive")
+        return self._transition("deactivate", self._deactivate, then="inactive")
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         return self._transition("cleanup", self._free, then="unconfigured")
@@ -99,42 +100,37 @@ class StreamVlmNode(LifecycleNode):
     def _configure(self) -> None:
         settings = self._settings.configure()
         try:
-            self._configured = Configured(
-                self,
-                settings,
-                self._load,
-                lambda: self._watching.sessions.session_id if self._watching else "",
-            )
+            self._configured = ConfiguredParts(self, settings, self._load)
         except BaseException:
             self._settings.unlock()
             raise
         self._diagnostics.set_period(settings.diagnostics.period_s)
         self.get_logger().info(
-            f"model {self._configured.model.model_id}, memory {self._configured.memory.path}"
+            f"model {self._configured.model.model_id}, memory {self._configured.pipeline.memory.path}"
         )
 
     def _activate(self) -> None:
         if self._configured is None:
             raise RuntimeError("activated without having been configured")
-        self._watching = Watching(self, self._configured)
-        topics = ", ".join(camera.topic for camera in self._watching.cameras.values())
+        self._active = ActiveParts(self, self._configured)
+        topics = ", ".join(camera.topic for camera in self._active.cameras.values())
         self.get_logger().info(f"watching {topics}")
 
-    def _stop_watching(self) -> None:
-        watching, self._watching = self._watching, None
-        if watching is not None:
-            watching.close()
+    def _deactivate(self) -> None:
+        active, self._active = self._active, None
+        if active is not None:
+            active.close()
 
     def _free(self) -> None:
-        self._stop_watching()
+        self._deactivate()
         configured, self._configured = self._configured, None
         if configured is not None:
             configured.close()
         self._settings.unlock()
 
     def _apply_settings(self) -> None:
-        if self._watching is not None:
-            self._watching.apply_settings()
+        if self._active is not None:
+            self._active.apply_settings()
 
     def _autostart(self) -> None:
         if self._autostart_timer is not None:

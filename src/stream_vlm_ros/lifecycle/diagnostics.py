@@ -16,8 +16,8 @@ from rclpy.timer import Timer
 from stream_vlm.loop.load_governor import LoadGovernor
 from stream_vlm.types import NANOSECONDS
 from stream_vlm_ros.inputs.camera_subscription import Camera
-from stream_vlm_ros.lifecycle.active import Watching
-from stream_vlm_ros.lifecycle.configured import Configured
+from stream_vlm_ros.lifecycle.active import ActiveParts
+from stream_vlm_ros.lifecycle.configured import ConfiguredParts
 
 OK, WARN, ERROR, STALE = (
     DiagnosticStatus.OK,
@@ -43,7 +43,7 @@ class Diagnostics:
         self,
         node: Node,
         state: Callable[[], tuple[str, str]],
-        parts: Callable[[], tuple[Configured | None, Watching | None]],
+        parts: Callable[[], tuple[ConfiguredParts | None, ActiveParts | None]],
     ) -> None:
         self._node = node
         self._state = state
@@ -66,22 +66,22 @@ class Diagnostics:
 
     def publish(self) -> None:
         """Publish the present state of everything."""
-        configured, watching = self._parts()
+        configured, active = self._parts()
         now_ns = self._node.get_clock().now().nanoseconds
         paused = now_ns == self._last_now_ns
         self._last_now_ns = now_ns
         statuses = [self._node_status(now_ns)]
-        if watching is not None and configured is not None:
+        if active is not None and configured is not None:
             silent_after_s = configured.settings.diagnostics.silent_after_s
             statuses += [
-                self._camera_status(camera, watching, silent_after_s, now_ns, paused)
-                for camera in watching.cameras.values()
+                self._camera_status(camera, active, silent_after_s, now_ns, paused)
+                for camera in active.cameras.values()
             ]
-            statuses.append(self._session_status(watching, paused))
+            statuses.append(self._session_status(active, paused))
             if configured.settings.pose.odom_topic:
-                statuses.append(self._odometry_status(configured, watching, now_ns))
+                statuses.append(self._odometry_status(configured, active, now_ns))
         if configured is not None:
-            statuses.append(self._model_status(configured, watching))
+            statuses.append(self._model_status(configured, active))
             statuses.append(self._memory_status(configured))
         message = DiagnosticArray(status=statuses)
         message.header.stamp = self._node.get_clock().now().to_msg()
@@ -116,7 +116,7 @@ class Diagnostics:
         )
 
     def _camera_status(
-        self, camera: Camera, watching: Watching, silent_after_s: float, now_ns: int, paused: bool
+        self, camera: Camera, active: ActiveParts, silent_after_s: float, now_ns: int, paused: bool
     ) -> DiagnosticStatus:
         health = camera.health
         age_s = (
@@ -155,8 +155,8 @@ class Diagnostics:
             "topic": health.topic,
             "rate (Hz)": health.rate_hz(),
             "age of newest picture (s)": age_s,
-            "frames received": watching.sampler.received.get(camera.name, 0),
-            "frames dropped": watching.sampler.dropped.get(camera.name, 0),
+            "frames received": active.sampler.received.get(camera.name, 0),
+            "frames dropped": active.sampler.dropped.get(camera.name, 0),
             "frames refused": health.refused.count,
             "frames lost in transport": health.lost_in_transport,
             "events abandoned": health.events_abandoned,
@@ -164,8 +164,8 @@ class Diagnostics:
         }
         return self._status(f"camera {camera.name}", level, message, values, health.topic)
 
-    def _session_status(self, watching: Watching, paused: bool) -> DiagnosticStatus:
-        sessions = watching.sessions
+    def _session_status(self, active: ActiveParts, paused: bool) -> DiagnosticStatus:
+        sessions = active.sessions
         message = (
             "the clock stands still: no frame is processed until it moves"
             if paused
@@ -175,11 +175,11 @@ class Diagnostics:
         return self._status("session", STALE if paused else OK, message, values)
 
     def _odometry_status(
-        self, configured: Configured, watching: Watching, now_ns: int
+        self, configured: ConfiguredParts, active: ActiveParts, now_ns: int
     ) -> DiagnosticStatus:
         topic = configured.settings.pose.odom_topic
-        newest = watching.poses.newest_stamp_ns()
-        fault = watching.odometry_faults.recent(REMEMBERED_S)
+        newest = active.poses.newest_stamp_ns()
+        fault = active.odometry_faults.recent(REMEMBERED_S)
         age_s = (now_ns - newest) / NANOSECONDS if newest is not None else float("nan")
         level, message = OK, f"newest pose is {age_s:.2f} s old"
         if fault:
@@ -196,7 +196,9 @@ class Diagnostics:
             "odometry", level, message, {"topic": topic, "age of newest pose (s)": age_s}, topic
         )
 
-    def _model_status(self, configured: Configured, watching: Watching | None) -> DiagnosticStatus:
+    def _model_status(
+        self, configured: ConfiguredParts, active: ActiveParts | None
+    ) -> DiagnosticStatus:
         model = configured.model
         values: dict[str, object] = {
             "model": model.model_id,
@@ -204,8 +206,8 @@ class Diagnostics:
             "engine": model.engine,
         }
         level, message = OK, "idle"
-        if watching is not None:
-            steps = watching.steps
+        if active is not None:
+            steps = active.steps
             period_ms = 1e3 / configured.settings.stream.rate_hz
             p50, p95 = steps.percentile_ms(50), steps.percentile_ms(95)
             values |= {
@@ -215,12 +217,12 @@ class Diagnostics:
                 "last fault": steps.faults.last,
             }
             message = f"step p50 {p50:.0f} ms, p95 {p95:.0f} ms"
-            values |= _degradation_values(watching.governor)
+            values |= _degradation_values(active.governor)
             fault = steps.faults.recent(REMEMBERED_S)
             if fault:
                 level, message = ERROR, fault
-            elif watching.governor.level:
-                level, message = WARN, _explain_degradation(watching.governor)
+            elif active.governor.level:
+                level, message = WARN, _explain_degradation(active.governor)
             elif p95 > period_ms:
                 level = WARN
                 message += (
@@ -229,7 +231,7 @@ class Diagnostics:
                 )
         return self._status("model", level, message, values)
 
-    def _memory_status(self, configured: Configured) -> DiagnosticStatus:
+    def _memory_status(self, configured: ConfiguredParts) -> DiagnosticStatus:
         health = configured.writer.health
         level, message = OK, f"{health.rows} records"
         if health.fault:
@@ -239,7 +241,7 @@ class Diagnostics:
         elif health.idle_fault or health.idle.fault:
             level, message = WARN, health.idle_fault or health.idle.fault
         values = {
-            "path": configured.memory.path,
+            "path": configured.pipeline.memory.path,
             "rows": health.rows,
             "backlog (steps)": health.backlog,
             "stored late (steps)": health.late,

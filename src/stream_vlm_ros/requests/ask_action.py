@@ -16,13 +16,14 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import String
 
-from stream_vlm.memory.answers.prompt_recall import PromptRecall, PromptRecaller, is_about_the_past
+from stream_vlm.memory.answers.prompt_recall import PromptRecall, is_about_the_past
+from stream_vlm.pipeline import Pipeline
 from stream_vlm.types import StreamError, Utterance
 from stream_vlm_ros.action import Ask
 from stream_vlm_ros.common.first_result import FirstResult
 from stream_vlm_ros.msg import Utterance as UtteranceMessage
 from stream_vlm_ros.requests.answer_result import AnswerGrader, from_memory
-from stream_vlm_ros.requests.question import Question, checked_words, inactive, new_query_id
+from stream_vlm_ros.requests.question import Question, checked_words, new_query_id
 from stream_vlm_ros.requests.recall_thread import RecallRequest
 from stream_vlm_ros.requests.request_queue import RequestError, RequestQueue
 
@@ -47,28 +48,27 @@ class AskServer:
     def __init__(
         self,
         node: Node,
+        pipeline: Pipeline,
         recalls: RequestQueue[RecallRequest],
-        recaller: PromptRecaller,
         grader: AnswerGrader,
-        questions: Callable[[], RequestQueue[Question] | None],
-        session_id: Callable[[], str],
+        questions: RequestQueue[Question],
         say: Callable[[UtteranceMessage], None],
     ) -> None:
-        """Args:
-        node: the node.
-        recalls: the queue to the memory.
-        recaller: says what of the memory the model reads.
-        grader: decides whether the model's answer is known.
-        questions: gives the queue to the model, or None while the node is not active.
-        session_id: gives the current session.
-        say: publishes an utterance.
+        """Offer the action and listen to the topic.
+
+        Args:
+            node: the node.
+            pipeline: knows the session, and what of the memory the model reads.
+            recalls: the queue to the memory.
+            grader: decides whether the model's answer is known.
+            questions: the queue to the model.
+            say: publishes an utterance.
         """
         self._node = node
         self._recalls = recalls
-        self._recaller = recaller
+        self._pipeline = pipeline
         self._grader = grader
         self._questions = questions
-        self._session_id = session_id
         self._say = say
         self._group = ReentrantCallbackGroup()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -96,14 +96,10 @@ class AskServer:
             recalled.is_known or (recalled.was_asked and not self._grader.model_reads)
         )
 
-    def _put(self, question: Question, recalled: PromptRecall) -> RequestQueue[Question]:
-        """Ask the model `question`; returns the queue that it is in."""
-        questions = self._questions()
-        if questions is None:
-            raise RequestError(inactive(self._node))
-        past = self._recaller.context(recalled, question.stamp_ns)
-        questions.put(replace(question, past=past))
-        return questions
+    def _put(self, question: Question, recalled: PromptRecall) -> None:
+        """Ask the model `question`, with what was recalled for it."""
+        past = self._pipeline.recaller.context(recalled, question.stamp_ns)
+        self._questions.put(replace(question, past=past))
 
     def _ask_quickly(self, message: String) -> None:
         asked_ns = self._now_ns()
@@ -115,7 +111,7 @@ class AskServer:
 
         def answer(recalled: PromptRecall) -> None:
             if self._is_for_the_memory(asked, recalled):
-                said = from_memory(recalled, asked_ns, self._session_id()).answer
+                said = from_memory(recalled, asked_ns, self._pipeline.session_id).answer
                 said.query_id = new_query_id()
                 self._say(said)
                 return
@@ -175,14 +171,14 @@ class AskServer:
         if isinstance(recalled, str):
             return recalled
         if self._is_for_the_memory(asked, recalled):
-            result = from_memory(recalled, asked_ns, self._session_id())
+            result = from_memory(recalled, asked_ns, self._pipeline.session_id)
             goal.publish_feedback(Ask.Feedback(text=result.answer.text))
             return result
         outcome = await self._ask_model(goal, asked, asked_ns, recalled, deadline, timeout_s)
         return (
             outcome
             if isinstance(outcome, str)
-            else self._grader.from_model(outcome, asked, recalled, self._session_id())
+            else self._grader.from_model(outcome, asked, recalled, self._pipeline.session_id)
         )
 
     async def _ask_model(
@@ -208,7 +204,7 @@ class AskServer:
             on_answer=answer.set,
             on_failure=answer.set,
         )
-        questions = self._put(question, recalled)
+        self._put(question, recalled)
         late = (
             f"no answer within {timeout_s:g} s; does the camera show pictures, is the model fast"
             " enough (see /diagnostics)?"
@@ -216,7 +212,7 @@ class AskServer:
         try:
             return await self._first(answer, goal, deadline, late)
         finally:
-            questions.finish(question.request_id)
+            self._questions.finish(question.request_id)
 
     async def _first(
         self, outcome: FirstResult[Waited | str], goal: ServerGoalHandle, deadline: float, late: str

@@ -4,18 +4,15 @@ its own, so they do not wait for the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.node import Node
 
 from stream_vlm.memory.answers.question_kind import Question
-from stream_vlm.memory.memory import Memory
-from stream_vlm.memory.recording.background_writer import MemoryWriter
 from stream_vlm.memory.search.query import RecallQuery, RecallResult
 from stream_vlm.memory.storage.errors import MemoryFileError
+from stream_vlm.pipeline import Pipeline
 from stream_vlm.types import StreamError
 from stream_vlm_ros.common.conversions import (
     evidence_message,
@@ -26,7 +23,6 @@ from stream_vlm_ros.common.conversions import (
 )
 from stream_vlm_ros.common.first_result import FirstResult
 from stream_vlm_ros.requests.picture_query import PictureQuery
-from stream_vlm_ros.requests.question import inactive
 from stream_vlm_ros.requests.request_queue import RequestError, RequestQueue
 from stream_vlm_ros.srv import Forget, GetFrame, Recall
 
@@ -42,21 +38,20 @@ class MemoryServices:
     def __init__(
         self,
         node: Node,
-        memory: Memory,
-        writer: MemoryWriter,
-        picture_queries: Callable[[], RequestQueue[PictureQuery] | None],
+        pipeline: Pipeline,
+        pictures: RequestQueue[PictureQuery],
     ) -> None:
-        """Args:
-        node: the node.
-        memory: answers.
-        writer: stores the steps that are not in the memory yet.
-        picture_queries: gives the queue of pictures to the model, or None while the node is not
-            active.
+        """Offer the services.
+
+        Args:
+            node: the node.
+            pipeline: its memory answers.
+            pictures: the queue of pictures to the model.
         """
         self._node = node
-        self._memory = memory
-        self._writer = writer
-        self._picture_queries = picture_queries
+        self._pipeline = pipeline
+        self._memory = pipeline.memory
+        self._pictures = pictures
         group = ReentrantCallbackGroup()
         self._services = [
             node.create_service(Recall, "~/recall", self._recall, callback_group=group),
@@ -92,13 +87,10 @@ class MemoryServices:
             return self._memory.search_by_record(request.like_record, query)
         if not request.like.data:
             return self._memory.recall(query)
-        queries = self._picture_queries()
-        if queries is None:
-            raise RequestError(f"{inactive(self._node)}; like_record needs no model")
         outcome: FirstResult[tuple[NDArray[np.float32], str] | str] = FirstResult(
             self._node.executor
         )
-        queries.put(
+        self._pictures.put(
             PictureQuery(
                 file=bytes(request.like.data),
                 on_vector=lambda vector, model_id: outcome.set((vector, model_id)),
@@ -125,7 +117,7 @@ class MemoryServices:
     def _forget(self, request: Forget.Request, response: Forget.Response) -> Forget.Response:
         try:
             what = forget_query(request)
-            if not self._writer.flush(STORED_WITHIN_S):
+            if not self._pipeline.flush(STORED_WITHIN_S):
                 raise MemoryFileError(
                     f"{self._memory.path}: steps wait that could not be stored, see /diagnostics;"
                     " ask again when they are"

@@ -32,11 +32,12 @@ class PictureQuery(Request):
     on_vector: Callable[[NDArray[np.float32], str], None]
 
 
-def picture_query_queue() -> RequestQueue[PictureQuery]:
-    """An empty queue of pictures."""
+def picture_query_queue(closed: str = "") -> RequestQueue[PictureQuery]:
+    """An empty queue of pictures; see `RequestQueue` for `closed`."""
     return RequestQueue(
         MOST_WAITING,
-        f"{MOST_WAITING} pictures wait for the model already; ask again when it has looked at them",
+        f"{MOST_WAITING} pictures wait for the model already; ask again when it has embedded some",
+        closed,
     )
 
 

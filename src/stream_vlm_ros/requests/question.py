@@ -53,11 +53,12 @@ class Question(Request):
     request_id: str = field(default_factory=new_query_id)
 
 
-def question_queue() -> RequestQueue[Question]:
-    """An empty queue of questions."""
+def question_queue(closed: str = "") -> RequestQueue[Question]:
+    """An empty queue of questions; see `RequestQueue` for `closed`."""
     return RequestQueue(
         MOST_WAITING,
         f"{MOST_WAITING} questions wait for a picture already; ask again when the cameras show one",
+        closed,
     )
 
 

@@ -51,10 +51,13 @@ class RequestQueue(Generic[AnyRequest]):
     or withdrawn.
     """
 
-    def __init__(self, capacity: int, full: str) -> None:
-        """Args:
-        capacity: how many requests may wait.
-        full: why one more is refused, and what to do.
+    def __init__(self, capacity: int, full: str, closed: str = "") -> None:
+        """Begin with an empty queue.
+
+        Args:
+            capacity: how many requests may wait.
+            full: why one more is refused, and what to do.
+            closed: why every request is refused until `open` is called; empty for an open queue.
         """
         self._capacity = capacity
         self._full = full
@@ -62,7 +65,7 @@ class RequestQueue(Generic[AnyRequest]):
         self._waiting: dict[str, AnyRequest] = {}
         self._begun: dict[str, AnyRequest] = {}
         self._on_put: Callable[[], None] = lambda: None
-        self._closed = ""
+        self._closed = closed
         self.received = 0
         """Requests accepted since the queue was made."""
         self.refused = 0
@@ -134,10 +137,20 @@ class RequestQueue(Generic[AnyRequest]):
         if request is not None:
             request.on_failure(sentence)
 
-    def close(self, sentence: str) -> None:
-        """Fail every request that waits or is begun, and refuse all later ones, with `sentence`."""
+    def open(self) -> None:
+        """Accept requests from now on."""
         with self._changed:
-            self._closed = sentence
+            self._closed = ""
+
+    def close(self, sentence: str, later: str = "") -> None:
+        """Fail every request that waits or is begun, and refuse all later ones.
+
+        Args:
+            sentence: why they fail.
+            later: why later ones are refused; empty for the same sentence.
+        """
+        with self._changed:
+            self._closed = later or sentence
             failed = [*self._begun.values(), *self._waiting.values()]
             self._begun.clear()
             self._waiting.clear()

@@ -5,7 +5,6 @@ made its reports or is replaced; each report is feedback.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from rclpy.action import ActionServer, CancelResponse
@@ -14,13 +13,13 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from stream_vlm.memory.answers.prompt_recall import PromptRecall, PromptRecaller
+from stream_vlm.memory.answers.prompt_recall import PromptRecall
+from stream_vlm.pipeline import Pipeline
 from stream_vlm.types import StreamError, Utterance
 from stream_vlm_ros.action import Watch
 from stream_vlm_ros.common.conversions import utterance_message
 from stream_vlm_ros.common.first_result import FirstResult
 from stream_vlm_ros.requests.ask_action import CHECK_PERIOD_S
-from stream_vlm_ros.requests.question import inactive
 from stream_vlm_ros.requests.recall_thread import RecallRequest
 from stream_vlm_ros.requests.request_queue import RequestError, RequestQueue
 from stream_vlm_ros.requests.watch_registry import WatchCallbacks, WatchRegistry
@@ -47,23 +46,22 @@ class WatchServer:
     def __init__(
         self,
         node: Node,
+        pipeline: Pipeline,
         recalls: RequestQueue[RecallRequest],
-        recaller: PromptRecaller,
-        watches: Callable[[], WatchRegistry | None],
-        session_id: Callable[[], str],
+        watches: WatchRegistry,
     ) -> None:
-        """Args:
-        node: the node.
-        recalls: the queue to the memory.
-        recaller: says what of the memory the model reads.
-        watches: gives the active watches, or None while the node is not active.
-        session_id: gives the current session.
+        """Offer the action.
+
+        Args:
+            node: the node.
+            pipeline: knows the session, and what of the memory the model reads.
+            recalls: the queue to the memory.
+            watches: the active watches.
         """
         self._node = node
         self._recalls = recalls
-        self._recaller = recaller
+        self._pipeline = pipeline
         self._watches = watches
-        self._session_id = session_id
         self._group = ReentrantCallbackGroup()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._server = ActionServer(
@@ -80,7 +78,7 @@ class WatchServer:
 
     async def _execute(self, goal: ServerGoalHandle) -> Watch.Result:
         result = Watch.Result()
-        reports = Reports(goal, self._session_id, FirstResult(self._node.executor))
+        reports = Reports(goal, self._pipeline, FirstResult(self._node.executor))
         try:
             ending = await self._watch(goal, reports)
         except StreamError as error:
@@ -105,9 +103,6 @@ class WatchServer:
     async def _watch(self, goal: ServerGoalHandle, reports: Reports) -> Ending:
         timeout_s = _timeout_s(goal.request.timeout_s)
         deadline = time.monotonic() + timeout_s if timeout_s else None
-        watches = self._watches()
-        if watches is None:
-            raise RequestError(inactive(self._node))
         outcome = reports.outcome
         found: FirstResult[PromptRecall | Ending] = FirstResult(self._node.executor)
 
@@ -141,14 +136,18 @@ class WatchServer:
             callbacks = WatchCallbacks(
                 reports.report, lambda sentence: outcome.set(Ending(sentence))
             )
-            query_id = watches.put(
-                watch_for, camera, stamp_ns, callbacks, self._recaller.context(recalled, stamp_ns)
+            query_id = self._watches.put(
+                watch_for,
+                camera,
+                stamp_ns,
+                callbacks,
+                self._pipeline.recaller.context(recalled, stamp_ns),
             )
             try:
                 ending: Ending = await outcome.future
                 return ending
             finally:
-                watches.withdraw(query_id)
+                self._watches.withdraw(query_id)
         finally:
             self._node.destroy_timer(timer)
 
@@ -159,12 +158,12 @@ class Reports:
     """
 
     def __init__(
-        self, goal: ServerGoalHandle, session_id: Callable[[], str], outcome: FirstResult[Ending]
+        self, goal: ServerGoalHandle, pipeline: Pipeline, outcome: FirstResult[Ending]
     ) -> None:
         self.outcome = outcome
         self.count = 0
         self._goal = goal
-        self._session_id = session_id
+        self._pipeline = pipeline
 
     def report(self, utterance: Utterance) -> None:
         """Called from the memory's thread, in the order of the steps."""
@@ -172,7 +171,7 @@ class Reports:
             return
         self.count += 1
         self._goal.publish_feedback(
-            Watch.Feedback(report=utterance_message(utterance, self._session_id()))
+            Watch.Feedback(report=utterance_message(utterance, self._pipeline.session_id))
         )
         if self.count == self._goal.request.max_reports:
             self.outcome.set(

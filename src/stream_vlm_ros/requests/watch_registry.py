@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from stream_vlm.types import Query, RecalledContext, Utterance
 from stream_vlm_ros.requests.question import checked_words
-from stream_vlm_ros.requests.request_queue import new_request_id
+from stream_vlm_ros.requests.request_queue import RequestError, new_request_id
 
 NOTHING = RecalledContext()
 
@@ -45,8 +45,16 @@ class WatchRegistry:
     Any thread may call it; callbacks are called outside the lock.
     """
 
-    def __init__(self, cameras: Sequence[str]) -> None:
+    def __init__(self, cameras: Sequence[str], closed: str = "") -> None:
+        """Begin without a watch.
+
+        Args:
+            cameras: the cameras that can be watched.
+            closed: why every watch is refused until `open` is called; empty for an open registry.
+        """
         self._cameras = tuple(cameras)
+        self._closed = closed
+        self._on_change: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._watches: dict[str, _Watch] = {}
         self._ended: list[str] = []
@@ -69,8 +77,10 @@ class WatchRegistry:
             past: what the memory knows about it.
 
         Raises:
-            RequestError: no words, too many of them, or an unknown camera.
+            RequestError: no words, too many of them, an unknown camera, or the registry is closed.
         """
+        if self._closed:
+            raise RequestError(self._closed)
         words = checked_words(text, camera, self._cameras, "the watch")
         query_id = f"w-{new_request_id()}"
         query = Query(query_id, words, stamp_ns, camera, is_watch=True, past=past)
@@ -84,6 +94,7 @@ class WatchRegistry:
             self.end(other, f"another watch took its camera: '{words[:80]}'")
         with self._lock:
             self._watches[query_id] = _Watch(query, callbacks)
+        self._on_change()
         return query_id
 
     def begin(self, cameras: Sequence[str]) -> tuple[Query, ...]:
@@ -152,8 +163,26 @@ class WatchRegistry:
         """End a watch whose caller does not wait any more."""
         self._remove(query_id)
 
-    def close(self, sentence: str) -> None:
-        """End every watch and tell its caller why."""
+    def listen(self, on_change: Callable[[], None]) -> None:
+        """Call `on_change` after each watch that is added or ends."""
+        self._on_change = on_change
+
+    def __len__(self) -> int:
+        """How many watches are active or wait for a frame."""
+        return len(self._watches)
+
+    def open(self) -> None:
+        """Accept watches from now on."""
+        self._closed = ""
+
+    def close(self, sentence: str, later: str = "") -> None:
+        """End every watch, tell its caller why, and refuse later ones.
+
+        Args:
+            sentence: why they end.
+            later: why later ones are refused; empty for the same sentence.
+        """
+        self._closed = later or sentence
         with self._lock:
             active = list(self._watches)
         for query_id in active:
@@ -164,4 +193,5 @@ class WatchRegistry:
             watch = self._watches.pop(query_id, None)
             if watch is not None:
                 self._ended.append(query_id)
+        self._on_change()
         return watch

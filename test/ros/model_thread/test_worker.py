@@ -16,31 +16,31 @@ from numpy.typing import NDArray
 from ros_fixtures import DARK, DEADLINE_S, image
 
 from stream_vlm.config.settings import Settings
-from stream_vlm.loop.harness import StreamingHarness
 from stream_vlm.loop.load_governor import LoadGovernor
 from stream_vlm.loop.sampler import LatestFrames
 from stream_vlm.memory.summaries import by_model
 from stream_vlm.memory.summaries.by_model import ModelSummarizer
 from stream_vlm.memory.summaries.extractive import Material, SummaryItem
 from stream_vlm.memory.summaries.jobs import Job, SummaryJobs
+from stream_vlm.pipeline import Pipeline
 from stream_vlm.sources.pose_buffer import PoseBuffer
 from stream_vlm.types import Limits, StepResult, Tick
 from stream_vlm_ros.common.health_counters import CameraHealth, FaultLog, StepHealth
 from stream_vlm_ros.inputs.camera_subscription import CameraMessage
 from stream_vlm_ros.inputs.session_tracker import Sessions
-from stream_vlm_ros.model_thread.worker import Stream, Worker
-from stream_vlm_ros.requests.picture_query import PictureQuery, picture_query_queue
-from stream_vlm_ros.requests.question import question_queue
-from stream_vlm_ros.requests.watch_registry import WatchRegistry
+from stream_vlm_ros.model_thread.worker import Worker
+from stream_vlm_ros.requests.model_requests import ModelRequests
+from stream_vlm_ros.requests.picture_query import PictureQuery
 
 
-class Harness:
-    """Notes what is asked of it, and is busy in a step for as long as a test holds it there."""
+class NotingPipeline:
+    """Notes what is asked of it, and stays in a step for as long as a test holds it there."""
 
     def __init__(self) -> None:
         self.settings = Settings()
-        self.model = self
+        self.model: Any = self
         self.model_id = "noting"
+        self.summarizer: ModelSummarizer | None = None
         self.limits: list[Limits] = []
         self.stamps: list[int] = []
         self.steps_before_preparing: list[int] = []
@@ -48,7 +48,11 @@ class Harness:
         self.go_on = threading.Event()
         self.go_on.set()
 
-    def open_session(self, session_id: str) -> None: ...
+    watching: frozenset[str] = frozenset()
+
+    def begin_session(self, session_id: str, reason: str, started_ns: int) -> None: ...
+
+    def end_watches(self, query_ids: Sequence[str]) -> None: ...
 
     def step(self, tick: Tick, on_partial: object, limits: Limits) -> StepResult:
         self.limits.append(limits)
@@ -57,8 +61,6 @@ class Harness:
         assert self.go_on.wait(DEADLINE_S)
         return StepResult("session", tick, {})
 
-    watching: frozenset[str] = frozenset()
-
     def prepare(self) -> None:
         self.steps_before_preparing.append(len(self.stamps))
 
@@ -66,41 +68,43 @@ class Harness:
     def prepared(self) -> int:
         return len(self.steps_before_preparing)
 
-    def begin_session(self, *described: object) -> None:
-        """The writer's part."""
-
-    def submit(self, result: StepResult) -> None:
-        """The writer's part."""
-
 
 class Bench:
     """A worker with all around it that it needs."""
 
-    def __init__(self) -> None:
-        self.harness = Harness()
+    def __init__(self, pipeline: NotingPipeline | None = None) -> None:
+        self.pipeline = pipeline or NotingPipeline()
         self.sampler: LatestFrames[CameraMessage] = LatestFrames()
-        self.governor = LoadGovernor(self.harness.settings, takes_any_size=True)
+        self.governor = LoadGovernor(self.pipeline.settings, takes_any_size=True)
         self.errors: list[str] = []
-        poses = PoseBuffer()
-        self.stream = Stream(
-            harness=cast(StreamingHarness, self.harness),
-            sessions=Sessions(self.sampler, poses, ["camera"], self.errors.append),
-            questions=question_queue(),
-            watches=WatchRegistry(["camera"]),
-            picture_queries=picture_query_queue(),
-            poses=poses,
+        self.requests = ModelRequests(["camera"], "not active")
+        self.requests.open()
+        self.steps = StepHealth(FaultLog(self.errors.append))
+        self.worker = Worker(
+            cast(Pipeline, self.pipeline),
+            self.requests,
+            sessions=Sessions(self.sampler, PoseBuffer(), ["camera"], self.errors.append),
+            poses=None,
             cameras={"camera": CameraHealth("/image", self.errors.append)},
-            steps=StepHealth(FaultLog(self.errors.append)),
+            steps=self.steps,
             governor=self.governor,
-            writer=cast(Any, self.harness),
+            log_error=self.errors.append,
         )
-        self.worker = Worker(self.stream, self.errors.append)
-        self.stream.picture_queries.listen(self.worker.notify)
         self.shown = 0
 
     def show(self) -> None:
         self.shown += 1
         self.sampler.put(CameraMessage("camera", self.shown, image(DARK, self.shown)))
+
+    def settle(self) -> None:
+        """Wait until the worker has done all that was due.
+
+        One picture is served before each step or slice, so the second one comes after whatever the
+        first one preceded.
+        """
+        for _ in range(2):
+            heard = ask_for(self, JPEG)
+            wait(lambda heard=heard: bool(heard))  # type: ignore[misc]
 
 
 def wait(condition: Callable[[], bool]) -> None:
@@ -115,7 +119,7 @@ def bench() -> Iterator[Bench]:
     made = Bench()
     made.worker.start()
     yield made
-    made.harness.go_on.set()
+    made.pipeline.go_on.set()
     made.worker.stop()
     assert made.errors == []
 
@@ -129,33 +133,33 @@ def degrade(bench: Bench) -> None:
 def test_the_time_after_a_step_is_used_to_prepare(bench: Bench) -> None:
     bench.show()
     bench.worker.tick()
-    wait(lambda: bench.harness.prepared == 1)
-    assert bench.harness.limits == [Limits()]
+    wait(lambda: bench.pipeline.prepared == 1)
+    assert bench.pipeline.limits == [Limits()]
 
 
 def test_nothing_is_prepared_while_the_next_beat_waits(bench: Bench) -> None:
-    bench.harness.go_on.clear()
+    bench.pipeline.go_on.clear()
     bench.show()
     bench.worker.tick()
-    wait(lambda: len(bench.harness.limits) == 1)
+    wait(lambda: len(bench.pipeline.limits) == 1)
     bench.show()
     bench.worker.tick()
-    bench.harness.go_on.set()
-    wait(lambda: bench.harness.prepared == 1)
-    assert bench.harness.steps_before_preparing == [2]
+    bench.pipeline.go_on.set()
+    wait(lambda: bench.pipeline.prepared == 1)
+    assert bench.pipeline.steps_before_preparing == [2]
 
 
 def test_beats_that_come_during_a_step_lead_to_one_look(bench: Bench) -> None:
-    bench.harness.go_on.clear()
+    bench.pipeline.go_on.clear()
     bench.show()
     bench.worker.tick()
-    wait(lambda: len(bench.harness.limits) == 1)
+    wait(lambda: len(bench.pipeline.limits) == 1)
     for _ in range(5):
         bench.show()
         bench.worker.tick()
-    bench.harness.go_on.set()
-    wait(lambda: bench.harness.prepared == 1)
-    assert bench.harness.stamps == [1, 6]
+    bench.pipeline.go_on.set()
+    wait(lambda: bench.pipeline.prepared == 1)
+    assert bench.pipeline.stamps == [1, 6]
 
 
 def test_a_beat_that_is_held_back_is_not_looked_at_and_limits_reach_the_step(bench: Bench) -> None:
@@ -164,55 +168,59 @@ def test_a_beat_that_is_held_back_is_not_looked_at_and_limits_reach_the_step(ben
         for _ in range(3):
             bench.show()
             bench.worker.tick()
-            time.sleep(0.02)  # a worker that looks at every beat does so now
+            bench.settle()
         bench.show()
         bench.worker.tick()
-        wait(lambda looks=looks: len(bench.harness.stamps) == looks)  # type: ignore[misc]
-    assert bench.harness.stamps == [4, 8]
-    assert set(bench.harness.limits) == {Limits(0.25, 8)}
+        wait(lambda looks=looks: len(bench.pipeline.stamps) == looks)  # type: ignore[misc]
+    assert bench.pipeline.stamps == [4, 8]
+    assert set(bench.pipeline.limits) == {Limits(0.25, 8)}
 
 
 def test_a_beat_without_a_picture_is_made_up_for_at_the_next(bench: Bench) -> None:
     degrade(bench)
     for _ in range(4):
         bench.worker.tick()
-    time.sleep(0.05)  # long enough to look and find nothing
+    bench.settle()
     bench.show()
     bench.worker.tick()
-    wait(lambda: len(bench.harness.stamps) == 1)
+    wait(lambda: len(bench.pipeline.stamps) == 1)
 
 
 def test_the_governor_hears_how_long_steps_take(bench: Bench) -> None:
-    bench.harness.settings.load_shedding.budget = 0.1
-    bench.harness.settings.stream.rate_hz = 30.0
-    bench.harness.step_s = 0.02
+    bench.pipeline.settings.load_shedding.budget = 0.1
+    bench.pipeline.settings.stream.rate_hz = 30.0
+    bench.pipeline.step_s = 0.02
     while bench.governor.level == 0:
-        taken = bench.stream.steps.steps
+        taken = bench.steps.steps
         bench.show()
         bench.worker.tick()
-        wait(lambda taken=taken: bench.stream.steps.steps > taken)  # type: ignore[misc]
-    assert bench.stream.steps.steps == 4
+        wait(lambda taken=taken: bench.steps.steps > taken)  # type: ignore[misc]
+    assert bench.steps.steps == 4
 
 
 JPEG = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
 
 
-class Looking(Harness):
-    """One that gives vectors of pictures, and notes on which thread."""
+class Embedder:
+    """A model that gives vectors of pictures; notes on which thread, and after how many steps."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.looked_on: list[str] = []
+    model_id = "noting"
+
+    def __init__(self, pipeline: NotingPipeline) -> None:
+        self.threads: list[str] = []
+        self.steps_before: list[int] = []
+        self._pipeline = pipeline
 
     def embed(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-        self.looked_on.append(threading.current_thread().name)
+        self.threads.append(threading.current_thread().name)
+        self.steps_before.append(len(self._pipeline.stamps))
         return np.array(picture.shape, np.float32)
 
 
 def ask_for(bench: Bench, file: bytes) -> list[object]:
-    """Have the model look at `file`; what its asker hears comes into the list."""
+    """Have the model embed `file`; what the caller hears comes into the list."""
     heard: list[object] = []
-    bench.stream.picture_queries.put(
+    bench.requests.pictures.put(
         PictureQuery(
             file=file,
             on_vector=lambda vector, model_id: heard.append((vector.tolist(), model_id)),
@@ -222,15 +230,15 @@ def ask_for(bench: Bench, file: bytes) -> list[object]:
     return heard
 
 
-def test_a_picture_that_is_asked_about_is_looked_at_on_the_model_s_thread_without_a_beat(
+def test_a_picture_that_is_asked_about_is_embedded_on_the_model_s_thread_without_a_tick(
     bench: Bench,
 ) -> None:
-    bench.harness = bench.stream.harness = bench.harness.model = looking = Looking()  # type: ignore[assignment]
+    bench.pipeline.model = embedder = Embedder(bench.pipeline)
     heard = ask_for(bench, JPEG)
     wait(lambda: bool(heard))
     assert heard == [([8.0, 8.0, 3.0], "noting")]
-    assert looking.looked_on == ["stream_vlm model"]
-    assert looking.stamps == []
+    assert embedder.threads == ["stream_vlm model"]
+    assert bench.pipeline.stamps == []
 
 
 class Writing:
@@ -239,21 +247,21 @@ class Writing:
     text = ""
     is_over = False
 
-    def __init__(self, harness: Telling) -> None:
-        self._harness = harness
+    def __init__(self, pipeline: Telling) -> None:
+        self._pipeline = pipeline
         self._left = 100
 
     def advance(self) -> None:
-        self._harness.told.append("slice")
+        self._pipeline.told.append("slice")
         self._left -= 1
-        if self._harness.told.count("slice") == self._harness.held_slice:
-            self._harness.holds.set()
-            assert self._harness.go_on_writing.wait(DEADLINE_S)
+        if self._pipeline.told.count("slice") == self._pipeline.held_slice:
+            self._pipeline.holds.set()
+            assert self._pipeline.go_on_writing.wait(DEADLINE_S)
         if not self._left:
             self.text, self.is_over = "the door opens", True
 
 
-class Telling(Harness):
+class Telling(NotingPipeline):
     """One that can be told what to write, and notes looks and slices in their order."""
 
     def __init__(self) -> None:
@@ -285,11 +293,10 @@ def job(record_id: int) -> Job:
 @pytest.fixture
 def telling() -> Iterator[tuple[Bench, Telling, SummaryJobs]]:
     """A worker that has not been started, its model and the summaries that wait for it."""
-    bench, model = Bench(), Telling()
-    bench.harness = bench.stream.harness = model  # type: ignore[assignment]
+    model = Telling()
     jobs = SummaryJobs(lambda: None)
-    bench.stream.summaries = ModelSummarizer(jobs, model, model.model_id)
-    jobs.listen(bench.worker.notify)
+    model.summarizer = ModelSummarizer(jobs, model, model.model_id)
+    bench = Bench(model)
     yield bench, model, jobs
     model.go_on_writing.set()
     bench.worker.stop()
@@ -364,23 +371,22 @@ def test_a_worker_that_stops_in_the_middle_of_a_summary_gives_it_back(
     assert model.holds.wait(DEADLINE_S)
     stopping = threading.Thread(target=bench.worker.stop)
     stopping.start()
-    wait(lambda: bench.worker._stopping)
+    wait(lambda: bench.worker.is_stopping)
     model.go_on_writing.set()
     stopping.join(DEADLINE_S)
     assert model.told == ["slice"] * 3
     assert jobs.take() == job(1)
 
 
-def test_a_picture_is_looked_at_between_steps_that_never_leave_time(bench: Bench) -> None:
-    bench.harness = bench.stream.harness = Looking()  # type: ignore[assignment]
-    bench.harness.go_on.clear()
+def test_a_picture_is_embedded_between_steps_that_leave_no_time(bench: Bench) -> None:
+    bench.pipeline.model = embedder = Embedder(bench.pipeline)
+    bench.pipeline.go_on.clear()
     bench.show()
     bench.worker.tick()
-    wait(lambda: len(bench.harness.limits) == 1)
+    wait(lambda: len(bench.pipeline.limits) == 1)
     heard = ask_for(bench, JPEG)
-    time.sleep(0.05)
-    assert not heard, "the model is in a step"
     bench.show()
     bench.worker.tick()
-    bench.harness.go_on.set()
-    wait(lambda: bool(heard) and bench.harness.stamps == [1, 2])
+    bench.pipeline.go_on.set()
+    wait(lambda: bool(heard) and bench.pipeline.stamps == [1, 2])
+    assert embedder.steps_before == [1]

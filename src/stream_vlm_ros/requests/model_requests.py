@@ -1,0 +1,109 @@
+"""What callers ask of the model: questions, watches and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stream_vlm.types import Query, StepResult
+from stream_vlm_ros.requests.picture_query import picture_query_queue
+from stream_vlm_ros.requests.question import begin_questions, question_queue
+from stream_vlm_ros.requests.watch_registry import WatchRegistry
+
+
+class ModelRequests:
+    """The requests to the model, from configure to cleanup; refused while the node is not active.
+
+    Callbacks put requests, the model's thread calls `begin` and `end_unanswered`, the memory's
+    thread calls `answer`.
+    """
+
+    def __init__(self, cameras: Sequence[str], inactive: str) -> None:
+        """Begin without requests, and refuse new ones until `open` is called.
+
+        Args:
+            cameras: the cameras that can be asked about.
+            inactive: why requests are refused while the node is not active, and what to do.
+        """
+        self._inactive = inactive
+        self.questions = question_queue(inactive)
+        self.watches = WatchRegistry(cameras, inactive)
+        self.pictures = picture_query_queue(f"{inactive}; like_record needs no model")
+        self._changed = False
+        self.questions.listen(self._note_change)
+        self.watches.listen(self._note_change)
+
+    def open(self) -> None:
+        """Accept requests from now on."""
+        self.questions.open()
+        self.watches.open()
+        self.pictures.open()
+
+    def close(self) -> None:
+        """End every request, tell its caller why, and refuse later ones."""
+        self.questions.close(
+            "the node was deactivated before the answer came; activate it and ask again",
+            self._inactive,
+        )
+        self.pictures.close(
+            "the node was deactivated, so its model processes no picture; activate it, or ask with"
+            " like_record",
+            f"{self._inactive}; like_record needs no model",
+        )
+        self.watches.close("the node was deactivated; activate it and watch again", self._inactive)
+
+    def begin(self, cameras: Sequence[str]) -> tuple[tuple[Query, ...], tuple[str, ...]]:
+        """The queries that begin now that `cameras` have a frame, and the watches that ended.
+
+        Returns:
+            The queries, and the query ids of ended watches that the model may still follow.
+        """
+        if not self._changed:
+            return (), ()
+        self._changed = False
+        ended = self.watches.take_ended()
+        queries = (*self.watches.begin(cameras), *begin_questions(self.questions, cameras))
+        # What waits for a frame of another camera is looked for again at the next step.
+        self._changed = self._changed or bool(len(self.questions) or len(self.watches))
+        return queries, ended
+
+    def tell_partial(self, query_id: str, text: str) -> None:
+        """Tell the caller of a question the answer so far."""
+        question = self.questions.find(query_id)
+        if question is not None:
+            question.on_text(text)
+
+    def end_unanswered(self, result: StepResult, watching: frozenset[str]) -> frozenset[str]:
+        """Tell the callers of refused watches and of questions without an answer.
+
+        Args:
+            result: of the step that took the queries.
+            watching: query ids of the watches that the model follows after it.
+
+        Returns:
+            The cameras whose faults were told to the caller of a watch.
+        """
+        told = (
+            self.watches.end_refused(watching, result.faults)
+            if self._changed or result.tick.queries
+            else frozenset[str]()
+        )
+        spoken = {utterance.query_id for utterance in result.utterances}
+        for query in result.tick.queries:
+            if not query.is_watch and query.query_id not in spoken:
+                self.questions.fail(
+                    query.query_id,
+                    result.faults.get(query.camera, "the model found no words; ask otherwise"),
+                )
+        return told
+
+    def answer(self, result: StepResult) -> None:
+        """Hand the utterances of a stored step to whoever waits for them."""
+        for utterance in result.utterances:
+            if utterance.query_id:
+                question = self.questions.finish(utterance.query_id)
+                if question is not None:
+                    question.on_answer(utterance)
+                self.watches.report(utterance)
+
+    def _note_change(self) -> None:
+        self._changed = True
