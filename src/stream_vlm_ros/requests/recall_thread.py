@@ -35,9 +35,11 @@ class RecallThread:
     """Serves `requests`, one after the other."""
 
     def __init__(self, recaller: PromptRecaller, capacity: int = MOST_WAITING) -> None:
-        """Args:
-        recaller: asks the memory.
-        capacity: how many requests may wait.
+        """Begin without requests.
+
+        Args:
+            recaller: asks the memory.
+            capacity: how many requests may wait.
         """
         self.requests: RequestQueue[RecallRequest] = RequestQueue(
             capacity,
