@@ -225,7 +225,7 @@ def test_a_model_that_cannot_sum_up_begins_no_run_and_replaces_none(
         with pytest.raises(
             SummarizerError,
             match=(
-                r"memory\.summarizer 'model': brightness writes no texts between its looks; take a"
+                r"memory\.summarizer 'model': brightness cannot write texts between its steps; use a"
                 " Qwen"
             ),
         ):

@@ -228,7 +228,7 @@ def test_a_restart_goes_on_in_the_same_file_and_recalls_every_session(file: Path
 def test_a_session_is_begun_once(memory: Memory) -> None:
     with pytest.raises(
         SessionError,
-        match=f"session '{SESSION}' is already in .*give the new one a name of its own",
+        match=f"session '{SESSION}' is already in .*give the new session another name",
     ):
         begin(memory)
 

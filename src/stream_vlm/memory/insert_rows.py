@@ -1,4 +1,4 @@
-"""How a session and the rows of a step get into the tables, within the caller's transaction."""
+"""Insert sessions and the rows of a step into the tables, within the caller's transaction."""
 
 from __future__ import annotations
 
@@ -17,14 +17,22 @@ from stream_vlm.types import Pose
 def insert_session(
     db: Database, path: Path, session_id: str, model_id: str, reason: str, started_ns: int
 ) -> None:
-    """Store that a session begins, `started_ns` on the evidence's clock, in the file at `path`.
+    """Store a new session in the file at `path`.
+
+    Args:
+        db: the connection that writes.
+        path: of the file, for the error message.
+        session_id: name of the session.
+        model_id: the model that watches.
+        reason: why the session starts.
+        started_ns: ns on the clock of the frames.
 
     Raises:
         SessionError: there is a session of this name.
     """
     if db.execute("SELECT 1 FROM session WHERE session_id = ?", [session_id]).fetchone():
         raise SessionError(
-            f"session '{session_id}' is already in {path}; give the new one a name of its own"
+            f"session '{session_id}' is already in {path}; give the new session another name"
         )
     db.execute(
         "INSERT INTO session (session_id, model_id, reason, started_ns, wall_started_ns) VALUES (?,"
@@ -34,7 +42,7 @@ def insert_session(
 
 
 def insert_step(db: Database, step: StepRows, model_id: str) -> None:
-    """Store the pictures, records and vectors of one step, which the model `model_id` looked at."""
+    """Store thumbnails, records and vectors of one step of the model `model_id`."""
     picture_ids = {
         camera: _insert_picture(db, step.session_id, picture)
         for camera, picture in step.pictures.items()

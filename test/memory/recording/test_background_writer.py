@@ -1,6 +1,4 @@
-"""The writer's thread: committed before it is told, in order, and nothing lost while the file
-refuses.
-"""
+"""The writer thread: reports each step after the commit, in order, and loses none."""
 
 import os
 import subprocess
@@ -22,35 +20,35 @@ from stream_vlm.memory.storage.file import open_for_writing
 from stream_vlm.types import NANOSECONDS, StepResult, StreamError
 
 LONG_S = 30.0
-"""Only a broken writer needs as long."""
+"""Time limit of the waits, seconds; a working writer needs much less."""
 
 
-class Heard:
-    """What the writer told, in order: when (seconds on the stream), and what."""
+class Reports:
+    """The callbacks of the writer in order: time of the step (seconds of stream), and what."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[int, str]] = []
+        self.received: list[tuple[int, str]] = []
         self.news = threading.Condition()
 
     def committed(self, result: StepResult) -> None:
-        self._hear(result, "stored")
+        self._add(result, "stored")
 
     def failed(self, result: StepResult, error: StreamError) -> None:
-        self._hear(result, str(error))
+        self._add(result, str(error))
 
     def wait_for(self, number: int) -> None:
         with self.news:
-            assert self.news.wait_for(lambda: len(self.told) >= number, LONG_S), self.told
+            assert self.news.wait_for(lambda: len(self.received) >= number, LONG_S), self.received
 
-    def _hear(self, result: StepResult, what: str) -> None:
+    def _add(self, result: StepResult, what: str) -> None:
         with self.news:
-            self.told.append(((result.tick.stamp_ns - seconds(0)) // NANOSECONDS, what))
+            self.received.append(((result.tick.stamp_ns - seconds(0)) // NANOSECONDS, what))
             self.news.notify_all()
 
 
 @pytest.fixture
-def heard() -> Heard:
-    return Heard()
+def reports() -> Reports:
+    return Reports()
 
 
 @pytest.fixture
@@ -60,8 +58,8 @@ def memory(tmp_path: Path) -> Iterator[Memory]:
 
 
 @contextmanager
-def writing(memory: Memory, heard: Heard, max_backlog: int = 100) -> Iterator[MemoryWriter]:
-    writer = MemoryWriter(memory, heard.committed, heard.failed, max_backlog=max_backlog)
+def writing(memory: Memory, reports: Reports, max_backlog: int = 100) -> Iterator[MemoryWriter]:
+    writer = MemoryWriter(memory, reports.committed, reports.failed, max_backlog=max_backlog)
     try:
         yield writer
     finally:
@@ -69,7 +67,7 @@ def writing(memory: Memory, heard: Heard, max_backlog: int = 100) -> Iterator[Me
 
 
 def stored(memory: Memory) -> list[int]:
-    """When (seconds on the stream) the observations were made, in the order of storing."""
+    """Return the times (seconds of stream) of the observations, in the order of storing."""
     records = memory.recall(RecallQuery(kinds=("observation",), limit=1000)).records
     return [
         (record.end_ns - seconds(0)) // NANOSECONDS
@@ -77,28 +75,30 @@ def stored(memory: Memory) -> list[int]:
     ]
 
 
-def test_steps_are_told_in_order_once_they_are_stored(memory: Memory, heard: Heard) -> None:
-    found_when_told: list[bool] = []
+def test_steps_are_reported_in_order_after_they_are_stored(
+    memory: Memory, reports: Reports
+) -> None:
+    found_when_reported: list[bool] = []
 
     def committed(result: StepResult) -> None:
-        found_when_told.append(
+        found_when_reported.append(
             memory.recall(RecallQuery(kinds=("observation",), start_ns=result.tick.stamp_ns)).total
             == 1
         )
-        heard.committed(result)
+        reports.committed(result)
 
-    writer = MemoryWriter(memory, committed, heard.failed)
+    writer = MemoryWriter(memory, committed, reports.failed)
     writer.begin_session(SESSION, "model", "test", seconds(0))
     for number in range(20):
         writer.submit(step(number))
         assert writer.flush(LONG_S)
     writer.close()
-    assert heard.told == [(number, "stored") for number in range(20)]
-    assert found_when_told == [True] * 20
+    assert reports.received == [(number, "stored") for number in range(20)]
+    assert found_when_reported == [True] * 20
 
 
-def test_health_tells_rows_and_an_idle_writer(memory: Memory, heard: Heard) -> None:
-    with writing(memory, heard) as writer:
+def test_health_has_the_rows_and_an_empty_backlog(memory: Memory, reports: Reports) -> None:
+    with writing(memory, reports) as writer:
         writer.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(3):
             writer.submit(step(number, said="a cup"))
@@ -114,30 +114,30 @@ def test_health_tells_rows_and_an_idle_writer(memory: Memory, heard: Heard) -> N
         assert health.last_commit_ms > 0
 
 
-def test_submitting_does_not_wait_for_a_locked_file(tmp_path: Path, heard: Heard) -> None:
+def test_submitting_does_not_wait_for_a_locked_file(tmp_path: Path, reports: Reports) -> None:
     path = tmp_path / "memory.db"
     with (
         Memory.open(settings(path, busy_timeout_s=60.0)) as memory,
-        writing(memory, heard) as writer,
+        writing(memory, reports) as writer,
     ):
         with locked_by_another_program(path):
             writer.begin_session(SESSION, "model", "test", seconds(0))
             for number in range(3):
                 writer.submit(step(number))
-            assert heard.told == []
+            assert reports.received == []
         assert writer.flush(LONG_S)
-        assert heard.told == [(0, "stored"), (1, "stored"), (2, "stored")]
+        assert reports.received == [(0, "stored"), (1, "stored"), (2, "stored")]
 
 
-def test_what_a_locked_file_refuses_is_told_once_and_stored_later_in_order(
-    memory: Memory, heard: Heard
+def test_steps_that_a_locked_file_refuses_are_reported_once_and_stored_later_in_order(
+    memory: Memory, reports: Reports
 ) -> None:
-    with writing(memory, heard) as writer:
+    with writing(memory, reports) as writer:
         with locked_by_another_program(memory.path):
             writer.begin_session(SESSION, "model", "test", seconds(0))
             for number in range(3):
                 writer.submit(step(number, said="a ball"))
-            heard.wait_for(3)
+            reports.wait_for(3)
             health = writer.health
             assert health.backlog == 3
             assert "another program holds it locked" in health.fault
@@ -148,82 +148,84 @@ def test_what_a_locked_file_refuses_is_told_once_and_stored_later_in_order(
         assert all(
             memory.frame(record.record_id) for record in memory.recall(RecallQuery("ball")).records
         )
-        assert [number for number, _ in heard.told] == [0, 1, 2, 3]
-        assert all("another program holds it locked" in what for _, what in heard.told[:3])
-        assert heard.told[3] == (3, "stored")
+        assert [number for number, _ in reports.received] == [0, 1, 2, 3]
+        assert all("another program holds it locked" in what for _, what in reports.received[:3])
+        assert reports.received[3] == (3, "stored")
         health = writer.health
         assert (health.backlog, health.late, health.lost, health.fault) == (0, 3, 0, "")
 
 
-def test_a_file_that_recovers_is_written_without_a_new_step_coming(
-    memory: Memory, heard: Heard
+def test_waiting_steps_are_stored_without_a_new_step_when_the_file_recovers(
+    memory: Memory, reports: Reports
 ) -> None:
-    with writing(memory, heard) as writer:
+    with writing(memory, reports) as writer:
         with locked_by_another_program(memory.path):
             writer.begin_session(SESSION, "model", "test", seconds(0))
             writer.submit(step(0))
-            heard.wait_for(1)
+            reports.wait_for(1)
         assert writer.flush(LONG_S)
         assert stored(memory) == [0]
 
 
 def test_a_full_backlog_drops_its_oldest_steps_and_counts_them(
-    memory: Memory, heard: Heard
+    memory: Memory, reports: Reports
 ) -> None:
-    with writing(memory, heard, max_backlog=2) as writer:
+    with writing(memory, reports, max_backlog=2) as writer:
         with locked_by_another_program(memory.path):
             writer.begin_session(SESSION, "model", "test", seconds(0))
             for number in range(5):
                 writer.submit(step(number))
-                heard.wait_for(number + 1)
+                reports.wait_for(number + 1)
             assert writer.health.lost == 3
         assert writer.flush(LONG_S)
         assert stored(memory) == [3, 4]
-        assert [number for number, _ in heard.told] == [0, 1, 2, 3, 4]
+        assert [number for number, _ in reports.received] == [0, 1, 2, 3, 4]
 
 
-def test_a_step_that_breaks_the_schema_is_told_and_does_not_hold_up_the_next(
-    memory: Memory, heard: Heard
+def test_a_step_that_breaks_the_schema_is_reported_and_does_not_block_the_next(
+    memory: Memory, reports: Reports
 ) -> None:
-    with writing(memory, heard) as writer:
+    with writing(memory, reports) as writer:
         writer.begin_session(SESSION, "model", "test", seconds(0))
         writer.submit(step(0))
         writer.submit(step(1, said="ends before it begins", since=2))
         writer.submit(step(2))
         assert writer.flush(LONG_S)
         assert stored(memory) == [0, 2]
-        assert [number for number, _ in heard.told] == [0, 1, 2]
-        assert "cannot be stored and is left out: CHECK constraint failed" in heard.told[1][1]
+        assert [number for number, _ in reports.received] == [0, 1, 2]
+        assert "cannot be stored and is dropped: CHECK constraint failed" in reports.received[1][1]
         assert writer.health.lost == 1
 
 
-def test_steps_of_a_session_that_was_not_begun_are_told(memory: Memory, heard: Heard) -> None:
-    with writing(memory, heard) as writer:
+def test_steps_of_a_session_that_was_not_started_are_reported_as_failed(
+    memory: Memory, reports: Reports
+) -> None:
+    with writing(memory, reports) as writer:
         writer.submit(step(0))
         assert writer.flush(LONG_S)
-    assert heard.told == [
+    assert reports.received == [
         (0, f"session '{SESSION}' was not begun; call begin_session before its first step")
     ]
 
 
-def test_a_listener_that_fails_costs_no_step(
-    memory: Memory, heard: Heard, caplog: pytest.LogCaptureFixture
+def test_a_failing_callback_costs_no_step(
+    memory: Memory, reports: Reports, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(result: StepResult) -> None:
         raise RuntimeError("publisher is gone")
 
-    writer = MemoryWriter(memory, fail, heard.failed)
+    writer = MemoryWriter(memory, fail, reports.failed)
     writer.begin_session(SESSION, "model", "test", seconds(0))
     for number in range(3):
         writer.submit(step(number))
     writer.close()
     assert stored(memory) == [0, 1, 2]
-    assert heard.told == []
+    assert reports.received == []
     assert "publisher is gone" in caplog.text
 
 
-def test_closing_stores_what_waits(memory: Memory, heard: Heard) -> None:
-    writer = MemoryWriter(memory, heard.committed, heard.failed)
+def test_closing_stores_waiting_steps(memory: Memory, reports: Reports) -> None:
+    writer = MemoryWriter(memory, reports.committed, reports.failed)
     writer.begin_session(SESSION, "model", "test", seconds(0))
     for number in range(30):
         writer.submit(step(number))
@@ -233,22 +235,22 @@ def test_closing_stores_what_waits(memory: Memory, heard: Heard) -> None:
         writer.submit(step(30))
 
 
-def test_closing_while_the_file_refuses_counts_what_is_lost(
-    memory: Memory, heard: Heard, caplog: pytest.LogCaptureFixture
+def test_closing_while_the_file_cannot_be_written_counts_lost_steps(
+    memory: Memory, reports: Reports, caplog: pytest.LogCaptureFixture
 ) -> None:
     begin(memory)
-    writer = MemoryWriter(memory, heard.committed, heard.failed)
+    writer = MemoryWriter(memory, reports.committed, reports.failed)
     with locked_by_another_program(memory.path):
         writer.submit(step(0))
-        heard.wait_for(1)
+        reports.wait_for(1)
         writer.close(timeout=0.0)
     assert writer.health.lost == 1
     assert "a step is lost" in caplog.text
-    assert len(heard.told) == 1
+    assert len(reports.received) == 1
 
 
 class SmallDisk:
-    """A file system of its own that a few steps fill."""
+    """A separate file system that a few steps fill."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -271,7 +273,7 @@ class SmallDisk:
 
 
 class SmallFile:
-    """A database that SQLite itself lets grow no further: the same error as a full disk."""
+    """A database with a size limit in SQLite, which gives the same error as a full disk."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -290,28 +292,28 @@ class SmallFile:
 
 
 @pytest.mark.parametrize("kind", [SmallDisk, SmallFile])
-def test_a_full_disk_is_told_keeps_what_is_stored_and_loses_nothing_once_there_is_room(
-    kind: type[SmallDisk] | type[SmallFile], tmp_path: Path, heard: Heard
+def test_a_full_disk_is_reported_and_no_step_is_lost_once_there_is_room(
+    kind: type[SmallDisk] | type[SmallFile], tmp_path: Path, reports: Reports
 ) -> None:
     disk = kind(tmp_path)
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     number = 0
     try:
-        with disk.open() as memory, writing(memory, heard) as writer:
+        with disk.open() as memory, writing(memory, reports) as writer:
             writer.begin_session(SESSION, "model", "test", seconds(0))
             while not writer.health.fault:
                 assert number < 1000, "the disk does not fill"
                 writer.submit(step(number, said="a ball", image=noise))
                 number += 1
-                heard.wait_for(number)
+                reports.wait_for(number)
             assert (
                 "the disk is full; free some space or set memory.path to another disk"
-                in heard.told[-1][1]
+                in reports.received[-1][1]
             )
             kept = stored(memory)
-            assert kept == [when for when, what in heard.told if what == "stored"]
+            assert kept == [when for when, what in reports.received if what == "stored"]
             writer.submit(step(number, said="a cup", image=noise))
-            heard.wait_for(number + 1)
+            reports.wait_for(number + 1)
             disk.grow(memory)
             assert writer.flush(LONG_S)
             assert stored(memory) == list(range(number + 1))

@@ -1,4 +1,4 @@
-"""An endpoint puts summaries better, and whatever it fails to do leaves the records' own words."""
+"""An endpoint rewrites summaries; if it fails, the extractive summary is kept."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def with_endpoint(path: Path, url: str) -> MemorySettings:
     )
 
 
-def test_an_endpoint_puts_a_summary_better_and_is_told_only_what_was_recorded(path: Path) -> None:
+def test_an_endpoint_rewrites_a_summary_from_the_records_alone(path: Path) -> None:
     with serve_judge(
         lambda text: "<think>hm</think>In the end a cup stands there; before, a ball rolled by."
     ) as server:
@@ -50,7 +50,7 @@ def test_an_endpoint_puts_a_summary_better_and_is_told_only_what_was_recorded(pa
             assert first.text == "In the end a cup stands there; before, a ball rolled by."
             assert first.model_id == "wordy"
             assert len(covers(memory, first.record_id)) == 14
-            # Nothing happened in the second: there is nothing to put better.
+            # Nothing happened in the second chunk, so there is nothing to rewrite.
             assert second.text == "2× silence"
             assert memory.idle_health.written == 1
             (found,) = memory.recall(RecallQuery("stands", kinds=("summary",))).records
@@ -66,14 +66,17 @@ def test_an_endpoint_puts_a_summary_better_and_is_told_only_what_was_recorded(pa
     ("reply", "said"),
     [
         (500, "no summary from the endpoint"),
-        ("", "refused: it is empty"),
-        ("Sorry, I cannot see anything.", "refused: it names nothing of what it should cover"),
-        ("a ball " * 100, "refused: it has 699 characters, more than 400"),
+        ("", "rejected: it is empty"),
+        (
+            "Sorry, I cannot see anything.",
+            "rejected: it mentions nothing of what it should summarise",
+        ),
+        ("a ball " * 100, "rejected: it has 699 characters, more than 400"),
         (b"{}", "no summary from the endpoint"),
     ],
     ids=["error", "empty", "about nothing", "too long", "another protocol"],
 )
-def test_what_an_endpoint_fails_to_write_leaves_the_records_words_and_is_said_once(
+def test_a_failing_endpoint_leaves_the_extractive_summary_and_is_logged_once(
     path: Path, reply: str | int | bytes, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
@@ -87,10 +90,10 @@ def test_what_an_endpoint_fails_to_write_leaves_the_records_words_and_is_said_on
         assert texts(memory) == ["0:04–0:05 a ball", "0:04–0:05 a ball", "5× silence"]
         assert said in memory.idle_health.fault
         assert memory.idle_health.failures == 2
-    assert caplog.text.count("the summary keeps the records' own words") == 1
+    assert caplog.text.count("the extractive summary is kept") == 1
 
 
-def test_what_was_forgotten_while_an_endpoint_wrote_about_it_is_not_stored(path: Path) -> None:
+def test_a_summary_of_records_deleted_meanwhile_is_not_stored(path: Path) -> None:
     asked, forgotten = threading.Event(), threading.Event()
 
     def reply(text: str) -> str:
@@ -111,7 +114,7 @@ def test_what_was_forgotten_while_an_endpoint_wrote_about_it_is_not_stored(path:
         assert memory.idle_health.written == 0
 
 
-def test_an_endpoint_wakes_a_writer_that_nobody_feeds(path: Path) -> None:
+def test_a_reply_of_the_endpoint_is_stored_without_a_new_step(path: Path) -> None:
     with (
         serve_judge(lambda text: "There was a ball.") as server,
         Memory.open(with_endpoint(path, server.url)) as memory,
@@ -130,7 +133,7 @@ def test_an_endpoint_wakes_a_writer_that_nobody_feeds(path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["summary_url", "summary_model"])
-def test_an_endpoint_that_is_not_named_is_refused_at_the_start(path: Path, missing: str) -> None:
+def test_an_endpoint_without_url_or_model_is_refused_at_the_start(path: Path, missing: str) -> None:
     chosen = with_endpoint(path, "http://localhost:1/v1").model_copy(update={missing: ""})
     with pytest.raises(MemoryFileError, match=f"memory.{missing}: is empty"):
         Memory.open(chosen)

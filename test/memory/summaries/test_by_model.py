@@ -1,5 +1,6 @@
-"""Summaries by the running model: written beside its looks, a slice at a time, on real weights and
-a real memory file.
+"""Summaries by the running model: written between its steps, a slice at a time.
+
+The tests use real weights and a real memory file.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def rambling(
+def random_model(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> StreamingModel:
-    """Random weights: what it writes is about nothing."""
+    """A model with random weights: its summaries are about nothing."""
     return load(write_chat_checkpoint(tmp_path_factory.mktemp(request.param), request.param))
 
 
@@ -73,8 +74,9 @@ def summarizer_of(memory: Memory, model: StreamingModel) -> ModelSummarizer:
 
 
 def watch(memory: Memory, *said: str) -> None:
-    """A chunk of ten seconds for each of `said`, which is said in the middle of it, and the
-    beginning of the next.
+    """Write a chunk of ten seconds for each of `said`, and the start of the next chunk.
+
+    Each text is said in the middle of its chunk.
     """
     for number in range(10 * len(said) + 1):
         memory.write(step(number, said=said[number // 10] if number % 10 == 5 else ""))
@@ -83,7 +85,7 @@ def watch(memory: Memory, *said: str) -> None:
 
 @contextmanager
 def a_ball(path: Path, model: StreamingModel) -> Iterator[tuple[Memory, ModelSummarizer]]:
-    """A memory whose one chunk, in which a ball rolls in, waits for `model` to sum it up."""
+    """A memory with one chunk, in which a ball rolls in; `model` has not summarised it yet."""
     with Memory.open(by_model(path)) as memory:
         begin(memory)
         watch(memory, "a ball rolls in")
@@ -91,7 +93,7 @@ def a_ball(path: Path, model: StreamingModel) -> Iterator[tuple[Memory, ModelSum
 
 
 def finish(summarizer: ModelSummarizer, memory: Memory) -> int:
-    """Let the model write all that waits; in how many slices."""
+    """Let the model write all that waits; return how many slices it took."""
     slices = 0
     while summarizer.has_work:
         summarizer.advance()
@@ -100,9 +102,7 @@ def finish(summarizer: ModelSummarizer, memory: Memory) -> int:
     return slices
 
 
-def test_what_the_model_writes_takes_the_place_of_the_extract_that_stood_before(
-    path: Path, speaking: StreamingModel
-) -> None:
+def test_the_text_of_the_model_replaces_the_extract(path: Path, speaking: StreamingModel) -> None:
     with Memory.open(by_model(path)) as memory:
         begin(memory)
         watch(memory, "a ball rolls in")
@@ -113,27 +113,27 @@ def test_what_the_model_writes_takes_the_place_of_the_extract_that_stood_before(
         assert (found.text, found.model_id) == (SUMMARY, speaking.model_id)
         health = memory.idle_health
         assert (health.written, health.waiting, health.failures, health.fault) == (1, 0, 0, "")
-        assert health.summarizer == f"extractive, put better by {speaking.model_id}"
+        assert health.summarizer == f"extractive, rewritten by {speaking.model_id}"
 
 
-def test_what_a_model_writes_about_nothing_is_refused_and_the_extract_stands(
-    path: Path, rambling: StreamingModel
+def test_a_text_about_nothing_is_rejected_and_the_extract_is_kept(
+    path: Path, random_model: StreamingModel
 ) -> None:
     with Memory.open(by_model(path)) as memory:
         begin(memory)
         watch(memory, "a xylophone plays", "two xylophones play")
-        finish(summarizer_of(memory, rambling), memory)
+        finish(summarizer_of(memory, random_model), memory)
         assert [one.text for one in summaries(memory)] == [
             "0:04–0:05 a xylophone plays",
             "0:04–0:05 two xylophones play",
         ]
         assert {one.model_id for one in summaries(memory)} == {"extractive"}
         assert memory.idle_health.failures == 2
-        assert "memory.summarizer 'model': a summary of" in memory.idle_health.fault
-        assert "is refused" in memory.idle_health.fault
+        assert "memory.summarizer 'model': a summary by" in memory.idle_health.fault
+        assert "is rejected" in memory.idle_health.fault
 
 
-def test_a_summary_is_written_in_slices_no_longer_than_a_token_or_a_piece_of_the_prompt(
+def test_a_slice_is_at_most_one_token_or_one_piece_of_the_prompt(
     path: Path, speaking: StreamingModel
 ) -> None:
     with a_ball(path, speaking) as (memory, summarizer):
@@ -146,17 +146,20 @@ def test_a_summary_is_written_in_slices_no_longer_than_a_token_or_a_piece_of_the
             slices = finish(summarizer, memory)
         finally:
             handle.remove()
-        # To begin is a slice, too; then it is a forward a slice, at last one for each word; the end
-        # mark is not fed.
+        # The start is a slice, and so is each forward pass, first over the prompt and then one per
+        # token. The end token is not fed to the model.
         assert len(fed) == slices - 1
         assert max(fed) == 32
         assert fed[-6:] == [1] * 6
         assert len(fed) > 7
 
 
-def looks(model: StreamingModel, summarizer: ModelSummarizer | None) -> list[StepResult]:
-    """Eight looks of two cameras with a question in every fourth, and slices of a summary between
-    them.
+def steps_with_slices(
+    model: StreamingModel, summarizer: ModelSummarizer | None
+) -> list[StepResult]:
+    """Run eight steps of two cameras with slices of a summary between them.
+
+    Every fourth step has a question.
     """
     harness = StreamingHarness(model.settings, model, "s")
     results = []
@@ -170,22 +173,22 @@ def looks(model: StreamingModel, summarizer: ModelSummarizer | None) -> list[Ste
         results.append(harness.step(Tick(index, frames[0].stamp_ns, frames, asked)))
         for _ in range(2 if summarizer is not None else 0):
             assert summarizer is not None
-            assert summarizer.has_work, "there is something to write between all looks"
+            assert summarizer.has_work, "there is something to write between all steps"
             summarizer.advance()
         harness.prepare()
     return results
 
 
-def test_looks_are_the_same_bit_by_bit_while_a_summary_is_written(
-    path: Path, rambling: StreamingModel
+def test_steps_give_the_same_bits_while_a_summary_is_written(
+    path: Path, random_model: StreamingModel
 ) -> None:
-    alone = looks(rambling, None)
+    alone = steps_with_slices(random_model, None)
     with Memory.open(by_model(path, chunk_s=100)) as memory:
         begin(memory)
         for number in range(60):
             memory.write(step(2 * number, said="a ball rolls in, a cup falls and the door opens"))
         tend(memory)
-        beside = looks(rambling, summarizer_of(memory, rambling))
+        beside = steps_with_slices(random_model, summarizer_of(memory, random_model))
     assert any(result.utterances for result in alone)
     for one, other in zip(alone, beside, strict=True):
         assert one.decisions == other.decisions
@@ -194,7 +197,7 @@ def test_looks_are_the_same_bit_by_bit_while_a_summary_is_written(
             assert (vector == other.picture_vectors[camera]).all()
 
 
-def test_a_summary_that_changed_while_it_was_written_is_written_anew(
+def test_a_summary_that_changed_while_it_was_written_is_written_again(
     path: Path, speaking: StreamingModel
 ) -> None:
     with Memory.open(by_model(path)) as memory:
@@ -214,7 +217,7 @@ def test_a_summary_that_changed_while_it_was_written_is_written_anew(
         assert found.end_ns == seconds(9.6)
 
 
-def test_what_was_forgotten_while_the_model_wrote_about_it_is_not_stored(
+def test_a_summary_of_records_deleted_meanwhile_is_not_stored(
     path: Path, speaking: StreamingModel
 ) -> None:
     with a_ball(path, speaking) as (memory, summarizer):
@@ -226,8 +229,8 @@ def test_what_was_forgotten_while_the_model_wrote_about_it_is_not_stored(
         assert memory.idle_health.written == 0
 
 
-def extract_stands(path: Path) -> bool:
-    """Whether the next start finds the extract of the one chunk and makes no second summary."""
+def extract_is_kept(path: Path) -> bool:
+    """Return whether the next start finds the extract of the one chunk and adds no summary."""
     with Memory.open(by_model(path)) as memory:
         begin(memory, "the next")
         tend(memory)
@@ -237,20 +240,20 @@ def extract_stands(path: Path) -> bool:
         ]
 
 
-def test_a_memory_that_is_closed_in_the_middle_of_a_summary_loses_nothing(
+def test_closing_the_memory_in_the_middle_of_a_summary_loses_nothing(
     path: Path, speaking: StreamingModel
 ) -> None:
     with a_ball(path, speaking) as (memory, summarizer):
         for _ in range(3):
             summarizer.advance()
         memory.close()
-        # The model's thread may not have heard yet.
+        # The model's thread may not know yet that the memory is closed.
         while summarizer.has_work:
             summarizer.advance()
-    assert extract_stands(path)
+    assert extract_is_kept(path)
 
 
-def test_a_program_that_is_killed_in_the_middle_of_a_summary_loses_nothing(
+def test_killing_the_program_in_the_middle_of_a_summary_loses_nothing(
     path: Path, speaking_directory: Path
 ) -> None:
     write_half = (
@@ -277,10 +280,10 @@ def test_a_program_that_is_killed_in_the_middle_of_a_summary_loses_nothing(
         ]
     )
     assert killed.returncode == -signal.SIGKILL
-    assert extract_stands(path)
+    assert extract_is_kept(path)
 
 
-def test_what_is_written_while_the_file_refuses_is_stored_when_it_can_be(
+def test_a_summary_written_while_the_file_cannot_be_written_is_stored_later(
     path: Path, speaking: StreamingModel
 ) -> None:
     with a_ball(path, speaking) as (memory, summarizer):
@@ -293,7 +296,7 @@ def test_what_is_written_while_the_file_refuses_is_stored_when_it_can_be(
         assert [one.text for one in summaries(memory)] == [SUMMARY]
 
 
-def test_what_is_put_down_is_gone_on_with_later(path: Path, speaking: StreamingModel) -> None:
+def test_a_stopped_summary_is_written_later(path: Path, speaking: StreamingModel) -> None:
     with a_ball(path, speaking) as (memory, summarizer):
         for _ in range(3):
             summarizer.advance()
@@ -303,7 +306,7 @@ def test_what_is_put_down_is_gone_on_with_later(path: Path, speaking: StreamingM
         assert [one.text for one in summaries(memory)] == [SUMMARY]
 
 
-def test_recorded_material_waits_for_its_summaries(path: Path, speaking: StreamingModel) -> None:
+def test_the_sync_writer_waits_for_summaries(path: Path, speaking: StreamingModel) -> None:
     with Memory.open(by_model(path, chunk_summaries=2)) as memory:
         writer = SyncWriter(memory, summarizer_of(memory, speaking))
         writer.begin_session("monday", "model", "test", seconds(0))
@@ -313,16 +316,16 @@ def test_recorded_material_waits_for_its_summaries(path: Path, speaking: Streami
             writer.write_summaries()
             standing.append([one.text for one in summaries(memory)])
         writer.end_session()
-        # At the tick that ends a chunk its summary is there, so that the next chunk can begin with
+        # After the tick that ends a chunk its summary exists, so that the next chunk can start with
         # it.
         assert standing[8] == []
         assert standing[10] == [SUMMARY]
-        # Two chunks, and the block that they were merged into.
+        # Two chunks, and the long block that they were merged into.
         assert [one.text for one in summaries(memory)].count(SUMMARY) == 3
         assert memory.idle_health.waiting == 0
 
 
-def test_a_model_whose_numbers_break_leaves_the_extract_and_the_next_summary_is_tried(
+def test_after_a_model_failure_the_extract_is_kept_and_the_next_summary_is_tried(
     path: Path, speaking_directory: Path
 ) -> None:
     model = load(speaking_directory)
@@ -343,7 +346,7 @@ def test_a_model_whose_numbers_break_leaves_the_extract_and_the_next_summary_is_
         assert memory.idle_health.fault == ""
 
 
-def test_a_model_that_is_refused_again_and_again_is_asked_no_more_and_that_is_said(
+def test_after_many_rejections_in_a_row_the_model_is_not_asked_again(
     path: Path, speaking: StreamingModel
 ) -> None:
     with Memory.open(by_model(path)) as memory:
@@ -354,7 +357,7 @@ def test_a_model_that_is_refused_again_and_again_is_asked_no_more_and_that_is_sa
         health = memory.idle_health
         assert (health.failures, health.waiting) == (MAX_FAILURES_IN_A_ROW, 0)
         assert (
-            "it is asked no more: set memory.summarizer to 'extractive' or 'endpoint'"
+            "the model is not asked again: set memory.summarizer to 'extractive' or 'endpoint'"
             in health.fault
         )
         watch_on = [
@@ -367,7 +370,7 @@ def test_a_model_that_is_refused_again_and_again_is_asked_no_more_and_that_is_sa
         assert not summarizer.has_work
 
 
-def test_a_stream_without_idle_time_says_that_no_model_sums_up(
+def test_a_stream_without_idle_time_reports_that_there_is_no_time_for_summaries(
     path: Path, speaking: StreamingModel
 ) -> None:
     with a_ball(path, speaking) as (memory, summarizer):
@@ -376,7 +379,7 @@ def test_a_stream_without_idle_time_says_that_no_model_sums_up(
         assert memory.idle_health.fault == ""
         summarizer.note_step()
         assert (
-            f"1 summaries wait, but {MAX_BUSY_STEPS} looks one after the other left no time"
+            f"1 summaries wait, but {MAX_BUSY_STEPS} steps in a row left no time"
             in memory.idle_health.fault
         )
         assert [one.text for one in summaries(memory)] == ["0:04–0:05 a ball rolls in"]
@@ -394,9 +397,7 @@ def material_of(*texts: str) -> Material:
     )
 
 
-def test_a_newer_job_of_a_summary_replaces_the_one_that_waits_and_of_too_many_the_oldest_goes() -> (
-    None
-):
+def test_a_newer_job_replaces_the_waiting_one_and_a_full_queue_drops_the_oldest() -> None:
     jobs = SummaryJobs(lambda: None)
     jobs.set_writer("model", "memory.summarizer 'model'")
     for number in (1, 2, 1):
@@ -414,7 +415,7 @@ def test_a_newer_job_of_a_summary_replaces_the_one_that_waits_and_of_too_many_th
     assert f"more than {MAX_WAITING} summaries wait" in jobs.fault
 
 
-def test_of_a_text_that_is_too_long_the_whole_sentences_are_taken_that_fit() -> None:
+def test_a_text_that_is_too_long_is_cut_after_a_whole_sentence() -> None:
     text = "A ball is there. It rolled in at 0:05. Then a cup fell"
     assert whole_sentences(text, 54) == text
     assert whole_sentences(text, 53) == "A ball is there. It rolled in at 0:05."
@@ -422,19 +423,19 @@ def test_of_a_text_that_is_too_long_the_whole_sentences_are_taken_that_fit() -> 
     assert whole_sentences(text, 10) == text
 
 
-def test_lines_are_told_with_their_times() -> None:
+def test_the_lines_of_a_prompt_have_times() -> None:
     assert lines_of(material_of("a ball\nrolls in", "a cup")) == [
         "0:00 a ball rolls in",
         "0:01 a cup",
     ]
 
 
-def test_a_model_that_has_no_way_to_write_is_refused(path: Path) -> None:
+def test_a_model_that_cannot_write_texts_is_refused(path: Path) -> None:
     class Silent:
         model_id = "silent"
 
     with pytest.raises(
-        SummarizerError, match=r"memory\.summarizer 'model': silent writes no texts"
+        SummarizerError, match=r"memory\.summarizer 'model': silent cannot write texts"
     ):
         summary_writer(by_model(path), Silent())
 
@@ -449,7 +450,7 @@ def test_the_shipped_model_is_refused_with_what_to_set_instead(path: Path) -> No
 
 
 @pytest.mark.parametrize("summarizer", ["extractive", "off"])
-def test_no_model_is_asked_where_none_is_to_sum_up(path: Path, summarizer: str) -> None:
+def test_without_the_setting_no_model_writes_summaries(path: Path, summarizer: str) -> None:
     assert summary_writer(by_model(path, summarizer=summarizer), object()) is None
     with Memory.open(by_model(path, summarizer=summarizer)) as memory:
         begin(memory)

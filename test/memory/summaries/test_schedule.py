@@ -1,6 +1,4 @@
-"""What is summarised when, and what a summary without a model says: over every length of chunk,
-session and text.
-"""
+"""When summaries are made, and the text of extractive ones, for every chunk length and text."""
 
 from __future__ import annotations
 
@@ -38,11 +36,11 @@ items = st.lists(
 
 
 def words(text: str) -> list[str]:
-    """Words without the times and counts."""
+    """The words of a summary without times and counts."""
     return re.findall(r"[^\W\d_]+", text)
 
 
-def test_the_defaults_reach_back_twelve_hours() -> None:
+def test_the_default_settings_cover_twelve_hours() -> None:
     settings = MemorySettings()
     plan = Plan.of(settings)
     newest_first: list[str] = []
@@ -55,7 +53,7 @@ def test_the_defaults_reach_back_twelve_hours() -> None:
         told = newest_first[: count_in_history(newest_first, plan)]
         chunks_told.append(told.count(MID) + told.count(LONG) * plan.mids)
         assert chunks_told[-1] == number or number > 42 * 5
-    # The running chunk is told by its records.
+    # The records of the running chunk count as its summary.
     assert (max(chunks_told) + 1) * settings.chunk_s == 12 * 3600
     assert (min(chunks_told[300:]) + 1) * settings.chunk_s > 11.7 * 3600
 
@@ -75,7 +73,7 @@ def test_a_running_chunk_is_due_once_ahead_of_its_end_and_again_when_it_is_over(
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(1, 7))
-def test_each_mid_is_merged_once_in_order_within_its_session_and_never_more_stand_than_allowed(
+def test_mid_summaries_are_merged_in_order_within_their_session_and_stay_below_the_limit(
     chunks: list[int], most: int
 ) -> None:
     standing: list[tuple[int, int]] = []
@@ -97,7 +95,7 @@ def test_each_mid_is_merged_once_in_order_within_its_session_and_never_more_stan
 
 
 @given(st.integers(0, 100), st.integers(0, 10), st.integers(1, 50))
-def test_of_the_long_blocks_the_newest_are_told_and_every_mid(
+def test_the_history_has_the_newest_long_blocks_and_all_mid_summaries(
     longs: int, mids: int, most: int
 ) -> None:
     newest_first = [MID] * mids + [LONG] * longs
@@ -105,7 +103,7 @@ def test_of_the_long_blocks_the_newest_are_told_and_every_mid(
 
 
 @given(items, st.integers(40, 2000), st.integers(-10, 10))
-def test_an_extract_keeps_to_its_length_and_says_no_word_that_no_record_says(
+def test_an_extract_keeps_its_limit_and_has_only_words_of_its_records(
     of: list[SummaryItem], most: int, since: int
 ) -> None:
     text = extract(Material(since * NANOSECONDS, tuple(of)), most)
@@ -136,14 +134,14 @@ def test_an_extract_keeps_to_its_length_and_says_no_word_that_no_record_says(
     60,
 )
 @given(items, st.integers(40, 2000))
-def test_an_extract_is_the_same_in_whatever_order_the_records_come(
+def test_an_extract_does_not_depend_on_the_order_of_records(
     of: list[SummaryItem], most: int
 ) -> None:
     assert extract(Material(0, tuple(of)), most) == extract(Material(0, tuple(reversed(of))), most)
 
 
 @given(items)
-def test_with_room_enough_every_happening_is_in_the_extract_with_how_often_it_was(
+def test_an_extract_with_enough_room_has_every_item_with_its_count(
     of: list[SummaryItem],
 ) -> None:
     text = extract(Material(0, tuple(of)), 8000)
@@ -152,7 +150,7 @@ def test_with_room_enough_every_happening_is_in_the_extract_with_how_often_it_wa
         assert (f"{number}× {one.text}" if number > 1 else one.text) in text
 
 
-def test_an_extract_tells_times_counts_and_how_many_found_no_room() -> None:
+def test_an_extract_has_times_counts_and_the_number_of_items_left_out() -> None:
     of = tuple(
         SummaryItem(start * NANOSECONDS, (start + 2) * NANOSECONDS, text, sure)
         for start, text, sure in [
@@ -172,14 +170,14 @@ def test_an_extract_tells_times_counts_and_how_many_found_no_room() -> None:
     assert extract(Material(0, of), 40) == "2:05–2:07 a ball rolls in; +2"
 
 
-def test_where_nothing_happened_the_extract_counts_states() -> None:
+def test_an_extract_without_items_counts_states() -> None:
     assert (
         extract(Material(0, (), (("silence", 390), ("standby", 10))), 100)
         == "390× silence; 10× standby"
     )
 
 
-def test_a_models_summary_is_refused_when_it_is_empty_too_long_or_about_something_else() -> None:
+def test_a_models_summary_is_rejected_if_empty_too_long_or_about_something_else() -> None:
     material = Material(
         0,
         (
@@ -193,5 +191,5 @@ def test_a_models_summary_is_refused_when_it_is_empty_too_long_or_about_somethin
     assert "more than 10" in rejection("A red ball rolled in.", material, 10)
     assert (
         rejection("I cannot help with that.", material, 100)
-        == "it names nothing of what it should cover"
+        == "it mentions nothing of what it should summarise"
     )

@@ -1,6 +1,4 @@
-"""Summaries in a real file: one a chunk and camera, linked with all that they cover, also after a
-restart or a kill.
-"""
+"""Summaries in a real file: one per chunk and camera, linked to its records, also after a kill."""
 
 from __future__ import annotations
 
@@ -45,7 +43,7 @@ def memory(path: Path) -> Iterator[Memory]:
 
 
 def raw(memory: Memory, camera: str = "front") -> set[int]:
-    """Numbers of all that is no summary."""
+    """Return the numbers of all records that are not summaries."""
     with sqlite3.connect(memory.path) as connection:
         return {
             number
@@ -55,7 +53,7 @@ def raw(memory: Memory, camera: str = "front") -> set[int]:
         }
 
 
-def test_each_chunk_of_each_camera_has_one_summary_that_covers_all_of_its_records(
+def test_each_chunk_of_a_camera_has_one_summary_that_covers_all_of_its_records(
     memory: Memory,
 ) -> None:
     for number in range(35):
@@ -86,7 +84,7 @@ def test_each_chunk_of_each_camera_has_one_summary_that_covers_all_of_its_record
 
 
 def records_of(db: Database, chunk: Chunk, plan: Plan) -> tuple[int, ...]:
-    """Numbers of the records from which the summary of `chunk` is made."""
+    """Return the numbers of the records that the summary of `chunk` is made from."""
     source = chunk_source(db, chunk, seconds(0), plan)
     assert source is not None
     return source.records
@@ -97,7 +95,7 @@ def records_of(db: Database, chunk: Chunk, plan: Plan) -> tuple[int, ...]:
     after_s=st.lists(st.floats(-5000, 40_000), min_size=1, max_size=12),
 )
 @hypothesis.settings(max_examples=40, deadline=None)
-def test_every_record_of_a_session_lies_in_exactly_one_chunk(
+def test_every_record_of_a_session_belongs_to_exactly_one_chunk(
     chunk_s: int, after_s: list[float]
 ) -> None:
     with TemporaryDirectory() as folder:
@@ -113,7 +111,7 @@ def test_every_record_of_a_session_lies_in_exactly_one_chunk(
                 record: chunk.number for chunk in chunks for record in records_of(db, chunk, plan)
             }
             ends = dict(db.execute("SELECT id, end_ns FROM record").fetchall())
-    # What is stamped before the session's start is of its first chunk.
+    # A stamp before the session's start belongs to its first chunk.
     assert chunk_of == {
         record: max(0, (end_ns - seconds(0)) // (chunk_s * NANOSECONDS))
         for record, end_ns in ends.items()
@@ -121,7 +119,7 @@ def test_every_record_of_a_session_lies_in_exactly_one_chunk(
     assert {chunk.number for chunk in chunks} == set(chunk_of.values())
 
 
-def test_a_running_chunk_has_a_first_summary_before_its_end_that_is_completed_when_it_is_over(
+def test_a_running_chunk_gets_a_first_summary_that_is_completed_at_its_end(
     memory: Memory,
 ) -> None:
     for number in range(9):
@@ -147,14 +145,16 @@ def test_a_running_chunk_has_a_first_summary_before_its_end_that_is_completed_wh
     }
 
 
-def test_an_answer_is_told_with_its_question_and_an_event_once(memory: Memory) -> None:
+def test_a_summary_has_an_answer_with_its_question_and_an_event_once(memory: Memory) -> None:
     memory.write(step(2, said="a ball rolls in"))
     memory.write(step(3, said="yes, a red one", asked="is there a ball?"))
     memory.end_session()
     assert texts(memory) == ["0:01–0:02 a ball rolls in; 0:03 “is there a ball?” yes, a red one"]
 
 
-def test_mids_are_merged_into_long_blocks_and_the_history_tells_the_newest(path: Path) -> None:
+def test_mid_summaries_are_merged_into_long_blocks_and_the_history_has_the_newest(
+    path: Path,
+) -> None:
     with Memory.open(chunks_of(10, path, chunk_summaries=3, merged_summaries=2)) as memory:
         begin(memory)
         for number in range(0, 120, 2):
@@ -169,16 +169,14 @@ def test_mids_are_merged_into_long_blocks_and_the_history_tells_the_newest(path:
             )
             for block in range(3)
         ]
-        told = [record.text.split("thing ", 1)[1] for record in memory.history("front")]
-        assert [text.split(";")[0] for text in told] == ["3", "6", "9", "10", "11"]
+        numbers = [record.text.split("thing ", 1)[1] for record in memory.history("front")]
+        assert [text.split(";")[0] for text in numbers] == ["3", "6", "9", "10", "11"]
         blocks = [one for one in summaries(memory) if ";" in one.text]
         assert all(len(covers(memory, block.record_id)) == 3 for block in blocks)
 
 
 @pytest.mark.parametrize("how", ["closed", "killed"])
-def test_what_a_run_left_unsummarised_is_made_up_for_at_the_next_start(
-    path: Path, how: str
-) -> None:
+def test_chunks_left_without_summary_are_summarised_at_the_next_start(path: Path, how: str) -> None:
     if how == "killed":
         write_and_die = (
             "import os, signal, sys\n"
@@ -209,7 +207,7 @@ def test_what_a_run_left_unsummarised_is_made_up_for_at_the_next_start(
         assert len(texts(memory)) == 3
 
 
-def test_what_idle_work_asks_after_each_step_takes_no_more_work_in_a_larger_memory(
+def test_the_queries_of_idle_work_after_a_step_do_not_grow_with_the_memory(
     memory: Memory, path: Path
 ) -> None:
     def worked() -> int:
@@ -229,7 +227,7 @@ def test_what_idle_work_asks_after_each_step_takes_no_more_work_in_a_larger_memo
     assert 0 < worked() < small + 20
 
 
-def test_a_clock_that_jumps_back_ends_the_chunk_and_no_summary_spans_both_sessions(
+def test_a_clock_jump_ends_the_chunk_and_no_summary_spans_both_sessions(
     memory: Memory,
 ) -> None:
     for number in range(15):
@@ -253,7 +251,9 @@ def test_a_clock_that_jumps_back_ends_the_chunk_and_no_summary_spans_both_sessio
         assert sessions == [(one.session_id,)]
 
 
-def test_a_summary_goes_with_what_is_forgotten_and_is_made_again_without_it(memory: Memory) -> None:
+def test_a_summary_of_deleted_records_is_deleted_and_made_again_without_them(
+    memory: Memory,
+) -> None:
     for number in range(25):
         memory.write(
             step(number, said={3: "a xylophone", 6: "a ball", 15: "a cup"}.get(number, ""))
@@ -270,7 +270,7 @@ def test_a_summary_goes_with_what_is_forgotten_and_is_made_again_without_it(memo
     )
 
 
-def test_a_summary_is_found_by_words_and_by_its_kind_only_when_asked_for(memory: Memory) -> None:
+def test_a_summary_is_found_by_its_words_only_if_its_kind_is_requested(memory: Memory) -> None:
     for number in range(12):
         memory.write(step(number, said="a ball rolls in" if number == 4 else ""))
         tend(memory)
@@ -283,7 +283,7 @@ def test_a_summary_is_found_by_words_and_by_its_kind_only_when_asked_for(memory:
     assert memory.count() == 15
 
 
-def test_the_shell_shows_summaries_what_was_dropped_and_what_is_gone(
+def test_the_command_line_shows_summaries_and_what_was_dropped(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "PERIOD_S", 0.0)

@@ -359,7 +359,7 @@ def test_looks_that_leave_no_time_are_counted_and_said(
     bench.worker.start()
     assert model.holds.wait(DEADLINE_S)
     assert model.told == ["look"] * 5 + ["slice"] * 3
-    assert "1 summaries wait, but 5 looks one after the other left no time to write" in jobs.fault
+    assert "1 summaries wait, but 5 steps in a row left no time to write" in jobs.fault
 
 
 def test_a_worker_that_stops_in_the_middle_of_a_summary_gives_it_back(

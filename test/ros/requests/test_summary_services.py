@@ -97,7 +97,7 @@ def test_the_model_that_watches_sums_up_between_its_looks(
         lambda: int(shown(robot, "summaries by a model") or 0) > 0,
         "the number of such summaries on /diagnostics",
     )
-    assert shown(robot, "summaries by").startswith("extractive, put better by stream-vlm-small-")
+    assert shown(robot, "summaries by").startswith("extractive, rewritten by stream-vlm-small-")
     looks = len(robot.states)
     robot.wait(lambda: len(robot.states) > looks + 3, "looks that go on")
     assert robot.end_node() == 0

@@ -25,14 +25,14 @@ from stream_vlm.memory.summaries.tables import (
     EXTRACTIVE,
     Session,
     SummarySource,
-    add,
     chunk_source,
     chunk_summary,
-    extend,
+    extend_summary,
+    insert_summary,
     merge_source,
-    rewrite,
-    says,
+    replace_text,
     session_span,
+    summary_text,
     uncovered_chunks,
     unmerged_summaries,
 )
@@ -126,7 +126,7 @@ class IdleWork:
         )
         if (jobs := self.jobs) is None:
             return health
-        summarizer = f"{EXTRACTIVE}, put better by {jobs.by}" if jobs.by else EXTRACTIVE
+        summarizer = f"{EXTRACTIVE}, rewritten by {jobs.model_id}" if jobs.model_id else EXTRACTIVE
         return replace(
             health,
             summarizer=summarizer,
@@ -188,9 +188,9 @@ class IdleWork:
         if self.jobs is None or written is None:
             return False
         with self._connections.writing(0.0) as db:
-            stands = says(db, written.job.record_id) == written.job.text
+            stands = summary_text(db, written.job.record_id) == written.job.text
             if stands:
-                rewrite(db, written.job.record_id, written.text, written.model_id)
+                replace_text(db, written.job.record_id, written.text, written.model_id)
                 self._vector_search.embed_record(db, written.job.record_id, written.text)
         # Only now: where the file refuses, it is tried again.
         self.jobs.pop_written()
@@ -265,9 +265,9 @@ class IdleWork:
                     grown = 1
                 else:
                     record_id = summary.record_id
-                    if summary.model_id != EXTRACTIVE and covered.telling <= summary.covers:
+                    if summary.model_id != EXTRACTIVE and covered.with_text <= summary.covers:
                         text, model_id = summary.text, summary.model_id
-                    grown = -len(extend(db, summary, covered, text, model_id))
+                    grown = -len(extend_summary(db, summary, covered, text, model_id))
                     if text != summary.text:
                         self._vector_search.embed_record(db, record_id, text)
                 if model_id == EXTRACTIVE and (summary is None or text != summary.text):
@@ -314,7 +314,9 @@ class IdleWork:
         return None
 
     def _add(self, db: Database, tier: str, chunk: Chunk, covered: SummarySource, text: str) -> int:
-        record_id = add(db, tier, chunk.session_id, chunk.camera, covered, text, EXTRACTIVE)
+        record_id = insert_summary(
+            db, tier, chunk.session_id, chunk.camera, covered, text, EXTRACTIVE
+        )
         self._vector_search.embed_record(db, record_id, text)
         return record_id
 

@@ -1,1 +1,1 @@
-"""Writing: every step in one transaction, by a thread of its own or at once."""
+"""Write steps to the memory, each in one transaction: on a separate thread, or at once."""

@@ -1,4 +1,4 @@
-"""The one thread that owns the database: takes steps in order, commits each, then says so."""
+"""The writer thread of the memory: commits steps in order, then calls back."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WriterHealth:
-    """What the writer is up to, for diagnostics.
+    """The state of the writer, for diagnostics.
 
     Attributes:
         rows: records in the file.
-        backlog: steps that wait to be stored, tried or not.
-        late: steps that were reported as failed and stored after all.
-        lost: steps that will never be stored: pushed out of a full backlog, refused by the schema,
+        backlog: steps that wait to be stored.
+        late: steps that were reported as failed and stored later.
+        lost: steps that will never be stored: dropped from a full backlog, refused by the schema,
             or left over at close.
-        last_commit_ms: time the newest commit took, milliseconds.
+        last_commit_ms: duration of the newest commit, milliseconds.
         fault: why steps wait, or empty.
         idle: what was summarised and dropped.
         idle_fault: why summaries and retention wait, or empty.
@@ -61,7 +61,9 @@ class _Session:
 
 @dataclass(eq=False)
 class _Step:
-    """`result` holds full pictures: it is let go as soon as its caller has heard of it; `rows` wait
+    """A step to store.
+
+    `result` has full-size frames; it is released as soon as its callback was called. `rows` wait
     for the disk.
     """
 
@@ -70,16 +72,23 @@ class _Step:
 
 
 class MemoryWriter:
-    """Stores steps on a thread of its own, so that the model never waits for the disk.
+    """Stores steps on a separate thread, so that the model never waits for the disk.
 
-    For each step exactly one of the two callbacks is called, on the writer's thread, in the order
-    of submission: `on_committed` once the step is stored, or `on_failed` with the reason when it
-    could not be stored at once. A step that failed because of the file (locked, full disk,
-    read-only) stays in the backlog and is tried again, in order, until it is stored: nothing is
-    lost when the disk recovers.
+    For each step exactly one of two callbacks is called, on the writer's thread and in the order of
+    submission: `on_committed` after the step is stored, or `on_failed` with the reason if it could
+    not be stored at once. A step that failed because of the file (locked, full disk, read-only)
+    stays in the backlog and is tried again, in order, until it is stored. When the disk recovers,
+    nothing is lost.
 
-    While no step waits, the thread tends the memory (`Memory.run_maintenance`): a step that comes meanwhile
-    waits for one piece of that at most.
+    While no step waits, the thread does idle work (`Memory.run_maintenance`). A new step waits for
+    at most one piece of it.
+
+    Args:
+        memory: the open memory.
+        on_committed: called after a step is stored.
+        on_failed: called with the reason if a step could not be stored at once.
+        max_backlog: most steps that wait; beyond that the oldest is dropped and counted as lost. A
+            waiting step takes about the memory of a thumbnail.
     """
 
     def __init__(
@@ -90,37 +99,34 @@ class MemoryWriter:
         *,
         max_backlog: int = 2000,
     ) -> None:
-        """`max_backlog`: most steps that wait; beyond, the oldest is given up and counted as lost.
-
-        One takes about a thumbnail's memory.
-        """
         self._memory = memory
         self._on_committed = on_committed
         self._on_failed = on_failed
         self._max_backlog = max_backlog
         self._changed = threading.Condition()
-        self._backlog: deque[_Session | _Step] = (
-            deque()
-        )  # failed before, their callers know; all older than the incoming ones
+        # The backlog has steps that failed before and were reported; all are older than the
+        # incoming ones.
+        self._backlog: deque[_Session | _Step] = deque()
         self._incoming: deque[_Session | _Step] = deque()
         self._busy = False
         self._closing = False
         self._work_waits = True
-        self._resting = False
-        self._tending = IdleRunner(memory)
+        self._is_idle = False
+        self._idle_runner = IdleRunner(memory)
         self._health = WriterHealth(rows=memory.count())
         memory.on_idle_work = self._wake
         self._thread = threading.Thread(target=self._run, name="memory-writer", daemon=True)
         self._thread.start()
 
     def begin_session(self, session_id: str, model_id: str, reason: str, started_ns: int) -> None:
-        """Have a session stored before the steps that are submitted after this; returns at once,
-        otherwise as `Memory.begin_session`.
+        """Store a session before the steps that are submitted after it; returns at once.
+
+        The arguments are those of `Memory.begin_session`.
         """
         self._enqueue(_Session(session_id, model_id, reason, started_ns))
 
     def submit(self, result: StepResult) -> None:
-        """Have `result` stored; returns at once.
+        """Store `result`; returns at once.
 
         Raises:
             MemoryFileError: the writer was closed.
@@ -129,14 +135,18 @@ class MemoryWriter:
 
     @property
     def health(self) -> WriterHealth:
-        """How the writer is now."""
+        """The present state of the writer."""
         with self._changed:
             health = replace(self._health, rows=self._memory.count(), backlog=self._steps_waiting())
-            return replace(health, idle=self._memory.idle_health, idle_fault=self._tending.fault)
+            return replace(
+                health, idle=self._memory.idle_health, idle_fault=self._idle_runner.fault
+            )
 
     def flush(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds until all that was submitted is stored or given up; True
-        when nothing waits any more.
+        """Wait until everything submitted is stored or dropped, at most `timeout` seconds.
+
+        Returns:
+            Whether nothing waits any more.
         """
         with self._changed:
             return self._changed.wait_for(
@@ -144,18 +154,17 @@ class MemoryWriter:
             )
 
     def wait_idle(self, timeout: float) -> bool:
-        """As `flush`, and wait until all that can be summarised or dropped by then is."""
+        """Wait as `flush`, and until the idle work is done too."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: self._resting and not (self._backlog or self._incoming or self._busy),
+                lambda: self._is_idle and not (self._backlog or self._incoming or self._busy),
                 timeout,
             )
 
     def close(self, timeout: float = 10.0) -> None:
-        """Store what waits, for at most `timeout` seconds while the file refuses, summarise what is
-        left of the session, and end the thread.
+        """Store what waits, summarise the rest of the session, and end the thread.
 
-        The memory stays open.
+        If the file cannot be written, wait for at most `timeout` seconds. The memory stays open.
         """
         self.flush(timeout)
         with self._changed:
@@ -170,51 +179,51 @@ class MemoryWriter:
                     f"{self._memory.path}: the memory's writer was closed; open a new one"
                 )
             self._incoming.append(item)
-            self._resting = False
+            self._is_idle = False
             self._changed.notify_all()
 
     def _wake(self) -> None:
         with self._changed:
             self._work_waits = True
-            self._resting = False
+            self._is_idle = False
             self._changed.notify_all()
 
     def _run(self) -> None:
         while not self._closing:
             with self._changed:
-                waits = bool(self._backlog) or self._tending.comes_back
+                waits = bool(self._backlog) or self._idle_runner.can_recover
                 self._changed.wait_for(
                     lambda: bool(self._incoming) or self._work_waits or self._closing,
                     RETRY_S if waits else None,
                 )
                 self._busy = True
-                self._work_waits = self._resting = False
+                self._work_waits = self._is_idle = False
             self._trim()
             while not self._closing and self._store_oldest():
                 pass
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
-            while not (self._closing or self._incoming) and self._tend():
+            while not (self._closing or self._incoming) and self._do_idle_work():
                 pass
             with self._changed:
-                self._resting = not (
+                self._is_idle = not (
                     self._incoming
                     or self._work_waits
                     or self._health.fault
-                    or self._tending.comes_back
+                    or self._idle_runner.can_recover
                 )
                 self._changed.notify_all()
         self._give_up_all()
         if not self._health.fault:
-            self._tending.end_session()
+            self._idle_runner.end_session()
 
-    def _tend(self) -> bool:
-        """Where the file does not refuse, one piece of other work; whether more waits."""
-        return not self._health.fault and self._tending.once()
+    def _do_idle_work(self) -> bool:
+        """Do one piece of idle work unless the file has a fault; return whether there is more."""
+        return not self._health.fault and self._idle_runner.run_once()
 
     def _store_oldest(self) -> bool:
-        """Store the oldest step that waits; False when none does, or when the file refuses."""
+        """Store the oldest waiting step; return False if none waits or the file has a fault."""
         with self._changed:
             queue = self._backlog or self._incoming
             if not queue:
@@ -227,8 +236,8 @@ class MemoryWriter:
             self._buffer(error)
             return False
         except Exception as error:
-            # A session that was not begun, a row that the schema refuses, a fault of ours: the
-            # thread must outlive it, and trying again cannot help.
+            # A session that was not started, a row that the schema refuses, or a bug: the thread
+            # must continue, and another attempt cannot help.
             with self._changed:
                 queue.popleft()
             self._give_up(item, error)
@@ -249,8 +258,7 @@ class MemoryWriter:
         return True
 
     def _store(self, item: _Session | _Step) -> None:
-        # While the file refuses, a new step should hear of it at once and not after the whole busy
-        # timeout.
+        # While the file has a fault, a new step fails at once and not after the busy timeout.
         lock_timeout_s = 0.0 if self._health.fault else None
         if isinstance(item, _Session):
             self._memory.begin_session(
@@ -266,12 +274,12 @@ class MemoryWriter:
     def _prepared(self, step: _Step) -> StepRows:
         if step.rows is None:
             if step.result is None:
-                raise RuntimeError("a step was let go before it was prepared")
+                raise RuntimeError("a step was released before its rows were prepared")
             step.rows = self._memory.prepare(step.result)
         return step.rows
 
     def _buffer(self, error: MemoryFileError) -> None:
-        """The file refuses: say so once for each new step, and keep of it what has to be stored."""
+        """The file has a fault: report it once for each new step, and keep the step's rows."""
         with self._changed:
             if not self._health.fault:
                 _log.error("%s; steps wait until it can be written", error)
@@ -284,10 +292,10 @@ class MemoryWriter:
             try:
                 if isinstance(item, _Step):
                     self._prepared(item)
-            except Exception as unstorable:
+            except Exception as refused:
                 with self._changed:
                     self._incoming.popleft()
-                self._give_up(item, unstorable)
+                self._give_up(item, refused)
                 continue
             with self._changed:
                 self._backlog.append(self._incoming.popleft())
@@ -295,8 +303,9 @@ class MemoryWriter:
         self._trim()
 
     def _trim(self) -> None:
-        """Give up the oldest steps of a backlog that is too long; sessions stay, for later steps
-        need them.
+        """Drop the oldest steps of a backlog that is too long.
+
+        Sessions stay, because later steps need them.
         """
         while True:
             with self._changed:
@@ -313,7 +322,7 @@ class MemoryWriter:
                 oldest,
                 MemoryFileError(
                     f"{self._memory.path}: more than {self._max_backlog} steps wait; the oldest is"
-                    " left out"
+                    " dropped"
                 ),
             )
 
@@ -324,7 +333,7 @@ class MemoryWriter:
             self._incoming.clear()
             reason = (
                 self._health.fault
-                or f"{self._memory.path}: the memory's writer was closed before the step could be stored"
+                or f"{self._memory.path}: the memory's writer was closed before the step was stored"
             )
         for item in left:
             self._give_up(item, MemoryFileError(reason))
@@ -340,7 +349,7 @@ class MemoryWriter:
             _log.error("a step is lost: %s", error)
         else:
             said = StreamError(
-                f"{self._memory.path}: a step cannot be stored and is left out: {error}"
+                f"{self._memory.path}: a step cannot be stored and is dropped: {error}"
             )
             _log.error("%s", said, exc_info=error)
         self._notify(item, lambda result: self._on_failed(result, said))
@@ -352,8 +361,8 @@ class MemoryWriter:
         try:
             callback(result)
         except Exception:
-            # Whoever listens may fail; what is stored is stored, and the next step must still be.
-            _log.exception("%s: a listener of the memory's writer failed", self._memory.path)
+            # A callback may fail; the next step must still be stored.
+            _log.exception("%s: a callback of the memory's writer failed", self._memory.path)
 
     def _steps_waiting(self) -> int:
         return sum(

@@ -1,6 +1,4 @@
-"""The memory tended by its writer's thread while no step waits: what goes wrong with that is said
-once and costs no step.
-"""
+"""Run the memory's idle work on the writer's thread, and keep its faults from the steps."""
 
 from __future__ import annotations
 
@@ -13,7 +11,11 @@ _log = logging.getLogger(__name__)
 
 
 class IdleRunner:
-    """Calls `Memory.run_maintenance`; `fault` says why summaries and retention wait, or is empty."""
+    """Calls `Memory.run_maintenance`; a fault is logged run_once and costs no step.
+
+    Attributes:
+        fault: why summaries and retention wait, or empty.
+    """
 
     def __init__(self, memory: Memory) -> None:
         self.fault = ""
@@ -21,12 +23,12 @@ class IdleRunner:
         self._gave_up = False
 
     @property
-    def comes_back(self) -> bool:
+    def can_recover(self) -> bool:
         """Whether there is a fault that may be over the next time."""
         return bool(self.fault) and not self._gave_up
 
-    def once(self) -> bool:
-        """Do one piece of what waits; whether more does."""
+    def run_once(self) -> bool:
+        """Do one piece of work; return whether there is more."""
         if self._gave_up:
             return False
         try:
@@ -36,19 +38,18 @@ class IdleRunner:
             self._failed(str(error))
             return False
         except Exception as error:
-            # A fault of ours must not end the thread, nor be met again at every step.
+            # A bug must not end the thread, nor be raised again after every step.
             self._gave_up = True
             self._failed(
-                f"{self._memory.path}: no more is summarised or dropped until the next start:"
-                f" {error}"
+                f"{self._memory.path}: summaries and retention stop until the next start: {error}"
             )
-            _log.exception("%s: the work for idle moments failed", self._memory.path)
+            _log.exception("%s: the idle work failed", self._memory.path)
             return False
         self.fault = ""
         return more
 
     def end_session(self) -> None:
-        """Summarise what is left of the session."""
+        """Summarise the rest of the session."""
         if self._gave_up:
             return
         try:
@@ -62,5 +63,5 @@ class IdleRunner:
 
     def _failed(self, fault: str) -> None:
         if not self.fault:
-            _log.warning("%s; summaries and what is to be dropped wait", fault)
+            _log.warning("%s; summaries and retention wait", fault)
         self.fault = fault

@@ -1,4 +1,4 @@
-"""The memory's writer for recorded material, which can wait for the disk."""
+"""A writer for recordings: stores each step before the next one is processed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from stream_vlm.memory.summaries.by_model import ModelSummarizer
 from stream_vlm.types import StepResult
 
 ENDPOINT_S = 600.0
-"""At the end of recorded material an endpoint is waited for at most this long, seconds."""
+"""How long to wait for an endpoint at the end of a recording, seconds."""
 
 
 class SyncWriter:
-    """Stores each step, and does what idle time is for, before the next one is looked at.
+    """Stores each step and does the idle work before the next step is processed.
 
     Args:
-        summarizer: has the model put summaries better, where it is to.
+        memory: the open memory.
+        summarizer: lets the model rewrite summaries, if the settings say so.
     """
 
     def __init__(self, memory: Memory, summarizer: ModelSummarizer | None = None) -> None:
@@ -24,34 +25,35 @@ class SyncWriter:
         self._summarizer = summarizer
 
     def begin_session(self, session_id: str, model_id: str, reason: str, started_ns: int) -> None:
-        """As `Memory.begin_session`."""
+        """Store a session as `Memory.begin_session`."""
         self._memory.begin_session(session_id, model_id, reason, started_ns)
 
     def submit(self, result: StepResult) -> None:
-        """As `Memory.write`."""
+        """Store a step as `Memory.write`, and do the idle work."""
         self._memory.write(result)
-        self._tend()
+        self._do_idle_work()
 
     def write_summaries(self, until_s: float | None = None) -> None:
-        """Have the model write what waits, between two steps; at most until `until_s` on the clock
-        of `time.perf_counter`, if given.
+        """Let the model write all waiting summaries between two steps.
 
-        Recorded material waits for it, so that the next step finds the same summaries whatever
-        machine it runs on.
+        A recording waits for them, so that the next step finds the same summaries on any machine.
+
+        Args:
+            until_s: stop at this time on the clock of `time.perf_counter`; None for no limit.
         """
         if self._summarizer is None:
             return
         while self._summarizer.has_work and (until_s is None or time.perf_counter() < until_s):
             if self._summarizer.advance():
-                self._tend()
+                self._do_idle_work()
 
     def end_session(self) -> None:
-        """As `Memory.end_session`; a model that writes summaries is waited for."""
+        """End the session as `Memory.end_session`, and let the model write its summaries."""
         self._memory.end_session(ENDPOINT_S, for_endpoint=True)
         while self._summarizer is not None and self._summarizer.has_work:
             self.write_summaries()
             self._memory.end_session(ENDPOINT_S)
 
-    def _tend(self) -> None:
+    def _do_idle_work(self) -> None:
         while self._memory.run_maintenance():
             pass

@@ -1,1 +1,1 @@
-"""Summaries of what is over, and summaries of summaries."""
+"""Summaries of finished chunks, and summaries of summaries."""

@@ -1,5 +1,6 @@
-"""Summaries by a language model behind an endpoint of the OpenAI chat protocol, asked on a thread
-of its own: no commit waits for it.
+"""Have a language model behind an endpoint of the OpenAI chat protocol write summaries.
+
+It is called on a separate thread, so no commit waits for it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,16 @@ from stream_vlm.memory.summaries.prompt import TASK, lines_of
 from stream_vlm.text_models.chat_client import ChatClient, ChatFailed, ChatUnavailable
 
 KEY = "STREAM_VLM_SUMMARY_KEY"
+"""Environment variable with the key of the endpoint."""
 
 
 class EndpointSummarizer:
-    """Takes jobs until they are closed and hands them to the endpoint one after the other.
+    """Sends one summary job after the other to the endpoint, until the jobs are closed.
+
+    Args:
+        settings: with the endpoint and its model.
+        jobs: the queue of jobs.
+        environment: where the key of the endpoint is read from.
 
     Raises:
         MemoryFileError: the settings name no endpoint or no model, or httpx is not installed.
@@ -36,8 +43,8 @@ class EndpointSummarizer:
         ):
             if not value.strip():
                 raise MemoryFileError(
-                    f"memory.{name}: is empty; memory.summarizer 'endpoint' needs it, or set that"
-                    " to 'extractive'"
+                    f"memory.{name}: is empty; memory.summarizer 'endpoint' needs it. Set it, or"
+                    " set memory.summarizer to 'extractive'"
                 )
         try:
             self._client = ChatClient(
@@ -48,7 +55,7 @@ class EndpointSummarizer:
             )
         except ChatUnavailable as error:
             raise MemoryFileError(
-                f"memory.summarizer: {error}; or set it to 'extractive'"
+                f"memory.summarizer: {error}, or set it to 'extractive'"
             ) from error
         self._jobs = jobs
         jobs.set_writer(settings.summary_model, "memory.summary_model")

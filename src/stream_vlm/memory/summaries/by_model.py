@@ -1,6 +1,4 @@
-"""Summaries by the running model: written on its own thread, a slice of work at a time, in the
-moments that its looks leave.
-"""
+"""Have the running model write summaries on its own thread, a slice at a time between its steps."""
 
 from __future__ import annotations
 
@@ -12,42 +10,39 @@ from stream_vlm.model_protocol import TextWriter, WritesTexts, Writing
 from stream_vlm.types import StreamError
 
 SETTING = "memory.summarizer 'model'"
+"""The setting that fault messages name."""
 
 CHARS_PER_TOKEN = 2
-"""A summary is given a token for every so many of its characters: texts have two to five a token,
-so few are cut.
-"""
+"""Characters of a summary per token of its limit; texts have two to five, so few are truncated."""
 
 MIN_TOKENS = 64
-"""A summary has at least so many."""
+"""The token limit of a summary is at least this."""
 
 MAX_FAILURES_IN_A_ROW = 10
-"""Summaries that came to nothing one after the other, from which it is clear that the model cannot
-write them.
-"""
+"""After so many failed summaries in a row the model is not asked again."""
 
 MAX_BUSY_STEPS = 200
-"""Looks, one after the other, that left no moment for a summary that waits, before that is said."""
+"""After so many steps in a row without time for a waiting summary, this is reported."""
 
 
 def summary_writer(settings: MemorySettings, model: object) -> TextWriter | None:
-    """How `model` writes summaries, where the settings have it do so; None where they do not.
+    """Return how `model` writes summaries, or None if the settings use another summarizer.
 
     Raises:
-        SummarizerError: it cannot be told what to write.
+        SummarizerError: the model cannot write summaries.
     """
     if settings.summarizer != "model":
         return None
     if not isinstance(model, WritesTexts):
         name = getattr(model, "model_id", type(model).__name__)
         raise SummarizerError(
-            f"{SETTING}: {name} writes no texts between its looks; take a Qwen2.5-VL or Qwen3-VL,"
+            f"{SETTING}: {name} cannot write texts between its steps; use a Qwen2.5-VL or Qwen3-VL,"
             " or set it to 'extractive' or 'endpoint'"
         )
-    most_tokens = max(MIN_TOKENS, settings.summary_chars // CHARS_PER_TOKEN)
+    max_tokens = max(MIN_TOKENS, settings.summary_chars // CHARS_PER_TOKEN)
     try:
         return model.text_writer(
-            TASK.format(max_chars=settings.summary_chars), settings.summary_tokens, most_tokens
+            TASK.format(max_chars=settings.summary_chars), settings.summary_tokens, max_tokens
         )
     except StreamError as error:
         raise SummarizerError(
@@ -56,12 +51,15 @@ def summary_writer(settings: MemorySettings, model: object) -> TextWriter | None
 
 
 class ModelSummarizer:
-    """Takes one job after the other and has the model write it.
+    """Takes one job after the other and lets the model write it.
 
-    Belongs to the model's thread; only `waits` may be asked on others.
+    It belongs to the model's thread; only `has_work` may be used on other threads. Each call of
+    `advance` does one slice of a job. The stored summary changes only when the job is finished.
 
-    A job is begun, done a slice a call of `advance`, and finished or failed; what is stored changes
-    only once it is finished.
+    Args:
+        jobs: the queue of jobs.
+        writer: the model's text writer.
+        model_id: name of the model.
     """
 
     def __init__(self, jobs: SummaryJobs, writer: TextWriter, model_id: str) -> None:
@@ -79,10 +77,12 @@ class ModelSummarizer:
         return self._writing is not None or self.jobs.has_waiting
 
     def advance(self) -> bool:
-        """Do the next slice of what is being written, or begin with what waits; whether a summary
-        is finished by that.
+        """Do the next slice of the current job, or start the next job.
 
-        Whatever goes wrong leaves the summary as it was.
+        If it fails, the summary keeps its text.
+
+        Returns:
+            Whether this finished a summary.
         """
         self._busy_steps = 0
         if self._job is not None and self.jobs.is_stale(self._job):
@@ -93,7 +93,8 @@ class ModelSummarizer:
                 self._begin()
                 return False
             self._writing.advance()
-        except Exception as error:  # whatever a model stumbles over: its looks go on, and another summary may succeed
+        except Exception as error:
+            # Whatever the model raises: its steps must continue, and the next job may succeed.
             self._clear()
             self.jobs.fail(
                 f"{SETTING}: {error}"
@@ -112,21 +113,19 @@ class ModelSummarizer:
         return finished
 
     def note_step(self) -> None:
-        """A look begins; where one follows the other without `advance` between them, there is no
-        time to write.
-        """
+        """Count a step; many in a row without `advance` between them mean that there is no time."""
         if not self.has_work:
             return
         self._busy_steps += 1
         if self._busy_steps == MAX_BUSY_STEPS:
             self.jobs.report_no_time(
-                f"{SETTING}: {self.jobs.unfinished} summaries wait, but {MAX_BUSY_STEPS} looks one after"
-                " the other left no time to write; lower stream.rate_hz, take a smaller model, or"
-                " set it to 'endpoint'"
+                f"{SETTING}: {self.jobs.unfinished} summaries wait, but {MAX_BUSY_STEPS} steps in a"
+                " row left no time to write; lower stream.rate_hz, use a smaller model, or set it"
+                " to 'endpoint'"
             )
 
     def stop(self) -> None:
-        """Stop writing and give back what that took; the job waits for whoever goes on."""
+        """Stop writing and free what it used; the job goes back to the queue."""
         job = self._job
         self._clear()
         if job is not None:
@@ -141,8 +140,8 @@ class ModelSummarizer:
         self._failures_in_a_row = 0 if succeeded else self._failures_in_a_row + 1
         if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             self.jobs.give_up(
-                f"{self.jobs.fault}; {MAX_FAILURES_IN_A_ROW} came to nothing one after the other, it is"
-                " asked no more: set memory.summarizer to 'extractive' or 'endpoint', or take a"
+                f"{self.jobs.fault}; after {MAX_FAILURES_IN_A_ROW} failures in a row the model is"
+                " not asked again: set memory.summarizer to 'extractive' or 'endpoint', or use a"
                 " larger model"
             )
 

@@ -1,8 +1,8 @@
-"""Summaries that need no model: the weightiest of what was recorded, in its own words, with times
-and counts. Knows no database.
+"""Summarise without a model: the most important records in their own words, with times and counts.
 
-`0:12 a ball rolls in; 0:40–2:05 3× the door opens; +2`: minutes and seconds since the summary's
-start, how often, and how many different items found no room. Every word stands in a record.
+`0:12 a ball rolls in; 0:40–2:05 3× the door opens; +2`: minutes and seconds since the start of the
+summary, how often, the words of a record, and how many more items did not fit. This module knows no
+database.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from stream_vlm.memory.search.query_words import STOP_WORDS
 from stream_vlm.types import NANOSECONDS
 
 BETWEEN = "; "
-"""Stands between two items."""
+"""Separates two items."""
 
 _WORD = re.compile(r"[^\W_]+")
 
 _STEM = 4
-"""Words that begin with the same so many letters are taken as forms of one: rolls, rolling."""
+"""Words with the same first letters count as forms of one word: rolls, rolling."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class SummaryItem:
     """What one record, or an answer with its question, says.
 
     Attributes:
-        start_ns, end_ns: int64 ns on the evidence's clock.
-        text: in the record's words.
+        start_ns: int64 ns on the clock of the frames.
+        end_ns: int64 ns on the clock of the frames.
+        text: the record's words.
         confidence: in [0, 1].
     """
 
@@ -42,12 +43,12 @@ class SummaryItem:
 
 @dataclass(frozen=True)
 class Material:
-    """What is to be summarised.
+    """What a summary is made from.
 
     Attributes:
-        since_ns: where times are counted from, ns.
+        since_ns: times are counted from here, ns.
         items: in the order of their ends.
-        states: how many frames were judged so, by state; told where nothing happened.
+        states: how many frames had each state; used if there are no items.
     """
 
     since_ns: int
@@ -57,14 +58,14 @@ class Material:
 
 @dataclass(frozen=True)
 class _Group:
-    """Happenings of the same words."""
+    """Items with the same words."""
 
     text: str
     members: tuple[SummaryItem, ...]
 
     @property
     def weight(self) -> float:
-        """What was seen surely, or often."""
+        """The sum of confidences: high for certain or frequent items."""
         return math.fsum(member.confidence for member in self.members)
 
     @property
@@ -83,11 +84,11 @@ class _Group:
 
 
 def extract(material: Material, max_chars: int) -> str:
-    """A summary of at most `max_chars` characters; the same for the same material.
+    """Return a summary of at most `max_chars` characters; deterministic.
 
-    What happened last is always in it, for that is how things stand; then what weighs most:
-    confidences, added up where something came again. It is told in the order of time. Where nothing
-    happened, how often each state was.
+    The last item is always included, because it describes the current situation. Then items are
+    added by weight, the sum of confidences of items with the same words. The summary is in order of
+    time. Without items it counts the states.
     """
     if not material.items:
         return _cut(
@@ -119,10 +120,9 @@ def extract(material: Material, max_chars: int) -> str:
 
 
 def rejection(text: str, material: Material, max_chars: int) -> str:
-    """Why `text`, which a model wrote, is no summary of `material`; empty where it is one.
+    """Return why `text`, written by a model, is not a summary of `material`, or an empty string.
 
-    It must name something of what it covers: at least half of the telling words of some item,
-    in whatever form.
+    It must contain at least half of the content words of some item, in any form.
     """
     if not text.strip():
         return "it is empty"
@@ -133,13 +133,11 @@ def rejection(text: str, material: Material, max_chars: int) -> str:
         words = _stems(item.text)
         if words and 2 * len(words & said) >= len(words):
             return ""
-    return "it names nothing of what it should cover"
+    return "it mentions nothing of what it should summarise"
 
 
 def offset(stamp_ns: int, since_ns: int) -> str:
-    """Minutes and seconds from `since_ns` to `stamp_ns`, such as 2:05; negative where it began
-    before.
-    """
+    """Return minutes and seconds from `since_ns` to `stamp_ns`, such as 2:05; may be negative."""
     seconds = (stamp_ns - since_ns) // NANOSECONDS
     return f"{'-' if seconds < 0 else ''}{abs(seconds) // 60}:{abs(seconds) % 60:02d}"
 
@@ -157,7 +155,7 @@ def _stems(text: str) -> set[str]:
 
 
 def _cut(text: str, max_chars: int) -> str:
-    """`text`, or as many whole words of it as there is room for, and an ellipsis."""
+    """Return `text`, or as many whole words of it as fit, and an ellipsis."""
     if len(text) <= max_chars:
         return text
     kept = text[: max_chars - 1]

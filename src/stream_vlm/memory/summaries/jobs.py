@@ -1,6 +1,4 @@
-"""Stored summaries that a language model may put better, on their way to whoever writes and back to
-the thread that owns the file.
-"""
+"""The queue of extractive summaries that a language model is to rewrite, and its results."""
 
 from __future__ import annotations
 
@@ -11,18 +9,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stream_vlm.memory.summaries.extractive import Material, rejection
-from stream_vlm.memory.summaries.prompt import spoken
+from stream_vlm.memory.summaries.prompt import without_reasoning
 
 MAX_WAITING = 50
-"""Summaries that wait to be written; of more, the oldest stay as they are."""
+"""If more summaries wait, the oldest are not rewritten."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A stored summary that a model may put better: its number, what it says now, and what it is
-    made from.
+    """A stored summary that a model is to rewrite.
+
+    Attributes:
+        record_id: of the summary.
+        text: its present text.
+        material: what it is made from.
+        max_chars: limit of the new text.
     """
 
     record_id: int
@@ -33,7 +36,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Written:
-    """What the model `model_id` made of a job: words that passed `summarize.rejection`."""
+    """The text that the model `model_id` wrote for a job; it passed `extractive.rejection`."""
 
     job: Job
     text: str
@@ -41,20 +44,23 @@ class Written:
 
 
 class SummaryJobs:
-    """Holds jobs until somebody takes them, one after the other, and what came of them until it is
-    fetched. Any thread may call anything, but one alone fetches.
+    """Holds jobs until they are taken, one at a time, and results until they are stored.
 
-    A failure and a rejection leave the summary as it is; the first of several in a row is logged.
+    Any thread may call any method, but only one thread takes jobs and only one stores results.
+    After a failure or a rejection the summary keeps its text; only the first of several failures in
+    a row is logged.
+
+    Args:
+        on_written: called on the writing thread when a result can be stored.
 
     Attributes:
-        by: who writes; empty while nobody does.
-        fault: why the last summary was not written, or empty since one was.
-        failures: how many were asked for in vain.
+        model_id: the model that writes; empty if there is none.
+        fault: why the last summary was not written; empty after a success.
+        failures: how many jobs failed.
     """
 
     def __init__(self, on_written: Callable[[], None]) -> None:
-        """`on_written` is called on the writing thread when something can be fetched."""
-        self.by = ""
+        self.model_id = ""
         self.fault = ""
         self.failures = 0
         self._setting = ""
@@ -67,11 +73,11 @@ class SummaryJobs:
         self._closed = False
 
     def set_writer(self, model_id: str, setting: str) -> None:
-        """Say who writes from now on, and by which setting, which faults name."""
-        self.by, self._setting = model_id, setting
+        """Set the model that writes from now on, and the setting that faults name."""
+        self.model_id, self._setting = model_id, setting
 
     def listen(self, on_job: Callable[[], None]) -> None:
-        """Call `on_job` whenever a job has come, on the thread that brought it."""
+        """Call `on_job` whenever a job was added, on the thread that added it."""
         self._on_job = on_job
 
     @property
@@ -85,9 +91,9 @@ class SummaryJobs:
         return len(self._waiting) + (self._taken is not None)
 
     def submit(self, job: Job) -> None:
-        """Have `job` done when those before it are; returns at once.
+        """Add `job` to the queue; returns at once.
 
-        One of the same summary that still waits is dropped: its text has changed.
+        A waiting job of the same summary is dropped, because its text has changed.
         """
         with self._changed:
             if self._closed:
@@ -100,17 +106,18 @@ class SummaryJobs:
             if dropped:
                 self._waiting.popleft()
             self._changed.notify_all()
-        if dropped and self.by:
-            self._say(
-                f"{self._setting}: more than {MAX_WAITING} summaries wait for {self.by}, which has"
-                " no time for the oldest"
+        if dropped and self.model_id:
+            self._set_fault(
+                f"{self._setting}: more than {MAX_WAITING} summaries wait for {self.model_id}; the"
+                " oldest is not rewritten"
             )
         self._on_job()
 
     def take(self, *, wait: bool = False) -> Job | None:
-        """The oldest job; None where there is none, and with `wait` only once this is closed.
+        """Return the oldest job, or None if there is none.
 
-        `finish`, `fail` or `requeue` follows.
+        With `wait`, wait for a job; None then means that the queue is closed. `finish`, `fail`,
+        `drop` or `requeue` must follow.
         """
         with self._changed:
             if wait:
@@ -119,44 +126,46 @@ class SummaryJobs:
             return self._taken
 
     def is_stale(self, job: Job) -> bool:
-        """Whether the summary of `job` was changed since, so that a newer job waits."""
+        """Return whether the summary of `job` has changed, so that a newer job waits."""
         with self._changed:
             return any(other.record_id == job.record_id for other in self._waiting)
 
     def finish(self, job: Job, reply: str) -> bool:
-        """The model wrote `reply`: it is kept for fetching unless `rejection` has something against
-        it; whether it is.
+        """Keep `reply` of the model as a result, unless `rejection` gives a reason against it.
+
+        Returns:
+            Whether it was kept.
         """
-        text = spoken(reply)
-        refused = rejection(text, job.material, job.max_chars)
-        if refused:
-            self.fail(f"{self._setting}: a summary of {self.by} is refused: {refused}")
+        text = without_reasoning(reply)
+        reason = rejection(text, job.material, job.max_chars)
+        if reason:
+            self.fail(f"{self._setting}: a summary by {self.model_id} is rejected: {reason}")
             return False
         with self._changed:
             self._taken = None
             self.fault = ""
             if not self._closed:
-                self._written.append(Written(job, text, self.by))
+                self._written.append(Written(job, text, self.model_id))
             self._changed.notify_all()
         self._on_written()
         return True
 
     def fail(self, fault: str) -> None:
-        """The job that was taken came to nothing."""
-        self._say(fault)
+        """Report that the taken job failed, because of `fault`."""
+        self._set_fault(fault)
         with self._changed:
             self._taken = None
             self.failures += 1
             self._changed.notify_all()
 
     def drop(self) -> None:
-        """The job that was taken is not to be done any more."""
+        """Report that the taken job is not needed any more."""
         with self._changed:
             self._taken = None
             self._changed.notify_all()
 
     def requeue(self, job: Job) -> None:
-        """`job` was not done and waits again, before all others."""
+        """Put `job`, which was not done, back at the front of the queue."""
         with self._changed:
             self._taken = None
             if not self._closed and not any(
@@ -166,27 +175,29 @@ class SummaryJobs:
             self._changed.notify_all()
 
     def give_up(self, fault: str) -> None:
-        """Nobody writes any more, because of `fault`."""
+        """Stop writing summaries for good, because of `fault`."""
         self.fault = fault
         _log.warning("%s", fault)
         self.close()
 
     def report_no_time(self, fault: str) -> None:
-        """Nobody failed, but nobody had time to write, as `fault` says."""
-        self._say(fault)
+        """Report that there is no time to write, as `fault` says."""
+        self._set_fault(fault)
 
     @property
     def written(self) -> Written | None:
-        """The oldest result that was not fetched, or None."""
+        """The oldest result that was not stored yet, or None."""
         return self._written[0] if self._written else None
 
     def pop_written(self) -> None:
-        """The oldest result was taken up."""
+        """Remove the oldest result, which has been stored."""
         self._written.popleft()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until something can be fetched, nothing is being done any more, or so many seconds
-        passed; whether something can be fetched.
+        """Wait for a result, until nothing is being written, or for `timeout_s` seconds.
+
+        Returns:
+            Whether there is a result.
         """
         with self._changed:
             self._changed.wait_for(
@@ -195,13 +206,13 @@ class SummaryJobs:
             return bool(self._written)
 
     def close(self) -> None:
-        """Take in no more jobs and forget those that wait; what is being written is lost."""
+        """Accept no more jobs and drop those that wait; a text that is being written is lost."""
         with self._changed:
             self._closed = True
             self._waiting.clear()
             self._changed.notify_all()
 
-    def _say(self, fault: str) -> None:
+    def _set_fault(self, fault: str) -> None:
         if not self.fault:
-            _log.warning("%s; the summary keeps the records' own words", fault)
+            _log.warning("%s; the extractive summary is kept", fault)
         self.fault = fault

@@ -1,6 +1,4 @@
-"""Lines of the newest mid summaries, read beside the model and held for it: a chunk begins with
-them.
-"""
+"""The newest chunk summaries as lines for the prompt, read outside of the model's step."""
 
 from __future__ import annotations
 
@@ -16,15 +14,15 @@ from stream_vlm.time_words import line
 from stream_vlm.types import RecalledLine, StreamError
 
 MAX_SUMMARIES = 100
-"""More never fit at the head of a chunk."""
+"""More never fit at the start of a chunk."""
 REFRESH_S = 5.0
-"""While a robot runs, they are read again at most this often: a summary is of minutes."""
+"""While the node runs, they are read at most this often, seconds; a summary covers minutes."""
 
 _log = logging.getLogger(__name__)
 
 
 def chunk_summaries(db: Database, number: int) -> tuple[RecallRecord, ...]:
-    """The newest `number` summaries of one chunk each, oldest first."""
+    """Return the newest `number` summaries of one chunk each, oldest first."""
     newest = (
         "SELECT record_id FROM summary JOIN record ON record.id = record_id WHERE tier = 'mid'"
         " ORDER BY end_ns DESC, record_id DESC LIMIT ?"
@@ -33,15 +31,15 @@ def chunk_summaries(db: Database, number: int) -> tuple[RecallRecord, ...]:
 
 
 class Source(Protocol):
-    """The memory, as far as it is needed here."""
+    """The part of the memory that is needed here."""
 
     def chunk_summaries(self, number: int) -> tuple[RecallRecord, ...]: ...
 
 
 class NewestSummaries:
-    """What the memory's newest mid summaries were when they were read last.
+    """The memory's newest chunk summaries, as they were at the last `refresh`.
 
-    One thread reads them, another has them: neither waits for the other.
+    One thread refreshes them, another one uses them; neither waits for the other.
     """
 
     def __init__(self, memory: Source) -> None:
@@ -50,7 +48,7 @@ class NewestSummaries:
         self._due_s = 0.0
 
     def lines(self, camera: str) -> list[str]:
-        """A line for each summary of what `camera` saw, oldest first; touches no file."""
+        """Return a line for each summary of `camera`, oldest first; reads no file."""
         return [
             line(RecalledLine(one.start_ns, one.end_ns, one.text))
             for one in self._records
@@ -58,14 +56,14 @@ class NewestSummaries:
         ]
 
     def refresh(self) -> None:
-        """Read them anew; where the file refuses, those read before stay."""
+        """Read them again; if the file cannot be read, keep the old ones."""
         try:
             self._records = self._memory.chunk_summaries(MAX_SUMMARIES)
         except StreamError as error:
-            _log.warning("the summaries that a chunk begins with are not read anew: %s", error)
+            _log.warning("the newest summaries cannot be read, older ones are used: %s", error)
 
     def refresh_when_due(self) -> None:
-        """Read them anew if that was `REFRESH_S` ago or more."""
+        """Read them again if the last time was `REFRESH_S` ago or more."""
         if time.monotonic() >= self._due_s:
             self.refresh()
             self._due_s = time.monotonic() + REFRESH_S

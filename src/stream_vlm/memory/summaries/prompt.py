@@ -1,6 +1,6 @@
-"""What a language model is told so that it sums up, and what of its reply is the summary.
+"""The prompt that asks a language model for a summary, and the summary in its reply.
 
-Knows no model and no database.
+This module knows no model and no database.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ TASK = (
 )
 
 MAX_LINES = 400
-"""Newest items that are shown."""
+"""Only so many of the newest items go into the prompt."""
 
 _THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
 _SENTENCE_END = re.compile(r"[.!?][\"”’)]?(?=\s|$)")
 
 
 def lines_of(material: Material) -> list[str]:
-    """A line for each of the newest items, oldest first: `2:05 the door opens`."""
+    """Return a line for each of the newest items, oldest first: `2:05 the door opens`."""
     return [
         f"{offset(one.start_ns, material.since_ns)} {' '.join(one.text.split())}"
         for one in material.items[-MAX_LINES:]
     ]
 
 
-def spoken(reply: str) -> str:
-    """`reply` without what a model thought aloud, in one line."""
+def without_reasoning(reply: str) -> str:
+    """Return `reply` in one line, without the model's <think> part."""
     return " ".join(_THOUGHTS.sub("", reply).split())
 
 
 def whole_sentences(text: str, max_chars: int) -> str:
-    """`text`, or where it is longer than `max_chars` as many of its first sentences as fit; all of
-    it where not even one does.
+    """Return as many of the first sentences of `text` as fit into `max_chars` characters.
+
+    If not even the first one fits, return the whole text.
     """
     if len(text) <= max_chars:
         return text

@@ -1,10 +1,9 @@
-"""What is summarised when: short, mid and long, over time and counts alone (Streaming Harness,
-arXiv 2606.08615, section on memory).
+"""When summaries are made and merged: short, mid and long tier.
 
-The running chunk is *short*: its records themselves. A chunk that is over has one *mid* summary a
-    camera. When more than so many mids stand, the
-oldest are merged into one *long* block. A chunk belongs to one session: where the clock jumps, a
-    session and its chunks end.
+After Streaming Harness (arXiv 2606.08615, section on memory). The running chunk is *short*: its
+records themselves. A finished chunk has one *mid* summary per camera. If there are too many mid
+summaries, the oldest are merged into one *long* block. A chunk belongs to one session; when the
+clock jumps, the session and its chunks end.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ MID, LONG = "mid", "long"
 
 @dataclass(frozen=True, order=True)
 class Chunk:
-    """A stretch of one session as one camera saw it; `number` counts from 0 at the session's start."""
+    """A part of one session of one camera; `number` counts from 0 at the session's start."""
 
     session_id: str
     camera: str
@@ -29,14 +28,14 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Plan:
-    """How the past is cut up.
+    """The lengths of chunks and the limits of each tier.
 
     Attributes:
         chunk_ns: length of a chunk, ns.
-        mids: most mid summaries that stand unmerged, and that one long block merges.
-        longs: most long blocks that are told.
-        ahead_ns: so long before its end the running chunk gets a first summary, so that there is
-            one when the next begins, ns.
+        mids: most mid summaries that are not merged, and how many a long block merges.
+        longs: most long blocks in the history.
+        ahead_ns: a running chunk gets a first summary so long before its end, so that there is one
+            when the next chunk starts, ns.
     """
 
     chunk_ns: int
@@ -46,24 +45,25 @@ class Plan:
 
     @classmethod
     def of(cls, settings: MemorySettings) -> Plan:
-        """As the settings say; the summary ahead of the end comes in the chunk's last tenth."""
+        """Return the settings' plan; a first summary is made in the last tenth of a chunk."""
         chunk_ns = round(settings.chunk_s * NANOSECONDS)
         return cls(chunk_ns, settings.chunk_summaries, settings.merged_summaries, chunk_ns // 10)
 
     def start_of(self, number: int, started_ns: int) -> int:
-        """When chunk `number` begins, ns."""
+        """Return when chunk `number` starts, ns."""
         return started_ns + number * self.chunk_ns
 
     def is_due(
         self, number: int, started_ns: int, newest_ns: int, *, summarised: bool, running: bool
     ) -> bool:
-        """Whether chunk `number`, which holds records that no summary covers yet, is to be
-        summarised.
+        """Return whether to summarise chunk `number`, which has records that no summary covers yet.
 
         Args:
-            newest_ns: the session's newest evidence of any camera.
-            summarised: it has a summary, made ahead of its end or before a late record came.
-            running: the session goes on.
+            number: of the chunk.
+            started_ns: start of the session, ns.
+            newest_ns: the session's newest stamp of any camera, ns.
+            summarised: it has a summary, made ahead of its end or before a late record.
+            running: the session continues.
         """
         end_ns = self.start_of(number + 1, started_ns)
         if not running or newest_ns >= end_ns:
@@ -71,26 +71,27 @@ class Plan:
         return not summarised and newest_ns >= end_ns - self.ahead_ns
 
 
-def to_merge(standing: Sequence[str], most: int) -> int:
-    """How many of the oldest mids are to become one long block now; 0 for none.
+def to_merge(unmerged: Sequence[str], most: int) -> int:
+    """Return how many of the oldest mid summaries to merge into one long block now; 0 for none.
 
     Args:
-        standing: the session of each unmerged mid of one camera, oldest first.
+        unmerged: the session of each mid summary of one camera that is not merged, oldest first.
         most: as `Plan.mids`.
     """
-    if len(standing) <= most:
+    if len(unmerged) <= most:
         return 0
     same = 1
-    while same < most and standing[same] == standing[0]:
+    while same < most and unmerged[same] == unmerged[0]:
         same += 1
     return same
 
 
 def count_in_history(tiers: Iterable[str], plan: Plan) -> int:
-    """How many of the newest summaries are told: up to the oldest of `Plan.longs` blocks.
+    """Return how many of the newest summaries are in the history: up to `Plan.longs` long blocks.
 
     Args:
-        tiers: of each of a camera's summaries that no other covers, newest first.
+        tiers: the tier of each of a camera's summaries that no other summary covers, newest first.
+        plan: with the limit of long blocks.
     """
     number = blocks = 0
     for tier in tiers:

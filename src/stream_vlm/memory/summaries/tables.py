@@ -1,9 +1,7 @@
-"""Summaries in the tables: which chunks no summary covers, what a chunk holds, and how a summary
-and its links are stored.
+"""Read and write summaries in the tables; everything runs in the caller's transaction.
 
-All of it runs within the caller's transaction. A summary is a record of the kind `summary`;
-`summary` says its tier and how many records it was made from, `summary_covers` names those that are
-still stored.
+A summary is a record of the kind `summary`. Table `summary` has its tier and how many records it
+was made from, `summary_covers` names those of them that are still stored.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ EXTRACTIVE = "extractive"
 
 @dataclass(frozen=True)
 class Session:
-    """What a chunk's place in time is counted by, ns on the evidence's clock."""
+    """The time span of a session, ns on the clock of the frames."""
 
     started_ns: int
     newest_ns: int
@@ -39,14 +37,17 @@ class SummarySource:
     """What one summary is made from.
 
     Attributes:
-        records: their numbers.
-        telling: those among them that say something.
-        confidence: their mean.
+        material: the items to summarise.
+        records: the numbers of the records.
+        with_text: those of the records that have a text.
+        start_ns: ns on the clock of the frames.
+        end_ns: ns on the clock of the frames.
+        confidence: the mean of the records.
     """
 
     material: Material
     records: tuple[int, ...]
-    telling: frozenset[int]
+    with_text: frozenset[int]
     start_ns: int
     end_ns: int
     confidence: float
@@ -54,7 +55,7 @@ class SummarySource:
 
 @dataclass(frozen=True)
 class Summary:
-    """A summary as it is stored."""
+    """A stored summary; `covers` has the records that it was made from."""
 
     record_id: int
     text: str
@@ -63,8 +64,16 @@ class Summary:
 
 
 def uncovered_chunks(db: Database, after_id: int, most: int, plan: Plan) -> tuple[set[Chunk], int]:
-    """The chunks of those of the next `most` record numbers above `after_id` that no summary
-    covers, and the highest number looked at.
+    """Find chunks with records that no summary covers, among the next records after `after_id`.
+
+    Args:
+        db: a connection, in one transaction.
+        after_id: the last record that was checked.
+        most: check at most so many record numbers.
+        plan: the length of chunks.
+
+    Returns:
+        The chunks, and the last record number that was checked.
     """
     row = db.execute(
         "SELECT min(id), (SELECT max(id) FROM record) FROM record WHERE id > ?", [after_id]
@@ -83,9 +92,8 @@ def uncovered_chunks(db: Database, after_id: int, most: int, plan: Plan) -> tupl
 
 
 def session_span(db: Database, session_id: str) -> Session | None:
-    """When a session began and how far it is; None where it or all of it is gone."""
-    # A question for each of the two indices; one for both kinds together would read the whole
-    # session.
+    """Return start and newest stamp of a session, or None if it has no records any more."""
+    # One query for each of the two indices; a common one would read the whole session.
     newest = (
         "(SELECT max(end_ns) FROM record WHERE session_id = session.session_id AND kind {}"
         " 'summary')"
@@ -100,10 +108,10 @@ def session_span(db: Database, session_id: str) -> Session | None:
 
 
 def chunk_source(db: Database, chunk: Chunk, started_ns: int, plan: Plan) -> SummarySource | None:
-    """What the chunk's summary is to be made from; None where nothing is stored of it.
+    """Return what the chunk's summary is to be made from, or None if it has no records.
 
-    A record is of the chunk in which it ends. The event that an utterance reports and the question
-    that an answer answers are told with it.
+    A record belongs to the chunk in which it ends. Utterances that report an event are left out,
+    and an answer comes with its question.
     """
     start_ns, end_ns = (
         plan.start_of(chunk.number, started_ns),
@@ -111,7 +119,7 @@ def chunk_source(db: Database, chunk: Chunk, started_ns: int, plan: Plan) -> Sum
     )
     rows = list(
         db.query(
-            f"{_TELLING} WHERE record.session_id = :session AND record.end_ns >= :start AND"
+            f"{_SELECT} WHERE record.session_id = :session AND record.end_ns >= :start AND"
             " record.end_ns < :end AND record.camera = :camera AND record.kind <> 'summary' ORDER"
             " BY record.end_ns, record.id",
             {
@@ -125,11 +133,11 @@ def chunk_source(db: Database, chunk: Chunk, started_ns: int, plan: Plan) -> Sum
     if not rows:
         return None
     states = Counter(row["state"] for row in rows if row["kind"] == OBSERVATION)
-    telling = [row for row in rows if row["text"].strip()]
+    with_text = [row for row in rows if row["text"].strip()]
     return SummarySource(
-        Material(start_ns, tuple(_items(telling)), tuple(sorted(states.items()))),
+        Material(start_ns, tuple(_items(with_text)), tuple(sorted(states.items()))),
         tuple(row["id"] for row in rows),
-        frozenset(row["id"] for row in telling),
+        frozenset(row["id"] for row in with_text),
         start_ns,
         max(start_ns, rows[-1]["end_ns"]),
         sum(row["confidence"] for row in rows) / len(rows),
@@ -137,16 +145,17 @@ def chunk_source(db: Database, chunk: Chunk, started_ns: int, plan: Plan) -> Sum
 
 
 def merge_source(db: Database, mids: list[int]) -> SummarySource:
-    """What a long block of the summaries `mids`, oldest first, is made from: what they cover, or
-    where some of that is gone, their own words.
+    """Return what a long block of the summaries `mids` (oldest first) is to be made from.
+
+    That is what they cover or, for a summary with deleted records, its own text.
     """
     items: list[SummaryItem] = []
     states: Counter[str] = Counter()
-    heads = [_head(db, mid) for mid in mids]
-    for head in heads:
+    merged = [_summary_row(db, mid) for mid in mids]
+    for head in merged:
         rows = list(
             db.query(
-                f"{_TELLING} JOIN summary_covers ON summary_covers.record_id = record.id WHERE"
+                f"{_SELECT} JOIN summary_covers ON summary_covers.record_id = record.id WHERE"
                 " summary_id = :mid"
                 " ORDER BY record.end_ns, record.id",
                 {"mid": head["id"]},
@@ -162,17 +171,17 @@ def merge_source(db: Database, mids: list[int]) -> SummarySource:
                 if part
             ]
     return SummarySource(
-        Material(heads[0]["start_ns"], tuple(items), tuple(sorted(states.items()))),
+        Material(merged[0]["start_ns"], tuple(items), tuple(sorted(states.items()))),
         tuple(mids),
         frozenset(mids),
-        heads[0]["start_ns"],
-        max(head["end_ns"] for head in heads),
-        sum(head["confidence"] for head in heads) / len(heads),
+        merged[0]["start_ns"],
+        max(head["end_ns"] for head in merged),
+        sum(head["confidence"] for head in merged) / len(merged),
     )
 
 
 def chunk_summary(db: Database, chunk: Chunk, start_ns: int) -> Summary | None:
-    """The summary that the chunk which begins at `start_ns` has already."""
+    """Return the stored summary of `chunk`, which starts at `start_ns`, or None."""
     row = db.execute(
         "SELECT id, text, model_id FROM record JOIN summary ON record_id = id WHERE kind ="
         " 'summary' AND session_id = ? AND camera = ? AND start_ns = ? AND tier = 'mid'",
@@ -186,7 +195,7 @@ def chunk_summary(db: Database, chunk: Chunk, start_ns: int) -> Summary | None:
     return Summary(row[0], row[1], row[2], frozenset(number for (number,) in covers))
 
 
-def add(
+def insert_summary(
     db: Database,
     tier: str,
     session_id: str,
@@ -195,7 +204,7 @@ def add(
     text: str,
     model_id: str,
 ) -> int:
-    """Store a summary with its links; its number."""
+    """Store a summary with its links; return its record number."""
     values = [
         SUMMARY,
         camera,
@@ -220,30 +229,34 @@ def add(
         "INSERT INTO summary (record_id, tier, covered) VALUES (?, ?, ?)",
         [record_id, tier, len(covered.records)],
     )
-    _link(db, record_id, covered.records)
+    _insert_links(db, record_id, covered.records)
     return record_id
 
 
-def extend(
+def extend_summary(
     db: Database, summary: Summary, covered: SummarySource, text: str, model_id: str
 ) -> list[int]:
-    """Have `summary` cover all of `covered` and say `text`; a block that told what it said before
-    is deleted, to be made again: its number.
+    """Set `summary` to cover all of `covered` and to say `text`.
+
+    If the text changes, long blocks that were made from it are deleted, to be made again.
+
+    Returns:
+        The record numbers of the deleted blocks.
     """
     record_id = summary.record_id
     db.execute(
         "UPDATE record SET end_ns = ?, confidence = ? WHERE id = ?",
         [covered.end_ns, covered.confidence, record_id],
     )
-    # What retention dropped meanwhile stays counted.
+    # Records that retention has dropped stay counted.
     new = [number for number in covered.records if number not in summary.covers]
     db.execute(
         "UPDATE summary SET covered = covered + ? WHERE record_id = ?", [len(new), record_id]
     )
-    _link(db, record_id, new)
+    _insert_links(db, record_id, new)
     if text == summary.text:
         return []
-    rewrite(db, record_id, text, model_id)
+    replace_text(db, record_id, text, model_id)
     blocks = [
         number
         for (number,) in db.execute(
@@ -255,35 +268,38 @@ def extend(
     return blocks
 
 
-def rewrite(db: Database, record_id: int, text: str, model_id: str) -> None:
-    """Give a summary other words; vectors of the words before go."""
+def replace_text(db: Database, record_id: int, text: str, model_id: str) -> None:
+    """Replace the text of a summary, and delete the vectors of the old text."""
     db.execute("UPDATE record SET text = ?, model_id = ? WHERE id = ?", [text, model_id, record_id])
     db.execute("DELETE FROM record_vector WHERE record_id = ?", [record_id])
 
 
-def says(db: Database, record_id: int) -> str | None:
-    """What a summary says; None where it was forgotten."""
+def summary_text(db: Database, record_id: int) -> str | None:
+    """Return the text of a summary, or None if it was deleted."""
     row = db.execute("SELECT text FROM record WHERE id = ?", [record_id]).fetchone()
     return None if row is None else str(row[0])
 
 
 def unmerged_summaries(db: Database, camera: str) -> list[tuple[int, str]]:
-    """Number and session of the camera's mids that no block has merged, oldest first."""
+    """Return number and session of the camera's mid summaries that are not merged, oldest first."""
     return [
-        (number, session_id) for number, session_id, tier in _standing(db, camera) if tier == MID
+        (number, session_id)
+        for number, session_id, tier in _uncovered_summaries(db, camera)
+        if tier == MID
     ]
 
 
 def history(db: Database, camera: str, plan: Plan) -> tuple[RecallRecord, ...]:
-    """What the tiers tell of the past of one camera, oldest first: the newest long blocks and the
-    mids that none has merged.
+    """Return the summaries of one camera's past, oldest first.
+
+    These are the newest long blocks and the mid summaries that are not merged.
     """
-    standing = _standing(db, camera)
+    standing = _uncovered_summaries(db, camera)
     number = count_in_history([tier for *_, tier in reversed(standing)], plan)
     return read(db, [record_id for record_id, *_ in standing[len(standing) - number :]], {})
 
 
-_TELLING = (
+_SELECT = (
     "SELECT record.id, record.kind, record.start_ns, record.end_ns, record.text, record.state,"
     " record.confidence, record.event_id, record.query_id, (SELECT text FROM record asked WHERE"
     " asked.query_id = record.query_id AND record.query_id <> '' AND asked.kind = 'query') AS asked"
@@ -292,9 +308,7 @@ _TELLING = (
 
 
 def _items(rows: list[dict[str, Any]]) -> list[SummaryItem]:
-    """One for each event, for each answer with its question, and for what else says something on
-    its own.
-    """
+    """Return one item per event, per answer with its question, and per other record with text."""
     events = {row["event_id"] for row in rows if row["kind"] == EVENT and row["event_id"]}
     answered = {row["query_id"] for row in rows if row["kind"] == ANSWER}
     found = []
@@ -312,7 +326,7 @@ def _items(rows: list[dict[str, Any]]) -> list[SummaryItem]:
     return found
 
 
-def _head(db: Database, record_id: int) -> dict[str, Any]:
+def _summary_row(db: Database, record_id: int) -> dict[str, Any]:
     columns = "id, start_ns, end_ns, text, confidence, covered"
     return next(
         iter(
@@ -324,8 +338,8 @@ def _head(db: Database, record_id: int) -> dict[str, Any]:
     )
 
 
-def _standing(db: Database, camera: str) -> list[tuple[int, str, str]]:
-    """Number, session and tier of the camera's summaries that no other covers, oldest first."""
+def _uncovered_summaries(db: Database, camera: str) -> list[tuple[int, str, str]]:
+    """Return the camera's summaries that no other covers, oldest first: number, session, tier."""
     rows = db.execute(
         "SELECT id, session_id, tier, start_ns FROM record JOIN summary ON record_id = id WHERE"
         " kind = 'summary' AND camera = ? AND NOT EXISTS (SELECT 1 FROM summary_covers WHERE"
@@ -333,7 +347,7 @@ def _standing(db: Database, camera: str) -> list[tuple[int, str, str]]:
         [camera],
     ).fetchall()
     place = (
-        {stretch.session_id: number for number, stretch in enumerate(clock_segments(db))}
+        {segment.session_id: number for number, segment in enumerate(clock_segments(db))}
         if len({row[1] for row in rows}) > 1
         else {}
     )
@@ -341,6 +355,6 @@ def _standing(db: Database, camera: str) -> list[tuple[int, str, str]]:
     return [(record_id, session_id, tier) for record_id, session_id, tier, _ in rows]
 
 
-def _link(db: Database, summary_id: int, records: Iterable[int]) -> None:
+def _insert_links(db: Database, summary_id: int, records: Iterable[int]) -> None:
     rows = [(summary_id, number) for number in records]
     db.conn.executemany("INSERT INTO summary_covers (summary_id, record_id) VALUES (?, ?)", rows)
