@@ -32,7 +32,7 @@ from reported import reported
 
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.context.recalled_lines import within_budget
-from stream_vlm.memory.answers.computed_answer import Answer
+from stream_vlm.memory.answers.evidence import Answer
 from stream_vlm.memory.answers.prompt_recall import max_records, recall_for_prompt
 from stream_vlm.memory.answers.question_kind import Question
 from stream_vlm.memory.memory import Memory

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_vlm.config.memory_settings import MemorySettings
-from stream_vlm.memory.answers.computed_answer import Answer, answer
+from stream_vlm.memory.answers.computed_answer import answer
+from stream_vlm.memory.answers.evidence import Answer
 from stream_vlm.memory.answers.question_kind import Question
 from stream_vlm.memory.search.query import FUSED, RecallQuery, RecallRecord, RecallResult
 from stream_vlm.memory.search.rank_fusion import picture_vector

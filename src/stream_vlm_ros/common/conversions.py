@@ -9,7 +9,7 @@ from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
-from stream_vlm.memory.answers.computed_answer import Answer
+from stream_vlm.memory.answers.evidence import Answer
 from stream_vlm.memory.maintenance.forget import Forget as ForgetQuery
 from stream_vlm.memory.memory import StoredFrame
 from stream_vlm.memory.search.query import Place, RecallError, RecallQuery, RecallRecord

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from memory_fixtures import begin, seconds, settings, step
 
-from stream_vlm.memory.answers.computed_answer import Answer
+from stream_vlm.memory.answers.evidence import Answer
 from stream_vlm.memory.answers.question_kind import Question
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import Place, RecallError, RecallQuery

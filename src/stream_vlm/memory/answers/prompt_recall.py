@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from stream_vlm.config.settings import Settings
-from stream_vlm.memory.answers.computed_answer import Answer
+from stream_vlm.memory.answers.evidence import Answer
 from stream_vlm.memory.answers.question_kind import BETWEEN, HOW_OFTEN, Question
 from stream_vlm.memory.search.query import (
     DEFAULT_KINDS,
