@@ -35,9 +35,9 @@ bench: build  ## figures of this machine: how well and how fast the model watche
 	$(RUN) python benchmark/memory_links.py
 
 bench-memory: build  ## the memory alone, beside emem, LanceDB and a naive scan where they can be installed; MEMORY_ARGS="--records 1000000" for more
-	$(PYTHON) -m venv build/rivals
-	build/rivals/bin/pip install --quiet --disable-pip-version-check -r requirements/benchmark.txt || build/rivals/bin/pip install --quiet numpy
-	$(RUN) python benchmark/memory.py --rivals build/rivals/bin/python $(MEMORY_ARGS)
+	$(PYTHON) -m venv build/alternatives
+	build/alternatives/bin/pip install --quiet --disable-pip-version-check -r requirements/benchmark.txt || build/alternatives/bin/pip install --quiet numpy
+	$(RUN) python benchmark/memory.py --alternatives build/alternatives/bin/python $(MEMORY_ARGS)
 
 soak: build  ## twelve hours of stream faster than real time: step time and memory of the first and the last hour (about a quarter of an hour)
 	OMP_NUM_THREADS=1 $(RUN) python benchmark/soak.py

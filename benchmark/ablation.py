@@ -1,9 +1,8 @@
-"""What each choice of the language stage is worth: losses, two or three states, lengths of the
-context.
+"""Ablation of the language stage: losses, two or three states, context lengths.
 
-Every variant starts from the same weights, sees the same worlds through the same frozen tower,
-takes as many steps with as many ticks in each, and is scored under teacher forcing on the same
-unseen worlds. A run that was stopped goes on where it was.
+Every variant starts from the same weights, uses the same rooms encoded by the same frozen tower,
+and gets the same number of steps with the same number of ticks. All are scored under teacher
+forcing on the same held-out rooms. A run that was stopped resumes.
 
     python benchmark/ablation.py --steps 300 --worlds 300 --held-out 40
 """
@@ -48,7 +47,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to train the language part; `turns` is the length of its context."""
+    """One way to train the language part.
+
+    Attributes:
+        loss: name of the loss.
+        has_standby: False trains a model with two states.
+        turns: length of the context in turns.
+    """
 
     loss: str = "fixed"
     has_standby: bool = True
@@ -67,9 +72,9 @@ VARIANTS = {
     "14 turns": Variant(turns=14),
     "56 turns": Variant(turns=LANGUAGE_TICKS),
 }
-"""By name; `start` is the start itself, scored untrained.
+"""Variants by name; `start` is the untrained start.
 
-What a variant does not say is as in the shipped model.
+Attributes that a variant does not set are those of the shipped model.
 """
 
 COLUMNS = (
@@ -83,7 +88,7 @@ COLUMNS = (
 
 
 def arguments_of(command: Sequence[str] | None) -> argparse.Namespace:
-    """What to run."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -91,63 +96,66 @@ def arguments_of(command: Sequence[str] | None) -> argparse.Namespace:
         "--checkpoint",
         type=Path,
         default=SHIPPED,
-        help="whose vision tower all use; and language part, without --fresh",
+        help="checkpoint with the vision tower, and without --fresh with the language part",
     )
-    parser.add_argument(
-        "--fresh", action="store_true", help="start from a language part drawn from the seed"
-    )
+    parser.add_argument("--fresh", action="store_true", help="start from a random language part")
     parser.add_argument(
         "--variants",
         nargs="+",
         choices=VARIANTS,
         default=list(VARIANTS),
         metavar="NAME",
-        help=f"of: {', '.join(VARIANTS)}",
+        help=f"some of: {', '.join(VARIANTS)}",
     )
-    parser.add_argument("--steps", type=int, default=300, help="steps of each")
+    parser.add_argument("--steps", type=int, default=300, help="training steps of each variant")
     parser.add_argument(
         "--batch",
         type=int,
         default=8,
         help=(
-            f"windows of {STREAM.max_turns} ticks in a step; more of shorter, fewer of longer ones"
+            f"windows of {STREAM.max_turns} ticks in a step; for other lengths the same number of"
+            " ticks"
         ),
     )
     parser.add_argument(
-        "--learning-rate", type=float, help="highest; default: 1e-3 with --fresh, else 3e-4"
+        "--learning-rate",
+        type=float,
+        help="peak learning rate; default: 1e-3 with --fresh, else 3e-4",
     )
-    parser.add_argument("--worlds", type=int, default=300, help="worlds to train on, 28 s of each")
+    parser.add_argument(
+        "--worlds", type=int, default=300, help="simulated rooms to train on, 28 s of each"
+    )
     parser.add_argument(
         "--first-world",
         type=int,
         default=60_000,
-        help="seed of the first of them; none that the checkpoint was trained on",
+        help="seed of the first room; the checkpoint must not have been trained on these rooms",
     )
-    parser.add_argument("--held-out", type=int, default=40, help="unseen worlds to score on")
+    parser.add_argument("--held-out", type=int, default=40, help="held-out rooms to score on")
     parser.add_argument(
         "--seeds",
         type=int,
         nargs="+",
         default=[0],
-        help="runs of each variant, whose scores are averaged",
+        help="seeds of the runs of each variant; scores are averaged",
     )
     parser.add_argument("--threads", type=int, default=1, help="threads of this process")
-    parser.add_argument("--processes", type=int, default=1, help="processes that render")
+    parser.add_argument("--processes", type=int, default=1, help="processes that render rooms")
     parser.add_argument(
         "--work",
         type=Path,
         default=Path("build/ablation"),
-        help="directory of worlds, tokens and runs",
+        help="directory for rendered rooms, vision tokens and runs",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("build/ablation/ablation.json"), help="file of the figures"
+        "--out", type=Path, default=Path("build/ablation/ablation.json"), help="file for the scores"
     )
     return parser.parse_args(command)
 
 
 @dataclass
 class Ablation:
-    """The worlds as the tower sees them, and where runs are kept."""
+    """The encoded rooms and the model that all variants start from."""
 
     arguments: argparse.Namespace
     accelerator: Accelerator
@@ -156,7 +164,7 @@ class Ablation:
     held_out: list[TokenStream]
 
     def scores(self, name: str, seed: int) -> dict[str, float]:
-        """Train the variant `name`, unless that is done already, and score it."""
+        """Train the variant `name`, unless it is finished already, and score it."""
         arguments, variant = self.arguments, VARIANTS[name]
         settings = self._settings(name, seed)
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -201,7 +209,7 @@ class Ablation:
         return scores
 
     def _start(self, seed: int) -> Any:
-        """A fresh copy of the common start."""
+        """A fresh copy of the common start model."""
         model = new_model(self.tokenizer, seed)
         known = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             self.arguments.checkpoint, dtype=torch.float32
@@ -225,7 +233,7 @@ class Ablation:
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
-    """Scores by variant as a Markdown table; `-` where a variant has no such state."""
+    """Scores by variant as a Markdown table; `-` if a variant does not have the state."""
     short = [
         f"{column} R" if f"{column} precision" in COLUMNS else column.replace(" precision", " P")
         for column in COLUMNS
@@ -241,7 +249,7 @@ def table(rows: dict[str, dict[str, float]]) -> str:
 
 
 def main(command: Sequence[str] | None = None) -> int:
-    """Run the variants, print a table and write the figures."""
+    """Run the variants, print a table and write the scores."""
     arguments = arguments_of(command)
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()
@@ -251,12 +259,12 @@ def main(command: Sequence[str] | None = None) -> int:
         arguments.checkpoint, dtype=torch.float32
     ).to(accelerator.device)
     arguments.work.mkdir(parents=True, exist_ok=True)
-    worlds = RenderCache(arguments.work, STREAM.rate_hz, arguments.processes)
+    cache = RenderCache(arguments.work, STREAM.rate_hz, arguments.processes)
     seeds = range(arguments.first_world, arguments.first_world + arguments.worlds)
     held_out = range(HELD_OUT_SEED, HELD_OUT_SEED + arguments.held_out)
     streams = [
-        encoded_streams(tower, worlds, part, arguments.work, what)
-        for part, what in ((seeds, "worlds"), (held_out, "held-out worlds"))
+        encoded_streams(tower, cache, part, arguments.work, what)
+        for part, what in ((seeds, "rooms"), (held_out, "held-out rooms"))
     ]
     ablation = Ablation(arguments, accelerator, tokenizer, *streams)
     rows: dict[str, dict[str, float]] = {}
@@ -264,7 +272,7 @@ def main(command: Sequence[str] | None = None) -> int:
         runs = [ablation.scores(name, seed) for seed in arguments.seeds]
         rows[name] = {column: mean(run[column] for run in runs) for column in runs[0]}
         print(table({name: rows[name]}).splitlines()[-1], flush=True)
-    # Of directories the name is enough: where they lie on this machine says nothing.
+    # Only the names of directories; their place on this machine does not matter.
     chosen = {
         name: value.name if isinstance(value, Path) else value
         for name, value in vars(arguments).items()
@@ -274,7 +282,7 @@ def main(command: Sequence[str] | None = None) -> int:
         json.dumps({"machine": machine(), "settings": chosen, "scores": rows}, indent=2) + "\n"
     )
     print(table(rows))
-    print(f"figures: {arguments.out}")
+    print(f"scores: {arguments.out}")
     return 0
 
 

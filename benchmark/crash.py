@@ -1,16 +1,16 @@
-"""Kill the memory's writer with SIGKILL at random moments under load, start it again, and count
-what was lost: nothing must be.
+"""Kills the memory's writer with SIGKILL at random times under load and counts what was lost.
 
     make crash
     build/jazzy/run python benchmark/crash.py --encrypted --kills 30    # an encrypted file
 
-Each life is a process of its own on a real file: it opens the memory (as the node does, with the
-check at opening and the recovery of the log), answers a recall, stores steps with pictures through
-the writer's thread as fast as the disk takes them, and says of each that it is committed once the
-writer says so. Most lives are killed in the middle of that, some while they open the file. After
-every kill the next life is timed from the start of its process until it has answered and committed;
-then the whole file is checked and everything that any life called committed is looked for. Exits
-with 1 when something is missing or a file is not sound.
+Each writer is a process of its own on a real file. It opens the memory like the node, with the
+check at opening and the recovery of the log. It answers a recall and then stores steps with
+pictures, as fast as the disk allows. It prints the number of each step that the writer has
+committed. Most writers are killed while they store steps, some while they open the file.
+
+After every kill the next writer is timed, from the start of its process until it has answered and
+committed. Then the whole file is checked, and everything that was reported as committed must be
+there. Exits with 1 if something is missing or a file is damaged.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from reported import reported
+from event_step import event_step
 from sqlite_utils import Database
 
 from stream_vlm.config.memory_settings import MemorySettings
@@ -43,27 +43,25 @@ from stream_vlm.types import NANOSECONDS, Frame, Pose, StepResult
 
 FIRST_NS = 1_700_000_000 * NANOSECONDS
 WORK_S, OPEN_S = 0.4, 0.15
-"""A kill falls at a random moment of so many seconds after the first commit, or after the file
-begins to be opened.
-"""
+"""Latest time of a kill in seconds: after the first commit, and after opening began."""
 WHILE_OPENING = 0.2
-"""Share of the kills that fall while the file is opened."""
+"""Share of the kills while the file is opened."""
 RECORDS_A_STEP = 3
 SERVING_WITHIN_S = 2.0
 
 
 def step(number: int, session: str, image: np.ndarray) -> StepResult:
-    """One tick of one camera: an observation, an event and the utterance that reports it, with
-    their picture.
-    """
+    """One tick of one camera: an observation, an event and its utterance, with a picture."""
     stamp_ns = FIRST_NS + number * NANOSECONDS
     frame = Frame("front", stamp_ns, "front_optical", image, Pose("map", number % 20, 1.0, 0.0))
-    return reported(session, number, frame, f"ball {number} rolls in", stamp_ns - NANOSECONDS)
+    return event_step(session, number, frame, f"ball {number} rolls in", stamp_ns - NANOSECONDS)
 
 
-def live(path: Path, session: str, key_file: str) -> None:
-    """Open, answer, and write until killed; each line says what is done: "opening", "serving" and
-    the processor time that took (s), or the number of a committed step.
+def run_writer(path: Path, session: str, key_file: str) -> None:
+    """Open, answer, and write until killed.
+
+    Prints "opening", then "serving" with the processor time in seconds, then the number of every
+    committed step.
     """
     images = np.random.default_rng(0).integers(0, 256, (8, 240, 320, 3), dtype=np.uint8)
     print("opening", flush=True)
@@ -87,9 +85,13 @@ def live(path: Path, session: str, key_file: str) -> None:
 
 
 @dataclass
-class File:
-    """One memory, its key if it is encrypted, and what was said to be in it: committed step numbers
-    by session.
+class MemoryFile:
+    """One memory file and what must be in it.
+
+    Attributes:
+        path: the file.
+        committed: committed step numbers by session.
+        key: the key of an encrypted file.
     """
 
     path: Path
@@ -97,7 +99,7 @@ class File:
     key: Key | None = None
 
     def lost(self) -> int:
-        """Committed records that are not there."""
+        """Number of committed records that are missing."""
         with self._reading() as db:
             if not _has_tables(db):
                 return sum(RECORDS_A_STEP * len(numbers) for numbers in self.committed.values())
@@ -114,8 +116,8 @@ class File:
                 missing += sum(RECORDS_A_STEP - stored.get(number, 0) for number in numbers)
             return missing
 
-    def torn(self) -> int:
-        """Steps of which only a part is there."""
+    def incomplete(self) -> int:
+        """Number of steps that are stored only in part."""
         with self._reading() as db:
             if not _has_tables(db):
                 return 0
@@ -126,9 +128,7 @@ class File:
             return int(db.execute(count, [RECORDS_A_STEP]).fetchone()[0])
 
     def is_sound(self) -> bool:
-        """SQLite's whole check, SQLCipher's of every page where there is a key, and that each link
-        leads somewhere.
-        """
+        """Whether the file passes the integrity checks of SQLite, and of SQLCipher with a key."""
         with self._reading() as db:
             sound: bool = db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             if self.key is not None:
@@ -145,21 +145,22 @@ class File:
 
 
 def _has_tables(db: Database) -> bool:
-    """False where the first life was killed before the file's tables were made: an empty file,
-    which the next life fills.
-    """
+    """Whether the file has its tables; a kill before that leaves an empty file."""
     return bool(db.execute("SELECT 1 FROM sqlite_master WHERE name = 'record'").fetchone())
 
 
-def kill_one(file: File, life: str, rng: random.Random) -> tuple[float, float] | None:
-    """One life and its end; seconds of clock and of processor from the start of its process to
-    serving, None where it was killed before that.
+def run_until_killed(file: MemoryFile, life: str, rng: random.Random) -> tuple[float, float] | None:
+    """Start one writer and kill it.
+
+    Returns:
+        Clock time and processor time in seconds from the start of the process until it served; None
+        if it was killed before that.
     """
     started = time.perf_counter()
     command = [
         sys.executable,
         __file__,
-        "--live",
+        "--writer",
         str(file.path),
         life,
         str(file.key.file) if file.key is not None else "",
@@ -179,7 +180,7 @@ def kill_one(file: File, life: str, rng: random.Random) -> tuple[float, float] |
                 serving = (time.perf_counter() - started, float(heard[-1].split()[1]))
             time.sleep(rng.uniform(0, WORK_S))
         process.send_signal(signal.SIGKILL)
-        # A line that the kill cut short was not said.
+        # A line without its end was cut off by the kill and does not count.
         heard += [
             line for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")
         ]
@@ -192,33 +193,32 @@ def kill_one(file: File, life: str, rng: random.Random) -> tuple[float, float] |
 def run(
     folder: Path, kills: int, kills_a_file: int, seed: int, key: Key | None = None
 ) -> dict[str, object]:
-    """Kill `kills` writers and return the report; of encrypted files where there is a `key`."""
+    """Kill `kills` writers and return the report; with `key` the files are encrypted."""
     rng = random.Random(seed)
     restarts: list[tuple[float, float]] = []
-    lost = torn = corrupt = committed = opening = files = 0
-    file = File(folder / "memory.db", key=key)
+    lost = incomplete = corrupt = committed = opening = files = 0
+    file = MemoryFile(folder / "memory.db", key=key)
     for kill in range(kills):
         if kill % kills_a_file == 0:
             for old in folder.glob("memory-*"):
                 old.unlink()
-            file, files = File(folder / f"memory-{kill}.db", key=key), files + 1
-        serving = kill_one(file, f"life {kill}", rng)
+            file, files = MemoryFile(folder / f"memory-{kill}.db", key=key), files + 1
+        serving = run_until_killed(file, f"life {kill}", rng)
         opening += serving is None
         if serving is not None:
             restarts.append(serving)
         committed += RECORDS_A_STEP * len(file.committed[f"life {kill}"])
-        # The last kill of a file leaves its log as it fell: it is checked by the checks themselves,
-        # which recover it. Between two kills the next life must do that, so what is checked then is
-        # a copy.
+        # After the last kill of a file, the checks themselves recover its log. Between two kills
+        # the next writer must do that, so a copy is checked.
         checked = (
             file
             if kill % kills_a_file == kills_a_file - 1
-            else File(_copied(file.path), file.committed, key)
+            else MemoryFile(_copied(file.path), file.committed, key)
         )
         if file.path.exists():
-            lost, torn, corrupt = (
+            lost, incomplete, corrupt = (
                 lost + checked.lost(),
-                torn + checked.torn(),
+                incomplete + checked.incomplete(),
                 corrupt + (not checked.is_sound()),
             )
         if sys.stderr.isatty():
@@ -233,11 +233,11 @@ def run(
         "files": files,
         "committed_records": committed,
         "lost_records": lost,
-        "torn_steps": torn,
+        "incomplete_steps": incomplete,
         "corrupt_files": corrupt,
         "restarts": len(restarts),
-        "restart_to_serving_s": _spread([clock for clock, _ in restarts]),
-        "restart_processor_s": _spread([processor for _, processor in restarts]),
+        "restart_to_serving_s": _percentiles([clock for clock, _ in restarts]),
+        "restart_processor_s": _percentiles([processor for _, processor in restarts]),
         "restarts_over_2_s": sum(clock > SERVING_WITHIN_S for clock, _ in restarts),
         "load_average": round(os.getloadavg()[0], 2),
         "seed": seed,
@@ -246,14 +246,14 @@ def run(
 
 
 def _new_key(folder: Path) -> Key | None:
-    """A random passphrase, in a file of `folder` that its owner alone may read."""
+    """Write a random passphrase to a file of `folder` that only its owner can read."""
     file = folder / "key"
     with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
         opened.write(base64.b64encode(os.urandom(32)) + b"\n")
     return Key.read(str(file))
 
 
-def _spread(seconds: list[float]) -> dict[str, float]:
+def _percentiles(seconds: list[float]) -> dict[str, float]:
     if not seconds:
         return {}
     p50, p99 = np.percentile(seconds, [50, 99])
@@ -261,48 +261,50 @@ def _spread(seconds: list[float]) -> dict[str, float]:
 
 
 def _copied(path: Path) -> Path:
-    """A copy of the file and its log as they lie, for checks that must not recover the original."""
+    """Copy the file and its log, for checks that must not recover the original."""
     copy = path.with_name("memory-copy.db")
     for ending in ("", "-wal", "-journal", "-shm"):
         target, source = Path(f"{copy}{ending}"), Path(f"{path}{ending}")
         target.unlink(missing_ok=True)
-        if source.exists() and ending != "-shm":  # SQLite makes the index of the log anew
+        if source.exists() and ending != "-shm":  # SQLite makes the index of the log again
             target.write_bytes(source.read_bytes())
     return copy
 
 
 def main() -> int:
-    """Run it and write the report."""
+    """Run the benchmark and write the report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument(
-        "--kills-a-file", type=int, default=20, help="a new file after so many kills"
+        "--kills-a-file", type=int, default=20, help="number of kills before a new file is used"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--folder",
         type=Path,
-        help="where the memory files are made and removed again: the disk that is tested",
+        help="folder for the temporary memory files; chooses the disk that is tested",
     )
     parser.add_argument("--out", type=Path, default=Path("build/crash/report.json"))
     parser.add_argument(
-        "--encrypted", action="store_true", help="under a key of its own (SQLCipher)"
+        "--encrypted", action="store_true", help="encrypt the files with a new key (SQLCipher)"
     )
     parser.add_argument(
-        "--live", nargs=3, metavar=("FILE", "SESSION", "KEY_FILE"), help=argparse.SUPPRESS
+        "--writer", nargs=3, metavar=("FILE", "SESSION", "KEY_FILE"), help=argparse.SUPPRESS
     )
     arguments = parser.parse_args()
-    if arguments.live:
-        live(Path(arguments.live[0]), *arguments.live[1:])
+    if arguments.writer:
+        run_writer(Path(arguments.writer[0]), *arguments.writer[1:])
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         key = _new_key(Path(folder)) if arguments.encrypted else None
         report = run(Path(folder), arguments.kills, arguments.kills_a_file, arguments.seed, key)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
-    return 1 if report["lost_records"] or report["torn_steps"] or report["corrupt_files"] else 0
+    return (
+        1 if report["lost_records"] or report["incomplete_steps"] or report["corrupt_files"] else 0
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""Describes the machine that a benchmark ran on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import transformers
 
 
 def machine() -> dict[str, object]:
-    """Processor, GPU and versions, for the head of a report."""
+    """Return processor, GPU and library versions, for the report."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -25,7 +25,7 @@ def machine() -> dict[str, object]:
 
 
 def resident_mb() -> float:
-    """Memory of this process that is in RAM, in MB (Linux)."""
+    """Memory of this process in RAM, in MB (Linux only)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 

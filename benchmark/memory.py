@@ -1,9 +1,8 @@
-"""How fast the memory takes a step in and answers, on this machine: prints a table and writes it as
-JSON.
+"""Measures how fast the memory stores a step and answers, on this machine.
 
-Every step goes the way a robot's does: picture encoded, one transaction, one fsync. Questions are
-drawn at random from a seed and cover words, time, place, camera and their mixtures, over everything
-stored.
+Prints a table and writes it as JSON. Every step is stored as on a robot: picture encoded, one
+transaction, one fsync. Questions are drawn at random from a seed. They cover words, time, place,
+camera and combinations of these, over everything stored.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from event_step import event_step
 from numpy.typing import NDArray
-from reported import reported
 
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.insert_rows import insert_session, insert_step
@@ -39,7 +38,7 @@ from stream_vlm.types import NANOSECONDS, Decision, Frame, Pose, State, StepResu
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple")
 THINGS = ("ball", "box", "cup", "door", "lamp", "chair", "person", "bag", "bottle", "plant")
-HAPPENINGS = (
+EVENTS = (
     "enters from the left",
     "leaves to the right",
     "is picked up",
@@ -51,8 +50,8 @@ HAPPENINGS = (
 CAMERAS = ("front", "rear")
 FIRST_NS = 1_700_000_000 * NANOSECONDS
 SPEAKS_EVERY = 5
-LEAST_STEPS = 100
-"""Written one by one at each size, however large the memory was grown before."""
+MIN_STEPS = 100
+"""Fewest steps that are written one by one at each size, even if it is reached already."""
 
 OPEN_AND_ASK = """
 import sys, time
@@ -71,7 +70,7 @@ Timings = dict[str, float]
 
 
 def timings(milliseconds: list[float]) -> Timings:
-    """p50, p95, p99 and the worst of `milliseconds`."""
+    """p50, p95, p99 and maximum of `milliseconds`."""
     p50, p95, p99 = np.percentile(milliseconds, [50, 95, 99])
     return {
         "p50_ms": float(p50),
@@ -82,7 +81,7 @@ def timings(milliseconds: list[float]) -> Timings:
 
 
 def pictures(rng: np.random.Generator) -> list[NDArray[np.uint8]]:
-    """A few noisy 640 x 480 pictures with edges, so that their JPEGs are as large as a room's."""
+    """A few noisy 640 x 480 pictures with edges, so that their JPEGs have a realistic size."""
     made = []
     for _ in range(8):
         blocks = rng.integers(0, 255, (24, 32, 3)).repeat(20, axis=0).repeat(20, axis=1)
@@ -91,8 +90,9 @@ def pictures(rng: np.random.Generator) -> list[NDArray[np.uint8]]:
 
 
 def steps(rng: random.Random) -> Iterator[StepResult]:
-    """An endless stream at 1 Hz: a robot wanders through 20 x 20 m, its cameras take turns, every
-    fifth step reports an event.
+    """An endless stream at 1 Hz: a robot moves through 20 x 20 m and its cameras take turns.
+
+    Every fifth step reports an event.
     """
     shown = pictures(np.random.default_rng(rng.randrange(2**32)))
     x = y = 10.0
@@ -105,8 +105,8 @@ def steps(rng: random.Random) -> Iterator[StepResult]:
             camera, stamp_ns, f"{camera}_optical", shown[index % len(shown)], Pose("map", x, y, 0.0)
         )
         if index % SPEAKS_EVERY == SPEAKS_EVERY - 1:
-            label = f"the {rng.choice(COLOURS)} {rng.choice(THINGS)} {rng.choice(HAPPENINGS)}"
-            yield reported("bench", index, frame, label, stamp_ns - 3 * NANOSECONDS)
+            label = f"the {rng.choice(COLOURS)} {rng.choice(THINGS)} {rng.choice(EVENTS)}"
+            yield event_step("bench", index, frame, label, stamp_ns - 3 * NANOSECONDS)
         else:
             yield StepResult(
                 "bench",
@@ -117,7 +117,7 @@ def steps(rng: random.Random) -> Iterator[StepResult]:
 
 
 def questions(rng: random.Random, seconds: int) -> dict[str, Callable[[], RecallQuery]]:
-    """Makers of questions by mode, over a stream of `seconds`."""
+    """For each kind of question a function that makes one, over a stream of `seconds`."""
 
     def words(number: int) -> str:
         return " ".join(
@@ -151,8 +151,8 @@ def questions(rng: random.Random, seconds: int) -> dict[str, Callable[[], Recall
     }
 
 
-def kept_for_good(path: Path, picture_period_s: float) -> MemorySettings:
-    """The defaults, but that nothing is dropped: a million records are more than three days."""
+def unlimited_settings(path: Path, picture_period_s: float) -> MemorySettings:
+    """The default settings without deletion, because a million records are more than three days."""
     return MemorySettings(
         path=str(path), thumbnail_period_s=picture_period_s,
         keep_records_h=0.0, keep_records_mb=0.0, keep_pictures_h=0.0, keep_pictures_mb=0.0,
@@ -161,9 +161,7 @@ def kept_for_good(path: Path, picture_period_s: float) -> MemorySettings:
 
 
 def grow(settings: MemorySettings, stream: Iterator[StepResult], records: int) -> None:
-    """Make a new memory of `records`, a thousand steps a transaction: a robot would need days for
-    as many.
-    """
+    """Make a new memory of `records`, a thousand steps in a transaction, to save time."""
     recorder = StepRecorder()
     stored = 0
     with closing(open_for_writing(Path(settings.path), settings.busy_timeout_s)) as db:
@@ -183,15 +181,16 @@ def grow(settings: MemorySettings, stream: Iterator[StepResult], records: int) -
 
 
 def fill(memory: Memory, stream: Iterator[StepResult], records: int) -> dict[str, Timings]:
-    """Write steps until `records` are stored, summaries among them, and at least `LEAST_STEPS`.
+    """Write steps one by one until `records` are stored, and at least `MIN_STEPS`.
 
-    Returns the time to encode a step's picture, to commit it, and one piece of what idle time is
-    for after it.
+    Returns:
+        The time to encode a step's picture, to commit the step, and of one piece of idle work after
+        it.
     """
     encoding: list[float] = []
     committing: list[float] = []
-    settling: list[float] = []
-    while memory.count() < records or len(committing) < LEAST_STEPS:
+    maintaining: list[float] = []
+    while memory.count() < records or len(committing) < MIN_STEPS:
         result = next(stream)
         started = time.perf_counter()
         rows = memory.prepare(result)
@@ -199,33 +198,35 @@ def fill(memory: Memory, stream: Iterator[StepResult], records: int) -> dict[str
         memory.commit(rows)
         committed = time.perf_counter()
         memory.run_maintenance()
-        settling.append((time.perf_counter() - committed) * 1e3)
+        maintaining.append((time.perf_counter() - committed) * 1e3)
         committing.append((committed - prepared) * 1e3)
         encoding.append((prepared - started) * 1e3)
     return {
         "encode": timings(encoding),
         "commit": timings(committing),
-        "one piece of idle work afterwards": timings(settling),
+        "one piece of idle work afterwards": timings(maintaining),
     }
 
 
 def ask(memory: Memory, rng: random.Random, seconds: int, times: int) -> dict[str, Timings]:
-    """Each mode's questions, `times` of them, answered one after the other; also the processor's
-    time, which other work adds little to.
+    """Ask `times` questions of each kind, one after the other.
+
+    Returns:
+        Clock times, and p99 of the processor time, which depends less on other work on the machine.
     """
     answered = {}
     for mode, make in questions(rng, seconds).items():
-        waited, worked = [], []
+        wall_ms, processor_ms = [], []
         for query in [make() for _ in range(times)]:
             before = time.thread_time()
-            waited.append(memory.recall(query).took_ms)
-            worked.append((time.thread_time() - before) * 1e3)
-        answered[mode] = {**timings(waited), "cpu_p99_ms": timings(worked)["p99_ms"]}
+            wall_ms.append(memory.recall(query).took_ms)
+            processor_ms.append((time.thread_time() - before) * 1e3)
+        answered[mode] = {**timings(wall_ms), "cpu_p99_ms": timings(processor_ms)["p99_ms"]}
     return answered
 
 
 def open_to_first_answer(path: Path, times: int) -> dict[str, Timings]:
-    """A fresh process each time: open, check, answer; and the same with what it imports before."""
+    """Time from opening to the first answer in a new process, with and without imports."""
     command = [sys.executable, "-c", OPEN_AND_ASK, str(path)]
     took = [
         subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
@@ -238,12 +239,12 @@ def open_to_first_answer(path: Path, times: int) -> dict[str, Timings]:
     }
 
 
-def rivals(python: Path, memory: Path, folder: Path, times: int) -> object:
-    """What benchmark/rivals.py finds in the rows of `memory`, asked as many questions."""
-    rows, out = folder / "rows.jsonl", folder / "rivals.json"
+def alternatives(python: Path, memory: Path, folder: Path, times: int) -> object:
+    """Run benchmark/alternatives.py on the rows of `memory`, with as many questions."""
+    rows, out = folder / "rows.jsonl", folder / "alternatives.json"
     with sqlite3.connect(memory) as connection, rows.open("w") as file:
-        # A record a line as our file holds them; a silent observation has no words, which a vector
-        # store cannot take, so it says what it is.
+        # One record in a line. A silent observation has no words, but a vector store needs some, so
+        # its state is used.
         for end_ns, x, y, text, state in connection.execute(
             "SELECT end_ns, x, y, text, state FROM record WHERE x IS NOT NULL ORDER BY id"
         ):
@@ -253,19 +254,19 @@ def rivals(python: Path, memory: Path, folder: Path, times: int) -> object:
             )
     command = [
         str(python),
-        str(Path(__file__).with_name("rivals.py")),
+        str(Path(__file__).with_name("alternatives.py")),
         str(rows),
         "--times",
         str(times),
         "--out",
         str(out),
     ]
-    print("\nrivals on the same rows, words as hashed vectors (ms)")
+    print("\nother stores on the same rows, words as hashed vectors (ms)")
     subprocess.run(command, check=True)
     return json.loads(out.read_text())
 
 
-def show(title: str, rows: dict[str, Timings]) -> None:
+def print_table(title: str, rows: dict[str, Timings]) -> None:
     """Print one table."""
     print(f"\n{title:<36}{'p50':>9}{'p95':>9}{'p99':>9}{'max':>9}{'cpu p99':>9}  ms")
     for name, timing in rows.items():
@@ -287,33 +288,33 @@ def main() -> None:
         type=int,
         nargs="+",
         default=[10_000, 43_200],
-        help="sizes of the memory at which it is asked",
+        help="sizes of the memory at which questions are asked",
     )
-    parser.add_argument("--times", type=int, default=200, help="questions a mode")
+    parser.add_argument("--times", type=int, default=200, help="questions of each kind")
     parser.add_argument(
         "--picture-period",
         type=float,
         default=1.0,
-        help="seconds between the pictures of steps in which nothing is said",
+        help="seconds between the pictures of silent steps",
     )
     parser.add_argument(
         "--grown",
         type=int,
         default=0,
         metavar="RECORDS",
-        help="begin with so many, stored a thousand steps at a time",
+        help="start with so many records, stored a thousand steps at a time",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--folder",
         type=Path,
-        help="where the memory file is made and removed again: the disk that is measured",
+        help="folder for the temporary memory file; chooses the disk that is measured",
     )
     parser.add_argument(
-        "--rivals",
+        "--alternatives",
         type=Path,
         metavar="PYTHON",
-        help="one with requirements/benchmark.txt: measures the rivals too",
+        help="Python with requirements/benchmark.txt: measures other stores too",
     )
     parser.add_argument("--out", type=Path, default=Path("build/bench/memory.json"))
     arguments = parser.parse_args()
@@ -328,7 +329,7 @@ def main() -> None:
     sizes = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         path = Path(folder) / "memory.db"
-        settings = kept_for_good(path, arguments.picture_period)
+        settings = unlimited_settings(path, arguments.picture_period)
         stream = steps(rng)
         if arguments.grown:
             grow(settings, stream, arguments.grown)
@@ -340,9 +341,9 @@ def main() -> None:
                 recall = ask(memory, rng, seconds, arguments.times)
                 opening = open_to_first_answer(path, 20)
                 megabytes = path.stat().st_size / 1e6
-                show(f"writing up to {records} records", write)
-                show(f"recall from {records} records", recall)
-                show("opening", opening)
+                print_table(f"writing up to {records} records", write)
+                print_table(f"recall from {records} records", recall)
+                print_table("opening", opening)
                 print(f"  file {megabytes:.0f} MB")
                 sizes.append(
                     {
@@ -353,8 +354,10 @@ def main() -> None:
                         "open": opening,
                     }
                 )
-        if arguments.rivals:
-            report["rivals"] = rivals(arguments.rivals, path, Path(folder), arguments.times)
+        if arguments.alternatives:
+            report["alternatives"] = alternatives(
+                arguments.alternatives, path, Path(folder), arguments.times
+            )
     report["sizes"] = sizes
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(report, indent=2) + "\n")

@@ -1,9 +1,8 @@
-"""What encryption at rest costs: a plain and an encrypted memory side by side, each step stored in
-both and each question asked of both in turn.
+"""Measures the cost of encryption: stores each step and asks each question in two memories.
 
-Prints a table and writes it as JSON. Both are measured in the same minutes, by the clock and in
-processor time; the ratio of the latter is what other work on the machine changes least, and leaves
-the disk out.
+One is plain, one encrypted. Prints a table and writes it as JSON. Both are measured in the same
+minutes, as clock time and as processor time. The ratio of the processor times depends least on
+other work on the machine; it does not include the disk.
 """
 
 from __future__ import annotations
@@ -31,19 +30,21 @@ from stream_vlm.memory.memory import Memory
 KINDS = ("plain", "encrypted")
 
 Pair = dict[str, list[tuple[float, float]]]
-"""The same pieces of work by kind: milliseconds by the clock and of the processor."""
+"""Measurements by kind of memory: (clock time, processor time) in ms."""
 
 
 def fill(memories: dict[str, Memory], records: int, rng: random.Random) -> tuple[Pair, int]:
-    """Write the same steps to all until `records` are stored; the time of each commit, and how many
-    seconds of stream that were.
+    """Write the same steps to all memories until `records` are stored.
+
+    Returns:
+        The time of each commit, and the length of the stream in seconds.
     """
     spent: Pair = {kind: [] for kind in memories}
     number = 0
     for number, result in enumerate(steps(rng)):
         if memories[KINDS[0]].count() >= records:
             break
-        for kind in turn(number):
+        for kind in order_of(number):
             rows = memories[kind].prepare(result)
             with measured(spent[kind]):
                 memories[kind].commit(rows)
@@ -54,12 +55,12 @@ def fill(memories: dict[str, Memory], records: int, rng: random.Random) -> tuple
 def ask(
     memories: dict[str, Memory], rng: random.Random, seconds: int, times: int
 ) -> dict[str, Pair]:
-    """Each mode's questions, `times` of them, asked of all."""
+    """Ask all memories `times` questions of each kind."""
     answered = {}
     for mode, make in questions(rng, seconds).items():
         spent: Pair = {kind: [] for kind in memories}
         for number, query in enumerate(make() for _ in range(times)):
-            for kind in turn(number):
+            for kind in order_of(number):
                 with measured(spent[kind]):
                     memories[kind].recall(query)
         answered[mode] = spent
@@ -67,12 +68,12 @@ def ask(
 
 
 def open_and_ask(chosen: dict[str, MemorySettings], times: int) -> Pair:
-    """A fresh process each time, from its start to its end: import, open, check, answer."""
+    """Time of a whole process that imports, opens, checks and answers; a new process each time."""
     spent: Pair = {kind: [] for kind in chosen}
     script = OPEN_AND_ASK.replace("path=sys.argv[1]", "path=sys.argv[1], key_file=sys.argv[2]")
     for number in range(times):
-        for kind in turn(number):
-            with measured(spent[kind], of_children):
+        for kind in order_of(number):
+            with measured(spent[kind], children_processor_s):
                 subprocess.run(
                     [sys.executable, "-c", script, chosen[kind].path, chosen[kind].key_file],
                     check=True,
@@ -85,25 +86,25 @@ def open_and_ask(chosen: dict[str, MemorySettings], times: int) -> Pair:
 def measured(
     into: list[tuple[float, float]], processor_s: Callable[[], float] = time.thread_time
 ) -> Iterator[None]:
-    """Add what the block takes."""
+    """Add the clock time and the processor time (ms) of the block to `into`."""
     clock, processor = time.perf_counter(), processor_s()
     yield
     into.append(((time.perf_counter() - clock) * 1e3, (processor_s() - processor) * 1e3))
 
 
-def of_children() -> float:
-    """Processor time of all ended children, seconds."""
+def children_processor_s() -> float:
+    """Processor time of all child processes that have ended, in seconds."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
-def turn(number: int) -> tuple[str, ...]:
-    """The kinds, each first every other time: what goes first may warm something for the other."""
+def order_of(number: int) -> tuple[str, ...]:
+    """The kinds in alternating order, because the first one may warm up caches for the second."""
     return KINDS if number % 2 else KINDS[::-1]
 
 
-def show(rows: dict[str, Pair]) -> dict[str, dict[str, Timings | float]]:
-    """Print one table; its rows for the report."""
+def print_table(rows: dict[str, Pair]) -> dict[str, dict[str, Timings | float]]:
+    """Print one table; returns its rows for the report."""
     print(
         f"{'ms, p50':<32}{'plain':>9}{'encrypted':>11}"
         f"{'plain cpu':>11}{'encrypted cpu':>15}{'ratio of cpu':>14}"
@@ -117,7 +118,8 @@ def show(rows: dict[str, Pair]) -> dict[str, dict[str, Timings | float]]:
         ratio = processor["encrypted"]["p50_ms"] / processor["plain"]["p50_ms"]
         shown = [timing[kind]["p50_ms"] for timing in (clock, processor) for kind in KINDS]
         print(
-            f"{name:<32}{shown[0]:9.2f}{shown[1]:11.2f}{shown[2]:11.2f}{shown[3]:15.2f}{ratio:14.2f}"
+            f"{name:<32}{shown[0]:9.2f}{shown[1]:11.2f}"
+            f"{shown[2]:11.2f}{shown[3]:15.2f}{ratio:14.2f}"
         )
         found[name] = {
             **clock,
@@ -131,14 +133,14 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--records", type=int, default=10_000, help="size of the memory at which it is asked"
+        "--records", type=int, default=10_000, help="size of the memory when questions are asked"
     )
-    parser.add_argument("--times", type=int, default=100, help="questions a mode")
+    parser.add_argument("--times", type=int, default=100, help="questions of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--folder",
         type=Path,
-        help="where the memory files are made and removed again: the disk that is measured",
+        help="folder for the temporary memory files; chooses the disk that is measured",
     )
     parser.add_argument("--out", type=Path, default=Path("build/bench/memory_encryption.json"))
     arguments = parser.parse_args()
@@ -168,7 +170,9 @@ def main() -> None:
         finally:
             for memory in memories.values():
                 memory.close()
-    rows = show({"commit a step": committed, **asked, "fresh process to first answer": opened})
+    rows = print_table(
+        {"commit a step": committed, **asked, "fresh process to first answer": opened}
+    )
     machine = (
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python"
         f" {platform.python_version()}"

@@ -1,15 +1,14 @@
-"""How often the memory is right that two events happened to one and the same thing; JSON and a
-table.
+"""Measures how well the memory recognises that two events are about the same object.
 
-A robot visits twelve simulated rooms twice, for twenty minutes each: what happens in a room between
-its two visits is not seen. Events are written through the memory's own writer in the captions of
-the simulated world, as its scripts say, and again with a share of them missing, as a model misses
-some. Which thing an event happens to is known from the scripts and never shown to the memory. In
-this world a thing that leaves never comes back: what comes in with the same words is always
-another.
+A robot visits twelve simulated rooms twice, for twenty minutes each. It does not see what happens
+between the two visits. Events are written through the memory's own writer in the captions of the
+simulated world, once exactly as its scripts say, and once with a share of them missing, as a model
+would miss some. The scripts say which object an event belongs to; the memory never gets this. In
+this world an object that leaves never comes back: an object that comes in with the same words is
+always another one.
 
-Every pair of events counts: precision is the share of the pairs called one thing that are, recall
-the share of the pairs of one thing that are called so.
+Every pair of events counts. Precision is the share of correct pairs among those that are linked;
+recall is the share of linked pairs among those that belong to the same object.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from math import comb
 from pathlib import Path
 
 import numpy as np
-from reported import reported
+from event_step import event_step
 
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.answers.event_sentence import parse_event
@@ -40,12 +39,19 @@ FIRST_NS = 1_700_000_000 * NANOSECONDS
 ROOMS = 12
 VISIT_S = 1200
 VISITS = (0, 2400)
-"""When the visits of a room begin, in seconds of its own script."""
+"""Start of the visits of a room, in seconds of its own script."""
 
 
 @dataclass(frozen=True)
-class Witnessed:
-    """An event that the robot sees: in which room, during which visit, and its end (ns)."""
+class SeenEvent:
+    """An event that the robot sees.
+
+    Attributes:
+        room: number of the room.
+        visit: number of the visit.
+        event: the event.
+        end_ns: end of the event in ns.
+    """
 
     room: int
     visit: int
@@ -63,8 +69,8 @@ class Witnessed:
         return "people" if self.event.kind == "person" else "doors and lamps"
 
 
-def witnessed(seed: int, events_per_minute: float) -> list[Witnessed]:
-    """What the robot sees on its two rounds, in order."""
+def seen_events(seed: int, events_per_minute: float) -> list[SeenEvent]:
+    """The events that the robot sees on its two visits of each room, in order."""
     scripts = [
         make_script(seed * 1000 + room, max(VISITS) + VISIT_S, events_per_minute=events_per_minute)
         for room in range(ROOMS)
@@ -76,7 +82,7 @@ def witnessed(seed: int, events_per_minute: float) -> list[Witnessed]:
             for event in script.events:
                 if begins_s <= event.t_start and event.t_end < begins_s + VISIT_S:
                     found.append(
-                        Witnessed(
+                        SeenEvent(
                             room,
                             visit,
                             event,
@@ -86,8 +92,8 @@ def witnessed(seed: int, events_per_minute: float) -> list[Witnessed]:
     return found
 
 
-def write(memory: Memory, seen: Iterable[Witnessed]) -> None:
-    """Have the memory store what was seen; each visit of a room is a session of its own."""
+def write(memory: Memory, seen: Iterable[SeenEvent]) -> None:
+    """Write the seen events into the memory; each visit of a room is a session."""
     image = np.zeros((48, 64, 3), np.uint8)
     session = ""
     for number, one in enumerate(seen):
@@ -97,11 +103,11 @@ def write(memory: Memory, seen: Iterable[Witnessed]) -> None:
             "front", one.end_ns, "front_optical", image, Pose("map", 5.0 * one.room, 0.0, 0.0)
         )
         began_ns = one.end_ns - round((one.event.t_end - one.event.t_start) * NANOSECONDS)
-        memory.write(reported(session, number, frame, one.event.label, began_ns))
+        memory.write(event_step(session, number, frame, one.event.label, began_ns))
 
 
-def remembered(memory: Memory) -> list[RecallRecord]:
-    """Every event of the memory, oldest first."""
+def stored_events(memory: Memory) -> list[RecallRecord]:
+    """Every event in the memory, oldest first."""
     records: list[RecallRecord] = []
     while True:
         start_ns = records[-1].end_ns + 1 if records else None
@@ -114,14 +120,12 @@ def remembered(memory: Memory) -> list[RecallRecord]:
 
 
 def pairs(groups: Iterable[Hashable]) -> int:
-    """How many pairs there are within equal values."""
+    """Number of pairs of equal values."""
     return sum(comb(number, 2) for number in Counter(groups).values())
 
 
-def linked(seen: Sequence[Witnessed], called: Sequence[Hashable]) -> dict[str, float]:
-    """Precision and recall of pairs, where `called` says for each of `seen` which thing it was
-    taken for.
-    """
+def pair_scores(seen: Sequence[SeenEvent], called: Sequence[Hashable]) -> dict[str, float]:
+    """Precision and recall of pairs; `called` has the linked object for each of `seen`."""
     both = pairs((one.thing, name) for one, name in zip(seen, called, strict=True))
     said, true = pairs(called), pairs(one.thing for one in seen)
     return {
@@ -131,24 +135,24 @@ def linked(seen: Sequence[Witnessed], called: Sequence[Hashable]) -> dict[str, f
     }
 
 
-def words_of(one: Witnessed) -> Hashable:
+def words_of(one: SeenEvent) -> Hashable:
     what = parse_event(one.event.label)
     return (what.noun, what.words) if what else one
 
 
-def examine(seen: Sequence[Witnessed]) -> dict[str, dict[str, dict[str, float]]]:
-    """By scheme and by kind of thing, how well `seen` is linked."""
+def examine(seen: Sequence[SeenEvent]) -> dict[str, dict[str, dict[str, float]]]:
+    """Scores of each linking scheme for each kind of object."""
     with (
         tempfile.TemporaryDirectory() as folder,
         Memory.open(MemorySettings(path=f"{folder}/memory.db", thumbnail_period_s=3600)) as memory,
     ):
         write(memory, seen)
-        records = remembered(memory)
+        records = stored_events(memory)
     assert [record.text for record in records] == [one.event.label for one in seen], (
         "every event is stored once, in its order"
     )
     by_rule = {one: record.object_id for one, record in zip(seen, records, strict=True)}
-    schemes: dict[str, Callable[[Witnessed], Hashable]] = {
+    schemes: dict[str, Callable[[SeenEvent], Hashable]] = {
         "the rule": by_rule.__getitem__,
         "same words": words_of,
         "same words, same visit": lambda one: (words_of(one), one.room, one.visit),
@@ -160,12 +164,12 @@ def examine(seen: Sequence[Witnessed]) -> dict[str, dict[str, dict[str, float]]]
         for one in seen:
             groups.setdefault(one.group, []).append(one)
         table[scheme] = {
-            group: linked(members, [name(one) for one in members])
+            group: pair_scores(members, [name(one) for one in members])
             for group, members in groups.items()
         }
     sure = [record.object_confidence >= 0.9 for record in records]
-    table["the rule, where it is 0.9 sure"] = {
-        "all": linked(
+    table["the rule, confidence >= 0.9"] = {
+        "all": pair_scores(
             [one for one, is_sure in zip(seen, sure, strict=True) if is_sure],
             [by_rule[o] for o, s in zip(seen, sure, strict=True) if s],
         )
@@ -183,12 +187,12 @@ def main() -> None:
         "--missed",
         type=float,
         default=0.2,
-        help="share of events that the second memory does not hear of",
+        help="share of events that are missing in the second memory",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("build/bench/memory-links.json"))
     arguments = parser.parse_args()
-    seen = witnessed(arguments.seed, arguments.events_per_minute)
+    seen = seen_events(arguments.seed, arguments.events_per_minute)
     rng = random.Random(arguments.seed)
     some = [one for one in seen if rng.random() >= arguments.missed]
     report = {

@@ -1,16 +1,14 @@
-"""How often the memory is right: twelve simulated hours, 300 generated questions, every wrong
-answer listed; JSON and a table.
+"""Measures how often the memory answers correctly: twelve simulated hours, 300 questions.
 
 A robot spends an hour in each of twelve simulated rooms. What happens there is written through the
-memory's own writer, in the captions of the simulated world, as exactly as its scripts say: what is
-measured is the memory and not a model's eyes. Questions are asked in plain words, with a time range
-or a place where one is meant; what is right is worked out from the scripts and never from the
-memory.
+memory's own writer, in the captions of the simulated world and exactly as its scripts say. This
+measures the memory, not a model. Questions are asked in plain words, with a time range or a place
+if one is meant. The correct answers come from the scripts, never from the memory. Writes JSON,
+prints a table and lists every wrong answer.
 
-Beside it stand schemes that hand text to a language model: recall into the prompt as the node does
-    it, and the published one that pours everything
-in. They are judged as if that model never erred: a question counts as right when the handed text
-    holds every event that its answer rests on.
+For comparison there are schemes that give text to a language model: the recall of the node, and the
+published scheme that puts everything into the prompt. They are scored as if that model never erred:
+a question counts as right if the text contains every event that its answer needs.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from reported import reported
+from event_step import event_step
 
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.context.recalled_lines import within_budget
@@ -55,21 +53,26 @@ from stream_vlm_lab.simulation.script.script import Event
 FIRST_NS = 1_700_000_000 * NANOSECONDS
 ROOM_S = 3600
 ROOMS = 12
-LOOKS_EVERY_S = 5
+FRAME_PERIOD_S = 5
 ROOM_RADIUS_M = 2.0
 TOP_K = 20
 TOKENS_A_WORD = 1.3
 BUDGETS = (512, 2048, 8192)
-"""Tokens of the past in the prompt, `context.memory_tokens`: this package's default, and larger
-ones.
-"""
+"""Tokens of recalled lines in the prompt (`context.memory_tokens`): the default, and more."""
 WHOLE_CONTEXT = 48_000
-"""Tokens of the published scheme's whole context."""
+"""Tokens of the whole context in the published scheme."""
 
 
 @dataclass(frozen=True)
-class Happening:
-    """An event of a script in the robot's day: which room, and its span in ns."""
+class DayEvent:
+    """An event of a script on the robot's day.
+
+    Attributes:
+        room: number of the room.
+        event: the event.
+        start_ns: start in ns.
+        end_ns: end in ns.
+    """
 
     room: int
     event: Event
@@ -85,26 +88,34 @@ class Happening:
 
 
 @dataclass(frozen=True)
-class Exam:
-    """A question, whether an answer is right, and the happenings that it rests on."""
+class ExamQuestion:
+    """A question with its correct answer.
+
+    Attributes:
+        category: kind of question.
+        query: the question.
+        is_right: whether an answer is correct.
+        expected: the correct answer as text.
+        needs: the events that the answer needs.
+    """
 
     category: str
     query: RecallQuery
     is_right: Callable[[Answer], bool]
     expected: str
-    needs: tuple[Happening, ...] = ()
+    needs: tuple[DayEvent, ...] = ()
 
 
 class Day:
-    """Twelve rooms, one after the other, in 5 m steps along x."""
+    """Twelve rooms, one after the other, 5 m apart along x."""
 
     def __init__(self, seed: int, events_per_minute: float) -> None:
         self.scripts = [
             make_script(seed * 1000 + room, ROOM_S, events_per_minute=events_per_minute)
             for room in range(ROOMS)
         ]
-        self.happenings = [
-            Happening(room, event, self.ns(room, event.t_start), self.ns(room, event.t_end))
+        self.events = [
+            DayEvent(room, event, self.ns(room, event.t_start), self.ns(room, event.t_end))
             for room, script in enumerate(self.scripts)
             for event in script.events
         ]
@@ -116,18 +127,14 @@ class Day:
         return Place(5.0 * room, 0.0, ROOM_RADIUS_M)
 
     def steps(self, room: int) -> Iterator[StepResult]:
-        """What a faultless model makes of the room's hour."""
+        """The steps of a perfect model in the room's hour."""
         image = np.zeros((48, 64, 3), np.uint8)
         pose = Pose("map", 5.0 * room, 0.0, 0.0)
         moments = sorted(
-            {
-                (happening.end_ns, index)
-                for index, happening in enumerate(self.happenings)
-                if happening.room == room
-            }
+            {(event.end_ns, index) for index, event in enumerate(self.events) if event.room == room}
         )
-        looks = [(self.ns(room, second), -1) for second in range(0, ROOM_S, LOOKS_EVERY_S)]
-        for number, (stamp_ns, index) in enumerate(sorted([*moments, *looks])):
+        frames = [(self.ns(room, second), -1) for second in range(0, ROOM_S, FRAME_PERIOD_S)]
+        for number, (stamp_ns, index) in enumerate(sorted([*moments, *frames])):
             frame = Frame("front", stamp_ns, "front_optical", image, pose)
             if index < 0:
                 yield StepResult(
@@ -136,8 +143,8 @@ class Day:
                     {"front": Decision(State.SILENCE, {State.SILENCE: 1.0})},
                 )
                 continue
-            happening = self.happenings[index]
-            yield reported(f"room-{room}", number, frame, happening.label, happening.start_ns)
+            event = self.events[index]
+            yield event_step(f"room-{room}", number, frame, event.label, event.start_ns)
 
     def write(self, memory: Memory) -> None:
         for room in range(ROOMS):
@@ -146,24 +153,21 @@ class Day:
                 memory.write(result)
 
 
-class Examiner:
-    """Draws questions about `day`; one maker a category, each returns None where its draw has no
-    single right answer.
+class QuestionGenerator:
+    """Draws questions about `day`.
+
+    There is one method for each category; it returns None if its draw has no unique correct answer.
     """
 
     def __init__(self, day: Day, rng: random.Random) -> None:
         self._day = day
         self._rng = rng
         self._portable = sorted(
-            {
-                (h.event.kind, h.event.colour)
-                for h in day.happenings
-                if h.event.kind in PORTABLE_KINDS
-            }
+            {(h.event.kind, h.event.colour) for h in day.events if h.event.kind in PORTABLE_KINDS}
         )
 
-    def questions(self, number: int) -> list[Exam]:
-        """`number` different questions, the categories in turn."""
+    def questions(self, number: int) -> list[ExamQuestion]:
+        """Draw `number` different questions, the categories in turn."""
         makers = (
             self._when,
             self._where,
@@ -174,26 +178,24 @@ class Examiner:
             self._before_after,
             self._negative,
         )
-        made: dict[tuple[str, RecallQuery], Exam] = {}
+        made: dict[tuple[str, RecallQuery], ExamQuestion] = {}
         for turn in range(100 * number):
-            exam = makers[turn % len(makers)]()
-            if exam is not None:
-                made.setdefault((exam.query.text, exam.query), exam)
+            question = makers[turn % len(makers)]()
+            if question is not None:
+                made.setdefault((question.query.text, question.query), question)
             if len(made) == number:
                 break
         return list(made.values())
 
-    def _about(self, kind: str, colour: str, room: int | None = None) -> list[Happening]:
-        return [
-            h for h in self._day.happenings if h.is_about(kind, colour) and room in (None, h.room)
-        ]
+    def _about(self, kind: str, colour: str, room: int | None = None) -> list[DayEvent]:
+        return [h for h in self._day.events if h.is_about(kind, colour) and room in (None, h.room)]
 
-    def _when(self) -> Exam | None:
+    def _when(self) -> ExamQuestion | None:
         kind, colour = self._rng.choice(self._portable)
         about = self._about(kind, colour)
         if self._rng.random() < 0.5:
             first = about[0]
-            return Exam(
+            return ExamQuestion(
                 "when",
                 RecallQuery(f"when did you first see the {colour} {kind}?"),
                 at(first.start_ns),
@@ -201,7 +203,7 @@ class Examiner:
                 (first,),
             )
         last = about[-1]
-        return Exam(
+        return ExamQuestion(
             "when",
             RecallQuery(f"when did you last see the {colour} {kind}?"),
             at(last.end_ns),
@@ -209,7 +211,7 @@ class Examiner:
             (last,),
         )
 
-    def _where(self) -> Exam | None:
+    def _where(self) -> ExamQuestion | None:
         kind, colour = self._rng.choice(self._portable)
         last = self._about(kind, colour)[-1]
         place = self._day.place(last.room)
@@ -220,7 +222,7 @@ class Examiner:
                 pose is not None and abs(pose.x - place.x) <= 0.5 and abs(pose.y - place.y) <= 0.5
             )
 
-        return Exam(
+        return ExamQuestion(
             "where",
             RecallQuery(f"where did you last see the {colour} {kind}?"),
             is_right,
@@ -228,12 +230,10 @@ class Examiner:
             (last,),
         )
 
-    def _what(self) -> Exam | None:
+    def _what(self) -> ExamQuestion | None:
         room, second = self._rng.randrange(ROOMS), self._rng.randrange(ROOM_S - 120)
         start_ns, end_ns = self._day.ns(room, second), self._day.ns(room, second + 120)
-        seen = tuple(
-            h for h in self._day.happenings if h.end_ns >= start_ns and h.start_ns <= end_ns
-        )
+        seen = tuple(h for h in self._day.events if h.end_ns >= start_ns and h.start_ns <= end_ns)
         labels = [h.label for h in seen]
 
         def is_right(answer: Answer) -> bool:
@@ -241,7 +241,7 @@ class Examiner:
                 labels
             )
 
-        return Exam(
+        return ExamQuestion(
             "what",
             RecallQuery("what happened?", start_ns, end_ns),
             is_right,
@@ -249,7 +249,7 @@ class Examiner:
             seen,
         )
 
-    def _how_often(self) -> Exam | None:
+    def _how_often(self) -> ExamQuestion | None:
         if self._rng.random() < 0.5:
             kind, action, asked = self._rng.choice(
                 (
@@ -259,7 +259,7 @@ class Examiner:
                 )
             )
             seen = tuple(
-                h for h in self._day.happenings if (h.event.kind, h.event.action) == (kind, action)
+                h for h in self._day.events if (h.event.kind, h.event.action) == (kind, action)
             )
             text = f"how often did the {kind} {asked}?"
         else:
@@ -270,7 +270,7 @@ class Examiner:
         start_ns = self._day.ns(self._rng.randrange(ROOMS), 0)
         end_ns = start_ns + self._rng.choice((1, 3, 12)) * ROOM_S * NANOSECONDS
         seen = tuple(h for h in seen if h.end_ns >= start_ns and h.start_ns <= end_ns)
-        return Exam(
+        return ExamQuestion(
             "how often",
             RecallQuery(text, start_ns, end_ns),
             lambda answer: answer.value == len(seen),
@@ -278,10 +278,10 @@ class Examiner:
             seen,
         )
 
-    def _how_long(self) -> Exam | None:
+    def _how_long(self) -> ExamQuestion | None:
         room = self._rng.randrange(ROOMS)
         kind, asked = self._rng.choice((("door", "open"), ("lamp", "on")))
-        seen = tuple(h for h in self._day.happenings if h.room == room and h.event.kind == kind)
+        seen = tuple(h for h in self._day.events if h.room == room and h.event.kind == kind)
         if not seen:
             return None
         script = self._day.scripts[room]
@@ -297,14 +297,14 @@ class Examiner:
             return answer.known and abs(answer.value - truth) <= max(5.0, 0.05 * truth)
 
         query = RecallQuery(f"how long was the {kind} {asked}?", place=self._day.place(room))
-        return Exam("how long", query, is_right, f"{truth:.0f} s", seen)
+        return ExamQuestion("how long", query, is_right, f"{truth:.0f} s", seen)
 
-    def _still_there(self) -> Exam | None:
+    def _still_there(self) -> ExamQuestion | None:
         room = self._rng.randrange(ROOMS)
         script = self._day.scripts[room]
         if self._rng.random() < 0.4:
             kind, asked = self._rng.choice((("door", "open"), ("lamp", "on")))
-            seen = [h for h in self._day.happenings if h.room == room and h.event.kind == kind]
+            seen = [h for h in self._day.events if h.room == room and h.event.kind == kind]
             truth = script.states[-1].door_open if kind == "door" else script.states[-1].lamp_on
             text = f"is the {kind} still {asked}?"
         else:
@@ -318,7 +318,7 @@ class Examiner:
         if not seen:
             return None
         query = RecallQuery(text, place=self._day.place(room))
-        return Exam(
+        return ExamQuestion(
             "still there",
             query,
             lambda answer: answer.known and answer.value == float(bool(truth)),
@@ -326,18 +326,18 @@ class Examiner:
             (seen[-1],),
         )
 
-    def _before_after(self) -> Exam | None:
-        index = self._rng.randrange(1, len(self._day.happenings) - 1)
-        anchor = self._day.happenings[index]
+    def _before_after(self) -> ExamQuestion | None:
+        index = self._rng.randrange(1, len(self._day.events) - 1)
+        anchor = self._day.events[index]
         start_ns = self._day.ns(anchor.room, 0)
         window = (start_ns, start_ns + ROOM_S * NANOSECONDS - 1)
         same = [
             h
-            for h in self._day.happenings
+            for h in self._day.events
             if h.room == anchor.room and set(anchor.label.split()) <= set(h.label.split())
         ]
         side = self._rng.choice(("before", "after"))
-        neighbour = self._day.happenings[index + (1 if side == "after" else -1)]
+        neighbour = self._day.events[index + (1 if side == "after" else -1)]
         if same[-1] is not anchor or neighbour.room != anchor.room:
             return None
 
@@ -349,16 +349,16 @@ class Examiner:
             )
 
         query = RecallQuery(f"what happened {side} '{anchor.label}'?", *window)
-        return Exam("before/after", query, is_right, neighbour.label, (anchor, neighbour))
+        return ExamQuestion("before/after", query, is_right, neighbour.label, (anchor, neighbour))
 
-    def _negative(self) -> Exam | None:
+    def _negative(self) -> ExamQuestion | None:
         kind, colour = (
             self._rng.choice((*PORTABLE_KINDS, "dog", "umbrella", "person")),
             self._rng.choice((*COLOURS, "pink")),
         )
         if self._about(kind, colour) or (
             kind == "person"
-            and any(colour in h.label.split() and "person" in h.label for h in self._day.happenings)
+            and any(colour in h.label.split() and "person" in h.label for h in self._day.events)
         ):
             return None
         asked = self._rng.choice(
@@ -370,7 +370,7 @@ class Examiner:
             )
         )
         thing = f"{colour} {kind}"
-        return Exam(
+        return ExamQuestion(
             "negative",
             RecallQuery(asked.format(thing)),
             lambda answer: not answer.records and answer.value == 0,
@@ -379,43 +379,49 @@ class Examiner:
 
 
 def at(stamp_ns: int) -> Callable[[Answer], bool]:
-    """Whether an answer names this moment, to a second."""
+    """Whether an answer names this time, to a second."""
     return lambda answer: answer.known and abs(answer.stamp_ns - stamp_ns) <= NANOSECONDS
 
 
 def tokens(text: str) -> int:
-    """About what a Qwen tokenizer makes of a line: a token for each digit, each mark and the line's
-    end, and 1.3 for a word.
+    """Estimate the tokens of a line in a Qwen tokenizer.
+
+    One for each digit, each punctuation mark and the end of the line, 1.3 for a word.
     """
     words, others = len(re.findall(r"[^\W\d_]+", text)), len(re.findall(r"\d|[^\w\s]", text))
     return round(TOKENS_A_WORD * words) + others + 1
 
 
-def as_line(happening: Happening, now_ns: int) -> str:
-    return line(RecalledLine(happening.start_ns, happening.end_ns, happening.label), now_ns)
+def as_line(event: DayEvent, now_ns: int) -> str:
+    return line(RecalledLine(event.start_ns, event.end_ns, event.label), now_ns)
 
 
-def holds_recalled(memory: Memory, exam: Exam, budget: int, now_ns: int, *, filtered: bool) -> bool:
-    """Whether what is recalled for the question of `exam` holds all that its answer rests on: read
-    and written by the node's own code.
+def holds_recalled(
+    memory: Memory, question: ExamQuestion, budget: int, now_ns: int, *, filtered: bool
+) -> bool:
+    """Whether the lines recalled for `question` contain every event that its answer needs.
+
+    The recall is the node's own code.
     """
-    query = exam.query if filtered else replace(exam.query, start_ns=None, end_ns=None, place=None)
+    query = (
+        question.query
+        if filtered
+        else replace(question.query, start_ns=None, end_ns=None, place=None)
+    )
     past = recall_for_prompt(memory, query, max_records(budget)).context(now_ns)
     return set(within_budget(past, now_ns, budget, tokens)).issuperset(
-        as_line(happening, now_ns) for happening in exam.needs
+        as_line(event, now_ns) for event in question.needs
     )
 
 
-def poured(day: Day, budget: int) -> set[Happening]:
-    """The newest happenings whose lines ("3605s: door opens", `history.History`) fit into `budget`
-    tokens.
-    """
-    kept: set[Happening] = set()
-    for happening in reversed(day.happenings):
-        budget -= tokens(f"{(happening.end_ns - FIRST_NS) // NANOSECONDS}s: {happening.label}")
+def full_history_events(day: Day, budget: int) -> set[DayEvent]:
+    """The newest events whose lines ("3605s: door opens") fit into `budget` tokens."""
+    kept: set[DayEvent] = set()
+    for event in reversed(day.events):
+        budget -= tokens(f"{(event.end_ns - FIRST_NS) // NANOSECONDS}s: {event.label}")
         if budget < 0:
             break
-        kept.add(happening)
+        kept.add(event)
     return kept
 
 
@@ -430,8 +436,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/bench/memory-questions.json"))
     arguments = parser.parse_args()
     day = Day(arguments.seed, arguments.events_per_minute)
-    exams = Examiner(day, random.Random(arguments.seed)).questions(arguments.questions)
-    asked = Counter(exam.category for exam in exams)
+    exam = QuestionGenerator(day, random.Random(arguments.seed)).questions(arguments.questions)
+    asked = Counter(question.category for question in exam)
     right: dict[str, Counter[str]] = {"memory": Counter(), f"text-only top {TOP_K}": Counter()}
     wrong, times = [], []
     with (
@@ -439,28 +445,28 @@ def main() -> None:
         Memory.open(MemorySettings(path=f"{folder}/memory.db", thumbnail_period_s=3600)) as memory,
     ):
         day.write(memory)
-        for exam in exams:
-            answer = memory.answer(Question(exam.query))
+        for question in exam:
+            answer = memory.answer(Question(question.query))
             times.append(answer.took_ms)
-            right["memory"][exam.category] += exam.is_right(answer)
-            if not exam.is_right(answer):
+            right["memory"][question.category] += question.is_right(answer)
+            if not question.is_right(answer):
                 wrong.append(
                     {
-                        "category": exam.category,
-                        "question": exam.query.text,
-                        "expected": exam.expected,
+                        "category": question.category,
+                        "question": question.query.text,
+                        "expected": question.expected,
                         "answered": answer.text,
                     }
                 )
-            # Words alone, over everything, as a store of embedded captions gives them.
+            # Search by words only, over everything, as in a store of embedded captions.
             found = {
                 (record.text, record.end_ns)
                 for record in memory.recall(
-                    RecallQuery(exam.query.text, kinds=("event",), limit=TOP_K)
+                    RecallQuery(question.query.text, kinds=("event",), limit=TOP_K)
                 ).records
             }
-            right[f"text-only top {TOP_K}"][exam.category] += all(
-                (h.label, h.end_ns) in found for h in exam.needs
+            right[f"text-only top {TOP_K}"][question.category] += all(
+                (h.label, h.end_ns) in found for h in question.needs
             )
         now_ns = day.ns(ROOMS, 0)
         for budget in BUDGETS:
@@ -471,24 +477,24 @@ def main() -> None:
                 holds = partial(
                     holds_recalled, memory, budget=budget, now_ns=now_ns, filtered=filtered
                 )
-                right[name] = Counter(exam.category for exam in exams if holds(exam))
+                right[name] = Counter(question.category for question in exam if holds(question))
         records = memory.count()
     for budget in (*BUDGETS, WHOLE_CONTEXT):
-        held = poured(day, budget)
-        right[f"pour everything, {budget} tokens"] = Counter(
-            exam.category for exam in exams if held.issuperset(exam.needs)
+        held = full_history_events(day, budget)
+        right[f"full history, {budget} tokens"] = Counter(
+            question.category for question in exam if held.issuperset(question.needs)
         )
     report = {
-        "events": len(day.happenings),
+        "events": len(day.events),
         "records": records,
-        "questions": len(exams),
+        "questions": len(exam),
         "answer_ms": {
             "p50": float(np.percentile(times, 50)),
             "p99": float(np.percentile(times, 99)),
         },
         "right": {
             scheme: {
-                "all": sum(by.values()) / len(exams),
+                "all": sum(by.values()) / len(exam),
                 **{one: by[one] / asked[one] for one in asked},
             }
             for scheme, by in right.items()
@@ -496,14 +502,14 @@ def main() -> None:
         "wrong": wrong,
     }
     print(
-        f"{len(day.happenings)} events, {records} records, {len(exams)} questions; an answer took"
+        f"{len(day.events)} events, {records} records, {len(exam)} questions; an answer took"
         f" {report['answer_ms']} ms\n"
     )
-    print(f"{'questions':<32}{len(exams):14}" + "".join(f"{asked[one]:14}" for one in asked))
+    print(f"{'questions':<32}{len(exam):14}" + "".join(f"{asked[one]:14}" for one in asked))
     print(f"{'% right':<32}" + "".join(f"{one:>14}" for one in ("all", *asked)))
     for scheme, by in right.items():
         print(
-            f"{scheme:<32}{100 * sum(by.values()) / len(exams):14.1f}"
+            f"{scheme:<32}{100 * sum(by.values()) / len(exam):14.1f}"
             + "".join(f"{100 * by[one] / asked[one]:14.1f}" for one in asked)
         )
     for one in wrong:

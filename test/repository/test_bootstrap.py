@@ -1,6 +1,4 @@
-"""The way from a bare machine: what stops it is said once and clearly, and what is done is not done
-again.
-"""
+"""The bootstrap script: what is missing is reported once, and finished work is not repeated."""
 
 import importlib.util
 import os
@@ -35,7 +33,7 @@ def bootstrap_process(
     )
 
 
-def test_a_distribution_without_wheels_is_refused_with_the_ones_that_have_them(
+def test_the_error_for_a_distribution_without_wheels_lists_those_with_wheels(
     repository: Path,
 ) -> None:
     refused = bootstrap_process(repository, "humble")
@@ -78,7 +76,7 @@ def test_a_second_run_installs_and_builds_nothing(repository: Path) -> None:
     assert log.stat().st_mtime_ns == before
 
 
-def test_exported_targets_are_pointed_at_this_python_once(
+def test_exported_targets_are_changed_to_this_python_once(
     bootstrap: ModuleType, tmp_path: Path
 ) -> None:
     tag, version = "cp{}{}".format(*sys.version_info), "python{}.{}".format(*sys.version_info)

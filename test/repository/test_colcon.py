@@ -1,6 +1,4 @@
-"""The package as a robot builds it: copied into a workspace, built by colcon, sourced, and run from
-there.
-"""
+"""The package as a robot builds it: built by colcon in a workspace, sourced, and run."""
 
 import os
 import shutil
@@ -69,8 +67,9 @@ print(future.result().current_state.label)
 
 @pytest.fixture(scope="module")
 def install(repository: Path) -> Path:
-    """The install folder of a colcon workspace with this package; kept under build/, so that the
-    next run only builds what changed.
+    """The install folder of a colcon workspace with this package.
+
+    It is kept under build/, so that the next run builds only what changed.
     """
     distribution = os.environ["ROS_DISTRO"]
     subprocess.run(
@@ -90,7 +89,7 @@ def install(repository: Path) -> Path:
         else:
             shutil.copy2(
                 source, package / name
-            )  # with its time, as copytree does: unchanged messages are not built again
+            )  # keeps the modification time, so that unchanged messages are not built again
     colcon = [
         str(repository / "build" / "colcon" / "bin" / "colcon"),
         "build",
@@ -113,9 +112,7 @@ def install(repository: Path) -> Path:
 
 
 def sourced(install: Path, command: str, *arguments: str | Path) -> list[str]:
-    """The command line that runs `command` in a shell that has sourced the workspace, as a robot's
-    user does.
-    """
+    """The command line that runs `command` in a shell that has sourced the workspace."""
     return [
         "bash",
         "-c",
@@ -135,7 +132,7 @@ def test_a_service_of_the_built_package_answers_over_dds(install: Path) -> None:
     assert process.returncode == 0, process.stderr
 
 
-def test_the_built_node_starts_and_waits_to_be_configured(install: Path) -> None:
+def test_the_built_node_starts_unconfigured(install: Path) -> None:
     executable = install / "stream_vlm_ros" / "lib" / "stream_vlm_ros" / "stream_vlm_node"
     with subprocess.Popen(
         sourced(install, str(executable)), stderr=subprocess.PIPE, text=True

@@ -1,6 +1,4 @@
-"""What leaves the checkout: the pip package, the ROS package's manifest, and files that speak only
-of the project.
-"""
+"""The pip package, the manifest of the ROS package, and the tracked files."""
 
 import ast
 import importlib.metadata
@@ -20,7 +18,7 @@ PACKAGE_FILES = ("setup.py", "pyproject.toml", "entry_points.txt", "README.md", 
 
 
 def run(command: Sequence[str | Path], **environment: str) -> str:
-    """Output of a command that must succeed; `environment` adds variables to ours."""
+    """Run a command that must succeed and return its output; `environment` adds variables."""
     process = subprocess.run(
         list(command),
         env={**os.environ, **environment},
@@ -34,8 +32,9 @@ def run(command: Sequence[str | Path], **environment: str) -> str:
 
 @pytest.fixture(scope="session")
 def installed(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where `pip install .` put the library, without its requirements and without the build that
-    the other tests run on.
+    """Folder in which `pip install .` installed the library, without its requirements.
+
+    The build that the other tests use is not changed.
     """
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
     for name in tracked_files(repository):
@@ -57,7 +56,7 @@ def installed(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def tracked_files(repository: Path) -> list[str]:
-    """Files that git would carry: tracked ones and new ones it does not ignore."""
+    """Files that belong in git: tracked ones, and new ones that are not ignored."""
     listed = run(
         ["git", "-C", repository, "ls-files", "--cached", "--others", "--exclude-standard"]
     ).splitlines()
@@ -92,9 +91,13 @@ def test_the_installed_command_starts_without_ros_on_the_path(installed: Path) -
 
 
 def imported_roots(source: Path, *, at_import_time: bool) -> set[str]:
-    """First names of everything foreign that the modules under `source` import; with
-    `at_import_time` only at the top of a module, not inside functions. The demo is left out: it
-    runs beside ROS, which pip does not bring.
+    """Top-level names of all third-party modules that the modules under `source` import.
+
+    The demo is left out: it runs with ROS, which pip does not install.
+
+    Args:
+        source: folder of the modules.
+        at_import_time: only imports at the top of a module, not inside functions.
     """
     roots: set[str] = set()
     for file in source.rglob("*.py"):
@@ -110,7 +113,7 @@ def imported_roots(source: Path, *, at_import_time: bool) -> set[str]:
 
 
 def distributions(roots: set[str]) -> set[str]:
-    """Names on the package index of what provides the modules `roots`."""
+    """Names of the pip packages that provide the modules `roots`."""
     providers = importlib.metadata.packages_distributions()
     return {
         re.sub(r"[-_.]+", "-", name).lower()
@@ -120,12 +123,12 @@ def distributions(roots: set[str]) -> set[str]:
 
 
 def metadata(installed: Path) -> importlib.metadata.Distribution:
-    """What pip wrote about the installed package."""
+    """The metadata that pip wrote for the installed package."""
     return importlib.metadata.Distribution.at(next(installed.glob("stream_vlm-*.dist-info")))
 
 
 def required(installed: Path, *extras: str) -> set[str]:
-    """Names of the distributions that pip would install besides, with `extras` asked for."""
+    """Names of the pip packages that are installed too, with `extras`."""
     names = set()
     for line in metadata(installed).requires or []:
         requirement, _, marker = line.partition(";")
@@ -251,7 +254,7 @@ def test_the_manifest_names_every_ros_package_that_the_node_imports(repository: 
     assert {name for file in files for name in imports.findall(file.read_text())} <= declared
 
 
-# The words are built from halves so that this file does not name what it looks for.
+# The pattern is split, so that this file does not match it.
 PRIVATE_PATHS = re.compile(rb"(?<![\w.])/(?:home|root|Users|work|" + b"tmp/" + rb"scratch)/[\w.-]+")
 
 

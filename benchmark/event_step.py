@@ -1,15 +1,19 @@
-"""A step of a benchmark's stream in which a camera sees something end and says so, as a faultless
-model would.
-"""
+"""Makes the result of a step in which an event ends and is reported, as by a perfect model."""
 
 from __future__ import annotations
 
 from stream_vlm.types import Decision, EventSpan, Frame, State, StepResult, Tick, Utterance
 
 
-def reported(session: str, number: int, frame: Frame, said: str, began_ns: int) -> StepResult:
-    """Step `number` of `session`: what began at `began_ns` (int64 ns) is over in `frame`, and
-    `said` reports it.
+def event_step(session: str, number: int, frame: Frame, said: str, began_ns: int) -> StepResult:
+    """Step `number` of `session`, in which an event ends and `said` reports it.
+
+    Args:
+        session: id of the session.
+        number: number of the step.
+        frame: the frame that shows the end of the event.
+        said: the reported words.
+        began_ns: start of the event in ns.
     """
     event = EventSpan(
         f"{session}-{number}",

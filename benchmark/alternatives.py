@@ -1,12 +1,11 @@
-"""What a user has instead of this memory, on the same rows and questions: emem, LanceDB, and a scan
-of every row. Needs numpy and what it measures.
+"""Measures other stores on the same rows and questions: emem, LanceDB, and a scan of every row.
 
-    build/rivals/bin/python benchmark/rivals.py ROWS.jsonl --out build/bench/rivals.json
+    build/alternatives/bin/python benchmark/alternatives.py ROWS.jsonl --out build/bench/found.json
 
-`benchmark/memory.py --rivals` writes the rows and calls this with a Python of its own, so that a
-rival's libraries do not mix with ours. None of them brings its own text model here: words become
-vectors of 384 numbers by hashing, for every rival the same, so that what is timed is the store and
-not a model.
+It needs numpy and the libraries that it measures. `benchmark/memory.py --alternatives` writes the
+rows and runs this with another Python, so that the libraries do not mix with ours. None of the
+stores uses a text model here: for all of them, words become vectors of 384 numbers by hashing. So
+the store is timed and not a model.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ Found = dict[str, Any]
 
 
 def embed(texts: list[str]) -> np.ndarray:
-    """float32 (texts, 384), unit length: each word adds one to a number of its own (hashed)."""
+    """Embed texts: float32 (texts, 384), unit length; each word adds one to a hashed position."""
     vectors = np.zeros((len(texts), SIZE), np.float32)
     for row, text in enumerate(texts):
         for word in text.lower().split():
@@ -45,9 +44,7 @@ def embed(texts: list[str]) -> np.ndarray:
 
 
 class Scan:
-    """Rows in a SQLite table without an index; words by LIKE, place and time by looking at every
-    row.
-    """
+    """Rows in a SQLite table without an index; every question is a scan of all rows."""
 
     name, modes = "naive scan", ("words", "place", "time")
 
@@ -93,7 +90,7 @@ class Scan:
 
 
 class Emem:
-    """emem as its page shows it: add, semantic_search, spatial_query, temporal_query, recall."""
+    """emem as documented: add, semantic_search, spatial_query, temporal_query, recall."""
 
     name, modes = "emem", ("words", "place", "time", "fused")
 
@@ -130,7 +127,7 @@ class Emem:
 
 
 class Lance:
-    """LanceDB, one table with a vector a row; without an index, which at this size is exact."""
+    """LanceDB, one table with a vector in each row; without an index the search is exact."""
 
     name, modes = "lancedb", ("words", "place", "time")
 
@@ -168,11 +165,11 @@ class Lance:
         self._table = None
 
 
-RIVALS = {rival.name: rival for rival in (Scan, Emem, Lance)}
+ALTERNATIVES = {alternative.name: alternative for alternative in (Scan, Emem, Lance)}
 
 
-def spread(milliseconds: list[float]) -> dict[str, float]:
-    """p50, p99 and the worst."""
+def percentiles(milliseconds: list[float]) -> dict[str, float]:
+    """p50, p99 and maximum."""
     p50, p99 = np.percentile(milliseconds, [50, 99])
     return {
         "p50_ms": round(float(p50), 3),
@@ -182,7 +179,7 @@ def spread(milliseconds: list[float]) -> dict[str, float]:
 
 
 def questions(rows: list[Row], times: int, seed: int) -> dict[str, list[tuple[Any, ...]]]:
-    """The same questions for everyone, by mode."""
+    """The same questions for every store, by kind."""
     rng = random.Random(seed)
     said = [row["text"] for row in rows if len(row["text"].split()) > 1]
     words = [(" ".join(rng.sample(rng.choice(said).split(), 2)),) for _ in range(times)]
@@ -198,7 +195,7 @@ def questions(rows: list[Row], times: int, seed: int) -> dict[str, list[tuple[An
 
 @contextmanager
 def timed(into: list[float]) -> Iterator[None]:
-    """Adds the milliseconds of the block."""
+    """Add the milliseconds of the block to `into`."""
     started = time.perf_counter()
     yield
     into.append((time.perf_counter() - started) * 1e3)
@@ -212,9 +209,9 @@ def measure(
     folder: Path,
     one_by_one: int,
 ) -> Found:
-    """Fill it row by row and ask.
+    """Fill a store row by row and ask.
 
-    A rival that takes rows in bulk gets only the last `one_by_one` singly, which are what is timed.
+    A store with bulk loading gets only the last `one_by_one` rows singly; only these are timed.
     """
     store = make(folder)
     adding: list[float] = []
@@ -224,14 +221,14 @@ def measure(
     for row in rows[len(bulk) :]:
         with timed(adding):
             store.add(row)
-    found: Found = {"rows": len(rows), "add": spread(adding), "added_singly": len(adding)}
+    found: Found = {"rows": len(rows), "add": percentiles(adding), "added_singly": len(adding)}
     asked = questions(rows, times, 0)
     for mode in modes:
         took: list[float] = []
         for arguments in asked[mode]:
             with timed(took):
                 getattr(store, mode)(*arguments)
-        found[mode] = spread(took)
+        found[mode] = percentiles(took)
     closing: list[float] = []
     with timed(closing):
         store.close()
@@ -243,14 +240,14 @@ def measure(
 
 
 def open_and_ask(name: str, folder: Path, text: str) -> float:
-    """Milliseconds in a fresh process from import to the first answer."""
+    """Milliseconds from import to the first answer in a new process."""
     code = (
         "import sys, time; started = time.perf_counter(); sys.path.insert(0,"
-        f" {str(Path(__file__).parent)!r}); import rivals\n"
+        f" {str(Path(__file__).parent)!r}); import alternatives\n"
     )
     code += "from pathlib import Path\n"
     code += (
-        f"rivals.RIVALS[{name!r}](Path({str(folder)!r})).words({text!r});"
+        f"alternatives.ALTERNATIVES[{name!r}](Path({str(folder)!r})).words({text!r});"
         " print((time.perf_counter() - started) * 1e3)"
     )
     return float(
@@ -261,27 +258,32 @@ def open_and_ask(name: str, folder: Path, text: str) -> float:
 
 
 def main() -> None:
-    """Measure every rival that is installed."""
+    """Measure every store that is installed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("rows", type=Path, help="JSON lines: t (s), x, y (m), text")
-    parser.add_argument("--times", type=int, default=200, help="questions a mode")
+    parser.add_argument("--times", type=int, default=200, help="questions of each kind")
     parser.add_argument(
         "--one-by-one",
         type=int,
         default=500,
-        help="rows that a rival with bulk loading gets one by one",
+        help="rows that a store with bulk loading gets one by one",
     )
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     rows = [json.loads(line) for line in arguments.rows.read_text().splitlines()]
     report: dict[str, Found] = {}
-    for name, rival in RIVALS.items():
+    for name, alternative in ALTERNATIVES.items():
         with tempfile.TemporaryDirectory(dir=arguments.rows.parent) as folder:
             try:
                 found = measure(
-                    rival, rival.modes, rows, arguments.times, Path(folder), arguments.one_by_one
+                    alternative,
+                    alternative.modes,
+                    rows,
+                    arguments.times,
+                    Path(folder),
+                    arguments.one_by_one,
                 )
             except ImportError as error:
                 report[name] = {"not measured": str(error)}
@@ -291,7 +293,7 @@ def main() -> None:
             )
             found["version"] = (
                 "SQLite " + sqlite3.sqlite_version
-                if rival is Scan
+                if alternative is Scan
                 else importlib.metadata.version(name)
             )
         report[name] = found
