@@ -5,13 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from stream_vlm.memory.maintenance.idle_work import IdleHealth
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.recording.idle_runner import IdleRunner
+from stream_vlm.memory.recording.write_queue import (
+    Waiting,
+    WaitingSession,
+    WaitingStep,
+    WriteQueue,
+)
 from stream_vlm.memory.storage.errors import MemoryFileError
 from stream_vlm.memory.storage.step_rows import StepRows
 from stream_vlm.types import StepResult, StreamError
@@ -51,26 +56,6 @@ class WriterHealth:
     idle_fault: str = ""
 
 
-@dataclass(eq=False)
-class _Session:
-    session_id: str
-    model_id: str
-    reason: str
-    started_ns: int
-
-
-@dataclass(eq=False)
-class _Step:
-    """A step to store.
-
-    `result` has full-size frames; it is released as soon as its callback was called. `rows` wait
-    for the disk.
-    """
-
-    result: StepResult | None
-    rows: StepRows | None = None
-
-
 class MemoryWriter:
     """Stores steps on a separate thread, so that the model never waits for the disk.
 
@@ -104,10 +89,7 @@ class MemoryWriter:
         self._on_failed = on_failed
         self._max_backlog = max_backlog
         self._changed = threading.Condition()
-        # The backlog has steps that failed before and were reported; all are older than the
-        # incoming ones.
-        self._backlog: deque[_Session | _Step] = deque()
-        self._incoming: deque[_Session | _Step] = deque()
+        self._queue = WriteQueue()
         self._busy = False
         self._closing = False
         self._work_waits = True
@@ -123,7 +105,7 @@ class MemoryWriter:
 
         The arguments are those of `Memory.begin_session`.
         """
-        self._enqueue(_Session(session_id, model_id, reason, started_ns))
+        self._enqueue(WaitingSession(session_id, model_id, reason, started_ns))
 
     def submit(self, result: StepResult) -> None:
         """Store `result`; returns at once.
@@ -131,13 +113,13 @@ class MemoryWriter:
         Raises:
             MemoryFileError: the writer was closed.
         """
-        self._enqueue(_Step(result))
+        self._enqueue(WaitingStep(result))
 
     @property
     def health(self) -> WriterHealth:
         """The present state of the writer."""
         with self._changed:
-            health = replace(self._health, rows=self._memory.count(), backlog=self._steps_waiting())
+            health = replace(self._health, rows=self._memory.count(), backlog=self._queue.steps)
             return replace(
                 health, idle=self._memory.idle_health, idle_fault=self._idle_runner.fault
             )
@@ -149,15 +131,13 @@ class MemoryWriter:
             Whether nothing waits any more.
         """
         with self._changed:
-            return self._changed.wait_for(
-                lambda: not (self._backlog or self._incoming or self._busy), timeout
-            )
+            return self._changed.wait_for(lambda: not (self._queue or self._busy), timeout)
 
     def wait_idle(self, timeout: float) -> bool:
         """Wait as `flush`, and until the idle work is done too."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: self._is_idle and not (self._backlog or self._incoming or self._busy),
+                lambda: self._is_idle and not (self._queue or self._busy),
                 timeout,
             )
 
@@ -172,13 +152,13 @@ class MemoryWriter:
             self._changed.notify_all()
         self._thread.join()
 
-    def _enqueue(self, item: _Session | _Step) -> None:
+    def _enqueue(self, item: Waiting) -> None:
         with self._changed:
             if self._closing:
                 raise MemoryFileError(
                     f"{self._memory.path}: the memory's writer was closed; open a new one"
                 )
-            self._incoming.append(item)
+            self._queue.add(item)
             self._is_idle = False
             self._changed.notify_all()
 
@@ -191,9 +171,9 @@ class MemoryWriter:
     def _run(self) -> None:
         while not self._closing:
             with self._changed:
-                waits = bool(self._backlog) or self._idle_runner.can_recover
+                waits = self._queue.has_backlog or self._idle_runner.can_recover
                 self._changed.wait_for(
-                    lambda: bool(self._incoming) or self._work_waits or self._closing,
+                    lambda: self._queue.has_incoming or self._work_waits or self._closing,
                     RETRY_S if waits else None,
                 )
                 self._busy = True
@@ -204,11 +184,11 @@ class MemoryWriter:
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
-            while not (self._closing or self._incoming) and self._do_idle_work():
+            while not (self._closing or self._queue.has_incoming) and self._do_idle_work():
                 pass
             with self._changed:
                 self._is_idle = not (
-                    self._incoming
+                    self._queue.has_incoming
                     or self._work_waits
                     or self._health.fault
                     or self._idle_runner.can_recover
@@ -225,10 +205,9 @@ class MemoryWriter:
     def _store_oldest(self) -> bool:
         """Store the oldest waiting step; return False if none waits or the file has a fault."""
         with self._changed:
-            queue = self._backlog or self._incoming
-            if not queue:
+            item = self._queue.oldest()
+            if item is None:
                 return False
-            item = queue[0]
         started = time.perf_counter()
         try:
             self._store(item)
@@ -239,13 +218,13 @@ class MemoryWriter:
             # A session that was not started, a row that the schema refuses, or a bug: the thread
             # must continue, and another attempt cannot help.
             with self._changed:
-                queue.popleft()
+                self._queue.remove_oldest()
             self._give_up(item, error)
             return True
         with self._changed:
-            queue.popleft()
+            self._queue.remove_oldest()
             recovered = self._health.fault
-            late = self._health.late + (isinstance(item, _Step) and item.result is None)
+            late = self._health.late + (isinstance(item, WaitingStep) and item.result is None)
             self._health = replace(
                 self._health,
                 last_commit_ms=(time.perf_counter() - started) * 1e3,
@@ -257,10 +236,10 @@ class MemoryWriter:
         self._notify(item, self._on_committed)
         return True
 
-    def _store(self, item: _Session | _Step) -> None:
+    def _store(self, item: Waiting) -> None:
         # While the file has a fault, a new step fails at once and not after the busy timeout.
         lock_timeout_s = 0.0 if self._health.fault else None
-        if isinstance(item, _Session):
+        if isinstance(item, WaitingSession):
             self._memory.begin_session(
                 item.session_id,
                 item.model_id,
@@ -271,7 +250,7 @@ class MemoryWriter:
         else:
             self._memory.commit(self._prepared(item), lock_timeout_s=lock_timeout_s)
 
-    def _prepared(self, step: _Step) -> StepRows:
+    def _prepared(self, step: WaitingStep) -> StepRows:
         if step.rows is None:
             if step.result is None:
                 raise RuntimeError("a step was released before its rows were prepared")
@@ -286,19 +265,19 @@ class MemoryWriter:
             self._health = replace(self._health, fault=str(error))
         while True:
             with self._changed:
-                if not self._incoming:
+                item = self._queue.oldest_incoming()
+                if item is None:
                     break
-                item = self._incoming[0]
             try:
-                if isinstance(item, _Step):
+                if isinstance(item, WaitingStep):
                     self._prepared(item)
             except Exception as refused:
                 with self._changed:
-                    self._incoming.popleft()
+                    self._queue.remove_oldest_incoming()
                 self._give_up(item, refused)
                 continue
             with self._changed:
-                self._backlog.append(self._incoming.popleft())
+                self._queue.move_to_backlog()
             self._notify(item, lambda result: self._on_failed(result, error))
         self._trim()
 
@@ -309,15 +288,9 @@ class MemoryWriter:
         """
         while True:
             with self._changed:
-                if self._steps_waiting() <= self._max_backlog:
+                if self._queue.steps <= self._max_backlog:
                     return
-                queue = next(
-                    queue
-                    for queue in (self._backlog, self._incoming)
-                    if any(isinstance(item, _Step) for item in queue)
-                )
-                oldest = next(item for item in queue if isinstance(item, _Step))
-                queue.remove(oldest)
+                oldest = self._queue.take_oldest_step()
             self._give_up(
                 oldest,
                 MemoryFileError(
@@ -328,9 +301,7 @@ class MemoryWriter:
 
     def _give_up_all(self) -> None:
         with self._changed:
-            left = [*self._backlog, *self._incoming]
-            self._backlog.clear()
-            self._incoming.clear()
+            left = self._queue.take_all()
             reason = (
                 self._health.fault
                 or f"{self._memory.path}: the memory's writer was closed before the step was stored"
@@ -338,8 +309,8 @@ class MemoryWriter:
         for item in left:
             self._give_up(item, MemoryFileError(reason))
 
-    def _give_up(self, item: _Session | _Step, error: Exception) -> None:
-        if isinstance(item, _Session):
+    def _give_up(self, item: Waiting, error: Exception) -> None:
+        if isinstance(item, WaitingSession):
             _log.error("session '%s' is not stored: %s", item.session_id, error)
             return
         with self._changed:
@@ -354,8 +325,8 @@ class MemoryWriter:
             _log.error("%s", said, exc_info=error)
         self._notify(item, lambda result: self._on_failed(result, said))
 
-    def _notify(self, item: _Session | _Step, callback: Callable[[StepResult], None]) -> None:
-        if isinstance(item, _Session) or item.result is None:
+    def _notify(self, item: Waiting, callback: Callable[[StepResult], None]) -> None:
+        if isinstance(item, WaitingSession) or item.result is None:
             return
         result, item.result = item.result, None
         try:
@@ -363,8 +334,3 @@ class MemoryWriter:
         except Exception:
             # A callback may fail; the next step must still be stored.
             _log.exception("%s: a callback of the memory's writer failed", self._memory.path)
-
-    def _steps_waiting(self) -> int:
-        return sum(
-            isinstance(item, _Step) for queue in (self._backlog, self._incoming) for item in queue
-        )

@@ -11,7 +11,7 @@ _log = logging.getLogger(__name__)
 
 
 class IdleRunner:
-    """Calls `Memory.run_maintenance`; a fault is logged run_once and costs no step.
+    """Calls `Memory.run_maintenance`; a fault is logged once and costs no step.
 
     Attributes:
         fault: why summaries and retention wait, or empty.
