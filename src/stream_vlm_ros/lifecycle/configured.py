@@ -44,24 +44,24 @@ class ConfiguredParts:
             stack.callback(self.pipeline.close)
             self.model = cast(DeviceModel, self.pipeline.model)
             self.writer = cast(MemoryWriter, self.pipeline.writer)
-            recalls = RecallThread(self.pipeline.recaller)
+            self.recalls = RecallThread(self.pipeline.recaller)
             for server in (
                 MemoryServices(node, self.pipeline, self.requests.pictures),
                 AskServer(
                     node,
                     self.pipeline,
-                    recalls.requests,
+                    self.recalls.requests,
                     AnswerGrader(settings, self.model),
                     self.requests.questions,
                     self.outputs.say,
                 ),
-                WatchServer(node, self.pipeline, recalls.requests, self.requests.watches),
+                WatchServer(node, self.pipeline, self.recalls.requests, self.requests.watches),
             ):
                 stack.callback(server.destroy)
-            recalls.start()
+            self.recalls.start()
             # Before the servers go, so that whoever waits hears that no answer will come.
             stack.callback(
-                recalls.stop,
+                self.recalls.stop,
                 "the node was cleaned up before the memory could be asked; configure it and ask"
                 " again",
             )

@@ -204,6 +204,8 @@ class Diagnostics:
             "model": model.model_id,
             "device": model.device,
             "engine": model.engine,
+            **configured.requests.questions.counts("questions"),
+            **configured.requests.pictures.counts("pictures"),
         }
         level, message = OK, "idle"
         if active is not None:
@@ -242,6 +244,7 @@ class Diagnostics:
             level, message = WARN, health.idle_fault or health.idle.fault
         values = {
             "path": configured.pipeline.memory.path,
+            **configured.recalls.requests.counts("recalls"),
             "rows": health.rows,
             "backlog (steps)": health.backlog,
             "stored late (steps)": health.late,

@@ -104,7 +104,7 @@ class AnswerGrader:
             )
         if not self.model.reads_memory:
             return (
-                f"{self.model.model_id} was not made to read what is remembered: it was asked"
-                " without the evidence"
+                f"{self.model.model_id} cannot read records of the memory: it was asked without the"
+                " evidence"
             )
         return ""

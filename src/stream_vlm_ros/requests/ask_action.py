@@ -85,6 +85,7 @@ class AskServer:
         )
 
     def destroy(self) -> None:
+        """Withdraw the action and stop listening."""
         self._node.destroy_subscription(self._subscription)
         self._server.destroy()
 
@@ -206,7 +207,7 @@ class AskServer:
         )
         self._put(question, recalled)
         late = (
-            f"no answer within {timeout_s:g} s; does the camera show pictures, is the model fast"
+            f"no answer within {timeout_s:g} s; do pictures of the camera arrive, is the model fast"
             " enough (see /diagnostics)?"
         )
         try:

@@ -16,8 +16,7 @@ from stream_vlm_ros.requests.request_queue import (
 )
 
 LONGEST_QUESTION = 2000
-"""Characters; a longer text is no question and would push the pictures out of the context."""
-
+"""Most characters of a question; a longer text would push pictures out of the context."""
 MOST_WAITING = 100
 """Questions that may wait for a picture."""
 
@@ -101,9 +100,9 @@ def checked_words(text: str, camera: str, cameras: Sequence[str], what: str) -> 
 
 
 def inactive(node: Node) -> str:
-    """Why `node` can be asked nothing now."""
+    """Why a node that is not active answers no requests, and what to do."""
     name = node.get_fully_qualified_name()
     return (
-        f"{name} is not active, the model does not look; activate it (ros2 lifecycle set {name}"
-        " activate)"
+        f"{name} is not active, so the model processes no pictures; activate it (ros2 lifecycle set"
+        f" {name} activate)"
     )

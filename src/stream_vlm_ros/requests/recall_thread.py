@@ -32,10 +32,10 @@ class RecallRequest(Request):
 
 
 class RecallThread:
-    """Serves `requests`, one after the other."""
+    """Serves `requests` one after the other, in the order in which they came."""
 
     def __init__(self, recaller: PromptRecaller, capacity: int = MOST_WAITING) -> None:
-        """Begin without requests.
+        """Begin without requests; `start` starts the thread.
 
         Args:
             recaller: asks the memory.
@@ -50,11 +50,12 @@ class RecallThread:
         self._thread = threading.Thread(target=self._run, name="stream_vlm recall")
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, sentence: str) -> None:
-        """Refuse every request but the one that is served now with `sentence`, then wait for the
-        end of the thread.
+        """Fail every request that waits with `sentence`, finish the one that is being served, and
+        end the thread.
         """
         self.requests.close(sentence)
         self._thread.join()

@@ -66,14 +66,24 @@ class RequestQueue(Generic[AnyRequest]):
         self._begun: dict[str, AnyRequest] = {}
         self._on_put: Callable[[], None] = lambda: None
         self._closed = closed
-        self.received = 0
-        """Requests accepted since the queue was made."""
-        self.refused = 0
-        """Requests refused because too many waited."""
+        self._received = 0
+        self._refused = 0
 
     def __len__(self) -> int:
         """How many requests wait."""
         return len(self._waiting)
+
+    def counts(self, what: str) -> dict[str, int]:
+        """How many of `what` ("questions") were received and refused so far, and how many wait.
+
+        Those that a closed queue refuses do not count.
+        """
+        with self._changed:
+            return {
+                f"{what} received": self._received,
+                f"{what} refused": self._refused,
+                f"{what} waiting": len(self._waiting),
+            }
 
     def listen(self, on_put: Callable[[], None]) -> None:
         """Call `on_put` after each request that is put, on the thread that puts it."""
@@ -89,9 +99,9 @@ class RequestQueue(Generic[AnyRequest]):
             if self._closed:
                 raise RequestError(self._closed)
             if len(self._waiting) >= self._capacity:
-                self.refused += 1
+                self._refused += 1
                 raise RequestError(self._full)
-            self.received += 1
+            self._received += 1
             self._waiting[request.request_id] = request
             self._changed.notify_all()
         self._on_put()

@@ -74,6 +74,7 @@ class WatchServer:
         )
 
     def destroy(self) -> None:
+        """Withdraw the action."""
         self._server.destroy()
 
     async def _execute(self, goal: ServerGoalHandle) -> Watch.Result:
@@ -94,8 +95,7 @@ class WatchServer:
             goal.succeed()
         else:
             self._node.get_logger().warning(
-                f"~/watch: '{goal.request.watch_for[:80]}' is not waited for any more:"
-                f" {ending.sentence}"
+                f"~/watch: the watch for '{goal.request.watch_for[:80]}' ended: {ending.sentence}"
             )
             goal.abort()
         return result
@@ -166,7 +166,7 @@ class Reports:
         self._pipeline = pipeline
 
     def report(self, utterance: Utterance) -> None:
-        """Called from the memory's thread, in the order of the steps."""
+        """Send one report; called by the memory's thread, in the order of the steps."""
         if self.outcome.is_set or not self._goal.is_active:
             return
         self.count += 1

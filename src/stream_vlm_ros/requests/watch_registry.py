@@ -79,12 +79,11 @@ class WatchRegistry:
         Raises:
             RequestError: no words, too many of them, an unknown camera, or the registry is closed.
         """
-        if self._closed:
-            raise RequestError(self._closed)
         words = checked_words(text, camera, self._cameras, "the watch")
         query_id = f"w-{new_request_id()}"
         query = Query(query_id, words, stamp_ns, camera, is_watch=True, past=past)
         with self._lock:
+            self._raise_if_closed()
             replaced = [
                 other
                 for other, watch in self._watches.items()
@@ -93,6 +92,8 @@ class WatchRegistry:
         for other in replaced:
             self.end(other, f"another watch took its camera: '{words[:80]}'")
         with self._lock:
+            # Again: a watch that is added after `close` would never end.
+            self._raise_if_closed()
             self._watches[query_id] = _Watch(query, callbacks)
         self._on_change()
         return query_id
@@ -173,7 +174,8 @@ class WatchRegistry:
 
     def open(self) -> None:
         """Accept watches from now on."""
-        self._closed = ""
+        with self._lock:
+            self._closed = ""
 
     def close(self, sentence: str, later: str = "") -> None:
         """End every watch, tell its caller why, and refuse later ones.
@@ -182,11 +184,15 @@ class WatchRegistry:
             sentence: why they end.
             later: why later ones are refused; empty for the same sentence.
         """
-        self._closed = later or sentence
         with self._lock:
+            self._closed = later or sentence
             active = list(self._watches)
         for query_id in active:
             self.end(query_id, sentence)
+
+    def _raise_if_closed(self) -> None:
+        if self._closed:
+            raise RequestError(self._closed)
 
     def _remove(self, query_id: str) -> _Watch | None:
         with self._lock:

@@ -106,10 +106,17 @@ def test_the_past_is_answered_from_the_memory_and_now_by_the_model(robot: Robot)
     assert "it became bright" in {record.text for record in now.evidence}
     assert (
         now.note
-        == "brightness was not made to read what is remembered: it was asked without the evidence"
+        == "brightness cannot read records of the memory: it was asked without the evidence"
     )
     counted = asking.ask("how often was it bright?")
     assert counted.answer.text.startswith("once, last at ")
+    robot.forget_diagnostics()
+    values = {
+        value.key: value.value
+        for name, message in (("model", "step p50"), ("memory", "records"))
+        for value in robot.wait_for_diagnostic(name, message).values
+    }
+    assert (values["recalls received"], values["questions received"]) == ("3", "1")
 
 
 def test_what_neither_memory_nor_model_knows_is_said_not_to_be_known(robot: Robot) -> None:

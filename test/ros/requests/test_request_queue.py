@@ -50,10 +50,18 @@ def test_one_request_too_many_is_refused_and_the_others_still_wait() -> None:
     queue = queue_of(errand("a"), errand("b"), capacity=2)
     with pytest.raises(RequestError, match="too many errands; come back later"):
         queue.put(errand("c"))
-    assert (len(queue), queue.received, queue.refused) == (2, 2, 1)
+    assert queue.counts("errands") == {
+        "errands received": 2,
+        "errands refused": 1,
+        "errands waiting": 2,
+    }
     queue.take()
     queue.put(errand("d"))
-    assert (len(queue), queue.received, queue.refused) == (2, 3, 1)
+    assert queue.counts("errands") == {
+        "errands received": 3,
+        "errands refused": 1,
+        "errands waiting": 2,
+    }
 
 
 def test_a_request_that_is_being_served_does_not_count_as_waiting() -> None:

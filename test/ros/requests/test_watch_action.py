@@ -175,7 +175,7 @@ def test_deactivation_ends_a_watch_and_says_so(robot: Robot) -> None:
         "the node was deactivated; activate it and watch again",
     )
     _, refused = Watching(robot, "bright").end()
-    assert "is not active, the model does not look; activate it" in refused.message
+    assert "is not active, so the model processes no pictures; activate it" in refused.message
 
 
 @pytest.mark.parametrize(
