@@ -50,12 +50,12 @@ ALLOWED = {
     "ros.launch_arguments": "",
     "ros.common": "memory types",
     "ros.inputs": "config loop sources types ros.common",
-    "ros.requests": "config memory model_protocol types ros.common",
-    "ros.model_thread": "loop memory sources types ros.common ros.inputs ros.requests",
-    "ros.lifecycle": "config loop memory model_protocol sources text_models types ros.common"
+    "ros.requests": "config memory model_protocol pipeline types ros.common",
+    "ros.model_thread": "loop pipeline sources types ros.common ros.inputs ros.requests",
+    "ros.lifecycle": "config loop memory model_protocol pipeline sources types ros.common"
     " ros.inputs ros.model_thread ros.requests",
     "ros.camera_source": "sources types ros.common",
-    "ros.node": "backbone config types ros.common ros.lifecycle",
+    "ros.node": "backbone config model_protocol types ros.common ros.lifecycle",
 }
 """For every file and folder at the top of a package, the others that it imports."""
 

@@ -21,8 +21,8 @@ def test_what_failed_before_comes_first_and_in_its_order(queue: WriteQueue) -> N
         queue.move_to_backlog()
     queue.add(third)
     taken = []
-    while item := queue.oldest():
-        taken.append(item)
+    while oldest := queue.oldest():
+        taken.append(oldest)
         queue.remove_oldest()
     assert taken == [first, second, third]
     assert not queue
