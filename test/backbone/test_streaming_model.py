@@ -174,7 +174,7 @@ def test_an_endless_stream_stays_inside_its_memory_and_its_positions(
     stream = model.open_stream("front")
     for index in range(72):  # six times as long as the context
         step_alone(stream, random_frame(index), None, unchanged)
-    forward = stream._forward
+    forward = stream.forward
     assert forward is not None
     assert forward.cache.used <= forward.cache.capacity
     assert forward.cache.bytes() == 3 * 4 * 2 * forward.cache.capacity * 64 * 4

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from encryption_fixtures import (
@@ -160,13 +161,13 @@ def test_an_import_lays_nothing_in_plain_beside_an_encrypted_file(
         == 0
     )
     seen: dict[str, bytes] = {}
-    add = export_import._add
+    attach = export_import.attach
 
-    def look_and_add(*arguments: object) -> object:
+    def look_and_attach(*arguments: Any) -> None:
         seen.update({path.name: path.read_bytes() for path in tmp_path.glob("memory.db*")})
-        return add(*arguments)  # type: ignore[arg-type]
+        attach(*arguments)
 
-    monkeypatch.setattr(export_import, "_add", look_and_add)
+    monkeypatch.setattr(export_import, "attach", look_and_attach)
     with Memory.open(kept) as memory:
         memory.import_from(other / "out.jsonl")
         assert memory.recall(RecallQuery(WORD)).total == 2 * STEPS

@@ -1,6 +1,7 @@
 """Encrypted memories, and a check whether a file shows their contents in plain text."""
 
 import importlib.util
+import json
 from contextlib import closing
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from memory_fixtures import SESSION, begin, settings, step
 
 from stream_vlm.config.memory_settings import MemorySettings
-from stream_vlm.memory.maintenance import reencrypt as converting
+from stream_vlm.memory.maintenance.export_import import export_lines
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.storage.encryption import Key, connect
 from stream_vlm.types import Pose
@@ -66,7 +67,9 @@ def key_of(chosen: MemorySettings) -> Key | None:
 def contents(chosen: MemorySettings) -> tuple[int, str]:
     """Number and checksum of all rows of a memory."""
     with closing(connect(Path(chosen.path), key_of(chosen), "mode=ro")) as db:
-        return converting._contents(db)
+        *_, last = export_lines(db)
+    said = json.loads(last)
+    return sum(said["rows"].values()), said["sha256"]
 
 
 def beside(folder: Path) -> dict[str, bytes]:

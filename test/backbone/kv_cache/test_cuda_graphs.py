@@ -86,6 +86,6 @@ def test_each_size_is_prepared_once_and_no_more_than_a_few_are_kept(
     watch(stream, 60)
     assert 1 in prepared, "a word is a size of its own"
     assert len(prepared) == len(set(prepared)), f"{prepared}: a size was prepared twice"
-    assert stream._forward is not None
-    assert stream._forward.static is not None
-    assert len(stream._forward.static._kept) <= MOST_SIZES
+    assert stream.forward is not None
+    assert stream.forward.static is not None
+    assert len(stream.forward.static) <= MOST_SIZES

@@ -27,7 +27,6 @@ from PIL import Image
 
 from stream_vlm.backbone import RecomputingModel
 from stream_vlm.backbone.checkpoint.errors import ModelFault, QuestionTooLong
-from stream_vlm.backbone.recompute.model import RecomputedStream
 from stream_vlm.cli import main
 from stream_vlm.context.turn_formats import PROMPTED, PROMPTED_SYSTEM
 from stream_vlm.loop.harness import StreamingHarness
@@ -105,13 +104,13 @@ def test_words_equal_those_that_full_forwards_without_a_cache_choose(
 ) -> None:
     model = load(write_foreign(tmp_path, architecture))
     seen: list[dict[str, torch.Tensor]] = []
-    generate = RecomputedStream._generate
+    generate = model.checkpoint.model.generate
 
-    def watching(self: RecomputedStream, inputs: dict[str, torch.Tensor], reply: Any) -> None:
-        seen.append(inputs)
-        generate(self, inputs, reply)
+    def watching(**inputs: Any) -> Any:
+        seen.append({name: inputs[name] for name in inputs if torch.is_tensor(inputs[name])})
+        return generate(**inputs)
 
-    monkeypatch.setattr(RecomputedStream, "_generate", watching)
+    monkeypatch.setattr(model.checkpoint.model, "generate", watching)
     decision = decide(
         model, model.open_stream("front"), random_frame(0), QUESTION, limits=Limits(new_tokens=5)
     )
@@ -411,7 +410,7 @@ def test_fewer_pixels_are_put_to_a_model_to_which_they_matter(tmp_path: Path) ->
     stream = model.open_stream("front")
     decide(model, stream, random_frame(0, size=(960, 1280)))
     decide(model, stream, random_frame(1, size=(240, 320)), limits=Limits(picture_share=0.25))
-    first, second = (shown.image.shape[0] * shown.image.shape[1] for shown in stream._shown)
+    first, second = (shown.image.shape[0] * shown.image.shape[1] for shown in stream.shown)
     assert first == pytest.approx(448 * 448, rel=0.01)
     assert second == pytest.approx(240 * 320 / 4, rel=0.01)
 
@@ -420,7 +419,7 @@ def test_pictures_are_left_alone_where_the_model_takes_one_size(llava: Path) -> 
     model = load(llava)
     stream = model.open_stream("front")
     decide(model, stream, random_frame(0), limits=Limits(picture_share=0.25))
-    assert np.array_equal(stream._shown[0].image, random_frame(0).image)
+    assert np.array_equal(stream.shown[0].image, random_frame(0).image)
 
 
 def test_a_simulated_camera_is_watched_from_end_to_end_the_same_way_twice(

@@ -38,7 +38,7 @@ def model(
 
 def prompt_of(writing: ChatWriting, model: StreamingModel) -> str:
     """What is read before anything is written."""
-    return str(model.checkpoint.tokenizer.decode(list(writing._left)))
+    return str(model.checkpoint.tokenizer.decode(list(writing.unread)))
 
 
 def written(writing: ChatWriting) -> str:
@@ -92,7 +92,7 @@ def test_a_text_is_what_the_unsliced_model_would_write(model: StreamingModel) ->
     longest = 12
     writer = model.text_writer(TASK, 500, longest)
     writing = writer.begin(["0 : a ball rolls in", "1 : a door opens"] * 6)
-    prompt = list(writing._left)
+    prompt = list(writing.unread)
     text = written(writing)
     weights, tokenizer = model.checkpoint.model, model.checkpoint.tokenizer
     control = sorted(set(tokenizer.get_added_vocab().values()) - set(model.parts.tokens.stop))
@@ -127,10 +127,10 @@ def test_a_text_that_does_not_end_is_cut_at_a_whole_word(tmp_path: Path) -> None
 
 def test_the_cache_of_a_text_is_its_own_and_goes_with_it(model: StreamingModel) -> None:
     writing = model.text_writer(TASK, 500, 20).begin(["a ball"] * 30)
-    read = len(writing._left)
+    read = len(writing.unread)
     writing.advance()
-    assert writing._forward.cache.capacity == read + 20
-    assert writing._forward.cache.used == 32
+    assert writing.forward.cache.capacity == read + 20
+    assert writing.forward.cache.used == 32
 
 
 def test_the_shipped_model_says_that_it_cannot_be_told_what_to_write() -> None:

@@ -225,8 +225,8 @@ def test_a_rate_changed_while_the_stream_runs_keeps_as_many_seconds_as_the_cache
     assert longest(40) == 10
     model.settings.stream.rate_hz = 8.0
     assert 20 < longest(100) < 40
-    assert stream._forward is not None
-    assert stream._forward.cache.used <= stream._forward.cache.capacity
+    assert stream.forward is not None
+    assert stream.forward.cache.used <= stream.forward.cache.capacity
 
 
 def test_numbers_that_fail_in_the_middle_of_an_utterance_silence_that_camera_alone(
@@ -240,7 +240,7 @@ def test_numbers_that_fail_in_the_middle_of_an_utterance_silence_that_camera_alo
         for row, entry in zip(rows, entries, strict=True):
             # The second word of the rear camera's utterance.
             if (
-                entry.forward is bad._forward
+                entry.forward is bad.forward
                 and len(entry.segments) == 1
                 and entry.segments[0].kind is SegmentKind.ACTION
             ):

@@ -133,9 +133,9 @@ def test_the_head_grows_in_small_slices_and_the_cache_holds_both(
     head = tokens_in([segment for segment in stream.context if segment.kind is SegmentKind.HEAD])
     assert slices
     assert max(slices) <= -(-head // LEAD_TURNS) + 1
-    assert stream._forward is not None
-    assert stream._forward.cache.used <= stream._forward.cache.capacity
-    assert stream._forward.next_position < stream._forward.cache.capacity
+    assert stream.forward is not None
+    assert stream.forward.cache.used <= stream.forward.cache.capacity
+    assert stream.forward.next_position < stream.forward.cache.capacity
 
 
 def test_words_that_end_a_chunk_early_lose_nothing(model: StreamingModel) -> None:

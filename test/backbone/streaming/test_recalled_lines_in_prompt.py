@@ -206,7 +206,7 @@ def test_a_question_is_never_too_long_because_of_what_is_remembered(directory: P
     )
     for index in range(6):
         decided(stream, asked(many), index)
-        assert stream._forward is not None
+        assert stream.forward is not None
         assert tokens_in(stream.context) + stream.plan.reserve <= stream.plan.policy.max_tokens
 
 

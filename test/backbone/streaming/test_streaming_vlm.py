@@ -177,7 +177,7 @@ def test_an_endless_stream_of_talk_stays_inside_its_memory(
         step_alone(
             stream, random_frame(index, size=(56, 84 if index % 8 < 4 else 112)), query, speak
         )
-    forward = stream._forward
+    forward = stream.forward
     assert forward is not None
     assert forward.cache.used <= forward.cache.capacity
     assert sum(

@@ -108,7 +108,7 @@ def test_a_watch_stays_in_the_context_for_as_long_as_it_is_active(
             stream, random_frame(index), QUESTION if index % 9 == 4 else None, talk, watch=DOOR
         )
         assert watches_in(model, stream) == [DOOR.text]
-    forward = stream._forward
+    forward = stream.forward
     assert forward is not None
     assert forward.cache.used <= forward.cache.capacity
     assert forward.next_position < forward.cache.capacity

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from memory_fixtures import SESSION, START_NS, seconds, settings, step
+from memory_fixtures import SESSION, START_NS, looking_into, seconds, settings, step
 
 from stream_vlm.config.settings import load_settings
 from stream_vlm.memory.answers.prompt_recall import (
@@ -169,7 +169,7 @@ def summarise(
     memory: Memory, at: float, text: str, tier: str = "mid", camera: str = "front"
 ) -> None:
     """Store a summary as the idle work does: a record, and a row with its tier."""
-    with memory._connections.writing() as db:
+    with looking_into(memory.path) as db:
         db.execute(
             "INSERT INTO record (kind, camera, session_id, frame_id, start_ns, end_ns, text, state,"
             " confidence, event_id, query_id, model_id) VALUES ('summary', ?, ?, '', ?, ?, ?, '',"

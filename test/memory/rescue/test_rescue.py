@@ -263,7 +263,7 @@ def test_a_rescue_that_finds_no_room_leaves_the_damaged_file_where_it_was(
 
     monkeypatch.setattr(memory_file, "CHECK_S", check_s)
     with monkeypatch.context() as patched:
-        patched.setattr("stream_vlm.memory.rescue.rescue._insert", full)
+        patched.setattr("stream_vlm.memory.rescue.rescue.transaction", full)
         with pytest.raises(memory_file.MemoryFileError, match="the disk is full; free some space"):
             Memory.open(settings(file))
     assert file.read_bytes() == before

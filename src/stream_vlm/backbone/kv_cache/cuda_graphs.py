@@ -103,6 +103,10 @@ class StaticForwards:
         self._seen: Counter[tuple[int, int]] = Counter()
         self._kept: OrderedDict[tuple[int, int], StaticForward] = OrderedDict()
 
+    def __len__(self) -> int:
+        """How many are kept."""
+        return len(self._kept)
+
     def run(
         self, embeddings: torch.Tensor, share: Share, deepstack: Sequence[torch.Tensor]
     ) -> torch.Tensor | None:

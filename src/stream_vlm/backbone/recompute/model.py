@@ -134,7 +134,11 @@ class Asked:
 
 
 class RecomputedStream:
-    """One camera's newest pictures and its last question; nothing else is remembered."""
+    """One camera's newest pictures and its last question; nothing else is remembered.
+
+    Attributes:
+        shown: the pictures that the next prompt begins with, oldest first.
+    """
 
     def __init__(self, model: RecomputingModel, camera: str) -> None:
         self.camera = camera
@@ -144,7 +148,7 @@ class RecomputedStream:
 
     def reset(self) -> None:
         """Forget everything seen."""
-        self._shown: list[Shown] = []
+        self.shown: list[Shown] = []
         self._asked: Asked | None = None
         self._first_stamp_ns: int | None = None
 
@@ -171,11 +175,11 @@ class RecomputedStream:
         question = writer.plain(turn.query.text) if turn.query is not None else ""
         label = PROMPTED.time.format(start=second, end=second + 1)
         shown = [
-            *self._shown,
+            *self.shown,
             Shown(label, self._picture(turn.frame.image, turn.limits.picture_share)),
         ][-self._model.settings.context.frames :]
         if not self._is_judged(turn):
-            self._shown, self._first_stamp_ns = shown, first_ns
+            self.shown, self._first_stamp_ns = shown, first_ns
             return turn.gate(SILENT)
         longest = self._model.settings.decision.max_new_tokens
         if turn.limits.new_tokens is not None:
@@ -232,7 +236,7 @@ class RecomputedStream:
             - (seconds["prefill"] - decided)
         )
         decision = reply.outcome()
-        self._shown, self._first_stamp_ns = shown, first_ns
+        self.shown, self._first_stamp_ns = shown, first_ns
         if turn.query is not None:
             self._asked = Asked(second, question, writer.plain(decision.text))
         return decision

@@ -130,6 +130,8 @@ class ChatWriting:
 
     Attributes:
         text: what is written of it, by whole words.
+        forward: the model with the cache of this text.
+        unread: the token ids that the model has not read yet.
         is_over: True when the model ended it, or when it is as long as it may be.
     """
 
@@ -144,9 +146,9 @@ class ChatWriting:
         self.text = ""
         self.is_over = False
         self._model_id = parts.model_id
-        self._forward = CachedForward(parts.checkpoint.model, len(prompt) + longest)
+        self.forward = CachedForward(parts.checkpoint.model, len(prompt) + longest)
         self._words = parts.words()
-        self._left, self._longest, self._stop, self._never = prompt, longest, stop, never
+        self.unread, self._longest, self._stop, self._never = prompt, longest, stop, never
         self._written = 0
 
     @torch.inference_mode()
@@ -157,9 +159,9 @@ class ChatWriting:
         Raises:
             ModelFault: the model's numbers are not finite, or memory ran out.
         """
-        taken, self._left = self._left[:SLICE_TOKENS], self._left[SLICE_TOKENS:]
+        taken, self.unread = self.unread[:SLICE_TOKENS], self.unread[SLICE_TOKENS:]
         try:
-            logits = self._forward.feed([Segment(SegmentKind.TEXT, -1, taken)])
+            logits = self.forward.feed([Segment(SegmentKind.TEXT, -1, taken)])
             # Asking for a number waits for the device: nothing of this slice is left to be done
             # when a look comes.
             is_finite = bool(torch.isfinite(logits).all())
@@ -174,7 +176,7 @@ class ChatWriting:
                 f"{self._model_id}: the model's logits are not finite while it writes (try"
                 " model.dtype float32)"
             )
-        if not self._left:
+        if not self.unread:
             self._choose(logits)
 
     def _choose(self, logits: torch.Tensor) -> None:
@@ -184,7 +186,7 @@ class ChatWriting:
             self._end(complete=True)
             return
         self._written += 1
-        self._left = (token,)
+        self.unread = (token,)
         self.text = self._words.push(token)
         if self._written == self._longest:
             self._end(complete=False)

@@ -39,6 +39,7 @@ class CachedStream:
 
     Attributes:
         parts: what the streams of the checkpoint share.
+        forward: the model with the cache of the context; None before the first frame.
         plan: what its context may hold; known from its first turn on.
         keeps_vision: keep the vision tokens of the pictures in the context, which computing it anew
             needs.
@@ -55,7 +56,7 @@ class CachedStream:
         )
         self._pending: list[Segment] = []
         self._watch: Query | None = None
-        self._forward: CachedForward | None = None
+        self.forward: CachedForward | None = None
         self.plan: ContextPlan
         self.keeps_vision = parts.settings.context.recompute
         self._vision_kept: dict[int, VisionTokens] = {}
@@ -65,18 +66,18 @@ class CachedStream:
     @property
     def context(self) -> list[Segment]:
         """What the model still sees, oldest first."""
-        return list(self._forward.segments) if self._forward is not None else []
+        return list(self.forward.segments) if self.forward is not None else []
 
     @property
     def cache_bytes(self) -> int:
         """Memory that the cache holds."""
-        return self._forward.cache.bytes() if self._forward is not None else 0
+        return self.forward.cache.bytes() if self.forward is not None else 0
 
     @torch.inference_mode()
     def reset(self) -> None:
         """Forget everything seen."""
-        if self._forward is not None:
-            self._forward.clear()
+        if self.forward is not None:
+            self.forward.clear()
         self._turn = 0
         self._first_stamp_ns = None
         self._pairer.forget()
@@ -88,12 +89,12 @@ class CachedStream:
     @torch.inference_mode()
     def prepare(self) -> None:
         """Prefill a slice of the next chunk's head when the border is near."""
-        if self._forward is None or not self._rebuilds_head:
+        if self.forward is None or not self._rebuilds_head:
             return
         assert isinstance(self.plan.policy, ChunkedPolicy)
-        turns_left = self.plan.policy.turns_left(self._forward.segments)
+        turns_left = self.plan.policy.turns_left(self.forward.segments)
         if turns_left <= LEAD_TURNS:
-            self._next_head = self._heard(self._forward)
+            self._next_head = self._heard(self.forward)
             self._next_head.advance(turns_left)
 
     def look(self, turn: Turn) -> PairedFrames | None:
@@ -127,11 +128,11 @@ class CachedStream:
             ContextTooLong: the context that the settings ask for is longer than the model can tell
                 positions apart.
         """
-        if self._forward is None:
-            self._forward = self._open_forward(look.room)
+        if self.forward is None:
+            self.forward = self._open_forward(look.room)
         elif self._planned_rate_hz != self.parts.settings.stream.rate_hz:
             self._plan_again(look.room)
-        forward = self._forward
+        forward = self.forward
         self._drop_watch_unless(look.watch)
         turn = self._entering(look)
         entering = turn.segments(forward.segments)
@@ -170,8 +171,8 @@ class CachedStream:
 
     def entry(self, segments: Sequence[Segment]) -> Entry:
         """What an utterance appends while it is written."""
-        assert self._forward is not None
-        return Entry(self._forward, segments)
+        assert self.forward is not None
+        return Entry(self.forward, segments)
 
     def decide(self, logits: torch.Tensor) -> Decision:
         """The state that `logits` (vocabulary,) at the end of a turn say.
@@ -258,11 +259,11 @@ class CachedStream:
     def _drop_watch_unless(self, active: Query | None) -> None:
         """Let the watch leave that the context holds, if `active` is another or none."""
         if (
-            self._forward is not None
+            self.forward is not None
             and self._watch is not None
             and (active is None or active.query_id != self._watch.query_id)
         ):
-            self._forward.arrange(without_watches(self._forward.segments))
+            self.forward.arrange(without_watches(self.forward.segments))
             self._watch = None
 
     def _entering(self, look: PairedFrames) -> EnteringTurn:

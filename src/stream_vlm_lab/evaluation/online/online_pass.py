@@ -207,18 +207,18 @@ class HarnessModel:
 
     def __init__(self, name: str, settings: Settings, model: Model) -> None:
         self.name = name
-        self._harness = StreamingHarness(settings, model, "begin")
+        self.harness = StreamingHarness(settings, model, "begin")
         self._first_ns = 0
         self._watch_until: float | None = None
 
     def start_stream(self, session: str) -> None:
         """Open a new session with an empty context and no watch."""
         self._end_watches()
-        self._harness.open_session(session)
+        self.harness.open_session(session)
 
     def _end_watches(self) -> None:
-        for watch in self._harness.watching:
-            self._harness.end_watch(watch)
+        for watch in self.harness.watching:
+            self.harness.end_watch(watch)
         self._watch_until = None
 
     def step(
@@ -236,8 +236,8 @@ class HarnessModel:
             if question
             else ()
         )
-        result = self._harness.step(Tick(index, frame.stamp_ns, (frame,), queries))
-        self._harness.prepare()
+        result = self.harness.step(Tick(index, frame.stamp_ns, (frame,), queries))
+        self.harness.prepare()
         utterances, events, states = records_of(result, self._first_ns)
         state = states[0].state if states and isinstance(states[0], TimedState) else "silence"
         said = [record for record in utterances if isinstance(record, TimedUtterance)]
@@ -251,5 +251,5 @@ class HarnessModel:
             fault=next(iter(result.faults.values()), ""),
             refused=question is not None
             and question.is_watch
-            and f"q{index}" not in self._harness.watching,
+            and f"q{index}" not in self.harness.watching,
         )

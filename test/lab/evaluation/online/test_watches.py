@@ -36,7 +36,7 @@ def watching_model(tmp_path: Path) -> HarnessModel:
 
 
 def has_watch(model: HarnessModel) -> bool:
-    return bool(model._harness.watching)
+    return bool(model.harness.watching)
 
 
 def test_a_watch_is_active_from_its_tick_until_it_ends(

@@ -311,7 +311,7 @@ def test_training_computes_the_same_tokens_and_logits_as_the_node(
         count,
     )
     sequence = SampleWriter(model.parts).write(
-        tuned, rows._patches([rows.pictures.resize(image) for image in images])
+        tuned, rows.temporal_patches([rows.pictures.resize(image) for image in images])
     )
     held = [token for segment in stream.context for token in segment.token_ids]
     assert sequence.ids[: len(held)].tolist() == held

@@ -86,14 +86,14 @@ class SampleDataset(Dataset[DatasetItem]):
                 self.pictures.resize(frame.image)
                 for frame in self.videos.pictures(_by_frames(sample, self.frames_per_turn))
             ]
-            patches = self._patches(shown)
+            patches = self.temporal_patches(shown)
         except RowRefused:
             raise
         except (StreamError, ValueError) as error:
             raise RowRefused(RefusalReason.UNDECODABLE, str(error)) from error
         return self.writer.write(sample, patches)
 
-    def _patches(self, shown: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    def temporal_patches(self, shown: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         """Make one temporal patch (T, H, W, 3) for each turn, as the node does.
 
         It holds the frames of the turn, and with `pair_frames` those of the previous turn too.
