@@ -175,10 +175,13 @@ def test_a_place_is_a_disc_and_not_a_box(memory: Memory, radius: float, count: i
 
 
 def test_records_without_a_pose_are_near_nowhere(memory: Memory) -> None:
-    assert all(
-        record.kind != "answer"
-        for record in memory.recall(RecallQuery(place=Place(0, 0, 1e9))).records
-    )
+    everywhere = memory.recall(RecallQuery(place=Place(0, 0, 1e9), limit=1000)).records
+    anywhere = memory.recall(RecallQuery(limit=1000)).records
+    assert {record.kind for record in everywhere} == {"event", "utterance"}
+    assert {record.record_id for record in everywhere} == {
+        record.record_id for record in anywhere if record.pose is not None
+    }
+    assert {record.kind for record in anywhere} == {"event", "utterance", "answer"}
 
 
 def test_filters_hold_together(memory: Memory) -> None:

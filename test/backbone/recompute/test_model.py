@@ -259,9 +259,15 @@ def test_pictures_of_odd_sizes_and_of_changing_ones_are_looked_at(
     model: RecomputingModel, size: tuple[int, int]
 ) -> None:
     stream = model.open_stream("front")
-    decide(model, stream, random_frame(0))
-    decide(model, stream, random_frame(1, size=size))
-    decide(model, stream, random_frame(2))
+    frames = [random_frame(0), random_frame(1, size=size), random_frame(2)]
+    for frame in frames:
+        decision = decide(model, stream, frame)
+        assert sum(decision.probabilities.values()) == pytest.approx(1.0, abs=1e-5)
+        # A large picture is made smaller; its shape stays, to a pixel.
+        height, width = stream.shown[-1].image.shape[:2]
+        assert height * frame.image.shape[1] == pytest.approx(
+            width * frame.image.shape[0], rel=0.01
+        )
 
 
 def test_a_picture_that_cannot_be_looked_at_leaves_the_stream_as_it_was(

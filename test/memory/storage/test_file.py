@@ -112,6 +112,8 @@ def test_a_path_that_cannot_be_a_file_is_refused(tmp_path: Path, path: str, mess
 def test_an_empty_file_becomes_a_memory(tmp_path: Path) -> None:
     (tmp_path / "memory.db").touch()
     remember(tmp_path / "memory.db")
+    with Memory.open(settings(tmp_path / "memory.db"), read_only=True) as memory:
+        assert memory.recall(RecallQuery("ball", kinds=("event",))).total == 20
 
 
 def test_reading_a_missing_memory_creates_nothing(tmp_path: Path) -> None:
