@@ -225,8 +225,8 @@ def test_a_model_that_cannot_sum_up_begins_no_run_and_replaces_none(
         with pytest.raises(
             SummarizerError,
             match=(
-                r"memory\.summarizer 'model': brightness cannot write texts between its steps; use a"
-                " Qwen"
+                r"memory\.summarizer 'model': brightness cannot write texts between its steps;"
+                " use a Qwen"
             ),
         ):
             watch(source, settings, BrightnessModel(), tmp_path / folder, existing="replace")

@@ -1,4 +1,4 @@
-"""Power goes, processes die: every step that was told as stored is there, and the file is sound."""
+"""After a power cut or a kill every reported step is there, and the file is sound."""
 
 import importlib
 import json
@@ -42,7 +42,7 @@ for number in itertools.count():
 
 
 def observed(path: Path, session: str) -> set[int]:
-    """Stamps (ns) of all observations of `session`."""
+    """Return the stamps (ns) of all observations of `session`."""
     with sqlite3.connect(path) as connection:
         rows = connection.execute(
             "SELECT end_ns FROM record WHERE kind = 'observation' AND session_id = ?", [session]
@@ -56,31 +56,31 @@ def is_sound(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_killed_writer_loses_nothing_that_it_told_and_leaves_a_sound_file(
+def test_a_killed_writer_loses_no_reported_step_and_leaves_a_sound_file(
     tmp_path: Path, seed: int
 ) -> None:
     path = tmp_path / "memory.db"
     rng = random.Random(seed)
-    told: dict[str, list[int]] = {}
+    reported: dict[str, list[int]] = {}
     for life in ("first", "second"):
         command = [sys.executable, "-c", WRITE_FOR_EVER, str(path), str(SUPPORT), life]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout is not None
             heard = [int(writer.stdout.readline()) for _ in range(rng.randrange(1, 80))]
             writer.send_signal(signal.SIGKILL)
-            # What was told between the last line read and the kill counts as well; a line cut short
-            # by the kill does not.
+            # Lines printed between the last read and the kill count too; a line truncated by the
+            # kill does not.
             heard += [
                 int(line)
                 for line in writer.stdout.read().splitlines(keepends=True)
                 if line.endswith("\n")
             ]
         assert writer.returncode == -signal.SIGKILL
-        told[life] = heard
+        reported[life] = heard
     with Memory.open(settings(path)) as memory:
-        for life, heard in told.items():
+        for life, heard in reported.items():
             assert set(heard) <= observed(path, life)
-        # Each step is an observation, an event and an utterance: none is stored in part.
+        # Each step has an observation, an event and an utterance: none is stored in part.
         steps = memory.recall(RecallQuery(kinds=("observation",))).total
         assert memory.recall(RecallQuery("ball")).total == 2 * steps
         begin(memory, "third")
@@ -90,7 +90,7 @@ def test_a_killed_writer_loses_nothing_that_it_told_and_leaves_a_sound_file(
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_log_that_lost_its_end_in_a_power_cut_gives_back_whole_steps_from_the_first_on(
+def test_a_wal_truncated_by_a_power_cut_keeps_the_first_steps_whole(
     tmp_path: Path, seed: int
 ) -> None:
     path, log = tmp_path / "memory.db", tmp_path / "memory.db-wal"
@@ -131,7 +131,7 @@ def key(request: pytest.FixtureRequest, tmp_path: Path) -> Key | None:
 
 
 @pytest.mark.parametrize("options", [[], ["--encrypted"]], ids=["plain", "encrypted"])
-def test_the_crash_report_counts_kills_at_random_moments_and_finds_everything(
+def test_the_crash_report_finds_every_step_after_random_kills(
     tmp_path: Path, options: list[str]
 ) -> None:
     if options:
@@ -160,7 +160,7 @@ def test_the_crash_report_counts_kills_at_random_moments_and_finds_everything(
     assert {"p50", "p99", "max"} == set(report["restart_to_serving_s"])
 
 
-def test_the_crash_report_notices_what_is_missing_torn_or_broken(
+def test_the_crash_report_detects_missing_partial_and_damaged_steps(
     tmp_path: Path, key: Key | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(CRASH.parent))

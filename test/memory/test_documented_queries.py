@@ -1,4 +1,4 @@
-"""What docs/memory.md shows works as it stands there."""
+"""The queries and code of docs/memory.md work."""
 
 import re
 import sqlite3
@@ -21,7 +21,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a `memory.db` that holds a red ball near (2, 1.5) and a summary of that."""
+    """A folder with a `memory.db`: a red ball near (2, 1.5), and a summary of it."""
     with Memory.open(settings(tmp_path / "memory.db")) as memory:
         begin(memory)
         memory.write(step(1, said="red ball rolls in", pose=Pose("map", 2.0, 1.25, 0.0)))
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "query", blocks("sql"), ids=lambda query: query.splitlines()[0].removeprefix("-- ")
 )
-def test_each_query_of_the_page_runs_in_an_ordinary_tool_and_finds_something(
+def test_each_query_of_the_page_runs_in_sqlite_and_finds_something(
     folder: Path, query: str
 ) -> None:
     with sqlite3.connect(f"file:{folder / 'memory.db'}?mode=ro", uri=True) as tool:
@@ -81,7 +81,7 @@ def test_each_saved_query_of_datasette_runs_and_finds_something(folder: Path, na
         assert tool.execute(DATASETTE["queries"][name]["sql"], asked).fetchall()
 
 
-def test_datasette_is_told_of_tables_and_columns_that_exist(folder: Path) -> None:
+def test_the_datasette_settings_name_existing_tables_and_columns(folder: Path) -> None:
     with sqlite3.connect(folder / "memory.db") as tool:
         for table, told in DATASETTE["tables"].items():
             columns = {column for _, column, *_ in tool.execute(f"PRAGMA table_info({table})")}

@@ -1,6 +1,4 @@
-"""Encryption at rest: an encrypted memory does what a plain one does, and neither the file nor
-anything beside it shows a word of it.
-"""
+"""An encrypted memory works as a plain one, and no plain text is in the file or next to it."""
 
 import random
 import signal
@@ -38,17 +36,17 @@ from stream_vlm.memory.storage import schema
 
 @pytest.fixture(params=["plain", pytest.param("encrypted", marks=needs_sqlcipher)])
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> MemorySettings:
-    """Settings of a memory that is not there yet, plain and encrypted."""
+    """Settings of a memory that does not exist yet, plain and encrypted."""
     return under_key(tmp_path) if request.param == "encrypted" else settings(tmp_path / "memory.db")
 
 
 @pytest.fixture
 def secret(tmp_path: Path) -> MemorySettings:
-    """Settings of an encrypted memory that is not there yet."""
+    """Settings of an encrypted memory that does not exist yet."""
     return under_key(tmp_path)
 
 
-def test_what_was_written_is_recalled_by_words_place_and_time_after_opening_again(
+def test_records_are_recalled_by_words_place_and_time_after_reopening(
     kept: MemorySettings,
 ) -> None:
     remember(kept)
@@ -79,8 +77,8 @@ with Memory.open(settings(sys.argv[2], key_file=sys.argv[3], busy_timeout_s=10.0
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_killed_writer_loses_nothing_that_it_told(kept: MemorySettings, seed: int) -> None:
-    told = 0
+def test_a_killed_writer_loses_no_reported_step(kept: MemorySettings, seed: int) -> None:
+    reported = 0
     for life in ("first", "second"):
         command = [
             sys.executable,
@@ -93,19 +91,19 @@ def test_a_killed_writer_loses_nothing_that_it_told(kept: MemorySettings, seed: 
         ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout is not None
-            told += len(
+            reported += len(
                 [writer.stdout.readline() for _ in range(random.Random(seed).randrange(1, 60))]
             )
             writer.send_signal(signal.SIGKILL)
         assert writer.returncode == -signal.SIGKILL
         assert not kept.key_file or says(beside(Path(kept.path).parent)) == []
         with Memory.open(kept) as memory:
-            assert memory.count() >= 3 * told
-            told = memory.count() // 3
+            assert memory.count() >= 3 * reported
+            reported = memory.count() // 3
     assert verify(Path(kept.path), 0.0, key_of(kept)) == []
 
 
-def test_what_is_forgotten_is_gone_and_its_space_given_back(kept: MemorySettings) -> None:
+def test_deleted_records_are_gone_and_the_file_shrinks(kept: MemorySettings) -> None:
     remember(kept)
     before = Path(kept.path).stat().st_size
     with Memory.open(kept) as memory:
@@ -115,7 +113,7 @@ def test_what_is_forgotten_is_gone_and_its_space_given_back(kept: MemorySettings
     assert before - forgotten.freed_bytes == Path(kept.path).stat().st_size < before
 
 
-def test_a_copy_is_of_the_same_kind_and_holds_the_same_also_while_a_step_is_written(
+def test_a_backup_is_encrypted_like_the_memory_and_has_the_same_contents(
     kept: MemorySettings, tmp_path: Path
 ) -> None:
     remember(kept)
@@ -127,7 +125,7 @@ def test_a_copy_is_of_the_same_kind_and_holds_the_same_also_while_a_step_is_writ
     assert says({"copy": copy.read_bytes()}) == ([] if kept.key_file else ["copy"])
 
 
-def test_an_older_file_is_kept_under_the_same_key_before_it_is_changed(
+def test_the_copy_before_a_migration_has_the_same_key(
     kept: MemorySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remember(kept)
@@ -150,7 +148,7 @@ def test_an_older_file_is_kept_under_the_same_key_before_it_is_changed(
     assert says({"copy": copy.read_bytes()}) == ([] if kept.key_file else ["copy"])
 
 
-def test_an_import_lays_nothing_in_plain_beside_an_encrypted_file(
+def test_an_import_writes_no_plain_text_next_to_an_encrypted_file(
     kept: MemorySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "other"
@@ -177,7 +175,7 @@ def test_an_import_lays_nothing_in_plain_beside_an_encrypted_file(
 
 
 @needs_sqlcipher
-def test_no_word_stands_in_an_encrypted_file_its_log_or_anything_beside_it(
+def test_no_plain_text_is_in_an_encrypted_file_its_wal_or_its_folder(
     secret: MemorySettings, tmp_path: Path
 ) -> None:
     with Memory.open(secret) as memory:
@@ -193,7 +191,7 @@ def test_no_word_stands_in_an_encrypted_file_its_log_or_anything_beside_it(
 
 
 @needs_sqlcipher
-def test_any_sqlcipher_tool_opens_the_file_with_the_passphrase(secret: MemorySettings) -> None:
+def test_the_sqlcipher_command_opens_the_file_with_the_passphrase(secret: MemorySettings) -> None:
     from sqlcipher3 import dbapi2
 
     remember(secret, 3)

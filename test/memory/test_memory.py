@@ -1,4 +1,4 @@
-"""What is stored of a step, and that a restart goes on with it."""
+"""What is stored of a step, and how a memory continues after a restart."""
 
 import sqlite3
 import stat
@@ -27,7 +27,7 @@ def everything(memory: Memory) -> list[RecallRecord]:
 
 
 def decoded(memory: Memory, record_id: int) -> NDArray[np.uint8]:
-    """The stored picture as uint8 RGB, (H, W, 3)."""
+    """Return the stored picture as uint8 RGB, (H, W, 3)."""
     image = cv2.imdecode(np.frombuffer(memory.frame(record_id).jpeg, np.uint8), cv2.IMREAD_COLOR)
     assert image is not None
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
@@ -38,7 +38,7 @@ def pictures_in(file: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM picture").fetchone()[0])
 
 
-def test_a_silent_step_is_stored_as_an_observation_with_its_evidence(memory: Memory) -> None:
+def test_a_silent_step_is_stored_as_an_observation(memory: Memory) -> None:
     memory.write(step(2.5, pose=POSE))
     (record,) = everything(memory)
     assert (record.kind, record.state, record.text) == ("observation", "silence", "")
@@ -54,7 +54,7 @@ def test_a_silent_step_is_stored_as_an_observation_with_its_evidence(memory: Mem
     assert record.score == 0.0
 
 
-def test_an_event_keeps_its_span_and_is_linked_with_the_utterance_that_reports_it(
+def test_an_event_keeps_its_span_and_is_linked_to_its_utterance(
     memory: Memory,
 ) -> None:
     memory.write(step(7, said="a red ball rolls in", since=3))
@@ -77,7 +77,7 @@ def test_a_question_and_its_answer_are_linked_records(memory: Memory) -> None:
     assert records["answer"].query_id == records["query"].query_id != ""
 
 
-def test_a_frame_the_model_could_not_use_is_not_remembered_as_seen(memory: Memory) -> None:
+def test_a_frame_that_the_model_could_not_use_is_not_stored(memory: Memory) -> None:
     good = Frame("front", seconds(0), "", picture())
     bad = Frame("rear", seconds(0), "", picture())
     memory.write(
@@ -91,7 +91,7 @@ def test_a_frame_the_model_could_not_use_is_not_remembered_as_seen(memory: Memor
     assert [record.camera for record in everything(memory)] == ["front"]
 
 
-def test_a_question_that_no_frame_came_with_is_stored(memory: Memory) -> None:
+def test_a_question_without_a_frame_is_stored(memory: Memory) -> None:
     memory.write(
         StepResult(SESSION, Tick(0, seconds(0), (), (Query("q", "anyone there?", seconds(0)),)), {})
     )
@@ -112,7 +112,7 @@ def test_records_of_one_frame_share_one_picture(memory: Memory, file: Path) -> N
     assert len({memory.frame(record.record_id) for record in records}) == 1
 
 
-def test_a_picture_comes_back_with_its_stamp_frame_and_colours(memory: Memory) -> None:
+def test_a_stored_picture_keeps_its_stamp_frame_and_colours(memory: Memory) -> None:
     memory.write(step(4, image=picture(red=200, width=800, height=600)))
     (record,) = everything(memory)
     stored = memory.frame(record.record_id)
@@ -126,13 +126,13 @@ def test_a_picture_comes_back_with_its_stamp_frame_and_colours(memory: Memory) -
     assert np.abs(image.reshape(-1, 3).mean(axis=0) - [200, 0, 0]).max() < 3
 
 
-def test_a_picture_that_is_small_already_is_not_enlarged(memory: Memory) -> None:
+def test_a_small_picture_is_not_enlarged(memory: Memory) -> None:
     memory.write(step(4, image=picture(width=100, height=60)))
     (record,) = everything(memory)
     assert decoded(memory, record.record_id).shape == (60, 100, 3)
 
 
-def test_while_nothing_is_said_pictures_are_stored_at_most_once_a_period_and_rows_always(
+def test_pictures_of_silent_steps_are_stored_at_most_once_per_period(
     file: Path,
 ) -> None:
     with Memory.open(settings(file, thumbnail_period_s=1.0)) as memory:
@@ -147,7 +147,7 @@ def test_while_nothing_is_said_pictures_are_stored_at_most_once_a_period_and_row
         ] * 2 + [True]
 
 
-def test_an_utterance_gets_its_picture_even_inside_the_period(file: Path) -> None:
+def test_the_picture_of_an_utterance_is_stored_within_the_period_too(file: Path) -> None:
     with Memory.open(settings(file, thumbnail_period_s=60.0)) as memory:
         begin(memory)
         memory.write(step(0))
@@ -164,7 +164,7 @@ def test_each_camera_has_its_own_picture_period(file: Path) -> None:
         assert [record.has_frame for record in everything(memory)] == [True, True]
 
 
-def test_a_picture_that_cannot_be_encoded_costs_only_the_picture(
+def test_a_picture_that_cannot_be_encoded_does_not_cost_the_step(
     memory: Memory, caplog: pytest.LogCaptureFixture
 ) -> None:
     memory.write(step(0, said="a cup", image=np.zeros((0, 0, 3), np.uint8)))
@@ -173,7 +173,7 @@ def test_a_picture_that_cannot_be_encoded_costs_only_the_picture(
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_a_pose_with_a_number_that_is_not_finite_is_no_pose(
+def test_a_pose_that_is_not_finite_is_not_stored(
     memory: Memory, number: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     memory.write(step(0, pose=Pose("map", number, 0.0, 0.0)))
@@ -201,7 +201,7 @@ def test_any_int64_time_is_stored_to_the_nanosecond(memory: Memory, stamp_ns: in
     assert memory.frame(record.record_id).stamp_ns == stamp_ns
 
 
-def test_a_picture_that_is_not_there_is_told_apart_from_a_record_that_is_not_there(
+def test_a_missing_picture_and_a_missing_record_give_different_errors(
     file: Path,
 ) -> None:
     with Memory.open(settings(file, thumbnail_period_s=60.0)) as memory:
@@ -215,7 +215,7 @@ def test_a_picture_that_is_not_there_is_told_apart_from_a_record_that_is_not_the
                 memory.frame(missing)
 
 
-def test_a_restart_goes_on_in_the_same_file_and_recalls_every_session(file: Path) -> None:
+def test_after_a_restart_every_session_is_recalled(file: Path) -> None:
     for session in ("monday", "tuesday"):
         with Memory.open(settings(file)) as memory:
             begin(memory, session)
@@ -226,7 +226,7 @@ def test_a_restart_goes_on_in_the_same_file_and_recalls_every_session(file: Path
         assert memory.count() == 6
 
 
-def test_a_session_is_begun_once(memory: Memory) -> None:
+def test_a_session_can_begin_only_once(memory: Memory) -> None:
     with pytest.raises(
         SessionError,
         match=f"session '{SESSION}' is already in .*give the new session another name",
@@ -239,7 +239,7 @@ def test_a_step_of_a_session_that_was_not_begun_is_refused(memory: Memory) -> No
         memory.write(step(0, session="tuesday"))
 
 
-def test_a_step_is_stored_whole_or_not_at_all(memory: Memory, file: Path) -> None:
+def test_a_step_is_stored_in_one_transaction(memory: Memory, file: Path) -> None:
     with pytest.raises(sqlite3.IntegrityError):
         memory.write(step(5, said="an event that ends before it begins", since=6))
     assert memory.count() == 0
@@ -247,9 +247,7 @@ def test_a_step_is_stored_whole_or_not_at_all(memory: Memory, file: Path) -> Non
     assert pictures_in(file) == 0
 
 
-def test_counting_agrees_between_the_one_that_writes_and_one_that_reads(
-    memory: Memory, file: Path
-) -> None:
+def test_writer_and_reader_count_the_same(memory: Memory, file: Path) -> None:
     memory.write(step(0))
     memory.write(step(1, said="a cup"))
     with Memory.open(settings(file), read_only=True) as reader:
@@ -262,7 +260,7 @@ def test_only_its_owner_may_read_the_memory(file: Path, memory: Memory) -> None:
         assert stat.S_IMODE(part.stat().st_mode) == 0o600, part
 
 
-def test_folders_are_created_and_the_home_folder_is_meant_by_a_tilde(
+def test_folders_are_created_and_a_tilde_is_expanded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -280,7 +278,7 @@ def test_any_file_name_works(tmp_path: Path, name: str) -> None:
     assert (tmp_path / name).exists()
 
 
-def test_recall_answers_from_many_threads_while_steps_are_written_and_sees_each_step_whole(
+def test_threads_that_recall_while_steps_are_written_see_only_whole_steps(
     memory: Memory,
 ) -> None:
     def totals(_: int) -> list[int]:
@@ -296,7 +294,7 @@ def test_recall_answers_from_many_threads_while_steps_are_written_and_sees_each_
     assert memory.recall(RecallQuery("ball")).total == 200
 
 
-def test_ordinary_tools_can_delete_rows_and_the_indexes_follow(memory: Memory, file: Path) -> None:
+def test_the_indices_follow_rows_deleted_by_other_tools(memory: Memory, file: Path) -> None:
     memory.write(step(0, said="a ball", pose=POSE))
     memory.write(step(1, said="a cup", pose=POSE))
     with sqlite3.connect(file) as tool:
@@ -308,7 +306,7 @@ def test_ordinary_tools_can_delete_rows_and_the_indexes_follow(memory: Memory, f
     assert memory.recall(RecallQuery("mug")).total == 2
 
 
-def test_asking_loads_neither_the_model_nor_the_picture_library(file: Path) -> None:
+def test_a_search_imports_neither_torch_nor_opencv(file: Path) -> None:
     with Memory.open(settings(file)) as memory:
         begin(memory)
     ask = (
@@ -324,7 +322,7 @@ def test_asking_loads_neither_the_model_nor_the_picture_library(file: Path) -> N
     assert said == "[]\n"
 
 
-def test_the_log_is_brought_into_the_file_between_steps_and_not_within_a_commit(
+def test_the_wal_is_checkpointed_between_steps_and_not_within_a_commit(
     memory: Memory, file: Path
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)

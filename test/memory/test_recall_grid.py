@@ -1,4 +1,4 @@
-"""Asking the memory: one grid of questions over every way in which a memory is written and read."""
+"""A grid of queries over every way in which a memory is written and read."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -57,7 +57,7 @@ def write(memory: Memory, submit: Callable[[StepResult], None]) -> None:
     ]
 )
 def memory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Memory]:
-    """The story, remembered."""
+    """The story, as a memory."""
     where = settings(tmp_path / "memory.db")
     with ExitStack() as stack:
         memory = stack.enter_context(Memory.open(where))
@@ -77,7 +77,7 @@ def texts(memory: Memory, query: RecallQuery) -> list[str]:
 EVENTS = ("event",)
 
 
-def test_without_anything_asked_the_newest_events_utterances_and_answers_come_first(
+def test_an_empty_query_returns_the_newest_events_utterances_and_answers(
     memory: Memory,
 ) -> None:
     result = memory.recall(RecallQuery())
@@ -93,7 +93,9 @@ def test_records_that_match_more_of_the_words_come_first(memory: Memory) -> None
     assert set(found[2:]) == {"red cup is put down", "blue ball rolls in"}
 
 
-def test_scores_fall_along_the_answer_and_name_how_many_words_match(memory: Memory) -> None:
+def test_scores_fall_along_the_result_and_contain_the_number_of_matching_words(
+    memory: Memory,
+) -> None:
     scores = [
         record.score for record in memory.recall(RecallQuery("red ball", kinds=EVENTS)).records
     ]
@@ -115,7 +117,7 @@ def test_when_did_you_first_see_the_ball(memory: Memory) -> None:
     assert (oldest.text, oldest.start_ns) == ("red ball rolls in", seconds(9))
 
 
-def test_the_last_time_of_a_thing_of_two_words_is_not_that_of_its_namesake(memory: Memory) -> None:
+def test_a_record_with_both_words_comes_before_a_newer_one_with_one_of_them(memory: Memory) -> None:
     assert (
         texts(
             memory,
@@ -143,7 +145,7 @@ def test_words_are_found_in_another_form_and_case(memory: Memory) -> None:
     assert "red ball rolls in" in texts(memory, RecallQuery("ROLLING"))
 
 
-def test_a_span_that_reaches_into_the_time_range_counts(memory: Memory) -> None:
+def test_a_span_that_reaches_into_the_time_range_matches(memory: Memory) -> None:
     within = RecallQuery(start_ns=seconds(35), end_ns=seconds(36), kinds=EVENTS)
     assert texts(memory, within) == ["the door opens"]
 
@@ -159,7 +161,7 @@ def test_a_span_that_reaches_into_the_time_range_counts(memory: Memory) -> None:
         (-(2**63), 2**63 - 1, True),
     ],
 )
-def test_time_ranges_are_closed_and_exact_to_the_nanosecond(
+def test_time_ranges_include_their_ends_to_the_nanosecond(
     memory: Memory, start_ns: int | None, end_ns: int | None, found: bool
 ) -> None:
     assert (
@@ -174,7 +176,7 @@ def test_a_place_is_a_disc_and_not_a_box(memory: Memory, radius: float, count: i
     assert memory.recall(RecallQuery(place=Place(4.29, 4.29, 1.0), kinds=EVENTS)).total == 0
 
 
-def test_records_without_a_pose_are_near_nowhere(memory: Memory) -> None:
+def test_records_without_a_pose_match_no_place(memory: Memory) -> None:
     everywhere = memory.recall(RecallQuery(place=Place(0, 0, 1e9), limit=1000)).records
     anywhere = memory.recall(RecallQuery(limit=1000)).records
     assert {record.kind for record in everywhere} == {"event", "utterance"}
@@ -184,7 +186,7 @@ def test_records_without_a_pose_are_near_nowhere(memory: Memory) -> None:
     assert {record.kind for record in anywhere} == {"event", "utterance", "answer"}
 
 
-def test_filters_hold_together(memory: Memory) -> None:
+def test_all_filters_apply_together(memory: Memory) -> None:
     query = RecallQuery(
         "ball",
         start_ns=seconds(5),
@@ -197,7 +199,7 @@ def test_filters_hold_together(memory: Memory) -> None:
     assert memory.recall(RecallQuery("ball", place=Place(5, 5, 3), cameras=("front",))).total == 0
 
 
-def test_cameras_filter_and_an_unknown_one_has_seen_nothing(memory: Memory) -> None:
+def test_cameras_filter_and_an_unknown_camera_matches_nothing(memory: Memory) -> None:
     assert texts(memory, RecallQuery(cameras=("rear",), kinds=EVENTS)) == ["blue ball rolls in"]
     assert memory.recall(RecallQuery(cameras=("rear", "front"), kinds=EVENTS)).total == 5
     assert memory.recall(RecallQuery(cameras=("attic",))).total == 0
@@ -214,14 +216,14 @@ def test_each_kind_is_found_by_its_name(memory: Memory, kind: str, count: int) -
 
 
 @pytest.mark.parametrize("text", ["", "red ball"])
-def test_the_limit_cuts_the_answer_and_not_its_total(memory: Memory, text: str) -> None:
+def test_the_limit_applies_to_the_records_and_not_to_the_total(memory: Memory, text: str) -> None:
     whole = memory.recall(RecallQuery(text))
     cut = memory.recall(RecallQuery(text, limit=2))
     assert cut.records == whole.records[:2]
     assert cut.total == whole.total > 2
 
 
-def test_nothing_found_is_an_empty_answer(memory: Memory) -> None:
+def test_a_query_without_matches_returns_no_records(memory: Memory) -> None:
     result = memory.recall(RecallQuery("zebra"))
     assert (result.records, result.total) == ((), 0)
     assert result.took_ms > 0
@@ -243,7 +245,7 @@ def test_nothing_found_is_an_empty_answer(memory: Memory) -> None:
         "ball :word0 ?1 $x @y",
     ],
 )
-def test_query_syntax_and_sql_are_nothing_but_words(memory: Memory, text: str) -> None:
+def test_query_syntax_and_sql_are_treated_as_words(memory: Memory, text: str) -> None:
     before = memory.count()
     assert "red ball rolls in" in texts(memory, RecallQuery(text))
     assert memory.count() == before
@@ -266,7 +268,7 @@ def test_query_syntax_and_sql_are_nothing_but_words(memory: Memory, text: str) -
         ("ball's", ("ball", "s")),
     ],
 )
-def test_which_words_of_a_text_are_looked_for(text: str, words: tuple[str, ...]) -> None:
+def test_the_words_of_a_text_that_are_searched_for(text: str, words: tuple[str, ...]) -> None:
     assert search_words(text) == words
 
 
@@ -303,7 +305,7 @@ def test_which_words_of_a_text_are_looked_for(text: str, words: tuple[str, ...])
         ({"cameras": tuple(str(number) for number in range(101))}, "cameras: 101 are too many"),
     ],
 )
-def test_a_question_that_cannot_be_meant_is_refused_by_value_and_with_a_remedy(
+def test_an_invalid_query_is_refused_with_value_and_remedy(
     asked: dict[str, object], message: str
 ) -> None:
     with pytest.raises(RecallError, match=message):
@@ -326,6 +328,6 @@ def test_a_question_that_cannot_be_meant_is_refused_by_value_and_with_a_remedy(
         ),
     ],
 )
-def test_a_place_that_is_none_is_refused(x: float, y: float, radius: float, message: str) -> None:
+def test_an_invalid_place_is_refused(x: float, y: float, radius: float, message: str) -> None:
     with pytest.raises(RecallError, match=message):
         Place(x, y, radius)

@@ -1,3 +1,1 @@
-"""What the robot remembers: one SQLite file that a writer thread fills and any number of readers
-ask.
-"""
+"""What the robot remembers: one SQLite file with one writer and any number of readers."""

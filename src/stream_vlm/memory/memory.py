@@ -1,4 +1,4 @@
-"""The memory: what was committed is stored, and every thread may ask while one writes."""
+"""The memory: store steps, search them from any thread, delete, import and maintain."""
 
 from __future__ import annotations
 
@@ -34,23 +34,27 @@ __all__ = ["Memory", "MemoryFileError", "SessionError", "StoredFrame"]
 
 
 class Memory(MemoryReader):
-    """One SQLite file, open: to write, and to be asked (`MemoryReader`).
+    """An open memory file, for writing and for searching (`MemoryReader`).
 
-    `begin_session`, `prepare`, `commit`, `write`, `run_maintenance` and `end_session` belong to one thread
-    (see `MemoryWriter`); all else may be called from any thread.
+    `begin_session`, `prepare`, `commit`, `write`, `run_maintenance` and `end_session` belong to one
+    thread (see `MemoryWriter`). All other methods may be called from any thread.
+
+    Attributes:
+        path: the memory file.
+        rescued: what was rescued from a damaged file that was found at opening, or None.
+        on_idle_work: called on another thread when `run_maintenance` has work although nothing was
+            stored.
     """
 
     def __init__(self, settings: MemorySettings, opened: Opened) -> None:
         super().__init__(settings, opened.connections)
         self.path = opened.connections.path
         self.rescued = opened.rescued
-        """What became of the damaged file that was found at opening, or None."""
         self._lock = opened.lock
         self._recorder = StepRecorder()
         self._models: dict[str, str] = {}
         self._rows = opened.records
         self.on_idle_work: Callable[[], None] = lambda: None
-        """Called on another thread when there is something for `run_maintenance` though nothing was stored."""
         self._idle = (
             IdleWork(self._connections, settings, self._vector_search, lambda: self.on_idle_work())
             if self._connections.can_write
@@ -59,15 +63,14 @@ class Memory(MemoryReader):
 
     @classmethod
     def open(cls, settings: MemorySettings, *, read_only: bool = False) -> Memory:
-        """Open the file at `settings.path`, which goes on where it ended; without `read_only` it is
-        created where it is missing.
+        """Open the file at `settings.path`; without `read_only` a missing file is created.
 
-        A file has one writer at a time and any number of readers. A damaged memory is set aside by
-        the one that writes, and its readable rows are rescued into a fresh file (see `rescued`).
+        A file has one writer at a time and any number of readers. If the file is damaged, opening
+        it for writing renames it and copies its readable rows into a new file (see `rescued`).
 
         Raises:
-            MemoryFileError: the file cannot be used; it is left as it was. The message says why and
-                what to do.
+            MemoryFileError: the file cannot be used; it was not changed. The message gives the
+                reason and the remedy.
         """
         return open_file(settings, lambda opened: cls(settings, opened), read_only=read_only)
 
@@ -80,11 +83,15 @@ class Memory(MemoryReader):
         *,
         lock_timeout_s: float | None = None,
     ) -> None:
-        """Store that a session begins: with which model, why, and when (ns on the evidence's
-        clock).
+        """Store the start of a session.
 
-        `lock_timeout_s` is how long to wait for another program's lock; None takes the setting
-        `memory.busy_timeout_s`.
+        Args:
+            session_id: name of the session.
+            model_id: the model that watches.
+            reason: why the session starts.
+            started_ns: ns on the clock of the frames.
+            lock_timeout_s: how long to wait for another program's lock, seconds; None takes
+                `memory.busy_timeout_s`.
 
         Raises:
             SessionError: the file already has a session of this name.
@@ -97,24 +104,28 @@ class Memory(MemoryReader):
             self._idle.running = session_id
 
     def write(self, result: StepResult) -> None:
-        """Store one step in one transaction; when this returns, it survives a crash and a power
-        cut.
+        """Store one step in one transaction; after the return it survives a crash and a power cut.
 
         Raises:
-            SessionError: the step's session was not begun.
-            MemoryFileError: it could not be stored; nothing of it is.
+            SessionError: the step's session was not started.
+            MemoryFileError: it could not be stored; nothing of the step is.
         """
         self.commit(self.prepare(result))
 
     def prepare(self, result: StepResult) -> StepRows:
-        """What will be stored of `result`, pictures encoded; touches no file.
+        """Return what will be stored of `result`, with encoded thumbnails; uses no file.
 
-        Call once a step, in order.
+        Call it once per step, in order.
         """
         return self._vector_search.embed_step(self._recorder.prepare(result, self.settings), result)
 
     def commit(self, step: StepRows, *, lock_timeout_s: float | None = None) -> None:
-        """Store what `prepare` made; as `write`. `lock_timeout_s` as for `begin_session`."""
+        """Store what `prepare` returned, as `write` does.
+
+        Args:
+            step: what `prepare` returned.
+            lock_timeout_s: as for `begin_session`.
+        """
         model_id = self._models.get(step.session_id)
         if model_id is None:
             raise SessionError(
@@ -127,14 +138,15 @@ class Memory(MemoryReader):
         self._connections.note_wal_bytes(step.size)
 
     def run_maintenance(self) -> bool:
-        """Use a moment in which no step waits: for one summary, a little of what is no longer kept,
-        or the log; whether more waits.
+        """Do one piece of idle work while no step waits: a summary, retention or a WAL checkpoint.
 
-        The log is brought into the file once it is worth it; what was committed survives a power
-        cut before that as well as after it.
+        Commits survive a power cut before the checkpoint as well as after it.
+
+        Returns:
+            Whether there is more to do.
 
         Raises:
-            MemoryFileError: the file cannot be written; nothing is lost by that.
+            MemoryFileError: the file cannot be written; nothing is lost.
         """
         more = False
         if self._idle is not None:
@@ -146,13 +158,14 @@ class Memory(MemoryReader):
         return more
 
     def end_session(self, timeout_s: float = 5.0, *, for_endpoint: bool = False) -> None:
-        """The session that goes on is over: summarise its last chunk too, for at most `timeout_s`
-        seconds.
+        """End the current session and summarise its last chunk, for at most `timeout_s` seconds.
 
-        With `for_endpoint` an endpoint that writes summaries is waited for within that time.
+        Args:
+            timeout_s: time limit, seconds.
+            for_endpoint: wait, within that time, for an endpoint that writes summaries.
 
         Raises:
-            MemoryFileError: the file cannot be written; what is not summarised now will be when it
+            MemoryFileError: the file cannot be written; the missing summaries will be made when it
                 is opened again.
         """
         if self._idle is None:
@@ -167,8 +180,9 @@ class Memory(MemoryReader):
 
     @property
     def summary_jobs(self) -> SummaryJobs | None:
-        """What waits to be written where the settings have the running model write summaries; see
-        `model_summaries`.
+        """The jobs for the running model, or None if the settings use another summarizer.
+
+        See `summaries.by_model`.
         """
         return (
             self._idle.jobs
@@ -182,48 +196,64 @@ class Memory(MemoryReader):
         return self._idle.health if self._idle is not None else IdleHealth()
 
     def reembed(self, batch: int = 64) -> int:
-        """Give every text that has none a vector of the embedder in use, `batch` texts a
-        transaction, and drop those of other models of text.
+        """Embed every text that has no vector of the current text model.
 
-        Returns how many texts got a vector.
+        Vectors of other models are deleted.
+
+        Args:
+            batch: texts per transaction.
+
+        Returns:
+            How many texts were embedded.
 
         Raises:
-            RecallError: no embedder is in use.
-            MemoryFileError: the file cannot be written; what was embedded before is stored.
+            RecallError: no text model is in use.
+            MemoryFileError: the file cannot be written; earlier batches are stored.
         """
         return embed_texts(self._connections, self._vector_search, batch)
 
     def reembed_pictures(self, model: PictureEmbedder, batch: int = 64) -> tuple[int, int]:
-        """Give every stored picture that has none a vector of `model`, and drop those of other
-        models.
+        """Embed every stored picture that has no vector of `model`.
 
-        Returns how many pictures got a vector, and how many could not be looked at.
+        Vectors of other models are deleted.
+
+        Args:
+            model: the model that embeds pictures.
+            batch: pictures per transaction.
+
+        Returns:
+            How many pictures were embedded, and how many could not be.
 
         Raises:
-            MemoryFileError: the file cannot be written; what was embedded before is stored.
+            MemoryFileError: the file cannot be written; earlier batches are stored.
         """
         return embed_pictures(self._connections, model, batch)
 
     def relink(self) -> int:
-        """Say anew of every event which thing it happened to, by the rule of `sightings`; how many
-        tell.
+        """Compute again which object each event belongs to, by the rule of `object_links`.
+
+        Returns:
+            How many events are linked to an object.
 
         Raises:
-            MemoryFileError: the file cannot be written; the links are as they were.
+            MemoryFileError: the file cannot be written; the links are unchanged.
         """
         with self._connections.writing() as db:
             return relink(db)
 
     def forget(self, what: Forget, *, dry_run: bool = False) -> Forgotten:
-        """Delete what is named, its pictures, its words and its places, and give the space back;
-        with `dry_run` only count it.
+        """Delete the records that `what` names, with their pictures and words, and shrink the file.
 
-        All of it goes in one transaction; then the file is made smaller bit by bit, so that steps
-        which wait to be stored get in between. May be called from any thread.
+        All is deleted in one transaction. Then the file is shrunk in small pieces, so that waiting
+        steps are stored in between. May be called from any thread.
+
+        Args:
+            what: the filters.
+            dry_run: only count.
 
         Raises:
-            MemoryFileError: the file refuses. Nothing is forgotten, or all of it is and only space
-                was not given back.
+            MemoryFileError: the file cannot be written. Either nothing was deleted, or all of it
+                was and only the file was not shrunk.
         """
         started = time.perf_counter()
         if dry_run:
@@ -236,11 +266,14 @@ class Memory(MemoryReader):
         return replace(forgotten, took_ms=(time.perf_counter() - started) * 1e3)
 
     def import_from(self, source: Path) -> dict[str, int]:
-        """Add all of the export `source` (JSON lines) in one transaction; how many rows, by table.
+        """Add all of the export `source` (JSON lines) in one transaction.
+
+        Returns:
+            How many rows were added, by table.
 
         Raises:
-            MemoryFileError: it is no export, is damaged, or holds a session that is here already;
-                nothing of it was added.
+            MemoryFileError: it is not an export, is damaged, or has a session that the memory
+                already has; nothing was added.
         """
         with self._connections.writer() as db:
             added = import_file(db, self.path, source, self._connections.key)
@@ -249,14 +282,14 @@ class Memory(MemoryReader):
         return added
 
     def count(self) -> int:
-        """How many records are stored.
+        """Return how many records are stored.
 
-        Kept in mind by the one that writes, counted by one that only reads.
+        A memory opened for writing keeps the number, one opened for reading counts.
         """
         return self._rows if self._connections.can_write else count_records(self._connections)
 
     def close(self) -> None:
-        """Close every connection; calling it again does nothing."""
+        """Close all connections; calling it again does nothing."""
         if self._idle is not None:
             self._idle.close()
         self._connections.close()

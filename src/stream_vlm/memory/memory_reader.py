@@ -1,4 +1,4 @@
-"""What can be asked of a memory: by any thread, at any moment, while another writes."""
+"""The searches of a memory; any thread may use them while another one writes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ from stream_vlm.memory.summaries.tables import history
 
 
 class MemoryReader:
-    """The questions; each sees every commit whole."""
+    """A memory for searching; each search sees only whole commits.
+
+    Args:
+        settings: of the memory.
+        connections: to its file.
+    """
 
     def __init__(self, settings: MemorySettings, connections: Connections) -> None:
         self.settings = settings
@@ -33,7 +38,7 @@ class MemoryReader:
         self._vector_search = VectorSearch()
 
     def recall(self, query: RecallQuery) -> RecallResult:
-        """Answer `query` from everything ever stored, of every session.
+        """Return the records that match `query`, from all sessions.
 
         Raises:
             MemoryFileError: the file cannot be read.
@@ -50,15 +55,15 @@ class MemoryReader:
     def search_by_picture(
         self, vector: NDArray[np.floating], query: RecallQuery, model_id: str
     ) -> RecallResult:
-        """Return the records whose pictures are most similar to a picture.
+        """Return the records with the pictures most similar to a picture's vector.
 
         Args:
-            vector: the picture's vector, (size,), by the model `model_id`.
-            query: filters, limit and, if it has words, words to rank by as well.
-            model_id: vectors of other models are not compared.
+            vector: of the picture, (size,).
+            query: filters and limit; its words are ranked too.
+            model_id: the model of the vector.
 
         Raises:
-            RecallError: the vector has no direction, or none of its model and size is stored.
+            RecallError: the vector is invalid, or no vectors of its model and size are stored.
             MemoryFileError: the file cannot be read.
         """
         started = time.perf_counter()
@@ -67,7 +72,7 @@ class MemoryReader:
         return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
 
     def search_by_record(self, record_id: int, query: RecallQuery) -> RecallResult:
-        """As `search_by_picture`, with the stored picture of the record `record_id`.
+        """Search as `search_by_picture`, with the stored picture of the record `record_id`.
 
         Raises:
             RecallError: the record has no picture with a vector.
@@ -80,16 +85,14 @@ class MemoryReader:
         return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
 
     def use_embedder(self, embedder: Embedder | None) -> None:
-        """From now on give each text that is stored a vector of `embedder`, and each question in
-        the order "fused"; None for words alone.
+        """Use `embedder` for the texts stored from now on, and for queries in the order "fused".
 
-        `embedder` is called on the thread that writes, and on those that ask.
+        It is called on the thread that writes and on those that search. None means words only.
         """
         self._vector_search.embedder = embedder
 
     def answer(self, question: Question) -> Answer:
-        """Answer `question` from everything ever stored, of every session, with the records that
-        the answer rests on.
+        """Compute the answer to `question` from all sessions, with its evidence.
 
         Raises:
             MemoryFileError: the file cannot be read.
@@ -100,7 +103,7 @@ class MemoryReader:
         return replace(said, took_ms=(time.perf_counter() - started) * 1e3)
 
     def chunk_summaries(self, number: int) -> tuple[RecallRecord, ...]:
-        """The newest `number` summaries of one chunk each, oldest first.
+        """Return the newest `number` summaries of one chunk each, oldest first.
 
         Raises:
             MemoryFileError: the file cannot be read.
@@ -109,10 +112,10 @@ class MemoryReader:
             return chunk_summaries(db, number)
 
     def frame(self, record_id: int) -> StoredFrame:
-        """The picture that record `record_id` rests on.
+        """Return the stored thumbnail of record `record_id`.
 
         Raises:
-            RecallError: there is no such record, or no picture of it is stored; the message says
+            RecallError: there is no such record, or it has no stored picture; the message says
                 which.
             MemoryFileError: the file cannot be read.
         """
@@ -120,8 +123,9 @@ class MemoryReader:
             return frame_of(db, record_id)
 
     def history(self, camera: str) -> tuple[RecallRecord, ...]:
-        """What the tiers tell of the past of `camera`: long blocks and mid summaries as records,
-        oldest first. The running chunk speaks for itself.
+        """Return the long blocks and mid summaries of the past of `camera`, oldest first.
+
+        The running chunk is not included.
 
         Raises:
             MemoryFileError: the file cannot be read.

@@ -1,6 +1,4 @@
-"""Opening a memory file: the right to write it is taken, damage is set aside and what can be read
-of it is rescued.
-"""
+"""Open a memory file: take the writer lock, and rescue the rows of a damaged file."""
 
 from __future__ import annotations
 
@@ -22,12 +20,13 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Opened:
-    """A memory file, open.
+    """An open memory file.
 
     Attributes:
-        records: how many it holds.
-        lock: the right to write it, or None where it is only read.
-        rescued: what became of the damaged file that was found, or None.
+        connections: to the file.
+        records: how many it has.
+        lock: the writer lock, or None if the file is open for reading only.
+        rescued: what was rescued from a damaged file, or None.
     """
 
     connections: Connections
@@ -37,12 +36,17 @@ class Opened:
 
 
 def open_file(settings: MemorySettings, make: Callable[[Opened], Made], *, read_only: bool) -> Made:
-    """As `Memory.open`; `make` makes the memory of what was opened, and damage that it runs into is
-    damage found at opening, too.
+    """Open as `Memory.open`.
+
+    Args:
+        settings: of the memory.
+        make: makes the memory from what was opened. Damage that it finds is handled like damage
+            found at opening.
+        read_only: open for reading only.
     """
     if not settings.path.strip() or "\0" in settings.path:
-        raise MemoryFileError(f"memory.path: {settings.path!r} names no file; give the path of one")
-    # Resolved, so that two names of one file have one lock beside it.
+        raise MemoryFileError(f"memory.path: {settings.path!r} is not a path; give one of a file")
+    # Resolved, so that two names of one file use the same lock file.
     path = Path(settings.path).expanduser().resolve()
     key = Key.read(settings.key_file)
     if read_only:
@@ -63,7 +67,7 @@ def open_file(settings: MemorySettings, make: Callable[[Opened], Made], *, read_
 
 
 def count_records(connections: Connections) -> int:
-    """How many records the file holds."""
+    """Return how many records the file has."""
     with connections.reader() as db:
         return int(db.execute("SELECT count(*) FROM record").fetchone()[0])
 

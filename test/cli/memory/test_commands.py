@@ -110,7 +110,8 @@ def test_verify_accepts_a_sound_file_and_lists_every_fault(
         connection.execute("UPDATE record SET picture_id = 77 WHERE id = 1")
     assert run(capsys, "verify", "--memory", file) == (
         1,
-        "row 1 of record refers to a picture that is not there\npicture 3 is no whole JPEG\n",
+        "row 1 of record refers to a picture that does not exist\n"
+        "picture 3 is not a complete JPEG\n",
     )
 
 
@@ -148,7 +149,7 @@ def test_backup_works_while_a_node_writes_and_replaces_no_file(
     assert copy.stat().st_mode & 0o777 == 0o600
     status, said = run(capsys, "backup", copy, "--memory", file)
     assert status == 1
-    assert "is there already, and no copy replaces another" in said
+    assert "already exists and is not overwritten; give another name" in said
 
 
 def test_an_exported_and_imported_memory_is_the_same(
@@ -208,7 +209,7 @@ def change_a_word(lines: list[bytes]) -> list[bytes]:
 
 
 def break_a_link(lines: list[bytes]) -> list[bytes]:
-    """Complete and with a valid checksum, but a record refers to a picture that is not there."""
+    """Complete and with a valid checksum, but a record refers to a picture that does not exist."""
     rows = [json.loads(line) for line in lines[:-1]]
     for row in rows:
         if row.get("table") == "record":
@@ -229,14 +230,14 @@ def make_it_newer(lines: list[bytes]) -> list[bytes]:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda lines: lines[:-3], "is damaged (it ends in the middle); nothing was imported"),
+        (lambda lines: lines[:-3], "is damaged (its end is missing); nothing was imported"),
         (
             drop_a_line,
-            "is damaged (what it holds is not what its last line says); nothing was imported",
+            "is damaged (its contents do not match its last line); nothing was imported",
         ),
         (
             change_a_word,
-            "is damaged (what it holds is not what its last line says); nothing was imported",
+            "is damaged (its contents do not match its last line); nothing was imported",
         ),
         (
             lambda lines: [*lines[:4], b"\xff\xfe{\n", *lines[4:]],
@@ -244,23 +245,26 @@ def make_it_newer(lines: list[bytes]) -> list[bytes]:
         ),
         (
             lambda lines: [*lines, b"more\n"],
-            "is damaged (what it holds is not what its last line says)",
+            "is damaged (its contents do not match its last line)",
         ),
         (
             lambda lines: [lines[0], b'{"table": "diary", "row": {}}\n'],
-            "line 2 is no row of a memory; nothing was imported",
+            "line 2 is not a row of a memory; nothing was imported",
         ),
         (
             lambda lines: [b'{"contacts": []}\n'],
-            "is no export of a memory; give a file that 'stream-vlm memory export' wrote",
+            "is not an export of a memory; give a file that 'stream-vlm memory export' wrote",
         ),
         (
             lambda lines: [b"Dear diary\n"],
-            "is no export of a memory; give a file that 'stream-vlm memory export' wrote",
+            "is not an export of a memory; give a file that 'stream-vlm memory export' wrote",
         ),
-        (lambda lines: [], "is damaged (it ends in the middle)"),
-        (break_a_link, "is damaged (a row refers to one that is not in it); nothing was imported"),
-        (make_it_newer, f"is of version 99, newer than this program's {SCHEMA_VERSION}"),
+        (lambda lines: [], "is damaged (its end is missing)"),
+        (
+            break_a_link,
+            "is damaged (a row refers to a row that is missing); nothing was imported",
+        ),
+        (make_it_newer, f"has version 99, newer than this program's {SCHEMA_VERSION}"),
     ],
     ids=[
         "cut off",

@@ -1,6 +1,4 @@
-"""What the robot is told to forget is gone: from every answer, from the file's bytes, and from its
-size.
-"""
+"""Deleted records are gone from every result and from the file's bytes, and the file shrinks."""
 
 import sqlite3
 import struct
@@ -31,8 +29,9 @@ def noise(seed: int) -> np.ndarray:
 
 @pytest.fixture
 def memory(tmp_path: Path) -> Iterator[Memory]:
-    """Forty seconds in the kitchen, ten in the bathroom (40 to 49) by camera "side", forty in the
-    kitchen again.
+    """Forty seconds in the kitchen, ten in the bathroom by camera "side", forty in the kitchen.
+
+    The bathroom is from second 40 to 49.
     """
     with Memory.open(settings(tmp_path / "memory.db")) as memory:
         begin(memory)
@@ -51,7 +50,7 @@ def memory(tmp_path: Path) -> Iterator[Memory]:
 
 
 def raw(memory: Memory) -> bytes:
-    """Every byte of the file and its log."""
+    """Return every byte of the file and its WAL."""
     return b"".join(
         path.read_bytes()
         for path in (memory.path, memory.path.with_name("memory.db-wal"))
@@ -60,7 +59,7 @@ def raw(memory: Memory) -> bytes:
 
 
 def words(memory: Memory) -> set[str]:
-    """Every word that the full text index still knows."""
+    """Return every word in the full-text index."""
     with sqlite3.connect(memory.path) as connection:
         connection.execute(
             "CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab('main', 'record_text', 'row')"
@@ -83,15 +82,15 @@ def words(memory: Memory) -> set[str]:
     ],
     ids=["by time", "by place", "by camera", "by all three"],
 )
-def test_what_is_forgotten_is_gone_from_every_answer_and_from_the_bytes_of_the_file(
+def test_deleted_records_are_gone_from_every_result_and_from_the_bytes_of_the_file(
     memory: Memory, what: Forget
 ) -> None:
     jpeg = memory.frame(memory.recall(RecallQuery("xylophonist")).records[0].record_id).jpeg
     middle = jpeg[len(jpeg) // 2 :][:40]
     assert middle in raw(memory)
     forgotten = memory.forget(what)
-    # By time alone the event of second 50 goes as well: it began in second 49, and takes its
-    # utterance and their picture with it.
+    # By time alone the event of second 50 is deleted as well, because it began in second 49, and
+    # with it its utterance and their picture.
     by_time_alone = what.place is None and not what.cameras
     assert (forgotten.records, forgotten.pictures) == ((32, 11) if by_time_alone else (30, 10))
     assert forgotten.erased
@@ -116,7 +115,7 @@ def test_what_is_forgotten_is_gone_from_every_answer_and_from_the_bytes_of_the_f
         )
 
 
-def test_what_was_not_named_stays(memory: Memory) -> None:
+def test_other_records_stay(memory: Memory) -> None:
     memory.forget(Forget(cameras=("side",)))
     assert memory.recall(RecallQuery("ball")).total == 160
     assert memory.count() == 240
@@ -125,7 +124,7 @@ def test_what_was_not_named_stays(memory: Memory) -> None:
     ] * 3
 
 
-def test_the_file_becomes_smaller_by_what_was_forgotten(memory: Memory) -> None:
+def test_the_file_shrinks_by_what_was_deleted(memory: Memory) -> None:
     memory.forget(Forget(cameras=("nobody",)))
     before = memory.path.stat().st_size
     forgotten = memory.forget(Forget(start_ns=seconds(0), end_ns=seconds(60)))
@@ -134,7 +133,7 @@ def test_the_file_becomes_smaller_by_what_was_forgotten(memory: Memory) -> None:
     assert memory.path.with_name("memory.db-wal").stat().st_size == 0
 
 
-def test_a_dry_run_counts_the_same_and_forgets_nothing(memory: Memory) -> None:
+def test_a_dry_run_counts_the_same_and_deletes_nothing(memory: Memory) -> None:
     what = Forget(cameras=("side",))
     would = memory.forget(what, dry_run=True)
     assert memory.count() == 270
@@ -148,20 +147,20 @@ def test_a_dry_run_counts_the_same_and_forgets_nothing(memory: Memory) -> None:
     )
 
 
-def test_a_question_goes_with_its_forgotten_answer(memory: Memory) -> None:
+def test_the_question_of_a_deleted_answer_is_deleted(memory: Memory) -> None:
     memory.write(step(100, asked="who is in the bathroom?", said="nobody", camera="side"))
     memory.forget(Forget(cameras=("side",)))
     assert memory.recall(RecallQuery(kinds=("query", "answer"))).total == 0
 
 
-def test_a_report_that_comes_after_the_forgotten_time_goes_with_its_event(memory: Memory) -> None:
+def test_the_utterance_of_a_deleted_event_is_deleted_though_it_came_later(memory: Memory) -> None:
     memory.write(step(130, since=110, said="a zebra leaves"))
     memory.forget(Forget(start_ns=seconds(105), end_ns=seconds(115)))
     assert memory.recall(RecallQuery("zebra")).total == 0
     assert memory.recall(RecallQuery(start_ns=seconds(130), kinds=("observation",))).total == 1
 
 
-def test_numbers_of_forgotten_records_are_not_given_to_others(memory: Memory) -> None:
+def test_numbers_of_deleted_records_are_not_used_again(memory: Memory) -> None:
     last = memory.recall(RecallQuery(order="newest", limit=1)).records[0].record_id
     memory.forget(Forget(start_ns=seconds(0)))
     memory.write(step(200, said="a cup"))
@@ -171,7 +170,7 @@ def test_numbers_of_forgotten_records_are_not_given_to_others(memory: Memory) ->
     )
 
 
-def test_a_reader_that_still_looks_delays_only_the_end_of_the_log(memory: Memory) -> None:
+def test_a_reader_of_an_older_state_delays_only_the_truncation_of_the_wal(memory: Memory) -> None:
     with sqlite3.connect(memory.path, isolation_level=None) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM record").fetchone()
@@ -182,7 +181,7 @@ def test_a_reader_that_still_looks_delays_only_the_end_of_the_log(memory: Memory
     assert b"xylophonist" not in raw(memory)
 
 
-def test_steps_are_stored_while_much_is_forgotten(memory: Memory) -> None:
+def test_steps_are_stored_while_many_records_are_deleted(memory: Memory) -> None:
     thread = threading.Thread(
         target=lambda: memory.forget(Forget(start_ns=seconds(0), end_ns=seconds(89)))
     )
@@ -196,7 +195,7 @@ def test_steps_are_stored_while_much_is_forgotten(memory: Memory) -> None:
     assert memory.count() == 3 * (number - 100)
 
 
-def test_summaries_go_with_what_they_were_made_from(memory: Memory) -> None:
+def test_summaries_of_deleted_records_are_deleted(memory: Memory) -> None:
     secret = memory.recall(RecallQuery("xylophonist")).records[0].record_id
     columns = "session_id, frame_id, state, confidence, event_id, query_id, model_id"
     with sqlite3.connect(memory.path) as connection:
@@ -231,7 +230,7 @@ def test_summaries_go_with_what_they_were_made_from(memory: Memory) -> None:
         assert connection.execute("SELECT count(*) FROM record_vector").fetchone() == (0,)
 
 
-def test_what_refers_to_a_forgotten_record_goes_with_it(
+def test_rows_that_refer_to_a_deleted_record_are_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def add_moods(db: Database) -> None:
@@ -254,7 +253,7 @@ def test_what_refers_to_a_forgotten_record_goes_with_it(
             assert connection.execute("SELECT count(*) FROM mood").fetchone() == (3,)
 
 
-def test_the_copies_that_still_hold_it_are_named(memory: Memory) -> None:
+def test_the_copies_that_still_have_the_records_are_listed(memory: Memory) -> None:
     copy = memory.path.with_name("memory.db.damaged-20260131-120000")
     copy.touch()
     assert memory.forget(Forget(cameras=("side",))).copies == (copy,)
@@ -263,18 +262,18 @@ def test_the_copies_that_still_hold_it_are_named(memory: Memory) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "nothing is named; give a time, a place or a camera"),
+        ({}, "no filter is given; give a time, a place or a camera"),
         ({"start_ns": 2, "end_ns": 1}, "start 2 ns is after end 1 ns"),
         ({"start_ns": 1.5}, "start_ns: 1.5 is not a time"),
         ({"cameras": ("a",) * 101}, "101 are too many"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(arguments: dict[str, object], message: str) -> None:
+def test_invalid_filters_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(RecallError, match=message):
         Forget(**arguments)  # type: ignore[arg-type]
 
 
-def test_one_that_only_reads_cannot_forget(memory: Memory) -> None:
+def test_a_memory_opened_for_reading_cannot_delete(memory: Memory) -> None:
     with (
         Memory.open(settings(memory.path), read_only=True) as reader,
         pytest.raises(MemoryFileError, match="opened for reading only"),

@@ -1,6 +1,4 @@
-"""Summaries are made by the writer's thread while no step waits; a file or a fault that stops them
-loses nothing.
-"""
+"""The writer thread makes summaries while no step waits; faults in that lose nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "memory.db"
 
 
-def test_the_writers_thread_summarises_while_no_step_waits_and_the_rest_when_it_closes(
+def test_chunks_are_summarised_between_steps_and_the_last_one_at_close(
     path: Path,
 ) -> None:
     told = Told()
@@ -41,7 +39,7 @@ def test_the_writers_thread_summarises_while_no_step_waits_and_the_rest_when_it_
     assert told.stored == 25
 
 
-def test_a_file_that_refuses_while_a_summary_is_made_loses_nothing_and_it_is_made_later(
+def test_a_summary_that_cannot_be_written_is_made_later(
     path: Path,
 ) -> None:
     told = Told()
@@ -61,7 +59,7 @@ def test_a_file_that_refuses_while_a_summary_is_made_loses_nothing_and_it_is_mad
         writer.close()
 
 
-def test_a_full_disk_while_summarising_is_said_loses_nothing_and_ends_when_there_is_room(
+def test_a_full_disk_while_summarising_is_reported_and_loses_nothing(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     db = open_for_writing(path, 0.0)
@@ -98,7 +96,7 @@ def test_a_full_disk_while_summarising_is_said_loses_nothing_and_ends_when_there
     assert caplog.text.count("wait") == 1
 
 
-def test_a_fault_in_the_idle_work_is_said_once_and_steps_are_stored_all_the_same(
+def test_a_bug_in_the_idle_work_is_reported_once_and_steps_are_still_stored(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = Told()
@@ -115,7 +113,7 @@ def test_a_fault_in_the_idle_work_is_said_once_and_steps_are_stored_all_the_same
     assert (told.stored, told.failed) == (5, 0)
 
 
-def test_recorded_material_is_summarised_as_it_is_watched_and_to_its_end(path: Path) -> None:
+def test_a_recording_is_summarised_while_it_is_watched_and_at_its_end(path: Path) -> None:
     with Memory.open(chunks_of(10, path)) as memory:
         begin(memory)
         writer = SyncWriter(memory)

@@ -1,6 +1,4 @@
-"""What is kept how long: by hours on the evidence's own clocks and by bytes, oldest first, counted,
-a little at a time.
-"""
+"""Retention by age and size: oldest first, counted, in small pieces."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ KEEP_ALL = {f"keep_{what}_{unit}": 0.0 for what in retention.KEPT for unit in ("
 
 
 def keeping(path: Path, **limits: object) -> MemorySettings:
-    """Settings that drop by `limits` alone."""
+    """Return settings in which only `limits` drop anything."""
     return MemorySettings.model_validate(
         {**settings(path).model_dump(), **KEEP_ALL, "summarizer": "off", **limits}
     )
@@ -63,7 +61,7 @@ def tend(memory: Memory) -> None:
 
 
 def left(memory: Memory, kind: str = "observation") -> list[float]:
-    """When what is left was, seconds on the stream, in the order of storing."""
+    """Return the times of what is left, seconds of stream, in the order of storing."""
     records = memory.recall(RecallQuery(kinds=(kind,), limit=1000)).records
     return [
         (record.end_ns - seconds(0)) / NANOSECONDS
@@ -75,7 +73,7 @@ def dropped(memory: Memory) -> dict[str, int]:
     return {what: number for what, (number, _) in stats(memory.path, 0.0).dropped.items()}
 
 
-def test_records_older_than_the_hours_kept_are_dropped_and_counted_and_the_newest_stay(
+def test_records_older_than_the_limit_are_dropped_and_counted(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Memory.open(keeping(path, keep_records_h=2.0)) as memory:
@@ -85,7 +83,7 @@ def test_records_older_than_the_hours_kept_are_dropped_and_counted_and_the_newes
         tend(memory)
         assert left(memory) == [float(number) for number in range(3 * HOUR, 5 * HOUR + 1, 600)]
         assert left(memory, "event") == left(memory, "utterance") == left(memory)
-        # A picture that no record rests on any more cannot be asked for.
+        # A picture without records is dropped too.
         assert dropped(memory) == {"records": 3 * 18, "pictures": 18}
         assert memory.count() == 3 * 13
         found = stats(path, 0.0)
@@ -94,7 +92,7 @@ def test_records_older_than_the_hours_kept_are_dropped_and_counted_and_the_newes
         tend(memory)
         assert dropped(memory) == {"records": 3 * 18, "pictures": 18}
         assert memory.idle_health.dropped["records"][0] == 54
-    assert caplog.text.count("dropped 54 records, 18 pictures, the oldest") == 1
+    assert caplog.text.count("dropped the oldest 54 records, 18 pictures") == 1
 
 
 def test_pictures_are_dropped_sooner_than_their_records(path: Path) -> None:
@@ -116,7 +114,7 @@ def test_pictures_are_dropped_sooner_than_their_records(path: Path) -> None:
         assert memory.idle_health.dropped["pictures"][0] == 12
 
 
-def test_a_summary_outlives_its_records_and_says_how_many_are_gone(path: Path) -> None:
+def test_a_summary_outlives_its_records_and_counts_the_dropped_ones(path: Path) -> None:
     with Memory.open(
         keeping(path, keep_records_h=1.0, summarizer="extractive", chunk_s=3600.0)
     ) as memory:
@@ -135,7 +133,7 @@ def test_a_summary_outlives_its_records_and_says_how_many_are_gone(path: Path) -
         assert "summaries" not in dropped(memory)
 
 
-def test_old_summaries_are_dropped_and_not_made_again_from_records_that_stay(path: Path) -> None:
+def test_old_summaries_are_dropped_and_not_made_again_from_remaining_records(path: Path) -> None:
     limits = keeping(
         path, keep_summaries_h=1.0, summarizer="extractive", chunk_s=600.0, chunk_summaries=2
     )
@@ -158,7 +156,7 @@ def test_old_summaries_are_dropped_and_not_made_again_from_records_that_stay(pat
         assert dropped(memory)["summaries"] == again
 
 
-def test_bytes_drop_the_oldest_until_there_is_room_and_no_more(path: Path) -> None:
+def test_a_size_limit_drops_only_as_many_of_the_oldest_as_needed(path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     with Memory.open(keeping(path, keep_pictures_mb=1.0)) as memory:
         memory.begin_session(SESSION, "model", "test", seconds(0))
@@ -176,7 +174,7 @@ def test_bytes_drop_the_oldest_until_there_is_room_and_no_more(path: Path) -> No
         assert found.dropped["pictures"][0] == 60 - found.pictures
 
 
-def test_records_are_kept_by_bytes_with_their_vectors_and_words(path: Path) -> None:
+def test_the_size_of_records_includes_their_vectors_and_words(path: Path) -> None:
     with Memory.open(keeping(path, keep_records_mb=0.1)) as memory:
         memory.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(300):
@@ -196,7 +194,7 @@ def test_without_limits_nothing_is_dropped(path: Path) -> None:
         assert dropped(memory) == {}
 
 
-def test_a_simulation_that_begins_at_0_is_as_old_as_the_computers_clock_says(
+def test_the_age_of_a_simulation_that_begins_at_0_is_that_of_the_computers_clock(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Memory.open(keeping(path, keep_records_h=10.0)) as memory:
@@ -215,8 +213,9 @@ def test_a_simulation_that_begins_at_0_is_as_old_as_the_computers_clock_says(
 
 
 def test_a_step_waits_for_one_small_piece_at_most(path: Path) -> None:
-    """Every piece is a transaction of its own, and none deletes more rows than the last ones took
-    time for.
+    """Every piece is a separate transaction of limited size.
+
+    None deletes more rows than the time of the last ones allows.
     """
     with Memory.open(keeping(path)) as memory:
         memory.begin_session(SESSION, "model", "test", seconds(0))
@@ -231,7 +230,7 @@ def test_a_step_waits_for_one_small_piece_at_most(path: Path) -> None:
         assert 0 < most <= retention.MAX_BATCH
 
 
-def test_the_writer_drops_while_steps_come_and_loses_none(path: Path) -> None:
+def test_retention_runs_between_steps_and_loses_none(path: Path) -> None:
     with Memory.open(keeping(path, keep_records_h=0.01)) as memory:
         heard: list[int] = []
         writer = MemoryWriter(
@@ -262,7 +261,7 @@ sessions = st.lists(
 
 
 @given(sessions)
-def test_all_sessions_lie_on_one_line_none_before_the_end_of_another_and_the_running_one_last(
+def test_sessions_are_on_one_timeline_without_overlap_and_the_running_one_is_last(
     times: list[tuple[int, int, int]],
 ) -> None:
     line = merge_sessions(
@@ -274,13 +273,13 @@ def test_all_sessions_lie_on_one_line_none_before_the_end_of_another_and_the_run
     )
     for before, after in pairwise(line):
         assert after.at_ns >= before.end_ns
-    # The session stored last is the one that runs: its evidence is the newest, whatever clocks
+    # The session stored last is the running one: its records are the newest, whatever the clocks
     # showed.
     assert line[-1].session_id == str(len(times) - 1)
 
 
 @given(sessions, st.integers(1, 2000))
-def test_the_newest_evidence_of_the_last_session_is_never_over_by_its_age(
+def test_the_newest_record_of_the_last_session_is_never_too_old(
     times: list[tuple[int, int, int]], hours: int
 ) -> None:
     line = merge_sessions(
@@ -292,7 +291,7 @@ def test_the_newest_evidence_of_the_last_session_is_never_over_by_its_age(
         assert cut.segment is not line[-1] or cut.before_ns == line[-1].until_ns - hours * HOUR_NS
 
 
-def test_the_time_between_two_sessions_counts_and_a_clock_that_is_not_set_says_nothing() -> None:
+def test_the_time_between_two_sessions_counts_unless_a_clock_was_not_set() -> None:
     gap = merge_sessions(
         [SessionClock("a", 0, HOUR_NS, NOW_NS), SessionClock("b", 0, HOUR_NS, NOW_NS + 5 * HOUR_NS)]
     )
@@ -310,7 +309,7 @@ def test_the_time_between_two_sessions_counts_and_a_clock_that_is_not_set_says_n
     assert [stretch.session_id for stretch in set_back] == ["ahead", "now"]
 
 
-def test_a_clock_that_is_set_within_a_session_makes_nothing_before_that_old(path: Path) -> None:
+def test_a_clock_set_within_a_session_does_not_make_earlier_records_old(path: Path) -> None:
     line = merge_sessions(
         [
             SessionClock(
@@ -341,7 +340,7 @@ def kept(path: Path) -> Iterator[Memory]:
         yield memory
 
 
-def test_what_is_dropped_leaves_no_word_index_or_link_behind(kept: Memory) -> None:
+def test_dropped_records_leave_no_words_and_no_links_behind(kept: Memory) -> None:
     kept.begin_session(SESSION, "model", "test", seconds(0))
     for number in range(0, 3 * HOUR, 600):
         kept.write(step(number, said=f"thing {number}"))

@@ -1,6 +1,4 @@
-"""A damaged memory: noticed at opening, set aside as it is, and its readable rows go on in a fresh
-file.
-"""
+"""A damaged memory is detected at opening and renamed, and its readable rows are copied."""
 
 import logging
 import os
@@ -26,8 +24,9 @@ RECORDS = 3 * STEPS
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A memory of sixty spoken steps, each an observation, an event, an utterance and a picture of
-    several pages; closed.
+    """A closed memory of sixty steps.
+
+    Each has an observation, an event, an utterance and a picture of several pages.
     """
     path = tmp_path / "memory.db"
     noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
@@ -40,14 +39,15 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def time_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine the check at opening may be over before it has found anything; the tests of
-    that set its time themselves.
+    """Give the check at opening enough time on a busy machine.
+
+    Tests of the time limit set it themselves.
     """
     monkeypatch.setattr(memory_file, "CHECK_S", 60.0)
 
 
 def page_of(path: Path, table: str) -> tuple[int, int]:
-    """Where the root page of `table` lies in the file, and the size of a page."""
+    """Return the offset of the root page of `table`, and the page size."""
     with looking_into(path) as connection:
         size = connection.execute("PRAGMA page_size").fetchone()[0]
         root = connection.execute(
@@ -75,7 +75,7 @@ def spoil_the_directory(path: Path) -> None:
 
 
 def spoil_what_records_are_counted_by(path: Path) -> None:
-    """Opening stumbles over this where the check had no time to find it."""
+    """Damage the index that counts records, which fails at opening even if the check misses it."""
     with looking_into(path) as connection:
         indices = [
             name
@@ -112,7 +112,7 @@ def jpegs(path: Path) -> dict[int, bytes]:
     ],
     ids=["records' root", "pictures' root", "an index", "the directory of tables"],
 )
-def test_where_no_row_itself_is_damaged_every_row_and_picture_is_rescued(
+def test_every_row_is_rescued_if_no_page_with_rows_is_damaged(
     file: Path, spoil: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     rows_before, pictures_before = records(file), jpegs(file)
@@ -126,9 +126,7 @@ def test_where_no_row_itself_is_damaged_every_row_and_picture_is_rescued(
     assert aside(file).read_bytes() == damaged
     assert records(file) == rows_before
     assert jpegs(file) == pictures_before
-    assert (
-        f"{RECORDS} records and {STEPS} pictures of it are rescued into a fresh file" in caplog.text
-    )
+    assert f"{RECORDS} records and {STEPS} pictures were copied into a new file" in caplog.text
     with looking_into(file) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -136,15 +134,13 @@ def test_where_no_row_itself_is_damaged_every_row_and_picture_is_rescued(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_pages_that_went_bad_anywhere_cost_no_more_than_the_rows_on_them(
-    file: Path, seed: int
-) -> None:
+def test_damaged_pages_lose_only_the_rows_on_them(file: Path, seed: int) -> None:
     rows_before = {row[0]: row for row in records(file)}
     pictures_before = jpegs(file)
     rng = random.Random(seed)
     with looking_into(file) as connection:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
-    # The records' root among them, so that the check notices for certain.
+    # The root page of the records is among them, so that the check finds the damage.
     spoil_the_root_of("record")(file)
     bad = rng.sample(range(2, pages + 1), 5)
     for number in bad:
@@ -157,7 +153,7 @@ def test_pages_that_went_bad_anywhere_cost_no_more_than_the_rows_on_them(
     for row in kept:
         before = rows_before[row[0]]
         assert row[:13] == before[:13], "a rescued row is as it was, but for a picture that is lost"
-    # A page holds some thirty records, or a piece of one picture, or the beginnings of a few.
+    # A page has some thirty records, or a part of one picture, or the starts of a few.
     assert len(kept) >= RECORDS - 5 * 60
     whole = {number: jpeg for number, jpeg in jpegs(file).items() if number in pictures_before}
     assert sum(jpeg == pictures_before[number] for number, jpeg in whole.items()) >= STEPS - 5 * 6
@@ -166,7 +162,7 @@ def test_pages_that_went_bad_anywhere_cost_no_more_than_the_rows_on_them(
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
-def test_a_file_cut_in_half_gives_what_was_in_its_first_half(file: Path) -> None:
+def test_the_first_half_of_a_truncated_file_is_rescued(file: Path) -> None:
     rows_before = records(file)
     os.truncate(file, file.stat().st_size // 2)
     with Memory.open(settings(file)) as memory:
@@ -178,7 +174,7 @@ def test_a_file_cut_in_half_gives_what_was_in_its_first_half(file: Path) -> None
     assert {row[0] for row in records(file)} <= {row[0] for row in rows_before}
 
 
-def test_rows_that_are_only_in_the_log_are_rescued_from_it(file: Path, tmp_path: Path) -> None:
+def test_rows_that_are_only_in_the_wal_are_rescued(file: Path, tmp_path: Path) -> None:
     after = tmp_path / "after"
     after.mkdir()
     with Memory.open(settings(file)) as memory:
@@ -193,7 +189,7 @@ def test_rows_that_are_only_in_the_log_are_rescued_from_it(file: Path, tmp_path:
         raw.close()
 
 
-def test_numbers_of_lost_records_are_not_given_to_others(file: Path) -> None:
+def test_numbers_of_lost_records_are_not_used_again(file: Path) -> None:
     with looking_into(file) as connection:
         connection.execute("DELETE FROM record WHERE id > 100")
     spoil_the_root_of("record_by_kind")(file)
@@ -203,7 +199,7 @@ def test_numbers_of_lost_records_are_not_given_to_others(file: Path) -> None:
     assert records(file)[-1][0] == RECORDS + 1
 
 
-def test_a_damaged_file_is_not_changed_by_one_that_only_reads(file: Path) -> None:
+def test_a_damaged_file_is_not_changed_by_a_reader(file: Path) -> None:
     spoil_the_root_of("record")(file)
     before = file.read_bytes()
     with pytest.raises(
@@ -215,7 +211,7 @@ def test_a_damaged_file_is_not_changed_by_one_that_only_reads(file: Path) -> Non
     assert not list(file.parent.glob("*.damaged-*"))
 
 
-def test_damage_that_shows_only_while_reading_is_a_clear_error_and_not_a_crash(file: Path) -> None:
+def test_damage_found_while_reading_raises_a_clear_error(file: Path) -> None:
     with Memory.open(settings(file)) as memory:
         begin(memory, "tuesday")
     with Memory.open(settings(file)) as memory:
@@ -226,7 +222,7 @@ def test_damage_that_shows_only_while_reading_is_a_clear_error_and_not_a_crash(f
             memory.recall(RecallQuery("ball"))
 
 
-def test_damage_that_the_check_had_no_time_to_find_is_rescued_when_it_keeps_the_memory_from_opening(
+def test_damage_that_the_check_missed_is_rescued_if_opening_fails(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory_file, "CHECK_S", 0.0)
@@ -236,7 +232,7 @@ def test_damage_that_the_check_had_no_time_to_find_is_rescued_when_it_keeps_the_
         assert memory.count() == RECORDS
 
 
-def test_a_check_that_is_interrupted_has_found_nothing(
+def test_an_interrupted_check_reports_no_damage(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with looking_into(file) as connection:
@@ -252,7 +248,7 @@ def test_a_check_that_is_interrupted_has_found_nothing(
     [(spoil_the_root_of("record"), 60.0), (spoil_what_records_are_counted_by, 0.0)],
     ids=["found by the check", "found after it"],
 )
-def test_a_rescue_that_finds_no_room_leaves_the_damaged_file_where_it_was(
+def test_a_rescue_without_disk_space_changes_nothing(
     file: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None], check_s: float
 ) -> None:
     spoil(file)
@@ -273,9 +269,7 @@ def test_a_rescue_that_finds_no_room_leaves_the_damaged_file_where_it_was(
 
 
 @pytest.mark.parametrize("spoiled", ["record_by_kind", "record"])
-def test_vectors_and_summaries_of_rescued_records_are_rescued_with_them(
-    file: Path, spoiled: str
-) -> None:
+def test_vectors_and_summaries_of_rescued_records_are_rescued_too(file: Path, spoiled: str) -> None:
     with looking_into(file) as connection:
         connection.execute("INSERT INTO vector_model (name, size) VALUES ('of the test', 2)")
         connection.execute(
@@ -296,7 +290,7 @@ def test_vectors_and_summaries_of_rescued_records_are_rescued_with_them(
     assert counted == [RECORDS, 1, 6]
 
 
-def test_a_session_whose_beginning_is_lost_keeps_its_records(file: Path) -> None:
+def test_a_session_whose_own_row_is_lost_keeps_its_records(file: Path) -> None:
     spoil_the_root_of("session")(file)
     with Memory.open(settings(file)) as memory:
         assert memory.count() == RECORDS

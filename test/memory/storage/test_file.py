@@ -89,9 +89,9 @@ def test_an_unusable_file_is_refused_and_not_changed(
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("", "memory.path: '' names no file; give the path of one"),
-        ("  ", "memory.path: '  ' names no file"),
-        ("with\0zero", r"memory.path: 'with\\x00zero' names no file"),
+        ("", "memory.path: '' is not a path; give one of a file"),
+        ("  ", "memory.path: '  ' is not a path"),
+        ("with\0zero", r"memory.path: 'with\\x00zero' is not a path"),
         ("{folder}", "{folder}: is a folder; set memory.path to a file, for example"),
         ("/dev/null", "/dev/null: is not an ordinary file"),
         (

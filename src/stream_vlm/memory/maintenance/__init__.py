@@ -1,1 +1,1 @@
-"""Upkeep of the file: idle work, retention, forgetting, checks, copies, export and import."""
+"""Maintain the file: idle work, retention, deletion, checks, copies, export and import."""

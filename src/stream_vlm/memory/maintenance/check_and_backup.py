@@ -1,6 +1,4 @@
-"""Looking after a memory file from outside: figures, a check of every page, and a copy while a node
-writes.
-"""
+"""Statistics, a full check and a backup of a memory file, also while a node writes it."""
 
 from __future__ import annotations
 
@@ -20,22 +18,24 @@ from stream_vlm.memory.storage.schema import version_of
 
 @dataclass(frozen=True)
 class Stats:
-    """What a memory file holds.
+    """Statistics of a memory file.
 
     Attributes:
         records: how many, by kind.
         cameras: how many records, by camera.
-        pictures, picture_bytes: thumbnails.
+        pictures: how many thumbnails.
+        picture_bytes: their size.
         sessions: how many.
-        oldest_ns, newest_ns: ns on the evidence's clock, None in an empty memory.
-        file_bytes: of the file and its log.
-        free_bytes: in the file, used again before it grows.
+        oldest_ns: ns on the clock of the frames, None in an empty memory.
+        newest_ns: ns on the clock of the frames, None in an empty memory.
+        file_bytes: size of the file and its WAL.
+        free_bytes: space in the file that is used again before it grows.
         summaries: how many, by tier.
-        missing_records: records that summaries were made from and that are not stored any more.
-        dropped: number and bytes of what retention dropped since the file was made: records,
-            pictures, summaries.
-        version: of the tables.
-        copies: of the memory, beside it.
+        missing_records: deleted records that summaries were made from.
+        dropped: number and bytes of records, pictures and summaries that retention dropped since
+            the file was made.
+        version: schema version.
+        copies: copies of the memory in the same folder.
     """
 
     records: dict[str, int]
@@ -55,7 +55,7 @@ class Stats:
 
 
 def stats(path: Path, busy_timeout_s: float, key: Key | None = None) -> Stats:
-    """Count what the memory at `path` holds; also while a node writes it.
+    """Return the statistics of the memory at `path`.
 
     Raises:
         MemoryFileError: it cannot be read.
@@ -109,11 +109,13 @@ def stats(path: Path, busy_timeout_s: float, key: Key | None = None) -> Stats:
 
 
 def verify(path: Path, busy_timeout_s: float, key: Key | None = None) -> list[str]:
-    """Read every page, row, link and picture of the memory at `path`; what is wrong, empty when all
-    is sound.
+    """Read every page, row, link and picture of the memory at `path`.
+
+    Returns:
+        The faults; empty if the file is sound.
 
     Raises:
-        MemoryFileError: there is no memory, it is not one, or it may not be read.
+        MemoryFileError: there is no memory file, it is not a memory, or it may not be read.
     """
     with closing(open_for_reading(path, busy_timeout_s, key)) as db:
         try:
@@ -124,12 +126,12 @@ def verify(path: Path, busy_timeout_s: float, key: Key | None = None) -> list[st
             ]
             broken = db.execute("PRAGMA foreign_key_check")
             wrong += [
-                f"row {rowid} of {table} refers to a {target} that is not there"
+                f"row {rowid} of {table} refers to a {target} that does not exist"
                 for table, rowid, target, _ in broken
             ]
             for number, jpeg in db.execute("SELECT id, jpeg FROM picture"):
                 if not (jpeg.startswith(b"\xff\xd8") and jpeg.endswith(b"\xff\xd9")):
-                    wrong.append(f"picture {number} is no whole JPEG")
+                    wrong.append(f"picture {number} is not a complete JPEG")
             return wrong
         except error_classes(sqlite3.DatabaseError) as error:
             if "malformed" in str(error):
@@ -139,20 +141,20 @@ def verify(path: Path, busy_timeout_s: float, key: Key | None = None) -> list[st
 
 
 def backup(path: Path, copy: Path, busy_timeout_s: float, key: Key | None = None) -> int:
-    """Copy the memory at `path` as it is at one moment to the new file `copy` (mode 0600, under the
-    same `key`), also while a node writes.
+    """Copy one state of the memory at `path` to the new file `copy`, also while a node writes.
 
-    Returns its size in bytes.
+    The copy has mode 0600 and is encrypted with the same key.
+
+    Returns:
+        Its size in bytes.
 
     Raises:
-        MemoryFileError: `copy` exists, or one of the two cannot be used; nothing is left of `copy`
-            then.
+        MemoryFileError: `copy` exists, or one of the two files cannot be used; then no copy
+            remains.
     """
     check_for_reading(path, busy_timeout_s, key)
     if copy.exists():
-        raise MemoryFileError(
-            f"{copy}: is there already, and no copy replaces another; give a new name"
-        )
+        raise MemoryFileError(f"{copy}: already exists and is not overwritten; give another name")
     with translate_errors(copy):
         os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     try:
@@ -162,7 +164,7 @@ def backup(path: Path, copy: Path, busy_timeout_s: float, key: Key | None = None
             closing(connect(copy, key)) as target,
         ):
             db.conn.backup(target.conn)
-            # Its own log is not wanted: the copy is one file.
+            # Without a WAL, so that the copy is a single file.
             target.execute("PRAGMA journal_mode = DELETE")
     except BaseException:
         copy.unlink()

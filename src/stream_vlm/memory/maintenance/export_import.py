@@ -1,7 +1,7 @@
-"""A whole memory as lines of JSON, and back: for other programs, other machines and other versions.
+"""Export a whole memory as JSON lines and import it, for other programs, machines and versions.
 
-The first line says what the file is, the last one how many rows there are and the SHA-256 of all
-before it; between them stands one row a line, `{"table": "record", "row": {...}}`, bytes as
+The first line names the format. The last line has the number of rows and the SHA-256 of all lines
+before it. Each line between is one row, `{"table": "record", "row": {...}}`, with bytes as
 `{"base64": "..."}`.
 """
 
@@ -31,14 +31,16 @@ from stream_vlm.memory.storage.schema import (
 )
 
 FORMAT = "stream_vlm memory"
+"""The name of the format, in the first line."""
 
 NOT_IMPORTED = ("dropped",)
-"""What one file counts of itself; nothing of another's."""
+"""Tables with counts of their own file, which do not apply to another file."""
 
 
 def export_lines(db: Database) -> Iterator[bytes]:
-    """The lines of the memory in `db`, newline included; run it inside one transaction for one view
-    of all.
+    """Yield the lines of the memory in `db`, with newlines.
+
+    Run it inside one transaction, so that all lines are of the same state of the file.
     """
     digest, counted = hashlib.sha256(), Counter[str]()
     for line in _body(db, counted):
@@ -57,26 +59,36 @@ def _body(db: Database, counted: Counter[str]) -> Iterator[bytes]:
             yield _line(
                 {
                     "table": table,
-                    "row": {name: _shown(value) for name, value in zip(names, values, strict=True)},
+                    "row": {
+                        name: _json_value(value) for name, value in zip(names, values, strict=True)
+                    },
                 }
             )
 
 
-def _shown(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     return {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
 
 
 def import_file(db: Database, path: Path, source: Path, key: Key | None = None) -> dict[str, int]:
-    """Add all of the export `source` to the memory in `db`, whose file is `path` under `key`, in
-    one transaction; rows added by table.
+    """Add all of the export `source` to the memory in `db`, in one transaction.
 
-    Records and pictures get new numbers. The export is first read whole into a file of its own
-    beside the memory, where it is checked and brought up to date: nothing of one that is foreign or
-    damaged gets in.
+    Records and pictures get new numbers. The export is first read into a temporary file next to the
+    memory, where it is checked and migrated. Nothing of a foreign or damaged export gets into the
+    memory.
+
+    Args:
+        db: the connection that writes.
+        path: the memory file.
+        source: the export.
+        key: of an encrypted memory, else None.
+
+    Returns:
+        How many rows were added, by table.
 
     Raises:
-        MemoryFileError: the export is not one, is damaged, of a newer version, or holds a session
-            that the memory already has.
+        MemoryFileError: the file is not an export, is damaged, has a newer version, or has a
+            session that the memory already has.
     """
     staged = path.with_name(f"{path.name}.import-{os.getpid()}")
     with translate_errors(path):
@@ -97,7 +109,7 @@ def import_file(db: Database, path: Path, source: Path, key: Key | None = None) 
 def _stage(source: Path, staged: Path, key: Key | None) -> None:
     db = connect(staged, key)
     try:
-        # Thrown away when anything fails, so nothing of it need reach the disk before its time.
+        # The file is deleted if anything fails, so it need not be synced to disk.
         db.execute("PRAGMA journal_mode = OFF")
         db.execute("PRAGMA synchronous = OFF")
         db.execute("PRAGMA foreign_keys = OFF")
@@ -105,11 +117,13 @@ def _stage(source: Path, staged: Path, key: Key | None) -> None:
             with source.open("rb") as file, transaction(db, "IMMEDIATE"):
                 _read(db, file, source)
         except error_classes(sqlite3.Error, OSError) as error:
-            raise MemoryFileError(f"{source}: cannot be imported: {error}; nothing was") from error
+            raise MemoryFileError(
+                f"{source}: cannot be imported: {error}; nothing was imported"
+            ) from error
         migrate(db)
         if db.execute("PRAGMA foreign_key_check").fetchone():
             raise MemoryFileError(
-                f"{source}: is damaged (a row refers to one that is not in it); nothing was"
+                f"{source}: is damaged (a row refers to a row that is missing); nothing was"
                 " imported"
             )
     finally:
@@ -125,12 +139,12 @@ def _read(db: Database, file: BinaryIO, source: Path) -> None:
             version = content.get("version")
             if content.get("format") != FORMAT or not isinstance(version, int) or version < 1:
                 raise MemoryFileError(
-                    f"{source}: is no export of a memory; give a file that 'stream-vlm memory"
+                    f"{source}: is not an export of a memory; give a file that 'stream-vlm memory"
                     " export' wrote"
                 )
             if version > SCHEMA_VERSION:
                 raise MemoryFileError(
-                    f"{source}: is of version {version}, newer than this program's"
+                    f"{source}: has version {version}, newer than this program's"
                     f" {SCHEMA_VERSION}; upgrade stream_vlm_ros"
                 )
             for step in MIGRATIONS[:version]:
@@ -147,8 +161,8 @@ def _read(db: Database, file: BinaryIO, source: Path) -> None:
                 or file.read(1)
             ):
                 raise MemoryFileError(
-                    f"{source}: is damaged (what it holds is not what its last line says); nothing"
-                    " was imported"
+                    f"{source}: is damaged (its contents do not match its last line); nothing was"
+                    " imported"
                 )
             return
         else:
@@ -159,7 +173,7 @@ def _read(db: Database, file: BinaryIO, source: Path) -> None:
                 or sorted(row) != sorted(columns[table])
             ):
                 raise MemoryFileError(
-                    f"{source}: line {number} is no row of a memory; nothing was imported"
+                    f"{source}: line {number} is not a row of a memory; nothing was imported"
                 )
             values = [
                 base64.b64decode(value["base64"]) if isinstance(value, dict) else value
@@ -171,7 +185,7 @@ def _read(db: Database, file: BinaryIO, source: Path) -> None:
             )
             counted[table] += 1
         digest.update(line)
-    raise MemoryFileError(f"{source}: is damaged (it ends in the middle); nothing was imported")
+    raise MemoryFileError(f"{source}: is damaged (its end is missing); nothing was imported")
 
 
 def _parsed(line: bytes, number: int, source: Path) -> dict[str, Any]:
@@ -179,14 +193,14 @@ def _parsed(line: bytes, number: int, source: Path) -> dict[str, Any]:
         content = json.loads(line)
     except ValueError as error:
         what = (
-            "is no export of a memory; give a file that 'stream-vlm memory export' wrote"
+            "is not an export of a memory; give a file that 'stream-vlm memory export' wrote"
             if number == 1
             else f"is damaged (line {number})"
         )
         raise MemoryFileError(f"{source}: {what}; nothing was imported") from error
     if not isinstance(content, dict):
         raise MemoryFileError(
-            f"{source}: line {number} is no row of a memory; nothing was imported"
+            f"{source}: line {number} is not a row of a memory; nothing was imported"
         )
     return content
 
@@ -201,7 +215,7 @@ def _add(db: Database, path: Path, source: Path) -> dict[str, int]:
             f"{source}: session '{both[0]}' is already in {path}; nothing was imported"
         )
     added = {}
-    # A model of vectors is one and the same wherever it is named the same.
+    # Models with the same name and size are the same model in every file.
     db.execute(
         "INSERT OR IGNORE INTO main.vector_model (name, size) SELECT name, size FROM"
         " incoming.vector_model"
@@ -244,7 +258,7 @@ def _add(db: Database, path: Path, source: Path) -> dict[str, int]:
 
 
 def _highest(db: Database, table: str) -> int:
-    """The highest number that `table` has given, 0 where it numbers nothing."""
+    """Return the highest number that `table` has given, 0 if its rows have no numbers."""
     if not any(name == "id" for _, name, *_ in db.execute(f"PRAGMA table_info({table})")):
         return 0
     given = db.execute("SELECT seq FROM main.sqlite_sequence WHERE name = ?", [table]).fetchone()

@@ -1,6 +1,4 @@
-"""What the robot is told to forget: every trace of it in the file goes, and its space is given
-back.
-"""
+"""Delete records on request, with every trace of them in the file, and shrink the file."""
 
 from __future__ import annotations
 
@@ -18,25 +16,24 @@ from stream_vlm.memory.storage.connections import Connections
 from stream_vlm.memory.storage.errors import error_classes
 
 VACUUM_PAGES = 500
-"""Pages given back in one transaction (2 MB); a step that waits to be stored gets in between two."""
+"""Pages that are freed in one transaction (2 MB); waiting steps are stored between two of them."""
 
 COPIES = ("damaged-*", "version-*", "backup-*")
-"""Endings of the copies that may lie beside a memory: they are not forgotten in."""
+"""Endings of copies of a memory in its folder; nothing is deleted in them."""
 
 
 @dataclass(frozen=True)
 class Forget:
-    """What is to be forgotten: all that every given filter holds for.
+    """What to delete: the records that pass every given filter.
 
     Attributes:
-        start_ns, end_ns: what touches this time, ends included (int64 ns on the evidence's clock),
-            or None.
-        place: what was seen from within this disc, or None. A record without a pose is near
-            nowhere.
-        cameras: only what these cameras saw; empty means all.
+        start_ns: records that end at or after this (int64 ns on the clock of the frames), or None.
+        end_ns: records that start at or before this, or None.
+        place: records whose pose is in this disc, or None. Records without a pose are not in any.
+        cameras: records of these cameras; empty means all.
 
     Raises:
-        RecallError: no filter is given, or one cannot be meant.
+        RecallError: no filter is given, or one is invalid.
     """
 
     start_ns: int | None = None
@@ -46,7 +43,7 @@ class Forget:
 
     @classmethod
     def everything(cls) -> Forget:
-        """All there is, of whatever time."""
+        """Return a filter for all records."""
         return cls(start_ns=-(2**63))
 
     def __post_init__(self) -> None:
@@ -58,8 +55,8 @@ class Forget:
             and not self.cameras
         ):
             raise RecallError(
-                "forget: nothing is named; give a time, a place or a camera, or say that everything"
-                " is meant"
+                "forget: no filter is given; give a time, a place or a camera, or ask for"
+                " everything"
             )
         RecallQuery(
             start_ns=self.start_ns, end_ns=self.end_ns, place=self.place, cameras=self.cameras
@@ -68,16 +65,16 @@ class Forget:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What was forgotten, or would be.
+    """What was deleted, or would be.
 
     Attributes:
-        records: how many records, those among them that are linked with what was named.
+        records: how many records, with those that are linked to the named ones.
         pictures: how many thumbnails.
-        picture_bytes: how large those were.
+        picture_bytes: their size.
         freed_bytes: by how much the file became smaller.
-        erased: nothing of it is left in the file or its log. False where a reader kept the log
-            busy: its next checkpoint takes the rest.
-        copies: copies of the memory beside it, which still hold what they held.
+        erased: whether nothing of it is left in the file or its WAL. False if a reader blocked the
+            checkpoint; then the next checkpoint removes the rest.
+        copies: copies of the memory in its folder, which are not changed.
         took_ms: time spent, milliseconds.
     """
 
@@ -96,14 +93,14 @@ class Forgotten:
         )
         if self.copies:
             said += (
-                "; what was copied before is still in"
+                "; these older copies are not changed:"
                 f" {', '.join(str(copy) for copy in self.copies)}"
             )
         return said
 
 
 def count_forgotten(connections: Connections, what: Forget) -> Forgotten:
-    """What forgetting `what` would delete; nothing is deleted."""
+    """Return what forgetting `what` would delete; nothing is deleted."""
     with connections.snapshot() as db:
         marked = _mark(db, what)
     return replace(marked, copies=copies_beside(connections.path))
@@ -123,19 +120,19 @@ def erase(connections: Connections, what: Forget) -> tuple[Forgotten, int]:
 
 
 def give_back(connections: Connections, forgotten: Forgotten, pages_before: int) -> Forgotten:
-    """Make the file smaller and empty its log, after `erase`.
+    """Shrink the file and truncate its WAL, after `erase`.
 
     Returns:
         `forgotten` with how many bytes were freed, and whether all of it is erased.
     """
     more = True
     while more:
-        # Steps that wait to be stored get in here.
+        # Steps that wait are stored in this pause.
         time.sleep(0.001)
         with connections.writer() as db:
             more = _give_back_pages(db)
     with connections.writer() as db:
-        erased = _empty_log(db)
+        erased = _truncate_wal(db)
         page_size, pages = (
             int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_size", "page_count")
         )
@@ -148,12 +145,11 @@ def give_back(connections: Connections, forgotten: Forgotten, pages_before: int)
 
 
 def _mark(db: Database, what: Forget) -> Forgotten:
-    """Collect the numbers of what is meant in temporary tables, within the caller's transaction,
-    and count it.
+    """Put the numbers of what `what` names into temporary tables, and count them.
 
-    A record goes with those it is linked with: the utterance that reports a forgotten event, the
-    question of a forgotten answer, every summary that was made from it. Better one record too many
-    than a sentence that tells what should be forgotten.
+    It runs within the caller's transaction. Linked records are included: the utterance that reports
+    an event, the question of an answer, and every summary that was made from one of the records. A
+    record too many is better than a sentence that still tells what was deleted.
     """
     make_marks(db)
     filters, values = _filters(what, "start_ns", "end_ns")
@@ -190,8 +186,9 @@ def _mark(db: Database, what: Forget) -> Forgotten:
 
 
 def make_marks(db: Database) -> None:
-    """Make the temporary tables `forgotten` and `forgotten_picture`, which hold the numbers of what
-    `delete_marked` deletes.
+    """Create the temporary tables `forgotten` and `forgotten_picture` for `delete_marked`.
+
+    They have the numbers of the records and pictures to delete.
     """
     for table in ("forgotten", "forgotten_picture"):
         db.execute(f"DROP TABLE IF EXISTS temp.{table}")
@@ -199,12 +196,10 @@ def make_marks(db: Database) -> None:
 
 
 def _delete(db: Database) -> None:
-    """Delete what `_mark` collected, with all that refers to it, within the same transaction, so
-    that no byte of it is left in any page.
-    """
+    """Delete what `_mark` found, within the same transaction; no byte of it stays in any page."""
     delete_marked(db)
-    # Full text keeps deleted words until it merges its parts, and the R*Tree keeps what a node held
-    # behind what it holds.
+    # The full-text index keeps deleted words until its segments are merged. The R*Tree keeps old
+    # cells behind the current ones of a node.
     db.execute("INSERT INTO record_text (record_text) VALUES ('optimize')")
     for number, node in db.execute("SELECT nodeno, data FROM record_place_node").fetchall():
         if node != (clean := _without_leftovers(node)):
@@ -212,9 +207,7 @@ def _delete(db: Database) -> None:
 
 
 def delete_marked(db: Database) -> None:
-    """Delete the rows whose numbers stand in the temporary tables of `_mark`, and all that refers to
-    them.
-    """
+    """Delete the rows whose numbers are in the temporary tables, and all that refers to them."""
     for table, marked in (("record", "forgotten"), ("picture", "forgotten_picture")):
         for other, column, required in _references(db, table):
             here = f"{column} IN (SELECT id FROM {marked})"
@@ -228,23 +221,22 @@ def delete_marked(db: Database) -> None:
 
 
 def _without_leftovers(node: bytes) -> bytes:
-    """A node of the R*Tree with zeros behind its cells: 4 bytes of header, the number of cells in
-    the last two, 24 bytes a cell.
+    """Return a node of the R*Tree with zeros behind its cells.
+
+    A node has a header of 4 bytes, with the number of cells in the last two, and 24 bytes per cell.
     """
     used = 4 + 24 * int.from_bytes(node[2:4], "big")
     return node[:used] + bytes(len(node) - used)
 
 
 def _give_back_pages(db: Database) -> bool:
-    """Give up to `VACUUM_PAGES` free pages back to the file system; whether there are more."""
+    """Free up to `VACUUM_PAGES` pages of the file; return whether there are more."""
     db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
     return bool(db.execute("PRAGMA freelist_count").fetchone()[0])
 
 
-def _empty_log(db: Database) -> bool:
-    """Bring all of the log into the file and cut the log to nothing; False where a reader that
-    still looks at an older state prevents it.
-    """
+def _truncate_wal(db: Database) -> bool:
+    """Checkpoint and truncate the WAL; return False if a reader of an older state prevents it."""
     try:
         return not db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     except error_classes(sqlite3.OperationalError) as error:
@@ -254,7 +246,7 @@ def _empty_log(db: Database) -> bool:
 
 
 def copies_beside(path: Path) -> tuple[Path, ...]:
-    """The copies of the memory at `path` that lie beside it."""
+    """Return the copies of the memory at `path` in its folder."""
     return tuple(
         sorted(found for ending in COPIES for found in path.parent.glob(f"{path.name}.{ending}"))
     )
@@ -276,8 +268,9 @@ def _filters(what: Forget, first: str, last: str) -> tuple[str, dict[str, Any]]:
 
 
 def _references(db: Database, table: str) -> Iterator[tuple[str, str, bool]]:
-    """Every column that refers to `table`: its table, its name, and whether its row means nothing
-    without it.
+    """Yield every column that refers to `table`: its table, its name, and whether it is required.
+
+    A row with a required column is deleted together with the row that it refers to.
     """
     for (other,) in db.execute(
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'"

@@ -1,7 +1,6 @@
-"""What the writer does while no step waits: summaries before they are needed, and dropping what is
-no longer kept, in pieces of milliseconds.
+"""Work between steps, in pieces of milliseconds: make summaries, and drop what retention limits.
 
-Most take less than one, a summary some, bringing the log into the file tens of them
+Most pieces take less than a millisecond, a summary takes a few, a WAL checkpoint tens of them
 (`benchmark/memory.py` prints how long).
 """
 
@@ -39,23 +38,24 @@ from stream_vlm.memory.summaries.tables import (
 from stream_vlm.types import NANOSECONDS
 
 SCAN_BATCH = 1000
-"""Records that are looked at in one piece for whether a summary covers them."""
+"""Records that are checked in one piece for whether a summary covers them."""
 
 BYTES_PER_PIECE = 100_000
-"""What a piece of idle work costs in the log; about."""
+"""About what a piece of idle work adds to the WAL."""
 
 
 @dataclass(frozen=True)
 class IdleHealth:
-    """What was done in idle time, for diagnostics.
+    """What idle work has done, for diagnostics.
 
     Attributes:
         summarised: summaries stored since the file was opened.
-        summarizer: who sums up: extractive, off, or with extractive the model that puts it better.
-        written: of the summaries, how many a model put better.
-        waiting: how many wait for it.
-        failures: how often a model was asked in vain.
-        fault: why the last of these was, or why none was asked; empty since one was answered.
+        summarizer: who summarises: off, extractive, or the model that rewrites extractive
+            summaries.
+        written: summaries that a model has rewritten.
+        waiting: summaries that wait for the model.
+        failures: how often the model failed.
+        fault: the last failure, or empty after a success.
         dropped: number and bytes of records, pictures and summaries dropped since the file was
             made.
     """
@@ -70,19 +70,26 @@ class IdleHealth:
 
 
 class IdleWork:
-    """Belongs to the thread that writes.
+    """The idle work of one memory; belongs to the thread that writes.
 
-    What it has found out about the file is lost with it, and found out again: a restart makes up
-    for it.
+    It keeps only what it has found out about the file, which is found out again after a restart.
 
-    A chunk is summarised at once in its records' own words, in one transaction with the links to
-    them. Where an endpoint or the running model is to put that better it is asked on another
-    thread, and what it writes takes the place of those words if it passes, and if they are still
-    what the summary says.
+    A finished chunk is summarised at once by extraction, in one transaction with the links to its
+    records. If a model is to rewrite summaries, it does so on another thread. Its text replaces the
+    extract if it passes the checks, and if the extract has not changed meanwhile.
+
+    Args:
+        connections: to the file.
+        settings: of the memory.
+        vector_search: embeds summaries.
+        wake: called on another thread when there is work although no step came.
 
     Attributes:
-        running: the session that goes on; all others are over.
-        jobs: what a model may put better, or None where none is to.
+        running: the current session; all others have ended.
+        jobs: what a model is to rewrite, or None if there is no such model.
+
+    Raises:
+        MemoryFileError: an endpoint is to write summaries, but the settings name none.
     """
 
     def __init__(
@@ -92,14 +99,6 @@ class IdleWork:
         vector_search: VectorSearch,
         wake: Callable[[], None],
     ) -> None:
-        """Begin with nothing to do.
-
-        Args:
-            wake: called on another thread when there is work again though no step came.
-
-        Raises:
-            MemoryFileError: the settings name no endpoint where one is to write the summaries.
-        """
         self.running = ""
         self._connections = connections
         self._settings = settings
@@ -118,7 +117,7 @@ class IdleWork:
 
     @property
     def health(self) -> IdleHealth:
-        """How it went so far; any thread may ask."""
+        """What was done so far; any thread may ask."""
         health = replace(
             self._health,
             dropped=self._retention.dropped,
@@ -136,20 +135,24 @@ class IdleWork:
         )
 
     def rescan(self) -> None:
-        """The file was changed otherwise than by steps (forgotten, imported); any thread may say
-        so.
+        """Note that the file was changed by other means than steps (deletion, import).
+
+        Any thread may call it.
         """
         self._changed_outside = True
 
     def work(self, *, dropping: bool = True) -> tuple[bool, int]:
-        """Do one piece of what waits; whether more does, and how many records the file has more or
-        less now.
+        """Do one piece of work.
 
-        Nothing is dropped without `dropping`.
+        Args:
+            dropping: whether retention may drop rows.
+
+        Returns:
+            Whether there is more, and by how many records the file has grown.
 
         Raises:
-            MemoryFileError: the file refuses; nothing of the piece was done, and it is tried again
-                when this is called again.
+            MemoryFileError: the file cannot be written; nothing of the piece was done, and the next
+                call tries it again.
         """
         if self._changed_outside:
             self._changed_outside = False
@@ -163,13 +166,11 @@ class IdleWork:
         return dropped >= 0, -max(dropped, 0)
 
     def wait_for_endpoint(self, timeout_s: float) -> bool:
-        """Wait at most so long for what the endpoint was asked; whether something can be stored
-        now.
-        """
+        """Wait at most `timeout_s` seconds for the endpoint; return whether it has a result."""
         return self._endpoint is not None and self.jobs is not None and self.jobs.wait(timeout_s)
 
     def close(self) -> None:
-        """Ask no model any more."""
+        """Stop asking the model."""
         if self.jobs is not None:
             self.jobs.close()
 
@@ -177,28 +178,30 @@ class IdleWork:
         self._scanned = 0
         self._waiting: set[Chunk] = set()
         self._retention.rescan()
+        # Cameras that may have too many mid summaries; None means that all may.
         self._cameras_to_merge: set[str] | None = None
-        """Cameras that may have more mids than stand unmerged; None where all may."""
 
     def _store_written(self) -> bool:
-        """Store one summary that a model wrote, unless what it was to replace is gone or says
-        something else by now.
-        """
+        """Store one summary of the model, unless the old one was deleted or changed meanwhile."""
         written = self.jobs.written if self.jobs is not None else None
         if self.jobs is None or written is None:
             return False
         with self._connections.writing(0.0) as db:
-            stands = summary_text(db, written.job.record_id) == written.job.text
-            if stands:
+            unchanged = summary_text(db, written.job.record_id) == written.job.text
+            if unchanged:
                 replace_text(db, written.job.record_id, written.text, written.model_id)
                 self._vector_search.embed_record(db, written.job.record_id, written.text)
-        # Only now: where the file refuses, it is tried again.
+        # Only now: if the file cannot be written, the next call tries again.
         self.jobs.pop_written()
-        self._health = replace(self._health, written=self._health.written + stands)
+        self._health = replace(self._health, written=self._health.written + unchanged)
         return True
 
     def _scan(self) -> bool:
-        """Look at some of the records stored since; whether there may be more."""
+        """Check some of the records stored since the last scan.
+
+        Returns:
+            Whether there may be more.
+        """
         before = self._scanned
         with self._connections.reader() as db:
             found, self._scanned = uncovered_chunks(db, before, SCAN_BATCH, self._plan)
@@ -206,8 +209,10 @@ class IdleWork:
         return self._scanned - before >= SCAN_BATCH
 
     def _summarise(self) -> int | None:
-        """Summarise one chunk that is due, else merge mids that are too many; by how many records
-        the file grew, None where neither was due.
+        """Summarise one chunk that is due, or else merge mid summaries.
+
+        Returns:
+            By how many records the file has grown, or None if there was nothing to do.
         """
         for chunk in sorted(
             self._waiting, key=lambda chunk: (chunk.session_id == self.running, chunk)
@@ -221,7 +226,10 @@ class IdleWork:
         return self._merge()
 
     def _is_due(self, db: Database, chunk: Chunk) -> bool | None:
-        """None where it never will be: its session is gone, or it is older than summaries are kept."""
+        """Return whether `chunk` is due; None if it never will be.
+
+        That is if its session was deleted, or if retention would drop its summary.
+        """
         session = session_span(db, chunk.session_id)
         if session is None:
             return None
@@ -237,7 +245,7 @@ class IdleWork:
         return None if not running and self._is_over(db, chunk, session) else True
 
     def _is_over(self, db: Database, chunk: Chunk, session: Session) -> bool:
-        """Whether retention would drop the chunk's summary as soon as it was made."""
+        """Return whether retention would drop the chunk's summary as soon as it was made."""
         kept_ns = round(self._settings.keep_summaries_h * 3600 * NANOSECONDS)
         end_ns = min(self._plan.start_of(chunk.number + 1, session.started_ns), session.newest_ns)
         return bool(kept_ns) and any(
@@ -246,8 +254,9 @@ class IdleWork:
         )
 
     def _store(self, chunk: Chunk) -> int:
-        """Store or complete the summary of `chunk`, all in one transaction: what was forgotten a
-        moment ago is not in it.
+        """Store or complete the summary of `chunk` in one transaction.
+
+        Records that were deleted just before are not in it.
         """
         grown, job = 0, None
         with self._connections.writing(0.0) as db:
@@ -277,7 +286,7 @@ class IdleWork:
         return grown
 
     def _merge(self) -> int | None:
-        """Make one long block where mids are too many; as `_summarise`."""
+        """Make one long block if there are too many mid summaries; returns as `_summarise`."""
         if self._cameras_to_merge is None:
             with self._connections.reader() as db:
                 self._cameras_to_merge = {
@@ -297,14 +306,14 @@ class IdleWork:
                 self._cameras_to_merge.discard(camera)
                 continue
             with self._connections.writing(0.0) as db:
-                # Once more, within the transaction: meanwhile some may have been forgotten.
-                standing = unmerged_summaries(db, camera)
-                number = to_merge([session_id for _, session_id in standing], self._plan.mids)
+                # Read again within the transaction: some may have been deleted meanwhile.
+                mids = unmerged_summaries(db, camera)
+                number = to_merge([session_id for _, session_id in mids], self._plan.mids)
                 if not number:
                     return 0
-                covered = merge_source(db, [mid for mid, _ in standing[:number]])
+                covered = merge_source(db, [mid for mid, _ in mids[:number]])
                 text = extract(covered.material, self._settings.summary_chars)
-                record_id = self._add(db, LONG, Chunk(standing[0][1], camera, 0), covered, text)
+                record_id = self._add(db, LONG, Chunk(mids[0][1], camera, 0), covered, text)
             self._done(
                 camera,
                 Job(record_id, text, covered.material, self._settings.summary_chars),
@@ -321,9 +330,7 @@ class IdleWork:
         return record_id
 
     def _done(self, camera: str, job: Job | None, *, new: bool) -> None:
-        """A summary is stored: its camera may have too many now, and a model may put it better,
-        where there is anything to tell.
-        """
+        """After a summary was stored, check its camera for a merge and submit its job."""
         if self._cameras_to_merge is not None:
             self._cameras_to_merge.add(camera)
         self._health = replace(self._health, summarised=self._health.summarised + new)

@@ -1,6 +1,4 @@
-"""A plain memory becomes an encrypted one, or the other way round: through a new file, which takes
-the old one's name once it holds the same.
-"""
+"""Encrypt a plain memory or decrypt an encrypted one; a new file replaces the old one."""
 
 from __future__ import annotations
 
@@ -19,22 +17,25 @@ from stream_vlm.memory.storage.file import acquire_writer, open_for_reading, ref
 from stream_vlm.memory.storage.schema import APPLICATION_ID, version_of
 
 ENDING = ".converting"
-"""Of the new file while it is made.
+"""Ending of the new file while it is made.
 
-One that is left by a program which was killed is overwritten by the next.
+If a program was killed and left such a file, the next one overwrites it.
 """
 
 
 def convert(path: Path, before: Key | None, after: Key | None, busy_timeout_s: float) -> int:
-    """Put the memory at `path`, plain or under `before`, under `after`, or None for a plain file;
-    how many rows that are.
+    """Convert the memory at `path` from key `before` to key `after`; None means a plain file.
 
-    All pages of the new file are checked and all its rows compared before it takes the name; until
-    then the old file is whole, also after a crash. Nobody else may have the file open.
+    All pages of the new file are checked and all its rows compared before it replaces the old file.
+    Until then the old file is complete, also after a crash. No other program may have the file
+    open.
+
+    Returns:
+        How many rows were converted.
 
     Raises:
-        MemoryFileError: it is open elsewhere, damaged, another program's, not of the kind that
-            `before` says, or there is no room for the new file; it is as it was.
+        MemoryFileError: the file is open elsewhere, damaged, of another program, not encrypted as
+            `before` says, or there is no room for the new file; it was not changed.
     """
     lock = acquire_writer(path, busy_timeout_s)
     try:
@@ -61,7 +62,7 @@ def convert(path: Path, before: Key | None, after: Key | None, busy_timeout_s: f
 
 def _convert(db: Database, path: Path, fresh: Path, after: Key | None) -> int:
     version = version_of(db)
-    # Alone with the file from here on, and without a log that the new file would be taken to own.
+    # Exclusive access from here on, and no WAL that could be taken for that of the new file.
     db.execute("PRAGMA locking_mode = EXCLUSIVE")
     db.execute("PRAGMA journal_mode = DELETE").fetchone()
     os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -75,14 +76,14 @@ def _convert(db: Database, path: Path, fresh: Path, after: Key | None) -> int:
     db.execute("DETACH DATABASE fresh")
     if wrong := verify(fresh, 0.0, after):
         raise MemoryFileError(
-            f"{path}: the new file is not sound ({wrong[0]}); the old one is as it was, check the"
+            f"{path}: the new file is damaged ({wrong[0]}); the old one was not changed, check the"
             " disk"
         )
     rows, digest = _contents(db)
     with closing(connect(fresh, after, "mode=ro")) as made:
         if _contents(made) != (rows, digest):
             raise MemoryFileError(
-                f"{path}: the new file does not hold the same; the old one is as it was, check the"
+                f"{path}: the new file differs from the old one, which was not changed; check the"
                 " disk"
             )
     os.replace(fresh, path)
@@ -90,7 +91,7 @@ def _convert(db: Database, path: Path, fresh: Path, after: Key | None) -> int:
 
 
 def _contents(db: Database) -> tuple[int, str]:
-    """How many rows there are, and a checksum of all of them."""
+    """Return the number of rows, and a checksum of all rows."""
     last = b""
     for line in export_lines(db):
         last = line

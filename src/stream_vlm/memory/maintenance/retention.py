@@ -1,9 +1,8 @@
-"""How long is kept what: records, pictures and summaries each by hours and by bytes; what is over
-is dropped oldest first, logged and counted.
+"""Limit records, pictures and summaries by age and size; the oldest are dropped and counted.
 
-It goes in pieces, so that a step which comes meanwhile waits for one: for about `PIECE_S`, for one
-that took longer is followed by a smaller one. Free pages stay in the file and are used again.
-Unlike forgetting, which leaves no byte, this only makes room.
+Rows are dropped in pieces of about `PIECE_S`, so that a new step waits for one piece at most; after
+a piece that took longer the next one is smaller. Free pages stay in the file and are used again.
+Unlike `forget`, which leaves no byte, retention only makes room.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from stream_vlm.types import NANOSECONDS
 RECORDS, PICTURES, SUMMARIES = KEPT = ("records", "pictures", "summaries")
 
 PERIOD_S = 10.0
-"""How often it is looked whether something is over, seconds."""
+"""How often the limits are checked, seconds."""
 
 LOG_PERIOD_S = 600.0
 """What was dropped is logged at most this often, seconds."""
 
 PIECE_S = 0.005
-"""About so long a piece may take: the next is halved or doubled by it."""
+"""The target duration of a piece, seconds; the size of the next one is halved or doubled."""
 
 MAX_BATCH = 500
 """Most rows dropped in one transaction."""
@@ -40,7 +39,7 @@ MEASURE_BATCH = 1000
 """Rows whose sizes are added up in one piece."""
 
 ROW_BYTES = 350
-"""What a record takes in the file besides its text and vectors, indices included; about."""
+"""About what a record takes in the file besides its text and vectors, with its indices."""
 
 _HOUR_NS = 3600 * NANOSECONDS
 
@@ -49,8 +48,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DeletionBatch:
-    """What is to be dropped in one piece: rows of one kind, oldest first, with the end of each (ns
-    on its evidence's clock) and its bytes.
+    """The rows of one kind to drop in one piece, oldest first.
+
+    Attributes:
+        what: one of `KEPT`.
+        ids: their numbers.
+        until_ns: end of the newest of them, ns on the clock of its frames.
+        bytes: their size.
     """
 
     what: str
@@ -61,12 +65,14 @@ class DeletionBatch:
 
 @dataclass(frozen=True)
 class RetentionLimit:
-    """A segment of which all before a stamp may be dropped.
+    """A part of a session whose rows before a stamp may be dropped.
 
     Attributes:
-        before_ns: on the segment's own clock.
-        by_age: all of that is over; otherwise only as much as is too much.
-        over: nothing is added to the segment any more.
+        segment: the part of the session.
+        before_ns: on the clock of the segment.
+        by_age: whether all of these rows are too old; otherwise only as many are dropped as exceed
+            the size limit.
+        over: whether the segment has ended.
     """
 
     segment: ClockSegment
@@ -76,12 +82,17 @@ class RetentionLimit:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing of the segment will be left, and nothing comes."""
+        """Whether nothing of the segment will be left, and nothing will be added."""
         return self.over and self.before_ns > self.segment.until_ns
 
 
 class Retention:
-    """Drops what is over. Belongs to the thread that writes."""
+    """Drops what exceeds the limits; belongs to the thread that writes.
+
+    Attributes:
+        dropped: number and bytes of what was dropped since the file was made, by kind; empty until
+            it was first read.
+    """
 
     def __init__(self, connections: Connections, settings: MemorySettings) -> None:
         self._connections = connections
@@ -89,22 +100,21 @@ class Retention:
         self._batch = 50
         self._logged_s = -LOG_PERIOD_S
         self.dropped: dict[str, tuple[int, int]] = {}
-        """Number and bytes of what was dropped since the file was made; empty until it was looked
-        at.
-        """
         self._unlogged: Counter[str] = Counter()
         self.rescan()
 
     def rescan(self) -> None:
-        """The file was changed by others: measure it anew."""
+        """Measure the file again, because others have changed it."""
         self._measured = {"record": 0, "picture": 0}
         self._bytes: Counter[str] = Counter()
         self._emptied: dict[str, set[ClockSegment]] = {what: set() for what in KEPT}
         self._next_s = 0.0
 
     def work(self) -> int:
-        """Do one piece where it is time: measure a little, or drop a little; how many records were
-        dropped, -1 where nothing is left to do.
+        """Do one piece if it is time: measure some rows, or drop some.
+
+        Returns:
+            How many records were dropped, -1 if there is nothing left to do.
         """
         if time.monotonic() < self._next_s:
             return -1
@@ -131,7 +141,7 @@ class Retention:
         return sum(number for what, (number, _) in dropped.items() if what != PICTURES)
 
     def _measure(self) -> bool:
-        """Add up what came since; whether there was as much as one piece takes."""
+        """Add up the sizes of new rows; return whether a whole batch was found."""
         with self._connections.reader() as db:
             if not self.dropped:
                 self.dropped = dropped_so_far(db)
@@ -185,9 +195,7 @@ class Retention:
     def _oldest(
         self, db: Database, what: str, before: list[RetentionLimit], excess: float
     ) -> DeletionBatch | None:
-        """The oldest piece of `what`: all that is over by age, or as much as makes up for `excess`
-        bytes.
-        """
+        """Return the oldest rows of `what` to drop: those too old, or enough for `excess` bytes."""
         for limit in before:
             if limit.segment in self._emptied[what]:
                 continue
@@ -215,7 +223,8 @@ class Retention:
             return
         said = ", ".join(f"{number} {what}" for what, number in self._unlogged.items())
         _log.warning(
-            "%s: dropped %s, the oldest, by memory.keep_*; 'stream-vlm memory stats' counts them",
+            "%s: dropped the oldest %s, as memory.keep_* says; 'stream-vlm memory stats' has the"
+            " totals",
             self._connections.path,
             said,
         )
@@ -226,13 +235,14 @@ class Retention:
 def retention_limits(
     timeline: list[ClockSegment], kept_ns: int | None, too_large: bool
 ) -> list[RetentionLimit]:
-    """Where dropping may take from, oldest first.
+    """Return the segments from which rows may be dropped, oldest first.
 
-    Age counts on the one timeline of time, back from the newest evidence of all.
+    Age is counted on the timeline of all sessions, back from the newest stamp.
 
     Args:
-        kept_ns: how long is kept, ns; None for ever.
-        too_large: there is too much, so that what is not over by age follows.
+        timeline: the segments of all sessions.
+        kept_ns: how long rows are kept, ns; None for no limit.
+        too_large: whether a size limit is exceeded, so that rows which are not too old follow.
     """
     found = []
     if timeline and kept_ns is not None:
@@ -251,8 +261,12 @@ def retention_limits(
 
 
 def drop(db: Database, over: DeletionBatch) -> dict[str, tuple[int, int]]:
-    """Delete what is over, and the pictures that no record rests on then, and count it, within the
-    caller's transaction; number and bytes of each.
+    """Delete and count the batch, with pictures that no record refers to any more.
+
+    It runs within the caller's transaction.
+
+    Returns:
+        Number and bytes that were dropped, by kind.
     """
     make_marks(db)
     table = "forgotten_picture" if over.what == PICTURES else "forgotten"
@@ -261,9 +275,12 @@ def drop(db: Database, over: DeletionBatch) -> dict[str, tuple[int, int]]:
     if over.what == RECORDS:
         db.execute(
             """
-            INSERT INTO forgotten_picture SELECT DISTINCT picture_id FROM record JOIN forgotten USING (id)
+            INSERT INTO forgotten_picture
+            SELECT DISTINCT picture_id FROM record JOIN forgotten USING (id)
             WHERE picture_id IS NOT NULL AND NOT EXISTS (
-                SELECT 1 FROM record other WHERE other.picture_id = record.picture_id AND other.id NOT IN (SELECT id FROM forgotten))"""
+                SELECT 1 FROM record other
+                WHERE other.picture_id = record.picture_id
+                AND other.id NOT IN (SELECT id FROM forgotten))"""
         )
         number, size = db.execute(
             "SELECT count(*), sum(length(jpeg)) FROM picture JOIN forgotten_picture USING (id)"
@@ -282,7 +299,7 @@ def drop(db: Database, over: DeletionBatch) -> dict[str, tuple[int, int]]:
 
 
 def dropped_so_far(db: Database) -> dict[str, tuple[int, int]]:
-    """How many of each were dropped since the file was made, and their bytes."""
+    """Return number and bytes of what was dropped since the file was made, by kind."""
     return {
         what: (number, size)
         for what, number, size in db.execute(
@@ -292,7 +309,7 @@ def dropped_so_far(db: Database) -> dict[str, tuple[int, int]]:
 
 
 Row = tuple[int, int, int]
-"""Number, end and bytes of what may be dropped."""
+"""Number, end and bytes of a row that may be dropped."""
 
 
 def _records(db: Database, session_id: str, before_ns: int, most: int) -> list[Row]:
@@ -326,7 +343,7 @@ def _pictures(db: Database, session_id: str, before_ns: int, most: int) -> list[
 
 
 def _cameras(db: Database, session_id: str) -> Iterable[str]:
-    """Cameras with pictures in the session, each found by one step in the index."""
+    """Yield the cameras with pictures in the session, each found by one step in the index."""
     camera: str | None = db.execute(
         "SELECT min(camera) FROM picture WHERE session_id = ?", [session_id]
     ).fetchone()[0]

@@ -1,1 +1,1 @@
-"""A damaged file: what can still be read goes on in a fresh one."""
+"""Copy what can be read of a damaged file into a new one."""

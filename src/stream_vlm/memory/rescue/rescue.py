@@ -1,6 +1,6 @@
-"""A damaged memory file is set aside, and what can still be read of it goes into a fresh one.
+"""Rename a damaged memory file, and copy its readable rows into a new file.
 
-Nothing of it is overwritten.
+Nothing of the damaged file is overwritten.
 """
 
 from __future__ import annotations
@@ -31,15 +31,13 @@ from stream_vlm.memory.storage.schema import (
 )
 
 RESCUED_TABLES = ("session", "picture", "record")
-"""What cannot be made again; indices and full text follow from these."""
+"""The tables that cannot be made again; indices and full text follow from them."""
 
 _SEQUENCE_TABLE, _NUMBERED_TABLES = "sqlite_sequence", ("record",)
-"""SQLite's own table of how far numbers have gone, and the only text in a two-column row of its
-that counts.
-"""
+"""SQLite's table of the highest numbers, and the tables whose number is rescued."""
 
 BATCH = 500
-"""Rows a transaction while rescuing; a picture each makes some 10 MB."""
+"""Rows per transaction of a rescue; with a picture each they make some 10 MB."""
 
 _SQLITE_TYPES: dict[str, tuple[type, ...]] = {
     "INTEGER": (int,),
@@ -53,11 +51,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Rescue:
-    """What became of a damaged file.
+    """The result of a rescue.
 
     Attributes:
-        aside: where the damaged file lies now, byte for byte as it was.
-        records, pictures: how many were read out of it into the fresh file.
+        aside: where the damaged file is now, unchanged.
+        records: how many were copied into the new file.
+        pictures: how many were copied into the new file.
     """
 
     aside: Path
@@ -67,8 +66,14 @@ class Rescue:
 
 @dataclass(frozen=True)
 class TableShape:
-    """What a row of a table looks like from outside: enough to tell the tables apart without the
-    file's own directory.
+    """What a row of a table looks like, to tell tables apart without the file's schema.
+
+    Attributes:
+        table: its name.
+        columns: the names of its columns.
+        types: the Python types that each column may have.
+        key: index of the column that is the rowid, or None.
+        fewest: number of columns in the first version.
     """
 
     table: str
@@ -78,22 +83,24 @@ class TableShape:
     fewest: int
 
     def fits(self, values: tuple[Value, ...]) -> bool:
-        """Whether `values` can be a row of the table, perhaps of an older version, which had fewer
-        columns.
+        """Return whether `values` can be a row of the table.
+
+        A row of an older version has fewer columns.
         """
         return self.fewest <= len(values) <= len(self.columns) and all(
             isinstance(value, kinds) for value, kinds in zip(values, self.types, strict=False)
         )
 
     def row(self, raw: RawRow) -> dict[str, Value]:
-        """By column name; the rowid where it is a column."""
+        """Return the values by column name, with the rowid if it is a column."""
         row = dict(zip(self.columns, raw.values, strict=False))
         return row if self.key is None else row | {self.columns[self.key]: raw.rowid}
 
 
 def is_ours(path: Path, key: Key | None = None) -> bool:
-    """Whether the file's header still says that it is a memory (its first page may be damaged
-    behind that, unless it is encrypted).
+    """Return whether the file's header marks it as a memory.
+
+    The rest of the first page may be damaged, unless the file is encrypted.
     """
     if key is not None:
         return sqlcipher_rows.is_ours(path, key)
@@ -103,19 +110,19 @@ def is_ours(path: Path, key: Key | None = None) -> bool:
 
 
 def rescue(path: Path, reason: str, key: Key | None = None) -> Rescue:
-    """Set the damaged memory at `path` aside and put a fresh one with its readable rows in its
-    place.
+    """Rename the damaged memory at `path`, and put a new file with its readable rows in its place.
 
-    The caller holds the writer's lock, and nobody has the file open. The fresh file is made beside
-    and takes the place in one step, so that a power cut leaves either the damaged file or the
-    finished one.
+    The caller holds the writer lock, and no other program has the file open. The new file is
+    completed first and then renamed in one step, so that after a power cut there is either the
+    damaged file or the complete new one.
 
     Args:
+        path: the damaged file.
         reason: what is wrong with it, for the log.
-        key: of an encrypted file; the fresh one is under it too.
+        key: of an encrypted file, else None; the new file has the same key.
 
     Raises:
-        MemoryFileError: the fresh file could not be made; the damaged one is where it was.
+        MemoryFileError: the new file could not be made; the damaged one was not changed.
     """
     fresh = free_name(path, "rescue")
     with translate_errors(path):
@@ -123,20 +130,25 @@ def rescue(path: Path, reason: str, key: Key | None = None) -> Rescue:
         try:
             records, pictures = _fill(fresh, path, key)
             aside = free_name(path, f"damaged-{datetime.now():%Y%m%d-%H%M%S}")
-            _keep(path, aside)
+            _move_aside(path, aside)
             os.replace(fresh, path)
         except BaseException:
             fresh.unlink(missing_ok=True)
             raise
     _log.warning(
-        "%s: is damaged (%s); it is set aside as %s, and %d records and %d pictures of it are rescued into a fresh file",
-        path, reason, aside, records, pictures,
-    )  # fmt: skip
+        "%s: is damaged (%s); it was renamed to %s, and %d records and %d pictures were copied into"
+        " a new file",
+        path,
+        reason,
+        aside,
+        records,
+        pictures,
+    )
     return Rescue(aside, records, pictures)
 
 
 def shapes() -> list[TableShape]:
-    """The shapes of the tables that hold what cannot be made again."""
+    """Return the shapes of the tables that cannot be made again."""
     today, first = (Database(memory=True) for _ in range(2))
     try:
         migrate(today)
@@ -170,13 +182,15 @@ def shapes() -> list[TableShape]:
 
 
 def _fill(fresh: Path, damaged: Path, key: Key | None) -> tuple[int, int]:
-    """Make `fresh` a memory with the readable rows of `damaged`; how many records and pictures
-    those are.
+    """Make `fresh` a memory with the readable rows of `damaged`.
+
+    Returns:
+        How many records and pictures it has.
     """
     with closing(connect(fresh, key)) as db:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        # Rows come in the order of their pages, hence a record before its picture and its session:
-        # links are mended at the end.
+        # Rows come in the order of their pages, so that a record may come before its picture and
+        # its session. Links are repaired at the end.
         db.execute("PRAGMA foreign_keys = OFF")
         migrate(db)
         waiting = _from_pages(damaged) if key is None else _from_tables(damaged, key)
@@ -184,7 +198,7 @@ def _fill(fresh: Path, damaged: Path, key: Key | None) -> tuple[int, int]:
             with transaction(db, "IMMEDIATE"):
                 _insert(db, batch)
         with transaction(db, "IMMEDIATE"):
-            _mend_links(db)
+            _repair_links(db)
             _copy_the_rest(db, damaged, key)
         records, pictures = (
             int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
@@ -194,7 +208,7 @@ def _fill(fresh: Path, damaged: Path, key: Key | None) -> tuple[int, int]:
 
 
 def _from_pages(damaged: Path) -> Iterator[tuple[str, dict[str, Value]]]:
-    """The rows of a plain file, with the tables that they are of."""
+    """Yield the rows of a plain file, with their tables."""
     known = shapes()
     with closing(RawFile(damaged)) as file:
         for raw in rows(file):
@@ -209,7 +223,7 @@ def _from_pages(damaged: Path) -> Iterator[tuple[str, dict[str, Value]]]:
 
 
 def _from_tables(damaged: Path, key: Key) -> Iterator[tuple[str, dict[str, Value]]]:
-    """The rows of an encrypted file, with the tables that they are of."""
+    """Yield the rows of an encrypted file, with their tables."""
     for table in RESCUED_TABLES:
         yield from ((table, row) for row in sqlcipher_rows.rows(damaged, key, table))
     yield from (
@@ -222,7 +236,7 @@ def _from_tables(damaged: Path, key: Key) -> Iterator[tuple[str, dict[str, Value
 def _insert(db: Database, batch: Iterable[tuple[str, dict[str, Value]]]) -> None:
     for table, row in batch:
         if table == _SEQUENCE_TABLE:
-            # Numbers of records that are lost are not given to others.
+            # The numbers of lost records are not used again.
             db.execute(
                 "INSERT INTO sqlite_sequence (name, seq) SELECT 'record', 0 WHERE NOT EXISTS"
                 " (SELECT 1 FROM sqlite_sequence)"
@@ -241,33 +255,33 @@ def _insert(db: Database, batch: Iterable[tuple[str, dict[str, Value]]]) -> None
             _log.warning("a row of %s is not rescued: %s", table, error)
 
 
-def _mend_links(db: Database) -> None:
+def _repair_links(db: Database) -> None:
     db.execute(
         "UPDATE record SET picture_id = NULL WHERE picture_id NOT IN (SELECT id FROM picture)"
     )
     db.execute("""
         INSERT INTO session (session_id, model_id, reason, started_ns, wall_started_ns)
         SELECT session_id, min(model_id), 'rescued without its beginning', min(start_ns), 0 FROM (
-            SELECT session_id, model_id, start_ns FROM record UNION ALL SELECT session_id, 'unknown', stamp_ns FROM picture
+            SELECT session_id, model_id, start_ns FROM record
+            UNION ALL SELECT session_id, 'unknown', stamp_ns FROM picture
         ) WHERE session_id NOT IN (SELECT session_id FROM session) GROUP BY session_id""")
 
 
 def _copy_the_rest(db: Database, damaged: Path, key: Key | None) -> None:
-    """Vectors, summaries and what else refers to the rescued rows, as far as SQLite still reads it
-    from either end of each table.
+    """Copy vectors, summaries and other rows, as far as SQLite can read them.
 
-    From their bytes alone these rows could not be told from others of their size, and they can be
-    made again.
+    Each table is read from its start, and after damage from its end. These rows are not read from
+    raw pages, because there they could not be told from others; they can be made again.
     """
     for name in ordinary_tables(db):
         if name in RESCUED_TABLES:
             continue
-        # From its end only where it breaks off from its beginning.
+        # From its end only if it could not be read to the end.
         if not _copy_until_damage(db, damaged, key, name, "ASC"):
             _copy_until_damage(db, damaged, key, name, "DESC")
     while broken := db.execute("PRAGMA foreign_key_check").fetchall():
         for table, rowid, *_ in broken:
-            if rowid is None:  # a table without rowids, which holds links and nothing else
+            if rowid is None:  # a table without rowids, which has only links
                 db.execute(f"DELETE FROM {table}")
             else:
                 db.execute(f"DELETE FROM {table} WHERE rowid = ?", [rowid])
@@ -276,7 +290,11 @@ def _copy_the_rest(db: Database, damaged: Path, key: Key | None) -> None:
 def _copy_until_damage(
     db: Database, damaged: Path, key: Key | None, table: str, order: str
 ) -> bool:
-    """Whether the whole table could be read."""
+    """Copy the rows of `table` in `order` up to the first damage.
+
+    Returns:
+        Whether all rows were copied.
+    """
     columns = [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")]
     by = ", ".join(
         f"{name} {order}"
@@ -295,9 +313,10 @@ def _copy_until_damage(
         source.close()
 
 
-def _keep(path: Path, aside: Path) -> None:
-    """Give the damaged file and its log the name `aside`; the file keeps its old name too until the
-    fresh one takes that.
+def _move_aside(path: Path, aside: Path) -> None:
+    """Rename the damaged file and its WAL to `aside`.
+
+    The file also keeps its old name until the new file replaces it.
     """
     log = path.with_name(path.name + "-wal")
     try:
@@ -305,7 +324,7 @@ def _keep(path: Path, aside: Path) -> None:
     except OSError:
         os.rename(path, aside)  # a file system without links
     if log.exists() and not log.stat().st_size:
-        log.unlink()  # left by one that only read
+        log.unlink()  # left by a reader
     elif log.exists():
         os.rename(log, aside.with_name(aside.name + "-wal"))
     path.with_name(path.name + "-shm").unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""Rows out of a damaged encrypted file: SQLCipher alone can read its pages, so what is bad is
-stepped around by row number.
+"""Read the rows of a damaged encrypted file with SQLCipher, skipping damaged pages.
 
-Unlike a plain file's (see `pages`), nothing is found here without the first page and the directory
-of tables: the key is known to be right by the one, and rows are found by the other.
+Only SQLCipher can decrypt the pages, so damaged ones are skipped by row number. Unlike for a plain
+file (see `sqlite_pages`), the first page and the schema must be sound: the first shows that the key
+is right, and the schema is needed to find the rows.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from stream_vlm.memory.storage.errors import MemoryFileError, error_classes
 from stream_vlm.memory.storage.schema import APPLICATION_ID
 
 MAX_ROWID = 2**61
-"""No table has a row farther on."""
+"""No table has a higher row number."""
 
 _log = logging.getLogger(__name__)
 
 
 def open_damaged(path: Path, key: Key | None) -> Database:
-    """Connect to read what can be read of the damaged file at `path`, which is not changed.
+    """Open the damaged file at `path` for reading; the file is not changed.
 
     Raises:
         MemoryFileError: as `connect`.
     """
-    # Without a log beside it the file is read as it lies, or SQLite would make one.
+    # Without a WAL the file is opened as immutable; otherwise SQLite would create one.
     return connect(
         path,
         key,
@@ -42,17 +42,17 @@ def open_damaged(path: Path, key: Key | None) -> Database:
 
 
 def is_ours(path: Path, key: Key) -> bool:
-    """Whether `key` opens the file at `path` and it says that it is a memory."""
+    """Return whether `key` opens the file at `path` and the file is marked as a memory."""
     try:
         with closing(open_damaged(path, key)) as db:
             return bool(db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID)
     except error_classes(sqlite3.DatabaseError, MemoryFileError) as error:
-        _log.warning("%s: cannot be told to be a memory (%s)", path, error)
+        _log.warning("%s: cannot be recognised as a memory (%s)", path, error)
         return False
 
 
 def rows(path: Path, key: Key, table: str) -> Iterator[dict[str, Any]]:
-    """Every row of `table` that can be read, by column name, in the order of their numbers."""
+    """Yield every readable row of `table` by column name, in the order of row numbers."""
     db = open_damaged(path, key)
     gaps = 0
     try:
@@ -72,14 +72,14 @@ def rows(path: Path, key: Key, table: str) -> Iterator[dict[str, Any]]:
                 gaps += 1
                 if gaps == 1:
                     _log.warning(
-                        "%s: rows of %s are lost, the first has number %d (%s)",
+                        "%s: rows of %s are lost, starting with number %d (%s)",
                         path,
                         table,
                         at,
                         error,
                     )
             at = _next_readable(path, key, table, at)
-            # After a page whose HMAC is wrong the connection reads none any more.
+            # After a page with a wrong HMAC the connection cannot read any other page.
             db.close()
             db = open_damaged(path, key)
     except error_classes(sqlite3.DatabaseError) as error:
@@ -89,26 +89,26 @@ def rows(path: Path, key: Key, table: str) -> Iterator[dict[str, Any]]:
 
 
 def _next_readable(path: Path, key: Key, table: str, bad: int) -> int | None:
-    """The first number above `bad` at which the table can be read again; None when there is none.
+    """Return the first number above `bad` from which the table can be read again, or None.
 
-    Bad pages are taken to lie together.
+    It assumes that the damaged pages are adjacent.
     """
     step, good = 1, bad + 1
-    while not _reads(path, key, table, good):
+    while not _is_readable(path, key, table, good):
         if good >= MAX_ROWID:
             return None
         bad, step = good, 2 * step
         good = bad + step
     while good - bad > 1:
         middle = (bad + good) // 2
-        if _reads(path, key, table, middle):
+        if _is_readable(path, key, table, middle):
             good = middle
         else:
             bad = middle
     return good
 
 
-def _reads(path: Path, key: Key, table: str, number: int) -> bool:
+def _is_readable(path: Path, key: Key, table: str, number: int) -> bool:
     with closing(open_damaged(path, key)) as db:
         try:
             db.execute(

@@ -1,8 +1,9 @@
-"""Rows out of the raw pages of a SQLite file, for when SQLite itself refuses to read it.
+"""Read rows from the raw pages of a SQLite file that SQLite itself refuses to read.
 
-SQLite finds a row by walking down from a table's root page, so one bad page hides all below it, and
-a bad first page hides everything. Each leaf page however holds whole rows, and says how they lie
-(https://www.sqlite.org/fileformat2.html): they are read here wherever they are.
+SQLite finds a row by following pointers from the root page of a table. One damaged page hides all
+rows below it, and a damaged first page hides everything. But each leaf page has complete rows and
+describes its own layout (https://www.sqlite.org/fileformat2.html), so they can be read from any
+leaf page.
 """
 
 from __future__ import annotations
@@ -17,22 +18,24 @@ from pathlib import Path
 Value = int | float | str | bytes | None
 
 LEAF = 0x0D
-"""First byte of a page that holds rows of a table."""
+"""First byte of a page with rows of a table."""
 
 MAX_ROW_BYTES = 2**26
-"""Bytes; a row that says it is larger is damaged."""
+"""A row that claims to be larger is damaged."""
 
 DEFAULT_PAGE_SIZE = 4096
+"""Bytes; used if the header is damaged."""
 
 
 class BadRow(Exception):
-    """The bytes are no whole row."""
+    """The bytes are not a complete row."""
 
 
 @dataclass(frozen=True)
 class RawRow:
-    """One row as it lies in the file: its rowid and its values in the order of the columns (NULL
-    where the rowid is the column).
+    """One row: its rowid and its values in the order of the columns.
+
+    A column that is the rowid has the value NULL.
     """
 
     rowid: int
@@ -40,9 +43,7 @@ class RawRow:
 
 
 class RawFile:
-    """The pages of a SQLite file as its last commit left them: the log's where it has them, the
-    file's otherwise.
-    """
+    """The pages of a SQLite file after its last commit: from the WAL, else from the file."""
 
     def __init__(self, path: Path) -> None:
         self._stack = ExitStack()
@@ -59,7 +60,7 @@ class RawFile:
         self.pages = max([len(self._file) // self.page_size, *self._logged])
 
     def page(self, number: int) -> bytes:
-        """Page `number`, counted from 1; empty where the file ends before it."""
+        """Return page `number`, counted from 1; empty if the file is shorter."""
         if number in self._logged:
             start = self._logged[number]
             return bytes(self._log[start : start + self.page_size])
@@ -67,7 +68,7 @@ class RawFile:
         return bytes(self._file[start : start + self.page_size]) if number >= 1 else b""
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._stack.close()
 
     def _map(self, path: Path) -> mmap.mmap | bytes:
@@ -78,9 +79,9 @@ class RawFile:
 
 
 def committed_frames(log: mmap.mmap | bytes, page_size: int) -> dict[int, int]:
-    """Where in a write-ahead log the newest committed copy of each page lies: page number → offset.
+    """Return the offset of the newest committed copy of each page in a WAL, by page number.
 
-    Stops at the first frame that is not sound.
+    It stops at the first damaged frame.
     """
     if len(log) < 32:
         return {}
@@ -108,9 +109,7 @@ def committed_frames(log: mmap.mmap | bytes, page_size: int) -> dict[int, int]:
 
 
 def rows(file: RawFile) -> Iterator[RawRow]:
-    """Every whole row of every leaf page, of whatever table, page by page; what is not whole is
-    passed over.
-    """
+    """Yield every complete row of every leaf page, of any table; others are skipped."""
     for number in range(1, file.pages + 1):
         page = file.page(number)
         start = 100 if number == 1 else 0

@@ -133,7 +133,7 @@ def _backup_before_migration(db: Database, path: Path, version: int, key: Key | 
 
 
 def free_name(path: Path, ending: str) -> Path:
-    """`path` with `.ending` added, and a number where that is taken."""
+    """Return `path` with `.ending` added, and a number if that name is taken."""
     number = 1
     while True:
         candidate = path.with_name(f"{path.name}.{ending}" + (f"-{number}" if number > 1 else ""))

@@ -230,9 +230,7 @@ def migrate(db: Database) -> None:
 
 
 def ordinary_tables(db: Database) -> list[str]:
-    """The tables that hold rows of ours: not SQLite's own, nor what full text and R*Tree keep
-    themselves.
-    """
+    """Return the package's own tables, without those of SQLite, full text and R*Tree."""
     every = [
         (name, sql or "")
         for name, sql in db.execute(
