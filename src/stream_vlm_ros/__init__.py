@@ -1,4 +1,4 @@
-"""The ROS 2 edge of stream_vlm: messages in, messages out, and nothing that thinks.
+"""The ROS 2 edge of stream_vlm: it converts between ROS messages and the library.
 
-ROS types live here and nowhere else.
+No other package of the repository but the demo uses ROS types.
 """

@@ -100,7 +100,7 @@ def no_jpeg(now_ns: int) -> Any:
         ("front", shortened, "front: 100 bytes of data, but step x height is 192 x 48"),
         ("rear", half_a_jpeg, "rear: the JPEG of"),
         ("rear", no_jpeg, "rear: a compressed picture of format 'jpeg' could not be decoded"),
-        ("front", lambda now_ns: image(DARK, 0), "carry the stamp 0 ns"),
+        ("front", lambda now_ns: image(DARK, 0), "have the stamp 0 ns"),
         (
             "front",
             lambda now_ns: image(DARK, now_ns + 3600 * NANOSECONDS),
@@ -208,7 +208,7 @@ def test_a_picture_of_a_record_that_is_not_there_says_so(watching: Robot, record
 
 def test_a_silent_camera_is_named_with_its_topic_and_what_to_do(robot: Robot) -> None:
     robot.start_node(diagnostics__silent_after_s=0.3)
-    status = robot.wait_for_diagnostic("camera camera", "nobody publishes on", WARN)
+    status = robot.wait_for_diagnostic("camera camera", "nothing publishes on", WARN)
     assert f"{robot.namespace}/image_raw" in status.message
     assert "camera.camera.topic" in status.message
     assert status.hardware_id == f"{robot.namespace}/image_raw"

@@ -376,7 +376,7 @@ def test_recorded_time_gives_recorded_stamps_and_poses_and_a_loop_opens_a_sessio
     second = [state for state in robot.states if state.session_id != first]
     assert next(state.step for state in second) == 0
     assert len(rows(robot, "observation")) > stored
-    assert "nothing stored is lost" in robot.log
+    assert "all stored records are kept" in robot.log
 
 
 def test_nothing_is_looked_at_while_recorded_time_stands_still(robot: Robot) -> None:

@@ -1,1 +1,1 @@
-"""Parts that every room of the ROS edge uses."""
+"""Conversions, health counters, logging and goal results, which the other folders share."""

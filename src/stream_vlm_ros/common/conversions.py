@@ -1,5 +1,6 @@
-"""Converts our types to ROS messages and back. Every header has the stamp and frame of the
-evidence.
+"""Converts our types to ROS messages and back.
+
+Every header has the stamp and the frame_id of the camera frame that the message is about.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ def stamp_message(stamp_ns: int) -> Time:
 
 
 def header_message(stamp_ns: int, frame_id: str) -> Header:
-    """The header of evidence with this stamp (ns) and frame."""
+    """A header with the stamp `stamp_ns` (ns)."""
     return Header(stamp=stamp_message(stamp_ns), frame_id=frame_id)
 
 
 def pose_message(pose: Pose | None, stamp_ns: int) -> PoseStamped:
-    """`pose` at `stamp_ns` (ns); an empty message if it is not known."""
+    """`pose` at `stamp_ns` (ns); an empty message if `pose` is None."""
     message = PoseStamped()
     if pose is None:
         return message
@@ -54,7 +55,7 @@ def pose_message(pose: Pose | None, stamp_ns: int) -> PoseStamped:
 
 
 def utterance_message(utterance: Utterance, session_id: str) -> UtteranceMessage:
-    """`utterance`, said in the session `session_id`."""
+    """`utterance` of the session `session_id`."""
     return UtteranceMessage(
         header=header_message(utterance.stamp_ns, utterance.frame_id),
         camera=utterance.camera,
@@ -67,7 +68,7 @@ def utterance_message(utterance: Utterance, session_id: str) -> UtteranceMessage
 
 
 def event_message(event: EventSpan, session_id: str, pose: Pose | None) -> EventGrounding:
-    """`event` with the robot's `pose` at its evidence."""
+    """`event` of the session `session_id`, with the robot's `pose` when it was reported."""
     return EventGrounding(
         header=header_message(event.stamp_ns, event.frame_id),
         event_id=event.event_id,
@@ -107,10 +108,10 @@ def state_messages(result: StepResult) -> list[StreamState]:
 
 
 def recall_query(request: Recall.Request) -> RecallQuery:
-    """The memory's query; a zero or empty field of the request filters nothing.
+    """The query to the memory; a field that is zero or empty does not filter.
 
     Raises:
-        RecallError: a value is not possible.
+        RecallError: the request asks for several things at once, or has a value out of range.
     """
     start_ns, end_ns = nanoseconds(request.start), nanoseconds(request.end)
     asked = [
@@ -123,7 +124,7 @@ def recall_query(request: Recall.Request) -> RecallQuery:
         if given
     ]
     if len(asked) > 1:
-        raise RecallError(f"{' and '.join(asked)} ask for different things; give one of them")
+        raise RecallError(f"{' and '.join(asked)} ask for different things; give only one of them")
     return RecallQuery(
         text=request.text,
         start_ns=start_ns or None,
@@ -138,11 +139,11 @@ def recall_query(request: Recall.Request) -> RecallQuery:
 
 
 def forget_query(request: Forget.Request) -> ForgetQuery:
-    """What the memory is to forget; a zero or empty field of the request filters nothing.
+    """What the memory is to forget; a field that is zero or empty does not filter.
 
     Raises:
-        RecallError: the request names nothing, names everything and a filter, or has a value that
-            is not possible.
+        RecallError: the request has no filter, has a filter and `everything`, or has a value out of
+            range.
     """
     start_ns, end_ns = nanoseconds(request.start) or None, nanoseconds(request.end) or None
     place = Place(request.x, request.y, request.radius) if request.near else None
@@ -155,7 +156,7 @@ def forget_query(request: Forget.Request) -> ForgetQuery:
 
 
 def recall_response(answer: Answer, response: Recall.Response) -> Recall.Response:
-    """`response` with `answer` and what it rests on."""
+    """`response`, filled with `answer` and the records that it is computed from."""
     response.success = True
     response.records = [record_message(record) for record in answer.records]
     response.total = answer.total
@@ -168,7 +169,7 @@ def recall_response(answer: Answer, response: Recall.Response) -> Recall.Respons
 
 
 def record_message(record: RecallRecord) -> MemoryRecord:
-    """`record` as the service Recall returns it; without `pose_valid` the pose is empty."""
+    """`record` as a message; the pose is empty if `pose_valid` is false."""
     return MemoryRecord(
         record_id=record.record_id,
         kind=record.kind,
@@ -195,7 +196,7 @@ def record_message(record: RecallRecord) -> MemoryRecord:
 
 
 def evidence_message(frame: StoredFrame) -> CompressedImage:
-    """`frame` as a JPEG with the stamp and the frame name of its picture."""
+    """The stored JPEG of `frame`, with the stamp and the frame_id of its picture."""
     message = CompressedImage(header=header_message(frame.stamp_ns, frame.frame_id), format="jpeg")
     message.data.frombytes(frame.jpeg)
     return message

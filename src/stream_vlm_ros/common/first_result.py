@@ -1,4 +1,4 @@
-"""The result of a goal that several threads may end: the first result counts."""
+"""The result of an action goal that several threads may set: the first one counts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ Result = TypeVar("Result")
 
 
 class FirstResult(Generic[Result]):
-    """Awaited by the coroutine of a goal. Any thread may set it, to an answer, a failure, a timeout
-    or a cancellation.
+    """The result that the coroutine of a goal waits for with `await ....future`.
+
+    Any thread may set it, for example to an answer, a failure, a timeout or a cancellation.
     """
 
     def __init__(self, executor: Executor | None) -> None:

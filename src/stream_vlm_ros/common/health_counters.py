@@ -1,4 +1,4 @@
-"""Counters and times of the node's health. The diagnostics read them."""
+"""Counters and times that /diagnostics shows."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LATENCY_WINDOW = 200
 
 
 class FaultLog:
-    """Counts the faults of one part, keeps the last one, and logs each kind at most once per
-    `LOG_PERIOD_S`.
+    """Counts the faults of one part, keeps the last one, and logs without flooding the log.
 
-    Sentences that differ only in numbers (stamps, sizes, ages) are of the same kind.
+    Each kind of fault is logged at most once per `LOG_PERIOD_S`. Sentences that differ only in
+    numbers (stamps, sizes, ages) are of the same kind.
     """
 
     def __init__(self, log: Callable[[str], None]) -> None:
@@ -53,7 +53,7 @@ class FaultLog:
 
 
 class CameraHealth:
-    """What arrived from one camera, and what was wrong with it."""
+    """Counts the messages of one camera and their faults."""
 
     def __init__(self, topic: str, log: Callable[[str], None]) -> None:
         self.topic = topic
@@ -121,7 +121,7 @@ class StepHealth:
 
 
 def percentile(ascending: Sequence[float], percent: float) -> float:
-    """Nearest-rank percentile of sorted numbers; 0 when there are none."""
+    """The nearest-rank percentile of sorted numbers; 0 if there are none."""
     if not ascending:
         return 0.0
     return ascending[min(len(ascending) - 1, int(len(ascending) * percent / 100.0))]

@@ -8,7 +8,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 
 
 class RosLogHandler(logging.Handler):
-    """Hands the records of Python's `logging` to a ROS logger."""
+    """Passes the records of Python's `logging` on to a ROS logger."""
 
     def __init__(self, logger: RcutilsLogger) -> None:
         super().__init__()
@@ -16,7 +16,7 @@ class RosLogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)
-        # rclpy ties a severity to a calling line, so each severity needs a line of its own.
+        # rclpy refuses different severities from the same line of code.
         if record.levelno >= logging.ERROR:
             self._logger.error(text)
         elif record.levelno >= logging.WARNING:

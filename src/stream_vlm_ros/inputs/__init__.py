@@ -1,1 +1,1 @@
-"""Cameras, poses and sessions: messages in."""
+"""Incoming messages: camera subscriptions, image decoding, poses, sessions."""

@@ -1,4 +1,4 @@
-"""The subscription to a camera: each callback hands one message to the sampler and returns.
+"""The subscription to a camera: each callback gives one message to the sampler and returns.
 
 Nothing is queued and nothing is decoded here.
 """
@@ -40,8 +40,9 @@ NEWEST_ONLY = QoSProfile(
     reliability=ReliabilityPolicy.BEST_EFFORT,
     durability=DurabilityPolicy.VOLATILE,
 )
-"""QoS of a camera: only the newest message counts. The parameter
-qos_overrides.TOPIC.subscription.POLICY overrides a policy.
+"""The QoS of a camera: only the newest message counts.
+
+The parameter qos_overrides.TOPIC.subscription.POLICY overrides a policy.
 """
 OVERRIDABLE = QoSOverridingOptions(
     policy_kinds=(
@@ -63,7 +64,7 @@ class CameraMessage:
 
 
 class Camera:
-    """The subscription of one camera. It hands messages to the sampler and counts faults."""
+    """The subscription of one camera. It gives messages to the sampler and counts faults."""
 
     def __init__(
         self,
@@ -100,7 +101,7 @@ class Camera:
         return self._node.create_subscription(
             MESSAGE_TYPES[self._transport],
             self._settings.camera[self.name].topic,
-            self._deposit,
+            self._on_message,
             self.qos,
             callback_group=MutuallyExclusiveCallbackGroup(),
             event_callbacks=SubscriptionEventCallbacks(
@@ -110,10 +111,10 @@ class Camera:
         )
 
     def destroy(self) -> None:
-        """Stop listening."""
+        """Destroy the subscription."""
         self._node.destroy_subscription(self._subscription)
 
-    def _deposit(self, message: Image | CompressedImage) -> None:
+    def _on_message(self, message: Image | CompressedImage) -> None:
         self.health.arrived()
         stamp_ns = nanoseconds(message.header.stamp)
         fault = stamp_fault(
@@ -145,15 +146,16 @@ class Camera:
 
     def _qos_remedy(self, policy: str) -> str:
         return (
-            f"{self.name}: a publisher on {self.topic} offers a {policy} that does not match, so"
-            f" none of its pictures arrive; give both sides the same {policy}: change the driver,"
-            f" or ours with qos_overrides.{self.topic}.subscription.{policy.lower()}"
+            f"{self.name}: a publisher on {self.topic} offers another {policy} than this node"
+            f" requests, so its pictures do not arrive; set the same {policy} on both sides: in the"
+            f" driver, or here with qos_overrides.{self.topic}.subscription.{policy.lower()}"
         )
 
     def qos_mismatch(self) -> str:
-        """What to do if a present publisher's QoS does not match ours; empty if all match.
+        """Say what to do if a publisher's QoS does not match ours; empty if all match.
 
-        Only what the overrides can make stricter is compared; every publisher satisfies the rest.
+        Only the policies that an override can make stricter are compared. Every publisher satisfies
+        the others.
         """
         for publisher in self._node.get_publishers_info_by_topic(self.topic):
             offered = publisher.qos_profile
@@ -170,13 +172,13 @@ class Camera:
         return ""
 
     def explain_silence(self) -> str:
-        """Why no picture arrives, as far as the ROS graph shows it, and what to do."""
+        """Say why no picture arrives, as far as the ROS graph shows it, and what to do."""
         publishers = self._node.get_publishers_info_by_topic(self.topic)
         expected = TYPE_NAMES[self._transport]
         if not publishers:
             return (
-                f"nobody publishes on {self.topic}; start the camera's driver or set"
-                f" camera.{self.name}.topic (see: ros2 topic list -t)"
+                f"nothing publishes on {self.topic}; start the camera's driver, or set"
+                f" camera.{self.name}.topic (ros2 topic list -t shows all topics)"
             )
         others = sorted({publisher.topic_type for publisher in publishers} - {expected})
         if others and len(others) == len({publisher.topic_type for publisher in publishers}):
@@ -193,6 +195,6 @@ class Camera:
         if mismatch:
             return mismatch
         return (
-            f"{len(publishers)} publisher(s) on {self.topic}, but no picture arrives; does the"
-            " driver run, does the network keep up?"
+            f"{len(publishers)} publisher(s) on {self.topic}, but no picture arrives; check that"
+            " the driver runs and that the network is fast enough"
         )

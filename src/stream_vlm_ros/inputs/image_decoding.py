@@ -24,10 +24,12 @@ __all__ = ["CameraEncodingError", "decode_image", "decoders"]
 def decode_image(
     message: Image | CompressedImage, camera: str, decoder: Decoder | None = None
 ) -> Pixels:
-    """The picture in `message` as uint8 RGB, (H, W, 3), C-contiguous; see
-    `sources.image_decoding.decode_picture`.
+    """The picture in `message` as uint8 RGB, (H, W, 3), C-contiguous.
+
+    See `stream_vlm.sources.image_decoding.decode_picture`.
 
     Args:
+        message: a camera's message.
         camera: the camera's name, for the error message.
         decoder: one of `decoders()`; None for the first of them.
 
@@ -39,8 +41,9 @@ def decode_image(
 
 @lru_cache(maxsize=1)
 def decoders() -> dict[str, Decoder]:
-    """The installed decoders by name, the preferred one first: cv_bridge if ROS installed it, then
-    rosbags-image.
+    """The installed decoders by name; the first is the default.
+
+    cv_bridge comes first if a ROS distribution installed it, then rosbags-image.
     """
     found: dict[str, Decoder] = {}
     if importlib.util.find_spec("cv_bridge"):

@@ -16,7 +16,7 @@ from stream_vlm_ros.inputs.stamp_check import stamp_fault
 
 
 class OdometrySubscription:
-    """Fills `poses` from the topic `pose.odom_topic`; what is no pose goes to `faults`."""
+    """Puts the poses of the topic `pose.odom_topic` into `poses`, and counts faults in `faults`."""
 
     def __init__(self, node: Node, settings: Settings, poses: PoseBuffer, faults: FaultLog) -> None:
         self._node = node
@@ -27,17 +27,17 @@ class OdometrySubscription:
         self._subscription = node.create_subscription(
             Odometry,
             settings.pose.odom_topic,
-            self._put,
+            self._on_message,
             qos_profile_sensor_data,
             callback_group=MutuallyExclusiveCallbackGroup(),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
     def destroy(self) -> None:
-        """Stop listening."""
+        """Destroy the subscription."""
         self._node.destroy_subscription(self._subscription)
 
-    def _put(self, message: Odometry) -> None:
+    def _on_message(self, message: Odometry) -> None:
         stamp_ns = nanoseconds(message.header.stamp)
         fault = stamp_fault(
             "odometry",

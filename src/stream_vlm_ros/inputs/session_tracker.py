@@ -1,4 +1,4 @@
-"""Which session the stream is in. Time that jumps back begins a new session; nothing is deleted."""
+"""Begins a new session when time jumps back. Nothing in the memory is deleted."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from stream_vlm.sources.pose_buffer import PoseBuffer
 from stream_vlm.types import NANOSECONDS
 
 JUMP_NS = NANOSECONDS
-"""Stamps or a clock that go back by more than this have jumped; less is jitter."""
+"""Stamps or a clock that go back by more than this begin a new session; less is jitter."""
 
 
 def new_session_id() -> str:
-    """A short name that no other session of a memory file has."""
+    """A new random id, which no other session of a memory file has."""
     return uuid.uuid4().hex[:12]
 
 
@@ -40,9 +40,9 @@ class Session:
 class Sessions(Generic[Item]):
     """Begins a new session when a bag loops, a simulation is reset or a camera's clock is set back.
 
-    Any thread may notice it first. The model's thread learns of the new session from `take`. A loop
-    is noticed by the clock and by the pictures' stamps; whichever comes second finds the stamps in
-    order and changes nothing.
+    Several threads may call it. The model thread gets the new session from `take`. Both the clock
+    and the pictures' stamps show that a bag looped; the first of them begins one session, and the
+    second one changes nothing.
     """
 
     def __init__(
@@ -87,12 +87,10 @@ class Sessions(Generic[Item]):
             self.session_id = new_session_id()
             self._new = Session(self.session_id, reason)
             self.opened += 1
-        self._log(f"{reason}; session {self.session_id} begins, nothing stored is lost")
+        self._log(f"{reason}; session {self.session_id} begins; all stored records are kept")
 
     def take(self) -> tuple[list[Item], Session | None]:
-        """The sampler's new items, and the session that begins with them; None if the session goes
-        on.
-        """
+        """Take the sampler's new items, and the session that begins with them, if any."""
         with self._lock:
             items = self._sampler.take()
             if not items:
@@ -101,7 +99,7 @@ class Sessions(Generic[Item]):
             return items, new
 
     def watch_clock(self, clock: Clock) -> JumpHandle:
-        """Call `observe_clock` when `clock` jumps back; the caller unregisters the handle."""
+        """Observe backward jumps of `clock` until the caller unregisters the returned handle."""
         threshold = JumpThreshold(
             min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
         )

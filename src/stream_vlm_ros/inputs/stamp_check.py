@@ -1,4 +1,4 @@
-"""Which stamps of messages are refused, and what to do about them."""
+"""Checks the stamps of messages, and says what to do about a stamp that is refused."""
 
 from __future__ import annotations
 
@@ -8,29 +8,31 @@ from stream_vlm.types import NANOSECONDS
 def stamp_fault(
     name: str, what: str, topic: str, stamp_ns: int, now_ns: int, tolerance_s: float
 ) -> str:
-    """Why a message stamped `stamp_ns` (ns) is refused at `now_ns` (ns) on the node's clock; empty
-    when it is not.
+    """Say why a stamp is refused, and what to do; empty if it is good.
 
     Args:
-        name: the camera or the part of the node that takes the messages.
-        what: what one message holds: "picture" or "pose".
+        name: the camera or the part of the node that receives the messages.
+        what: what a message contains: "picture" or "pose".
+        topic: the topic of the messages.
+        stamp_ns: the stamp, ns.
+        now_ns: the time of the node's clock, ns.
         tolerance_s: how far ahead of the node's clock a stamp may be, in seconds.
     """
     if stamp_ns <= 0:
         return (
-            f"{name}: {what}s on {topic} carry the stamp {stamp_ns} ns and are refused; have the"
-            " driver set header.stamp"
+            f"{name}: {what}s on {topic} have the stamp {stamp_ns} ns and are refused; correct the"
+            " driver so that it sets header.stamp"
         )
     ahead_s = (stamp_ns - now_ns) / NANOSECONDS
     if ahead_s <= tolerance_s:
         return ""
     if now_ns == 0:
         return (
-            f"{name}: use_sim_time is true and no /clock was heard yet; play the bag with --clock,"
-            " or set use_sim_time to false"
+            f"{name}: use_sim_time is true, but nothing came on /clock yet; play the bag with"
+            " --clock, or set use_sim_time to false"
         )
     return (
-        f"{name}: a {what} on {topic} is stamped {ahead_s:.1f} s ahead of the node's clock and is"
-        " refused; synchronise the clocks, or set use_sim_time when a bag or a simulation is the"
-        " robot"
+        f"{name}: the stamp of a {what} on {topic} is {ahead_s:.1f} s ahead of the node's clock, so"
+        " it is refused; synchronise the clocks, or set use_sim_time to true for a bag or a"
+        " simulation"
     )

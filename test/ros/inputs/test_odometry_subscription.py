@@ -152,9 +152,9 @@ def test_a_quaternion_of_any_length_is_a_unit_quaternion_live_and_recorded(
     [
         (10.0, place(math.inf), 100 * SECOND, "odometry: position (inf, 0.0, 0.0)"),
         (10.0, place(0.0, ""), 100 * SECOND, "odometry: a pose has no frame_id"),
-        (0.0, place(0.0), 100 * SECOND, "odometry: poses on /odom carry the stamp 0 ns"),
-        (102.0, place(0.0), 100 * SECOND, "a pose on /odom is stamped 2.0 s ahead"),
-        (10.0, place(0.0), 0, "use_sim_time is true and no /clock was heard yet"),
+        (0.0, place(0.0), 100 * SECOND, "odometry: poses on /odom have the stamp 0 ns"),
+        (102.0, place(0.0), 100 * SECOND, "the stamp of a pose on /odom is 2.0 s ahead"),
+        (10.0, place(0.0), 0, "use_sim_time is true, but nothing came on /clock yet"),
     ],
 )
 def test_odometry_that_gives_no_pose_is_reported_and_not_used(
