@@ -1,9 +1,11 @@
-"""Bad input gets one clear message, in the log and on /diagnostics or as the service's answer; the
-node goes on and nothing stored is lost.
+"""Bad input gets one clear message, and the node continues and loses nothing that is stored.
+
+The message is in the log and on /diagnostics, or it is the answer of a service.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import resource
@@ -11,6 +13,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from ros_fixtures import (
     BRIGHTNESS_NODE,
     DARK,
     HALF_LIGHT,
+    Camera,
     Robot,
     compressed_image,
     image,
@@ -42,11 +46,17 @@ def robot(tmp_path: Path) -> Iterator[Robot]:
         yield made
 
 
+@dataclass
+class TwoCameras:
+    """A robot whose node watches two cameras."""
+
+    robot: Robot
+    drivers: dict[str, Camera]
+
+
 @pytest.fixture(scope="module")
-def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
-    """A node that lives through every bad picture and every bad question of this file, one after
-    another.
-    """
+def two_cameras(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoCameras]:
+    """One node, which gets the bad pictures and the bad requests of several tests in turn."""
     with robot_in(tmp_path_factory.mktemp("robot")) as made:
         made.start_node(
             cameras=["front", "rear"],
@@ -54,16 +64,18 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
             camera__rear__topic="rear/image",
             camera__rear__transport="compressed",
         )
-        made.front = made.camera("front/image")  # type: ignore[attr-defined]
-        made.rear = made.camera("rear/image", "compressed")  # type: ignore[attr-defined]
+        drivers = {
+            "front": made.camera("front/image"),
+            "rear": made.camera("rear/image", "compressed"),
+        }
         made.wait(
             lambda: {state.camera for state in list(made.states)} == {"front", "rear"},
             "states of both cameras",
         )
-        yield made
+        yield TwoCameras(made, drivers)
 
 
-def altered(**fields: Any) -> Callable[[int], Any]:
+def with_fields(**fields: Any) -> Callable[[int], Any]:
     def make(now_ns: int) -> Any:
         message = image(DARK, now_ns)
         for name, value in fields.items():
@@ -73,19 +85,19 @@ def altered(**fields: Any) -> Callable[[int], Any]:
     return make
 
 
-def shortened(now_ns: int) -> Any:
+def too_little_data(now_ns: int) -> Any:
     message = image(DARK, now_ns)
     del message.data[100:]
     return message
 
 
-def half_a_jpeg(now_ns: int) -> Any:
+def truncated_jpeg(now_ns: int) -> Any:
     message = compressed_image(DARK, now_ns)
     del message.data[len(message.data) // 2 :]
     return message
 
 
-def no_jpeg(now_ns: int) -> Any:
+def not_a_jpeg(now_ns: int) -> Any:
     message = compressed_image(DARK, now_ns)
     message.data = [1, 2, 3, 4]
     return message
@@ -94,12 +106,12 @@ def no_jpeg(now_ns: int) -> Any:
 @pytest.mark.parametrize(
     ("camera", "make", "says"),
     [
-        ("front", altered(encoding="8UC9"), "front: encoding '8UC9' does not name its colours"),
-        ("front", altered(height=0), "front: a picture of 64x0 pixels"),
-        ("front", altered(step=64), "front: step 64 is shorter than a row"),
-        ("front", shortened, "front: 100 bytes of data, but step x height is 192 x 48"),
-        ("rear", half_a_jpeg, "rear: the JPEG of"),
-        ("rear", no_jpeg, "rear: a compressed picture of format 'jpeg' could not be decoded"),
+        ("front", with_fields(encoding="8UC9"), "front: encoding '8UC9' does not name its colours"),
+        ("front", with_fields(height=0), "front: a picture of 64x0 pixels"),
+        ("front", with_fields(step=64), "front: step 64 is shorter than a row"),
+        ("front", too_little_data, "front: 100 bytes of data, but step x height is 192 x 48"),
+        ("rear", truncated_jpeg, "rear: the JPEG of"),
+        ("rear", not_a_jpeg, "rear: a compressed picture of format 'jpeg' could not be decoded"),
         ("front", lambda now_ns: image(DARK, 0), "have the stamp 0 ns"),
         (
             "front",
@@ -109,35 +121,38 @@ def no_jpeg(now_ns: int) -> Any:
         ("front", lambda now_ns: image(DARK, now_ns - NANOSECONDS // 2), "is not after"),
     ],
 )
-def test_a_bad_picture_is_refused_with_its_reason_and_the_good_ones_go_on(
-    watching: Robot, camera: str, make: Callable[[int], Any], says: str
+def test_a_bad_picture_is_refused_with_the_reason_and_good_ones_are_still_processed(
+    two_cameras: TwoCameras, camera: str, make: Callable[[int], Any], says: str
 ) -> None:
-    driver = watching.front if camera == "front" else watching.rear  # type: ignore[attr-defined]
-    watching.forget_diagnostics()
+    robot, driver = two_cameras.robot, two_cameras.drivers[camera]
+    robot.forget_diagnostics()
 
     def reported() -> bool:
-        driver.publish(make(watching.now_ns()))
-        return says in watching.log
+        driver.publish(make(robot.now_ns()))
+        return says in robot.log
 
-    # Best effort may lose one, and the newest picture may replace a bad one before it is looked at.
-    watching.wait(reported, f"'{says}' in the log")
-    status = watching.wait_for_diagnostic(f"camera {camera}", f"{camera}: ", WARN)
+    # Publish until it is reported: best-effort transport may lose a bad picture, and a newer
+    # picture may replace it before it is decoded.
+    robot.wait(reported, f"'{says}' in the log")
+    status = robot.wait_for_diagnostic(f"camera {camera}", f"{camera}: ", WARN)
     values = {value.key: value.value for value in status.values}
     assert int(values["frames refused"]) >= 1
     assert values["last fault"].startswith(f"{camera}: ")
-    heard = len(watching.states)
-    watching.wait(
-        lambda: {state.camera for state in watching.states[heard:]} == {"front", "rear"},
-        "states of both cameras after it",
+    before = len(robot.states)
+    robot.wait(
+        lambda: {state.camera for state in robot.states[before:]} == {"front", "rear"},
+        "later states of both cameras",
     )
 
 
-def test_an_event_that_ends_in_silence_is_counted_as_abandoned(watching: Robot) -> None:
+def test_an_event_that_ends_in_silence_is_counted_as_abandoned(two_cameras: TwoCameras) -> None:
+    robot, front = two_cameras.robot, two_cameras.drivers["front"]
+
     def abandoned() -> int:
         return max(
             (
                 int(value.value)
-                for array in watching.diagnostics()
+                for array in robot.diagnostics()
                 for status in array.status
                 if status.name.endswith("camera front")
                 for value in status.values
@@ -147,19 +162,19 @@ def test_an_event_that_ends_in_silence_is_counted_as_abandoned(watching: Robot) 
         )
 
     before = abandoned()
-    events = len(watching.events)
-    watching.front.brightness = HALF_LIGHT  # type: ignore[attr-defined]
-    watching.wait(
-        lambda: any(nanoseconds(state.under_way_since) for state in watching.states[-2:]),
+    events = len(robot.events)
+    front.brightness = HALF_LIGHT
+    robot.wait(
+        lambda: any(nanoseconds(state.under_way_since) for state in robot.states[-2:]),
         "an event that is under way",
     )
-    watching.front.brightness = DARK  # type: ignore[attr-defined]
-    watching.wait(lambda: abandoned() > before, "an abandoned event on /diagnostics")
-    assert len(watching.events) == events
+    front.brightness = DARK
+    robot.wait(lambda: abandoned() > before, "an abandoned event on /diagnostics")
+    assert len(robot.events) == events
 
 
 @pytest.mark.parametrize(
-    ("question", "says"),
+    ("request_fields", "says"),
     [
         ({"limit": 1_000_000_000}, "limit"),
         ({"near": True, "x": math.nan, "radius": 1.0}, "nan"),
@@ -170,43 +185,48 @@ def test_an_event_that_ends_in_silence_is_counted_as_abandoned(watching: Robot) 
         ({"order": "alphabetical"}, "alphabetical"),
     ],
 )
-def test_a_question_to_the_memory_that_cannot_be_meant_says_what_is_allowed(
-    watching: Robot, question: dict[str, Any], says: str
+def test_a_recall_request_with_a_bad_value_is_refused_and_the_message_names_it(
+    two_cameras: TwoCameras, request_fields: dict[str, Any], says: str
 ) -> None:
-    answer = watching.call(Recall, "recall", **question)
+    answer = two_cameras.robot.call(Recall, "recall", **request_fields)
     assert not answer.success
     assert says in answer.message
     assert list(answer.records) == []
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "says"),
     [
-        "",
-        '"',
-        "bright AND (",
-        "NEAR(a b",
-        "*",
-        "text:bright",
-        "'; DROP TABLE record; --",
-        "ü€😀",
-        "a" * 5000,
+        ("", ""),
+        ("bright AND (", ""),
+        ("NEAR(a b", ""),
+        ("text:bright", ""),
+        ("'; DROP TABLE record; --", ""),
+        ("ü€😀", ""),
+        ('"', "has no word in it"),
+        ("*", "has no word in it"),
+        ("a" * 5000, "5000 characters"),
     ],
 )
-def test_no_words_can_break_the_search_or_the_memory(watching: Robot, text: str) -> None:
-    before = watching.call(Recall, "recall", kinds=["observation"], limit=1).total
-    watching.call(Recall, "recall", text=text)
-    assert watching.call(Recall, "recall", kinds=["observation"], limit=1).total >= before > 0
+def test_a_text_is_searched_or_refused_with_a_message_and_changes_nothing(
+    two_cameras: TwoCameras, text: str, says: str
+) -> None:
+    robot = two_cameras.robot
+    before = robot.call(Recall, "recall", kinds=["observation"], limit=1).total
+    answer = robot.call(Recall, "recall", text=text)
+    assert answer.success == (not says), answer.message
+    assert says in answer.message
+    assert robot.call(Recall, "recall", kinds=["observation"], limit=1).total >= before > 0
 
 
 @pytest.mark.parametrize("record_id", [0, -1, 2**62])
-def test_a_picture_of_a_record_that_is_not_there_says_so(watching: Robot, record_id: int) -> None:
-    answer = watching.call(GetFrame, "get_frame", record_id=record_id)
+def test_get_frame_of_an_unknown_record_is_refused(two_cameras: TwoCameras, record_id: int) -> None:
+    answer = two_cameras.robot.call(GetFrame, "get_frame", record_id=record_id)
     assert not answer.success
     assert f"record {record_id}: no such record" in answer.message
 
 
-def test_a_silent_camera_is_named_with_its_topic_and_what_to_do(robot: Robot) -> None:
+def test_a_silent_camera_is_reported_with_its_topic_and_what_to_do(robot: Robot) -> None:
     robot.start_node(diagnostics__silent_after_s=0.3)
     status = robot.wait_for_diagnostic("camera camera", "nothing publishes on", WARN)
     assert f"{robot.namespace}/image_raw" in status.message
@@ -218,7 +238,9 @@ def test_a_silent_camera_is_named_with_its_topic_and_what_to_do(robot: Robot) ->
     robot.wait_for_diagnostic("camera camera", "no picture arrives", WARN)
 
 
-def test_a_topic_of_the_other_transport_names_the_parameter_to_set(robot: Robot) -> None:
+def test_a_topic_with_the_other_transport_is_reported_with_the_parameter_to_set(
+    robot: Robot,
+) -> None:
     robot.camera("image_raw", "compressed")
     robot.start_node(diagnostics__silent_after_s=0.3)
     status = robot.wait_for_diagnostic(
@@ -227,7 +249,7 @@ def test_a_topic_of_the_other_transport_names_the_parameter_to_set(robot: Robot)
     assert "set camera.camera.transport to compressed" in status.message
 
 
-def test_a_topic_of_another_type_names_the_type(robot: Robot) -> None:
+def test_a_topic_of_another_type_is_reported_with_its_type(robot: Robot) -> None:
     publisher = robot.node.create_publisher(String, "image_raw", 10)
     robot.start_node(diagnostics__silent_after_s=0.3)
     robot.wait_for_diagnostic(
@@ -248,7 +270,7 @@ def test_a_topic_of_another_type_names_the_type(robot: Robot) -> None:
         ),
     ],
 )
-def test_a_quality_of_service_that_does_not_match_names_topic_and_policy(
+def test_incompatible_qos_is_reported_with_its_topic_and_policy(
     robot: Robot, policy: str, ours: str, theirs: QoSProfile
 ) -> None:
     robot.camera(qos=theirs)
@@ -259,14 +281,12 @@ def test_a_quality_of_service_that_does_not_match_names_topic_and_policy(
     assert override in status.message
 
 
-def test_recorded_pictures_on_live_time_are_told_from_the_camera(robot: Robot) -> None:
+def test_recorded_stamps_without_sim_time_are_processed_with_a_warning(robot: Robot) -> None:
     camera = robot.camera()
     camera.stop()
     robot.start_node()
     robot.wait_for_active()
-    stamps = iter(
-        range(1_700_000_000 * NANOSECONDS, 1_700_000_100 * NANOSECONDS, NANOSECONDS // 10)
-    )
+    stamps = itertools.count(1_700_000_000 * NANOSECONDS, NANOSECONDS // 10)
 
     def warned() -> bool:
         camera.publish(image(DARK, next(stamps)))
@@ -276,11 +296,11 @@ def test_recorded_pictures_on_live_time_are_told_from_the_camera(robot: Robot) -
             for status in array.status
         )
 
-    robot.wait(warned, "a hint at use_sim_time")
+    robot.wait(warned, "a warning that names use_sim_time")
     robot.wait(lambda: robot.states, "states")
 
 
-def test_a_step_that_crashes_is_reported_and_the_next_ones_run_in_a_new_session(
+def test_a_step_that_raises_is_reported_and_the_next_steps_run_in_a_new_session(
     robot: Robot,
 ) -> None:
     camera = robot.camera()
@@ -294,7 +314,7 @@ def test_a_step_that_crashes_is_reported_and_the_next_ones_run_in_a_new_session(
     robot.wait(lambda: robot.states[-1].session_id != first, "states of a new session")
 
 
-WRONG_AT_THE_START: list[tuple[dict[str, Any], str]] = [
+BAD_START_VALUES: list[tuple[dict[str, Any], str]] = [
     (
         {"model__directory": "/no/such/checkpoint"},
         "model.directory: /no/such/checkpoint does not exist",
@@ -308,26 +328,26 @@ WRONG_AT_THE_START: list[tuple[dict[str, Any], str]] = [
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Robot]]:
-    """A robot for each of these, whose nodes start at the same time."""
+    """One robot for each entry of `BAD_START_VALUES`; their nodes start at the same time."""
     with ExitStack() as stack:
         robots = [
             stack.enter_context(robot_in(tmp_path_factory.mktemp("robot")))
-            for _ in WRONG_AT_THE_START
+            for _ in BAD_START_VALUES
         ]
-        for made, (parameters, _) in zip(robots, WRONG_AT_THE_START, strict=True):
+        for made, (parameters, _) in zip(robots, BAD_START_VALUES, strict=True):
             made.start_node(**parameters)
         yield robots
 
 
 @pytest.mark.parametrize(
     "number",
-    range(len(WRONG_AT_THE_START)),
-    ids=[",".join(parameters) for parameters, _ in WRONG_AT_THE_START],
+    range(len(BAD_START_VALUES)),
+    ids=[",".join(parameters) for parameters, _ in BAD_START_VALUES],
 )
-def test_a_node_that_cannot_be_configured_says_why_and_waits(
+def test_a_node_that_cannot_be_configured_says_why_and_stays_unconfigured(
     refused: list[Robot], number: int
 ) -> None:
-    robot, (_, says) = refused[number], WRONG_AT_THE_START[number]
+    robot, (_, says) = refused[number], BAD_START_VALUES[number]
     status = robot.wait_for_diagnostic("node", says, ERROR)
     assert status.message.startswith("configure failed: ")
     assert says in robot.log
@@ -336,21 +356,21 @@ def test_a_node_that_cannot_be_configured_says_why_and_waits(
     assert robot.end_node() == 0
 
 
-def _a_text_file(path: Path) -> None:
+def _write_text(path: Path) -> None:
     path.write_text(
         "this is not a database, and long enough not to be mistaken for an empty one " * 20
     )
 
 
-def _a_newer_version(path: Path) -> None:
+def _write_newer_version(path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE record (id INTEGER PRIMARY KEY)")
         db.execute("PRAGMA user_version = 999")
     db.close()
 
 
-@pytest.mark.parametrize("make", [_a_text_file, _a_newer_version])
-def test_a_memory_file_that_cannot_be_used_is_left_as_it_is(
+@pytest.mark.parametrize("make", [_write_text, _write_newer_version])
+def test_a_memory_file_that_cannot_be_used_is_not_changed(
     robot: Robot, make: Callable[[Path], None]
 ) -> None:
     make(robot.memory)
@@ -362,7 +382,7 @@ def test_a_memory_file_that_cannot_be_used_is_left_as_it_is(
     assert robot.transition("configure")
 
 
-def test_a_locked_memory_does_not_silence_the_robot_and_loses_nothing(robot: Robot) -> None:
+def test_a_node_with_a_locked_memory_still_speaks_and_stores_everything_later(robot: Robot) -> None:
     camera = robot.camera()
     robot.start_node(memory__busy_timeout_s=0.1)
     robot.wait(lambda: robot.states, "a state")
@@ -381,10 +401,8 @@ def test_a_locked_memory_does_not_silence_the_robot_and_loses_nothing(robot: Rob
     assert recalled[0].end == said.header.stamp
 
 
-def test_a_full_disk_does_not_silence_the_robot(robot: Robot) -> None:
-    """A limit on the size of files stands in for a full disk: writing beyond it fails in the same
-    place.
-    """
+def test_a_node_with_a_full_disk_still_speaks(robot: Robot) -> None:
+    """A limit on the file size replaces a full disk, because writing fails in the same place."""
     camera = robot.camera()
     robot.start_node(command=(sys.executable, "-c", _LIMITED, *BRIGHTNESS_NODE[1:]))
     robot.wait_for_diagnostic("memory", str(robot.memory), ERROR)
