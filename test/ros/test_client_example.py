@@ -1,4 +1,4 @@
-"""The ROS client among the examples waits for a real node's event and asks its memory."""
+"""The example of a ROS client waits for an event of a real node and asks its memory."""
 
 import subprocess
 import sys
@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from places import REPOSITORY
 
-pytest.importorskip("rclpy", reason="the client speaks ROS 2")
+pytest.importorskip("rclpy", reason="rclpy is not installed: it comes with ROS 2")
 
 from ros_fixtures import BRIGHT, DARK, robot_in
 
 LONGEST_S = 120.0
 
 
-def test_the_client_ends_with_the_event_that_it_waited_for(tmp_path: Path) -> None:
+def test_the_client_prints_the_event_that_it_waited_for_and_ends(tmp_path: Path) -> None:
     with robot_in(tmp_path) as robot:
         camera = robot.camera()
         camera.brightness = DARK
@@ -29,7 +29,7 @@ def test_the_client_ends_with_the_event_that_it_waited_for(tmp_path: Path) -> No
             text=True,
         )
         try:
-            # The first events may come before the node and the client have found each other.
+            # The client misses events until it has discovered the node.
             for count in range(1, 20):
                 for brightness, text in ((BRIGHT, "it became bright"), (DARK, "it became dark")):
                     camera.brightness = brightness

@@ -1,6 +1,4 @@
-"""What the arguments of the launch files come to, without a ROS distribution; test_launch_files.py
-runs the files themselves.
-"""
+"""Launch arguments become parameters. These tests run without a ROS distribution."""
 
 from __future__ import annotations
 
@@ -9,25 +7,25 @@ import pytest
 from stream_vlm_ros.launch_arguments import camera_parameters, is_true
 
 
-def given(cameras: str = "", topics: str = "", transports: str = "") -> dict[str, object]:
+def parameters_of(cameras: str = "", topics: str = "", transports: str = "") -> dict[str, object]:
     return camera_parameters({"cameras": cameras, "topics": topics, "transports": transports})
 
 
-def test_what_is_left_out_is_left_to_the_parameter_file() -> None:
-    assert given() == {}
-    assert given(cameras="front, rear") == {"cameras": ["front", "rear"]}
-    assert given(cameras="front", topics="/front/image_raw") == {
+def test_an_empty_argument_sets_no_parameter() -> None:
+    assert parameters_of() == {}
+    assert parameters_of(cameras="front, rear") == {"cameras": ["front", "rear"]}
+    assert parameters_of(cameras="front", topics="/front/image_raw") == {
         "cameras": ["front"],
         "camera.front.topic": "/front/image_raw",
     }
-    assert given(cameras="front", transports="compressed") == {
+    assert parameters_of(cameras="front", transports="compressed") == {
         "cameras": ["front"],
         "camera.front.transport": "compressed",
     }
 
 
-def test_one_transport_is_for_all_cameras() -> None:
-    assert given(cameras="front,rear", topics="/a,/b", transports="compressed") == {
+def test_a_single_transport_is_used_for_all_cameras() -> None:
+    assert parameters_of(cameras="front,rear", topics="/a,/b", transports="compressed") == {
         "cameras": ["front", "rear"],
         "camera.front.topic": "/a",
         "camera.rear.topic": "/b",
@@ -37,7 +35,7 @@ def test_one_transport_is_for_all_cameras() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("arguments", "says"),
     [
         ({"cameras": "front,rear", "topics": "/a"}, "topics:=/a names 1 for 2 cameras"),
         (
@@ -48,12 +46,12 @@ def test_one_transport_is_for_all_cameras() -> None:
         ({"transports": "raw"}, "give cameras:="),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused(words: dict[str, str], says: str) -> None:
+def test_lists_of_different_lengths_are_refused(arguments: dict[str, str], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        given(**words)
+        parameters_of(**arguments)
 
 
-def test_a_switch_is_true_or_false_and_nothing_else() -> None:
+def test_only_true_and_false_are_accepted_as_a_switch() -> None:
     assert is_true("autostart", "True")
     assert not is_true("autostart", "false")
     with pytest.raises(ValueError, match="autostart:=perhaps is refused; say true or false"):

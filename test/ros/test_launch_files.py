@@ -1,6 +1,4 @@
-"""The launch files, run by the real `ros2 launch` where it is installed; its packages are not on
-PyPI.
-"""
+"""The launch files, run by the real `ros2 launch`. It comes with a ROS distribution only."""
 
 from __future__ import annotations
 
@@ -42,12 +40,12 @@ def robot(tmp_path: Path) -> Iterator[Robot]:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real checkpoint with random weights: what it says is not under test here."""
+    """A real checkpoint with random weights, because its answers are not tested here."""
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 def launch(robot: Robot, file: str, **arguments: object) -> subprocess.Popen[bytes]:
-    """Run a launch file in the robot's namespace; it counts as the robot's node."""
+    """Run a launch file in the robot's namespace, as the process of the robot's node."""
     words = [
         f"{name}:={value}"
         for name, value in {
@@ -59,7 +57,7 @@ def launch(robot: Robot, file: str, **arguments: object) -> subprocess.Popen[byt
     return robot.start_process(["ros2", "launch", "stream_vlm_ros", file, *words])
 
 
-def test_the_launch_file_brings_the_node_to_active_with_the_cameras_it_names(
+def test_the_launch_file_starts_and_activates_a_node_with_its_cameras(
     robot: Robot, checkpoint: Path
 ) -> None:
     robot.camera("front/image")
@@ -82,7 +80,7 @@ def test_the_launch_file_brings_the_node_to_active_with_the_cameras_it_names(
     assert robot.end_node(signal.SIGINT) == 0
 
 
-def test_one_camera_needs_a_name_and_a_topic_only(robot: Robot, checkpoint: Path) -> None:
+def test_one_camera_needs_only_a_name_and_a_topic(robot: Robot, checkpoint: Path) -> None:
     robot.camera("front/image")
     launch(
         robot,
@@ -96,14 +94,14 @@ def test_one_camera_needs_a_name_and_a_topic_only(robot: Robot, checkpoint: Path
     )
 
 
-def test_without_autostart_the_node_waits_to_be_configured(robot: Robot) -> None:
+def test_without_autostart_the_node_stays_unconfigured(robot: Robot) -> None:
     launch(robot, "stream_vlm.launch.py", autostart="false")
     assert robot.lifecycle_state() == "unconfigured"
     assert robot.end_node(signal.SIGINT) == 0
 
 
 @pytest.mark.parametrize("preset", ["demo", "desktop"])
-def test_a_preset_is_a_parameter_file(
+def test_a_preset_can_be_given_as_parameter_file(
     robot: Robot, repository: Path, checkpoint: Path, preset: str
 ) -> None:
     launch(
@@ -124,7 +122,7 @@ def test_a_preset_is_a_parameter_file(
         ({"autostart": "perhaps"}, "autostart:=perhaps is refused"),
     ],
 )
-def test_launch_arguments_that_do_not_fit_end_with_a_message(
+def test_a_wrong_launch_argument_ends_the_launch_with_a_message(
     robot: Robot, arguments: dict[str, str], says: str
 ) -> None:
     process = launch(robot, "stream_vlm.launch.py", **arguments)
@@ -132,7 +130,7 @@ def test_launch_arguments_that_do_not_fit_end_with_a_message(
     assert says in robot.log
 
 
-def test_a_recording_is_the_robot(robot: Robot, checkpoint: Path) -> None:
+def test_replay_runs_the_node_on_a_recording(robot: Robot, checkpoint: Path) -> None:
     bag = robot.directory / "bag"
     with BagWriter(bag) as writer:
         for index in range(40):
@@ -150,7 +148,7 @@ def test_a_recording_is_the_robot(robot: Robot, checkpoint: Path) -> None:
         shutdown_at_end="true",
         model_directory=checkpoint,
     )
-    # A whole life: loading, four seconds of recording, and the end.
+    # The process loads the model, plays 4 s and shuts down, so it may take longer than one wait.
     assert process.wait(2 * DEADLINE_S) == 0, robot.log
     assert robot.states
     stamps = [state.header.stamp.sec for state in robot.states]

@@ -1,4 +1,4 @@
-"""The node under load: it does less, says so, and does everything again when the load is gone."""
+"""A node under load reduces its work, reports it, and goes back to normal without the load."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ros_fixtures import BRIGHT, DARK, Robot, robot_in
 
 OK, WARN = DiagnosticStatus.OK, DiagnosticStatus.WARN
 QUICK: dict[str, Any] = {"load_shedding__clean_steps": 4, "load_shedding__window_steps": 4}
-"""Degrades and recovers within a few steps."""
+"""With these parameters the level changes after a few steps."""
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ def values(status: DiagnosticStatus) -> dict[str, str]:
     return {value.key: value.value for value in status.values}
 
 
-def test_a_node_whose_steps_run_over_takes_smaller_pictures_says_so_and_recovers(
+def test_slow_steps_make_pictures_smaller_until_the_load_is_gone(
     robot: Robot,
 ) -> None:
     camera = robot.camera()
-    # 300 ms in full and 150 ms at half the pixels, of 225 ms.
+    # A step may take 225 ms. It takes 300 ms with all pixels and 150 ms with half of them.
     robot.start_node(environment={LOAD_ENV: "0.3", ANY_SIZE_ENV: "1"}, stream__rate_hz=4.0, **QUICK)
     robot.wait_for_diagnostic("model", "step p50", OK)
     camera.brightness = BRIGHT
@@ -41,11 +41,11 @@ def test_a_node_whose_steps_run_over_takes_smaller_pictures_says_so_and_recovers
     )
     assert "steps took longer than 225 ms" in degraded.message
     assert "lower stream.rate_hz" in degraded.message
-    said = values(degraded)
+    shown = values(degraded)
     assert (
-        said["degraded (level)"],
-        said["utterance limit (tokens)"],
-        said["share of pixels"],
+        shown["degraded (level)"],
+        shown["utterance limit (tokens)"],
+        shown["share of pixels"],
     ) == ("3", "8", "0.500")
     camera.brightness = DARK
     robot.forget_diagnostics()
@@ -58,7 +58,7 @@ def test_a_node_whose_steps_run_over_takes_smaller_pictures_says_so_and_recovers
         assert change in robot.log
 
 
-def test_a_model_of_one_picture_size_looks_less_often(robot: Robot) -> None:
+def test_with_a_model_of_one_picture_size_slow_steps_make_ticks_be_skipped(robot: Robot) -> None:
     camera = robot.camera()
     camera.brightness = BRIGHT
     robot.start_node(environment={LOAD_ENV: "1.0"}, load_shedding__min_new_tokens=32, **QUICK)
@@ -69,10 +69,10 @@ def test_a_model_of_one_picture_size_looks_less_often(robot: Robot) -> None:
     )
     assert values(degraded)["ticks per step"] == "4"
     robot.wait_for_diagnostic("model", ", and still do;", WARN)
-    assert "pixels;" not in robot.log
+    assert "of a picture's pixels" not in robot.log
 
 
-def test_a_node_that_is_told_to_hold_nothing_back_only_warns(robot: Robot) -> None:
+def test_without_load_shedding_slow_steps_only_give_a_warning(robot: Robot) -> None:
     camera = robot.camera()
     camera.brightness = BRIGHT
     robot.start_node(environment={LOAD_ENV: "0.15"}, load_shedding__enabled=False, **QUICK)

@@ -1,6 +1,4 @@
-"""The node as a process over DDS: it watches, speaks, remembers, answers, and survives what robots
-do to it.
-"""
+"""The node as a process over DDS: lifecycle, utterances, memory, questions, time, parameters."""
 
 from __future__ import annotations
 
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from action_msgs.msg import GoalStatus
+from brightness_model import SLOW_ANSWER_ENV
 from nav_msgs.msg import Odometry
 from rclpy.action import ActionClient
 from ros_fixtures import BRIGHT, DARK, HALF_LIGHT, Robot, image, robot_in
@@ -24,7 +23,7 @@ from stream_vlm.types import NANOSECONDS
 from stream_vlm_ros.common.conversions import nanoseconds, stamp_message
 
 RECORDED_NS = 1_700_000_000 * NANOSECONDS
-"""Where the stamps of a recording begin."""
+"""The first stamp of a recording."""
 
 
 @pytest.fixture
@@ -34,8 +33,8 @@ def robot(tmp_path: Path) -> Iterator[Robot]:
 
 
 @pytest.fixture(scope="module")
-def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
-    """An active node without a picture: what is asked waits until it is over."""
+def without_pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
+    """An active node that gets no picture, so the model never answers."""
     with robot_in(tmp_path_factory.mktemp("robot")) as made:
         made.start_node()
         made.wait_for_active()
@@ -43,9 +42,7 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
 
 
 def rows(robot: Robot, kind: str) -> list[tuple[str, str, str, int, int]]:
-    """(text, camera, session_id, start_ns, end_ns) of the stored records of a kind, in the order of
-    storing.
-    """
+    """The stored records of a kind as (text, camera, session_id, start_ns, end_ns), in order."""
     with sqlite3.connect(f"file:{robot.memory}?mode=ro", uri=True) as db:
         return db.execute(
             "SELECT text, camera, session_id, start_ns, end_ns FROM record WHERE kind = ? ORDER"
@@ -54,12 +51,12 @@ def rows(robot: Robot, kind: str) -> list[tuple[str, str, str, int, int]]:
         ).fetchall()
 
 
-def more_than(count: int, things: Callable[[], Sequence[object]]) -> bool:
-    return len(things()) > count
+def has_more_than(count: int, items: Callable[[], Sequence[object]]) -> bool:
+    return len(items()) > count
 
 
 @pytest.mark.parametrize("transport", ["raw", "compressed"])
-def test_a_change_in_the_picture_is_said_grounded_stored_and_recalled(
+def test_a_change_in_the_picture_gives_an_utterance_an_event_and_a_record(
     robot: Robot, transport: str
 ) -> None:
     camera = robot.camera(transport=transport)
@@ -68,15 +65,15 @@ def test_a_change_in_the_picture_is_said_grounded_stored_and_recalled(
     camera.brightness = HALF_LIGHT
     robot.wait(lambda: any(state.under_way for state in list(robot.states)), "an event under way")
     camera.brightness = BRIGHT
-    said = robot.wait_for_text("it became bright")
+    utterance = robot.wait_for_text("it became bright")
     event = robot.wait(lambda: robot.events, "an event")[0]
     assert robot.texts == ["it became bright"]
-    assert (said.header.frame_id, said.camera, said.event_id) == (
+    assert (utterance.header.frame_id, utterance.camera, utterance.event_id) == (
         "front_optical",
         "camera",
         event.event_id,
     )
-    assert event.header.stamp == said.header.stamp
+    assert event.header.stamp == utterance.header.stamp
     assert nanoseconds(event.start) < nanoseconds(event.end) < nanoseconds(event.header.stamp)
     first = next(state for state in robot.states if state.under_way)
     assert first.under_way_since == event.start
@@ -104,9 +101,7 @@ def test_a_change_in_the_picture_is_said_grounded_stored_and_recalled(
     assert bytes(evidence.image.data).startswith(b"\xff\xd8")
 
 
-def test_a_node_with_a_key_remembers_answers_and_forgets_and_its_file_shows_no_word(
-    robot: Robot, tmp_path: Path
-) -> None:
+def test_a_node_with_a_key_works_with_an_encrypted_file(robot: Robot, tmp_path: Path) -> None:
     pytest.importorskip(
         "sqlcipher3", reason="sqlcipher3 is not installed (requirements/development.txt)"
     )
@@ -131,7 +126,7 @@ def test_a_node_with_a_key_remembers_answers_and_forgets_and_its_file_shows_no_w
     assert not robot.call(Recall, "recall", text="bright", kinds=["event"]).records
 
 
-def test_two_cameras_are_told_apart(robot: Robot) -> None:
+def test_an_utterance_names_the_camera_that_changed(robot: Robot) -> None:
     front, rear = robot.camera("front/image"), robot.camera("rear/image/compressed", "compressed")
     robot.start_node(
         cameras=["front", "rear"],
@@ -149,21 +144,21 @@ def test_two_cameras_are_told_apart(robot: Robot) -> None:
     assert robot.wait_for_text("it became bright", 2).camera == "front"
 
 
-def test_the_node_goes_down_and_up_again_and_keeps_its_memory(robot: Robot) -> None:
+def test_a_node_that_is_configured_and_activated_again_keeps_its_memory(robot: Robot) -> None:
     camera = robot.camera()
     robot.start_node(autostart=False)
     assert robot.lifecycle_state() == "unconfigured"
     for _ in range(2):
         assert robot.transition("configure")
         assert robot.transition("activate")
-        heard = len(robot.states)
-        robot.wait(partial(more_than, heard, lambda: robot.states), "states while active")
+        before = len(robot.states)
+        robot.wait(partial(has_more_than, before, lambda: robot.states), "states while active")
         assert robot.transition("deactivate")
         stored = len(rows(robot, "observation"))
         assert robot.call(Recall, "recall", kinds=["observation"], limit=1).total == stored
         assert robot.transition("activate")
         robot.wait(
-            partial(more_than, stored, lambda: rows(robot, "observation")),
+            partial(has_more_than, stored, lambda: rows(robot, "observation")),
             "rows after activating again",
         )
         assert robot.transition("deactivate")
@@ -175,7 +170,7 @@ def test_the_node_goes_down_and_up_again_and_keeps_its_memory(robot: Robot) -> N
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_node_in_good_order(robot: Robot, number: int) -> None:
+def test_a_signal_ends_the_node_after_everything_is_stored(robot: Robot, number: int) -> None:
     robot.camera()
     robot.start_node()
     robot.wait(lambda: len(robot.states) > 3, "states")
@@ -184,7 +179,7 @@ def test_a_signal_ends_the_node_in_good_order(robot: Robot, number: int) -> None
     assert "Traceback" not in robot.log
 
 
-def test_all_that_was_published_before_a_kill_is_in_the_memory_of_the_next_node(
+def test_everything_published_before_a_kill_is_in_the_memory_of_the_next_node(
     robot: Robot,
 ) -> None:
     camera = robot.camera()
@@ -193,18 +188,18 @@ def test_all_that_was_published_before_a_kill_is_in_the_memory_of_the_next_node(
     camera.brightness = BRIGHT
     robot.wait_for_text("it became bright")
     robot.end_node(signal.SIGKILL)
-    heard = {nanoseconds(state.header.stamp) for state in robot.states}
+    published = {nanoseconds(state.header.stamp) for state in robot.states}
     robot.states.clear()
     robot.start_node()
     robot.wait(lambda: robot.states, "a state of the second node")
     stored = {end_ns for _, _, _, _, end_ns in rows(robot, "observation")}
-    assert heard <= stored
+    assert published <= stored
     recalled = robot.call(Recall, "recall", text="bright")
     assert "it became bright" in {record.text for record in recalled.records}
     assert len({session for _, _, session, _, _ in rows(robot, "observation")}) == 2
 
 
-def test_what_was_seen_is_forgotten_on_request_while_the_node_goes_on(robot: Robot) -> None:
+def test_forget_deletes_records_while_the_node_keeps_processing(robot: Robot) -> None:
     camera = robot.camera()
     robot.start_node()
     robot.wait(lambda: robot.states, "a state")
@@ -212,47 +207,45 @@ def test_what_was_seen_is_forgotten_on_request_while_the_node_goes_on(robot: Rob
     robot.wait_for_text("it became bright")
     unnamed = robot.call(Forget, "forget")
     assert (unnamed.success, "nothing is named" in unnamed.message) == (False, True)
-    seen_by = [robot.states[0].camera]
-    would = robot.call(Forget, "forget", cameras=seen_by, dry_run=True)
-    assert would.success
-    assert would.records > 0
+    cameras = [robot.states[0].camera]
+    dry_run_result = robot.call(Forget, "forget", cameras=cameras, dry_run=True)
+    assert dry_run_result.success
+    assert dry_run_result.records > 0
     assert robot.call(Recall, "recall", text="bright").total > 0
-    did = robot.call(Forget, "forget", cameras=seen_by)
-    assert did.success
-    assert did.records >= would.records
-    assert did.pictures > 0
-    assert "forgot" in did.message
+    forgotten = robot.call(Forget, "forget", cameras=cameras)
+    assert forgotten.success
+    assert forgotten.records >= dry_run_result.records
+    assert forgotten.pictures > 0
+    assert "forgot" in forgotten.message
     assert robot.call(Recall, "recall", text="bright").total == 0
-    heard = len(robot.states)
-    robot.wait(partial(more_than, heard, lambda: robot.states), "states after forgetting")
+    before = len(robot.states)
+    robot.wait(partial(has_more_than, before, lambda: robot.states), "states after forgetting")
 
 
-def test_a_question_is_answered_while_it_is_written_with_its_evidence(robot: Robot) -> None:
+def test_an_answer_comes_word_by_word_and_with_its_evidence(robot: Robot) -> None:
     camera = robot.camera()
-    robot.start_node(environment={"BRIGHTNESS_ANSWER_S": "1"})
+    robot.start_node(environment={SLOW_ANSWER_ENV: "1"})
     robot.wait(lambda: robot.states, "a state")
     camera.brightness = BRIGHT
     robot.wait_for_text("it became bright")
     client = ActionClient(robot.node, Ask, "stream_vlm/ask")
     assert client.wait_for_server(30)
-    partial: list[str] = []
+    texts: list[str] = []
     asked = Ask.Goal(question="how bright is it?")
     sent = robot.on_spinner(
-        lambda: client.send_goal_async(
-            asked, lambda feedback: partial.append(feedback.feedback.text)
-        )
+        lambda: client.send_goal_async(asked, lambda feedback: texts.append(feedback.feedback.text))
     )
     robot.wait(sent.done, "acceptance")
     outcome = robot.on_spinner(sent.result().get_result_async)
-    robot.wait(lambda: partial, "the first words")
-    # The model is busy with the answer, the memory is not.
+    robot.wait(lambda: texts, "the first words")
+    # Recall does not wait for the model, which is still busy with the answer.
     assert robot.call(Recall, "recall", text="bright").success
     robot.wait(outcome.done, "the answer")
     result = outcome.result().result
     assert result.success, result.message
     assert result.answer.text == "the brightness is 230"
-    assert partial[0] == "the"
-    assert partial[-1] == result.answer.text
+    assert texts[0] == "the"
+    robot.wait(lambda: texts[-1] == result.answer.text, "the whole answer as feedback")
     assert "it became bright" in {record.text for record in result.evidence}
     assert robot.wait_for_text(result.answer.text).query_id == result.answer.query_id
     assert [text for text, *_ in rows(robot, "query")] == ["how bright is it?"]
@@ -271,22 +264,22 @@ def test_a_question_is_answered_while_it_is_written_with_its_evidence(robot: Rob
         ({"question": "what?", "timeout_s": 0.3}, "no answer within 0.3 s"),
     ],
 )
-def test_a_question_that_cannot_be_answered_says_why(
-    waiting: Robot, goal: dict[str, object], says: str
+def test_a_question_that_cannot_be_answered_is_aborted_with_the_reason(
+    without_pictures: Robot, goal: dict[str, object], says: str
 ) -> None:
-    client = ActionClient(waiting.node, Ask, "stream_vlm/ask")
+    client = ActionClient(without_pictures.node, Ask, "stream_vlm/ask")
     assert client.wait_for_server(30)
-    sent = waiting.on_spinner(lambda: client.send_goal_async(Ask.Goal(**goal)))
-    waiting.wait(sent.done, "acceptance")
-    outcome = waiting.on_spinner(sent.result().get_result_async)
-    waiting.wait(outcome.done, "the outcome")
+    sent = without_pictures.on_spinner(lambda: client.send_goal_async(Ask.Goal(**goal)))
+    without_pictures.wait(sent.done, "acceptance")
+    outcome = without_pictures.on_spinner(sent.result().get_result_async)
+    without_pictures.wait(outcome.done, "the outcome")
     assert outcome.result().status == GoalStatus.STATUS_ABORTED
     assert not outcome.result().result.success
     assert says in outcome.result().result.message
     client.destroy()
 
 
-def test_a_question_can_be_cancelled_and_is_then_not_asked(robot: Robot) -> None:
+def test_a_question_that_is_cancelled_is_never_asked(robot: Robot) -> None:
     robot.start_node()
     robot.wait_for_active()
     client = ActionClient(robot.node, Ask, "stream_vlm/ask")
@@ -306,7 +299,7 @@ def test_a_question_can_be_cancelled_and_is_then_not_asked(robot: Robot) -> None
     client.destroy()
 
 
-def test_a_quick_question_on_the_topic_is_answered_as_an_utterance(robot: Robot) -> None:
+def test_a_question_on_the_query_topic_is_answered_by_an_utterance(robot: Robot) -> None:
     robot.camera()
     robot.start_node()
     robot.wait(lambda: robot.states, "a state")
@@ -316,8 +309,8 @@ def test_a_quick_question_on_the_topic_is_answered_as_an_utterance(robot: Robot)
     assert robot.wait_for_text("the brightness is 20").query_id
 
 
-class RecordedTime:
-    """Plays recorded time: pictures stamped by it, /clock, odometry."""
+class Player:
+    """Plays a recording: pictures, odometry and /clock, all with recorded time."""
 
     def __init__(self, robot: Robot) -> None:
         self.robot = robot
@@ -328,7 +321,7 @@ class RecordedTime:
         self.now_ns = RECORDED_NS
 
     def play(self, brightness: int, x: float = 0.0) -> None:
-        """A tenth of a second."""
+        """Play 0.1 s, and publish one message on each topic."""
         self.now_ns += NANOSECONDS // 10
         odometry = Odometry()
         odometry.header.stamp, odometry.header.frame_id = stamp_message(self.now_ns), "odom"
@@ -337,40 +330,43 @@ class RecordedTime:
         self.clock.publish(Clock(clock=stamp_message(self.now_ns)))
         self.camera.publish(image(brightness, self.now_ns))
 
-    def play_until(self, condition: object, what: str, brightness: int, x: float = 0.0) -> None:
-        def played() -> object:
+    def play_until(
+        self, condition: Callable[[], object], what: str, brightness: int, x: float = 0.0
+    ) -> None:
+        """Play until `condition` is true; the robot is at `x` (m)."""
+
+        def play_and_check() -> object:
             self.play(brightness, x)
-            return condition()  # type: ignore[operator]
+            return condition()
 
-        self.robot.wait(played, what)
+        self.robot.wait(play_and_check, what)
 
 
-def test_recorded_time_gives_recorded_stamps_and_poses_and_a_loop_opens_a_session(
+def test_a_recording_gives_recorded_stamps_and_poses_and_its_loop_begins_a_session(
     robot: Robot,
 ) -> None:
-    time = RecordedTime(robot)
+    player = Player(robot)
     robot.start_node(use_sim_time=True, pose__odom_topic="odom")
-    time.play_until(lambda: robot.states, "a state on recorded time", DARK, x=1.0)
-    # Pictures and poses come by different ways: what happens does so a second after the robot has
-    # arrived.
-    arrived_ns = time.now_ns + NANOSECONDS
-    time.play_until(
+    player.play_until(lambda: robot.states, "a state on recorded time", DARK, x=1.0)
+    # A pose may arrive later than its picture, so the event is a second after the robot moved.
+    arrived_ns = player.now_ns + NANOSECONDS
+    player.play_until(
         lambda: nanoseconds(robot.states[-1].header.stamp) > arrived_ns,
         "a state a second later",
         DARK,
         x=4.0,
     )
-    time.play_until(lambda: robot.events, "an event", BRIGHT, x=4.0)
+    player.play_until(lambda: robot.events, "an event", BRIGHT, x=4.0)
     event = robot.events[0]
-    assert RECORDED_NS < nanoseconds(event.header.stamp) <= time.now_ns
+    assert RECORDED_NS < nanoseconds(event.header.stamp) <= player.now_ns
     assert event.pose_valid
     assert (event.pose.header.frame_id, event.pose.pose.position.x) == ("odom", 4.0)
     near = robot.call(Recall, "recall", near=True, x=4.0, y=0.0, radius=0.5, kinds=["event"])
     assert [record.text for record in near.records] == ["it became bright"]
     first = event.session_id
     stored = len(rows(robot, "observation"))
-    time.now_ns = RECORDED_NS
-    time.play_until(
+    player.now_ns = RECORDED_NS
+    player.play_until(
         lambda: robot.states[-1].session_id != first, "a state of a second session", DARK
     )
     second = [state for state in robot.states if state.session_id != first]
@@ -379,19 +375,19 @@ def test_recorded_time_gives_recorded_stamps_and_poses_and_a_loop_opens_a_sessio
     assert "all stored records are kept" in robot.log
 
 
-def test_nothing_is_looked_at_while_recorded_time_stands_still(robot: Robot) -> None:
-    time = RecordedTime(robot)
+def test_no_step_runs_while_recorded_time_stands_still(robot: Robot) -> None:
+    player = Player(robot)
     robot.start_node(use_sim_time=True)
-    time.play_until(lambda: robot.states, "a state", DARK)
+    player.play_until(lambda: robot.states, "a state", DARK)
     robot.wait_for_diagnostic("session", "the clock stands still")
-    seen = len(robot.states)
+    before = len(robot.states)
     robot.forget_diagnostics()
     robot.wait_for_diagnostic("session", "the clock stands still")
-    assert len(robot.states) == seen
-    time.play_until(lambda: len(robot.states) > seen, "a state once time moves", DARK)
+    assert len(robot.states) == before
+    player.play_until(lambda: len(robot.states) > before, "a state once time moves", DARK)
 
 
-def test_a_parameter_that_is_changed_takes_effect_at_once(robot: Robot) -> None:
+def test_a_changed_parameter_takes_effect_at_once(robot: Robot) -> None:
     from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
     from rcl_interfaces.srv import SetParametersAtomically
 
@@ -405,9 +401,9 @@ def test_a_parameter_that_is_changed_takes_effect_at_once(robot: Robot) -> None:
     assert robot.call(
         SetParametersAtomically, "set_parameters_atomically", parameters=[threshold]
     ).result.successful
-    heard = len(robot.states)
+    before = len(robot.states)
     camera.brightness = BRIGHT
-    robot.wait(lambda: len(robot.states) > heard + 5, "states after the change")
+    robot.wait(lambda: len(robot.states) > before + 5, "states after the change")
     assert robot.utterances == []
     threshold.value.double_value = 2.0
     refused = robot.call(

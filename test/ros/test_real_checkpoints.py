@@ -1,4 +1,4 @@
-"""The node with real checkpoints, from directory to utterance."""
+"""The node with real checkpoints instead of a fake model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def program(repository: Path) -> tuple[str, ...]:
     return (sys.executable, str(repository / "scripts" / "stream_vlm_node"))
 
 
-def test_a_checkpoint_watches_a_camera_and_answers_a_question(
+def test_a_node_with_a_checkpoint_processes_frames_and_answers_a_question(
     robot: Robot, program: tuple[str, ...], checkpoint: Path
 ) -> None:
     robot.camera()
@@ -60,22 +60,22 @@ def test_a_checkpoint_watches_a_camera_and_answers_a_question(
     client.destroy()
 
 
-def _missing(directory: Path) -> None:
+def _remove(directory: Path) -> None:
     for file in directory.iterdir():
         file.unlink()
     directory.rmdir()
 
 
-def _partial(directory: Path) -> None:
+def _remove_weights(directory: Path) -> None:
     (directory / "model.safetensors").unlink()
 
 
-def _cut_off(directory: Path) -> None:
+def _truncate_weights(directory: Path) -> None:
     weights = directory / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100_000])
 
 
-def _of_another_architecture(directory: Path) -> None:
+def _change_architecture(directory: Path) -> None:
     config = directory / "config.json"
     config.write_text(
         json.dumps(
@@ -89,10 +89,10 @@ def _of_another_architecture(directory: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def disappointed(
+def unconfigured(
     program: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Robot]:
-    """A node that was started on a missing directory, and lives through all the others."""
+    """A node that was started without a checkpoint, and gets the bad ones of several tests."""
     with robot_in(tmp_path_factory.mktemp("robot")) as made:
         made.start_node(command=program, model__directory=made.directory / "checkpoint")
         status = made.wait_for_diagnostic("node", "configure failed: ", DiagnosticStatus.ERROR)
@@ -103,32 +103,32 @@ def disappointed(
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (_missing, "no such directory"),
-        (_partial, "model.safetensors is missing"),
-        (_cut_off, "model.safetensors: is damaged"),
-        (_of_another_architecture, "'llama'"),
+        (_remove, "no such directory"),
+        (_remove_weights, "model.safetensors is missing"),
+        (_truncate_weights, "model.safetensors: is damaged"),
+        (_change_architecture, "'llama'"),
     ],
 )
-def test_a_checkpoint_that_cannot_be_used_is_named_and_the_node_waits_for_another(
-    disappointed: Robot, checkpoint: Path, damage: Callable[[Path], None], says: str
+def test_a_bad_checkpoint_is_refused_with_the_reason_and_a_good_one_is_loaded_later(
+    unconfigured: Robot, checkpoint: Path, damage: Callable[[Path], None], says: str
 ) -> None:
-    directory = disappointed.directory / "checkpoint"
+    directory = unconfigured.directory / "checkpoint"
     shutil.copytree(checkpoint, directory)
     damage(directory)
-    assert not disappointed.transition("configure")
-    status = disappointed.wait_for_diagnostic("node", says, DiagnosticStatus.ERROR)
+    assert not unconfigured.transition("configure")
+    status = unconfigured.wait_for_diagnostic("node", says, DiagnosticStatus.ERROR)
     assert status.message.startswith("configure failed: ")
     assert str(directory) in status.message
-    assert "Traceback" not in disappointed.log
-    assert disappointed.lifecycle_state() == "unconfigured"
+    assert "Traceback" not in unconfigured.log
+    assert unconfigured.lifecycle_state() == "unconfigured"
     shutil.rmtree(directory, ignore_errors=True)
     shutil.copytree(checkpoint, directory)
-    assert disappointed.transition("configure")
-    assert disappointed.transition("cleanup")
+    assert unconfigured.transition("configure")
+    assert unconfigured.transition("cleanup")
     shutil.rmtree(directory)
 
 
-def test_the_shipped_model_tells_what_happens_before_the_simulated_camera(
+def test_the_shipped_model_reports_an_event_of_the_simulated_camera(
     robot: Robot, program: tuple[str, ...], repository: Path
 ) -> None:
     robot.start_node(command=program, use_sim_time=True, stream__rate_hz=2.0)

@@ -30,7 +30,7 @@ LOAD_ENV = "BRIGHTNESS_LOAD_S"
 ANY_SIZE_ENV = "BRIGHTNESS_ANY_SIZE"
 """Not empty for a model that takes pictures of any size."""
 READS_ENV = "BRIGHTNESS_READS"
-"""Not empty for a model that reads what the memory found and answers with the best match."""
+"""Not empty for a model that reads what the memory found, and answers with the best match."""
 UNSURE_ENV = "BRIGHTNESS_UNSURE"
 """Not empty for a model whose answers have a low confidence."""
 GATE_ENV = "BRIGHTNESS_GATE"
@@ -46,7 +46,7 @@ class BrightnessStream:
     While a watch is active, only brightness that the watch names is not silence.
     """
 
-    last: str = ""
+    last_seen: str = ""
 
     def step(
         self,
@@ -67,7 +67,7 @@ class BrightnessStream:
         if os.environ.get(CRASH_ENV) and abs(brightness - float(os.environ[CRASH_ENV])) < 3:
             raise ArithmeticError(f"brightness {brightness:.0f}")
         if query is not None:
-            return self._answer(_said(brightness, query), gate, on_text)
+            return self._answer(_answer_text(brightness, query), gate, on_text)
         seen = (
             "half light" if 100 <= brightness <= 155 else "bright" if brightness > 155 else "dark"
         )
@@ -75,11 +75,11 @@ class BrightnessStream:
             State.STANDBY
             if seen == "half light"
             else State.RESPONSE
-            if self.last and seen != self.last
+            if self.last_seen and seen != self.last_seen
             else State.SILENCE
         )
         if state is not State.STANDBY:
-            self.last = seen
+            self.last_seen = seen
         if watch is not None and seen not in watch.text:
             state = State.SILENCE
         probabilities = {other: 0.8 if other is state else 0.1 for other in State}
@@ -97,23 +97,23 @@ class BrightnessStream:
             time.sleep(float(os.environ.get(SLOW_ANSWER_ENV, "0")) / len(words))
             if on_text is not None:
                 on_text(" ".join(words[:count]))
-        sure = 0.1 if os.environ.get(UNSURE_ENV) else 0.9
+        confidence = 0.1 if os.environ.get(UNSURE_ENV) else 0.9
         return gate(
             Decision(
                 State.RESPONSE,
                 {State.RESPONSE: 1.0, State.SILENCE: 0.0, State.STANDBY: 0.0},
                 text,
-                sure,
+                confidence,
             )
         )
 
     def reset(self) -> None:
-        self.last = ""
+        self.last_seen = ""
 
     def prepare(self) -> None: ...
 
 
-def _said(brightness: float, query: Query) -> str:
+def _answer_text(brightness: float, query: Query) -> str:
     if os.environ.get(READS_ENV) and query.past.remembered:
         return f"I read: {query.past.remembered[0].text}"
     return f"the brightness is {brightness:.0f}"
@@ -177,21 +177,21 @@ def load(settings: Settings) -> BrightnessModel:
     return BrightnessModel(settings)
 
 
-def _wait_at_the_gate() -> None:
+def _block_memory_search() -> None:
     """Make every memory search for a question wait for the file of `GATE_ENV`."""
     recall = PromptRecaller.recall
 
-    def waiting(self: PromptRecaller, text: str, camera: str = "") -> PromptRecall:
+    def recall_later(self: PromptRecaller, text: str, camera: str = "") -> PromptRecall:
         while not Path(os.environ[GATE_ENV]).exists():
             time.sleep(0.02)
         return recall(self, text, camera)
 
-    PromptRecaller.recall = waiting  # type: ignore[method-assign]
+    PromptRecaller.recall = recall_later  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
     from stream_vlm_ros.node import main
 
     if os.environ.get(GATE_ENV):
-        _wait_at_the_gate()
+        _block_memory_search()
     sys.exit(main(load))

@@ -39,7 +39,7 @@ DEADLINE_S = 30.0
 A test that passes waits much shorter.
 """
 RESPONSE_LOST = "client will not receive response"
-"""rclpy's warning if a client misses the response to its request."""
+"""rclpy's warning if a response cannot be delivered to its client."""
 BRIGHTNESS_NODE = (sys.executable, str(Path(__file__).with_name("brightness_model.py")))
 """Command of the node with a fast fake model, see brightness_model.py."""
 DARK, HALF_LIGHT, BRIGHT = 20, 128, 230
@@ -109,20 +109,20 @@ class Robot:
         self.namespace = f"/robot{os.getpid()}_{next(_namespaces)}"
         self._context = Context()
         rclpy.init(context=self._context)
-        self.node = Node("audience", namespace=self.namespace, context=self._context)
+        self.node = Node("test_robot", namespace=self.namespace, context=self._context)
         self.utterances: list[Utterance] = []
         self.texts: list[str] = []
         self.events: list[EventGrounding] = []
         self.states: list[StreamState] = []
         self._diagnostics: list[DiagnosticArray] = []
-        for kind, topic, hear in (
+        for kind, topic, callback in (
             (Utterance, "stream_vlm/utterance", self.utterances.append),
             (String, "stream_vlm/utterance_text", lambda message: self.texts.append(message.data)),
             (EventGrounding, "stream_vlm/event", self.events.append),
             (StreamState, "stream_vlm/state", self.states.append),
             (DiagnosticArray, "diagnostics", self._diagnostics.append),
         ):
-            self.node.create_subscription(kind, topic, hear, 100)
+            self.node.create_subscription(kind, topic, callback, 100)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._spinner = threading.Thread(target=self._spin, daemon=True)
@@ -225,12 +225,12 @@ class Robot:
             time.sleep(0.02)
 
     def wait_for_text(self, text: str, count: int = 1) -> Utterance:
-        """Wait until the node has said `text` for the `count`-th time."""
-        said = self.wait(
-            lambda: [said for said in list(self.utterances) if said.text == text][count - 1 :],
-            f"utterance '{text}'",
+        """Return the `count`-th utterance with `text`; wait for it."""
+        found: list[Utterance] = self.wait(
+            lambda: [each for each in list(self.utterances) if each.text == text][count - 1 :],
+            f"utterance {count} with '{text}'",
         )
-        return said[0]
+        return found[0]
 
     def wait_for_diagnostic(
         self, name: str, message: str, level: bytes | None = None
