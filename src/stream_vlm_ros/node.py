@@ -1,6 +1,6 @@
-"""The lifecycle node: which parts exist in which state.
+"""The lifecycle node: its transitions make and destroy the parts of each state.
 
-The parts themselves are in `configured` and `watching`.
+The parts themselves are in `lifecycle/configured.py` and `lifecycle/active.py`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from stream_vlm_ros.lifecycle.diagnostics import Diagnostics
 from stream_vlm_ros.lifecycle.parameters import Parameters
 
 THREADS = 4
-"""Of the executor: callbacks only deposit, so few are enough; recall services must find one free."""
+"""Threads of the executor. Few are enough, because only services that ask the memory take long."""
 
 
 class StreamVlmNode(LifecycleNode):
-    """Watches the cameras, speaks, remembers and answers.
+    """Processes camera streams, publishes utterances and events, and answers from the memory.
 
-    configure opens the memory and loads the model; activate warms the model up and listens;
-    deactivate stops listening and keeps the model; cleanup frees everything.
+    configure opens the memory and loads the model. activate warms the model up and subscribes to
+    the cameras. deactivate removes the subscriptions and keeps the model. cleanup frees everything.
     """
 
     def __init__(self, load: ModelLoader) -> None:
@@ -68,21 +68,21 @@ class StreamVlmNode(LifecycleNode):
         return self._transition("shutdown", self._free, then="finalized")
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free everything and return to unconfigured, from where the node can be configured anew."""
+        """Free everything and return to unconfigured; then the node can be configured again."""
         fault = self._fault
         outcome = self._transition("error handling", self._free, then="unconfigured")
         self._fault = self._fault or fault
         return outcome
 
     def shut_down(self) -> None:
-        """Stop in good order from any state: what was seen is stored and said."""
+        """Shut down from any state. Results that wait are stored and published first."""
         if self._label != "finalized":
             self.trigger_shutdown()
 
     def _transition(
         self, name: str, body: Callable[[], None], then: str
     ) -> TransitionCallbackReturn:
-        # rclpy swallows what a transition callback raises, so it is said here.
+        # rclpy does not report an exception of a transition callback, so it is logged here.
         try:
             body()
         except StreamError as error:
@@ -105,13 +105,12 @@ class StreamVlmNode(LifecycleNode):
             self._settings.unlock()
             raise
         self._diagnostics.set_period(settings.diagnostics.period_s)
-        self.get_logger().info(
-            f"model {self._configured.model.model_id}, memory {self._configured.pipeline.memory.path}"
-        )
+        memory = self._configured.pipeline.memory
+        self.get_logger().info(f"model {self._configured.model.model_id}, memory {memory.path}")
 
     def _activate(self) -> None:
         if self._configured is None:
-            raise RuntimeError("activated without having been configured")
+            raise RuntimeError("the node was activated before it was configured")
         self._active = ActiveParts(self, self._configured)
         topics = ", ".join(camera.topic for camera in self._active.cameras.values())
         self.get_logger().info(f"watching {topics}")
@@ -144,21 +143,26 @@ class StreamVlmNode(LifecycleNode):
 
 
 def load_model(settings: Settings) -> DeviceModel:
-    """The checkpoint that `model.directory` names, or the one that ships with the package."""
-    # torch and transformers take seconds to import: a node that is only started does not wait for
-    # them.
+    """Load the checkpoint of `model.directory`, or the one that comes with the package.
+
+    Raises:
+        StreamError: the checkpoint cannot be loaded.
+    """
+    # Imported here, because torch and transformers take seconds and an unconfigured node needs
+    # neither.
     from stream_vlm import backbone
 
     return backbone.load_model(settings)
 
 
 def main(load: ModelLoader = load_model) -> int:
-    """Run the node until SIGINT or SIGTERM; then store what was seen, leave in good order and
-    return 0.
+    """Run the node until SIGINT or SIGTERM, then shut it down and return 0.
+
+    Args:
+        load: loads the model when the node is configured.
     """
     stop, stopped = threading.Event(), threading.Event()
-    # Our own handlers: rclpy's would tear the middleware down before what is being stored could be
-    # published.
+    # The signal handlers of rclpy would stop the middleware before the last results are published.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -173,7 +177,7 @@ def main(load: ModelLoader = load_model) -> int:
     )
     spinner.start()
     stop.wait()
-    # Still spinning, so that whoever waits for an answer hears that none will come.
+    # The executor still spins, so that waiting callers are told that no answer will come.
     node.shut_down()
     stopped.set()
     executor.wake()
@@ -185,17 +189,16 @@ def main(load: ModelLoader = load_model) -> int:
 
 
 def _spin(executor: MultiThreadedExecutor, node: StreamVlmNode, stopped: threading.Event) -> None:
-    said: Exception | None = None
+    logged: Exception | None = None
     while not stopped.is_set():
         try:
             executor.spin_once()
         except InvalidHandle:
-            # A transition destroyed what was about to be called: there is nothing left to do for
-            # it.
+            # A transition destroyed the object whose callback was due.
             continue
-        except Exception as error:  # of one callback: the others must go on
-            if error is said:  # the executor raises the fault of a callback more than once
+        except Exception as error:  # one callback failed; the others must still be called
+            if error is logged:  # the executor may raise the same exception again
                 continue
-            said = error
+            logged = error
             trace = "".join(traceback.format_exception(error))
-            node.get_logger().error(f"a callback failed, the node goes on:\n{trace}")
+            node.get_logger().error(f"a callback failed; the node continues:\n{trace}")
