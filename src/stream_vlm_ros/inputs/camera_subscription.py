@@ -29,7 +29,7 @@ from stream_vlm.loop.sampler import LatestFrames
 from stream_vlm.types import StaleFrame
 from stream_vlm_ros.common.conversions import nanoseconds
 from stream_vlm_ros.common.health_counters import CameraHealth
-from stream_vlm_ros.inputs.session_tracker import Sessions
+from stream_vlm_ros.inputs.session_tracker import SessionTracker
 from stream_vlm_ros.inputs.stamp_check import stamp_fault
 
 MESSAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
@@ -63,7 +63,7 @@ class CameraMessage:
     message: Image | CompressedImage
 
 
-class Camera:
+class CameraSubscription:
     """The subscription of one camera. It gives messages to the sampler and counts faults."""
 
     def __init__(
@@ -72,7 +72,7 @@ class Camera:
         name: str,
         settings: Settings,
         sampler: LatestFrames[CameraMessage],
-        sessions: Sessions[CameraMessage],
+        sessions: SessionTracker[CameraMessage],
     ) -> None:
         self.name = name
         self._node = node

@@ -37,7 +37,7 @@ class Session:
     reason: str
 
 
-class Sessions(Generic[Item]):
+class SessionTracker(Generic[Item]):
     """Begins a new session when a bag loops, a simulation is reset or a camera's clock is set back.
 
     Several threads may call it. The model thread gets the new session from `take`. Both the clock

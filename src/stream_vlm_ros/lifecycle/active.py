@@ -11,9 +11,9 @@ from stream_vlm.loop.load_governor import LoadGovernor
 from stream_vlm.loop.sampler import LatestFrames
 from stream_vlm.sources.pose_buffer import PoseBuffer
 from stream_vlm_ros.common.health_counters import FaultLog, StepHealth
-from stream_vlm_ros.inputs.camera_subscription import Camera, CameraMessage
+from stream_vlm_ros.inputs.camera_subscription import CameraMessage, CameraSubscription
 from stream_vlm_ros.inputs.odometry_subscription import OdometrySubscription
-from stream_vlm_ros.inputs.session_tracker import Sessions
+from stream_vlm_ros.inputs.session_tracker import SessionTracker
 from stream_vlm_ros.lifecycle.configured import ConfiguredParts
 from stream_vlm_ros.model_thread.worker import Worker
 
@@ -36,7 +36,7 @@ class ActiveParts:
         pipeline.warm_up()
         self.sampler: LatestFrames[CameraMessage] = LatestFrames()
         self.poses = PoseBuffer()
-        self.sessions = Sessions(self.sampler, self.poses, settings.cameras, logger.warning)
+        self.sessions = SessionTracker(self.sampler, self.poses, settings.cameras, logger.warning)
         self.odometry_faults = FaultLog(logger.warning)
         self.steps = StepHealth(FaultLog(logger.error))
         self.governor = LoadGovernor(settings, configured.model.takes_any_size)
@@ -44,7 +44,7 @@ class ActiveParts:
             stack.callback(self._drain)
             self.cameras = {}
             for name in settings.cameras:
-                camera = Camera(node, name, settings, self.sampler, self.sessions)
+                camera = CameraSubscription(node, name, settings, self.sampler, self.sessions)
                 self.cameras[name] = camera
                 stack.callback(camera.destroy)
             if settings.pose.odom_topic:

@@ -15,7 +15,7 @@ from rclpy.timer import Timer
 
 from stream_vlm.loop.load_governor import LoadGovernor
 from stream_vlm.types import NANOSECONDS
-from stream_vlm_ros.inputs.camera_subscription import Camera
+from stream_vlm_ros.inputs.camera_subscription import CameraSubscription
 from stream_vlm_ros.lifecycle.active import ActiveParts
 from stream_vlm_ros.lifecycle.configured import ConfiguredParts
 
@@ -116,7 +116,12 @@ class Diagnostics:
         )
 
     def _camera_status(
-        self, camera: Camera, active: ActiveParts, silent_after_s: float, now_ns: int, paused: bool
+        self,
+        camera: CameraSubscription,
+        active: ActiveParts,
+        silent_after_s: float,
+        now_ns: int,
+        paused: bool,
     ) -> DiagnosticStatus:
         health = camera.health
         age_s = (

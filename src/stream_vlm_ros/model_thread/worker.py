@@ -15,7 +15,7 @@ from stream_vlm.types import Frame, StepResult, Tick
 from stream_vlm_ros.common.health_counters import CameraHealth, StepHealth
 from stream_vlm_ros.inputs.camera_subscription import CameraMessage
 from stream_vlm_ros.inputs.image_decoding import CameraEncodingError, decode_image
-from stream_vlm_ros.inputs.session_tracker import Sessions
+from stream_vlm_ros.inputs.session_tracker import SessionTracker
 from stream_vlm_ros.model_thread.idle_budget import IdleBudget
 from stream_vlm_ros.requests.model_requests import ModelRequests
 from stream_vlm_ros.requests.picture_query import serve_picture_query
@@ -35,7 +35,7 @@ class Worker:
         pipeline: Pipeline,
         requests: ModelRequests,
         *,
-        sessions: Sessions[CameraMessage],
+        sessions: SessionTracker[CameraMessage],
         poses: PoseBuffer | None,
         cameras: Mapping[str, CameraHealth],
         steps: StepHealth,

@@ -9,7 +9,7 @@ import pytest
 from stream_vlm.loop.sampler import LatestFrames
 from stream_vlm.sources.pose_buffer import PoseBuffer
 from stream_vlm.types import NANOSECONDS, Pose
-from stream_vlm_ros.inputs.session_tracker import Sessions
+from stream_vlm_ros.inputs.session_tracker import SessionTracker
 
 SECOND = NANOSECONDS
 
@@ -27,7 +27,7 @@ class Stream:
         self.log: list[str] = []
         self.sampler: LatestFrames[Item] = LatestFrames()
         self.poses = PoseBuffer()
-        self.sessions = Sessions(self.sampler, self.poses, ["front", "rear"], self.log.append)
+        self.sessions = SessionTracker(self.sampler, self.poses, ["front", "rear"], self.log.append)
 
     def show(self, camera: str, stamp_ns: int) -> None:
         self.sessions.observe_stamp(camera, stamp_ns)

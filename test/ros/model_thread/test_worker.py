@@ -27,7 +27,7 @@ from stream_vlm.sources.pose_buffer import PoseBuffer
 from stream_vlm.types import Limits, StepResult, Tick
 from stream_vlm_ros.common.health_counters import CameraHealth, FaultLog, StepHealth
 from stream_vlm_ros.inputs.camera_subscription import CameraMessage
-from stream_vlm_ros.inputs.session_tracker import Sessions
+from stream_vlm_ros.inputs.session_tracker import SessionTracker
 from stream_vlm_ros.model_thread.worker import Worker
 from stream_vlm_ros.requests.model_requests import ModelRequests
 from stream_vlm_ros.requests.picture_query import PictureQuery
@@ -83,7 +83,7 @@ class Bench:
         self.worker = Worker(
             cast(Pipeline, self.pipeline),
             self.requests,
-            sessions=Sessions(self.sampler, PoseBuffer(), ["camera"], self.errors.append),
+            sessions=SessionTracker(self.sampler, PoseBuffer(), ["camera"], self.errors.append),
             poses=None,
             cameras={"camera": CameraHealth("/image", self.errors.append)},
             steps=self.steps,
