@@ -373,7 +373,7 @@ def test_a_refused_run_loads_no_model_and_changes_nothing_in_the_folder(
         )
         == 1
     )
-    assert "already holds a run" in capsys.readouterr().err
+    assert "already has a run" in capsys.readouterr().err
     assert memory_file.read_bytes() == before
 
 

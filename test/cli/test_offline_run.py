@@ -1,6 +1,4 @@
-"""Watching a recording without ROS leaves the same complete results every time, and never
-overwrites a run unasked.
-"""
+"""A run without ROS gives the same results every time, and never overwrites a run by default."""
 
 from __future__ import annotations
 
@@ -31,8 +29,9 @@ FIRST_NS = 1_700_000_000 * NANOSECONDS
 
 
 class BrightnessStream:
-    """Decides by brightness alone: dark is silence, grey is standby, bright is a response; black
-    pictures cannot be used.
+    """Decides by brightness alone: dark is silence, grey is standby, bright is a response.
+
+    A black frame is refused.
     """
 
     def step(
@@ -84,7 +83,7 @@ class BrightnessModel:
 def film(
     camera: str = "front", levels: tuple[int, ...] = (20, 20, 120, 120, 200, 20, 20, 120, 200, 20)
 ) -> Iterator[Frame]:
-    """Two pictures a second."""
+    """Yield two frames per second."""
     for index, level in enumerate(levels):
         stamp_ns = FIRST_NS + index * NANOSECONDS // 2
         yield Frame(
@@ -137,7 +136,7 @@ def test_every_utterance_and_state_is_written(bag: Path, tmp_path: Path) -> None
     ]
 
 
-def test_the_memory_holds_the_events_at_their_own_stamps(bag: Path, tmp_path: Path) -> None:
+def test_the_memory_has_the_events_at_their_own_stamps(bag: Path, tmp_path: Path) -> None:
     watch_bag(bag, tmp_path / "out")
     with Memory.open(
         MemorySettings(path=str(tmp_path / "out" / "memory.db")), read_only=True
@@ -153,18 +152,16 @@ def test_the_memory_holds_the_events_at_their_own_stamps(bag: Path, tmp_path: Pa
     ]
 
 
-def test_with_a_model_of_text_whatever_is_said_gets_a_vector_as_in_the_node(
-    bag: Path, tmp_path: Path
-) -> None:
+def test_with_a_text_model_every_text_gets_a_vector(bag: Path, tmp_path: Path) -> None:
     directory = write_sentence_model(tmp_path / "tiny-words")
     watch_bag(bag, tmp_path / "out", memory__text_model=str(directory))
     path = tmp_path / "out" / "memory.db"
     with Memory.open(MemorySettings(path=str(path)), read_only=True) as memory:
-        told = memory.recall(RecallQuery(kinds=("event", "utterance", "summary"))).total
-    assert vector_models(path) == (VectorModel("tiny-words", 24, "record", told),)
+        received = memory.recall(RecallQuery(kinds=("event", "utterance", "summary"))).total
+    assert vector_models(path) == (VectorModel("tiny-words", 24, "record", received),)
 
 
-def test_a_model_of_text_that_is_none_is_refused_before_a_run_is_replaced(
+def test_an_unusable_text_model_is_refused_before_a_run_is_replaced(
     bag: Path, tmp_path: Path
 ) -> None:
     watch_bag(bag, tmp_path / "out")
@@ -185,36 +182,36 @@ def test_watching_a_recording_twice_gives_the_same_bytes(
     )
 
 
-def test_the_model_sums_a_recording_up_while_it_watches_and_the_same_each_time(
+def test_the_models_summaries_of_a_recording_are_the_same_each_time(
     bag: Path, tmp_path: Path
 ) -> None:
     model = load(write_speaking_checkpoint(tmp_path / "checkpoint"))
     source = open_source(str(bag))
-    # The model says the same at every look.
+    # The model says the same at every step.
     said = {
         "memory.summarizer": "model",
         "memory.chunk_s": 2.0,
         "decision.repeat_suppression_s": 0.0,
     }
     settings = with_cameras(load_settings(said), source.cameras)
-    told = []
+    received = []
     for folder in ("once", "again"):
         watch(open_source(str(bag)), settings, model, tmp_path / folder)
         with Memory.open(
             MemorySettings(path=str(tmp_path / folder / "memory.db")), read_only=True
         ) as memory:
             records = memory.recall(RecallQuery(kinds=("summary",), order="oldest")).records
-        told.append(
+        received.append(
             [(record.start_ns - FIRST_NS, record.text, record.model_id) for record in records]
         )
     assert (
-        told[0]
-        == told[1]
+        received[0]
+        == received[1]
         == [(2 * number * NANOSECONDS, SUMMARY, model.model_id) for number in range(3)]
     )
 
 
-def test_a_model_that_cannot_sum_up_begins_no_run_and_replaces_none(
+def test_a_model_that_cannot_write_summaries_is_refused_before_a_run_is_replaced(
     bag: Path, tmp_path: Path
 ) -> None:
     watch_bag(bag, tmp_path / "out")
@@ -234,10 +231,10 @@ def test_a_model_that_cannot_sum_up_begins_no_run_and_replaces_none(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_folder_that_holds_a_run_is_refused_and_left_as_it_is(bag: Path, tmp_path: Path) -> None:
+def test_a_folder_with_a_run_is_refused_and_not_changed(bag: Path, tmp_path: Path) -> None:
     watch_bag(bag, tmp_path / "out")
     before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
-    with pytest.raises(ResultsError, match=r"already holds a run .*--force.*--append"):
+    with pytest.raises(ResultsError, match=r"already has a run .*--force.*--append"):
         watch_bag(bag, tmp_path / "out")
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
 
@@ -249,9 +246,7 @@ def test_replacing_a_run_starts_from_an_empty_memory(bag: Path, tmp_path: Path) 
     assert len(lines(tmp_path / "out" / "events.jsonl")) == 2
 
 
-def test_appending_goes_on_in_the_same_memory_as_a_session_of_its_own(
-    bag: Path, tmp_path: Path
-) -> None:
+def test_appending_continues_the_memory_with_a_new_session(bag: Path, tmp_path: Path) -> None:
     watch_bag(bag, tmp_path / "out")
     assert watch_bag(bag, tmp_path / "out", existing="append").session_id == "kitchen-2"
     with Memory.open(
@@ -271,7 +266,7 @@ def test_several_cameras_are_watched_together(tmp_path: Path) -> None:
     assert len(lines(tmp_path / "out" / "states.jsonl")) == 20
 
 
-def test_a_picture_the_model_cannot_use_is_counted_and_the_run_goes_on(tmp_path: Path) -> None:
+def test_a_frame_that_the_model_cannot_use_is_counted_and_the_run_continues(tmp_path: Path) -> None:
     write_bag(tmp_path / "bag", film(levels=(20, 0, 120, 200)), {"front": "/front/image_raw"})
     watched = watch_bag(tmp_path / "bag", tmp_path / "out")
     assert watched.faults == {"front": 1}
@@ -279,7 +274,7 @@ def test_a_picture_the_model_cannot_use_is_counted_and_the_run_goes_on(tmp_path:
     assert watched.events == 1
 
 
-def test_what_was_watched_before_a_source_broke_off_is_kept(tmp_path: Path) -> None:
+def test_results_before_a_source_failed_are_kept(tmp_path: Path) -> None:
     class BreakingSource:
         name, cameras, duration_s, live = "broken", ("front",), None, False
 
@@ -293,13 +288,13 @@ def test_what_was_watched_before_a_source_broke_off_is_kept(tmp_path: Path) -> N
     assert len(lines(tmp_path / "out" / "events.jsonl")) == 2
 
 
-def test_a_folder_that_cannot_be_made_is_named(bag: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(bag: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ResultsError, match=r"file/out: cannot hold the results"):
+    with pytest.raises(ResultsError, match=r"file/out: cannot be used for the results"):
         watch_bag(bag, tmp_path / "file" / "out")
 
 
-def test_a_run_that_is_still_under_way_is_not_replaced(tmp_path: Path) -> None:
+def test_a_run_that_is_still_being_written_is_not_replaced(tmp_path: Path) -> None:
     with Memory.open(MemorySettings(path=str(tmp_path / MEMORY_FILE))):
         with pytest.raises(MemoryFileError, match="writes it already"):
             prepare_folder(tmp_path, "replace")
@@ -307,23 +302,21 @@ def test_a_run_that_is_still_under_way_is_not_replaced(tmp_path: Path) -> None:
 
 
 class FollowingModel(BrightnessModel):
-    """Follows a watch: notes what it was told, and refuses one for a sound."""
+    """A model that follows watches: it records them, and refuses one for a sound."""
 
     def __init__(self) -> None:
-        self.told: list[Query | None] = []
+        self.received: list[Query | None] = []
 
     def step(
         self, turns: Sequence[Turn], upcoming: Upcoming | None = None
     ) -> list[Outcome | StreamError]:
-        self.told += [turn.watch for turn in turns]
+        self.received += [turn.watch for turn in turns]
         if any(turn.watch is not None and "sound" in turn.watch.text for turn in turns):
             return [WatchRefused(f"{turn.frame.camera}: this model cannot hear") for turn in turns]
         return super().step(turns, upcoming)
 
 
-def test_what_is_waited_for_is_told_from_the_first_picture_on_and_reports_carry_it(
-    bag: Path, tmp_path: Path
-) -> None:
+def test_a_watch_is_in_every_turn_and_its_reports_have_its_id(bag: Path, tmp_path: Path) -> None:
     source, model = open_source(str(bag)), FollowingModel()
     watch(
         source,
@@ -332,8 +325,10 @@ def test_what_is_waited_for_is_told_from_the_first_picture_on_and_reports_carry_
         tmp_path / "out",
         watch_for="a light that turns on",
     )
-    assert {told.text for told in model.told if told is not None} == {"a light that turns on"}
-    assert None not in model.told
+    assert {received.text for received in model.received if received is not None} == {
+        "a light that turns on"
+    }
+    assert None not in model.received
     with Memory.open(
         MemorySettings(path=str(tmp_path / "out" / "memory.db")), read_only=True
     ) as memory:
@@ -343,7 +338,7 @@ def test_what_is_waited_for_is_told_from_the_first_picture_on_and_reports_carry_
     assert [report.query_id for report in reports] == [asked.query_id] * 2
 
 
-def test_a_watch_brings_what_a_memory_that_is_gone_on_in_holds(bag: Path, tmp_path: Path) -> None:
+def test_a_watch_recalls_records_of_the_continued_memory(bag: Path, tmp_path: Path) -> None:
     watch_bag(bag, tmp_path / "out")
     source, model = open_source(str(bag)), FollowingModel()
     watch(
@@ -354,14 +349,14 @@ def test_a_watch_brings_what_a_memory_that_is_gone_on_in_holds(bag: Path, tmp_pa
         "append",
         watch_for="a light that turns on",
     )
-    first = model.told[0]
+    first = model.received[0]
     assert first is not None
     said = [one.text for one in first.past.remembered]
     assert said[:2] == ["light turns on"] * 2
     assert all("light turns on" in summary for summary in said[2:]), "then what sums them up"
 
 
-def test_a_watch_that_the_model_refuses_ends_the_run_with_its_reason(
+def test_a_watch_that_the_model_refuses_ends_the_run_with_the_reason(
     bag: Path, tmp_path: Path
 ) -> None:
     source = open_source(str(bag))

@@ -219,7 +219,7 @@ def test_the_pose_of_an_odometry_message_has_a_unit_quaternion() -> None:
 def test_odometry_that_is_no_pose_is_refused(
     position: Sequence[float], turn: Sequence[float]
 ) -> None:
-    with pytest.raises(PoseError, match="is no pose"):
+    with pytest.raises(PoseError, match="is not a pose"):
         odometry_pose(odometry(position, turn))
 
 

@@ -23,7 +23,7 @@ def chunks_of(seconds_each: float, path: Path, **changes: object) -> MemorySetti
     )
 
 
-def tend(memory: Memory) -> None:
+def run_idle_work(memory: Memory) -> None:
     """Do all maintenance that is due."""
     while memory.run_maintenance():
         pass
@@ -59,7 +59,7 @@ def covers(memory: Memory, record_id: int) -> set[int]:
         }
 
 
-class Told:
+class CallbackCounter:
     """Counts the steps that a background writer stored or failed to store."""
 
     def __init__(self) -> None:

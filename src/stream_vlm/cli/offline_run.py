@@ -1,4 +1,4 @@
-"""`run` and `replay` without ROS: the pipeline over a source, its results left in one folder."""
+"""Run the pipeline over a source without ROS, and write the results to a folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RECORD_FILES = ("utterances.jsonl", "events.jsonl", "states.jsonl")
 MEMORY_FILE = "memory.db"
 
 Existing = Literal["refuse", "replace", "append"]
-"""What to do with a folder that already holds a run."""
+"""What to do if the folder already has a run."""
 
 
 class ResultsError(StreamError):
@@ -30,12 +30,16 @@ class ResultsError(StreamError):
 
 @dataclass
 class Watched:
-    """What a run came to.
+    """The totals of a run.
 
     Attributes:
-        seconds: seconds of stream watched, first tick to last.
-        elapsed_s: wall time it took.
-        stale: frames left out because their stamp was not after the one before.
+        session_id: name of the session.
+        ticks: how many ticks were processed.
+        utterances: how many utterances there were.
+        events: how many events there were.
+        seconds: seconds of stream, from the first tick to the last.
+        elapsed_s: elapsed wall time, seconds.
+        stale: frames that were skipped because their stamp did not advance.
         faults: by camera, how many ticks the model could not use.
     """
 
@@ -49,7 +53,7 @@ class Watched:
     faults: dict[str, int] = field(default_factory=dict)
 
     def count(self, result: StepResult, first_ns: int) -> None:
-        """Take in the result of one step of a run whose first frame was stamped `first_ns` (ns)."""
+        """Add the result of one step; `first_ns` is the stamp of the run's first frame (ns)."""
         self.ticks += 1
         self.utterances += len(result.utterances)
         self.events += len(result.events)
@@ -59,11 +63,11 @@ class Watched:
 
 
 def prepare_folder(folder: Path, existing: Existing) -> None:
-    """Make `folder` ready for a run.
+    """Prepare `folder` for a run.
 
     Raises:
-        ResultsError: it cannot be made, or it holds a run already and `existing` is "refuse".
-        MemoryFileError: `existing` is "replace" and a run in it is still under way.
+        ResultsError: it cannot be created, or it already has a run and `existing` is "refuse".
+        MemoryFileError: `existing` is "replace" and another program still writes the run.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,20 +78,19 @@ def prepare_folder(folder: Path, existing: Existing) -> None:
         present = [file.name for file in files if file.exists()]
         if present and existing == "refuse":
             raise ResultsError(
-                f"{folder}: already holds a run ({', '.join(present)}); --force replaces it,"
-                " --append goes on in its memory"
+                f"{folder}: already has a run ({', '.join(present)}); --force replaces it,"
+                " --append continues its memory"
             )
         if existing == "replace":
-            # Another run that still writes here is told from one that ended; its memory is not
-            # taken away under it.
+            # The lock shows whether another program still writes here; its memory is not deleted.
             lock = WriterLock.take((folder / MEMORY_FILE).resolve(), 0.0)
             for file in files:
                 file.unlink(missing_ok=True)
             lock.release()
     except OSError as error:
         raise ResultsError(
-            f"{folder}: cannot hold the results: {error.strerror}; give a folder that you may write"
-            " with --out"
+            f"{folder}: cannot be used for the results: {error.strerror}; give a folder with --out"
+            " that this user may write"
         ) from error
 
 
@@ -100,23 +103,31 @@ def watch(
     on_step: Callable[[StepResult, float], None] | None = None,
     watch_for: str = "",
 ) -> Watched:
-    """Watch `source` to its end and leave utterances.jsonl, events.jsonl, states.jsonl and
-    memory.db in `folder`.
+    """Watch `source` to its end, and write the results to `folder`.
 
-    Session, ticks and results depend on the source, the settings and the model only, so watching a
-    recording again gives the same files.
+    The files are utterances.jsonl, events.jsonl, states.jsonl and memory.db. Session, ticks and
+    results depend only on the source, the settings and the model, so watching a recording again
+    gives the same files.
 
     Args:
+        source: what to watch.
+        settings: of the pipeline; the memory's path is set to the folder.
+        model: the loaded model.
+        folder: for the results.
+        existing: what to do if the folder already has a run.
         on_step: called after each step with its result and the seconds of stream so far.
-        watch_for: what to wait for from the first picture on, in plain words.
+        watch_for: an event to wait for from the first frame on, in plain words; empty for none.
+
+    Returns:
+        The totals of the run.
 
     Raises:
-        WatchRefused: the model cannot be told what to wait for.
-        StreamError: the model of text, the folder, the memory or the source cannot be used; what
-            was watched before is kept.
+        WatchRefused: the model cannot follow a watch.
+        StreamError: the text model, the folder, the memory or the source cannot be used; earlier
+            results are kept.
     """
     models = Models.load(settings, lambda _: model)
-    # Only now, so that a model that cannot do as it is told takes no earlier run away.
+    # Only now, so that a model which does not fit the settings costs no earlier run.
     prepare_folder(folder, existing)
     path = str(folder / MEMORY_FILE)
     memory = settings.memory.model_copy(update={"path": path})

@@ -1,4 +1,4 @@
-"""Where the robot was when a picture was taken: recent poses, looked up by stamp.
+"""The robot's pose at the stamp of a frame: recent poses, interpolated.
 
 The live node and recordings use the same buffer, so the same messages give the same pose.
 """
@@ -14,17 +14,18 @@ from typing import Any, NamedTuple
 from stream_vlm.types import NANOSECONDS, Pose, StreamError
 
 REACH_S = 90.0
-"""How far back from the newest pose others are kept, in seconds: the largest `pose.max_age_s`, and
-half as much again for pictures that arrive late.
+"""How far back from the newest pose others are kept, seconds.
+
+That is the largest `pose.max_age_s`, and half as much again for frames that arrive late.
 """
 CAPACITY = 20_000
-"""Poses kept at most: `REACH_S` of odometry at 200 Hz."""
+"""Most poses kept: `REACH_S` of odometry at 200 Hz."""
 JUMP_POSES = 10
-"""As many poses in a row that are older than the buffer reaches mean that time jumped back."""
+"""So many poses in a row that are too old mean that time jumped back."""
 
 
 class PoseError(StreamError):
-    """A message that gives no pose; the message of the error says why and what to do."""
+    """A message without a usable pose; the error gives the reason and the remedy."""
 
 
 class _Entry(NamedTuple):
@@ -40,22 +41,22 @@ class _Entry(NamedTuple):
 class PoseBuffer:
     """Keeps the newest poses, sorted by stamp, and interpolates between them.
 
-    The order of arrival does not matter, and neither do repeated messages or a second publisher on
-    the topic. Only `clear` empties the buffer, or time that jumped back: `JUMP_POSES` poses in a
-    row, each older than the buffer reaches.
+    The order of arrival does not matter. Repeated messages and a second publisher on the topic do
+    no harm. The buffer is emptied only by `clear`, or when time jumped back: `JUMP_POSES` poses in
+    a row that are all too old.
 
     One thread calls `put`, another calls `at`; neither waits for longer than a lookup.
 
     Args:
-        reach_s: how far back from the newest pose others are kept, in seconds.
+        reach_s: how far back from the newest pose others are kept, seconds.
     """
 
     def __init__(self, reach_s: float = REACH_S) -> None:
         self._reach_ns = round(reach_s * NANOSECONDS)
         self._lock = threading.Lock()
         self._entries: list[_Entry] = []
+        # Poses in a row that were too old, by stamp (ns).
         self._too_old: dict[int, _Entry] = {}
-        """By stamp (ns), the poses that came in a row and were too old."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -63,15 +64,15 @@ class PoseBuffer:
     def put(self, stamp_ns: int, pose: Pose) -> None:
         """Keep `pose`, taken at `stamp_ns` (ns).
 
-        Of two poses with the same stamp and frame one is kept, the same one in whatever order they
-        come.
+        Of two poses with the same stamp and frame the same one is kept, in whatever order they
+        arrive.
 
         Raises:
             PoseError: the pose has no frame_id, or is too old; it is not kept.
         """
         if not pose.frame_id:
             raise PoseError(
-                "odometry: a pose has no frame_id and is not used; have its publisher set"
+                "odometry: a pose has no frame_id and is not used; let its publisher set"
                 " header.frame_id"
             )
         entry = _Entry(stamp_ns, pose.frame_id, pose)
@@ -85,7 +86,8 @@ class PoseBuffer:
             if len(self._too_old) < JUMP_POSES:
                 raise PoseError(
                     f"odometry: a pose is stamped {behind_ns / NANOSECONDS:.1f} s before the newest"
-                    " one and is not used; do two publishers with different clocks share the topic?"
+                    " one and is not used; check whether two publishers with different clocks share"
+                    " the topic"
                 )
             self._entries.clear()
             for too_old in self._too_old.values():
@@ -93,11 +95,11 @@ class PoseBuffer:
             self._too_old.clear()
 
     def at(self, stamp_ns: int, max_age_s: float) -> Pose | None:
-        """The pose at `stamp_ns` (ns), or None when no pose is within `max_age_s` seconds of it.
+        """Return the pose at `stamp_ns` (ns), or None if none is within `max_age_s` seconds.
 
         Position is interpolated linearly and orientation by slerp between the neighbours before and
-        after; where only one side has a pose within `max_age_s`, that pose is returned as it is.
-        Poses of different frames are never mixed: the frame of the nearest pose is taken.
+        after. If only one side has a pose within `max_age_s`, that pose is returned unchanged.
+        Poses of different frames are never mixed: the frame of the nearest pose is used.
         """
         max_age_ns = round(max_age_s * NANOSECONDS)
         with self._lock:
@@ -123,12 +125,12 @@ class PoseBuffer:
         )
 
     def newest_stamp_ns(self) -> int | None:
-        """Stamp (ns) of the newest pose, or None."""
+        """Return the stamp (ns) of the newest pose, or None."""
         with self._lock:
             return self._entries[-1].stamp_ns if self._entries else None
 
     def clear(self) -> None:
-        """Forget every pose: the clock was set back and a new session begins."""
+        """Delete all poses, because the clock was set back and a new session begins."""
         with self._lock:
             self._entries.clear()
             self._too_old.clear()
@@ -150,8 +152,9 @@ class PoseBuffer:
 
 
 def odometry_pose(message: Any) -> Pose:
-    """The pose in `message`, a nav_msgs/Odometry of ROS or of a recording, with a unit quaternion,
-    in the frame of its header.
+    """Return the pose of a nav_msgs/Odometry message, of ROS or of a recording.
+
+    Its quaternion has length 1, its frame is that of the header.
 
     Raises:
         PoseError: a position or orientation that is not finite, or a quaternion of length zero.
@@ -161,8 +164,8 @@ def odometry_pose(message: Any) -> Pose:
     if not all(map(math.isfinite, (position.x, position.y, position.z, length))) or length < 1e-6:
         raise PoseError(
             f"odometry: position ({position.x}, {position.y}, {position.z}) with a quaternion of"
-            f" length {length:.3g} is no pose; the record gets no place (has the localisation"
-            " started?)"
+            f" length {length:.3g} is not a pose; records get no pose until the localisation has"
+            " started"
         )
     return Pose(
         message.header.frame_id,
@@ -177,8 +180,9 @@ def odometry_pose(message: Any) -> Pose:
 
 
 def interpolate(earlier: Pose, later: Pose, share: float) -> Pose:
-    """The pose `share` (0..1) of the way from `earlier` to `later`, poses of one frame: position on
-    the straight line, orientation by slerp along the shorter turn.
+    """Return the pose `share` (0..1) of the way from `earlier` to `later`, poses of one frame.
+
+    Position is on the straight line, orientation by slerp along the shorter rotation.
     """
     start = (earlier.qx, earlier.qy, earlier.qz, earlier.qw)
     end = (later.qx, later.qy, later.qz, later.qw)

@@ -26,7 +26,7 @@ LOG = logging.getLogger(__name__)
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 ODOMETRY_TYPE = "nav_msgs/msg/Odometry"
 LATE_S = 10.0
-"""A pose may have been recorded this much later than a picture of the same stamp, in seconds."""
+"""A pose may be recorded so much later than a frame of the same stamp, seconds."""
 
 
 def camera_name(topic: str) -> str:
@@ -165,8 +165,9 @@ class BagSource:
 
 
 class _RecordedPoses:
-    """The poses of a recording, read a little ahead of its pictures, so that only those around the
-    picture are held.
+    """The poses of a recording, read a little ahead of its frames.
+
+    Only those near the frame are in memory.
     """
 
     def __init__(self, path: Path, topic: str, max_age_s: float) -> None:
@@ -174,15 +175,14 @@ class _RecordedPoses:
         self._max_age_s = max_age_s
         self._ahead_s = max_age_s + LATE_S
         self._buffer = PoseBuffer(REACH_S + self._ahead_s)
-        # A reader of its own: two iterators over one reader may move each other's place in the
-        # file.
+        # A separate reader: two iterators over one reader may change each other's file position.
         self._reader = _open(path)
         self._messages = _messages(path, self._reader, [topic])
         self._next = next(self._messages, None)
         self._has_warned = False
 
     def at(self, stamp_ns: int, recorded_ns: int) -> Pose | None:
-        """The pose at `stamp_ns` (ns) for a picture that was recorded at `recorded_ns` (ns)."""
+        """Return the pose at `stamp_ns` for a frame recorded at `recorded_ns` (both ns)."""
         until_ns = recorded_ns + round(self._ahead_s * NANOSECONDS)
         while self._next is not None and self._next[1] <= until_ns:
             _, pose_recorded_ns, message = self._next
@@ -200,7 +200,7 @@ class _RecordedPoses:
 
 
 def _stamp_ns(message: Any, recorded_ns: int) -> int:
-    """The header stamp (ns); where it is zero, the time the message was recorded at."""
+    """Return the header stamp (ns); if it is zero, the time of recording."""
     stamp = message.header.stamp
     return int(stamp.sec * NANOSECONDS + stamp.nanosec) or recorded_ns
 

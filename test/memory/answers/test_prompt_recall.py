@@ -189,7 +189,7 @@ def test_the_chunk_summaries_of_a_camera_are_listed_oldest_first(
     summarise(memory, 0, "nothing yet")
     summarise(memory, 0, "a quiet morning", tier="long")
     summarise(memory, 5, "a wall", camera="rear")
-    assert newest_summaries.lines("front") == [], "what was read stays until it is read anew"
+    assert newest_summaries.lines("front") == [], "the lines change only with a refresh"
     newest_summaries.refresh()
     assert newest_summaries.lines("front") == [
         f"{moment(seconds(0))}-{moment(seconds(5))} nothing yet",
@@ -215,7 +215,7 @@ def test_summaries_read_before_are_kept_if_the_file_cannot_be_read(
     memory.close()
     newest_summaries.refresh()
     assert len(newest_summaries.lines("front")) == 1
-    assert "not read anew" in caplog.text
+    assert "cannot be read, older ones are used" in caplog.text
 
 
 def test_summaries_are_not_read_again_before_they_are_due(memory: Memory) -> None:

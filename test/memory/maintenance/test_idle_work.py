@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from memory_fixtures import SESSION, begin, locked_by_another_program, seconds, step
-from summary_fixtures import LONG_S, Told, chunks_of, summaries, texts
+from summary_fixtures import LONG_S, CallbackCounter, chunks_of, summaries, texts
 
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.open_file import Opened
@@ -24,9 +24,9 @@ def path(tmp_path: Path) -> Path:
 def test_chunks_are_summarised_between_steps_and_the_last_one_at_close(
     path: Path,
 ) -> None:
-    told = Told()
+    counter = CallbackCounter()
     with Memory.open(chunks_of(10, path)) as memory:
-        writer = told.writer(memory)
+        writer = counter.writer(memory)
         writer.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(25):
             writer.submit(step(number, said="a ball" if number == 22 else ""))
@@ -36,15 +36,15 @@ def test_chunks_are_summarised_between_steps_and_the_last_one_at_close(
         assert writer.health.rows == 25 + 2 + 2
         writer.close()
         assert texts(memory)[2:] == ["0:01–0:02 a ball"]
-    assert told.stored == 25
+    assert counter.stored == 25
 
 
 def test_a_summary_that_cannot_be_written_is_made_later(
     path: Path,
 ) -> None:
-    told = Told()
+    counter = CallbackCounter()
     with Memory.open(chunks_of(10, path)) as memory:
-        writer = told.writer(memory)
+        writer = counter.writer(memory)
         writer.begin_session(SESSION, "model", "test", seconds(0))
         writer.submit(step(0))
         assert writer.wait_idle(LONG_S)
@@ -63,7 +63,7 @@ def test_a_full_disk_while_summarising_is_reported_and_loses_nothing(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     db = open_for_writing(path, 0.0)
-    told = Told()
+    counter = CallbackCounter()
     with Memory(
         chunks_of(10, path, summary_chars=8000), Opened(Connections(path, 0.0, db), 0)
     ) as memory:
@@ -73,7 +73,7 @@ def test_a_full_disk_while_summarising_is_reported_and_loses_nothing(
                 step(number, said=" ".join(f"word{number}x{index}" for index in range(100)))
             )
         db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
-        writer = told.writer(memory)
+        writer = counter.writer(memory)
         full = threading.Event()
         for _ in range(300):
             if writer.health.idle_fault:
@@ -99,10 +99,10 @@ def test_a_full_disk_while_summarising_is_reported_and_loses_nothing(
 def test_a_bug_in_the_idle_work_is_reported_once_and_steps_are_still_stored(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = Told()
+    counter = CallbackCounter()
     with Memory.open(chunks_of(10, path)) as memory:
         monkeypatch.setattr("stream_vlm.memory.memory.IdleWork.work", lambda self: 1 / 0)
-        writer = told.writer(memory)
+        writer = counter.writer(memory)
         writer.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(5):
             writer.submit(step(number))
@@ -110,7 +110,7 @@ def test_a_bug_in_the_idle_work_is_reported_once_and_steps_are_still_stored(
         assert writer.wait_idle(LONG_S)
         assert "division by zero" in writer.health.idle_fault
         writer.close()
-    assert (told.stored, told.failed) == (5, 0)
+    assert (counter.stored, counter.failed) == (5, 0)
 
 
 def test_a_recording_is_summarised_while_it_is_watched_and_at_its_end(path: Path) -> None:

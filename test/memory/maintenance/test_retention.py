@@ -55,7 +55,7 @@ def begin_at(
         memory.begin_session(session, "model", "test", started_ns)
 
 
-def tend(memory: Memory) -> None:
+def run_idle_work(memory: Memory) -> None:
     while memory.run_maintenance():
         pass
 
@@ -80,7 +80,7 @@ def test_records_older_than_the_limit_are_dropped_and_counted(
         memory.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(0, 5 * HOUR + 1, 600):
             memory.write(step(number, said="a ball"))
-        tend(memory)
+        run_idle_work(memory)
         assert left(memory) == [float(number) for number in range(3 * HOUR, 5 * HOUR + 1, 600)]
         assert left(memory, "event") == left(memory, "utterance") == left(memory)
         # A picture without records is dropped too.
@@ -89,7 +89,7 @@ def test_records_older_than_the_limit_are_dropped_and_counted(
         found = stats(path, 0.0)
         assert found.pictures == 13
         assert verify(path, 0.0) == []
-        tend(memory)
+        run_idle_work(memory)
         assert dropped(memory) == {"records": 3 * 18, "pictures": 18}
         assert memory.idle_health.dropped["records"][0] == 54
     assert caplog.text.count("dropped the oldest 54 records, 18 pictures") == 1
@@ -101,7 +101,7 @@ def test_pictures_are_dropped_sooner_than_their_records(path: Path) -> None:
         for number in range(0, 2 * HOUR + 1, 600):
             for camera in ("front", "rear"):
                 memory.write(step(number, said="a ball", camera=camera))
-        tend(memory)
+        run_idle_work(memory)
         events = memory.recall(
             RecallQuery("ball", kinds=("event",), order="oldest", limit=100)
         ).records
@@ -110,7 +110,7 @@ def test_pictures_are_dropped_sooner_than_their_records(path: Path) -> None:
         assert dropped(memory) == {"pictures": 12}
         assert memory.idle_health.dropped["pictures"][0] == 12
     with Memory.open(keeping(path)) as memory:
-        tend(memory)
+        run_idle_work(memory)
         assert memory.idle_health.dropped["pictures"][0] == 12
 
 
@@ -121,7 +121,7 @@ def test_a_summary_outlives_its_records_and_counts_the_dropped_ones(path: Path) 
         memory.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(0, 3 * HOUR, 600):
             memory.write(step(number, said="a ball" if number == 1200 else ""))
-            tend(memory)
+            run_idle_work(memory)
         memory.end_session()
         first, second, third, *_ = memory.recall(
             RecallQuery(kinds=("summary",), order="oldest")
@@ -141,18 +141,18 @@ def test_old_summaries_are_dropped_and_not_made_again_from_remaining_records(pat
         memory.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(0, 3 * HOUR, 300):
             memory.write(step(number))
-            tend(memory)
+            run_idle_work(memory)
         kept = left(memory, "summary")
         assert len(left(memory)) == 36
         assert min(kept) >= 3 * HOUR - 300 - HOUR
         assert dropped(memory)["summaries"] >= 11
     with Memory.open(limits) as memory:
         memory.begin_session("next", "model", "test", seconds(3 * HOUR))
-        tend(memory)
+        run_idle_work(memory)
         assert len(left(memory)) == 36
         again = dropped(memory)["summaries"]
     with Memory.open(limits) as memory:
-        tend(memory)
+        run_idle_work(memory)
         assert dropped(memory)["summaries"] == again
 
 
@@ -162,7 +162,7 @@ def test_a_size_limit_drops_only_as_many_of_the_oldest_as_needed(path: Path) -> 
         memory.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(60):
             memory.write(step(number, image=noise))
-        tend(memory)
+        run_idle_work(memory)
         found = stats(path, 0.0)
         assert 0.9e6 < found.picture_bytes <= 1e6
         assert [
@@ -179,7 +179,7 @@ def test_the_size_of_records_includes_their_vectors_and_words(path: Path) -> Non
         memory.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(300):
             memory.write(step(number, said="a ball rolls in from the left"))
-        tend(memory)
+        run_idle_work(memory)
         assert 80 < len(left(memory)) < 100
         assert left(memory) == [float(number) for number in range(300 - len(left(memory)), 300)]
 
@@ -189,7 +189,7 @@ def test_without_limits_nothing_is_dropped(path: Path) -> None:
         memory.begin_session(SESSION, "model", "test", seconds(0))
         for days in range(0, 1000, 100):
             memory.write(step(days * 24 * HOUR))
-        tend(memory)
+        run_idle_work(memory)
         assert len(left(memory)) == 10
         assert dropped(memory) == {}
 
@@ -202,10 +202,10 @@ def test_the_age_of_a_simulation_that_begins_at_0_is_that_of_the_computers_clock
         memory.write(step((NOW_NS - seconds(0)) / NANOSECONDS + 60, session="robot"))
         begin_at(memory, "simulation", NOW_NS + 2 * HOUR_NS, 0, monkeypatch)
         memory.write(step(-seconds(0) / NANOSECONDS + 5, session="simulation"))
-        tend(memory)
+        run_idle_work(memory)
         assert memory.count() == 2
         begin_at(memory, "later", NOW_NS + 11 * HOUR_NS, NOW_NS + 11 * HOUR_NS, monkeypatch)
-        tend(memory)
+        run_idle_work(memory)
         assert [
             record.session_id
             for record in memory.recall(RecallQuery(kinds=("observation",))).records
@@ -232,18 +232,18 @@ def test_a_step_waits_for_one_small_piece_at_most(path: Path) -> None:
 
 def test_retention_runs_between_steps_and_loses_none(path: Path) -> None:
     with Memory.open(keeping(path, keep_records_h=0.01)) as memory:
-        heard: list[int] = []
+        stored: list[int] = []
         writer = MemoryWriter(
             memory,
-            lambda result: heard.append(result.tick.stamp_ns),
-            lambda result, error: heard.append(0),
+            lambda result: stored.append(result.tick.stamp_ns),
+            lambda result, error: stored.append(0),
         )
         writer.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(200):
             writer.submit(step(number))
         assert writer.wait_idle(30.0)
         writer.close()
-        assert heard == [seconds(number) for number in range(200)]
+        assert stored == [seconds(number) for number in range(200)]
         assert left(memory) == [float(number) for number in range(163, 200)]
         assert writer.health.idle.dropped["records"][0] == 163
 
@@ -330,7 +330,7 @@ def test_a_clock_set_within_a_session_does_not_make_earlier_records_old(path: Pa
         memory.begin_session("boot", "model", "test", 20 * NANOSECONDS)
         for stamp_ns in (20 * NANOSECONDS, 80 * NANOSECONDS, NOW_NS, NOW_NS + HOUR_NS):
             memory.write(step((stamp_ns - seconds(0)) / NANOSECONDS, session="boot"))
-        tend(memory)
+        run_idle_work(memory)
         assert memory.count() == 4
 
 
@@ -344,7 +344,7 @@ def test_dropped_records_leave_no_words_and_no_links_behind(kept: Memory) -> Non
     kept.begin_session(SESSION, "model", "test", seconds(0))
     for number in range(0, 3 * HOUR, 600):
         kept.write(step(number, said=f"thing {number}"))
-    tend(kept)
+    run_idle_work(kept)
     with sqlite3.connect(kept.path) as connection:
         assert connection.execute("SELECT count(*) FROM record_text_docsize").fetchone() == (2 * 7,)
         assert (

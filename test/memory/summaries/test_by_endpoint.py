@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 from judge_server import serve_judge
 from memory_fixtures import SESSION, begin, seconds, settings, step
-from summary_fixtures import LONG_S, Told, chunks_of, covers, summaries, tend, texts
+from summary_fixtures import (
+    LONG_S,
+    CallbackCounter,
+    chunks_of,
+    covers,
+    run_idle_work,
+    summaries,
+    texts,
+)
 
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.maintenance.forget import Forget
@@ -105,7 +113,7 @@ def test_a_summary_of_records_deleted_meanwhile_is_not_stored(path: Path) -> Non
         begin(memory)
         for number in range(12):
             memory.write(step(number, said="a xylophone is played" if number == 3 else ""))
-        tend(memory)
+        run_idle_work(memory)
         assert asked.wait(LONG_S)
         memory.forget(Forget(start_ns=seconds(2), end_ns=seconds(4)))
         forgotten.set()
@@ -119,7 +127,7 @@ def test_a_reply_of_the_endpoint_is_stored_without_a_new_step(path: Path) -> Non
         serve_judge(lambda text: "There was a ball.") as server,
         Memory.open(with_endpoint(path, server.url)) as memory,
     ):
-        writer = Told().writer(memory)
+        writer = CallbackCounter().writer(memory)
         writer.begin_session(SESSION, "model", "test", seconds(0))
         for number in range(12):
             writer.submit(step(number, said="a ball" if number == 3 else ""))

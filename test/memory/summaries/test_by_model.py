@@ -17,7 +17,7 @@ from chat_fixtures import SUMMARY, load, write_chat_checkpoint, write_speaking_c
 from memory_fixtures import begin, locked_by_another_program, seconds, settings, step
 from model_fixtures import FAMILIES, random_frame
 from places import SUPPORT
-from summary_fixtures import summaries, tend
+from summary_fixtures import run_idle_work, summaries
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.config.memory_settings import MemorySettings
@@ -80,7 +80,7 @@ def watch(memory: Memory, *said: str) -> None:
     """
     for number in range(10 * len(said) + 1):
         memory.write(step(number, said=said[number // 10] if number % 10 == 5 else ""))
-        tend(memory)
+        run_idle_work(memory)
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def finish(summarizer: ModelSummarizer, memory: Memory) -> int:
     while summarizer.has_work:
         summarizer.advance()
         slices += 1
-    tend(memory)
+    run_idle_work(memory)
     return slices
 
 
@@ -187,7 +187,7 @@ def test_steps_give_the_same_bits_while_a_summary_is_written(
         begin(memory)
         for number in range(60):
             memory.write(step(2 * number, said="a ball rolls in, a cup falls and the door opens"))
-        tend(memory)
+        run_idle_work(memory)
         beside = steps_with_slices(random_model, summarizer_of(memory, random_model))
     assert any(result.utterances for result in alone)
     for one, other in zip(alone, beside, strict=True):
@@ -204,13 +204,13 @@ def test_a_summary_that_changed_while_it_was_written_is_written_again(
         begin(memory)
         for number in (3, 9.2):
             memory.write(step(number, said="a cup" if number == 3 else ""))
-        tend(memory)
+        run_idle_work(memory)
         summarizer = summarizer_of(memory, speaking)
         for _ in range(3):
             summarizer.advance()
         memory.write(step(9.6, said="a ball rolls in"))
         memory.write(step(10))
-        tend(memory)
+        run_idle_work(memory)
         finish(summarizer, memory)
         (found,) = summaries(memory)
         assert (found.text, memory.idle_health.written) == (SUMMARY, 1)
@@ -233,7 +233,7 @@ def extract_is_kept(path: Path) -> bool:
     """Return whether the next start finds the extract of the one chunk and adds no summary."""
     with Memory.open(by_model(path)) as memory:
         begin(memory, "the next")
-        tend(memory)
+        run_idle_work(memory)
         return [one.text for one in summaries(memory)] == [
             "0:04–0:05 a ball rolls in",
             "1× silence",
@@ -292,7 +292,7 @@ def test_a_summary_written_while_the_file_cannot_be_written_is_stored_later(
         with locked_by_another_program(path), pytest.raises(MemoryFileError):
             memory.run_maintenance()
         assert [one.text for one in summaries(memory)] == ["0:04–0:05 a ball rolls in"]
-        tend(memory)
+        run_idle_work(memory)
         assert [one.text for one in summaries(memory)] == [SUMMARY]
 
 
@@ -366,7 +366,7 @@ def test_after_many_rejections_in_a_row_the_model_is_not_asked_again(
         ]
         for each in watch_on:
             memory.write(each)
-            tend(memory)
+            run_idle_work(memory)
         assert not summarizer.has_work
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from memory_fixtures import SESSION, begin, looking_into, seconds, step
 from places import SUPPORT
 from sqlite_utils import Database
-from summary_fixtures import chunks_of, covers, summaries, tend, texts
+from summary_fixtures import chunks_of, covers, run_idle_work, summaries, texts
 
 from stream_vlm.cli import main
 from stream_vlm.memory.maintenance import retention
@@ -65,7 +65,7 @@ def test_each_chunk_of_a_camera_has_one_summary_that_covers_all_of_its_records(
                     camera=camera,
                 )
             )
-            tend(memory)
+            run_idle_work(memory)
     memory.end_session()
     for camera in ("front", "rear"):
         mine = [summary for summary in summaries(memory) if summary.camera == camera]
@@ -124,17 +124,17 @@ def test_a_running_chunk_gets_a_first_summary_that_is_completed_at_its_end(
 ) -> None:
     for number in range(9):
         memory.write(step(number, said="a ball" if number == 5 else ""))
-        tend(memory)
+        run_idle_work(memory)
     assert summaries(memory) == []
     memory.write(step(9.2))
-    tend(memory)
+    run_idle_work(memory)
     (ahead,) = summaries(memory)
     assert ahead.text == "0:04–0:05 a ball"
     memory.write(step(9.6, said="a cup"))
-    tend(memory)
+    run_idle_work(memory)
     assert [one.text for one in summaries(memory)] == ["0:04–0:05 a ball"]
     memory.write(step(10))
-    tend(memory)
+    run_idle_work(memory)
     (complete,) = summaries(memory)
     assert (complete.record_id, complete.text) == (
         ahead.record_id,
@@ -159,7 +159,7 @@ def test_mid_summaries_are_merged_into_long_blocks_and_the_history_has_the_newes
         begin(memory)
         for number in range(0, 120, 2):
             memory.write(step(number, said=f"thing {number // 10}" if number % 10 == 4 else ""))
-            tend(memory)
+            run_idle_work(memory)
         memory.end_session()
         assert texts(memory) == [f"0:03–0:04 thing {number}" for number in range(12)]
         assert texts(memory, "long") == [
@@ -196,14 +196,14 @@ def test_chunks_left_without_summary_are_summarised_at_the_next_start(path: Path
             begin(memory)
             for number in range(25):
                 memory.write(step(number, said="a ball" if number % 10 == 5 else ""))
-                tend(memory)
+                run_idle_work(memory)
             memory.end_session()
             assert summaries(memory) == []
     with Memory.open(chunks_of(10, path)) as memory:
         begin(memory, "the next")
-        tend(memory)
+        run_idle_work(memory)
         assert texts(memory) == ["0:04–0:05 a ball", "0:04–0:05 a ball", "5× silence"]
-        tend(memory)
+        run_idle_work(memory)
         assert len(texts(memory)) == 3
 
 
@@ -223,7 +223,7 @@ def test_the_queries_of_idle_work_after_a_step_do_not_grow_with_the_memory(
     small = worked()
     for index in range(1, 300):
         memory.write(step(0.1 * index))
-    tend(memory)
+    run_idle_work(memory)
     assert 0 < worked() < small + 20
 
 
@@ -232,10 +232,10 @@ def test_a_clock_jump_ends_the_chunk_and_no_summary_spans_both_sessions(
 ) -> None:
     for number in range(15):
         memory.write(step(number, said="before" if number == 12 else ""))
-        tend(memory)
+        run_idle_work(memory)
     begin(memory, "after the jump")
     memory.write(step(5, said="after", session="after the jump"))
-    tend(memory)
+    run_idle_work(memory)
     assert {(one.session_id, one.text) for one in summaries(memory)} == {
         (SESSION, "10× silence"),
         (SESSION, "0:01–0:02 before"),
@@ -258,11 +258,11 @@ def test_a_summary_of_deleted_records_is_deleted_and_made_again_without_them(
         memory.write(
             step(number, said={3: "a xylophone", 6: "a ball", 15: "a cup"}.get(number, ""))
         )
-        tend(memory)
+        run_idle_work(memory)
     assert "xylophone" in texts(memory)[0]
     memory.forget(Forget(start_ns=seconds(2), end_ns=seconds(4)))
     assert not any("xylophone" in text for text in texts(memory))
-    tend(memory)
+    run_idle_work(memory)
     assert texts(memory) == ["0:05–0:06 a ball", "0:04–0:05 a cup"]
     assert (
         b"xylophone"
@@ -273,7 +273,7 @@ def test_a_summary_of_deleted_records_is_deleted_and_made_again_without_them(
 def test_a_summary_is_found_by_its_words_only_if_its_kind_is_requested(memory: Memory) -> None:
     for number in range(12):
         memory.write(step(number, said="a ball rolls in" if number == 4 else ""))
-        tend(memory)
+        run_idle_work(memory)
     assert {record.kind for record in memory.recall(RecallQuery("ball")).records} == {
         "event",
         "utterance",
@@ -291,7 +291,7 @@ def test_the_command_line_shows_summaries_and_what_was_dropped(
         begin(memory)
         for number in range(0, 7000, 100):
             memory.write(step(number, said="a ball rolls in" if number == 300 else ""))
-            tend(memory)
+            run_idle_work(memory)
         memory.end_session()
     assert (
         main(
