@@ -159,7 +159,7 @@ def test_a_question_without_an_answer_hears_why(
     assert caller.heard == [says]
 
 
-def test_a_question_that_is_answered_fails_not(requests: ModelRequests, caller: Caller) -> None:
+def test_an_answered_question_does_not_fail(requests: ModelRequests, caller: Caller) -> None:
     question = caller.ask()
     queries, _ = requests.begin(["front"])
     requests.end_unanswered(result(queries, (said(question),)), frozenset())
