@@ -32,8 +32,8 @@ from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import MAX_LIMIT, RecallQuery, RecallRecord
 from stream_vlm.types import NANOSECONDS, Frame, Pose
 from stream_vlm_lab.simulation.scene.captions import PORTABLE_KINDS
-from stream_vlm_lab.simulation.script.director import make_script
 from stream_vlm_lab.simulation.script.script import Event
+from stream_vlm_lab.simulation.script.script_writer import make_script
 
 FIRST_NS = 1_700_000_000 * NANOSECONDS
 ROOMS = 12

@@ -47,8 +47,8 @@ from stream_vlm.types import (
     Tick,
 )
 from stream_vlm_lab.simulation.scene.captions import COLOURS, PORTABLE_KINDS
-from stream_vlm_lab.simulation.script.director import make_script
 from stream_vlm_lab.simulation.script.script import Event
+from stream_vlm_lab.simulation.script.script_writer import make_script
 
 FIRST_NS = 1_700_000_000 * NANOSECONDS
 ROOM_S = 3600

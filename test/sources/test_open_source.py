@@ -120,7 +120,7 @@ def test_the_error_for_an_unknown_source_lists_the_possible_sources(spec: str) -
 
 @pytest.mark.parametrize("spec", ["world:", "world:seven", "world:-1", "world:1.5"])
 def test_a_simulated_camera_needs_a_whole_number_as_its_seed(spec: str) -> None:
-    with pytest.raises(SourceError, match="no seed"):
+    with pytest.raises(SourceError, match="is not a seed"):
         open_source(spec)
 
 
@@ -182,7 +182,7 @@ def test_a_simulated_camera_can_have_faults_and_drops_frames() -> None:
     assert {fault.kind for fault in world.faults.all} == {"dropped", "frozen"}
     stamps = [frame.stamp_ns for frame in source.frames()]
     assert stamps == [
-        round(index / 10 * NANOSECONDS) for index in range(300) if world.delivers(index / 10)
+        round(index / 10 * NANOSECONDS) for index in range(300) if world.has_picture(index / 10)
     ]
     assert len(stamps) < 300
 
@@ -190,9 +190,9 @@ def test_a_simulated_camera_can_have_faults_and_drops_frames() -> None:
 @pytest.mark.parametrize(
     ("spec", "named"),
     [
-        ("world:3:fog=1", "'fog=1' says nothing"),
-        ("world:3:faults", "'faults' says nothing"),
-        ("world:3:quiet_minutes=long", "'long' is no number"),
+        ("world:3:fog=1", "'fog=1' is not an option"),
+        ("world:3:faults", "'faults' is not an option"),
+        ("world:3:quiet_minutes=long", "'long' is not a number"),
     ],
 )
 def test_an_unknown_option_of_a_simulated_camera_is_refused(spec: str, named: str) -> None:

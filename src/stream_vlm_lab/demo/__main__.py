@@ -120,7 +120,7 @@ def _run(options: argparse.Namespace, node_command: Sequence[str]) -> dict[str, 
         return demo.run()
     from stream_vlm.run_records import TimedEvent
     from stream_vlm_lab.simulation.labels.ground_truth import recall_questions
-    from stream_vlm_lab.simulation.script.director import make_script
+    from stream_vlm_lab.simulation.script.script_writer import make_script
 
     seconds = WORLD_SECONDS if options.seconds is None else options.seconds
     script = make_script(options.seed, seconds)

@@ -1,3 +1,1 @@
-"""Simulated cameras with exact labels: what the shipped model learns from, what the demo watches,
-what tests measure against.
-"""
+"""Simulated cameras with exact labels, for training, the demo, examinations and tests."""

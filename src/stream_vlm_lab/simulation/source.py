@@ -1,4 +1,4 @@
-"""Frames from the simulated camera, whose events are known exactly."""
+"""A source of frames from a simulated camera, whose events are known exactly."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from stream_vlm_lab.simulation.world import World
 
 DEFAULT_SECONDS = 60.0
 OPTIONS = ("faults", "faults_per_minute", "events_per_minute", "quiet_minutes", "longest_event_s")
-"""What may be said about a simulated camera, as `World` takes it."""
+"""Options of a simulated camera, as `World` takes them."""
 
 
 class SimulatedSource:
-    """A stream of `stream_vlm_lab.simulation`, rendered picture by picture.
+    """A simulated stream as a source; pictures are rendered one by one.
 
     Args:
-        seed: the same seed and length show the same stream.
+        seed: the same seed, length and options give the same stream.
         seconds: length of the stream.
         fps: pictures a second.
         size: (width, height) in pixels.
-        camera: name of the camera its frames belong to.
-        options: of `World`; see `options_of`. Dropped pictures do not come.
+        camera: name of the camera.
+        options: options of `World`; see `options_of`.
 
     Raises:
-        SourceError: a length or rate that is not positive.
+        SourceError: the length or the rate is not positive.
         WorldError: an option is out of range.
     """
 
@@ -44,25 +44,25 @@ class SimulatedSource:
     ) -> None:
         if not seconds > 0 or not fps > 0:
             raise SourceError(
-                f"world:{seed}: {seconds} seconds at {fps} pictures a second show nothing; both"
+                f"world:{seed}: {seconds} seconds at {fps} pictures a second are refused; both"
                 " must be above 0"
             )
-        told = [
+        given = [
             f"{name}-{'-'.join(value) if name == 'faults' else f'{value:g}'}"
             for name, value in sorted((options or {}).items())
         ]
-        self.name = "-".join([f"world-{seed}", *told])
+        self.name = "-".join([f"world-{seed}", *given])
         self.cameras = (camera,)
         self.duration_s = seconds
         self.world = World(seed, seconds, size=size, **(options or {}))
         self._fps = fps
 
     def frames(self) -> Iterator[Frame]:
-        """Yield pictures, uint8 RGB (H, W, 3), stamped from 0; none where one is dropped."""
+        """Yield pictures, uint8 RGB (H, W, 3), stamped from 0; dropped pictures are left out."""
         camera = self.cameras[0]
         for index in range(round(self.duration_s * self._fps)):
             t_s = index / self._fps
-            if not self.world.delivers(t_s):
+            if not self.world.has_picture(t_s):
                 continue
             yield Frame(
                 camera,
@@ -73,22 +73,21 @@ class SimulatedSource:
 
 
 def open_simulated(spec: str, seconds: float | None) -> SimulatedSource:
-    """Open `world:SEED`, perhaps with `:NAME=VALUE` behind it (see `options_of`).
+    """Open `world:SEED`, optionally followed by `:NAME=VALUE` (see `options_of`).
 
     Args:
-        spec: the whole text of the source, such as `world:7:quiet_minutes=10`.
+        spec: the source as text, such as `world:7:quiet_minutes=10`.
         seconds: length of the stream; None for `DEFAULT_SECONDS`.
 
     Raises:
-        SourceError: no seed, or an option that does not exist.
+        SourceError: there is no seed, or an option does not exist.
         WorldError: an option is out of range.
     """
     _, _, rest = spec.partition(":")
     seed, _, words = rest.partition(":")
     if not seed.isdecimal():
         raise SourceError(
-            f"{spec}: '{seed}' is no seed; a simulated camera is written world:SEED with a whole"
-            " number, such as world:7"
+            f"{spec}: '{seed}' is not a seed; write world:SEED with a whole number, such as world:7"
         )
     return SimulatedSource(
         int(seed), DEFAULT_SECONDS if seconds is None else seconds, options=options_of(words)
@@ -96,18 +95,19 @@ def open_simulated(spec: str, seconds: float | None) -> SimulatedSource:
 
 
 def options_of(words: str) -> dict[str, Any]:
-    """Options of `World` as they are typed: `faults=dropped,jpeg:quiet_minutes=10`; `faults=all`
-    for every kind, nothing for none.
+    """Parse options of `World`, such as `faults=dropped,jpeg:quiet_minutes=10`.
+
+    `faults=all` stands for all kinds; an empty text for no options.
 
     Raises:
-        SourceError: no such option, or a value that is no number where one is needed.
+        SourceError: an option does not exist, or its value is not a number.
     """
     options: dict[str, Any] = {}
     for part in filter(None, words.split(":")):
         name, _, value = part.partition("=")
         if name not in OPTIONS or not value:
             raise SourceError(
-                f"'{part}' says nothing about a simulated camera; write NAME=VALUE with one of"
+                f"'{part}' is not an option of a simulated camera; write NAME=VALUE with one of"
                 f" {', '.join(OPTIONS)}"
             )
         if name == "faults":
@@ -116,5 +116,5 @@ def options_of(words: str) -> dict[str, Any]:
         try:
             options[name] = float(value)
         except ValueError as error:
-            raise SourceError(f"'{part}': {value!r} is no number") from error
+            raise SourceError(f"'{part}': {value!r} is not a number") from error
     return options

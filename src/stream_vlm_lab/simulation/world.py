@@ -1,6 +1,4 @@
-"""A simulated camera: any moment of a stream as a picture with exact ground truth, in any order,
-always the same.
-"""
+"""A simulated camera: the picture at any time, with exact ground truth."""
 
 from __future__ import annotations
 
@@ -14,29 +12,31 @@ from numpy.typing import NDArray
 from stream_vlm_lab.simulation.camera.camera_optics import Sensor
 from stream_vlm_lab.simulation.camera.degrade import exposure_moments
 from stream_vlm_lab.simulation.camera.faults import HIDING, Faults, plan_faults
-from stream_vlm_lab.simulation.drawing.appearance import with_look
+from stream_vlm_lab.simulation.drawing.appearance import with_appearance
 from stream_vlm_lab.simulation.drawing.background.backdrop import paint_backdrop
 from stream_vlm_lab.simulation.drawing.background.moving_clutter import ANIMATED, paint_moving
-from stream_vlm_lab.simulation.drawing.stage import Stage
-from stream_vlm_lab.simulation.raster.projection import Plot
-from stream_vlm_lab.simulation.raster.sprite import Appearance, Image
-from stream_vlm_lab.simulation.script.director import make_script
+from stream_vlm_lab.simulation.drawing.scene_sprites import SceneSprites
+from stream_vlm_lab.simulation.raster.projection import Projection
+from stream_vlm_lab.simulation.raster.sprite import Image, PlacedSprite
 from stream_vlm_lab.simulation.script.script import Script, WorldError
+from stream_vlm_lab.simulation.script.script_writer import make_script
 
 SMALLEST, LARGEST = 64, 4096
-"""Pixels: allowed width and height."""
+"""Smallest and largest width and height in pixels."""
 
 
 @dataclass(frozen=True)
 class ThingState:
-    """One thing that is in the picture.
+    """One thing in the picture.
 
     Attributes:
-        instance: its number in the picture's instance map.
-        kind, colour: as in `language`; doors and lamps have no colour, a hand's colour is its
-            sleeve's.
-        moving: it takes part in an event right now. `held`: a person or a hand has it.
-        visible_fraction: share of its pixels that nothing hides and no border cuts off, 0..1.
+        instance: its number in the instance map.
+        kind: kind of thing, as in `scene/captions.py`.
+        colour: colour, as in `scene/captions.py`; empty for doors and lamps, the sleeve's for a
+            hand.
+        moving: whether it takes part in an event now.
+        held: whether a person or a hand holds it.
+        visible_fraction: share of its pixels that are not hidden and inside the picture, 0..1.
         state: "open", "closed", "on", "off", or empty.
     """
 
@@ -51,11 +51,11 @@ class ThingState:
 
 @dataclass(frozen=True)
 class View:
-    """One frame with its truth.
+    """One frame with its ground truth.
 
     Attributes:
         image: uint8 RGB, (H, W, 3), C-contiguous.
-        instances: int16, (H, W); 0 is background, else the `instance` of a thing.
+        instances: int16, (H, W); 0 is background, other values are the `instance` of a thing.
         things: everything with at least one pixel in the picture, by instance.
     """
 
@@ -67,14 +67,14 @@ class View:
 class World:
     """One simulated stream.
 
-    The same arguments show the same pixels at the same time, whatever was looked at before. Looking
-    costs a few milliseconds at 320x240; looking in order of time is fastest. Pictures are drawn
-    when they are looked at and not kept: a day takes no more memory than a minute, but for its
-    script.
+    The same arguments give the same pixels at the same time, in whatever order pictures are drawn.
+    A picture of 320x240 takes a few milliseconds; ascending times are fastest. Pictures are not
+    kept, so a stream of a day needs no more memory than one of a minute, except for its script.
 
     Attributes:
-        script: what really happens.
-        faults: what keeps the camera from showing it.
+        size: width and height in pixels.
+        script: what happens.
+        faults: the camera faults.
     """
 
     def __init__(
@@ -90,19 +90,22 @@ class World:
         faults: Collection[str] = (),
         faults_per_minute: float = 1.0,
     ) -> None:
-        """Write the script and paint the backdrop.
+        """Write the script and paint the background.
 
         Args:
+            seed: any whole number from 0.
+            duration_s: length of the stream in seconds.
             size: width and height in pixels, each even and from 64 to 4096.
+            events_per_minute: mean rate of events.
             look: "seen", "varied objects", "invented", "unseen objects" or "unseen backgrounds";
-                see `looks.with_look`.
-            quiet_minutes, longest_event_s: long silence and slow events; see `make_script`.
-            faults: kinds of sensor faults, of `faults.FAULTS`; what happens is the same with and
-                without them.
-            faults_per_minute: of each kind, on average.
+                see `with_appearance`.
+            quiet_minutes: mean length of quiet spans; see `make_script`.
+            longest_event_s: longest duration of slow events; see `make_script`.
+            faults: kinds of camera faults, of `FAULTS`; they do not change the events.
+            faults_per_minute: mean rate of the faults of each kind.
 
         Raises:
-            WorldError: an argument is out of range; the message names it and what is allowed.
+            WorldError: an argument is out of range; the message names it and the allowed range.
         """
         width, height = size
         if not all(SMALLEST <= length <= LARGEST and length % 2 == 0 for length in (width, height)):
@@ -123,12 +126,12 @@ class World:
             quiet_minutes=quiet_minutes,
             longest_event_s=longest_event_s,
         )
-        self.script: Script = with_look(script, look)
+        self.script: Script = with_appearance(script, look)
         self.faults = (
             plan_faults(seed, script.duration_s, faults, faults_per_minute) if faults else Faults()
         )
         self._sensor = Sensor(self.script.scene, seed, width, height)
-        self._stage = Stage(self.script, self._sensor, width, height)
+        self._sprites = SceneSprites(self.script, self._sensor, width, height)
         self._margin = self._sensor.margin()
         self._backdrop = paint_backdrop(self.script.scene, width, height, self._margin)
         self._moving = [
@@ -137,47 +140,47 @@ class World:
             if decoration.kind in ANIMATED
         ]
 
-    def delivers(self, t_s: float) -> bool:
-        """False while pictures are dropped."""
-        return self.faults.of("dropped", t_s) is None
+    def has_picture(self, t_s: float) -> bool:
+        """Whether there is a picture at `t_s` seconds; False while pictures are dropped."""
+        return self.faults.active("dropped", t_s) is None
 
     def view(self, t_s: float) -> View:
-        """The picture at `t_s` seconds, with the truth about what it shows: while it is frozen,
-        about the moment at which it froze.
+        """The picture at `t_s` seconds with its ground truth.
 
-        While pictures are dropped, this is the one that would have come; see `delivers`.
+        While the camera is frozen, both are those of the time at which it froze. While pictures are
+        dropped, this is the picture that is missing; see `has_picture`.
 
         Raises:
-            WorldError: `t_s` lies outside the stream.
+            WorldError: `t_s` is outside the stream.
         """
         if not 0 <= t_s <= self.script.duration_s:
             raise WorldError(
                 f"time: {t_s} s is outside the stream, which lasts from 0 to"
                 f" {self.script.duration_s} s"
             )
-        frozen = self.faults.of("frozen", t_s)
+        frozen = self.faults.active("frozen", t_s)
         t_s = frozen.t_start if frozen else t_s
         frame, instances, shown = self._draw(t_s)
-        rolling = self.faults.of("rolling", t_s)
+        rolling = self.faults.active("rolling", t_s)
         if rolling is not None:
-            self._roll(frame, instances, shown, exposure_moments(rolling, t_s)[:-1])
+            self._apply_rolling(frame, instances, shown, exposure_moments(rolling, t_s)[:-1])
         state, _ = self.script.at(t_s)
         holding = [fault for fault in self.faults.at(t_s) if fault.kind not in HIDING]
         image = np.ascontiguousarray(self._sensor.expose(frame, t_s, state.lamp_on, holding))
         return View(image, instances, self._things(shown, instances, t_s))
 
-    def _draw(self, t_s: float) -> tuple[Image, NDArray[np.int16], list[Appearance]]:
-        """The scene before the sensor sees it, its instance map, and what was laid into it."""
+    def _draw(self, t_s: float) -> tuple[Image, NDArray[np.int16], list[PlacedSprite]]:
+        """The scene before camera effects, its instance map, and the placed sprites."""
         width, height = self.size
-        left, top = self._stage.view_left_top(t_s)
+        left, top = self._sprites.view_left_top(t_s)
         right, down = int(np.floor(left)), int(np.floor(top))
         x, y = self._margin + right, self._margin + down
         frame = self._backdrop[y : y + height, x : x + width].copy()
         instances = np.zeros((height, width), np.int16)
-        plot = Plot(width, height, -right, -down)
+        projection = Projection(width, height, -right, -down)
         for decoration in self._moving:
-            paint_moving(frame, plot, decoration, t_s)
-        shown = self._stage.appearances(t_s)
+            paint_moving(frame, projection, decoration, t_s)
+        shown = self._sprites.placed_sprites(t_s)
         for item in shown:
             item.sprite.lay_over(
                 frame,
@@ -194,15 +197,16 @@ class World:
             )
         return frame, instances, shown
 
-    def _roll(
+    def _apply_rolling(
         self,
         frame: Image,
         instances: NDArray[np.int16],
-        shown: list[Appearance],
+        shown: list[PlacedSprite],
         earlier: list[float],
     ) -> None:
-        """Put into `frame` the upper bands of rows as they were at the `earlier` moments; the last
-        band stays.
+        """Replace the upper bands of rows in `frame` by those of `earlier` times.
+
+        The last band stays.
         """
         rows = self.size[1]
         for band, t_s in enumerate(earlier):
@@ -216,12 +220,12 @@ class World:
             shown += [item for item in there if item.instance not in known]
 
     def _things(
-        self, shown: list[Appearance], instances: NDArray[np.int16], t_s: float
+        self, shown: list[PlacedSprite], instances: NDArray[np.int16], t_s: float
     ) -> tuple[ThingState, ...]:
         state, _ = self.script.at(t_s)
         seen = np.bincount(instances.ravel())
         whole: dict[int, int] = {}
-        parts: dict[int, Appearance] = {}
+        parts: dict[int, PlacedSprite] = {}
         for item in shown:
             if item.instance:
                 whole[item.instance] = whole.get(item.instance, 0) + item.sprite.solid_pixels

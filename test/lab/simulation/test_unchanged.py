@@ -1,6 +1,4 @@
-"""What the default options make of a seed never changes: trainings, published figures and
-everybody's own files rest on it.
-"""
+"""The pixels and labels of a seed never change: trainings and published results depend on them."""
 
 from __future__ import annotations
 
@@ -15,8 +13,8 @@ import pytest
 from stream_vlm_lab.evaluation.simulated.exam import truth_of
 from stream_vlm_lab.simulation.labels.ground_truth import labels_document, questions, tick_states
 from stream_vlm_lab.simulation.scene.captions import vocabulary
-from stream_vlm_lab.simulation.script.director import make_script
 from stream_vlm_lab.simulation.script.script import HELD_OUT_SEED
+from stream_vlm_lab.simulation.script.script_writer import make_script
 from stream_vlm_lab.simulation.world import World
 from stream_vlm_lab.training.shipped_model import rendering
 
@@ -68,13 +66,13 @@ PIXELS: dict[tuple[int, str], str] = {
 
 
 @pytest.mark.parametrize("seed", LABELS)
-def test_labels_of_a_seed_are_those_they_always_were(seed: int) -> None:
+def test_the_labels_of_a_seed_are_unchanged(seed: int) -> None:
     assert digest(labels_document(World(seed, 180.0, SIZE), 10.0)) == LABELS[seed]
 
 
 @PIXELS_ARE_OURS
 @pytest.mark.parametrize(("seed", "look"), PIXELS)
-def test_pictures_of_a_seed_are_those_they_always_were(seed: int, look: str) -> None:
+def test_the_pictures_of_a_seed_are_unchanged(seed: int, look: str) -> None:
     world = World(seed, 20.0, SIZE, look=look)
     views = [world.view(t_s) for t_s in MOMENTS]
     assert (
@@ -83,7 +81,7 @@ def test_pictures_of_a_seed_are_those_they_always_were(seed: int, look: str) -> 
     )
 
 
-def test_scripts_of_every_pace_are_those_they_always_were() -> None:
+def test_scripts_at_every_event_rate_are_unchanged() -> None:
     made: list[Any] = []
     for seed in range(30):
         script = make_script(seed, 600.0, events_per_minute=(10.0, 14.0, 6.0)[seed % 3])
@@ -103,7 +101,7 @@ def test_scripts_of_every_pace_are_those_they_always_were() -> None:
     assert digest(made) == "a317ee7f430303fc"
 
 
-def test_what_an_examination_asks_is_what_it_always_was() -> None:
+def test_the_questions_of_an_examination_are_unchanged() -> None:
     rooms = [truth_of(World(HELD_OUT_SEED + index, 60.0, SIZE), 2.0, "room") for index in range(3)]
     made: list[Any] = [
         [(asked.t, asked.text, asked.answer, asked.kind) for asked in room.questions]
@@ -123,7 +121,7 @@ def test_what_an_examination_asks_is_what_it_always_was() -> None:
         ("invented", "06e819c7687f43b0"),
     ],
 )
-def test_what_a_training_is_shown_is_what_it_always_was(
+def test_the_data_of_a_training_are_unchanged(
     look: str, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rendering, "APPEARANCE_SHARES", {look: 1.0})
@@ -140,5 +138,5 @@ def test_what_a_training_is_shown_is_what_it_always_was(
     assert digest(*parts, [state.value for state in stream.states], stream.texts) == shown
 
 
-def test_the_words_of_the_world_are_those_they_always_were() -> None:
+def test_the_vocabulary_is_unchanged() -> None:
     assert digest(list(vocabulary())) == "64fefe477ff80fe8"

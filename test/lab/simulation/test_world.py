@@ -1,4 +1,4 @@
-"""Rendered streams: repeatable in any order, true to their labels pixel by pixel."""
+"""Rendered streams: repeatable in any order, and labels that match the pixels."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ def by_hand(event: Event) -> bool:
     return event.label.startswith("hand")
 
 
-def test_looking_twice_in_any_order_shows_the_same_pixels() -> None:
+def test_views_are_the_same_in_any_order() -> None:
     first, second = World(11, 30.0, (160, 120)), World(11, 30.0, (160, 120))
     times = [0.0, 3.3, 12.25, 29.9, 7.5]
     forwards = {t_s: first.view(t_s) for t_s in sorted(times)}
@@ -42,7 +42,7 @@ def test_looking_twice_in_any_order_shows_the_same_pixels() -> None:
         assert again.things == forwards[t_s].things
 
 
-def test_a_view_is_rgb_of_the_size_asked_for_with_an_instance_map_to_match() -> None:
+def test_a_view_is_rgb_of_the_given_size_with_an_instance_map_of_the_same_size() -> None:
     view = World(2, 10.0, (192, 128)).view(1.0)
     assert view.image.shape == (128, 192, 3)
     assert view.image.dtype == np.uint8
@@ -61,13 +61,15 @@ def test_things_are_listed_exactly_when_they_have_pixels(worlds: list[World]) ->
             assert all(0 < thing.visible_fraction <= 1 for thing in view.things)
 
 
-def test_who_enters_is_unseen_before_the_start_and_seen_right_after(worlds: list[World]) -> None:
+def test_an_entering_thing_is_invisible_until_the_start_and_visible_right_after(
+    worlds: list[World],
+) -> None:
     for world, event in events_where(worlds, lambda event: event.action in ("enters", "rolls in")):
         assert pixels(world, event.t_start, event.instance) == 0
         assert pixels(world, event.t_start + 0.15, event.instance) > 0
 
 
-def test_who_leaves_is_seen_until_just_before_the_end_and_not_after(worlds: list[World]) -> None:
+def test_a_leaving_thing_is_visible_until_just_before_the_end(worlds: list[World]) -> None:
     for world, event in events_where(
         worlds, lambda event: event.action in ("leaves", "rolls away")
     ):
@@ -76,7 +78,7 @@ def test_who_leaves_is_seen_until_just_before_the_end_and_not_after(worlds: list
         assert pixels(world, event.t_end, event.instance) == 0
 
 
-def test_a_hand_is_in_the_picture_from_start_to_end_and_at_no_other_time(
+def test_a_hand_is_visible_only_from_start_to_end(
     worlds: list[World],
 ) -> None:
     for world, event in events_where(worlds, by_hand):
@@ -86,19 +88,21 @@ def test_a_hand_is_in_the_picture_from_start_to_end_and_at_no_other_time(
         assert pixels(world, event.t_end - 1e-4, event.actor) == 0
 
 
-def test_what_a_hand_takes_goes_with_it_and_what_it_puts_down_stays(worlds: list[World]) -> None:
+def test_a_taken_thing_disappears_with_the_hand_and_a_put_down_thing_stays(
+    worlds: list[World],
+) -> None:
     for world, event in events_where(worlds, by_hand):
         assert (pixels(world, event.t_end, event.instance) > 0) == (event.action == "puts down")
 
 
-def test_who_enters_stands_wholly_between_left_and_right_at_the_end(worlds: list[World]) -> None:
+def test_a_person_who_has_entered_is_not_cut_off_at_the_left_or_right(worlds: list[World]) -> None:
     for world, event in events_where(worlds, lambda event: event.action == "enters"):
         columns = np.flatnonzero((world.view(event.t_end).instances == event.instance).any(axis=0))
         assert columns[0] > 0
         assert columns[-1] < world.size[0] - 1
 
 
-def test_what_a_person_picks_up_is_held_after_the_contact(worlds: list[World]) -> None:
+def test_a_picked_up_thing_is_held_after_the_contact(worlds: list[World]) -> None:
     for world, event in events_where(worlds, lambda event: event.action == "picks up"):
         things = {thing.instance: thing for thing in world.view(event.t_end).things}
         if event.instance in things:
@@ -107,7 +111,7 @@ def test_what_a_person_picks_up_is_held_after_the_contact(worlds: list[World]) -
         assert event.instance not in before or not before[event.instance].held
 
 
-def test_things_that_rest_do_not_move_between_events(worlds: list[World]) -> None:
+def test_resting_things_do_not_move_between_events(worlds: list[World]) -> None:
     compared = 0
     for world in worlds:
         if (
@@ -123,7 +127,7 @@ def test_things_that_rest_do_not_move_between_events(worlds: list[World]) -> Non
     assert compared
 
 
-def test_doors_and_lamps_say_their_state(worlds: list[World]) -> None:
+def test_doors_and_lamps_have_the_right_state(worlds: list[World]) -> None:
     after = {"opens": "open", "closes": "closed", "turns on": "on", "turns off": "off"}
     for world, event in events_where(worlds, lambda event: event.kind in ("door", "lamp")):
         fixture = next(
@@ -132,7 +136,7 @@ def test_doors_and_lamps_say_their_state(worlds: list[World]) -> None:
         assert fixture.state == after[event.action]
 
 
-def test_a_lamp_that_turns_on_brightens_the_picture_at_that_moment(worlds: list[World]) -> None:
+def test_the_picture_becomes_brighter_when_a_lamp_turns_on(worlds: list[World]) -> None:
     for world, event in events_where(worlds, lambda event: event.kind == "lamp"):
         brighter = (
             world.view(event.t_end).image.mean() - world.view(event.t_start - 1e-3).image.mean()
@@ -141,7 +145,7 @@ def test_a_lamp_that_turns_on_brightens_the_picture_at_that_moment(worlds: list[
         assert abs(brighter) > 3
 
 
-def test_a_door_changes_its_look_from_start_to_end(worlds: list[World]) -> None:
+def test_the_pixels_of_a_door_change_from_start_to_end(worlds: list[World]) -> None:
     for world, event in events_where(worlds, lambda event: event.kind == "door"):
         before, after = world.view(event.t_start), world.view(event.t_end)
         door = (before.instances == event.instance) & (after.instances == event.instance)
@@ -173,7 +177,7 @@ def test_things_in_events_are_large_enough_to_see(worlds: list[World]) -> None:
 @pytest.mark.parametrize(
     "size", [(0, 0), (63, 64), (321, 240), (5000, 240), (64, 640), (1200, 128)]
 )
-def test_a_size_that_cannot_be_drawn_is_refused_by_name(size: tuple[int, int]) -> None:
+def test_a_size_out_of_range_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(WorldError, match=f"size: {size[0]}x{size[1]} is refused"):
         World(0, 10.0, size)
 

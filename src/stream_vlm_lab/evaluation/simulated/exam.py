@@ -30,10 +30,10 @@ from stream_vlm_lab.evaluation.simulated.watch_exam import (
     watch_result_of_labels,
 )
 from stream_vlm_lab.simulation.camera.faults import FAULTS, Fault
-from stream_vlm_lab.simulation.labels.askable_times import Moments
 from stream_vlm_lab.simulation.labels.ground_truth import questions, states_at, tick_states
+from stream_vlm_lab.simulation.labels.visible_events import VisibleEvents
 from stream_vlm_lab.simulation.scene.captions import KINDS
-from stream_vlm_lab.simulation.script.pacing import quiet_stretches
+from stream_vlm_lab.simulation.script.pacing import find_quiet_spans
 from stream_vlm_lab.simulation.script.script import HELD_OUT_SEED
 from stream_vlm_lab.simulation.world import World
 
@@ -152,7 +152,7 @@ def examine(
         )
         if watches:
             watches_by_stream.append(
-                plan_watches(Moments(room), [state.t for state in truth.states])
+                plan_watches(VisibleEvents(room), [state.t for state in truth.states])
             )
         asked = [watch.question for watch in watches_by_stream[-1]] if watches else truth.questions
         for name, result in run_together(
@@ -236,17 +236,17 @@ def truth_of(room: World, rate_hz: float, name: str) -> GroundTruth:
         rate_hz: ticks a second.
         name: name of the stream.
     """
-    happenings = [(seen.event.label, seen.t_start, seen.t_end) for seen in Moments(room).events]
+    events = [(seen.event.label, seen.t_start, seen.t_end) for seen in VisibleEvents(room).events]
     ticks = {
         index: label.t_s
         for index, label in enumerate(tick_states(room.script, rate_hz))
-        if room.delivers(label.t_s)
+        if room.has_picture(label.t_s)
     }
-    labels = dict(zip(ticks, states_at(list(ticks.values()), happenings), strict=True))
+    labels = dict(zip(ticks, states_at(list(ticks.values()), events), strict=True))
     asked: dict[int, TimedQuestion] = {}
     for item in questions(room.script):
         tick = math.ceil(item.t_s * rate_hz - 1e-9)
-        hidden = any(room.faults.seen_from(t_s) != t_s for t_s in (item.t_s, tick / rate_hz))
+        hidden = any(room.faults.visible_from(t_s) != t_s for t_s in (item.t_s, tick / rate_hz))
         if tick in labels and labels[tick].state is State.SILENCE and not hidden:
             asked.setdefault(
                 tick,
@@ -258,10 +258,10 @@ def truth_of(room: World, rate_hz: float, name: str) -> GroundTruth:
         name=name,
         duration_s=room.script.duration_s,
         tick_s=1 / rate_hz,
-        events=[TimedEvent(*happening) for happening in happenings],
+        events=[TimedEvent(*event) for event in events],
         states=[TimedState(label.t_s, label.state.value) for label in labels.values()],
         questions=list(asked.values()),
-        quiet=quiet_stretches(room.script),
+        quiet=find_quiet_spans(room.script),
     )
 
 

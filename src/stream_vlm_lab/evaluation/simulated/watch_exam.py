@@ -13,9 +13,9 @@ from stream_vlm.run_records import TimedUtterance
 from stream_vlm_lab.evaluation.online.online_pass import StreamResult, TimedQuestion
 from stream_vlm_lab.evaluation.scoring.matching import event_key
 from stream_vlm_lab.evaluation.scoring.scores import EARLY_S, LATE_S
-from stream_vlm_lab.simulation.labels.askable_times import Moments
-from stream_vlm_lab.simulation.labels.event_pattern import wanted_by
-from stream_vlm_lab.simulation.labels.tasks import NEVER_SHARE, never
+from stream_vlm_lab.simulation.labels.event_pattern import pattern_of
+from stream_vlm_lab.simulation.labels.tasks import NO_EVENT_SHARE, pattern_without_event
+from stream_vlm_lab.simulation.labels.visible_events import VisibleEvents
 
 WATCH_EXTRA_S = 10.0
 """How long a watch stays active after its event, in seconds; a report in this time is late."""
@@ -41,7 +41,7 @@ class Watch:
     due: float | None
 
 
-def plan_watches(moments: Moments, ticks: Sequence[float]) -> list[Watch]:
+def plan_watches(visible: VisibleEvents, ticks: Sequence[float]) -> list[Watch]:
     """Plan watches for a stream, one after the other; never two at a time.
 
     Each begins at a tick without an event in progress. It waits for one of the next few events, so
@@ -51,7 +51,7 @@ def plan_watches(moments: Moments, ticks: Sequence[float]) -> list[Watch]:
         moments: the events of the stream.
         ticks: times of its pictures in seconds.
     """
-    rng = np.random.default_rng([moments.script.seed, 0x3A7C4])
+    rng = np.random.default_rng([visible.script.seed, 0x3A7C4])
     watches: list[Watch] = []
     now = PAUSE_S
     while True:
@@ -60,29 +60,29 @@ def plan_watches(moments: Moments, ticks: Sequence[float]) -> list[Watch]:
                 t_s
                 for t_s in ticks
                 if t_s >= now
-                and moments.script.at(t_s)[1] is None
-                and moments.seen_from(t_s) == t_s
+                and visible.script.at(t_s)[1] is None
+                and visible.visible_from(t_s) == t_s
             ),
             None,
         )
         if start is None:
             return watches
-        coming = moments.after(start)
-        never_comes = not coming or rng.random() < NEVER_SHARE
-        end = moments.script.duration_s
+        coming = visible.after(start)
+        never_comes = not coming or rng.random() < NO_EVENT_SHARE
+        end = visible.script.duration_s
         if never_comes:
             until, due, label = start + NO_EVENT_WATCH_S, None, ""
-            wanted = never([seen for seen in coming if seen.t_start <= until], rng)
+            pattern = pattern_without_event([seen for seen in coming if seen.t_start <= until], rng)
         else:
             chosen = coming[int(rng.integers(min(3, len(coming))))]
-            wanted = wanted_by(chosen.event, any_colour=bool(rng.random() < 0.5))
-            first = moments.first(wanted, start)
+            pattern = pattern_of(chosen.event, any_colour=bool(rng.random() < 0.5))
+            first = visible.first_match(pattern, start)
             assert first is not None
             due, label, until = first.t_end, first.event.label, first.t_end + WATCH_EXTRA_S
         if until <= end or not never_comes:
             question = TimedQuestion(
                 start,
-                f"Tell me when {wanted.words}.",
+                f"Tell me when {pattern.words}.",
                 label,
                 "tell me when",
                 is_watch=True,

@@ -1,1 +1,1 @@
-"""What a camera does to a picture: optics, noise, compression and faults."""
+"""What the camera does to a picture: optics, noise, compression and faults."""

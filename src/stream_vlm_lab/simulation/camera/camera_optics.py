@@ -1,6 +1,4 @@
-"""What a camera does to the light: pan, shake, exposure, vignette, moving shadows, blur, noise and
-compression.
-"""
+"""Camera effects: pan, shake, exposure, vignette, shadows, blur, noise and compression."""
 
 from __future__ import annotations
 
@@ -11,16 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_vlm.types import StreamError
-from stream_vlm_lab.simulation.camera.degrade import in_the_light, in_the_numbers
+from stream_vlm_lab.simulation.camera.degrade import degrade_light, degrade_pixels
 from stream_vlm_lab.simulation.camera.faults import Fault
 from stream_vlm_lab.simulation.raster.sprite import Image
 from stream_vlm_lab.simulation.scene.scene import Scene
 
 
 class Sensor:
-    """Turns a clean rendering into what the camera would deliver; the same at the same time,
-    whatever was asked before.
-    """
+    """Turns a clean rendering into a camera picture; the result depends only on the time."""
 
     def __init__(self, scene: Scene, seed: int, width: int, height: int) -> None:
         self._scene, self._camera, self._seed = scene, scene.camera, seed
@@ -28,7 +24,7 @@ class Sensor:
         rng = np.random.default_rng([seed, 0xCA4E7A])
         self._phases = rng.uniform(0, 2 * np.pi, 12)
         noise = rng.normal(0, self._camera.noise, (2 * height, 2 * width, 3)).astype(np.float32)
-        # Neighbouring pixels of a real sensor are demosaiced together.
+        # Demosaicing in a real sensor makes the noise of neighbouring pixels similar.
         softened = cv2.GaussianBlur(noise, (0, 0), 0.6)
         self._noise = np.clip(
             softened / max(float(softened.std()), 1e-6) * self._camera.noise, -60, 60
@@ -41,18 +37,18 @@ class Sensor:
         self._shadows = self._shadow_map(rng) if self._camera.shadows else None
 
     def margin(self) -> int:
-        """Pixels by which the backdrop must be larger than the picture on every side."""
+        """Pixels by which the background must be larger than the picture on every side."""
         return (
             int(np.ceil(self._camera.pan * self._width + 5 * self._camera.shake * self._height)) + 2
         )
 
     def pan_px(self, t_s: float) -> float:
-        """How far the camera looks to the right of the middle, in pixels."""
+        """Pan of the camera to the right at `t_s`, in pixels."""
         turn = 2 * np.pi * t_s / self._camera.pan_period_s + self._phases[0]
         return float(self._camera.pan * self._width * np.sin(turn))
 
     def shake_px(self, t_s: float) -> tuple[float, float]:
-        """How far the shake moves the view right and down, in pixels."""
+        """Shift of the view by camera shake at `t_s`: right and down, in pixels."""
         size = self._camera.shake * self._height
         if not size:
             return 0.0, 0.0
@@ -66,8 +62,13 @@ class Sensor:
     def expose(
         self, frame: Image, t_s: float, lamp_on: bool | None, faults: Sequence[Fault] = ()
     ) -> Image:
-        """The picture as delivered, uint8 RGB of the same shape; `faults` are those that hold at
-        `t_s`.
+        """The camera picture, uint8 RGB of the same shape.
+
+        Args:
+            frame: the clean rendering, uint8 RGB, (H, W, 3).
+            t_s: time in seconds.
+            lamp_on: whether the lamp is on; None without a lamp.
+            faults: the faults at `t_s`.
         """
         camera = self._camera
         drift = 1 + camera.exposure_drift * np.sin(
@@ -91,13 +92,13 @@ class Sensor:
                 np.uint8,
             )
         for fault in faults:
-            frame = in_the_light(frame, fault, t_s)
+            frame = degrade_light(frame, fault, t_s)
         draw = np.random.default_rng([self._seed, round(t_s * 1e6)])
         down, right = int(draw.integers(self._height)), int(draw.integers(self._width))
         noise = self._noise[down : down + self._height, right : right + self._width]
         frame = np.asarray(cv2.add(frame, noise, dtype=cv2.CV_8U), np.uint8)
         for fault in faults:
-            frame = in_the_numbers(frame, fault, t_s)
+            frame = degrade_pixels(frame, fault, t_s)
         return self._compress(frame) if camera.jpeg_quality else frame
 
     def _compress(self, frame: Image) -> Image:
@@ -112,14 +113,14 @@ class Sensor:
         return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
     def _grading(self) -> NDArray[np.float32]:
-        """3 x 3 matrix from full colours to those of this camera: paler or stronger."""
+        """3 x 3 colour matrix of the camera, with lower or higher saturation."""
         grey = np.array([0.299, 0.587, 0.114], np.float32)
         return self._camera.saturation * np.eye(3, dtype=np.float32) + (
             1 - self._camera.saturation
         ) * np.tile(grey, (3, 1))
 
     def _light(self, lamp_on: bool | None) -> NDArray[np.float32]:
-        """Vignette, colour of the light and, where there is a lamp, its glow: float32 (H, W, 3)."""
+        """Vignette, colour of the light and glow of the lamp: float32 gain (H, W, 3)."""
         ys, xs = np.mgrid[0 : self._height, 0 : self._width].astype(np.float32)
         x, y = xs / self._width - 0.5, ys / self._height - 0.5
         gain = 1 - self._camera.vignette * 2 * (x * x + y * y)
@@ -127,7 +128,7 @@ class Sensor:
         light = gain[..., None] * np.array([warmth, 1.0, 1 / warmth], np.float32)
         lamp = next((fixture for fixture in self._scene.fixtures if fixture.kind == "lamp"), None)
         if lamp is not None and lamp_on is not None:
-            rng = np.random.default_rng(lamp.look + 1)
+            rng = np.random.default_rng(lamp.style_seed + 1)
             dim, strength = float(rng.uniform(0.6, 0.86)), float(rng.uniform(0.3, 0.6))
             right, down = lamp.light_source
             area = lamp.area

@@ -1,6 +1,4 @@
-"""What faults of a camera do to a picture: in the light before the sensor, and to the numbers after
-it.
-"""
+"""Applies camera faults to a picture: to the light before the sensor, and to the pixels."""
 
 from __future__ import annotations
 
@@ -13,15 +11,13 @@ from stream_vlm_lab.simulation.camera.faults import Fault
 from stream_vlm_lab.simulation.raster.sprite import Image
 
 BANDS = 8
-"""A rolling exposure is drawn in so many bands of rows, each at its own moment."""
+"""A rolling shutter picture is drawn in this many bands of rows, each at its own time."""
 READOUT_S = 0.15
-"""From the first row's exposure to the last one's, in seconds, at full strength."""
+"""Time from the first row's exposure to the last row's at full strength, in seconds."""
 
 
 def exposure_moments(fault: Fault | None, t_s: float) -> list[float]:
-    """When each band of rows is exposed, from the top, seconds; a single moment without a rolling
-    exposure.
-    """
+    """Exposure time of each band of rows from the top, in seconds; only `t_s` without a fault."""
     if fault is None:
         return [t_s]
     return [
@@ -30,16 +26,20 @@ def exposure_moments(fault: Fault | None, t_s: float) -> list[float]:
     ]
 
 
-def in_the_light(frame: Image, fault: Fault, t_s: float) -> Image:
-    """`frame` (uint8 RGB, (H, W, 3)) as it falls on a sensor under `fault` at `t_s` seconds; faults
-    of the numbers change nothing here.
+def degrade_light(frame: Image, fault: Fault, t_s: float) -> Image:
+    """Apply the optical faults: rolling shutter flicker, motion blur, defocus.
+
+    Args:
+        frame: uint8 RGB, (H, W, 3).
+        fault: the fault; other kinds change nothing.
+        t_s: time in seconds.
     """
     height = frame.shape[0]
     if fault.kind == "rolling":
-        # Mains flicker brightens some rows and darkens others; between two pictures the pattern
-        # moves.
+        # Mains flicker makes some rows brighter and others darker. The pattern moves from picture
+        # to picture.
         rows = np.arange(height, dtype=np.float32) / height
-        turn = 2 * np.pi * (rows * (2 + fault.look % 3) + 1.7 * t_s)
+        turn = 2 * np.pi * (rows * (2 + fault.style_seed % 3) + 1.7 * t_s)
         gain = 1 + 0.3 * fault.strength * np.sin(turn)
         return np.asarray(np.clip(frame * gain[:, None, None], 0, 255), np.uint8)
     if fault.kind == "motion-blur":
@@ -47,7 +47,9 @@ def in_the_light(frame: Image, fault: Fault, t_s: float) -> Image:
             cv2.filter2D(
                 frame,
                 -1,
-                _streak(height * (0.02 + 0.05 * fault.strength), np.pi * (fault.look % 180) / 180),
+                _streak(
+                    height * (0.02 + 0.05 * fault.strength), np.pi * (fault.style_seed % 180) / 180
+                ),
             ),
             np.uint8,
         )
@@ -58,15 +60,19 @@ def in_the_light(frame: Image, fault: Fault, t_s: float) -> Image:
     return frame
 
 
-def in_the_numbers(frame: Image, fault: Fault, t_s: float) -> Image:
-    """`frame` (uint8 RGB, (H, W, 3)) as it leaves a camera under `fault` at `t_s` seconds; faults
-    of the light change nothing here.
+def degrade_pixels(frame: Image, fault: Fault, t_s: float) -> Image:
+    """Apply the faults behind the sensor: noise and JPEG artefacts.
+
+    Args:
+        frame: uint8 RGB, (H, W, 3).
+        fault: the fault; other kinds change nothing.
+        t_s: time in seconds.
 
     Raises:
         StreamError: a picture of this size cannot be compressed.
     """
     if fault.kind == "noise":
-        rng = np.random.default_rng([fault.look, round(t_s * 1e6)])
+        rng = np.random.default_rng([fault.style_seed, round(t_s * 1e6)])
         grain = rng.normal(0, 10 + 35 * fault.strength, frame.shape)
         return np.asarray(np.clip(frame + grain, 0, 255), np.uint8)
     if fault.kind == "jpeg":
@@ -83,7 +89,7 @@ def in_the_numbers(frame: Image, fault: Fault, t_s: float) -> Image:
 
 
 def _streak(length: float, angle: float) -> NDArray[np.float32]:
-    """A line of `length` pixels through the middle, `angle` in radians, that sums to 1."""
+    """Kernel of a line of `length` pixels at `angle` (radians); it sums to 1."""
     half = max(1.0, length / 2)
     reach = int(np.ceil(half))
     kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
@@ -95,7 +101,7 @@ def _streak(length: float, angle: float) -> NDArray[np.float32]:
 
 
 def _disc(radius: float) -> NDArray[np.float32]:
-    """A disc of `radius` pixels that sums to 1."""
+    """Kernel of a disc with `radius` pixels; it sums to 1."""
     radius = max(1.0, radius)
     reach = int(np.ceil(radius))
     down, right = np.mgrid[-reach : reach + 1, -reach : reach + 1]

@@ -1,4 +1,4 @@
-"""When and how a simulated camera fails; the spans do not depend on the events of the scene."""
+"""Camera faults: kinds, times and strengths; they do not depend on the events."""
 
 from __future__ import annotations
 
@@ -19,38 +19,42 @@ LENGTHS_S = {
     "dropped": (0.6, 3.0),
     "frozen": (1.0, 4.0),
 }
-"""How long a fault of each kind lasts, seconds: shortest and longest."""
+"""Shortest and longest duration of each kind of fault, in seconds."""
 FAULTS = tuple(LENGTHS_S)
-"""rolling: rows are exposed one after the other under a light that flickers; motion-blur, defocus,
-noise, jpeg: as they say; dropped: no picture comes; frozen: the picture of the fault's first moment
-comes again and again with new stamps.
+"""Kinds of faults.
+
+rolling: rows are exposed one after the other in flickering light. motion-blur, defocus, noise,
+jpeg: as the names say. dropped: there is no picture. frozen: the picture from the start of the
+fault is repeated with new stamps.
 """
 HIDING = ("dropped", "frozen")
-"""Faults that hide what happens meanwhile."""
+"""Faults that hide what happens."""
 MOST_PER_MINUTE = 6.0
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault, from `t_start` until just before `t_end` (seconds).
+    """One fault, from `t_start` until just before `t_end`.
 
     Attributes:
         kind: one of `FAULTS`.
-        strength: from 0.3 to 1; of no meaning to dropped and frozen pictures.
-        look: seed of its small variations.
+        t_start: start in seconds.
+        t_end: end in seconds.
+        strength: 0.3 to 1; without effect for dropped and frozen pictures.
+        style_seed: seed of small variations.
     """
 
     kind: str
     t_start: float
     t_end: float
     strength: float
-    look: int
+    style_seed: int
 
 
 class Faults:
     """All faults of one stream.
 
-    Those of one kind never overlap, and no picture is dropped while it is frozen.
+    Faults of one kind never overlap, and no picture is dropped while the camera is frozen.
     """
 
     def __init__(self, faults: Collection[Fault] = ()) -> None:
@@ -64,8 +68,8 @@ class Faults:
             kind: [fault.t_start for fault in mine] for kind, mine in self._by_kind.items()
         }
 
-    def of(self, kind: str, t_s: float) -> Fault | None:
-        """The fault of `kind` that holds at `t_s` seconds, or None."""
+    def active(self, kind: str, t_s: float) -> Fault | None:
+        """The fault of `kind` at `t_s` seconds, or None."""
         begun = bisect.bisect_right(self._starts[kind], t_s)
         return (
             self._by_kind[kind][begun - 1]
@@ -74,18 +78,19 @@ class Faults:
         )
 
     def at(self, t_s: float) -> tuple[Fault, ...]:
-        """Every fault that holds at `t_s` seconds, in the order of `FAULTS`."""
-        return tuple(fault for kind in FAULTS if (fault := self.of(kind, t_s)) is not None)
+        """Every fault at `t_s` seconds, in the order of `FAULTS`."""
+        return tuple(fault for kind in FAULTS if (fault := self.active(kind, t_s)) is not None)
 
-    def seen_from(self, t_s: float) -> float:
-        """When a picture first shows what became true at `t_s` seconds: then, or when what hides it
-        is over.
+    def visible_from(self, t_s: float) -> float:
+        """The first time from `t_s` on at which a picture shows the scene.
+
+        It is `t_s` itself, or the end of the faults that hide the scene at `t_s`.
         """
         while True:
             hiding = [
                 fault
                 for kind in HIDING
-                if (fault := self.of(kind, t_s)) is not None and not _still_shows(fault, t_s)
+                if (fault := self.active(kind, t_s)) is not None and not _still_shows(fault, t_s)
             ]
             if not hiding:
                 return t_s
@@ -93,22 +98,24 @@ class Faults:
 
 
 def _still_shows(fault: Fault, t_s: float) -> bool:
-    """A frozen picture shows what was true when it froze."""
+    """Whether the fault still shows the scene at `t_s`: a frozen picture does at its start."""
     return fault.kind == "frozen" and t_s == fault.t_start
 
 
 def plan_faults(seed: int, duration_s: float, kinds: Collection[str], per_minute: float) -> Faults:
-    """Spread faults of `kinds` over a stream; the same arguments give the same faults, and a kind's
-    faults do not depend on the other kinds.
+    """Spread faults of `kinds` over a stream; the same arguments give the same faults.
 
-    Only frozen and dropped know each other: a picture that would freeze while one is dropped does
-    not.
+    The faults of one kind do not depend on the other kinds, with one exception: a frozen picture
+    that would overlap with dropped pictures is left out.
 
     Args:
-        per_minute: of each kind on average, above 0 and up to 6, fewer where they would overlap.
+        seed: seed of the stream.
+        duration_s: length of the stream in seconds.
+        kinds: kinds of faults.
+        per_minute: mean rate of each kind, above 0 and at most 6; lower if faults would overlap.
 
     Raises:
-        WorldError: an unknown kind or a rate out of range.
+        WorldError: a kind is unknown or the rate is out of range.
     """
     unknown = sorted(set(kinds) - set(FAULTS))
     if unknown:
@@ -140,7 +147,7 @@ def _of_kind(kind: str, seed: int, duration_s: float, per_minute: float) -> list
     shortest, longest = LENGTHS_S[kind]
     pause_s = max(0.5, 60 / per_minute - (shortest + longest) / 2)
     found: list[Fault] = []
-    # The first pictures are whole, so that a stream begins when it begins.
+    # No fault in the first half second, so that a stream starts with a good picture.
     now = 0.5 + float(rng.exponential(pause_s))
     while True:
         fault = Fault(
@@ -150,7 +157,7 @@ def _of_kind(kind: str, seed: int, duration_s: float, per_minute: float) -> list
             round(float(rng.uniform(0.3, 1.0)), 3),
             int(rng.integers(1 << 31)),
         )
-        # The last second is whole: whatever was hidden comes to light before the stream ends.
+        # No fault in the last second, so that hidden events become visible before the end.
         if fault.t_end > duration_s - 1.0:
             return found
         found.append(fault)

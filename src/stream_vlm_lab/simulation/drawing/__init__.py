@@ -1,1 +1,1 @@
-"""How a room, its people and its things are drawn."""
+"""Draws the room, its people and its things."""

@@ -1,6 +1,4 @@
-"""The same rooms and events in other looks: with things of other forms, or before walls and on
-floors of other kinds.
-"""
+"""Changes the appearance of a stream: other forms of things, other walls and floors."""
 
 from __future__ import annotations
 
@@ -19,21 +17,22 @@ from stream_vlm_lab.simulation.things.varied import BALLS
 LOOKS = ("seen", "varied objects", "invented", "unseen objects", "unseen backgrounds")
 
 
-def with_look(script: Script, look: str) -> Script:
-    """`script` with what it shows exchanged; events, labels, places, sizes and colours stay as they
-    are.
+def with_appearance(script: Script, look: str) -> Script:
+    """Return `script` with another appearance.
+
+    Events, labels, places, sizes and colours stay the same.
 
     Args:
-        look: "seen" changes nothing; "varied objects" gives every portable thing one of several
-            further forms of its kind (`varied`); "invented" gives every portable thing a form of
-            its own (`invented`) and covers walls and floors with patterns of `invented_textures`;
-            "unseen objects" gives every portable thing a form of its kind that is drawn for no
-            other look (a crate, a round flask, an open book, a bowl on a saucer, a ball of
-            quarters); "unseen backgrounds" covers walls and floors with patterns that no other look
-            has.
+        script: the script.
+        look: "seen" changes nothing. "varied objects" gives every portable thing one of several
+            other forms of its kind (`varied`). "invented" gives every portable thing a form of its
+            own (`procedural`), and walls and floors patterns of `invented_textures`. "unseen
+            objects" gives every portable thing the held-out form of its kind: a crate, a round
+            flask, an open book, a bowl on a saucer, a ball of quarters. "unseen backgrounds" gives
+            walls and floors patterns of `unseen_textures`.
 
     Raises:
-        WorldError: no such look.
+        WorldError: there is no such appearance.
     """
     if look not in LOOKS:
         raise WorldError(f"look: {look!r} is refused; use one of {', '.join(LOOKS)}")
@@ -54,7 +53,7 @@ def with_look(script: Script, look: str) -> Script:
 
 def _varied(thing: Thing) -> str:
     return (
-        str(np.random.default_rng([thing.look, 0xF0B]).choice(BALLS))
+        str(np.random.default_rng([thing.style_seed, 0xF0B]).choice(BALLS))
         if thing.kind == "ball"
         else "varied"
     )
@@ -62,7 +61,7 @@ def _varied(thing: Thing) -> str:
 
 def _invented(thing: Thing) -> str:
     return (
-        str(np.random.default_rng([thing.look, 0xF0B]).choice(INVENTED_BALLS))
+        str(np.random.default_rng([thing.style_seed, 0xF0B]).choice(INVENTED_BALLS))
         if thing.kind == "ball"
         else "invented"
     )
@@ -77,7 +76,7 @@ _FORMS: dict[str, Callable[[Thing], str]] = {
     "invented": _invented,
     "unseen objects": _unseen,
 }
-"""Looks that exchange things, with the form that each gets."""
+"""Appearances that change things, with a function that chooses the form of a thing."""
 
 _TEXTURES = {"invented": sorted(INVENTED_TEXTURES), "unseen backgrounds": sorted(UNSEEN_TEXTURES)}
-"""Looks that exchange walls and floors, with the patterns that cover them."""
+"""Appearances that change walls and floors, with their patterns."""

@@ -1,13 +1,11 @@
-"""People: a jointed figure in three dimensions, so that front, back, side and the view from above
-all come from one body.
-"""
+"""Draws people from a three-dimensional figure with joints, seen from any side and from above."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from stream_vlm_lab.simulation.drawing.person_style import PersonStyle
 from stream_vlm_lab.simulation.drawing.skeleton import Pose, Skeleton
-from stream_vlm_lab.simulation.drawing.wardrobe import Wardrobe
 from stream_vlm_lab.simulation.raster.sprite import Brush, Point, Sprite
 from stream_vlm_lab.simulation.scene.palette import Rgb, mix, shade
 
@@ -15,12 +13,12 @@ from stream_vlm_lab.simulation.scene.palette import Rgb, mix, shade
 class Figure:
     """Draws one person."""
 
-    def __init__(self, upper: Rgb, look: int) -> None:
-        self.wardrobe = Wardrobe.from_seed(upper, look)
+    def __init__(self, upper: Rgb, style_seed: int) -> None:
+        self.style = PersonStyle.from_seed(upper, style_seed)
 
     def hands_at(self, pose: Pose, pitch: float) -> Point:
-        """Middle between the hands that reach, in body heights from the feet: right, down."""
-        joints = Skeleton.posed(pose, self.wardrobe.build).joints
+        """Point between the reaching hands, in body heights from the feet: right, down."""
+        joints = Skeleton.posed(pose, self.style.build).joints
         hand = (
             (joints["left hand"] + joints["right hand"]) / 2
             if pose.both_hands
@@ -29,14 +27,15 @@ class Figure:
         return float(hand[0]), float(-(hand[2] * np.cos(pitch) + hand[1] * np.sin(pitch)))
 
     def draw(self, pose: Pose, height: float, pitch: float, aside: Point = (0.0, 0.0)) -> Sprite:
-        """Draw the figure `height` pixels tall (before the pitch foreshortens it), feet at the
-        origin.
+        """Draw the figure with its feet at the origin.
 
         Args:
-            pitch: radians, how far the camera looks down.
-            aside: fraction of a pixel by which the origin lies off the pixel grid.
+            pose: the pose.
+            height: height in pixels, before the pitch shortens it.
+            pitch: pitch of the camera in radians, downwards.
+            aside: offset of the origin from the pixel grid, as a fraction of a pixel.
         """
-        skeleton = Skeleton.posed(pose, self.wardrobe.build)
+        skeleton = Skeleton.posed(pose, self.style.build)
         seen = {
             name: (
                 float(joint[0] * height + aside[0]),
@@ -53,7 +52,7 @@ class Figure:
             max(ys) + around * 0.7,
             3 if height < 90 else 2,
         )
-        # Farther parts first; for a camera above, what is higher is nearer.
+        # Farther parts first; for a camera above, higher parts are nearer.
         near = {
             name: float(-joint[1] * np.cos(pitch) + joint[2] * np.sin(pitch))
             for name, joint in skeleton.joints.items()
@@ -90,58 +89,56 @@ class Figure:
     def _leg(
         self, brush: Brush, seen: dict[str, Point], side: str, height: float, gain: float
     ) -> None:
-        wardrobe = self.wardrobe
-        build = wardrobe.build
+        style = self.style
+        build = style.build
         hip, knee, foot = seen[f"{side} hip"], seen[f"{side} knee"], seen[f"{side} foot"]
-        shin = wardrobe.skin if wardrobe.skirt else wardrobe.lower
+        shin = style.skin if style.skirt else style.lower
         brush.limb(knee, foot, 0.042 * height * build, 0.03 * height * build, shade(shin, gain))
         brush.limb(
-            hip, knee, 0.06 * height * build, 0.045 * height * build, shade(wardrobe.lower, gain)
+            hip, knee, 0.06 * height * build, 0.045 * height * build, shade(style.lower, gain)
         )
         brush.oval(
             (foot[0], foot[1] + 0.012 * height),
             0.042 * height,
             0.024 * height,
-            shade(wardrobe.shoes, gain),
+            shade(style.shoes, gain),
         )
 
     def _arm(
         self, brush: Brush, seen: dict[str, Point], side: str, height: float, gain: float
     ) -> None:
-        wardrobe = self.wardrobe
+        style = self.style
         shoulder, elbow, hand = (
             seen[f"{side} shoulder"],
             seen[f"{side} elbow"],
             seen[f"{side} hand"],
         )
-        sleeve, skin = shade(wardrobe.upper, gain * 0.95), shade(wardrobe.skin, gain)
-        thick = 0.04 * height * wardrobe.build
-        brush.limb(
-            elbow, hand, thick * 0.85, thick * 0.66, sleeve if wardrobe.long_sleeves else skin
-        )
+        sleeve, skin = shade(style.upper, gain * 0.95), shade(style.skin, gain)
+        thick = 0.04 * height * style.build
+        brush.limb(elbow, hand, thick * 0.85, thick * 0.66, sleeve if style.long_sleeves else skin)
         brush.limb(shoulder, elbow, thick * 1.08, thick * 0.9, sleeve)
         brush.disc(hand, 0.03 * height, skin)
 
     def _torso(
         self, brush: Brush, seen: dict[str, Point], skeleton: Skeleton, height: float
     ) -> None:
-        wardrobe = self.wardrobe
+        style = self.style
         hips = [seen["left hip"], seen["right hip"]]
         shoulders = [seen["left shoulder"], seen["right shoulder"]]
-        wide = 0.062 * height * wardrobe.build
-        if wardrobe.skirt:
+        wide = 0.062 * height * style.build
+        if style.skirt:
             knees = [seen["left knee"], seen["right knee"]]
-            brush.hull(hips + knees, [wide, wide, wide * 1.15, wide * 1.15], wardrobe.lower)
+            brush.hull(hips + knees, [wide, wide, wide * 1.15, wide * 1.15], style.lower)
         drop = 0.02 * height
         low = [(x, y + drop) for x, y in hips]
         brush.hull(
-            low + shoulders, [wide, wide, wide * 0.82, wide * 0.82], shade(wardrobe.upper, 0.84)
+            low + shoulders, [wide, wide, wide * 0.82, wide * 0.82], shade(style.upper, 0.84)
         )
         offset = 0.016 * height
-        lit = [(x - offset, y - offset * 0.3) for x, y in low + shoulders]
-        brush.hull(lit, [wide * 0.78, wide * 0.78, wide * 0.66, wide * 0.66], wardrobe.upper)
+        shaded = [(x - offset, y - offset * 0.3) for x, y in low + shoulders]
+        brush.hull(shaded, [wide * 0.78, wide * 0.78, wide * 0.66, wide * 0.66], style.upper)
         self._trim(brush, seen, skeleton, height, wide)
-        if wardrobe.jacket is not None and skeleton.forward[1] < -0.5:
+        if style.jacket is not None and skeleton.forward[1] < -0.5:
             chest, hip = seen["chest"], seen["hips"]
             brush.polygon(
                 [
@@ -149,18 +146,16 @@ class Figure:
                     (chest[0] + 0.03 * height, chest[1] - 0.02 * height),
                     hip,
                 ],
-                wardrobe.jacket,
+                style.jacket,
             )
 
     def _trim(
         self, brush: Brush, seen: dict[str, Point], skeleton: Skeleton, height: float, wide: float
     ) -> None:
-        """Stripes across the chest, an emblem in front, a bag on the back: what clothes have
-        besides a colour.
-        """
-        wardrobe = self.wardrobe
+        """Draw details of the clothes: stripes, an emblem, a bag on the back."""
+        style = self.style
         spine = [seen["left shoulder"], seen["right shoulder"], seen["left hip"], seen["right hip"]]
-        if wardrobe.stripes is not None:
+        if style.stripes is not None:
             for share in (0.25, 0.5, 0.75):
                 ends = [
                     (
@@ -170,28 +165,28 @@ class Figure:
                     for i in (0, 1)
                 ]
                 brush.limb(
-                    ends[0], ends[1], 0.018 * height, 0.018 * height, wardrobe.stripes, lit=False
+                    ends[0], ends[1], 0.018 * height, 0.018 * height, style.stripes, shaded=False
                 )
         chest, hips = seen["chest"], seen["hips"]
-        if wardrobe.emblem is not None and skeleton.forward[1] < -0.7:
+        if style.emblem is not None and skeleton.forward[1] < -0.7:
             brush.oval(
                 (chest[0] * 0.75 + hips[0] * 0.25, chest[1] * 0.75 + hips[1] * 0.25),
                 0.038 * height,
                 0.028 * height,
-                wardrobe.emblem,
+                style.emblem,
             )
-        if wardrobe.backpack is not None and skeleton.forward[1] > 0.5:
+        if style.backpack is not None and skeleton.forward[1] > 0.5:
             low = (chest[0] * 0.4 + hips[0] * 0.6, chest[1] * 0.4 + hips[1] * 0.6)
-            brush.hull([chest, low], [wide * 0.85, wide * 0.95], wardrobe.backpack)
+            brush.hull([chest, low], [wide * 0.85, wide * 0.95], style.backpack)
 
     def _head(
         self, brush: Brush, seen: dict[str, Point], skeleton: Skeleton, height: float, pitch: float
     ) -> None:
-        wardrobe = self.wardrobe
+        style = self.style
         centre, chest = seen["head"], seen["chest"]
         radius = 0.066 * height
-        brush.limb(chest, centre, 0.034 * height, 0.034 * height, shade(wardrobe.skin, 0.85))
-        # The face lies on the forward side of the head, the hair on the other; both move with
+        brush.limb(chest, centre, 0.034 * height, 0.034 * height, shade(style.skin, 0.85))
+        # The face is on the front of the head, the hair on the back; both move with
         # heading and pitch.
         face_down = -float(skeleton.forward[1] * np.sin(pitch))
         towards = (float(skeleton.forward[0]), face_down)
@@ -205,51 +200,47 @@ class Figure:
             centre[0] + towards[0] * 0.36 * radius,
             centre[1] + (0.2 + 0.42 * towards[1] + tilt * 0.3) * radius,
         )
-        if wardrobe.long_hair:
+        if style.long_hair:
             tail = (chest[0] - towards[0] * 0.7 * radius, chest[1] - 0.2 * radius)
             if facing > -0.25:
                 brush.limb(
-                    hair, tail, radius * 0.95, radius * 0.7, shade(wardrobe.hair, 0.85), lit=False
+                    hair, tail, radius * 0.95, radius * 0.7, shade(style.hair, 0.85), shaded=False
                 )
-        brush.oval(hair, radius * 0.98, radius * 1.02, wardrobe.hair)
+        brush.oval(hair, radius * 0.98, radius * 1.02, style.hair)
         if facing > -0.3:
             wide = 0.62 + 0.24 * max(0.0, facing)
-            brush.oval(face, radius * wide, radius * (0.94 - 0.2 * np.sin(pitch)), wardrobe.skin)
+            brush.oval(face, radius * wide, radius * (0.94 - 0.2 * np.sin(pitch)), style.skin)
             self._features(brush, face, facing, towards, radius)
         else:
             brush.oval(
                 (centre[0], centre[1] + 0.28 * radius),
                 radius * 0.8,
                 radius * 0.62,
-                shade(wardrobe.skin, 0.9),
+                shade(style.skin, 0.9),
             )
-            brush.oval(
-                (hair[0], hair[1] + 0.12 * radius), radius * 0.98, radius * 1.02, wardrobe.hair
-            )
-            if wardrobe.long_hair:
+            brush.oval((hair[0], hair[1] + 0.12 * radius), radius * 0.98, radius * 1.02, style.hair)
+            if style.long_hair:
                 brush.limb(
                     hair,
                     (chest[0], chest[1] + 0.3 * radius),
                     radius * 0.95,
                     radius * 0.75,
-                    wardrobe.hair,
-                    lit=False,
+                    style.hair,
+                    shaded=False,
                 )
         brush.oval(
             (hair[0] - 0.25 * radius, hair[1] - 0.35 * radius),
             radius * 0.4,
             radius * 0.28,
-            mix(wardrobe.hair, (255, 255, 255), 0.14),
+            mix(style.hair, (255, 255, 255), 0.14),
         )
-        if wardrobe.hat is not None:
-            brush.oval(
-                (hair[0], hair[1] - 0.35 * radius), radius * 1.12, radius * 0.72, wardrobe.hat
-            )
+        if style.hat is not None:
+            brush.oval((hair[0], hair[1] - 0.35 * radius), radius * 1.12, radius * 0.72, style.hat)
 
     def _features(
         self, brush: Brush, face: Point, facing: float, towards: Point, radius: float
     ) -> None:
-        dark = shade(self.wardrobe.skin, 0.45)
+        dark = shade(self.style.skin, 0.45)
         turn = towards[0] * 0.3 * radius
         if facing > 0.2:
             for sign in (-1, 1):
@@ -269,7 +260,7 @@ class Figure:
             brush.disc(
                 (face[0] + ahead * 0.62 * radius, face[1] + 0.05 * radius),
                 0.16 * radius,
-                shade(self.wardrobe.skin, 0.95),
+                shade(self.style.skin, 0.95),
             )
             brush.disc(
                 (face[0] + ahead * 0.3 * radius, face[1] - 0.14 * radius), 0.1 * radius, dark

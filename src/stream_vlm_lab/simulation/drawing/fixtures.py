@@ -1,4 +1,4 @@
-"""Doors and lamps in every state: from open to closed, on and off."""
+"""Draws doors and lamps in every state: from open to closed, on and off."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ GLOW: Rgb = (255, 236, 178)
 
 
 def draw_door(fixture: Fixture, width: float, height: float, openness: float) -> Sprite:
-    """A door in its frame, `width` x `height` pixels; `openness` 0 is closed, 1 wide open.
+    """Draw a door in its frame; the origin is the middle of its foot.
 
-    Origin: middle of its foot.
+    Args:
+        fixture: the door.
+        width: width in pixels.
+        height: height in pixels.
+        openness: 0 is closed, 1 is fully open.
     """
-    rng = np.random.default_rng(fixture.look)
+    rng = np.random.default_rng(fixture.style_seed)
     hinge = -1.0 if rng.random() < 0.5 else 1.0
-    # What lies behind differs from the leaf, as a dark corridor or a bright room does.
+    # The room behind has another brightness than the leaf: a dark corridor or a bright room.
     bright_leaf = sum(fixture.rgb) > 330
-    beyond: Rgb = (30, 28, 30) if bright_leaf == (rng.random() < 0.85) else (244, 240, 228)
+    outside: Rgb = (30, 28, 30) if bright_leaf == (rng.random() < 0.85) else (244, 240, 228)
     widest = float(rng.uniform(1.15, 1.5))
     frame = (
         mix(fixture.rgb, (240, 238, 232), 0.55) if rng.random() < 0.6 else shade(fixture.rgb, 0.6)
@@ -42,13 +46,12 @@ def draw_door(fixture: Fixture, width: float, height: float, openness: float) ->
         frame,
     )
     top = -height + border
-    brush.polygon([(-half, 0), (half, 0), (half, top), (-half, top)], beyond)
+    brush.polygon([(-half, 0), (half, 0), (half, top), (-half, top)], outside)
     brush.polygon(
         [(-half, 0), (half, 0), (half * 0.75, -height * 0.06), (-half * 0.75, -height * 0.06)],
-        mix(beyond, (128, 118, 106), 0.5),
+        mix(outside, (128, 118, 106), 0.5),
     )
-    # The leaf turns about its hinge: the free edge moves sideways, and grows or shrinks with
-    # nearness.
+    # The leaf rotates on its hinge. Its free edge moves sideways, and appears larger when nearer.
     x_hinge, x_free = hinge * half, hinge * half - hinge * width * float(np.cos(swing))
     grow = float(np.sin(swing)) * (0.16 if outwards else -0.16)
     upper, lower = top - grow * height * 0.55, grow * height * 0.45
@@ -74,11 +77,15 @@ def draw_door(fixture: Fixture, width: float, height: float, openness: float) ->
 
 
 def draw_lamp(fixture: Fixture, width: float, height: float, on: bool) -> Sprite:
-    """A lamp filling `width` x `height` pixels.
+    """Draw a lamp; the origin is the middle of its foot, or the lowest point of a pendant.
 
-    Origin: middle of its foot (a pendant's too: lowest point).
+    Args:
+        fixture: the lamp.
+        width: width in pixels.
+        height: height in pixels.
+        on: whether it is on.
     """
-    rng = np.random.default_rng(fixture.look)
+    rng = np.random.default_rng(fixture.style_seed)
     metal: Rgb = (52, 52, 56) if rng.random() < 0.6 else (176, 150, 92)
     shade_off = shade(fixture.rgb, 0.72)
     bulb = GLOW if on else shade_off
@@ -97,7 +104,7 @@ def draw_lamp(fixture: Fixture, width: float, height: float, on: bool) -> Sprite
             max(0.8, width * 0.02),
             max(0.8, width * 0.02),
             metal,
-            lit=False,
+            shaded=False,
         )
         _shade(
             brush,

@@ -1,4 +1,4 @@
-"""Hands: a sleeve, a wrist, a palm, four fingers and a thumb that close around a thing."""
+"""Draws a hand with sleeve, wrist, palm, four fingers and a thumb that close around a thing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from stream_vlm_lab.simulation.scene.palette import SKINS, Rgb, shade
 class Hand:
     """One hand with its sleeve.
 
-    Its origin is the point that it grasps; the arm comes from behind that point.
+    Its origin is the grasp point; the arm is behind it.
     """
 
-    def __init__(self, sleeve: Rgb, look: int) -> None:
-        rng = np.random.default_rng(look)
+    def __init__(self, sleeve: Rgb, style_seed: int) -> None:
+        rng = np.random.default_rng(style_seed)
         self._sleeve = sleeve
         self._skin = SKINS[int(rng.integers(len(SKINS)))]
         self._mirror = 1.0 if rng.random() < 0.5 else -1.0
@@ -25,13 +25,14 @@ class Hand:
     def draw(
         self, direction: float, closed: float, span: float, size: float, arm: float
     ) -> tuple[Sprite, Sprite]:
-        """Draw the hand, and apart from it the thumb that comes in front of what is held.
+        """Draw the hand, and separately the thumb, which is in front of the held thing.
 
         Args:
-            direction: radians, from the grasp point back along the arm, 0 is right, pi/2 down.
-            closed: 0 open, 1 closed around a thing. `span`: half the width of that thing, pixels.
+            direction: radians, from the grasp point back along the arm; 0 is right, pi/2 down.
+            closed: 0 open, 1 closed around a thing.
+            span: half the width of that thing in pixels.
             size: length of the hand in pixels.
-            arm: pixels of arm to draw, long enough to leave the picture.
+            arm: length of the arm in pixels, long enough to leave the picture.
         """
         back = np.array([np.cos(direction), np.sin(direction)])
         side = np.array([-back[1], back[0]]) * self._mirror
@@ -61,7 +62,7 @@ class Hand:
             thick * 1.6,
             thick * 1.6,
             shade(self._sleeve, 0.75),
-            lit=False,
+            shaded=False,
         )
         brush.limb(_point(cuff), _point(wrist), thick * 1.25, thick, self._skin)
         brush.hull(

@@ -1,6 +1,4 @@
-"""Where everything is at any moment of an event, in pixels: exact at the borders, for the labels
-promise it.
-"""
+"""Motion during an event, in pixels; it is exact at start and end, as the labels require."""
 
 from __future__ import annotations
 
@@ -13,45 +11,49 @@ from stream_vlm_lab.simulation.raster.sprite import Point
 from stream_vlm_lab.simulation.script.script import Event
 
 CARRY_REACH = (0.2, 0.62)
-"""Where the hands hold a carried thing: forward and up, in body heights."""
+"""Position of the hands with a carried thing: forward and up, in body heights."""
 
 
 def ease(share: float) -> float:
-    """0..1 → 0..1, slow at both ends."""
+    """Map 0..1 to 0..1, slow at both ends."""
     share = min(max(share, 0.0), 1.0)
     return share * share * (3 - 2 * share)
 
 
 def ease_out(share: float) -> float:
-    """0..1 → 0..1, at full speed from the start, slow at the end."""
+    """Map 0..1 to 0..1, fast at the start, slow at the end."""
     share = min(max(share, 0.0), 1.0)
     return 1 - (1 - share) ** 1.6
 
 
 def ease_in(share: float) -> float:
-    """0..1 → 0..1, slow at the start, at full speed at the end."""
+    """Map 0..1 to 0..1, slow at the start, fast at the end."""
     return 1 - ease_out(1 - share)
 
 
 def blend_angle(first: float, second: float, share: float) -> float:
-    """From one heading to another the short way round, radians."""
+    """A heading between two headings the shorter way round, in radians."""
     turn = (second - first + np.pi) % (2 * np.pi) - np.pi
     return float(first + turn * share)
 
 
 def between(first: Point, second: Point, share: float) -> Point:
-    """The point `share` (0..1) of the way from one to the other."""
+    """The point `share` (0..1) of the way from one point to the other."""
     return first[0] + (second[0] - first[0]) * share, first[1] + (second[1] - first[1]) * share
 
 
 @dataclass(frozen=True)
 class Walk:
-    """A straight way on the floor from one pixel position to another, taken between two times.
+    """A straight walk on the floor from one pixel position to another.
 
     Attributes:
-        start, end: ground positions in pixels.
-        heading: radians while walking; `heading_before` and `heading_after` at the ends.
-        starts_outside, ends_outside: no easing where the way crosses the border of the picture.
+        start: start position in pixels.
+        end: end position in pixels.
+        heading: heading while walking, in radians.
+        heading_before: heading at the start.
+        heading_after: heading at the end.
+        starts_outside: the walk starts outside the picture, at full speed.
+        ends_outside: the walk ends outside the picture, at full speed.
     """
 
     start: tuple[float, float]
@@ -65,8 +67,13 @@ class Walk:
     def at(
         self, share: float, seconds: float, height: float, carrying: bool
     ) -> tuple[tuple[float, float], Pose]:
-        """Ground position and pose after `share` (0..1) of the way that takes `seconds`, for a
-        person `height` pixels tall.
+        """Position and pose after `share` (0..1) of the walk.
+
+        Args:
+            share: share of the walk.
+            seconds: duration of the walk.
+            height: height of the person in pixels.
+            carrying: whether the person carries a thing.
         """
         along = (
             ease_out(share)
@@ -90,8 +97,8 @@ class Walk:
             walking = min(walking, gone / turn_s)
         if not self.ends_outside:
             walking = min(walking, left / turn_s)
-        # One full stride covers about four fifths of the body height; steps are counted from where
-        # the picture's border is crossed.
+        # A full stride is about four fifths of the body height; strides are counted from the
+        # picture's border.
         paces = far * (along - 1 if self.ends_outside else along) / (0.8 * height)
         pose = Pose(
             heading=heading, stride=2 * np.pi * paces, walking=float(np.clip(walking, 0, 1))
@@ -105,8 +112,14 @@ def holding(pose: Pose) -> Pose:
 
 
 def bend_down(pose: Pose, depth: float, target: tuple[float, float], carried: bool) -> Pose:
-    """Reach for `target` (forward, up, body heights) by `depth` 0..1; the lower it is the more
-    knees and back bend.
+    """The pose of a person who reaches down, by `depth` 0..1.
+
+    Args:
+        pose: the upright pose.
+        depth: 0 is upright, 1 is at the target.
+        target: position of the hands: forward and up, in body heights. A lower target bends knees
+            and back more.
+        carried: whether a thing is carried.
     """
     low = float(np.clip((0.62 - target[1]) / 0.62, 0, 1))
     start = CARRY_REACH if carried else (0.06, 0.48)
@@ -121,7 +134,7 @@ def bend_down(pose: Pose, depth: float, target: tuple[float, float], carried: bo
 
 
 def bend_share(event: Event, t_s: float) -> float:
-    """How far a person is bent down at `t_s`: 0 upright, 1 at the moment of contact."""
+    """How far a person is bent down at `t_s`: 0 upright, 1 at the contact."""
     if t_s <= event.t_approached:
         return 0.0
     if t_s < event.t_contact:
@@ -129,13 +142,13 @@ def bend_share(event: Event, t_s: float) -> float:
     return 1 - ease((t_s - event.t_contact) / (event.t_end - event.t_contact))
 
 
-def idle_turn(look: int, t_s: float) -> float:
-    """Slow turn of somebody who stands and waits, radians."""
-    phase = (look % 997) / 997 * 2 * np.pi
+def idle_turn(style_seed: int, t_s: float) -> float:
+    """Slow turn of a standing person in radians."""
+    phase = (style_seed % 997) / 997 * 2 * np.pi
     return float(0.13 * np.sin(0.31 * t_s + phase))
 
 
-def idle_sway(look: int, t_s: float) -> float:
-    """Sideways shift of somebody who stands and waits, body heights."""
-    phase = (look % 1000) / 1000 * 2 * np.pi
+def idle_sway(style_seed: int, t_s: float) -> float:
+    """Slow sideways shift of a standing person, in body heights."""
+    phase = (style_seed % 1000) / 1000 * 2 * np.pi
     return float(0.012 * np.sin(0.9 * t_s + phase) + 0.006 * np.sin(2.3 * t_s + 1.7 * phase))

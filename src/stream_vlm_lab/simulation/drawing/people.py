@@ -1,4 +1,4 @@
-"""People in the picture: at rest, walking in or out, picking up and putting down."""
+"""Draws people: standing, entering, leaving, picking up and putting down."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from stream_vlm_lab.simulation.drawing.motion import (
 )
 from stream_vlm_lab.simulation.drawing.picture_plane import PicturePlane
 from stream_vlm_lab.simulation.drawing.skeleton import Pose
-from stream_vlm_lab.simulation.raster.sprite import Appearance, Point
+from stream_vlm_lab.simulation.raster.sprite import PlacedSprite, Point
 from stream_vlm_lab.simulation.script.script import Event, Placement, SceneState, Thing
 
 
 class People:
-    """Draws the people of one stream in their places."""
+    """Draws the people of one stream at their places."""
 
     def __init__(self, plane: PicturePlane) -> None:
         self._plane = plane
@@ -31,19 +31,21 @@ class People:
 
     def resting(
         self, person: Thing, place: Placement, held: int | None, t_s: float
-    ) -> list[Appearance]:
-        """A person who stands at `place`, with the thing that is held."""
+    ) -> list[PlacedSprite]:
+        """A person who stands at `place`, and the held thing."""
         pose = Pose(
-            heading=place.heading + idle_turn(person.look, t_s),
-            sway=idle_sway(person.look, t_s),
+            heading=place.heading + idle_turn(person.style_seed, t_s),
+            sway=idle_sway(person.style_seed, t_s),
         )
-        return self._person(person, self._plane.spot(place), place.depth, pose, held, moving=False)
+        return self._person(
+            person, self._plane.pixel_of(place), place.depth, pose, held, moving=False
+        )
 
-    def passing(self, event: Event, state: SceneState, t_s: float) -> list[Appearance]:
+    def passing(self, event: Event, state: SceneState, t_s: float) -> list[PlacedSprite]:
         """A person who enters or leaves, at `t_s` seconds."""
         assert event.place is not None
         person = self._plane.script.things[event.instance]
-        inside = self._plane.spot(event.place)
+        inside = self._plane.pixel_of(event.place)
         enters = event.action == "enters"
         outwards = {"left": -np.pi / 2, "right": np.pi / 2, "bottom": 0.0, "top": np.pi}[event.edge]
         heading = float(outwards + np.pi if enters else outwards)
@@ -52,21 +54,22 @@ class People:
         outside = inside
         seconds = event.t_end - event.t_start
         tall = self._tall(inside[1] / self._plane.height)
-        # Again and again, for who passes under the camera grows with where that is.
+        # Repeated, because the size of a person who passes under the camera depends on the position
+        # outside, and this position on the size.
         for _ in range(3):
             walk = self._walk(inside, outside, event, heading, enters)
             _, pose = walk.at(0.0 if enters else 1.0, seconds, tall, held is not None)
             shown = self._person(
                 person, (0.0, 0.0), outside[1] / self._plane.height, pose, held, moving=True
             )
-            outside = self._plane.beyond(
+            outside = self._plane.outside(
                 inside, event.edge, [item for item in shown if item.instance], border_s
             )
         walk = self._walk(inside, outside, event, heading, enters)
-        spot, pose = walk.at((t_s - event.t_start) / seconds, seconds, tall, held is not None)
-        return self._person(person, spot, spot[1] / self._plane.height, pose, held, moving=True)
+        pixel, pose = walk.at((t_s - event.t_start) / seconds, seconds, tall, held is not None)
+        return self._person(person, pixel, pixel[1] / self._plane.height, pose, held, moving=True)
 
-    def handling(self, event: Event, state: SceneState, t_s: float) -> list[Appearance]:
+    def handling(self, event: Event, state: SceneState, t_s: float) -> list[PlacedSprite]:
         """A person who picks up or puts down, and the thing, at `t_s` seconds."""
         assert event.place is not None and event.stand is not None
         person, thing = (
@@ -76,9 +79,9 @@ class People:
         before, stand = state.resting[event.actor], event.stand
         picks = event.action == "picks up"
         carried = (t_s >= event.t_contact) == picks
-        start, end = self._plane.spot(before), self._plane.spot(stand)
+        start, end = self._plane.pixel_of(before), self._plane.pixel_of(stand)
         tall = self._tall(stand.depth)
-        shown: list[Appearance] = []
+        shown: list[PlacedSprite] = []
         if not carried:
             shown += self._plane.resting(thing, event.place)
         if t_s < event.t_approached:
@@ -87,23 +90,22 @@ class People:
             walk = Walk(
                 start, end, float(np.arctan2(way[0], way[1])), before.heading, stand.heading
             )
-            spot, pose = walk.at((t_s - event.t_start) / seconds, seconds, tall, not picks)
-            depth = before.depth + (stand.depth - before.depth) * (spot[1] - start[1]) / (
+            pixel, pose = walk.at((t_s - event.t_start) / seconds, seconds, tall, not picks)
+            depth = before.depth + (stand.depth - before.depth) * (pixel[1] - start[1]) / (
                 (end[1] - start[1]) or 1.0
             )
             return shown + self._person(
-                person, spot, depth, pose, thing.instance if carried else None, moving=True
+                person, pixel, depth, pose, thing.instance if carried else None, moving=True
             )
-        x, y = self._plane.spot(event.place)
+        x, y = self._plane.pixel_of(event.place)
         forward = abs(x - end[0]) / tall
         grip = 0.45 * thing.size * self._plane.height
         target = (forward, (end[1] - y + grip) / (tall * float(np.cos(self._pitch))))
         bend = bend_share(event, t_s)
         pose = bend_down(Pose(heading=stand.heading), bend, target, carried)
-        # Arms may be too short by a little; what is handled still lifts off from, and comes to,
-        # exactly where it rests.
+        # The arms may be slightly too short; the thing still starts or ends exactly at its place.
         lowest = bend_down(Pose(heading=stand.heading), 1.0, target, True)
-        right, down = self._in_hands(self._plane.props.figure(person), lowest, tall, thing)
+        right, down = self._in_hands(self._plane.sprites.figure(person), lowest, tall, thing)
         nudge = ((x - end[0] - right) * bend**2, (y - end[1] - down) * bend**2)
         if start != end and event.t_approached == event.t_start:
             end = between(
@@ -129,33 +131,34 @@ class People:
         return Walk(inside, outside, heading, resting, heading, ends_outside=True)
 
     def _tall(self, depth: float) -> float:
-        """Height in pixels of a person at `depth`; who passes under the camera grows no further."""
+        """Height of a person at `depth` in pixels; very near people get no larger."""
         return self._scene.height_at(min(depth, 1.12)) * self._plane.height
 
     def _person(
         self,
         thing: Thing,
-        spot: Point,
+        pixel: Point,
         depth: float,
         pose: Pose,
         held: int | None,
         *,
         moving: bool,
         nudge: Point | None = None,
-    ) -> list[Appearance]:
-        """A person and what is held: before the chest, or, with `nudge`, so many pixels from where
-        the pose has the hands.
+    ) -> list[PlacedSprite]:
+        """A person and the held thing, in front of the chest.
+
+        With `nudge`, the thing is moved this many pixels from the hands.
         """
         tall = self._tall(depth)
-        figure = self._plane.props.figure(thing)
+        figure = self._plane.sprites.figure(thing)
         if held is not None and nudge is None:
             pose = holding(pose)
-        x, y = spot
+        x, y = pixel
         sprite = figure.draw(pose, tall, self._pitch, (x - np.floor(x), y - np.floor(y)))
-        under = self._plane.props.shadow(0.17 * tall)
+        under = self._plane.sprites.shadow(0.17 * tall)
         shown = [
-            Appearance(0, depth - 1e-3, under, x, y),
-            Appearance(thing.instance, depth, sprite, np.floor(x), np.floor(y), moving),
+            PlacedSprite(0, depth - 1e-3, under, x, y),
+            PlacedSprite(thing.instance, depth, sprite, np.floor(x), np.floor(y), moving),
         ]
         if held is not None:
             carried = self._plane.script.things[held]
@@ -164,10 +167,10 @@ class People:
                 right, down = right + nudge[0], down + nudge[1]
             order = -1e-4 if np.cos(pose.heading) < -0.5 else 1e-4
             shown.append(
-                Appearance(
+                PlacedSprite(
                     held,
                     depth + order,
-                    self._plane.props.thing(carried),
+                    self._plane.sprites.thing(carried),
                     x + right,
                     y + down,
                     moving,
@@ -177,6 +180,6 @@ class People:
         return shown
 
     def _in_hands(self, figure: Figure, pose: Pose, tall: float, carried: Thing) -> Point:
-        """Pixels from a person's feet to the foot of what is held."""
+        """Pixels from a person's feet to the foot of the held thing."""
         right, down = figure.hands_at(pose, self._pitch)
         return right * tall, down * tall + 0.45 * carried.size * self._plane.height

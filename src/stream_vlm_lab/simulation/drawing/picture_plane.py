@@ -1,10 +1,10 @@
-"""Where the places of a scene lie in the picture, in pixels, and the things that rest there."""
+"""Converts places of a scene to pixels, and draws the things that rest there."""
 
 from __future__ import annotations
 
 from stream_vlm_lab.simulation.camera.camera_optics import Sensor
-from stream_vlm_lab.simulation.drawing.props import Props
-from stream_vlm_lab.simulation.raster.sprite import Appearance, Point, Sprite
+from stream_vlm_lab.simulation.drawing.sprite_cache import SpriteCache
+from stream_vlm_lab.simulation.raster.sprite import PlacedSprite, Point, Sprite
 from stream_vlm_lab.simulation.script.script import Placement, Script, Thing
 
 
@@ -13,38 +13,45 @@ class PicturePlane:
 
     Attributes:
         script: what happens in the stream.
-        width, height: size of the picture in pixels.
-        props: sprites of its people and things, in that size.
+        width: width of the picture in pixels.
+        height: height of the picture in pixels.
+        sprites: sprites of its people and things.
     """
 
     def __init__(self, script: Script, sensor: Sensor, width: int, height: int) -> None:
         self.script, self.width, self.height = script, width, height
-        self.props = Props(script, width, height)
+        self.sprites = SpriteCache(script, width, height)
         self._sensor = sensor
 
-    def spot(self, place: Placement) -> Point:
-        """Picture pixel of a placement."""
+    def pixel_of(self, place: Placement) -> Point:
+        """Pixel position of a placement."""
         return place.u * self.width + place.shift * self.height, place.v * self.height
 
     def view_left_top(self, t_s: float) -> Point:
-        """Picture pixel that the upper left corner of the view shows at `t_s`."""
+        """Pixel position of the upper left corner of the view at `t_s`."""
         right, down = self._sensor.shake_px(t_s)
         return self._sensor.pan_px(t_s) + right, down
 
-    def beyond(
+    def outside(
         self,
         inside: Point,
         edge: str,
-        shown: list[Appearance],
+        shown: list[PlacedSprite],
         t_s: float,
         towards: Point | None = None,
     ) -> Point:
-        """Where the origin of `shown` (placed relative to it) must be for its last pixel to lie
-        just outside `edge` at `t_s`.
+        """Position of `shown` at which its last pixel is just outside `edge` at `t_s`.
+
+        Args:
+            inside: position inside the picture.
+            edge: edge of the picture.
+            shown: sprites, placed relative to their origin.
+            t_s: time in seconds.
+            towards: direction from `inside` to the edge; None for straight.
         """
         boxes = [(item.x, item.y, item.sprite.solid_box()) for item in shown]
         left, top = self.view_left_top(t_s)
-        # One pixel more, for sprites are laid on whole pixels.
+        # One pixel more, because sprites are drawn at whole pixels.
         need = {
             "left": left - max(x + box[2] for x, _, box in boxes) - 1,
             "right": left + self.width - min(x + box[0] for x, _, box in boxes) + 1,
@@ -57,17 +64,17 @@ class PicturePlane:
         slope = towards[0] / towards[1] if towards is not None else 0.0
         return inside[0] + (need - inside[1]) * slope, need
 
-    def resting(self, thing: Thing, place: Placement) -> list[Appearance]:
-        """A thing at rest on its shadow."""
-        x, y = self.spot(place)
-        return self.with_shadow(thing, self.props.thing(thing), x, y, place.depth, moving=False)
+    def resting(self, thing: Thing, place: Placement) -> list[PlacedSprite]:
+        """A resting thing on its shadow."""
+        x, y = self.pixel_of(place)
+        return self.with_shadow(thing, self.sprites.thing(thing), x, y, place.depth, moving=False)
 
     def with_shadow(
         self, thing: Thing, sprite: Sprite, x: float, y: float, depth: float, *, moving: bool
-    ) -> list[Appearance]:
+    ) -> list[PlacedSprite]:
         """`sprite` of `thing` with its foot at pixel (`x`, `y`), on its shadow."""
-        under = self.props.shadow(thing.width * self.height * 0.55)
+        under = self.sprites.shadow(thing.width * self.height * 0.55)
         return [
-            Appearance(0, depth, under, x, y),
-            Appearance(thing.instance, depth + 1e-6, sprite, x, y, moving),
+            PlacedSprite(0, depth, under, x, y),
+            PlacedSprite(thing.instance, depth + 1e-6, sprite, x, y, moving),
         ]

@@ -16,15 +16,17 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Pose:
-    """How a figure holds itself; lengths in body heights.
+    """The pose of a person; lengths in body heights.
 
     Attributes:
-        heading: radians; 0 looks into the camera, +pi/2 to the right of the picture, pi away.
-        stride: phase of the walk, radians; `walking` 0..1 is how much it shows.
+        heading: radians; 0 faces the camera, +pi/2 the right of the picture, pi away.
+        stride: phase of the walk in radians.
+        walking: 0..1, how much of the walk is visible.
         sway: sideways shift of the upper body.
-        crouch: 0..1, knees bent. `lean`: radians, upper body forward.
-        reach: forward and up position of the hands, or None for arms that hang (or swing).
-        both_hands: whether the second hand goes along.
+        crouch: 0..1, how much the knees are bent.
+        lean: radians, how far the upper body leans forward.
+        reach: forward and up position of the hands; None for hanging or swinging arms.
+        both_hands: whether the second hand reaches too.
     """
 
     heading: float = 0.0
@@ -40,8 +42,9 @@ class Pose:
 def _joint(
     root: Vector, target: Vector, upper: float, lower: float, bend: Vector
 ) -> tuple[Vector, Vector]:
-    """Middle joint and reachable end of a two-bone limb from `root` towards `target`, bent towards
-    `bend`.
+    """Middle joint and end of a two-bone limb from `root` towards `target`.
+
+    The joint bends in the direction `bend`.
     """
     along = target - root
     distance = float(np.linalg.norm(along))
@@ -59,8 +62,9 @@ def _joint(
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Joint positions in three dimensions (right, away from the camera, up), body heights, feet at
-    the origin.
+    """Positions of the joints: right, away from the camera, up.
+
+    They are in body heights; the feet are at the origin.
     """
 
     joints: dict[str, Vector]
@@ -68,7 +72,7 @@ class Skeleton:
 
     @classmethod
     def posed(cls, pose: Pose, build: float) -> Skeleton:
-        """Put the joints where `pose` says."""
+        """The joints for `pose`."""
         forward = np.array([np.sin(pose.heading), -np.cos(pose.heading), 0.0])
         side = np.array([np.cos(pose.heading), np.sin(pose.heading), 0.0])
         up = np.array([0.0, 0.0, 1.0])

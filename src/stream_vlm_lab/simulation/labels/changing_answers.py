@@ -1,5 +1,6 @@
-"""Questions that are asked once and whose answer changes: the answer now, and again whenever it is
-another.
+"""Questions that are asked once and whose answer changes.
+
+The answer is due at once, and again whenever it changes.
 """
 
 from __future__ import annotations
@@ -8,34 +9,37 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stream_vlm_lab.simulation.labels.askable_times import Moments
+from stream_vlm_lab.simulation.labels.visible_events import VisibleEvents
 from stream_vlm_lab.simulation.scene import captions
 from stream_vlm_lab.simulation.script.script import SceneState, Script
 
 Answer = tuple[str, float, float]
-"""Words, and from when to when (s) the event that makes them right is under way; twice the same
-moment where they are right at once.
+"""The answer, and start and end in seconds of the event that makes it right.
+
+Both times are the same if the answer is right at once.
 """
 
 HELD = "nobody holds anything"
 
 
 def changing_question(
-    moments: Moments, t_s: float, rng: np.random.Generator
+    visible: VisibleEvents, t_s: float, rng: np.random.Generator
 ) -> tuple[str, list[Answer]] | None:
-    """A question to be asked at `t_s` seconds whose answer changes before the stream ends, with
-    every answer; None where there is none.
+    """A question at `t_s` seconds whose answer changes before the stream ends.
+
+    Returns:
+        The question and all its answers in order of time; None if there is no such question.
     """
-    script = moments.script
+    script = visible.script
     state, _ = script.at(t_s)
-    first = len(moments.before(t_s))
+    first = len(visible.before(t_s))
     for place in rng.permutation(len(_QUESTIONS)):
         question, value = _QUESTIONS[int(place)]
         now = value(script, state)
         if now is None:
             continue
         answers: list[Answer] = [(now, t_s, t_s)]
-        for seen, after in zip(moments.events[first:], script.states[first + 1 :], strict=True):
+        for seen, after in zip(visible.events[first:], script.states[first + 1 :], strict=True):
             then = value(script, after)
             if then is not None and then != answers[-1][0]:
                 answers.append((then, seen.t_start, seen.t_end))
@@ -75,7 +79,7 @@ def _held(script: Script, state: SceneState) -> str | None:
 
 
 def _count(script: Script, state: SceneState, kinds: tuple[str, ...]) -> int:
-    """How many things of `kinds` lie or stand there; what is held is not counted."""
+    """Number of resting things of `kinds`, without held ones."""
     return sum(script.things[instance].kind in kinds for instance in state.resting)
 
 

@@ -1,4 +1,4 @@
-"""Kinds of events that a user may ask about, and the steps that an event consists of."""
+"""Kinds of events that a user can ask about, and the steps of an event."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from stream_vlm_lab.simulation.scene.captions import COLOURS, PORTABLE_KINDS
 from stream_vlm_lab.simulation.script.script import Event
 
 Step = tuple[str, float, float]
-"""Words, start and end in seconds."""
+"""Description, start and end in seconds."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Any event with this action on this kind of thing.
+class EventPattern:
+    """All events with this action on this kind of thing.
 
     Attributes:
-        action, kind: as in `language`.
-        colour: empty where any will do.
-        actor: "hand" or "person" where one does it to a thing; else empty.
+        action: one of `ACTIONS`.
+        kind: kind of thing.
+        colour: colour of the thing; empty for any colour.
+        actor: "hand" or "person", for actions with an actor; else empty.
     """
 
     action: str
@@ -26,8 +27,8 @@ class Wanted:
     colour: str = ""
     actor: str = ""
 
-    def fits(self, event: Event) -> bool:
-        """Whether `event` is one."""
+    def matches(self, event: Event) -> bool:
+        """Whether `event` matches this pattern."""
         mine = (self.action, self.kind, self.actor) == (event.action, event.kind, actor_of(event))
         return mine and self.colour in ("", event.colour)
 
@@ -49,42 +50,42 @@ def _with_article(name: str) -> str:
 
 
 def actor_of(event: Event) -> str:
-    """Who takes, puts down or picks up something: "hand" or "person"; else empty."""
+    """The actor who takes, puts down or picks up something: "hand" or "person"; else empty."""
     return event.label.split()[0] if event.action in ("takes", "puts down", "picks up") else ""
 
 
-def wanted_by(event: Event, *, any_colour: bool) -> Wanted:
-    """What `event` is one of."""
-    return Wanted(event.action, event.kind, "" if any_colour else event.colour, actor_of(event))
+def pattern_of(event: Event, *, any_colour: bool) -> EventPattern:
+    """The pattern of `event`, with its colour or with any colour."""
+    return EventPattern(
+        event.action, event.kind, "" if any_colour else event.colour, actor_of(event)
+    )
 
 
-def everything() -> list[Wanted]:
-    """Every kind of happening that there is, in any colour and in each."""
+def all_patterns() -> list[EventPattern]:
+    """Every pattern that exists, for any colour and for each colour."""
     kinds = [
-        Wanted("opens", "door"),
-        Wanted("closes", "door"),
-        Wanted("turns on", "lamp"),
-        Wanted("turns off", "lamp"),
+        EventPattern("opens", "door"),
+        EventPattern("closes", "door"),
+        EventPattern("turns on", "lamp"),
+        EventPattern("turns off", "lamp"),
     ]
     for colour in ("", *COLOURS):
-        kinds += [Wanted(action, "person", colour) for action in ("enters", "leaves")]
-        kinds += [Wanted(action, "ball", colour) for action in ("rolls in", "rolls away")]
+        kinds += [EventPattern(action, "person", colour) for action in ("enters", "leaves")]
+        kinds += [EventPattern(action, "ball", colour) for action in ("rolls in", "rolls away")]
         for kind in PORTABLE_KINDS:
             kinds += [
-                Wanted("takes", kind, colour, "hand"),
-                Wanted("puts down", kind, colour, "hand"),
+                EventPattern("takes", kind, colour, "hand"),
+                EventPattern("puts down", kind, colour, "hand"),
             ]
             kinds += [
-                Wanted("picks up", kind, colour, "person"),
-                Wanted("puts down", kind, colour, "person"),
+                EventPattern("picks up", kind, colour, "person"),
+                EventPattern("puts down", kind, colour, "person"),
             ]
     return kinds
 
 
 def steps(event: Event) -> list[Step]:
-    """What is done in `event`, one step after the other; what has no parts is one step in the words
-    of its caption.
-    """
+    """The steps of `event`, one after the other; an event without parts is one step."""
     thing = f"the {event.colour} {event.kind}"
     by_hand = event.stand is None
     if event.action == "takes":

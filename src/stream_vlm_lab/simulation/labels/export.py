@@ -1,4 +1,4 @@
-"""A simulated stream as files: a video that any player opens, and its labels beside it."""
+"""Writes a simulated stream as files: a video and its labels."""
 
 from __future__ import annotations
 
@@ -21,8 +21,13 @@ from stream_vlm_lab.simulation.world import World
 
 @dataclass(frozen=True)
 class StreamFiles:
-    """Where a written stream lies; `tasks` is the file of tasks in Streamo's raw form, None where
-    none were asked for.
+    """The files of a written stream.
+
+    Attributes:
+        video: the video.
+        labels: the labels.
+        frames: number of frames in the video.
+        tasks: the tasks in Streamo's raw format; None without tasks.
     """
 
     video: Path
@@ -40,22 +45,22 @@ def write_stream(
     tasks_each: int = 4,
     progress: bool = True,
 ) -> StreamFiles:
-    """Write `video.mp4` and `labels.json` of `world` into `out_dir`, which is made when missing;
-    existing ones are replaced.
+    """Write `video.mp4` and `labels.json` of `world`; existing files are replaced.
 
-    A video file has a picture for every beat, so where a picture was dropped it shows the one
-    before again, as a recorder does; the labels say when.
+    The video has a picture for every frame. If a picture was dropped, the previous one is repeated,
+    as in a recorder; the labels say when.
 
     Args:
+        world: the stream.
+        out_dir: folder to write into; it is created if it does not exist.
         fps: frames a second of the video, 1 to 60.
-        tasks: kinds of tasks, of `tasks.KINDS`: they are added to the labels and written as
+        tasks: kinds of tasks, of `tasks.KINDS`; they are added to the labels and written to
             `streamo-raw.json`.
-        tasks_each: how many of a kind at most.
+        tasks_each: most tasks of each kind.
         progress: show a progress bar.
 
     Raises:
-        WorldError: a value is out of range, or the video cannot be written; the message says which
-            and what to do.
+        WorldError: a value is out of range, or the video cannot be written.
     """
     if not 1 <= fps <= 60:
         raise WorldError(f"fps: {fps} is refused; use 1 to 60 frames a second")
@@ -76,8 +81,8 @@ def write_stream(
     writer = cv2.VideoWriter(str(files.video), cv2.VideoWriter.fourcc(*"mp4v"), fps, world.size)
     if not writer.isOpened():
         raise WorldError(
-            f"{files.video}: cannot be written; is the folder writable and does this OpenCV carry"
-            " its video writer?"
+            f"{files.video}: cannot be written; check the permissions of the folder and that OpenCV"
+            " is built with a video writer"
         )
     try:
         for image in tqdm(
@@ -103,10 +108,10 @@ def write_stream(
 
 
 def _pictures(world: World, count: int, fps: float) -> Iterator[Image]:
-    """One picture a beat; a dropped one is the one before, or black where none came yet."""
+    """One picture for each frame; a dropped one is replaced by the previous one, or black."""
     image = np.zeros((world.size[1], world.size[0], 3), np.uint8)
     for index in range(count):
         t_s = min(index / fps, world.script.duration_s)
-        if world.delivers(t_s):
+        if world.has_picture(t_s):
             image = world.view(t_s).image
         yield image

@@ -1,6 +1,4 @@
-"""The truth about a simulated stream: a state for every tick, captions, questions with answers, and
-the document beside a video.
-"""
+"""Ground truth of a simulated stream: states by tick, captions, questions, and the labels file."""
 
 from __future__ import annotations
 
@@ -16,15 +14,19 @@ from stream_vlm_lab.simulation.script.script import Event, SceneState, Script, W
 from stream_vlm_lab.simulation.world import World
 
 MEMORY_S = 8.0
-"""How long after its end an event still is what happened last, in seconds."""
+"""How long after its end an event is the answer to "what happened last ?", in seconds."""
 ASKING_PERIOD_S = 4.0
-"""About one question is asked in so many seconds of silence."""
+"""Mean time between questions while no event is in progress, in seconds."""
 
 
 @dataclass(frozen=True)
 class TickLabel:
-    """What a perfect watcher says at one tick: `text` is the caption when `state` is RESPONSE, else
-    empty.
+    """The correct output at one tick.
+
+    Attributes:
+        t_s: time in seconds.
+        state: the correct state.
+        text: the caption if `state` is RESPONSE; else empty.
     """
 
     t_s: float
@@ -34,7 +36,7 @@ class TickLabel:
 
 @dataclass(frozen=True)
 class Question:
-    """A question about what is visible at `t_s`, with its one right answer."""
+    """A question about what is visible at `t_s`, with its only correct answer."""
 
     t_s: float
     question: str
@@ -43,14 +45,15 @@ class Question:
 
 @dataclass(frozen=True)
 class RecallQuestion:
-    """A question about the whole stream, answered by one event.
+    """A question about the whole stream whose answer is one event.
 
     Attributes:
-        question: the words a person would use.
+        question: the question as a person would ask it.
         text: words to search the memory for.
-        order: "newest" when the last such event is asked for, "oldest" for the first.
-        answer_label: the caption of the event that answers.
-        t_start, t_end: its span, seconds.
+        order: "newest" for the last such event, "oldest" for the first.
+        answer_label: caption of the event.
+        t_start: start of the event in seconds.
+        t_end: end of the event in seconds.
     """
 
     question: str
@@ -62,11 +65,11 @@ class RecallQuestion:
 
 
 def tick_states(script: Script, rate_hz: float, *, offset_s: float = 0.0) -> list[TickLabel]:
-    """One label a tick, tick `k` at `offset_s + k / rate_hz` seconds.
+    """Labels of all ticks; tick `k` is at `offset_s + k / rate_hz` seconds.
 
-    RESPONSE with the caption stands at the first tick at or after an event's end, STANDBY at the
-    ticks of the event before that, SILENCE elsewhere. A response goes before the start of a next
-    event, should both fall on one tick.
+    RESPONSE with the caption is at the first tick at or after the end of an event, STANDBY at the
+    ticks of the event before that, SILENCE at all others. If a response and the start of the next
+    event are at the same tick, the response is used.
 
     Raises:
         WorldError: the rate is not above 0 Hz, or the offset is negative.
@@ -82,13 +85,16 @@ def tick_states(script: Script, rate_hz: float, *, offset_s: float = 0.0) -> lis
 
 
 def states_at(
-    times: Sequence[float], happenings: Iterable[tuple[str, float, float]]
+    times: Sequence[float], events: Iterable[tuple[str, float, float]]
 ) -> list[TickLabel]:
-    """The labels of ticks at `times` (s, ascending), where each of `happenings` has a caption, a
-    start and an end (s).
+    """Labels of ticks at `times`.
+
+    Args:
+        times: times in seconds, ascending.
+        events: caption, start and end in seconds of each event.
     """
     labels = [TickLabel(t_s, State.SILENCE, "") for t_s in times]
-    for caption, t_start, t_end in happenings:
+    for caption, t_start, t_end in events:
         end = int(np.searchsorted(times, t_end))
         for tick in range(int(np.searchsorted(times, t_start)), min(end, len(times))):
             if labels[tick].state is State.SILENCE:
@@ -98,18 +104,19 @@ def states_at(
     return labels
 
 
-class Interviewer:
-    """Asks what can be seen right now, so that somebody who does not look is right as rarely as
-    possible.
+class VisibleQuestions:
+    """Makes questions about what is visible now.
+
+    The questions are chosen so that answers are hard to guess without seeing the picture.
     """
 
     def __init__(self, script: Script, rng: np.random.Generator | None = None) -> None:
-        """Draw from `rng`, or from the stream's own generator of questions."""
+        """Use `rng`, or the stream's own generator for questions."""
         self._script = script
         self._rng = np.random.default_rng([script.seed, 0xA5C]) if rng is None else rng
 
     def ask(self, t_s: float) -> Question:
-        """One question at a moment when nothing is under way."""
+        """Make one question for a time without an event in progress."""
         state, _ = self._script.at(t_s)
         makers: list[tuple[float, Callable[[float, SceneState], tuple[str, str] | None]]] = [
             (1.2, self._door),
@@ -154,7 +161,7 @@ class Interviewer:
         return [*state.resting, *state.holding.values()]
 
     def _single(self, state: SceneState, instances: list[int]) -> list[int]:
-        """Those whose kind is there only once, so that "the cup" is clear."""
+        """The instances whose kind is present only once, so that "the cup" is unambiguous."""
         kinds = [self._script.things[instance].kind for instance in self._visible(state)]
         return [
             instance
@@ -177,18 +184,18 @@ class Interviewer:
     def _presence(self, t_s: float, state: SceneState) -> tuple[str, str] | None:
         kinds = ["person", *captions.PORTABLE_KINDS]
         present = {self._script.things[instance].kind for instance in self._visible(state)}
-        wanted = self._rng.random() < 0.5
-        fitting = [kind for kind in kinds if (kind in present) == wanted]
+        pattern = self._rng.random() < 0.5
+        fitting = [kind for kind in kinds if (kind in present) == pattern]
         if not fitting:
             return None
-        # People are there most of the time, a given thing less often: ask so that each kind is
-        # answered yes as often as no.
+        # People are present most of the time, each other thing less often. The weights make yes and
+        # no equally frequent for each kind.
         rare = [
-            (0.25 if wanted else 1.0) if kind == "person" else (1.0 if wanted else 0.6)
+            (0.25 if pattern else 1.0) if kind == "person" else (1.0 if pattern else 0.6)
             for kind in fitting
         ]
         kind = self._rng.choice(fitting, p=np.array(rare) / sum(rare))
-        return captions.ask_presence(str(kind)), "yes" if wanted else "no"
+        return captions.ask_presence(str(kind)), "yes" if pattern else "no"
 
     def _side(self, t_s: float, state: SceneState) -> tuple[str, str] | None:
         by_side: dict[str, list[int]] = {}
@@ -214,11 +221,9 @@ class Interviewer:
 
 
 def questions(script: Script) -> list[Question]:
-    """Questions spread over the silent stretches of a stream, in order of time; none while an event
-    is under way.
-    """
+    """Questions in the silent parts of a stream, in order of time."""
     rng = np.random.default_rng([script.seed, 0xA5D])
-    interviewer = Interviewer(script)
+    visible_questions = VisibleQuestions(script)
     starts = [0.0, *(event.t_end for event in script.events)]
     ends = [*(event.t_start for event in script.events), script.duration_s]
     asked = []
@@ -228,14 +233,12 @@ def questions(script: Script) -> list[Question]:
             continue
         count = int(rng.poisson(length / ASKING_PERIOD_S))
         for t_s in sorted(rng.uniform(start + 0.2, end - 0.2, count)):
-            asked.append(interviewer.ask(float(t_s)))
+            asked.append(visible_questions.ask(float(t_s)))
     return asked
 
 
 def recall_questions(script: Script) -> list[RecallQuestion]:
-    """Questions that the whole stream answers: for every distinct happening, when it was last seen;
-    newest first.
-    """
+    """For every distinct event the question when it last happened; newest first."""
     newest: dict[tuple[str, str, str], Event] = {}
     for event in script.events:
         newest[(event.action, event.kind, event.colour)] = event
@@ -272,11 +275,10 @@ def _recall_words(event: Event) -> str:
 
 
 def labels_document(world: World, fps: float) -> dict[str, Any]:
-    """All labels of one stream as plain numbers and strings, ready for JSON; times in seconds from
-    the first frame.
+    """All labels of one stream as plain values for JSON; times in seconds from the first frame.
 
-    Of a camera with faults it also says when each holds, and at every event from when a picture
-    shows its start and its end.
+    With camera faults it also has their times, and for every event the times at which a picture
+    shows its start and end.
     """
     script = world.script
     ticks = tick_states(script, 1.0)
@@ -314,9 +316,9 @@ def labels_document(world: World, fps: float) -> dict[str, Any]:
             }
             for fault in world.faults.all
         ]
-        for told, event in zip(document["events"], script.events, strict=True):
-            told["seen_start"], told["seen_end"] = (
-                world.faults.seen_from(event.t_start),
-                world.faults.seen_from(event.t_end),
+        for entry, event in zip(document["events"], script.events, strict=True):
+            entry["seen_start"], entry["seen_end"] = (
+                world.faults.visible_from(event.t_start),
+                world.faults.visible_from(event.t_end),
             )
     return document

@@ -1,10 +1,9 @@
-"""Tasks of a simulated stream as rows of Streamo's raw form (arXiv 2512.21334), which its trainer
-and ours read.
+"""Tasks of a simulated stream as rows of Streamo's raw format (arXiv 2512.21334).
 
-Turns last a second and show the first picture at or after their start, so a thing is under way in
-the turns whose picture shows it so and is answered in the first turn whose picture shows it
-complete: nothing is to be said before it can be seen. Times of the row are those of turns; the
-exact ones are in the labels.
+Turns last one second and show the first picture at or after their start. An event is in progress in
+the turns whose picture shows it so, and it is answered in the first turn whose picture shows it
+complete. So nothing has to be said before it is visible. Times in a row are those of turns; the
+exact times are in the labels.
 """
 
 from __future__ import annotations
@@ -28,13 +27,18 @@ TASK_TYPES = {
 }
 """The published name of each kind.
 
-Streamo has no "tell me when"; it comes closest to grounding what is still to happen.
+Streamo has no "tell me when"; grounding of a future event is the closest.
 """
 
 
 def raw_row(task: Task, video: str, duration_s: float, source: str) -> dict[str, Any]:
-    """`task` about the file `video` of `duration_s` seconds; beside what the form has it says our
-    name of the kind.
+    """Convert `task` to a row; it also has our name of the kind.
+
+    Args:
+        task: the task.
+        video: name of the video file.
+        duration_s: length of the video in seconds.
+        source: where the video comes from.
     """
     return {
         "video_name": video,
@@ -53,8 +57,9 @@ def _turn(t_s: float) -> int:
 
 
 def _responses(replies: Sequence[Reply], count: int) -> list[dict[str, Any]]:
-    """Replies by the turns they are due in; those due in one turn become one, those past the last
-    of `count` turns are left out.
+    """Replies by the turns in which they are due.
+
+    Replies due in the same turn are joined; replies after the last of `count` turns are left out.
     """
     due: dict[int, list[Reply]] = {}
     for reply in replies:
@@ -65,7 +70,7 @@ def _responses(replies: Sequence[Reply], count: int) -> list[dict[str, Any]]:
     for turn, together in sorted(due.items()):
         begun = max(free_from, min(_turn(reply.t_start) for reply in together))
         content = ", then ".join(dict.fromkeys(reply.text for reply in together))
-        # A turn counts by the second at which it ends.
+        # A turn is numbered by the second at which it ends.
         span = {"st_time": float(begun + 1), "end_time": float(turn), "time": ""}
         instant = {"st_time": "", "end_time": "", "time": str(turn + 1)}
         responses.append({"content": content, **(span if begun < turn else instant)})

@@ -1,1 +1,1 @@
-"""From shapes to pixels."""
+"""Draws shapes as pixels."""

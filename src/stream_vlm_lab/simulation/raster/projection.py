@@ -1,4 +1,4 @@
-"""From scene coordinates to pixels, and the one shape that everything square is made of."""
+"""Converts scene coordinates to pixels, and paints rectangles."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Plot:
-    """Turns scene coordinates into pixels of a canvas on which the picture's upper left corner lies
-    at (right, down).
+class Projection:
+    """Converts scene coordinates to pixels of a canvas.
+
+    Attributes:
+        width: width of the picture in pixels.
+        height: height of the picture in pixels.
+        right: pixels from the canvas's left border to the picture's upper left corner.
+        down: pixels from the canvas's upper border to the picture's upper left corner.
     """
 
     width: int
@@ -36,5 +41,5 @@ class Plot:
 
 
 def fill_box(canvas: Image, left: float, top: float, right: float, bottom: float, rgb: Rgb) -> None:
-    """Paint a rectangle, given in pixels."""
+    """Paint a rectangle given in pixels."""
     cv2.rectangle(canvas, (int(left), int(top)), (int(right), int(bottom)), rgb, -1)

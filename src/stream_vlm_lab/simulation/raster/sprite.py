@@ -1,4 +1,4 @@
-"""Small pictures with soft edges: drawn larger than needed, shrunk, and laid over the frame."""
+"""Sprites: small pictures with soft edges, drawn at a higher resolution and reduced."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Sprite:
     Attributes:
         rgb: uint8 (h, w, 3), already multiplied by alpha.
         alpha: uint8 (h, w), 255 is opaque.
-        left, top: pixels from the sprite's origin (its point of contact) to its upper left corner.
+        left: pixels from the origin (the point of contact) to the left border.
+        top: pixels from the origin to the upper border.
     """
 
     rgb: Image
@@ -36,14 +37,20 @@ class Sprite:
 
     @cached_property
     def solid_pixels(self) -> int:
-        """How many pixels count as the thing's own."""
+        """Number of pixels that count as the thing's own."""
         return int(np.count_nonzero(self.alpha > 127))
 
     def lay_over(
         self, frame: Image, instances: NDArray[np.int16] | None, x: float, y: float, instance: int
     ) -> None:
-        """Draw on `frame` (uint8 RGB) with the origin at pixel (x, y), and mark the solid pixels in
-        `instances`, if given.
+        """Draw the sprite on a frame.
+
+        Args:
+            frame: uint8 RGB, (H, W, 3).
+            instances: int16 (H, W) in which the solid pixels are marked, or None.
+            x: column of the origin.
+            y: row of the origin.
+            instance: number to mark the solid pixels with.
         """
         height, width = self.alpha.shape
         left, top = round(x) + self.left, round(y) + self.top
@@ -60,9 +67,7 @@ class Sprite:
             instances[y0:y1, x0:x1][alpha > 127] = instance
 
     def solid_box(self) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom (exclusive) of what counts as the thing's own pixels, relative
-        to the origin.
-        """
+        """Left, top, right, bottom (exclusive) of the solid pixels, relative to the origin."""
         rows, columns = (
             np.flatnonzero((self.alpha > 127).any(axis=1)),
             np.flatnonzero((self.alpha > 127).any(axis=0)),
@@ -78,9 +83,17 @@ class Sprite:
 
 
 @dataclass(frozen=True)
-class Appearance:
-    """One sprite in its place: `x`, `y` are picture pixels before pan and shake; larger `depth` is
-    drawn later.
+class PlacedSprite:
+    """A sprite and its position.
+
+    Attributes:
+        instance: number of the thing; 0 for none.
+        depth: sprites with a larger depth are drawn later.
+        sprite: the sprite.
+        x: column of the origin, before pan and shake.
+        y: row of the origin, before pan and shake.
+        moving: whether the thing takes part in an event.
+        held: whether a person or a hand holds the thing.
     """
 
     instance: int
@@ -93,10 +106,10 @@ class Appearance:
 
 
 class Brush:
-    """Draws shapes in pixels of the final picture on a canvas that is `scale` times finer, and
-    hands back a `Sprite`.
+    """Draws shapes on a canvas of higher resolution and returns them as a `Sprite`.
 
-    Coordinates are relative to the sprite's origin: x to the right, y down.
+    The canvas is `scale` times finer than the picture. Coordinates are in pixels of the picture,
+    relative to the sprite's origin: x to the right, y down.
     """
 
     def __init__(
@@ -115,11 +128,11 @@ class Brush:
         return np.round(moved * _FINE).astype(np.int32)
 
     def polygon(self, points: Sequence[Point] | NDArray[np.float64], rgb: Rgb) -> None:
-        """A filled polygon."""
+        """Draw a filled polygon."""
         cv2.fillPoly(self.canvas, [self._fixed(points)], (*rgb, 255), cv2.LINE_8, _SHIFT)
 
     def disc(self, centre: Point, radius: float, rgb: Rgb) -> None:
-        """A filled circle."""
+        """Draw a filled circle."""
         x, y = self._fixed([centre])[0]
         cv2.circle(
             self.canvas,
@@ -134,7 +147,7 @@ class Brush:
     def oval(
         self, centre: Point, half_width: float, half_height: float, rgb: Rgb, angle: float = 0.0
     ) -> None:
-        """A filled ellipse, turned by `angle` degrees."""
+        """Draw a filled ellipse, turned by `angle` degrees."""
         x, y = self._fixed([centre])[0]
         axes = (int(half_width * self._scale * _FINE), int(half_height * self._scale * _FINE))
         cv2.ellipse(
@@ -144,7 +157,7 @@ class Brush:
     def ring(
         self, centre: Point, half_width: float, half_height: float, thickness: float, rgb: Rgb
     ) -> None:
-        """An ellipse's outline."""
+        """Draw the outline of an ellipse."""
         x, y = self._fixed([centre])[0]
         axes = (int(half_width * self._scale * _FINE), int(half_height * self._scale * _FINE))
         stroke = max(1, round(thickness * self._scale))
@@ -160,10 +173,13 @@ class Brush:
         end_radius: float,
         rgb: Rgb,
         *,
-        lit: bool = True,
+        shaded: bool = True,
     ) -> None:
-        """A rounded bar that may taper; `lit` adds a lighter and a darker side."""
-        if lit:
+        """Draw a rounded bar whose ends can have different radii.
+
+        `shaded` adds a lighter and a darker side.
+        """
+        if shaded:
             self._bar(start, end, start_radius, end_radius, shade(rgb, 0.82))
             drift = 0.28 * min(start_radius, end_radius)
             start, end = (
@@ -191,7 +207,7 @@ class Brush:
         self.disc(end, end_radius, rgb)
 
     def hull(self, centres: Sequence[Point], radii: Sequence[float], rgb: Rgb) -> None:
-        """The convex shape around circles: a torso, a mitten."""
+        """Draw the convex hull of circles, such as a torso or a mitten."""
         turns = np.linspace(0, 2 * np.pi, 12, endpoint=False)
         ring = np.stack([np.cos(turns), np.sin(turns)], axis=1)
         points = np.concatenate(
@@ -202,12 +218,12 @@ class Brush:
         )
         self.polygon(cv2.convexHull(points.astype(np.float32))[:, 0, :].astype(np.float64), rgb)
 
-    def glaze(self, opacity: float) -> None:
-        """Make everything drawn so far see-through."""
+    def set_opacity(self, opacity: float) -> None:
+        """Multiply everything drawn so far by `opacity`, in 0..1."""
         self.canvas[:] = (self.canvas * opacity).astype(np.uint8)
 
     def sprite(self) -> Sprite:
-        """What was drawn, shrunk to final pixels."""
+        """Return the drawing, reduced to the resolution of the picture."""
         small = cv2.resize(self.canvas, (self._width, self._height), interpolation=cv2.INTER_AREA)
         return Sprite(
             np.ascontiguousarray(small[..., :3]),
@@ -218,7 +234,7 @@ class Brush:
 
 
 def shadow(half_width: float, half_height: float, depth: float) -> Sprite:
-    """A soft dark oval, centred at its origin; `depth` 0..1."""
+    """A soft dark oval, centred at its origin; `depth` is its opacity in 0..1."""
     margin = 1.5
     brush = Brush(
         -half_width * margin,

@@ -1,1 +1,1 @@
-"""What is in a room: its things, their colours, and the closed language that names them."""
+"""What is in a room: its things, their colours, and the captions that describe them."""

@@ -1,6 +1,4 @@
-"""The closed language of the simulated world: captions, questions and answers, and how a caption is
-read back.
-"""
+"""The closed language of the simulated world: captions, questions, answers, and a parser."""
 
 from __future__ import annotations
 
@@ -48,13 +46,13 @@ _PATTERNS = tuple(
 
 @dataclass(frozen=True)
 class Label:
-    """What a caption says happened.
+    """The meaning of a caption.
 
     Attributes:
         action: one of `ACTIONS`.
-        kind: what it happened to: the cup that a hand takes, the person who enters, the door that
-            opens.
-        colour: one of `COLOURS`, or empty for doors and lamps.
+        kind: the thing it happens to: the cup that a hand takes, the person who enters, the door
+            that opens.
+        colour: one of `COLOURS`; empty for doors and lamps.
     """
 
     action: str
@@ -62,15 +60,19 @@ class Label:
     colour: str = ""
 
     def agrees_with(self, other: Label) -> bool:
-        """True when both name the same action on the same kind of thing; colour is not part of the
-        bargain.
-        """
+        """Whether action and kind of thing are the same; colours are not compared."""
         return self.action == other.action and self.kind == other.kind
 
 
 def caption(action: str, kind: str, colour: str, *, actor: str = "", edge: str = "") -> str:
-    """The sentence for an event; `actor` ("hand" or "person") and `edge` (one of `EDGES`) only
-    where the action has one.
+    """The caption of an event.
+
+    Args:
+        action: one of `ACTIONS`.
+        kind: the thing it happens to.
+        colour: colour of the thing; empty for doors and lamps.
+        actor: "hand" or "person", for actions with an actor.
+        edge: one of `EDGES`, for actions with an edge.
     """
     if action == "enters":
         return f"person in {colour} enters from the {edge}"
@@ -86,7 +88,7 @@ def caption(action: str, kind: str, colour: str, *, actor: str = "", edge: str =
 
 
 def parse_label(text: str) -> Label | None:
-    """Read a caption back; None when `text` is not a whole caption of this language.
+    """Parse a caption; returns None if `text` is not a complete caption.
 
     Case and spacing do not matter.
     """
@@ -100,42 +102,42 @@ def parse_label(text: str) -> Label | None:
 
 
 def ask_door() -> str:
-    """Answered by yes or no."""
+    """A question; its answer is yes or no."""
     return "is the door open ?"
 
 
 def ask_lamp() -> str:
-    """Answered by yes or no."""
+    """A question; its answer is yes or no."""
     return "is the lamp on ?"
 
 
 def ask_people() -> str:
-    """Answered by one of `NUMBER_WORDS`."""
+    """A question; its answer is one of `NUMBER_WORDS`."""
     return "how many people are there ?"
 
 
 def ask_colour(kind: str) -> str:
-    """Answered by one of `COLOURS`."""
+    """A question; its answer is one of `COLOURS`."""
     return f"what colour is the {kind} ?"
 
 
 def ask_presence(kind: str) -> str:
-    """Answered by yes or no."""
+    """A question; its answer is yes or no."""
     return f"is there a {kind} ?"
 
 
 def ask_side(kind: str) -> str:
-    """Answered by one of `SIDES`: thirds of the picture."""
+    """A question; its answer is one of `SIDES`, the thirds of the picture."""
     return f"where is the {kind} ?"
 
 
 def ask_last() -> str:
-    """Answered by the last event's caption, or `NOTHING`."""
+    """A question; its answer is the caption of the last event, or `NOTHING`."""
     return "what happened last ?"
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Every word that captions, questions and answers of this world are made of, sorted."""
+    """Every word in captions, questions and answers of this world, sorted."""
     edge_captions = [
         caption(action, "ball", "red", edge=edge)
         for action in ("enters", "leaves", "rolls in", "rolls away")

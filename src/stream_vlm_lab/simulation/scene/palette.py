@@ -1,6 +1,4 @@
-"""Named colours as pixels: what "red" may look like, and which colours stand out against a
-background.
-"""
+"""Named colours as pixel values, and which colours contrast with a background."""
 
 from __future__ import annotations
 
@@ -45,21 +43,19 @@ HAIRS: tuple[Rgb, ...] = (
 
 
 def shade(rgb: Rgb, gain: float) -> Rgb:
-    """`rgb` made darker (gain < 1) or lighter (gain > 1)."""
+    """Make `rgb` darker (gain < 1) or lighter (gain > 1)."""
     red, green, blue = (min(255, max(0, int(channel * gain))) for channel in rgb)
     return red, green, blue
 
 
 def mix(first: Rgb, second: Rgb, share: float) -> Rgb:
-    """Between `first` (share 0) and `second` (share 1)."""
+    """A colour between `first` (share 0) and `second` (share 1)."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
 def pixel_colour(name: str, rng: np.random.Generator) -> Rgb:
-    """One of the many looks of the colour called `name`; hue and brightness stay where people still
-    call it so.
-    """
+    """A random variation of the colour `name` that people would still call by this name."""
     red, green, blue = (channel / 255 for channel in _TYPICAL[name])
     hue, saturation, value = colorsys.rgb_to_hsv(red, green, blue)
     value = float(np.clip(value * rng.uniform(0.85, 1.08), 0, 1))
@@ -73,7 +69,7 @@ def pixel_colour(name: str, rng: np.random.Generator) -> Rgb:
 
 
 def muted_colour(rng: np.random.Generator, darkest: float = 0.3, lightest: float = 0.9) -> Rgb:
-    """A wall, floor or furniture colour: mostly of low saturation."""
+    """A random colour for walls, floors or furniture, mostly of low saturation."""
     red, green, blue = colorsys.hsv_to_rgb(
         rng.uniform(0, 1), rng.beta(1.2, 5.0) * 0.7, rng.uniform(darkest, lightest)
     )
@@ -81,7 +77,7 @@ def muted_colour(rng: np.random.Generator, darkest: float = 0.3, lightest: float
 
 
 def wood_colour(rng: np.random.Generator) -> Rgb:
-    """Something between pale birch and dark walnut."""
+    """A random colour between pale birch and dark walnut."""
     red, green, blue = colorsys.hsv_to_rgb(
         rng.uniform(0.06, 0.1), rng.uniform(0.25, 0.6), rng.uniform(0.3, 0.85)
     )
@@ -100,9 +96,7 @@ def contrast(first: Rgb, second: Rgb) -> float:
 
 
 def standing_out(backgrounds: list[Rgb], at_least: float = 150.0) -> tuple[str, ...]:
-    """Names of the colours that contrast with every one of `backgrounds`; all chromatic ones when
-    none does.
-    """
+    """Names of the colours that contrast with all `backgrounds`; else all chromatic colours."""
     found = tuple(
         name
         for name in COLOURS
@@ -112,7 +106,7 @@ def standing_out(backgrounds: list[Rgb], at_least: float = 150.0) -> tuple[str, 
 
 
 def decoration_tone(rgb: Rgb, rng: np.random.Generator) -> Rgb:
-    """A tone that decorates `rgb` without taking its name away."""
+    """A tone to decorate something of colour `rgb` with; the thing keeps the name of its colour."""
     return (
         mix(rgb, (255, 255, 255), float(rng.uniform(0.35, 0.75)))
         if sum(rgb) < 520 and rng.random() < 0.6

@@ -1,6 +1,4 @@
-"""Draws scenes at random: views, rooms, furniture, light and cameras, as varied as the model must
-be able to stand.
-"""
+"""Draws random scenes: views, rooms, furniture, light and cameras."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ from stream_vlm_lab.simulation.scene.scene import (
 
 
 def make_scene(rng: np.random.Generator) -> Scene:
-    """Draw a scene from the whole variety of views, rooms, lights and cameras."""
+    """Draw a random scene."""
     view = str(rng.choice(VIEWS, p=[0.34, 0.14, 0.2, 0.2, 0.12]))
     if view in ("tabletop", "desk"):
         return _table_scene(view, rng)
@@ -52,7 +50,7 @@ def _camera(pitch_deg: float, rng: np.random.Generator) -> Camera:
     )
 
 
-def _look(rng: np.random.Generator) -> int:
+def _style_seed(rng: np.random.Generator) -> int:
     return int(rng.integers(1 << 31))
 
 
@@ -66,8 +64,8 @@ def _room_scene(view: str, rng: np.random.Generator) -> Scene:
         floor = Area(0, max(0.52, skyline + 0.2), 1, 0.96)
     else:
         pitch = rng.uniform(3, 16)
-        # A wall near by makes doors and lamps as large as people; a camera at table height cuts off
-        # people's feet.
+        # With a near wall, doors and lamps are as large as people. A camera at table height cuts
+        # off people's feet.
         near_wall = rng.random() < 0.55
         skyline = float(rng.uniform(0.64, 0.8) if near_wall else rng.uniform(0.5, 0.62))
         vanish = skyline - float(rng.uniform(0.3, 0.45) if near_wall else rng.uniform(0.2, 0.32))
@@ -91,15 +89,17 @@ def _room_scene(view: str, rng: np.random.Generator) -> Scene:
     )
     camera = _camera(float(pitch), rng)
     base = Scene(
-        view, camera, _look(rng), skyline, vanish, person_height, float(rng.uniform(0.115, 0.17)),
-        wall_rgb, floor_rgb, wall_texture, floor_texture, floor, (), (), (),
+        view, camera, _style_seed(rng), skyline, vanish, person_height,
+        float(rng.uniform(0.115, 0.17)), wall_rgb, floor_rgb, wall_texture, floor_texture, floor,
+        (), (), (),
     )  # fmt: skip
     return _furnish(base, rng)
 
 
 def _furnish(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Put fixtures, furniture and clutter into a room: one thing a slot, so that nothing hides a
-    door or a lamp.
+    """Put fixtures, furniture and clutter into a room, at most one in each slot.
+
+    So nothing hides a door or a lamp.
     """
     slots = [(index + 0.5) / 4 for index in range(4)]
     rng.shuffle(slots)
@@ -117,7 +117,9 @@ def _furnish(scene: Scene, rng: np.random.Generator) -> Scene:
         u = float(np.clip(u, half + 0.08 + scene.camera.pan, 1 - half - 0.08 - scene.camera.pan))
         area = Area(u - half, scene.skyline - height, u + half, scene.skyline + 0.004)
         rgb = wood_colour(rng) if rng.random() < 0.5 else muted_colour(rng, 0.3, 0.95)
-        fixtures.append(Fixture(1, "door", str(rng.choice(["into", "out"])), area, rgb, _look(rng)))
+        fixtures.append(
+            Fixture(1, "door", str(rng.choice(["into", "out"])), area, rgb, _style_seed(rng))
+        )
     if rng.random() < (0.6 if scene.view != "overhead" else 0.35):
         u = slots.pop()
         fixtures.append(_room_lamp(scene, u, tall, rng))
@@ -129,7 +131,7 @@ def _furnish(scene: Scene, rng: np.random.Generator) -> Scene:
             decorations.append(table)
     if wall_in_view:
         for u in slots:
-            # What moves is painted over what does not, so it keeps clear of the table.
+            # Moving decorations are painted over fixed ones, so they must not overlap the table.
             found = _wall_decorations(scene, u, rng)
             decorations[:0] = [
                 item
@@ -141,7 +143,7 @@ def _furnish(scene: Scene, rng: np.random.Generator) -> Scene:
         area = Area(
             float(rng.uniform(0.1, 0.4)), scene.floor.top, float(rng.uniform(0.6, 0.9)), 0.97
         )
-        decorations.insert(0, Decoration("rug", area, muted_colour(rng), _look(rng)))
+        decorations.insert(0, Decoration("rug", area, muted_colour(rng), _style_seed(rng)))
     decorations += _floor_clutter(
         scene, [*(fixture.area for fixture in fixtures), *(item.area for item in decorations)], rng
     )
@@ -172,11 +174,11 @@ def _room_lamp(scene: Scene, u: float, tall: float, rng: np.random.Generator) ->
         foot = max(foot, height + 0.02)
         half = 0.16 * height
         return Fixture(
-            2, "lamp", "floor", Area(u - half, foot - height, u + half, foot), rgb, _look(rng)
+            2, "lamp", "floor", Area(u - half, foot - height, u + half, foot), rgb, _style_seed(rng)
         )
     half = float(rng.uniform(0.06, 0.09))
     drop = float(rng.uniform(0.16, 0.24))
-    return Fixture(2, "lamp", "pendant", Area(u - half, 0.0, u + half, drop), rgb, _look(rng))
+    return Fixture(2, "lamp", "pendant", Area(u - half, 0.0, u + half, drop), rgb, _style_seed(rng))
 
 
 def _table(scene: Scene, u: float, rng: np.random.Generator) -> tuple[Surface, Decoration]:
@@ -194,13 +196,15 @@ def _table(scene: Scene, u: float, rng: np.random.Generator) -> tuple[Surface, D
         rgb,
         depth=foot,
     )
-    return surface, Decoration(kind, Area(u - half, top - deep, u + half, foot), rgb, _look(rng))
+    return surface, Decoration(
+        kind, Area(u - half, top - deep, u + half, foot), rgb, _style_seed(rng)
+    )
 
 
 def _floor_clutter(
     scene: Scene, occupied: list[Area], rng: np.random.Generator
 ) -> list[Decoration]:
-    """Chairs and bins against the wall, where nothing else stands."""
+    """Chairs and bins at the wall, where there is nothing else."""
     found = []
     for kind in ("chair", "bin"):
         if rng.random() > 0.3:
@@ -211,7 +215,7 @@ def _floor_clutter(
         u = float(rng.uniform(0.05, 0.95))
         area = Area(u - half, foot - height, u + half, foot)
         if not any(_overlap(area, other, 0.02) for other in occupied):
-            found.append(Decoration(kind, area, muted_colour(rng, 0.15, 0.8), _look(rng)))
+            found.append(Decoration(kind, area, muted_colour(rng, 0.15, 0.8), _style_seed(rng)))
     return found
 
 
@@ -238,7 +242,7 @@ def _wall_decorations(scene: Scene, u: float, rng: np.random.Generator) -> list[
         height = float(rng.uniform(0.4, 0.7)) * bottom
         top = float(rng.uniform(0.05, 0.2)) * bottom
         area = Area(u - half, top, u + half, top + height)
-    return [Decoration(kind, area, muted_colour(rng, 0.3, 0.9), _look(rng))]
+    return [Decoration(kind, area, muted_colour(rng, 0.3, 0.9), _style_seed(rng))]
 
 
 def _table_scene(view: str, rng: np.random.Generator) -> Scene:
@@ -278,7 +282,7 @@ def _table_scene(view: str, rng: np.random.Generator) -> Scene:
                 "desk",
                 Area(u - 0.09, foot - height, u + 0.09, foot),
                 muted_colour(rng, 0.3, 0.9),
-                _look(rng),
+                _style_seed(rng),
             )
         )
     if skyline > 0.3:
@@ -290,7 +294,7 @@ def _table_scene(view: str, rng: np.random.Generator) -> Scene:
                         kind,
                         Area(u - 0.13, 0.04, u + 0.13, skyline - 0.08),
                         muted_colour(rng),
-                        _look(rng),
+                        _style_seed(rng),
                     )
                 )
     for kind in ("paper", "keyboard", "plate", "mat", "cloth", "cable"):
@@ -303,14 +307,14 @@ def _table_scene(view: str, rng: np.random.Generator) -> Scene:
                     kind,
                     Area(u - half, v - flat, u + half, v + flat),
                     muted_colour(rng, 0.3, 0.95),
-                    _look(rng),
+                    _style_seed(rng),
                 )
             )
     surface = Surface(Area(0.1, zone.top, 0.9, zone.bottom), floor_rgb)
     base = Scene(
         view,
         camera,
-        _look(rng),
+        _style_seed(rng),
         skyline,
         -1.5,
         0.0,

@@ -1,8 +1,7 @@
-"""Where a simulated camera looks: the view, the room and its fixtures, and how the camera itself
-behaves.
+"""The fixed part of a simulated stream: the view, the room, its fixtures and the camera.
 
-Lengths: `u` runs 0..1 across the picture's width, `v` 0..1 down its height, sizes are in picture
-heights. So one scene fits any picture format.
+Coordinates: `u` is 0..1 across the picture's width, `v` is 0..1 down its height; sizes are in
+picture heights. A scene therefore works with any picture format.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from stream_vlm_lab.simulation.scene.palette import Rgb
 
 VIEWS = ("room", "corridor", "overhead", "tabletop", "desk")
 NARROWEST_ASPECT = 4 / 3
-"""Distances across the picture are planned for this format; wider ones only add room."""
+"""Horizontal distances are planned for this picture format; wider formats only show more."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,12 @@ class Area:
 
 @dataclass(frozen=True)
 class Surface:
-    """Where things may rest: the point of contact lies between the corners; `depth` None means each
-    thing's own `v` is its depth.
+    """Where things can rest; points of contact are inside `area`.
+
+    Attributes:
+        area: rectangle of the picture.
+        rgb: colour.
+        depth: depth of all things on it; None if the depth of each thing is its own `v`.
     """
 
     area: Area
@@ -41,50 +44,52 @@ class Surface:
 
 @dataclass(frozen=True)
 class Decoration:
-    """Something that never takes part in an event: furniture, a window, a poster, a flickering
-    screen, a swaying plant.
-    """
+    """Something that never takes part in an event, such as furniture, a window or a screen."""
 
     kind: str
     area: Area
     rgb: Rgb
-    look: int
+    style_seed: int
 
 
 @dataclass(frozen=True)
 class Fixture:
-    """A door or a lamp: bolted to its place, changes state."""
+    """A door or a lamp: it has a fixed place and changes its state."""
 
     instance: int
     kind: str
     style: str
     area: Area
     rgb: Rgb
-    look: int
+    style_seed: int
 
     @property
     def light_source(self) -> tuple[float, float]:
-        """Where the light of a lamp comes from, as fractions of its area: right, down."""
+        """Position of a lamp's light, as fractions of its area: right, down."""
         return {"floor": (0.5, 0.12), "pendant": (0.5, 0.85), "desk": (0.62, 0.25)}[self.style]
 
 
 @dataclass(frozen=True)
 class Camera:
-    """How the camera sees and what it does to the picture.
+    """Geometry and picture quality of the camera.
 
     Attributes:
-        pitch: radians, looking down from the horizontal.
-        pan: largest offset of the slow pan, in picture widths; 0 is a fixed camera.
-        pan_period_s, exposure_period_s, shadow_period_s: seconds for one round.
-        shake: standard size of the shake, in picture heights.
-        noise: standard deviation of the sensor noise, grey levels.
-        blur: standard deviation in pixels of a picture 240 high.
+        pitch: radians, down from the horizontal.
+        pan: largest offset of the slow pan, in picture widths; 0 for a fixed camera.
+        pan_period_s: period of the pan in seconds.
+        shake: size of the shake, in picture heights.
+        noise: standard deviation of the sensor noise, in grey levels.
+        blur: standard deviation in pixels, for a picture height of 240.
         vignette: how much darker the corners are, 0..1.
-        warmth: red gain over blue gain, about 1.
-        saturation, gamma: of the camera's own colour processing; 1 leaves the picture as it is.
-        exposure: mean exposure; `exposure_drift` its relative swing.
+        warmth: red gain divided by blue gain, about 1.
+        saturation: colour saturation; 1 is neutral.
+        gamma: gamma of the camera's processing; 1 is neutral.
+        exposure: mean exposure.
+        exposure_drift: relative amplitude of slow exposure changes.
+        exposure_period_s: period of the exposure changes in seconds.
         shadows: depth of soft moving shadows, 0..1.
-        jpeg_quality: 0 for none.
+        shadow_period_s: period of the shadows in seconds.
+        jpeg_quality: 0 for no compression.
     """
 
     pitch: float
@@ -107,20 +112,30 @@ class Camera:
 
 @dataclass(frozen=True)
 class Scene:
-    """The unchanging part of a simulated stream.
+    """The fixed part of a simulated stream.
 
     Attributes:
-        skyline: `v` where floor (or table) meets the wall; 0 or less when no wall is in view.
+        view: one of `VIEWS`.
+        camera: the camera.
+        style_seed: seed of small variations.
+        skyline: `v` at which floor (or table) and wall meet; 0 or less if there is no wall.
         vanish: `v` of the horizon, where things would have no size.
-        person_height: of a person standing at `v` = 0.95, in picture heights; 0 when no people come
-            here.
+        person_height: height of a person standing at `v` = 0.95, in picture heights; 0 for a scene
+            without people.
         thing_size: typical size of portable things, in picture heights.
-        floor: where people stand; portable things rest on `surfaces`.
+        wall_rgb: colour of the wall.
+        floor_rgb: colour of the floor.
+        wall_texture: name of the wall's texture.
+        floor_texture: name of the floor's texture.
+        floor: where people stand.
+        surfaces: where portable things rest.
+        decorations: things that never take part in an event.
+        fixtures: the door and the lamp, if there are any.
     """
 
     view: str
     camera: Camera
-    look: int
+    style_seed: int
     skyline: float
     vanish: float
     person_height: float
@@ -135,19 +150,18 @@ class Scene:
     fixtures: tuple[Fixture, ...]
 
     def height_at(self, v: float) -> float:
-        """How tall (picture heights) a person whose feet are at `v` appears."""
+        """Height of a person whose feet are at `v`, in picture heights."""
         return self.person_height * (v - self.vanish) / (0.95 - self.vanish)
 
     @property
     def margin(self) -> float:
-        """How far from the left and right border (widths) the middle of a resting thing stays, so
-        that a pan never cuts it.
+        """Smallest distance of a resting thing from the left and right border, in picture widths.
+
+        A pan then never cuts it off.
         """
         return 0.03 + self.camera.pan
 
 
 def top_to_front(pitch: float) -> float:
-    """How deep a table's top appears, relative to its front; seen from higher up (pitch, radians)
-    it shows more.
-    """
+    """Depth of a table's top in the picture, relative to its front, for a pitch in radians."""
     return 0.16 + 0.8 * float(np.sin(pitch))

@@ -1,1 +1,1 @@
-"""What happens in a room and when."""
+"""What happens in a room, and when."""

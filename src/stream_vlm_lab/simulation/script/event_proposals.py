@@ -1,6 +1,4 @@
-"""Proposes events for a simulated stream: what can happen next in a scene, in which place and how
-fast.
-"""
+"""Proposes events for a simulated stream: what can happen next, where, and how fast."""
 
 from __future__ import annotations
 
@@ -14,14 +12,14 @@ from stream_vlm_lab.simulation.script.scene_contents import SceneContents
 from stream_vlm_lab.simulation.script.script import Event, Placement, Thing
 
 MOST_PORTABLE = 5
-"""Things of a scene at most, held ones included, when a new one is brought in."""
+"""A new thing is only brought in if the scene has fewer than this, held ones included."""
 
 
 class EventProposals:
-    """Proposes one event after the other, by what the scene holds at that time.
+    """Proposes events that the current scene allows.
 
-    The proposals below return an event whose times count from 0, or None where the scene has no
-    room for it.
+    The methods below return an event whose times count from 0, or None if the scene has no room for
+    it.
     """
 
     def __init__(self, contents: SceneContents, placer: Placer, rng: np.random.Generator) -> None:
@@ -29,29 +27,32 @@ class EventProposals:
         self._scene = contents.scene
 
     def next_event(self) -> Event | None:
-        """An event that the scene allows, or None where it allows none."""
+        """A random event that the scene allows, or None."""
         people, portable = self._contents.present("person"), self._contents.present(*PORTABLE_KINDS)
-        crowd, goods = len(people), len(portable) + len(self._contents.state.holding)
+        people_count, portable_count = (
+            len(people),
+            len(portable) + len(self._contents.state.holding),
+        )
         with_people = self._scene.person_height > 0
-        wishes: list[tuple[float, Callable[[], Event | None]]] = [
+        candidates: list[tuple[float, Callable[[], Event | None]]] = [
             (1.0 if self._contents.state.door_open is not None else 0, self._door),
             (0.8 if self._contents.state.lamp_on is not None else 0, self._lamp),
-            ({0: 2.6, 1: 1.5, 2: 0.7}.get(crowd, 0) if with_people else 0, self._enters),
-            (0.7 * crowd, self._leaves),
+            ({0: 2.6, 1: 1.5, 2: 0.7}.get(people_count, 0) if with_people else 0, self._enters),
+            (0.7 * people_count, self._leaves),
             (2.2 if people and portable else 0, self._picks_up),
             (3.4 if self._contents.state.holding else 0, self._puts_down),
-            (0.55 if goods < MOST_PORTABLE else 0, self._rolls_in),
+            (0.55 if portable_count < MOST_PORTABLE else 0, self._rolls_in),
             (1.1 if self._contents.present("ball") else 0, self._rolls_away),
             (0 if with_people else 0.7 * len(portable), self._takes),
             (
-                0 if with_people or goods >= MOST_PORTABLE else 3.2 - 0.6 * goods,
+                0 if with_people or portable_count >= MOST_PORTABLE else 3.2 - 0.6 * portable_count,
                 self._hand_puts_down,
             ),
         ]
-        weights = np.array([max(0.0, weight) for weight, _ in wishes])
+        weights = np.array([max(0.0, weight) for weight, _ in candidates])
         while weights.sum() > 0:
-            chosen = int(self._rng.choice(len(wishes), p=weights / weights.sum()))
-            event = wishes[chosen][1]()
+            chosen = int(self._rng.choice(len(candidates), p=weights / weights.sum()))
+            event = candidates[chosen][1]()
             if event is not None:
                 return event
             weights[chosen] = 0
@@ -73,7 +74,7 @@ class EventProposals:
         if place is None:
             return None
         edge = self._edge()
-        duration = self._walk_s(self._placer.way_to_edge(place, edge))
+        duration = self._walk_s(self._placer.distance_to_edge(place, edge))
         return self._event(
             "enters",
             "person",
@@ -88,7 +89,7 @@ class EventProposals:
         person = self._contents.pick(self._contents.present("person"))
         place = self._contents.state.resting[person.instance]
         edge = self._edge()
-        duration = self._walk_s(self._placer.way_to_edge(place, edge)) + 0.2
+        duration = self._walk_s(self._placer.distance_to_edge(place, edge)) + 0.2
         return self._event(
             "leaves",
             "person",
@@ -125,14 +126,14 @@ class EventProposals:
         return None
 
     def _handling(self, action: str, person: Thing, thing: Thing, place: Placement) -> Event | None:
-        stand = self._placer.beside(place, person, thing)
+        stand = self._placer.for_handling(place, person, thing)
         if stand is None:
             return None
         before = self._contents.state.resting[person.instance]
-        way = float(
+        distance = float(
             np.hypot(stand.across() - before.across(), stand.v - before.v)
         ) / self._scene.height_at(stand.depth)
-        approached = way / float(self._rng.uniform(0.5, 0.75)) if way > 0.04 else 0.0
+        approached = distance / float(self._rng.uniform(0.5, 0.75)) if distance > 0.04 else 0.0
         contact = approached + float(self._rng.uniform(0.7, 1.2))
         duration = contact + float(self._rng.uniform(0.8, 1.3))
         if duration > 5.5:
@@ -153,14 +154,14 @@ class EventProposals:
 
     def _edge(self) -> str:
         if self._scene.view == "overhead" and self._rng.random() < 0.5:
-            # Where no wall closes the view, people also come and go at the far side.
+            # Without a wall, people also enter and leave at the far side.
             return "top" if self._scene.skyline < 0 and self._rng.random() < 0.4 else "bottom"
         return str(self._rng.choice(["left", "right"]))
 
-    def _walk_s(self, way: float) -> float:
-        """Seconds for `way` picture heights; people seen small walk slower across the picture."""
+    def _walk_s(self, distance: float) -> float:
+        """Seconds to walk `distance` picture heights; small people also appear slower."""
         speed = self._scene.person_height * float(self._rng.uniform(0.42, 0.8))
-        return float(np.clip(way / speed, 1.5, 5.2))
+        return float(np.clip(distance / speed, 1.5, 5.2))
 
     def _rolls_in(self) -> Event | None:
         ball = self._contents.new_portable("ball")
@@ -169,7 +170,9 @@ class EventProposals:
             return None
         edge = str(self._rng.choice(["left", "right"]))
         duration = float(
-            np.clip(self._placer.way_to_edge(place, edge) / self._rng.uniform(0.3, 0.7), 1.2, 4.5)
+            np.clip(
+                self._placer.distance_to_edge(place, edge) / self._rng.uniform(0.3, 0.7), 1.2, 4.5
+            )
         )
         return self._event(
             "rolls in",
@@ -193,7 +196,9 @@ class EventProposals:
         place = self._contents.state.resting[ball.instance]
         edge = str(self._rng.choice(["left", "right"]))
         duration = float(
-            np.clip(self._placer.way_to_edge(place, edge) / self._rng.uniform(0.3, 0.7), 1.2, 4.5)
+            np.clip(
+                self._placer.distance_to_edge(place, edge) / self._rng.uniform(0.3, 0.7), 1.2, 4.5
+            )
         )
         return self._event(
             "rolls away",
@@ -216,7 +221,7 @@ class EventProposals:
 
     def _by_hand(self, action: str, thing: Thing, place: Placement) -> Event:
         colour = str(self._rng.choice(COLOURS))
-        # A hand is about as long as a bottle or a book is high.
+        # The length of a hand is about the height of a bottle or a book.
         length = float(np.clip(self._scene.thing_size * self._rng.uniform(0.85, 1.35), 0.18, 0.42))
         hand = self._contents.add("hand", colour, length)
         edge = str(self._rng.choice(["left", "right", "bottom", "top"], p=[0.31, 0.31, 0.32, 0.06]))
@@ -252,7 +257,7 @@ class EventProposals:
         contact: float = 0.0,
     ) -> Event:
         label = caption(action, kind, colour, actor=who, edge=edge)
-        look = int(self._rng.integers(1 << 31))
+        style_seed = int(self._rng.integers(1 << 31))
         return Event(
             action,
             kind,
@@ -267,5 +272,5 @@ class EventProposals:
             edge,
             place,
             stand,
-            look,
+            style_seed,
         )

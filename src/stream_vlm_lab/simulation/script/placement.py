@@ -1,4 +1,4 @@
-"""Finds room for people and things: apart from each other, inside the picture, within reach."""
+"""Finds places for people and things: apart from each other, inside the picture, within reach."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from stream_vlm_lab.simulation.script.script import Placement, Thing
 
 TRIALS = 24
 ARM_REACH = 0.3
-"""How far from a thing's middle a person stands to handle it, in body heights."""
+"""Distance of a person from the middle of the thing they handle, in body heights."""
 
 
 class Placer:
-    """Proposes resting places at random and refuses those that would hide or touch what is there
-    already.
-    """
+    """Draws random places and refuses those that would hide or touch something."""
 
     def __init__(self, contents: SceneContents, rng: np.random.Generator) -> None:
         self._contents = contents
@@ -29,8 +27,11 @@ class Placer:
         *,
         on_floor: bool = False,
     ) -> Placement | None:
-        """A free place on a table, or on the floor (always there with `on_floor`); None when the
-        trials find none.
+        """A free place on a table or on the floor; None if no trial finds one.
+
+        Args:
+            thing: the thing to place.
+            on_floor: only on the floor.
         """
         surfaces = [
             surface for surface in self._scene.surfaces if surface.depth is None or not on_floor
@@ -60,7 +61,7 @@ class Placer:
         return None
 
     def for_person(self, person: Thing) -> Placement | None:
-        """A free place on the floor where a person is wholly in view from left to right."""
+        """A free place on the floor at which a person is inside the picture from left to right."""
         floor = self._scene.floor
         for _ in range(TRIALS):
             v = float(self._rng.uniform(floor.top, floor.bottom))
@@ -82,14 +83,15 @@ class Placer:
                 return place
         return None
 
-    def beside(
+    def for_handling(
         self,
         place: Placement,
         person: Thing,
         thing: Thing,
     ) -> Placement | None:
-        """Where `person` stands to reach `place`: left or right of it, at arm's length; None where
-        there is no room.
+        """Where `person` stands to reach `place`: at arm's length, left or right of it.
+
+        None if there is no room.
         """
         v = place.depth + 0.02
         if v < self._scene.floor.top - 0.06:
@@ -117,8 +119,8 @@ class Placer:
                 return stand
         return None
 
-    def way_to_edge(self, place: Placement, edge: str) -> float:
-        """Picture heights from `place` to `edge`."""
+    def distance_to_edge(self, place: Placement, edge: str) -> float:
+        """Distance from `place` to `edge` in picture heights."""
         if edge == "left":
             return place.across()
         if edge == "right":
@@ -129,14 +131,14 @@ class Placer:
         return 1.0 - place.v + height
 
     def is_on_floor(self, place: Placement) -> bool:
-        """True when a ball at `place` can roll to the border of the picture."""
+        """Whether a ball at `place` can roll to the border of the picture."""
         return place.depth == place.v
 
     def _person_margin(self, v: float) -> float:
         return self._scene.margin + 0.2 * self._scene.height_at(v) / NARROWEST_ASPECT
 
     def _hides_a_fixture(self, place: Placement) -> bool:
-        """True when a person at `place` would stand before most of a door or lamp."""
+        """Whether a person at `place` would hide most of a door or lamp."""
         half_person = 0.17 * self._scene.height_at(place.depth)
         for fixture in self._scene.fixtures:
             if fixture.style == "pendant":
@@ -152,8 +154,8 @@ class Placer:
         widths = (self._width(thing, place) + self._width(other, other_place)) / 2
         if across >= widths + 0.03:
             return True
-        # On a surface seen from above, things may also lie one behind the other as long as neither
-        # hides the other.
+        # On a surface seen from above, a thing can be behind another one if neither hides the
+        # other.
         if "person" in (thing.kind, other.kind):
             return False
         nearer = thing if place.v > other_place.v else other

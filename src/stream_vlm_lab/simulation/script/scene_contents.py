@@ -1,4 +1,4 @@
-"""The things of a simulated stream and where they are, while its script is written."""
+"""The things of a simulated stream and where they are, while its script is being written."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from stream_vlm_lab.simulation.script.script import Placement, SceneState, Thing
 
 
 class SceneContents:
-    """Every thing that was made for one stream, and the state that the events so far led to.
+    """All things of a stream, and the state after the events so far.
 
     Attributes:
-        scene: where it all happens.
-        things: every thing that was made, by instance; not all of them are seen.
-        state: what is where now.
+        scene: the fixed part of the stream.
+        things: every thing that was made, by instance; not all of them become visible.
+        state: where everything is now.
     """
 
     def __init__(self, scene: Scene, rng: np.random.Generator) -> None:
@@ -27,7 +27,7 @@ class SceneContents:
         self.state = SceneState()
         self._rng = rng
 
-    def settle(self, thing: Thing, place: Placement) -> None:
+    def put(self, thing: Thing, place: Placement) -> None:
         """Let `thing` rest at `place`."""
         self.state = replace(self.state, resting={**self.state.resting, thing.instance: place})
 
@@ -44,8 +44,9 @@ class SceneContents:
         return things[int(self._rng.integers(len(things)))]
 
     def new_portable(self, kind: str) -> Thing | None:
-        """A thing that cannot be confused with another of its kind that is present, or None when no
-        colour is left.
+        """A new thing whose colour differs from the present things of its kind.
+
+        None if no colour is left.
         """
         present = [*self.state.resting, *self.state.holding.values()]
         taken = {
@@ -63,7 +64,10 @@ class SceneContents:
         return self.add(kind, str(self._rng.choice(colours)), size)
 
     def new_person(self) -> Thing:
-        """A person whose clothes stand out and, where possible, are of no other person's colour."""
+        """A new person whose clothes contrast with the background.
+
+        The colour differs from that of other persons if possible.
+        """
         taken = {
             self.things[instance].colour
             for instance in self.state.resting
@@ -75,7 +79,7 @@ class SceneContents:
         return self.add("person", colour, self.scene.person_height)
 
     def add(self, kind: str, colour: str, size: float) -> Thing:
-        """A new thing, which rests nowhere yet; `size` in picture heights."""
+        """Make a new thing that rests nowhere yet; `size` is in picture heights."""
         instance = 3 + len(self.things)
         thing = Thing(
             instance,

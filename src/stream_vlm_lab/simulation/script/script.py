@@ -1,6 +1,4 @@
-"""What happens in a simulated stream: the scene, the things in it, and every event with its exact
-span.
-"""
+"""The script of a simulated stream: the scene, its things, and every event with its exact span."""
 
 from __future__ import annotations
 
@@ -14,21 +12,25 @@ from stream_vlm_lab.simulation.scene.palette import Rgb
 from stream_vlm_lab.simulation.scene.scene import NARROWEST_ASPECT, Scene
 
 HELD_OUT_SEED = 1_000_000
-"""Streams with seeds from here on are for examination; nothing is ever trained on them."""
+"""First seed of the held-out streams, which are for examinations; no training uses them."""
 
 
 class WorldError(StreamError):
-    """A simulated stream cannot be made as asked; the message names the setting, its value and what
-    is allowed.
-    """
+    """A simulated stream cannot be made; the message names the setting and what is allowed."""
 
 
 @dataclass(frozen=True)
 class Thing:
     """A person, a hand or a portable thing.
 
-    `size` is its height in picture heights (people: scaled by where they stand); `form` is empty
-    but where a look gave it another.
+    Attributes:
+        instance: its number.
+        kind: kind of thing.
+        colour: name of its colour.
+        rgb: its colour.
+        size: height in picture heights; people are also scaled by where they stand.
+        style_seed: seed of small variations.
+        form: name of another form, set by an appearance; empty for the standard form.
     """
 
     instance: int
@@ -36,7 +38,7 @@ class Thing:
     colour: str
     rgb: Rgb
     size: float
-    look: int
+    style_seed: int
     form: str = ""
 
     @property
@@ -61,11 +63,12 @@ class Placement:
     """Where something rests.
 
     Attributes:
-        u, v: of its point of contact with the ground; see `scene`.
+        u: horizontal position of the point of contact; see `scene/scene.py`.
+        v: vertical position of the point of contact.
+        depth: `v` of the ground below, which decides what hides what; larger is nearer.
         shift: added to the horizontal position, in picture heights, so that a person stays within
             arm's reach in any format.
-        heading: radians, people only: 0 looks into the camera, +pi/2 to the right, pi away.
-        depth: `v` of the ground below, for what hides what; larger is nearer.
+        heading: of people, in radians: 0 faces the camera, +pi/2 the right, pi away.
     """
 
     u: float
@@ -81,22 +84,23 @@ class Placement:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens once.
+    """One event.
 
     Attributes:
-        action, kind, colour, label: as in `language`.
-        t_start: seconds; the first moment at which the picture shows it. `t_end`: when the picture
-            shows it complete.
-        t_approached: when walking up to the place ends (people who pick up or put down); else
-            `t_start`.
-        t_contact: when a thing is grasped or let go (hands, people who pick up or put down); else
-            `t_start`.
-        instance: the thing it happens to. `actor`: the person or hand that does it, 0 for none.
+        action: one of `ACTIONS`.
+        kind: kind of the thing.
+        colour: colour of the thing.
+        label: the caption.
+        t_start: seconds; first time at which the picture shows it.
+        t_end: seconds; when the picture shows it complete.
+        t_approached: when a person who picks up or puts down has arrived; else `t_start`.
+        t_contact: when a hand or person grasps or releases the thing; else `t_start`.
+        instance: the thing it happens to.
+        actor: the person or hand that does it, 0 for none.
         edge: where it comes from or goes to; empty for none.
-        place: where the thing rests afterwards (or rested before, for takes, leaves and rolls
-            away).
+        place: where the thing rests afterwards (before, for takes, leaves and rolls away).
         stand: where the person stands afterwards (picks up, puts down).
-        look: seed of its small variations.
+        style_seed: seed of small variations.
     """
 
     action: str
@@ -112,17 +116,18 @@ class Event:
     edge: str = ""
     place: Placement | None = None
     stand: Placement | None = None
-    look: int = 0
+    style_seed: int = 0
 
 
 @dataclass(frozen=True)
 class SceneState:
-    """What is where between two events.
+    """Where everything is between two events.
 
     Attributes:
-        resting: placements by instance; what is held is not in it.
-        holding: person's instance → the thing's instance.
-        door_open, lamp_on: None when there is no such fixture.
+        resting: placements by instance, without held things.
+        holding: held thing's instance by person's instance.
+        door_open: None if there is no door.
+        lamp_on: None if there is no lamp.
     """
 
     resting: Mapping[int, Placement] = field(default_factory=dict)
@@ -131,7 +136,7 @@ class SceneState:
     lamp_on: bool | None = None
 
     def after(self, event: Event) -> SceneState:
-        """The state once `event` is complete."""
+        """The state after `event`."""
         resting, holding = dict(self.resting), dict(self.holding)
         door_open, lamp_on = self.door_open, self.lamp_on
         if event.action in ("enters", "rolls in"):
@@ -162,12 +167,15 @@ class SceneState:
 
 @dataclass(frozen=True)
 class Script:
-    """A whole simulated stream before any pixel is drawn.
+    """A whole simulated stream, without pixels.
 
     Attributes:
-        things: every thing that is ever seen, by instance; fixtures are in `scene.fixtures`.
-        events: in order of time; they do not overlap.
-        states: `states[k]` holds after the first `k` events; one more than there are events.
+        seed: seed of the stream.
+        duration_s: length in seconds.
+        scene: the fixed part.
+        things: every visible thing by instance; fixtures are in `scene.fixtures`.
+        events: in order of time, without overlaps.
+        states: `states[k]` is the state after the first `k` events; one more than events.
     """
 
     seed: int
@@ -178,16 +186,14 @@ class Script:
     states: tuple[SceneState, ...]
 
     def at(self, t_s: float) -> tuple[SceneState, Event | None]:
-        """The state before the event under way at `t_s` and that event; or the resting state and
-        None.
-        """
+        """The event in progress at `t_s` and the state before it, or the current state and None."""
         started = bisect.bisect_right(self._starts, t_s)
         if started and t_s < self.events[started - 1].t_end:
             return self.states[started - 1], self.events[started - 1]
         return self.states[started], None
 
     def last_event(self, t_s: float) -> Event | None:
-        """The last event complete at `t_s`, or None."""
+        """The last event that is complete at `t_s`, or None."""
         done = bisect.bisect_right(self._ends, t_s)
         return self.events[done - 1] if done else None
 

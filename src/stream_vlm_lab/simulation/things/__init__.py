@@ -1,1 +1,1 @@
-"""How things look: standard, varied, drawn from families, and held out for examinations."""
+"""Draws portable things: standard, varied, from families, and held out for examinations."""

@@ -1,4 +1,4 @@
-"""Balls that can be rolled on, each with a pattern."""
+"""Balls that can roll, each with a pattern."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ WHITE: Rgb = (255, 255, 255)
 
 
 class Ball:
-    """A shaded ball that can be turned; its origin is where it touches the ground.
+    """A shaded ball that can be rotated; its origin is the point where it touches the ground.
 
-    A `form` has a pattern of its own: "unseen" is made of quarters, the others are `varied.BALLS`
+    A `form` has a pattern of its own: "unseen" consists of quarters, the others are `varied.BALLS`
     and `procedural.BALLS`.
     """
 
-    def __init__(self, rgb: Rgb, diameter: float, look: int, form: str = "") -> None:
+    def __init__(self, rgb: Rgb, diameter: float, style_seed: int, form: str = "") -> None:
         self._size = max(8, round(diameter))
         fine = self._size * 2
-        self._texture = _rolling_texture(rgb, look, fine, form)
+        self._texture = _rolling_texture(rgb, style_seed, fine, form)
         ys, xs = np.mgrid[0:fine, 0:fine].astype(np.float32)
         x, y = (xs + 0.5) / fine * 2 - 1, (ys + 0.5) / fine * 2 - 1
         inside = x * x + y * y
@@ -33,21 +33,21 @@ class Ball:
         self._alpha = ((inside <= 0.98) * 255).astype(np.uint8)
 
     def turned(self, radians: float) -> Sprite:
-        """The ball, rolled on by `radians` (to the right is positive)."""
+        """The ball, rotated by `radians` (positive is to the right)."""
         fine = self._texture.shape[0]
         turn = cv2.getRotationMatrix2D(
             (fine / 2 - 0.5, fine / 2 - 0.5), -float(np.rad2deg(radians)), 1.0
         )
         rgb = cv2.warpAffine(self._texture, turn, (fine, fine), borderMode=cv2.BORDER_REPLICATE)
-        lit = np.clip(rgb * self._light + self._gleam, 0, 255) * (self._alpha[..., None] > 0)
+        shaded = np.clip(rgb * self._light + self._gleam, 0, 255) * (self._alpha[..., None] > 0)
         size = (self._size, self._size)
-        small = cv2.resize(lit.astype(np.uint8), size, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(shaded.astype(np.uint8), size, interpolation=cv2.INTER_AREA)
         alpha = cv2.resize(self._alpha, size, interpolation=cv2.INTER_AREA)
         return Sprite(small, alpha, -self._size // 2, -self._size + max(1, self._size // 12))
 
 
-def _rolling_texture(rgb: Rgb, look: int, size: int, form: str) -> np.ndarray:
-    rng = np.random.default_rng(look)
+def _rolling_texture(rgb: Rgb, style_seed: int, size: int, form: str) -> np.ndarray:
+    rng = np.random.default_rng(style_seed)
     texture = np.full((size, size, 3), rgb, np.uint8)
     style = rng.choice(["plain", "band", "spots", "panels"])
     other = WHITE if sum(rgb) < 520 else shade(rgb, 0.55)
@@ -79,10 +79,10 @@ def _rolling_texture(rgb: Rgb, look: int, size: int, form: str) -> np.ndarray:
             )
     elif form == "patches":
         for _ in range(int(rng.integers(4, 9))):
-            spot = (int(rng.integers(size)), int(rng.integers(size)))
+            pixel_of = (int(rng.integers(size)), int(rng.integers(size)))
             cv2.circle(
                 texture,
-                spot,
+                pixel_of,
                 int(size * rng.uniform(0.06, 0.16)),
                 shade(rgb, 0.5) if rng.random() < 0.5 else other,
                 -1,
@@ -100,11 +100,11 @@ def _rolling_texture(rgb: Rgb, look: int, size: int, form: str) -> np.ndarray:
         cv2.rectangle(texture, (0, int(size * 0.43)), (size, int(size * 0.57)), other, -1)
     elif style == "spots":
         for turn in np.linspace(0, 2 * np.pi, 4)[:-1]:
-            spot = (
+            pixel_of = (
                 int(middle + np.cos(turn) * size * 0.27),
                 int(middle + np.sin(turn) * size * 0.27),
             )
-            cv2.circle(texture, spot, int(size * 0.1), other, -1)
+            cv2.circle(texture, pixel_of, int(size * 0.1), other, -1)
     elif style == "panels":
         for turn in np.linspace(0, np.pi, 4)[:-1]:
             away = np.array([np.cos(turn), np.sin(turn)]) * size

@@ -1,4 +1,4 @@
-"""Forms of portable things that no training shows."""
+"""Forms of portable things that no training uses."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ from stream_vlm_lab.simulation.scene.palette import Rgb, mix, shade
 WHITE: Rgb = (255, 255, 255)
 
 
-def draw_unseen(kind: str, rgb: Rgb, height: float, pitch: float, look: int) -> Sprite:
-    """A thing of `kind`, other than a ball, in its unseen form; `height` in pixels, `pitch` in
-    radians.
+def draw_unseen(kind: str, rgb: Rgb, height: float, pitch: float, style_seed: int) -> Sprite:
+    """Draw a thing of `kind`, other than a ball, in its held-out form.
+
+    Args:
+        kind: kind of thing.
+        rgb: its colour.
+        height: height in pixels.
+        pitch: pitch of the camera in radians.
+        style_seed: seed of small variations.
     """
     return _PAINTERS[kind](
-        rgb, height, max(0.14, float(np.sin(pitch))), np.random.default_rng(look)
+        rgb, height, max(0.14, float(np.sin(pitch))), np.random.default_rng(style_seed)
     )
 
 
 def _crate(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> Sprite:
-    """A box of slats with gaps between them, open at the top."""
+    """A box of slats with gaps, open at the top."""
     half, rim = height * float(rng.uniform(0.58, 0.66)), height * 0.3 * flat
     brush = Brush(-half, -height, half, 2, 3)
     brush.polygon(
@@ -52,13 +58,13 @@ def _crate(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> Sp
             half * 0.06,
             half * 0.06,
             shade(rgb, 0.75),
-            lit=False,
+            shaded=False,
         )
     return brush.sprite()
 
 
 def _bowl(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> Sprite:
-    """A cup that is a wide bowl on a saucer, without a handle."""
+    """A cup in the form of a wide bowl on a saucer, without a handle."""
     top, foot = height * float(rng.uniform(0.46, 0.52)), height * 0.2
     brush = Brush(-height * 0.62, -height, height * 0.62, height * 0.25, 3)
     brush.oval((0, -height * 0.04), height * 0.58, height * 0.58 * flat * 0.5 + 1, shade(rgb, 0.7))
@@ -77,7 +83,7 @@ def _bowl(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> Spr
 
 
 def _flask(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> Sprite:
-    """A bottle with a round belly and a long thin neck."""
+    """A bottle with a round body and a long thin neck."""
     belly = height * float(rng.uniform(0.2, 0.23))
     brush = Brush(-belly * 1.1, -height, belly * 1.1, 2, 3)
     brush.limb((0, -belly), (0, -height * 0.93), belly * 0.24, belly * 0.2, shade(rgb, 0.9))
@@ -90,13 +96,13 @@ def _flask(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> Sp
         belly * 0.3,
         belly * 0.3,
         shade(rgb, 0.5),
-        lit=False,
+        shaded=False,
     )
     return brush.sprite()
 
 
 def _open_book(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> Sprite:
-    """A book that stands open, its covers to the camera's left and right and pages between them."""
+    """An upright open book, with its covers left and right and pages between them."""
     half, dip = height * float(rng.uniform(0.4, 0.46)), height * float(rng.uniform(0.1, 0.16))
     brush = Brush(-half, -height, half, dip + 2, 3)
     for sign, tone in ((-1, 1.0), (1, 0.8)):
@@ -116,7 +122,7 @@ def _open_book(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -
                 height * 0.012,
                 height * 0.012,
                 (120, 116, 110),
-                lit=False,
+                shaded=False,
             )
     return brush.sprite()
 

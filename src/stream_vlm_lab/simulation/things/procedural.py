@@ -1,6 +1,6 @@
-"""Forms of portable things drawn from families instead of a list, for training: no two are alike.
+"""Random forms of portable things for training: each is drawn from a family of forms.
 
-None of them is of `unseen`.
+No two are alike, and none is a form of `held_out`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,26 @@ from stream_vlm_lab.simulation.things.procedural_vessels import draw_bottle, dra
 
 PAPER: Rgb = (238, 233, 218)
 BALLS = ("sectors", "patches", "belts")
-"""Patterns of balls that neither the ordinary nor the varied ones have; see `objects.Ball`."""
+"""Patterns of balls that neither the standard nor the varied balls have; see `Ball`."""
 
 
-def draw_invented(kind: str, rgb: Rgb, height: float, pitch: float, look: int) -> Sprite:
-    """A thing of `kind`, other than a ball, in a form that belongs to `look` alone; `height` in
-    pixels, `pitch` in radians.
+def draw_invented(kind: str, rgb: Rgb, height: float, pitch: float, style_seed: int) -> Sprite:
+    """Draw a thing of `kind`, other than a ball, in a form that only this `style_seed` has.
+
+    Args:
+        kind: kind of thing.
+        rgb: its colour.
+        height: height in pixels.
+        pitch: pitch of the camera in radians.
+        style_seed: seed of the form.
     """
     return _PAINTERS[kind](
-        rgb, height, max(0.14, float(np.sin(pitch))), np.random.default_rng([look, 0x1F0])
+        rgb, height, max(0.14, float(np.sin(pitch))), np.random.default_rng([style_seed, 0x1F0])
     )
 
 
 def _box(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> Sprite:
-    """A box of any proportion with a pattern on its front, its lid shut or its flaps open."""
+    """A box of random proportions with a pattern on its front, and with a lid or open flaps."""
     half = height * float(rng.uniform(0.38, 0.68))
     top = height * float(rng.uniform(0.1, 0.22)) + height * 0.22 * flat
     front = -height + top
@@ -68,7 +74,7 @@ def _box(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> Spri
 
 
 def _face(brush: Brush, half: float, top: float, rgb: Rgb, rng: np.random.Generator) -> None:
-    """What is on the front of a box, which reaches from -half to half and from 0 up to `top`."""
+    """Draw the front of a box, which reaches from -half to half and from 0 up to `top`."""
     tone, line = decoration_tone(rgb, rng), half * float(rng.uniform(0.05, 0.12))
     style = str(
         rng.choice(
@@ -93,10 +99,12 @@ def _face(brush: Brush, half: float, top: float, rgb: Rgb, rng: np.random.Genera
                 tone,
             )
     elif style == "brace":
-        brush.limb((-half * 0.9, top * 0.08), (half * 0.9, top * 0.92), line, line, tone, lit=False)
+        brush.limb(
+            (-half * 0.9, top * 0.08), (half * 0.9, top * 0.92), line, line, tone, shaded=False
+        )
         if rng.random() < 0.5:
             brush.limb(
-                (half * 0.9, top * 0.08), (-half * 0.9, top * 0.92), line, line, tone, lit=False
+                (half * 0.9, top * 0.08), (-half * 0.9, top * 0.92), line, line, tone, shaded=False
             )
     elif style == "frame":
         brush.polygon(
@@ -139,9 +147,7 @@ def _face(brush: Brush, half: float, top: float, rgb: Rgb, rng: np.random.Genera
 
 
 def _book(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> Sprite:
-    """A closed book of any proportion that stands, leans or lies on others of its colour, or a pad
-    with its sheet in view.
-    """
+    """A closed book of random proportions, upright, tilted or on a pile; or a notepad."""
     style = str(rng.choice(["standing", "pile", "pad", "fore edge"], p=[0.4, 0.25, 0.2, 0.15]))
     half = height * float(rng.uniform(0.3, 0.5))
     lean = half * float(rng.uniform(-0.3, 0.3))
@@ -207,7 +213,7 @@ def _book(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> Spr
 
 
 def _pile(brush: Brush, half: float, height: float, rgb: Rgb, rng: np.random.Generator) -> None:
-    """Two or three books that lie on each other, their pages to the camera."""
+    """Two or three books on each other, with their pages to the camera."""
     count = int(rng.integers(2, 4))
     tall = height * 0.95 / (count + 0.4)
     for number in range(count):

@@ -1,4 +1,4 @@
-"""Cups and bottles drawn from families instead of a list: bodies turned about an axis."""
+"""Random cups and bottles for training: bodies of revolution drawn from families of forms."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from stream_vlm_lab.simulation.scene.palette import Rgb, decoration_tone, mix, m
 WHITE: Rgb = (255, 255, 255)
 
 Outline = list[tuple[float, float]]
-"""(half width, y) from the foot up, as a lathe turns it."""
+"""(half width, y) from the foot up: the outline of a body of revolution."""
 
 
 def draw_cup(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> Sprite:
-    """A cup of any width, turned straight, belled or waisted, with none to two handles; on a saucer
-    only with a handle and straight sides.
+    """A random cup: straight, bulged or narrow in the middle, with none to two handles.
+
+    It has a saucer only with a handle and straight sides.
     """
     tall = height * float(rng.uniform(0.8, 0.97))
     top = tall * float(rng.uniform(0.3, 0.62))
@@ -62,7 +63,7 @@ def draw_cup(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> 
             height * 0.02,
             height * 0.02,
             muted_colour(rng, 0.4, 0.95),
-            lit=False,
+            shaded=False,
         )
     brush.oval((0, -tall + lip), top, lip, shade(rgb, float(rng.uniform(1.0, 1.25))))
     inside = (74, 46, 28) if rng.random() < 0.35 else shade(rgb, float(rng.uniform(0.4, 0.75)))
@@ -76,8 +77,9 @@ def draw_cup(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> 
 
 
 def draw_bottle(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> Sprite:
-    """A bottle of any girth with a flat foot: straight, waisted or as a cone or pear, its neck
-    short or long.
+    """A random bottle with a flat foot: straight, narrow in the middle, or like a cone or pear.
+
+    Its neck is short or long.
     """
     half = height * float(rng.uniform(0.12, 0.26))
     neck = half * float(rng.uniform(0.2, 0.55))
@@ -109,7 +111,7 @@ def draw_bottle(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) 
     brush.oval((0, -half * flat * 0.3), half, half * flat * 0.7, shade(rgb, 0.75))
     _turned(brush, outline, rgb, rng)
     if rng.random() < 0.3:
-        brush.glaze(float(rng.uniform(0.7, 0.9)))
+        brush.set_opacity(float(rng.uniform(0.7, 0.9)))
     _decorate(brush, outline, rgb, rng)
     if rng.random() < 0.3:
         side = -half * float(rng.uniform(0.3, 0.6))
@@ -119,7 +121,7 @@ def draw_bottle(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) 
             half * 0.08,
             half * 0.08,
             mix(rgb, WHITE, 0.6),
-            lit=False,
+            shaded=False,
         )
     if rng.random() < 0.75:
         cap = (shade(rgb, 0.55), (236, 236, 236), (38, 38, 42), muted_colour(rng))[
@@ -140,12 +142,12 @@ def draw_bottle(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) 
 
 
 def _turned(brush: Brush, outline: Outline, rgb: Rgb, rng: np.random.Generator) -> None:
-    """Fill `outline`, lit in one of the ways in which pictures show round things."""
+    """Fill `outline` with one of several kinds of shading for round things."""
     strips, depth = int(rng.choice([1, 2, 9])), float(rng.uniform(0.2, 0.6))
-    lit = float(rng.uniform(-0.5, 0.3))
+    shaded = float(rng.uniform(-0.5, 0.3))
     edges = np.linspace(-1, 1, strips + 1)
     for left, right in pairwise(edges):
-        light = 1.0 if strips == 1 else 1.1 - depth * abs((left + right) / 2 - lit) ** 1.4
+        light = 1.0 if strips == 1 else 1.1 - depth * abs((left + right) / 2 - shaded) ** 1.4
         brush.polygon(
             [(left * x, y) for x, y in outline] + [(right * x, y) for x, y in outline[::-1]],
             shade(rgb, light),
@@ -160,7 +162,7 @@ def _between(outline: Outline, low: float, high: float) -> Outline:
 
 
 def _decorate(brush: Brush, outline: Outline, rgb: Rgb, rng: np.random.Generator) -> None:
-    """Bands around a turned thing, or a label."""
+    """Draw bands around a round thing, or a label."""
     tone, style = (
         decoration_tone(rgb, rng),
         str(rng.choice(["plain", "bands", "label", "dipped"], p=[0.4, 0.25, 0.2, 0.15])),

@@ -1,5 +1,6 @@
-"""Portable things: balls, boxes, cups, bottles and books, drawn once each; their origin is the
-middle of their foot.
+"""The standard forms of balls, boxes, cups, bottles and books.
+
+The origin of each is the middle of its foot.
 """
 
 from __future__ import annotations
@@ -16,13 +17,21 @@ from stream_vlm_lab.simulation.things.ball import Ball
 WHITE: Rgb = (255, 255, 255)
 
 
-def draw_thing(kind: str, rgb: Rgb, height: float, pitch: float, look: int) -> Sprite:
-    """A thing `height` pixels tall as seen by a camera that looks down by `pitch` radians."""
-    return _PAINTERS[kind](rgb, height, pitch, np.random.default_rng(look))
+def draw_thing(kind: str, rgb: Rgb, height: float, pitch: float, style_seed: int) -> Sprite:
+    """Draw a thing in its standard form.
+
+    Args:
+        kind: kind of thing.
+        rgb: its colour.
+        height: height in pixels.
+        pitch: pitch of the camera in radians.
+        style_seed: seed of small variations.
+    """
+    return _PAINTERS[kind](rgb, height, pitch, np.random.default_rng(style_seed))
 
 
 def _ellipse_flatness(pitch: float) -> float:
-    """Height over width of a level circle; at least 0.14, as even a level camera sees a rim."""
+    """Height over width of a level circle in the picture; at least 0.14, so a rim stays visible."""
     return max(0.14, float(np.sin(pitch)))
 
 
@@ -169,14 +178,14 @@ def _bottle(rgb: Rgb, height: float, pitch: float, rng: np.random.Generator) -> 
             tone,
         )  # fmt: skip
     if glassy:
-        brush.glaze(0.78)
+        brush.set_opacity(0.78)
         brush.limb(
             (-half * 0.55, shoulder * 0.9),
             (-half * 0.55, shoulder * 0.3),
             half * 0.1,
             half * 0.1,
             mix(rgb, WHITE, 0.75),
-            lit=False,
+            shaded=False,
         )
     if rng.random() < 0.5:
         label = mix(rgb, WHITE, 0.8) if rng.random() < 0.7 else muted_colour(rng, 0.6, 0.95)

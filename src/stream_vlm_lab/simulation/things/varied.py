@@ -1,5 +1,6 @@
-"""Further forms of portable things, for training: who has seen many kinds of cups knows one that it
-never saw. None of them is of `unseen`.
+"""More forms of portable things for training.
+
+A model that has seen many forms of a kind recognises new ones. None is a form of `held_out`.
 """
 
 from __future__ import annotations
@@ -14,20 +15,26 @@ from stream_vlm_lab.simulation.things.varied_vessels import BOTTLES, CUPS, Paint
 
 WHITE: Rgb = (255, 255, 255)
 WIDTHS = (0.75, 1.3)
-"""Things are drawn narrower or wider than usual by a factor from this range."""
+"""Smallest and largest factor of the width of a thing."""
 BALLS = ("rings", "stripes", "half")
-"""Patterns of balls that the ordinary ones do not have; see `objects.Ball`."""
+"""Patterns of balls that the standard balls do not have; see `Ball`."""
 
 
-def draw_varied(kind: str, rgb: Rgb, height: float, pitch: float, look: int) -> Sprite:
-    """A thing of `kind`, other than a ball, in one of several forms and proportions; `height` in
-    pixels, `pitch` in radians.
+def draw_varied(kind: str, rgb: Rgb, height: float, pitch: float, style_seed: int) -> Sprite:
+    """Draw a thing of `kind`, other than a ball, in one of several forms and proportions.
+
+    Args:
+        kind: kind of thing.
+        rgb: its colour.
+        height: height in pixels.
+        pitch: pitch of the camera in radians.
+        style_seed: seed of the form.
     """
-    rng = np.random.default_rng([look, 0xF0A])
+    rng = np.random.default_rng([style_seed, 0xF0A])
     painters = _PAINTERS[kind]
     chosen = int(rng.integers(len(painters) + 1))
     if chosen == len(painters):
-        drawn = draw_thing(kind, rgb, height, pitch, look)
+        drawn = draw_thing(kind, rgb, height, pitch, style_seed)
     else:
         drawn = painters[chosen](rgb, height, max(0.14, float(np.sin(pitch))), rng)
     return _stretched(drawn, float(rng.uniform(*WIDTHS)))
@@ -124,7 +131,7 @@ def _chest(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> Sp
 
 
 def _lying_book(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> Sprite:
-    """A thick book that lies on its side, its pages to the camera."""
+    """A thick book that lies on its side, with its pages to the camera."""
     half, thick = height * float(rng.uniform(0.5, 0.64)), height * float(rng.uniform(0.4, 0.55))
     back, cover = height - thick, height * 0.08
     brush = Brush(-half * 1.2, -height, half * 1.2, 2, 3)
@@ -151,9 +158,7 @@ def _lying_book(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) 
 
 
 def _bound_book(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> Sprite:
-    """A book that stands upright, wider than usual, with bands across its cover and corners of
-    metal.
-    """
+    """An upright book, wider than usual, with bands on its cover and metal corners."""
     half = height * float(rng.uniform(0.36, 0.48))
     brush = Brush(-half * 1.2, -height, half * 1.2, 2, 3)
     brush.polygon(

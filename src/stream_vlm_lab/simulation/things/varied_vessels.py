@@ -1,4 +1,4 @@
-"""Further forms of cups and bottles, for training."""
+"""More forms of cups and bottles for training."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from stream_vlm_lab.simulation.scene.palette import Rgb, mix, muted_colour, shad
 WHITE: Rgb = (255, 255, 255)
 
 Painter = Callable[[Rgb, float, float, np.random.Generator], Sprite]
-"""Draws a thing: its colour, height (px), height over width of a level circle, random numbers."""
+"""Draws a thing from colour, height (px), height over width of a level circle, random generator."""
 
 
 def upright(x: float, half: float, low: float, high: float) -> list[tuple[float, float]]:
-    """Corners of an upright rectangle: middle, half its width, lower and upper edge."""
+    """Corners of an upright rectangle, from its middle, half width, lower and upper edge."""
     return [(x - half, low), (x + half, low), (x + half, high), (x - half, high)]
 
 
@@ -55,7 +55,7 @@ def _goblet(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> S
 
 
 def _paper_cup(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> Sprite:
-    """A cup to go, with a lid and a sleeve."""
+    """A paper cup with a lid and a sleeve."""
     top, foot = height * float(rng.uniform(0.3, 0.36)), height * float(rng.uniform(0.2, 0.25))
     brush = Brush(-top * 1.15, -height, top * 1.15, foot * flat + 2, 3)
     brush.oval((0, -foot * flat * 0.5), foot, foot * flat, shade(rgb, 0.7))
@@ -114,7 +114,7 @@ def _wine_bottle(rgb: Rgb, height: float, flat: float, rng: np.random.Generator)
 
 
 def _canister(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> Sprite:
-    """A square bottle with a handle and a cap at one side."""
+    """A square bottle with a handle, and a cap at one side."""
     half, shoulder = (
         height * float(rng.uniform(0.24, 0.3)),
         -height * float(rng.uniform(0.64, 0.74)),
@@ -167,13 +167,16 @@ def _spray(rgb: Rgb, height: float, flat: float, rng: np.random.Generator) -> Sp
         half * 0.14,
         half * 0.1,
         shade(head, 0.8),
-        lit=False,
+        shaded=False,
     )
     return brush.sprite()
 
 
 def _round_body(brush: Brush, outline: list[tuple[float, float]], rgb: Rgb) -> None:
-    """What a lathe makes: `outline` is (half width, y) from the foot up, lit from the left."""
+    """Fill a body of revolution, with light from the left.
+
+    `outline` is (half width, y) from the foot up.
+    """
     edges = np.linspace(-1, 1, 9)
     for left, right in pairwise(edges):
         light = 1.08 - 0.5 * abs((left + right) / 2 + 0.3) ** 1.4

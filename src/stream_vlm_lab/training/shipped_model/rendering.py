@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_vlm.types import State
-from stream_vlm_lab.simulation.labels.ground_truth import Interviewer
+from stream_vlm_lab.simulation.labels.ground_truth import VisibleQuestions
 from stream_vlm_lab.simulation.scene.captions import ACTIONS, COLOURS
 from stream_vlm_lab.simulation.script.script import Script
 from stream_vlm_lab.simulation.world import View, World
@@ -200,11 +200,11 @@ def questions_at_silent_ticks(
     script: Script, times: NDArray[np.float64], states: Sequence[State]
 ) -> list[tuple[str, str] | None]:
     """A question with its answer for every silent tick, None for ticks of an event."""
-    interviewer = Interviewer(script)
+    visible_questions = VisibleQuestions(script)
     asked: list[tuple[str, str] | None] = [None] * len(times)
     for tick, (t_s, state) in enumerate(zip(times, states, strict=True)):
         if state is State.SILENCE:
-            question = interviewer.ask(float(t_s))
+            question = visible_questions.ask(float(t_s))
             asked[tick] = question.question, question.answer
     return asked
 

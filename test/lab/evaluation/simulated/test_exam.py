@@ -36,7 +36,7 @@ def faulty_rooms() -> list[World]:
 def test_a_dropped_picture_has_no_tick() -> None:
     for room in faulty_rooms():
         ticks = [state.t for state in truth_of(room, 2.0, "room").states]
-        assert ticks == [tick / 2 for tick in range(241) if room.delivers(tick / 2)]
+        assert ticks == [tick / 2 for tick in range(241) if room.has_picture(tick / 2)]
 
 
 def test_a_hidden_event_is_due_when_a_picture_shows_it() -> None:
@@ -45,8 +45,8 @@ def test_a_hidden_event_is_due_when_a_picture_shows_it() -> None:
         truth = truth_of(room, 2.0, "room")
         for event, label in zip(room.script.events, truth.events, strict=True):
             assert (label.t_start, label.t_end) == (
-                room.faults.seen_from(event.t_start),
-                room.faults.seen_from(event.t_end),
+                room.faults.visible_from(event.t_start),
+                room.faults.visible_from(event.t_end),
             )
             later += label.t_end > event.t_end
             shown = next(state for state in truth.states if state.t >= label.t_end)
@@ -58,7 +58,7 @@ def test_questions_are_not_asked_while_something_is_hidden() -> None:
     asked = 0
     for room in faulty_rooms():
         for question in truth_of(room, 2.0, "room").questions:
-            assert room.faults.seen_from(question.t) == question.t
+            assert room.faults.visible_from(question.t) == question.t
             asked += 1
     assert asked > 50
 

@@ -22,8 +22,8 @@ from stream_vlm_lab.evaluation.simulated.watch_exam import (
     plan_watches,
     score_watches,
 )
-from stream_vlm_lab.simulation.labels.askable_times import Moments
-from stream_vlm_lab.simulation.labels.event_pattern import everything
+from stream_vlm_lab.simulation.labels.event_pattern import all_patterns
+from stream_vlm_lab.simulation.labels.visible_events import VisibleEvents
 from stream_vlm_lab.simulation.script.script import HELD_OUT_SEED
 from stream_vlm_lab.simulation.world import World
 
@@ -94,22 +94,22 @@ def test_watches_do_not_overlap_and_wait_for_the_first_matching_event_or_for_non
     without_event = 0
     for seed in range(12):
         world = World(seed, 240.0, SIZE, faults=["dropped", "frozen"], faults_per_minute=3.0)
-        ticks = [tick / 2 for tick in range(481) if world.delivers(tick / 2)]
-        planned = plan_watches(Moments(world), ticks)
-        assert planned == plan_watches(Moments(world), ticks)
+        ticks = [tick / 2 for tick in range(481) if world.has_picture(tick / 2)]
+        planned = plan_watches(VisibleEvents(world), ticks)
+        assert planned == plan_watches(VisibleEvents(world), ticks)
         assert all(
             later.question.t > (earlier.question.until or 0.0)
             for earlier, later in itertools.pairwise(planned)
         )
         for each in planned:
-            wanted = max(
-                (wanted for wanted in everything() if wanted.words in each.question.text),
-                key=lambda wanted: len(wanted.words),
+            pattern = max(
+                (pattern for pattern in all_patterns() if pattern.words in each.question.text),
+                key=lambda pattern: len(pattern.words),
             )
             ends = [
-                (world.faults.seen_from(event.t_end), event.label)
+                (world.faults.visible_from(event.t_end), event.label)
                 for event in world.script.events
-                if wanted.fits(event)
+                if pattern.matches(event)
             ]
             after = [(end, label) for end, label in ends if end > each.question.t]
             assert each.question.t in ticks

@@ -1,6 +1,4 @@
-"""A simulated camera that fails: when each fault holds is exact, what happens in the room is the
-same with and without.
-"""
+"""Camera faults: their times are exact, and they do not change the events."""
 
 from __future__ import annotations
 
@@ -22,20 +20,20 @@ IN_THE_PICTURE = ("rolling", "motion-blur", "defocus", "noise", "jpeg")
 
 
 def failing(kind: str, seed: int = 3) -> tuple[World, World, Fault]:
-    """A world whose camera has faults of `kind`, the same world without, and its first fault."""
+    """A world with camera faults of `kind`, the same world without, and its first fault."""
     world = World(seed, 120.0, SIZE, faults=[kind], faults_per_minute=2.0)
     assert world.faults.all
     return world, World(seed, 120.0, SIZE), world.faults.all[0]
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_faulty_camera_changes_nothing_that_happens(kind: str) -> None:
+def test_camera_faults_do_not_change_the_script(kind: str) -> None:
     world, whole, _ = failing(kind)
     assert world.script == whole.script
 
 
 @pytest.mark.parametrize("kind", IN_THE_PICTURE)
-def test_a_fault_is_in_the_picture_from_its_start_to_just_before_its_end_and_at_no_other_time(
+def test_a_fault_changes_the_picture_only_from_its_start_to_just_before_its_end(
     kind: str,
 ) -> None:
     world, whole, fault = failing(kind)
@@ -46,7 +44,7 @@ def test_a_fault_is_in_the_picture_from_its_start_to_just_before_its_end_and_at_
 
 
 @pytest.mark.parametrize("kind", IN_THE_PICTURE)
-def test_a_faulty_picture_is_the_same_whatever_was_looked_at_before(kind: str) -> None:
+def test_a_picture_with_a_fault_does_not_depend_on_earlier_views(kind: str) -> None:
     world, _, fault = failing(kind)
     again, _, _ = failing(kind)
     world.view(1.0)
@@ -61,10 +59,10 @@ def sharpness(image: np.ndarray) -> float:
     )
 
 
-def test_blur_takes_detail_away_and_noise_adds_some() -> None:
+def test_blur_removes_detail_and_noise_adds_some() -> None:
     for kind, sharper in (("motion-blur", False), ("defocus", False), ("noise", True)):
         world, whole, fault = failing(kind)
-        # The camera's own noise comes after the lens; it is taken away before detail is looked at.
+        # The camera's own noise is added after the lens, so it is removed before the comparison.
         seen, clean = (
             cv2.medianBlur(each.view(fault.t_start).image, 3 if not sharper else 1)
             for each in (world, whole)
@@ -84,7 +82,7 @@ def test_jpeg_artefacts_are_blocks_of_eight_pixels() -> None:
     )
 
 
-def test_rows_of_a_rolling_exposure_were_exposed_at_moments_of_their_own() -> None:
+def test_rows_of_a_rolling_shutter_picture_are_exposed_at_different_times() -> None:
     checked = 0
     for seed in range(12):
         world = World(seed, 120.0, SIZE, faults=["rolling"], faults_per_minute=3.0)
@@ -111,7 +109,7 @@ def test_rows_of_a_rolling_exposure_were_exposed_at_moments_of_their_own() -> No
     assert checked
 
 
-def test_a_frozen_camera_shows_the_picture_of_the_moment_at_which_it_froze() -> None:
+def test_a_frozen_camera_shows_the_picture_from_the_start_of_the_fault() -> None:
     world, whole, fault = failing("frozen")
     frozen = whole.view(fault.t_start)
     for t_s in (fault.t_start, fault.t_start + 0.5, fault.t_end - 1e-3):
@@ -120,15 +118,15 @@ def test_a_frozen_camera_shows_the_picture_of_the_moment_at_which_it_froze() -> 
     assert np.array_equal(world.view(fault.t_end).image, whole.view(fault.t_end).image)
 
 
-def test_no_picture_is_delivered_while_pictures_are_dropped() -> None:
+def test_there_is_no_picture_while_pictures_are_dropped() -> None:
     world, _, fault = failing("dropped")
     assert [
-        world.delivers(t_s)
+        world.has_picture(t_s)
         for t_s in (fault.t_start - 1e-3, fault.t_start, fault.t_end - 1e-3, fault.t_end)
     ] == [True, False, False, True]
 
 
-def test_what_is_hidden_is_seen_when_what_hides_it_is_over() -> None:
+def test_a_hidden_event_is_visible_at_the_end_of_the_fault() -> None:
     faults = Faults(
         [
             Fault("dropped", 2.0, 4.0, 1.0, 0),
@@ -136,7 +134,7 @@ def test_what_is_hidden_is_seen_when_what_hides_it_is_over() -> None:
             Fault("frozen", 9.0, 10.0, 1.0, 0),
         ]
     )
-    assert [faults.seen_from(t_s) for t_s in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 9.5)] == [
+    assert [faults.visible_from(t_s) for t_s in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 9.5)] == [
         1.0,
         4.0,
         4.0,
@@ -146,7 +144,7 @@ def test_what_is_hidden_is_seen_when_what_hides_it_is_over() -> None:
         10.0,
     ]
     touching = Faults([Fault("dropped", 2.0, 4.0, 1.0, 0), Fault("frozen", 3.0, 6.0, 1.0, 0)])
-    assert touching.seen_from(2.5) == 6.0
+    assert touching.visible_from(2.5) == 6.0
 
 
 def test_faults_of_a_kind_do_not_depend_on_the_other_kinds_and_never_overlap() -> None:
@@ -158,7 +156,8 @@ def test_faults_of_a_kind_do_not_depend_on_the_other_kinds_and_never_overlap() -
         assert mine == alone if kind != "frozen" else set(mine) <= set(alone)
         assert 0.5 < len(alone) / 40 < 1.5, "about two a minute"
     assert not any(
-        every.of("frozen", t_s) and every.of("dropped", t_s) for t_s in np.arange(0, 1200, 0.05)
+        every.active("frozen", t_s) and every.active("dropped", t_s)
+        for t_s in np.arange(0, 1200, 0.05)
     )
 
 
@@ -170,14 +169,14 @@ def test_faults_of_a_kind_do_not_depend_on_the_other_kinds_and_never_overlap() -
         (["noise"], 9.0, "9.0"),
     ],
 )
-def test_faults_that_cannot_be_planned_are_refused_by_name(
+def test_an_unknown_fault_or_a_rate_out_of_range_is_refused(
     faults: list[str], rate: float, named: str
 ) -> None:
     with pytest.raises(WorldError, match=named):
         World(1, 20.0, SIZE, faults=faults, faults_per_minute=rate)
 
 
-def test_the_command_writes_when_each_fault_holds_and_from_when_events_are_seen(
+def test_the_command_writes_the_times_of_faults_and_when_events_become_visible(
     tmp_path: Path,
 ) -> None:
     arguments = [
@@ -225,7 +224,8 @@ def test_the_command_writes_when_each_fault_holds_and_from_when_events_are_seen(
     ]
     assert any(event["seen_end"] > event["t_end"] for event in document["events"])
     assert all(
-        event["seen_end"] == world.faults.seen_from(event["t_end"]) for event in document["events"]
+        event["seen_end"] == world.faults.visible_from(event["t_end"])
+        for event in document["events"]
     )
     video = cv2.VideoCapture(str(tmp_path / "video.mp4"))
     pictures = [video.read()[1] for _ in range(120)]
@@ -244,7 +244,7 @@ def test_the_command_writes_when_each_fault_holds_and_from_when_events_are_seen(
     )
 
 
-def test_the_command_names_a_fault_that_there_is_not(
+def test_the_command_refuses_an_unknown_fault(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert (

@@ -1,4 +1,4 @@
-"""Labels of simulated streams: states by tick, questions with their answers, files."""
+"""Labels of simulated streams: states by tick, questions with answers, files."""
 
 import json
 from collections import Counter
@@ -11,15 +11,15 @@ import pytest
 from stream_vlm.types import State
 from stream_vlm_lab.simulation.labels.export import write_stream
 from stream_vlm_lab.simulation.labels.ground_truth import (
-    Interviewer,
+    VisibleQuestions,
     labels_document,
     questions,
     recall_questions,
     tick_states,
 )
 from stream_vlm_lab.simulation.scene.captions import NOTHING, parse_label
-from stream_vlm_lab.simulation.script.director import make_script
 from stream_vlm_lab.simulation.script.script import WorldError
+from stream_vlm_lab.simulation.script.script_writer import make_script
 from stream_vlm_lab.simulation.world import World
 
 
@@ -36,7 +36,7 @@ def test_every_event_is_reported_once_at_the_first_tick_at_or_after_its_end(rate
         assert 0 <= t_s - event.t_end < 1 / rate_hz
 
 
-def test_standby_lasts_from_an_events_start_to_its_end_and_silence_is_all_the_rest() -> None:
+def test_ticks_during_an_event_are_standby_and_the_others_are_silence() -> None:
     script = make_script(4, 120.0)
     for tick in tick_states(script, 2.0):
         _, under_way = script.at(tick.t_s)
@@ -55,13 +55,13 @@ def test_ticks_need_a_rate() -> None:
         tick_states(make_script(4, 10.0), 0.0)
 
 
-def test_questions_are_asked_only_while_nothing_is_under_way() -> None:
+def test_questions_are_asked_only_while_no_event_is_in_progress() -> None:
     for seed in range(20):
         script = make_script(seed, 120.0)
         assert all(script.at(asked.t_s)[1] is None for asked in questions(script))
 
 
-def test_answers_are_what_the_picture_shows() -> None:
+def test_answers_agree_with_the_picture() -> None:
     checked: Counter[str] = Counter()
     for seed in range(40):
         world = World(seed, 40.0, (160, 120))
@@ -86,7 +86,7 @@ def test_answers_are_what_the_picture_shows() -> None:
     assert set(checked) == {"is", "what", "where", "how"}
 
 
-def test_what_happened_last_is_the_last_caption_or_nothing_after_eight_seconds() -> None:
+def test_the_last_event_is_its_caption_or_nothing_after_eight_seconds() -> None:
     answers: list[str] = []
     for seed in range(30):
         script = make_script(seed, 120.0)
@@ -100,7 +100,7 @@ def test_what_happened_last_is_the_last_caption_or_nothing_after_eight_seconds()
     assert len(set(answers)) > 20
 
 
-def test_a_blind_guess_is_seldom_right() -> None:
+def test_no_answer_is_frequent_enough_to_be_guessed() -> None:
     answers: dict[str, Counter[str]] = {}
     for seed in range(150):
         for asked in questions(make_script(seed, 120.0)):
@@ -110,9 +110,9 @@ def test_a_blind_guess_is_seldom_right() -> None:
             assert max(counted.values()) / sum(counted.values()) < 0.75, question
 
 
-def test_an_interviewer_asked_twice_at_a_moment_does_not_repeat_itself_forever() -> None:
-    interviewer = Interviewer(make_script(12, 60.0))
-    assert len({interviewer.ask(0.5).question for _ in range(30)}) > 3
+def test_different_questions_are_asked_at_the_same_time() -> None:
+    visible_questions = VisibleQuestions(make_script(12, 60.0))
+    assert len({visible_questions.ask(0.5).question for _ in range(30)}) > 3
 
 
 def test_recall_questions_are_answered_by_the_newest_event_of_their_kind() -> None:
@@ -131,7 +131,7 @@ def test_recall_questions_are_answered_by_the_newest_event_of_their_kind() -> No
         assert question.question.endswith("?")
 
 
-def test_a_written_stream_is_a_video_that_opens_with_the_truth_beside_it(tmp_path: Path) -> None:
+def test_a_written_stream_is_a_video_with_a_labels_file(tmp_path: Path) -> None:
     world = World(5, 6.0, (160, 120))
     files = write_stream(world, tmp_path / "stream", fps=5, progress=False)
     video = cv2.VideoCapture(str(files.video))
@@ -154,7 +154,7 @@ def test_a_written_stream_is_a_video_that_opens_with_the_truth_beside_it(tmp_pat
     )
 
 
-def test_a_written_video_shows_what_the_world_shows(tmp_path: Path) -> None:
+def test_a_written_video_shows_the_pictures_of_the_world(tmp_path: Path) -> None:
     files = write_stream(World(5, 3.0, (160, 120)), tmp_path, fps=5, progress=False)
     video = cv2.VideoCapture(str(files.video))
     read, frame = video.read()
@@ -164,7 +164,7 @@ def test_a_written_video_shows_what_the_world_shows(tmp_path: Path) -> None:
     assert np.abs(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(int) - shown).mean() < 12
 
 
-def test_the_document_names_every_event_in_seconds() -> None:
+def test_the_labels_file_lists_every_event_with_times_in_seconds() -> None:
     world = World(6, 60.0, (160, 120))
     document = labels_document(world, 10.0)
     assert [event["label"] for event in document["events"]] == [
@@ -175,7 +175,7 @@ def test_the_document_names_every_event_in_seconds() -> None:
 
 
 @pytest.mark.parametrize("fps", [0.5, 200.0, float("nan")])
-def test_a_pace_that_no_video_has_is_refused_by_name(tmp_path: Path, fps: float) -> None:
+def test_a_frame_rate_out_of_range_is_refused(tmp_path: Path, fps: float) -> None:
     with pytest.raises(WorldError, match=f"fps: {fps} is refused"):
         write_stream(World(1, 6.0, (160, 120)), tmp_path, fps=fps, progress=False)
     assert not list(tmp_path.iterdir())

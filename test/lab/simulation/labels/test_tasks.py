@@ -1,4 +1,4 @@
-"""Tasks about simulated streams: what is due, when, and the same in every published form."""
+"""Tasks about simulated streams: answers and their times, the same in every published format."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 from stream_vlm.cli import main
 from stream_vlm.types import State
 from stream_vlm_lab.evaluation.benchmarks.streamo_bench import named_span, read_streamo_items
-from stream_vlm_lab.simulation.labels.askable_times import Moments
-from stream_vlm_lab.simulation.labels.event_pattern import Wanted, everything, steps
+from stream_vlm_lab.simulation.labels.event_pattern import EventPattern, all_patterns, steps
 from stream_vlm_lab.simulation.labels.streamo_format import raw_row
 from stream_vlm_lab.simulation.labels.tasks import KINDS, Task, tasks_of
+from stream_vlm_lab.simulation.labels.visible_events import VisibleEvents
 from stream_vlm_lab.simulation.script.script import WorldError
 from stream_vlm_lab.simulation.world import World
 from stream_vlm_lab.training.data.messages import (
@@ -56,15 +56,15 @@ def asked(worlds: list[World], kind: str) -> list[tuple[World, Task]]:
     return found
 
 
-def wanted_in(question: str) -> Wanted:
-    """What a question is about, by its words."""
+def pattern_in(question: str) -> EventPattern:
+    """The event pattern that a question asks about."""
     return max(
-        (wanted for wanted in everything() if wanted.words in question),
-        key=lambda wanted: len(wanted.words),
+        (pattern for pattern in all_patterns() if pattern.words in question),
+        key=lambda pattern: len(pattern.words),
     )
 
 
-def test_the_same_stream_has_the_same_tasks_and_a_kinds_tasks_do_not_depend_on_the_others(
+def test_tasks_are_repeatable_and_those_of_one_kind_do_not_depend_on_the_others(
     worlds: list[World],
 ) -> None:
     every = tasks_of(worlds[3])
@@ -79,13 +79,13 @@ def test_a_long_stream_has_every_kind_of_task(worlds: list[World]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_tasks_are_asked_at_whole_seconds_while_nothing_happens_or_hides_and_replies_are_in_order(
+def test_tasks_are_asked_at_whole_seconds_without_event_or_fault_and_replies_are_in_order(
     kind: str, worlds: list[World]
 ) -> None:
     for world, task in asked(worlds, kind):
         assert task.t_s == int(task.t_s)
         assert world.script.at(task.t_s)[1] is None
-        assert task.t_s == 0 or world.faults.seen_from(task.t_s) == task.t_s
+        assert task.t_s == 0 or world.faults.visible_from(task.t_s) == task.t_s
         ends = [reply.t_end for reply in task.replies]
         assert ends == sorted(ends)
         assert all(
@@ -94,27 +94,31 @@ def test_tasks_are_asked_at_whole_seconds_while_nothing_happens_or_hides_and_rep
         )
 
 
-def test_nothing_is_due_while_it_is_hidden(worlds: list[World]) -> None:
+def test_no_reply_is_due_while_a_fault_hides_the_scene(worlds: list[World]) -> None:
     for world in worlds:
         for task in tasks_of(world, each=3):
-            assert all(world.faults.seen_from(reply.t_end) == reply.t_end for reply in task.replies)
+            assert all(
+                world.faults.visible_from(reply.t_end) == reply.t_end for reply in task.replies
+            )
 
 
-def test_a_narration_tells_every_event_when_a_picture_shows_it_complete(
+def test_a_narration_has_every_event_when_a_picture_shows_it_complete(
     worlds: list[World],
 ) -> None:
     for world, task in asked(worlds, "narration"):
-        due = [(event.label, world.faults.seen_from(event.t_end)) for event in world.script.events]
+        due = [
+            (event.label, world.faults.visible_from(event.t_end)) for event in world.script.events
+        ]
         assert [(reply.text, reply.t_end) for reply in task.replies] == due
 
 
-def test_an_event_caption_names_the_span_it_is_about(worlds: list[World]) -> None:
+def test_an_event_caption_names_the_span_of_its_event(worlds: list[World]) -> None:
     for _, task in asked(worlds, "event-caption"):
         for reply in task.replies:
             assert named_span(reply.text) == pytest.approx((reply.t_start, reply.t_end), abs=0.051)
 
 
-def test_steps_of_an_action_follow_each_other_without_a_gap_from_its_start_to_its_end(
+def test_the_steps_of_an_event_cover_it_from_start_to_end_without_gaps(
     worlds: list[World],
 ) -> None:
     parts = set()
@@ -128,33 +132,34 @@ def test_steps_of_an_action_follow_each_other_without_a_gap_from_its_start_to_it
     assert parts == {1, 2, 3}
 
 
-def test_somebody_who_waits_is_told_of_the_first_event_that_fits_or_never(
+def test_tell_me_when_is_answered_by_the_first_matching_event_or_never(
     worlds: list[World],
 ) -> None:
-    never = 0
+    no_event = 0
     for world, task in asked(worlds, "tell-me-when"):
-        wanted = wanted_in(task.question)
+        pattern = pattern_in(task.question)
         fitting = [
             event
             for event in world.script.events
-            if wanted.fits(event) and world.faults.seen_from(event.t_end) > task.t_s
+            if pattern.matches(event) and world.faults.visible_from(event.t_end) > task.t_s
         ]
-        due = [(event.label, world.faults.seen_from(event.t_end)) for event in fitting[:1]]
+        due = [(event.label, world.faults.visible_from(event.t_end)) for event in fitting[:1]]
         assert [(reply.text, reply.t_end) for reply in task.replies] == due
-        never += not due
-    assert never
+        no_event += not due
+    assert no_event
 
 
 @pytest.mark.parametrize("kind", ["grounding-forward", "grounding-backward"])
-def test_grounding_names_the_next_or_the_last_event_that_fits(
+def test_grounding_names_the_next_or_the_last_matching_event(
     kind: str, worlds: list[World]
 ) -> None:
     for world, task in asked(worlds, kind):
-        moments, wanted = Moments(world), wanted_in(task.question)
+        visible, pattern = VisibleEvents(world), pattern_in(task.question)
         fitting = [
             seen
-            for seen in moments.events
-            if wanted.fits(seen.event) and (seen.t_end > task.t_s) == (kind == "grounding-forward")
+            for seen in visible.events
+            if pattern.matches(seen.event)
+            and (seen.t_end > task.t_s) == (kind == "grounding-forward")
         ]
         right = fitting[0] if kind == "grounding-forward" else fitting[-1]
         (reply,) = task.replies
@@ -162,7 +167,7 @@ def test_grounding_names_the_next_or_the_last_event_that_fits(
         assert reply.t_end == (right.t_end if kind == "grounding-forward" else task.t_s)
 
 
-def test_an_answer_that_changes_is_given_at_once_and_again_whenever_it_is_another(
+def test_a_changing_answer_is_due_at_once_and_at_every_change(
     worlds: list[World],
 ) -> None:
     for world, task in asked(worlds, "time-sensitive"):
@@ -174,10 +179,10 @@ def test_an_answer_that_changes_is_given_at_once_and_again_whenever_it_is_anothe
             changes = [
                 event
                 for event in world.script.events
-                if event.kind == "door" and world.faults.seen_from(event.t_end) > task.t_s
+                if event.kind == "door" and world.faults.visible_from(event.t_end) > task.t_s
             ]
             assert [reply.t_end for reply in task.replies[1:]] == [
-                world.faults.seen_from(event.t_end) for event in changes
+                world.faults.visible_from(event.t_end) for event in changes
             ]
             assert texts[1:] == ["yes" if event.action == "opens" else "no" for event in changes]
         elif task.question.startswith("How many people"):
@@ -189,12 +194,12 @@ def test_an_answer_that_changes_is_given_at_once_and_again_whenever_it_is_anothe
                 assert reply.text == ("none", "one", "two", "three")[count]
 
 
-def test_what_happened_minutes_ago_is_what_nothing_else_can_be_taken_for(
+def test_questions_about_the_past_have_one_correct_answer(
     worlds: list[World],
 ) -> None:
     kinds = set()
     for world, task in asked(worlds, "long-memory"):
-        past = Moments(world).before(task.t_s)
+        past = VisibleEvents(world).before(task.t_s)
         (reply,) = task.replies
         words = task.question.split()
         kinds.add(" ".join(words[:3]))
@@ -204,12 +209,12 @@ def test_what_happened_minutes_ago_is_what_nothing_else_can_be_taken_for(
                 [] if reply.text == "nothing" else [reply.text]
             )
         elif task.question.startswith("About how many minutes"):
-            last = [seen for seen in past if wanted_in(task.question).fits(seen.event)][-1]
+            last = [seen for seen in past if pattern_in(task.question).matches(seen.event)][-1]
             assert abs((task.t_s - last.t_end) / 60 - int(reply.text.split()[0])) <= 0.3
         elif task.question.startswith("How often"):
             assert (
                 int(reply.text)
-                == sum(wanted_in(task.question).fits(seen.event) for seen in past)
+                == sum(pattern_in(task.question).matches(seen.event) for seen in past)
                 > 0
             )
         else:
@@ -222,7 +227,7 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_task_survives_the_way_to_stream_form_and_back_and_nothing_is_said_before_its_picture(
+def test_a_task_converted_to_messages_and_back_is_unchanged_and_no_reply_is_too_early(
     kind: str, worlds: list[World]
 ) -> None:
     for world, task in asked(worlds, kind):
@@ -241,7 +246,7 @@ def test_a_task_survives_the_way_to_stream_form_and_back_and_nothing_is_said_bef
                 assert any(reply.t_start <= turn.start_s < reply.t_end for reply in task.replies)
 
 
-def test_the_command_leaves_both_forms_which_both_readers_read_to_the_same_samples(
+def test_the_command_writes_two_formats_that_are_read_into_the_same_samples(
     tmp_path: Path,
 ) -> None:
     arguments = [
@@ -294,7 +299,7 @@ def test_the_command_leaves_both_forms_which_both_readers_read_to_the_same_sampl
     )
 
 
-def test_the_examination_of_streamo_reads_each_kind_as_what_it_is(
+def test_the_streamo_benchmark_reads_each_kind_of_task_correctly(
     worlds: list[World], tmp_path: Path
 ) -> None:
     tasks = tasks_of(worlds[3])
@@ -322,7 +327,7 @@ def test_the_examination_of_streamo_reads_each_kind_as_what_it_is(
     ("kinds", "each", "named"),
     [(["riddle"], 4, "tasks: 'riddle'"), (["question"], 0, "tasks of each kind: 0")],
 )
-def test_tasks_that_there_are_not_are_refused_by_name(
+def test_an_unknown_kind_of_task_or_a_number_below_one_is_refused(
     kinds: list[str], each: int, named: str
 ) -> None:
     with pytest.raises(WorldError, match=named):

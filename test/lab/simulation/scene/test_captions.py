@@ -1,4 +1,4 @@
-"""The simulated world's language: closed, and read back without loss."""
+"""The language of the simulated world: it is closed, and captions are parsed without loss."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from stream_vlm_lab.simulation.scene.captions import (
     parse_label,
     vocabulary,
 )
-from stream_vlm_lab.simulation.script.director import make_script
+from stream_vlm_lab.simulation.script.script_writer import make_script
 
 CAPTIONS = [
     ("enters", "person", "red", {"edge": "left"}),
@@ -31,7 +31,7 @@ CAPTIONS = [
 
 
 @pytest.mark.parametrize(("action", "kind", "colour", "details"), CAPTIONS)
-def test_a_caption_is_read_back_as_what_it_was_made_from(
+def test_a_caption_is_parsed_to_its_action_kind_and_colour(
     action: str, kind: str, colour: str, details: dict[str, str]
 ) -> None:
     assert parse_label(caption(action, kind, colour, **details)) == Label(action, kind, colour)
@@ -49,7 +49,7 @@ def test_a_caption_is_read_back_as_what_it_was_made_from(
         "person in pink enters from the left",
     ],
 )
-def test_what_is_no_whole_caption_is_not_read_as_one(text: str) -> None:
+def test_an_incomplete_caption_is_not_parsed(text: str) -> None:
     assert parse_label(text) is None
 
 
@@ -57,13 +57,13 @@ def test_case_and_spacing_of_a_caption_do_not_matter() -> None:
     assert parse_label("  Hand takes  the BLUE cup ") == Label("takes", "cup", "blue")
 
 
-def test_labels_agree_when_action_and_kind_agree_whatever_the_colour() -> None:
+def test_labels_agree_if_action_and_kind_are_the_same() -> None:
     assert Label("takes", "cup", "blue").agrees_with(Label("takes", "cup", "red"))
     assert not Label("takes", "cup", "blue").agrees_with(Label("takes", "box", "blue"))
     assert not Label("takes", "cup", "blue").agrees_with(Label("puts down", "cup", "blue"))
 
 
-def test_the_vocabulary_holds_every_word_that_streams_use() -> None:
+def test_the_vocabulary_has_every_word_of_captions_questions_and_answers() -> None:
     words = set(vocabulary())
     for seed in range(40):
         script = make_script(seed, 120.0)
@@ -72,7 +72,7 @@ def test_the_vocabulary_holds_every_word_that_streams_use() -> None:
         assert {word for text in texts for word in text.split()} <= words
 
 
-def test_the_vocabulary_is_lower_case_sorted_and_without_doubles() -> None:
+def test_the_vocabulary_is_lower_case_sorted_and_without_duplicates() -> None:
     words = vocabulary()
     assert list(words) == sorted(set(words))
     assert all(word == word.lower() and " " not in word for word in words)

@@ -1,4 +1,4 @@
-"""Long quiet stretches between bursts of events, and events that are done slowly for minutes."""
+"""Quiet spans between bursts of events, and slow events that last for minutes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pytest
 
 from stream_vlm.types import State
 from stream_vlm_lab.simulation.labels.ground_truth import tick_states
-from stream_vlm_lab.simulation.script.director import make_script
-from stream_vlm_lab.simulation.script.pacing import BURST_S, quiet_spans, quiet_stretches
+from stream_vlm_lab.simulation.script.pacing import BURST_S, find_quiet_spans, plan_quiet_spans
 from stream_vlm_lab.simulation.script.script import Script, WorldError
+from stream_vlm_lab.simulation.script.script_writer import make_script
 from stream_vlm_lab.simulation.world import World
 
 SIZE = (160, 120)
 
 
-def test_nothing_happens_in_a_quiet_stretch_and_events_keep_their_pace_between() -> None:
+def test_a_quiet_span_has_no_event_and_the_event_rate_between_is_unchanged() -> None:
     for seed in range(6):
         script = make_script(seed, 7200.0, quiet_minutes=10.0)
-        quiet = quiet_spans(seed, 7200.0, 10.0)
+        quiet = plan_quiet_spans(seed, 7200.0, 10.0)
         assert len(quiet) >= 5
         for start, end in quiet:
             assert not any(event.t_start < end and event.t_end > start for event in script.events)
@@ -29,8 +29,8 @@ def test_nothing_happens_in_a_quiet_stretch_and_events_keep_their_pace_between()
         assert 5 < len(script.events) / busy_minutes < 15
 
 
-def test_quiet_stretches_are_between_half_and_twice_the_mean_with_bursts_between() -> None:
-    spans = quiet_spans(4, 86_400.0, 20.0)
+def test_quiet_spans_last_between_half_and_twice_the_mean_with_bursts_between() -> None:
+    spans = plan_quiet_spans(4, 86_400.0, 20.0)
     lengths = [end - start for start, end in spans[:-1]]
     pauses = [later - end for (_, end), (later, _) in pairwise(spans)]
     assert min(lengths) >= 600
@@ -39,16 +39,16 @@ def test_quiet_stretches_are_between_half_and_twice_the_mean_with_bursts_between
     assert max(pauses) <= BURST_S[1]
 
 
-def test_quiet_stretches_are_read_back_from_what_happens() -> None:
+def test_planned_quiet_spans_are_found_in_the_script() -> None:
     script = make_script(4, 3600.0, quiet_minutes=8.0)
-    found = quiet_stretches(script)
-    for start, end in quiet_spans(4, 3600.0, 8.0):
+    found = find_quiet_spans(script)
+    for start, end in plan_quiet_spans(4, 3600.0, 8.0):
         assert any(first <= start and end <= last for first, last in found) or end - start < 60
     times = [moment for event in script.events for moment in (event.t_start, event.t_end)]
     assert all(not start < moment < end for start, end in found for moment in times)
 
 
-def test_events_of_a_long_script_never_overlap_and_each_follows_from_what_is_there() -> None:
+def test_events_of_a_long_script_never_overlap_and_lead_to_the_stored_states() -> None:
     script = make_script(9, 43_200.0, quiet_minutes=30.0)
     for earlier, later in zip(script.events, script.events[1:], strict=False):
         assert later.t_start - earlier.t_end >= 1.0
@@ -58,26 +58,26 @@ def test_events_of_a_long_script_never_overlap_and_each_follows_from_what_is_the
         assert state == after
 
 
-def test_looking_at_hours_takes_no_more_memory_than_looking_at_minutes() -> None:
+def test_views_of_hours_need_no_more_memory_than_views_of_minutes() -> None:
     world = World(6, 43_200.0, (96, 64), quiet_minutes=5.0)
     moments = [event.t_start + 0.3 for event in world.script.events]
     assert len(moments) > 180
 
-    def look(some: list[float]) -> None:
+    def view_all(some: list[float]) -> None:
         for t_s in some:
             world.view(t_s)
 
-    look(moments[:60])
+    view_all(moments[:60])
     tracemalloc.start()
-    look(moments[60:120])
-    kept = tracemalloc.get_traced_memory()[0]
-    look(moments[120:180])
-    grown = tracemalloc.get_traced_memory()[0] - kept
+    view_all(moments[60:120])
+    before = tracemalloc.get_traced_memory()[0]
+    view_all(moments[120:180])
+    grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert grown < 2_000_000, f"{grown} bytes more after as many pictures again"
+    assert grown < 2_000_000, f"{grown} more bytes after 60 more pictures"
 
 
-def test_a_moment_late_in_a_day_is_drawn_as_readily_as_an_early_one() -> None:
+def test_a_view_late_in_a_day_is_repeatable() -> None:
     world = World(6, 86_400.0, (96, 64), quiet_minutes=60.0)
     assert np.array_equal(
         world.view(80_000.0).image,
@@ -85,7 +85,7 @@ def test_a_moment_late_in_a_day_is_drawn_as_readily_as_an_early_one() -> None:
     )
 
 
-def test_quiet_that_is_too_long_is_refused() -> None:
+def test_too_long_quiet_spans_are_refused() -> None:
     with pytest.raises(WorldError, match="quiet_minutes: 1000"):
         make_script(1, 60.0, quiet_minutes=1000.0)
 
@@ -95,7 +95,7 @@ def scripts() -> list[Script]:
     return [make_script(seed, 1800.0, longest_event_s=180.0) for seed in range(12)]
 
 
-def test_events_last_from_a_moment_to_minutes(scripts: list[Script]) -> None:
+def test_slow_events_last_from_seconds_to_minutes(scripts: list[Script]) -> None:
     lengths = np.array(
         [event.t_end - event.t_start for script in scripts for event in script.events]
     )
@@ -104,7 +104,7 @@ def test_events_last_from_a_moment_to_minutes(scripts: list[Script]) -> None:
     assert (lengths > 30).mean() > 0.08
 
 
-def test_slow_events_keep_their_distance_and_their_order_of_moments(scripts: list[Script]) -> None:
+def test_slow_events_keep_gaps_and_the_order_of_their_times(scripts: list[Script]) -> None:
     for script in scripts:
         assert all(
             later.t_start - earlier.t_end >= 1.0
@@ -116,7 +116,7 @@ def test_slow_events_keep_their_distance_and_their_order_of_moments(scripts: lis
             assert (event.t_end == event.t_start) == (event.kind == "lamp")
 
 
-def test_a_slow_event_is_under_way_all_the_time_and_told_once(scripts: list[Script]) -> None:
+def test_a_slow_event_is_standby_throughout_and_reported_once(scripts: list[Script]) -> None:
     script = scripts[0]
     event = max(script.events, key=lambda event: event.t_end - event.t_start)
     during = [tick for tick in tick_states(script, 2.0) if event.t_start <= tick.t_s < event.t_end]
@@ -127,9 +127,7 @@ def test_a_slow_event_is_under_way_all_the_time_and_told_once(scripts: list[Scri
     )
 
 
-def test_who_enters_slowly_is_unseen_before_and_seen_soon_after_and_comes_to_rest_at_the_end() -> (
-    None
-):
+def test_a_slowly_entering_person_is_invisible_at_the_start_and_moving_in_the_middle() -> None:
     checked = 0
     for seed in range(12):
         world = World(seed, 600.0, SIZE, longest_event_s=60.0)
@@ -146,13 +144,13 @@ def test_who_enters_slowly_is_unseen_before_and_seen_soon_after_and_comes_to_res
     assert checked >= 3
 
 
-def test_slow_events_find_a_place_between_quiet_stretches() -> None:
+def test_slow_events_fit_between_quiet_spans() -> None:
     script = make_script(4, 7200.0, quiet_minutes=10.0, longest_event_s=300.0)
     assert len(script.events) > 10
     assert script.events[-1].t_end > 3600
     assert max(event.t_end - event.t_start for event in script.events) <= 45.001
 
 
-def test_events_that_would_last_too_long_are_refused() -> None:
+def test_too_long_events_are_refused() -> None:
     with pytest.raises(WorldError, match="longest_event_s: 601"):
         make_script(1, 60.0, longest_event_s=601.0)

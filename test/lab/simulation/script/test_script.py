@@ -3,8 +3,8 @@
 import pytest
 
 from stream_vlm_lab.simulation.scene.captions import PORTABLE_KINDS, parse_label
-from stream_vlm_lab.simulation.script.director import make_script
 from stream_vlm_lab.simulation.script.script import Script, WorldError
+from stream_vlm_lab.simulation.script.script_writer import make_script
 
 SEEDS = range(60)
 
@@ -36,7 +36,7 @@ def test_every_event_is_complete_before_the_stream_ends(scripts: list[Script]) -
     )
 
 
-def test_every_label_says_what_its_event_is(scripts: list[Script]) -> None:
+def test_every_label_agrees_with_its_event(scripts: list[Script]) -> None:
     for script in scripts:
         for event in script.events:
             label = parse_label(event.label)
@@ -48,13 +48,13 @@ def test_every_label_says_what_its_event_is(scripts: list[Script]) -> None:
             )
 
 
-def test_only_a_lamp_switches_in_no_time(scripts: list[Script]) -> None:
+def test_only_lamp_events_have_no_duration(scripts: list[Script]) -> None:
     for script in scripts:
         for event in script.events:
             assert (event.t_end == event.t_start) == (event.kind == "lamp")
 
 
-def test_two_things_of_one_kind_in_view_differ_in_colour(scripts: list[Script]) -> None:
+def test_visible_things_of_one_kind_differ_in_colour(scripts: list[Script]) -> None:
     for script in scripts:
         for state in script.states:
             there = [
@@ -68,7 +68,7 @@ def test_two_things_of_one_kind_in_view_differ_in_colour(scripts: list[Script]) 
             assert len(names) == len(set(names))
 
 
-def test_only_what_is_there_can_be_taken_and_only_what_is_held_put_down(
+def test_only_present_things_are_taken_and_only_held_things_are_put_down(
     scripts: list[Script],
 ) -> None:
     for script in scripts:
@@ -83,7 +83,7 @@ def test_only_what_is_there_can_be_taken_and_only_what_is_held_put_down(
                 assert before.lamp_on == (event.action == "turns off")
 
 
-def test_every_action_and_every_view_comes_up(scripts: list[Script]) -> None:
+def test_every_action_and_every_view_occurs(scripts: list[Script]) -> None:
     captions = {
         (event.action, event.label.split()[0] == "hand")
         for script in scripts
@@ -100,18 +100,18 @@ def test_every_action_and_every_view_comes_up(scripts: list[Script]) -> None:
 
 
 @pytest.mark.parametrize("wanted", [4.0, 8.0, 12.0])
-def test_the_density_asked_for_is_about_the_density_given(wanted: float) -> None:
+def test_the_event_rate_is_close_to_the_requested_one(wanted: float) -> None:
     found = sum(
         len(make_script(seed, 300.0, events_per_minute=wanted).events) for seed in range(30)
     ) / (30 * 5)
     assert wanted * 0.7 < found < wanted * 1.4
 
 
-def test_no_event_happens_where_none_is_asked_for() -> None:
+def test_an_event_rate_of_zero_gives_no_events() -> None:
     assert make_script(3, 60.0, events_per_minute=0).events == ()
 
 
-def test_long_silences_occur(scripts: list[Script]) -> None:
+def test_some_gaps_between_events_are_long(scripts: list[Script]) -> None:
     gaps = [
         later.t_start - earlier.t_end
         for script in scripts
@@ -133,7 +133,7 @@ def test_long_silences_occur(scripts: list[Script]) -> None:
         (0, 60.0, 1000.0, "events_per_minute: 1000"),
     ],
 )
-def test_a_script_out_of_range_is_refused_by_name(
+def test_arguments_out_of_range_are_refused(
     seed: int, duration_s: float, density: float, named: str
 ) -> None:
     with pytest.raises(WorldError, match=named):

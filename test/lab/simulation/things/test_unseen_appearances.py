@@ -1,6 +1,4 @@
-"""Rooms with other things or backgrounds, most of which no training shows: the same events before
-the same labels, other pixels.
-"""
+"""Other appearances of rooms: the same events and labels, but other pixels."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ from stream_vlm_lab.simulation.world import World
 SIZE = (192, 128)
 
 
-def test_an_unseen_look_changes_pixels_and_neither_events_nor_labels() -> None:
+def test_another_appearance_changes_pixels_but_no_events() -> None:
     for look in ("varied objects", "invented", "unseen objects", "unseen backgrounds"):
         seen, unseen = World(3, 20.0, SIZE), World(3, 20.0, SIZE, look=look)
         assert seen.script.events == unseen.script.events
@@ -37,7 +35,7 @@ def test_an_unseen_look_changes_pixels_and_neither_events_nor_labels() -> None:
         assert not np.array_equal(seen.view(5.0).image, unseen.view(5.0).image)
 
 
-def test_unseen_backgrounds_leave_every_thing_where_it_is() -> None:
+def test_unseen_backgrounds_do_not_change_the_instance_map() -> None:
     seen, unseen = World(3, 20.0, SIZE), World(3, 20.0, SIZE, look="unseen backgrounds")
     assert np.array_equal(seen.view(5.0).instances, unseen.view(5.0).instances)
 
@@ -56,7 +54,7 @@ def test_unseen_objects_change_only_pixels_of_portable_things() -> None:
 
 @pytest.mark.parametrize("look", ["varied objects", "invented", "unseen objects"])
 @pytest.mark.parametrize("kind", PORTABLE_KINDS)
-def test_every_kind_has_another_form_that_is_drawn_in_its_own_size(kind: str, look: str) -> None:
+def test_the_other_forms_of_a_kind_have_about_the_same_size(kind: str, look: str) -> None:
     for seed in range(60):
         world = World(seed, 20.0, SIZE, look=look)
         found = [
@@ -69,12 +67,12 @@ def test_every_kind_has_another_form_that_is_drawn_in_its_own_size(kind: str, lo
             plain = int((World(seed, 20.0, SIZE).view(0.0).instances == found[0].instance).sum())
             assert 0.3 * plain < pixels < 2.5 * plain
             return
-    pytest.fail(f"no {kind} in sight of 60 worlds")
+    pytest.fail(f"no {kind} is visible in 60 worlds")
 
 
 @pytest.mark.parametrize("draw", [draw_varied, draw_invented])
 @pytest.mark.parametrize("kind", sorted(set(PORTABLE_KINDS) - {"ball"}))
-def test_training_shows_several_forms_of_a_kind_and_never_the_one_that_is_kept_for_examinations(
+def test_training_uses_several_forms_of_a_kind_but_never_the_held_out_one(
     kind: str, draw: Callable[[str, Rgb, float, float, int], Sprite]
 ) -> None:
     red = (200, 40, 40)
@@ -86,7 +84,7 @@ def test_training_shows_several_forms_of_a_kind_and_never_the_one_that_is_kept_f
     assert all(difference(sprite, other) > 2 * apart for sprite in sprites for other in kept)
 
 
-def test_training_shows_balls_in_several_patterns_and_never_quarters() -> None:
+def test_training_uses_balls_with_several_patterns_but_never_quarters() -> None:
     balls = {
         look: Ball((200, 40, 40), 60.0, 1, look).turned(0.0).rgb.tobytes()
         for look in ("", "unseen", *BALLS, *INVENTED_BALLS)
@@ -102,9 +100,7 @@ def test_training_shows_balls_in_several_patterns_and_never_quarters() -> None:
         } == set(patterns)
 
 
-def test_training_invents_walls_and_floors_of_every_pattern_but_those_kept_for_examinations() -> (
-    None
-):
+def test_training_uses_every_invented_texture_and_no_held_out_one() -> None:
     scenes = [World(seed, 20.0, SIZE, look="invented").script.scene for seed in range(60)]
     assert {
         texture for scene in scenes for texture in (scene.wall_texture, scene.floor_texture)
@@ -113,7 +109,7 @@ def test_training_invents_walls_and_floors_of_every_pattern_but_those_kept_for_e
 
 
 @pytest.mark.parametrize("texture", sorted(INVENTED_TEXTURES))
-def test_an_invented_pattern_is_another_one_each_time(texture: str) -> None:
+def test_an_invented_texture_differs_for_every_seed(texture: str) -> None:
     sheets = [
         paint_texture(texture, (150, 140, 130), 120, 90, 18.0, np.random.default_rng(seed))
         for seed in range(8)
@@ -125,9 +121,7 @@ def test_an_invented_pattern_is_another_one_each_time(texture: str) -> None:
 
 
 def difference(one: Sprite, other: Sprite) -> float:
-    """Mean difference of two things that stand on the same spot, over all that either covers,
-    0..255.
-    """
+    """Mean difference (0..255) of two sprites at the same position, over their pixels."""
     top, left = min(one.top, other.top), min(one.left, other.left)
     bottom, right = (
         max(sprite.alpha.shape[axis] + (sprite.top, sprite.left)[axis] for sprite in (one, other))
@@ -143,7 +137,7 @@ def difference(one: Sprite, other: Sprite) -> float:
     return float(np.abs(canvases[0] - canvases[1])[covered].mean())
 
 
-def test_an_unknown_look_is_refused_by_name() -> None:
+def test_an_unknown_appearance_is_refused() -> None:
     with pytest.raises(
         WorldError,
         match=(
@@ -154,7 +148,7 @@ def test_an_unknown_look_is_refused_by_name() -> None:
         World(3, 20.0, SIZE, look="upside down")
 
 
-def test_the_command_shows_every_look_with_the_same_labels(tmp_path: Path) -> None:
+def test_the_command_writes_every_appearance_with_the_same_labels(tmp_path: Path) -> None:
     videos = {}
     for look in ("seen", "varied", "invented", "objects", "backgrounds"):
         folder = tmp_path / look

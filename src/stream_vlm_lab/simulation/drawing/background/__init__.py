@@ -1,1 +1,1 @@
-"""Everything behind the people and things: walls, floors, furniture and their textures."""
+"""Everything behind people and things: walls, floors, furniture and their textures."""

@@ -1,4 +1,4 @@
-"""Things that never take part in an event: furniture, windows, posters, what lies on a desk."""
+"""Things that never take part in an event: furniture, windows, posters, things on a desk."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from stream_vlm_lab.simulation.raster.projection import Box, Plot, fill_box
+from stream_vlm_lab.simulation.raster.projection import Box, Projection, fill_box
 from stream_vlm_lab.simulation.raster.sprite import Image
 from stream_vlm_lab.simulation.scene.palette import Rgb, mix, muted_colour, shade
 from stream_vlm_lab.simulation.scene.scene import Decoration, top_to_front
 
 
-def paint_decoration(canvas: Image, plot: Plot, decoration: Decoration, pitch: float) -> None:
-    """Paint one unmoving decoration as seen by a camera that looks down by `pitch` radians."""
-    box, rng = plot.box(decoration.area), np.random.default_rng(decoration.look)
+def paint_decoration(
+    canvas: Image, projection: Projection, decoration: Decoration, pitch: float
+) -> None:
+    """Paint one fixed decoration; `pitch` is the pitch of the camera in radians."""
+    box, rng = projection.box(decoration.area), np.random.default_rng(decoration.style_seed)
     if decoration.kind in ("table", "cabinet"):
         share = top_to_front(pitch)
         deep = round((box[3] - box[1]) * share / (1 + share))

@@ -1,6 +1,6 @@
-"""Patterns of walls and floors drawn from families, for training: at any angle, in any contrast.
+"""Random patterns of walls and floors for training, at any angle and contrast.
 
-None of them is of `unseen_textures`.
+None of them is in `unseen_textures`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from stream_vlm_lab.simulation.scene.palette import Rgb, mix, shade
 
 Painter = Callable[[np.ndarray, Rgb, float, np.random.Generator], None]
-"""As in `unseen_textures`."""
+"""Paints a pattern; see `unseen_textures.Painter`."""
 
 
 def _tone(rgb: Rgb, rng: np.random.Generator) -> np.ndarray:
@@ -29,7 +29,7 @@ def _tone(rgb: Rgb, rng: np.random.Generator) -> np.ndarray:
 def _axes(
     sheet: np.ndarray, unit: float, rng: np.random.Generator, turn: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates in units along two axes that stand at an angle."""
+    """Coordinates along two rotated axes, in units of `unit` pixels."""
     ys, xs = np.mgrid[0 : sheet.shape[0], 0 : sheet.shape[1]].astype(np.float32) / unit
     turn = float(rng.uniform(0, np.pi)) if turn is None else turn
     return xs * np.cos(turn) + ys * np.sin(turn), ys * np.cos(turn) - xs * np.sin(turn)

@@ -1,4 +1,4 @@
-"""Things that move but are no event: flickering screens, swaying curtains and plants."""
+"""Decorations that move but are no event: flickering screens, swaying curtains and plants."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from stream_vlm_lab.simulation.raster.projection import Box, Plot, fill_box
+from stream_vlm_lab.simulation.raster.projection import Box, Projection, fill_box
 from stream_vlm_lab.simulation.raster.sprite import Image
 from stream_vlm_lab.simulation.scene.palette import Rgb, muted_colour, shade
 from stream_vlm_lab.simulation.scene.scene import Decoration
 
 ANIMATED = ("screen", "curtain", "plant")
-"""Kinds that `paint_moving` paints anew for every frame."""
+"""Kinds of decorations that `paint_moving` paints in every frame."""
 
 
-def paint_moving(canvas: Image, plot: Plot, decoration: Decoration, t_s: float) -> None:
-    """Paint a decoration that moves but means nothing, as it is at `t_s` seconds."""
+def paint_moving(canvas: Image, projection: Projection, decoration: Decoration, t_s: float) -> None:
+    """Paint a moving decoration as it is at `t_s` seconds."""
     _MOVING[decoration.kind](
-        canvas, plot.box(decoration.area), decoration.rgb, decoration.look, t_s
+        canvas, projection.box(decoration.area), decoration.rgb, decoration.style_seed, t_s
     )
 
 
-def _screen(canvas: Image, box: Box, rgb: Rgb, look: int, t_s: float) -> None:
+def _screen(canvas: Image, box: Box, rgb: Rgb, style_seed: int, t_s: float) -> None:
     left, top, right, bottom = box
     middle, half = (top + bottom) // 2, int((right - left) * 0.32)
     top, bottom = max(top, middle - half), min(bottom, middle + half)
-    still = np.random.default_rng(look)
+    still = np.random.default_rng(style_seed)
     hold = float(still.uniform(0.2, 2.5))
-    rng = np.random.default_rng([look, int(t_s / hold)])
+    rng = np.random.default_rng([style_seed, int(t_s / hold)])
     fill_box(canvas, left, top, right, bottom, (22, 22, 24))
     edge = max(1, (right - left) // 22)
     fill_box(
@@ -41,7 +41,7 @@ def _screen(canvas: Image, box: Box, rgb: Rgb, look: int, t_s: float) -> None:
         fill_box(canvas, x0, y0, x1, y1, muted_colour(rng, 0.2, 0.95))
 
 
-def _curtain(canvas: Image, box: Box, rgb: Rgb, look: int, t_s: float) -> None:
+def _curtain(canvas: Image, box: Box, rgb: Rgb, style_seed: int, t_s: float) -> None:
     left, top, right, bottom = box
     left, right, top, bottom = (
         max(left, 0),
@@ -51,7 +51,7 @@ def _curtain(canvas: Image, box: Box, rgb: Rgb, look: int, t_s: float) -> None:
     )
     if right <= left or bottom <= top:
         return
-    phase = (look % 628) / 100
+    phase = (style_seed % 628) / 100
     folds = 2 * np.pi * 5 / (right - left)
     down = np.linspace(0.1, 1, bottom - top, dtype=np.float32)[:, None]
     across = np.arange(right - left, dtype=np.float32)[None, :]
@@ -63,9 +63,9 @@ def _curtain(canvas: Image, box: Box, rgb: Rgb, look: int, t_s: float) -> None:
     ).astype(np.uint8)
 
 
-def _plant(canvas: Image, box: Box, rgb: Rgb, look: int, t_s: float) -> None:
+def _plant(canvas: Image, box: Box, rgb: Rgb, style_seed: int, t_s: float) -> None:
     left, top, right, bottom = box
-    rng = np.random.default_rng(look)
+    rng = np.random.default_rng(style_seed)
     tall, middle = bottom - top, (left + right) / 2
     pot = (right - left) * 0.2
     for _ in range(11):

@@ -1,4 +1,4 @@
-"""Surfaces: bricks, planks, tiles, carpet and the rest, as seen straight on."""
+"""Textures of surfaces, seen from the front: bricks, planks, tiles, carpet and others."""
 
 from __future__ import annotations
 
@@ -14,8 +14,15 @@ from stream_vlm_lab.simulation.scene.palette import Rgb, mix, shade
 def paint_texture(
     name: str, rgb: Rgb, width: int, height: int, unit: float, rng: np.random.Generator
 ) -> Image:
-    """A uint8 RGB (height, width, 3) sheet of the texture `name`; `unit` is the size in pixels of
-    one brick, tile or plank.
+    """Paint the texture `name`: uint8 RGB (height, width, 3).
+
+    Args:
+        name: name of the texture.
+        rgb: main colour.
+        width: width in pixels.
+        height: height in pixels.
+        unit: size of a brick, tile or plank in pixels.
+        rng: source of random numbers.
     """
     sheet = np.empty((height, width, 3), np.float32)
     sheet[:] = rgb

@@ -1,5 +1,6 @@
-"""Patterns of walls and floors that no training shows: dots, zigzags, plaid, hexagons and terrazzo,
-as seen straight on.
+"""Patterns of walls and floors that no training uses, seen from the front.
+
+They are dots, zigzags, plaid, hexagons and terrazzo.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import numpy as np
 from stream_vlm_lab.simulation.scene.palette import Rgb, mix, shade
 
 Painter = Callable[[np.ndarray, Rgb, float, np.random.Generator], None]
-"""Paints over a float32 (height, width, 3) sheet of one colour; the number is the size in pixels of
-one element.
+"""Paints a pattern over a float32 (height, width, 3) array of one colour.
+
+The number is the size of one element in pixels.
 """
 
 

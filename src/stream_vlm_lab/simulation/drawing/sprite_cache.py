@@ -1,6 +1,4 @@
-"""Sprites of the people and things of one stream, drawn once and kept; nothing kept changes what is
-drawn.
-"""
+"""A cache of the sprites of a stream's people and things; it does not change what is drawn."""
 
 from __future__ import annotations
 
@@ -20,12 +18,12 @@ from stream_vlm_lab.simulation.things.varied import draw_varied
 
 SHADOW_DEPTH = 0.34
 GRIPS = 6
-"""A closing hand is drawn in so many steps."""
+"""Number of steps in which a closing hand is drawn."""
 MOST_KEPT = 256
 
 
-class Props:
-    """Hands out sprites in the size that a picture of `width` x `height` pixels needs."""
+class SpriteCache:
+    """Returns sprites in the size for a picture of `width` x `height` pixels."""
 
     def __init__(self, script: Script, width: int, height: int) -> None:
         self._script = script
@@ -36,8 +34,8 @@ class Props:
         self._balls: dict[int, Ball] = {}
         self._grips: dict[tuple[int, int], tuple[Sprite, Sprite]] = {}
 
-    def keep(self, key: tuple[object, ...], draw: Callable[[], Sprite]) -> Sprite:
-        """The sprite known by `key`, drawn now if it is not kept."""
+    def get(self, key: tuple[object, ...], draw: Callable[[], Sprite]) -> Sprite:
+        """The sprite of `key`; it is drawn if it is not in the cache."""
         if len(self._still) > MOST_KEPT:
             self._still.clear()
         if key not in self._still:
@@ -47,7 +45,7 @@ class Props:
     def thing(self, thing: Thing) -> Sprite:
         """A portable thing at rest."""
         if thing.kind == "ball":
-            return self.keep(("thing", thing.instance), lambda: self.ball(thing).turned(0.0))
+            return self.get(("thing", thing.instance), lambda: self.ball(thing).turned(0.0))
         size = thing.size * self._height
         draw = {
             "": draw_thing,
@@ -55,40 +53,41 @@ class Props:
             "invented": draw_invented,
             "unseen": draw_unseen,
         }[thing.form]
-        return self.keep(
+        return self.get(
             ("thing", thing.instance),
-            lambda: draw(thing.kind, thing.rgb, size, self._pitch, thing.look),
+            lambda: draw(thing.kind, thing.rgb, size, self._pitch, thing.style_seed),
         )
 
     def ball(self, thing: Thing) -> Ball:
-        """A ball that can be turned."""
+        """A ball that can be rotated."""
         if len(self._balls) > MOST_KEPT:
             self._balls.clear()
         if thing.instance not in self._balls:
             self._balls[thing.instance] = Ball(
-                thing.rgb, thing.size * self._height, thing.look, thing.form
+                thing.rgb, thing.size * self._height, thing.style_seed, thing.form
             )
         return self._balls[thing.instance]
 
     def shadow(self, half_width: float) -> Sprite:
-        """The soft shadow of something `half_width` pixels wide to either side."""
+        """The soft shadow of something that is 2 * `half_width` pixels wide."""
         half = max(2, round(half_width))
         flat = max(1.0, half * (0.2 + 0.5 * float(np.sin(self._pitch))))
-        return self.keep(("shadow", half), lambda: shadow(half, flat, SHADOW_DEPTH))
+        return self.get(("shadow", half), lambda: shadow(half, flat, SHADOW_DEPTH))
 
     def figure(self, thing: Thing) -> Figure:
-        """A person, dressed."""
+        """A person with clothes."""
         if len(self._figures) > MOST_KEPT:
             self._figures.clear()
         if thing.instance not in self._figures:
-            self._figures[thing.instance] = Figure(thing.rgb, thing.look)
+            self._figures[thing.instance] = Figure(thing.rgb, thing.style_seed)
         return self._figures[thing.instance]
 
     def grip(
         self, hand: Thing, thing: Thing, direction: float, closed: float
     ) -> tuple[Sprite, Sprite]:
-        """A hand around (`closed` 1) or before (0) a thing, and apart from it its thumb;
-        `direction` as in `Hand.draw`.
+        """A hand around (`closed` 1) or before (0) a thing, and separately its thumb.
+
+        `direction` is as in `Hand.draw`.
         """
         step = round(closed * GRIPS)
         key = (hand.instance, step)
@@ -97,7 +96,7 @@ class Props:
                 self._grips.clear()
             span = thing.width * self._height * (0.5 if thing.kind in ("bottle", "ball") else 0.34)
             far = float(np.hypot(self._width, self._height))
-            drawn = Hand(hand.rgb, hand.look).draw(
+            drawn = Hand(hand.rgb, hand.style_seed).draw(
                 direction, step / GRIPS, span, hand.size * self._height, far
             )
             self._grips[key] = drawn

@@ -1,4 +1,4 @@
-"""Everything in the picture at a moment, each sprite in its place."""
+"""Everything in the picture at a time, as sprites with their positions."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from stream_vlm_lab.simulation.drawing.grasp import by_hand
 from stream_vlm_lab.simulation.drawing.motion import ease, ease_in, ease_out
 from stream_vlm_lab.simulation.drawing.people import People
 from stream_vlm_lab.simulation.drawing.picture_plane import PicturePlane
-from stream_vlm_lab.simulation.raster.sprite import Appearance, Point
+from stream_vlm_lab.simulation.raster.sprite import PlacedSprite, Point
 from stream_vlm_lab.simulation.scene.scene import Fixture
 from stream_vlm_lab.simulation.script.script import Event, SceneState, Script
 
 
-class Stage:
-    """Turns the script at a moment into sprites in their places."""
+class SceneSprites:
+    """Turns the script at a time into placed sprites."""
 
     def __init__(self, script: Script, sensor: Sensor, width: int, height: int) -> None:
         self._plane = PicturePlane(script, sensor, width, height)
         self._people = People(self._plane)
 
-    def appearances(self, t_s: float) -> list[Appearance]:
-        """Everything to be drawn at `t_s` seconds, farthest first."""
+    def placed_sprites(self, t_s: float) -> list[PlacedSprite]:
+        """Everything to draw at `t_s` seconds, farthest first."""
         state, event = self._plane.script.at(t_s)
-        shown: list[Appearance] = []
+        shown: list[PlacedSprite] = []
         for fixture in self._plane.script.scene.fixtures:
             shown.append(self._fixture(fixture, state, event, t_s))
         busy = {event.instance, event.actor} if event else set()
@@ -45,7 +45,7 @@ class Stage:
 
     def _fixture(
         self, fixture: Fixture, state: SceneState, event: Event | None, t_s: float
-    ) -> Appearance:
+    ) -> PlacedSprite:
         area = fixture.area
         width, height = (
             (area.right - area.left) * self._plane.width,
@@ -58,21 +58,21 @@ class Stage:
             if mine and event is not None:
                 share = ease((t_s - event.t_start) / (event.t_end - event.t_start))
                 openness = share if event.action == "opens" else 1 - share
-            sprite = self._plane.props.keep(
+            sprite = self._plane.sprites.get(
                 ("door", round(openness * 64)),
                 lambda: draw_door(fixture, width, height, round(openness * 64) / 64),
             )
         else:
             width = min(width, 0.8 * height)
             on = bool(state.lamp_on)
-            sprite = self._plane.props.keep(
+            sprite = self._plane.sprites.get(
                 ("lamp", on), lambda: draw_lamp(fixture, width, height, on)
             )
         x, y = (area.left + area.right) / 2 * self._plane.width, area.bottom * self._plane.height
         depth = -1.0 if fixture.style == "pendant" or fixture.kind == "door" else area.bottom
-        return Appearance(fixture.instance, depth, sprite, x, y, moving=mine)
+        return PlacedSprite(fixture.instance, depth, sprite, x, y, moving=mine)
 
-    def _action(self, event: Event, state: SceneState, t_s: float) -> list[Appearance]:
+    def _action(self, event: Event, state: SceneState, t_s: float) -> list[PlacedSprite]:
         if event.action in ("enters", "leaves"):
             return self._people.passing(event, state, t_s)
         if event.action in ("rolls in", "rolls away"):
@@ -85,14 +85,14 @@ class Stage:
             )
         return []
 
-    def _rolling(self, event: Event, t_s: float) -> list[Appearance]:
+    def _rolling(self, event: Event, t_s: float) -> list[PlacedSprite]:
         assert event.place is not None
         thing = self._plane.script.things[event.instance]
-        ball = self._plane.props.ball(thing)
-        inside = self._plane.spot(event.place)
+        ball = self._plane.sprites.ball(thing)
+        inside = self._plane.pixel_of(event.place)
         enters = event.action == "rolls in"
-        still = Appearance(thing.instance, 0.0, ball.turned(0.0), 0.0, 0.0)
-        outside = self._plane.beyond(
+        still = PlacedSprite(thing.instance, 0.0, ball.turned(0.0), 0.0, 0.0)
+        outside = self._plane.outside(
             inside, event.edge, [still], event.t_start if enters else event.t_end
         )
         share = (t_s - event.t_start) / (event.t_end - event.t_start)

@@ -1,4 +1,4 @@
-"""Writes the script of a simulated stream: events follow each other, never two at once."""
+"""Writes the script of a simulated stream: events one after the other, never two at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stream_vlm_lab.simulation.scene.captions import PORTABLE_KINDS
 from stream_vlm_lab.simulation.scene.random_scene import make_scene
 from stream_vlm_lab.simulation.scene.scene import Fixture
 from stream_vlm_lab.simulation.script.event_proposals import EventProposals
-from stream_vlm_lab.simulation.script.pacing import BURST_S, SlowMotion, quiet_spans
+from stream_vlm_lab.simulation.script.pacing import BURST_S, SlowEvents, plan_quiet_spans
 from stream_vlm_lab.simulation.script.placement import Placer
 from stream_vlm_lab.simulation.script.scene_contents import SceneContents
 from stream_vlm_lab.simulation.script.script import SceneState, Script, WorldError
@@ -32,11 +32,11 @@ def make_script(
     Args:
         seed: any whole number from 0.
         duration_s: length in seconds, from 1 s to a day.
-        events_per_minute: aimed at, on average; from 0 (nothing ever happens) to 20.
-        quiet_minutes: mean length of stretches in which nothing happens, between bursts of a minute
-            or two at that pace; 0 for none, at most 720.
-        longest_event_s: about half of the events are done slowly and last up to so many seconds, at
-            most 600 (45 beside quiet stretches); 0 for events of a few seconds alone.
+        events_per_minute: mean rate of events, from 0 (none) to 20.
+        quiet_minutes: mean length of quiet spans, with bursts of a minute or two between them; 0
+            for none, at most 720.
+        longest_event_s: about half of the events are slow and last up to this long, at most 600 s
+            (45 s with quiet spans); 0 for events of a few seconds only.
 
     Raises:
         WorldError: an argument is out of range.
@@ -56,16 +56,16 @@ def make_script(
             f"longest_event_s: {longest_event_s} is refused; use 0 (a few seconds) to"
             f" {LONGEST_EVENT_S:g}"
         )
-    return Director(
+    return ScriptWriter(
         seed,
         float(duration_s),
         float(events_per_minute),
         float(quiet_minutes),
         float(longest_event_s),
-    ).direct()
+    ).write()
 
 
-class Director:
+class ScriptWriter:
     """Writes one script; for the arguments see `make_script`."""
 
     def __init__(
@@ -84,22 +84,22 @@ class Director:
         self._contents = SceneContents(self._scene, self._rng)
         self._placer = Placer(self._contents, self._rng)
         self._proposals = EventProposals(self._contents, self._placer, self._rng)
-        self._quiet = quiet_spans(seed, duration_s, quiet_minutes)
-        # What lasts longer than the shortest burst might find no place between two quiet stretches.
-        self._slow = SlowMotion(
+        self._quiet = plan_quiet_spans(seed, duration_s, quiet_minutes)
+        # An event longer than the shortest burst might not fit between two quiet spans.
+        self._slow = SlowEvents(
             seed, min(longest_event_s, BURST_S[0]) if self._quiet else longest_event_s
         )
 
-    def direct(self) -> Script:
-        """Put the first things in place, then add events with gaps between them until the end."""
-        self._set_stage()
+    def write(self) -> Script:
+        """Place the first things, then add events with gaps between them until the end."""
+        self._place_first_things()
         states, events = [self._contents.state], []
         now = self._gap() * float(self._rng.uniform(0.4, 1.2)) + 0.5
         while self._rate > 0:
             proposed = self._proposals.next_event()
             if proposed is None:
                 break
-            proposed = self._slow.done(proposed)
+            proposed = self._slow.slow_down(proposed)
             now = self._after_quiet(now, proposed.t_end)
             event = replace(
                 proposed,
@@ -126,24 +126,20 @@ class Director:
         )
 
     def _after_quiet(self, now: float, length_s: float) -> float:
-        """When something that lasts `length_s` seconds and would begin at `now` begins without
-        touching a quiet stretch.
-        """
+        """First time from `now` on with `length_s` seconds outside all quiet spans."""
         for start, end in self._quiet:
             if start < now + length_s and now < end:
                 now = end
         return now
 
     def _gap(self) -> float:
-        """Silence before the next event, seconds: at least 1, mostly under 10, now and then half a
-        minute.
-        """
+        """Gap before the next event in seconds: at least 1, mostly under 10, sometimes 30."""
         if self._rng.random() < 0.03:
             return float(self._rng.uniform(20, 30))
         mean = max(1.2, 60 / max(self._rate, 0.1) - 2.5)
         return float(min(1.05 + self._rng.exponential(mean - 1.0), max(10.0, 2 * mean)))
 
-    def _set_stage(self) -> None:
+    def _place_first_things(self) -> None:
         scene, rng = self._scene, self._rng
         door = self._fixture("door")
         lamp = self._fixture("lamp")
@@ -155,13 +151,13 @@ class Director:
             thing = self._contents.new_portable(str(rng.choice(PORTABLE_KINDS)))
             place = self._placer.for_portable(thing) if thing else None
             if thing and place:
-                self._contents.settle(thing, place)
+                self._contents.put(thing, place)
         if scene.person_height > 0:
             for _ in range(int(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15]))):
                 person = self._contents.new_person()
                 place = self._placer.for_person(person)
                 if place:
-                    self._contents.settle(person, place)
+                    self._contents.put(person, place)
 
     def _fixture(self, kind: str) -> Fixture | None:
         return next((fixture for fixture in self._scene.fixtures if fixture.kind == kind), None)

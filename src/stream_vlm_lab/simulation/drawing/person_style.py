@@ -1,4 +1,4 @@
-"""What a person wears and looks like."""
+"""The clothes and looks of a person."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from stream_vlm_lab.simulation.scene.palette import HAIRS, SKINS, Rgb, mix, mute
 
 
 @dataclass(frozen=True)
-class Wardrobe:
-    """What a person looks like, all from one seed; only the upper garment's colour is given."""
+class PersonStyle:
+    """The clothes, skin and hair of a person, drawn from one seed; the upper colour is given."""
 
     upper: Rgb
     lower: Rgb
@@ -29,9 +29,9 @@ class Wardrobe:
     backpack: Rgb | None
 
     @classmethod
-    def from_seed(cls, upper: Rgb, look: int) -> Wardrobe:
-        """Dress somebody."""
-        rng = np.random.default_rng(look)
+    def from_seed(cls, upper: Rgb, style_seed: int) -> PersonStyle:
+        """Draw the style from a seed."""
+        rng = np.random.default_rng(style_seed)
         jeans = [
             (44, 58, 96),
             (70, 92, 132),
