@@ -68,11 +68,11 @@ class CameraHealth:
         self.subscribed_at = time.monotonic()
         self._arrivals: deque[float] = deque(maxlen=RATE_WINDOW)
 
-    def arrived(self) -> None:
+    def count_arrival(self) -> None:
         """Count a message, whether it can be used or not."""
         self._arrivals.append(time.monotonic())
 
-    def lost(self, total: int) -> None:
+    def note_lost(self, total: int) -> None:
         """Note that the middleware has lost `total` messages since the subscription."""
         if total > self.lost_in_transport:
             self.lost_in_transport, self._lost_at = total, time.monotonic()
@@ -81,12 +81,12 @@ class CameraHealth:
         """Whether a message was lost in the last `seconds`."""
         return time.monotonic() - self._lost_at <= seconds
 
-    def silent_for(self) -> float:
+    def silent_s(self) -> float:
         """Seconds since the last message, or since the subscription if none came."""
         return time.monotonic() - (self._arrivals[-1] if self._arrivals else self.subscribed_at)
 
     @property
-    def ever_heard(self) -> bool:
+    def has_arrivals(self) -> bool:
         return bool(self._arrivals)
 
     def rate_hz(self) -> float:
@@ -106,7 +106,7 @@ class StepHealth:
     steps: int = 0
     _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))
 
-    def took(self, seconds: float) -> None:
+    def record(self, seconds: float) -> None:
         """Count a step that took `seconds`, decoding included."""
         self.steps += 1
         self._seconds.append(seconds)

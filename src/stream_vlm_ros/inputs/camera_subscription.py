@@ -115,7 +115,7 @@ class CameraSubscription:
         self._node.destroy_subscription(self._subscription)
 
     def _on_message(self, message: Image | CompressedImage) -> None:
-        self.health.arrived()
+        self.health.count_arrival()
         stamp_ns = nanoseconds(message.header.stamp)
         fault = stamp_fault(
             self.name,
@@ -142,7 +142,7 @@ class CameraSubscription:
         self._node.get_logger().warning(self.health.incompatible_qos)
 
     def _on_message_lost(self, event: Any) -> None:
-        self.health.lost(event.total_count)
+        self.health.note_lost(event.total_count)
 
     def _qos_remedy(self, policy: str) -> str:
         return (

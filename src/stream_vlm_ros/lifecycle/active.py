@@ -1,4 +1,4 @@
-"""What the node holds from activate to deactivate: subscriptions, timer and the model's thread."""
+"""The parts of an active node: subscriptions, sampling timer and model thread."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ FLUSH_S = 10.0
 
 
 class ActiveParts:
-    """The inputs, from the cameras' topics to the model's thread."""
+    """The parts that exist from activate to deactivate; `close` ends them."""
 
     def __init__(self, node: Node, configured: ConfiguredParts) -> None:
-        """Warm the model up, subscribe and start the model's thread.
+        """Warm the model up, subscribe to the topics and start the model thread.
 
         Raises:
             StreamError: the model cannot process a picture.
@@ -75,11 +75,11 @@ class ActiveParts:
             self._stack = stack.pop_all()
 
     def apply_settings(self) -> None:
-        """A parameter changed: only the timer holds a copy of one."""
+        """Apply a changed parameter. Only the timer has a copy of a setting."""
         self._timer.timer_period_ns = round(1e9 / self._configured.settings.stream.rate_hz)
 
     def close(self) -> None:
-        """Stop the inputs and the model's thread; what was seen is stored and published first."""
+        """Stop everything. Results that wait are stored and published first."""
         self._stack.close()
 
     def _drain(self) -> None:

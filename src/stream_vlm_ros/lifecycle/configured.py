@@ -1,4 +1,4 @@
-"""What the node holds from configure to cleanup: the pipeline, and the services that answer."""
+"""The parts of a configured node: pipeline, publishers, services and actions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stream_vlm.memory.recording.background_writer import MemoryWriter
 from stream_vlm.model_protocol import DeviceModel
 from stream_vlm.pipeline import Pipeline
 from stream_vlm.types import StepResult, StreamError
-from stream_vlm_ros.lifecycle.publishers import Outputs
+from stream_vlm_ros.lifecycle.publishers import Publishers
 from stream_vlm_ros.requests.answer_result import AnswerGrader
 from stream_vlm_ros.requests.ask_action import AskServer
 from stream_vlm_ros.requests.memory_services import MemoryServices
@@ -23,14 +23,14 @@ from stream_vlm_ros.requests.recall_thread import RecallThread
 from stream_vlm_ros.requests.watch_action import WatchServer
 
 ModelLoader = Callable[[Settings], DeviceModel]
-"""Loads the model that the settings name; raises StreamError when it cannot."""
+"""Loads the model of the settings; raises StreamError if it cannot be loaded."""
 
 
 class ConfiguredParts:
-    """The pipeline with its memory and model, the publishers, and the services and actions."""
+    """The parts that exist from configure to cleanup; `close` frees them."""
 
     def __init__(self, node: Node, settings: Settings, load: ModelLoader) -> None:
-        """Open the memory and load the model; what was opened is closed where a later part fails.
+        """Open the memory and load the model. If a later part fails, the earlier ones are closed.
 
         Raises:
             StreamError: the memory or the model cannot be used.
@@ -38,8 +38,8 @@ class ConfiguredParts:
         self.settings = settings
         self.requests = ModelRequests(settings.cameras, inactive(node))
         with ExitStack() as stack:
-            self.outputs = Outputs(node)
-            stack.callback(self.outputs.destroy)
+            self.publishers = Publishers(node)
+            stack.callback(self.publishers.destroy)
             self.pipeline = Pipeline(settings, load=load, on_result=self._publish)
             stack.callback(self.pipeline.close)
             self.model = cast(DeviceModel, self.pipeline.model)
@@ -53,13 +53,13 @@ class ConfiguredParts:
                     self.recalls.requests,
                     AnswerGrader(settings, self.model),
                     self.requests.questions,
-                    self.outputs.say,
+                    self.publishers.publish_utterance,
                 ),
                 WatchServer(node, self.pipeline, self.recalls.requests, self.requests.watches),
             ):
                 stack.callback(server.destroy)
             self.recalls.start()
-            # Before the servers go, so that whoever waits hears that no answer will come.
+            # This runs before the servers are destroyed, so that waiting callers get a result.
             stack.callback(
                 self.recalls.stop,
                 "the node was cleaned up before the memory could be asked; configure it and ask"
@@ -68,14 +68,14 @@ class ConfiguredParts:
             self._stack = stack.pop_all()
 
     def close(self) -> None:
-        """Store what waits and free everything."""
+        """Store the results that wait, and free everything."""
         self._stack.close()
 
     def _publish(self, result: StepResult, error: StreamError | None) -> None:
-        """Publish a step once it is stored.
+        """Publish the result of a step.
 
-        With an `error` it is not stored yet, and published all the same: the robot speaks while its
-        memory fails, and the diagnostics show the error for as long as it lasts.
+        With an `error` the step is not stored yet, but it is published: the robot must still speak
+        while its memory fails. /diagnostics shows the error.
         """
-        self.outputs.publish(result)
+        self.publishers.publish(result)
         self.requests.answer(result)

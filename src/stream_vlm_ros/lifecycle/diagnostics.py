@@ -25,18 +25,16 @@ OK, WARN, ERROR, STALE = (
     DiagnosticStatus.ERROR,
     DiagnosticStatus.STALE,
 )
-REMEMBERED_S = 10.0
-"""A fault is shown for this long after its last occurrence, seconds."""
-OLD_S = 10.0
-"""A picture that is older than this on arrival was stamped by another clock, seconds."""
+SHOWN_S = 10.0
+"""A fault is shown for this many seconds after it happened last."""
+MAX_AGE_S = 10.0
+"""A picture that is older than this many seconds on arrival has a stamp of another clock."""
 
 
 class Diagnostics:
     """Publishes one status each for the node, every camera, the session, the model and the memory.
 
-    Odometry has a status of its own if it is used. `state` returns the lifecycle state and the last
-    fault. `parts` returns what the node has now: None before it is configured, and None for the
-    active parts before it is active.
+    If odometry is used, it also has a status.
     """
 
     def __init__(
@@ -45,6 +43,13 @@ class Diagnostics:
         state: Callable[[], tuple[str, str]],
         parts: Callable[[], tuple[ConfiguredParts | None, ActiveParts | None]],
     ) -> None:
+        """Publish once a second, until `set_period` is called.
+
+        Args:
+            node: the node.
+            state: returns the lifecycle state and the last fault, or an empty fault.
+            parts: returns the parts that exist now; None for those that do not.
+        """
         self._node = node
         self._state = state
         self._parts = parts
@@ -65,7 +70,7 @@ class Diagnostics:
         )
 
     def publish(self) -> None:
-        """Publish the present state of everything."""
+        """Publish all statuses now."""
         configured, active = self._parts()
         now_ns = self._node.get_clock().now().nanoseconds
         paused = now_ns == self._last_now_ns
@@ -129,28 +134,28 @@ class Diagnostics:
             if health.newest_stamp_ns is not None
             else float("nan")
         )
-        fault = health.refused.recent(REMEMBERED_S)
+        fault = health.refused.recent(SHOWN_S)
         level, message = OK, f"{health.rate_hz():.1f} Hz"
-        if health.silent_for() > silent_after_s:
-            if paused and health.ever_heard:
+        if health.silent_s() > silent_after_s:
+            if paused and health.has_arrivals:
                 level, message = STALE, "the clock stands still (is a bag or simulation paused?)"
             else:
                 level, message = (
                     WARN,
-                    f"silent for {health.silent_for():.1f} s: {camera.explain_silence()}",
+                    f"silent for {health.silent_s():.1f} s: {camera.explain_silence()}",
                 )
         elif fault:
             level, message = WARN, fault
         elif health.incompatible_qos and camera.qos_mismatch():
-            # Pictures of another publisher arrive, but not those of this one.
+            # Pictures arrive from one publisher, but another one has QoS that does not match.
             level, message = WARN, health.incompatible_qos
-        elif age_s > OLD_S:
+        elif age_s > MAX_AGE_S:
             level = WARN
             message = (
                 f"{camera.name}: pictures on {health.topic} are {age_s:.0f} s older than the node's"
                 " clock; synchronise the clocks, or set use_sim_time for a bag or a simulation"
             )
-        elif health.lost_within(REMEMBERED_S):
+        elif health.lost_within(SHOWN_S):
             level = WARN
             message += (
                 f", but pictures on {health.topic} are lost in transport; use a compressed topic"
@@ -184,7 +189,7 @@ class Diagnostics:
     ) -> DiagnosticStatus:
         topic = configured.settings.pose.odom_topic
         newest = active.poses.newest_stamp_ns()
-        fault = active.odometry_faults.recent(REMEMBERED_S)
+        fault = active.odometry_faults.recent(SHOWN_S)
         age_s = (now_ns - newest) / NANOSECONDS if newest is not None else float("nan")
         level, message = OK, f"newest pose is {age_s:.2f} s old"
         if fault:
@@ -193,7 +198,7 @@ class Diagnostics:
             level, message = (
                 WARN,
                 (
-                    f"no odometry on {topic}: records get no pose; start the localisation, or"
+                    f"no odometry on {topic}, so records have no pose; start the localisation, or"
                     " correct pose.odom_topic"
                 ),
             )
@@ -225,7 +230,7 @@ class Diagnostics:
             }
             message = f"step p50 {p50:.0f} ms, p95 {p95:.0f} ms"
             values |= _degradation_values(active.governor)
-            fault = steps.faults.recent(REMEMBERED_S)
+            fault = steps.faults.recent(SHOWN_S)
             if fault:
                 level, message = ERROR, fault
             elif active.governor.level:

@@ -1,5 +1,6 @@
-"""What the node says: published once a step is in the memory, in the order of the steps; and what
-the memory answers to `~/query`.
+"""The node's publishers.
+
+A step is published after the memory stored it, so the messages come in the order of the steps.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from stream_vlm_ros.msg import EventGrounding, StreamState, Utterance
 RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 
 
-class Outputs:
-    """The node's publishers."""
+class Publishers:
+    """Publishes utterances, events and states."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -36,20 +37,21 @@ class Outputs:
         )
 
     def publish(self, result: StepResult) -> None:
-        """Say what one step led to."""
+        """Publish the utterances, events and states of one step."""
         poses = {frame.camera: frame.pose for frame in result.tick.frames}
         for utterance in result.utterances:
-            self.say(utterance_message(utterance, result.session_id))
+            self.publish_utterance(utterance_message(utterance, result.session_id))
         for event in result.events:
             self._event.publish(event_message(event, result.session_id, poses.get(event.camera)))
         for state in state_messages(result):
             self._state.publish(state)
 
-    def say(self, utterance: Utterance) -> None:
-        """Publish one utterance, and its words."""
+    def publish_utterance(self, utterance: Utterance) -> None:
+        """Publish an utterance on `~/utterance`, and its text on `~/utterance_text`."""
         self._utterance.publish(utterance)
         self._text.publish(String(data=utterance.text))
 
     def destroy(self) -> None:
+        """Destroy all publishers."""
         for publisher in (self._utterance, self._text, self._event, self._state):
             self._node.destroy_publisher(publisher)

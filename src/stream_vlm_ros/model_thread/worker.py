@@ -1,4 +1,4 @@
-"""The one thread that owns the model: at each tick it steps the pipeline with the newest frames."""
+"""The model thread: at each tick it runs one step of the pipeline with the newest frames."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from stream_vlm_ros.requests.picture_query import serve_picture_query
 
 
 class Worker:
-    """Steps the pipeline, and does the model's other work between two steps.
+    """Runs the steps of the pipeline, and the model's other work between two steps.
 
-    Ticks that come during a step lead to one step after it, however many come: nothing piles up.
-    Between two steps the model embeds one picture that somebody asks about, or does one slice of a
-    summary, and only a slice that is over before the next tick. The governor says what each step
-    may cost, and how many ticks lie between two steps.
+    All ticks that come during a step lead to a single step after it, so no work piles up. Between
+    two steps the model embeds at most one picture of a query, or does one slice of a summary if the
+    slice is expected to end before the next tick. The governor limits the cost of each step, and
+    says which ticks are processed.
     """
 
     def __init__(
@@ -42,17 +42,17 @@ class Worker:
         governor: LoadGovernor,
         log_error: Callable[[str], Any],
     ) -> None:
-        """Listen to `requests`; `start` starts the thread.
+        """Make the thread; `start` starts it.
 
         Args:
-            pipeline: started; this thread steps it.
-            requests: what callers ask of the model.
-            sessions: gives the newest message of each camera, and new sessions.
-            poses: gives the pose at a stamp; None where no odometry is set.
-            cameras: by name, hears of messages that are refused.
-            steps: hears of each step.
-            governor: sheds load where steps take too long.
-            log_error: logs what a step failed of.
+            pipeline: a started pipeline; only this thread runs its steps.
+            requests: questions, watches and picture queries for the model.
+            sessions: has the newest message of each camera, and new sessions.
+            poses: has the pose at a stamp; None if no odometry is set.
+            cameras: counts the refused messages of each camera, by name.
+            steps: counts the steps and their durations.
+            governor: limits the cost of steps if they take too long.
+            log_error: logs the traceback of a failed step.
         """
         self._pipeline = pipeline
         self._summarizer = pipeline.summarizer
@@ -63,12 +63,12 @@ class Worker:
         self._steps = steps
         self._governor = governor
         self._log_error = log_error
-        self._woken = threading.Condition()
+        self._condition = threading.Condition()
         self._ticks = 0
         self._ticks_at_last_step = 0
         self._stopping = False
         self._idle = IdleBudget()
-        self._index = 0
+        self._step_index = 0
         self._thread = threading.Thread(target=self._run, name="stream_vlm model")
         requests.pictures.listen(self.notify)
         if self._summarizer is not None:
@@ -79,22 +79,22 @@ class Worker:
         self._thread.start()
 
     def tick(self) -> None:
-        """Step as soon as the thread is free: called by the node's timer, in ROS time."""
-        with self._woken:
+        """Ask for a step. The node's timer calls it, in ROS time."""
+        with self._condition:
             self._ticks += 1
             self._idle.tick()
-            self._woken.notify()
+            self._condition.notify()
 
     def notify(self) -> None:
-        """Something waits that can be done between two steps."""
-        with self._woken:
-            self._woken.notify()
+        """Wake the thread, because there is work to do between two steps."""
+        with self._condition:
+            self._condition.notify()
 
     def stop(self) -> None:
-        """Finish the step that runs and end the thread."""
-        with self._woken:
+        """Finish the present step and end the thread."""
+        with self._condition:
             self._stopping = True
-            self._woken.notify()
+            self._condition.notify()
         self._thread.join()
 
     @property
@@ -105,36 +105,36 @@ class Worker:
     def _run(self) -> None:
         summarizer = self._summarizer
         while True:
-            with self._woken:
+            with self._condition:
                 while not self._is_something_due():
-                    # A summary waits for a moment that is long enough, all else for a notice.
+                    # A summary may fit later without a new notice, so ask again after a while.
                     waits = summarizer is not None and summarizer.has_work
-                    self._woken.wait(self._idle.wait_s() if waits else None)
+                    self._condition.wait(self._idle.wait_s() if waits else None)
                 if self._stopping:
                     break
-                steps = self._is_step_due()
+                step_due = self._is_step_due()
                 stride = self._governor.next_step.stride
-                self._ticks_at_last_step = self._ticks if steps else self._ticks_at_last_step
-            # One between any two steps, so that neither waits for the other for ever.
+                self._ticks_at_last_step = self._ticks if step_due else self._ticks_at_last_step
+            # One picture query between two steps, so that neither blocks the other for ever.
             serve_picture_query(self._requests.pictures, self._pipeline.model)
-            if not steps:
-                self._write_a_slice()
+            if not step_due:
+                self._summarize_slice()
                 continue
             self._idle.step_started()
             if summarizer is not None:
                 summarizer.note_step()
             try:
                 if not self._step():
-                    # There was no new frame: the next tick leads to a step.
+                    # There was no new frame, so the next tick is processed, not the Nth.
                     self._ticks_at_last_step -= stride - 1
                 elif not (self._stopping or self._is_step_due()):
                     self._pipeline.prepare()
-            except Exception as error:  # the node goes on, whatever a step fails of
-                self._log_error(f"a step failed, the node goes on:\n{traceback.format_exc()}")
+            except Exception as error:  # no step may end the thread
+                self._log_error(f"a step failed; the node continues:\n{traceback.format_exc()}")
                 self._steps.faults.report(
                     f"a step failed: {type(error).__name__}: {error}; see the log for where"
                 )
-                # The context may hold half a turn: begin with a clean one.
+                # The context may contain half a turn, so begin with an empty one.
                 self._sessions.begin("after a failed step")
         if summarizer is not None:
             summarizer.stop()
@@ -144,14 +144,14 @@ class Worker:
             self._stopping
             or self._is_step_due()
             or len(self._requests.pictures) > 0
-            or self._is_time_to_write()
+            or self._is_slice_due()
         )
 
     def _is_step_due(self) -> bool:
         return self._ticks - self._ticks_at_last_step >= self._governor.next_step.stride
 
-    def _is_time_to_write(self) -> bool:
-        """Whether a summary waits and a slice of it would delay no step."""
+    def _is_slice_due(self) -> bool:
+        """Whether a summary waits and a slice of it is expected to delay no step."""
         summarizer = self._summarizer
         return (
             summarizer is not None
@@ -160,19 +160,19 @@ class Worker:
             and self._idle.has_room()
         )
 
-    def _write_a_slice(self) -> None:
-        if self._summarizer is not None and self._is_time_to_write():
+    def _summarize_slice(self) -> None:
+        if self._summarizer is not None and self._is_slice_due():
             started = time.perf_counter()
             self._summarizer.advance()
             self._idle.record(time.perf_counter() - started)
 
     def _step(self) -> bool:
-        """Step with the newest frames; False when there are none."""
+        """Run one step with the newest frames; return False if there are none."""
         started = time.perf_counter()
         messages, session = self._sessions.take()
         if session is not None:
             self._pipeline.begin_session(session.session_id, session.reason, messages[0].stamp_ns)
-            self._index = 0
+            self._step_index = 0
         frames = self._decode(messages)
         if not frames:
             return False
@@ -181,8 +181,8 @@ class Worker:
             [name for name in self._cameras if name in with_frame]
         )
         self._pipeline.end_watches(ended)
-        tick = Tick(self._index, max(frame.stamp_ns for frame in frames), frames, queries)
-        self._index += 1
+        tick = Tick(self._step_index, max(frame.stamp_ns for frame in frames), frames, queries)
+        self._step_index += 1
         try:
             result = self._pipeline.step(
                 tick, self._requests.tell_partial, self._governor.next_step.limits
@@ -194,9 +194,9 @@ class Worker:
         self._report(result)
         seconds = time.perf_counter() - started
         if self._governor.observe(seconds):
-            # What steps took at another level says nothing about this one.
+            # Durations at another level are not comparable.
             self._steps.forget_durations()
-        self._steps.took(seconds)
+        self._steps.record(seconds)
         return True
 
     def _decode(self, messages: list[CameraMessage]) -> tuple[Frame, ...]:
@@ -218,7 +218,7 @@ class Worker:
     def _report(self, result: StepResult) -> None:
         told = self._requests.end_unanswered(result, self._pipeline.watching)
         for camera, sentence in result.faults.items():
-            if camera not in told:  # the caller of a refused watch hears why
+            if camera not in told:  # the caller of a refused watch gets the reason
                 self._cameras[camera].refused.report(sentence)
         for event in result.abandoned:
             self._cameras[event.camera].events_abandoned += 1

@@ -1,4 +1,4 @@
-"""Counters behind the diagnostics: faults, rates, losses and step times."""
+"""The counters that /diagnostics shows: faults, rates, lost messages and step times."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ def test_a_fault_is_logged_once_and_counted_every_time() -> None:
     assert (faults.count, faults.recent(60.0)) == (4, "front: no picture")
 
 
-def test_a_camera_that_was_never_heard_has_no_rate() -> None:
+def test_a_camera_without_messages_has_no_rate() -> None:
     health = CameraHealth("/front", print)
-    assert (health.ever_heard, health.rate_hz()) == (False, 0.0)
+    assert (health.has_arrivals, health.rate_hz()) == (False, 0.0)
 
 
 @pytest.mark.parametrize(("percent", "value"), [(0, 1.0), (50, 6.0), (95, 10.0), (100, 10.0)])
-def test_percentiles_are_values_that_occurred(percent: float, value: float) -> None:
+def test_a_percentile_is_one_of_the_values(percent: float, value: float) -> None:
     assert percentile([float(number) for number in range(1, 11)], percent) == value
 
 
-def test_no_values_have_percentile_zero() -> None:
+def test_without_values_a_percentile_is_zero() -> None:
     assert percentile([], 95) == 0.0
 
 
-def test_percentiles_can_begin_anew_while_steps_are_counted_on() -> None:
+def test_forget_durations_keeps_the_number_of_steps() -> None:
     steps = StepHealth(FaultLog(print))
-    steps.took(9.0)
+    steps.record(9.0)
     steps.forget_durations()
     assert (steps.steps, steps.percentile_ms(50)) == (1, 0.0)
-    steps.took(0.1)
+    steps.record(0.1)
     assert (steps.steps, steps.percentile_ms(95)) == (2, 100.0)
 
 
-def test_a_loss_is_remembered_only_when_it_is_a_new_one() -> None:
+def test_lost_messages_are_recent_only_if_their_number_grew() -> None:
     health = CameraHealth("/front", print)
-    health.lost(0)
+    health.note_lost(0)
     assert not health.lost_within(60.0)
-    health.lost(3)
+    health.note_lost(3)
     assert health.lost_within(60.0)
     assert health.lost_in_transport == 3

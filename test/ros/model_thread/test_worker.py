@@ -1,6 +1,4 @@
-"""The thread that owns the model, without middleware: which beats are looked at, and what is done
-in the time that is left.
-"""
+"""The model thread without middleware: which ticks are processed, and what uses idle time."""
 
 from __future__ import annotations
 
@@ -33,20 +31,24 @@ from stream_vlm_ros.requests.model_requests import ModelRequests
 from stream_vlm_ros.requests.picture_query import PictureQuery
 
 
-class NotingPipeline:
-    """Notes what is asked of it, and stays in a step for as long as a test holds it there."""
+class FakePipeline:
+    """Records its calls. A step ends when `may_finish_step` is set."""
 
     def __init__(self) -> None:
         self.settings = Settings()
         self.model: Any = self
-        self.model_id = "noting"
+        self.model_id = "fake"
         self.summarizer: ModelSummarizer | None = None
         self.limits: list[Limits] = []
+        """The limits of each step."""
         self.stamps: list[int] = []
-        self.steps_before_preparing: list[int] = []
+        """The stamp of each step."""
+        self.steps_before_prepare: list[int] = []
+        """How many steps began before each call of `prepare`."""
         self.step_s = 0.0
-        self.go_on = threading.Event()
-        self.go_on.set()
+        """Shortest duration of a step, seconds."""
+        self.may_finish_step = threading.Event()
+        self.may_finish_step.set()
 
     watching: frozenset[str] = frozenset()
 
@@ -58,22 +60,18 @@ class NotingPipeline:
         self.limits.append(limits)
         self.stamps.append(tick.stamp_ns)
         time.sleep(self.step_s)
-        assert self.go_on.wait(DEADLINE_S)
+        assert self.may_finish_step.wait(DEADLINE_S)
         return StepResult("session", tick, {})
 
     def prepare(self) -> None:
-        self.steps_before_preparing.append(len(self.stamps))
-
-    @property
-    def prepared(self) -> int:
-        return len(self.steps_before_preparing)
+        self.steps_before_prepare.append(len(self.stamps))
 
 
-class Bench:
-    """A worker with all around it that it needs."""
+class Environment:
+    """A worker with a fake pipeline and the other objects that it needs."""
 
-    def __init__(self, pipeline: NotingPipeline | None = None) -> None:
-        self.pipeline = pipeline or NotingPipeline()
+    def __init__(self, pipeline: FakePipeline | None = None) -> None:
+        self.pipeline = pipeline or FakePipeline()
         self.sampler: LatestFrames[CameraMessage] = LatestFrames()
         self.governor = LoadGovernor(self.pipeline.settings, takes_any_size=True)
         self.errors: list[str] = []
@@ -90,21 +88,26 @@ class Bench:
             governor=self.governor,
             log_error=self.errors.append,
         )
-        self.shown = 0
+        self.frames = 0
 
-    def show(self) -> None:
-        self.shown += 1
-        self.sampler.put(CameraMessage("camera", self.shown, image(DARK, self.shown)))
+    def frame(self) -> None:
+        """A camera message arrives; the stamps are 1, 2, 3 ... ns."""
+        self.frames += 1
+        self.sampler.put(CameraMessage("camera", self.frames, image(DARK, self.frames)))
 
-    def settle(self) -> None:
-        """Wait until the worker has done all that was due.
+    def tick(self) -> None:
+        """The timer of the node fires."""
+        self.worker.tick()
 
-        One picture is served before each step or slice, so the second one comes after whatever the
-        first one preceded.
+    def wait_until_idle(self) -> None:
+        """Wait until the worker has done everything that was due.
+
+        It serves one picture query before each step or slice. So when the second query is served,
+        the work that followed the first one is done.
         """
         for _ in range(2):
-            heard = ask_for(self, JPEG)
-            wait(lambda heard=heard: bool(heard))  # type: ignore[misc]
+            results = query_picture(self, JPEG)
+            wait(lambda results=results: bool(results))  # type: ignore[misc]
 
 
 def wait(condition: Callable[[], bool]) -> None:
@@ -115,98 +118,101 @@ def wait(condition: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
-    made = Bench()
+def env() -> Iterator[Environment]:
+    """A running worker."""
+    made = Environment()
     made.worker.start()
     yield made
-    made.pipeline.go_on.set()
+    made.pipeline.may_finish_step.set()
     made.worker.stop()
     assert made.errors == []
 
 
-def degrade(bench: Bench) -> None:
-    """Let the governor see nothing but slow steps until every fourth beat is looked at."""
-    while bench.governor.level < bench.governor.worst:
-        bench.governor.observe(60.0)
+def degrade(env: Environment) -> None:
+    """Report slow steps to the governor until only every 4th tick is processed."""
+    while env.governor.level < env.governor.worst:
+        env.governor.observe(60.0)
 
 
-def test_the_time_after_a_step_is_used_to_prepare(bench: Bench) -> None:
-    bench.show()
-    bench.worker.tick()
-    wait(lambda: bench.pipeline.prepared == 1)
-    assert bench.pipeline.limits == [Limits()]
+def test_the_pipeline_prepares_after_a_step(env: Environment) -> None:
+    env.frame()
+    env.tick()
+    wait(lambda: bool(env.pipeline.steps_before_prepare))
+    assert env.pipeline.limits == [Limits()]
 
 
-def test_nothing_is_prepared_while_the_next_beat_waits(bench: Bench) -> None:
-    bench.pipeline.go_on.clear()
-    bench.show()
-    bench.worker.tick()
-    wait(lambda: len(bench.pipeline.limits) == 1)
-    bench.show()
-    bench.worker.tick()
-    bench.pipeline.go_on.set()
-    wait(lambda: bench.pipeline.prepared == 1)
-    assert bench.pipeline.steps_before_preparing == [2]
+def test_the_pipeline_does_not_prepare_while_a_tick_waits(env: Environment) -> None:
+    env.pipeline.may_finish_step.clear()
+    env.frame()
+    env.tick()
+    wait(lambda: len(env.pipeline.limits) == 1)
+    env.frame()
+    env.tick()
+    env.pipeline.may_finish_step.set()
+    wait(lambda: bool(env.pipeline.steps_before_prepare))
+    assert env.pipeline.steps_before_prepare == [2]
 
 
-def test_beats_that_come_during_a_step_lead_to_one_look(bench: Bench) -> None:
-    bench.pipeline.go_on.clear()
-    bench.show()
-    bench.worker.tick()
-    wait(lambda: len(bench.pipeline.limits) == 1)
+def test_ticks_that_come_during_a_step_lead_to_one_step(env: Environment) -> None:
+    env.pipeline.may_finish_step.clear()
+    env.frame()
+    env.tick()
+    wait(lambda: len(env.pipeline.limits) == 1)
     for _ in range(5):
-        bench.show()
-        bench.worker.tick()
-    bench.pipeline.go_on.set()
-    wait(lambda: bench.pipeline.prepared == 1)
-    assert bench.pipeline.stamps == [1, 6]
+        env.frame()
+        env.tick()
+    env.pipeline.may_finish_step.set()
+    wait(lambda: bool(env.pipeline.steps_before_prepare))
+    assert env.pipeline.stamps == [1, 6]
 
 
-def test_a_beat_that_is_held_back_is_not_looked_at_and_limits_reach_the_step(bench: Bench) -> None:
-    degrade(bench)
-    for looks in (1, 2):
+def test_under_load_only_every_fourth_tick_is_processed_and_steps_are_limited(
+    env: Environment,
+) -> None:
+    degrade(env)
+    for steps in (1, 2):
         for _ in range(3):
-            bench.show()
-            bench.worker.tick()
-            bench.settle()
-        bench.show()
-        bench.worker.tick()
-        wait(lambda looks=looks: len(bench.pipeline.stamps) == looks)  # type: ignore[misc]
-    assert bench.pipeline.stamps == [4, 8]
-    assert set(bench.pipeline.limits) == {Limits(0.25, 8)}
+            env.frame()
+            env.tick()
+            env.wait_until_idle()
+        env.frame()
+        env.tick()
+        wait(lambda steps=steps: len(env.pipeline.stamps) == steps)  # type: ignore[misc]
+    assert env.pipeline.stamps == [4, 8]
+    assert set(env.pipeline.limits) == {Limits(0.25, 8)}
 
 
-def test_a_beat_without_a_picture_is_made_up_for_at_the_next(bench: Bench) -> None:
-    degrade(bench)
+def test_if_a_processed_tick_has_no_frame_the_next_tick_is_processed(env: Environment) -> None:
+    degrade(env)
     for _ in range(4):
-        bench.worker.tick()
-    bench.settle()
-    bench.show()
-    bench.worker.tick()
-    wait(lambda: len(bench.pipeline.stamps) == 1)
+        env.tick()
+    env.wait_until_idle()
+    env.frame()
+    env.tick()
+    wait(lambda: len(env.pipeline.stamps) == 1)
 
 
-def test_the_governor_hears_how_long_steps_take(bench: Bench) -> None:
-    bench.pipeline.settings.load_shedding.budget = 0.1
-    bench.pipeline.settings.stream.rate_hz = 30.0
-    bench.pipeline.step_s = 0.02
-    while bench.governor.level == 0:
-        taken = bench.steps.steps
-        bench.show()
-        bench.worker.tick()
-        wait(lambda taken=taken: bench.steps.steps > taken)  # type: ignore[misc]
-    assert bench.steps.steps == 4
+def test_slow_steps_raise_the_level_of_the_governor(env: Environment) -> None:
+    env.pipeline.settings.load_shedding.budget = 0.1
+    env.pipeline.settings.stream.rate_hz = 30.0
+    env.pipeline.step_s = 0.02
+    while env.governor.level == 0:
+        before = env.steps.steps
+        env.frame()
+        env.tick()
+        wait(lambda before=before: env.steps.steps > before)  # type: ignore[misc]
+    assert env.steps.steps == 4
 
 
 JPEG = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
 
 
 class Embedder:
-    """A model that gives vectors of pictures; notes on which thread, and after how many steps."""
+    """A model that embeds pictures; it records the thread and the number of steps before."""
 
-    model_id = "noting"
+    model_id = "fake"
 
-    def __init__(self, pipeline: NotingPipeline) -> None:
+    def __init__(self, pipeline: FakePipeline) -> None:
         self.threads: list[str] = []
         self.steps_before: list[int] = []
         self._pipeline = pipeline
@@ -217,68 +223,67 @@ class Embedder:
         return np.array(picture.shape, np.float32)
 
 
-def ask_for(bench: Bench, file: bytes) -> list[object]:
-    """Have the model embed `file`; what the caller hears comes into the list."""
-    heard: list[object] = []
-    bench.requests.pictures.put(
+def query_picture(env: Environment, file: bytes) -> list[object]:
+    """Let the model embed `file`; the returned list gets the vector or the failure."""
+    results: list[object] = []
+    env.requests.pictures.put(
         PictureQuery(
             file=file,
-            on_vector=lambda vector, model_id: heard.append((vector.tolist(), model_id)),
-            on_failure=heard.append,
+            on_vector=lambda vector, model_id: results.append((vector.tolist(), model_id)),
+            on_failure=results.append,
         )
     )
-    return heard
+    return results
 
 
-def test_a_picture_that_is_asked_about_is_embedded_on_the_model_s_thread_without_a_tick(
-    bench: Bench,
+def test_a_picture_query_is_served_on_the_model_thread_without_a_tick(
+    env: Environment,
 ) -> None:
-    bench.pipeline.model = embedder = Embedder(bench.pipeline)
-    heard = ask_for(bench, JPEG)
-    wait(lambda: bool(heard))
-    assert heard == [([8.0, 8.0, 3.0], "noting")]
+    env.pipeline.model = embedder = Embedder(env.pipeline)
+    results = query_picture(env, JPEG)
+    wait(lambda: bool(results))
+    assert results == [([8.0, 8.0, 3.0], "fake")]
     assert embedder.threads == ["stream_vlm model"]
-    assert bench.pipeline.stamps == []
+    assert env.pipeline.stamps == []
 
 
-class Writing:
-    """A text of a hundred slices, one of which a test holds."""
+class FakeText:
+    """A text of 100 slices. The third slice ends when `may_finish_slice` is set."""
 
     text = ""
     is_over = False
 
-    def __init__(self, pipeline: Telling) -> None:
+    def __init__(self, pipeline: SummarizingPipeline) -> None:
         self._pipeline = pipeline
         self._left = 100
 
     def advance(self) -> None:
-        self._pipeline.told.append("slice")
+        self._pipeline.calls.append("slice")
         self._left -= 1
-        if self._pipeline.told.count("slice") == self._pipeline.held_slice:
-            self._pipeline.holds.set()
-            assert self._pipeline.go_on_writing.wait(DEADLINE_S)
+        if self._pipeline.calls.count("slice") == 3:
+            self._pipeline.in_third_slice.set()
+            assert self._pipeline.may_finish_slice.wait(DEADLINE_S)
         if not self._left:
             self.text, self.is_over = "the door opens", True
 
 
-class Telling(NotingPipeline):
-    """One that can be told what to write, and notes looks and slices in their order."""
+class SummarizingPipeline(FakePipeline):
+    """A pipeline whose model writes summaries; `calls` has its steps and slices in order."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[str] = []
-        self.held_slice = 3
-        self.holds, self.go_on_writing = threading.Event(), threading.Event()
+        self.calls: list[str] = []
+        self.in_third_slice, self.may_finish_slice = threading.Event(), threading.Event()
         self.during_step: Callable[[Tick], None] = lambda tick: None
 
     def step(self, tick: Tick, on_partial: object, limits: Limits) -> StepResult:
-        self.told.append("look")
+        self.calls.append("step")
         result = super().step(tick, on_partial, limits)
         self.during_step(tick)
         return result
 
-    def begin(self, lines: Sequence[str]) -> Writing:
-        return Writing(self)
+    def begin(self, lines: Sequence[str]) -> FakeText:
+        return FakeText(self)
 
 
 def job(record_id: int) -> Job:
@@ -291,102 +296,104 @@ def job(record_id: int) -> Job:
 
 
 @pytest.fixture
-def telling() -> Iterator[tuple[Bench, Telling, SummaryJobs]]:
-    """A worker that has not been started, its model and the summaries that wait for it."""
-    model = Telling()
+def summarizing() -> Iterator[tuple[Environment, SummarizingPipeline, SummaryJobs]]:
+    """A worker that is not started yet, its pipeline and the queue of summaries."""
+    pipeline = SummarizingPipeline()
     jobs = SummaryJobs(lambda: None)
-    model.summarizer = ModelSummarizer(jobs, model, model.model_id)
-    bench = Bench(model)
-    yield bench, model, jobs
-    model.go_on_writing.set()
-    bench.worker.stop()
-    assert bench.errors == []
+    pipeline.summarizer = ModelSummarizer(jobs, pipeline, pipeline.model_id)
+    env = Environment(pipeline)
+    yield env, pipeline, jobs
+    pipeline.may_finish_slice.set()
+    env.worker.stop()
+    assert env.errors == []
 
 
-def test_a_beat_that_comes_while_a_summary_is_written_waits_for_that_slice_alone(
-    telling: tuple[Bench, Telling, SummaryJobs],
+def test_a_tick_during_a_summary_waits_for_one_slice_only(
+    summarizing: tuple[Environment, SummarizingPipeline, SummaryJobs],
 ) -> None:
-    bench, model, jobs = telling
-    bench.worker.start()
+    env, pipeline, jobs = summarizing
+    env.worker.start()
     jobs.submit(job(1))
-    assert model.holds.wait(DEADLINE_S)
-    bench.show()
-    bench.worker.tick()
-    model.go_on_writing.set()
-    wait(lambda: "look" in model.told)
-    assert model.told[: model.told.index("look") + 1] == ["slice", "slice", "slice", "look"]
+    assert pipeline.in_third_slice.wait(DEADLINE_S)
+    env.frame()
+    env.tick()
+    pipeline.may_finish_slice.set()
+    wait(lambda: "step" in pipeline.calls)
+    assert pipeline.calls[: pipeline.calls.index("step") + 1] == ["slice", "slice", "slice", "step"]
     wait(lambda: jobs.written is not None)
-    assert model.told.count("slice") == 100
-    assert model.told.count("look") == 1
+    assert pipeline.calls.count("slice") == 100
+    assert pipeline.calls.count("step") == 1
 
 
-def test_a_summary_waits_while_beats_leave_no_time(
-    telling: tuple[Bench, Telling, SummaryJobs],
+def test_no_slice_runs_between_two_steps_without_idle_time(
+    summarizing: tuple[Environment, SummarizingPipeline, SummaryJobs],
 ) -> None:
-    bench, model, jobs = telling
-    bench.worker.start()
+    env, pipeline, jobs = summarizing
+    env.worker.start()
     jobs.submit(job(1))
-    assert model.holds.wait(DEADLINE_S)
-    model.go_on.clear()
+    assert pipeline.in_third_slice.wait(DEADLINE_S)
+    pipeline.may_finish_step.clear()
     for _ in range(10):
-        bench.show()
-        bench.worker.tick()
-    model.go_on_writing.set()
-    wait(lambda: model.told[-1] == "look")
-    bench.show()
-    bench.worker.tick()
-    model.go_on.set()
-    wait(lambda: model.told.count("look") == 2)
-    first = model.told.index("look")
-    assert model.told[first : first + 2] == ["look", "look"]
+        env.frame()
+        env.tick()
+    pipeline.may_finish_slice.set()
+    wait(lambda: pipeline.calls[-1] == "step")
+    env.frame()
+    env.tick()
+    pipeline.may_finish_step.set()
+    wait(lambda: pipeline.calls.count("step") == 2)
+    first = pipeline.calls.index("step")
+    assert pipeline.calls[first : first + 2] == ["step", "step"]
 
 
-def test_looks_that_leave_no_time_are_counted_and_said(
-    telling: tuple[Bench, Telling, SummaryJobs], monkeypatch: pytest.MonkeyPatch
+def test_steps_without_idle_time_are_reported_if_summaries_wait(
+    summarizing: tuple[Environment, SummarizingPipeline, SummaryJobs],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bench, model, jobs = telling
+    env, pipeline, jobs = summarizing
     monkeypatch.setattr(by_model, "MAX_BUSY_STEPS", 5)
     jobs.submit(job(1))
 
-    def a_beat_comes_during(tick: Tick) -> None:
-        if len(model.stamps) < 5:
-            bench.show()
-            bench.worker.tick()
+    def tick_again(tick: Tick) -> None:
+        if len(pipeline.stamps) < 5:
+            env.frame()
+            env.tick()
 
-    model.during_step = a_beat_comes_during
-    bench.show()
-    bench.worker.tick()
-    bench.worker.start()
-    assert model.holds.wait(DEADLINE_S)
-    assert model.told == ["look"] * 5 + ["slice"] * 3
+    pipeline.during_step = tick_again
+    env.frame()
+    env.tick()
+    env.worker.start()
+    assert pipeline.in_third_slice.wait(DEADLINE_S)
+    assert pipeline.calls == ["step"] * 5 + ["slice"] * 3
     assert "1 summaries wait, but 5 steps in a row left no time to write" in jobs.fault
 
 
-def test_a_worker_that_stops_in_the_middle_of_a_summary_gives_it_back(
-    telling: tuple[Bench, Telling, SummaryJobs],
+def test_a_worker_that_stops_during_a_summary_puts_it_back_into_the_queue(
+    summarizing: tuple[Environment, SummarizingPipeline, SummaryJobs],
 ) -> None:
-    bench, model, jobs = telling
-    bench.worker.start()
+    env, pipeline, jobs = summarizing
+    env.worker.start()
     jobs.submit(job(1))
-    assert model.holds.wait(DEADLINE_S)
-    stopping = threading.Thread(target=bench.worker.stop)
+    assert pipeline.in_third_slice.wait(DEADLINE_S)
+    stopping = threading.Thread(target=env.worker.stop)
     stopping.start()
-    wait(lambda: bench.worker.is_stopping)
-    model.go_on_writing.set()
+    wait(lambda: env.worker.is_stopping)
+    pipeline.may_finish_slice.set()
     stopping.join(DEADLINE_S)
-    assert model.told == ["slice"] * 3
+    assert not stopping.is_alive()
+    assert pipeline.calls == ["slice"] * 3
     assert jobs.take() == job(1)
 
 
-def test_a_picture_is_embedded_between_steps_that_leave_no_time(bench: Bench) -> None:
-    bench.pipeline.model = embedder = Embedder(bench.pipeline)
-    bench.pipeline.go_on.clear()
-    bench.show()
-    bench.worker.tick()
-    wait(lambda: len(bench.pipeline.limits) == 1)
-    heard = ask_for(bench, JPEG)
-    bench.show()
-    bench.worker.tick()
-    bench.pipeline.go_on.set()
-    wait(lambda: bool(heard) and bench.pipeline.stamps == [1, 2])
+def test_a_picture_query_is_served_between_steps_without_idle_time(env: Environment) -> None:
+    env.pipeline.model = embedder = Embedder(env.pipeline)
+    env.pipeline.may_finish_step.clear()
+    env.frame()
+    env.tick()
+    wait(lambda: len(env.pipeline.limits) == 1)
+    results = query_picture(env, JPEG)
+    env.frame()
+    env.tick()
+    env.pipeline.may_finish_step.set()
+    wait(lambda: bool(results) and env.pipeline.stamps == [1, 2])
     assert embedder.steps_before == [1]
