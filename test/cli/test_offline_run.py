@@ -15,7 +15,8 @@ from memory_fixtures import vector_models
 from model_fixtures import write_sentence_model
 
 from stream_vlm.cli.offline_run import MEMORY_FILE, ResultsError, prepare_folder, watch
-from stream_vlm.config.settings import MemorySettings, Settings, load_settings, with_cameras
+from stream_vlm.config.memory_settings import MemorySettings
+from stream_vlm.config.settings import Settings, load_settings, with_cameras
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import RecallQuery
 from stream_vlm.memory.search.vectors import VectorModel

@@ -26,12 +26,12 @@ from places import SUPPORT
 
 from stream_vlm.cli import main
 from stream_vlm.config.memory_settings import MemorySettings
-from stream_vlm.memory.maintenance import export_import
 from stream_vlm.memory.maintenance.check_and_backup import backup, verify
 from stream_vlm.memory.maintenance.forget import Forget
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import Place, RecallQuery
 from stream_vlm.memory.storage import schema
+from stream_vlm.memory.storage.encryption import attach
 
 
 @pytest.fixture(params=["plain", pytest.param("encrypted", marks=needs_sqlcipher)])
@@ -159,13 +159,12 @@ def test_an_import_writes_no_plain_text_next_to_an_encrypted_file(
         == 0
     )
     seen: dict[str, bytes] = {}
-    attach = export_import.attach
 
     def look_and_attach(*arguments: Any) -> None:
         seen.update({path.name: path.read_bytes() for path in tmp_path.glob("memory.db*")})
         attach(*arguments)
 
-    monkeypatch.setattr(export_import, "attach", look_and_attach)
+    monkeypatch.setattr("stream_vlm.memory.maintenance.export_import.attach", look_and_attach)
     with Memory.open(kept) as memory:
         memory.import_from(other / "out.jsonl")
         assert memory.recall(RecallQuery(WORD)).total == 2 * STEPS

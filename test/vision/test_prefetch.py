@@ -1,5 +1,6 @@
 """Pictures that are encoded ahead give the same decisions and are used for their own step only."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def test_each_tick_comes_with_the_next_and_no_tick_is_lost_if_the_source_fails()
     assert list(with_next(ticks)) == [(ticks[0], ticks[1]), (ticks[1], ticks[2]), (ticks[2], None)]
     assert list(with_next([])) == []
 
-    def broken():  # type: ignore[no-untyped-def]
+    def broken() -> Iterator[Tick]:
         yield from ticks
         raise StreamError("the file ends in the middle of a picture")
 

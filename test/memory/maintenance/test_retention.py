@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from memory_fixtures import SESSION, seconds, settings, step
 
 from stream_vlm.config.memory_settings import MemorySettings
-from stream_vlm.memory import insert_rows
 from stream_vlm.memory.maintenance import retention
 from stream_vlm.memory.maintenance.check_and_backup import stats, verify
 from stream_vlm.memory.memory import Memory
@@ -51,7 +50,7 @@ def begin_at(
 ) -> None:
     """Begin a session when the computer's clock shows `wall_ns`."""
     with monkeypatch.context() as then:
-        then.setattr(insert_rows.time, "time_ns", lambda: wall_ns)
+        then.setattr("stream_vlm.memory.insert_rows.time.time_ns", lambda: wall_ns)
         memory.begin_session(session, "model", "test", started_ns)
 
 

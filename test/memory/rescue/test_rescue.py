@@ -16,7 +16,7 @@ from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.rescue.sqlite_pages import RawFile, rows
 from stream_vlm.memory.search.query import RecallQuery
 from stream_vlm.memory.storage import file as memory_file
-from stream_vlm.memory.storage.errors import MemoryDamaged
+from stream_vlm.memory.storage.errors import MemoryDamaged, MemoryFileError
 
 STEPS = 60
 RECORDS = 3 * STEPS
@@ -260,7 +260,7 @@ def test_a_rescue_without_disk_space_changes_nothing(
     monkeypatch.setattr(memory_file, "CHECK_S", check_s)
     with monkeypatch.context() as patched:
         patched.setattr("stream_vlm.memory.rescue.rescue.transaction", full)
-        with pytest.raises(memory_file.MemoryFileError, match="the disk is full; free some space"):
+        with pytest.raises(MemoryFileError, match="the disk is full; free some space"):
             Memory.open(settings(file))
     assert file.read_bytes() == before
     assert [path.name for path in file.parent.iterdir()] == ["memory.db"]

@@ -89,9 +89,14 @@ def test_a_key_that_does_not_fit_the_file_is_reported_and_not_taken_for_damage(
     assert beside(tmp_path) == before
 
 
-REFUSED_KEYS = {
-    "missing": (lambda path: path.unlink(), "key cannot be read"),
-    "a folder": (lambda path: (path.unlink(), path.mkdir()), "key cannot be read"),
+def make_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+REFUSED_KEYS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (Path.unlink, "key cannot be read"),
+    "a folder": (make_a_folder, "key cannot be read"),
     "empty": (lambda path: path.write_text("\n"), "has no passphrase on its first line"),
     "for the group": (
         lambda path: path.chmod(0o640),

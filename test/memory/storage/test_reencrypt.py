@@ -97,8 +97,7 @@ def test_a_failed_conversion_leaves_the_old_file_unchanged(
         monkeypatch.setattr(reencrypt, "verify", lambda *_: answers.pop(0))
     else:
         monkeypatch.setattr(
-            reencrypt.os,
-            "replace",
+            "stream_vlm.memory.maintenance.reencrypt.os.replace",
             lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")),
         )
     with pytest.raises(MemoryFileError, match=r"the old one was not changed|the disk is full"):

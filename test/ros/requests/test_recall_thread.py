@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pytest
 
@@ -36,6 +37,9 @@ class Shut(PromptRecaller):
         return PromptRecall(was_asked=True)
 
 
+T = TypeVar("T")
+
+
 class Listener:
     def __init__(self) -> None:
         self.found: list[PromptRecall] = []
@@ -43,8 +47,8 @@ class Listener:
         self.heard = threading.Event()
 
     def ask(self, recalls: RecallThread, text: str, camera: str = "") -> Listener:
-        def hear(into: list) -> Callable[[object], None]:
-            def take(what: object) -> None:
+        def hear(into: list[T]) -> Callable[[T], None]:
+            def take(what: T) -> None:
                 into.append(what)
                 self.heard.set()
 

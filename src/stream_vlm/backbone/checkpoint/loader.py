@@ -182,16 +182,15 @@ def _check_numbers(directory: Path, model: Any, placement: Placement) -> None:
 def _progress_bar(shown: bool) -> Iterator[None]:
     """transformers' own bar for the weights, and the setting as it was afterwards."""
     was_shown = transformers_logging.is_progress_bar_enabled()
-    (
-        transformers_logging.enable_progress_bar
-        if shown
-        else transformers_logging.disable_progress_bar
-    )()
+    _show_progress_bar(shown)
     try:
         yield
     finally:
-        (
-            transformers_logging.enable_progress_bar
-            if was_shown
-            else transformers_logging.disable_progress_bar
-        )()
+        _show_progress_bar(was_shown)
+
+
+def _show_progress_bar(shown: bool) -> None:
+    if shown:
+        transformers_logging.enable_progress_bar()
+    else:
+        transformers_logging.disable_progress_bar()

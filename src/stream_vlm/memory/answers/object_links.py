@@ -192,7 +192,7 @@ def weight(before: Sighting, now: Sighting) -> float:
     found = (
         fits
         * _words(set(before.what.words), set(now.what.words))
-        * 0.5 ** (elapsed_s / half_life_s)
+        * math.pow(0.5, elapsed_s / half_life_s)
         * _place(before, now)
     )
     return found if before.camera == now.camera else found * OTHER_CAMERA

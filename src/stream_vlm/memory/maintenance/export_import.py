@@ -262,10 +262,8 @@ def _highest(db: Database, table: str) -> int:
     if not any(name == "id" for _, name, *_ in db.execute(f"PRAGMA table_info({table})")):
         return 0
     given = db.execute("SELECT seq FROM main.sqlite_sequence WHERE name = ?", [table]).fetchone()
-    return max(
-        db.execute(f"SELECT ifnull(max(id), 0) FROM main.{table}").fetchone()[0],
-        given[0] if given else 0,
-    )
+    (stored,) = db.execute(f"SELECT ifnull(max(id), 0) FROM main.{table}").fetchone()
+    return max(int(stored), int(given[0]) if given else 0)
 
 
 def _line(content: dict[str, Any]) -> bytes:

@@ -170,7 +170,7 @@ class Retention:
                 self._bytes[PICTURES] += size + _vector_bytes(
                     db, "picture", f"picture_id > {last} AND picture_id <= {newest}"
                 )
-        return max(number, count) >= MEASURE_BATCH
+        return bool(max(number, count) >= MEASURE_BATCH)
 
     def _find(self) -> DeletionBatch | None:
         limits = {

@@ -94,7 +94,7 @@ def normalised(vector: NDArray[np.floating], what: str) -> Vectors:
             f"{what}: a vector of length {length} has no direction; give finite numbers, not all of"
             " them 0"
         )
-    return array / np.float32(length)
+    return np.asarray(array / np.float32(length), np.float32)
 
 
 def insert(db: Database, of: Owner, owner_id: int, model: str, vector: Vectors) -> None:

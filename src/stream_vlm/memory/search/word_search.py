@@ -227,7 +227,7 @@ def _bm25(db: Database, words: tuple[str, ...], ids: Ids) -> dict[int, float]:
 def _highest(ids: Ids, bm25: dict[int, float], number: int) -> Ids:
     """Return the `number` ids with the highest BM25, and all ids equal to the last of them."""
     values = np.array([bm25[one] for one in ids.tolist()])
-    return ids[values >= np.partition(values, -number)[-number]]
+    return np.asarray(ids[values >= np.partition(values, -number)[-number]], np.int64)
 
 
 def _ends(db: Database, ids: Ids) -> list[tuple[int, int]]:

@@ -204,7 +204,7 @@ class _Replayer:
             recorded = trace.arrays["logits_all"][self._generated : self._generated + len(rows)]
             self._compare("all logits", number, np.stack(rows), recorded, self._tolerance)
         self._generated += len(rows)
-        return np.diff(clock).tolist()
+        return [float(seconds) for seconds in np.diff(clock)]
 
     def _decode(self, number: int, input_ids: list[int], logits: torch.Tensor) -> list[Any]:
         """Choose token by token; leaves the end of the reply pending.

@@ -143,7 +143,7 @@ class Sensor:
                 else np.zeros_like(distance)
             )
             light *= dim + glow[..., None] * np.array([1.15, 1.0, 0.72], np.float32)
-        return light.astype(np.float32)
+        return np.asarray(light, np.float32)
 
     def _shadow_map(self, rng: np.random.Generator) -> NDArray[np.float32]:
         coarse = rng.normal(0, 1, (6, 8)).astype(np.float32)

@@ -23,7 +23,7 @@ def ease(share: float) -> float:
 def ease_out(share: float) -> float:
     """Map 0..1 to 0..1, fast at the start, slow at the end."""
     share = min(max(share, 0.0), 1.0)
-    return 1 - (1 - share) ** 1.6
+    return 1 - float((1 - share) ** 1.6)
 
 
 def ease_in(share: float) -> float:

@@ -59,9 +59,9 @@ def objective_parts(
 
     def part(batch: TargetBatch) -> torch.Tensor:
         logits = module(batch)
-        return (
-            objective.total(logits, batch.targets[batch.chosen], batch.kinds[batch.chosen], counts)
-            * scale
+        total = objective.total(
+            logits, batch.targets[batch.chosen], batch.kinds[batch.chosen], counts
         )
+        return total.mul(scale)
 
     return [partial(part, batch) for batch in batches]

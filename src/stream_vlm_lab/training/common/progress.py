@@ -41,7 +41,7 @@ class LossLog:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return None
-        return SummaryWriter(str(folder), purge_step=first_step)  # type: ignore[no-untyped-call]
+        return SummaryWriter(str(folder), purge_step=first_step)
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Write the `values` of step number `step`."""

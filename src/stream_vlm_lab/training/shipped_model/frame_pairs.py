@@ -131,7 +131,7 @@ def augment(patches: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 def _flip(cells: NDArray[Any], flipped: NDArray[np.bool_]) -> NDArray[Any]:
     """Mirror per-cell values (N, cells, ...) left to right where `flipped` (N,) is True."""
-    mirrored = cells.copy()
+    mirrored: NDArray[Any] = cells.copy()
     shaped = cells[flipped].reshape(int(flipped.sum()), ROWS, COLUMNS, *cells.shape[2:])
     mirrored[flipped] = shaped[:, :, ::-1].reshape(cells[flipped].shape)
     return mirrored

@@ -185,7 +185,7 @@ def test_the_picture_of_the_confusion_has_one_matrix_for_each_model(tmp_path: Pa
     def width(counts: Mapping[str, Mapping[str, int]]) -> int:
         draw_confusion(counts, tmp_path / "picture.png")
         with Image.open(tmp_path / "picture.png") as picture:
-            return picture.width
+            return int(picture.width)
 
     mine = {"silence as silence": 7, "standby as response": 2}
     assert width({"a": mine, "b": mine, "c": mine}) > width({"a": mine}) + 500

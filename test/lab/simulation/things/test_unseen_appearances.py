@@ -17,10 +17,10 @@ from stream_vlm_lab.simulation.raster.sprite import Sprite
 from stream_vlm_lab.simulation.scene.captions import PORTABLE_KINDS
 from stream_vlm_lab.simulation.scene.palette import Rgb
 from stream_vlm_lab.simulation.script.script import WorldError
+from stream_vlm_lab.simulation.things.ball import Ball
 from stream_vlm_lab.simulation.things.held_out import draw_unseen
 from stream_vlm_lab.simulation.things.procedural import BALLS as INVENTED_BALLS
 from stream_vlm_lab.simulation.things.procedural import draw_invented
-from stream_vlm_lab.simulation.things.standard import Ball
 from stream_vlm_lab.simulation.things.varied import BALLS, draw_varied
 from stream_vlm_lab.simulation.world import World
 

@@ -114,7 +114,7 @@ def _soft_light(canvas: Image, rng: np.random.Generator) -> Image:
     ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
     x, y = float(rng.uniform(0, width)), float(rng.uniform(0, height * 0.7))
     glow = np.exp(-(((xs - x) / (0.45 * width)) ** 2 + ((ys - y) / (0.5 * height)) ** 2))
-    return np.clip(canvas * (0.88 + 0.3 * glow[..., None]), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(canvas * (0.88 + 0.3 * glow[..., None]), 0, 255), np.uint8)
 
 
 def _sunlight(canvas: Image, rng: np.random.Generator) -> Image:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from stream_vlm_lab.simulation.raster.projection import Box, Projection, fill_box
 from stream_vlm_lab.simulation.raster.sprite import Image
@@ -165,13 +166,13 @@ def _rug(canvas: Image, box: Box, rgb: Rgb, rng: np.random.Generator) -> None:
         cv2.fillPoly(canvas, [np.array(corners, np.int32)], tone, cv2.LINE_AA)
 
 
-def _flat(canvas: Image, box: Box, rgb: Rgb, angle: float) -> np.ndarray:
+def _flat(canvas: Image, box: Box, rgb: Rgb, angle: float) -> NDArray[np.float64]:
     left, top, right, bottom = box
     middle = np.array([(left + right) / 2, (top + bottom) / 2])
     half = np.array([(right - left) / 2, (bottom - top) / 2])
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     square = np.array([[-0.7, -0.7], [0.7, -0.7], [0.7, 0.7], [-0.7, 0.7]])
-    corners = middle + (square @ turn.T) * half
+    corners = np.asarray(middle + (square @ turn.T) * half, np.float64)
     cv2.fillPoly(canvas, [corners.astype(np.int32)], rgb, cv2.LINE_AA)
     return corners
 
