@@ -15,16 +15,16 @@ from stream_vlm.vision.tower import TorchVisionTower
 
 @dataclass(frozen=True)
 class EngineParts:
-    """A checkpoint made ready for streams; streams and steps take this and never the model.
+    """A loaded checkpoint with everything that its streams share.
 
     Attributes:
         checkpoint: weights, tokenizer and stream configuration.
-        settings: the settings of the whole program; some change while streams run.
+        settings: all settings of the program; some change while streams run.
         tower: turns pictures into vision tokens.
         writer: writes turns in the checkpoint's format.
         tokens: token ids of the fixed parts of a turn.
         ahead: encodes the pictures of the next step while words are decoded; None on a CPU, where
-            it would only change the order of the same work.
+            this saves no time.
     """
 
     checkpoint: Checkpoint
@@ -51,32 +51,33 @@ class EngineParts:
 
     @property
     def max_positions(self) -> int:
-        """Number of positions that the model was trained to tell apart."""
+        """The longest context that the model was trained for, in positions."""
         return int(self.checkpoint.model.config.text_config.max_position_embeddings)
 
     @property
     def has_static_shapes(self) -> bool:
-        """Whether forwards of sizes that come again are run with fixed shapes.
+        """Whether forward passes of frequent sizes run with fixed shapes.
 
-        A model on several devices cannot be recorded, nor int8 weights, whose products look for
-        outliers among the numbers; auto leaves all quantized weights alone.
+        CUDA cannot capture a model on several devices, nor int8 weights, whose matrix products
+        search for outliers. With `model.static_shapes` "auto", quantized models run without fixed
+        shapes.
         """
         choice, quantized = self.settings.model.static_shapes, self.checkpoint.quantized
-        recordable = (
+        can_capture = (
             len(set(getattr(self.checkpoint.model, "hf_device_map", {}).values())) <= 1
             and quantized != "int8"
         )
-        return recordable and (
+        return can_capture and (
             choice == "on"
             or (choice == "auto" and not quantized and self.checkpoint.model.device.type == "cuda")
         )
 
     def encode_text(self, text: str) -> tuple[int, ...]:
-        """Token ids of `text`, special tokens written out in it included, none added."""
+        """Token ids of `text`; special tokens in it become their ids, and none are added."""
         return _encode(self.checkpoint, text)
 
     def plain(self, text: str) -> str:
-        """A user's `text` without anything that this tokenizer would read as a control token."""
+        """A user's `text` without the control tokens of this tokenizer."""
         return without_control(self.checkpoint.tokenizer, text)
 
     def words(self) -> WordStream:
@@ -85,10 +86,10 @@ class EngineParts:
 
 
 def make_engine_parts(checkpoint: Checkpoint, settings: Settings) -> EngineParts:
-    """The parts that `checkpoint` gives.
+    """Make the parts of a loaded checkpoint.
 
     Raises:
-        CheckpointError: its tokenizer cannot express the states.
+        CheckpointError: the tokenizer cannot express the states.
     """
     tower = TorchVisionTower(checkpoint.model.model.visual, checkpoint.pictures)
     writer = TurnWriter(

@@ -121,7 +121,7 @@ DAMAGE: list[tuple[str, Callable[[Path], object], str]] = [
         lambda d: change_json(d / "config.json", quantization_config={"quant_method": "awq"}),
         "missing|quant",
     ),
-    ("two states alike", same_markers, "cannot be told apart"),
+    ("two states alike", same_markers, "cannot be distinguished"),
 ]
 
 

@@ -1,1 +1,1 @@
-"""Checkpoints: their files read and checked, their weights placed on devices."""
+"""Loads checkpoints: checks their files and places their weights on devices."""

@@ -1,4 +1,4 @@
-"""What can go wrong with a stream over a model, each with its remedy in the message."""
+"""Errors of a stream; each message contains the remedy."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from stream_vlm.types import StreamError
 
 
 class ModelFault(StreamError):
-    """The model gave something that cannot be used, for example logits that are not numbers."""
+    """The model's output cannot be used, for example because logits are not finite."""
 
 
 class QuestionTooLong(StreamError):
-    """A question that does not fit into the context beside the picture; the message says how long
-    it is and may be.
+    """A question does not fit into the context together with the picture.
+
+    The message says how many tokens are needed and how many fit.
     """
 
 
 def not_finite(camera: str) -> ModelFault:
-    """The fault of logits that are not numbers; who finds it clears the stream of `camera`."""
+    """The error for logits that are not finite; the caller clears the stream of `camera`."""
     return ModelFault(
         f"{camera}: the model's logits are not finite; its context is cleared (try model.dtype"
         " float32)"

@@ -1,1 +1,1 @@
-"""The KV cache of fixed slots, and the forward pass over it."""
+"""The KV cache with fixed slots, and the forward pass that uses it."""

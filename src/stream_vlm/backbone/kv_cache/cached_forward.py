@@ -1,6 +1,4 @@
-"""One stream's context over a slot cache: new tokens in, logits out, everything kept stays where it
-is.
-"""
+"""The context of one stream in a slot cache: appends tokens, runs the model, returns logits."""
 
 from __future__ import annotations
 
@@ -22,16 +20,20 @@ from stream_vlm.vision.vision_tokens import VisionTokens
 
 
 class CachedForward:
-    """A stream's tokens in a fixed-slot cache, fed to a Qwen-VL language model.
+    """The tokens of one stream in a slot cache, fed to a Qwen-VL language model.
 
-    Holds which segment sits in which slots and at which position. Positions are contiguous over
-    what is kept, so they stay inside the trained range however long the stream is.
+    It knows the slots and the positions of each segment. Positions are contiguous over the kept
+    tokens, so they stay inside the trained range in a stream of any length.
 
     Args:
-        model: a Qwen-VL model whose language part attends by `SLOT_ATTENTION`.
-        capacity: slots of the cache.
-        cache: the cache to share, instead of one of its own.
-        static: how forwards of sizes that come again and again are run; None runs each as it comes.
+        model: a Qwen-VL model whose language part uses the attention `SLOT_ATTENTION`.
+        capacity: number of slots of the cache.
+        cache: an existing cache to share; by default a new one is made.
+        static: runs forward passes of frequent sizes with fixed shapes; None runs none so.
+
+    Attributes:
+        segments: the segments in the context, in order.
+        next_position: position of the next token.
     """
 
     def __init__(
@@ -58,12 +60,16 @@ class CachedForward:
         self._extent = 0
 
     def branch(self) -> CachedForward:
-        """An empty context in the free slots of the same cache; neither sees the other's tokens."""
+        """A new, empty context in the free slots of the same cache.
+
+        Neither context attends to the tokens of the other.
+        """
         return CachedForward(self.model, self.cache.capacity, self.cache, self.static)
 
     def adopt(self, branch: CachedForward) -> None:
-        """Forget everything and go on with what `branch`, of the same cache, holds; the branch is
-        of no use any more.
+        """Replace this context by that of `branch`, which shares the same cache.
+
+        The branch must not be used afterwards.
         """
         self._release(self._slots)
         self.segments, self.next_position = branch.segments, branch.next_position
@@ -72,17 +78,19 @@ class CachedForward:
 
     @property
     def slots(self) -> list[int]:
-        """The cache slot of every token held, in the order of the context."""
+        """The slot of every token, in the order of the context."""
         return list(self._slots)
 
     @property
     def positions(self) -> NDArray[np.int64]:
-        """(3, tokens) the position each token held is rotated by, in the order of the context."""
+        """Rotary positions of all tokens, int64, (3, tokens), in the order of the context."""
         return self._positions[:, self._slots]
 
     def stored(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Copies of un-rotated keys and of values, each (layers, kv_heads, tokens, head_dim), in
-        the order of the context.
+        """Copies of the un-rotated keys and the values, in the order of the context.
+
+        Returns:
+            Two tensors (layers, kv_heads, tokens, head_dim).
         """
         order = self._index(self._slots)
         keys = [
@@ -96,17 +104,22 @@ class CachedForward:
         return torch.stack(keys), torch.stack(values)
 
     def feed(self, segments: Sequence[Segment], vision: VisionTokens | None = None) -> torch.Tensor:
-        """Append `segments` to the context and return the logits (vocabulary,) in float32 after
-        their last token; see `feed_together`.
+        """Append `segments` to the context and run the model; see `feed_together`.
+
+        Returns:
+            Logits after the last token, float32, (vocabulary,).
         """
         return feed_together([Entry(self, segments, vision)])[0]
 
     def stage(self, segments: Sequence[Segment], begin: int) -> Share:
-        """Take slots and positions for `segments`, whose tokens begin at `begin` of the coming
-        forward.
+        """Take slots and positions for `segments` in the next forward pass.
+
+        Args:
+            segments: the segments to append.
+            begin: index of their first token among all tokens of the forward pass.
 
         Raises:
-            CacheFull: the context policy let the context outgrow the cache; nothing was changed.
+            CacheFull: the policy exceeded the capacity of the cache; nothing was changed.
         """
         count = tokens_in(segments)
         slots = self.cache.stage(count)
@@ -114,8 +127,7 @@ class CachedForward:
         where, self.next_position = positions(segments, self.next_position)
         self._positions[:, slots] = where
         self._extent = max(self._extent, max(slots, default=-1) + 1)
-        # A new token sees every token kept before it, whatever its slot, and the new ones up to
-        # itself.
+        # A new token attends to all earlier tokens of the context, in any slot, and to itself.
         mask = self._valid[: self._extent].expand(count, self._extent).clone()
         mask[:, staged] = torch.ones(count, count, dtype=torch.bool, device=mask.device).tril()
         self._valid[staged] = True
@@ -127,14 +139,15 @@ class CachedForward:
         )
 
     def arrange(self, layout: Sequence[Piece]) -> None:
-        """Make `layout` the context: slots of tokens that are not in it are freed, positions of the
-        rest are renumbered in its order.
+        """Make `layout` the context.
 
-        No key or value changes its slot, whatever stays, leaves or changes its place; keys whose
-        position changes are rotated anew.
+        Slots of tokens that are not in the layout become free. The other tokens are renumbered in
+        the order of the layout. No key or value changes its slot; a key whose position changes is
+        rotated again.
 
         Raises:
-            ValueError: the layout names a token twice or one that is not held; nothing was changed.
+            ValueError: the layout contains a token twice, or a token that is not in the context;
+                nothing was changed.
         """
         if list(layout) == [whole(index, segment) for index, segment in enumerate(self.segments)]:
             return
@@ -146,13 +159,13 @@ class CachedForward:
             ):
                 raise ValueError(
                     f"the layout takes tokens {piece.start} to {piece.start + len(piece)} of"
-                    f" segment {piece.index}, which are not held"
+                    f" segment {piece.index}, which are not in the context"
                 )
             begin = begins[piece.index] + piece.start
             order += self._slots[begin : begin + len(piece)]
         stay = set(order)
         if len(stay) < len(order):
-            raise ValueError(f"the layout names {len(order) - len(stay)} tokens twice")
+            raise ValueError(f"the layout contains {len(order) - len(stay)} tokens twice")
         self._release([slot for slot in self._slots if slot not in stay])
         self.segments, self._slots = segments_of(layout), order
         self._extent = max(order, default=-1) + 1
@@ -162,7 +175,7 @@ class CachedForward:
         self._rotate_anew([order[place] for place in moved], where[:, moved])
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all tokens."""
         self._release(self._slots)
         self.segments, self._slots = [], []
         self.next_position = self._extent = 0
@@ -182,9 +195,7 @@ class CachedForward:
         return torch.tensor(slots, dtype=torch.long, device=self._valid.device)
 
     def _rotation(self, where: NDArray[np.int64]) -> Rotation:
-        """Cosines and sines of three-axis positions (3, tokens), from the model's own rotary
-        embedding.
-        """
+        """The rotation of positions `where`, (3, tokens), by the model's own rotary embedding."""
         position_ids = (
             torch.from_numpy(np.ascontiguousarray(where)).to(self._valid.device).unsqueeze(1)
         )
@@ -196,11 +207,13 @@ class CachedForward:
 
 @dataclass(frozen=True)
 class Entry:
-    """What enters one stream's context in a forward.
+    """The input of one stream in a forward pass.
 
     Attributes:
-        vision: what replaces the placeholders of the frames among `segments`, in order; None where
-            there are none.
+        forward: the context of the stream.
+        segments: the segments to append.
+        vision: vision tokens that replace the picture placeholders in `segments`, in order; None if
+            there are no pictures.
     """
 
     forward: CachedForward
@@ -209,13 +222,16 @@ class Entry:
 
 
 def feed_together(entries: Sequence[Entry]) -> torch.Tensor:
-    """Append each entry's segments to its stream's context, in one forward of the model they share.
+    """Append the segments of all entries to their contexts, in one forward pass.
+
+    Args:
+        entries: the inputs of different streams of one model.
 
     Returns:
-        Logits (entries, vocabulary) in float32 after the last token of each.
+        Logits after the last token of each entry, float32, (entries, vocabulary).
 
     Raises:
-        CacheFull: a context policy let its context outgrow the cache.
+        CacheFull: a policy exceeded the capacity of its cache.
     """
     first = entries[0].forward
     shares: list[Share] = []
@@ -232,8 +248,11 @@ def feed_together(entries: Sequence[Entry]) -> torch.Tensor:
 
 
 def embed(language_model: Any, entries: Sequence[Entry]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Embeddings (1, tokens, hidden) of all entries end to end, and of each deepstack level the
-    same shape with zeros beside the pictures.
+    """Embed the concatenated tokens of all entries.
+
+    Returns:
+        The embeddings, and one tensor for each deepstack level, which is zero for tokens that are
+        not of a picture. All are (1, tokens, hidden).
     """
     segments = [segment for entry in entries for segment in entry.segments]
     ids = torch.tensor(

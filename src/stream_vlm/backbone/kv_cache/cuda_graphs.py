@@ -1,9 +1,10 @@
-"""Forwards whose every shape is fixed, so that a GPU can record one and replay it for ever.
+"""Forward passes with fixed shapes, which CUDA can capture as a graph and replay.
 
-A stream's forwards come in few sizes: a silent turn has as many tokens as the last one, a word is
-one token. On CUDA such a forward is captured as a graph once and replayed, which spares the
-launching of each kernel; on a CPU the same fixed shapes run as they are. Fixed is also what
-attention looks at, all slots of the cache, masked where they are empty.
+The forward passes of a stream have few sizes: silent turns have the same number of tokens, and
+decoding takes one token. On CUDA a forward pass of a frequent size is captured as a graph once and
+then replayed, which saves the launch of each kernel. On a CPU the same fixed shapes run without a
+graph. Attention also has a fixed shape: it covers all slots of the cache, and empty slots are
+masked.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from stream_vlm.backbone.kv_cache.packed_forward import run_layers
 from stream_vlm.backbone.kv_cache.slot_attention import Share
 
 SEEN_BEFORE = 2
-"""A size is worth a recording when it came this often before."""
+"""A size is captured after it has come this often."""
 MOST_SIZES = 4
-"""Recordings kept for a stream; the one replayed longest ago makes room."""
+"""The most captured sizes of a stream; the least recently used one is dropped first."""
 
 
 class StaticForward:
-    """Forwards of one number of tokens over one cache.
+    """Runs forward passes with one fixed number of tokens over one cache.
 
-    Inputs are copied into buffers of its own, because a recording reads and writes the same memory
-    in each replay.
+    Inputs are copied into fixed buffers, because a graph reads and writes the same memory in each
+    replay.
     """
 
     def __init__(self, model: Any, embeddings: torch.Tensor, share: Share, levels: int) -> None:
@@ -54,8 +55,10 @@ class StaticForward:
     def run(
         self, embeddings: torch.Tensor, share: Share, deepstack: Sequence[torch.Tensor]
     ) -> torch.Tensor:
-        """Logits (1, vocabulary) in the model's dtype after the last token; see
-        `packed.run_layers`.
+        """Run the model; see `packed_forward.run_layers` for the arguments.
+
+        Returns:
+            Logits (1, vocabulary) after the last token, in the model's dtype.
         """
         self._embeddings.copy_(embeddings)
         for buffer, level in zip(self._deepstack, deepstack, strict=True):
@@ -81,8 +84,9 @@ class StaticForward:
         return logits
 
     def _record(self) -> None:
-        """Run a few times beside the main stream, as recording asks for, then record; each run
-        writes the same keys into the same slots.
+        """Capture the graph, after a few warm-up runs on a second CUDA stream as CUDA requires.
+
+        Each run writes the same keys into the same slots.
         """
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
@@ -96,7 +100,7 @@ class StaticForward:
 
 
 class StaticForwards:
-    """The fixed-shape forwards of one cache by their number of tokens."""
+    """The fixed-shape forward passes of one cache, by number of tokens."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -110,7 +114,7 @@ class StaticForwards:
     def run(
         self, embeddings: torch.Tensor, share: Share, deepstack: Sequence[torch.Tensor]
     ) -> torch.Tensor | None:
-        """Logits as `StaticForward.run`, or None while this size is too rare for it."""
+        """Run the model as `StaticForward.run`; returns None while this size is still rare."""
         size = (embeddings.shape[1], len(deepstack))
         forward = self._kept.get(size)
         if forward is None:

@@ -1,8 +1,7 @@
-"""One forward for several streams: the tokens of all lie end to end, and only attention tells them
-apart.
+"""One forward pass for several streams, whose tokens are concatenated.
 
-A matrix is read once for everybody, which is what a small batch costs on a GPU; no stream is padded
-to another's length.
+Only attention separates the streams. Each weight matrix is read once for all streams; on a GPU this
+is most of the cost of a small batch. No stream is padded to the length of another.
 """
 
 from __future__ import annotations
@@ -21,17 +20,20 @@ def run_layers(
     shares: Sequence[Share],
     deepstack: Sequence[torch.Tensor] = (),
 ) -> torch.Tensor:
-    """Run the layers of a Qwen-VL language model over new tokens and its final norm over the last
-    token of each share.
+    """Run the layers of a Qwen-VL language model over new tokens.
+
+    The final norm is applied to the last token of each share only.
 
     Args:
-        embeddings: (1, tokens, hidden), the shares' tokens end to end.
-        deepstack: for the first layers, (1, tokens, hidden) to be added to their outcome: vision
-            features of Qwen3-VL (DeepStack, arXiv 2406.04334), zero where a token is not of a
-            picture.
+        language_model: the language part of the model.
+        embeddings: (1, tokens, hidden), the concatenated tokens of all shares.
+        shares: the share of each stream.
+        deepstack: one tensor (1, tokens, hidden) for each of the first layers; it is added to the
+            layer's output. These are the vision features of Qwen3-VL (DeepStack, arXiv 2406.04334),
+            zero for tokens that are not of a picture.
 
     Returns:
-        (1, shares, hidden): what the logits after each share's last token are read from.
+        (1, shares, hidden): the hidden state of the last token of each share.
     """
     hidden = embeddings
     packing = Packing(shares)
@@ -53,9 +55,7 @@ def run_layers(
 
 
 def _identity(language_model: Any, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines that rotate nothing, in the shape that this model's own rotary embedding
-    has.
-    """
+    """Cosines and sines of a rotation by 0, in the shape of the model's own rotary embedding."""
     tokens = embeddings.shape[1]
     cosines, _ = language_model.rotary_emb(
         embeddings[:, :1], torch.zeros(3, 1, 1, dtype=torch.long, device=embeddings.device)

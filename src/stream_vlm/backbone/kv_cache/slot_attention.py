@@ -1,9 +1,8 @@
-"""Attention over fixed slots, for several streams in one forward: each stream's new tokens look at
-that stream's slots and at no other's.
+"""Attention over fixed slots, for several streams in one forward pass.
 
-The model's layers are run with an identity rotation, so that un-rotated keys reach the cache
-without patching the model; what attention compares are keys that the cache rotated by positions
-given from outside.
+The new tokens of a stream attend only to the slots of that stream. The model's layers run with a
+rotation by 0, so un-rotated keys reach the cache without a change to the model. Attention then uses
+keys that the cache has rotated by positions from outside the model.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from transformers import AttentionInterface
 from stream_vlm.backbone.kv_cache.slot_cache import SlotCache
 
 SLOT_ATTENTION = "stream_vlm_slots"
-"""Name of the attention function in transformers' registry."""
+"""Name of the attention function in the registry of transformers."""
 
 Rotation = tuple[torch.Tensor, torch.Tensor]
 """Cosines and sines, each (1, tokens, head_dim)."""
@@ -30,7 +29,11 @@ def rotate(states: torch.Tensor, rotation: Rotation) -> torch.Tensor:
     """Apply a rotary embedding (RoFormer, arXiv 2104.09864) in the half-split layout.
 
     Args:
-        states: (batch, heads, tokens, head_dim).
+        states: queries or keys, (batch, heads, tokens, head_dim).
+        rotation: the rotation of the tokens.
+
+    Returns:
+        The rotated states, same shape.
     """
     cosines, sines = (part.to(states.device).unsqueeze(1) for part in rotation)
     half = states.shape[-1] // 2
@@ -40,16 +43,16 @@ def rotate(states: torch.Tensor, rotation: Rotation) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Share:
-    """One stream's share of a packed forward.
+    """The part of a packed forward pass that belongs to one stream.
 
     Attributes:
-        begin, end: its tokens among those of the forward.
-        cache: where its keys and values go and come from.
-        staged: int64 (end - begin,), the slots that its tokens are written to.
-        extent: number of leading slots that it may look at.
-        mask: bool (1, 1, groups * (end - begin), extent), True where a token sees a slot, once for
-            each of the `groups` heads that share a key head.
-        rotation: of its tokens.
+        begin, end: range of the stream's tokens among all tokens of the forward pass.
+        cache: the cache of the stream.
+        staged: int64, (end - begin,), the slots to which the new tokens are written.
+        extent: attention covers the slots from 0 to `extent` (exclusive).
+        mask: bool, (1, 1, groups * (end - begin), extent), True where a token attends to a slot. It
+            is repeated for each of the `groups` query heads that share a key head.
+        rotation: the rotation of the new tokens.
     """
 
     begin: int
@@ -62,11 +65,13 @@ class Share:
 
 
 class Packing:
-    """What the model's layers take for their cache in one forward: hands every stream's keys and
-    values to that stream's slots.
+    """The cache object that the model's layers use in one packed forward pass.
+
+    It writes the keys and values of each stream into the slots of that stream.
 
     Attributes:
-        rotation: of all tokens of the forward.
+        shares: the share of each stream.
+        rotation: the rotation of all tokens of the forward pass.
     """
 
     def __init__(self, shares: Sequence[Share]) -> None:
@@ -81,8 +86,16 @@ class Packing:
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: Any, **__: Any
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Store the new un-rotated `keys` and `values`, each (1, kv_heads, tokens, head_dim), and
-        return each share's slots as views.
+        """Store new keys and values in the slots.
+
+        Args:
+            keys: un-rotated keys of all tokens, (1, kv_heads, tokens, head_dim).
+            values: values of all tokens, same shape.
+            layer: index of the layer.
+
+        Returns:
+            For each share its rotated keys and its values, as views
+            (1, kv_heads, extent, head_dim) of the slots.
         """
         new = torch.cat((keys, rotate(keys, self.rotation).to(keys.dtype), values))
         held: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
@@ -105,14 +118,27 @@ def slot_attention(
     packing: Packing | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Scaled dot-product attention of `query` (1, heads, tokens, head_dim), un-rotated, over what
-    `Packing.update` returned.
+    """Scaled dot-product attention over the slots of each stream.
 
-    Queries that share a key head are folded into the token axis: no key is copied for them, and
-    every kernel takes that shape.
+    Query heads that share a key head are folded into the token axis. So no key is copied for them,
+    and every attention kernel accepts the shape.
+
+    Args:
+        module: the attention layer; not used.
+        query: un-rotated queries of all tokens, (1, heads, tokens, head_dim).
+        key: for each share its rotated keys, as from `Packing.update`.
+        value: for each share its values, as from `Packing.update`.
+        attention_mask: not used; the shares have their masks.
+        scaling: factor of the scores; None for 1 / sqrt(head_dim).
+        dropout: not used.
+        packing: the packing of the forward pass.
+        kwargs: not used.
+
+    Returns:
+        The output (1, tokens, heads, head_dim), and None for the attention weights.
 
     Raises:
-        ValueError: the model was not called through `packed.run_layers`.
+        ValueError: the model was not called through `packed_forward.run_layers`.
     """
     if packing is None:
         raise ValueError(

@@ -1,10 +1,10 @@
-"""A KV cache of fixed slots: what stays is never moved, what leaves frees its slots, and keys are
-stored un-rotated.
+"""A KV cache with fixed slots and un-rotated keys.
 
-Keys without rotation can take any position later (StreamingVLM, arXiv 2510.09608, section 3.2), so
-positions are renumbered after an eviction without moving a key. Beside each key stands its rotated
-copy, made anew from the un-rotated one whenever its position changes: rotating a rotated key again
-and again would drift, 41 % after 1,000 times in bfloat16.
+A token keeps its slot until it leaves the context; then the slot is free. An un-rotated key can
+take any position later (StreamingVLM, arXiv 2510.09608, section 3.2), so positions are renumbered
+after an eviction without moving a key. The cache also holds a rotated copy of each key. When the
+position of a key changes, the copy is computed again from the un-rotated key. Repeated rotation of
+the same copy would accumulate errors: 41 % after 1,000 rotations in bfloat16.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ import torch
 
 
 class CacheFull(Exception):
-    """More tokens were to enter than slots are free: the context policy let the context outgrow its
-    budget.
-    """
+    """More tokens enter than slots are free, because a policy exceeded its token budget."""
 
 
 class SlotLayer:
     """Keys and values of one layer in preallocated slots.
 
     Attributes:
-        stored: (3, kv_heads, capacity, head_dim): un-rotated keys, the same keys rotated by the
-            positions they hold now, which is what attention compares, and values.
+        stored: (3, kv_heads, capacity, head_dim): the un-rotated keys, the keys rotated by their
+            present positions, and the values. Attention uses the rotated keys.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -35,24 +33,27 @@ class SlotLayer:
 
     @property
     def keys(self) -> torch.Tensor:
-        """(1, kv_heads, capacity, head_dim), un-rotated."""
+        """The un-rotated keys, (1, kv_heads, capacity, head_dim)."""
         return self.stored[0:1]
 
     @property
     def rotated(self) -> torch.Tensor:
-        """(1, kv_heads, capacity, head_dim), rotated."""
+        """The rotated keys, (1, kv_heads, capacity, head_dim)."""
         return self.stored[1:2]
 
     @property
     def values(self) -> torch.Tensor:
-        """(1, kv_heads, capacity, head_dim), as computed."""
+        """The values, (1, kv_heads, capacity, head_dim)."""
         return self.stored[2:3]
 
     def write(self, slots: torch.Tensor, new: torch.Tensor) -> None:
-        """Write `new`, (3, kv_heads, tokens, head_dim) as in `stored`, into `slots`, int64
-        (tokens,).
+        """Write new tokens into slots.
 
-        The first call allocates in the shape, dtype and device of what it writes.
+        The first call allocates the memory, with the dtype and the device of `new`.
+
+        Args:
+            slots: int64, (tokens,).
+            new: (3, kv_heads, tokens, head_dim), in the order of `stored`.
         """
         if not self.stored.numel():
             self.stored = new.new_zeros(3, new.shape[1], self._capacity, new.shape[3])
@@ -61,17 +62,19 @@ class SlotLayer:
     def rotate_anew(
         self, slots: torch.Tensor, rotate: Callable[[torch.Tensor], torch.Tensor]
     ) -> None:
-        """Replace the rotated copies in `slots` by what `rotate` makes of the un-rotated keys."""
+        """Replace the rotated keys in `slots` by `rotate` of their un-rotated keys."""
         at = slots.to(self.stored.device)
         self.rotated.index_copy_(2, at, rotate(self.keys.index_select(2, at)).to(self.stored.dtype))
 
 
 class SlotCache:
-    """The fixed slots of one stream, which one or several contexts share (see
-    `CachedForward.branch`).
+    """The fixed slots of one stream, for all layers.
+
+    Several contexts can share them (see `CachedForward.branch`).
 
     Attributes:
         capacity: number of slots.
+        slot_layers: the slots of each layer.
     """
 
     def __init__(self, layers: int, capacity: int) -> None:
@@ -81,14 +84,14 @@ class SlotCache:
 
     @property
     def used(self) -> int:
-        """How many slots hold a token."""
+        """Number of slots in use."""
         return self.capacity - len(self._free)
 
     def stage(self, count: int) -> list[int]:
-        """Take `count` free slots, lowest first, for the tokens of the next forward.
+        """Take `count` free slots, lowest first, for the tokens of the next forward pass.
 
         Raises:
-            CacheFull: fewer are free.
+            CacheFull: fewer slots are free.
         """
         if count > len(self._free):
             raise CacheFull(
@@ -98,10 +101,10 @@ class SlotCache:
         return [heapq.heappop(self._free) for _ in range(count)]
 
     def release(self, slots: list[int]) -> None:
-        """Free `slots`; who held them masks them from now on, and they are overwritten later."""
+        """Free `slots`; the caller masks them from now on, and later tokens overwrite them."""
         for slot in slots:
             heapq.heappush(self._free, slot)
 
     def bytes(self) -> int:
-        """Memory held by keys, their rotated copies and values."""
+        """Memory of keys, rotated keys and values, bytes."""
         return sum(layer.stored.numel() * layer.stored.element_size() for layer in self.slot_layers)

@@ -1,4 +1,4 @@
-"""From token ids to text, never half a word."""
+"""From token ids to text, in whole words."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from transformers import PreTrainedTokenizerBase
 
 
 def without_control(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """A user's `text` without anything that `tokenizer` would read as a control token."""
+    """A user's `text` without the control tokens of `tokenizer`."""
     for token in tokenizer.get_added_vocab():
         text = text.replace(token, " ")
     return " ".join(text.split())
 
 
 def unknown_words(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[str, ...]:
-    """The different words of `text` that `tokenizer` has no token for; none for one that spells
-    every word. Any thread may ask.
+    """The words of `text` that `tokenizer` has no token for, without duplicates.
+
+    A tokenizer that can spell every word gives none. Any thread may call this.
     """
     spelling = getattr(tokenizer, "backend_tokenizer", None)
     if spelling is None or tokenizer.unk_token_id is None:
@@ -32,20 +33,22 @@ def unknown_words(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[str, .
 
 
 HALF_A_CHARACTER = "\N{REPLACEMENT CHARACTER}"
-"""What tokens decode to that end inside a character of several bytes."""
+"""Tokens that end inside a character of several bytes decode to this character."""
 
 _WITHOUT_SPACES = re.compile(
     "[\u3001-\u303e\u3041-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
 )
-"""A character of Chinese or Japanese, their full stops included, where nothing tells one word from
-the next: whole as soon as it is there. Thai, Lao, Khmer and Burmese, whose letters go on combining,
-are taken by the spaces between their phrases.
+"""A Chinese or Japanese character or full stop.
+
+These scripts have no spaces between words, so each character counts as a whole word. Thai, Lao,
+Khmer and Burmese combine letters, so there a word ends at the space after a phrase.
 """
 
 
 class WordStream:
-    """Collects generated ids and gives back only whole words while they come in; of scripts without
-    spaces, whole characters.
+    """Collects generated ids and returns the text so far in whole words.
+
+    In Chinese and Japanese, which have no spaces, it returns whole characters.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -53,17 +56,19 @@ class WordStream:
         self._ids: list[int] = []
 
     def push(self, token_id: int) -> str:
-        """Take in one id and return the whole words so far; the newest word is held back until
-        something follows it.
+        """Add one id and return the whole words so far.
+
+        The last word is left out until something follows it.
         """
         self._ids.append(token_id)
         return self._without_last_word(self._text())
 
     def finish(self, complete: bool) -> str:
-        """The final text; `complete` says that the model ended by itself, otherwise the last word
-        may be cut and is left out.
+        """Return the final text.
 
-        A word that the model ended inside one of its characters is left out in any case.
+        Args:
+            complete: whether the model ended the text. If not, the last word may be cut and is left
+                out. A last word that ends inside a character is always left out.
         """
         text = self._text()
         return (

@@ -1,4 +1,4 @@
-"""Which state the logits at the end of a turn say."""
+"""Decides the state from the logits at the end of a turn."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ class NotFinite(ArithmeticError):
 
 
 def decide_state(logits: torch.Tensor, tokens: TurnTokens) -> Decision:
-    """The state that `logits` (vocabulary,) at the end of a turn say.
+    """Decide the state from the logits at the end of a turn.
+
+    Args:
+        logits: (vocabulary,).
+        tokens: the ids of the state markers.
 
     Raises:
         NotFinite: the logits of the states are not finite.
     """
     scores = {state: logits[marker[0]] for state, marker in tokens.markers.items()}
     if State.RESPONSE not in scores:
-        # Without a marker of its own a response begins with its first word.
+        # A response without a marker begins with its first word.
         scores[State.RESPONSE] = first_words(logits, tokens.not_a_first_word).max()
     return most_likely(scores)
 
@@ -48,7 +52,7 @@ def most_likely(scores: Mapping[State, torch.Tensor]) -> Decision:
 
 
 def first_words(logits: torch.Tensor, others: Sequence[int]) -> torch.Tensor:
-    """`logits` (vocabulary,) without the tokens `others`, which cannot begin a response's words."""
+    """A copy of `logits`, (vocabulary,), with -inf for the ids `others`."""
     words = logits.clone()
     words[list(others)] = -torch.inf
     return words

@@ -1,4 +1,4 @@
-"""Which token comes next: the best one, or one drawn as the sampling settings say."""
+"""Chooses the next token: the most likely one, or a random one as the settings say."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from stream_vlm.config.model_settings import SamplingSettings
 class TokenSampler:
     """Chooses tokens for one stream.
 
-    At temperature 0, the default, the most likely token is taken; otherwise draws come from a
-    generator that is seeded once, so that the same stream gives the same words.
+    At temperature 0, the default, it takes the most likely token. Otherwise it draws from a
+    generator that is seeded once, so the same stream always gives the same words.
     """
 
     def __init__(self, settings: SamplingSettings) -> None:
@@ -37,7 +37,12 @@ class TokenSampler:
                 self._processors.append(TopPLogitsWarper(settings.top_p))
 
     def pick(self, logits: torch.Tensor, written: list[int]) -> int:
-        """The next token after `written`, the utterance so far; `logits`: (vocabulary,) float32."""
+        """Choose the next token.
+
+        Args:
+            logits: float32, (vocabulary,).
+            written: ids of the utterance so far.
+        """
         if self._processors:
             ids = torch.tensor([written], device=logits.device).long()
             logits = self._processors(

@@ -18,11 +18,12 @@ class TurnTokens:
 
     Attributes:
         head: number of tokens that every context begins with.
-        markers: for each state, the ids that say it. A decision is read from the first id of each,
-            and these first ids differ. A response without an entry begins with its words.
-        response_end: ids that say that the words of a response are over, one or none.
+        markers: ids of the marker of each state. A decision is read from the first id of each
+            marker, and these first ids differ. If a response has no marker, it has no entry and
+            begins with its words.
+        response_end: the id that ends the words of a response; may be empty.
         stop: ids that end an utterance.
-        picture: the id that stands for one vision token.
+        picture: id of the placeholder for one vision token.
     """
 
     head: int
@@ -42,7 +43,7 @@ class TurnTokens:
 def read_turn_tokens(
     tokenizer: PreTrainedTokenizerBase, writer: TurnWriter, model_id: str
 ) -> TurnTokens:
-    """The ids that `tokenizer` has for the turn format of `writer`.
+    """Read the ids that `tokenizer` has for the turn format of `writer`.
 
     Raises:
         CheckpointError: the tokenizer cannot express the states or the end marks; the message
@@ -57,8 +58,8 @@ def read_turn_tokens(
     if len(set(firsts)) < len(markers) or State.SILENCE not in markers or unknown in firsts:
         raise CheckpointError(
             f"{model_id}: the state markers {[turns.marker(state) for state in markers]}"
-            " do not begin with different tokens of this tokenizer, so states cannot be told"
-            " apart; add them as tokens (stream-vlm train --add-markers), name others in"
+            " do not begin with different tokens of this tokenizer, so the states cannot be"
+            " distinguished; add them as tokens (stream-vlm train --add-markers), name others in"
             " stream_config.json, or set model.prompt_format"
         )
     vocabulary = tokenizer.get_vocab()
@@ -72,7 +73,7 @@ def read_turn_tokens(
     if len(response_end) > 1 or unknown in response_end:
         raise CheckpointError(
             f"{model_id}: response_end {turns.response_end!r} is not one token of this"
-            " tokenizer, so the end of a response could not be told from its words; add it as"
-            " a token or name another in stream_config.json"
+            " tokenizer, so the end of a response cannot be distinguished from its words; add it"
+            " as a token or name another in stream_config.json"
         )
     return TurnTokens(tokens_in(writer.head()), markers, response_end, stop, writer.picture)
