@@ -1,4 +1,4 @@
-"""Every architecture with a cache answers as its transformers model does, from pixels to logits."""
+"""Every architecture with a KV cache gives the same logits as its model in transformers."""
 
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,10 @@ def shallow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def mixed_turns(
     model: StreamingModel, count: int, seed: int
 ) -> tuple[list[list[Segment]], list[Pictures]]:
-    """Turns of random words around a picture of a size that changes, and the pictures, uint8 RGB
-    (1, T, H, W, 3).
+    """Turns of random words around pictures of changing sizes.
+
+    Returns:
+        The segments of each turn, and the pictures, uint8 RGB, (1, T, H, W, 3).
     """
     rng = np.random.default_rng(seed)
     turns, pictures = [], []
@@ -73,8 +75,9 @@ def mixed_turns(
 def unmodified_logits(
     directory: Path, model: StreamingModel, turns: list[list[Segment]], pictures: list[Pictures]
 ) -> torch.Tensor:
-    """Logits (tokens, vocabulary) of one full forward of transformers' model on ids and pixels: its
-    tower, its positions, its attention.
+    """Logits (tokens, vocabulary) of one full forward pass of the model in transformers.
+
+    It uses the tower, the positions and the attention of transformers.
     """
     plain: Any = AutoModelForImageTextToText.from_pretrained(directory, dtype=torch.float32).eval()
     ids = torch.tensor(
@@ -102,7 +105,7 @@ def seen(model: StreamingModel, picture: Pictures) -> VisionTokens:
 
 @pytest.mark.parametrize("seed", range(3))
 @torch.inference_mode()
-def test_feeding_turn_by_turn_equals_one_full_forward_of_the_unmodified_model(
+def test_feeding_turn_by_turn_equals_one_full_forward_pass_of_the_unmodified_model(
     checkpoint: Path, seed: int
 ) -> None:
     model = load_cached_model(settings_for(checkpoint))
@@ -117,22 +120,22 @@ def test_feeding_turn_by_turn_equals_one_full_forward_of_the_unmodified_model(
 
 
 @torch.inference_mode()
-def test_vision_features_for_the_first_layers_are_not_forgotten(tmp_path: Path) -> None:
+def test_the_logits_depend_on_the_deepstack_features(tmp_path: Path) -> None:
     directory = write_checkpoint(tmp_path, family="qwen3_vl")
     model = load_cached_model(settings_for(directory))
     turns, pictures = mixed_turns(model, 2, seed=0)
     expected = unmodified_logits(directory, model, turns, pictures)[-1]
     vision = [seen(model, picture) for picture in pictures]
     assert [len(picture.deepstack) for picture in vision] == [2, 2]
-    forgetful = CachedForward(model.checkpoint.model, capacity=400)
+    without_levels = CachedForward(model.checkpoint.model, capacity=400)
     for turn, picture in zip(turns, vision, strict=True):
-        logits = forgetful.feed(turn, VisionTokens(picture.tokens))
+        logits = without_levels.feed(turn, VisionTokens(picture.tokens))
     assert (logits - expected).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("seed", range(3))
 @torch.inference_mode()
-def test_after_an_eviction_a_one_layer_model_equals_a_fresh_prefill_of_what_stays(
+def test_after_an_eviction_a_one_layer_model_equals_a_new_prefill_of_the_kept_turns(
     shallow: Path, seed: int
 ) -> None:
     model = load_cached_model(settings_for(shallow))
@@ -156,7 +159,7 @@ def test_after_an_eviction_a_one_layer_model_equals_a_fresh_prefill_of_what_stay
     assert torch.allclose(logits, expected[-1], atol=1e-4)
 
 
-def test_streams_stepped_together_decide_as_each_alone(checkpoint: Path) -> None:
+def test_streams_in_one_step_decide_as_each_alone(checkpoint: Path) -> None:
     model = load_cached_model(settings_for(checkpoint, context__max_seconds=3.0))
     cameras = ("front", "rear", "left")
 
@@ -191,7 +194,7 @@ def test_streams_stepped_together_decide_as_each_alone(checkpoint: Path) -> None
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_decides_nearly_as_full_precision(checkpoint: Path, dtype: str) -> None:
+def test_half_precision_gives_nearly_the_same_probabilities(checkpoint: Path, dtype: str) -> None:
     def probabilities(**values: str) -> list[float]:
         stream = load_cached_model(settings_for(checkpoint, **values)).open_stream("front")
         decisions = [
@@ -203,7 +206,7 @@ def test_half_precision_decides_nearly_as_full_precision(checkpoint: Path, dtype
     assert probabilities(model__dtype=dtype) == pytest.approx(probabilities(), abs=0.05)
 
 
-def test_fixed_shapes_change_nothing(checkpoint: Path) -> None:
+def test_fixed_shapes_give_the_same_probabilities(checkpoint: Path) -> None:
     def decisions(choice: str) -> list[float]:
         stream = load_cached_model(
             settings_for(checkpoint, model__static_shapes=choice)

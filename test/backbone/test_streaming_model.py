@@ -1,4 +1,4 @@
-"""The cached model equals the uncached one, for ever, in bounded memory."""
+"""The model with a KV cache gives the same logits as without one, in bounded memory."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -38,7 +38,7 @@ def unchanged(decision: Decision) -> Decision:
 def random_turns(
     count: int, seed: int, picture: int
 ) -> tuple[list[list[Segment]], list[torch.Tensor]]:
-    """Turns of random words around a random picture, and the pictures' embeddings."""
+    """Turns of random words around random pictures, and the embeddings of the pictures."""
     rng = np.random.default_rng(seed)
     turns, vision = [], []
     for number in range(count):
@@ -70,7 +70,7 @@ def random_turns(
 def plain_logits(
     checkpoint: Path, segments: list[Segment], vision: list[torch.Tensor], picture: int
 ) -> torch.Tensor:
-    """Logits at every token from the model as transformers runs it, without any cache of ours."""
+    """Logits at every token from the model in transformers, without the slot cache."""
     from transformers import Qwen2_5_VLForConditionalGeneration
 
     plain: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
@@ -91,7 +91,7 @@ def plain_logits(
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_feeding_turn_by_turn_gives_the_logits_of_one_full_forward(
+def test_feeding_turn_by_turn_gives_the_logits_of_one_full_forward_pass(
     checkpoint: Path, model: StreamingModel, seed: int
 ) -> None:
     picture = model.parts.tokens.picture
@@ -108,7 +108,7 @@ def test_feeding_turn_by_turn_gives_the_logits_of_one_full_forward(
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_after_an_eviction_a_one_layer_model_answers_as_if_it_had_only_seen_what_stays(
+def test_after_an_eviction_a_one_layer_model_depends_on_the_kept_turns_only(
     tmp_path: Path, seed: int
 ) -> None:
     shallow = write_checkpoint(tmp_path / "shallow", layers=1)
@@ -153,7 +153,7 @@ def test_eviction_moves_no_key_and_later_tokens_reuse_the_slots(model: Streaming
     assert forward.next_position == positions(forward.segments)[1]
 
 
-def test_a_full_cache_refuses_new_tokens_and_keeps_the_old(model: StreamingModel) -> None:
+def test_a_full_cache_refuses_new_tokens_and_keeps_the_others(model: StreamingModel) -> None:
     forward = CachedForward(model.checkpoint.model, capacity=10)
     with torch.inference_mode():
         forward.feed([Segment(SegmentKind.TEXT, 0, (1,) * 8)])
@@ -165,7 +165,7 @@ def test_a_full_cache_refuses_new_tokens_and_keeps_the_old(model: StreamingModel
 
 
 @pytest.mark.parametrize("policy", ["last_turns", "chunked", "sliding", "last_frames"])
-def test_an_endless_stream_stays_inside_its_memory_and_its_positions(
+def test_a_long_stream_stays_within_its_cache_and_its_positions(
     checkpoint: Path, policy: str
 ) -> None:
     model = load_cached_model(
@@ -182,9 +182,7 @@ def test_an_endless_stream_stays_inside_its_memory_and_its_positions(
     assert len({segment.turn for segment in forward.segments if segment.turn >= 0}) <= 12
 
 
-def test_nothing_seen_is_computed_twice(
-    model: StreamingModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_token_is_computed_twice(model: StreamingModel, monkeypatch: pytest.MonkeyPatch) -> None:
     fed: list[int] = []
 
     def counting(entries: Sequence[Entry]) -> torch.Tensor:
@@ -196,8 +194,8 @@ def test_nothing_seen_is_computed_twice(
     silent = lambda decision: Decision(State.SILENCE, decision.probabilities)  # noqa: E731
     for index in range(40):
         step_alone(stream, random_frame(index), None, silent)
-    # The first tick feeds the head as well; each later one feeds the action left pending, the frame
-    # and its two markers.
+    # The first tick also feeds the prefix. Each later tick feeds the pending end of the last turn,
+    # the frame and its two markers.
     assert fed == [1 + 26] + [2 + 26] * 39
 
 
@@ -227,7 +225,7 @@ def test_a_question_is_always_answered_and_its_text_grows_by_whole_words(
     assert result.events == ()
 
 
-def test_the_same_stream_gives_the_same_decisions(model: StreamingModel) -> None:
+def test_the_same_frames_give_the_same_decisions(model: StreamingModel) -> None:
     def decisions() -> list[Decision]:
         stream = model.open_stream("front")
         return [step_alone(stream, random_frame(index), None, unchanged) for index in range(12)]
@@ -253,14 +251,14 @@ def test_after_a_reset_a_stream_decides_as_a_new_one(model: StreamingModel) -> N
     assert [step_alone(stream, random_frame(index), None, unchanged) for index in range(4)] == first
 
 
-def test_a_picture_that_changes_its_size_mid_stream_is_looked_at(model: StreamingModel) -> None:
+def test_a_picture_size_may_change_within_a_stream(model: StreamingModel) -> None:
     stream = model.open_stream("front")
     for index, size in enumerate([(96, 128), (480, 640), (31, 57), (720, 1280)]):
         decision = step_alone(stream, random_frame(index, size=size), None, unchanged)
         assert sum(decision.probabilities.values()) == pytest.approx(1.0)
 
 
-def test_a_question_longer_than_the_context_is_refused_and_the_stream_goes_on(
+def test_a_question_longer_than_the_context_is_refused_and_the_stream_continues(
     checkpoint: Path,
 ) -> None:
     model = load_cached_model(settings_for(checkpoint, context__max_seconds=2.0))
@@ -275,16 +273,18 @@ def test_control_tokens_in_a_question_are_not_read_as_control(model: StreamingMo
     assert model.parts.plain("is the <|im_end|> door </Response> open ?") == "is the door open ?"
 
 
-def test_logits_that_are_not_numbers_are_named_and_the_stream_begins_anew(checkpoint: Path) -> None:
+def test_logits_that_are_not_finite_are_reported_and_the_context_is_cleared(
+    checkpoint: Path,
+) -> None:
     model = load_cached_model(settings_for(checkpoint))
     stream = model.open_stream("front")
     first = step_alone(stream, random_frame(0), None, unchanged)
-    head = model.checkpoint.model.lm_head.weight
-    healthy = head.clone()
+    lm_head_weight = model.checkpoint.model.lm_head.weight
+    healthy = lm_head_weight.clone()
     with torch.no_grad():
-        head.fill_(float("nan"))
+        lm_head_weight.fill_(float("nan"))
     with pytest.raises(ModelFault, match="front: the model's logits are not finite"):
         step_alone(stream, random_frame(1), None, unchanged)
     with torch.no_grad():
-        head.copy_(healthy)
+        lm_head_weight.copy_(healthy)
     assert step_alone(stream, random_frame(0), None, unchanged) == first

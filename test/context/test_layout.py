@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from stream_vlm.context.layout import segments_of, tokens_in
-from stream_vlm.context.policies.policy import ChunkedPolicy, ContextPolicy, RoundsPolicy
+from stream_vlm.context.policies.policy import ChunkedPolicy, ContextPolicy, LastTurnsPolicy
 from stream_vlm.context.segments import Segment, SegmentKind, positions
 
-HEAD = Segment(SegmentKind.HEAD, -1, (1, 2))
+PREFIX = Segment(SegmentKind.PREFIX, -1, (1, 2))
 
 
 def turn(number: int, words: int = 1) -> list[Segment]:
@@ -19,13 +19,13 @@ def turn(number: int, words: int = 1) -> list[Segment]:
 
 
 def test_text_advances_all_three_axes_by_one_a_token() -> None:
-    where, following = positions([HEAD], start=4)
+    where, following = positions([PREFIX], start=4)
     assert where.tolist() == [[4, 5], [4, 5], [4, 5]]
     assert following == 6
 
 
 def test_picture_tokens_take_row_and_column_positions_and_advance_by_the_longer_side() -> None:
-    where, following = positions([HEAD, Segment(SegmentKind.FRAME, 0, (9,) * 6, (2, 3))])
+    where, following = positions([PREFIX, Segment(SegmentKind.FRAME, 0, (9,) * 6, (2, 3))])
     assert where[:, 2:].tolist() == [[2] * 6, [2, 2, 2, 3, 3, 3], [2, 3, 4, 2, 3, 4]]
     assert following == 5
 
@@ -43,7 +43,7 @@ def test_a_frame_whose_grid_does_not_fit_its_tokens_is_refused() -> None:
 
 def run_stream(policy: ContextPolicy, words: list[int]) -> list[list[Segment]]:
     """Feed one turn for each entry of `words`; return the context after each turn."""
-    held, history = [HEAD], []
+    held, history = [PREFIX], []
     for number, count in enumerate(words):
         entering = turn(number, count)
         held = segments_of(policy.layout(held, entering, reserve=0))
@@ -52,12 +52,14 @@ def run_stream(policy: ContextPolicy, words: list[int]) -> list[list[Segment]]:
 
 
 POLICIES = [
-    pytest.param(RoundsPolicy(max_turns=8, keep_turns=5, max_tokens=100), id="last_turns"),
+    pytest.param(LastTurnsPolicy(max_turns=8, keep_turns=5, max_tokens=100), id="last_turns"),
     pytest.param(
-        RoundsPolicy(max_turns=8, keep_turns=8, max_tokens=100), id="last_turns without hysteresis"
+        LastTurnsPolicy(max_turns=8, keep_turns=8, max_tokens=100),
+        id="last_turns without hysteresis",
     ),
     pytest.param(
-        RoundsPolicy(max_turns=100, keep_turns=80, max_tokens=60), id="last_turns limited by tokens"
+        LastTurnsPolicy(max_turns=100, keep_turns=80, max_tokens=60),
+        id="last_turns limited by tokens",
     ),
     pytest.param(ChunkedPolicy(chunk_turns=6, max_tokens=100), id="chunked"),
 ]
@@ -71,7 +73,7 @@ def test_the_context_stays_within_the_budget_and_keeps_the_head_and_the_newest_t
     words = np.random.default_rng(seed).integers(1, 20, size=200).tolist()
     for number, held in enumerate(run_stream(policy, words)):
         assert sum(map(len, held)) <= policy.max_tokens
-        assert held[0] == HEAD
+        assert held[0] == PREFIX
         assert held[-1].turn == number
 
 
@@ -85,7 +87,7 @@ def test_the_kept_turns_are_whole_and_consecutive(policy: ContextPolicy) -> None
 
 
 def test_last_turns_trims_once_every_max_turns_minus_keep_turns() -> None:
-    history = run_stream(RoundsPolicy(max_turns=8, keep_turns=5, max_tokens=10_000), [1] * 50)
+    history = run_stream(LastTurnsPolicy(max_turns=8, keep_turns=5, max_tokens=10_000), [1] * 50)
     sizes = [len({segment.turn for segment in held[1:]}) for held in history]
     assert sizes[:8] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert sizes[8:16] == [5, 6, 7, 8, 5, 6, 7, 8]
@@ -99,13 +101,13 @@ def test_chunked_never_drops_anything_inside_a_chunk() -> None:
 
 def test_impossible_limits_are_refused() -> None:
     with pytest.raises(ValueError, match="keep_turns 9"):
-        RoundsPolicy(max_turns=8, keep_turns=9, max_tokens=100)
+        LastTurnsPolicy(max_turns=8, keep_turns=9, max_tokens=100)
     with pytest.raises(ValueError, match="chunk_turns 0"):
         ChunkedPolicy(chunk_turns=0, max_tokens=100)
 
 
 def test_last_turns_trims_as_rarely_if_tokens_run_out_before_turns() -> None:
-    policy = RoundsPolicy(max_turns=40, keep_turns=20, max_tokens=100)
+    policy = LastTurnsPolicy(max_turns=40, keep_turns=20, max_tokens=100)
     held: list[Segment] = []
     trims = 0
     for number in range(200):

@@ -19,7 +19,7 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
-from stream_vlm.backbone.streaming.batched_step import Step
+from stream_vlm.backbone.streaming.batched_step import BatchedStep
 from stream_vlm.backbone.streaming.camera_stream import CachedStream
 from stream_vlm.config.settings import Settings, load_settings
 from stream_vlm.model_protocol import Outcome, Turn
@@ -185,7 +185,7 @@ def step_alone(
 ) -> Decision:
     """Take one turn in `stream` alone; what its model would return as an error is raised."""
     turn = Turn(stream, frame, query=query, gate=gate, on_text=on_text, watch=watch)
-    (outcome,) = Step(stream.parts, [turn]).run()
+    (outcome,) = BatchedStep(stream.parts, [turn]).run()
     if isinstance(outcome, StreamError):
         raise outcome
     return outcome.decision

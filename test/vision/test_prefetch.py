@@ -13,7 +13,7 @@ from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.loop.harness import StreamingHarness
 from stream_vlm.sources.ticks import with_next
 from stream_vlm.types import Decision, Query, StepResult, StreamError, Tick
-from stream_vlm.vision.prefetch import EncodedAhead
+from stream_vlm.vision.prefetch import VisionPrefetcher
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,8 @@ def decisions(results: list[StepResult]) -> list[Decision]:
 def model(checkpoint: Path) -> StreamingModel:
     model = load_cached_model(settings_for(checkpoint))
     # Prefetching is off on a CPU, where it saves no time; the test switches it on.
-    ahead = EncodedAhead(model.parts.tower, torch.device(model.device))
-    model.parts = replace(model.parts, ahead=ahead)
+    prefetcher = VisionPrefetcher(model.parts.tower, torch.device(model.device))
+    model.parts = replace(model.parts, prefetcher=prefetcher)
     return model
 
 
@@ -55,14 +55,14 @@ def test_prefetched_pictures_give_the_same_decisions(
     checkpoint: Path, model: StreamingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[bool] = []
-    take = EncodedAhead.take
+    take = VisionPrefetcher.take
 
-    def counting(self: EncodedAhead, *arguments: object) -> object:
+    def counting(self: VisionPrefetcher, *arguments: object) -> object:
         tokens = take(self, *arguments)  # type: ignore[arg-type]
         taken.append(tokens is not None)
         return tokens
 
-    monkeypatch.setattr(EncodedAhead, "take", counting)
+    monkeypatch.setattr(VisionPrefetcher, "take", counting)
     expected = decisions(watch(load_cached_model(settings_for(checkpoint)), ahead=False))
     got = decisions(watch(model, ahead=True))
     assert sum(taken) >= 3, (
@@ -86,14 +86,14 @@ def test_a_picture_other_than_the_announced_one_is_encoded_in_its_own_step(
 def test_prefetched_tokens_are_returned_once_and_only_for_the_same_pictures(
     model: StreamingModel,
 ) -> None:
-    assert model.parts.ahead is not None
+    assert model.parts.prefetcher is not None
     pictures = np.zeros((2, 128, 192, 3), np.uint8)
-    model.parts.ahead.encode("front", pictures)
-    assert model.parts.ahead.take("front", pictures + 1) is None
-    model.parts.ahead.encode("front", pictures)
-    assert model.parts.ahead.take("rear", pictures) is None
-    assert model.parts.ahead.take("front", pictures) is not None
-    assert model.parts.ahead.take("front", pictures) is None
+    model.parts.prefetcher.encode("front", pictures)
+    assert model.parts.prefetcher.take("front", pictures + 1) is None
+    model.parts.prefetcher.encode("front", pictures)
+    assert model.parts.prefetcher.take("rear", pictures) is None
+    assert model.parts.prefetcher.take("front", pictures) is not None
+    assert model.parts.prefetcher.take("front", pictures) is None
 
 
 def test_each_tick_comes_with_the_next_and_no_tick_is_lost_if_the_source_fails() -> None:

@@ -1,4 +1,4 @@
-"""The model: checkpoint loading, fixed-slot KV cache, prefill and decode."""
+"""The model: checkpoints, the KV cache with fixed slots, prefill and decode."""
 
 from stream_vlm.backbone.recompute.model import RecomputingModel
 from stream_vlm.backbone.streaming_model import StreamingModel, load_cached_model, load_model

@@ -9,7 +9,7 @@ from stream_vlm.backbone.tokens.detokenizer import WordStream, without_control
 from stream_vlm.backbone.tokens.turn_tokens import TurnTokens, read_turn_tokens
 from stream_vlm.config.settings import Settings
 from stream_vlm.context.turn_formats import TurnFormat, TurnWriter
-from stream_vlm.vision.prefetch import EncodedAhead
+from stream_vlm.vision.prefetch import VisionPrefetcher
 from stream_vlm.vision.tower import TorchVisionTower
 
 
@@ -23,8 +23,8 @@ class EngineParts:
         tower: turns pictures into vision tokens.
         writer: writes turns in the checkpoint's format.
         tokens: token ids of the fixed parts of a turn.
-        ahead: encodes the pictures of the next step while words are decoded; None on a CPU, where
-            this saves no time.
+        prefetcher: encodes the pictures of the next step while words are decoded; None on a CPU,
+            where this saves no time.
     """
 
     checkpoint: Checkpoint
@@ -32,7 +32,7 @@ class EngineParts:
     tower: TorchVisionTower
     writer: TurnWriter
     tokens: TurnTokens
-    ahead: EncodedAhead | None
+    prefetcher: VisionPrefetcher | None
 
     @property
     def turns(self) -> TurnFormat:
@@ -104,7 +104,7 @@ def make_engine_parts(checkpoint: Checkpoint, settings: Settings) -> EngineParts
         tower,
         writer,
         read_turn_tokens(checkpoint.tokenizer, writer, checkpoint.model_id),
-        EncodedAhead(tower, device) if device.type == "cuda" else None,
+        VisionPrefetcher(tower, device) if device.type == "cuda" else None,
     )
 
 

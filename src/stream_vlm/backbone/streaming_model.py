@@ -13,7 +13,7 @@ from stream_vlm.backbone.checkpoint.loader import Checkpoint, load_checkpoint
 from stream_vlm.backbone.engine_parts import make_engine_parts
 from stream_vlm.backbone.recompute.model import RecomputingModel
 from stream_vlm.backbone.streaming.background_text import ChatTextWriter
-from stream_vlm.backbone.streaming.batched_step import Step
+from stream_vlm.backbone.streaming.batched_step import BatchedStep
 from stream_vlm.backbone.streaming.camera_stream import CachedStream
 from stream_vlm.backbone.tokens.detokenizer import unknown_words
 from stream_vlm.config.settings import Settings
@@ -22,11 +22,11 @@ from stream_vlm.types import StreamError
 
 
 class StreamingModel:
-    """A checkpoint made ready to watch; each camera gets a stream with a cache of its own.
+    """A loaded checkpoint with a KV cache; each camera gets a stream with its own cache.
 
     Attributes:
-        parts: what its streams share.
-        seconds: wall time of the last step by stage.
+        parts: what all streams share.
+        seconds: wall time of the last step by stage, seconds.
     """
 
     def __init__(self, checkpoint: Checkpoint, settings: Settings) -> None:
@@ -47,7 +47,7 @@ class StreamingModel:
 
     @property
     def settings(self) -> Settings:
-        """The settings of the whole program."""
+        """All settings of the program."""
         return self.parts.settings
 
     @property
@@ -62,22 +62,22 @@ class StreamingModel:
 
     @property
     def takes_any_size(self) -> bool:
-        """Whether it looks at smaller pictures with less work; False for one fixed picture size."""
+        """Whether smaller pictures cost less; False for a model with one fixed picture size."""
         return self.checkpoint.pictures.fixed_size is None
 
     @property
     def reads_memory(self) -> bool:
-        """Whether its turns have a place for what is remembered about a question."""
-        return bool(self.parts.turns.remembered)
+        """Whether the turn format has a place for what the memory found."""
+        return bool(self.parts.turns.recalled)
 
     @property
     def activity_threshold(self) -> float:
-        """What its `stream_config.json` says; see `model.Model.activity_threshold`."""
+        """The value in `stream_config.json`; see `model_protocol.Model.activity_threshold`."""
         return self.checkpoint.stream.activity_threshold
 
     @property
     def engine(self) -> str:
-        """How it looks, in words for people."""
+        """A description of the model and its context, for people."""
         kept = (
             "recomputed every tick (context.recompute)"
             if self.settings.context.recompute
@@ -92,61 +92,63 @@ class StreamingModel:
     def step(
         self, turns: Sequence[Turn], upcoming: Upcoming | None = None
     ) -> list[Outcome | StreamError]:
-        """Take one turn in each of several different streams, in one forward; see
-        `model.Model.step`.
-        """
-        step = Step(self.parts, turns, upcoming)
+        """Run one step of several streams; see `model_protocol.Model.step`."""
+        step = BatchedStep(self.parts, turns, upcoming)
         outcomes = step.run()
         self.seconds = step.seconds
         return outcomes
 
     @torch.inference_mode()
     def embed(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """What a picture that belongs to no stream looks like, comparable with `Outcome.picture_vector`
-        hears; `image` uint8 RGB (H, W, 3).
+        """The vector of a picture that belongs to no stream.
 
-        Where frames are paired, it stands for a moment in which nothing moves.
+        It can be compared with `Outcome.picture_vector`. If the model pairs frames, the picture
+        fills the whole temporal patch, so it shows no motion.
+
+        Args:
+            image: uint8 RGB, (H, W, 3).
 
         Returns:
             float32, (hidden,), length 1.
 
         Raises:
-            PictureError: the picture cannot be looked at.
+            PictureError: the picture cannot be processed.
         """
         pictures = self.checkpoint.pictures
         still = np.stack([pictures.resize(image)] * pictures.temporal_patch_size)
         return self.parts.tower.encode(still[None])[0].pooled().cpu().numpy()
 
     def text_writer(self, task: str, most_read: int, most_written: int) -> ChatTextWriter:
-        """A writer for `task`; see `model.WritesTexts`.
+        """A writer for one instruction; see `model_protocol.WritesTexts.text_writer`.
 
         Raises:
-            CheckpointError: the checkpoint is no chat model, or tells too few positions apart.
+            CheckpointError: the checkpoint is not a chat model, or its context is too short.
         """
         return ChatTextWriter(self.parts, task, most_read, most_written)
 
     def unknown_words(self, text: str) -> tuple[str, ...]:
-        """Words of `text` that it has no token for."""
+        """Words of `text` that the tokenizer has no token for."""
         return unknown_words(self.checkpoint.tokenizer, text)
 
 
 def load_cached_model(settings: Settings) -> StreamingModel:
-    """Load a checkpoint that the cached engine knows.
+    """Load the checkpoint that `settings.model` names, with a KV cache.
 
     Raises:
-        ForeignArchitecture: it is of another architecture.
-        CheckpointError: it is missing, partial, damaged, or its tokenizer cannot express the
+        ForeignArchitecture: its architecture cannot run with the slot cache.
+        CheckpointError: it is missing, incomplete or damaged, or its tokenizer cannot express the
             states.
     """
     return StreamingModel(load_checkpoint(settings.model), settings)
 
 
 def load_model(settings: Settings) -> StreamingModel | RecomputingModel:
-    """Load the checkpoint that `settings.model` names: with a cache where its architecture has one
-    here, else recomputing its context.
+    """Load the checkpoint that `settings.model` names.
+
+    It runs with a KV cache if its architecture can, else it recomputes its context at every tick.
 
     Raises:
-        CheckpointError: it is missing, partial, damaged, of an architecture that cannot watch, or
+        CheckpointError: it is missing, incomplete or damaged, its architecture cannot be used, or
             its tokenizer cannot express the states.
     """
     try:

@@ -20,7 +20,7 @@ class SegmentKind(Enum):
     ids.
     """
 
-    HEAD = "head"
+    PREFIX = "prefix"
     """The system prompt and the markers around the previous text. It never leaves the context."""
     PREVIOUS = "previous"
     """The previous text: words of turns that have left the context, or text given at the start."""
@@ -28,7 +28,7 @@ class SegmentKind(Enum):
     """Markers around the user's part of a turn."""
     TIME = "time"
     """Time marker of a turn."""
-    REMEMBERED = "remembered"
+    RECALLED = "recalled"
     """Lines that the memory found for a question or a watch."""
     QUERY = "query"
     """The words of a question."""

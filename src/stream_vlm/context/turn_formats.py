@@ -55,12 +55,12 @@ class TurnFormat(BaseModel):
     A turn is written as query, time marker, picture and decision.
 
     Attributes:
-        head: the text that the context begins with, once.
-        memory: text after `head` at the start of a chunk; `{memory}` is replaced by what was said
+        prefix: the text that the context begins with, once.
+        memory: text after `prefix` at the start of a chunk; `{memory}` is replaced by what was said
             before. Empty for a model that was not trained to read it.
-        remembered: text before a question or a watch; `{memory}` is replaced by the lines that the
+        recalled: text before a question or a watch; `{memory}` is replaced by the lines that the
             memory found. Empty for a model that was not trained to read it.
-        previous_close: text after the previous text, which follows `head` where the policy keeps
+        previous_close: text after the previous text, which follows `prefix` where the policy keeps
             the words of turns that have left.
         user_open, user_close: text around the user's part of a turn.
         query: text of a question; `{query}` is replaced by the user's words.
@@ -85,9 +85,9 @@ class TurnFormat(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    head: str
+    prefix: str
     memory: str = ""
-    remembered: str = ""
+    recalled: str = ""
     previous_close: str = ""
     user_open: str
     user_close: str
@@ -140,12 +140,12 @@ class TurnWriter:
         """The text after these lines."""
         return self.turns.memory.partition("{memory}")[2]
 
-    def head(self, previous_text: str = "") -> list[Segment]:
+    def prefix(self, previous_text: str = "") -> list[Segment]:
         """The segments that the context begins with, around `previous_text`."""
         return _filled(
-            Segment(SegmentKind.HEAD, -1, self.encode(self.turns.head)),
+            Segment(SegmentKind.PREFIX, -1, self.encode(self.turns.prefix)),
             Segment(SegmentKind.PREVIOUS, -1, self.encode(previous_text)),
-            Segment(SegmentKind.HEAD, -1, self.encode(self.turns.previous_close)),
+            Segment(SegmentKind.PREFIX, -1, self.encode(self.turns.previous_close)),
         )
 
     def user(
@@ -158,7 +158,7 @@ class TurnWriter:
         watch: str = "",
         *,
         is_judged: bool = False,
-        remembered: str = "",
+        recalled: str = "",
     ) -> list[Segment]:
         """The user's part of a turn, up to where the model writes.
 
@@ -170,14 +170,14 @@ class TurnWriter:
             query: words of a question, or empty.
             watch: words of a watch that begins with this turn, or empty.
             is_judged: whether the turn ends with the question of an active watch.
-            remembered: lines that the memory found for `query` and `watch`, or empty.
+            recalled: lines that the memory found for `query` and `watch`, or empty.
         """
         turns = self.turns
         asked = [
             Segment(
-                SegmentKind.REMEMBERED,
+                SegmentKind.RECALLED,
                 turn,
-                self.encode(turns.remembered.replace("{memory}", remembered)) if remembered else (),
+                self.encode(turns.recalled.replace("{memory}", recalled)) if recalled else (),
             ),
             Segment(
                 SegmentKind.WATCH,
@@ -215,9 +215,9 @@ def _filled(*segments: Segment) -> list[Segment]:
 def chatml(system: str, silence: str, standby: str, response: str) -> TurnFormat:
     """The chat format of the Qwen family, with one frame in each turn."""
     return TurnFormat(
-        head=f"<|im_start|>system\n{system}<|im_end|>\n",
+        prefix=f"<|im_start|>system\n{system}<|im_end|>\n",
         memory="<|im_start|>user\n[Video History]\n{memory}<|im_end|>\n",
-        remembered="[Video History]\n{memory}",
+        recalled="[Video History]\n{memory}",
         user_open="<|im_start|>user\n",
         user_close="<|im_end|>\n",
         query="{query}\n",
@@ -240,7 +240,7 @@ PROMPTED = chatml(PROMPTED_SYSTEM, "Silence", "Standby", "Response").model_copy(
 )
 
 COMPACT = TurnFormat(
-    head="<|im_start|>",
+    prefix="<|im_start|>",
     user_open="",
     user_close="",
     query="<|im_start|>{query}",
@@ -256,7 +256,9 @@ COMPACT = TurnFormat(
 """The shipped model's format: a turn is only a picture, its markers and the state marker."""
 
 STREAMING_VLM = TurnFormat(
-    head="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>previous text\n",
+    prefix=(
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>previous text\n"
+    ),
     previous_close="<|im_end|>\n",
     user_open="<|im_start|>user\n",
     user_close="<|im_end|>\n",

@@ -26,7 +26,7 @@ class _Encoded:
     done: Any
 
 
-class EncodedAhead:
+class VisionPrefetcher:
     """Vision tokens of pictures of the next step, by key."""
 
     def __init__(self, tower: TorchVisionTower, device: torch.device) -> None:

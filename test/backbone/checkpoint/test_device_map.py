@@ -1,6 +1,6 @@
-"""Weights in fewer bits and over several GPUs.
+"""Quantized weights and device maps for several GPUs.
 
-No GPU is needed: the libraries run on a CPU, and a plan for GPUs is but names and sizes.
+No GPU is needed: the libraries run on a CPU, and a device map contains only names and sizes.
 """
 
 import importlib
@@ -50,7 +50,7 @@ def shares(decided: list[Decision]) -> list[float]:
 
 @needs_bitsandbytes
 @pytest.mark.parametrize(("weights", "tolerance"), [("int8", 0.02), ("int4", 0.1)])
-def test_fewer_bits_decide_nearly_as_all_of_them(
+def test_quantized_weights_give_nearly_the_same_probabilities(
     checkpoint: Path, weights: str, tolerance: float
 ) -> None:
     exact, rounded = (
@@ -64,7 +64,7 @@ def test_fewer_bits_decide_nearly_as_all_of_them(
 
 
 @needs_bitsandbytes
-def test_watching_with_int8_weights_does_not_fill_the_log(
+def test_a_stream_with_int8_weights_logs_nothing(
     checkpoint: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = load_cached_model(settings_for(checkpoint, model__weights="int8"))
@@ -75,7 +75,7 @@ def test_watching_with_int8_weights_does_not_fill_the_log(
 
 @needs_bitsandbytes
 @pytest.mark.parametrize(("weights", "bytes_a_weight"), [("int8", 1.0), ("int4", 0.5)])
-def test_only_the_layers_of_the_language_model_lose_bits(
+def test_only_the_layers_of_the_language_model_are_quantized(
     checkpoint: Path, weights: str, bytes_a_weight: float
 ) -> None:
     full = load_checkpoint(settings_for(checkpoint).model).model
@@ -94,7 +94,7 @@ def test_only_the_layers_of_the_language_model_lose_bits(
 
 @needs_bitsandbytes
 @pytest.mark.parametrize("weights", ["int8", "int4"])
-def test_weights_that_are_stored_quantized_are_taken_as_they_are(
+def test_weights_that_are_stored_quantized_are_loaded_unchanged(
     tmp_path: Path, weights: str
 ) -> None:
     directory = write_checkpoint(tmp_path / "original")
@@ -108,7 +108,7 @@ def test_weights_that_are_stored_quantized_are_taken_as_they_are(
         "stream_config.json",
     ):
         (tmp_path / "saved" / name).write_bytes((directory / name).read_bytes())
-    with pytest.raises(CheckpointError, match=r"quantized already; leave model\.weights at 'auto'"):
+    with pytest.raises(CheckpointError, match=r"already quantized; leave model\.weights at 'auto'"):
         load_checkpoint(settings_for(tmp_path / "saved", model__weights="int8").model)
     again = load_cached_model(settings_for(tmp_path / "saved"))
     assert shares(decisions(again)) == pytest.approx(
@@ -119,7 +119,7 @@ def test_weights_that_are_stored_quantized_are_taken_as_they_are(
 
 
 @pytest.mark.parametrize("library", ["bitsandbytes", "accelerate"])
-def test_a_library_that_is_missing_is_named_with_what_asks_for_it(
+def test_a_missing_library_is_named_with_the_setting_that_needs_it(
     checkpoint: Path, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("bitsandbytes", "accelerate"):
@@ -132,7 +132,7 @@ def test_a_library_that_is_missing_is_named_with_what_asks_for_it(
 
 
 def planned(checkpoint: Path, gpus: Sequence[float], weights: str = "auto") -> dict[str, Any]:
-    """The plan for GPUs whose memory is so many times the model's size in bfloat16."""
+    """The device map for GPUs with `gpus` times the memory of the model in bfloat16."""
     config: Any = AutoConfig.from_pretrained(checkpoint)
     model_class = ARCHITECTURES[config.model_type]
     with torch.device("meta"):
@@ -144,7 +144,7 @@ def planned(checkpoint: Path, gpus: Sequence[float], weights: str = "auto") -> d
 
 
 @needs_accelerate
-def test_a_model_larger_than_one_gpu_is_spread_with_its_tower_and_layers_whole(
+def test_a_large_model_is_distributed_without_splitting_its_tower_or_a_layer(
     checkpoint: Path,
 ) -> None:
     places = planned(checkpoint, (0.7, 0.7))
@@ -156,7 +156,7 @@ def test_a_model_larger_than_one_gpu_is_spread_with_its_tower_and_layers_whole(
 
 
 @needs_accelerate
-def test_a_model_larger_than_all_gpus_is_refused_unless_fewer_bits_fit(checkpoint: Path) -> None:
+def test_a_model_larger_than_all_gpus_is_refused_unless_it_fits_quantized(checkpoint: Path) -> None:
     with pytest.raises(
         CheckpointError,
         match=r"larger than the free memory of all GPUs.*model\.weights int8 or int4",
@@ -166,7 +166,7 @@ def test_a_model_larger_than_all_gpus_is_refused_unless_fewer_bits_fit(checkpoin
 
 
 @needs_accelerate
-def test_modules_that_move_their_inputs_answer_as_before(checkpoint: Path) -> None:
+def test_modules_that_move_their_inputs_give_the_same_decisions(checkpoint: Path) -> None:
     accelerate = importlib.import_module("accelerate")
     expected = decisions(load_cached_model(settings_for(checkpoint)))
     hooked = load_cached_model(settings_for(checkpoint))
@@ -186,7 +186,7 @@ def test_modules_that_move_their_inputs_answer_as_before(checkpoint: Path) -> No
 
 
 @needs_bitsandbytes
-def test_fixed_shapes_are_not_for_int8_which_no_gpu_can_record(checkpoint: Path) -> None:
+def test_int8_weights_run_without_fixed_shapes(checkpoint: Path) -> None:
     int8, int4 = (
         load_cached_model(
             settings_for(checkpoint, model__weights=weights, model__static_shapes="on")

@@ -1,4 +1,4 @@
-"""A checkpoint that cannot be used is named, with what is wrong and what to do."""
+"""A checkpoint that cannot be used is refused with its name, the fault and the remedy."""
 
 import json
 import shutil
@@ -77,7 +77,7 @@ DAMAGE: list[tuple[str, Callable[[Path], object], str]] = [
         "architecture 'llama' is not supported",
     ),
     ("no weights", lambda d: (d / "model.safetensors").unlink(), "model.safetensors is missing"),
-    ("half the weights", lambda d: truncate(d / "model.safetensors"), "is damaged"),
+    ("truncated weights", lambda d: truncate(d / "model.safetensors"), "is damaged"),
     ("a missing shard", name_missing_shard, "model-00002-of-00002.safetensors is missing"),
     ("a missing tensor", drop_tensor, "1 weights are missing"),
     ("no tokenizer", lambda d: (d / "tokenizer.json").unlink(), "has no tokenizer.json"),
@@ -92,17 +92,17 @@ DAMAGE: list[tuple[str, Callable[[Path], object], str]] = [
         "KeyError",
     ),
     (
-        "stream format of another kind",
+        "stream configuration with a wrong type",
         lambda d: change_json(d / "stream_config.json", rate_hz="often"),
         "rate_hz",
     ),
     (
-        "weights that are not numbers",
+        "weights that are not finite",
         lambda d: change_weight(d, lambda w: w * float("nan")),
         "up_proj.weight holds values that are not finite",
     ),
     (
-        "weights of whole numbers",
+        "integer weights",
         lambda d: change_weight(d, lambda w: w.to(torch.int8)),
         "is stored as I8, but config.json has no",
     ),
@@ -117,11 +117,11 @@ DAMAGE: list[tuple[str, Callable[[Path], object], str]] = [
         "has no place for",
     ),
     (
-        "quantized by what is not there",
+        "quantized by a missing library",
         lambda d: change_json(d / "config.json", quantization_config={"quant_method": "awq"}),
         "missing|quant",
     ),
-    ("two states alike", same_markers, "cannot be distinguished"),
+    ("equal state markers", same_markers, "cannot be distinguished"),
 ]
 
 
@@ -129,7 +129,7 @@ DAMAGE: list[tuple[str, Callable[[Path], object], str]] = [
     ("damage", "message"),
     [pytest.param(damage, message, id=name) for name, damage, message in DAMAGE],
 )
-def test_a_damaged_checkpoint_is_refused_by_name(
+def test_a_damaged_checkpoint_is_refused_with_the_fault(
     healthy: Path, tmp_path: Path, damage: Callable[[Path], object], message: str
 ) -> None:
     directory = tmp_path / "checkpoint"
@@ -159,14 +159,14 @@ def test_a_qwen3_without_its_deepstack_levels_is_refused(
         load_model(settings_for(directory))
 
 
-def test_another_deepstack_than_the_weights_have_is_refused(tmp_path: Path) -> None:
+def test_deepstack_levels_that_contradict_the_weights_are_refused(tmp_path: Path) -> None:
     directory = write_checkpoint(tmp_path, family="qwen3_vl")
     config = json.loads((directory / "config.json").read_text())
     config["vision_config"]["deepstack_visual_indexes"] = [0]
     (directory / "config.json").write_text(json.dumps(config))
     with pytest.raises(
         CheckpointError,
-        match=r"no place for 6 of the weights, model\.visual\.deepstack_merger_list\.1",
+        match=r"no place for 6 of the weights, such as model\.visual\.deepstack_merger_list\.1",
     ):
         load_model(settings_for(directory))
 
@@ -184,7 +184,7 @@ def test_values_too_large_for_float16_are_refused_with_the_remedy(
         load_checkpoint(ModelSettings(directory=str(directory), dtype="float16"))
 
 
-def test_a_foreign_architecture_can_be_told_from_damage(healthy: Path, tmp_path: Path) -> None:
+def test_another_architecture_has_an_error_of_its_own(healthy: Path, tmp_path: Path) -> None:
     directory = tmp_path / "checkpoint"
     shutil.copytree(healthy, directory)
     change_json(directory / "config.json", model_type="llama")
@@ -193,7 +193,7 @@ def test_a_foreign_architecture_can_be_told_from_damage(healthy: Path, tmp_path:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_shards_are_loaded_as_one_file_is(tmp_path: Path, family: str) -> None:
+def test_shards_give_the_same_weights_as_one_file(tmp_path: Path, family: str) -> None:
     whole = load_checkpoint(
         ModelSettings(directory=str(write_checkpoint(tmp_path / "whole", family=family)))
     )
@@ -209,7 +209,7 @@ def test_shards_are_loaded_as_one_file_is(tmp_path: Path, family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_checkpoint_whose_head_is_its_embedding_is_loaded_without_a_head_of_its_own(
+def test_a_checkpoint_with_tied_embeddings_needs_no_lm_head_weights(
     tmp_path: Path, family: str
 ) -> None:
     directory = write_checkpoint(tmp_path, family=family)
@@ -226,7 +226,7 @@ def test_a_checkpoint_whose_head_is_its_embedding_is_loaded_without_a_head_of_it
     )
 
 
-def test_a_model_that_does_not_fit_is_refused_with_what_would_help(
+def test_a_model_that_does_not_fit_is_refused_with_the_remedy(
     healthy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -244,7 +244,7 @@ def test_a_model_that_does_not_fit_is_refused_with_what_would_help(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_progress_bar_is_shown_for_a_checkpoint_of_the_user_on_a_terminal_only(
+def test_a_progress_bar_is_shown_only_on_a_terminal_and_not_for_the_shipped_model(
     tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     directory = write_checkpoint(tmp_path, family=family)
@@ -259,14 +259,16 @@ def test_a_progress_bar_is_shown_for_a_checkpoint_of_the_user_on_a_terminal_only
 
 
 @pytest.mark.parametrize("device", ["cuda", "split"])
-def test_cuda_where_there_is_none_is_refused_with_the_remedy(healthy: Path, device: str) -> None:
+def test_cuda_on_a_machine_without_it_is_refused_with_the_remedy(
+    healthy: Path, device: str
+) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     with pytest.raises(CheckpointError, match=r"set model\.device to 'cpu'"):
         load_model(settings_for(healthy, model__device=device))
 
 
-def test_the_model_id_tells_checkpoints_apart_and_stays_the_same_for_one(
+def test_the_model_id_differs_between_checkpoints_and_is_the_same_for_one(
     healthy: Path, tmp_path: Path
 ) -> None:
     other = write_checkpoint(tmp_path / "other", words=("other", "words"))
@@ -275,7 +277,7 @@ def test_the_model_id_tells_checkpoints_apart_and_stays_the_same_for_one(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_every_dtype_watches(healthy: Path, dtype: str) -> None:
+def test_every_dtype_gives_probabilities(healthy: Path, dtype: str) -> None:
     from model_fixtures import random_frame
 
     stream = load_cached_model(settings_for(healthy, model__dtype=dtype)).open_stream("front")
@@ -283,7 +285,7 @@ def test_every_dtype_watches(healthy: Path, dtype: str) -> None:
     assert sum(decision.probabilities.values()) == pytest.approx(1.0, abs=1e-3)
 
 
-def test_a_checkpoint_without_stream_config_is_driven_by_plain_words(tmp_path: Path) -> None:
+def test_a_checkpoint_without_stream_config_gets_the_format_prompted(tmp_path: Path) -> None:
     directory = write_checkpoint(tmp_path / "plain", words=("silence", "standby", "response"))
     (directory / "stream_config.json").unlink()
     tokenizer = json.loads((directory / "tokenizer.json").read_text())
@@ -298,6 +300,6 @@ def test_a_checkpoint_without_stream_config_is_driven_by_plain_words(tmp_path: P
     assert model.checkpoint.pictures.fixed_size is None
 
 
-def test_the_shipped_model_is_what_an_empty_setting_loads() -> None:
+def test_an_empty_setting_loads_the_shipped_model() -> None:
     model = load_model(load_settings({}))
     assert model.model_id.startswith("stream-vlm-small-")

@@ -1,4 +1,4 @@
-"""Forwards of fixed shapes say what the others say, and are prepared once for all that follow."""
+"""Forward passes with fixed shapes give the same results and are captured once for each size."""
 
 from pathlib import Path
 
@@ -18,9 +18,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def watch(stream: CachedStream, ticks: int) -> list[Decision]:
-    """Speaks at every fifth tick and is asked something now and then, so that turns have several
-    sizes.
-    """
+    """Run a stream with responses and questions, so turns have several sizes."""
     decisions = []
     for index in range(ticks):
         query = Query(f"q{index}", "is the door open ?", 0) if index % 7 == 3 else None
@@ -67,7 +65,7 @@ def test_fixed_shapes_give_the_same_words_and_probabilities(
         )
 
 
-def test_each_size_is_prepared_once_and_no_more_than_a_few_are_kept(
+def test_each_size_is_captured_once_and_only_a_few_are_kept(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared: list[int] = []
@@ -84,8 +82,8 @@ def test_each_size_is_prepared_once_and_no_more_than_a_few_are_kept(
         "front"
     )
     watch(stream, 60)
-    assert 1 in prepared, "a word is a size of its own"
-    assert len(prepared) == len(set(prepared)), f"{prepared}: a size was prepared twice"
+    assert 1 in prepared, "decoding feeds one token"
+    assert len(prepared) == len(set(prepared)), f"{prepared}: a size was captured twice"
     assert stream.forward is not None
     assert stream.forward.static is not None
     assert len(stream.forward.static) <= MOST_SIZES

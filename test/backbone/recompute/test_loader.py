@@ -1,6 +1,4 @@
-"""Which checkpoints of other architectures are served, which are refused by name, and where it is
-said which engine a directory gets.
-"""
+"""Checkpoints of other architectures: which are loaded, and which are refused with a reason."""
 
 import importlib.util
 import json
@@ -33,7 +31,7 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("chat", [NO_SYSTEM_CHAT, PICTURES_FIRST_CHAT])
-def test_a_template_without_a_system_role_or_with_pictures_first_is_served(
+def test_a_template_without_a_system_role_or_with_pictures_first_works(
     tmp_path: Path, chat: str
 ) -> None:
     model = load(write_foreign(tmp_path, chat=chat))
@@ -49,7 +47,7 @@ def _without_template(directory: Path) -> None:
     change_config(directory / "tokenizer_config.json", chat_template=None)
 
 
-def _deaf_template(directory: Path) -> None:
+def _template_without_content(directory: Path) -> None:
     (directory / "chat_template.jinja").write_text("<turn>assistant ")
 
 
@@ -76,7 +74,7 @@ def _text_only(directory: Path) -> None:
     change_config(directory / "config.json", model_type="llama", architectures=["LlamaForCausalLM"])
 
 
-def _unheard_of(directory: Path) -> None:
+def _unknown_architecture(directory: Path) -> None:
     change_config(directory / "config.json", model_type="no_such_model")
 
 
@@ -84,13 +82,13 @@ def _unheard_of(directory: Path) -> None:
     ("damage", "message"),
     [
         (_without_template, "has no chat template"),
-        (_deaf_template, "chat template cannot write"),
+        (_template_without_content, "chat template cannot express"),
         (_same_beginnings, "do not begin with different tokens"),
         (_no_pictures, "processor"),
         (_missing_weights, "model.safetensors is missing"),
         (_fewer_weights, "weights are missing"),
         (_text_only, "'llama' is not supported"),
-        (_unheard_of, "no_such_model"),
+        (_unknown_architecture, "no_such_model"),
     ],
 )
 def test_a_checkpoint_that_cannot_be_used_is_refused_by_name(
@@ -107,7 +105,7 @@ def test_a_checkpoint_that_cannot_be_used_is_refused_by_name(
 @pytest.mark.parametrize(
     ("setting", "value"), [("prompt_format", "streamo"), ("weights", "int4"), ("device", "split")]
 )
-def test_settings_for_the_qwen_family_alone_are_refused(
+def test_settings_for_the_qwen_family_only_are_refused(
     llava: Path, setting: str, value: str
 ) -> None:
     with pytest.raises(
@@ -133,7 +131,7 @@ def test_a_processor_that_needs_torchvision_says_so_with_the_remedy(
         load_model(settings_for(directory))
 
 
-def test_which_engine_a_directory_gets_is_said_in_the_log_and_by_the_doctor(
+def test_the_log_and_the_doctor_say_how_the_context_is_computed(
     llava: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,

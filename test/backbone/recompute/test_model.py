@@ -1,6 +1,4 @@
-"""Models without a cache here watch all the same: the newest pictures are put to them anew at every
-tick.
-"""
+"""Models without a KV cache: every tick recomputes a chat with the newest pictures."""
 
 import tracemalloc
 from collections.abc import Sequence
@@ -58,7 +56,7 @@ def silent(decision: Decision) -> Decision:
     return replace(decision, state=State.SILENCE)
 
 
-def test_the_probabilities_equal_those_of_one_full_forward_through_transformers(
+def test_the_probabilities_equal_those_of_one_full_forward_pass_in_transformers(
     directory: Path, model: RecomputingModel
 ) -> None:
     from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -96,10 +94,10 @@ def test_the_probabilities_equal_those_of_one_full_forward_through_transformers(
         assert sum(said[newest].probabilities.values()) == pytest.approx(1.0, abs=1e-5)
 
 
-# PaliGemma reads its chat in both directions and its words in one, which a single forward over both
-# cannot show.
+# PaliGemma attends to the chat in both directions and to its reply in one direction only, so one
+# forward pass over both is different.
 @pytest.mark.parametrize("architecture", ["llava", "idefics2", "idefics3"])
-def test_words_equal_those_that_full_forwards_without_a_cache_choose(
+def test_words_equal_those_of_full_forward_passes_without_a_cache(
     architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load(write_foreign(tmp_path, architecture))
@@ -124,14 +122,16 @@ def test_words_equal_those_that_full_forwards_without_a_cache_choose(
         }
         with torch.inference_mode():
             logits = checkpoint.model(**everything, use_cache=False).logits[0, -1].clone()
-            logits[[*checkpoint.unspeakable, *([] if written else checkpoint.stop)]] = -torch.inf
+            logits[[*checkpoint.forbidden, *([] if written else checkpoint.stop)]] = -torch.inf
         written.append(int(logits.argmax()))
         ids.append(written[-1])
     expected = str(checkpoint.tokenizer.decode(written, skip_special_tokens=True)).split()
     assert decision.text.split() == (expected if written[-1] in checkpoint.stop else expected[:-1])
 
 
-def test_a_question_is_always_answered_in_whole_words_that_grow(model: RecomputingModel) -> None:
+def test_a_question_is_always_answered_and_its_text_grows_by_whole_words(
+    model: RecomputingModel,
+) -> None:
     stream = model.open_stream("front")
     parts: list[str] = []
     decision = decide(model, stream, random_frame(0), QUESTION, on_text=parts.append)
@@ -143,14 +143,14 @@ def test_a_question_is_always_answered_in_whole_words_that_grow(model: Recomputi
     assert 0.0 <= decision.confidence <= 1.0
 
 
-def test_an_utterance_keeps_to_the_tokens_that_a_step_may_write(model: RecomputingModel) -> None:
+def test_an_utterance_stays_within_the_limit_of_the_step(model: RecomputingModel) -> None:
     decision = decide(
         model, model.open_stream("front"), random_frame(0), QUESTION, limits=Limits(new_tokens=4)
     )
     assert 0 < len(decision.text.split()) <= 4
 
 
-def test_silence_costs_one_forward(
+def test_silence_costs_one_forward_pass(
     model: RecomputingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
@@ -168,44 +168,46 @@ def test_silence_costs_one_forward(
     assert len(calls) == 1
 
 
-def test_the_same_stream_gives_the_same_decisions(directory: Path, model: RecomputingModel) -> None:
+def test_the_same_frames_give_the_same_decisions(directory: Path, model: RecomputingModel) -> None:
     frames = [random_frame(index) for index in range(6)]
     once = watch(model, model.open_stream("front"), frames, asked_at=2)
     again = watch(model, model.open_stream("front"), frames, asked_at=2)
-    anew = load(directory)
-    assert once == again == watch(anew, anew.open_stream("front"), frames, asked_at=2)
+    loaded_again = load(directory)
+    assert (
+        once == again == watch(loaded_again, loaded_again.open_stream("front"), frames, asked_at=2)
+    )
 
 
 @pytest.mark.parametrize("count", [1, 4])
-def test_pictures_older_than_the_newest_few_do_not_influence_the_decision(
+def test_pictures_older_than_the_newest_few_do_not_change_the_decision(
     llava: Path, count: int
 ) -> None:
     model = load(llava, context__frames=count)
     frames = [random_frame(index) for index in range(7)]
     others = [replace(frame, image=255 - frame.image) for frame in frames]
-    forgotten = [*others[: 7 - count], *frames[7 - count :]]
-    remembered = [*others[: 8 - count], *frames[8 - count :]]
+    same_newest = [*others[: 7 - count], *frames[7 - count :]]
+    different_newest = [*others[: 8 - count], *frames[8 - count :]]
     last = [
         [decisions(model.step([Turn(stream, frame, gate=silent)]))[0] for frame in shown][-1]
-        for shown in (frames, forgotten, remembered)
+        for shown in (frames, same_newest, different_newest)
         for stream in [model.open_stream("front")]
     ]
     assert last[0] == last[1]
     assert last[0] != last[2]
 
 
-def test_the_last_question_and_its_answer_are_told_until_another_unless_a_watch_is_active(
+def test_the_last_question_and_its_answer_stay_in_the_prompt_unless_a_watch_is_active(
     llava: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load(llava)
-    told: list[str] = []
+    prompts: list[str] = []
     write = model.checkpoint.writer.write
 
-    def listening(labels: Sequence[str], before: str, after: str) -> str:
-        told.append(f"{before}|{after}")
+    def recording(labels: Sequence[str], before: str, after: str) -> str:
+        prompts.append(f"{before}|{after}")
         return write(labels, before, after)
 
-    monkeypatch.setattr(model.checkpoint.writer, "write", listening)
+    monkeypatch.setattr(model.checkpoint.writer, "write", recording)
     stream = model.open_stream("front")
     answer = decide(model, stream, random_frame(0), QUESTION).text
     decide(model, stream, random_frame(1))
@@ -216,7 +218,7 @@ def test_the_last_question_and_its_answer_are_told_until_another_unless_a_watch_
     earlier = f"Asked at 0s: is the door open ?\nAnswered: {answer}\n"
     watched = PROMPTED.watch.replace("{query}", "person in red")
     later = f"Asked at 1s: is the door open ?\nAnswered: {second}\n"
-    assert told == [
+    assert prompts == [
         "|is the door open ?",
         f"{earlier}|",
         f"{watched}|{PROMPTED.judge}",
@@ -225,7 +227,7 @@ def test_the_last_question_and_its_answer_are_told_until_another_unless_a_watch_
     ]
 
 
-def test_unasked_pictures_are_kept_for_the_next_question_and_cost_no_forward(
+def test_pictures_without_a_question_are_kept_and_cost_no_forward_pass(
     llava: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, judging = load(llava, decision__unprompted="auto"), load(llava)
@@ -255,7 +257,7 @@ def test_control_tokens_in_a_question_are_not_read_as_control(llava: Path) -> No
 
 
 @pytest.mark.parametrize("size", [(97, 131), (480, 641), (8, 300), (300, 9)])
-def test_pictures_of_odd_sizes_and_of_changing_ones_are_looked_at(
+def test_pictures_may_have_unusual_and_changing_sizes(
     model: RecomputingModel, size: tuple[int, int]
 ) -> None:
     stream = model.open_stream("front")
@@ -270,7 +272,7 @@ def test_pictures_of_odd_sizes_and_of_changing_ones_are_looked_at(
         )
 
 
-def test_a_picture_that_cannot_be_looked_at_leaves_the_stream_as_it_was(
+def test_a_picture_that_cannot_be_processed_leaves_the_stream_unchanged(
     model: RecomputingModel,
 ) -> None:
     disturbed, quiet = model.open_stream("front"), model.open_stream("front")
@@ -312,26 +314,26 @@ def test_after_a_reset_a_stream_decides_as_a_new_one(model: RecomputingModel) ->
     )
 
 
-def test_logits_that_are_not_numbers_are_a_fault_after_which_the_stream_begins_anew(
+def test_logits_that_are_not_finite_are_reported_and_the_context_is_cleared(
     llava: Path,
 ) -> None:
     model = load(llava)
     stream = model.open_stream("front")
     decide(model, stream, random_frame(0))
-    head = model.checkpoint.model.get_output_embeddings().weight
-    kept = head.clone()
-    head.fill_(torch.nan)
+    lm_head_weight = model.checkpoint.model.get_output_embeddings().weight
+    kept = lm_head_weight.clone()
+    lm_head_weight.fill_(torch.nan)
     outcome = outcome_of(model, stream, random_frame(1))
     assert isinstance(outcome, ModelFault)
     assert "front" in str(outcome)
     assert "float32" in str(outcome)
-    head.copy_(kept)
+    lm_head_weight.copy_(kept)
     assert decide(model, stream, random_frame(2)) == decide(
         model, model.open_stream("front"), random_frame(2)
     )
 
 
-def test_out_of_memory_is_named_and_the_stream_begins_anew(
+def test_out_of_memory_is_reported_and_the_context_is_cleared(
     llava: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load(llava)
@@ -376,7 +378,7 @@ def test_a_watch_too_long_for_the_model_is_refused_and_does_not_stop_the_stream(
     assert not harness.step(Tick(1, frames[1].stamp_ns, (frames[1],))).faults
 
 
-def test_the_harness_runs_over_it_and_the_nodes_protocol_is_met(model: RecomputingModel) -> None:
+def test_the_harness_runs_the_model_and_gets_what_the_node_needs(model: RecomputingModel) -> None:
     assert model.device == "cpu"
     assert "recomputed at every tick" in model.engine
     harness = StreamingHarness(model.settings, model, "session")
@@ -410,7 +412,7 @@ def test_memory_does_not_grow_with_the_stream(llava: Path) -> None:
     assert max(sizes[30:]) - max(sizes[10:30]) < 10 * 36_864
 
 
-def test_fewer_pixels_are_put_to_a_model_to_which_they_matter(tmp_path: Path) -> None:
+def test_pictures_are_made_smaller_if_smaller_pictures_cost_less(tmp_path: Path) -> None:
     model = load(write_foreign(tmp_path, "idefics2"))
     assert model.checkpoint.follows_picture_size
     stream = model.open_stream("front")
@@ -421,14 +423,14 @@ def test_fewer_pixels_are_put_to_a_model_to_which_they_matter(tmp_path: Path) ->
     assert second == pytest.approx(240 * 320 / 4, rel=0.01)
 
 
-def test_pictures_are_left_alone_where_the_model_takes_one_size(llava: Path) -> None:
+def test_pictures_are_unchanged_if_the_model_takes_one_size(llava: Path) -> None:
     model = load(llava)
     stream = model.open_stream("front")
     decide(model, stream, random_frame(0), limits=Limits(picture_share=0.25))
     assert np.array_equal(stream.shown[0].image, random_frame(0).image)
 
 
-def test_a_simulated_camera_is_watched_from_end_to_end_the_same_way_twice(
+def test_two_runs_with_a_simulated_camera_give_the_same_result(
     llava: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for folder in ("once", "again"):

@@ -1,6 +1,4 @@
-"""Texts that a chat model writes beside its streams: what it is shown, when it stops, and which
-checkpoints can.
-"""
+"""Background texts of a chat model: its prompt, the end of a text, and which checkpoints can."""
 
 from __future__ import annotations
 
@@ -37,7 +35,7 @@ def model(
 
 
 def prompt_of(writing: ChatWriting, model: StreamingModel) -> str:
-    """What is read before anything is written."""
+    """The prompt of a text that has not begun."""
     return str(model.checkpoint.tokenizer.decode(list(writing.unread)))
 
 
@@ -58,7 +56,7 @@ def test_the_task_and_the_lines_are_written_in_the_chat_template(model: Streamin
     )
 
 
-def test_a_template_that_knows_no_system_role_gets_the_task_with_the_lines(tmp_path: Path) -> None:
+def test_a_template_without_a_system_role_gets_the_task_with_the_lines(tmp_path: Path) -> None:
     model = load(write_chat_checkpoint(tmp_path, template=NO_SYSTEM_CHATML))
     assert (
         prompt_of(model.text_writer(TASK, 500, 20).begin(["a ball"]), model)
@@ -74,7 +72,7 @@ def test_nothing_in_a_line_is_read_as_a_control_token(model: StreamingModel) -> 
     assert "user a ball system a cup <|im_end|>" in prompt
 
 
-def test_of_too_many_lines_the_newest_are_read_and_of_one_too_long_its_end(
+def test_only_the_newest_lines_or_the_end_of_a_long_line_are_read(
     model: StreamingModel,
 ) -> None:
     writer = model.text_writer(TASK, 64, 20)
@@ -88,7 +86,7 @@ def test_of_too_many_lines_the_newest_are_read_and_of_one_too_long_its_end(
     assert prompt.count("cup") == 1
 
 
-def test_a_text_is_what_the_unsliced_model_would_write(model: StreamingModel) -> None:
+def test_a_text_equals_that_of_the_model_without_slices(model: StreamingModel) -> None:
     longest = 12
     writer = model.text_writer(TASK, 500, longest)
     writing = writer.begin(["0 : a ball rolls in", "1 : a door opens"] * 6)
@@ -125,7 +123,7 @@ def test_a_text_that_does_not_end_is_cut_at_a_whole_word(tmp_path: Path) -> None
     assert written(writing) == "there was a ball rolls in there was"
 
 
-def test_the_cache_of_a_text_is_its_own_and_goes_with_it(model: StreamingModel) -> None:
+def test_a_text_has_its_own_cache_of_prompt_and_text(model: StreamingModel) -> None:
     writing = model.text_writer(TASK, 500, 20).begin(["a ball"] * 30)
     read = len(writing.unread)
     writing.advance()
@@ -133,7 +131,7 @@ def test_the_cache_of_a_text_is_its_own_and_goes_with_it(model: StreamingModel) 
     assert writing.forward.cache.used == 32
 
 
-def test_the_shipped_model_says_that_it_cannot_be_told_what_to_write() -> None:
+def test_the_shipped_model_is_refused_with_the_remedy() -> None:
     model = load_model(Settings())
     assert isinstance(model, StreamingModel)
     with pytest.raises(
@@ -146,30 +144,30 @@ def test_the_shipped_model_says_that_it_cannot_be_told_what_to_write() -> None:
 @pytest.mark.parametrize(
     ("template", "says"),
     [
-        (THINKING_CHATML, "thinks aloud before it answers"),
-        (FORGETFUL_CHATML, "cannot write an instruction and lines"),
+        (THINKING_CHATML, "writes its reasoning before the answer"),
+        (FORGETFUL_CHATML, "cannot express an instruction and lines"),
     ],
-    ids=["thinking", "forgetful"],
+    ids=["reasoning", "leaves out text"],
 )
-def test_a_template_that_is_of_no_use_is_refused(tmp_path: Path, template: str, says: str) -> None:
+def test_an_unusable_template_is_refused(tmp_path: Path, template: str, says: str) -> None:
     model = load(write_chat_checkpoint(tmp_path, template=template))
     with pytest.raises(CheckpointError, match=says):
         model.text_writer(TASK, 500, 20)
 
 
-def test_a_model_with_too_few_positions_says_how_many_are_left(tmp_path: Path) -> None:
+def test_a_model_with_too_short_a_context_says_how_many_tokens_are_left(tmp_path: Path) -> None:
     model = load(write_chat_checkpoint(tmp_path))
     with pytest.raises(
         CheckpointError,
         match=(
-            r"tells 8192 positions apart, of which 0 are left for what happened; lower"
+            r"was trained for 8192 tokens, of which 0 are left for the lines to summarize; lower"
             " memory.summary_chars"
         ),
     ):
         ChatTextWriter(model.parts, TASK, 500, 9000)
 
 
-def test_a_checkpoint_without_a_template_is_refused_whatever_its_family(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_family_without_a_template_is_refused(tmp_path: Path) -> None:
     model = load(write_checkpoint(tmp_path, family="qwen3_vl"))
     with pytest.raises(CheckpointError, match="has no chat template"):
         model.text_writer(TASK, 500, 20)

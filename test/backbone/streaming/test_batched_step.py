@@ -1,6 +1,4 @@
-"""Several streams in one forward: each gets what it gets alone, and none waits for or suffers from
-another.
-"""
+"""Several streams in one forward pass: each decides as it does alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +35,7 @@ def model(
 
 
 def speak_now_and_then(index: int, camera: str) -> State:
-    """Cameras speak at different ticks, some of them together."""
+    """Cameras speak at different ticks, sometimes several at the same tick."""
     return State.RESPONSE if (index + len(camera)) % 3 == 0 else State.SILENCE
 
 
@@ -65,12 +63,12 @@ def assert_alike(one: Decision | StreamError, other: Decision | StreamError) -> 
     )
 
 
-def test_each_stream_gets_the_words_it_gets_alone(model: StreamingModel) -> None:
+def test_each_stream_writes_the_same_words_as_alone(model: StreamingModel) -> None:
     alone = {camera: model.open_stream(camera) for camera in CAMERAS}
     together = {camera: model.open_stream(camera) for camera in CAMERAS}
     spoken = 0
     for index in range(24):
-        # One camera is slower and one falls silent for a while.
+        # One camera is slower, and one sends no frames for a while.
         shown = [
             camera
             for camera in CAMERAS
@@ -89,7 +87,7 @@ def test_each_stream_gets_the_words_it_gets_alone(model: StreamingModel) -> None
         assert together[camera].context == alone[camera].context
 
 
-def test_all_cameras_of_a_tick_cost_one_forward(
+def test_all_cameras_of_a_tick_share_one_forward_pass(
     model: StreamingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forwards: list[int] = []
@@ -134,7 +132,7 @@ def test_a_question_too_long_for_one_camera_does_not_stop_the_others(model: Stre
     assert isinstance(decisions(model.step([turn(bad, 1, 1)]))[0], Decision)
 
 
-def test_out_of_memory_is_named_and_every_stream_begins_anew(
+def test_out_of_memory_is_reported_and_clears_every_stream(
     model: StreamingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     streams = [model.open_stream(camera) for camera in CAMERAS]
@@ -162,10 +160,10 @@ def test_a_context_longer_than_the_model_allows_is_refused_with_the_remedy(tmp_p
     )
     outcome = decisions(model.step([turn(model.open_stream("front"), 0, 0)]))[0]
     assert isinstance(outcome, StreamError)
-    assert "tells only 8192 positions apart; lower context.max_seconds" in str(outcome)
+    assert "was trained for 8192; lower context.max_seconds" in str(outcome)
 
 
-def test_drawn_words_are_the_same_in_every_run_and_differ_from_the_most_likely_ones(
+def test_sampled_words_are_the_same_in_every_run_and_differ_from_greedy_words(
     tmp_path: Path,
 ) -> None:
     directory = write_checkpoint(tmp_path / "checkpoint")
@@ -184,23 +182,23 @@ def test_drawn_words_are_the_same_in_every_run_and_differ_from_the_most_likely_o
     assert drawn != words()
 
 
-def test_what_is_computed_anew_each_tick_decides_as_the_cache_does_while_nothing_leaves(
+def test_recomputing_decides_as_the_cache_does_while_nothing_leaves_the_context(
     tmp_path: Path,
 ) -> None:
     directory = write_checkpoint(tmp_path / "checkpoint")
-    kept, anew = (
+    cached, recomputed = (
         load_cached_model(settings_for(directory, context__recompute=recompute))
         for recompute in (False, True)
     )
-    streams = kept.open_stream("front"), anew.open_stream("front")
+    streams = cached.open_stream("front"), recomputed.open_stream("front")
     for index in range(12):
         assert_alike(
-            decisions(kept.step([turn(streams[0], index, 0)]))[0],
-            decisions(anew.step([turn(streams[1], index, 0)]))[0],
+            decisions(cached.step([turn(streams[0], index, 0)]))[0],
+            decisions(recomputed.step([turn(streams[1], index, 0)]))[0],
         )
 
 
-def test_a_rate_changed_while_the_stream_runs_keeps_as_many_seconds_as_the_cache_has_room_for(
+def test_after_a_change_of_rate_the_context_has_as_many_seconds_as_the_cache_can_hold(
     tmp_path: Path,
 ) -> None:
     model = load_cached_model(
@@ -229,7 +227,7 @@ def test_a_rate_changed_while_the_stream_runs_keeps_as_many_seconds_as_the_cache
     assert stream.forward.cache.used <= stream.forward.cache.capacity
 
 
-def test_numbers_that_fail_in_the_middle_of_an_utterance_silence_that_camera_alone(
+def test_logits_that_are_not_finite_in_an_utterance_affect_only_that_camera(
     model: StreamingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, bad = model.open_stream("front"), model.open_stream("rear")

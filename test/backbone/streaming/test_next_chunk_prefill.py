@@ -1,6 +1,4 @@
-"""Chunks with memory at their head: nothing inside a chunk is computed twice, and its border costs
-no more than any other tick.
-"""
+"""Chunks that begin with earlier lines: the prefix is prefilled in advance and computed once."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -65,7 +63,7 @@ def ids_of(stream: CachedStream, kind: SegmentKind) -> list[int]:
 
 @pytest.fixture
 def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many tokens each forward of a step appended."""
+    """Number of tokens that each forward pass of a step appended."""
     counts: list[int] = []
 
     def counting(entries: Sequence[Entry]) -> torch.Tensor:
@@ -76,48 +74,50 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def test_inside_a_chunk_the_whole_prefix_is_reused_and_its_border_feeds_no_more_than_any_tick(
+def test_every_tick_feeds_only_its_own_turn_also_at_the_start_of_a_chunk(
     model: StreamingModel, fed: list[int]
 ) -> None:
     stream = model.open_stream("front")
     watch(stream, model, 3 * CHUNK_TURNS + 5, stream.prepare)
-    # Only the very first tick feeds a head. A later chunk's first turn has the mark that closes its
-    # memory to feed, and no end of a turn before it.
+    # Only the first tick feeds a prefix. The first turn of a later chunk feeds the text that closes
+    # the memory lines, but no end of an earlier turn.
     usual = fed[1]
     assert fed[0] > usual
     assert all(count <= usual + 2 for count in fed[1:])
     assert sum(count == usual for count in fed) >= 3 * CHUNK_TURNS + 5 - 1 - 3
 
 
-def test_a_head_prefilled_in_the_background_decides_as_one_that_is_fed_at_the_border(
+def test_a_prefix_prefilled_in_advance_decides_as_one_fed_at_the_start_of_the_chunk(
     model: StreamingModel, fed: list[int]
 ) -> None:
-    ahead, late = model.open_stream("front"), model.open_stream("front")
-    in_background = watch(ahead, model, 2 * CHUNK_TURNS + 8, ahead.prepare)
-    background_most = max(fed[1:])
+    early, late = model.open_stream("front"), model.open_stream("front")
+    in_advance = watch(early, model, 2 * CHUNK_TURNS + 8, early.prepare)
+    most_in_advance = max(fed[1:])
     fed.clear()
-    at_border = watch(late, model, 2 * CHUNK_TURNS + 8, lambda: None)
-    assert max(fed[1:]) > background_most, "without preparing, the border's step feeds the head"
-    for one, other in zip(in_background, at_border, strict=True):
+    at_start = watch(late, model, 2 * CHUNK_TURNS + 8, lambda: None)
+    assert max(fed[1:]) > most_in_advance, (
+        "without prepare, the first step of a chunk feeds the prefix"
+    )
+    for one, other in zip(in_advance, at_start, strict=True):
         assert list(one.probabilities.values()) == pytest.approx(
             list(other.probabilities.values()), abs=1e-4
         )
-    assert ids_of(ahead, SegmentKind.HEAD) == ids_of(late, SegmentKind.HEAD)
+    assert ids_of(early, SegmentKind.PREFIX) == ids_of(late, SegmentKind.PREFIX)
 
 
-def test_a_chunk_begins_with_the_newest_of_what_was_said_within_its_budget(
+def test_a_chunk_begins_with_the_newest_lines_that_fit_the_budget(
     model: StreamingModel,
 ) -> None:
     stream = model.open_stream("front")
     watch(stream, model, CHUNK_TURNS + 1, stream.prepare)
-    head = ids_of(stream, SegmentKind.HEAD)
-    text = str(model.checkpoint.tokenizer.decode(head))
+    prefix = ids_of(stream, SegmentKind.PREFIX)
+    text = str(model.checkpoint.tokenizer.decode(prefix))
     assert "29 s person in red enters from left" in text
     assert "0 s person" not in text.replace("20 s person", "").replace("10 s person", "")
-    assert len(head) <= model.parts.tokens.head + 100 + 20
+    assert len(prefix) <= model.parts.tokens.prefix + 100 + 20
 
 
-def test_the_head_grows_in_small_slices_and_the_cache_holds_both(
+def test_the_prefix_is_prefilled_in_small_slices_and_the_cache_holds_both_chunks(
     model: StreamingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slices: list[int] = []
@@ -130,18 +130,18 @@ def test_the_head_grows_in_small_slices_and_the_cache_holds_both(
     monkeypatch.setattr(CachedForward, "feed", counting)
     stream = model.open_stream("front")
     watch(stream, model, 4 * CHUNK_TURNS, stream.prepare)
-    head = tokens_in([segment for segment in stream.context if segment.kind is SegmentKind.HEAD])
+    prefix = tokens_in(
+        [segment for segment in stream.context if segment.kind is SegmentKind.PREFIX]
+    )
     assert slices
-    assert max(slices) <= -(-head // LEAD_TURNS) + 1
+    assert max(slices) <= -(-prefix // LEAD_TURNS) + 1
     assert stream.forward is not None
     assert stream.forward.cache.used <= stream.forward.cache.capacity
     assert stream.forward.next_position < stream.forward.cache.capacity
 
 
-def test_words_that_end_a_chunk_early_lose_nothing(model: StreamingModel) -> None:
-    """Long utterances fill a chunk before its last turn, when the next head is not finished or not
-    begun.
-    """
+def test_a_chunk_that_ends_early_still_gets_its_whole_prefix(model: StreamingModel) -> None:
+    """Long utterances fill a chunk before the next prefix is complete or even begun."""
     stream = model.open_stream("front")
     speak = lambda decision: Decision(State.RESPONSE, decision.probabilities)  # noqa: E731
     for index in range(2 * CHUNK_TURNS):
@@ -152,11 +152,13 @@ def test_words_that_end_a_chunk_early_lose_nothing(model: StreamingModel) -> Non
             Decision,
         )
         stream.prepare()
-        assert stream.context[0].kind is SegmentKind.HEAD
+        assert stream.context[0].kind is SegmentKind.PREFIX
         assert tokens_in(stream.context) <= stream.plan.policy.max_tokens
 
 
-def test_the_harness_remembers_what_was_said_in_the_next_chunk(model: StreamingModel) -> None:
+def test_the_next_chunk_contains_the_questions_and_answers_of_the_harness(
+    model: StreamingModel,
+) -> None:
     harness = StreamingHarness(model.settings, model, "session")
     answers: list[Utterance] = []
     for index in range(CHUNK_TURNS + 5):
@@ -167,13 +169,13 @@ def test_the_harness_remembers_what_was_said_in_the_next_chunk(model: StreamingM
     stream = harness.stream("front")
     assert isinstance(stream, CachedStream)
     assert ids_of(stream, SegmentKind.QUERY) == [], "the question's own turn has left"
-    head = str(model.checkpoint.tokenizer.decode(ids_of(stream, SegmentKind.HEAD)))
+    prefix = str(model.checkpoint.tokenizer.decode(ids_of(stream, SegmentKind.PREFIX)))
     assert answers[0].query_id == "q"
-    assert "is the door open" in head
-    assert answers[0].text in head
+    assert "is the door open" in prefix
+    assert answers[0].text in prefix
 
 
-def test_lines_are_kept_newest_first_whole_and_within_the_budget() -> None:
+def test_the_newest_lines_are_kept_whole_and_within_the_budget() -> None:
     ids = lambda line: [len(word) for word in line.split()]  # noqa: E731
     assert newest_lines(["a b c", "d e", "f g"], 4, ids) == ["d e", "f g"]
     assert newest_lines(["a b c", "d e", "f g"], 3, ids) == ["f g"]

@@ -1,6 +1,4 @@
-"""What is remembered about a question is put before it: the best that fits, oldest first, and never
-at the question's cost.
-"""
+"""Lines from the memory before a question: the best matches that fit, oldest first."""
 
 from __future__ import annotations
 
@@ -44,39 +42,39 @@ from stream_vlm.types import (
 RED = RecalledLine(0, 0, "person in red enters")
 DOOR = RecalledLine(NANOSECONDS // 2, NANOSECONDS // 2, "the door is open")
 LEFT = RecalledLine(NANOSECONDS, NANOSECONDS, "person enters from left")
-PAST = RecalledContext("yes", (LEFT, RED, DOOR))
+RECALLED = RecalledContext("yes", (LEFT, RED, DOOR))
 SPOKEN = (*WORDS, *"0123456789", ":", "(", ")", "s", "ago", "-", "From", "memory")
 
 
-def asked(past: RecalledContext = PAST) -> Query:
-    return Query("q", "is the door open ?", 0, past=past)
+def asked(recalled: RecalledContext = RECALLED) -> Query:
+    return Query("q", "is the door open ?", 0, past=recalled)
 
 
 def words(said: str) -> int:
     return len(said.split())
 
 
-def test_the_better_is_chosen_first_and_what_is_chosen_is_written_in_the_order_of_time() -> None:
+def test_lines_are_chosen_best_first_and_written_oldest_first() -> None:
     now_ns = 10 * NANOSECONDS
-    everything = within_budget(PAST, now_ns, 1000, words)
+    everything = within_budget(RECALLED, now_ns, 1000, words)
     assert everything == [
         "From memory: yes",
         "00:00:00 (10 s ago) person in red enters",
         "00:00:00 (9 s ago) the door is open",
         "00:00:01 (9 s ago) person enters from left",
     ]
-    assert within_budget(PAST, now_ns, 3 + 8, words) == ["From memory: yes", everything[3]], (
+    assert within_budget(RECALLED, now_ns, 3 + 8, words) == ["From memory: yes", everything[3]], (
         "the best alone"
     )
-    assert within_budget(PAST, now_ns, 3 + 16, words) == [
+    assert within_budget(RECALLED, now_ns, 3 + 16, words) == [
         "From memory: yes",
         everything[1],
         everything[3],
     ]
-    assert within_budget(PAST, now_ns, 2, words) == []
+    assert within_budget(RECALLED, now_ns, 2, words) == []
 
 
-def test_a_line_that_does_not_fit_is_left_out_for_shorter_ones_after_it() -> None:
+def test_a_line_that_does_not_fit_is_left_out_and_a_shorter_one_is_taken() -> None:
     long = RecalledLine(0, 0, "a very long story about everything that was ever to be seen")
     assert within_budget(RecalledContext("", (long, RED)), 0, 10, words) == [
         "00:00:00 (0 s ago) person in red enters"
@@ -84,11 +82,11 @@ def test_a_line_that_does_not_fit_is_left_out_for_shorter_ones_after_it() -> Non
 
 
 @pytest.mark.parametrize("budget", range(0, 60, 7))
-def test_no_budget_is_ever_exceeded(budget: int) -> None:
-    assert sum(map(words, within_budget(PAST, 10 * NANOSECONDS, budget, words))) <= budget
+def test_the_budget_is_never_exceeded(budget: int) -> None:
+    assert sum(map(words, within_budget(RECALLED, 10 * NANOSECONDS, budget, words))) <= budget
 
 
-def test_moments_and_ages_are_said_in_few_words() -> None:
+def test_stamps_and_ages_are_short_texts() -> None:
     assert moment(3_725 * NANOSECONDS) == "01:02:05", "of a recording: since its beginning"
     assert len(moment(1_700_000_000 * NANOSECONDS)) == 8, "the local time of day"
     assert span(NANOSECONDS, 4 * NANOSECONDS) == "00:00:01-00:00:04"
@@ -146,16 +144,16 @@ def text_of(model: StreamingModel, stream: CachedStream, kind: SegmentKind) -> s
     )
 
 
-def test_what_is_remembered_enters_before_the_question_oldest_first(model: StreamingModel) -> None:
+def test_recalled_lines_enter_before_the_question_oldest_first(model: StreamingModel) -> None:
     stream = model.open_stream("front")
     decided(stream, asked())
     kinds = [segment.kind for segment in stream.context if segment.turn == 0]
     assert (
-        kinds.index(SegmentKind.REMEMBERED)
+        kinds.index(SegmentKind.RECALLED)
         < kinds.index(SegmentKind.QUERY)
         < kinds.index(SegmentKind.FRAME)
     )
-    said = text_of(model, stream, SegmentKind.REMEMBERED)
+    said = text_of(model, stream, SegmentKind.RECALLED)
     assert (
         said.index("yes")
         < said.index("in red")
@@ -164,32 +162,32 @@ def test_what_is_remembered_enters_before_the_question_oldest_first(model: Strea
     )
 
 
-def test_a_watch_brings_what_is_remembered_too_and_loses_it_with_its_turn(directory: Path) -> None:
+def test_recalled_lines_of_a_watch_leave_with_its_turn(directory: Path) -> None:
     model = streamo(directory, context__max_seconds=3.0)
     stream = model.open_stream("front")
-    watch = Query("w", "person enters", 0, is_watch=True, past=PAST)
+    watch = Query("w", "person enters", 0, is_watch=True, past=RECALLED)
     decided(stream, None, 0, watch)
-    assert "in red" in text_of(model, stream, SegmentKind.REMEMBERED)
+    assert "in red" in text_of(model, stream, SegmentKind.RECALLED)
     for index in range(1, 20):
         decided(stream, None, index, watch)
     assert text_of(model, stream, SegmentKind.WATCH).strip() == "person enters"
-    assert text_of(model, stream, SegmentKind.REMEMBERED) == ""
+    assert text_of(model, stream, SegmentKind.RECALLED) == ""
 
 
 @pytest.mark.parametrize("tokens", [0, 20, 40, 100])
-def test_no_more_is_written_than_the_budget_of_tokens(directory: Path, tokens: int) -> None:
+def test_recalled_lines_stay_within_memory_tokens(directory: Path, tokens: int) -> None:
     model = streamo(directory, context__memory_tokens=tokens)
     stream = model.open_stream("front")
     decided(stream, asked())
-    frame = len(model.parts.encode_text(model.parts.turns.remembered.replace("{memory}", "")))
+    frame = len(model.parts.encode_text(model.parts.turns.recalled.replace("{memory}", "")))
     written = tokens_in(
-        [segment for segment in stream.context if segment.kind is SegmentKind.REMEMBERED]
+        [segment for segment in stream.context if segment.kind is SegmentKind.RECALLED]
     )
     assert written <= tokens + frame
     assert bool(written) is (tokens >= 20)
 
 
-def test_a_question_is_never_too_long_because_of_what_is_remembered(directory: Path) -> None:
+def test_a_question_is_never_refused_because_of_recalled_lines(directory: Path) -> None:
     model = streamo(
         directory,
         context__memory_tokens=4000,
@@ -210,32 +208,32 @@ def test_a_question_is_never_too_long_because_of_what_is_remembered(directory: P
         assert tokens_in(stream.context) + stream.plan.reserve <= stream.plan.policy.max_tokens
 
 
-def test_a_model_that_was_not_made_to_read_it_sees_the_question_alone(tmp_path: Path) -> None:
+def test_a_format_without_a_place_for_recalled_lines_gets_the_question_only(tmp_path: Path) -> None:
     model = load_cached_model(settings_for(write_checkpoint(tmp_path)))
     assert not model.reads_memory
-    bare, told = model.open_stream("front"), model.open_stream("front")
-    assert decided(bare, asked(RecalledContext())) == decided(told, asked())
+    bare, with_lines = model.open_stream("front"), model.open_stream("front")
+    assert decided(bare, asked(RecalledContext())) == decided(with_lines, asked())
     assert [segment.token_ids for segment in bare.context] == [
-        segment.token_ids for segment in told.context
+        segment.token_ids for segment in with_lines.context
     ]
 
 
-def test_words_that_a_model_has_no_token_for_are_known_to_be_strange(model: StreamingModel) -> None:
+def test_words_without_a_token_are_reported_as_unknown(model: StreamingModel) -> None:
     assert model.unknown_words("Is the door open?") == ()
     assert model.unknown_words("is the Zebra's door open, zebra?") == ("Zebra", "zebra")
 
 
-def test_an_old_question_takes_what_it_brought_along_when_it_leaves(directory: Path) -> None:
+def test_the_last_question_stays_but_its_recalled_lines_leave(directory: Path) -> None:
     model = streamo(directory, context__policy="sliding", context__max_seconds=3.0)
     stream = model.open_stream("front")
     decided(stream, asked())
     for index in range(1, 12):
         decided(stream, None, index)
     assert "door" in text_of(model, stream, SegmentKind.QUERY), "the last question stays"
-    assert text_of(model, stream, SegmentKind.REMEMBERED) == ""
+    assert text_of(model, stream, SegmentKind.RECALLED) == ""
 
 
-def test_a_model_without_a_cache_reads_it_before_its_pictures(
+def test_a_model_without_a_cache_gets_recalled_lines_before_its_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load_model(settings_for(write_foreign(tmp_path)))
@@ -270,10 +268,10 @@ def test_a_model_without_a_cache_reads_it_before_its_pictures(
         ("off", ["a chunk of doors"], None),
     ],
 )
-def test_a_chunk_begins_with_summaries_or_what_was_said_as_the_settings_say(
+def test_a_chunk_begins_with_summaries_or_utterances_as_the_settings_say(
     in_prompt: str, summaries: list[str], expected: list[str] | None
 ) -> None:
-    model = Noting()
+    model = RecordingModel()
     settings = load_settings({"cameras": ["front"], "memory.in_prompt": in_prompt})
     loop = StreamingHarness(settings, model, "session", summaries=lambda camera: summaries)
     for index in range(2):
@@ -283,10 +281,10 @@ def test_a_chunk_begins_with_summaries_or_what_was_said_as_the_settings_say(
     assert (None if memory is None else list(memory())) == expected
 
 
-class Noting:
-    """Says hello at every picture and keeps the turns that it was given."""
+class RecordingModel:
+    """A model that says hello at its first picture and keeps its turns."""
 
-    model_id = "noting"
+    model_id = "recording"
     reads_memory = True
     activity_threshold = 0.0
     seconds: dict[str, float] = {}
@@ -316,7 +314,7 @@ class Noting:
         ]
 
 
-def test_without_memory_in_the_prompt_a_chunk_begins_bare(directory: Path) -> None:
+def test_without_memory_in_the_prompt_a_chunk_begins_with_the_prefix_only(directory: Path) -> None:
     model = streamo(
         directory, context__policy="chunked", context__max_seconds=3.0, memory__in_prompt="off"
     )
@@ -330,6 +328,6 @@ def test_without_memory_in_the_prompt_a_chunk_begins_bare(directory: Path) -> No
     stream = loop.stream("front")
     assert isinstance(stream, CachedStream)
     assert (
-        tokens_in([segment for segment in stream.context if segment.kind is SegmentKind.HEAD])
-        == model.parts.tokens.head
+        tokens_in([segment for segment in stream.context if segment.kind is SegmentKind.PREFIX])
+        == model.parts.tokens.prefix
     )

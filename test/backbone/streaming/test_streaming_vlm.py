@@ -1,6 +1,4 @@
-"""A StreamingVLM checkpoint watches live: a second of two frames a turn, an ellipsis for silence,
-words that outlive their pictures.
-"""
+"""A StreamingVLM checkpoint in a live stream: two frames in each turn, an ellipsis for silence."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ WINDOWS = {"vision_turns": 3, "text_turns": 4, "text_sink": 6, "text_window": 6}
 
 
 def configure(directory: Path, **changes: Any) -> StreamingModel:
-    """The checkpoint in `directory` with a stream configuration of StreamingVLM's kind."""
+    """Load the checkpoint in `directory` with a stream configuration for StreamingVLM."""
     values: dict[str, Any] = {
         "name": "tiny",
         "turns": "streaming_vlm",
@@ -59,7 +57,7 @@ def stay_silent(decision: Decision) -> Decision:
 
 
 def text_of(model: StreamingModel, stream: CachedStream) -> str:
-    """The context as text, vision tokens as dots."""
+    """The context as text, with a dot for each vision token."""
     ids = [token for segment in stream.context for token in segment.token_ids]
     return (
         str(model.checkpoint.tokenizer.decode(ids))
@@ -96,7 +94,7 @@ def test_two_frames_make_one_turn_in_one_temporal_patch(
     assert [pictures.tolist() for pictures in seen] == [pictures.tolist() for pictures in expected]
 
 
-def test_turns_are_written_as_the_published_prompts_are(model: StreamingModel) -> None:
+def test_turns_equal_the_published_prompts(model: StreamingModel) -> None:
     stream = model.open_stream("front")
     for index in range(4):
         step_alone(
@@ -105,7 +103,7 @@ def test_turns_are_written_as_the_published_prompts_are(model: StreamingModel) -
             Query("q", "what is it", 0) if index == 1 else None,
             stay_silent,
         )
-    head = (
+    prefix = (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>previous"
         " text\n<|im_end|>\n"
     )
@@ -116,10 +114,10 @@ def test_turns_are_written_as_the_published_prompts_are(model: StreamingModel) -
         ),
         "<|im_start|>user\nTime=1.0-2.0s<|vision_start|>......<|vision_end|><|im_end|>\n<|im_start|>assistant\n",
     ]
-    assert text_of(model, stream) == head + "".join(turns)
+    assert text_of(model, stream) == prefix + "".join(turns)
 
 
-def test_a_question_beside_the_first_frame_of_a_turn_is_answered_at_once(
+def test_a_question_at_the_first_frame_of_a_turn_is_answered_at_once(
     model: StreamingModel,
 ) -> None:
     stream = model.open_stream("front")
@@ -128,7 +126,7 @@ def test_a_question_beside_the_first_frame_of_a_turn_is_answered_at_once(
     assert {segment.turn for segment in stream.context} == {-1, 0}
 
 
-def test_silence_is_decided_where_the_ellipsis_is_the_best_token(model: StreamingModel) -> None:
+def test_the_decision_is_silence_if_the_ellipsis_is_the_best_token(model: StreamingModel) -> None:
     stream = model.open_stream("front")
     silence = model.parts.tokens.markers[State.SILENCE][0]
     logits = torch.zeros(model.checkpoint.model.config.text_config.vocab_size)
@@ -138,14 +136,14 @@ def test_silence_is_decided_where_the_ellipsis_is_the_best_token(model: Streamin
     decision = stream.decide(logits)
     assert decision.state is State.RESPONSE
     assert sum(decision.probabilities.values()) == pytest.approx(1.0)
-    # Neither an end of turn nor the mark that ends a response begins one.
+    # A response begins neither with an end of turn nor with its own end mark.
     logits[65] = 0.0
     for token in (*model.parts.tokens.stop, *model.parts.tokens.response_end):
         logits[token] = 9.0
     assert stream.decide(logits).state is State.SILENCE
 
 
-def test_the_mark_that_ends_a_response_is_not_published_and_does_not_move_with_the_words(
+def test_the_end_mark_of_a_response_is_neither_published_nor_moved_with_the_words(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = configure(directory)
@@ -167,7 +165,7 @@ def test_the_mark_that_ends_a_response_is_not_published_and_does_not_move_with_t
 
 
 @pytest.mark.parametrize("compatible", [False, True])
-def test_an_endless_stream_of_talk_stays_inside_its_memory(
+def test_a_long_stream_of_utterances_stays_within_its_cache(
     directory: Path, compatible: bool
 ) -> None:
     model = configure(directory, sliding=WINDOWS | {"compatible": compatible})
@@ -223,7 +221,7 @@ def test_the_last_question_stays_after_its_pictures_and_words_have_left(
         ),
     ],
 )
-def test_a_configuration_that_cannot_be_followed_is_refused(
+def test_an_impossible_configuration_is_refused(
     directory: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(CheckpointError, match=message):

@@ -1,6 +1,4 @@
-"""Utterances while they are written: whole words only, to the end of the turn and no further, never
-over the budget.
-"""
+"""Utterances while they are decoded: whole words, up to the end of the turn or the token limit."""
 
 from __future__ import annotations
 
@@ -34,9 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> StreamingModel:
 
 @pytest.fixture(scope="module")
 def bytes_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A tokenizer whose tokens are single bytes, so that every token ends inside a word and most
-    inside a character.
-    """
+    """A tokenizer with one token for each byte; most tokens end inside a word or a character."""
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast.from_pretrained(
@@ -45,21 +41,21 @@ def bytes_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 SPACELESS = "我看到一只猫进来了ひらがなカタカナ、。「」？𠀋"
-"""Characters of Chinese and Japanese of three bytes, and one of four."""
+"""Chinese and Japanese characters of three bytes, and one of four."""
 
 HALF = "\N{REPLACEMENT CHARACTER}"
-"""What a tokenizer shows of bytes that are no whole character; nobody says it."""
+"""A tokenizer decodes an incomplete character to this; it is never published."""
 
 letters = st.characters(codec="utf-8", categories=("L", "N", "S"), exclude_characters=HALF)
 narrow = letters.filter(lambda character: unicodedata.east_asian_width(character) not in "WFH")
-"""Characters of scripts that set their words apart, and so none of the wide ones."""
+"""Characters of scripts with spaces between words, so no wide characters."""
 
 words = st.lists(st.text(narrow, min_size=1, max_size=6), min_size=1, max_size=6)
 
 
 @given(words)
 @settings(max_examples=100, deadline=None)
-def test_half_a_word_is_never_told(bytes_tokenizer: Any, spoken: list[str]) -> None:
+def test_an_incomplete_word_is_never_returned(bytes_tokenizer: Any, spoken: list[str]) -> None:
     stream, text = WordStream(bytes_tokenizer), " ".join(spoken)
     whole = [" ".join(spoken[:count]) for count in range(len(spoken) + 1)]
     for token in bytes_tokenizer.encode(text, add_special_tokens=False):
@@ -70,7 +66,7 @@ def test_half_a_word_is_never_told(bytes_tokenizer: Any, spoken: list[str]) -> N
 
 @given(st.text(st.sampled_from(SPACELESS), min_size=1, max_size=12), st.integers(0, 3))
 @settings(max_examples=100, deadline=None)
-def test_of_a_script_without_spaces_all_whole_characters_are_told_though_the_end_is_cut(
+def test_in_a_script_without_spaces_all_whole_characters_are_returned(
     bytes_tokenizer: Any, text: str, missing: int
 ) -> None:
     stream, ids = (
@@ -79,14 +75,14 @@ def test_of_a_script_without_spaces_all_whole_characters_are_told_though_the_end
     )
     written = ids[: len(ids) - min(missing, len(ids) - 1)]
     whole = bytes_tokenizer.decode(written).rstrip(HALF)
-    told = [stream.push(token) for token in written]
-    assert all(text.startswith(part) for part in told)
-    assert told == sorted(told, key=len)
-    assert stream.finish(complete=False) == whole == told[-1]
+    returned = [stream.push(token) for token in written]
+    assert all(text.startswith(part) for part in returned)
+    assert returned == sorted(returned, key=len)
+    assert stream.finish(complete=False) == whole == returned[-1]
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "returned"),
     [
         ("我看到一只猫", "我看到一只猫"),
         ("ドアが開いた。", "ドアが開いた。"),
@@ -97,17 +93,17 @@ def test_of_a_script_without_spaces_all_whole_characters_are_told_though_the_end
         ("one", ""),
     ],
 )
-def test_what_a_budget_cuts_off_is_told_to_its_last_whole_word_or_character(
-    bytes_tokenizer: Any, text: str, told: str
+def test_a_cut_text_ends_at_its_last_whole_word_or_character(
+    bytes_tokenizer: Any, text: str, returned: str
 ) -> None:
     stream = WordStream(bytes_tokenizer)
     for token in bytes_tokenizer.encode(text, add_special_tokens=False):
         stream.push(token)
-    assert stream.finish(complete=False) == told
+    assert stream.finish(complete=False) == returned
     assert stream.finish(complete=True) == text
 
 
-def test_a_character_that_the_model_left_unfinished_is_not_told(bytes_tokenizer: Any) -> None:
+def test_an_incomplete_character_at_the_end_is_left_out(bytes_tokenizer: Any) -> None:
     stream = WordStream(bytes_tokenizer)
     for token in bytes_tokenizer.encode("one café", add_special_tokens=False)[:-1]:
         stream.push(token)
@@ -115,7 +111,7 @@ def test_a_character_that_the_model_left_unfinished_is_not_told(bytes_tokenizer:
 
 
 class Written:
-    """One turn in which the model is made to write `ids`, and what came of it."""
+    """The result of one turn in which the model writes `ids`."""
 
     def __init__(
         self,
@@ -167,11 +163,11 @@ def test_an_utterance_ends_where_the_model_ends_its_turn(
     written = Written(model, monkeypatch, ids)
     assert written.text == "the door"
     assert written.partial == ["the", "the door"]
-    assert written.forwards == 1 + len(ids), "nothing is computed after the end"
+    assert written.forwards == 1 + len(ids), "no forward pass follows the end"
     assert written.fed == ids[:2], "the end of the turn is fed with the next one"
 
 
-def test_an_utterance_that_reaches_the_budget_is_cut_at_a_whole_word(
+def test_an_utterance_at_the_token_limit_is_cut_at_a_whole_word(
     model: StreamingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = list(model.parts.encode_text(SENTENCE))
@@ -183,7 +179,7 @@ def test_an_utterance_that_reaches_the_budget_is_cut_at_a_whole_word(
 
 
 @pytest.mark.parametrize(("limit", "text"), [(1, ""), (3, "is the"), (50, "is the red door")])
-def test_a_limit_of_the_step_shortens_the_budget_and_never_lengthens_it(
+def test_the_limits_of_a_step_can_only_shorten_an_utterance(
     model: StreamingModel, monkeypatch: pytest.MonkeyPatch, limit: int, text: str
 ) -> None:
     written = Written(
@@ -193,7 +189,7 @@ def test_a_limit_of_the_step_shortens_the_budget_and_never_lengthens_it(
     assert written.forwards == 1 + min(limit, BUDGET)
 
 
-def test_a_turn_that_ends_at_once_says_nothing(
+def test_a_response_that_ends_at_once_has_no_words(
     model: StreamingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = Written(model, monkeypatch, list(model.parts.encode_text("<|im_end|>")))

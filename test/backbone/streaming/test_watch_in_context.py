@@ -1,6 +1,4 @@
-"""Watches in the engine: told once, judged every turn, never forgotten while active, gone when
-over.
-"""
+"""Watches in the context: written once, kept while active, removed when they end."""
 
 from __future__ import annotations
 
@@ -30,11 +28,11 @@ RED = Query("w2", "is the red door open", 0, is_watch=True)
 QUESTION = Query("q1", "is the door open ?", 0)
 POLICIES = ["last_turns", "chunked", "sliding", "last_frames"]
 STATE_WORDS = {"silence": "no", "standby": "maybe", "response": "yes"}
-"""The byte tokenizer of the tests tells words apart by their first letter."""
+"""Words with different first letters, because the tokenizer of the tests has one token a byte."""
 
 
 def write_tuned(directory: Path) -> Path:
-    """A checkpoint of a model that was tuned with Streamo's markers."""
+    """Write a checkpoint with Streamo's markers."""
     write_checkpoint(directory)
     path = directory / "stream_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"turns": "streamo"}))
@@ -42,7 +40,7 @@ def write_tuned(directory: Path) -> Path:
 
 
 def write_untuned(directory: Path) -> Path:
-    """A checkpoint of a model that never saw a stream and is driven by words."""
+    """Write a checkpoint that was not tuned for streams; its states are plain words."""
     write_streaming_vlm_checkpoint(directory)
     (directory / "stream_config.json").write_text(
         json.dumps({"name": "untuned", "turns": PROMPTED.model_dump() | STATE_WORDS})
@@ -85,7 +83,7 @@ def as_decided(decision: Decision) -> Decision:
 
 
 def words_of(model: StreamingModel, stream: CachedStream, kind: SegmentKind) -> list[str]:
-    """The text of each segment of `kind` that the context holds."""
+    """The text of each segment of `kind` in the context."""
     tokenizer = model.checkpoint.tokenizer
     return [
         str(tokenizer.decode(list(segment.token_ids))).strip()
@@ -99,9 +97,7 @@ def watches_in(model: StreamingModel, stream: CachedStream) -> list[str]:
 
 
 @pytest.mark.parametrize("talk", [stay_silent, speak])
-def test_a_watch_stays_in_the_context_for_as_long_as_it_is_active(
-    model: StreamingModel, talk: Any
-) -> None:
+def test_a_watch_stays_in_the_context_while_it_is_active(model: StreamingModel, talk: Any) -> None:
     stream = model.open_stream("front")
     for index in range(40):
         step_alone(
@@ -114,17 +110,19 @@ def test_a_watch_stays_in_the_context_for_as_long_as_it_is_active(
     assert forward.next_position < forward.cache.capacity
 
 
-def test_a_watch_stays_in_its_users_markers(model: StreamingModel) -> None:
+def test_a_watch_keeps_the_markers_around_it_after_its_turn_has_left(model: StreamingModel) -> None:
     stream = model.open_stream("front")
     for index in range(20):
         step_alone(stream, random_frame(index), None, stay_silent, watch=DOOR)
-    told = next(segment.turn for segment in stream.context if segment.kind is SegmentKind.WATCH)
-    assert told < 20 - 6, "its turn has left"
-    kinds = [segment.kind for segment in stream.context if segment.turn == told]
+    watch_turn = next(
+        segment.turn for segment in stream.context if segment.kind is SegmentKind.WATCH
+    )
+    assert watch_turn < 20 - 6, "its turn has left"
+    kinds = [segment.kind for segment in stream.context if segment.turn == watch_turn]
     assert kinds == [SegmentKind.TEXT, SegmentKind.WATCH, SegmentKind.TEXT]
 
 
-def test_a_watch_that_is_over_leaves_at_once_and_a_new_one_takes_its_place(
+def test_an_ended_watch_leaves_at_once_and_a_new_one_replaces_it(
     model: StreamingModel,
 ) -> None:
     stream = model.open_stream("front")
@@ -140,7 +138,7 @@ def test_a_watch_that_is_over_leaves_at_once_and_a_new_one_takes_its_place(
     assert {segment.turn for segment in stream.context if segment.kind is SegmentKind.TEXT} <= shown
 
 
-def test_a_context_that_begins_anew_is_told_again(model: StreamingModel) -> None:
+def test_after_a_reset_the_watch_is_written_again(model: StreamingModel) -> None:
     stream = model.open_stream("front")
     step_alone(stream, random_frame(0), None, stay_silent, watch=DOOR)
     stream.reset()
@@ -148,7 +146,7 @@ def test_a_context_that_begins_anew_is_told_again(model: StreamingModel) -> None
     assert watches_in(model, stream) == [DOOR.text]
 
 
-def test_a_chunk_whose_head_remembers_what_was_said_is_told_again(tuned: Path) -> None:
+def test_the_watch_is_written_again_in_a_new_chunk_with_memory_lines(tuned: Path) -> None:
     model = load_cached_model(
         settings_for(
             tuned,
@@ -173,10 +171,14 @@ def test_a_chunk_whose_head_remembers_what_was_said_is_told_again(tuned: Path) -
         )
         harness.prepare()
         assert watches_in(model, stream) == [DOOR.text]
-    assert len(words_of(model, stream, SegmentKind.HEAD)) > 1, "the chunk's head remembers"
+    assert len(words_of(model, stream, SegmentKind.PREFIX)) > 1, (
+        "the prefix of the chunk has memory lines"
+    )
 
 
-def test_a_watch_costs_a_silent_tick_nothing(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watch_adds_no_tokens_to_a_silent_tick(
+    tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fed: list[int] = []
 
     def counting(entries: Sequence[Entry]) -> torch.Tensor:
@@ -189,19 +191,19 @@ def test_a_watch_costs_a_silent_tick_nothing(tuned: Path, monkeypatch: pytest.Mo
     for index in range(20):
         step_alone(plain, random_frame(index), None, stay_silent)
         step_alone(watched, random_frame(index), None, stay_silent, watch=DOOR)
-    assert len(fed) == 40, "one forward a tick"
-    assert fed[2::2] == fed[3::2], "told once, not again"
+    assert len(fed) == 40, "one forward pass for each tick"
+    assert fed[2::2] == fed[3::2], "the watch is written once"
     assert fed[1] > fed[0]
 
 
-def test_a_watch_decides_by_cache_as_it_does_computed_anew_while_nothing_leaves(
+def test_with_a_watch_recomputing_decides_as_the_cache_does_while_nothing_leaves(
     tuned: Path,
 ) -> None:
-    kept, anew = (
+    cached, recomputed = (
         load_cached_model(settings_for(tuned, context__recompute=recompute))
         for recompute in (False, True)
     )
-    streams = kept.open_stream("front"), anew.open_stream("front")
+    streams = cached.open_stream("front"), recomputed.open_stream("front")
     for index in range(12):
         watch = DOOR if 2 <= index < 8 else RED if index >= 8 else None
         decisions = [
@@ -209,11 +211,11 @@ def test_a_watch_decides_by_cache_as_it_does_computed_anew_while_nothing_leaves(
             for stream in streams
         ]
         assert (
-            watches_in(kept, streams[0])
-            == watches_in(anew, streams[1])
+            watches_in(cached, streams[0])
+            == watches_in(recomputed, streams[1])
             == ([watch.text] if watch else [])
         )
-        if index < 8:  # from then on the cache remembers a watch that has left
+        if index < 8:  # later the cache still depends on the watch that has left
             assert list(decisions[0].probabilities.values()) == pytest.approx(
                 list(decisions[1].probabilities.values()), abs=1e-4
             )
@@ -231,7 +233,9 @@ def test_control_tokens_in_a_watch_are_not_read_as_control(model: StreamingModel
     assert watches_in(model, stream) == ["red door"]
 
 
-def test_a_watch_that_does_not_fit_is_refused_and_the_stream_goes_on(model: StreamingModel) -> None:
+def test_a_watch_that_does_not_fit_is_refused_and_the_stream_continues(
+    model: StreamingModel,
+) -> None:
     stream = model.open_stream("front")
     step_alone(stream, random_frame(0), None, stay_silent)
     with pytest.raises(WatchRefused, match=r"front: picture and watch need .* in fewer words"):
@@ -250,7 +254,7 @@ def test_a_watch_that_does_not_fit_is_refused_and_the_stream_goes_on(model: Stre
 
 
 @pytest.mark.parametrize("words", range(100, 900, 40))
-def test_a_watch_that_was_taken_fits_for_ever(tuned: Path, words: int) -> None:
+def test_an_accepted_watch_always_fits(tuned: Path, words: int) -> None:
     settings = settings_for(
         tuned,
         context__policy="last_frames",
@@ -275,7 +279,7 @@ def untuned_model(directory: Path, **settings: Any) -> StreamingModel:
     )
 
 
-def test_an_untuned_model_looks_without_judging_until_it_is_told(untuned: Path) -> None:
+def test_an_untuned_model_stays_silent_until_a_watch_or_a_question(untuned: Path) -> None:
     model = untuned_model(untuned)
     stream = model.open_stream("front")
     for index in range(3):
@@ -297,7 +301,7 @@ def test_an_untuned_model_looks_without_judging_until_it_is_told(untuned: Path) 
     )
 
 
-def test_an_untuned_model_is_asked_for_a_judgement_about_every_picture_of_a_watch_and_told_once(
+def test_an_untuned_model_gets_the_watch_once_and_a_question_at_every_picture(
     untuned: Path,
 ) -> None:
     model = untuned_model(untuned)
@@ -316,16 +320,18 @@ def test_an_untuned_model_is_asked_for_a_judgement_about_every_picture_of_a_watc
     assert watches_in(model, stream) == [PROMPTED.watch.replace("{query}", DOOR.text).strip()]
 
 
-@pytest.mark.parametrize(("unasked", "judges"), [("auto", False), ("always", True)])
-def test_the_setting_makes_an_untuned_model_judge_unasked(
-    untuned: Path, unasked: str, judges: bool
+@pytest.mark.parametrize(("unprompted", "judges"), [("auto", False), ("always", True)])
+def test_the_setting_unprompted_makes_an_untuned_model_decide_always(
+    untuned: Path, unprompted: str, judges: bool
 ) -> None:
-    stream = untuned_model(untuned, decision__unprompted=unasked).open_stream("front")
+    stream = untuned_model(untuned, decision__unprompted=unprompted).open_stream("front")
     decision = step_alone(stream, random_frame(0, size=(56, 84)), None, as_decided)
     assert (decision.probabilities[State.SILENCE] < 1) == judges
 
 
-def test_a_model_that_cannot_be_told_refuses_by_name_and_goes_on_watching(tmp_path: Path) -> None:
+def test_a_format_without_a_place_for_a_watch_refuses_it_and_the_stream_continues(
+    tmp_path: Path,
+) -> None:
     model = load_cached_model(
         settings_for(write_checkpoint(tmp_path / "compact"), cameras=["front"])
     )
@@ -333,7 +339,7 @@ def test_a_model_that_cannot_be_told_refuses_by_name_and_goes_on_watching(tmp_pa
     frames = [random_frame(index) for index in range(2)]
     refused = harness.step(Tick(0, frames[0].stamp_ns, (frames[0],), (DOOR,)))
     assert refused.faults["front"].startswith(
-        f"front: {model.model_id} was not made to be told what to wait for"
+        f"front: the prompt format of {model.model_id} has no place for a watch"
     )
     assert harness.watching == frozenset()
     assert set(harness.step(Tick(1, frames[1].stamp_ns, (frames[1],))).decisions) == {"front"}

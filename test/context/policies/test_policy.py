@@ -14,7 +14,7 @@ from stream_vlm.context.policies.last_frames import LastFramesPolicy
 from stream_vlm.context.policies.policy import (
     ChunkedPolicy,
     ContextPolicy,
-    RoundsPolicy,
+    LastTurnsPolicy,
     newest_turn,
     without_watches,
 )
@@ -28,7 +28,7 @@ Make = Callable[[int, int], ContextPolicy]
 """Makes a policy from a number of turns and a token budget."""
 
 POLICIES = [
-    pytest.param(lambda turns, budget: RoundsPolicy(turns + 1, turns, budget), id="last_turns"),
+    pytest.param(lambda turns, budget: LastTurnsPolicy(turns + 1, turns, budget), id="last_turns"),
     pytest.param(lambda turns, budget: ChunkedPolicy(turns, budget), id="chunked"),
     pytest.param(
         lambda turns, budget: SlidingPolicy(turns, turns + 1, 5, 7, budget),
@@ -64,7 +64,7 @@ turns = st.lists(
     min_size=1,
     max_size=20,
 )
-# The smallest budget holds the HEAD segments, an earlier watch, the end of the previous turn, the
+# The smallest budget holds the PREFIX segments, an earlier watch, the end of the previous turn, the
 # largest turn and a reply. Every policy must respect every budget above it.
 budgets = st.integers(7 + 3 + 20 + 20 + 16 + 8 + (20 + 4) + RESERVE, 330)
 
@@ -96,7 +96,7 @@ def steps(policy: ContextPolicy, stream: list[Turn]) -> list[Step]:
 
     for number, turn in enumerate(stream):
         entering = (
-            [segment(SegmentKind.HEAD, -1, 4), segment(SegmentKind.HEAD, -1, 3)]
+            [segment(SegmentKind.PREFIX, -1, 4), segment(SegmentKind.PREFIX, -1, 3)]
             if number == 0
             else []
         )
@@ -138,7 +138,7 @@ def test_the_head_segments_and_the_newest_turn_never_leave(
 ) -> None:
     for number, step in enumerate(steps(make(size, budget), stream)):
         assert (
-            sum(len(segment) for segment in step.context if segment.kind is SegmentKind.HEAD) == 7
+            sum(len(segment) for segment in step.context if segment.kind is SegmentKind.PREFIX) == 7
         )
         entered = [segment for segment in step.entering if segment.turn == number]
         assert step.context[-len(entered) :] == entered

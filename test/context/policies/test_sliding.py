@@ -19,9 +19,9 @@ from stream_vlm.context.segments import Segment, SegmentKind
 
 UNBOUNDED = 10**9
 KINDS = {
-    "head": SegmentKind.HEAD,
+    "head": SegmentKind.PREFIX,
     "content": SegmentKind.PREVIOUS,
-    "footer": SegmentKind.HEAD,
+    "footer": SegmentKind.PREFIX,
     "user open": SegmentKind.TEXT,
     "time": SegmentKind.TIME,
     "query": SegmentKind.QUERY,
@@ -65,7 +65,7 @@ class Stream:
     def segment(self, role: str, turn: int, count: int) -> Segment:
         return Segment(KINDS[role], turn, self.ids(count))
 
-    def head(self, previous: int) -> list[Segment]:
+    def prefix(self, previous: int) -> list[Segment]:
         parts = [
             self.segment("head", -1, 3),
             self.segment("content", -1, previous),
@@ -101,7 +101,7 @@ class Stream:
 
     def step(self, turn: int, second: Turn, previous: int) -> None:
         entering = [
-            *(self.head(previous) if turn == 0 else []),
+            *(self.prefix(previous) if turn == 0 else []),
             *self.pending,
             *self.user(turn, second),
         ]
@@ -174,7 +174,7 @@ class RuleStream:
     def role(segment: Segment) -> str:
         if segment.kind in (SegmentKind.FRAME, SegmentKind.FRAME_MARK):
             return "vision"
-        if segment.kind is SegmentKind.HEAD:
+        if segment.kind is SegmentKind.PREFIX:
             return "footer" if len(segment) == 2 else "head"
         if segment.kind is SegmentKind.TEXT:
             return "user close"
@@ -190,7 +190,7 @@ def test_in_compatibility_mode_every_turn_keeps_exactly_the_tokens_of_the_publis
     rule = RuleStream(Rule(vision, text, *cuts))
     for turn, second in enumerate(seconds):
         entering = [
-            *(stream.head(previous) if turn == 0 else []),
+            *(stream.prefix(previous) if turn == 0 else []),
             *stream.pending,
             *stream.user(turn, second),
         ]

@@ -1,8 +1,7 @@
-"""Where a checkpoint's weights go and in how many bits: one device, several GPUs, 8 or 4 bits a
-weight.
+"""Decides on which devices and with how many bits the weights of a checkpoint are loaded.
 
-accelerate (weights on several GPUs) and bitsandbytes (8 and 4 bits) are optional: what needs them
-says so where they are missing.
+The libraries accelerate (several GPUs) and bitsandbytes (8 and 4 bits) are optional. A setting that
+needs a missing library is refused with a message.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
 from stream_vlm.config.model_settings import ModelSettings
 
 UNQUANTIZED = ["model.visual", "lm_head"]
-"""Modules that keep their floats: pictures and the states' logits are what a stream decides by."""
+"""Modules that are never quantized: vision tokens and the logits of the states depend on them."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,11 @@ class Placement:
     """How weights are loaded.
 
     Attributes:
-        device: where they go; the first of them where there are several.
-        options: what `from_pretrained` is told beyond the dtype.
-        quantized: how weights lost bits, int8, int4 or the checkpoint's own method; empty where
-            they did not.
+        device: the device; the first one if there are several.
+        dtype: the dtype of weights that are not quantized.
+        options: arguments of `from_pretrained` beyond the dtype.
+        quantized: the quantization: "int8", "int4" or the checkpoint's own method; empty if there
+            is none.
     """
 
     device: torch.device
@@ -41,16 +41,21 @@ class Placement:
 
     @property
     def is_done_by_loading(self) -> bool:
-        """Whether `from_pretrained` itself puts every weight in its place."""
+        """Whether `from_pretrained` places all weights on their devices."""
         return "device_map" in self.options
 
 
 def place(settings: ModelSettings, model_class: Any, config: Any) -> Placement:
-    """How a model of `model_class` and `config` is loaded by `settings`.
+    """Decide how a model is loaded.
+
+    Args:
+        settings: the settings `model`.
+        model_class: the class of the model in transformers.
+        config: its configuration.
 
     Raises:
-        CheckpointError: a device or a library that the settings ask for is missing, or the model
-            does not fit.
+        CheckpointError: the settings need a device or a library that is missing, or the model does
+            not fit.
     """
     device = _device(settings)
     dtype = _dtype(settings, device)
@@ -60,14 +65,14 @@ def place(settings: ModelSettings, model_class: Any, config: Any) -> Placement:
     if settings.weights != "auto":
         if stored is not None:
             raise CheckpointError(
-                f"model.weights {settings.weights!r}: these weights are quantized already; leave"
+                f"model.weights {settings.weights!r}: these weights are already quantized; leave"
                 " model.weights at 'auto'"
             )
-        wanted_by = f"model.weights {settings.weights!r}"
-        _require("bitsandbytes", wanted_by)
-        _require("accelerate", wanted_by)
+        needed_by = f"model.weights {settings.weights!r}"
+        _require("bitsandbytes", needed_by)
+        _require("accelerate", needed_by)
         options = {
-            "quantization_config": _fewer_bits(settings.weights, dtype),
+            "quantization_config": _quantization(settings.weights, dtype),
             "device_map": {"": device},
         }
         quantized = settings.weights
@@ -75,7 +80,7 @@ def place(settings: ModelSettings, model_class: Any, config: Any) -> Placement:
         _require("accelerate", "a checkpoint with quantized weights")
         options = {"device_map": {"": device}}
         quantized = "int8" if stored.get("load_in_8bit") else str(stored.get("quant_method"))
-    # It says at every single product that its numbers are cast, which would fill a robot's log.
+    # bitsandbytes logs a cast at every matrix product, which would fill the log.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     if settings.device == "split":
         options["device_map"] = spread(model_class, config, dtype, settings.weights)
@@ -89,11 +94,19 @@ def spread(
     weights: str = "auto",
     room: Mapping[int | str, int | str] | None = None,
 ) -> dict[str, int | str]:
-    """Which module goes to which GPU, so that all are filled alike; the vision tower and every
-    layer stay whole.
+    """Distribute the modules of a model evenly over the GPUs.
+
+    The vision tower and each layer stay on one GPU.
 
     Args:
-        room: memory (bytes, or text such as "10GB") by GPU; what is free where left out.
+        model_class: the class of the model in transformers.
+        config: its configuration.
+        dtype: the dtype of weights that are not quantized.
+        weights: the setting `model.weights`.
+        room: memory by GPU, in bytes or as text such as "10GB"; by default the free memory.
+
+    Returns:
+        The GPU of each module.
 
     Raises:
         CheckpointError: accelerate is missing, or the model is larger than all GPUs together.
@@ -124,7 +137,7 @@ def spread(
     return places
 
 
-def _fewer_bits(weights: str, dtype: torch.dtype) -> BitsAndBytesConfig:
+def _quantization(weights: str, dtype: torch.dtype) -> BitsAndBytesConfig:
     if weights == "int8":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=UNQUANTIZED)
     return BitsAndBytesConfig(
@@ -135,13 +148,13 @@ def _fewer_bits(weights: str, dtype: torch.dtype) -> BitsAndBytesConfig:
     )
 
 
-def _require(library: str, wanted_by: str) -> Any:
+def _require(library: str, needed_by: str) -> Any:
     try:
         return importlib.import_module(library)
     except Exception as error:
-        # A library built for another CUDA raises whatever its own loading raises.
+        # A library that was built for another CUDA version can raise anything.
         raise CheckpointError(
-            f"{wanted_by} needs {library}, which cannot be imported ({type(error).__name__}:"
+            f"{needed_by} needs {library}, which cannot be imported ({type(error).__name__}:"
             f" {error}); install it with 'pip install {library}'"
         ) from error
 
@@ -161,7 +174,7 @@ def _device(settings: ModelSettings) -> torch.device:
 
 def _dtype(settings: ModelSettings, device: torch.device) -> torch.dtype:
     if settings.dtype == "auto":
-        # bfloat16 products are several times slower than float32 on CPUs.
+        # On CPUs bfloat16 products are several times slower than float32.
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     dtype: torch.dtype = getattr(torch, settings.dtype)
     return dtype

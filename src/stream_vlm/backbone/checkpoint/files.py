@@ -1,6 +1,4 @@
-"""What a checkpoint directory must hold before anything is loaded from it, and the digest that
-names it.
-"""
+"""Checks the files of a checkpoint directory before loading, and computes its digest."""
 
 from __future__ import annotations
 
@@ -14,15 +12,15 @@ from safetensors import SafetensorError, safe_open
 from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
 
 FLOATS = {"F64", "F32", "F16", "BF16"}
-"""Types of weights that need no quantization library."""
+"""Weight types that need no quantization library."""
 
 
 class ForeignArchitecture(CheckpointError):
-    """A checkpoint of an architecture that the slot cache does not know."""
+    """The checkpoint has an architecture that cannot run with the slot cache."""
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """The directory's `config.json`.
+    """Read `config.json` of a checkpoint directory.
 
     Raises:
         CheckpointError: the directory or the file is missing or damaged.
@@ -43,17 +41,16 @@ def read_config(directory: Path) -> dict[str, Any]:
         config.get("model_type")
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise CheckpointError(
-            f"{path}: is not valid JSON ({error}); fetch the checkpoint anew"
+            f"{path}: is not valid JSON ({error}); download the checkpoint again"
         ) from error
     return config
 
 
 def check_files(directory: Path, config: dict[str, Any]) -> None:
-    """Refuse a directory that is partial, damaged, or holds weights of another kind than `config`
-    says.
+    """Check that the files are complete, undamaged and of the types that `config` says.
 
     Raises:
-        CheckpointError: names the file and what is wrong with it.
+        CheckpointError: a file is missing, damaged or of another type; the message names it.
     """
     if not any((directory / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         raise CheckpointError(
@@ -63,26 +60,28 @@ def check_files(directory: Path, config: dict[str, Any]) -> None:
     for path in weight_files(directory):
         if not path.is_file():
             raise CheckpointError(
-                f"model.directory {directory}: {path.name} is missing; the checkpoint is partial,"
-                " fetch it anew"
+                f"model.directory {directory}: {path.name} is missing; the checkpoint is"
+                " incomplete, download it again"
             )
         try:
             with safe_open(path, framework="pt") as weights:
                 kinds = {name: weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118 (not a mapping)
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path}: is damaged ({error}); fetch it anew") from error
+            raise CheckpointError(f"{path}: is damaged ({error}); download it again") from error
         odd = sorted(name for name, kind in kinds.items() if kind not in FLOATS)
         if odd and "quantization_config" not in config:
             raise CheckpointError(
                 f"{path}: {odd[0]} is stored as {kinds[odd[0]]}, but config.json has no"
-                " quantization_config that says how to read it; fetch the checkpoint anew"
+                " quantization_config that says how to read it; download the checkpoint again"
             )
     _check_deepstack(directory, config)
 
 
 def _check_deepstack(directory: Path, config: dict[str, Any]) -> None:
-    """transformers would fill in another model's blocks, and vision features would silently be
-    wrong.
+    """Check the deepstack levels of a Qwen3-VL.
+
+    transformers would replace a missing entry by that of another model, and the vision features
+    would be wrong without an error.
     """
     if config.get("model_type") != "qwen3_vl":
         return
@@ -92,25 +91,26 @@ def _check_deepstack(directory: Path, config: dict[str, Any]) -> None:
     if levels is None:
         raise CheckpointError(
             f"{field} is missing, so it is unknown which blocks of the tower feed the language"
-            " model; fetch config.json anew"
+            " model; download config.json again"
         )
     depth = vision.get("depth", 0)
     if any(not 0 <= level < depth for level in levels) or sorted(set(levels)) != list(levels):
         raise CheckpointError(
-            f"{field} {levels} are not ascending blocks of a tower of depth {depth}; fetch"
-            " config.json anew"
+            f"{field} {levels} are not ascending blocks of a tower of depth {depth}; download"
+            " config.json again"
         )
     layers = (config.get("text_config") or {}).get("num_hidden_layers", 0)
     if len(levels) > layers:
         raise CheckpointError(
-            f"{field} {levels} are more than the language model's {layers} layers; fetch"
-            " config.json anew"
+            f"{field} {levels} are more than the language model's {layers} layers; download"
+            " config.json again"
         )
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The files that hold the weights: one, or the shards that an index names, whether they are
-    there or not.
+    """The files of the weights: one file, or the shards in the index.
+
+    The files may be missing.
 
     Raises:
         CheckpointError: the index is damaged.
@@ -124,12 +124,13 @@ def weight_files(directory: Path) -> list[Path]:
             for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))
         ]
     except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{index}: is damaged ({error!r}); fetch it anew") from error
+        raise CheckpointError(f"{index}: is damaged ({error!r}); download it again") from error
 
 
 def digest(directory: Path) -> str:
-    """Short digest of the configuration and of each weight file's header, which is quick for
-    checkpoints of any size.
+    """A short digest of the configuration and of the beginning and the size of each weight file.
+
+    It does not read whole weight files, so it is fast for large checkpoints.
     """
     content = hashlib.sha256((directory / "config.json").read_bytes())
     for path in weight_files(directory):

@@ -1,6 +1,4 @@
-"""Loads a Hugging Face checkpoint of the Qwen2.5-VL or Qwen3-VL architecture, or says exactly why
-it cannot.
-"""
+"""Loads Hugging Face checkpoints of the Qwen2.5-VL and Qwen3-VL architectures."""
 
 from __future__ import annotations
 
@@ -43,9 +41,9 @@ ARCHITECTURES: dict[str, Any] = {
     "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
     "qwen3_vl": Qwen3VLForConditionalGeneration,
 }
-"""What the slot cache knows, by `model_type`."""
+"""The architectures that can run with the slot cache, by `model_type`."""
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "stream-vlm-small"
-"""The small model that comes with the package."""
+"""Directory of the shipped model."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +51,14 @@ class Checkpoint:
     """A loaded checkpoint.
 
     Attributes:
-        model_id: its name, a digest of its configuration and weight files, and the bits of its
-            weights where they were made fewer, so that memory records tell models apart.
-        quantized: how weights lost bits, int8, int4 or the checkpoint's own method; empty where
-            they did not.
+        model: the model.
+        tokenizer: its tokenizer.
+        stream: its stream configuration.
+        pictures: its picture format.
+        model_id: its name, a digest of its configuration and weight files, and the quantization if
+            `model.weights` asks for one. Memory records name the model by it.
+        quantized: the quantization: "int8", "int4" or the checkpoint's own method; empty if there
+            is none.
     """
 
     model: Any
@@ -71,9 +73,9 @@ def load_checkpoint(settings: ModelSettings) -> Checkpoint:
     """Load the checkpoint that `settings` names.
 
     Raises:
-        ForeignArchitecture: it is of an architecture that the slot cache does not know.
-        CheckpointError: the directory is missing, partial or damaged, or a device or library that
-            is asked for does not exist.
+        ForeignArchitecture: its architecture cannot run with the slot cache.
+        CheckpointError: the directory is missing, incomplete or damaged, or the settings need a
+            device or a library that is missing.
     """
     directory = Path(settings.directory).expanduser() if settings.directory else SHIPPED
     config = read_config(directory)
@@ -89,9 +91,9 @@ def load_checkpoint(settings: ModelSettings) -> Checkpoint:
         model_config = AutoConfig.from_pretrained(directory, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(
-            f"model.directory {directory}: cannot be loaded: {error}; fetch the checkpoint anew"
+            f"model.directory {directory}: cannot be loaded: {error}; download the checkpoint again"
         ) from error
-    # Before the weights, which may take minutes.
+    # Before the weights, whose loading may take minutes.
     stream = read_stream_config(directory, tokenizer, settings.prompt_format)
     pictures = read_picture_format(directory, stream)
     placement = place(settings, ARCHITECTURES[architecture], model_config)
@@ -99,13 +101,13 @@ def load_checkpoint(settings: ModelSettings) -> Checkpoint:
         model = _load(directory, ARCHITECTURES[architecture], placement)
     _check_numbers(directory, model, placement)
     model.model.language_model.set_attn_implementation(SLOT_ATTENTION)
-    fewer_bits = "" if settings.weights == "auto" else f"-{settings.weights}"
+    suffix = "" if settings.weights == "auto" else f"-{settings.weights}"
     return Checkpoint(
         model,
         tokenizer,
         stream,
         pictures,
-        f"{stream.name}-{digest(directory)}{fewer_bits}",
+        f"{stream.name}-{digest(directory)}{suffix}",
         placement.quantized,
     )
 
@@ -126,8 +128,7 @@ def _load(directory: Path, model_class: Any, placement: Placement) -> Any:
     except torch.OutOfMemoryError as error:
         raise CheckpointError(
             f"model.directory {directory}: does not fit into the GPU's memory; choose a smaller"
-            " model, model.weights int8 or int4, or model.device split where there are several"
-            " GPUs"
+            " model, model.weights int8 or int4, or, with several GPUs, model.device split"
         ) from error
     except ImportError as error:
         raise CheckpointError(
@@ -135,42 +136,50 @@ def _load(directory: Path, model_class: Any, placement: Placement) -> Any:
         ) from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
-            f"model.directory {directory}: cannot be loaded: {error}; fetch the checkpoint anew"
+            f"model.directory {directory}: cannot be loaded: {error}; download the checkpoint again"
         ) from error
     return model.eval().requires_grad_(False)
 
 
 def _check_report(directory: Path, report: dict[str, Any]) -> None:
-    """Refuse a model of which weights were invented or left out."""
+    """Check that every weight of the model is in the files, and every weight of the files is used.
+
+    Raises:
+        CheckpointError: a weight is missing or not used.
+    """
     missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError(
-            f"model.directory {directory}: {len(missing)} weights are missing, {missing[0]} first;"
-            " fetch the checkpoint anew"
+            f"model.directory {directory}: {len(missing)} weights are missing, such as"
+            f" {missing[0]}; download the checkpoint again"
         )
-    homeless = sorted(
+    unused = sorted(
         name
         for name in report["unexpected_keys"]
         if name.startswith(("model.", "visual.", "lm_head.")) and "rotary" not in name
     )
-    if homeless:
+    if unused:
         raise CheckpointError(
-            f"model.directory {directory}: config.json has no place for {len(homeless)} of the"
-            f" weights, {homeless[0]} first; fetch the checkpoint anew"
+            f"model.directory {directory}: config.json has no place for {len(unused)} of the"
+            f" weights, such as {unused[0]}; download the checkpoint again"
         )
 
 
 def _check_numbers(directory: Path, model: Any, placement: Placement) -> None:
-    """Refuse weights that are not numbers, which would spoil every logit."""
+    """Check that all weights are finite; others would make every logit wrong.
+
+    Raises:
+        CheckpointError: a weight is not finite.
+    """
     for name, weight in model.named_parameters():
-        # One number a weight: no second copy of it is made, whatever its size.
+        # A sum needs no second copy of a large weight.
         if weight.dtype in (torch.float32, torch.bfloat16, torch.float16) and not bool(
             torch.isfinite(weight.sum(dtype=torch.float32))
         ):
             remedy = (
                 "set model.dtype to bfloat16 or float32"
                 if placement.dtype is torch.float16
-                else "fetch the checkpoint anew"
+                else "download the checkpoint again"
             )
             raise CheckpointError(
                 f"model.directory {directory}: {name} holds values that are not finite in"
@@ -180,7 +189,7 @@ def _check_numbers(directory: Path, model: Any, placement: Placement) -> None:
 
 @contextmanager
 def _progress_bar(shown: bool) -> Iterator[None]:
-    """transformers' own bar for the weights, and the setting as it was afterwards."""
+    """Show or hide the progress bar of transformers in the block, then restore its setting."""
     was_shown = transformers_logging.is_progress_bar_enabled()
     _show_progress_bar(shown)
     try:

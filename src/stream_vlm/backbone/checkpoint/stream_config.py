@@ -1,6 +1,4 @@
-"""What a checkpoint says about streaming: turn format, picture size and context length, in
-`stream_config.json` beside its weights.
-"""
+"""Reads `stream_config.json` of a checkpoint: turn format, pictures and context policy."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from stream_vlm.config.model_settings import ContextSettings
 from stream_vlm.context.policies.last_frames import LastFramesPolicy
-from stream_vlm.context.policies.policy import ChunkedPolicy, ContextPolicy, RoundsPolicy
+from stream_vlm.context.policies.policy import ChunkedPolicy, ContextPolicy, LastTurnsPolicy
 from stream_vlm.context.policies.sliding import SlidingPolicy
 from stream_vlm.context.turn_formats import FORMATS, TurnFormat
 from stream_vlm.types import State, StreamError
@@ -23,9 +21,7 @@ FILE_NAME = "stream_config.json"
 
 
 class CheckpointError(StreamError):
-    """A checkpoint directory that cannot be used; the message names the directory, what is wrong
-    and the remedy.
-    """
+    """A checkpoint cannot be used; the message names the directory, the fault and the remedy."""
 
 
 def _named(value: object) -> object:
@@ -33,18 +29,23 @@ def _named(value: object) -> object:
         return value
     if value not in FORMATS:
         raise ValueError(
-            f"turn format {value!r} is unknown; name one of {', '.join(FORMATS)} or write its"
-            " pieces out"
+            f"turn format {value!r} is unknown; name one of {', '.join(FORMATS)} or give all"
+            " fields of a format"
         )
     return FORMATS[value]
 
 
 class SlidingSettings(BaseModel):
-    """Windows of the sliding policy (`context/policies/sliding.py`), in turns and tokens; the
-    defaults are StreamingVLM's.
+    """Windows of the sliding policy; the defaults are those of StreamingVLM.
+
+    See `context.policies.sliding.SlidingPolicy`.
 
     Attributes:
-        compatible: True follows the published inference code, its faults included.
+        vision_turns: turns that keep their picture.
+        text_turns: turns that keep their words.
+        text_sink: first tokens of the previous text that always stay.
+        text_window: last tokens of the previous text that stay.
+        compatible: True follows the published inference code with its faults.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -57,22 +58,25 @@ class SlidingSettings(BaseModel):
 
 
 class StreamConfig(BaseModel):
-    """How a checkpoint was made to watch.
+    """The streaming part of a checkpoint's configuration.
 
     Attributes:
-        name: what memory records call the model.
-        turns: how a tick is written down, or the name of one of `FORMATS`.
-        fixed_size: (height, width) pixels that pictures are stretched to, or None to keep their
-            proportions within the checkpoint's budget.
-        pair_frames: True when a temporal patch holds the previous and the current picture.
-        place_marks: True when the first pixel of every patch says where the patch lies
-            (`vision/preprocess.py`).
-        frames_per_turn: frames that one turn shows together, as one temporal patch.
-        rate_hz: frames a second it was trained at.
-        policy: context policy it was trained for.
-        activity_threshold: probability of anything happening below which it does not speak unasked;
-            found on streams that neither trained nor examine it.
-        max_turns, keep_turns: longest context in turns, and what is left of it after trimming.
+        format_version: version of this file format.
+        name: name of the model in memory records.
+        turns: the turn format, or the name of one of `FORMATS`.
+        fixed_size: (height, width) in pixels to which pictures are stretched, or None to keep their
+            aspect ratio within the checkpoint's pixel budget.
+        pair_frames: whether a temporal patch contains the previous and the current picture.
+        place_marks: whether the first pixel of each patch encodes its row and column (see
+            `vision.preprocess.PictureFormat.mark_places`).
+        frames_per_turn: number of frames in each turn, as one temporal patch.
+        rate_hz: frames a second in training.
+        policy: context policy in training.
+        activity_threshold: calibrated minimum probability that anything happens to speak
+            unprompted; 0 means uncalibrated. It is calibrated on streams that are used neither for
+            training nor for evaluation.
+        max_turns: the most turns in the context.
+        keep_turns: the turns that are kept when the context is trimmed.
         sliding: the windows of the sliding policy.
     """
 
@@ -97,7 +101,7 @@ class StreamConfig(BaseModel):
     def _one_way_to_pair(self) -> StreamConfig:
         if self.pair_frames and self.frames_per_turn > 1:
             raise ValueError(
-                "pair_frames and frames_per_turn above 1 both fill the temporal patch; choose one"
+                "pair_frames and frames_per_turn above 1 both fill the temporal patch; use only one"
             )
         return self
 
@@ -106,25 +110,25 @@ class StreamConfig(BaseModel):
         chosen: ContextSettings,
         rate_hz: float,
         turn_tokens: int,
-        head_tokens: int,
+        prefix_tokens: int,
         reply_tokens: int,
         room: int | None = None,
     ) -> ContextPolicy:
-        """The policy in force.
+        """Make the context policy.
 
         Args:
-            chosen: what the settings say; `max_seconds` 0 takes the checkpoint's own length.
+            chosen: the settings `context`; `max_seconds` 0 takes the checkpoint's own length.
             rate_hz: ticks a second.
             turn_tokens: tokens of a silent turn.
-            head_tokens: tokens of the head.
+            prefix_tokens: the most tokens of the prefix.
             reply_tokens: tokens of the longest reply.
-            room: the most tokens that it may keep, where that is limited already.
+            room: the most tokens of the context, if it is limited.
         """
         name = self.policy if chosen.policy == "auto" else chosen.policy
         if name == "last_frames":
-            # Beside the pictures there is room for a reply, and 512 tokens for what is asked.
+            # Besides the pictures there is room for a reply, and 512 tokens for a question.
             return LastFramesPolicy(
-                chosen.frames, head_tokens + chosen.frames * turn_tokens + reply_tokens + 512
+                chosen.frames, prefix_tokens + chosen.frames * turn_tokens + reply_tokens + 512
             )
         asked_turns = (
             max(2, round(chosen.max_seconds * rate_hz / self.frames_per_turn))
@@ -132,26 +136,26 @@ class StreamConfig(BaseModel):
             else None
         )
         if name == "sliding":
-            return self._sliding_policy(asked_turns, turn_tokens, head_tokens, reply_tokens, room)
+            return self._sliding_policy(asked_turns, turn_tokens, prefix_tokens, reply_tokens, room)
         max_turns = asked_turns or self.max_turns
         keep_turns = (
             max(1, round(asked_turns * self.keep_turns / self.max_turns))
             if asked_turns
             else self.keep_turns
         )
-        # Room for words beyond silent turns: a quarter more, and at least 256 tokens.
+        # Room for words in addition to silent turns: a quarter more, and at least 256 tokens.
         max_tokens = _within(
-            room, head_tokens + max_turns * turn_tokens + max(256, max_turns * turn_tokens // 4)
+            room, prefix_tokens + max_turns * turn_tokens + max(256, max_turns * turn_tokens // 4)
         )
         if name == "chunked":
             return ChunkedPolicy(max_turns, max_tokens)
-        return RoundsPolicy(max_turns, keep_turns, max_tokens)
+        return LastTurnsPolicy(max_turns, keep_turns, max_tokens)
 
     def _sliding_policy(
         self,
         asked_turns: int | None,
         turn_tokens: int,
-        head_tokens: int,
+        prefix_tokens: int,
         reply_tokens: int,
         room: int | None,
     ) -> SlidingPolicy:
@@ -160,11 +164,10 @@ class StreamConfig(BaseModel):
             asked_turns or windows.vision_turns,
             asked_turns or windows.text_turns,
         )
-        # Every reply of the window may be as long as it gets, and 256 tokens are for the query that
-        # is remembered.
+        # Every reply of the window may have the full length, and 256 tokens are for the last query.
         turns = max(vision_turns, text_turns) * turn_tokens + (text_turns + 1) * reply_tokens
         max_tokens = _within(
-            room, head_tokens + windows.text_sink + windows.text_window + turns + 256
+            room, prefix_tokens + windows.text_sink + windows.text_window + turns + 256
         )
         return SlidingPolicy(
             vision_turns,
@@ -182,28 +185,30 @@ def _within(room: int | None, tokens: int) -> int:
 
 MADE_FOR: dict[str, dict[str, Any]] = {
     "streaming_vlm": {"frames_per_turn": 2, "rate_hz": 2.0, "policy": "sliding"},
-    # A chunk of 200 s, one frame a second.
+    # A chunk has 200 s, with one frame a second.
     "harness": {"rate_hz": 1.0, "policy": "chunked", "max_turns": 200},
 }
-"""What models of a turn format were made for besides, where that is not the default."""
+"""Other fields of models with a turn format, if they differ from the defaults."""
 
 TUNED = ("streamo", "harness")
-"""Formats that a tokenizer gives away, because tuning added their state markers as tokens."""
+"""Formats that can be recognised by their state markers, which are tokens of the tokenizer."""
 
 
 def read_stream_config(
     directory: Path, tokenizer: PreTrainedTokenizerBase, turns: str = "auto"
 ) -> StreamConfig:
-    """How the checkpoint in `directory` was made to watch.
+    """Read the stream configuration of a checkpoint, or derive it from the tokenizer.
 
     Args:
-        turns: the setting `model.prompt_format`. auto takes the directory's `stream_config.json`;
-            without one, the format whose markers the tokenizer has, else plain words. The name of a
-            format overrides the turns of that file and whatever such models were made for.
+        directory: the directory of the checkpoint.
+        tokenizer: its tokenizer.
+        turns: the setting `model.prompt_format`. "auto" reads `stream_config.json`. Without this
+            file it takes the format whose markers the tokenizer has, else plain words. The name of
+            a format replaces `turns` of the file and the fields of `MADE_FOR`.
 
     Raises:
         CheckpointError: the file is not valid, and the message names the field; or the tokenizer
-            has no markers of the format that is asked for.
+            does not have the markers of the chosen format.
     """
     path = directory / FILE_NAME
     known = tokenizer.get_vocab()
@@ -214,9 +219,9 @@ def read_stream_config(
             pieces = tokenizer.tokenize(absent[0])
             raise CheckpointError(
                 f"model.prompt_format {turns!r}: the tokenizer in {directory} has no {absent[0]} as"
-                f" one token (it makes {len(pieces)} of it: {' '.join(pieces)}), so the model was not"
-                " tuned with it; set model.prompt_format to auto or prompted, or fine-tune it with"
-                f" `stream-vlm train {directory} DATA --turns {turns} --add-markers`"
+                f" one token (it splits it into {len(pieces)}: {' '.join(pieces)}), so the model"
+                " was not tuned with it; set model.prompt_format to auto or prompted, or fine-tune it"
+                f" with `stream-vlm train {directory} DATA --turns {turns} --add-markers`"
             )
     written: dict[str, Any] = {}
     if path.is_file():
@@ -226,7 +231,7 @@ def read_stream_config(
             detail = error.errors()[0]
             field = ".".join(str(part) for part in detail["loc"])
             raise CheckpointError(
-                f"{path}: {field or 'content'}: {detail['msg']}; mend the file or remove it"
+                f"{path}: {field or 'content'}: {detail['msg']}; correct the file or remove it"
             ) from error
         if turns == "auto":
             return config
@@ -238,8 +243,8 @@ def read_stream_config(
         return StreamConfig.model_validate(fields)
     except ValidationError as error:
         raise CheckpointError(
-            f"model.prompt_format {turns!r} does not go with {path}: {error.errors()[0]['msg']};"
-            " set model.prompt_format to auto"
+            f"model.prompt_format {turns!r} contradicts {path}: {error.errors()[0]['msg']}; set"
+            " model.prompt_format to auto"
         ) from error
 
 
@@ -248,16 +253,21 @@ def _is_tuned(turns: TurnFormat, known: dict[str, int]) -> bool:
 
 
 MOST_TOKENS = 128
-"""Vision tokens of a picture at most: hub checkpoints allow pictures of millions of pixels, which a
-stream cannot afford.
+"""The most vision tokens of a picture.
+
+Published checkpoints allow millions of pixels, which is too slow for a stream.
 """
 
 
 def read_picture_format(directory: Path, config: StreamConfig) -> PictureFormat:
-    """Picture format from the checkpoint's `preprocessor_config.json` and its stream configuration.
+    """Read the picture format from `preprocessor_config.json` and the stream configuration.
 
-    The pixel budget stands there as `min_pixels` and `max_pixels` (Qwen2.5-VL) or as `size` with
-    `shortest_edge` and `longest_edge`, which are pixels of the whole picture, too (Qwen3-VL).
+    The pixel budget is in `min_pixels` and `max_pixels` (Qwen2.5-VL), or in `shortest_edge` and
+    `longest_edge` of `size`, which also count the pixels of the whole picture (Qwen3-VL).
+
+    Args:
+        directory: the directory of the checkpoint.
+        config: its stream configuration.
 
     Raises:
         CheckpointError: the file is missing, unreadable or lacks a field.
@@ -293,5 +303,5 @@ def read_picture_format(directory: Path, config: StreamConfig) -> PictureFormat:
         raise CheckpointError(f"{path}: missing; copy it from the checkpoint's origin") from error
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{path}: {error!r}; copy the file anew from the checkpoint's origin"
+            f"{path}: {error!r}; copy the file again from the checkpoint's origin"
         ) from error

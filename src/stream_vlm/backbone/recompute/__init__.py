@@ -1,1 +1,1 @@
-"""Any other image-text-to-text model: the newest pictures are put to it anew at every tick."""
+"""Other image-text-to-text models: every tick recomputes a chat with the newest pictures."""

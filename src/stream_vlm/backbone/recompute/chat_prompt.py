@@ -1,4 +1,4 @@
-"""The newest pictures and a question as a chat in the words of a processor's own chat template."""
+"""Writes the newest pictures and a question as a chat, with the chat template of a processor."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from stream_vlm.backbone.tokens.detokenizer import unknown_words, without_contro
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A picture and what is written before it.
+class LabelledPicture:
+    """A picture and the text before it.
 
     Attributes:
-        image: uint8 RGB (H, W, 3).
+        label: the text before the picture.
+        image: uint8 RGB, (H, W, 3).
     """
 
     label: str
@@ -57,30 +58,34 @@ def _text(text: str) -> Message:
 
 
 LAYOUTS = (_with_system_role, _one_message, _pictures_first)
-"""Ways to say the same: many templates know no system role, and some take only one text, after the
-pictures.
+"""Layouts of the same chat.
+
+Many templates have no system role, and some take only one text, after the pictures.
 """
 
 
 class ChatWriter:
-    """Writes chats with the template of `processor`, in the first layout of which the template
-    leaves nothing out.
+    """Writes chats with the chat template of `processor`.
+
+    It uses the first layout of which the template writes every part.
 
     Args:
-        system: the instruction that every chat begins with.
+        processor: the processor of the checkpoint.
+        system: the instruction at the beginning of every chat.
+        name: name of the checkpoint, for messages.
 
     Raises:
-        CheckpointError: the processor has no chat template, or one that leaves out what it is
-            given.
+        CheckpointError: the processor has no chat template, or the template leaves out a part of
+            the chat in every layout.
     """
 
     def __init__(self, processor: Any, system: str, name: str) -> None:
         self._processor, self._system = processor, system
         if not getattr(processor, "chat_template", None):
             raise CheckpointError(
-                f"{name}: its processor has no chat template, so it is unknown how a question is"
-                " put to it; take an instruction-tuned checkpoint, or copy chat_template.jinja"
-                " from the checkpoint's origin"
+                f"{name}: its processor has no chat template, so the format of its prompt is"
+                " unknown; use an instruction-tuned checkpoint, or copy chat_template.jinja from"
+                " the checkpoint's origin"
             )
         probe = (["label one", "label two"], "words before", "words after")
         reasons = []
@@ -89,8 +94,7 @@ class ChatWriter:
             try:
                 written = self.write(*probe)
             except Exception as error:
-                # A template is a foreign program; those that know no system role raise an error of
-                # their own.
+                # A template can raise anything; many without a system role raise their own error.
                 reasons.append(f"{type(error).__name__}: {error}")
                 continue
             left_out = [text for text in (system, *probe[0], *probe[1:]) if text not in written]
@@ -98,14 +102,12 @@ class ChatWriter:
                 return
             reasons.append(f"it leaves out {left_out[0][:40]!r}")
         raise CheckpointError(
-            f"{name}: its chat template cannot write an instruction, pictures and a question"
-            f" ({reasons[-1]}); take another checkpoint"
+            f"{name}: its chat template cannot express an instruction, pictures and a question"
+            f" ({reasons[-1]}); use another checkpoint"
         )
 
     def plain(self, text: str) -> str:
-        """`text` of a user or of the model without anything that would be read as a control token
-        or a picture.
-        """
+        """`text` of a user or of the model without control tokens and picture placeholders."""
         picture = getattr(self._processor, "image_token", None)
         return without_control(
             self._processor.tokenizer,
@@ -113,20 +115,20 @@ class ChatWriter:
         )
 
     def tokens(self, text: str) -> int:
-        """How many tokens `text` is."""
+        """The number of tokens of `text`."""
         return len(self._processor.tokenizer.encode(text, add_special_tokens=False))
 
     def unknown_words(self, text: str) -> tuple[str, ...]:
-        """Words of `text` that its tokenizer has no token for."""
+        """Words of `text` that the tokenizer has no token for."""
         return unknown_words(self._processor.tokenizer, text)
 
     def write(self, labels: Sequence[str], before: str, after: str) -> str:
-        """The chat up to where the model's reply begins.
+        """The text of the chat, up to where the model's reply begins.
 
         Args:
-            labels: what is written at each picture, oldest first.
-            before: words before the pictures, may be empty.
-            after: words after them, may be empty.
+            labels: the text before each picture, oldest first.
+            before: text before the pictures; may be empty.
+            after: text after the pictures; may be empty.
         """
         messages = self._layout(self._system, labels, before, after)
         return str(
@@ -135,19 +137,26 @@ class ChatWriter:
             )
         )
 
-    def inputs(self, shown: Sequence[Shown], before: str, after: str) -> Any:
-        """What the model's forward takes for a chat with the pictures `shown`; a mapping of tensors
-        with one row.
+    def inputs(self, shown: Sequence[LabelledPicture], before: str, after: str) -> Any:
+        """The inputs of the model for a chat.
+
+        Args:
+            shown: the pictures, oldest first.
+            before: text before the pictures; may be empty.
+            after: text after the pictures; may be empty.
+
+        Returns:
+            A mapping of tensors with one row.
 
         Raises:
-            whatever the processor raises for pictures that it cannot take.
+            Exception: whatever the processor raises for pictures that it cannot process.
         """
         text = self.write([one.label for one in shown], before, after)
-        begin = getattr(self._processor.tokenizer, "bos_token", None)
+        first_token = getattr(self._processor.tokenizer, "bos_token", None)
         return self._processor(
             text=[text],
             images=[[Image.fromarray(one.image) for one in shown]],
             return_tensors="pt",
-            # Most templates write the first token themselves.
-            add_special_tokens=not (begin and text.startswith(begin)),
+            # Most templates already write the first token.
+            add_special_tokens=not (first_token and text.startswith(first_token)),
         )

@@ -1,6 +1,4 @@
-"""A reply while transformers generates it: the first logits say the state, the words of a response
-follow.
-"""
+"""Generates a reply with transformers: first the state, then the words of a response."""
 
 from __future__ import annotations
 
@@ -17,15 +15,23 @@ from stream_vlm.backbone.tokens.token_sampler import TokenSampler
 from stream_vlm.types import Decision, State
 
 SEPARATORS = " :,.-\n"
-"""What a model may write between the word Response and its sentence."""
+"""Characters that a model may write between the word Response and its sentence."""
 
 
 class Reply:
-    """Chooses every token of one reply.
+    """Chooses all tokens of one reply.
+
+    Args:
+        checkpoint: the checkpoint.
+        sampler: chooses the tokens of the words.
+        gate: may change the decided state before any text is written.
+        on_text: called with the text so far whenever it has grown.
+        longest_words: the most tokens of the words.
+        on_decided: called when the state is decided.
 
     Attributes:
-        is_over: True when no further token is to be chosen.
-        longest: tokens that it has at most.
+        is_over: whether the reply is complete.
+        longest: the most tokens of the reply.
     """
 
     def __init__(
@@ -49,7 +55,7 @@ class Reply:
         self._decision: Decision | None = None
         self._marker: list[int] = []
         self._written: list[int] = []
-        self._certainties: list[float] = []
+        self._token_probabilities: list[float] = []
         self._is_complete = False
         self.is_over = False
         self.longest = (
@@ -57,11 +63,10 @@ class Reply:
         )
 
     def choose(self, logits: torch.Tensor) -> int:
-        """The token that follows, by `logits` (vocabulary,) float32 at the end of everything until
-        now.
+        """Choose the next token from the logits, float32, (vocabulary,).
 
         Raises:
-            NotFinite: the logits say nothing.
+            NotFinite: the logits of the states are not finite.
         """
         if self._decision is None:
             self._decision = self._gate(decide(logits, self._checkpoint))
@@ -76,28 +81,32 @@ class Reply:
         if self._marker:
             return self._marker.pop(0)
         words = logits.clone()
-        words[self._checkpoint.unspeakable] = -torch.inf
+        words[self._checkpoint.forbidden] = -torch.inf
         if not self._written:
-            # A response says something.
+            # A response has at least one word.
             words[list(self._checkpoint.stop)] = -torch.inf
         token = self._sampler.pick(words, self._written)
         if token in self._checkpoint.stop:
             self.is_over = self._is_complete = True
             return token
-        self._certainties.append(float(torch.softmax(words, dim=0)[token]))
+        self._token_probabilities.append(float(torch.softmax(words, dim=0)[token]))
         self._written.append(token)
-        self._tell(self._words.push(token))
+        self._report(self._words.push(token))
         self.is_over = len(self._written) == self._longest_words
         return token
 
     def outcome(self) -> Decision:
-        """The decision with its words, once the reply is over."""
+        """The decision with its words; the reply must be complete."""
         assert self._decision is not None
         if self._decision.state is not State.RESPONSE:
             return self._decision
-        certainty = sum(self._certainties) / len(self._certainties) if self._certainties else 0.0
+        certainty = (
+            sum(self._token_probabilities) / len(self._token_probabilities)
+            if self._token_probabilities
+            else 0.0
+        )
         text = self._words.finish(self._is_complete).lstrip(SEPARATORS)
-        self._tell(text)
+        self._report(text)
         return Decision(
             State.RESPONSE,
             self._decision.probabilities,
@@ -105,18 +114,21 @@ class Reply:
             self._decision.confidence * certainty,
         )
 
-    def _tell(self, text: str) -> None:
+    def _report(self, text: str) -> None:
         text = text.lstrip(SEPARATORS)
         if self._on_text is not None and text:
             self._on_text(text)
 
 
 def decide(logits: torch.Tensor, checkpoint: ForeignCheckpoint) -> Decision:
-    """The state that `logits` (vocabulary,) at the end of a chat say: that of the word which begins
-    the reply.
+    """Decide the state by the first token of the reply.
+
+    Args:
+        logits: logits at the end of the chat, (vocabulary,).
+        checkpoint: the checkpoint, for the tokens of the states.
 
     Raises:
-        NotFinite: they are not numbers.
+        NotFinite: the logits of the states are not finite.
     """
     return most_likely(
         {
@@ -126,26 +138,26 @@ def decide(logits: torch.Tensor, checkpoint: ForeignCheckpoint) -> Decision:
     )
 
 
-class ChosenByReply(LogitsProcessor):
-    """Lets transformers' loop take the tokens that a `Reply` chooses."""
+class ReplyLogits(LogitsProcessor):
+    """Makes `generate` of transformers take the tokens that a `Reply` chooses."""
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> Any:
-        """Scores (1, vocabulary) of which only the chosen token's is finite."""
+        """Return scores (1, vocabulary) that are -inf except for the chosen token."""
         token = self._reply.choose(scores[0].float())
         chosen = torch.full_like(scores, -torch.inf)
         chosen[0, token] = 0.0
         return chosen
 
 
-class OverWithReply(StoppingCriteria):
-    """Ends transformers' loop where a `Reply` ends."""
+class ReplyEnd(StoppingCriteria):
+    """Ends `generate` of transformers when a `Reply` is complete."""
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **_: Any) -> Any:
-        """Whether each row, of which there is one, is over."""
+        """Whether each row is complete; there is one row."""
         return torch.full((input_ids.shape[0],), self._reply.is_over, device=input_ids.device)

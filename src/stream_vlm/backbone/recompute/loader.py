@@ -1,6 +1,4 @@
-"""Loads any image-text-to-text checkpoint that transformers knows, for the engine that recomputes
-its context.
-"""
+"""Loads any image-text-to-text checkpoint of transformers, for the model that recomputes."""
 
 from __future__ import annotations
 
@@ -29,13 +27,13 @@ from stream_vlm.backbone.checkpoint.files import (
     read_config,
 )
 from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
-from stream_vlm.backbone.recompute.chat_prompt import ChatWriter, Shown
+from stream_vlm.backbone.recompute.chat_prompt import ChatWriter, LabelledPicture
 from stream_vlm.config.model_settings import ModelSettings
 from stream_vlm.context.turn_formats import PROMPTED, PROMPTED_SYSTEM
 from stream_vlm.types import State
 
 StateTokens = dict[State, list[tuple[int, ...]]]
-"""By state, the ids of each way to write its word; their first ids differ between states."""
+"""By state, the ids of each spelling of its word; their first ids differ between states."""
 
 
 POSSIBLE = {
@@ -43,8 +41,9 @@ POSSIBLE = {
     "weights": ("auto",),
     "device": ("auto", "cpu", "cuda"),
 }
-"""Settings of `model` that depend on the architecture: which modules may be split or lose bits is
-known for the Qwen-VL family only.
+"""The possible values of the settings `model` that depend on the architecture.
+
+Only for the Qwen-VL family it is known which modules may be split or quantized.
 """
 
 
@@ -53,11 +52,16 @@ class ForeignCheckpoint:
     """A loaded checkpoint.
 
     Attributes:
-        states: how the words for the states begin.
+        model: the model.
+        tokenizer: its tokenizer.
+        writer: writes chats in the model's chat template.
+        states: token ids of the words for the states.
         stop: ids that end a reply.
-        unspeakable: ids that no reply contains: control tokens, and those that stand for pictures.
-        max_tokens: longest chat with its reply, or None where the configuration does not say.
+        forbidden: ids that no reply may contain: control tokens and picture placeholders.
+        max_tokens: the most tokens of a chat with its reply, or None if the configuration does not
+            say.
         follows_picture_size: whether a smaller picture costs less.
+        model_id: name and digest of the checkpoint.
     """
 
     model: Any
@@ -65,20 +69,20 @@ class ForeignCheckpoint:
     writer: ChatWriter
     states: StateTokens
     stop: frozenset[int]
-    unspeakable: list[int]
+    forbidden: list[int]
     max_tokens: int | None
     follows_picture_size: bool
     model_id: str
 
 
 def load_foreign(settings: ModelSettings) -> ForeignCheckpoint:
-    """Load the checkpoint that `settings` names through transformers' own classes.
+    """Load the checkpoint that `settings` names with the classes of transformers.
 
     Raises:
-        ForeignArchitecture: transformers knows it not as a model that reads pictures and text and
-            writes text.
+        ForeignArchitecture: transformers does not know its architecture as an image-text-to-text
+            model.
         CheckpointError: the directory is partial or damaged, a library or a device is missing, or
-            the checkpoint cannot hold a chat.
+            the checkpoint is not a chat model.
     """
     directory = Path(settings.directory).expanduser()
     name = f"model.directory {directory}"
@@ -107,7 +111,7 @@ def load_foreign(settings: ModelSettings) -> ForeignCheckpoint:
     placement = place(settings, AutoModelForImageTextToText, config)
     processor = _processor(directory, name)
     writer = ChatWriter(processor, PROMPTED_SYSTEM, name)
-    tokens, smaller = (_try(writer, name, size) for size in ((480, 640), (120, 160)))
+    tokens, smaller = (_count_inputs(writer, name, size) for size in ((480, 640), (120, 160)))
     tokenizer = processor.tokenizer
     model = _model(directory, name, placement)
     stop = _stop(model, tokenizer, name)
@@ -115,11 +119,10 @@ def load_foreign(settings: ModelSettings) -> ForeignCheckpoint:
         getattr(model.config, field, None)
         for field in ("image_token_id", "image_token_index", "video_token_id")
     }
-    unspeakable = (
+    forbidden = (
         set(tokenizer.all_special_ids) | {token for token in pictures if isinstance(token, int)}
     ) - stop
-    # What the checkpoint's own generation settings would add (penalties, forced tokens, beams) is
-    # no business of a stream.
+    # The checkpoint's own generation settings (penalties, forced tokens, beams) do not apply here.
     model.generation_config = GenerationConfig(pad_token_id=min(stop))
     return ForeignCheckpoint(
         model,
@@ -127,7 +130,7 @@ def load_foreign(settings: ModelSettings) -> ForeignCheckpoint:
         writer,
         state_tokens(tokenizer, name),
         stop,
-        sorted(unspeakable),
+        sorted(forbidden),
         getattr(config.get_text_config(), "max_position_embeddings", None),
         follows_picture_size=smaller < tokens,
         model_id=f"{directory.name}-{digest(directory)}",
@@ -135,10 +138,15 @@ def load_foreign(settings: ModelSettings) -> ForeignCheckpoint:
 
 
 def state_tokens(tokenizer: PreTrainedTokenizerBase, name: str) -> StateTokens:
-    """Ids of the words for the states, as they begin a reply directly and after a space.
+    """Token ids of the words for the states, without and with a space before them.
+
+    Args:
+        tokenizer: the tokenizer.
+        name: name of the checkpoint, for messages.
 
     Raises:
-        CheckpointError: two states begin alike, or a word is unknown to the tokenizer.
+        CheckpointError: two states begin with the same token, or the tokenizer does not know a
+            word.
     """
     unknown = tokenizer.unk_token_id
     forms: StateTokens = {}
@@ -153,8 +161,8 @@ def state_tokens(tokenizer: PreTrainedTokenizerBase, name: str) -> StateTokens:
     if not all(own.values()):
         raise CheckpointError(
             f"{name}: the state words {[PROMPTED.marker(state) for state in State]} do not begin"
-            " with different tokens of this tokenizer, so states cannot be told apart; take a"
-            " checkpoint with a larger vocabulary"
+            " with different tokens of this tokenizer, so the states cannot be distinguished; use"
+            " a checkpoint with a larger vocabulary"
         )
     return own
 
@@ -163,11 +171,11 @@ def _processor(directory: Path, name: str) -> Any:
     try:
         processor: Any = AutoProcessor.from_pretrained(directory, local_files_only=True)
     except ImportError as error:
-        raise CheckpointError(_lacks(name, error)) from error
+        raise CheckpointError(_missing_library(name, error)) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{name}: its processor cannot be loaded: {error}; copy preprocessor_config.json and"
-            " the tokenizer anew"
+            " the tokenizer again"
         ) from error
     if (
         getattr(processor, "tokenizer", None) is None
@@ -180,34 +188,34 @@ def _processor(directory: Path, name: str) -> Any:
     return processor
 
 
-def _lacks(name: str, error: ImportError) -> str:
-    """What is missing, and for torchvision how to get the one that leaves torch alone."""
+def _missing_library(name: str, error: ImportError) -> str:
+    """A message about a missing library; for torchvision, how to install it without a new torch."""
     said = " ".join(str(error).split())
     if "torchvision" in said.lower():
         release = torch.__version__.partition("+")[0]
         return (
             f"{name}: its processor needs torchvision, which is not installed ({said[:160]});"
-            f" install the release made for torch {release} with 'pip install --no-deps"
-            " torchvision', or take a checkpoint whose processor works without it"
+            f" install the release for torch {release} with 'pip install --no-deps torchvision',"
+            " or use a checkpoint whose processor works without it"
         )
     return f"{name}: its processor needs a library that is not installed: {said[:300]}"
 
 
-def _try(writer: ChatWriter, name: str, size: tuple[int, int]) -> int:
-    """How many numbers the model would take in for pictures of `size` (height, width).
+def _count_inputs(writer: ChatWriter, name: str, size: tuple[int, int]) -> int:
+    """The number of input values for two pictures of `size` (height, width), pixels.
 
-    What the processor cannot do is said so before any weight is read.
+    It also checks that the processor works, before any weight is read.
     """
-    grey = Shown("0", np.full((*size, 3), 128, dtype=np.uint8))
+    grey = LabelledPicture("0", np.full((*size, 3), 128, dtype=np.uint8))
     try:
         inputs = writer.inputs([grey, grey], "", "")
     except ImportError as error:
-        raise CheckpointError(_lacks(name, error)) from error
+        raise CheckpointError(_missing_library(name, error)) from error
     except Exception as error:
-        # Processors are foreign code of a hundred kinds and raise whatever they stumble over.
+        # Processors are foreign code and can raise anything.
         raise CheckpointError(
             f"{name}: its processor cannot take two pictures and a question"
-            f" ({type(error).__name__}: {error}); take a checkpoint for several pictures"
+            f" ({type(error).__name__}: {error}); use a checkpoint for several pictures"
         ) from error
     return sum(value.numel() for value in inputs.values() if isinstance(value, torch.Tensor))
 
@@ -234,13 +242,13 @@ def _model(directory: Path, name: str, placement: Placement) -> Any:
         raise CheckpointError(f"{name}: needs a library that is not installed: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
-            f"{name}: cannot be loaded: {error}; fetch the checkpoint anew"
+            f"{name}: cannot be loaded: {error}; download the checkpoint again"
         ) from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError(
-            f"{name}: {len(missing)} weights are missing, {missing[0]} first; fetch the checkpoint"
-            " anew"
+            f"{name}: {len(missing)} weights are missing, such as {missing[0]}; download the"
+            " checkpoint again"
         )
     return model
 
@@ -260,7 +268,7 @@ def _stop(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> frozense
     )
     if not stop:
         raise CheckpointError(
-            f"{name}: neither generation_config.json nor its tokenizer name a token that ends a"
+            f"{name}: neither generation_config.json nor its tokenizer has a token that ends a"
             " reply; add eos_token_id"
         )
     return stop

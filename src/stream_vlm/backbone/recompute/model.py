@@ -1,8 +1,7 @@
-"""Any image-text-to-text model, without a cache between ticks: the newest pictures are put to it
-anew each time (SimpleStream, recent-4).
+"""Runs any image-text-to-text model without a cache between ticks.
 
-Slower than the engine that keeps its context: every picture is encoded and every token fed again at
-every tick.
+Every tick is a new chat with the newest pictures (SimpleStream, recent-4). This is slower than a
+model with a KV cache, because every tick encodes all these pictures and feeds all tokens again.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from numpy.typing import NDArray
 from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from stream_vlm.backbone.checkpoint.errors import ModelFault, QuestionTooLong
-from stream_vlm.backbone.recompute.chat_prompt import Shown
-from stream_vlm.backbone.recompute.generate import ChosenByReply, OverWithReply, Reply
+from stream_vlm.backbone.recompute.chat_prompt import LabelledPicture
+from stream_vlm.backbone.recompute.generate import Reply, ReplyEnd, ReplyLogits
 from stream_vlm.backbone.recompute.loader import load_foreign
 from stream_vlm.backbone.tokens.state_decision import NotFinite
 from stream_vlm.backbone.tokens.token_sampler import TokenSampler
@@ -33,23 +32,30 @@ from stream_vlm.types import NANOSECONDS, Decision, StreamError
 from stream_vlm.vision.preprocess import PictureError
 
 MOST_PIXELS = 448 * 448
-"""Pixels of a picture at most, where fewer cost less: hub checkpoints allow millions, which a
-stream cannot afford.
+"""The most pixels of a picture if smaller pictures cost less.
+
+Published checkpoints allow millions of pixels, which is too slow for a stream.
 """
 LEAST_SIDE = 8
-"""Pixels; below it processors take a side for the colour channels, or divide it down to nothing."""
+"""The shortest side of a picture, pixels; processors fail on smaller pictures."""
 
 log = logging.getLogger(__name__)
 
 
 class RecomputingModel:
-    """A checkpoint of any architecture that transformers knows, made ready to watch."""
+    """A loaded image-text-to-text checkpoint of any architecture that transformers knows.
+
+    Attributes:
+        settings: all settings of the program.
+        checkpoint: the loaded checkpoint.
+        seconds: wall time of the last step by stage, seconds.
+    """
 
     def __init__(self, settings: Settings) -> None:
         """Load the checkpoint.
 
         Raises:
-            CheckpointError: see `foreign.load_foreign`.
+            CheckpointError: see `loader.load_foreign`.
         """
         if settings.model.threads:
             torch.set_num_threads(settings.model.threads)
@@ -70,22 +76,22 @@ class RecomputingModel:
 
     @property
     def takes_any_size(self) -> bool:
-        """Whether it looks at smaller pictures with less work; False for one fixed picture size."""
+        """Whether smaller pictures cost less; False for a model with one fixed picture size."""
         return self.checkpoint.follows_picture_size
 
     @property
     def reads_memory(self) -> bool:
-        """Whether a question can bring what is remembered about it: a chat takes any words."""
+        """True: a chat can contain what the memory found."""
         return True
 
     @property
     def activity_threshold(self) -> float:
-        """0: nothing is known of how sure it should be."""
+        """0: the threshold is not calibrated for these models."""
         return 0.0
 
     @property
     def engine(self) -> str:
-        """How it looks, in words for people."""
+        """A description of the model and its context, for people."""
         architecture = self.checkpoint.model.config.model_type
         return (
             f"{architecture}: the last {self.settings.context.frames} pictures recomputed at every"
@@ -93,18 +99,19 @@ class RecomputingModel:
         )
 
     def unknown_words(self, text: str) -> tuple[str, ...]:
-        """Words of `text` that it has no token for."""
+        """Words of `text` that the tokenizer has no token for."""
         return self.checkpoint.writer.unknown_words(text)
 
     def open_stream(self, camera: str) -> RecomputedStream:
-        """A new stream for `camera` that has seen nothing."""
+        """A new stream for `camera`, with an empty context."""
         return RecomputedStream(self, camera)
 
     def step(
         self, turns: Sequence[Turn], upcoming: Upcoming | None = None
     ) -> list[Outcome | StreamError]:
-        """Take one turn in each of several different streams, one after the other; see
-        `model.Model.step`. `upcoming` is never asked.
+        """Run one step of several streams, one after the other; see `model_protocol.Model.step`.
+
+        `upcoming` is never called.
         """
         seconds: dict[str, float] = {}
 
@@ -120,24 +127,31 @@ class RecomputingModel:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question, and what was answered."""
+class AnsweredQuestion:
+    """A question and its answer.
+
+    Attributes:
+        second: when it was asked, whole seconds since the stream's first frame.
+        text: the question.
+        answer: the answer; may be empty.
+    """
 
     second: int
     text: str
     answer: str = ""
 
-    def told(self) -> str:
-        """What a later tick is told of it."""
+    def as_prompt(self) -> str:
+        """The question and its answer as text for later prompts."""
         answered = f"Answered: {self.answer}\n" if self.answer else ""
-        return f"Asked at {self.second}s: {self.text}\n{answered}"
+        return f"AnsweredQuestion at {self.second}s: {self.text}\n{answered}"
 
 
 class RecomputedStream:
-    """One camera's newest pictures and its last question; nothing else is remembered.
+    """The context of one camera: its newest pictures and its last question.
 
     Attributes:
-        shown: the pictures that the next prompt begins with, oldest first.
+        camera: name of the camera.
+        shown: the newest pictures, oldest first.
     """
 
     def __init__(self, model: RecomputingModel, camera: str) -> None:
@@ -147,26 +161,29 @@ class RecomputedStream:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything seen."""
-        self.shown: list[Shown] = []
-        self._asked: Asked | None = None
+        """Clear the context."""
+        self.shown: list[LabelledPicture] = []
+        self._asked: AnsweredQuestion | None = None
         self._first_stamp_ns: int | None = None
 
     def prepare(self) -> None:
-        """Nothing: no part of a later step is known before its picture."""
+        """Do nothing: no part of a later step can be computed before its picture."""
 
     @torch.inference_mode()
     def take(self, turn: Turn, seconds: dict[str, float]) -> Decision:
-        """Decide on the newest pictures and write the words of a response; adds wall time (s) by
-        stage to `seconds`.
+        """Decide on the newest pictures and write the words of a response.
+
+        Args:
+            turn: the turn.
+            seconds: wall time by stage, in seconds; the time of this turn is added.
 
         Raises:
-            PictureError: the picture cannot be looked at; the stream is unchanged.
-            QuestionTooLong: pictures and question are longer than the model can read; the stream is
+            PictureError: the picture cannot be processed; the stream is unchanged.
+            QuestionTooLong: pictures and question do not fit into the model's context; the stream
+                is unchanged.
+            WatchRefused: pictures and watch do not fit, and there is no question; the stream is
                 unchanged.
-            WatchRefused: pictures and watch are, without a question; the stream is unchanged.
-            ModelFault: the model's numbers are not finite, or memory ran out; the stream begins
-                anew.
+            ModelFault: the logits are not finite, or memory ran out; the context is cleared.
         """
         started = time.perf_counter()
         writer = self._model.checkpoint.writer
@@ -176,7 +193,7 @@ class RecomputedStream:
         label = PROMPTED.time.format(start=second, end=second + 1)
         shown = [
             *self.shown,
-            Shown(label, self._picture(turn.frame.image, turn.limits.picture_share)),
+            LabelledPicture(label, self._picture(turn.frame.image, turn.limits.picture_share)),
         ][-self._model.settings.context.frames :]
         if not self._is_judged(turn):
             self.shown, self._first_stamp_ns = shown, first_ns
@@ -197,20 +214,20 @@ class RecomputedStream:
                 question or PROMPTED.judge,
             )
         else:
-            before, after = self._asked.told() if self._asked is not None else "", question
-        remembered = self._remembered(turn)
+            before, after = self._asked.as_prompt() if self._asked is not None else "", question
+        recalled_text = self._recalled(turn)
         try:
             try:
-                inputs = self._inputs(shown, remembered + before, after, reply.longest)
+                inputs = self._inputs(shown, recalled_text + before, after, reply.longest)
             except QuestionTooLong:
-                if not remembered:
+                if not recalled_text:
                     raise
-                # A question is never too long because of what is remembered.
+                # A question is never refused because of recalled lines.
                 inputs = self._inputs(shown, before, after, reply.longest)
         except QuestionTooLong as error:
             if turn.watch is None or turn.query is not None:
                 raise
-            # A watch that does not fit now would stop every later tick.
+            # A watch that does not fit would make every later tick fail.
             raise WatchRefused(str(error)) from error
         decided = seconds.get("prefill", 0.0)
         try:
@@ -218,16 +235,15 @@ class RecomputedStream:
         except NotFinite as error:
             self.reset()
             raise ModelFault(
-                f"{self.camera}: the model's logits are not finite; its pictures are forgotten (try"
+                f"{self.camera}: the model's logits are not finite; its context is cleared (try"
                 " model.dtype float32)"
             ) from error
         except torch.OutOfMemoryError as error:
             self.reset()
             torch.cuda.empty_cache()
             raise ModelFault(
-                f"{self.camera}: the {self._model.device} device is out of memory and its pictures"
-                " are forgotten; lower context.frames, watch fewer cameras, or take a smaller"
-                " model"
+                f"{self.camera}: the {self._model.device} device is out of memory and the context"
+                " is cleared; lower context.frames, watch fewer cameras, or use a smaller model"
             ) from error
         seconds["decode"] = (
             seconds.get("decode", 0.0)
@@ -238,23 +254,26 @@ class RecomputedStream:
         decision = reply.outcome()
         self.shown, self._first_stamp_ns = shown, first_ns
         if turn.query is not None:
-            self._asked = Asked(second, question, writer.plain(decision.text))
+            self._asked = AnsweredQuestion(second, question, writer.plain(decision.text))
         return decision
 
     def _is_judged(self, turn: Turn) -> bool:
-        """Whether `turn` asks for a decision; else its picture is only kept, as with any model that
-        was never tuned for streams.
+        """Whether the model decides at `turn`.
+
+        If not, the picture is only kept. This is the default without a watch or a question, because
+        these models are not tuned for streams.
         """
-        unasked = self._model.settings.decision.unprompted
-        judges = PROMPTED.judges_unprompted if unasked == "auto" else unasked == "always"
+        unprompted = self._model.settings.decision.unprompted
+        judges = PROMPTED.judges_unprompted if unprompted == "auto" else unprompted == "always"
         return judges or turn.query is not None or turn.watch is not None
 
-    def _remembered(self, turn: Turn) -> str:
-        """What the question brings of the past, and the watch, which is put anew with every
-        picture.
+    def _recalled(self, turn: Turn) -> str:
+        """The lines that the memory found for the question and for the watch, as text.
+
+        The lines of a watch are in the prompt of every tick.
         """
-        past = together([query.past for query in (turn.query, turn.watch) if query is not None])
-        if not past:
+        recalled = together([query.past for query in (turn.query, turn.watch) if query is not None])
+        if not recalled:
             return ""
         checkpoint = self._model.checkpoint
 
@@ -263,23 +282,24 @@ class RecomputedStream:
 
         budget = self._model.settings.context.memory_tokens
         lines = within_budget(
-            past, turn.frame.stamp_ns, budget, lambda line: checkpoint.writer.tokens(written(line))
+            recalled,
+            turn.frame.stamp_ns,
+            budget,
+            lambda line: checkpoint.writer.tokens(written(line)),
         )
         return (
-            PROMPTED.remembered.replace("{memory}", "".join(written(line) for line in lines))
+            PROMPTED.recalled.replace("{memory}", "".join(written(line) for line in lines))
             if lines
             else ""
         )
 
     def _picture(self, image: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
-        """`image` in the size that it is kept in: within the budget and `share` of it, where that
-        costs the model less.
-        """
+        """Resize `image` to `share` of the pixel budget, if smaller pictures cost less."""
         height, width = image.shape[:2]
         if min(height, width) < LEAST_SIDE:
             raise PictureError(
-                f"{self.camera}: a picture of {width} x {height} pixels cannot be looked at; both"
-                f" sides must have {LEAST_SIDE}"
+                f"{self.camera}: a picture of {width} x {height} pixels cannot be processed; both"
+                f" sides must have at least {LEAST_SIDE} pixels"
             )
         if not self._model.checkpoint.follows_picture_size:
             return image
@@ -290,38 +310,35 @@ class RecomputedStream:
         return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
     def _inputs(
-        self, shown: Sequence[Shown], before: str, question: str, reply_tokens: int
+        self, shown: Sequence[LabelledPicture], before: str, question: str, reply_tokens: int
     ) -> dict[str, torch.Tensor]:
         checkpoint = self._model.checkpoint
         try:
             inputs = checkpoint.writer.inputs(shown, before, question)
         except Exception as error:
-            # Processors are foreign code of a hundred kinds; a picture that one stumbles over must
-            # not end the stream.
+            # Processors are foreign code and can raise anything, which must not end the stream.
             height, width = shown[-1].image.shape[:2]
             raise PictureError(
                 f"{self.camera}: the model's processor refuses a picture of {width} x {height}"
-                f" pixels ({type(error).__name__}: {error}); set the camera to an ordinary picture"
+                f" pixels ({type(error).__name__}: {error}); set the camera to another picture"
                 " size"
             ) from error
         needed = inputs["input_ids"].shape[1] + reply_tokens
         if checkpoint.max_tokens is not None and needed > checkpoint.max_tokens:
             raise QuestionTooLong(
-                f"{self.camera}: {len(shown)} pictures and words need {needed} tokens, but the"
-                f" model reads {checkpoint.max_tokens}; lower context.frames, or ask or wait for it"
-                " in fewer words"
+                f"{self.camera}: {len(shown)} pictures and the text need {needed} tokens, but the"
+                f" model reads {checkpoint.max_tokens}; lower context.frames, or use fewer words in"
+                " the question or the watch"
             )
-        # Floats become the model's kind; ids and masks stay what they are.
+        # Only floats take the model's dtype; ids and masks keep theirs.
         return dict(inputs.to(checkpoint.model.device, dtype=checkpoint.model.dtype))
 
     def _generate(self, inputs: dict[str, torch.Tensor], reply: Reply) -> None:
-        """One forward over the whole chat, which ends there unless it says to respond, then a
-        forward for each token of the reply.
-        """
+        """Run one forward pass over the whole chat, and one for each token of a response."""
         self._model.checkpoint.model.generate(
             **inputs,
             max_new_tokens=reply.longest,
             do_sample=False,
-            logits_processor=LogitsProcessorList([ChosenByReply(reply)]),
-            stopping_criteria=StoppingCriteriaList([OverWithReply(reply)]),
+            logits_processor=LogitsProcessorList([ReplyLogits(reply)]),
+            stopping_criteria=StoppingCriteriaList([ReplyEnd(reply)]),
         )

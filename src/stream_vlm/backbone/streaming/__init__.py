@@ -1,1 +1,1 @@
-"""Streams of pictures through the model: one per camera, all of a tick in one forward pass."""
+"""Streams of pictures through the model: one for each camera, batched in one forward pass."""

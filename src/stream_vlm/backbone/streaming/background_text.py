@@ -1,5 +1,6 @@
-"""Texts that a chat model writes beside its streams, a slice of work at a time, in a cache of their
-own on the same weights.
+"""Texts that a chat model writes between the steps of its streams, one slice of work at a time.
+
+They use the same weights, with a cache of their own.
 """
 
 from __future__ import annotations
@@ -17,23 +18,30 @@ from stream_vlm.backbone.streaming.next_chunk_prefill import newest_lines
 from stream_vlm.context.segments import Segment, SegmentKind
 
 SLICE_TOKENS = 32
-"""Tokens of a prompt that are read at once: on a GPU about as long as one that is written, for
-which all weights are read as well.
+"""Prompt tokens in one slice.
+
+On a GPU this takes about as long as decoding one token, because both read all weights once.
 """
 
 LEAST_READ = 64
-"""Tokens of lines below which a writer is of no use."""
+"""The fewest tokens of lines with which a writer is useful."""
 
 THOUGHT = "<think>"
-"""What the prompts of models end with that are made to think aloud before they answer."""
+"""The end of a prompt of models that write their reasoning before the answer."""
 
 
 class ChatTextWriter:
-    """Puts a task and lines to a model in the words of its tokenizer's chat template.
+    """Writes texts with one instruction, in the chat template of the tokenizer.
+
+    Args:
+        parts: what all streams of the checkpoint share.
+        task: the instruction.
+        most_read: the most tokens of lines that are read for a text.
+        most_written: the most tokens of a text.
 
     Raises:
-        CheckpointError: the tokenizer has no template, or one that leaves out what it is given or
-            has the model think aloud; or the model tells too few positions apart.
+        CheckpointError: the tokenizer has no usable chat template, the model writes its reasoning
+            first, or its context is too short.
     """
 
     def __init__(self, parts: EngineParts, task: str, most_read: int, most_written: int) -> None:
@@ -41,15 +49,15 @@ class ChatTextWriter:
         tokenizer = parts.checkpoint.tokenizer
         if not tokenizer.chat_template:
             raise CheckpointError(
-                f"{parts.model_id} has no chat template, so it cannot be told what to write; set"
+                f"{parts.model_id} has no chat template, so it cannot take an instruction; set"
                 " model.directory to an instruction-tuned checkpoint with chat_template.jinja"
             )
         self._system_role = True
         written = self._try_layouts()
         if written.rstrip().endswith(THOUGHT):
             raise CheckpointError(
-                f"{parts.model_id} thinks aloud before it answers, which takes too long; take its"
-                " instruction-tuned sibling"
+                f"{parts.model_id} writes its reasoning before the answer, which takes too long;"
+                " use the instruction-tuned version of this model"
             )
         trained = parts.max_positions
         self._room = min(
@@ -57,21 +65,24 @@ class ChatTextWriter:
         )
         if self._room < LEAST_READ:
             raise CheckpointError(
-                f"{parts.model_id} tells {trained} positions apart, of which {max(self._room, 0)}"
-                " are left for what happened; lower memory.summary_chars"
+                f"{parts.model_id} was trained for {trained} tokens, of which"
+                f" {max(self._room, 0)} are left for the lines to summarize; lower"
+                " memory.summary_chars"
             )
         eos = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()
         self._stop = parts.tokens.stop | eos
         rows = parts.checkpoint.model.config.text_config.vocab_size
-        # Control tokens, and rows that are there only to fill the matrix up, are no words.
+        # Control tokens and padding rows of the matrix are not words.
         no_words = {*tokenizer.get_added_vocab().values(), *range(len(tokenizer), rows)}
         self._never = torch.tensor(
             sorted(token for token in no_words - self._stop if token < rows), dtype=torch.long
         )
 
     def begin(self, lines: Sequence[str]) -> ChatWriting:
-        """A text about `lines`: the newest that fit, and the end of the newest where not even that
-        does.
+        """Begin a text about `lines`.
+
+        It reads the newest lines that fit. If not even the newest line fits, it reads the end of
+        that line.
         """
         kept = newest_lines([self._parts.plain(line) for line in lines], self._room, self._ids)
         if lines and not kept:
@@ -89,26 +100,30 @@ class ChatTextWriter:
         return self._parts.encode_text(line + "\n")
 
     def _try_layouts(self) -> str:
-        """Settle on a layout in which the template leaves nothing out: many know no system role,
-        and say so with an error of their own.
+        """Choose a layout in which the template contains the instruction and the lines.
+
+        Many templates have no system role and raise an error of their own.
+
+        Returns:
+            The prompt of a test message in this layout.
         """
         probe, reasons = "words of the user", []
         for self._system_role in (True, False):
             try:
                 written = self._prompt(probe)
-            except Exception as error:  # a template is a foreign program
+            except Exception as error:  # a template can raise anything
                 reasons.append(f"{type(error).__name__}: {error}")
                 continue
             if self._task in written and probe in written:
                 return written
-            reasons.append("it leaves out what it is given")
+            reasons.append("it leaves out a part of the message")
         raise CheckpointError(
-            f"{self._parts.model_id}: its chat template cannot write an instruction and lines"
-            f" ({reasons[-1]}); take another checkpoint"
+            f"{self._parts.model_id}: its chat template cannot express an instruction and lines"
+            f" ({reasons[-1]}); use another checkpoint"
         )
 
     def _prompt(self, text: str) -> str:
-        """The chat up to where the model's reply begins."""
+        """The chat with `text`, up to where the model's reply begins."""
         system, user = {"role": "system", "content": self._task}, {"role": "user", "content": text}
         messages: list[dict[str, Any]] = (
             [system, user]
@@ -123,16 +138,16 @@ class ChatTextWriter:
 
 
 class ChatWriting:
-    """One text: its prompt is read a slice at a time, then it is written a token at a time, always
-    the likeliest.
+    """One text that is being written.
 
-    Its cache lives as long as it does; the streams' caches and samplers are not touched.
+    Its prompt is read in slices, then the most likely tokens are decoded one by one. The text has
+    its own cache; the caches and samplers of the streams are not touched.
 
     Attributes:
-        text: what is written of it, by whole words.
-        forward: the model with the cache of this text.
-        unread: the token ids that the model has not read yet.
-        is_over: True when the model ended it, or when it is as long as it may be.
+        text: the whole words so far.
+        forward: the context of this text in its own cache.
+        unread: token ids that are not fed yet.
+        is_over: whether the model has ended the text or it has reached its longest length.
     """
 
     def __init__(
@@ -153,17 +168,17 @@ class ChatWriting:
 
     @torch.inference_mode()
     def advance(self) -> None:
-        """Read the next slice of the prompt, or write the next token; returns when the device has
-        done it.
+        """Read the next slice of the prompt or decode the next token.
+
+        It returns when the device has finished.
 
         Raises:
-            ModelFault: the model's numbers are not finite, or memory ran out.
+            ModelFault: the model's logits are not finite, or memory ran out.
         """
         taken, self.unread = self.unread[:SLICE_TOKENS], self.unread[SLICE_TOKENS:]
         try:
             logits = self.forward.feed([Segment(SegmentKind.TEXT, -1, taken)])
-            # Asking for a number waits for the device: nothing of this slice is left to be done
-            # when a look comes.
+            # Reading a number waits for the device, so no work of this slice delays the next step.
             is_finite = bool(torch.isfinite(logits).all())
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()

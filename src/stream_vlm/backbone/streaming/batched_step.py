@@ -1,6 +1,4 @@
-"""One step of several streams: their pictures through the vision tower together, their turns
-through one forward, their words side by side.
-"""
+"""One step of several streams: one vision pass, one prefill, and words decoded as a batch."""
 
 from __future__ import annotations
 
@@ -16,16 +14,25 @@ from stream_vlm.backbone.engine_parts import EngineParts
 from stream_vlm.backbone.kv_cache.cached_forward import feed_together
 from stream_vlm.backbone.streaming.camera_stream import CachedStream
 from stream_vlm.backbone.streaming.frame_pairing import PairedFrames
-from stream_vlm.backbone.streaming.utterance_decoder import Speech
+from stream_vlm.backbone.streaming.utterance_decoder import UtteranceDecoder
 from stream_vlm.model_protocol import SILENT, Outcome, Turn, Upcoming
 from stream_vlm.types import Decision, State, StreamError
 from stream_vlm.vision.vision_tokens import VisionTokens
 
 
-class Step:
-    """A step of several streams over `parts`, which are those of each stream.
+class BatchedStep:
+    """A step of several streams of one checkpoint.
 
-    A stream whose frame, question or numbers cannot be used gets an error; the others go on.
+    If the frame, the question or the logits of a stream cannot be used, its outcome is an error;
+    the other streams are not affected.
+
+    Args:
+        parts: what the streams share.
+        turns: the turns, each of a different stream.
+        upcoming: gives the turns of the next step, if they are known.
+
+    Attributes:
+        seconds: wall time by stage.
     """
 
     def __init__(
@@ -46,10 +53,13 @@ class Step:
 
     @torch.inference_mode()
     def run(self) -> list[Outcome | StreamError]:
-        """Take every turn.
+        """Run the step.
 
-        Out of memory, every stream of the step begins anew: what it had written into its cache is
-        half of a turn.
+        If memory runs out, the context of every stream is cleared, because it may contain half a
+        turn.
+
+        Returns:
+            The outcome or the error of each turn.
         """
         try:
             self._run()
@@ -71,76 +81,78 @@ class Step:
 
     def _run(self) -> None:
         started = time.perf_counter()
-        looks = self._look()
-        vision = self._encode(looks)
+        paired = self._pair_frames()
+        vision = self._encode(paired)
         pooled = {
             index: tokens.pooled()
             for index, tokens in vision.items()
             if self._turns[index].with_vector
         }
         started = self._clock("vision", started)
-        logits = self._enter(looks, vision)
-        decisions = self._decide(looks, logits)
+        logits = self._enter(paired, vision)
+        decisions = self._decide(paired, logits)
         self._fetch_vectors(
             {index: vector for index, vector in pooled.items() if index in decisions}
         )
         started = self._clock("prefill", started)
-        speeches = {}
+        utterances = {}
         for index, decision in decisions.items():
             if decision.state is State.RESPONSE:
-                speeches[index] = self._streams[index].speech(decision, self._turns[index])
+                utterances[index] = self._streams[index].start_utterance(
+                    decision, self._turns[index]
+                )
             else:
-                self._streams[index].conclude(decision)
+                self._streams[index].end_turn(decision)
                 self._outcomes[index] = decision
-        if speeches:
-            self._speak(speeches, logits)
+        if utterances:
+            self._decode_utterances(utterances, logits)
             self._clock("decode", started)
 
-    def _look(self) -> dict[int, PairedFrames]:
-        looks = {}
+    def _pair_frames(self) -> dict[int, PairedFrames]:
+        paired = {}
         for index, (stream, turn) in enumerate(zip(self._streams, self._turns, strict=True)):
             try:
-                look = stream.look(turn)
+                frames = stream.pair_frames(turn)
             except StreamError as error:
                 self._outcomes[index] = error
                 continue
-            if look is None:
+            if frames is None:
                 self._outcomes[index] = SILENT
             else:
-                looks[index] = look
-        return looks
+                paired[index] = frames
+        return paired
 
-    def _encode(self, looks: dict[int, PairedFrames]) -> dict[int, VisionTokens]:
-        """Pictures of one size go through the tower together."""
+    def _encode(self, paired: dict[int, PairedFrames]) -> dict[int, VisionTokens]:
+        """Encode the pictures; pictures of one size are one batch."""
         by_size: dict[tuple[int, ...], list[int]] = {}
-        for index, look in looks.items():
-            by_size.setdefault(look.pictures.shape, []).append(index)
+        for index, frames in paired.items():
+            by_size.setdefault(frames.pictures.shape, []).append(index)
         vision: dict[int, VisionTokens] = {}
-        if self._parts.ahead is not None:
-            for index, look in looks.items():
-                tokens = self._parts.ahead.take(self._key(self._turns[index]), look.pictures)
+        if self._parts.prefetcher is not None:
+            for index, frames in paired.items():
+                tokens = self._parts.prefetcher.take(self._key(self._turns[index]), frames.pictures)
                 if tokens is not None:
                     vision[index] = tokens
-            self._parts.ahead.forget()
+            self._parts.prefetcher.forget()
         for sized in by_size.values():
             indices = [index for index in sized if index not in vision]
             if not indices:
                 continue
             vision |= zip(
                 indices,
-                self._parts.tower.encode(np.stack([looks[index].pictures for index in indices])),
+                self._parts.tower.encode(np.stack([paired[index].pictures for index in indices])),
                 strict=True,
             )
         return vision
 
     def _enter(
-        self, looks: dict[int, PairedFrames], vision: dict[int, VisionTokens]
+        self, paired: dict[int, PairedFrames], vision: dict[int, VisionTokens]
     ) -> dict[int, torch.Tensor]:
-        """The logits (vocabulary,) at the end of each turn."""
+        """Feed the turns and return the logits (vocabulary,) at the end of each turn."""
         entries = {}
-        for index, look in looks.items():
+        for index, frames in paired.items():
             try:
-                entries[index] = self._streams[index].enter(look, vision[index])
+                entries[index] = self._streams[index].enter(frames, vision[index])
             except StreamError as error:
                 self._outcomes[index] = error
         if not entries:
@@ -148,23 +160,23 @@ class Step:
         return dict(zip(entries, feed_together(list(entries.values())), strict=True))
 
     def _decide(
-        self, looks: dict[int, PairedFrames], logits: dict[int, torch.Tensor]
+        self, paired: dict[int, PairedFrames], logits: dict[int, torch.Tensor]
     ) -> dict[int, Decision]:
         decisions = {}
         for index, row in logits.items():
             try:
                 decided = self._streams[index].decide(row)
                 decisions[index] = self._turns[index].gate(
-                    decided if self._streams[index].is_judged(looks[index]) else SILENT
+                    decided if self._streams[index].is_judged(paired[index]) else SILENT
                 )
             except StreamError as error:
                 self._outcomes[index] = error
         return decisions
 
     def _fetch_vectors(self, pooled: dict[int, torch.Tensor]) -> None:
-        """Copy the pictures' vectors from the device.
+        """Copy the vectors of the pictures from the device.
 
-        This waits for the device, so it comes after the decisions, which were waited for anyway.
+        This waits for the device. It is done after the decisions, which already waited for it.
         """
         if not pooled:
             return
@@ -174,41 +186,46 @@ class Step:
             if np.isfinite(vector).all():
                 self._vectors[index] = vector
 
-    def _speak(self, speeches: dict[int, Speech], logits: dict[int, torch.Tensor]) -> None:
-        """Write all utterances, each forward a token of every one that is not over."""
-        for index, speech in speeches.items():
-            if not speech.unfed:
-                speech.take(logits[index])
+    def _decode_utterances(
+        self, utterances: dict[int, UtteranceDecoder], logits: dict[int, torch.Tensor]
+    ) -> None:
+        """Decode all utterances; each forward pass adds one token to each unfinished one."""
+        for index, utterance in utterances.items():
+            if not utterance.unfed:
+                utterance.choose(logits[index])
         while writing := {
-            index: speech for index, speech in speeches.items() if not speech.is_over
+            index: utterance for index, utterance in utterances.items() if not utterance.is_over
         }:
             rows = feed_together(
-                [self._streams[index].entry(speech.unfed) for index, speech in writing.items()]
+                [
+                    self._streams[index].entry(utterance.unfed)
+                    for index, utterance in writing.items()
+                ]
             )
-            self._encode_ahead()
-            for (index, speech), row in zip(writing.items(), rows, strict=True):
+            self._prefetch_pictures()
+            for (index, utterance), row in zip(writing.items(), rows, strict=True):
                 if bool(row.isnan().any()):
-                    # Half a sentence, and keys that may be as bad: nothing of it is said.
+                    # The keys may not be finite either, so the whole utterance is dropped.
                     self._streams[index].reset()
                     self._outcomes[index] = not_finite(self._streams[index].camera)
-                    del speeches[index]
+                    del utterances[index]
                 else:
-                    speech.take(row)
-        for index, speech in speeches.items():
-            decision = speech.outcome()
-            self._streams[index].conclude(decision, speech.unfed)
+                    utterance.choose(row)
+        for index, utterance in utterances.items():
+            decision = utterance.outcome()
+            self._streams[index].end_turn(decision, utterance.unfed)
             self._outcomes[index] = decision
 
-    def _encode_ahead(self) -> None:
-        """Begin with the next step's pictures, once, while the words of this step are written."""
-        if self._upcoming is None or self._parts.ahead is None:
+    def _prefetch_pictures(self) -> None:
+        """Start to encode the pictures of the next step; done once in a step."""
+        if self._upcoming is None or self._parts.prefetcher is None:
             return
         coming, self._upcoming = self._upcoming(), None
         for turn in coming:
             assert isinstance(turn.stream, CachedStream)
             pictures = turn.stream.next_patch(turn)
             if pictures is not None:
-                self._parts.ahead.encode(self._key(turn), pictures)
+                self._parts.prefetcher.encode(self._key(turn), pictures)
 
     @staticmethod
     def _key(turn: Turn) -> tuple[str, int]:

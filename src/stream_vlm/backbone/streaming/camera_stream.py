@@ -1,6 +1,4 @@
-"""One camera's endless stream over a shared model: what was seen stays in the KV cache until the
-context policy lets it go.
-"""
+"""The stream of one camera through a shared model, with its context in a KV cache."""
 
 from __future__ import annotations
 
@@ -18,8 +16,8 @@ from stream_vlm.backbone.kv_cache.cuda_graphs import StaticForwards
 from stream_vlm.backbone.streaming.context_budget import ContextPlan, plan_context
 from stream_vlm.backbone.streaming.entering_turn import EnteringTurn
 from stream_vlm.backbone.streaming.frame_pairing import FramePairer, PairedFrames
-from stream_vlm.backbone.streaming.next_chunk_prefill import LEAD_TURNS, NextHead
-from stream_vlm.backbone.streaming.utterance_decoder import Speech
+from stream_vlm.backbone.streaming.next_chunk_prefill import LEAD_TURNS, NextChunkPrefill
+from stream_vlm.backbone.streaming.utterance_decoder import UtteranceDecoder
 from stream_vlm.backbone.tokens.state_decision import NotFinite, decide_state
 from stream_vlm.backbone.tokens.token_sampler import TokenSampler
 from stream_vlm.context.layout import segments_of
@@ -31,18 +29,19 @@ from stream_vlm.vision.vision_tokens import VisionTokens
 
 
 class CachedStream:
-    """One camera's context over a checkpoint with a KV cache.
+    """The context of one camera in a KV cache.
 
-    A silent tick costs one forward: the tokens that the last decision left pending, the new turn,
-    and the logits at its end, of which only the states' are read. Words are decoded only for a
-    response. `batch.Step` takes turns in several streams through one forward.
+    A silent tick costs one forward pass: it feeds the pending tokens of the last turn and the new
+    turn, and reads the logits of the states at its end. Words are decoded only for a response.
+    `batched_step.BatchedStep` runs the turns of several streams in one forward pass.
 
     Attributes:
-        parts: what the streams of the checkpoint share.
-        forward: the model with the cache of the context; None before the first frame.
-        plan: what its context may hold; known from its first turn on.
-        keeps_vision: keep the vision tokens of the pictures in the context, which computing it anew
-            needs.
+        camera: name of the camera.
+        parts: what all streams of the checkpoint share.
+        forward: the context in the cache; None before the first turn.
+        plan: the limits of the context; set at the first turn.
+        keeps_vision: whether to keep the vision tokens of the pictures in the context, which a
+            recomputation needs.
     """
 
     def __init__(self, parts: EngineParts, camera: str) -> None:
@@ -61,101 +60,106 @@ class CachedStream:
         self.keeps_vision = parts.settings.context.recompute
         self._vision_kept: dict[int, VisionTokens] = {}
         self._memory: Callable[[], Sequence[str]] | None = None
-        self._next_head: NextHead | None = None
+        self._next_chunk: NextChunkPrefill | None = None
 
     @property
     def context(self) -> list[Segment]:
-        """What the model still sees, oldest first."""
+        """The segments in the context, in order."""
         return list(self.forward.segments) if self.forward is not None else []
 
     @property
     def cache_bytes(self) -> int:
-        """Memory that the cache holds."""
+        """Memory of the cache, bytes."""
         return self.forward.cache.bytes() if self.forward is not None else 0
 
     @torch.inference_mode()
     def reset(self) -> None:
-        """Forget everything seen."""
+        """Clear the context and everything that belongs to it."""
         if self.forward is not None:
             self.forward.clear()
         self._turn = 0
         self._first_stamp_ns = None
-        self._pairer.forget()
+        self._pairer.reset()
         self._pending = []
         self._watch = None
         self._vision_kept = {}
-        self._next_head = None
+        self._next_chunk = None
 
     @torch.inference_mode()
     def prepare(self) -> None:
-        """Prefill a slice of the next chunk's head when the border is near."""
-        if self.forward is None or not self._rebuilds_head:
+        """Prefill a slice of the next chunk's prefix if the running chunk ends soon."""
+        if self.forward is None or not self._has_chunk_memory:
             return
         assert isinstance(self.plan.policy, ChunkedPolicy)
         turns_left = self.plan.policy.turns_left(self.forward.segments)
         if turns_left <= LEAD_TURNS:
-            self._next_head = self._heard(self.forward)
-            self._next_head.advance(turns_left)
+            self._next_chunk = self._prefill_with_lines(self.forward)
+            self._next_chunk.advance(turns_left)
 
-    def look(self, turn: Turn) -> PairedFrames | None:
-        """Make the frame of `turn` ready; None when it waits for the other frames of its temporal
-        patch.
+    def pair_frames(self, turn: Turn) -> PairedFrames | None:
+        """Preprocess the frame of `turn` and combine it with earlier frames.
+
+        Returns:
+            The frames of the turn, or None if the turn needs more frames.
 
         Raises:
-            PictureError: the picture cannot be looked at; the stream is unchanged.
-            WatchRefused: the model cannot be told what to wait for; the stream is unchanged.
+            PictureError: the picture cannot be processed; the stream is unchanged.
+            WatchRefused: the model cannot follow a watch; the stream is unchanged.
         """
         if turn.watch is not None and not self.parts.turns.watch:
             raise WatchRefused(
-                f"{self.camera}: {self.parts.model_id} was not made to be told what to wait for;"
-                " ask it questions, or set model.directory to a checkpoint whose turns have a"
-                " place for a watch"
+                f"{self.camera}: the prompt format of {self.parts.model_id} has no place for a"
+                " watch; ask it questions, or set model.directory to a checkpoint whose turns have"
+                " one"
             )
         self._memory = turn.memory
-        return self._pairer.look(turn)
+        return self._pairer.pair(turn)
 
     def next_patch(self, turn: Turn) -> NDArray[np.uint8] | None:
-        """What `look` will make of `turn` if that comes next; see `FramePairer.ahead`."""
-        return self._pairer.ahead(turn)
+        """The temporal patch of `turn` if it comes next; see `FramePairer.next_patch`."""
+        return self._pairer.next_patch(turn)
 
-    def enter(self, look: PairedFrames, vision: VisionTokens) -> Entry:
-        """Let leave what the policy lets go, and say what the turn of `look` appends.
+    def enter(self, frames: PairedFrames, vision: VisionTokens) -> Entry:
+        """Apply the context policy and return the input of the turn of `frames`.
+
+        Args:
+            frames: the frames of the turn.
+            vision: their vision tokens.
 
         Raises:
-            QuestionTooLong: the question does not fit beside the picture; the stream has nothing
-                new in it.
-            WatchRefused: the watch does not; the stream has nothing new in it.
-            ContextTooLong: the context that the settings ask for is longer than the model can tell
-                positions apart.
+            QuestionTooLong: the question does not fit together with the picture; the turn does not
+                enter.
+            WatchRefused: the watch does not fit; the turn does not enter.
+            ContextTooLong: the settings ask for a longer context than the model was trained for.
         """
         if self.forward is None:
-            self.forward = self._open_forward(look.room)
+            self.forward = self._open_forward(frames.vision_tokens)
         elif self._planned_rate_hz != self.parts.settings.stream.rate_hz:
-            self._plan_again(look.room)
+            self._plan_again(frames.vision_tokens)
         forward = self.forward
-        self._drop_watch_unless(look.watch)
-        turn = self._entering(look)
+        self._remove_watch_unless(frames.watch)
+        turn = self._entering(frames)
         entering = turn.segments(forward.segments)
         kept: Sequence[Segment] = forward.segments
-        next_head = None
+        next_chunk = None
         if not kept:
-            entering = [*self.parts.writer.head(), *entering]
+            entering = [*self.parts.writer.prefix(), *entering]
         elif (
-            self._rebuilds_head
+            self._has_chunk_memory
             and isinstance(self.plan.policy, ChunkedPolicy)
             and self.plan.policy.is_border(kept, entering, self.plan.reserve)
         ):
-            next_head = self._heard(forward)
-            kept = next_head.branch.segments
-            entering = [*next_head.rest(), *turn.segments(kept)]
+            next_chunk = self._prefill_with_lines(forward)
+            kept = next_chunk.branch.segments
+            entering = [*next_chunk.rest(), *turn.segments(kept)]
         layout = self.plan.policy.layout(kept, entering, self.plan.reserve)
         turn.check_room(self.camera, layout)
-        if next_head is not None:
-            forward.adopt(next_head.branch)
-            self._next_head = None
-        self._watch = look.watch
+        if next_chunk is not None:
+            forward.adopt(next_chunk.branch)
+            self._next_chunk = None
+        self._watch = frames.watch
         self._pending = []
-        self._pairer.entered(look)
+        self._pairer.entered(frames)
         if self.keeps_vision:
             self._keep_vision(segments_of(layout), vision)
         if self.parts.settings.context.recompute:
@@ -170,15 +174,15 @@ class CachedStream:
         return Entry(forward, [piece.segment for piece in layout if piece.index >= held], vision)
 
     def entry(self, segments: Sequence[Segment]) -> Entry:
-        """What an utterance appends while it is written."""
+        """The input that appends `segments` of an utterance."""
         assert self.forward is not None
         return Entry(self.forward, segments)
 
     def decide(self, logits: torch.Tensor) -> Decision:
-        """The state that `logits` (vocabulary,) at the end of a turn say.
+        """Decide the state from the logits (vocabulary,) at the end of a turn.
 
         Raises:
-            ModelFault: they are not finite; the stream begins anew.
+            ModelFault: the logits are not finite; the context is cleared.
         """
         try:
             return decide_state(logits, self.parts.tokens)
@@ -186,16 +190,22 @@ class CachedStream:
             self.reset()
             raise not_finite(self.camera) from error
 
-    def speech(self, decision: Decision, turn: Turn) -> Speech:
-        """The utterance that `decision` begins."""
+    def start_utterance(self, decision: Decision, turn: Turn) -> UtteranceDecoder:
+        """Start the utterance of the response `decision`."""
         longest = self.parts.settings.decision.max_new_tokens
         if turn.limits.new_tokens is not None:
             longest = min(longest, turn.limits.new_tokens)
-        return Speech(self.parts, self._sampler, self._turn, decision, longest, turn.on_text)
+        return UtteranceDecoder(
+            self.parts, self._sampler, self._turn, decision, longest, turn.on_text
+        )
 
-    def conclude(self, decision: Decision, unfed: Sequence[Segment] | None = None) -> None:
-        """The turn ends with `decision`; what was not fed of it, and its closing marks, go in front
-        of the next turn.
+    def end_turn(self, decision: Decision, unfed: Sequence[Segment] | None = None) -> None:
+        """End the turn with `decision`.
+
+        Args:
+            decision: the decision of the turn.
+            unfed: segments of the turn that are not fed yet; by default its state marker. They and
+                the closing marks of the turn are fed at the beginning of the next turn.
         """
         if unfed is None:
             unfed = [
@@ -221,8 +231,9 @@ class CachedStream:
         return CachedForward(parts.checkpoint.model, self.plan.capacity, static=static)
 
     def _plan_again(self, vision_tokens: int) -> None:
-        """The rate was changed while the stream runs: as many seconds of it are other turns, as far
-        as the cache has room for them.
+        """Adapt the policy to a new tick rate, within the capacity of the cache.
+
+        The length of the context is set in seconds, so another rate gives another number of turns.
         """
         settings = self.parts.settings
         self._planned_rate_hz = settings.stream.rate_hz
@@ -230,34 +241,37 @@ class CachedStream:
             again = plan_context(self.parts, vision_tokens, room=self._room)
             self.plan = replace(self.plan, policy=again.policy)
 
-    def is_judged(self, look: PairedFrames) -> bool:
-        """Whether the turn of `look` asks for a decision; else its picture is only looked at."""
-        unasked = (
+    def is_judged(self, frames: PairedFrames) -> bool:
+        """Whether the model decides at the turn of `frames`.
+
+        If not, its picture enters the context and the decision is silence.
+        """
+        unprompted = (
             self.parts.settings.decision.unprompted == "always"
             or self.parts.turns.judges_unprompted
         )
-        return unasked or look.query is not None or look.watch is not None
+        return unprompted or frames.query is not None or frames.watch is not None
 
     @property
-    def _rebuilds_head(self) -> bool:
-        """Whether a chunk begins with what was said before it."""
+    def _has_chunk_memory(self) -> bool:
+        """Whether a new chunk begins with earlier utterances and summaries."""
         return (
             isinstance(self.plan.policy, ChunkedPolicy)
             and self._memory is not None
             and bool(self.parts.turns.memory)
         )
 
-    def _heard(self, forward: CachedForward) -> NextHead:
-        """The next chunk's head with everything in it that was said until now."""
+    def _prefill_with_lines(self, forward: CachedForward) -> NextChunkPrefill:
+        """The prefill of the next chunk, with all lines until now."""
         parts = self.parts
-        head = self._next_head or NextHead(
+        prefill = self._next_chunk or NextChunkPrefill(
             forward, parts.writer, parts.plain, parts.settings.context.memory_tokens
         )
-        head.hear(self._memory() if self._memory is not None else [])
-        return head
+        prefill.add_lines(self._memory() if self._memory is not None else [])
+        return prefill
 
-    def _drop_watch_unless(self, active: Query | None) -> None:
-        """Let the watch leave that the context holds, if `active` is another or none."""
+    def _remove_watch_unless(self, active: Query | None) -> None:
+        """Remove the watch in the context if `active` is another watch or None."""
         if (
             self.forward is not None
             and self._watch is not None
@@ -266,8 +280,8 @@ class CachedStream:
             self.forward.arrange(without_watches(self.forward.segments))
             self._watch = None
 
-    def _entering(self, look: PairedFrames) -> EnteringTurn:
+    def _entering(self, frames: PairedFrames) -> EnteringTurn:
         if self._first_stamp_ns is None:
-            self._first_stamp_ns = look.began_ns
-        second = (look.began_ns - self._first_stamp_ns) // NANOSECONDS
-        return EnteringTurn(self.parts, self.plan, look, self._turn, second, self._pending)
+            self._first_stamp_ns = frames.began_ns
+        second = (frames.began_ns - self._first_stamp_ns) // NANOSECONDS
+        return EnteringTurn(self.parts, self.plan, frames, self._turn, second, self._pending)

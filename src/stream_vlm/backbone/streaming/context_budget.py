@@ -1,4 +1,4 @@
-"""How much context a stream gets: its policy, and the cache that this policy needs."""
+"""Computes the limits of a stream's context: its policy and the size of its cache."""
 
 from __future__ import annotations
 
@@ -11,43 +11,46 @@ from stream_vlm.types import StreamError
 
 
 class ContextTooLong(StreamError):
-    """The settings ask for a longer context than the model was trained for; the message says by how
-    much and what to lower.
+    """The settings ask for a longer context than the model was trained for.
+
+    The message says how many tokens are needed, how many fit, and what to lower.
     """
 
 
 @dataclass(frozen=True)
 class ContextPlan:
-    """What a stream's context may hold.
+    """The limits of a stream's context.
 
     Attributes:
-        reserve: tokens that the newest turn may still grow by: the longest reply with its end
+        policy: the context policy.
+        reserve: tokens by which the newest turn may still grow: the longest reply and its end
             marks.
-        capacity: slots of its cache: the policy's budget, and beside it the head of a next chunk
-            that is prefilled in the background.
-        head: tokens that the head may have, with the past that a chunk begins with.
+        capacity: slots of the cache: the policy's token budget, and for chunks also the prefix of
+            the next chunk, which is prefilled in advance.
+        prefix: the most tokens of the prefix, with the lines at the beginning of a chunk.
     """
 
     policy: ContextPolicy
     reserve: int
     capacity: int
-    head: int
+    prefix: int
 
 
 def plan_context(parts: EngineParts, vision_tokens: int, room: int | None = None) -> ContextPlan:
-    """The plan for a camera whose pictures have `vision_tokens` tokens.
+    """Compute the limits of the context of one camera.
 
     Args:
-        room: the budget of the plan before, whose cache is there already; the new one stays within
-            it.
+        parts: what all streams of the checkpoint share.
+        vision_tokens: vision tokens of a picture of this camera.
+        room: the token budget of an earlier plan, whose cache exists already; the new plan does not
+            exceed it.
 
     Raises:
-        ContextTooLong: the settings ask for more positions than the model was trained to tell
-            apart.
+        ContextTooLong: the settings ask for a longer context than the model was trained for.
     """
     settings, stream, writer = parts.settings, parts.checkpoint.stream, parts.writer
     silent = max(len(marker) for marker in parts.tokens.markers.values())
-    # A turn of `vision_tokens` in one row holds as many tokens as one on any other grid.
+    # The number of tokens of a turn does not depend on the shape of the grid, so one row is used.
     turn_tokens = (
         tokens_in([*writer.user(0, 0, 1, (1, vision_tokens), is_judged=True), *writer.close(0)])
         + silent
@@ -57,28 +60,28 @@ def plan_context(parts: EngineParts, vision_tokens: int, room: int | None = None
         + len(parts.tokens.response_end)
         + tokens_in(writer.close(0))
     )
-    head_tokens = parts.tokens.head
+    prefix_tokens = parts.tokens.prefix
     if parts.turns.memory and settings.memory.in_prompt != "off":
-        head_tokens += (
+        prefix_tokens += (
             len(parts.encode_text(writer.memory_open) + parts.encode_text(writer.memory_close))
             + settings.context.memory_tokens
         )
     trained = parts.max_positions
-    # What words take beyond silent turns leaves earlier where the model has no room for it.
+    # If the model has no room for long utterances, turns leave the context earlier.
     room = trained if room is None else min(room, trained)
     policy = stream.context_policy(
-        settings.context, settings.stream.rate_hz, turn_tokens, head_tokens, reserve, room
+        settings.context, settings.stream.rate_hz, turn_tokens, prefix_tokens, reserve, room
     )
-    silent_tokens = head_tokens + policy.most_turns * turn_tokens + reserve
+    silent_tokens = prefix_tokens + policy.most_turns * turn_tokens + reserve
     if silent_tokens > trained:
         raise ContextTooLong(
             f"a context of {policy.most_turns} turns takes {silent_tokens} tokens, but"
-            f" {parts.model_id} tells only {trained} positions apart; lower context.max_seconds or"
+            f" {parts.model_id} was trained for {trained}; lower context.max_seconds or"
             " stream.rate_hz"
         )
     return ContextPlan(
         policy,
         reserve,
-        policy.max_tokens + (head_tokens if isinstance(policy, ChunkedPolicy) else 0),
-        head_tokens,
+        policy.max_tokens + (prefix_tokens if isinstance(policy, ChunkedPolicy) else 0),
+        prefix_tokens,
     )

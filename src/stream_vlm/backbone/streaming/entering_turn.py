@@ -1,4 +1,4 @@
-"""The segments of a turn that is about to enter a context, and whether they fit."""
+"""The segments of a new turn, and a check whether they fit into the context."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from stream_vlm.types import RecalledContext
 
 @dataclass(frozen=True)
 class EnteringTurn:
-    """A turn that one stream is about to take.
+    """A new turn of one stream, before it enters the context.
 
     Attributes:
-        parts: what the streams share.
-        plan: what the context may hold.
-        frames: the picture, with its question and its watch.
-        number: how many turns came before it in this context.
-        second: seconds from the stream's first frame to this turn's first frame.
-        pending: segments that the turn before left to be fed.
+        parts: what all streams of the checkpoint share.
+        plan: the limits of the context.
+        frames: the frames of the turn, with its question and its watch.
+        number: number of the turn in this context, from 0.
+        second: whole seconds from the stream's first frame to this turn's first frame.
+        pending: segments of the last turn that are not fed yet.
     """
 
     parts: EngineParts
@@ -38,7 +38,9 @@ class EnteringTurn:
     pending: Sequence[Segment]
 
     def segments(self, kept: Sequence[Segment]) -> list[Segment]:
-        """What enters the context: `pending` and the turn, with its watch unless `kept` holds it.
+        """The segments that enter the context: `pending` and the turn.
+
+        The turn contains the words of its watch, unless they are already in `kept`.
 
         Args:
             kept: the segments of the context before the turn.
@@ -47,7 +49,7 @@ class EnteringTurn:
         question = plain(frames.query.text) if frames.query is not None else ""
         is_held = newest_turn(kept, SegmentKind.WATCH) is not None
         watch = plain(frames.watch.text) if frames.watch is not None and not is_held else ""
-        past = together(
+        recalled = together(
             [
                 query.past
                 for query, enters in ((frames.query, question), (frames.watch, watch))
@@ -55,15 +57,19 @@ class EnteringTurn:
             ]
         )
         turn = self._user(question, watch)
-        lines = self._recalled(past, turn, kept)
+        lines = self._recalled(recalled, turn, kept)
         return [*self.pending, *(self._user(question, watch, lines) if lines else turn)]
 
     def check_room(self, camera: str, layout: Sequence[Piece]) -> None:
-        """See whether a context of `layout`, which holds this turn, is within the plan.
+        """Check that a context of `layout`, which contains this turn, is within the plan.
+
+        Args:
+            camera: name of the camera, for the message.
+            layout: the next context.
 
         Raises:
-            QuestionTooLong: picture and question are too long for the context.
-            WatchRefused: picture and watch are, without a question.
+            QuestionTooLong: picture and question do not fit into the context.
+            WatchRefused: picture and watch do not fit, and there is no question.
         """
         most = self.plan.policy.max_tokens
         needed = tokens_in(layout) + self.plan.reserve
@@ -72,7 +78,8 @@ class EnteringTurn:
             for piece in layout
         )
         if watch_enters:
-            # When its turn leaves it stays in markers of its own, beside those of the newest turn.
+            # When this turn leaves, the watch stays with the markers around it, in addition to
+            # those of the newest turn.
             needed += sum(
                 len(piece)
                 for piece in layout
@@ -83,7 +90,7 @@ class EnteringTurn:
         if watch_enters and self.frames.query is None:
             raise WatchRefused(
                 f"{camera}: picture and watch need {needed} tokens, but the context holds"
-                f" {most}; say what to wait for in fewer words or raise context.max_seconds"
+                f" {most}; describe the watch in fewer words or raise context.max_seconds"
             )
         raise QuestionTooLong(
             f"{camera}: picture and question need {needed} tokens, but the context holds"
@@ -100,29 +107,35 @@ class EnteringTurn:
             question,
             watch,
             is_judged=frames.watch is not None and frames.query is None,
-            remembered=recalled,
+            recalled=recalled,
         )
 
     def _recalled(
-        self, past: RecalledContext, turn: Sequence[Segment], kept: Sequence[Segment]
+        self, recalled: RecalledContext, turn: Sequence[Segment], kept: Sequence[Segment]
     ) -> str:
-        """The lines of `past` that fit beside the segments of its `turn`: a question is never too
-        long because of what is recalled.
+        """The lines of `recalled` that fit beside the other segments of the turn.
+
+        So a question is never refused because of recalled lines.
+
+        Args:
+            recalled: what the memory found.
+            turn: the segments of the turn without these lines.
+            kept: the segments of the context before the turn.
         """
         parts, plan = self.parts, self.plan
-        if not past or not parts.turns.remembered:
+        if not recalled or not parts.turns.recalled:
             return ""
-        # A watch stays in markers of its own when its turn leaves.
-        waiting = sum(len(segment) for segment in kept if segment.kind is SegmentKind.WATCH)
-        waiting += sum(len(segment) for segment in turn if segment.kind is SegmentKind.TEXT)
-        frame = len(parts.encode_text(parts.turns.remembered.replace("{memory}", "")))
+        # A watch stays with the markers around it when its turn leaves.
+        watch = sum(len(segment) for segment in kept if segment.kind is SegmentKind.WATCH)
+        watch += sum(len(segment) for segment in turn if segment.kind is SegmentKind.TEXT)
+        frame = len(parts.encode_text(parts.turns.recalled.replace("{memory}", "")))
         room = (
             plan.policy.max_tokens
             - plan.reserve
-            - plan.head
+            - plan.prefix
             - tokens_in(turn)
             - tokens_in(self.pending)
-            - waiting
+            - watch
             - frame
         )
         budget = min(parts.settings.context.memory_tokens, room)
@@ -131,7 +144,7 @@ class EnteringTurn:
             return parts.plain(line) + "\n"
 
         lines = within_budget(
-            past,
+            recalled,
             self.frames.began_ns,
             budget,
             lambda line: len(parts.encode_text(written(line))),

@@ -1,4 +1,4 @@
-"""One camera's frames made into the temporal patches that its turns show."""
+"""Combines the frames of one camera into temporal patches, one for each turn."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from stream_vlm.vision.preprocess import PictureFormat
 
 @dataclass(frozen=True)
 class PairedFrames:
-    """A picture made ready for the vision tower, and the turn it belongs to.
+    """The frames of one turn, resized for the vision tower.
 
     Attributes:
-        pictures: uint8 RGB (T, H, W, 3), one temporal patch.
-        began_ns: stamp (ns) of the turn's first frame.
-        query: a question to be answered now.
-        watch: what is waited for.
-        room: vision tokens that a picture of this camera takes when nothing is held back.
+        pictures: uint8 RGB, (T, H, W, 3), one temporal patch.
+        began_ns: stamp of the turn's first frame, int64 ns.
+        query: a question that must be answered at this turn.
+        watch: the active watch.
+        vision_tokens: vision tokens of a picture of this camera without load shedding.
     """
 
     pictures: NDArray[np.uint8]
     began_ns: int
     query: Query | None
     watch: Query | None
-    room: int
+    vision_tokens: int
 
 
 class FramePairer:
-    """Holds the frames that a coming temporal patch shows beside its own.
+    """Keeps the earlier frames of the next temporal patch.
 
     Args:
-        pictures: how the checkpoint wants its pictures.
-        frames_per_turn: frames that one turn shows together.
+        pictures: the picture format of the checkpoint.
+        frames_per_turn: number of frames in each turn.
     """
 
     def __init__(self, pictures: PictureFormat, frames_per_turn: int) -> None:
@@ -45,12 +45,14 @@ class FramePairer:
         self._earlier: list[NDArray[np.uint8]] = []
         self._began_ns: int | None = None
 
-    def look(self, turn: Turn) -> PairedFrames | None:
-        """Make the frame of `turn` ready; None when it waits for the other frames of its temporal
-        patch.
+    def pair(self, turn: Turn) -> PairedFrames | None:
+        """Resize the frame of `turn` and combine it with earlier frames.
+
+        Returns:
+            The frames of the turn, or None if the turn needs more frames and asks no question.
 
         Raises:
-            PictureError: the picture cannot be looked at; nothing was changed.
+            PictureError: the picture cannot be processed; nothing was changed.
         """
         current = self._resized(turn)
         began_ns = turn.frame.stamp_ns if self._began_ns is None else self._began_ns
@@ -63,32 +65,34 @@ class FramePairer:
             self._patch(current), began_ns, turn.query, turn.watch, full[0] * full[1]
         )
 
-    def ahead(self, turn: Turn) -> NDArray[np.uint8] | None:
-        """The patch that `look` will make of `turn` if that comes next, or None where that is not
-        known; changes nothing.
+    def next_patch(self, turn: Turn) -> NDArray[np.uint8] | None:
+        """The temporal patch that `pair` will return for `turn` if it comes next.
+
+        It is None if the patch is not known yet. Nothing is changed.
         """
         if self._frames_per_turn > 1:
             return None
         try:
             return self._patch(self._resized(turn))
         except StreamError:
-            return None  # its own step will say why
+            return None  # the step of this turn reports the error
 
-    def entered(self, look: PairedFrames) -> None:
-        """`look` is in the context now: what follows begins a new patch."""
-        self._earlier = [look.pictures[-1]] if self._pictures.pair_frames else []
+    def entered(self, frames: PairedFrames) -> None:
+        """Start a new patch, because `frames` have entered the context."""
+        self._earlier = [frames.pictures[-1]] if self._pictures.pair_frames else []
         self._began_ns = None
 
-    def forget(self) -> None:
-        """Begin anew."""
+    def reset(self) -> None:
+        """Forget all frames."""
         self._earlier, self._began_ns = [], None
 
     def _resized(self, turn: Turn) -> NDArray[np.uint8]:
         return self._pictures.limited(turn.limits.picture_share).resize(turn.frame.image)
 
     def _patch(self, current: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The pictures of one temporal patch, (T, H, W, 3); where earlier ones are missing or of
-        another size, the first that is there repeats.
+        """The pictures of one temporal patch, (T, H, W, 3).
+
+        If earlier pictures are missing or have another size, the first available one is repeated.
         """
         pictures = [
             *(picture for picture in self._earlier if picture.shape == current.shape),

@@ -1,5 +1,6 @@
-"""The head of the next chunk, prefilled in the background while the running chunk goes on
-(Streaming Harness, arXiv 2606.08615).
+"""Prefills the prefix of the next chunk while the current chunk is still running.
+
+The idea is from Streaming Harness (arXiv 2606.08615).
 """
 
 from __future__ import annotations
@@ -14,17 +15,24 @@ from stream_vlm.context.segments import Segment, SegmentKind
 from stream_vlm.context.turn_formats import TurnWriter
 
 LEAD_TURNS = 16
-"""The next head is begun so many turns before the border, so that a turn's slice of it is small."""
+"""The prefill begins this many turns before the end of the chunk, so each slice is small."""
 FIRST_SHARE = 0.75
-"""Share of the budget that the head begins with; the rest is for what is said until the border."""
+"""Share of the token budget for lines at the beginning; the rest is for later utterances."""
 
 
-class NextHead:
-    """A head that grows in the free slots of the running chunk's cache, a slice at a time, so that
-    no step has to wait for all of it.
+class NextChunkPrefill:
+    """The prefix of the next chunk, prefilled slice by slice in free slots of the same cache.
+
+    So no step has to prefill the whole prefix.
+
+    Args:
+        forward: the context of the current chunk.
+        writer: writes the prefix.
+        plain: removes control tokens from a text.
+        budget: the most tokens of all lines together.
 
     Attributes:
-        branch: what is prefilled of it.
+        branch: the context of the next chunk, as far as it is prefilled.
     """
 
     def __init__(
@@ -32,25 +40,27 @@ class NextHead:
     ) -> None:
         self.branch = forward.branch()
         self._writer, self._plain, self._budget = writer, plain, budget
-        self._left = writer.head()
-        self._heard: set[str] = set()
+        self._left = writer.prefix()
+        self._seen_lines: set[str] = set()
 
-    def hear(self, lines: Sequence[str]) -> None:
-        """Take in what happened, oldest first: at first the newest lines that fit, later those that
-        are new and still fit.
+    def add_lines(self, lines: Sequence[str]) -> None:
+        """Add lines about what happened before, oldest first.
+
+        The first call takes the newest lines that fit. Later calls take lines that are new and
+        still fit.
         """
-        new = [line for line in lines if line not in self._heard]
+        new = [line for line in lines if line not in self._seen_lines]
         if not new:
             return
-        if not self._heard:
+        if not self._seen_lines:
             self._left.append(self._memory_segment(self._writer.memory_open))
             self._budget -= self._add(newest_lines(new, int(self._budget * FIRST_SHARE), self._ids))
         else:
             self._budget -= self._add(newest_lines(new, self._budget, self._ids))
-        self._heard.update(new)
+        self._seen_lines.update(new)
 
     def advance(self, turns_left: int) -> None:
-        """Prefill as much as brings it to its end in `turns_left` calls."""
+        """Prefill one slice; after `turns_left` calls the whole prefix is prefilled."""
         budget = math.ceil(tokens_in(self._left) / max(1, turns_left))
         taken: list[Segment] = []
         while self._left and budget > 0:
@@ -64,27 +74,33 @@ class NextHead:
             self.branch.feed(taken)
 
     def rest(self) -> list[Segment]:
-        """What is still to be fed when the chunk begins."""
-        close = [self._memory_segment(self._writer.memory_close)] if self._heard else []
+        """The segments that must still be fed when the chunk begins."""
+        close = [self._memory_segment(self._writer.memory_close)] if self._seen_lines else []
         return [*self._left, *close]
 
     def _add(self, lines: Sequence[str]) -> int:
         ids = tuple(token for line in lines for token in self._ids(line))
         if ids:
-            self._left.append(Segment(SegmentKind.HEAD, -1, ids))
+            self._left.append(Segment(SegmentKind.PREFIX, -1, ids))
         return len(ids)
 
     def _ids(self, line: str) -> tuple[int, ...]:
         return self._writer.encode(self._plain(line) + "\n")
 
     def _memory_segment(self, text: str) -> Segment:
-        return Segment(SegmentKind.HEAD, -1, self._writer.encode(text))
+        return Segment(SegmentKind.PREFIX, -1, self._writer.encode(text))
 
 
 def newest_lines(
     lines: Sequence[str], budget: int, ids: Callable[[str], Sequence[int]]
 ) -> list[str]:
-    """As many of the newest `lines` as have at most `budget` tokens together, oldest first."""
+    """The newest `lines` that have at most `budget` tokens together, oldest first.
+
+    Args:
+        lines: the lines, oldest first.
+        budget: the most tokens.
+        ids: gives the token ids of a line.
+    """
     kept: list[str] = []
     for line in reversed(lines):
         budget -= len(ids(line))

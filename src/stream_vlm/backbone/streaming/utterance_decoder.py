@@ -1,4 +1,4 @@
-"""An utterance while it is written, one token a forward, told by whole words."""
+"""Decodes an utterance, one token for each forward pass, and reports it in whole words."""
 
 from __future__ import annotations
 
@@ -13,13 +13,21 @@ from stream_vlm.context.segments import Segment, SegmentKind
 from stream_vlm.types import Decision, State
 
 
-class Speech:
-    """The words of one response.
+class UtteranceDecoder:
+    """Chooses the tokens of one response.
+
+    Args:
+        parts: what all streams of the checkpoint share.
+        sampler: chooses tokens.
+        turn: number of the turn.
+        decision: the decision to respond.
+        longest: the most tokens of the utterance.
+        on_text: called with the text so far whenever it has grown.
 
     Attributes:
-        unfed: what the next forward has to append to the context before the next token can be
-            chosen; what is left of it at the end stays pending, so that no token is fed twice.
-        is_over: True when no further token is to be chosen.
+        unfed: segments that the next forward pass appends to the context, before the next token can
+            be chosen. At the end they stay pending until the next turn, so no token is fed twice.
+        is_over: whether the utterance is complete.
     """
 
     def __init__(
@@ -34,14 +42,14 @@ class Speech:
         self._tokens, self._words, self._sampler = parts.tokens, parts.words(), sampler
         self._turn, self._decision, self._longest, self._on_text = turn, decision, longest, on_text
         self._written: list[int] = []
-        self._certainties: list[float] = []
+        self._token_probabilities: list[float] = []
         self._is_complete = False
         self.is_over = False
         marker = self._tokens.markers.get(State.RESPONSE, ())
         self.unfed: Sequence[Segment] = [Segment(SegmentKind.STATE, turn, marker)] if marker else []
 
-    def take(self, logits: torch.Tensor) -> None:
-        """Choose the next token by `logits`, float32, (vocabulary,), after the last of `unfed`."""
+    def choose(self, logits: torch.Tensor) -> None:
+        """Choose the next token from the logits, float32, (vocabulary,), after `unfed`."""
         tokens = self._tokens
         if not self._written and State.RESPONSE not in tokens.markers:
             logits = first_words(logits, tokens.not_a_first_word)
@@ -51,18 +59,22 @@ class Speech:
         elif token in tokens.stop:
             self._end(complete=True, unfed=[])
         else:
-            self._certainties.append(float(torch.softmax(logits, dim=0)[token]))
+            self._token_probabilities.append(float(torch.softmax(logits, dim=0)[token]))
             self._written.append(token)
             self.unfed = [Segment(SegmentKind.ACTION, self._turn, (token,))]
-            self._tell(self._words.push(token))
+            self._report(self._words.push(token))
             if len(self._written) == self._longest:
                 self._end(complete=False, unfed=self.unfed)
 
     def outcome(self) -> Decision:
-        """The decision with its words, once the speech is over."""
-        certainty = sum(self._certainties) / len(self._certainties) if self._certainties else 0.0
+        """The decision with its words; the utterance must be complete."""
+        certainty = (
+            sum(self._token_probabilities) / len(self._token_probabilities)
+            if self._token_probabilities
+            else 0.0
+        )
         text = self._words.finish(self._is_complete)
-        self._tell(text)
+        self._report(text)
         return Decision(
             self._decision.state,
             self._decision.probabilities,
@@ -73,6 +85,6 @@ class Speech:
     def _end(self, *, complete: bool, unfed: Sequence[Segment]) -> None:
         self._is_complete, self.unfed, self.is_over = complete, unfed, True
 
-    def _tell(self, text: str) -> None:
+    def _report(self, text: str) -> None:
         if self._on_text is not None and text:
             self._on_text(text)

@@ -17,7 +17,7 @@ class TurnTokens:
     """Token ids of the parts of a turn that never change.
 
     Attributes:
-        head: number of tokens that every context begins with.
+        prefix: number of tokens that every context begins with.
         markers: ids of the marker of each state. A decision is read from the first id of each
             marker, and these first ids differ. If a response has no marker, it has no entry and
             begins with its words.
@@ -26,7 +26,7 @@ class TurnTokens:
         picture: id of the placeholder for one vision token.
     """
 
-    head: int
+    prefix: int
     markers: dict[State, tuple[int, ...]]
     response_end: tuple[int, ...]
     stop: frozenset[int]
@@ -76,4 +76,4 @@ def read_turn_tokens(
             " tokenizer, so the end of a response cannot be distinguished from its words; add it"
             " as a token or name another in stream_config.json"
         )
-    return TurnTokens(tokens_in(writer.head()), markers, response_end, stop, writer.picture)
+    return TurnTokens(tokens_in(writer.prefix()), markers, response_end, stop, writer.picture)

@@ -12,7 +12,7 @@ from typing import Protocol
 from stream_vlm.context.layout import Piece, tokens_in, whole
 from stream_vlm.context.segments import Segment, SegmentKind
 
-ALWAYS = (SegmentKind.HEAD, SegmentKind.PREVIOUS)
+ALWAYS = (SegmentKind.PREFIX, SegmentKind.PREVIOUS)
 """Kinds of segments that belong to no turn."""
 WAITING = (SegmentKind.WATCH, SegmentKind.TEXT)
 """Kinds that stay when the turn of the newest watch leaves: the watch and the markers around it."""
@@ -37,20 +37,20 @@ class ContextPolicy(Protocol):
         """Return the next context, in order, as pieces of `[*kept, *entering]`.
 
         Segments in no piece leave the context or do not enter it. Pieces of `entering` come after
-        all pieces of `kept` and keep their order. The newest turn, the HEAD segments and the newest
-        watch always stay.
+        all pieces of `kept` and keep their order. The newest turn, the PREFIX segments and the
+        newest watch always stay.
 
         Args:
             kept: the segments in the context, in order.
             entering: the pending end of the last turn, if any, then the new turn. Before the first
-                turn, the HEAD segments come first.
+                turn, the PREFIX segments come first.
             reserve: tokens by which the newest turn may still grow.
         """
         ...
 
 
 @dataclass(frozen=True)
-class RoundsPolicy:
+class LastTurnsPolicy:
     """Keeps the newest turns and trims rarely (Streamo, arXiv 2512.21334).
 
     If the context would exceed `max_turns` turns or `max_tokens` tokens, the oldest turns leave
@@ -97,7 +97,7 @@ class RoundsPolicy:
 
 @dataclass(frozen=True)
 class ChunkedPolicy:
-    """Keeps all turns of a chunk, then starts the next chunk with the HEAD segments only.
+    """Keeps all turns of a chunk, then starts the next chunk with the PREFIX segments only.
 
     This is the policy of Streaming Harness (arXiv 2606.08615). Inside a chunk the prefix never
     changes, so nothing is computed twice.

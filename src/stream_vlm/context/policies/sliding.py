@@ -12,7 +12,7 @@ from stream_vlm.context.segments import Segment, SegmentKind
 VISION = (SegmentKind.FRAME, SegmentKind.FRAME_MARK)
 WORDED = (
     SegmentKind.TIME,
-    SegmentKind.REMEMBERED,
+    SegmentKind.RECALLED,
     SegmentKind.JUDGE,
     SegmentKind.ACTION_MARK,
     SegmentKind.STATE,
@@ -27,8 +27,8 @@ class SlidingPolicy:
 
     A turn keeps its picture for `vision_turns` turns and its words for `text_turns` turns; after
     both windows the rest of the turn leaves. Words that leave their turn move to the end of the
-    previous text, with keys and values unchanged. The previous text follows the first HEAD segment.
-    The newest turn counts in both windows.
+    previous text, with keys and values unchanged. The previous text follows the first PREFIX
+    segment. The newest turn counts in both windows.
 
     The published inference code differs from the paper. `compatible=True` follows the code token by
     token, for checkpoints that are compared with it. The default mode corrects three faults of the
@@ -144,7 +144,7 @@ class SlidingPolicy:
         text: int,
         query: int | None,
     ) -> list[Piece]:
-        """The first HEAD segment, then `previous`, then all other pieces that stay.
+        """The first PREFIX segment, then `previous`, then all other pieces that stay.
 
         Args:
             present: the present context and the entering segments.
@@ -170,7 +170,7 @@ class SlidingPolicy:
             (
                 place + 1
                 for place, piece in enumerate(stays)
-                if piece.segment.kind is SegmentKind.HEAD
+                if piece.segment.kind is SegmentKind.PREFIX
             ),
             0,
         )
@@ -233,7 +233,7 @@ def _stays(segment: Segment, newest: int, vision: int, text: int, query: int | N
     """
     age = newest - segment.turn
     if segment.kind in ALWAYS:
-        return segment.kind is SegmentKind.HEAD
+        return segment.kind is SegmentKind.PREFIX
     if segment.kind in VISION:
         return age < vision
     if segment.kind in WORDED:

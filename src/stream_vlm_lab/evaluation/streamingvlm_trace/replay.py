@@ -142,7 +142,7 @@ class _Replayer:
             ),
         ]
         if number == 0:
-            entering = [*self._writer.head(settings.previous_text or ""), *entering]
+            entering = [*self._writer.prefix(settings.previous_text or ""), *entering]
         held = len(forward.segments)
         layout = self._policy.layout(forward.segments, entering, settings.max_new_tokens)
         forward.arrange([piece for piece in layout if piece.index < held])

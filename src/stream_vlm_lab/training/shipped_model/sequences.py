@@ -94,7 +94,7 @@ class SequenceWriter:
         self._noise = noise
         self._question_rates = tuple(question_rates)
         self._has_standby = has_standby
-        self._head = self._ids(COMPACT.head)
+        self._head = self._ids(COMPACT.prefix)
         self._open, self._close = self._ids(COMPACT.frame_open), self._ids(COMPACT.frame_close)
         self._end = self._ids(COMPACT.action_close)
         self._markers = {state: self._ids(COMPACT.marker(state)) for state in State}
@@ -112,7 +112,7 @@ class SequenceWriter:
         self, stream: TokenStream, start: int, ticks: int, rng: np.random.Generator
     ) -> TrainingSequence:
         """Write the window of `ticks` ticks from tick `start`, with errors in its history."""
-        segments = [Segment(SegmentKind.HEAD, -1, self._head)]
+        segments = [Segment(SegmentKind.PREFIX, -1, self._head)]
         targets, decided, decisions = [-1] * len(self._head), [], []
         question_rate = self._question_rates[int(rng.integers(len(self._question_rates)))]
         overdue = ""

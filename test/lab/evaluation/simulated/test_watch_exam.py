@@ -81,12 +81,12 @@ def test_words_after_the_first_correct_ones_are_needless_and_the_named_thing_is_
 
 def test_a_model_without_support_for_watches_gets_the_reason_instead_of_scores() -> None:
     refusing = StreamResult(
-        refused=[(watch(20.0).question, "camera: was not made to be told what to wait for")]
+        refused=[(watch(20.0).question, "camera: the prompt format has no place for a watch")]
     )
     assert score_watches([([watch(20.0)], refusing)]) == {
         "watches": 1,
         "refused": 1,
-        "why": "camera: was not made to be told what to wait for",
+        "why": "camera: the prompt format has no place for a watch",
     }
 
 
@@ -163,7 +163,7 @@ def test_the_command_says_why_a_model_does_not_support_watches(
     assert report["first_seed"] == HELD_OUT_SEED
     ours = report["scores"]["ours"]["watches"]
     assert ours["refused"] == ours["watches"] > 0
-    assert "was not made to be told what to wait for" in ours["why"]
+    assert "has no place for a watch" in ours["why"]
     assert "correct" in report["scores"]["motion threshold"]["watches"]
     text = (tmp_path / "report.md").read_text()
     assert "## Tell me when" in text

@@ -116,9 +116,9 @@ class SampleWriter:
     def _head(self, previous_text: str) -> list[Segment]:
         """The head; if the format has a place for previous text, it is cut to sink and window."""
         if not self._turns.previous_close:
-            return self._writer.head()
+            return self._writer.prefix()
         sink, window = self._sliding.text_sink, self._sliding.text_window
-        segments = self._writer.head(self._plain(previous_text))
+        segments = self._writer.prefix(self._plain(previous_text))
         return [
             (
                 replace(segment, token_ids=segment.token_ids[:sink] + segment.token_ids[-window:])
