@@ -220,8 +220,8 @@ def read_stream_config(
             raise CheckpointError(
                 f"model.prompt_format {turns!r}: the tokenizer in {directory} has no {absent[0]} as"
                 f" one token (it splits it into {len(pieces)}: {' '.join(pieces)}), so the model"
-                " was not tuned with it; set model.prompt_format to auto or prompted, or fine-tune it"
-                f" with `stream-vlm train {directory} DATA --turns {turns} --add-markers`"
+                " was not tuned with it; set model.prompt_format to auto or prompted, or fine-tune"
+                f" it with `stream-vlm train {directory} DATA --turns {turns} --add-markers`"
             )
     written: dict[str, Any] = {}
     if path.is_file():

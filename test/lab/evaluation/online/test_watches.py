@@ -63,5 +63,5 @@ def test_a_model_without_support_for_watches_refuses_each_one_with_a_reason(tmp_
     model = model_with(tmp_path, "compact")
     result = run_stream(HarnessModel("ours", model.settings, model), frames(6), [DOOR], "s")
     assert [question for question, _ in result.refused] == [DOOR]
-    assert "was not made to be told what to wait for" in result.refused[0][1]
+    assert "has no place for a watch" in result.refused[0][1]
     assert len(result.states) == 6
