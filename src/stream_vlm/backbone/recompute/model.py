@@ -143,7 +143,7 @@ class AnsweredQuestion:
     def as_prompt(self) -> str:
         """The question and its answer as text for later prompts."""
         answered = f"Answered: {self.answer}\n" if self.answer else ""
-        return f"AnsweredQuestion at {self.second}s: {self.text}\n{answered}"
+        return f"Asked at {self.second}s: {self.text}\n{answered}"
 
 
 class RecomputedStream:
