@@ -109,7 +109,7 @@ def test_a_setting_that_contradicts_the_file_is_refused(tmp_path: Path) -> None:
     directory = write_checkpoint(tmp_path)
     with pytest.raises(
         CheckpointError,
-        match=r"'streaming_vlm' does not go with .*pair_frames",
+        match=r"'streaming_vlm' contradicts .*pair_frames",
     ):
         load_cached_model(settings_for(directory, model__prompt_format="streaming_vlm"))
 

@@ -213,7 +213,7 @@ def test_the_last_question_stays_after_its_pictures_and_words_have_left(
             ),
         ),
         ({"frames_per_turn": 3}, "frames_per_turn 3 do not fit into a temporal patch of 2"),
-        ({"pair_frames": True}, "choose one"),
+        ({"pair_frames": True}, "use only one"),
         ({"sliding": {"text_turns": 1}}, "sliding.text_turns"),
         (
             {"turns": STREAMING_VLM.model_dump() | {"response_end": "the end"}},

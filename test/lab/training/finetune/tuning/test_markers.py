@@ -142,7 +142,7 @@ def test_new_rows_of_tied_weights_are_merged_into_both(tmp_path: Path) -> None:
     [
         (
             ["--turns", "harness"],
-            "has no </silence> as one token (it makes 3 of it: <|unknown|> silence <|unknown|>)",
+            "has no </silence> as one token (it splits it into 3: <|unknown|> silence <|unknown|>)",
         ),
         (["--turns", "harness"], "--turns harness --add-markers"),
         (
