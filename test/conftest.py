@@ -39,8 +39,9 @@ def pytest_report_header() -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Several processes share the tests by files, and all that may start ROS nodes fall to one of
-    them: no node meets another's.
+    """Share the tests among processes by files.
+
+    All files that may start ROS nodes fall to one process, so that no node meets another's.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -97,9 +98,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def footage() -> Path:
-    """The folder of real clips beside the checkout; tests that need it skip, and say so, where it
-    is absent.
-    """
+    """The folder of real clips beside the checkout; a test that needs it is skipped without it."""
     folder = SHARED / "footage"
     if not folder.is_dir():
         pytest.skip(f"no real footage at {folder}")

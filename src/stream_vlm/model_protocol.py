@@ -142,7 +142,9 @@ class DeviceModel(Model, Protocol):
     """A model that says where it runs, and whether smaller pictures cost it less."""
 
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """Where it runs, for example "cpu" or "cuda:0"."""
+        ...
 
     @property
     def takes_any_size(self) -> bool:
@@ -150,7 +152,9 @@ class DeviceModel(Model, Protocol):
         ...
 
     @property
-    def engine(self) -> str: ...
+    def engine(self) -> str:
+        """How it runs, in a few words."""
+        ...
 
 
 class Writing(Protocol):

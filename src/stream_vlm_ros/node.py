@@ -53,18 +53,23 @@ class StreamVlmNode(LifecycleNode):
         )
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Open the memory and load the model."""
         return self._transition("configure", self._configure, then="inactive")
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe to the cameras and process frames."""
         return self._transition("activate", self._activate, then="active")
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Store and publish what waits, then end the subscriptions."""
         return self._transition("deactivate", self._deactivate, then="inactive")
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model and the memory."""
         return self._transition("cleanup", self._free, then="unconfigured")
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything; the node cannot be configured again."""
         return self._transition("shutdown", self._free, then="finalized")
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:

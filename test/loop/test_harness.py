@@ -1,6 +1,4 @@
-"""The loop conducts: every camera gets its turn, faults stay with their camera, and everything out
-carries its evidence.
-"""
+"""One step of the loop: every camera has its turn, and its faults and results name it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +18,10 @@ CERTAIN = {State.SILENCE: 0.0, State.STANDBY: 0.0, State.RESPONSE: 0.0}
 
 @dataclass
 class ScriptedStream:
-    """Decides by a script: "." silence, "-" standby, "!" response, "?" one at doubt whether
-    anything happens, "=" one in always the same words, "x" a picture that cannot be used, "r" a
+    """Decides by a script, one letter a frame.
+
+    "." is silence, "-" standby, "!" a response, "=" a response that is always in the same words,
+    "?" a response with a low probability of activity. "x" is a picture that cannot be used, "r" a
     refused watch.
     """
 

@@ -12,10 +12,14 @@ class Stamped(Protocol):
     """Anything with a camera name and a stamp (int64 ns)."""
 
     @property
-    def camera(self) -> str: ...
+    def camera(self) -> str:
+        """The name of the camera."""
+        ...
 
     @property
-    def stamp_ns(self) -> int: ...
+    def stamp_ns(self) -> int:
+        """The stamp, int64 ns."""
+        ...
 
 
 Item = TypeVar("Item", bound=Stamped)

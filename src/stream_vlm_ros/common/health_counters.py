@@ -87,6 +87,7 @@ class CameraHealth:
 
     @property
     def has_arrivals(self) -> bool:
+        """Whether any message arrived."""
         return bool(self._arrivals)
 
     def rate_hz(self) -> float:

@@ -15,6 +15,7 @@ class RosLogHandler(logging.Handler):
         self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Log `record` with the same severity."""
         text = self.format(record)
         # rclpy refuses different severities from the same line of code.
         if record.levelno >= logging.ERROR:

@@ -39,8 +39,9 @@ def mosaic(pattern: str) -> NDArray[np.uint8]:
 
 
 def yuv(order: str) -> NDArray[np.uint8]:
-    """4:2:2, two bytes a pixel, in the byte order uyvy or yuyv, full-range luma as OpenCV's
-    limited-range conversion reads it.
+    """YUV 4:2:2, two bytes a pixel, in the byte order uyvy or yuyv.
+
+    The luma has its full range, as OpenCV's limited-range conversion reads it.
     """
     return np.asarray(
         cv2.cvtColor(

@@ -1,6 +1,4 @@
-"""Parameters: each described and ranged, refused as a whole when one is wrong, live where they may
-be.
-"""
+"""Parameters are described, have a range, are refused as a whole and change while the node runs."""
 
 from __future__ import annotations
 
@@ -27,8 +25,9 @@ MakeNode = Callable[..., tuple[Node, Parameters, list[str]]]
 
 @pytest.fixture
 def make() -> Iterator[MakeNode]:
-    """A node whose parameters were given these values at the start; `changes` grows with each
-    change that is carried on.
+    """Makes a node that starts with the given parameters.
+
+    `changes` grows with each change that is applied.
     """
     context = Context()
     rclpy.init(context=context)

@@ -35,11 +35,13 @@ class LastFramesPolicy:
 
     @property
     def most_turns(self) -> int:
+        """See `ContextPolicy`."""
         return self.turns
 
     def layout(
         self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int
     ) -> list[Piece]:
+        """See `ContextPolicy`."""
         newest = turns_of(entering)[-1]
         shown = shown_turns(kept)
         shown = shown[max(0, len(shown) - self.turns + 1) :]

@@ -76,11 +76,13 @@ class LastTurnsPolicy:
 
     @property
     def most_turns(self) -> int:
+        """See `ContextPolicy`."""
         return self.max_turns
 
     def layout(
         self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int
     ) -> list[Piece]:
+        """See `ContextPolicy`."""
         stay = shown_turns(kept)
         if (
             len(stay) + 1 > self.max_turns
@@ -116,11 +118,13 @@ class ChunkedPolicy:
 
     @property
     def most_turns(self) -> int:
+        """See `ContextPolicy`."""
         return self.chunk_turns
 
     def layout(
         self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int
     ) -> list[Piece]:
+        """See `ContextPolicy`."""
         return whole_turns(
             kept, entering, [] if self.is_border(kept, entering, reserve) else shown_turns(kept)
         )

@@ -96,11 +96,13 @@ class SlidingPolicy:
 
     @property
     def most_turns(self) -> int:
+        """See `ContextPolicy`."""
         return max(self.vision_turns, self.text_turns)
 
     def layout(
         self, kept: Sequence[Segment], entering: Sequence[Segment], reserve: int
     ) -> list[Piece]:
+        """See `ContextPolicy`."""
         present = [whole(index, segment) for index, segment in enumerate((*kept, *entering))]
         newest = turns_of(entering)[-1]
         room = self.max_tokens - reserve

@@ -33,7 +33,9 @@ def chunk_summaries(db: Database, number: int) -> tuple[RecallRecord, ...]:
 class Source(Protocol):
     """The part of the memory that is needed here."""
 
-    def chunk_summaries(self, number: int) -> tuple[RecallRecord, ...]: ...
+    def chunk_summaries(self, number: int) -> tuple[RecallRecord, ...]:
+        """Return the newest `number` summaries of one chunk each, oldest first."""
+        ...
 
 
 class NewestSummaries:

@@ -48,7 +48,7 @@ def plan_watches(visible: VisibleEvents, ticks: Sequence[float]) -> list[Watch]:
     that other events can come first, or sometimes for an event that does not come.
 
     Args:
-        moments: the events of the stream.
+        visible: the events of the stream.
         ticks: times of its pictures in seconds.
     """
     rng = np.random.default_rng([visible.script.seed, 0x3A7C4])
