@@ -35,7 +35,7 @@ class Record:
         self._names: dict[str, str | None] = {}
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
-        """Take in one event of `sys.setprofile`."""
+        """Count a function call; `sys.setprofile` takes this as its function."""
         if self.on and event == "call":
             code = frame.f_code
             if code.co_name == "<module>":

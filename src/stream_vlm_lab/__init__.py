@@ -1,1 +1,1 @@
-"""What a robot does not need: the simulated world, training, evaluation and the demo."""
+"""The lab: the simulated world, training, evaluation and the demo. A robot does not need it."""
