@@ -1,1 +1,1 @@
-"""Services and actions: questions, watches and recalls."""
+"""The services and actions: questions, watches and requests to the memory."""

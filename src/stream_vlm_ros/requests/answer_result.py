@@ -1,4 +1,4 @@
-"""The result of `~/ask`: the answer, its evidence, and whether it is known."""
+"""Makes the result of `~/ask`: the answer, its evidence, and whether the answer is known."""
 
 from __future__ import annotations
 
@@ -12,27 +12,30 @@ from stream_vlm.types import Utterance
 from stream_vlm_ros.action import Ask
 from stream_vlm_ros.common.conversions import record_message, utterance_message
 
-EVIDENCE = 5
-"""Records of the memory that go with an answer, at most."""
+MAX_EVIDENCE = 5
+"""How many records come with an answer at most."""
 
 
 def from_memory(recalled: PromptRecall, now_ns: int, session_id: str) -> Ask.Result:
-    """The memory's answer to a question about the past, asked at `now_ns` (ns).
+    """The memory's answer to a question about the past.
 
-    It is the answer that was computed from the records; where there is none, it says that the
-    memory does not know.
+    Args:
+        recalled: the records found, and the answer computed from them. Without an answer, the
+            result says that the memory does not know.
+        now_ns: when the question was asked, ns.
+        session_id: the present session, for an answer without a record.
     """
     known = recalled.is_known
     answer = recalled.answer
     records = (
         answer.records
         if answer is not None and known
-        else recalled.records[:EVIDENCE]
+        else recalled.records[:MAX_EVIDENCE]
         if recalled.has_match
         else ()
     )
     best = records[0] if known and records else None
-    said = Utterance(
+    utterance = Utterance(
         camera=best.camera if best else "",
         frame_id=best.frame_id if best else "",
         stamp_ns=best.stamp_ns if best else now_ns,
@@ -40,7 +43,7 @@ def from_memory(recalled: PromptRecall, now_ns: int, session_id: str) -> Ask.Res
         confidence=best.confidence if best else float(known),
     )
     return Ask.Result(
-        answer=utterance_message(said, best.session_id if best else session_id),
+        answer=utterance_message(utterance, best.session_id if best else session_id),
         answered_by=Ask.Result.MEMORY,
         known=known,
         evidence=[record_message(record) for record in records],
@@ -49,7 +52,7 @@ def from_memory(recalled: PromptRecall, now_ns: int, session_id: str) -> Ask.Res
 
 @dataclass(frozen=True)
 class AnswerGrader:
-    """Decides whether an answer of the model is known."""
+    """Decides whether an answer of the model counts as known."""
 
     settings: Settings
     model: Model
@@ -65,46 +68,46 @@ class AnswerGrader:
         return self.model.reads_memory and self.settings.memory.in_prompt == "recall"
 
     def from_model(
-        self, said: Utterance, question: str, recalled: PromptRecall, session_id: str
+        self, utterance: Utterance, question: str, recalled: PromptRecall, session_id: str
     ) -> Ask.Result:
         """The model's answer.
 
-        It is known if the model has a token for every word of the question, and either is confident
-        enough or has read records about it.
+        The answer is known if the model has tokens for all words of the question, and if its
+        confidence is high enough or it has read matching records.
         """
         unknown_words = self.model.unknown_words(question)
         known = not unknown_words and (
-            said.confidence >= self.settings.decision.min_answer_confidence
+            utterance.confidence >= self.settings.decision.min_answer_confidence
             or (self.model_reads and recalled.has_match)
         )
         if not known:
-            # A model with a small vocabulary is as confident when it did not understand.
+            # The confidence does not show whether a model with a small vocabulary understood.
             why = f": the model has no word for '{unknown_words[0]}'" if unknown_words else ""
-            said = replace(
-                said,
+            utterance = replace(
+                utterance,
                 text=(
-                    f"I do not know{why}; its guess, of confidence {said.confidence:.2f}:"
-                    f" '{said.text}'"
+                    f"I do not know{why}; the model's guess"
+                    f" (confidence {utterance.confidence:.2f}): '{utterance.text}'"
                 ),
             )
         return Ask.Result(
-            answer=utterance_message(said, session_id),
+            answer=utterance_message(utterance, session_id),
             answered_by=Ask.Result.MODEL,
             known=known,
-            evidence=[record_message(record) for record in recalled.records[:EVIDENCE]],
+            evidence=[record_message(record) for record in recalled.records[:MAX_EVIDENCE]],
             note=self._note() if recalled.records else "",
         )
 
     def _note(self) -> str:
-        """Why the model was asked without the evidence; empty where it was asked with it."""
+        """Say why the model was asked without the records; empty if it was asked with them."""
         if self.settings.memory.in_prompt != "recall":
             return (
-                f"memory.in_prompt is {self.settings.memory.in_prompt}: the model was asked without"
-                " the evidence"
+                f"the model was asked without these records, because memory.in_prompt is"
+                f" {self.settings.memory.in_prompt}"
             )
         if not self.model.reads_memory:
             return (
-                f"{self.model.model_id} cannot read records of the memory: it was asked without the"
-                " evidence"
+                f"the model was asked without these records, because {self.model.model_id} cannot"
+                " read records of the memory"
             )
         return ""

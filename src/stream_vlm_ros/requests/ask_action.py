@@ -1,5 +1,6 @@
-"""The action `~/ask` and the topic `~/query`: a question about now goes to the model, one about the
-past to the memory.
+"""The action `~/ask` and the topic `~/query`.
+
+The model answers questions about the present, the memory answers questions about the past.
 """
 
 from __future__ import annotations
@@ -27,22 +28,23 @@ from stream_vlm_ros.requests.question import Question, checked_words, new_query_
 from stream_vlm_ros.requests.recall_thread import RecallRequest
 from stream_vlm_ros.requests.request_queue import RequestError, RequestQueue
 
-Waited = TypeVar("Waited")
+Result = TypeVar("Result")
 
 DEFAULT_TIMEOUT_S = 10.0
-LONGEST_TIMEOUT_S = 3600.0
+MAX_TIMEOUT_S = 3600.0
 CHECK_PERIOD_S = 0.1
-"""How often a waiting goal checks its deadline and whether it was cancelled. The computer's clock
-counts, because the caller waits in its time, not in simulated time.
+"""A waiting goal checks this often whether its timeout has passed or it was cancelled.
+
+Timeouts use the computer's clock, not simulated time, because the caller waits in real time.
 """
 CANCELLED = "the question was cancelled"
 
 
 class AskServer:
-    """The action `~/ask` and the topic `~/query`.
+    """Serves the action `~/ask` and the topic `~/query`.
 
-    Both only put requests into queues. The recall thread asks the memory, the model's thread asks
-    the model.
+    Both only put requests into queues. The recall thread asks the memory, the model thread asks the
+    model.
     """
 
     def __init__(
@@ -52,24 +54,24 @@ class AskServer:
         recalls: RequestQueue[RecallRequest],
         grader: AnswerGrader,
         questions: RequestQueue[Question],
-        say: Callable[[UtteranceMessage], None],
+        publish: Callable[[UtteranceMessage], None],
     ) -> None:
-        """Offer the action and listen to the topic.
+        """Make the action server and the subscription.
 
         Args:
             node: the node.
-            pipeline: knows the session, and what of the memory the model reads.
-            recalls: the queue to the memory.
+            pipeline: has the session, and selects the records that the model reads.
+            recalls: requests to the memory.
             grader: decides whether the model's answer is known.
-            questions: the queue to the model.
-            say: publishes an utterance.
+            questions: questions to the model.
+            publish: publishes an utterance.
         """
         self._node = node
         self._recalls = recalls
         self._pipeline = pipeline
         self._grader = grader
         self._questions = questions
-        self._say = say
+        self._publish = publish
         self._group = ReentrantCallbackGroup()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._server = ActionServer(
@@ -81,28 +83,30 @@ class AskServer:
             cancel_callback=lambda goal: CancelResponse.ACCEPT,
         )
         self._subscription = node.create_subscription(
-            String, "~/query", self._ask_quickly, 10, callback_group=self._group
+            String, "~/query", self._on_query, 10, callback_group=self._group
         )
 
     def destroy(self) -> None:
-        """Withdraw the action and stop listening."""
+        """Destroy the action server and the subscription."""
         self._node.destroy_subscription(self._subscription)
         self._server.destroy()
 
-    def _is_for_the_memory(self, asked: str, recalled: PromptRecall) -> bool:
-        """Whether the memory answers, and not the model: an answer that can be computed from the
-        records is never left to the model.
+    def _is_for_the_memory(self, question: str, recalled: PromptRecall) -> bool:
+        """Whether the memory answers, and not the model.
+
+        It answers a question about the past if the answer can be computed from the records. If not,
+        it says that it does not know, unless the model can read the records.
         """
-        return is_about_the_past(asked) and (
+        return is_about_the_past(question) and (
             recalled.is_known or (recalled.was_asked and not self._grader.model_reads)
         )
 
     def _put(self, question: Question, recalled: PromptRecall) -> None:
-        """Ask the model `question`, with what was recalled for it."""
+        """Put `question` into the queue to the model, with the records recalled for it."""
         past = self._pipeline.recaller.context(recalled, question.stamp_ns)
         self._questions.put(replace(question, past=past))
 
-    def _ask_quickly(self, message: String) -> None:
+    def _on_query(self, message: String) -> None:
         asked_ns = self._now_ns()
 
         def fail(sentence: str) -> None:
@@ -112,9 +116,9 @@ class AskServer:
 
         def answer(recalled: PromptRecall) -> None:
             if self._is_for_the_memory(asked, recalled):
-                said = from_memory(recalled, asked_ns, self._pipeline.session_id).answer
-                said.query_id = new_query_id()
-                self._say(said)
+                utterance = from_memory(recalled, asked_ns, self._pipeline.session_id).answer
+                utterance.query_id = new_query_id()
+                self._publish(utterance)
                 return
             try:
                 self._put(Question(text=asked, stamp_ns=asked_ns, on_failure=fail), recalled)
@@ -164,11 +168,11 @@ class AskServer:
         self._recalls.put(
             RecallRequest(text=asked, camera=camera, on_found=found.set, on_failure=found.set)
         )
-        late = (
-            f"the memory gave no answer within {timeout_s:g} s; is its disk fast enough, does"
-            " another program hold it locked?"
+        timeout_message = (
+            f"the memory gave no answer within {timeout_s:g} s; check that its disk is fast enough"
+            " and that no other program locks the file"
         )
-        recalled = await self._first(found, goal, deadline, late)
+        recalled = await self._wait_for(found, goal, deadline, timeout_message)
         if isinstance(recalled, str):
             return recalled
         if self._is_for_the_memory(asked, recalled):
@@ -193,7 +197,7 @@ class AskServer:
     ) -> Utterance | str:
         answer: FirstResult[Utterance | str] = FirstResult(self._node.executor)
 
-        def tell(text: str) -> None:
+        def send_feedback(text: str) -> None:
             if not answer.is_set and goal.is_active:
                 goal.publish_feedback(Ask.Feedback(text=text))
 
@@ -201,41 +205,49 @@ class AskServer:
             text=asked,
             stamp_ns=asked_ns,
             camera=goal.request.camera,
-            on_text=tell,
+            on_text=send_feedback,
             on_answer=answer.set,
             on_failure=answer.set,
         )
         self._put(question, recalled)
-        late = (
-            f"no answer within {timeout_s:g} s; do pictures of the camera arrive, is the model fast"
-            " enough (see /diagnostics)?"
+        timeout_message = (
+            f"no answer within {timeout_s:g} s; see on /diagnostics whether pictures of the camera"
+            " arrive and whether the model is fast enough"
         )
         try:
-            return await self._first(answer, goal, deadline, late)
+            return await self._wait_for(answer, goal, deadline, timeout_message)
         finally:
             self._questions.finish(question.request_id)
 
-    async def _first(
-        self, outcome: FirstResult[Waited | str], goal: ServerGoalHandle, deadline: float, late: str
-    ) -> Waited | str:
-        """Wait until `outcome` is set.
+    async def _wait_for(
+        self,
+        outcome: FirstResult[Result | str],
+        goal: ServerGoalHandle,
+        deadline: float,
+        timeout_message: str,
+    ) -> Result | str:
+        """Wait for a result.
 
-        Where the goal is cancelled before, or `deadline` (of `time.monotonic`) passes, it is
-        `CANCELLED` or `late`.
+        Args:
+            outcome: where the result will be.
+            goal: if it is cancelled first, the result is `CANCELLED`.
+            deadline: if this time (of `time.monotonic`) passes first, the result is
+                `timeout_message`.
+            timeout_message: see `deadline`.
         """
 
         def check() -> None:
             if goal.is_cancel_requested:
                 outcome.set(CANCELLED)
             elif time.monotonic() > deadline:
-                outcome.set(late)
+                outcome.set(timeout_message)
 
         timer = self._node.create_timer(
             CHECK_PERIOD_S, check, callback_group=self._group, clock=self._steady
         )
         try:
-            first: Waited | str = await outcome.future
-            return first
+            result: Result | str = await outcome.future
+            return result
         finally:
             self._node.destroy_timer(timer)
 
@@ -246,9 +258,9 @@ class AskServer:
 def _timeout_s(asked: float) -> float:
     if asked == 0.0:
         return DEFAULT_TIMEOUT_S
-    if not 0.0 < asked <= LONGEST_TIMEOUT_S:
+    if not 0.0 < asked <= MAX_TIMEOUT_S:
         raise RequestError(
-            f"timeout_s {asked:g} is refused; give 0 (for {DEFAULT_TIMEOUT_S:g} s) or seconds up to"
-            f" {LONGEST_TIMEOUT_S:g}"
+            f"timeout_s {asked:g} is refused; give 0 (which means {DEFAULT_TIMEOUT_S:g} s) or at"
+            f" most {MAX_TIMEOUT_S:g} s"
         )
     return asked

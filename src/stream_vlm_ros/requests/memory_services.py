@@ -1,5 +1,6 @@
-"""The services `~/recall`, `~/get_frame` and `~/forget`: the memory answers them by connections of
-its own, so they do not wait for the model.
+"""The services `~/recall`, `~/get_frame` and `~/forget`.
+
+The memory answers them with its own database connections, so they do not wait for the model.
 """
 
 from __future__ import annotations
@@ -26,14 +27,12 @@ from stream_vlm_ros.requests.picture_query import PictureQuery
 from stream_vlm_ros.requests.request_queue import RequestError, RequestQueue
 from stream_vlm_ros.srv import Forget, GetFrame, Recall
 
-STORED_WITHIN_S = 5.0
-"""How long a request to forget waits for steps that are not stored yet, in seconds; they are to be
-forgotten too.
-"""
+FLUSH_S = 5.0
+"""Longest wait for steps that are not stored yet, seconds; `~/forget` deletes them too."""
 
 
 class MemoryServices:
-    """`~/recall`, `~/get_frame` and `~/forget`."""
+    """Serves `~/recall`, `~/get_frame` and `~/forget`."""
 
     def __init__(
         self,
@@ -41,12 +40,12 @@ class MemoryServices:
         pipeline: Pipeline,
         pictures: RequestQueue[PictureQuery],
     ) -> None:
-        """Offer the services.
+        """Make the services.
 
         Args:
             node: the node.
-            pipeline: its memory answers.
-            pictures: the queue of pictures to the model.
+            pipeline: has the memory.
+            pictures: picture queries to the model.
         """
         self._node = node
         self._pipeline = pipeline
@@ -56,13 +55,14 @@ class MemoryServices:
         self._services = [
             node.create_service(Recall, "~/recall", self._recall, callback_group=group),
             node.create_service(GetFrame, "~/get_frame", self._get_frame, callback_group=group),
-            # In a group of its own, because a large request takes seconds.
+            # In its own callback group, because a large request takes seconds.
             node.create_service(
                 Forget, "~/forget", self._forget, callback_group=MutuallyExclusiveCallbackGroup()
             ),
         ]
 
     def destroy(self) -> None:
+        """Destroy the services."""
         for service in self._services:
             self._node.destroy_service(service)
 
@@ -71,7 +71,7 @@ class MemoryServices:
             query = recall_query(request)
             if request.mode:
                 return recall_response(self._memory.answer(Question(query, request.mode)), response)
-            result = await self._recalled(request, query)
+            result = await self._search(request, query)
         except StreamError as error:
             response.message = self._refusal("recall", error)
             return response
@@ -82,7 +82,7 @@ class MemoryServices:
         response.note = result.note
         return response
 
-    async def _recalled(self, request: Recall.Request, query: RecallQuery) -> RecallResult:
+    async def _search(self, request: Recall.Request, query: RecallQuery) -> RecallResult:
         if request.like_record:
             return self._memory.search_by_record(request.like_record, query)
         if not request.like.data:
@@ -117,10 +117,10 @@ class MemoryServices:
     def _forget(self, request: Forget.Request, response: Forget.Response) -> Forget.Response:
         try:
             what = forget_query(request)
-            if not self._pipeline.flush(STORED_WITHIN_S):
+            if not self._pipeline.flush(FLUSH_S):
                 raise MemoryFileError(
-                    f"{self._memory.path}: steps wait that could not be stored, see /diagnostics;"
-                    " ask again when they are"
+                    f"{self._memory.path}: some steps are not stored yet (see /diagnostics), so"
+                    " nothing was deleted; ask again when they are stored"
                 )
             forgotten = self._memory.forget(what, dry_run=request.dry_run)
         except StreamError as error:
@@ -133,7 +133,7 @@ class MemoryServices:
         response.freed_bytes = forgotten.freed_bytes
         response.erased = forgotten.erased
         response.took_ms = forgotten.took_ms
-        # The log says that something was forgotten, but not what.
+        # The log says how much was deleted, but not what.
         self._node.get_logger().info(f"~/forget: {response.message}")
         return response
 

@@ -15,19 +15,19 @@ from stream_vlm_ros.requests.request_queue import (
     new_request_id,
 )
 
-LONGEST_QUESTION = 2000
-"""Most characters of a question; a longer text would push pictures out of the context."""
-MOST_WAITING = 100
-"""Questions that may wait for a picture."""
+MAX_CHARACTERS = 2000
+"""Longest question. A longer text would need the space of pictures in the context."""
+MAX_WAITING = 100
+"""How many questions may wait for a frame."""
 
 
 def new_query_id() -> str:
-    """A short name that no other question has."""
+    """A new random id, which no other question has."""
     return f"q-{new_request_id()}"
 
 
 def _ignore(_: object) -> None:
-    """For a caller who does not listen."""
+    """A callback that does nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,12 +35,12 @@ class Question(Request):
     """A question to the model.
 
     Attributes:
-        text: the words, see `checked_words`.
+        text: the question, see `checked_words`.
         stamp_ns: when it was asked, ns.
-        camera: the camera it is about; empty means the first one that has a frame.
-        past: what the memory knows about it.
-        on_text: called with the answer so far, whenever it grows, by the model's thread.
-        on_answer: called with the whole answer, after it is stored, by the memory's thread.
+        camera: the camera that it is about; empty means the first one with a frame.
+        past: the records that the memory found for it.
+        on_text: called with the answer so far each time it grows, on the model thread.
+        on_answer: called with the whole answer after it is stored, on the writer thread.
     """
 
     text: str
@@ -55,15 +55,21 @@ class Question(Request):
 def question_queue(closed: str = "") -> RequestQueue[Question]:
     """An empty queue of questions; see `RequestQueue` for `closed`."""
     return RequestQueue(
-        MOST_WAITING,
-        f"{MOST_WAITING} questions wait for a picture already; ask again when the cameras show one",
+        MAX_WAITING,
+        f"{MAX_WAITING} questions already wait for a picture; ask again when pictures arrive",
         closed,
     )
 
 
 def begin_questions(questions: RequestQueue[Question], cameras: Sequence[str]) -> tuple[Query, ...]:
-    """Begin the oldest question of each of `cameras`, which have a frame now; each query names its
-    camera.
+    """Begin the oldest question of each camera that has a frame now.
+
+    Args:
+        questions: the queue.
+        cameras: the cameras with a frame.
+
+    Returns:
+        At most one query per camera; each names its camera.
     """
     free = list(cameras)
     begun: list[Query] = []
@@ -80,18 +86,22 @@ def begin_questions(questions: RequestQueue[Question], cameras: Sequence[str]) -
 
 
 def checked_words(text: str, camera: str, cameras: Sequence[str], what: str) -> str:
-    """The words of `what` ("the question") about `camera`, without white space around them.
+    """Return `text` without white space around it.
+
+    Args:
+        text: the text of a request.
+        camera: the camera that it is about, or empty.
+        cameras: the cameras that exist.
+        what: what the text is, for the message: "the question".
 
     Raises:
-        RequestError: no words, too many of them, or a camera that is not among `cameras`.
+        RequestError: the text is empty or too long, or the camera does not exist.
     """
     words = text.strip()
     if not words:
-        raise RequestError(f"{what} is empty; say it in plain words")
-    if len(words) > LONGEST_QUESTION:
-        raise RequestError(
-            f"{what} has {len(words)} characters; say it in at most {LONGEST_QUESTION}"
-        )
+        raise RequestError(f"{what} is empty; write it in plain words")
+    if len(words) > MAX_CHARACTERS:
+        raise RequestError(f"{what} has {len(words)} characters; write at most {MAX_CHARACTERS}")
     if camera and camera not in cameras:
         raise RequestError(
             f"camera '{camera}' does not exist; the cameras are {', '.join(cameras)}"
@@ -100,7 +110,7 @@ def checked_words(text: str, camera: str, cameras: Sequence[str], what: str) -> 
 
 
 def inactive(node: Node) -> str:
-    """Why a node that is not active answers no requests, and what to do."""
+    """Say why a node that is not active refuses requests, and what to do."""
     name = node.get_fully_qualified_name()
     return (
         f"{name} is not active, so the model processes no pictures; activate it (ros2 lifecycle set"

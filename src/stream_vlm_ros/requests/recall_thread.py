@@ -1,6 +1,4 @@
-"""The thread that asks the memory about questions and watches, so that no callback ever waits for
-the disk.
-"""
+"""The thread that asks the memory about questions and watches, so callbacks never wait for it."""
 
 from __future__ import annotations
 
@@ -12,18 +10,18 @@ from stream_vlm.memory.answers.prompt_recall import PromptRecall, PromptRecaller
 from stream_vlm.types import StreamError
 from stream_vlm_ros.requests.request_queue import Request, RequestQueue
 
-MOST_WAITING = 100
-"""Questions that may wait for the memory."""
+MAX_WAITING = 100
+"""How many requests may wait for the memory."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RecallRequest(Request):
-    """Somebody waits for what the memory knows about a question or a watch.
+    """A request for the records that match a question or a watch.
 
     Attributes:
-        text: the words.
-        camera: the camera they are about; empty means any.
-        on_found: called with what was found, which may be nothing, by the recall thread.
+        text: the question, or what to watch for.
+        camera: the camera that it is about; empty means all.
+        on_found: called with the records, maybe none, on the recall thread.
     """
 
     text: str
@@ -32,18 +30,18 @@ class RecallRequest(Request):
 
 
 class RecallThread:
-    """Serves `requests` one after the other, in the order in which they came."""
+    """Serves `requests` one at a time, in the order in which they came."""
 
-    def __init__(self, recaller: PromptRecaller, capacity: int = MOST_WAITING) -> None:
-        """Begin without requests; `start` starts the thread.
+    def __init__(self, recaller: PromptRecaller, capacity: int = MAX_WAITING) -> None:
+        """Make the thread; `start` starts it.
 
         Args:
-            recaller: asks the memory.
+            recaller: searches the memory.
             capacity: how many requests may wait.
         """
         self.requests: RequestQueue[RecallRequest] = RequestQueue(
             capacity,
-            f"{capacity} questions wait for the memory already; ask again when it has answered"
+            f"{capacity} questions already wait for the memory; ask again when it has answered"
             " some",
         )
         self._recaller = recaller
@@ -54,9 +52,7 @@ class RecallThread:
         self._thread.start()
 
     def stop(self, sentence: str) -> None:
-        """Fail every request that waits with `sentence`, finish the one that is being served, and
-        end the thread.
-        """
+        """Finish the present request, refuse all others with `sentence`, and end the thread."""
         self.requests.close(sentence)
         self._thread.join()
 
@@ -64,7 +60,7 @@ class RecallThread:
         while (request := self.requests.wait_and_take()) is not None:
             try:
                 found = self._recaller.recall(request.text, request.camera)
-            except Exception as error:  # the caller must hear of it, and the next one be served
+            except Exception as error:  # no request may end the thread
                 request.on_failure(
                     str(error) if isinstance(error, StreamError) else f"the memory failed: {error}"
                 )

@@ -1,4 +1,4 @@
-"""Requests on their way from ROS callbacks to the one thread that serves them."""
+"""A queue of requests from ROS callbacks to the one thread that serves them."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from stream_vlm.types import StreamError
 
 
 class RequestError(StreamError):
-    """A request that is refused; the message says why and what to do."""
+    """A request is refused; the message says why and what to do."""
 
 
 def new_request_id() -> str:
-    """A short name that no other request has."""
+    """A new random id, which no other request has."""
     return uuid.uuid4().hex[:12]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Request:
-    """What somebody waits for.
+    """A request and the callbacks of its caller.
 
-    Callbacks are called by the thread that serves the request, so they must return at once.
+    The thread that serves the request calls the callbacks, so they must return at once.
 
     Attributes:
-        on_failure: called with one sentence that says why the request is not served.
-        request_id: unique.
+        on_failure: called with one sentence that says why there is no answer.
+        request_id: a unique id.
     """
 
     on_failure: Callable[[str], None]
@@ -45,19 +45,20 @@ def _always(request: Request) -> bool:
 class RequestQueue(Generic[AnyRequest]):
     """Holds requests in the order in which they came, until one thread serves them.
 
-    A callback only puts its request and returns; it never waits for the server. The server either
-    takes a request and answers it at once, or begins it and finishes it later; a begun request can
-    still be withdrawn, and fails when the queue is closed. Each request ends once: answered, failed
-    or withdrawn.
+    A ROS callback only puts its request and returns; it does not wait for the answer. The serving
+    thread has two ways: it takes a request and answers it at once, or it begins a request and
+    finishes it later. A request that is begun can still be withdrawn, and it fails if the queue is
+    closed. Each request ends once: it is answered, fails or is withdrawn.
     """
 
     def __init__(self, capacity: int, full: str, closed: str = "") -> None:
-        """Begin with an empty queue.
+        """Make an empty queue.
 
         Args:
             capacity: how many requests may wait.
-            full: why one more is refused, and what to do.
-            closed: why every request is refused until `open` is called; empty for an open queue.
+            full: the message if one more is refused: why, and what to do.
+            closed: the message if a request is refused before `open` is called; empty for a queue
+                that is open.
         """
         self._capacity = capacity
         self._full = full
@@ -74,9 +75,12 @@ class RequestQueue(Generic[AnyRequest]):
         return len(self._waiting)
 
     def counts(self, what: str) -> dict[str, int]:
-        """How many of `what` ("questions") were received and refused so far, and how many wait.
+        """How many requests were received, were refused and wait, for /diagnostics.
 
-        Those that a closed queue refuses do not count.
+        Requests that a closed queue refuses do not count.
+
+        Args:
+            what: what the requests are, for the keys: "questions".
         """
         with self._changed:
             return {
@@ -86,11 +90,11 @@ class RequestQueue(Generic[AnyRequest]):
             }
 
     def listen(self, on_put: Callable[[], None]) -> None:
-        """Call `on_put` after each request that is put, on the thread that puts it."""
+        """Call `on_put` after each `put`, on the thread that calls `put`."""
         self._on_put = on_put
 
     def put(self, request: AnyRequest) -> None:
-        """Accept a request; returns at once.
+        """Add a request; this returns at once.
 
         Raises:
             RequestError: too many requests wait, or the queue is closed.
@@ -118,8 +122,9 @@ class RequestQueue(Generic[AnyRequest]):
             return self._take(_always)
 
     def begin(self, is_ready: Callable[[AnyRequest], bool] = _always) -> AnyRequest | None:
-        """Return the oldest waiting request that `is_ready`, or None; it stays known until it is
-        finished.
+        """Return the oldest waiting request that `is_ready`, or None.
+
+        The queue keeps the request until `finish` or `fail` is called with its id.
         """
         with self._changed:
             request = self._take(is_ready)
@@ -128,21 +133,21 @@ class RequestQueue(Generic[AnyRequest]):
             return request
 
     def find(self, request_id: str) -> AnyRequest | None:
-        """The request of that id, if it waits or is begun."""
+        """Return the request with this id if it waits or is begun, else None."""
         with self._changed:
             return self._waiting.get(request_id) or self._begun.get(request_id)
 
     def finish(self, request_id: str) -> AnyRequest | None:
-        """Remove the request of that id, waiting or begun.
+        """Remove and return the request with this id, if it waits or is begun.
 
-        Only the first caller gets the request, so that it ends once. A caller that does nothing
-        with it has withdrawn it.
+        Only the first call returns the request, so it ends only once. If the caller does nothing
+        with it, it is withdrawn.
         """
         with self._changed:
             return self._waiting.pop(request_id, None) or self._begun.pop(request_id, None)
 
     def fail(self, request_id: str, sentence: str) -> None:
-        """Remove the request of that id, if it is there, and tell its caller why it failed."""
+        """Remove the request with this id, if there is one, and call its `on_failure`."""
         request = self.finish(request_id)
         if request is not None:
             request.on_failure(sentence)
@@ -156,8 +161,8 @@ class RequestQueue(Generic[AnyRequest]):
         """Fail every request that waits or is begun, and refuse all later ones.
 
         Args:
-            sentence: why they fail.
-            later: why later ones are refused; empty for the same sentence.
+            sentence: says why they fail.
+            later: says why later ones are refused; empty takes `sentence`.
         """
         with self._changed:
             self._closed = later or sentence

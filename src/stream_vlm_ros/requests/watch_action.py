@@ -1,5 +1,7 @@
-"""The action `~/watch`: the model watches for what the goal says, until the goal is cancelled, has
-made its reports or is replaced; each report is feedback.
+"""The action `~/watch`: the model watches for what the goal names, and reports it as feedback.
+
+A watch ends when it is cancelled, when its time or its number of reports is reached, or when
+another watch of the same camera replaces it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from stream_vlm_ros.requests.recall_thread import RecallRequest
 from stream_vlm_ros.requests.request_queue import RequestError, RequestQueue
 from stream_vlm_ros.requests.watch_registry import WatchCallbacks, WatchRegistry
 
-LONGEST_TIMEOUT_S = 7 * 86400.0
+MAX_TIMEOUT_S = 7 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,15 @@ class Ending:
 
     Attributes:
         sentence: the reason.
-        as_asked: whether it ended by its time or its number of reports, as the goal asked.
+        is_success: whether the time or the number of reports of the goal was reached.
     """
 
     sentence: str
-    as_asked: bool = False
+    is_success: bool = False
 
 
 class WatchServer:
-    """The action `~/watch`."""
+    """Serves the action `~/watch`."""
 
     def __init__(
         self,
@@ -50,12 +52,12 @@ class WatchServer:
         recalls: RequestQueue[RecallRequest],
         watches: WatchRegistry,
     ) -> None:
-        """Offer the action.
+        """Make the action server.
 
         Args:
             node: the node.
-            pipeline: knows the session, and what of the memory the model reads.
-            recalls: the queue to the memory.
+            pipeline: has the session, and selects the records that the model reads.
+            recalls: requests to the memory.
             watches: the active watches.
         """
         self._node = node
@@ -74,7 +76,7 @@ class WatchServer:
         )
 
     def destroy(self) -> None:
-        """Withdraw the action."""
+        """Destroy the action server."""
         self._server.destroy()
 
     async def _execute(self, goal: ServerGoalHandle) -> Watch.Result:
@@ -85,13 +87,13 @@ class WatchServer:
         except StreamError as error:
             ending = Ending(str(error))
         result.success, result.message, result.reports = (
-            ending.as_asked,
+            ending.is_success,
             ending.sentence,
             reports.count,
         )
         if goal.is_cancel_requested:
             goal.canceled()
-        elif ending.as_asked:
+        elif ending.is_success:
             goal.succeed()
         else:
             self._node.get_logger().warning(
@@ -114,7 +116,7 @@ class WatchServer:
             if goal.is_cancel_requested:
                 end(Ending("the watch was cancelled"))
             elif deadline is not None and time.monotonic() > deadline:
-                end(Ending(f"watched for {timeout_s:g} s", as_asked=True))
+                end(Ending(f"watched for {timeout_s:g} s", is_success=True))
 
         stamp_ns = self._node.get_clock().now().nanoseconds
         watch_for, camera = goal.request.watch_for, goal.request.camera
@@ -153,9 +155,7 @@ class WatchServer:
 
 
 class Reports:
-    """Counts the reports of one goal and sends each as feedback, until the goal has as many as it
-    asks for.
-    """
+    """Sends the reports of one goal as feedback, and ends the goal after its last report."""
 
     def __init__(
         self, goal: ServerGoalHandle, pipeline: Pipeline, outcome: FirstResult[Ending]
@@ -166,7 +166,7 @@ class Reports:
         self._pipeline = pipeline
 
     def report(self, utterance: Utterance) -> None:
-        """Send one report; called by the memory's thread, in the order of the steps."""
+        """Send one report. The writer thread calls it, in the order of the steps."""
         if self.outcome.is_set or not self._goal.is_active:
             return
         self.count += 1
@@ -175,14 +175,14 @@ class Reports:
         )
         if self.count == self._goal.request.max_reports:
             self.outcome.set(
-                Ending(f"made {self.count} report{'s' if self.count > 1 else ''}", as_asked=True)
+                Ending(f"made {self.count} report{'s' if self.count > 1 else ''}", is_success=True)
             )
 
 
 def _timeout_s(asked: float) -> float:
-    if not 0.0 <= asked <= LONGEST_TIMEOUT_S:
+    if not 0.0 <= asked <= MAX_TIMEOUT_S:
         raise RequestError(
-            f"timeout_s {asked:g} is refused; give 0 (until it is cancelled) or seconds up to"
-            f" {LONGEST_TIMEOUT_S:g}"
+            f"timeout_s {asked:g} is refused; give 0 (which means no limit) or at most"
+            f" {MAX_TIMEOUT_S:g} s"
         )
     return asked

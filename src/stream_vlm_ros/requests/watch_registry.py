@@ -1,4 +1,4 @@
-"""The watches that are active: on their way to the model, and their reports on the way back."""
+"""The active watches: the model gets them from here, and their reports go to the callers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ NOTHING = RecalledContext()
 
 @dataclass(frozen=True)
 class WatchCallbacks:
-    """Who waits for reports.
-
-    Called from the threads of the model, of the memory and of other watches: return at once.
+    """The callbacks of the caller of a watch. Several threads call them; they must return at once.
 
     Attributes:
-        on_report: called with each utterance under the watch, after it is stored.
-        on_end: called with one sentence that says why the watch ended, unless its own caller
+        on_report: called with each utterance of the watch, after it is stored.
+        on_end: called with one sentence that says why the watch ended, but not if its caller
             withdrew it.
     """
 
@@ -31,7 +29,7 @@ class WatchCallbacks:
 
 @dataclass
 class _Watch:
-    """A watch, and whether the model has been told of it."""
+    """A watch; `is_begun` is true once the model has it."""
 
     query: Query
     callbacks: WatchCallbacks
@@ -39,18 +37,19 @@ class _Watch:
 
 
 class WatchRegistry:
-    """The watches that are active or wait for a frame of their camera; each camera has at most one,
-    the newest.
+    """Holds the watches; each camera has at most one, the newest.
 
-    Any thread may call it; callbacks are called outside the lock.
+    A watch first waits for a frame of its camera, then it is active. Any thread may call the
+    methods. Callbacks are called without the lock.
     """
 
     def __init__(self, cameras: Sequence[str], closed: str = "") -> None:
-        """Begin without a watch.
+        """Make a registry without a watch.
 
         Args:
             cameras: the cameras that can be watched.
-            closed: why every watch is refused until `open` is called; empty for an open registry.
+            closed: the message if a watch is refused before `open` is called; empty for a registry
+                that is open.
         """
         self._cameras = tuple(cameras)
         self._closed = closed
@@ -67,17 +66,21 @@ class WatchRegistry:
         callbacks: WatchCallbacks,
         past: RecalledContext = NOTHING,
     ) -> str:
-        """Add a watch and return its query id; it ends the watches that share a camera with it.
+        """Add a watch, and end the watches that share a camera with it.
 
         Args:
             text: what to watch for.
             camera: the camera to watch; empty means every camera.
-            stamp_ns: when it was asked for, ns.
-            callbacks: who hears the reports and the end.
-            past: what the memory knows about it.
+            stamp_ns: when the watch was requested, ns.
+            callbacks: called with the reports and at the end.
+            past: the records that the memory found for it.
+
+        Returns:
+            The query id of the watch.
 
         Raises:
-            RequestError: no words, too many of them, an unknown camera, or the registry is closed.
+            RequestError: the text is empty or too long, the camera does not exist, or the registry
+                is closed.
         """
         words = checked_words(text, camera, self._cameras, "the watch")
         query_id = f"w-{new_request_id()}"
@@ -90,18 +93,16 @@ class WatchRegistry:
                 if not (camera and watch.query.camera) or camera == watch.query.camera
             ]
         for other in replaced:
-            self.end(other, f"another watch took its camera: '{words[:80]}'")
+            self.end(other, f"another watch replaced it: '{words[:80]}'")
         with self._lock:
-            # Again: a watch that is added after `close` would never end.
+            # Checked again, because a watch that is added after `close` would never end.
             self._raise_if_closed()
             self._watches[query_id] = _Watch(query, callbacks)
         self._on_change()
         return query_id
 
     def begin(self, cameras: Sequence[str]) -> tuple[Query, ...]:
-        """The watches that begin now that `cameras` have a frame, oldest first; each is given
-        once.
-        """
+        """Begin the watches of `cameras`, which have a frame now; return them, the oldest first."""
         with self._lock:
             begun = [
                 watch
@@ -114,9 +115,7 @@ class WatchRegistry:
         return tuple(watch.query for watch in begun)
 
     def take_ended(self) -> tuple[str, ...]:
-        """Remove and return the query ids of the watches that have ended; the model may still
-        follow them.
-        """
+        """Remove and return the query ids of ended watches, which the model may still follow."""
         with self._lock:
             ended, self._ended = tuple(self._ended), []
         return ended
@@ -126,10 +125,10 @@ class WatchRegistry:
 
         Args:
             followed: query ids of the watches that the model follows.
-            faults: by camera, why the model refused.
+            faults: why the model refused, by camera.
 
         Returns:
-            The cameras whose faults were told to the caller of a watch.
+            The cameras whose faults a caller of a watch was told.
         """
         with self._lock:
             refused = [
@@ -148,20 +147,20 @@ class WatchRegistry:
         return frozenset(told)
 
     def report(self, utterance: Utterance) -> None:
-        """Hand a stored utterance to the caller of its watch, if it is still active."""
+        """Report a stored utterance to the caller of its watch, if the watch is still active."""
         with self._lock:
             watch = self._watches.get(utterance.query_id)
         if watch is not None:
             watch.callbacks.on_report(utterance)
 
     def end(self, query_id: str, sentence: str) -> None:
-        """End a watch and tell its caller why."""
+        """End a watch, and tell its caller why."""
         watch = self._remove(query_id)
         if watch is not None:
             watch.callbacks.on_end(sentence)
 
     def withdraw(self, query_id: str) -> None:
-        """End a watch whose caller does not wait any more."""
+        """End a watch because its caller no longer waits."""
         self._remove(query_id)
 
     def listen(self, on_change: Callable[[], None]) -> None:
@@ -181,8 +180,8 @@ class WatchRegistry:
         """End every watch, tell its caller why, and refuse later ones.
 
         Args:
-            sentence: why they end.
-            later: why later ones are refused; empty for the same sentence.
+            sentence: says why they end.
+            later: says why later ones are refused; empty takes `sentence`.
         """
         with self._lock:
             self._closed = later or sentence

@@ -1,5 +1,6 @@
-"""`~/ask` over DDS: the past is answered from the memory with its evidence, now by the model, and
-what neither knows is said not to be known.
+"""`~/ask` and `~/query` over DDS.
+
+The memory answers questions about the past, the model answers questions about the present.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from action_msgs.msg import GoalStatus
+from brightness_model import GATE_ENV, READS_ENV, UNSURE_ENV
 from rclpy.action import ActionClient
 from ros_fixtures import BRIGHT, Robot, robot_in
 from std_msgs.msg import String
@@ -24,12 +26,13 @@ def robot(tmp_path: Path) -> Iterator[Robot]:
         yield made
 
 
-class Asking:
-    """A node that saw it become bright, and somebody who asks it: one client, because a new one may
-    miss what comes before it was discovered.
+class Client:
+    """Starts a node, shows it a change to bright, and asks it.
+
+    It asks with one action client, because a new client misses feedback until it is discovered.
     """
 
-    def __init__(self, robot: Robot, **environment: str) -> None:
+    def __init__(self, robot: Robot, environment: dict[str, str] | None = None) -> None:
         self._robot = robot
         camera = robot.camera()
         robot.start_node(environment=environment)
@@ -42,7 +45,7 @@ class Asking:
         assert self._client.wait_for_server(30), robot.log
 
     def send(self, question: str) -> Any:
-        """Ask, and do not wait: the future of the result."""
+        """Send a goal of `~/ask`; return the future of its result."""
         sent = self._robot.on_spinner(
             lambda: self._client.send_goal_async(Ask.Goal(question=question, timeout_s=30.0))
         )
@@ -50,27 +53,33 @@ class Asking:
         return self._robot.on_spinner(sent.result().get_result_async)
 
     def query(self, question: str) -> None:
-        """Ask quickly, and do not wait."""
+        """Publish a question on `~/query`."""
         self._robot.wait(self._queries.get_subscription_count, "the node on ~/query")
         self._queries.publish(String(data=question))
 
     def answer(self, question: str) -> Utterance:
-        """What is said when it is asked quickly."""
+        """Return the utterance that answers a question on `~/query`."""
         before = len(self._robot.utterances)
         self.query(question)
-        answers = lambda: [said for said in list(self._robot.utterances)[before:] if said.query_id]  # noqa: E731
+
+        def answers() -> list[Utterance]:
+            return [each for each in list(self._robot.utterances)[before:] if each.query_id]
+
         answer: Utterance = self._robot.wait(answers, f"the answer to '{question}'")[0]
-        self._robot.wait(lambda: answer.text in self._robot.texts, "the answer's words")
+        self._robot.wait(lambda: answer.text in self._robot.texts, "the text of the answer")
         return answer
 
     def ask(
         self, question: str, status: int = GoalStatus.STATUS_SUCCEEDED, **goal: Any
     ) -> Ask.Result:
-        """The result; of one that is answered the whole text was feedback before."""
-        heard: list[str] = []
+        """Return the result of a goal of `~/ask`; its status must be `status`."""
+        texts: list[str] = []
         asked = Ask.Goal(question=question, **({"timeout_s": 30.0} | goal))
-        hear = lambda feedback: heard.append(feedback.feedback.text)  # noqa: E731
-        sent = self._robot.on_spinner(lambda: self._client.send_goal_async(asked, hear))
+        sent = self._robot.on_spinner(
+            lambda: self._client.send_goal_async(
+                asked, lambda feedback: texts.append(feedback.feedback.text)
+            )
+        )
         self._robot.wait(sent.done, "acceptance")
         outcome = self._robot.on_spinner(sent.result().get_result_async)
         self._robot.wait(outcome.done, f"the answer to '{question}'")
@@ -78,15 +87,15 @@ class Asking:
         assert outcome.result().status == status, result.message
         if result.success:
             self._robot.wait(
-                lambda: heard and heard[-1] in result.answer.text, "the answer as feedback"
+                lambda: texts and texts[-1] in result.answer.text, "the answer as feedback"
             )
         return result
 
 
-def test_the_past_is_answered_from_the_memory_and_now_by_the_model(robot: Robot) -> None:
-    asking = Asking(robot)
-    event = asking.event
-    past = asking.ask("when was it last bright?")
+def test_the_memory_answers_about_the_past_and_the_model_about_the_present(robot: Robot) -> None:
+    client = Client(robot)
+    event = client.event
+    past = client.ask("when was it last bright?")
     assert (past.answered_by, past.known) == (Ask.Result.MEMORY, True)
     assert past.answer.text.startswith("last: it became bright, at ")
     assert [(record.kind, record.text, record.start, record.end) for record in past.evidence] == [
@@ -97,7 +106,7 @@ def test_the_past_is_answered_from_the_memory_and_now_by_the_model(robot: Robot)
         "front_optical",
         "camera",
     )
-    now = asking.ask("how bright is it?")
+    now = client.ask("how bright is it?")
     assert (now.answered_by, now.known, now.answer.text) == (
         Ask.Result.MODEL,
         True,
@@ -106,9 +115,10 @@ def test_the_past_is_answered_from_the_memory_and_now_by_the_model(robot: Robot)
     assert "it became bright" in {record.text for record in now.evidence}
     assert (
         now.note
-        == "brightness cannot read records of the memory: it was asked without the evidence"
+        == "the model was asked without these records, because brightness cannot read records of"
+        " the memory"
     )
-    counted = asking.ask("how often was it bright?")
+    counted = client.ask("how often was it bright?")
     assert counted.answer.text.startswith("once, last at ")
     robot.forget_diagnostics()
     values = {
@@ -119,69 +129,67 @@ def test_the_past_is_answered_from_the_memory_and_now_by_the_model(robot: Robot)
     assert (values["recalls received"], values["questions received"]) == ("3", "1")
 
 
-def test_what_neither_memory_nor_model_knows_is_said_not_to_be_known(robot: Robot) -> None:
-    asking = Asking(robot, BRIGHTNESS_UNSURE="1")
-    zebra = asking.ask("when did you last see the zebra?")
+def test_an_answer_that_nobody_knows_is_marked_as_unknown(robot: Robot) -> None:
+    client = Client(robot, {UNSURE_ENV: "1"})
+    zebra = client.ask("when did you last see the zebra?")
     assert (zebra.answered_by, zebra.known, zebra.answer.text) == (
         Ask.Result.MEMORY,
         False,
         "I do not know: the memory has no record of it",
     )
     assert zebra.evidence == []
-    unsure = asking.ask("is there a zebra?")
+    unsure = client.ask("is there a zebra?")
     assert (unsure.answered_by, unsure.known) == (Ask.Result.MODEL, False)
     assert (
         unsure.answer.text
-        == "I do not know; its guess, of confidence 0.10: 'the brightness is 230'"
+        == "I do not know; the model's guess (confidence 0.10): 'the brightness is 230'"
     )
 
 
-def test_a_model_that_has_no_word_for_it_is_not_believed(robot: Robot) -> None:
-    asking = Asking(robot)
-    strange = asking.ask("is there a unicorn ?")
+def test_an_answer_to_a_question_with_an_unknown_word_is_marked_as_unknown(robot: Robot) -> None:
+    client = Client(robot)
+    strange = client.ask("is there a unicorn ?")
     assert (strange.answered_by, strange.known) == (Ask.Result.MODEL, False)
     assert (
         strange.answer.text
-        == "I do not know: the model has no word for 'unicorn'; its guess, of confidence 0.90: 'the"
-        " brightness is 230'"
+        == "I do not know: the model has no word for 'unicorn'; the model's guess (confidence"
+        " 0.90): 'the brightness is 230'"
     )
 
 
-def test_a_model_that_reads_the_past_is_asked_with_it(robot: Robot) -> None:
-    asking = Asking(robot, BRIGHTNESS_READS="1", BRIGHTNESS_UNSURE="1")
-    now = asking.ask("is it bright?")
+def test_a_model_that_reads_records_is_asked_with_them(robot: Robot) -> None:
+    client = Client(robot, {READS_ENV: "1", UNSURE_ENV: "1"})
+    now = client.ask("is it bright?")
     assert (now.answered_by, now.known, now.answer.text, now.note) == (
         Ask.Result.MODEL,
         True,
         "I read: it became bright",
         "",
     )
-    uncountable = asking.ask("what colour was the bright picture?")
+    uncountable = client.ask("what colour was the bright picture?")
     assert (uncountable.answered_by, uncountable.answer.text) == (
         Ask.Result.MODEL,
         "I read: it became bright",
     )
-    counted = asking.ask("how often was it bright?")
-    assert counted.answered_by == Ask.Result.MEMORY, "no model counts"
+    counted = client.ask("how often was it bright?")
+    assert counted.answered_by == Ask.Result.MEMORY, "the memory counts, not the model"
 
 
-def test_the_past_is_answered_while_nobody_looks(robot: Robot) -> None:
-    asking = Asking(robot)
+def test_an_inactive_node_answers_about_the_past_only(robot: Robot) -> None:
+    client = Client(robot)
     assert robot.transition("deactivate")
-    past = asking.ask("when was it bright?")
+    past = client.ask("when was it bright?")
     assert (past.answered_by, past.known) == (Ask.Result.MEMORY, True)
-    now = asking.ask("is it bright?", GoalStatus.STATUS_ABORTED)
+    now = client.ask("is it bright?", GoalStatus.STATUS_ABORTED)
     assert "is not active" in now.message
-    stranger = asking.ask("when was it bright?", GoalStatus.STATUS_ABORTED, camera="back")
-    assert "camera 'back' does not exist" in stranger.message
+    unknown_camera = client.ask("when was it bright?", GoalStatus.STATUS_ABORTED, camera="back")
+    assert "camera 'back' does not exist" in unknown_camera.message
 
 
-def test_a_quick_question_about_the_past_is_answered_from_the_memory_and_one_about_now_by_the_model(
-    robot: Robot,
-) -> None:
-    asking = Asking(robot)
-    event = asking.event
-    past = asking.answer("when was it last bright?")
+def test_a_question_on_the_query_topic_is_answered_by_the_memory_or_the_model(robot: Robot) -> None:
+    client = Client(robot)
+    event = client.event
+    past = client.answer("when was it last bright?")
     assert past.text.startswith("last: it became bright, at ")
     assert (past.header.stamp, past.header.frame_id, past.camera) == (
         event.header.stamp,
@@ -189,12 +197,12 @@ def test_a_quick_question_about_the_past_is_answered_from_the_memory_and_one_abo
         "camera",
     )
     assert past.session_id == event.session_id
-    unknown = asking.answer("when did you last see the zebra?")
+    unknown = client.answer("when did you last see the zebra?")
     assert (unknown.text, unknown.camera) == ("I do not know: the memory has no record of it", "")
     assert robot.call(Recall, "recall", kinds=["query", "answer"]).total == 0, (
-        "an answer from the memory is no new memory"
+        "an answer of the memory is not stored"
     )
-    now = asking.answer("how bright is it?")
+    now = client.answer("how bright is it?")
     assert (now.text, now.camera) == ("the brightness is 230", "camera")
     assert len({past.query_id, unknown.query_id, now.query_id}) == 3
     stored = robot.call(Recall, "recall", kinds=["query", "answer"]).records
@@ -204,51 +212,51 @@ def test_a_quick_question_about_the_past_is_answered_from_the_memory_and_one_abo
     }
 
 
-def test_a_quick_question_about_the_past_is_answered_while_nobody_looks(robot: Robot) -> None:
-    asking = Asking(robot)
+def test_an_inactive_node_answers_questions_about_the_past_on_the_query_topic(robot: Robot) -> None:
+    client = Client(robot)
     assert robot.transition("deactivate")
-    assert asking.answer("how often was it bright?").text.startswith("once, last at ")
-    asking.query("is it bright?")
+    assert client.answer("how often was it bright?").text.startswith("once, last at ")
+    client.query("is it bright?")
     robot.wait(
         lambda: (
             "~/query: no answer to 'is it bright?'" in robot.log and "is not active" in robot.log
         ),
         "the reason in the log",
     )
-    asking.query(" ")
+    client.query(" ")
     robot.wait(
         lambda: "~/query: no answer to ' ': the question is empty" in robot.log,
         "the refusal in the log",
     )
 
 
-def test_questions_that_wait_for_the_memory_hold_nobody_up(robot: Robot) -> None:
+def test_questions_that_wait_for_the_memory_block_nothing_else(robot: Robot) -> None:
     gate = robot.directory / "gate"
-    asking = Asking(robot, BRIGHTNESS_GATE=str(gate))
+    client = Client(robot, {GATE_ENV: str(gate)})
     # More than the executor has threads.
-    results = [asking.send("when was it bright?") for _ in range(5)]
+    results = [client.send("when was it bright?") for _ in range(5)]
     for _ in range(5):
-        asking.query("how often was it bright?")
-    seen = len(robot.states)
+        client.query("how often was it bright?")
+    before = len(robot.states)
     assert robot.lifecycle_state() == "active"
     assert robot.call(Recall, "recall", text="bright", kinds=["event"]).total == 1
-    robot.wait(lambda: len(robot.states) > seen + 3, "states: the cameras are heard")
+    robot.wait(lambda: len(robot.states) > before + 3, "more states")
     assert not any(result.done() for result in results)
     gate.touch()
     robot.wait(lambda: all(result.done() for result in results), "the answers")
     assert {result.result().result.answered_by for result in results} == {Ask.Result.MEMORY}
     robot.wait(
         lambda: (
-            len([said for said in list(robot.utterances) if said.text.startswith("once, last at ")])
+            len([each for each in list(robot.utterances) if each.text.startswith("once, last at ")])
             == 5
         ),
-        "the quick answers",
+        "the answers as utterances",
     )
 
 
-def test_a_question_gives_up_in_its_time_while_the_memory_is_slow(robot: Robot) -> None:
+def test_a_question_times_out_while_the_memory_is_slow(robot: Robot) -> None:
     gate = robot.directory / "gate"
-    asking = Asking(robot, BRIGHTNESS_GATE=str(gate))
-    late = asking.ask("when was it bright?", GoalStatus.STATUS_ABORTED, timeout_s=0.5)
+    client = Client(robot, {GATE_ENV: str(gate)})
+    late = client.ask("when was it bright?", GoalStatus.STATUS_ABORTED, timeout_s=0.5)
     assert "the memory gave no answer within 0.5 s" in late.message
     gate.touch()

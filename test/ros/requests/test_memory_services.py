@@ -1,6 +1,4 @@
-"""Looks and things over DDS: the memory is asked with a picture, and for every sighting of one
-thing; one file has one node that writes.
-"""
+"""`~/recall` over DDS: search by picture and by object; and two nodes with one memory file."""
 
 from __future__ import annotations
 
@@ -24,14 +22,14 @@ def robot(tmp_path: Path) -> Iterator[Robot]:
         yield made
 
 
-def test_a_picture_finds_what_looked_like_it(robot: Robot) -> None:
+def test_a_picture_finds_records_with_similar_pictures(robot: Robot) -> None:
     camera = robot.camera()
     robot.start_node(memory__thumbnail_period_s=0.1)
     robot.wait(lambda: len(robot.states) > 5, "states while it is dark")
     camera.brightness = BRIGHT
     bright_since = robot.wait_for_text("it became bright").header.stamp
-    seen = len(robot.states)
-    robot.wait(lambda: len(robot.states) > seen + 5, "states while it is bright")
+    count = len(robot.states)
+    robot.wait(lambda: len(robot.states) > count + 5, "states while it is bright")
     asked = {"like": compressed_image(DARK, 1), "limit": 3}
     like_dark = robot.call(Recall, "recall", **asked)
     assert like_dark.success, like_dark.message
@@ -42,13 +40,13 @@ def test_a_picture_finds_what_looked_like_it(robot: Robot) -> None:
     since = robot.call(Recall, "recall", start=bright_since, **asked)
     assert since.success
     assert all((record.end.sec, record.end.nanosec) >= before for record in since.records), (
-        "the time range holds first"
+        "only records in the time range are searched"
     )
     event = robot.call(Recall, "recall", text="bright", kinds=["event"]).records[0]
     alike = robot.call(Recall, "recall", like_record=event.record_id, limit=2)
     assert alike.success
     assert all((record.end.sec, record.end.nanosec) >= before for record in alike.records)
-    # Without an active model a stored picture can still be asked about, a new one cannot.
+    # An inactive model cannot embed a new picture, but like_record needs no model.
     assert robot.transition("deactivate")
     assert robot.call(Recall, "recall", like_record=event.record_id).success
     refused = robot.call(Recall, "recall", **asked)
@@ -59,9 +57,7 @@ def test_a_picture_finds_what_looked_like_it(robot: Robot) -> None:
     ) == (False, True, True)
 
 
-def test_a_picture_that_does_not_decode_and_two_questions_in_one_are_refused_in_words(
-    robot: Robot,
-) -> None:
+def test_a_bad_picture_and_two_search_modes_at_once_are_refused(robot: Robot) -> None:
     robot.start_node()
     robot.wait_for_active()
     broken = CompressedImage(format="jpeg")
@@ -83,7 +79,7 @@ def test_a_picture_that_does_not_decode_and_two_questions_in_one_are_refused_in_
     ) == (False, True)
 
 
-def test_every_sighting_of_one_thing_is_recalled(robot: Robot) -> None:
+def test_all_events_of_one_object_are_recalled(robot: Robot) -> None:
     with Memory.open(settings(robot.memory)) as memory:
         begin(memory)
         for at, said in enumerate(
@@ -100,7 +96,7 @@ def test_every_sighting_of_one_thing_is_recalled(robot: Robot) -> None:
     assert (still.success, still.known, still.value) == (True, True, 0.0)
 
 
-def test_a_second_node_on_the_same_memory_is_refused_with_the_first_one_s_process_and_host(
+def test_a_second_node_with_the_same_memory_is_refused_until_the_first_one_ends(
     robot: Robot, tmp_path: Path
 ) -> None:
     robot.start_node()
@@ -113,7 +109,6 @@ def test_a_second_node_on_the_same_memory_is_refused_with_the_first_one_s_proces
         assert other.lifecycle_state() == "unconfigured"
         assert robot.lifecycle_state() == "active"
         assert robot.call(Recall, "recall").success
-        # Once the first has gone, however it went, the second takes its place.
         robot.end_node(signal.SIGKILL)
         assert other.transition("configure")
         assert other.lifecycle_state() == "inactive"

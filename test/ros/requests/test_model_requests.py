@@ -1,4 +1,4 @@
-"""Requests to the model while the node is configured, active and configured again."""
+"""Requests to the model: refused, accepted, begun, answered and ended."""
 
 from __future__ import annotations
 
@@ -17,32 +17,34 @@ INACTIVE = "the node is not active; activate it"
 
 
 class Caller:
-    """Asks, and notes what it hears."""
+    """Makes requests, and keeps what its callbacks receive."""
 
     def __init__(self, requests: ModelRequests) -> None:
         self._requests = requests
-        self.heard: list[object] = []
+        self.received: list[object] = []
 
     def ask(self, camera: str = "") -> str:
         question = Question(
             text="what is there?",
             stamp_ns=7,
             camera=camera,
-            on_text=self.heard.append,
-            on_answer=self.heard.append,
-            on_failure=self.heard.append,
+            on_text=self.received.append,
+            on_answer=self.received.append,
+            on_failure=self.received.append,
         )
         self._requests.questions.put(question)
         return question.request_id
 
     def watch(self, camera: str = "") -> str:
-        callbacks = WatchCallbacks(self.heard.append, self.heard.append)
+        callbacks = WatchCallbacks(self.received.append, self.received.append)
         return self._requests.watches.put("someone enters", camera, 7, callbacks)
 
-    def show(self) -> None:
+    def query_picture(self) -> None:
         self._requests.pictures.put(
             PictureQuery(
-                file=b"", on_vector=lambda *_: self.heard.append("v"), on_failure=self.heard.append
+                file=b"",
+                on_vector=lambda *_: self.received.append("vector"),
+                on_failure=self.received.append,
             )
         )
 
@@ -68,7 +70,7 @@ def result(
     return StepResult("session", Tick(0, 9, frames, queries), {}, utterances, faults=faults or {})
 
 
-def said(query_id: str) -> Utterance:
+def utterance(query_id: str) -> Utterance:
     return Utterance("front", "optical", 9, "a cup", 0.9, query_id=query_id)
 
 
@@ -79,32 +81,32 @@ def test_requests_are_refused_while_the_node_is_not_active(was_active: bool) -> 
         requests.open()
         requests.close()
     caller = Caller(requests)
-    for put in (caller.ask, caller.watch, caller.show):
+    for put in (caller.ask, caller.watch, caller.query_picture):
         with pytest.raises(RequestError, match=INACTIVE):
             put()
     with pytest.raises(RequestError, match="like_record needs no model"):
-        caller.show()
+        caller.query_picture()
     requests.open()
-    for put in (caller.ask, caller.watch, caller.show):
+    for put in (caller.ask, caller.watch, caller.query_picture):
         put()
-    assert caller.heard == []
+    assert caller.received == []
 
 
 def test_deactivation_ends_every_request_and_says_what_to_do(
     requests: ModelRequests, caller: Caller
 ) -> None:
-    for put in (caller.ask, caller.show, caller.watch):
+    for put in (caller.ask, caller.query_picture, caller.watch):
         put()
     requests.begin(["front"])
     requests.close()
-    assert [str(heard).partition("; ")[2] for heard in caller.heard] == [
+    assert [str(message).partition("; ")[2] for message in caller.received] == [
         "activate it and ask again",
         "activate it, or ask with like_record",
         "activate it and watch again",
     ]
 
 
-def test_a_request_begins_at_the_first_step_with_a_frame_of_its_camera_and_only_once(
+def test_a_request_begins_once_when_its_camera_has_a_frame(
     requests: ModelRequests, caller: Caller
 ) -> None:
     ids = {caller.ask("rear"), caller.watch("rear")}
@@ -114,7 +116,7 @@ def test_a_request_begins_at_the_first_step_with_a_frame_of_its_camera_and_only_
     assert requests.begin(["front", "rear"]) == ((), ())
 
 
-def test_a_watch_that_ended_is_named_once(requests: ModelRequests, caller: Caller) -> None:
+def test_an_ended_watch_is_returned_once(requests: ModelRequests, caller: Caller) -> None:
     watch = caller.watch()
     requests.begin(["front"])
     requests.watches.withdraw(watch)
@@ -122,7 +124,7 @@ def test_a_watch_that_ended_is_named_once(requests: ModelRequests, caller: Calle
     assert requests.begin(["front"]) == ((), ())
 
 
-def test_a_question_hears_its_words_and_then_its_answer_once(
+def test_a_question_gets_its_partial_texts_and_one_answer(
     requests: ModelRequests, caller: Caller
 ) -> None:
     question = caller.ask()
@@ -130,16 +132,16 @@ def test_a_question_hears_its_words_and_then_its_answer_once(
     requests.tell_partial(question, "a")
     requests.tell_partial("q-another", "b")
     for _ in range(2):
-        requests.answer(result(utterances=(said(question), said(""))))
-    assert caller.heard == ["a", said(question)]
+        requests.answer(result(utterances=(utterance(question), utterance(""))))
+    assert caller.received == ["a", utterance(question)]
 
 
-def test_a_watch_hears_each_of_its_reports(requests: ModelRequests, caller: Caller) -> None:
+def test_a_watch_gets_all_its_reports(requests: ModelRequests, caller: Caller) -> None:
     watch = caller.watch()
     requests.begin(["front"])
     for _ in range(2):
-        requests.answer(result(utterances=(said(watch), said(""))))
-    assert caller.heard == 2 * [said(watch)]
+        requests.answer(result(utterances=(utterance(watch), utterance(""))))
+    assert caller.received == 2 * [utterance(watch)]
 
 
 @pytest.mark.parametrize(
@@ -150,24 +152,24 @@ def test_a_watch_hears_each_of_its_reports(requests: ModelRequests, caller: Call
         ({"rear": "rear: too dark"}, "the model found no words; ask otherwise"),
     ],
 )
-def test_a_question_without_an_answer_hears_why(
+def test_a_question_without_an_answer_fails_with_the_reason(
     requests: ModelRequests, caller: Caller, faults: dict[str, str], says: str
 ) -> None:
     caller.ask()
     queries, _ = requests.begin(["front"])
     assert requests.end_unanswered(result(queries, faults=faults), frozenset()) == frozenset()
-    assert caller.heard == [says]
+    assert caller.received == [says]
 
 
 def test_an_answered_question_does_not_fail(requests: ModelRequests, caller: Caller) -> None:
     question = caller.ask()
     queries, _ = requests.begin(["front"])
-    requests.end_unanswered(result(queries, (said(question),)), frozenset())
-    assert caller.heard == []
+    requests.end_unanswered(result(queries, (utterance(question),)), frozenset())
+    assert caller.received == []
 
 
 @pytest.mark.parametrize("steps_before", [0, 3])
-def test_a_watch_that_the_model_refuses_ends_whenever_it_refuses(
+def test_a_watch_ends_when_the_model_refuses_it(
     requests: ModelRequests, caller: Caller, steps_before: int
 ) -> None:
     watch = caller.watch()
@@ -178,4 +180,4 @@ def test_a_watch_that_the_model_refuses_ends_whenever_it_refuses(
     told = requests.end_unanswered(
         result(queries, faults={"rear": "rear: cannot watch"}), frozenset()
     )
-    assert (caller.heard, told) == (["rear: cannot watch"], {"rear"})
+    assert (caller.received, told) == (["rear: cannot watch"], {"rear"})

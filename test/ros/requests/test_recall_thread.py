@@ -1,4 +1,4 @@
-"""Questions between whoever asks and the memory, without middleware."""
+"""The thread that asks the memory, without middleware."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from stream_vlm.memory.storage.errors import MemoryFileError
 from stream_vlm_ros.requests.recall_thread import RecallRequest, RecallThread
 from stream_vlm_ros.requests.request_queue import RequestError
 
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 
-class Shut(PromptRecaller):
-    """Looks nothing up before it is opened; what it is asked decides what it finds."""
+class BlockedRecaller(PromptRecaller):
+    """A recaller that waits until `unblocked` is set. Some texts make it fail."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.opened = threading.Event()
-        self.reached = threading.Event()
+        self.unblocked = threading.Event()
+        self.entered = threading.Event()
 
     def recall(self, text: str, camera: str = "") -> PromptRecall:
-        self.reached.set()
-        assert self.opened.wait(PATIENCE_S)
+        self.entered.set()
+        assert self.unblocked.wait(TIMEOUT_S)
         self.asked.append(f"{text} {camera}".strip())
-        if text == "strange":
-            raise ArithmeticError("a fault of ours")
-        if text == "refused":
+        if text == "unexpected error":
+            raise ArithmeticError("division by zero")
+        if text == "memory error":
             raise MemoryFileError("memory.db: the disk failed")
         return PromptRecall(was_asked=True)
 
@@ -40,104 +40,111 @@ class Shut(PromptRecaller):
 T = TypeVar("T")
 
 
-class Listener:
+class Caller:
+    """Asks one question, and keeps its result."""
+
     def __init__(self) -> None:
         self.found: list[PromptRecall] = []
         self.failed: list[str] = []
-        self.heard = threading.Event()
+        self.has_result = threading.Event()
 
-    def ask(self, recalls: RecallThread, text: str, camera: str = "") -> Listener:
-        def hear(into: list[T]) -> Callable[[T], None]:
-            def take(what: T) -> None:
-                into.append(what)
-                self.heard.set()
+    def ask(self, recalls: RecallThread, text: str, camera: str = "") -> Caller:
+        def append_to(results: list[T]) -> Callable[[T], None]:
+            def append(result: T) -> None:
+                results.append(result)
+                self.has_result.set()
 
-            return take
+            return append
 
         recalls.requests.put(
             RecallRequest(
                 text=text,
                 camera=camera,
-                on_found=hear(self.found),
-                on_failure=hear(self.failed),
+                on_found=append_to(self.found),
+                on_failure=append_to(self.failed),
             )
         )
         return self
 
     def wait(self) -> None:
-        assert self.heard.wait(PATIENCE_S)
+        assert self.has_result.wait(TIMEOUT_S)
 
 
 @pytest.fixture
-def shut() -> Shut:
-    return Shut()
+def blocked() -> BlockedRecaller:
+    return BlockedRecaller()
 
 
 @pytest.fixture
-def recalls(shut: Shut) -> Iterator[RecallThread]:
-    made = RecallThread(shut, capacity=4)
+def recalls(blocked: BlockedRecaller) -> Iterator[RecallThread]:
+    made = RecallThread(blocked, capacity=4)
     made.start()
     yield made
-    shut.opened.set()
+    blocked.unblocked.set()
     made.stop("the test is over")
 
 
-def test_whoever_asks_does_not_wait_and_hears_in_the_order_of_the_questions(
-    recalls: RecallThread, shut: Shut
+def test_asking_does_not_wait_and_questions_are_served_in_order(
+    recalls: RecallThread, blocked: BlockedRecaller
 ) -> None:
-    listeners = [
-        Listener().ask(recalls, text, camera)
+    callers = [
+        Caller().ask(recalls, text, camera)
         for text, camera in (("one", ""), ("two", "front"), ("three", ""))
     ]
-    assert not any(listener.heard.is_set() for listener in listeners)
-    shut.opened.set()
-    for listener in listeners:
-        listener.wait()
-    assert shut.asked == ["one", "two front", "three"]
-    assert [listener.found for listener in listeners] == 3 * [[PromptRecall(was_asked=True)]]
+    assert not any(caller.has_result.is_set() for caller in callers)
+    blocked.unblocked.set()
+    for caller in callers:
+        caller.wait()
+    assert blocked.asked == ["one", "two front", "three"]
+    assert [caller.found for caller in callers] == 3 * [[PromptRecall(was_asked=True)]]
 
 
 @pytest.mark.parametrize(
     ("question", "says"),
-    [("strange", "the memory failed: a fault of ours"), ("refused", "memory.db: the disk failed")],
+    [
+        ("unexpected error", "the memory failed: division by zero"),
+        ("memory error", "memory.db: the disk failed"),
+    ],
 )
-def test_a_question_that_the_memory_stumbles_over_is_told_and_the_next_is_looked_up(
-    recalls: RecallThread, shut: Shut, question: str, says: str
+def test_a_question_that_fails_gets_the_reason_and_the_next_one_is_served(
+    recalls: RecallThread, blocked: BlockedRecaller, question: str, says: str
 ) -> None:
-    shut.opened.set()
-    stumbled, following = Listener().ask(recalls, question), Listener().ask(recalls, "next")
-    following.wait()
-    assert (stumbled.failed, stumbled.found) == ([says], [])
-    assert following.found == [PromptRecall(was_asked=True)]
+    blocked.unblocked.set()
+    failing, next_caller = Caller().ask(recalls, question), Caller().ask(recalls, "next")
+    next_caller.wait()
+    assert (failing.failed, failing.found) == ([says], [])
+    assert next_caller.found == [PromptRecall(was_asked=True)]
 
 
-def test_questions_do_not_pile_up_without_end(recalls: RecallThread, shut: Shut) -> None:
-    Listener().ask(recalls, "being served")
-    assert shut.reached.wait(PATIENCE_S)
+def test_a_question_is_refused_if_too_many_wait(
+    recalls: RecallThread, blocked: BlockedRecaller
+) -> None:
+    Caller().ask(recalls, "being served")
+    assert blocked.entered.wait(TIMEOUT_S)
     for number in range(4):
-        Listener().ask(recalls, f"number {number} that waits")
-    with pytest.raises(RequestError, match="4 questions wait for the memory already"):
-        Listener().ask(recalls, "one more")
+        Caller().ask(recalls, f"waiting {number}")
+    with pytest.raises(RequestError, match="4 questions already wait for the memory"):
+        Caller().ask(recalls, "one more")
 
 
-def test_everybody_hears_when_nothing_is_looked_up_any_more(
-    recalls: RecallThread, shut: Shut
+def test_stop_finishes_the_present_question_and_refuses_the_others(
+    recalls: RecallThread, blocked: BlockedRecaller
 ) -> None:
-    begun = Listener().ask(recalls, "begun")
-    assert shut.reached.wait(PATIENCE_S)
-    waiting = Listener().ask(recalls, "waiting")
+    begun = Caller().ask(recalls, "begun")
+    assert blocked.entered.wait(TIMEOUT_S)
+    waiting = Caller().ask(recalls, "waiting")
     closing = threading.Thread(target=recalls.stop, args=("the node stops",))
     closing.start()
     waiting.wait()
-    shut.opened.set()
-    closing.join(PATIENCE_S)
+    blocked.unblocked.set()
+    closing.join(TIMEOUT_S)
     assert not closing.is_alive()
     assert (begun.found, waiting.failed) == ([PromptRecall(was_asked=True)], ["the node stops"])
     with pytest.raises(RequestError, match="the node stops"):
-        Listener().ask(recalls, "later")
+        Caller().ask(recalls, "later")
 
 
-def test_what_is_found_is_what_the_memory_has(tmp_path: object) -> None:
+def test_a_question_is_answered_from_the_memory(tmp_path: object) -> None:
     settings = Settings()
     settings = settings.model_copy(
         update={"memory": settings.memory.model_copy(update={"path": f"{tmp_path}/memory.db"})}
@@ -145,9 +152,9 @@ def test_what_is_found_is_what_the_memory_has(tmp_path: object) -> None:
     with Memory.open(settings.memory) as memory:
         recalls = RecallThread(PromptRecaller(memory, settings))
         recalls.start()
-        listener = Listener().ask(recalls, "how often was it bright?")
-        listener.wait()
+        caller = Caller().ask(recalls, "how often was it bright?")
+        caller.wait()
         recalls.stop("the test is over")
-    (found,) = listener.found
+    (found,) = caller.found
     assert found.answer is not None
     assert found.answer.text == "never: no record matches 'bright'"

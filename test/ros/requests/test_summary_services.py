@@ -1,6 +1,4 @@
-"""Summaries and retention in a running node: asked for over a real service call, counted on
-/diagnostics.
-"""
+"""Summaries and retention in a running node, read from `~/recall` and /diagnostics."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ def robot(tmp_path: Path) -> Iterator[Robot]:
         yield made
 
 
-def test_the_past_is_summed_up_while_the_node_watches_and_old_pictures_go(robot: Robot) -> None:
+def test_an_active_node_makes_summaries_and_deletes_old_pictures(robot: Robot) -> None:
     camera = robot.camera()
     robot.start_node(memory__chunk_s=1.0, memory__chunk_summaries=2, memory__keep_pictures_mb=0.001)
     robot.wait(lambda: robot.states, "a state")
@@ -72,7 +70,7 @@ def program(repository: Path) -> tuple[str, ...]:
     return (sys.executable, str(repository / "scripts" / "stream_vlm_node"))
 
 
-def test_the_model_that_watches_sums_up_between_its_looks(
+def test_the_model_writes_summaries_between_its_steps(
     robot: Robot, program: tuple[str, ...], tmp_path: Path
 ) -> None:
     robot.camera()
@@ -98,12 +96,12 @@ def test_the_model_that_watches_sums_up_between_its_looks(
         "the number of such summaries on /diagnostics",
     )
     assert shown(robot, "summaries by").startswith("extractive, rewritten by stream-vlm-small-")
-    looks = len(robot.states)
-    robot.wait(lambda: len(robot.states) > looks + 3, "looks that go on")
+    before = len(robot.states)
+    robot.wait(lambda: len(robot.states) > before + 3, "more states")
     assert robot.end_node() == 0
 
 
-def test_a_model_that_cannot_sum_up_is_refused_with_what_to_set_instead(
+def test_a_model_that_cannot_summarize_is_refused_with_what_to_set_instead(
     robot: Robot, program: tuple[str, ...]
 ) -> None:
     robot.start_node(command=program, memory__summarizer="model")

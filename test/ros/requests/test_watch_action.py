@@ -1,4 +1,4 @@
-"""`~/watch` over DDS: reports while it lasts, and every way in which it ends."""
+"""`~/watch` over DDS: reports, and every way in which a watch ends."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def robot(tmp_path: Path) -> Iterator[Robot]:
         yield made
 
 
-class Watching:
-    """One goal of `~/watch` and what came of it."""
+class WatchClient:
+    """Sends one goal of `~/watch`, and keeps its reports and its result."""
 
     def __init__(self, robot: Robot, watch_for: str, **goal: Any) -> None:
         self._robot = robot
@@ -44,12 +44,12 @@ class Watching:
         return bool(self._outcome.done())
 
     def end(self) -> tuple[int, Watch.Result]:
-        """Wait for the end: (status, result)."""
+        """Wait for the end; return the status and the result."""
         self._robot.wait(self._outcome.done, "the end of the watch")
         return self._outcome.result().status, self._outcome.result().result
 
-    def wait_until_followed(self) -> None:
-        """The model looks under it once its words are stored."""
+    def wait_until_active(self) -> None:
+        """Wait until the watch is stored, because then the model follows it."""
         self._robot.wait(
             lambda: self._robot.call(Recall, "recall", kinds=["query"]).total,
             "the watch in the memory",
@@ -61,15 +61,15 @@ def start(robot: Robot, **parameters: Any) -> None:
     robot.wait(lambda: robot.states, "a state")
 
 
-def test_a_watch_reports_what_it_waits_for_and_nothing_else_until_it_is_cancelled(
+def test_a_watch_reports_only_what_it_names_until_it_is_cancelled(
     robot: Robot,
 ) -> None:
     camera = robot.camera()
     start(robot)
-    watching = Watching(robot, "tell me when it is bright")
-    watching.wait_until_followed()
+    watch = WatchClient(robot, "tell me when it is bright")
+    watch.wait_until_active()
     camera.brightness = BRIGHT
-    report = robot.wait(lambda: watching.reports, "a report")[0]
+    report = robot.wait(lambda: watch.reports, "a report")[0]
     said = robot.wait_for_text("it became bright")
     assert (report, report.query_id) == (said, said.query_id)
     assert said.query_id
@@ -78,9 +78,9 @@ def test_a_watch_reports_what_it_waits_for_and_nothing_else_until_it_is_cancelle
     camera.brightness = DARK
     robot.wait(lambda: len(robot.states) > seen + 5, "states in the dark")
     camera.brightness = BRIGHT
-    robot.wait(lambda: len(watching.reports) == 2, "a second report")
-    cancelled = robot.on_spinner(watching.goal.cancel_goal_async)
-    status, result = watching.end()
+    robot.wait(lambda: len(watch.reports) == 2, "a second report")
+    cancelled = robot.on_spinner(watch.goal.cancel_goal_async)
+    status, result = watch.end()
     assert cancelled.result().goals_canceling
     assert (status, result.success, result.message, result.reports) == (
         GoalStatus.STATUS_CANCELED,
@@ -101,26 +101,26 @@ def test_a_watch_reports_what_it_waits_for_and_nothing_else_until_it_is_cancelle
         ({"timeout_s": 0.5, "max_reports": 3}, 0, "watched for 0.5 s"),
     ],
 )
-def test_a_watch_succeeds_when_its_reports_are_made_or_its_time_is_over(
+def test_a_watch_succeeds_when_its_time_or_number_of_reports_is_reached(
     robot: Robot, goal: dict[str, Any], reports: int, message: str
 ) -> None:
     camera = robot.camera()
     start(robot)
-    watching = Watching(robot, "bright", **goal)
+    watch = WatchClient(robot, "bright", **goal)
     if reports:
-        watching.wait_until_followed()
+        watch.wait_until_active()
         camera.brightness = BRIGHT
-    status, result = watching.end()
+    status, result = watch.end()
     assert (status, result.success, result.message, result.reports) == (
         GoalStatus.STATUS_SUCCEEDED,
         True,
         message,
         reports,
     )
-    assert len(watching.reports) == reports
+    assert len(watch.reports) == reports
 
 
-def test_a_new_watch_replaces_the_one_before_on_its_camera_and_no_other(robot: Robot) -> None:
+def test_a_new_watch_replaces_only_the_watch_of_its_camera(robot: Robot) -> None:
     front, rear = robot.camera("front/image"), robot.camera("rear/image")
     start(
         robot,
@@ -128,11 +128,14 @@ def test_a_new_watch_replaces_the_one_before_on_its_camera_and_no_other(robot: R
         camera__front__topic="front/image",
         camera__rear__topic="rear/image",
     )
-    first, other = Watching(robot, "dark", camera="front"), Watching(robot, "bright", camera="rear")
-    second = Watching(robot, "bright", camera="front")
+    first, other = (
+        WatchClient(robot, "dark", camera="front"),
+        WatchClient(robot, "bright", camera="rear"),
+    )
+    second = WatchClient(robot, "bright", camera="front")
     status, result = first.end()
     assert (status, result.success) == (GoalStatus.STATUS_ABORTED, False)
-    assert result.message == "another watch took its camera: 'bright'"
+    assert result.message == "another watch replaced it: 'bright'"
     robot.wait(
         lambda: robot.call(Recall, "recall", text="bright", kinds=["query"]).total == 2,
         "both watches in the memory",
@@ -140,15 +143,15 @@ def test_a_new_watch_replaces_the_one_before_on_its_camera_and_no_other(robot: R
     front.brightness = rear.brightness = BRIGHT
     robot.wait(lambda: second.reports and other.reports, "reports of both")
     assert [second.reports[0].camera, other.reports[0].camera] == ["front", "rear"]
-    assert not (second.is_over)
-    assert not (other.is_over)
+    assert not second.is_over
+    assert not other.is_over
 
 
-def test_a_question_during_a_watch_is_answered_and_the_watch_goes_on(robot: Robot) -> None:
+def test_a_question_during_a_watch_is_answered_and_the_watch_stays_active(robot: Robot) -> None:
     camera = robot.camera()
     start(robot)
-    watching = Watching(robot, "bright")
-    watching.wait_until_followed()
+    watch = WatchClient(robot, "bright")
+    watch.wait_until_active()
     client = ActionClient(robot.node, Ask, "stream_vlm/ask")
     assert client.wait_for_server(30)
     sent = robot.on_spinner(lambda: client.send_goal_async(Ask.Goal(question="how bright is it?")))
@@ -157,24 +160,24 @@ def test_a_question_during_a_watch_is_answered_and_the_watch_goes_on(robot: Robo
     robot.wait(answered.done, "the answer")
     answer = answered.result().result.answer
     camera.brightness = BRIGHT
-    report = robot.wait(lambda: watching.reports, "a report")[0]
+    report = robot.wait(lambda: watch.reports, "a report")[0]
     assert (answer.text, report.text) == ("the brightness is 20", "it became bright")
     assert answer.query_id != report.query_id
-    assert len(watching.reports) == 1, "an answer is no report"
+    assert len(watch.reports) == 1, "an answer is no report"
     client.destroy()
 
 
-def test_deactivation_ends_a_watch_and_says_so(robot: Robot) -> None:
+def test_deactivation_ends_a_watch_with_the_reason(robot: Robot) -> None:
     robot.camera()
     start(robot)
-    watching = Watching(robot, "bright")
+    watch = WatchClient(robot, "bright")
     assert robot.transition("deactivate")
-    status, result = watching.end()
+    status, result = watch.end()
     assert (status, result.message) == (
         GoalStatus.STATUS_ABORTED,
         "the node was deactivated; activate it and watch again",
     )
-    _, refused = Watching(robot, "bright").end()
+    _, refused = WatchClient(robot, "bright").end()
     assert "is not active, so the model processes no pictures; activate it" in refused.message
 
 
@@ -191,14 +194,14 @@ def test_deactivation_ends_a_watch_and_says_so(robot: Robot) -> None:
         ({"watch_for": "a sound"}, "this model cannot hear; watch for something visible"),
     ],
 )
-def test_a_watch_that_cannot_be_followed_says_why(
+def test_a_bad_watch_is_aborted_with_the_reason(
     robot: Robot, goal: dict[str, Any], says: str
 ) -> None:
     robot.camera()
     start(robot)
-    status, result = Watching(robot, **goal).end()
+    status, result = WatchClient(robot, **goal).end()
     assert (status, result.success, result.reports) == (GoalStatus.STATUS_ABORTED, False, 0)
     assert says in result.message
-    assert robot.log.count(says) == 1, "said once"
+    assert robot.log.count(says) == 1
     seen = len(robot.states)
-    robot.wait(lambda: len(robot.states) > seen + 2, "states: the node goes on")
+    robot.wait(lambda: len(robot.states) > seen + 2, "more states")

@@ -1,28 +1,30 @@
-"""Watches between their goals and the model, without middleware."""
+"""The registry of watches, without middleware."""
 
 from __future__ import annotations
 
 import pytest
 
 from stream_vlm.types import Utterance
-from stream_vlm_ros.requests.question import LONGEST_QUESTION
+from stream_vlm_ros.requests.question import MAX_CHARACTERS
 from stream_vlm_ros.requests.request_queue import RequestError
 from stream_vlm_ros.requests.watch_registry import WatchCallbacks, WatchRegistry
 
 
-class Listener:
+class Caller:
+    """The caller of a watch; `received` has its reports, and the reason why the watch ended."""
+
     def __init__(self) -> None:
-        self.heard: list[object] = []
-        self.callbacks = WatchCallbacks(self.heard.append, self.heard.append)
+        self.received: list[object] = []
+        self.callbacks = WatchCallbacks(self.received.append, self.received.append)
 
 
 def report(query_id: str) -> Utterance:
     return Utterance("front", "optical", 5, "someone enters", 0.9, query_id=query_id)
 
 
-def test_a_watch_begins_with_the_first_picture_of_its_camera_and_only_once() -> None:
+def test_a_watch_begins_once_when_its_camera_has_a_frame() -> None:
     watches = WatchRegistry(["front", "rear"])
-    query_id = watches.put(" someone enters ", "rear", 7, Listener().callbacks)
+    query_id = watches.put(" someone enters ", "rear", 7, Caller().callbacks)
     assert watches.begin(["front"]) == ()
     (query,) = watches.begin(["front", "rear"])
     assert (query.query_id, query.text, query.camera, query.stamp_ns, query.is_watch) == (
@@ -35,9 +37,9 @@ def test_a_watch_begins_with_the_first_picture_of_its_camera_and_only_once() -> 
     assert watches.begin(["rear"]) == ()
 
 
-def test_a_watch_of_every_camera_begins_with_any_picture() -> None:
+def test_a_watch_of_every_camera_begins_when_any_camera_has_a_frame() -> None:
     watches = WatchRegistry(["front", "rear"])
-    watches.put("someone enters", "", 7, Listener().callbacks)
+    watches.put("someone enters", "", 7, Caller().callbacks)
     assert watches.begin([]) == ()
     assert [query.camera for query in watches.begin(["rear"])] == [""]
 
@@ -52,13 +54,13 @@ def test_a_watch_of_every_camera_begins_with_any_picture() -> None:
         ("", "", True),
     ],
 )
-def test_a_new_watch_ends_those_it_shares_a_camera_with(
+def test_a_new_watch_ends_the_watches_that_share_a_camera_with_it(
     first: str, second: str, replaced: bool
 ) -> None:
-    watches, listener = WatchRegistry(["front", "rear"]), Listener()
-    query_id = watches.put("one", first, 1, listener.callbacks)
-    watches.put("two", second, 2, Listener().callbacks)
-    assert listener.heard == (["another watch took its camera: 'two'"] if replaced else [])
+    watches, caller = WatchRegistry(["front", "rear"]), Caller()
+    query_id = watches.put("one", first, 1, caller.callbacks)
+    watches.put("two", second, 2, Caller().callbacks)
+    assert caller.received == (["another watch replaced it: 'two'"] if replaced else [])
     assert watches.take_ended() == ((query_id,) if replaced else ())
     assert watches.take_ended() == ()
     assert [query.text for query in watches.begin(["front", "rear"])] == (
@@ -66,8 +68,8 @@ def test_a_new_watch_ends_those_it_shares_a_camera_with(
     )
 
 
-def test_reports_reach_their_own_watcher_while_the_watch_lasts() -> None:
-    watches, front, rear = WatchRegistry(["front", "rear"]), Listener(), Listener()
+def test_a_report_goes_to_the_caller_of_its_watch_until_the_watch_ends() -> None:
+    watches, front, rear = WatchRegistry(["front", "rear"]), Caller(), Caller()
     ids = (
         watches.put("one", "front", 1, front.callbacks),
         watches.put("two", "rear", 1, rear.callbacks),
@@ -76,23 +78,21 @@ def test_reports_reach_their_own_watcher_while_the_watch_lasts() -> None:
     watches.report(report(""))
     watches.withdraw(ids[1])
     watches.report(report(ids[1]))
-    assert (front.heard, rear.heard) == ([report(ids[0])], [])
+    assert (front.received, rear.received) == ([report(ids[0])], [])
     assert watches.take_ended() == (ids[1],)
 
 
-def test_a_watch_that_the_model_refuses_ends_with_the_fault_and_one_that_still_waits_does_not() -> (
-    None
-):
-    watches, refused, waiting = WatchRegistry(["front", "rear"]), Listener(), Listener()
+def test_a_watch_that_the_model_refuses_ends_and_one_that_waits_does_not() -> None:
+    watches, refused, waiting = WatchRegistry(["front", "rear"]), Caller(), Caller()
     watches.put("one", "front", 1, refused.callbacks)
     watches.put("two", "rear", 1, waiting.callbacks)
     watches.begin(["front"])
     assert watches.end_refused(frozenset(), {"front": "front: cannot watch"}) == {"front"}
-    assert (refused.heard, waiting.heard) == (["front: cannot watch"], [])
+    assert (refused.received, waiting.received) == (["front: cannot watch"], [])
 
 
-def test_a_refused_watch_is_told_the_faults_of_its_own_cameras_and_no_other() -> None:
-    watches, of_front, of_all = WatchRegistry(["front", "rear"]), Listener(), Listener()
+def test_the_caller_of_a_refused_watch_gets_the_faults_of_its_cameras_only() -> None:
+    watches, of_front, of_all = WatchRegistry(["front", "rear"]), Caller(), Caller()
     faults = {"front": "front: cannot watch", "rear": "rear: too dark"}
     watches.put("one", "front", 1, of_front.callbacks)
     watches.begin(["front", "rear"])
@@ -100,20 +100,18 @@ def test_a_refused_watch_is_told_the_faults_of_its_own_cameras_and_no_other() ->
     watches.put("two", "", 1, of_all.callbacks)
     watches.begin(["front", "rear"])
     assert watches.end_refused(frozenset(), faults) == {"front", "rear"}
-    assert watches.end_refused(frozenset(), faults) == frozenset(), (
-        "whoever is not waited for is told nothing"
-    )
-    assert (of_front.heard, of_all.heard) == (
+    assert watches.end_refused(frozenset(), faults) == frozenset(), "no watch is left"
+    assert (of_front.received, of_all.received) == (
         ["front: cannot watch"],
         ["front: cannot watch; rear: too dark"],
     )
 
 
-def test_everybody_hears_when_nothing_is_watched_any_more() -> None:
-    watches, listener = WatchRegistry(["front"]), Listener()
-    watches.put("one", "front", 1, listener.callbacks)
+def test_close_ends_every_watch_with_the_reason() -> None:
+    watches, caller = WatchRegistry(["front"]), Caller()
+    watches.put("one", "front", 1, caller.callbacks)
     watches.close("the node stops")
-    assert listener.heard == ["the node stops"]
+    assert caller.received == ["the node stops"]
     assert watches.begin(["front"]) == ()
 
 
@@ -121,15 +119,13 @@ def test_everybody_hears_when_nothing_is_watched_any_more() -> None:
     ("text", "camera", "says"),
     [
         (" ", "", "the watch is empty"),
-        ("x" * (LONGEST_QUESTION + 1), "", "has 2001 characters"),
+        ("x" * (MAX_CHARACTERS + 1), "", "has 2001 characters"),
         ("x", "back", "does not exist"),
     ],
 )
-def test_a_watch_that_cannot_be_meant_is_refused_and_replaces_nothing(
-    text: str, camera: str, says: str
-) -> None:
-    watches, listener = WatchRegistry(["front"]), Listener()
-    watches.put("one", "front", 1, listener.callbacks)
+def test_a_bad_watch_is_refused_and_replaces_no_other(text: str, camera: str, says: str) -> None:
+    watches, caller = WatchRegistry(["front"]), Caller()
+    watches.put("one", "front", 1, caller.callbacks)
     with pytest.raises(RequestError, match=says):
-        watches.put(text, camera, 2, Listener().callbacks)
-    assert listener.heard == []
+        watches.put(text, camera, 2, Caller().callbacks)
+    assert caller.received == []
