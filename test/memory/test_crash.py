@@ -156,11 +156,12 @@ def test_the_crash_report_finds_every_step_after_random_kills(
     assert report["killed_while_opening"] + report["restarts"] == 8
     assert report["committed_records"] > 0
     assert report["killed_while_opening"] > 0
-    assert (report["lost_records"], report["torn_steps"], report["corrupt_files"]) == (0, 0, 0)
+    faults = (report["lost_records"], report["incomplete_steps"], report["corrupt_files"])
+    assert faults == (0, 0, 0)
     assert {"p50", "p99", "max"} == set(report["restart_to_serving_s"])
 
 
-def test_the_crash_report_detects_missing_partial_and_damaged_steps(
+def test_the_crash_report_detects_missing_incomplete_and_damaged_steps(
     tmp_path: Path, key: Key | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(CRASH.parent))
@@ -170,13 +171,13 @@ def test_the_crash_report_detects_missing_partial_and_damaged_steps(
         begin(memory)
         for number in range(5):
             memory.write(crash.step(number, SESSION, picture()))
-    file = crash.File(path, {SESSION: set(range(5))}, key)
-    assert (file.lost(), file.torn(), file.is_sound()) == (0, 0, True)
+    file = crash.MemoryFile(path, {SESSION: set(range(5))}, key)
+    assert (file.lost(), file.incomplete(), file.is_sound()) == (0, 0, True)
     file.committed[SESSION].add(5)
     assert file.lost() == 3
     with closing(connect(path, key)) as db:
         db.execute("DELETE FROM record WHERE id = 2")
-    assert (file.lost(), file.torn()) == (4, 1)
+    assert (file.lost(), file.incomplete()) == (4, 1)
     with closing(connect(path, key)) as db:
         db.execute("UPDATE record SET picture_id = 99 WHERE id = 1")
     assert not file.is_sound()

@@ -34,7 +34,7 @@ class IdleRunner:
         try:
             more = self._memory.run_maintenance()
         except MemoryFileError as error:
-            # Nothing is lost: what was committed is in the log, and summaries can be made later.
+            # Nothing is lost: what was committed is in the WAL, and summaries can be made later.
             self._failed(str(error))
             return False
         except Exception as error:
