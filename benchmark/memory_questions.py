@@ -29,7 +29,7 @@ import numpy as np
 from event_step import event_step
 
 from stream_vlm.config.memory_settings import MemorySettings
-from stream_vlm.context.recalled_lines import within_budget
+from stream_vlm.context.recalled_lines import lines_within_budget
 from stream_vlm.memory.answers.evidence import Answer
 from stream_vlm.memory.answers.prompt_recall import max_records, recall_for_prompt
 from stream_vlm.memory.answers.question_kind import Question
@@ -409,7 +409,7 @@ def holds_recalled(
         else replace(question.query, start_ns=None, end_ns=None, place=None)
     )
     past = recall_for_prompt(memory, query, max_records(budget)).context(now_ns)
-    return set(within_budget(past, now_ns, budget, tokens)).issuperset(
+    return set(lines_within_budget(past, now_ns, budget, tokens)).issuperset(
         as_line(event, now_ns) for event in question.needs
     )
 

@@ -322,9 +322,9 @@ class Run:
         if not self._watch_for:
             return tick
         recaller = self._pipeline.recaller
-        past = recaller.context(recaller.recall(self._watch_for), tick.stamp_ns)
+        recalled = recaller.context(recaller.recall(self._watch_for), tick.stamp_ns)
         name = f"{self.session_id}-watch"
-        watch = Query(name, self._watch_for, tick.stamp_ns, is_watch=True, past=past)
+        watch = Query(name, self._watch_for, tick.stamp_ns, is_watch=True, recalled=recalled)
         return replace(tick, queries=(watch,))
 
     def _begin_named_session(self) -> str:

@@ -104,14 +104,14 @@ class RecalledContext:
 
     Attributes:
         computed: an answer that was computed from the records, without a model; may be empty.
-        remembered: records that match the question, best match first.
+        lines: records that match the question, best match first.
     """
 
     computed: str = ""
-    remembered: tuple[RecalledLine, ...] = ()
+    lines: tuple[RecalledLine, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.computed or self.remembered)
+        return bool(self.computed or self.lines)
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ class Query:
         camera: the camera it is about; empty means every camera.
         is_watch: True for a watch ("tell me when ..."). A watch is not answered at once: it stays
             active until another watch replaces it or it is ended.
-        past: what the memory found about the query when it was asked. A model whose prompt format
-            has a place for it reads as much of it as the settings allow.
+        recalled: what the memory found about the query when it was asked. A model whose prompt
+            format has a place for it reads as much of it as the settings allow.
     """
 
     query_id: str
@@ -134,7 +134,7 @@ class Query:
     stamp_ns: int
     camera: str = ""
     is_watch: bool = False
-    past: RecalledContext = RecalledContext()
+    recalled: RecalledContext = RecalledContext()
 
 
 @dataclass(frozen=True)

@@ -352,7 +352,7 @@ def test_a_watch_recalls_records_of_the_continued_memory(bag: Path, tmp_path: Pa
     )
     first = model.received[0]
     assert first is not None
-    said = [one.text for one in first.past.remembered]
+    said = [one.text for one in first.recalled.lines]
     assert said[:2] == ["light turns on"] * 2
     assert all("light turns on" in summary for summary in said[2:]), "then what sums them up"
 

@@ -114,8 +114,8 @@ class BrightnessStream:
 
 
 def _answer_text(brightness: float, query: Query) -> str:
-    if os.environ.get(READS_ENV) and query.past.remembered:
-        return f"I read: {query.past.remembered[0].text}"
+    if os.environ.get(READS_ENV) and query.recalled.lines:
+        return f"I read: {query.recalled.lines[0].text}"
     return f"the brightness is {brightness:.0f}"
 
 

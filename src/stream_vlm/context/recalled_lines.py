@@ -11,7 +11,7 @@ COMPUTED = "From memory: "
 """Prefix of the line with the computed answer."""
 
 
-def within_budget(
+def lines_within_budget(
     recalled: RecalledContext, now_ns: int, budget: int, tokens: Callable[[str], int]
 ) -> list[str]:
     """Choose the lines of `recalled` that fit into `budget` tokens together.
@@ -32,7 +32,7 @@ def within_budget(
     written = [text for text in computed if tokens(text) <= budget]
     budget -= sum(tokens(text) for text in written)
     chosen: list[tuple[RecalledLine, str]] = []
-    for record in recalled.remembered:
+    for record in recalled.lines:
         text = line(record, now_ns)
         needed = tokens(text)
         if needed <= budget:
@@ -42,9 +42,9 @@ def within_budget(
     return [*written, *(text for _, text in chosen)]
 
 
-def together(contexts: Sequence[RecalledContext]) -> RecalledContext:
+def merge_recalled(contexts: Sequence[RecalledContext]) -> RecalledContext:
     """Join what the memory found for several queries of one turn, without duplicates."""
     computed = "; ".join(dict.fromkeys(one.computed for one in contexts if one.computed))
     return RecalledContext(
-        computed, tuple(dict.fromkeys(record for one in contexts for record in one.remembered))
+        computed, tuple(dict.fromkeys(record for one in contexts for record in one.lines))
     )

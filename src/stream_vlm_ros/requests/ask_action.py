@@ -103,8 +103,8 @@ class AskServer:
 
     def _put(self, question: Question, recalled: PromptRecall) -> None:
         """Put `question` into the queue to the model, with the records recalled for it."""
-        past = self._pipeline.recaller.context(recalled, question.stamp_ns)
-        self._questions.put(replace(question, past=past))
+        context = self._pipeline.recaller.context(recalled, question.stamp_ns)
+        self._questions.put(replace(question, recalled=context))
 
     def _on_query(self, message: String) -> None:
         asked_ns = self._now_ns()

@@ -38,7 +38,7 @@ class Question(Request):
         text: the question, see `checked_words`.
         stamp_ns: when it was asked, ns.
         camera: the camera that it is about; empty means the first one with a frame.
-        past: the records that the memory found for it.
+        recalled: the records that the memory found for it.
         on_text: called with the answer so far each time it grows, on the model thread.
         on_answer: called with the whole answer after it is stored, on the writer thread.
     """
@@ -46,7 +46,7 @@ class Question(Request):
     text: str
     stamp_ns: int
     camera: str = ""
-    past: RecalledContext = field(default_factory=RecalledContext)
+    recalled: RecalledContext = field(default_factory=RecalledContext)
     on_text: Callable[[str], None] = _ignore
     on_answer: Callable[[Utterance], None] = _ignore
     request_id: str = field(default_factory=new_query_id)
@@ -80,7 +80,13 @@ def begin_questions(questions: RequestQueue[Question], cameras: Sequence[str]) -
         camera = question.camera or free[0]
         free.remove(camera)
         begun.append(
-            Query(question.request_id, question.text, question.stamp_ns, camera, past=question.past)
+            Query(
+                question.request_id,
+                question.text,
+                question.stamp_ns,
+                camera,
+                recalled=question.recalled,
+            )
         )
     return tuple(begun)
 

@@ -64,7 +64,7 @@ class WatchRegistry:
         camera: str,
         stamp_ns: int,
         callbacks: WatchCallbacks,
-        past: RecalledContext = NOTHING,
+        recalled: RecalledContext = NOTHING,
     ) -> str:
         """Add a watch, and end the watches that share a camera with it.
 
@@ -73,7 +73,7 @@ class WatchRegistry:
             camera: the camera to watch; empty means every camera.
             stamp_ns: when the watch was requested, ns.
             callbacks: called with the reports and at the end.
-            past: the records that the memory found for it.
+            recalled: the records that the memory found for it.
 
         Returns:
             The query id of the watch.
@@ -84,7 +84,7 @@ class WatchRegistry:
         """
         words = checked_words(text, camera, self._cameras, "the watch")
         query_id = f"w-{new_request_id()}"
-        query = Query(query_id, words, stamp_ns, camera, is_watch=True, past=past)
+        query = Query(query_id, words, stamp_ns, camera, is_watch=True, recalled=recalled)
         with self._lock:
             self._raise_if_closed()
             replaced = [

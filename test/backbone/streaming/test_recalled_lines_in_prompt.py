@@ -24,7 +24,7 @@ from stream_vlm.backbone.streaming.camera_stream import CachedStream
 from stream_vlm.backbone.streaming_model import StreamingModel
 from stream_vlm.config.settings import load_settings
 from stream_vlm.context.layout import tokens_in
-from stream_vlm.context.recalled_lines import within_budget
+from stream_vlm.context.recalled_lines import lines_within_budget
 from stream_vlm.context.segments import SegmentKind
 from stream_vlm.loop.harness import StreamingHarness
 from stream_vlm.model_protocol import Outcome, Turn
@@ -47,7 +47,7 @@ SPOKEN = (*WORDS, *"0123456789", ":", "(", ")", "s", "ago", "-", "From", "memory
 
 
 def asked(recalled: RecalledContext = RECALLED) -> Query:
-    return Query("q", "is the door open ?", 0, past=recalled)
+    return Query("q", "is the door open ?", 0, recalled=recalled)
 
 
 def words(said: str) -> int:
@@ -56,34 +56,35 @@ def words(said: str) -> int:
 
 def test_lines_are_chosen_best_first_and_written_oldest_first() -> None:
     now_ns = 10 * NANOSECONDS
-    everything = within_budget(RECALLED, now_ns, 1000, words)
+    everything = lines_within_budget(RECALLED, now_ns, 1000, words)
     assert everything == [
         "From memory: yes",
         "00:00:00 (10 s ago) person in red enters",
         "00:00:00 (9 s ago) the door is open",
         "00:00:01 (9 s ago) person enters from left",
     ]
-    assert within_budget(RECALLED, now_ns, 3 + 8, words) == ["From memory: yes", everything[3]], (
-        "the best alone"
-    )
-    assert within_budget(RECALLED, now_ns, 3 + 16, words) == [
+    assert lines_within_budget(RECALLED, now_ns, 3 + 8, words) == [
+        "From memory: yes",
+        everything[3],
+    ], "the best alone"
+    assert lines_within_budget(RECALLED, now_ns, 3 + 16, words) == [
         "From memory: yes",
         everything[1],
         everything[3],
     ]
-    assert within_budget(RECALLED, now_ns, 2, words) == []
+    assert lines_within_budget(RECALLED, now_ns, 2, words) == []
 
 
 def test_a_line_that_does_not_fit_is_left_out_and_a_shorter_one_is_taken() -> None:
     long = RecalledLine(0, 0, "a very long story about everything that was ever to be seen")
-    assert within_budget(RecalledContext("", (long, RED)), 0, 10, words) == [
+    assert lines_within_budget(RecalledContext("", (long, RED)), 0, 10, words) == [
         "00:00:00 (0 s ago) person in red enters"
     ]
 
 
 @pytest.mark.parametrize("budget", range(0, 60, 7))
 def test_the_budget_is_never_exceeded(budget: int) -> None:
-    assert sum(map(words, within_budget(RECALLED, 10 * NANOSECONDS, budget, words))) <= budget
+    assert sum(map(words, lines_within_budget(RECALLED, 10 * NANOSECONDS, budget, words))) <= budget
 
 
 def test_stamps_and_ages_are_short_texts() -> None:
@@ -165,7 +166,7 @@ def test_recalled_lines_enter_before_the_question_oldest_first(model: StreamingM
 def test_recalled_lines_of_a_watch_leave_with_its_turn(directory: Path) -> None:
     model = streamo(directory, context__max_seconds=3.0)
     stream = model.open_stream("front")
-    watch = Query("w", "person enters", 0, is_watch=True, past=RECALLED)
+    watch = Query("w", "person enters", 0, is_watch=True, recalled=RECALLED)
     decided(stream, None, 0, watch)
     assert "in red" in text_of(model, stream, SegmentKind.RECALLED)
     for index in range(1, 20):

@@ -84,9 +84,9 @@ def test_the_evidence_of_the_computed_answer_comes_first(memory: Memory) -> None
     assert found.has_match
     assert found.was_asked
     assert [record.text for record in found.records] == ["red ball rolls away", "red ball rolls in"]
-    past = found.context(seconds(150))
-    assert past.computed == f"last: red ball rolls away, at {moment(seconds(30))} (2 min ago)"
-    assert [(one.end_ns, one.text) for one in past.remembered] == [
+    context = found.context(seconds(150))
+    assert context.computed == f"last: red ball rolls away, at {moment(seconds(30))} (2 min ago)"
+    assert [(one.end_ns, one.text) for one in context.lines] == [
         (seconds(30), "red ball rolls away"),
         (seconds(10), "red ball rolls in"),
     ]

@@ -40,11 +40,11 @@ def test_a_query_has_the_id_text_and_stamp_of_its_question() -> None:
     queue = question_queue()
     queue.put(question)
     (query,) = begin_questions(queue, ["front"])
-    assert (query.query_id, query.text, query.stamp_ns, query.past, query.is_watch) == (
+    assert (query.query_id, query.text, query.stamp_ns, query.recalled, query.is_watch) == (
         question.request_id,
         "what is there?",
         7,
-        question.past,
+        question.recalled,
         False,
     )
 

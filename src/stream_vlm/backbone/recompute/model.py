@@ -25,7 +25,7 @@ from stream_vlm.backbone.recompute.loader import load_foreign
 from stream_vlm.backbone.tokens.state_decision import NotFinite
 from stream_vlm.backbone.tokens.token_sampler import TokenSampler
 from stream_vlm.config.settings import Settings
-from stream_vlm.context.recalled_lines import together, within_budget
+from stream_vlm.context.recalled_lines import lines_within_budget, merge_recalled
 from stream_vlm.context.turn_formats import PROMPTED
 from stream_vlm.model_protocol import SILENT, Outcome, Turn, Upcoming, WatchRefused, one_by_one
 from stream_vlm.types import NANOSECONDS, Decision, StreamError
@@ -272,7 +272,9 @@ class RecomputedStream:
 
         The lines of a watch are in the prompt of every tick.
         """
-        recalled = together([query.past for query in (turn.query, turn.watch) if query is not None])
+        recalled = merge_recalled(
+            [query.recalled for query in (turn.query, turn.watch) if query is not None]
+        )
         if not recalled:
             return ""
         checkpoint = self._model.checkpoint
@@ -281,7 +283,7 @@ class RecomputedStream:
             return checkpoint.writer.plain(line) + "\n"
 
         budget = self._model.settings.context.memory_tokens
-        lines = within_budget(
+        lines = lines_within_budget(
             recalled,
             turn.frame.stamp_ns,
             budget,

@@ -11,7 +11,7 @@ from stream_vlm.backbone.streaming.context_budget import ContextPlan
 from stream_vlm.backbone.streaming.frame_pairing import PairedFrames
 from stream_vlm.context.layout import Piece, tokens_in
 from stream_vlm.context.policies.policy import newest_turn
-from stream_vlm.context.recalled_lines import together, within_budget
+from stream_vlm.context.recalled_lines import lines_within_budget, merge_recalled
 from stream_vlm.context.segments import Segment, SegmentKind
 from stream_vlm.model_protocol import WatchRefused
 from stream_vlm.types import RecalledContext
@@ -49,9 +49,9 @@ class EnteringTurn:
         question = plain(frames.query.text) if frames.query is not None else ""
         is_held = newest_turn(kept, SegmentKind.WATCH) is not None
         watch = plain(frames.watch.text) if frames.watch is not None and not is_held else ""
-        recalled = together(
+        recalled = merge_recalled(
             [
-                query.past
+                query.recalled
                 for query, enters in ((frames.query, question), (frames.watch, watch))
                 if query is not None and enters
             ]
@@ -143,7 +143,7 @@ class EnteringTurn:
         def written(line: str) -> str:
             return parts.plain(line) + "\n"
 
-        lines = within_budget(
+        lines = lines_within_budget(
             recalled,
             self.frames.began_ns,
             budget,
