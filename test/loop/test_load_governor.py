@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_vlm.config.settings import Settings, load_settings
-from stream_vlm.loop.load_governor import MOST_PATIENCE, TRIAL_STEPS, Level, LoadGovernor, levels
+from stream_vlm.loop.load_governor import MAX_TRIAL_DELAY, TRIAL_STEPS, Level, LoadGovernor, levels
 from stream_vlm.types import Limits
 
 SETTINGS = {"stream.rate_hz": 2.0, "load_shedding.budget": 0.8}
@@ -193,7 +193,7 @@ def test_after_the_load_is_gone_all_limits_are_lifted(
     subject = governor(takes_any_size)
     run(subject, load, stays)
     within = sum(
-        max(1, MOST_PATIENCE >> level) * CLEAN + 2 * TRIAL_STEPS for level in range(subject.worst)
+        max(1, MAX_TRIAL_DELAY >> level) * CLEAN + 2 * TRIAL_STEPS for level in range(subject.worst)
     )
     back = run(subject, linear(rest * ALLOWANCE_S), within)
     assert back == sorted(back, reverse=True)
@@ -217,7 +217,7 @@ def test_a_load_that_varies_around_a_limit_does_not_change_the_level_every_few_s
     better = [step for step in changes(seen) if seen[step] < seen[step - 1]]
     assert all(later - earlier >= CLEAN + TRIAL_STEPS for earlier, later in pairwise(better))
     # After each failure the next trial comes later, so half an hour at 2 Hz has few changes.
-    assert len(better) <= 4000 / (CLEAN * MOST_PATIENCE / 2)
+    assert len(better) <= 4000 / (CLEAN * MAX_TRIAL_DELAY / 2)
 
 
 def test_trials_become_rarer_if_the_better_level_fails_each_time() -> None:
@@ -230,7 +230,7 @@ def test_trials_become_rarer_if_the_better_level_fails_each_time() -> None:
             better.append(step)
     apart = [later - earlier for earlier, later in pairwise(better)]
     assert apart[0] < apart[-1]
-    assert apart[-1] >= CLEAN * MOST_PATIENCE
+    assert apart[-1] >= CLEAN * MAX_TRIAL_DELAY
 
 
 def test_a_trial_has_the_limits_of_the_better_level_and_one_slow_step_ends_it() -> None:

@@ -1,4 +1,4 @@
-"""Load shedding: limits what a step may cost while steps take too long, and later lifts limits."""
+"""Load shedding: limits the cost of a step while steps take too long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 TEXT_SHARES = (0.5, 0.25)
 """First the longest utterance is limited to these shares of its length.
 
-Words are late anyway, but a missed picture is lost.
+A shorter text loses less than a skipped picture.
 """
 PICTURE_SHARES = (0.5, 0.25)
 """Then pictures get these shares of their pixel budget."""
@@ -26,9 +26,9 @@ TRIAL_STEPS = 4
 """Steps in a row that must fit at the better level before the level changes."""
 TRIAL_MARGIN = 0.9
 """Share of the allowed time that a trial step may take, so the better level has some reserve."""
-MOST_PATIENCE = 8
+MAX_TRIAL_DELAY = 8
 """After failed trials the next trial waits longer, up to this many times `clean_steps`."""
-LEAST_OVERRUNS = 2
+MIN_OVERRUNS = 2
 """Fewer slow steps than this in a window never change the level: one long answer is no overload."""
 
 
@@ -101,11 +101,11 @@ class LoadGovernor:
     def __init__(self, settings: Settings, takes_any_size: bool) -> None:
         self._settings = settings
         self._takes_any_size = takes_any_size
-        self._patience = 1
+        self._trial_delay = 1
         self._level = 0
         self._seconds: deque[float] = deque()
-        self._steps_here = self._since_trial = self._trial_steps = 0
-        self._came_by_trial = False
+        self._steps_at_level = self._since_trial = self._trial_steps = 0
+        self._reached_by_trial = False
 
     @property
     def level(self) -> int:
@@ -145,7 +145,7 @@ class LoadGovernor:
         """Whether steps are too slow at the present level; stays True only at the worst level."""
         shedding = self._settings.load_shedding
         return self.overruns >= max(
-            LEAST_OVERRUNS, math.ceil(shedding.overrun_share * shedding.window_steps)
+            MIN_OVERRUNS, math.ceil(shedding.overrun_share * shedding.window_steps)
         )
 
     def observe(self, seconds: float) -> bool:
@@ -157,10 +157,10 @@ class LoadGovernor:
         shedding = self._settings.load_shedding
         if self._level != self.level:
             # A setting has changed: there are fewer levels now, or load shedding is off.
-            self._begin(self.level)
+            self._change_level(self.level)
         if not shedding.enabled:
             return False
-        self._steps_here += 1
+        self._steps_at_level += 1
         if self._trial_steps:
             return self._observe_trial(seconds)
         self._seconds = deque(
@@ -169,20 +169,21 @@ class LoadGovernor:
         self._seconds.append(seconds)
         self._since_trial += 1
         if self.runs_over and self.level < self.worst:
-            self._get_worse()
+            self._raise_level()
             return True
         if self._is_trial_due:
             self._trial_steps = TRIAL_STEPS
         return False
 
-    def _get_worse(self) -> None:
+    def _raise_level(self) -> None:
         if (
-            self._came_by_trial
-            and self._steps_here < MOST_PATIENCE * self._settings.load_shedding.clean_steps
+            self._reached_by_trial
+            and self._steps_at_level < MAX_TRIAL_DELAY * self._settings.load_shedding.clean_steps
         ):
-            # The load fitted in the trial but not for long, and the trial had halved the patience.
-            self._be_patient(4)
-        self._begin(self.level + 1)
+            # The steps were fast enough in the trial, but not for long. The trial halved the delay,
+            # so this doubles the delay before it.
+            self._delay_trials(4)
+        self._change_level(self.level + 1)
         logger.warning(
             "steps take longer than %.0f ms; now %s (level %d of %d)",
             1e3 * self.allowance_s,
@@ -195,14 +196,14 @@ class LoadGovernor:
         better = self.level - 1
         self._trial_steps -= 1
         if seconds > TRIAL_MARGIN * self._allowance_s(better):
-            self._be_patient(2)
+            self._delay_trials(2)
             self._trial_steps = self._since_trial = 0
             return False
         if self._trial_steps:
             return False
-        self._begin(better)
-        self._came_by_trial = True
-        self._patience = max(1, self._patience // 2)
+        self._change_level(better)
+        self._reached_by_trial = True
+        self._trial_delay = max(1, self._trial_delay // 2)
         logger.info(
             "steps are fast enough for a better level; now %s (level %d of %d)",
             self.degradation,
@@ -227,7 +228,7 @@ class LoadGovernor:
         clean_steps = self._settings.load_shedding.clean_steps
         if (
             not self.level
-            or min(len(self._seconds), self._since_trial // self._patience) < clean_steps
+            or min(len(self._seconds), self._since_trial // self._trial_delay) < clean_steps
         ):
             return False
         # Fewer limits make no step shorter. A step that already takes too long for the better level
@@ -237,12 +238,12 @@ class LoadGovernor:
             self._allowance_s(self.level), better_s
         )
 
-    def _be_patient(self, times: int) -> None:
-        self._patience = min(times * self._patience, MOST_PATIENCE)
+    def _delay_trials(self, factor: int) -> None:
+        self._trial_delay = min(factor * self._trial_delay, MAX_TRIAL_DELAY)
 
-    def _begin(self, level: int) -> None:
+    def _change_level(self, level: int) -> None:
         """Change to `level` and forget the durations of steps at other levels."""
         self._level = level
         self._seconds = deque()
-        self._steps_here = self._since_trial = self._trial_steps = 0
-        self._came_by_trial = False
+        self._steps_at_level = self._since_trial = self._trial_steps = 0
+        self._reached_by_trial = False

@@ -1,4 +1,4 @@
-"""From a camera's message to pixels: the same sentences over every decoder of this machine."""
+"""Decoding a camera's message to pixels, with every installed decoder."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from stream_vlm.sources.image_decoding import BYTES_PER_PIXEL
 from stream_vlm_ros.inputs.image_decoding import CameraEncodingError, decode_image, decoders
 
 HEIGHT, WIDTH = 24, 32
-ODD_COLOURS = {"yuv422", "uyvy", "yuv422_yuy2", "yuyv"}
+YUV_ENCODINGS = {"yuv422", "uyvy", "yuv422_yuy2", "yuyv"}
 
 
 def picture() -> NDArray[np.uint8]:
-    """Left half red, right half blue: swapped channels and swapped halves both show."""
+    """Left half red, right half blue, so swapped channels and swapped halves are both visible."""
     pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     pixels[:, : WIDTH // 2] = (200, 40, 20)
     pixels[:, WIDTH // 2 :] = (20, 60, 220)
@@ -29,8 +29,8 @@ def grey() -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(picture(), cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def mosaic(pattern: str) -> NDArray[np.uint8]:
-    """What a sensor with the filter `pattern` (rggb ...) sees of the picture."""
+def bayer(pattern: str) -> NDArray[np.uint8]:
+    """The picture as a sensor with the Bayer filter `pattern` (rggb ...) records it."""
     seen = np.zeros((HEIGHT, WIDTH), np.uint8)
     for place, colour in enumerate(pattern):
         row, column = divmod(place, 2)
@@ -55,7 +55,7 @@ def encoded(encoding: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """The picture in `encoding`."""
     rgb = picture()
     if encoding.startswith("bayer_"):
-        seen = mosaic(encoding[6:10])
+        seen = bayer(encoding[6:10])
         return seen if encoding.endswith("8") else seen.astype(np.uint16) * 257
     makers: dict[str, Callable[[], NDArray[np.uint8]]] = {
         "rgb": lambda: rgb,
@@ -91,7 +91,7 @@ def message(encoding: str, *, padding: int = 0, big_endian: bool = False) -> Ima
 
 
 def compressed(pixels: NDArray[np.uint8], suffix: str = ".jpg") -> CompressedImage:
-    """`pixels` in OpenCV's channel order as a file."""
+    """`pixels`, in OpenCV's channel order, as a compressed file."""
     done, data = cv2.imencode(suffix, pixels)
     assert done
     made = CompressedImage(format=f"{suffix[1:]}; rgb8")
@@ -105,7 +105,7 @@ def decoder(request: pytest.FixtureRequest) -> Callable[..., NDArray[np.uint8]]:
 
 
 def assert_shows(pixels: NDArray[np.uint8], expected: NDArray[np.uint8], tolerance: int) -> None:
-    """Equal within `tolerance` away from the borders, where mosaics and chroma are interpolated."""
+    """Check for equality within `tolerance`, except near borders, where colours are mixed."""
     assert pixels.dtype == np.uint8
     assert pixels.shape == expected.shape
     inside = (slice(4, -4), [*range(4, WIDTH // 2 - 4), *range(WIDTH // 2 + 4, WIDTH - 4)])
@@ -115,26 +115,26 @@ def assert_shows(pixels: NDArray[np.uint8], expected: NDArray[np.uint8], toleran
 
 
 @pytest.mark.parametrize("encoding", sorted(BYTES_PER_PIXEL))
-def test_a_picture_keeps_its_colours_in_every_encoding(
+def test_every_encoding_is_decoded_to_the_same_colours(
     encoding: str, decoder: Callable[..., NDArray[np.uint8]]
 ) -> None:
     expected = np.repeat(grey()[..., None], 3, axis=2) if encoding.startswith("mono") else picture()
     assert_shows(
         decode_image(message(encoding), "front", decoder),
         expected,
-        tolerance=4 if encoding in ODD_COLOURS else 1,
+        tolerance=4 if encoding in YUV_ENCODINGS else 1,
     )
 
 
 @pytest.mark.parametrize("encoding", ["rgb8", "mono8", "mono16", "bayer_rggb8", "bgra8"])
-def test_bytes_that_pad_each_row_are_left_out(
+def test_padding_of_rows_is_removed(
     encoding: str, decoder: Callable[..., NDArray[np.uint8]]
 ) -> None:
     padded = decode_image(message(encoding, padding=12), "front", decoder)
     np.testing.assert_array_equal(padded, decode_image(message(encoding), "front", decoder))
 
 
-def test_a_last_row_without_its_padding_is_a_whole_picture(
+def test_a_picture_may_lack_the_padding_of_its_last_row(
     decoder: Callable[..., NDArray[np.uint8]],
 ) -> None:
     cut = message("rgb8", padding=12)
@@ -142,7 +142,7 @@ def test_a_last_row_without_its_padding_is_a_whole_picture(
     np.testing.assert_array_equal(decode_image(cut, "front", decoder), picture())
 
 
-def test_sixteen_bits_in_the_other_byte_order_are_the_same_picture(
+def test_big_endian_pictures_are_decoded(
     decoder: Callable[..., NDArray[np.uint8]],
 ) -> None:
     assert_shows(
@@ -151,7 +151,7 @@ def test_sixteen_bits_in_the_other_byte_order_are_the_same_picture(
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_a_compressed_picture_keeps_its_colours(
+def test_a_compressed_picture_is_decoded_to_the_same_colours(
     suffix: str, decoder: Callable[..., NDArray[np.uint8]]
 ) -> None:
     assert_shows(
@@ -168,7 +168,7 @@ def test_a_grey_jpeg_becomes_three_equal_channels(
     assert_shows(pixels, np.repeat(grey()[..., None], 3, axis=2), tolerance=6)
 
 
-def test_the_machine_chooses_a_decoder_where_none_is_named() -> None:
+def test_without_a_decoder_the_first_installed_one_is_used() -> None:
     np.testing.assert_array_equal(decode_image(message("rgb8"), "front"), picture())
 
 
@@ -218,7 +218,7 @@ def jpeg() -> bytes:
         (lambda: damaged(jpeg(), "16UC1; compressedDepth png"), "is a depth picture"),
     ],
 )
-def test_a_message_that_is_no_picture_is_refused_with_camera_value_and_remedy(
+def test_a_bad_picture_is_refused_with_the_camera_and_the_reason(
     bad: Callable[[], Image | CompressedImage], says: str, decoder: Callable[..., NDArray[np.uint8]]
 ) -> None:
     with pytest.raises(CameraEncodingError) as refusal:

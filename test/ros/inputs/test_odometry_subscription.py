@@ -1,4 +1,4 @@
-"""Odometry that arrives at the node, without middleware; and the same messages in a recording."""
+"""Poses from odometry messages: the same from a subscription and from a recording."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ SECOND = NANOSECONDS
 MAX_AGE_S = 0.3
 
 Messages = Sequence[tuple[float, Pose]]
-"""Poses in the order of their arrival, each with its stamp in seconds."""
-Way = Callable[[Messages, Sequence[float], Path], "list[Pose | None]"]
-"""The poses of pictures that are stamped so many seconds, by one of the ways to a pose."""
+"""Poses in the order of arrival, each with its stamp in seconds."""
+GetPoses = Callable[[Messages, Sequence[float], Path], "list[Pose | None]"]
+"""Returns the poses of pictures with these stamps in seconds; the path is an empty folder."""
 
 
 @dataclass
-class Topic:
-    """A node that hears odometry whenever a test says so; its clock shows `now_ns`."""
+class FakeNode:
+    """A node with the time `now_ns`; `deliver` calls the callback of its subscription."""
 
     now_ns: int = 100 * SECOND
     deliver: Callable[[Odometry], None] = field(init=False)
@@ -52,33 +52,35 @@ class Topic:
         return SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=self.now_ns))
 
 
-class Listening:
-    """A subscription and what came of it."""
+class Subscription:
+    """An `OdometrySubscription` of a fake node, with its poses and its log."""
 
     def __init__(self, now_ns: int = 100 * SECOND) -> None:
-        self.topic = Topic(now_ns)
+        self.node = FakeNode(now_ns)
         self.poses = PoseBuffer()
         self.log: list[str] = []
         OdometrySubscription(
-            cast(Node, self.topic),
+            cast(Node, self.node),
             load_settings({"pose.odom_topic": "odom"}),
             self.poses,
             FaultLog(self.log.append),
         )
 
-    def hear(self, stamp_s: float, pose: Pose) -> None:
-        self.topic.deliver(odometry_message(pose, round(stamp_s * SECOND)))
+    def deliver(self, stamp_s: float, pose: Pose) -> None:
+        self.node.deliver(odometry_message(pose, round(stamp_s * SECOND)))
 
 
-def live(messages: Messages, pictures_s: Sequence[float], folder: Path) -> list[Pose | None]:
-    listening = Listening()
+def poses_of_subscription(
+    messages: Messages, pictures_s: Sequence[float], folder: Path
+) -> list[Pose | None]:
+    subscription = Subscription()
     for stamp_s, pose in messages:
-        listening.hear(stamp_s, pose)
-    return [listening.poses.at(round(at_s * SECOND), MAX_AGE_S) for at_s in pictures_s]
+        subscription.deliver(stamp_s, pose)
+    return [subscription.poses.at(round(at_s * SECOND), MAX_AGE_S) for at_s in pictures_s]
 
 
-class ByArrival(BagWriter):
-    """Records every message a millisecond after the one before, whatever its stamp."""
+class ArrivalBagWriter(BagWriter):
+    """Records each message 1 ms after the one before, without regard to its stamp."""
 
     arrivals = 0
 
@@ -87,8 +89,10 @@ class ByArrival(BagWriter):
         super().message(topic, 10 * SECOND + self.arrivals * SECOND // 1000, message)
 
 
-def recorded(messages: Messages, pictures_s: Sequence[float], folder: Path) -> list[Pose | None]:
-    with ByArrival(folder / "bag") as writer:
+def poses_of_recording(
+    messages: Messages, pictures_s: Sequence[float], folder: Path
+) -> list[Pose | None]:
+    with ArrivalBagWriter(folder / "bag") as writer:
         for stamp_s, pose in messages:
             writer.pose(pose, round(stamp_s * SECOND))
         for at_s in pictures_s:
@@ -103,7 +107,7 @@ def place(x: float, frame_id: str = "odom", qw: float = 1.0) -> Pose:
 
 
 STRAIGHT = [(10.0 + number / 10, place(float(number))) for number in range(11)]
-"""A drive at 10 m/s for a second from 10 s on."""
+"""The robot drives with 10 m/s from 10 s to 11 s."""
 SCENARIOS: dict[str, Messages] = {
     "in order": STRAIGHT,
     "backwards": STRAIGHT[::-1],
@@ -127,23 +131,23 @@ SCENARIOS: dict[str, Messages] = {
 }
 
 
-@pytest.mark.parametrize("way", [live, recorded])
+@pytest.mark.parametrize("get_poses", [poses_of_subscription, poses_of_recording])
 @pytest.mark.parametrize("messages", SCENARIOS.values(), ids=SCENARIOS)
-def test_the_same_messages_give_a_picture_the_same_pose_live_and_recorded(
-    tmp_path: Path, way: Way, messages: Messages
+def test_a_picture_gets_the_same_pose_live_and_from_a_recording(
+    tmp_path: Path, get_poses: GetPoses, messages: Messages
 ) -> None:
-    found = way(messages, [9.5, 9.8, 10.0, 10.32, 10.97, 11.2, 11.5], tmp_path)
+    found = get_poses(messages, [9.5, 9.8, 10.0, 10.32, 10.97, 11.2, 11.5], tmp_path)
     assert [pose is None for pose in found] == [True, *5 * [False], True]
     places = [(pose.frame_id, pose.x) for pose in found if pose is not None]
     expected = [0.0, 0.0, 3.2, 9.7, 10.0]
     assert places == [("odom", pytest.approx(x, abs=1e-5)) for x in expected]
 
 
-@pytest.mark.parametrize("way", [live, recorded])
-def test_a_quaternion_of_any_length_is_a_unit_quaternion_live_and_recorded(
-    tmp_path: Path, way: Way
+@pytest.mark.parametrize("get_poses", [poses_of_subscription, poses_of_recording])
+def test_a_quaternion_is_normalized_live_and_from_a_recording(
+    tmp_path: Path, get_poses: GetPoses
 ) -> None:
-    (found,) = way([(10.0, place(1.0, qw=2.0))], [10.0], tmp_path)
+    (found,) = get_poses([(10.0, place(1.0, qw=2.0))], [10.0], tmp_path)
     assert found == place(1.0, qw=1.0)
 
 
@@ -157,11 +161,11 @@ def test_a_quaternion_of_any_length_is_a_unit_quaternion_live_and_recorded(
         (10.0, place(0.0), 0, "use_sim_time is true, but nothing came on /clock yet"),
     ],
 )
-def test_odometry_that_gives_no_pose_is_reported_and_not_used(
+def test_bad_odometry_is_reported_and_not_used(
     stamp_s: float, pose: Pose, now_ns: int, says: str
 ) -> None:
-    listening = Listening(now_ns)
-    listening.hear(stamp_s, pose)
-    assert len(listening.poses) == 0
-    assert len(listening.log) == 1
-    assert says in listening.log[0]
+    subscription = Subscription(now_ns)
+    subscription.deliver(stamp_s, pose)
+    assert len(subscription.poses) == 0
+    assert len(subscription.log) == 1
+    assert says in subscription.log[0]

@@ -1,4 +1,4 @@
-"""Parameters are described, have a range, are refused as a whole and change while the node runs."""
+"""ROS parameters: descriptions and ranges, refused values, and values that change at once."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ MakeNode = Callable[..., tuple[Node, Parameters, list[str]]]
 
 @pytest.fixture
 def make() -> Iterator[MakeNode]:
-    """Makes a node that starts with the given parameters.
+    """Make a node with these start values.
 
-    `changes` grows with each change that is applied.
+    The returned list grows with each change that is applied.
     """
     context = Context()
     rclpy.init(context=context)
@@ -49,21 +49,19 @@ def make() -> Iterator[MakeNode]:
 
 
 def setting(node: Node, **values: Any) -> tuple[bool, str]:
-    """Set all of them at once."""
+    """Set all values together; return whether that succeeded, and the reason if not."""
     outcome = node.set_parameters_atomically(
         [Parameter(name.replace("__", "."), value=value) for name, value in values.items()]
     )
     return outcome.successful, outcome.reason
 
 
-def test_no_parameter_lacks_a_description_and_no_number_a_range(make: MakeNode) -> None:
+def test_every_parameter_has_a_description_and_every_number_a_range(make: MakeNode) -> None:
     node, _, _ = make(cameras=["front", "rear"])
-    names = list(node._parameters)  # rclpy lists parameters by prefix only
+    names = list(node.get_parameters_by_prefix(""))
     assert {info.name for info in describe_settings(["front", "rear"])} <= set(names)
     for name in names:
-        if (
-            name == "start_type_description_service"
-        ):  # declared by rclpy, before any node of ours exists
+        if name == "start_type_description_service":  # rclpy declares it
             continue
         descriptor = node.describe_parameter(name)
         assert descriptor.description, name
@@ -73,7 +71,7 @@ def test_no_parameter_lacks_a_description_and_no_number_a_range(make: MakeNode) 
             assert descriptor.integer_range, name
 
 
-def test_a_unit_and_the_choices_stand_in_the_descriptor(make: MakeNode) -> None:
+def test_the_descriptor_contains_the_unit_and_the_choices(make: MakeNode) -> None:
     node, _, _ = make()
     assert node.describe_parameter("stream.rate_hz").description.endswith("[Hz]")
     assert (
@@ -81,7 +79,7 @@ def test_a_unit_and_the_choices_stand_in_the_descriptor(make: MakeNode) -> None:
     )
 
 
-def test_each_camera_has_its_own_group(make: MakeNode) -> None:
+def test_each_camera_has_its_own_parameters(make: MakeNode) -> None:
     _, parameters, _ = make(
         cameras=["front", "rear"],
         camera__rear__topic="/rear/image",
@@ -107,7 +105,7 @@ def test_each_camera_has_its_own_group(make: MakeNode) -> None:
         ({"camera__camera__transport": "smoke"}, "camera.camera.transport: 'smoke' is refused"),
     ],
 )
-def test_a_wrong_value_is_refused_with_its_name_and_nothing_changes(
+def test_a_bad_value_is_refused_with_its_name_and_changes_nothing(
     make: MakeNode, values: dict[str, Any], says: str
 ) -> None:
     node, parameters, changes = make()
@@ -120,7 +118,7 @@ def test_a_wrong_value_is_refused_with_its_name_and_nothing_changes(
     assert changes == []
 
 
-def test_a_set_with_one_wrong_value_changes_nothing(make: MakeNode) -> None:
+def test_one_bad_value_among_several_changes_nothing(make: MakeNode) -> None:
     node, parameters, _ = make()
     settings = parameters.configure()
     successful, _ = setting(node, decision__refractory_s=2.0, decision__response_threshold=7.0)
@@ -129,7 +127,7 @@ def test_a_set_with_one_wrong_value_changes_nothing(make: MakeNode) -> None:
     assert node.get_parameter("decision.refractory_s").value == 0.0
 
 
-def test_a_live_parameter_reaches_the_settings_that_the_parts_hold(make: MakeNode) -> None:
+def test_a_changed_parameter_changes_the_settings_object_in_place(make: MakeNode) -> None:
     node, parameters, changes = make(cameras=["front"])
     settings = parameters.configure()
     decision = settings.decision
@@ -139,7 +137,7 @@ def test_a_live_parameter_reaches_the_settings_that_the_parts_hold(make: MakeNod
     assert changes == ["changed"]
 
 
-def test_a_whole_number_is_good_enough_for_a_float(make: MakeNode) -> None:
+def test_a_float_parameter_accepts_a_whole_number(make: MakeNode) -> None:
     node, parameters, _ = make(stream__rate_hz=3)
     settings = parameters.configure()
     assert settings.stream.rate_hz == 3.0
@@ -147,7 +145,9 @@ def test_a_whole_number_is_good_enough_for_a_float(make: MakeNode) -> None:
     assert settings.stream.rate_hz == 5.0
 
 
-def test_what_needs_a_new_configure_says_which_transitions_while_configured(make: MakeNode) -> None:
+def test_a_read_only_parameter_of_a_configured_node_is_refused_with_the_transitions_needed(
+    make: MakeNode,
+) -> None:
     node, parameters, _ = make()
     settings = parameters.configure()
     successful, reason = setting(node, memory__path="/elsewhere.db")
@@ -160,7 +160,7 @@ def test_what_needs_a_new_configure_says_which_transitions_while_configured(make
     assert parameters.configure().memory.path == "/elsewhere.db"
 
 
-def test_setting_a_value_that_is_already_there_is_no_change_that_could_be_refused(
+def test_a_read_only_parameter_accepts_its_present_value(
     make: MakeNode,
 ) -> None:
     node, parameters, _ = make()
@@ -168,7 +168,7 @@ def test_setting_a_value_that_is_already_there_is_no_change_that_could_be_refuse
     assert setting(node, memory__path=path) == (True, "")
 
 
-def test_a_camera_named_later_gets_its_group(make: MakeNode) -> None:
+def test_a_camera_that_is_added_later_gets_its_parameters(make: MakeNode) -> None:
     node, parameters, _ = make()
     assert setting(node, cameras=["left"]) == (True, "")
     assert setting(node, camera__left__topic="/left/image") == (True, "")
@@ -184,7 +184,7 @@ def test_a_camera_named_later_gets_its_group(make: MakeNode) -> None:
         ("memory__path", 7),
     ],
 )
-def test_a_wrong_value_at_the_start_fails_configure_until_it_is_corrected(
+def test_a_bad_start_value_is_refused_by_configure_until_it_is_corrected(
     make: MakeNode, name: str, value: Any
 ) -> None:
     node, parameters, _ = make(**{name: value})
@@ -195,7 +195,7 @@ def test_a_wrong_value_at_the_start_fails_configure_until_it_is_corrected(
     parameters.configure()
 
 
-def test_two_wrong_values_at_the_start_are_named_together_and_corrected_one_by_one(
+def test_two_bad_start_values_are_named_together(
     make: MakeNode,
 ) -> None:
     node, parameters, _ = make(decision__unprompted="perhaps", model__device="tpu")
@@ -211,7 +211,7 @@ def test_two_wrong_values_at_the_start_are_named_together_and_corrected_one_by_o
 
 
 @pytest.mark.parametrize("preset", ["demo", "desktop", "orin"])
-def test_every_preset_is_accepted_as_it_is(make: MakeNode, repository: Path, preset: str) -> None:
+def test_every_preset_is_accepted(make: MakeNode, repository: Path, preset: str) -> None:
     values = yaml.safe_load((repository / "config" / f"{preset}.yaml").read_text())["/**"][
         "ros__parameters"
     ]
@@ -220,7 +220,7 @@ def test_every_preset_is_accepted_as_it_is(make: MakeNode, repository: Path, pre
     assert settings == load_settings(values)
 
 
-def test_the_table_in_the_docs_is_the_one_that_is_printed(repository: Path) -> None:
+def test_the_table_in_the_docs_is_up_to_date(repository: Path) -> None:
     assert table() in (repository / "docs" / "ros.md").read_text(), (
         "paste the output of: python -m stream_vlm_ros.lifecycle.parameter_table"
     )
