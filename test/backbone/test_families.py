@@ -19,11 +19,10 @@ from transformers import AutoModelForImageTextToText
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.kv_cache.cached_forward import CachedForward
-from stream_vlm.context.layout import whole
-from stream_vlm.context.segments import Segment, SegmentKind
+from stream_vlm.context.segments import Segment, SegmentKind, whole
 from stream_vlm.model_protocol import Turn
 from stream_vlm.types import Decision, Query, StreamError
-from stream_vlm.vision.vision_tokens import VisionTokens
+from stream_vlm.vision.tower import VisionTokens
 
 SIZES = [(64, 96), (96, 64), (32, 32), (128, 64)]
 Pictures = NDArray[np.uint8]

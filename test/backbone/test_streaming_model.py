@@ -14,11 +14,10 @@ from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.checkpoint.errors import ModelFault, QuestionTooLong
 from stream_vlm.backbone.kv_cache.cached_forward import CachedForward, Entry, feed_together
 from stream_vlm.backbone.kv_cache.slot_cache import CacheFull
-from stream_vlm.context.layout import tokens_in, whole
-from stream_vlm.context.segments import Segment, SegmentKind, positions
+from stream_vlm.context.segments import Segment, SegmentKind, positions, tokens_in, whole
 from stream_vlm.loop.harness import StreamingHarness
 from stream_vlm.types import Decision, Query, State, Tick
-from stream_vlm.vision.vision_tokens import VisionTokens
+from stream_vlm.vision.tower import VisionTokens
 
 
 @pytest.fixture(scope="module")

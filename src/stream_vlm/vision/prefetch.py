@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stream_vlm.vision.tower import TorchVisionTower
-from stream_vlm.vision.vision_tokens import VisionTokens
+from stream_vlm.vision.tower import TorchVisionTower, VisionTokens
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,44 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from stream_vlm.vision.preprocess import PictureFormat
-from stream_vlm.vision.vision_tokens import VisionTokens
 
 VISION_ROPE_THETA = 10_000.0
 """Base of the rotary frequencies if the tower's configuration gives none."""
+
+
+@dataclass(frozen=True)
+class VisionTokens:
+    """Merged vision tokens of one picture, or of several pictures in a row.
+
+    Attributes:
+        tokens: (tokens, hidden), embeddings that replace the picture's placeholder tokens.
+        deepstack: one tensor (tokens, hidden) for each of the first layers of the language model;
+            it is added to the layer's output at these tokens (Qwen3-VL). Empty for towers without
+            such features.
+    """
+
+    tokens: torch.Tensor
+    deepstack: tuple[torch.Tensor, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def pooled(self) -> torch.Tensor:
+        """The picture as one vector: the mean of its tokens, scaled to length 1.
+
+        Returns:
+            float32, (hidden,), on the device of the tokens.
+        """
+        return functional.normalize(self.tokens.mean(0, dtype=torch.float32), dim=0)
+
+    @staticmethod
+    def joined(pictures: Sequence[VisionTokens]) -> VisionTokens:
+        """Concatenate the tokens of several pictures."""
+        levels = zip(*(picture.deepstack for picture in pictures), strict=True)
+        return VisionTokens(
+            torch.cat([picture.tokens for picture in pictures]),
+            tuple(torch.cat(level) for level in levels),
+        )
 
 
 class TorchVisionTower:

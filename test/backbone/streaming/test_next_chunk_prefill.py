@@ -11,8 +11,7 @@ from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.kv_cache.cached_forward import CachedForward, Entry, feed_together
 from stream_vlm.backbone.streaming.camera_stream import CachedStream
 from stream_vlm.backbone.streaming.next_chunk_prefill import LEAD_TURNS, newest_lines
-from stream_vlm.context.layout import tokens_in
-from stream_vlm.context.segments import SegmentKind
+from stream_vlm.context.segments import SegmentKind, tokens_in
 from stream_vlm.loop.harness import StreamingHarness
 from stream_vlm.model_protocol import Turn
 from stream_vlm.types import Decision, Query, State, Tick, Utterance

@@ -23,9 +23,8 @@ from stream_vlm.backbone.recompute.model import RecomputingModel
 from stream_vlm.backbone.streaming.camera_stream import CachedStream
 from stream_vlm.backbone.streaming_model import StreamingModel
 from stream_vlm.config.settings import load_settings
-from stream_vlm.context.layout import tokens_in
 from stream_vlm.context.recalled_lines import lines_within_budget
-from stream_vlm.context.segments import SegmentKind
+from stream_vlm.context.segments import SegmentKind, tokens_in
 from stream_vlm.loop.harness import StreamingHarness
 from stream_vlm.model_protocol import Outcome, Turn
 from stream_vlm.time_words import age, line, moment, span

@@ -19,7 +19,7 @@ from stream_vlm.backbone.streaming.camera_stream import CachedStream
 from stream_vlm.context.segments import SegmentKind
 from stream_vlm.context.turn_formats import STREAMING_VLM
 from stream_vlm.types import Decision, Query, State
-from stream_vlm.vision.vision_tokens import VisionTokens
+from stream_vlm.vision.tower import VisionTokens
 
 WINDOWS = {"vision_turns": 3, "text_turns": 4, "text_sink": 6, "text_window": 6}
 

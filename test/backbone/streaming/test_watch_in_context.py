@@ -16,8 +16,7 @@ from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.checkpoint.errors import QuestionTooLong
 from stream_vlm.backbone.kv_cache.cached_forward import Entry, feed_together
 from stream_vlm.backbone.streaming.camera_stream import CachedStream
-from stream_vlm.context.layout import tokens_in
-from stream_vlm.context.segments import SegmentKind
+from stream_vlm.context.segments import SegmentKind, tokens_in
 from stream_vlm.context.turn_formats import PROMPTED
 from stream_vlm.loop.harness import StreamingHarness
 from stream_vlm.model_protocol import WatchRefused

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_vlm.context.layout import Piece, segments_of, tokens_in
 from stream_vlm.context.policies.last_frames import LastFramesPolicy
 from stream_vlm.context.policies.policy import (
     ChunkedPolicy,
@@ -19,7 +18,14 @@ from stream_vlm.context.policies.policy import (
     without_watches,
 )
 from stream_vlm.context.policies.sliding import SlidingPolicy
-from stream_vlm.context.segments import Segment, SegmentKind, positions
+from stream_vlm.context.segments import (
+    Piece,
+    Segment,
+    SegmentKind,
+    positions,
+    segments_of,
+    tokens_in,
+)
 
 RESERVE = 10
 """Tokens of the longest reply with its end marks."""

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from streaming_rule import ENDS_IN_NEWLINE, Rule, Token, positions
 
 from stream_vlm.context import segments as context_segments
-from stream_vlm.context.layout import segments_of
 from stream_vlm.context.policies.sliding import SlidingPolicy
-from stream_vlm.context.segments import Segment, SegmentKind
+from stream_vlm.context.segments import Segment, SegmentKind, segments_of
 
 UNBOUNDED = 10**9
 KINDS = {

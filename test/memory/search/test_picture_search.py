@@ -17,7 +17,7 @@ from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import RecallQuery
 from stream_vlm.memory.storage.errors import RecallError
 from stream_vlm.types import NANOSECONDS, Frame, StepResult, Tick
-from stream_vlm.vision.vision_tokens import VisionTokens
+from stream_vlm.vision.tower import VisionTokens
 
 CAMERAS = ("front", "rear")
 

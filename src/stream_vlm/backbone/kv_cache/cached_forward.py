@@ -11,12 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from stream_vlm.backbone.kv_cache.cuda_graphs import StaticForwards
-from stream_vlm.backbone.kv_cache.packed_forward import run_layers
-from stream_vlm.backbone.kv_cache.slot_attention import Rotation, Share, rotate
+from stream_vlm.backbone.kv_cache.slot_attention import Rotation, Share, rotate, run_layers
 from stream_vlm.backbone.kv_cache.slot_cache import SlotCache
-from stream_vlm.context.layout import Piece, segments_of, tokens_in, whole
-from stream_vlm.context.segments import Segment, positions
-from stream_vlm.vision.vision_tokens import VisionTokens
+from stream_vlm.context.segments import Piece, Segment, positions, segments_of, tokens_in, whole
+from stream_vlm.vision.tower import VisionTokens
 
 
 class CachedForward:

@@ -15,8 +15,7 @@ from typing import Any
 
 import torch
 
-from stream_vlm.backbone.kv_cache.packed_forward import run_layers
-from stream_vlm.backbone.kv_cache.slot_attention import Share
+from stream_vlm.backbone.kv_cache.slot_attention import Share, run_layers
 
 SEEN_BEFORE = 2
 """A size is captured after it has come this often."""

@@ -13,11 +13,11 @@ from stream_vlm.backbone.checkpoint.errors import ModelFault, not_finite
 from stream_vlm.backbone.engine_parts import EngineParts
 from stream_vlm.backbone.kv_cache.cached_forward import feed_together
 from stream_vlm.backbone.streaming.camera_stream import CachedStream
-from stream_vlm.backbone.streaming.frame_pairing import PairedFrames
+from stream_vlm.backbone.streaming.turn_input import PairedFrames
 from stream_vlm.backbone.streaming.utterance_decoder import UtteranceDecoder
 from stream_vlm.model_protocol import SILENT, Outcome, Turn, Upcoming
 from stream_vlm.types import Decision, State, StreamError
-from stream_vlm.vision.vision_tokens import VisionTokens
+from stream_vlm.vision.tower import VisionTokens
 
 
 class BatchedStep:

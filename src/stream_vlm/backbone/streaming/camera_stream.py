@@ -14,18 +14,16 @@ from stream_vlm.backbone.engine_parts import EngineParts
 from stream_vlm.backbone.kv_cache.cached_forward import CachedForward, Entry
 from stream_vlm.backbone.kv_cache.cuda_graphs import StaticForwards
 from stream_vlm.backbone.streaming.context_budget import ContextPlan, plan_context
-from stream_vlm.backbone.streaming.entering_turn import EnteringTurn
-from stream_vlm.backbone.streaming.frame_pairing import FramePairer, PairedFrames
 from stream_vlm.backbone.streaming.next_chunk_prefill import LEAD_TURNS, NextChunkPrefill
+from stream_vlm.backbone.streaming.turn_input import EnteringTurn, FramePairer, PairedFrames
 from stream_vlm.backbone.streaming.utterance_decoder import UtteranceDecoder
 from stream_vlm.backbone.tokens.state_decision import NotFinite, decide_state
 from stream_vlm.backbone.tokens.token_sampler import TokenSampler
-from stream_vlm.context.layout import segments_of
 from stream_vlm.context.policies.policy import ChunkedPolicy, without_watches
-from stream_vlm.context.segments import Segment, SegmentKind
+from stream_vlm.context.segments import Segment, SegmentKind, segments_of
 from stream_vlm.model_protocol import Turn, WatchRefused
 from stream_vlm.types import NANOSECONDS, Decision, Query
-from stream_vlm.vision.vision_tokens import VisionTokens
+from stream_vlm.vision.tower import VisionTokens
 
 
 class CachedStream:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stream_vlm.backbone.engine_parts import EngineParts
-from stream_vlm.context.layout import tokens_in
 from stream_vlm.context.policies.policy import ChunkedPolicy, ContextPolicy
+from stream_vlm.context.segments import tokens_in
 from stream_vlm.types import StreamError
 
 

@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from stream_vlm.backbone.kv_cache.cached_forward import CachedForward
-from stream_vlm.context.layout import tokens_in
-from stream_vlm.context.segments import Segment, SegmentKind
+from stream_vlm.context.segments import Segment, SegmentKind, tokens_in
 from stream_vlm.context.turn_formats import TurnWriter
 
 LEAD_TURNS = 16

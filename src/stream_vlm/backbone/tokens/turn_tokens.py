@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
-from stream_vlm.context.layout import tokens_in
+from stream_vlm.context.segments import tokens_in
 from stream_vlm.context.turn_formats import TurnWriter
 from stream_vlm.types import State
 

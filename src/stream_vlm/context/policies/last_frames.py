@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stream_vlm.context.layout import Piece, tokens_in, whole
 from stream_vlm.context.policies.policy import ALWAYS, WAITING, newest_turn, shown_turns, turns_of
-from stream_vlm.context.segments import Segment, SegmentKind
+from stream_vlm.context.segments import Piece, Segment, SegmentKind, tokens_in, whole
 
 SHOWN = (SegmentKind.TEXT, SegmentKind.TIME, SegmentKind.FRAME_MARK, SegmentKind.FRAME)
 """Kinds that stay of an earlier turn: its picture and the markers of the user's part."""

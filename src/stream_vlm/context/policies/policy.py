@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from stream_vlm.context.layout import Piece, tokens_in, whole
-from stream_vlm.context.segments import Segment, SegmentKind
+from stream_vlm.context.segments import Piece, Segment, SegmentKind, tokens_in, whole
 
 ALWAYS = (SegmentKind.PREFIX, SegmentKind.PREVIOUS)
 """Kinds of segments that belong to no turn."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stream_vlm.context.layout import Piece, cut, part, tokens_in, whole
 from stream_vlm.context.policies.policy import ALWAYS, WAITING, newest_turn, turns_of
-from stream_vlm.context.segments import Segment, SegmentKind
+from stream_vlm.context.segments import Piece, Segment, SegmentKind, cut, part, tokens_in, whole
 
 VISION = (SegmentKind.FRAME, SegmentKind.FRAME_MARK)
 WORDED = (

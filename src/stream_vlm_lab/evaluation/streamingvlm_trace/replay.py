@@ -18,8 +18,7 @@ from stream_vlm.backbone.kv_cache.cached_forward import CachedForward
 from stream_vlm.context.policies.sliding import SlidingPolicy
 from stream_vlm.context.segments import Segment, SegmentKind
 from stream_vlm.context.turn_formats import STREAMING_VLM, TurnWriter
-from stream_vlm.vision.tower import TorchVisionTower
-from stream_vlm.vision.vision_tokens import VisionTokens
+from stream_vlm.vision.tower import TorchVisionTower, VisionTokens
 from stream_vlm_lab.evaluation.streamingvlm_trace.comparison import Comparison
 from stream_vlm_lab.evaluation.streamingvlm_trace.files import Trace, TraceError
 

@@ -10,8 +10,7 @@ from torch import nn
 
 from stream_vlm.backbone.checkpoint.loader import Checkpoint
 from stream_vlm.types import StreamError
-from stream_vlm.vision.tower import TorchVisionTower
-from stream_vlm.vision.vision_tokens import VisionTokens
+from stream_vlm.vision.tower import TorchVisionTower, VisionTokens
 from stream_vlm_lab.training.finetune.tuning.batch import Batch
 
 PARTS = ("lora", "language", "connector", "vision")

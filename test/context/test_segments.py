@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from stream_vlm.context.layout import segments_of, tokens_in
 from stream_vlm.context.policies.policy import ChunkedPolicy, ContextPolicy, LastTurnsPolicy
-from stream_vlm.context.segments import Segment, SegmentKind, positions
+from stream_vlm.context.segments import Segment, SegmentKind, positions, segments_of, tokens_in
 
 PREFIX = Segment(SegmentKind.PREFIX, -1, (1, 2))
 
