@@ -31,8 +31,8 @@ from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.insert_rows import insert_session, insert_step
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import Place, RecallQuery
+from stream_vlm.memory.storage.connections import transaction
 from stream_vlm.memory.storage.file import open_for_writing
-from stream_vlm.memory.storage.schema import transaction
 from stream_vlm.memory.storage.step_rows import StepRecorder
 from stream_vlm.types import NANOSECONDS, Decision, Frame, Pose, State, StepResult, Tick
 

@@ -35,7 +35,7 @@ from std_msgs.msg import String
 from stream_vlm_ros.srv import GetFrame, Recall
 
 from stream_vlm.types import NANOSECONDS
-from stream_vlm_ros.common.conversions import nanoseconds, stamp_message
+from stream_vlm_ros.common.stamps import nanoseconds, stamp_message
 
 WARN, ERROR = DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 

@@ -20,7 +20,7 @@ from stream_vlm_ros.action import Ask
 from stream_vlm_ros.srv import Forget, GetFrame, Recall
 
 from stream_vlm.types import NANOSECONDS
-from stream_vlm_ros.common.conversions import nanoseconds, stamp_message
+from stream_vlm_ros.common.stamps import nanoseconds, stamp_message
 
 RECORDED_NS = 1_700_000_000 * NANOSECONDS
 """The first stamp of a recording."""

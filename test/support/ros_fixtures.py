@@ -31,7 +31,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 from stream_vlm_ros.msg import EventGrounding, StreamState, Utterance
 
-from stream_vlm_ros.common.conversions import stamp_message
+from stream_vlm_ros.common.stamps import stamp_message
 
 DEADLINE_S = 30.0
 """Longest wait for anything, seconds; long, because a test machine may be busy.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 from stream_vlm.backbone.checkpoint.loader import Checkpoint
 from stream_vlm.backbone.tokens.detokenizer import WordStream, without_control
@@ -11,6 +12,9 @@ from stream_vlm.config.settings import Settings
 from stream_vlm.context.turn_formats import TurnFormat, TurnWriter
 from stream_vlm.vision.prefetch import VisionPrefetcher
 from stream_vlm.vision.tower import TorchVisionTower
+
+CACHED_TEXTS = 1000
+"""Texts of turns whose token ids are kept, the last used ones."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class EngineParts:
         checkpoint: weights, tokenizer and stream configuration.
         settings: all settings of the program; some change while streams run.
         tower: turns pictures into vision tokens.
+        turns: the format of the checkpoint's turns.
         writer: writes turns in the checkpoint's format.
         tokens: token ids of the fixed parts of a turn.
         prefetcher: encodes the pictures of the next step while words are decoded; None on a CPU,
@@ -30,14 +35,10 @@ class EngineParts:
     checkpoint: Checkpoint
     settings: Settings
     tower: TorchVisionTower
+    turns: TurnFormat
     writer: TurnWriter
     tokens: TurnTokens
     prefetcher: VisionPrefetcher | None
-
-    @property
-    def turns(self) -> TurnFormat:
-        """The format of the checkpoint's turns."""
-        return self.checkpoint.stream.turns
 
     @property
     def model_id(self) -> str:
@@ -92,16 +93,16 @@ def make_engine_parts(checkpoint: Checkpoint, settings: Settings) -> EngineParts
         CheckpointError: the tokenizer cannot express the states.
     """
     tower = TorchVisionTower(checkpoint.model.model.visual, checkpoint.pictures)
-    writer = TurnWriter(
-        checkpoint.stream.turns,
-        lambda text: _encode(checkpoint, text),
-        checkpoint.model.config.image_token_id,
-    )
+    # The markers of a silent turn are the same at every tick: they are encoded once.
+    encode = lru_cache(maxsize=CACHED_TEXTS)(partial(_encode, checkpoint))
+    turns = checkpoint.stream.turns
+    writer = TurnWriter(turns, encode, checkpoint.model.config.image_token_id)
     device = checkpoint.model.device
     return EngineParts(
         checkpoint,
         settings,
         tower,
+        turns,
         writer,
         read_turn_tokens(checkpoint.tokenizer, writer, checkpoint.model_id),
         VisionPrefetcher(tower, device) if device.type == "cuda" else None,

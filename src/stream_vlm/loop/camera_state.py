@@ -25,6 +25,7 @@ class CameraState:
         watch: the watch that is active; it survives a new session.
         lines: the utterances and answers of this session, oldest first, one line each, with the
             seconds since the session's first frame.
+        first_ns: stamp of the session's first frame, ns; None before it.
     """
 
     stream: ModelStream
@@ -32,23 +33,18 @@ class CameraState:
     tracker: EventTracker
     watch: Query | None = None
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
-    _first_ns: int | None = None
+    first_ns: int | None = None
 
     def begin_session(self, gate: SpeechGate, tracker: EventTracker) -> None:
         """Forget the context, the open event and what was said."""
         self.stream.reset()
         self.gate, self.tracker = gate, tracker
         self.lines.clear()
-        self._first_ns = None
-
-    def note_frame(self, stamp_ns: int) -> None:
-        """Take in a frame stamped `stamp_ns` (ns); the session's seconds count from the first."""
-        if self._first_ns is None:
-            self._first_ns = stamp_ns
+        self.first_ns = None
 
     def note_utterance(self, utterance: Utterance, query: Query | None) -> None:
-        """Take in an utterance about a noted frame, and the question that it answers, if any."""
-        first_ns = utterance.stamp_ns if self._first_ns is None else self._first_ns
+        """Take in an utterance, and the question that it answers, if any."""
+        first_ns = utterance.stamp_ns if self.first_ns is None else self.first_ns
         second = (utterance.stamp_ns - first_ns) // NANOSECONDS
         asked = f"[{query.text}] " if query is not None else ""
         self.lines.append(f"{second}s: {asked}{utterance.text}")

@@ -254,7 +254,8 @@ def _apply(
     if query is None:
         decision = camera.gate.suppress_repeat(decision, frame.stamp_ns)
     observed = Observation() if question else camera.tracker.observe(frame, decision)
-    camera.note_frame(frame.stamp_ns)
+    if camera.first_ns is None:
+        camera.first_ns = frame.stamp_ns
     if decision.state is not State.RESPONSE or not decision.text:
         return decision, observed, None
     utterance = Utterance(

@@ -23,7 +23,7 @@ from stream_vlm.memory.maintenance.idle_work import BYTES_PER_PIECE, IdleHealth,
 from stream_vlm.memory.memory_reader import MemoryReader
 from stream_vlm.memory.open_file import Opened, count_records, open_file
 from stream_vlm.memory.search.vector_search import embed_pictures, embed_texts
-from stream_vlm.memory.search.vectors import PictureEmbedder
+from stream_vlm.memory.search.vectors import PictureEmbedder, normalised
 from stream_vlm.memory.storage.errors import MemoryFileError, SessionError
 from stream_vlm.memory.storage.step_rows import StepRecorder, StepRows
 from stream_vlm.memory.storage.thumbnails import StoredFrame
@@ -117,7 +117,17 @@ class Memory(MemoryReader):
 
         Call it once per step, in order.
         """
-        return self._vector_search.embed_step(self._recorder.prepare(result, self.settings), result)
+        rows = self._recorder.prepare(result, self.settings)
+        vectors = {
+            camera: normalised(vector, f"{camera}: picture vector")
+            for camera, vector in result.picture_vectors.items()
+            if camera in rows.pictures
+        }
+        rows = replace(rows, picture_vectors=vectors)
+        # Without a text model the search has nothing to add.
+        return (
+            rows if self._vector_search.embedder is None else self._vector_search.embed_step(rows)
+        )
 
     def commit(self, step: StepRows, *, lock_timeout_s: float | None = None) -> None:
         """Store what `prepare` returned, as `write` does.

@@ -26,7 +26,7 @@ from stream_vlm_lab.evaluation.plots.annotated_clip import Annotations, write_cl
 from stream_vlm_lab.evaluation.plots.timeline import Timeline, draw_timeline
 from stream_vlm_lab.evaluation.scoring.matching import score_events
 from stream_vlm_lab.simulation.labels.ground_truth import RecallQuestion
-from stream_vlm_ros.common.conversions import nanoseconds
+from stream_vlm_ros.common.stamps import nanoseconds
 
 MEMORY_FILE, TIMELINE, CLIP, REPORT = "memory.db", "timeline.png", "clip.mp4", "report.json"
 STARTUP_TIMEOUT_S = 120.0

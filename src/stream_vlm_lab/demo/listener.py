@@ -23,7 +23,7 @@ from stream_vlm_ros.srv import Recall
 from stream_vlm.run_records import TimedEvent, TimedState, TimedUtterance, seconds_of_stream
 from stream_vlm.types import NANOSECONDS
 from stream_vlm_lab.demo.processes import DemoError, DemoProcesses
-from stream_vlm_ros.common.conversions import nanoseconds
+from stream_vlm_ros.common.stamps import nanoseconds
 from stream_vlm_ros.inputs.image_decoding import CameraEncodingError, decode_image
 
 NODE = "stream_vlm"

@@ -14,7 +14,7 @@ from stream_vlm.run_records import seconds_of_stream
 from stream_vlm_lab.evaluation.scoring.matching import DEFAULT_TOLERANCE_S
 from stream_vlm_lab.simulation.labels.ground_truth import RecallQuestion
 from stream_vlm_lab.simulation.scene.captions import parse_label
-from stream_vlm_ros.common.conversions import nanoseconds
+from stream_vlm_ros.common.stamps import nanoseconds
 
 Ask = Callable[[Recall.Request], list[MemoryRecord]]
 NOTHING = "nothing remembered"

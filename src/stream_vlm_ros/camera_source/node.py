@@ -28,7 +28,7 @@ from stream_vlm_ros.camera_source.messages import (
     image_message,
     odometry_message,
 )
-from stream_vlm_ros.common.conversions import stamp_message
+from stream_vlm_ros.common.stamps import stamp_message
 
 LATE_NS = NANOSECONDS // 4
 """A frame that is later than this is skipped, so the frames after it are not late too."""

@@ -5,7 +5,6 @@ Every header has the stamp and the frame_id of the camera frame that the message
 
 from __future__ import annotations
 
-from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
@@ -14,7 +13,8 @@ from stream_vlm.memory.answers.evidence import Answer
 from stream_vlm.memory.maintenance.forget import Forget as ForgetQuery
 from stream_vlm.memory.memory import StoredFrame
 from stream_vlm.memory.search.query import Place, RecallError, RecallQuery, RecallRecord
-from stream_vlm.types import NANOSECONDS, EventSpan, Pose, State, StepResult, Utterance
+from stream_vlm.types import EventSpan, Pose, State, StepResult, Utterance
+from stream_vlm_ros.common.stamps import nanoseconds, stamp_message
 from stream_vlm_ros.msg import EventGrounding, MemoryRecord, StreamState
 from stream_vlm_ros.msg import Utterance as UtteranceMessage
 from stream_vlm_ros.srv import Forget, Recall
@@ -24,17 +24,6 @@ STATE_CODES = {
     State.STANDBY: StreamState.STANDBY,
     State.RESPONSE: StreamState.RESPONSE,
 }
-
-
-def nanoseconds(stamp: Time) -> int:
-    """`stamp` as int64 nanoseconds."""
-    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
-
-
-def stamp_message(stamp_ns: int) -> Time:
-    """`stamp_ns` (ns) as a stamp."""
-    seconds, rest = divmod(stamp_ns, NANOSECONDS)
-    return Time(sec=seconds, nanosec=rest)
 
 
 def header_message(stamp_ns: int, frame_id: str) -> Header:

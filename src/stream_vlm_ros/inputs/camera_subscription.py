@@ -26,11 +26,10 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from stream_vlm.config.settings import Settings
 from stream_vlm.loop.sampler import LatestFrames
-from stream_vlm.types import StaleFrame
-from stream_vlm_ros.common.conversions import nanoseconds
+from stream_vlm.types import NANOSECONDS, StaleFrame
 from stream_vlm_ros.common.health_counters import CameraHealth
 from stream_vlm_ros.inputs.session_tracker import SessionTracker
-from stream_vlm_ros.inputs.stamp_check import stamp_fault
+from stream_vlm_ros.common.stamps import stamp_fault
 
 MESSAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
 TYPE_NAMES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
@@ -116,17 +115,13 @@ class CameraSubscription:
 
     def _on_message(self, message: Image | CompressedImage) -> None:
         self.health.count_arrival()
-        stamp_ns = nanoseconds(message.header.stamp)
-        fault = stamp_fault(
-            self.name,
-            "picture",
-            self.topic,
-            stamp_ns,
-            self._node.get_clock().now().nanoseconds,
-            self._settings.diagnostics.future_tolerance_s,
-        )
-        if fault:
-            self.health.refused.report(fault)
+        stamp_ns = message.header.stamp.sec * NANOSECONDS + message.header.stamp.nanosec
+        now_ns = self._node.get_clock().now().nanoseconds
+        ahead_s = self._settings.diagnostics.future_tolerance_s
+        if not 0 < stamp_ns <= now_ns + ahead_s * NANOSECONDS:
+            self.health.refused.report(
+                stamp_fault(self.name, "picture", self.topic, stamp_ns, now_ns, ahead_s)
+            )
             return
         self._sessions.observe_stamp(self.name, stamp_ns)
         try:

@@ -10,9 +10,8 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from stream_vlm.config.settings import Settings
 from stream_vlm.sources.pose_buffer import PoseBuffer, PoseError, odometry_pose
-from stream_vlm_ros.common.conversions import nanoseconds
 from stream_vlm_ros.common.health_counters import FaultLog
-from stream_vlm_ros.inputs.stamp_check import stamp_fault
+from stream_vlm_ros.common.stamps import nanoseconds, stamp_fault
 
 
 class OdometrySubscription:

@@ -11,10 +11,11 @@ from typing import Any
 from stream_vlm.loop.load_governor import LoadGovernor
 from stream_vlm.pipeline import Pipeline
 from stream_vlm.sources.pose_buffer import PoseBuffer
-from stream_vlm.types import Frame, StepResult, Tick
+from stream_vlm.types import Frame, Limits, Tick
 from stream_vlm_ros.common.health_counters import CameraHealth, StepHealth
 from stream_vlm_ros.inputs.camera_subscription import CameraMessage
-from stream_vlm_ros.inputs.image_decoding import CameraEncodingError, decode_image
+from stream_vlm.sources.image_decoding import CameraEncodingError, decode_picture
+from stream_vlm_ros.inputs.image_decoding import decoders
 from stream_vlm_ros.inputs.session_tracker import SessionTracker
 from stream_vlm_ros.model_thread.idle_budget import IdleBudget
 from stream_vlm_ros.requests.model_requests import ModelRequests
@@ -69,6 +70,7 @@ class Worker:
         self._stopping = False
         self._idle = IdleBudget()
         self._step_index = 0
+        self._decoder = next(iter(decoders().values()))
         self._thread = threading.Thread(target=self._run, name="stream_vlm model")
         requests.pictures.listen(self.notify)
         if self._summarizer is not None:
@@ -113,7 +115,7 @@ class Worker:
                 if self._stopping:
                     break
                 step_due = self._is_step_due()
-                stride = self._governor.next_step.stride
+                plan = self._governor.next_step
                 self._ticks_at_last_step = self._ticks if step_due else self._ticks_at_last_step
             # One picture query between two steps, so that neither blocks the other for ever.
             serve_picture_query(self._requests.pictures, self._pipeline.model)
@@ -124,10 +126,13 @@ class Worker:
             if summarizer is not None:
                 summarizer.note_step()
             try:
-                if not self._step():
+                started = time.perf_counter()
+                if not self._step(plan.limits):
                     # There was no new frame, so the next tick is processed, not the Nth.
-                    self._ticks_at_last_step -= stride - 1
-                elif not (self._stopping or self._is_step_due()):
+                    self._ticks_at_last_step -= plan.stride - 1
+                    continue
+                self._note_duration(time.perf_counter() - started)
+                if not (self._stopping or self._is_step_due()):
                     self._pipeline.prepare()
             except Exception as error:  # no step may end the thread
                 self._log_error(f"a step failed; the node continues:\n{traceback.format_exc()}")
@@ -166,9 +171,8 @@ class Worker:
             self._summarizer.advance()
             self._idle.record(time.perf_counter() - started)
 
-    def _step(self) -> bool:
-        """Run one step with the newest frames; return False if there are none."""
-        started = time.perf_counter()
+    def _step(self, limits: Limits) -> bool:
+        """Run one step with the newest frames, within `limits`; return False if there are none."""
         messages, session = self._sessions.take()
         if session is not None:
             self._pipeline.begin_session(session.session_id, session.reason, messages[0].stamp_ns)
@@ -177,34 +181,41 @@ class Worker:
         if not frames:
             return False
         with_frame = {frame.camera for frame in frames}
-        queries, ended = self._requests.begin(
-            [name for name in self._cameras if name in with_frame]
-        )
+        showing = [name for name in self._cameras if name in with_frame]
+        # Most frames come while nobody asks or watches for anything.
+        asked = self._requests.changed
+        queries, ended = self._requests.begin(showing) if asked else ((), ())
         self._pipeline.end_watches(ended)
         tick = Tick(self._step_index, max(frame.stamp_ns for frame in frames), frames, queries)
         self._step_index += 1
         try:
-            result = self._pipeline.step(
-                tick, self._requests.tell_partial, self._governor.next_step.limits
-            )
+            result = self._pipeline.step(tick, self._requests.tell_partial, limits)
         except Exception as error:
             for query in queries:
                 self._requests.questions.fail(query.query_id, f"the model failed: {error}")
             raise
-        self._report(result)
-        seconds = time.perf_counter() - started
+        told = frozenset[str]()
+        if asked:
+            told = self._requests.end_unanswered(result, self._pipeline.watching)
+        for camera, sentence in result.faults.items():
+            if camera not in told:  # the caller of a refused watch gets the reason
+                self._cameras[camera].refused.report(sentence)
+        for event in result.abandoned:
+            self._cameras[event.camera].events_abandoned += 1
+        return True
+
+    def _note_duration(self, seconds: float) -> None:
         if self._governor.observe(seconds):
             # Durations at another level are not comparable.
             self._steps.forget_durations()
         self._steps.record(seconds)
-        return True
 
     def _decode(self, messages: list[CameraMessage]) -> tuple[Frame, ...]:
         frames = []
         max_age_s = self._pipeline.settings.pose.max_age_s
         for message in messages:
             try:
-                image = decode_image(message.message, message.camera)
+                image = decode_picture(message.message, message.camera, self._decoder)
             except CameraEncodingError as error:
                 self._cameras[message.camera].refused.report(str(error))
                 continue
@@ -215,10 +226,3 @@ class Worker:
             frames.append(Frame(message.camera, message.stamp_ns, frame_id, image, pose))
         return tuple(frames)
 
-    def _report(self, result: StepResult) -> None:
-        told = self._requests.end_unanswered(result, self._pipeline.watching)
-        for camera, sentence in result.faults.items():
-            if camera not in told:  # the caller of a refused watch gets the reason
-                self._cameras[camera].refused.report(sentence)
-        for event in result.abandoned:
-            self._cameras[event.camera].events_abandoned += 1

@@ -28,7 +28,8 @@ class ModelRequests:
         self.questions = question_queue(inactive)
         self.watches = WatchRegistry(cameras, inactive)
         self.pictures = picture_query_queue(f"{inactive}; like_record needs no model")
-        self._changed = False
+        self.changed = False
+        """Whether a question or a watch waits, is active or has just ended."""
         self.questions.listen(self._note_change)
         self.watches.listen(self._note_change)
 
@@ -57,13 +58,11 @@ class ModelRequests:
         Returns:
             The queries, and the query ids of ended watches that the model may still follow.
         """
-        if not self._changed:
-            return (), ()
-        self._changed = False
+        self.changed = False
         ended = self.watches.take_ended()
         queries = (*self.watches.begin(cameras), *begin_questions(self.questions, cameras))
         # What waits for a frame of another camera is looked for again at the next step.
-        self._changed = self._changed or bool(len(self.questions) or len(self.watches))
+        self.changed = self.changed or bool(len(self.questions) or len(self.watches))
         return queries, ended
 
     def tell_partial(self, query_id: str, text: str) -> None:
@@ -82,11 +81,7 @@ class ModelRequests:
         Returns:
             The cameras whose faults were told to the caller of a watch.
         """
-        told = (
-            self.watches.end_refused(watching, result.faults)
-            if self._changed or result.tick.queries
-            else frozenset[str]()
-        )
+        told = self.watches.end_refused(watching, result.faults)
         spoken = {utterance.query_id for utterance in result.utterances}
         for query in result.tick.queries:
             if not query.is_watch and query.query_id not in spoken:
@@ -106,4 +101,4 @@ class ModelRequests:
                 self.watches.report(utterance)
 
     def _note_change(self) -> None:
-        self._changed = True
+        self.changed = True

@@ -25,7 +25,7 @@ from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 
 from stream_vlm.types import NANOSECONDS, Frame, Pose  # noqa: E402
-from stream_vlm_ros.common.conversions import nanoseconds  # noqa: E402
+from stream_vlm_ros.common.stamps import nanoseconds  # noqa: E402
 from stream_vlm_ros.inputs.image_decoding import decode_image  # noqa: E402
 
 SENSOR_QOS = QoSProfile(depth=500, reliability=ReliabilityPolicy.BEST_EFFORT)

@@ -141,16 +141,16 @@ class EnteringTurn:
         question = plain(frames.query.text) if frames.query is not None else ""
         is_held = newest_turn(kept, SegmentKind.WATCH) is not None
         watch = plain(frames.watch.text) if frames.watch is not None and not is_held else ""
-        recalled = merge_recalled(
-            [
-                query.recalled
-                for query, enters in ((frames.query, question), (frames.watch, watch))
-                if query is not None and enters
-            ]
-        )
         turn = self._user(question, watch)
-        lines = self._recalled(recalled, turn, kept)
-        return [*self.pending, *(self._user(question, watch, lines) if lines else turn)]
+        entering = [
+            query.recalled
+            for query, enters in ((frames.query, question), (frames.watch, watch))
+            if query is not None and enters
+        ]
+        if entering:
+            lines = self._recalled(merge_recalled(entering), turn, kept)
+            turn = self._user(question, watch, lines) if lines else turn
+        return [*self.pending, *turn]
 
     def check_room(self, camera: str, layout: Sequence[Piece]) -> None:
         """Check that a context of `layout`, which contains this turn, is within the plan.

@@ -22,10 +22,10 @@ from stream_vlm.memory.maintenance.reencrypt import convert
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.rescue.rescue import is_ours, rescue
 from stream_vlm.memory.search.query import Place
+from stream_vlm.memory.storage.connections import transaction
 from stream_vlm.memory.storage.encryption import Key
 from stream_vlm.memory.storage.errors import MemoryFileError, translate_errors
 from stream_vlm.memory.storage.file import acquire_writer, check_for_reading, open_for_reading
-from stream_vlm.memory.storage.schema import transaction
 
 BUSY_S = MemorySettings().busy_timeout_s
 """How long a command waits for another program's lock, seconds."""

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from sqlite_utils import Database
 
+from stream_vlm.memory.storage.connections import transaction
 from stream_vlm.memory.storage.encryption import Key
 from stream_vlm.memory.storage.errors import translate_errors
 from stream_vlm.memory.storage.file import check_for_reading, open_for_reading
-from stream_vlm.memory.storage.schema import transaction
 from stream_vlm.sources.rosbag_writer import BagWriter
 
 RECORD_TOPIC, POSE_TOPIC = "/memory/record", "/memory/pose"

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 from sqlite_utils import Database
 
+from stream_vlm.memory.storage.connections import transaction
 from stream_vlm.memory.storage.encryption import Key, attach, connect
 from stream_vlm.memory.storage.errors import MemoryFileError, error_classes, translate_errors
 from stream_vlm.memory.storage.schema import (
@@ -26,7 +27,6 @@ from stream_vlm.memory.storage.schema import (
     SCHEMA_VERSION,
     migrate,
     ordinary_tables,
-    transaction,
     version_of,
 )
 

@@ -19,6 +19,7 @@ from sqlite_utils import Database
 
 from stream_vlm.memory.rescue import sqlcipher_rows
 from stream_vlm.memory.rescue.sqlite_pages import RawFile, RawRow, Value, rows
+from stream_vlm.memory.storage.connections import transaction
 from stream_vlm.memory.storage.encryption import Key, connect
 from stream_vlm.memory.storage.errors import error_classes, translate_errors
 from stream_vlm.memory.storage.file import free_name
@@ -27,7 +28,6 @@ from stream_vlm.memory.storage.schema import (
     MIGRATIONS,
     migrate,
     ordinary_tables,
-    transaction,
 )
 
 RESCUED_TABLES = ("session", "picture", "record")

@@ -27,7 +27,7 @@ from stream_vlm.memory.storage.connections import Connections
 from stream_vlm.memory.storage.errors import RecallError
 from stream_vlm.memory.storage.step_rows import StepRows
 from stream_vlm.memory.storage.thumbnails import decoded
-from stream_vlm.types import StepResult, StreamError
+from stream_vlm.types import StreamError
 
 FOR_PICTURES = (
     "'stream-vlm memory embed --pictures' gives every stored picture a vector of one model"
@@ -49,20 +49,8 @@ class VectorSearch:
         self.embedder: Embedder | None = None
         self._matrices: dict[tuple[Owner, str, int], Matrix] = {}
 
-    def embed_step(self, step: StepRows, result: StepResult) -> StepRows:
-        """Return `step` with vectors of its texts, and of its pictures where `result` has them."""
-        pictures = {
-            camera: result.picture_vectors[camera]
-            for camera in step.pictures
-            if camera in result.picture_vectors
-        }
-        step = replace(
-            step,
-            picture_vectors={
-                camera: normalised(vector, f"{camera}: picture vector")
-                for camera, vector in pictures.items()
-            },
-        )
+    def embed_step(self, step: StepRows) -> StepRows:
+        """Return `step` with the vectors of its texts, if there is a text model."""
         spoken = [number for number, row in enumerate(step.rows) if row.text]
         if self.embedder is None or not spoken:
             return step

@@ -7,13 +7,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from sqlite_utils import Database
 
 from stream_vlm.memory.storage.encryption import Key
-from stream_vlm.memory.storage.errors import MemoryFileError, translate_errors
+from stream_vlm.memory.storage.errors import MemoryFileError, raise_translated, translate_errors
 from stream_vlm.memory.storage.file import open_for_reading
-from stream_vlm.memory.storage.schema import transaction
 
 CHECKPOINT_BYTES = 4 * 2**20
 """The WAL is checkpointed after about this many bytes."""
@@ -65,11 +65,14 @@ class Connections:
     @contextmanager
     def writer(self) -> Iterator[Database]:
         """Lend the write connection outside of any transaction, for statements such as VACUUM."""
-        with self._write_lock, translate_errors(self.path):
+        with self._write_lock:
             if self._writing is None:
                 raise MemoryFileError(f"{self.path}: was opened for reading only")
             self._refuse_closed()
-            yield self._writing
+            try:
+                yield self._writing
+            except Exception as error:
+                raise_translated(self.path, error)
 
     def note_wal_bytes(self, size: int) -> None:
         """Count about `size` bytes that the writing thread has added to the WAL."""
@@ -123,3 +126,21 @@ class Connections:
     def _refuse_closed(self) -> None:
         if self._closed.is_set():
             raise MemoryFileError(f"{self.path}: was closed; open it again")
+
+
+@contextmanager
+def transaction(db: Database, kind: Literal["IMMEDIATE", "DEFERRED"]) -> Iterator[None]:
+    """Run the block in one transaction, which is rolled back if the block fails.
+
+    IMMEDIATE is for writing, DEFERRED for reading one consistent state. A write transaction takes
+    the lock at its start: if it read first, SQLite could refuse the lock later without waiting.
+    """
+    db.execute(f"BEGIN {kind}")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        # After some errors (a full disk, a disk error) SQLite has already rolled back.
+        if db.conn.in_transaction:
+            db.execute("ROLLBACK")
+        raise

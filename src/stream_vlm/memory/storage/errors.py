@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from stream_vlm.types import StreamError
 
@@ -106,7 +107,14 @@ def translate_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except error_classes(sqlite3.IntegrityError):
-        raise
-    except error_classes(sqlite3.DatabaseError, OSError) as error:
+    except Exception as error:
+        raise_translated(path, error)
+
+
+def raise_translated(path: Path, error: Exception) -> NoReturn:
+    """Raise `error` as `translate_errors` does."""
+    if isinstance(error, error_classes(sqlite3.DatabaseError, OSError)) and not isinstance(
+        error, error_classes(sqlite3.IntegrityError)
+    ):
         raise explain(path, error) from error
+    raise error

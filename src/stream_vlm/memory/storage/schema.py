@@ -5,9 +5,7 @@ The comments inside the SQL are stored in the file: `.schema` in any SQLite tool
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Literal
+from collections.abc import Callable
 
 from sqlite_utils import Database
 
@@ -199,29 +197,12 @@ def version_of(db: Database) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
-@contextmanager
-def transaction(db: Database, kind: Literal["IMMEDIATE", "DEFERRED"]) -> Iterator[None]:
-    """Run the block in one transaction, which is rolled back if the block fails.
-
-    IMMEDIATE is for writing, DEFERRED for reading one consistent state. A write transaction takes
-    the lock at its start: if it read first, SQLite could refuse the lock later without waiting.
-    """
-    db.execute(f"BEGIN {kind}")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        # After some errors (a full disk, a disk error) SQLite has already rolled back.
-        if db.conn.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-
-
 def migrate(db: Database) -> None:
     """Migrate the file to `SCHEMA_VERSION` in one transaction; on failure nothing is changed."""
     if version_of(db) >= SCHEMA_VERSION:
         return
-    with transaction(db, "IMMEDIATE"):
+    db.execute("BEGIN IMMEDIATE")
+    with db.conn:  # commits, or rolls back where the block fails
         # Read again under the lock: if two programs open an old file at once, the second has
         # nothing left to do.
         for step in MIGRATIONS[version_of(db) :]:

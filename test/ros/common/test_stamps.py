@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stream_vlm_ros.common.conversions import nanoseconds, stamp_message
+from stream_vlm_ros.common.stamps import nanoseconds, stamp_message
 
 
 @pytest.mark.parametrize("stamp_ns", [0, 1, 1_700_000_000_123_456_789, -1])

@@ -1,8 +1,21 @@
-"""Checks the stamps of messages, and says what to do about a stamp that is refused."""
+"""Stamps of messages: as int64 nanoseconds, and which are refused."""
 
 from __future__ import annotations
 
+from builtin_interfaces.msg import Time
+
 from stream_vlm.types import NANOSECONDS
+
+
+def nanoseconds(stamp: Time) -> int:
+    """`stamp` as int64 nanoseconds."""
+    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
+
+
+def stamp_message(stamp_ns: int) -> Time:
+    """`stamp_ns` (ns) as a stamp."""
+    seconds, rest = divmod(stamp_ns, NANOSECONDS)
+    return Time(sec=seconds, nanosec=rest)
 
 
 def stamp_fault(
