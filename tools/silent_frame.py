@@ -29,7 +29,7 @@ WARM_UP, RECORDED = 8, 3
 
 
 ENTRIES = {
-    ("stream_vlm_ros/inputs/camera_subscription.py", "_deposit"),
+    ("stream_vlm_ros/inputs/camera_subscription.py", "_on_message"),
     ("stream_vlm_ros/model_thread/worker.py", "_step"),
     ("stream_vlm/memory/recording/background_writer.py", "_store"),
 }
@@ -139,6 +139,9 @@ def main() -> int:
     sys.setprofile(record)
     with tempfile.TemporaryDirectory() as folder:
         watch(record, Path(folder))
+    unseen = {file for file, _ in ENTRIES} - set(record.calls)
+    if unseen:
+        raise SystemExit(f"never called, correct ENTRIES: {', '.join(sorted(unseen))}")
     for name, calls in record.calls.most_common():
         print(f"{calls:6}  {name}")
     print(f"{len(record.calls)} files of ours between DDS and SQLite")

@@ -28,8 +28,8 @@ from stream_vlm.config.settings import Settings
 from stream_vlm.loop.sampler import LatestFrames
 from stream_vlm.types import NANOSECONDS, StaleFrame
 from stream_vlm_ros.common.health_counters import CameraHealth
-from stream_vlm_ros.inputs.session_tracker import SessionTracker
 from stream_vlm_ros.common.stamps import stamp_fault
+from stream_vlm_ros.inputs.session_tracker import SessionTracker
 
 MESSAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
 TYPE_NAMES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}

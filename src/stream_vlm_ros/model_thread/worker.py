@@ -10,11 +10,11 @@ from typing import Any
 
 from stream_vlm.loop.load_governor import LoadGovernor
 from stream_vlm.pipeline import Pipeline
+from stream_vlm.sources.image_decoding import CameraEncodingError, decode_picture
 from stream_vlm.sources.pose_buffer import PoseBuffer
 from stream_vlm.types import Frame, Limits, Tick
 from stream_vlm_ros.common.health_counters import CameraHealth, StepHealth
 from stream_vlm_ros.inputs.camera_subscription import CameraMessage
-from stream_vlm.sources.image_decoding import CameraEncodingError, decode_picture
 from stream_vlm_ros.inputs.image_decoding import decoders
 from stream_vlm_ros.inputs.session_tracker import SessionTracker
 from stream_vlm_ros.model_thread.idle_budget import IdleBudget
@@ -225,4 +225,3 @@ class Worker:
             frame_id = message.message.header.frame_id
             frames.append(Frame(message.camera, message.stamp_ns, frame_id, image, pose))
         return tuple(frames)
-
