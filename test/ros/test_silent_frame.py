@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from places import REPOSITORY
@@ -12,7 +13,7 @@ MAX_FILES = 30
 
 
 def test_a_silent_frame_touches_few_files_between_dds_and_sqlite() -> None:
-    command = [sys.executable, REPOSITORY / "tools" / "silent_frame.py"]
+    command: list[str | Path] = [sys.executable, REPOSITORY / "tools" / "silent_frame.py"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     files = [line.split()[1] for line in done.stdout.splitlines()[:-1]]
