@@ -54,7 +54,7 @@ class StaticForward:
     def run(
         self, embeddings: torch.Tensor, share: Share, deepstack: Sequence[torch.Tensor]
     ) -> torch.Tensor:
-        """Run the model; see `packed_forward.run_layers` for the arguments.
+        """Run the model; see `slot_attention.run_layers` for the arguments.
 
         Returns:
             Logits (1, vocabulary) after the last token, in the model's dtype.

@@ -138,7 +138,7 @@ def slot_attention(
         The output (1, tokens, heads, head_dim), and None for the attention weights.
 
     Raises:
-        ValueError: the model was not called through `packed_forward.run_layers`.
+        ValueError: the model was not called through `run_layers`.
     """
     if packing is None:
         raise ValueError(
