@@ -1,6 +1,7 @@
 """The package as a robot builds it: built by colcon in a workspace, sourced, and run."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ PACKAGE_SOURCES = (
     "scripts",
     "launch",
     "config",
+    "test",
 )
 
 ROUND_TRIP = """
@@ -168,3 +170,16 @@ def test_the_command_of_the_library_is_on_the_path(install: Path) -> None:
     )
     assert "usage: stream-vlm" in process.stdout.lower(), process.stderr
     assert set(extensions.LAB_COMMANDS) <= set(process.stdout.split())
+
+
+def test_colcon_test_runs_the_tests_of_a_room(install: Path, repository: Path) -> None:
+    colcon = str(repository / "build" / "colcon" / "bin" / "colcon")
+    only_one = ["--ctest-args", "-R", "^config$"]
+    for command in (["test", *only_one], ["test-result"]):
+        process = subprocess.run(
+            [colcon, *command], cwd=install.parent, capture_output=True, text=True, check=False
+        )
+        assert process.returncode == 0, process.stdout + process.stderr
+    total, *rest = re.findall(r"(\d+) (tests|errors|failures)", process.stdout)
+    assert int(total[0]) > 10, process.stdout
+    assert all(count == "0" for count, _ in rest), process.stdout

@@ -197,6 +197,20 @@ def test_every_library_that_is_imported_is_pinned_for_the_tests(
     assert distributions(roots) - set(re.findall(r"^[a-z][a-z0-9-]+", text, re.MULTILINE)) == set()
 
 
+def test_rosdep_and_the_list_for_robots_bring_every_library_that_is_imported(
+    repository: Path,
+) -> None:
+    manifest = (repository / "package.xml").read_text()
+    keys = set(re.findall(r"<exec_depend>python3-(\w+)</exec_depend>", manifest))
+    other_names = {"opencv": "opencv-python-headless", "pil": "pillow"}
+    from_rosdep = {other_names.get(key, key) for key in keys}
+    text = (repository / "requirements/robot.txt").read_text().lower()
+    from_pip = {"torch", *re.findall(r"^[a-z][a-z0-9-]+", text, re.MULTILINE)}
+    for package in ("stream_vlm", "stream_vlm_lab"):
+        roots = imported_roots(repository / "src" / package, at_import_time=True)
+        assert distributions(roots) - from_rosdep - from_pip == set()
+
+
 def test_the_installing_page_names_every_library_that_rosdep_cannot_give(
     repository: Path,
 ) -> None:
@@ -239,16 +253,17 @@ def test_the_manifest_is_valid_for_ros(repository: Path) -> None:
     package.parse_package(str(repository)).validate()
 
 
-def test_the_manifest_names_every_ros_package_that_the_node_imports(repository: Path) -> None:
+def test_the_manifest_names_every_ros_package_that_is_imported(repository: Path) -> None:
     manifest = ElementTree.parse(repository / "package.xml").getroot()
     declared = {element.text for element in manifest if element.tag in ("depend", "exec_depend")}
     imports = re.compile(
         r"^\s*(?:from|import)"
-        r" (\w+_msgs|rclpy|rcl_interfaces|cv_bridge|tf2_ros|launch|launch_ros)\b",
+        r" (\w+_msgs|\w+_interfaces|rclpy|ament_index_python|cv_bridge|tf2_ros|launch\w*)\b",
         re.MULTILINE,
     )
     files = [
         *(repository / "src" / "stream_vlm_ros").rglob("*.py"),
+        *(repository / "src" / "stream_vlm_lab").rglob("*.py"),
         *(repository / "launch").glob("*.py"),
     ]
     assert {name for file in files for name in imports.findall(file.read_text())} <= declared
