@@ -6,7 +6,7 @@ ROS_DISTRO ?= jazzy
 KILLS ?= 1000
 RUN := build/$(ROS_DISTRO)/run
 
-.PHONY: help build demo test lint train bench bench-memory soak crash clean
+.PHONY: help build demo test lint docs train bench bench-memory soak crash clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -23,6 +23,9 @@ lint: build  ## ruff and mypy
 
 test: lint  ## lint, then every test, in two processes
 	$(RUN) pytest -n 2
+
+docs:  ## build the documentation site in build/docs/site; a warning or a broken link is an error
+	@$(PYTHON) tools/build_docs.py
 
 train: build  ## train the small default model on the simulated camera; ARGS="--help" shows what can be set
 	$(RUN) stream-vlm train $(ARGS)

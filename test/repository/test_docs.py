@@ -130,6 +130,8 @@ def missing_names(text: str) -> list[str]:
     """Constants, classes and their members, named in backticks, that do not exist in our code."""
     wrong = []
     for span in INLINE.findall(FENCE.sub("", text)):
+        if (REPOSITORY / span).exists():
+            continue
         if re.fullmatch(r"[A-Z][A-Z0-9]*_[A-Z0-9_]+", span) and span not in sources():
             wrong.append(span)
         found = re.fullmatch(r"([A-Z]\w*[a-z]\w*)(?:\.([a-z_]\w*))?(?:\(.*\))?", span)

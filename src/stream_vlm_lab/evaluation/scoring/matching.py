@@ -32,7 +32,8 @@ class Matching:
         tp: matched claims.
         fp: claims without a match.
         fn: true events without a match.
-        timing_error_s: mean |claimed end - true end| over the pairs in seconds; None without pairs.
+        timing_error_s: mean `|claimed end - true end|` over the pairs in seconds; None
+            without pairs.
     """
 
     pairs: tuple[tuple[int, int], ...]

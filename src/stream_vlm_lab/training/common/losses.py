@@ -90,7 +90,7 @@ def fixed_factors(counts: torch.Tensor) -> torch.Tensor:
 
 
 def balancing_factors(counts: torch.Tensor) -> torch.Tensor:
-    """Return Streamo's factors (arXiv 2512.21334): alpha_k = sum_j n_j / (|S| * n_k).
+    """Return Streamo's factors (arXiv 2512.21334): `alpha_k = sum_j n_j / (|S| * n_k)`.
 
     S are the states that occur in the step. A state that does not occur has factor 0, tokens that
     are no state marker have factor 1.
