@@ -139,21 +139,21 @@ class Model(Protocol):
 
 
 class DeviceModel(Model, Protocol):
-    """A model that says where it runs, and whether smaller pictures cost it less."""
+    """A model that also reports its device and whether smaller pictures cost less."""
 
     @property
     def device(self) -> str:
-        """Where it runs, for example "cpu" or "cuda:0"."""
+        """The device, for example "cpu" or "cuda:0"."""
         ...
 
     @property
     def takes_any_size(self) -> bool:
-        """Whether a smaller picture costs less; False for a model of one fixed picture size."""
+        """Whether smaller pictures cost less; False for a model with one fixed picture size."""
         ...
 
     @property
     def engine(self) -> str:
-        """How it runs, in a few words."""
+        """A description of the model and its context, for people."""
         ...
 
 

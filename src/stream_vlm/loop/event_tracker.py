@@ -13,9 +13,11 @@ LONGEST_TICK_NS = 2 * NANOSECONDS
 
 
 class Observation(NamedTuple):
-    """What one decision changed: the event that it completed, the open event that was given up.
+    """What one decision changed; it can abandon an old event and complete a new one.
 
-    The same decision can do both: give up an old event and report a new one.
+    Attributes:
+        completed: the event that the decision completed, or None.
+        abandoned: the open event that was abandoned, or None.
     """
 
     completed: EventSpan | None = None

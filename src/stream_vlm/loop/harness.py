@@ -59,8 +59,9 @@ class StreamingHarness:
             settings: read at every step, so a changed value is used from the next step on.
             model: the loaded model.
             session_id: name of the first session.
-            summaries: what a new context begins with where `memory.in_prompt` is recall. Without
-                it, or while it gives nothing, a new context begins with what was said.
+            summaries: gives the lines that a new context begins with if `memory.in_prompt` is
+                recall. Without it, or if it gives no lines, a new context begins with the
+                utterances of the session.
         """
         self.settings = settings
         self.model = model
@@ -84,18 +85,18 @@ class StreamingHarness:
         limits: Limits = NO_LIMITS,
         upcoming: Tick | None = None,
     ) -> StepResult:
-        """Process every frame of `tick`, all cameras in one forward pass where the model can.
+        """Process every frame of `tick`, all cameras in one forward pass if the model can.
 
-        A camera whose frame the model refuses is reported in `faults`; the others go on. A watch
+        A camera whose frame the model refuses is reported in `faults`; the other cameras are not affected. A watch
         among the queries is active from this tick on. It ends when another watch takes its camera,
         by `end_watch`, or when the model refuses it; then it is in `faults` too.
 
         Args:
             tick: the newest frame of each camera, and the new queries.
-            on_partial: hears an answer while it is written.
-            limits: what the step may cost.
-            upcoming: the next tick, where it is known already. The model may begin with its
-                pictures while it writes words.
+            on_partial: called with the answer so far while it is written.
+            limits: limits of the step.
+            upcoming: the next tick, if it is already known. The model may encode its pictures while
+                it decodes words.
         """
         started = time.perf_counter()
         self._begin_watches(tick.queries)
@@ -156,7 +157,7 @@ class StreamingHarness:
         )
 
     def end_watch(self, query_id: str) -> None:
-        """End the watch `query_id` at all its cameras; nothing happens where it is over already."""
+        """End the watch `query_id` at all its cameras; an ended or unknown watch is ignored."""
         for camera in self._cameras.values():
             if camera.watch is not None and camera.watch.query_id == query_id:
                 camera.watch = None
@@ -164,7 +165,7 @@ class StreamingHarness:
     def prepare(self) -> None:
         """Use the time until the next tick for work that later steps need.
 
-        Where this is never called, a step that needs that work costs a little more.
+        If this is never called, some steps take a little longer.
         """
         for camera in self._cameras.values():
             camera.stream.prepare()
@@ -249,7 +250,7 @@ def _question_for(camera: str, queries: Sequence[Query]) -> Query | None:
 def _apply(
     camera: CameraState, frame: Frame, decision: Decision, question: Query | None
 ) -> tuple[Decision, Observation, Utterance | None]:
-    """What `decision` about `frame` comes to: the decision after the gate, events, words."""
+    """Apply repeat suppression and event tracking to `decision`, and make its utterance."""
     query = question or camera.watch
     if query is None:
         decision = camera.gate.suppress_repeat(decision, frame.stamp_ns)
