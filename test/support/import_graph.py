@@ -119,7 +119,7 @@ def find_circle(graph: Mapping[str, Iterable[str]]) -> list[str]:
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        # For graphlib a node stands after what it imports, so its circle runs the other way.
+        # graphlib sorts a node after its imports, so it gives the circle in reverse order.
         return list(reversed(error.args[1]))
     return []
 

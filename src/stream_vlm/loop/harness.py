@@ -87,9 +87,10 @@ class StreamingHarness:
     ) -> StepResult:
         """Process every frame of `tick`, all cameras in one forward pass if the model can.
 
-        A camera whose frame the model refuses is reported in `faults`; the other cameras are not affected. A watch
-        among the queries is active from this tick on. It ends when another watch takes its camera,
-        by `end_watch`, or when the model refuses it; then it is in `faults` too.
+        A camera whose frame the model refuses is reported in `faults`; the other cameras are not
+        affected. A watch among the queries is active from this tick on. It ends when another watch
+        replaces it for its camera, by `end_watch`, or when the model refuses it; then it is in
+        `faults`, too.
 
         Args:
             tick: the newest frame of each camera, and the new queries.
