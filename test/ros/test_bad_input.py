@@ -40,12 +40,6 @@ from stream_vlm_ros.common.stamps import nanoseconds, stamp_message
 WARN, ERROR = DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
-@pytest.fixture
-def robot(tmp_path: Path) -> Iterator[Robot]:
-    with robot_in(tmp_path) as made:
-        yield made
-
-
 @dataclass
 class TwoCameras:
     """A robot whose node watches two cameras."""

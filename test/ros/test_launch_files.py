@@ -5,13 +5,12 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from model_fixtures import write_checkpoint
-from ros_fixtures import BRIGHT, DARK, DEADLINE_S, Robot, robot_in
+from ros_fixtures import BRIGHT, DARK, DEADLINE_S, Robot
 
 from stream_vlm.sources.rosbag_writer import BagWriter
 from stream_vlm.types import NANOSECONDS, Frame
@@ -30,12 +29,6 @@ if shutil.which("ros2") is None:
     )
 
 START_NS = 1_700_000_000 * NANOSECONDS
-
-
-@pytest.fixture
-def robot(tmp_path: Path) -> Iterator[Robot]:
-    with robot_in(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

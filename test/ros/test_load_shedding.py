@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from brightness_model import ANY_SIZE_ENV, LOAD_ENV
 from diagnostic_msgs.msg import DiagnosticStatus
-from ros_fixtures import BRIGHT, DARK, Robot, robot_in
+from ros_fixtures import BRIGHT, DARK, Robot
 
 OK, WARN = DiagnosticStatus.OK, DiagnosticStatus.WARN
 QUICK: dict[str, Any] = {"load_shedding__clean_steps": 4, "load_shedding__window_steps": 4}
 """With these parameters the level changes after a few steps."""
-
-
-@pytest.fixture
-def robot(tmp_path: Path) -> Iterator[Robot]:
-    with robot_in(tmp_path) as made:
-        yield made
 
 
 def values(status: DiagnosticStatus) -> dict[str, str]:

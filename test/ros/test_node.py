@@ -26,12 +26,6 @@ RECORDED_NS = 1_700_000_000 * NANOSECONDS
 """The first stamp of a recording."""
 
 
-@pytest.fixture
-def robot(tmp_path: Path) -> Iterator[Robot]:
-    with robot_in(tmp_path) as made:
-        yield made
-
-
 @pytest.fixture(scope="module")
 def without_pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
     """An active node that gets no picture, so the model never answers."""

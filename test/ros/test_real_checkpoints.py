@@ -18,12 +18,6 @@ from stream_vlm_ros.action import Ask
 from stream_vlm_ros.srv import Recall
 
 
-@pytest.fixture
-def robot(tmp_path: Path) -> Iterator[Robot]:
-    with robot_in(tmp_path) as made:
-        yield made
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped architecture with random weights."""

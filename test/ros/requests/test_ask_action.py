@@ -5,25 +5,16 @@ The memory answers questions about the past, the model answers questions about t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from action_msgs.msg import GoalStatus
 from brightness_model import GATE_ENV, READS_ENV, UNSURE_ENV
 from rclpy.action import ActionClient
-from ros_fixtures import BRIGHT, Robot, robot_in
+from ros_fixtures import BRIGHT, Robot
 from std_msgs.msg import String
 from stream_vlm_ros.action import Ask
 from stream_vlm_ros.msg import Utterance
 from stream_vlm_ros.srv import Recall
-
-
-@pytest.fixture
-def robot(tmp_path: Path) -> Iterator[Robot]:
-    with robot_in(tmp_path) as made:
-        yield made
 
 
 class Client:

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from memory_fixtures import begin, settings, step
 from ros_fixtures import BRIGHT, DARK, Robot, compressed_image, robot_in
 from sensor_msgs.msg import CompressedImage
 from stream_vlm_ros.srv import Recall
 
 from stream_vlm.memory.memory import Memory
-
-
-@pytest.fixture
-def robot(tmp_path: Path) -> Iterator[Robot]:
-    with robot_in(tmp_path) as made:
-        yield made
 
 
 def test_a_picture_finds_records_with_similar_pictures(robot: Robot) -> None:
@@ -39,12 +31,14 @@ def test_a_picture_finds_records_with_similar_pictures(robot: Robot) -> None:
     assert all((record.start.sec, record.start.nanosec) < before for record in like_dark.records)
     since = robot.call(Recall, "recall", start=bright_since, **asked)
     assert since.success
+    assert since.records
     assert all((record.end.sec, record.end.nanosec) >= before for record in since.records), (
         "only records in the time range are searched"
     )
     event = robot.call(Recall, "recall", text="bright", kinds=["event"]).records[0]
     alike = robot.call(Recall, "recall", like_record=event.record_id, limit=2)
     assert alike.success
+    assert alike.records
     assert all((record.end.sec, record.end.nanosec) >= before for record in alike.records)
     # An inactive model cannot embed a new picture, but like_record needs no model.
     assert robot.transition("deactivate")

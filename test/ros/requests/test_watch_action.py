@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
-from ros_fixtures import BRIGHT, DARK, Robot, robot_in
+from ros_fixtures import BRIGHT, DARK, Robot
 from stream_vlm_ros.action import Ask, Watch
 from stream_vlm_ros.msg import Utterance
 from stream_vlm_ros.srv import Recall
-
-
-@pytest.fixture
-def robot(tmp_path: Path) -> Iterator[Robot]:
-    with robot_in(tmp_path) as made:
-        yield made
 
 
 class WatchClient:
