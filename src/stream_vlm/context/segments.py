@@ -1,6 +1,8 @@
-"""Segments: the context as typed runs of tokens, and the rotary positions of their tokens.
+"""Segments: the context as typed runs of tokens, their positions, and layouts of the next context.
 
 Policies decide by the type of a segment, so they keep or drop a picture or an utterance as a whole.
+A layout describes the next context as pieces of the present one; the KV cache applies it without
+moving a key.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Combines the frames of one camera into temporal patches, one for each turn."""
+"""A new turn of one camera: its frames as a temporal patch, and its segments for the context."""
 
 from __future__ import annotations
 
