@@ -117,7 +117,7 @@ def test_an_event_after_which_the_model_falls_silent_is_given_up() -> None:
     assert abandoned("..--..!.", settings) == []
 
 
-def test_a_response_after_a_long_silence_gives_an_old_event_up_and_reports_its_own() -> None:
+def test_a_response_after_a_long_silence_abandons_an_old_event_and_reports_its_own() -> None:
     tracker = EventTracker("s", "front", EventSettings(boundary="frames"))
     tracker.observe(Frame("front", 0, "", IMAGE), decision(State.STANDBY))
     tracker.observe(Frame("front", HALF_SECOND, "", IMAGE), decision(State.SILENCE))

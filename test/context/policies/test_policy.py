@@ -139,7 +139,7 @@ def test_the_context_stays_within_the_budget_with_room_for_the_reply(
 @pytest.mark.parametrize("make", POLICIES)
 @given(stream=turns, size=st.integers(1, 6), budget=budgets)
 @settings(max_examples=100, deadline=None)
-def test_the_head_segments_and_the_newest_turn_never_leave(
+def test_the_prefix_and_the_newest_turn_never_leave(
     make: Make, stream: list[Turn], size: int, budget: int
 ) -> None:
     for number, step in enumerate(steps(make(size, budget), stream)):
