@@ -156,7 +156,7 @@ def player(value: dict[str, str], topics: list[str]) -> ExecuteProcess:
         ]
         return ExecuteProcess(cmd=command, name="bag_player", output="screen", on_exit=on_exit)
     if chosen != "camera_source":
-        raise ValueError(f"player:={chosen} is refused; say auto, ros2bag or camera_source")
+        raise ValueError(f"player:={chosen} is refused; give auto, ros2bag or camera_source")
     compressed = is_compressed(topics[0])
     if any(is_compressed(topic) != compressed for topic in topics):
         raise ValueError(

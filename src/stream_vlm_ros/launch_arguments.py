@@ -59,5 +59,5 @@ def is_true(name: str, word: str) -> bool:
         ValueError: it is neither true nor false.
     """
     if word.lower() not in ("true", "false"):
-        raise ValueError(f"{name}:={word} is refused; say true or false")
+        raise ValueError(f"{name}:={word} is refused; give true or false")
     return word.lower() == "true"

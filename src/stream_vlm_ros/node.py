@@ -182,7 +182,7 @@ def main(load: ModelLoader = load_model) -> int:
     )
     spinner.start()
     stop.wait()
-    # The executor still spins, so that waiting callers are told that no answer will come.
+    # The executor still spins, so that waiting callers get a result.
     node.shut_down()
     stopped.set()
     executor.wake()

@@ -384,7 +384,7 @@ def test_a_node_with_a_locked_memory_still_speaks_and_stores_everything_later(ro
     other.execute("BEGIN IMMEDIATE")
     robot.wait_for_diagnostic("memory", "locked", ERROR)
     camera.brightness = BRIGHT
-    said = robot.wait_for_text("it became bright")
+    utterance = robot.wait_for_text("it became bright")
     other.execute("ROLLBACK")
     other.close()
     robot.wait_for_diagnostic("memory", "records", DiagnosticStatus.OK)
@@ -392,7 +392,7 @@ def test_a_node_with_a_locked_memory_still_speaks_and_stores_everything_later(ro
         lambda: robot.call(Recall, "recall", text="bright", kinds=["utterance"]).records,
         "the utterance in the memory",
     )
-    assert recalled[0].end == said.header.stamp
+    assert recalled[0].end == utterance.header.stamp
 
 
 def test_a_node_with_a_full_disk_still_speaks(robot: Robot) -> None:

@@ -54,5 +54,5 @@ def test_lists_of_different_lengths_are_refused(arguments: dict[str, str], says:
 def test_only_true_and_false_are_accepted_as_a_switch() -> None:
     assert is_true("autostart", "True")
     assert not is_true("autostart", "false")
-    with pytest.raises(ValueError, match="autostart:=perhaps is refused; say true or false"):
+    with pytest.raises(ValueError, match="autostart:=perhaps is refused; give true or false"):
         is_true("autostart", "perhaps")

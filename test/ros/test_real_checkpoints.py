@@ -146,11 +146,11 @@ def test_the_shipped_model_reports_an_event_of_the_simulated_camera(
     try:
         event = robot.wait(lambda: robot.events, "an event")[0]
         assert event.start.sec <= event.end.sec
-        said = robot.wait(
-            lambda: [said for said in list(robot.utterances) if said.event_id == event.event_id],
+        utterance = robot.wait(
+            lambda: [each for each in list(robot.utterances) if each.event_id == event.event_id],
             "its utterance",
         )[0]
-        assert said.text == event.label
+        assert utterance.text == event.label
         recalled = robot.call(Recall, "recall", text=event.label, kinds=["event"])
         assert event.event_id in {record.event_id for record in recalled.records}
     finally:

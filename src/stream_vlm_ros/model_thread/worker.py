@@ -182,23 +182,23 @@ class Worker:
             return False
         with_frame = {frame.camera for frame in frames}
         showing = [name for name in self._cameras if name in with_frame]
-        # Most frames come while nobody asks or watches for anything.
-        asked = self._requests.changed
-        queries, ended = self._requests.begin(showing) if asked else ((), ())
+        # Most steps have no new request and no watch.
+        has_requests = self._requests.changed
+        queries, ended = self._requests.begin(showing) if has_requests else ((), ())
         self._pipeline.end_watches(ended)
         tick = Tick(self._step_index, max(frame.stamp_ns for frame in frames), frames, queries)
         self._step_index += 1
         try:
-            result = self._pipeline.step(tick, self._requests.tell_partial, limits)
+            result = self._pipeline.step(tick, self._requests.report_partial, limits)
         except Exception as error:
             for query in queries:
                 self._requests.questions.fail(query.query_id, f"the model failed: {error}")
             raise
-        told = frozenset[str]()
-        if asked:
-            told = self._requests.end_unanswered(result, self._pipeline.watching)
+        reported = frozenset[str]()
+        if has_requests:
+            reported = self._requests.end_unanswered(result, self._pipeline.watching)
         for camera, sentence in result.faults.items():
-            if camera not in told:  # the caller of a refused watch gets the reason
+            if camera not in reported:  # the caller of a refused watch gets the reason
                 self._cameras[camera].refused.report(sentence)
         for event in result.abandoned:
             self._cameras[event.camera].events_abandoned += 1

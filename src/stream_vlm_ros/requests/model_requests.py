@@ -1,4 +1,4 @@
-"""What callers ask of the model: questions, watches and pictures."""
+"""The requests to the model: questions, watches and picture queries."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from stream_vlm_ros.requests.watch_registry import WatchRegistry
 class ModelRequests:
     """The requests to the model, from configure to cleanup; refused while the node is not active.
 
-    Callbacks put requests, the model's thread calls `begin` and `end_unanswered`, the memory's
+    ROS callbacks put requests. The model thread calls `begin` and `end_unanswered`. The writer
     thread calls `answer`.
     """
 
     def __init__(self, cameras: Sequence[str], inactive: str) -> None:
-        """Begin without requests, and refuse new ones until `open` is called.
+        """Make empty queues, which refuse requests until `open` is called.
 
         Args:
             cameras: the cameras that can be asked about.
-            inactive: why requests are refused while the node is not active, and what to do.
+            inactive: says why requests are refused while the node is not active, and what to do.
         """
         self._inactive = inactive
         self.questions = question_queue(inactive)
@@ -40,7 +40,7 @@ class ModelRequests:
         self.pictures.open()
 
     def close(self) -> None:
-        """End every request, tell its caller why, and refuse later ones."""
+        """End every request with the reason, and refuse later ones."""
         self.questions.close(
             "the node was deactivated before the answer came; activate it and ask again",
             self._inactive,
@@ -53,7 +53,7 @@ class ModelRequests:
         self.watches.close("the node was deactivated; activate it and watch again", self._inactive)
 
     def begin(self, cameras: Sequence[str]) -> tuple[tuple[Query, ...], tuple[str, ...]]:
-        """The queries that begin now that `cameras` have a frame, and the watches that ended.
+        """Begin the requests of `cameras`, which have a frame now.
 
         Returns:
             The queries, and the query ids of ended watches that the model may still follow.
@@ -61,38 +61,40 @@ class ModelRequests:
         self.changed = False
         ended = self.watches.take_ended()
         queries = (*self.watches.begin(cameras), *begin_questions(self.questions, cameras))
-        # What waits for a frame of another camera is looked for again at the next step.
+        # Some requests may wait for a frame of another camera, so check again at the next step.
         self.changed = self.changed or bool(len(self.questions) or len(self.watches))
         return queries, ended
 
-    def tell_partial(self, query_id: str, text: str) -> None:
-        """Tell the caller of a question the answer so far."""
+    def report_partial(self, query_id: str, text: str) -> None:
+        """Give the caller of a question the answer so far."""
         question = self.questions.find(query_id)
         if question is not None:
             question.on_text(text)
 
     def end_unanswered(self, result: StepResult, watching: frozenset[str]) -> frozenset[str]:
-        """Tell the callers of refused watches and of questions without an answer.
+        """End the watches that the model refused, and fail the questions without an answer.
 
         Args:
-            result: of the step that took the queries.
-            watching: query ids of the watches that the model follows after it.
+            result: the result of the step that had the queries.
+            watching: query ids of the watches that the model follows after the step.
 
         Returns:
-            The cameras whose faults were told to the caller of a watch.
+            The cameras whose faults the caller of a watch got.
         """
-        told = self.watches.end_refused(watching, result.faults)
+        reported = self.watches.end_refused(watching, result.faults)
         spoken = {utterance.query_id for utterance in result.utterances}
         for query in result.tick.queries:
             if not query.is_watch and query.query_id not in spoken:
                 self.questions.fail(
                     query.query_id,
-                    result.faults.get(query.camera, "the model found no words; ask otherwise"),
+                    result.faults.get(
+                        query.camera, "the model gave an empty answer; ask in other words"
+                    ),
                 )
-        return told
+        return reported
 
     def answer(self, result: StepResult) -> None:
-        """Hand the utterances of a stored step to whoever waits for them."""
+        """Give the utterances of a stored step to the callers of their requests."""
         for utterance in result.utterances:
             if utterance.query_id:
                 question = self.questions.finish(utterance.query_id)

@@ -128,7 +128,7 @@ class WatchRegistry:
             faults: why the model refused, by camera.
 
         Returns:
-            The cameras whose faults a caller of a watch was told.
+            The cameras whose faults the caller of a watch got.
         """
         with self._lock:
             refused = [
@@ -136,15 +136,15 @@ class WatchRegistry:
                 for query_id, watch in self._watches.items()
                 if watch.is_begun and query_id not in followed
             ]
-        told: set[str] = set()
+        reported: set[str] = set()
         for query in refused:
             cameras = [camera for camera in faults if query.camera in ("", camera)]
             self.end(
                 query.query_id,
                 "; ".join(faults[camera] for camera in cameras) or "the model does not follow it",
             )
-            told.update(cameras)
-        return frozenset(told)
+            reported.update(cameras)
+        return frozenset(reported)
 
     def report(self, utterance: Utterance) -> None:
         """Report a stored utterance to the caller of its watch, if the watch is still active."""
@@ -154,7 +154,7 @@ class WatchRegistry:
             watch.callbacks.on_report(utterance)
 
     def end(self, query_id: str, sentence: str) -> None:
-        """End a watch, and tell its caller why."""
+        """End a watch, and call `on_end` of its caller with the reason."""
         watch = self._remove(query_id)
         if watch is not None:
             watch.callbacks.on_end(sentence)
@@ -177,7 +177,7 @@ class WatchRegistry:
             self._closed = ""
 
     def close(self, sentence: str, later: str = "") -> None:
-        """End every watch, tell its caller why, and refuse later ones.
+        """End every watch with the reason, and refuse later ones.
 
         Args:
             sentence: says why they end.

@@ -44,11 +44,11 @@ class Listener:
         self._subscriptions: list[Subscription] = []
 
     def listen(self, kind: Any, topic: str) -> list[Any]:
-        heard: list[Any] = []
+        messages: list[Any] = []
         self._subscriptions.append(
-            self._node.create_subscription(kind, topic, heard.append, SENSOR_QOS)
+            self._node.create_subscription(kind, topic, messages.append, SENSOR_QOS)
         )
-        return heard
+        return messages
 
     def spin_until(self, done: Callable[[], bool], timeout_s: float = 60.0) -> None:
         deadline = time.monotonic() + timeout_s
@@ -134,14 +134,14 @@ def stamps(messages: list[Any]) -> list[int]:
 def test_frames_arrive_as_they_were_recorded(
     transport: str, kind: Any, suffix: str, bag: Path, listener: Listener, play: Callable[..., Any]
 ) -> None:
-    heard = listener.listen(kind, f"/eye/image_raw{suffix}")
+    images = listener.listen(kind, f"/eye/image_raw{suffix}")
     process = play(
         str(bag),
         *("--topic", "/eye/image_raw", "--transport", transport, "--listeners", "1", "--clock"),
     )
-    listener.spin_until_end(process, heard)
+    listener.spin_until_end(process, images)
     recorded = {frame.stamp_ns: frame for frame in recording()}
-    for message in heard:
+    for message in images:
         frame = recorded[nanoseconds(message.header.stamp)]
         assert message.header.frame_id == frame.frame_id
         assert decode_image(message, "front").mean() == pytest.approx(frame.image.mean(), abs=2)
@@ -150,22 +150,22 @@ def test_frames_arrive_as_they_were_recorded(
 def test_without_a_clock_stamps_are_computer_time_with_the_recorded_distances(
     bag: Path, listener: Listener, play: Callable[..., Any]
 ) -> None:
-    heard = listener.listen(Image, "/image_raw")
+    images = listener.listen(Image, "/image_raw")
     before = time.time_ns()
-    listener.spin_until_end(play(str(bag), "--listeners", "1"), heard)
-    assert before < stamps(heard)[0]
-    assert stamps(heard)[-1] < time.time_ns()
-    assert all(step > 0 and step % PERIOD_NS == 0 for step in np.diff(stamps(heard)).tolist())
+    listener.spin_until_end(play(str(bag), "--listeners", "1"), images)
+    assert before < stamps(images)[0]
+    assert stamps(images)[-1] < time.time_ns()
+    assert all(step > 0 and step % PERIOD_NS == 0 for step in np.diff(stamps(images)).tolist())
 
 
 def test_with_a_clock_the_recorded_stamps_are_kept_and_the_clock_ends_at_the_last_one(
     bag: Path, listener: Listener, play: Callable[..., Any]
 ) -> None:
-    heard, clock = listener.listen(Image, "/image_raw"), listener.listen(Clock, "/clock")
+    images, clock = listener.listen(Image, "/image_raw"), listener.listen(Clock, "/clock")
     recorded = [frame.stamp_ns for frame in recording()]
-    listener.spin_until_end(play(str(bag), "--listeners", "1", "--clock"), heard)
+    listener.spin_until_end(play(str(bag), "--listeners", "1", "--clock"), images)
     listener.spin_until(lambda: nanoseconds(clock[-1].clock) == recorded[-1] if clock else False)
-    assert set(stamps(heard)) <= set(recorded)
+    assert set(stamps(images)) <= set(recorded)
     times = [nanoseconds(message.clock) for message in clock]
     assert times == sorted(times)
 
@@ -173,19 +173,19 @@ def test_with_a_clock_the_recorded_stamps_are_kept_and_the_clock_ends_at_the_las
 def test_a_loop_with_a_clock_goes_back_to_the_first_recorded_stamp(
     bag: Path, listener: Listener, play: Callable[..., Any]
 ) -> None:
-    heard = listener.listen(Image, "/image_raw")
+    images = listener.listen(Image, "/image_raw")
     play(str(bag), "--listeners", "1", "--clock", "--loop", "--rate", "4")
-    listener.spin_until(lambda: len(heard) > 1 and bool(min(np.diff(stamps(heard))) < 0))
-    assert set(stamps(heard)) <= {frame.stamp_ns for frame in recording()}
+    listener.spin_until(lambda: len(images) > 1 and bool(min(np.diff(stamps(images))) < 0))
+    assert set(stamps(images)) <= {frame.stamp_ns for frame in recording()}
 
 
 def test_a_loop_without_a_clock_has_rising_stamps(
     bag: Path, listener: Listener, play: Callable[..., Any]
 ) -> None:
-    heard = listener.listen(Image, "/image_raw")
+    images = listener.listen(Image, "/image_raw")
     play(str(bag), "--listeners", "1", "--loop", "--rate", "4")
-    listener.spin_until(lambda: len(heard) > 10)
-    assert min(np.diff(stamps(heard))) > 0
+    listener.spin_until(lambda: len(images) > 10)
+    assert min(np.diff(stamps(images))) > 0
 
 
 def test_poses_of_a_recording_have_the_stamps_of_the_frames(

@@ -129,8 +129,8 @@ def test_a_question_gets_its_partial_texts_and_one_answer(
 ) -> None:
     question = caller.ask()
     requests.begin(["front"])
-    requests.tell_partial(question, "a")
-    requests.tell_partial("q-another", "b")
+    requests.report_partial(question, "a")
+    requests.report_partial("q-another", "b")
     for _ in range(2):
         requests.answer(result(utterances=(utterance(question), utterance(""))))
     assert caller.received == ["a", utterance(question)]
@@ -147,9 +147,9 @@ def test_a_watch_gets_all_its_reports(requests: ModelRequests, caller: Caller) -
 @pytest.mark.parametrize(
     ("faults", "says"),
     [
-        ({}, "the model found no words; ask otherwise"),
+        ({}, "the model gave an empty answer; ask in other words"),
         ({"front": "front: too dark"}, "front: too dark"),
-        ({"rear": "rear: too dark"}, "the model found no words; ask otherwise"),
+        ({"rear": "rear: too dark"}, "the model gave an empty answer; ask in other words"),
     ],
 )
 def test_a_question_without_an_answer_fails_with_the_reason(
@@ -177,7 +177,7 @@ def test_a_watch_ends_when_the_model_refuses_it(
     for _ in range(steps_before):
         requests.end_unanswered(result(queries), frozenset({watch}))
         queries, _ = requests.begin(["front"])
-    told = requests.end_unanswered(
+    reported = requests.end_unanswered(
         result(queries, faults={"rear": "rear: cannot watch"}), frozenset()
     )
-    assert (caller.received, told) == (["rear: cannot watch"], {"rear"})
+    assert (caller.received, reported) == (["rear: cannot watch"], {"rear"})

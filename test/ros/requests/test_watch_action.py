@@ -62,10 +62,10 @@ def test_a_watch_reports_only_what_it_names_until_it_is_cancelled(
     watch.wait_until_active()
     camera.brightness = BRIGHT
     report = robot.wait(lambda: watch.reports, "a report")[0]
-    said = robot.wait_for_text("it became bright")
-    assert (report, report.query_id) == (said, said.query_id)
-    assert said.query_id
-    assert robot.wait(lambda: robot.events, "its event")[0].event_id == said.event_id
+    utterance = robot.wait_for_text("it became bright")
+    assert (report, report.query_id) == (utterance, utterance.query_id)
+    assert utterance.query_id
+    assert robot.wait(lambda: robot.events, "its event")[0].event_id == utterance.event_id
     seen = len(robot.states)
     camera.brightness = DARK
     robot.wait(lambda: len(robot.states) > seen + 5, "states in the dark")
