@@ -200,7 +200,7 @@ def test_forget_deletes_records_while_the_node_keeps_processing(robot: Robot) ->
     camera.brightness = BRIGHT
     robot.wait_for_text("it became bright")
     unnamed = robot.call(Forget, "forget")
-    assert (unnamed.success, "nothing is named" in unnamed.message) == (False, True)
+    assert (unnamed.success, "no filter is given" in unnamed.message) == (False, True)
     cameras = [robot.states[0].camera]
     dry_run_result = robot.call(Forget, "forget", cameras=cameras, dry_run=True)
     assert dry_run_result.success
