@@ -66,7 +66,7 @@ POLICIES = [
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("seed", range(5))
-def test_the_context_stays_within_the_budget_and_keeps_the_head_and_the_newest_turn(
+def test_the_context_stays_within_the_budget_and_keeps_the_prefix_and_the_newest_turn(
     policy: ContextPolicy, seed: int
 ) -> None:
     words = np.random.default_rng(seed).integers(1, 20, size=200).tolist()
