@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.util import logging
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,8 +31,12 @@ html_theme_options = {
 myst_heading_anchors = 4
 
 # Docstrings are Google style with single backticks around code.
+napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 default_role = "code"
+# The docstring under a constant is a sentence; napoleon would take what stands before a colon for
+# the constant's type.
+GoogleDocstring._parse_attribute_docstring = GoogleDocstring._consume_to_end
 
 # The reference is read from the sources: no torch and no ROS is needed to build it.
 autoapi_dirs = [

@@ -43,6 +43,6 @@ def test_links_to_other_sites_are_not_followed(site: Path) -> None:
 def test_every_page_is_in_the_index() -> None:
     docs = REPOSITORY / "docs"
     index = (docs / "index.md").read_text()
-    listed = re.findall(r"^([\w-]+)$", index, re.MULTILINE)
+    listed = re.findall(r"^(?:\w+ <)?([\w-]+)>?$", index, re.MULTILINE)
     pages = {file.stem for file in (*docs.glob("*.md"), *docs.glob("*.rst"))} - {"index"}
     assert sorted(listed) == sorted(pages)
