@@ -36,7 +36,7 @@ napoleon_use_ivar = True
 default_role = "code"
 # The docstring under a constant is a sentence; napoleon would take what stands before a colon for
 # the constant's type.
-GoogleDocstring._parse_attribute_docstring = GoogleDocstring._consume_to_end
+GoogleDocstring._parse_attribute_docstring = GoogleDocstring._consume_to_end  # noqa: SLF001
 
 # The reference is read from the sources: no torch and no ROS is needed to build it.
 autoapi_dirs = [
