@@ -134,7 +134,7 @@ def test_a_command_that_cannot_be_imported_stays_in_the_help_and_reports_what_it
             ["run", "no-such.mp4", "--out", "OUT"],
             "no-such.mp4: no such source; it can be a video file",
         ),
-        (["run", "world:x", "--out", "OUT"], "'x' is no seed"),
+        (["run", "world:x", "--out", "OUT"], "'x' is not a seed"),
         (["run", "world:1", "--seconds", "-1", "--out", "OUT"], "above 0"),
         (
             ["run", "world:1", "--out", "OUT", "--set", "stream.rate_hz=fast"],
