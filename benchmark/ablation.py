@@ -42,7 +42,7 @@ from stream_vlm_lab.training.shipped_model.sequences import (
 )
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator  # type: ignore[import-untyped]
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)

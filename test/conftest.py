@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +14,29 @@ from places import REPOSITORY, SHARED
 if TYPE_CHECKING:
     from stream_vlm.memory.memory import Memory
 
-# Before anything imports rclpy, and inherited by every process a test starts: nobody's robot hears
-# a test, and no test hears a robot. 0 to 101 are the domain ids whose ports stay clear of Linux's
-# ephemeral range.
-if (
-    "PYTEST_XDIST_WORKER" not in os.environ
-):  # a worker has its parent's: the tests that use it all run in one
-    os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 101))
+FIRST_FILES = ("test/repository/test_colcon.py",)
+"""Files that take long, the longest first: where several processes share the tests, they come
+first, so that all processes end at about the same time.
+"""
+
+DOMAINS = 101
+"""Ids from 1 to 101 leave domain 0 to robots; their ports stay clear of Linux's ephemeral range."""
+
+
+def ros_domain() -> int:
+    """A ROS domain for the nodes of this process, which nobody's robot and no other process uses.
+
+    With `pytest -n` every process gets the next one after that of the first.
+    """
+    process = os.environ.get("PYTEST_XDIST_WORKER")
+    if process is None:
+        return random.SystemRandom().randint(1, DOMAINS)
+    number = int(process.removeprefix("gw"))
+    return (int(os.environ["ROS_DOMAIN_ID"]) + number) % DOMAINS + 1
+
+
+# Before anything imports rclpy, and inherited by every process that a test starts.
+os.environ["ROS_DOMAIN_ID"] = str(ros_domain())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 # Small models on several threads beside other busy processes wait for each other most of the time;
@@ -39,33 +54,24 @@ def pytest_report_header() -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Share the tests among processes by files.
+    """Share the tests among processes by files, so that a file's fixtures are made once."""
+    from xdist.scheduler import LoadFileScheduling
 
-    All files that may start ROS nodes fall to one process, so that no node meets another's.
-    """
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByFile(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return _scope(nodeid.split("::", 1)[0])
-
-    return ByFile(config, log)
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
 
 
-@cache
-def _scope(file: str) -> str:
-    text = (REPOSITORY / file).read_text()
-    return (
-        "ros"
-        if any(name in text for name in ("rclpy", "stream_vlm_ros", "stream_vlm_lab.demo"))
-        else file
-    )
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put `FIRST_FILES` first in the processes of `pytest -n`."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = {REPOSITORY / name: number for number, name in enumerate(FIRST_FILES)}
+        items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture
 def fresh_accelerator() -> Iterator[None]:
     """accelerate keeps one state a process; each training of a test begins without."""
-    from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
+    from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(reset_partial_state=True)
     yield

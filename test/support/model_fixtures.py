@@ -151,10 +151,18 @@ def write_sentence_model(folder: Path) -> Path:
     return folder
 
 
+SHORT_TOKENS = 8
+"""Longest utterance in tests."""
+
+
 def settings_for(directory: Path, **values: Any) -> Settings:
-    """Settings that load `directory`; `values` are more settings, with __ for the dot."""
+    """Settings that load `directory`; `values` are more settings, with __ for the dot.
+
+    A model with random weights writes until it may write no more, and a token costs as much as a
+    silent step. So utterances are short where a test asks for nothing else.
+    """
     return load_settings(
-        {"model.directory": str(directory)}
+        {"model.directory": str(directory), "decision.max_new_tokens": SHORT_TOKENS}
         | {name.replace("__", "."): value for name, value in values.items()}
     )
 

@@ -23,7 +23,7 @@ from stream_vlm_lab.training.common.optimizers import ScheduledOptimizers
 from stream_vlm_lab.training.common.progress import LossLog, load_state, save_state
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator  # type: ignore[import-untyped]
+    from accelerate import Accelerator
 
 BatchT = TypeVar("BatchT")
 LossPart = Callable[[], torch.Tensor]
@@ -41,7 +41,7 @@ def accelerator_for(mixed_precision: str) -> Accelerator:
     """
     try:
         from accelerate import Accelerator
-        from accelerate.utils import InitProcessGroupKwargs  # type: ignore[import-untyped]
+        from accelerate.utils import InitProcessGroupKwargs
     except ImportError as error:
         raise StreamError(f"training needs accelerate: pip install accelerate ({error})") from error
     # The other processes wait while the first one renders and encodes, which may take hours.

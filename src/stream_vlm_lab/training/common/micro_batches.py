@@ -15,7 +15,7 @@ from stream_vlm_lab.training.common.loop import LossPart
 from stream_vlm_lab.training.common.losses import Objective, count_kinds
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator  # type: ignore[import-untyped]
+    from accelerate import Accelerator
 
 
 class TargetBatch(Protocol):

@@ -46,7 +46,7 @@ from stream_vlm_lab.training.finetune.tuning.save import save_result
 from stream_vlm_lab.training.finetune.tuning.sequences import SampleWriter
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator  # type: ignore[import-untyped]
+    from accelerate import Accelerator
 
 READERS = {"streamo-raw": read_raw, "messages": read_messages, "text-stream": read_text_stream}
 FINISHED = "training.json"
@@ -152,7 +152,7 @@ class FineTuning:
             StreamError: the loss is not finite, no row can be used, or the saved state belongs to a
                 run with other settings.
         """
-        from accelerate.utils import gather_object  # type: ignore[import-untyped]
+        from accelerate.utils import gather_object
 
         arguments, accelerator = self.arguments, self.accelerator
         order = SampleOrder(

@@ -25,7 +25,7 @@ from stream_vlm_lab.training.shipped_model.sequences import (
 )
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator  # type: ignore[import-untyped]
+    from accelerate import Accelerator
 
 LENGTH_STEP = 128
 

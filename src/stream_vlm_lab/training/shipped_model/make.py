@@ -42,7 +42,7 @@ from stream_vlm_lab.training.shipped_model.vision_stage import (
 )
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator  # type: ignore[import-untyped]
+    from accelerate import Accelerator
 
 DENSE_TICKS, LANGUAGE_TICKS = 8, 56
 """Ticks taken from each simulated room, in the vision stage and in the language stage.

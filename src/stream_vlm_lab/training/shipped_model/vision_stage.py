@@ -34,7 +34,7 @@ from stream_vlm_lab.training.shipped_model.rendering import (
 )
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator  # type: ignore[import-untyped]
+    from accelerate import Accelerator
 
 BatchT = TypeVar("BatchT")
 

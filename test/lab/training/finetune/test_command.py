@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
+from accelerate.state import AcceleratorState
 from model_fixtures import FAMILIES, settings_for, step_alone, write_checkpoint
 from numpy.typing import NDArray
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from model_fixtures import random_frame, settings_for, step_alone
 
 from stream_vlm.backbone import load_cached_model
@@ -41,6 +41,7 @@ from stream_vlm_lab.training.shipped_model.rendering import (
     ROWS,
     THING_CLASSES,
     render_stream,
+    render_streams,
 )
 from stream_vlm_lab.training.shipped_model.sequences import (
     HistoryNoise,
@@ -206,6 +207,17 @@ def test_cells_of_an_acting_person_have_the_action_and_the_handled_object() -> N
     assert checked
 
 
+def test_streams_that_two_processes_render_are_those_of_one() -> None:
+    alone, shared = (
+        list(render_streams([3, 4], 2, 2.0, dense=False, processes=processes))
+        for processes in (1, 2)
+    )
+    assert [stream.seed for stream in shared] == [3, 4]
+    for one, other in zip(alone, shared, strict=True):
+        assert np.array_equal(one.frames, other.frames)
+        assert (one.states, one.texts) == (other.states, other.texts)
+
+
 def test_there_is_a_question_for_every_silent_tick_and_for_no_other() -> None:
     rendered = render_stream(3, 56, 2.0, dense=False)
     assert [asked is not None for asked in rendered.questions] == [
@@ -238,11 +250,11 @@ def losses(folder: Path) -> list[float]:
     return [row["loss"] for row in rows]
 
 
-def train_language_part(tokenizer: Any, plan: TrainingPlan, **more: Any) -> Any:
-    """Train the language part of a new model on one stream of 16 ticks; returns the model."""
+def train_language_part(tokenizer: Any, plan: TrainingPlan) -> None:
+    """Train the language part of a new model on one stream of 8 ticks."""
     model = new_model(tokenizer, 0)
-    writer = SequenceWriter(tokenizer, TRUE_HISTORY, [0.0], **more)
-    stream = stream_of([SILENCE, STANDBY, STANDBY, RESPONSE] * 4)
+    writer = SequenceWriter(tokenizer, TRUE_HISTORY, [0.0])
+    stream = stream_of([SILENCE, STANDBY, STANDBY, RESPONSE] * 2)
     objective = OBJECTIVES["fixed"]
     train_language(
         accelerator_for("no"),
@@ -252,20 +264,9 @@ def train_language_part(tokenizer: Any, plan: TrainingPlan, **more: Any) -> Any:
         plan,
         objective=objective,
         batch=2,
-        ticks=16,
+        ticks=8,
         learning_rate=2e-3,
     )
-    return model
-
-
-def test_the_loss_of_the_language_part_falls_and_is_reproducible(
-    tokenizer: Any, tmp_path: Path
-) -> None:
-    train_language_part(tokenizer, plan_of(tmp_path / "once", 12))
-    train_language_part(tokenizer, plan_of(tmp_path / "again", 12))
-    curve = losses(tmp_path / "once")
-    assert curve[-1] < 0.5 * curve[0]
-    assert losses(tmp_path / "again") == curve
 
 
 def test_sequences_for_a_model_with_two_states_have_no_standby(tokenizer: Any) -> None:
@@ -294,27 +295,45 @@ def train_vision_tower(tokenizer: Any, plan: TrainingPlan) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "stage", [train_vision_tower, train_language_part], ids=["vision", "language"]
-)
+STAGES = {"vision": train_vision_tower, "language": train_language_part}
+STEPS = {"vision": 8, "language": 12}
+
+
+@pytest.fixture(scope="module", params=STAGES)
+def stage(
+    request: pytest.FixtureRequest, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, list[float]]:
+    """A stage that was trained without interruption: its name and its losses."""
+    folder = tmp_path_factory.mktemp("whole")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    STAGES[request.param](tokenizer, plan_of(folder, STEPS[request.param]))
+    return request.param, losses(folder)
+
+
+def test_the_loss_of_a_stage_falls(stage: tuple[str, list[float]]) -> None:
+    name, curve = stage
+    assert curve[-1] < {"vision": 0.9, "language": 0.5}[name] * curve[0]
+
+
 def test_a_stopped_and_resumed_stage_has_the_losses_of_an_uninterrupted_one(
-    stage: Callable[[Any, TrainingPlan], Any], tokenizer: Any, tmp_path: Path
+    stage: tuple[str, list[float]], tokenizer: Any, tmp_path: Path
 ) -> None:
-    stage(tokenizer, plan_of(tmp_path / "whole", 8))
-    broken = plan_of(tmp_path / "broken", 8)
+    name, whole = stage
+    broken = plan_of(tmp_path / "broken", len(whole))
+    last = len(whole) - 2  # one step after the newest saved state
     add = LossLog.add
 
     def add_and_break(self: LossLog, step: int, values: dict[str, float]) -> None:
         add(self, step, values)
-        if step == 6:  # one step after the newest saved state
+        if step == last:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(LossLog, "add", add_and_break)
-        stage(tokenizer, broken)
-    assert len(losses(broken.folder)) == 7
-    stage(tokenizer, broken)
-    assert losses(broken.folder) == pytest.approx(losses(tmp_path / "whole"), rel=1e-6)
+        STAGES[name](tokenizer, broken)
+    assert losses(broken.folder) == whole[: last + 1], "the same seed gives the same losses"
+    STAGES[name](tokenizer, broken)
+    assert losses(broken.folder) == pytest.approx(whole, rel=1e-6)
 
 
 def test_the_curves_of_a_resumed_run_have_each_step_once(tmp_path: Path) -> None:
@@ -481,27 +500,19 @@ def test_options_of_the_other_training_are_refused_by_name(
 
 
 def test_the_command_trains_reuses_finished_stages_and_writes_a_usable_checkpoint(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = [
-        "--vision-worlds",
-        "4",
-        "--language-worlds",
-        "2",
-        "--language-steps",
-        "1",
-        "--held-out-worlds",
-        "1",
-        "--processes",
-        "1",
-    ]
+    monkeypatch.setattr(make, "VISION_BATCH", 16)
+    monkeypatch.setattr(make, "LANGUAGE_BATCH", 2)
     arguments = [
-        *small,
+        *("--vision-worlds", "1"),
+        *("--language-worlds", "1"),
+        *("--language-steps", "1"),
+        *("--held-out-worlds", "1"),
+        *("--processes", "1"),
         "--no-compile",
-        "--work",
-        str(tmp_path / "work"),
-        "--out",
-        str(tmp_path / "out"),
+        *("--work", str(tmp_path / "work")),
+        *("--out", str(tmp_path / "out")),
     ]
     assert command(arguments) == 0
     assert "loaded from" not in capsys.readouterr().out
