@@ -17,12 +17,13 @@ build:  ## install ROS 2 and the requirements into build/$ROS_DISTRO, build the 
 demo: build  ## watch, speak, remember and recall for a minute; VIDEO=path or BAG=path takes your own footage
 	@$(RUN) python -m stream_vlm_lab.demo
 
-lint: build  ## ruff and mypy
+lint: build  ## ruff (rules and format) and mypy
 	$(RUN) ruff check
+	$(RUN) ruff format --check
 	$(RUN) mypy src tools test benchmark
 
-test: lint  ## lint, then every test, in two processes
-	$(RUN) pytest -n 2
+test: lint  ## lint, then every test, in three processes
+	$(RUN) pytest -n 3
 
 docs:  ## build the documentation site in build/docs/site; a warning or a broken link is an error
 	@$(PYTHON) tools/build_docs.py

@@ -14,7 +14,21 @@ from places import REPOSITORY, SHARED
 if TYPE_CHECKING:
     from stream_vlm.memory.memory import Memory
 
-FIRST_FILES = ("test/repository/test_colcon.py",)
+FIRST_FILES = (
+    "test/repository/test_colcon.py",
+    "test/lab/demo/test_demo_run.py",
+    "test/ros/test_node.py",
+    "test/ros/test_bad_input.py",
+    "test/lab/training/finetune/test_command.py",
+    "test/repository/test_benchmarks_run.py",
+    "test/ros/requests/test_watch_action.py",
+    "test/ros/camera_source/test_node.py",
+    "test/ros/requests/test_ask_action.py",
+    "test/ros/test_real_checkpoints.py",
+    "test/lab/training/shipped_model/test_make.py",
+    "test/ros/test_load_shedding.py",
+    "test/ros/requests/test_summary_services.py",
+)
 """Files that take long, the longest first: where several processes share the tests, they come
 first, so that all processes end at about the same time.
 """
@@ -65,6 +79,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put `FIRST_FILES` first in the processes of `pytest -n`."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         place = {REPOSITORY / name: number for number, name in enumerate(FIRST_FILES)}
+        assert all(path.is_file() for path in place), "FIRST_FILES names a file that is not there"
         items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
