@@ -21,6 +21,7 @@ FIRST_FILES = (
     "test/ros/test_bad_input.py",
     "test/lab/training/finetune/test_command.py",
     "test/repository/test_benchmarks_run.py",
+    "test/examples/test_examples.py",
     "test/ros/requests/test_watch_action.py",
     "test/ros/camera_source/test_node.py",
     "test/ros/requests/test_ask_action.py",
