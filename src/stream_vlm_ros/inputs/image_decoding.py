@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import importlib.util
 from contextlib import suppress
 from functools import lru_cache
@@ -72,7 +73,9 @@ def _cv_bridge_decoder() -> Decoder:
             is_bigendian=message.is_bigendian,
             step=message.step,
         )
-        plain.data = message.data if isinstance(message, Image) else message.data.tobytes()
+        plain.data = (
+            message.data if isinstance(message.data, array.array) else message.data.tobytes()
+        )
         pixels: Pixels = bridge.imgmsg_to_cv2(plain, "rgb8")
         return pixels
 
