@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from sqlite_utils import Database
 
 from stream_vlm.memory.answers.object_links import link
 from stream_vlm.memory.search.vectors import PICTURE, RECORD, insert
 from stream_vlm.memory.storage.errors import SessionError
+from stream_vlm.memory.storage.indexed_text import indexed_text
 from stream_vlm.memory.storage.step_rows import EVENT, Picture, Row, StepRows
 from stream_vlm.types import Pose
 
@@ -77,7 +79,7 @@ def _insert_picture(db: Database, session_id: str, picture: Picture) -> int:
 def _insert_record(
     db: Database, session_id: str, model_id: str, row: Row, picture_id: int | None
 ) -> int:
-    columns = {
+    columns: dict[str, Any] = {
         "kind": row.kind,
         "camera": row.camera,
         "session_id": session_id,
@@ -93,6 +95,8 @@ def _insert_record(
         "picture_id": picture_id,
         **_pose_columns(row.pose),
     }
+    if (read := indexed_text(row.text)) is not None:
+        columns["indexed_text"] = read
     names = ", ".join(columns)
     inserted = db.execute(
         f"INSERT INTO record ({names}) VALUES ({', '.join(f':{name}' for name in columns)})",

@@ -25,6 +25,7 @@ from stream_vlm.memory.storage.errors import MemoryFileError, error_classes, tra
 from stream_vlm.memory.storage.schema import (
     MIGRATIONS,
     SCHEMA_VERSION,
+    fill_indexed_text,
     migrate,
     ordinary_tables,
     version_of,
@@ -121,6 +122,7 @@ def _stage(source: Path, staged: Path, key: Key | None) -> None:
                 f"{source}: cannot be imported: {error}; nothing was imported"
             ) from error
         migrate(db)
+        fill_indexed_text(db)  # what is found follows from the texts alone
         if db.execute("PRAGMA foreign_key_check").fetchone():
             raise MemoryFileError(
                 f"{source}: is damaged (a row refers to a row that is missing); nothing was"

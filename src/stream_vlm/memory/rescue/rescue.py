@@ -26,6 +26,7 @@ from stream_vlm.memory.storage.file import free_name
 from stream_vlm.memory.storage.schema import (
     APPLICATION_ID,
     MIGRATIONS,
+    fill_indexed_text,
     migrate,
     ordinary_tables,
 )
@@ -256,6 +257,7 @@ def _insert(db: Database, batch: Iterable[tuple[str, dict[str, Value]]]) -> None
 
 
 def _repair_links(db: Database) -> None:
+    fill_indexed_text(db)  # the rows of an older version lack it
     db.execute(
         "UPDATE record SET picture_id = NULL WHERE picture_id NOT IN (SELECT id FROM picture)"
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 
 from stream_vlm.memory.storage.errors import RecallError
+from stream_vlm.memory.storage.indexed_text import words_of
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -51,9 +51,7 @@ def search_words(text: str) -> tuple[str, ...]:
         raise RecallError(
             f"text: {len(text)} characters are too many; ask in at most {MAX_TEXT_LENGTH}"
         )
-    # NFC makes one character of a letter and its combining accent, so that the accent does not end
-    # a word.
-    said = dict.fromkeys(_WORD.findall(unicodedata.normalize("NFC", text).casefold()))
+    said = dict.fromkeys(words_of(text))
     if not said:
         if text.strip():
             raise RecallError(

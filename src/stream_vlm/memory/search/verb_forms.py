@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from stream_vlm.memory.storage.indexed_text import index_phrase
+
 # Irregular verbs with past and participle; one form where both are the same.
 _IRREGULAR = {
     "begin": "began begun",
@@ -152,4 +154,4 @@ def fts_expression(word: str) -> str:
     """
     if word in ("leave", "leaves", "leaving"):
         return _LEAVE
-    return f"({_EXPRESSIONS[word]})" if word in _EXPRESSIONS else f'"{word}"'
+    return f"({_EXPRESSIONS[word]})" if word in _EXPRESSIONS else f'"{index_phrase(word)}"'

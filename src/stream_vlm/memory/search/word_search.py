@@ -21,6 +21,7 @@ from stream_vlm.memory.search.query import (
 )
 from stream_vlm.memory.search.sql_filters import Filters, Ids, ids_of, passing_ids
 from stream_vlm.memory.search.verb_forms import fts_expression
+from stream_vlm.memory.storage.indexed_text import is_unspaced, pairs_of
 from stream_vlm.memory.storage.step_rows import KINDS, OBSERVATION, SUMMARY
 from stream_vlm.types import Pose
 
@@ -121,25 +122,40 @@ def by_words(
     Returns:
         The record numbers, their scores by number, and how many records matched.
     """
-    found, counts = _matches(db, query)
+    words = _searched_words(db, query.words)
+    found, counts = _matches(db, query, words)
     if not len(found):
         return [], {}, 0
     # Ranked by how many words match. BM25 is computed only for records that can be within the
     # limit.
     chosen: list[int] = []
     scores: dict[int, float] = {}
-    for words in np.unique(counts)[::-1].tolist():
-        tier = found[counts == words]
-        best, bm25 = _best(db, query, tier, limit - len(chosen))
+    for number_of_words in np.unique(counts)[::-1].tolist():
+        tier = found[counts == number_of_words]
+        best, bm25 = _best(db, query, words, tier, limit - len(chosen))
         chosen += best
-        scores |= {number: words + bm25[number] / (1.0 + bm25[number]) for number in best}
+        scores |= {one: number_of_words + bm25[one] / (1.0 + bm25[one]) for one in best}
         if len(chosen) >= limit:
             break
     return chosen, scores, len(found)
 
 
+def _searched_words(db: Database, words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return `words`, with the pairs of letters of each unspaced word that is in no record.
+
+    A question without spaces ("你看到红球了吗") is one word. Where nobody wrote it as a whole, its
+    parts are searched for.
+    """
+    searched: dict[str, None] = {}
+    for word in words:
+        parts = pairs_of(word) if is_unspaced(word) else []
+        whole = len(parts) < 2 or len(_ids_with(db, word)) > 0
+        searched |= dict.fromkeys([word] if whole else parts)
+    return tuple(searched)
+
+
 def _best(
-    db: Database, query: RecallQuery, tier: Ids, limit: int
+    db: Database, query: RecallQuery, words: tuple[str, ...], tier: Ids, limit: int
 ) -> tuple[list[int], dict[int, float]]:
     """Return the best of `tier`, whose records match equally many words, and their BM25.
 
@@ -147,22 +163,22 @@ def _best(
     """
     if query.order in (NEWEST, OLDEST):
         best = _sorted_by_time(db, tier, query.order, limit)
-        return best, _bm25(db, query.words, np.array(sorted(best), np.int64))
+        return best, _bm25(db, words, np.array(sorted(best), np.int64))
     tier = tier[-MAX_BM25:]
-    bm25 = _bm25(db, query.words, tier)
+    bm25 = _bm25(db, words, tier)
     if len(tier) > limit:
         tier = _highest(tier, bm25, limit)
     ranked = sorted(_ends(db, tier), key=lambda row: (-bm25[row[0]], -row[1], -row[0]))
     return [number for number, _ in ranked[:limit]], bm25
 
 
-def _matches(db: Database, query: RecallQuery) -> tuple[Ids, Ids]:
-    """Return the records that pass the filters and have any of the words.
+def _matches(db: Database, query: RecallQuery, words: tuple[str, ...]) -> tuple[Ids, Ids]:
+    """Return the records that pass the filters of `query` and have any of `words`.
 
     Returns:
         Their numbers, and how many of the words each has.
     """
-    hits = [_ids_with(db, word) for word in query.words]
+    hits = [_ids_with(db, word) for word in words]
     found, counts = _counted(np.concatenate(hits))
     filters = Filters.of(db, query)
     if filters.in_place or filters.values:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from sqlite_utils import Database
 
+from stream_vlm.memory.storage.indexed_text import indexed_text
+
 APPLICATION_ID = 0x53564C4D
 """Marks the file as a memory ("SVLM") in SQLite's header, for `file` and for `Memory.open`."""
 
@@ -180,11 +182,64 @@ def _v4_sessions_in_time(db: Database) -> None:
     db.execute("ALTER TABLE summary ADD COLUMN covered INTEGER NOT NULL DEFAULT 0")
 
 
+def _v5_words_of_every_script(db: Database) -> None:
+    """Index the words inside Chinese, Japanese, Korean, Thai and other unspaced sentences."""
+    # NULL: the index reads the text itself. Triggers cannot split a sentence, because other SQLite
+    # tools that change a row lack the function for it.
+    db.execute("ALTER TABLE record ADD COLUMN indexed_text TEXT")
+    for name in ("added", "replaced", "replacing", "dropped"):
+        db.execute(f"DROP TRIGGER record_text_{name}")
+    fill_indexed_text(db)
+    db.execute("DROP TABLE record_text")
+    db.execute("""
+        CREATE VIEW record_words AS
+        SELECT id, ifnull(indexed_text, text) AS text FROM record WHERE text <> ''""")
+    # Vowel signs and tone marks (M) are part of a word.
+    db.execute("""
+        CREATE VIRTUAL TABLE record_text USING fts5 (
+            text, content = 'record_words', content_rowid = 'id',
+            tokenize = "porter unicode61 remove_diacritics 2 categories 'L* N* Co M*'"
+        )""")
+    db.execute(
+        "INSERT INTO record_text (rowid, text) SELECT id, text FROM record_words ORDER BY id"
+    )
+    add = (
+        "INSERT INTO record_text (rowid, text) VALUES (new.id, ifnull(new.indexed_text, new.text))"
+    )
+    drop = (
+        "INSERT INTO record_text (record_text, rowid, text)"
+        " VALUES ('delete', old.id, ifnull(old.indexed_text, old.text))"
+    )
+    changes = "UPDATE OF text, indexed_text ON record"
+    for name, when, action in (
+        ("added", "AFTER INSERT ON record WHEN new.text <> ''", add),
+        ("replaced", f"AFTER {changes} WHEN new.text <> ''", add),
+        ("replacing", f"BEFORE {changes} WHEN old.text <> ''", drop),
+        ("dropped", "BEFORE DELETE ON record WHEN old.text <> ''", drop),
+    ):
+        db.execute(f"CREATE TRIGGER record_text_{name} {when} BEGIN {action}; END")
+
+
+def fill_indexed_text(db: Database) -> None:
+    """Compute again what the full-text index reads, for every record where it is not the text."""
+    rows = db.execute(
+        "SELECT id, text, indexed_text FROM record WHERE indexed_text IS NOT NULL"
+        " OR text GLOB '*[^' || char(1) || '-' || char(127) || ']*'"  # not only ASCII
+    ).fetchall()
+    changed = [
+        (wanted, number)
+        for number, text, stored in rows
+        if (wanted := indexed_text(text)) != stored
+    ]
+    db.conn.executemany("UPDATE record SET indexed_text = ? WHERE id = ?", changed)
+
+
 MIGRATIONS: tuple[Callable[[Database], None], ...] = (
     _v1_first_tables,
     _v2_vectors_and_summaries,
     _v3_things,
     _v4_sessions_in_time,
+    _v5_words_of_every_script,
 )
 """Entry n migrates a file from version n to n + 1. Entries are only ever added."""
 

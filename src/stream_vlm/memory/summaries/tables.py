@@ -15,6 +15,7 @@ from sqlite_utils import Database
 
 from stream_vlm.memory.search.query import RecallRecord
 from stream_vlm.memory.search.word_search import read
+from stream_vlm.memory.storage.indexed_text import indexed_text
 from stream_vlm.memory.storage.session_timeline import clock_segments
 from stream_vlm.memory.storage.step_rows import ANSWER, EVENT, OBSERVATION, QUERY, SUMMARY
 from stream_vlm.memory.summaries.extractive import BETWEEN, Material, SummaryItem
@@ -218,10 +219,12 @@ def insert_summary(
         "",
         "",
         model_id,
+        indexed_text(text),
     ]
     inserted = db.execute(
         "INSERT INTO record (kind, camera, session_id, frame_id, start_ns, end_ns, text, state,"
-        f" confidence, event_id, query_id, model_id) VALUES ({', '.join('?' * len(values))})",
+        " confidence, event_id, query_id, model_id, indexed_text) VALUES"
+        f" ({', '.join('?' * len(values))})",
         values,
     )
     record_id = int(inserted.lastrowid or 0)
@@ -270,7 +273,10 @@ def extend_summary(
 
 def replace_text(db: Database, record_id: int, text: str, model_id: str) -> None:
     """Replace the text of a summary, and delete the vectors of the old text."""
-    db.execute("UPDATE record SET text = ?, model_id = ? WHERE id = ?", [text, model_id, record_id])
+    db.execute(
+        "UPDATE record SET text = ?, indexed_text = ?, model_id = ? WHERE id = ?",
+        [text, indexed_text(text), model_id, record_id],
+    )
     db.execute("DELETE FROM record_vector WHERE record_id = ?", [record_id])
 
 
