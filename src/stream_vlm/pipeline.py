@@ -98,6 +98,7 @@ class Pipeline:
         *,
         load: ModelLoader = load_model,
         on_result: OnResult | None = None,
+        run_long: Callable[[Callable[[], Models]], Models] = lambda load_all: load_all(),
     ) -> None:
         """Open the memory, then load the models, for the memory is quick to refuse.
 
@@ -107,6 +108,8 @@ class Pipeline:
             load: loads the model where `models` are not given; give a function of your own to watch
                 with a model of your own.
             on_result: hears of every step, on the writer's thread.
+            run_long: calls what it is given, the loading of the models, and returns the result. One
+                that raises instead leaves the loading; the memory is closed then.
 
         Raises:
             StreamError: the memory or a model cannot be used; nothing stays open.
@@ -117,7 +120,7 @@ class Pipeline:
         """The loop, from `start` to `stop`."""
         with ExitStack() as stack:
             self.memory = stack.enter_context(Memory.open(settings.memory))
-            loaded = models or Models.load(settings, load)
+            loaded = models or run_long(lambda: Models.load(settings, load))
             self.model = loaded.model
             self.memory.use_embedder(loaded.text_model)
             jobs = self.memory.summary_jobs
@@ -136,7 +139,6 @@ class Pipeline:
                 self.writer = SyncWriter(self.memory, self.summarizer)
             else:
                 self.writer = MemoryWriter(self.memory, self._on_stored, on_result)
-                stack.callback(self.writer.close)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Pipeline:
@@ -150,9 +152,11 @@ class Pipeline:
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Store what waits and free everything."""
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Store what waits, for at most `timeout_s` seconds, and free everything."""
         self.stop()
+        if isinstance(self.writer, MemoryWriter):
+            self.writer.close(timeout_s)
         self._stack.close()
 
     @property

@@ -6,6 +6,7 @@ The parts themselves are in `lifecycle/configured.py` and `lifecycle/active.py`.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import traceback
@@ -14,32 +15,41 @@ from collections.abc import Callable
 import rclpy
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import MultiThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
 from stream_vlm.config.settings import Settings
 from stream_vlm.model_protocol import DeviceModel
 from stream_vlm.types import StreamError
+from stream_vlm_ros.common.process_end import SHUTDOWN_S, ProcessEnd, ProcessEnds
 from stream_vlm_ros.common.ros_logging import RosLogHandler
 from stream_vlm_ros.lifecycle.active import ActiveParts
 from stream_vlm_ros.lifecycle.configured import ConfiguredParts, ModelLoader
 from stream_vlm_ros.lifecycle.diagnostics import Diagnostics
 from stream_vlm_ros.lifecycle.parameters import Parameters
+from stream_vlm_ros.lifecycle.responsive_node import ResponsiveLifecycleNode
 
-THREADS = 4
-"""Threads of the executor. Few are enough, because only services that ask the memory take long."""
+THREADS = 6
+"""Threads of the executor. Few are enough: only a transition and services that ask the memory take
+long, and each of them takes one thread at a time.
+"""
 
 
-class StreamVlmNode(LifecycleNode):
+DURING = {"configure": "configuring", "activate": "activating", "deactivate": "deactivating"}
+"""The lifecycle state while a transition runs."""
+
+
+class StreamVlmNode(ResponsiveLifecycleNode):
     """Processes camera streams, publishes utterances and events, and answers from the memory.
 
     configure opens the memory and loads the model. activate warms the model up and subscribes to
     the cameras. deactivate removes the subscriptions and keeps the model. cleanup frees everything.
     """
 
-    def __init__(self, load: ModelLoader) -> None:
+    def __init__(self, load: ModelLoader, end: ProcessEnd | None = None) -> None:
         super().__init__("stream_vlm")
         self._load = load
+        self._end = end or ProcessEnd()
         self._configured: ConfiguredParts | None = None
         self._active: ActiveParts | None = None
         self._label = "unconfigured"
@@ -48,9 +58,8 @@ class StreamVlmNode(LifecycleNode):
         self._diagnostics = Diagnostics(
             self, lambda: (self._label, self._fault), lambda: (self._configured, self._active)
         )
-        self._autostart_timer = (
-            self.create_timer(0.0, self._autostart) if self._settings.autostart else None
-        )
+        if self._settings.autostart:
+            self.between_transitions(self._autostart)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Open the memory and load the model."""
@@ -79,22 +88,44 @@ class StreamVlmNode(LifecycleNode):
         self._fault = self._fault or fault
         return outcome
 
-    def shut_down(self) -> None:
-        """Shut down from any state. Results that wait are stored and published first."""
-        if self._label != "finalized":
-            self.trigger_shutdown()
+    def shut_down(self) -> bool:
+        """Shut down from any state. Results that wait are stored and published first.
+
+        A transition that runs is waited for, but not longer than `ProcessEnd` allows.
+
+        Returns:
+            Whether the node is shut down.
+        """
+        done = threading.Event()
+
+        def shut_down() -> None:
+            try:
+                if self._label != "finalized":
+                    self.trigger_shutdown()
+            finally:
+                done.set()
+
+        self.between_transitions(shut_down)
+        return self._end.wait(done.wait, float("inf"), SHUTDOWN_S)
 
     def _transition(
         self, name: str, body: Callable[[], None], then: str
     ) -> TransitionCallbackReturn:
         # rclpy does not report an exception of a transition callback, so it is logged here.
+        before, self._label = self._label, DURING.get(name, self._label)
         try:
             body()
+        except ProcessEnds as left:
+            self._label = before
+            self.get_logger().info(f"{name}: {left}")
+            return TransitionCallbackReturn.FAILURE
         except StreamError as error:
+            self._label = before
             self._fault = f"{name} failed: {error}"
             self.get_logger().error(self._fault)
             return TransitionCallbackReturn.FAILURE
         except Exception as error:
+            self._label = before
             self._fault = f"{name} failed: {type(error).__name__}: {error}; see the log for where"
             self.get_logger().error(f"{name} failed:\n{traceback.format_exc()}")
             return TransitionCallbackReturn.ERROR
@@ -103,9 +134,10 @@ class StreamVlmNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _configure(self) -> None:
+        self._end.check()
         settings = self._settings.configure()
         try:
-            self._configured = ConfiguredParts(self, settings, self._load)
+            self._configured = ConfiguredParts(self, settings, self._load, self._end)
         except BaseException:
             self._settings.unlock()
             raise
@@ -114,6 +146,7 @@ class StreamVlmNode(LifecycleNode):
         self.get_logger().info(f"model {self._configured.model.model_id}, memory {memory.path}")
 
     def _activate(self) -> None:
+        self._end.check()
         if self._configured is None:
             raise RuntimeError("the node was activated before it was configured")
         self._active = ActiveParts(self, self._configured)
@@ -137,9 +170,6 @@ class StreamVlmNode(LifecycleNode):
             self._active.apply_settings()
 
     def _autostart(self) -> None:
-        if self._autostart_timer is not None:
-            self.destroy_timer(self._autostart_timer)
-            self._autostart_timer = None
         if (
             self._label == "unconfigured"
             and self.trigger_configure() == TransitionCallbackReturn.SUCCESS
@@ -163,34 +193,56 @@ def load_model(settings: Settings) -> DeviceModel:
 def main(load: ModelLoader = load_model) -> int:
     """Run the node until SIGINT or SIGTERM, then shut it down and return 0.
 
+    The process ends within two seconds, whatever it does: work that takes longer is left, and then
+    the process ends here, with 0 too. It is 1 if the memory could not be closed by then.
+
     Args:
         load: loads the model when the node is configured.
     """
-    stop, stopped = threading.Event(), threading.Event()
+    wait_for_signal = _catch_signals()
     # The signal handlers of rclpy would stop the middleware before the last results are published.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    node = StreamVlmNode(load)
+    end, stopped = ProcessEnd(), threading.Event()
+    node = StreamVlmNode(load, end)
     library = logging.getLogger("stream_vlm")
     library.setLevel(logging.INFO)
     library.addHandler(RosLogHandler(node.get_logger()))
     executor = MultiThreadedExecutor(THREADS)
     executor.add_node(node)
     spinner = threading.Thread(
-        target=_spin, args=(executor, node, stopped), name="stream_vlm executor"
+        target=_spin, args=(executor, node, stopped), name="stream_vlm executor", daemon=True
     )
     spinner.start()
-    stop.wait()
+    wait_for_signal()
+    end.begin()
     # The executor still spins, so that waiting callers get a result.
-    node.shut_down()
+    end.is_stored = node.shut_down()
+    for what in end.left:
+        node.get_logger().warning(f"the process ends without waiting for this: {what}")
+    if end.left or not end.is_stored:
+        end.leave(0 if end.is_stored else 1)
     stopped.set()
     executor.wake()
     spinner.join()
     executor.shutdown()
     node.destroy_node()
     rclpy.try_shutdown()
+    # Python gives the signals their default action back before it ends, which would kill it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     return 0
+
+
+def _catch_signals() -> Callable[[], object]:
+    """Catch SIGINT and SIGTERM; the result waits for the first of them."""
+    # The kernel may give a signal to any thread, and Python's handlers run on the main thread only,
+    # once it is awake. What the interpreter writes to the pipe wakes it.
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    return lambda: os.read(reading, 1)
 
 
 def _spin(executor: MultiThreadedExecutor, node: StreamVlmNode, stopped: threading.Event) -> None:

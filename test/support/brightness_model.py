@@ -35,6 +35,10 @@ UNSURE_ENV = "BRIGHTNESS_UNSURE"
 """Not empty for a model whose answers have a low confidence."""
 GATE_ENV = "BRIGHTNESS_GATE"
 """A file; the memory is not searched for a question before this file exists."""
+LOADING_ENV = "BRIGHTNESS_LOADING"
+"""A file; the model is not loaded before this file exists."""
+WARM_UP_ENV = "BRIGHTNESS_WARM_UP"
+"""A file; a step with the black picture of the warm-up does not end before this file exists."""
 CRASH_ENV = "BRIGHTNESS_CRASH_AT"
 """Brightness (0..255) at which a step raises an unexpected error."""
 
@@ -62,6 +66,8 @@ class BrightnessStream:
                 f"{frame.camera}: this model cannot hear; watch for something visible"
             )
         brightness = float(frame.image.mean())
+        if brightness == 0:
+            _wait_for_file(WARM_UP_ENV)
         if brightness > 155:
             time.sleep(float(os.environ.get(LOAD_ENV, "0")) * picture_share)
         if os.environ.get(CRASH_ENV) and abs(brightness - float(os.environ[CRASH_ENV])) < 3:
@@ -174,7 +180,14 @@ def load(settings: Settings) -> BrightnessModel:
         raise StreamError(
             f"model.directory: {settings.model.directory} does not exist; name another"
         )
+    _wait_for_file(LOADING_ENV)
     return BrightnessModel(settings)
+
+
+def _wait_for_file(variable: str) -> None:
+    path = os.environ.get(variable)
+    while path and not Path(path).exists():
+        time.sleep(0.02)
 
 
 def _block_memory_search() -> None:

@@ -11,14 +11,12 @@ from stream_vlm.loop.load_governor import LoadGovernor
 from stream_vlm.loop.sampler import LatestFrames
 from stream_vlm.sources.pose_buffer import PoseBuffer
 from stream_vlm_ros.common.health_counters import FaultLog, StepHealth
+from stream_vlm_ros.common.process_end import STORE_S
 from stream_vlm_ros.inputs.camera_subscription import CameraMessage, CameraSubscription
 from stream_vlm_ros.inputs.odometry_subscription import OdometrySubscription
 from stream_vlm_ros.inputs.session_tracker import SessionTracker
-from stream_vlm_ros.lifecycle.configured import ConfiguredParts
+from stream_vlm_ros.lifecycle.configured import FLUSH_S, ConfiguredParts
 from stream_vlm_ros.model_thread.worker import Worker
-
-FLUSH_S = 10.0
-"""Longest wait, at deactivation, for steps to be stored and published."""
 
 
 class ActiveParts:
@@ -28,12 +26,14 @@ class ActiveParts:
         """Warm the model up, subscribe to the topics and start the model thread.
 
         Raises:
+            ProcessEnds: the process ended while the model was warmed up.
             StreamError: the model cannot process a picture.
         """
         self._configured = configured
         settings, pipeline = configured.settings, configured.pipeline
         logger = node.get_logger()
-        pipeline.warm_up()
+        end = configured.end
+        end.run("warming up the model", pipeline.warm_up)
         self.sampler: LatestFrames[CameraMessage] = LatestFrames()
         self.poses = PoseBuffer()
         self.sessions = SessionTracker(self.sampler, self.poses, settings.cameras, logger.warning)
@@ -60,6 +60,7 @@ class ActiveParts:
                 steps=self.steps,
                 governor=self.governor,
                 log_error=logger.error,
+                end=end,
             )
             worker.start()
             stack.callback(worker.stop)
@@ -83,6 +84,7 @@ class ActiveParts:
         self._stack.close()
 
     def _drain(self) -> None:
-        self._configured.pipeline.flush(FLUSH_S)
-        self._configured.requests.close()
-        self._configured.pipeline.stop()
+        configured = self._configured
+        configured.end.wait(configured.pipeline.flush, FLUSH_S, STORE_S)
+        configured.requests.close()
+        configured.pipeline.stop()

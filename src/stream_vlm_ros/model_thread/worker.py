@@ -14,6 +14,7 @@ from stream_vlm.sources.image_decoding import CameraEncodingError, decode_pictur
 from stream_vlm.sources.pose_buffer import PoseBuffer
 from stream_vlm.types import Frame, Limits, Tick
 from stream_vlm_ros.common.health_counters import CameraHealth, StepHealth
+from stream_vlm_ros.common.process_end import STEP_S, ProcessEnd
 from stream_vlm_ros.inputs.camera_subscription import CameraMessage
 from stream_vlm_ros.inputs.image_decoding import decoders
 from stream_vlm_ros.inputs.session_tracker import SessionTracker
@@ -42,6 +43,7 @@ class Worker:
         steps: StepHealth,
         governor: LoadGovernor,
         log_error: Callable[[str], Any],
+        end: ProcessEnd | None = None,
     ) -> None:
         """Make the thread; `start` starts it.
 
@@ -54,6 +56,7 @@ class Worker:
             steps: counts the steps and their durations.
             governor: limits the cost of steps if they take too long.
             log_error: logs the traceback of a failed step.
+            end: says when the process ends; a step that takes too long then is left.
         """
         self._pipeline = pipeline
         self._summarizer = pipeline.summarizer
@@ -71,7 +74,8 @@ class Worker:
         self._idle = IdleBudget()
         self._step_index = 0
         self._decoder = next(iter(decoders().values()))
-        self._thread = threading.Thread(target=self._run, name="stream_vlm model")
+        self._end = end or ProcessEnd()
+        self._thread = threading.Thread(target=self._run, name="stream_vlm model", daemon=True)
         requests.pictures.listen(self.notify)
         if self._summarizer is not None:
             self._summarizer.jobs.listen(self.notify)
@@ -93,11 +97,15 @@ class Worker:
             self._condition.notify()
 
     def stop(self) -> None:
-        """Finish the present step and end the thread."""
+        """Finish the present step and end the thread.
+
+        If the process ends and the step takes longer than it may then, it is left: nothing of it
+        is stored or published.
+        """
         with self._condition:
             self._stopping = True
             self._condition.notify()
-        self._thread.join()
+        self._end.join("the running step", self._thread, STEP_S)
 
     @property
     def is_stopping(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from stream_vlm.memory.answers.prompt_recall import PromptRecall, PromptRecaller
 from stream_vlm.types import StreamError
+from stream_vlm_ros.common.process_end import STEP_S, ProcessEnd
 from stream_vlm_ros.requests.request_queue import Request, RequestQueue
 
 MAX_WAITING = 100
@@ -32,12 +33,18 @@ class RecallRequest(Request):
 class RecallThread:
     """Serves `requests` one at a time, in the order in which they came."""
 
-    def __init__(self, recaller: PromptRecaller, capacity: int = MAX_WAITING) -> None:
+    def __init__(
+        self,
+        recaller: PromptRecaller,
+        capacity: int = MAX_WAITING,
+        end: ProcessEnd | None = None,
+    ) -> None:
         """Make the thread; `start` starts it.
 
         Args:
             recaller: searches the memory.
             capacity: how many requests may wait.
+            end: says when the process ends; a search that takes too long then is left.
         """
         self.requests: RequestQueue[RecallRequest] = RequestQueue(
             capacity,
@@ -45,7 +52,8 @@ class RecallThread:
             " some",
         )
         self._recaller = recaller
-        self._thread = threading.Thread(target=self._run, name="stream_vlm recall")
+        self._end = end or ProcessEnd()
+        self._thread = threading.Thread(target=self._run, name="stream_vlm recall", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
@@ -54,7 +62,7 @@ class RecallThread:
     def stop(self, sentence: str) -> None:
         """Finish the present request, refuse all others with `sentence`, and end the thread."""
         self.requests.close(sentence)
-        self._thread.join()
+        self._end.join("a search in the memory", self._thread, STEP_S)
 
     def _run(self) -> None:
         while (request := self.requests.wait_and_take()) is not None:
