@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -197,7 +198,9 @@ def _progress(source: Source, quiet: bool) -> Iterator[Callable[[float, list[str
     """Show a progress bar in seconds of stream on a terminal; utterances are printed above it."""
     from tqdm import tqdm
 
-    total = source.duration_s
+    # A video file is read once to know its length, so it is asked only where the bar is shown.
+    hidden = quiet or not sys.stderr.isatty()
+    total = None if hidden else source.duration_s
     layout = "{desc}: {percentage:3.0f}% |{bar}| {n:.0f}/{total:.0f} s of stream, {remaining} left"
     if total is None:
         layout = "{desc}: {n:.0f} s of stream in {elapsed}"
@@ -207,7 +210,7 @@ def _progress(source: Source, quiet: bool) -> Iterator[Callable[[float, list[str
         unit="s",
         bar_format=layout,
         leave=False,
-        disable=True if quiet else None,
+        disable=hidden,
     ) as bar:
 
         def advance(seconds: float, lines: list[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,9 @@ from pathlib import Path
 from stream_vlm.sources.source import SourceError
 from stream_vlm.sources.video import VideoSource
 from stream_vlm.types import NANOSECONDS, Frame, State, StreamError
+
+GAP_S = 30.0
+"""Seconds between two turns that are passed over by a new search rather than decoded."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ class VideoFolder:
         return whole if whole.is_file() else self.folder / Path(video).name
 
     def length_s(self, video: str) -> float:
-        """Length of `video` in seconds as its container states it; the first picture must decode.
+        """Length of `video` in seconds by the stamps of its pictures; the first one must decode.
 
         Raises:
             RowRefused: the video is missing or cannot be decoded.
@@ -161,14 +164,12 @@ class VideoFolder:
             return RowRefused(RefusalReason.MISSING_VIDEO, f"{path} does not exist")
         try:
             source = VideoSource(path)
-            length_s = source.duration_s
             first = next(source.frames(), None)
+            length_s = source.duration_s
         except SourceError as error:
             return RowRefused(RefusalReason.UNDECODABLE, str(error))
         if first is None or length_s is None:
-            return RowRefused(
-                RefusalReason.UNDECODABLE, f"{path} has no picture or states no duration"
-            )
+            return RowRefused(RefusalReason.UNDECODABLE, f"{path} has no picture")
         return length_s
 
     def pictures(self, sample: StreamSample) -> Iterator[Frame]:
@@ -177,16 +178,26 @@ class VideoFolder:
         Raises:
             SourceError: the video cannot be read, or ends before the last turn.
         """
-        waiting = iter(sample.turns)
-        turn = next(waiting, None)
-        for frame in VideoSource(self.path(sample.video)).frames():
-            while turn is not None and frame.stamp_ns >= turn.start_s * NANOSECONDS - 1:
-                yield frame
-                turn = next(waiting, None)
-            if turn is None:
-                return
-        if turn is not None:
+        waiting = deque(sample.turns)
+        while waiting:
+            # Reading begins at the key frame before the turn, and again after a long gap.
+            start_s = waiting[0].start_s
+            until_s = start_s
+            for frame in VideoSource(self.path(sample.video)).frames(_just_before(start_s)):
+                while waiting and frame.stamp_ns >= waiting[0].start_s * NANOSECONDS - 1:
+                    until_s = waiting.popleft().start_s
+                    yield frame
+                if not waiting or waiting[0].start_s - until_s > GAP_S:
+                    break
+            if waiting and waiting[0].start_s - until_s <= GAP_S:
+                break
+        if waiting:
             raise SourceError(
-                f"{self.path(sample.video)}: ends before the turn from {turn.start_s} s; remove"
-                " this sample or repair its video"
+                f"{self.path(sample.video)}: ends before the turn from {waiting[0].start_s} s;"
+                " remove this sample or repair its video"
             )
+
+
+def _just_before(start_s: float) -> float:
+    """`start_s` less the tolerance of a nanosecond with which pictures are chosen, seconds."""
+    return max(0.0, start_s - 2 / NANOSECONDS)
