@@ -14,7 +14,7 @@ from stream_vlm.memory.storage.writer_lock import WriterLock
 from stream_vlm.model_protocol import Model
 from stream_vlm.pipeline import Models, Pipeline
 from stream_vlm.run_records import as_line, records_of
-from stream_vlm.sources.source import Source
+from stream_vlm.sources.source import Source, left_out_by
 from stream_vlm.types import NANOSECONDS, StepResult, StreamError
 
 RECORD_FILES = ("utterances.jsonl", "events.jsonl", "states.jsonl")
@@ -41,6 +41,7 @@ class Watched:
         elapsed_s: elapsed wall time, seconds.
         stale: frames that were skipped because their stamp did not advance.
         faults: by camera, how many ticks the model could not use.
+        left_out: by camera and reason, how many messages the source left out.
     """
 
     session_id: str
@@ -51,6 +52,7 @@ class Watched:
     elapsed_s: float = 0.0
     stale: int = 0
     faults: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def count(self, result: StepResult, first_ns: int) -> None:
         """Add the result of one step; `first_ns` is the stamp of the run's first frame (ns)."""
@@ -152,5 +154,6 @@ def watch(
             if on_step is not None:
                 on_step(result, watched.seconds)
         watched.stale = run.stale
+        watched.left_out = left_out_by(source)
     watched.elapsed_s = time.perf_counter() - started
     return watched

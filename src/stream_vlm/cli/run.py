@@ -237,4 +237,9 @@ def _summary(watched: Watched, folder: Path) -> str:
         f"{camera}: {count} frames could not be used"
         for camera, count in sorted(watched.faults.items())
     ]
+    parts += [
+        f"{name}: {count} left out ({reason})"
+        for name, reasons in sorted(watched.left_out.items())
+        for reason, count in sorted(reasons.items())
+    ]
     return ", ".join(parts)

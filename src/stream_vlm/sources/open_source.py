@@ -14,7 +14,8 @@ POSSIBLE = (
 )
 """The possible sources, for help texts and error messages."""
 
-BAG_SUFFIXES = (".mcap", ".db3")
+BAG_SUFFIXES = (".mcap", ".db3", ".zstd", ".bag")
+"""Endings of recordings; .bag is ROS 1, which is refused with the remedy."""
 
 SourceFactory = Callable[[str, "float | None"], Source]
 """Opens a source that another package adds, from its whole text and the seconds to read (None for
@@ -25,7 +26,9 @@ its default). Raises `SourceError` where it cannot.
 def is_bag(spec: str) -> bool:
     """True when `spec` names an existing rosbag2 recording: a folder, or one of its files."""
     path = Path(spec).expanduser()
-    return (bool(spec) and path.is_dir()) or (path.is_file() and path.suffix in BAG_SUFFIXES)
+    return (bool(spec) and path.is_dir()) or (
+        path.is_file() and path.suffix.lower() in BAG_SUFFIXES
+    )
 
 
 def open_source(

@@ -6,27 +6,36 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from rosbags.highlevel import AnyReader, AnyReaderError
-from rosbags.interfaces import Connection
-from rosbags.typesys import Stores, get_typestore
+import numpy as np
 
 from stream_vlm.sources.image_decoding import (
     CameraEncodingError,
+    Pixels,
     decode_picture,
     decode_with_rosbags,
 )
-from stream_vlm.sources.pose_buffer import REACH_S, PoseBuffer, PoseError, odometry_pose
+from stream_vlm.sources.recordings.cdr import NoMessage, decode_message
+from stream_vlm.sources.recordings.poses import ODOMETRY_TYPE, RecordedPoses
+from stream_vlm.sources.recordings.recording import Recording
+from stream_vlm.sources.recordings.storage import Message
+from stream_vlm.sources.recordings.survey import survey
+from stream_vlm.sources.recordings.topic_clock import (
+    SLACK_NS,
+    TopicClock,
+    choose_clock,
+    clocks_apart_s,
+    in_words,
+    share_one_clock,
+)
 from stream_vlm.sources.source import SourceError
-from stream_vlm.types import NANOSECONDS, Frame, Pose
+from stream_vlm.types import NANOSECONDS, Frame, StreamError
 
 LOG = logging.getLogger(__name__)
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-ODOMETRY_TYPE = "nav_msgs/msg/Odometry"
-LATE_S = 10.0
-"""A pose may be recorded so much later than a frame of the same stamp, seconds."""
+NO_PICTURE, OFF_THE_CLOCK, MISSING = "no picture", "stamp off the clock", "missing in the files"
+"""Why a message is left out."""
 
 
 def camera_name(topic: str) -> str:
@@ -53,10 +62,12 @@ def camera_name(topic: str) -> str:
 
 
 class BagSource:
-    """The image topics of a rosbag2 recording; header stamps and frame ids are kept.
+    """The image topics of a rosbag2 recording; frame ids and sound header stamps are kept.
 
-    A message without a header stamp gets the time at which it was recorded. A message that cannot
-    be decoded is skipped and counted in `unreadable`; the first one of each camera is logged.
+    Only the chosen topics are opened. One clock is chosen for each topic by all its messages: the
+    header stamps, or the time of recording where a topic has no header stamps, where they jump, or
+    where the clocks of two cameras differ. A message that is no picture, or whose stamp is off its
+    topic's clock, is left out and counted in `left_out`; what was found is logged.
 
     Args:
         path: the bag's folder, or its .mcap or .db3 file.
@@ -66,6 +77,9 @@ class BagSource:
             `PoseBuffer`); empty gives no poses.
         pose_max_age_s: a pose farther than this from the frame's stamp is not used, seconds.
         seconds: stop after this much stream; None reads to the end.
+
+    Attributes:
+        left_out: number of messages by camera (or odometry topic) and reason.
 
     Raises:
         SourceError: missing, unreadable or empty bag, or a topic that is not in it.
@@ -83,50 +97,95 @@ class BagSource:
     ) -> None:
         self.path = path
         self.name = path.stem if path.is_file() else path.resolve().name
-        self.unreadable: dict[str, int] = {}
-        self._seconds = seconds
-        self._reader = _open(path)
-        self.topics = self._choose(topics)
-        self.cameras = tuple(sorted(self.topics))
-        span_s = self._reader.duration / NANOSECONDS
-        self.duration_s: float | None = span_s if seconds is None else min(span_s, seconds)
-        self._poses = self._open_poses(odom_topic, pose_max_age_s) if odom_topic else None
+        self.left_out: dict[str, dict[str, int]] = {}
+        self._said: set[str] = set()
+        self._recording = Recording(path)
+        try:
+            self.topics = self._choose(topics)
+            self.cameras = tuple(sorted(self.topics))
+            if odom_topic:
+                self._check_odometry(odom_topic)
+            wanted = [*self.topics.values(), *([odom_topic] if odom_topic else [])]
+            self._times, is_whole = survey(self._recording, wanted, seconds)
+            if is_whole:
+                self._compare_with_metadata(topics)
+            self._clocks = self._choose_clocks()
+            self.duration_s: float | None = self._cut(seconds)
+            self._poses = self._open_poses(odom_topic, pose_max_age_s) if odom_topic else None
+        except BaseException:
+            self._recording.close()
+            raise
+        self._say_all()
+
+    @property
+    def unreadable(self) -> dict[str, int]:
+        """Number of messages that are no picture, by camera."""
+        counts = {camera: self.left_out.get(camera, {}) for camera in self.cameras}
+        return {name: count[NO_PICTURE] for name, count in counts.items() if NO_PICTURE in count}
 
     def frames(self) -> Iterator[Frame]:
         """Yield frames in the order in which they were recorded, uint8 RGB (H, W, 3).
 
         Raises:
-            SourceError: the bag is truncated, or none of its images can be decoded.
+            SourceError: none of the images can be decoded.
         """
-        cameras = {topic: camera for camera, topic in self.topics.items()}
-        first_ns: int | None = None
         yielded, reason = 0, "its image topics are empty"
-        for connection, recorded_ns, message in _messages(self.path, self._reader, list(cameras)):
-            camera = cameras[connection.topic]
-            stamp_ns = _stamp_ns(message, recorded_ns)
-            first_ns = stamp_ns if first_ns is None else first_ns
-            if self._seconds is not None and stamp_ns - first_ns >= self._seconds * NANOSECONDS:
-                break
+        for camera, index, message in self._kept_messages():
             try:
-                image = decode_picture(message, camera, decode_with_rosbags)
-            except CameraEncodingError as error:
-                self.unreadable[camera] = self.unreadable.get(camera, 0) + 1
+                frame_id, image = self._decode(camera, message)
+            except StreamError as error:
+                self._leave_out(camera, NO_PICTURE)
                 reason = str(error)
-                if self.unreadable[camera] == 1:
+                if self.left_out[camera][NO_PICTURE] == 1:
                     LOG.warning("%s: frame skipped: %s", self.path, error)
                 continue
             yielded += 1
-            pose = self._poses.at(stamp_ns, recorded_ns) if self._poses is not None else None
-            yield Frame(camera, stamp_ns, message.header.frame_id, image, pose)
-        self._reader.close()
-        if self._poses is not None:
-            self._poses.close()
+            stamp_ns = int(self._clocks[message.topic].stamps[index])
+            pose = None
+            if self._poses is not None:
+                pose = self._poses.at(stamp_ns, message.recorded_ns)
+            yield Frame(camera, stamp_ns, frame_id, image, pose)
+        if self._poses is not None and self._poses.unreadable:
+            self._leave_out(self._poses.topic, "no pose", self._poses.unreadable)
+        self._say_all()
+        self._recording.close()
         if not yielded:
             raise SourceError(f"{self.path}: no frame can be decoded: {reason}")
 
+    def _kept_messages(self) -> Iterator[tuple[str, int, Message]]:
+        """Yield camera, number among its topic's messages, and message; others are counted."""
+        cameras = {topic: camera for camera, topic in self.topics.items()}
+        left = {
+            topic: int(np.flatnonzero(self._within[topic]).max(initial=-1)) + 1 for topic in cameras
+        }
+        indices = dict.fromkeys(cameras, 0)
+        unfinished = {topic for topic, last in left.items() if last}
+        if not unfinished:
+            return
+        for message in self._recording.messages(list(cameras)):
+            topic, index = message.topic, indices[message.topic]
+            indices[topic] += 1
+            if index < left[topic] and self._within[topic][index]:
+                if self._clocks[topic].kept[index] or not self._times[topic].readable[index]:
+                    yield cameras[topic], index, message
+                else:
+                    self._leave_out(cameras[topic], OFF_THE_CLOCK)
+            if index + 1 >= left[topic]:
+                unfinished.discard(topic)
+                if not unfinished:
+                    return
+
+    def _decode(self, camera: str, message: Message) -> tuple[str, Pixels]:
+        kind = self._recording.types[message.topic]
+        try:
+            image = decode_message(message.data, kind)
+        except NoMessage as error:
+            raise CameraEncodingError(f"{camera}: no {kind}: {error}") from error
+        return image.header.frame_id, decode_picture(image, camera, decode_with_rosbags)
+
     def _choose(self, wanted: Sequence[str]) -> dict[str, str]:
         """Return the topic of each camera, by camera name."""
-        types = {connection.topic: connection.msgtype for connection in self._reader.connections}
+        types = self._recording.types
         images = sorted(topic for topic in types if types[topic] in IMAGE_TYPES)
         images.sort(key=lambda topic: IMAGE_TYPES.index(types[topic]))
         for topic in wanted:
@@ -148,92 +207,103 @@ class BagSource:
                 name += "_again"
             chosen[name] = topic
         if not chosen:
+            found = [f"{topic} ({types[topic] or 'of unknown type'})" for topic in sorted(types)]
             raise SourceError(
-                f"{self.path}: no usable image topic among {sorted(types) or 'no topics'}"
+                f"{self.path}: no usable image topic among {', '.join(found) or 'no topics'}"
             )
         return chosen
 
-    def _open_poses(self, topic: str, max_age_s: float) -> _RecordedPoses:
-        types = {connection.topic: connection.msgtype for connection in self._reader.connections}
+    def _check_odometry(self, topic: str) -> None:
+        types = self._recording.types
         if types.get(topic) != ODOMETRY_TYPE:
             odometries = sorted(name for name, kind in types.items() if kind == ODOMETRY_TYPE)
             raise SourceError(
                 f"{self.path}: {topic} is not a {ODOMETRY_TYPE} topic; the bag's are"
                 f" {odometries or 'none'}"
             )
-        return _RecordedPoses(self.path, topic, max_age_s)
 
+    def _choose_clocks(self) -> dict[str, TopicClock]:
+        """Return the clock of each image topic."""
+        clocks = {topic: choose_clock(self._times[topic]) for topic in self.topics.values()}
+        for topic, clock in clocks.items():
+            if clock.remark:
+                self._say(f"{topic}: {clock.remark}")
+        remark = share_one_clock(clocks, self._times)
+        if remark:
+            self._say(f"{remark}; --topic selects one")
+        return clocks
 
-class _RecordedPoses:
-    """The poses of a recording, read a little ahead of its frames.
+    def _cut(self, seconds: float | None) -> float:
+        """Mark what belongs to the first `seconds` of stream; return their length, seconds."""
+        ends = [
+            (int(clock.stamps[clock.kept].min()), int(clock.stamps[clock.kept].max()))
+            for clock in self._clocks.values()
+            if clock.kept.any()
+        ]
+        first_ns = min((first for first, _ in ends), default=0)
+        length_s = (max((last for _, last in ends), default=0) - first_ns) / NANOSECONDS
+        self._within = {
+            topic: np.ones(clock.kept.size, np.bool_) for topic, clock in self._clocks.items()
+        }
+        if seconds is None:
+            return length_s
+        for topic, clock in self._clocks.items():
+            asked = clock.kept & (clock.stamps - first_ns < round(seconds * NANOSECONDS))
+            if clock.kept.any():
+                # What is left out is counted up to the first message that was not asked for.
+                after = np.flatnonzero(clock.kept & ~asked)
+                end = int(after.min(initial=asked.size))
+                self._within[topic] = asked | (~clock.kept & (np.arange(asked.size) < end))
+        return min(length_s, seconds)
 
-    Only those near the frame are in memory.
-    """
-
-    def __init__(self, path: Path, topic: str, max_age_s: float) -> None:
-        self._path = path
-        self._max_age_s = max_age_s
-        self._ahead_s = max_age_s + LATE_S
-        self._buffer = PoseBuffer(REACH_S + self._ahead_s)
-        # A separate reader: two iterators over one reader may change each other's file position.
-        self._reader = _open(path)
-        self._messages = _messages(path, self._reader, [topic])
-        self._next = next(self._messages, None)
-        self._has_warned = False
-
-    def at(self, stamp_ns: int, recorded_ns: int) -> Pose | None:
-        """Return the pose at `stamp_ns` for a frame recorded at `recorded_ns` (both ns)."""
-        until_ns = recorded_ns + round(self._ahead_s * NANOSECONDS)
-        while self._next is not None and self._next[1] <= until_ns:
-            _, pose_recorded_ns, message = self._next
-            try:
-                self._buffer.put(_stamp_ns(message, pose_recorded_ns), odometry_pose(message))
-            except PoseError as error:
-                if not self._has_warned:
-                    LOG.warning("%s: pose skipped: %s", self._path, error)
-                self._has_warned = True
-            self._next = next(self._messages, None)
-        return self._buffer.at(stamp_ns, self._max_age_s)
-
-    def close(self) -> None:
-        self._reader.close()
-
-
-def _stamp_ns(message: Any, recorded_ns: int) -> int:
-    """Return the header stamp (ns); if it is zero, the time of recording."""
-    stamp = message.header.stamp
-    return int(stamp.sec * NANOSECONDS + stamp.nanosec) or recorded_ns
-
-
-def _messages(
-    path: Path, reader: AnyReader, topics: list[str]
-) -> Iterator[tuple[Connection, int, Any]]:
-    connections = [connection for connection in reader.connections if connection.topic in topics]
-    try:
-        for connection, recorded_ns, data in reader.messages(connections=connections):
-            yield connection, recorded_ns, reader.deserialize(data, connection.msgtype)
-    except (AnyReaderError, ValueError, OSError) as error:
-        raise SourceError(f"{path}: the recording is truncated: {error}") from error
-
-
-def _open(path: Path) -> AnyReader:
-    if not path.exists():
-        raise SourceError(f"{path}: no such bag")
-    if path.is_dir() and not (path / "metadata.yaml").exists():
-        raise SourceError(
-            f"{path}: a folder without metadata.yaml is not a bag; if the recorder was killed,"
-            " repair the folder with 'ros2 bag reindex'"
+    def _open_poses(self, topic: str, max_age_s: float) -> RecordedPoses:
+        times = self._times[topic]
+        clock = choose_clock(times)
+        if clock.remark:
+            self._say(f"{topic}: {clock.remark}")
+        apart_s = max(
+            (
+                abs(clocks_apart_s(other, self._times[name], clock, times))
+                for name, other in self._clocks.items()
+            ),
+            default=0.0,
         )
-    reader: AnyReader | None = None
-    try:
-        # Recordings of older distributions contain no message definitions.
-        reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
-        reader.open()
-        return reader
-    except Exception as error:
-        # According to where the file is damaged, the library raises its own error, or one of
-        # sqlite3, struct or assert.
-        raise SourceError(
-            f"{path}: not a rosbag2 recording that can be read:"
-            f" {str(error) or type(error).__name__}"
-        ) from error
+        by_stamp = apart_s * NANOSECONDS <= SLACK_NS
+        if not by_stamp:
+            self._say(
+                f"the clock of {topic} differs from the cameras' by {in_words(apart_s)}; poses are"
+                " found by the time of recording"
+            )
+        return RecordedPoses(self._recording, topic, clock, by_stamp, max_age_s)
+
+    def _compare_with_metadata(self, wanted: Sequence[str]) -> None:
+        """Say where the files hold fewer messages than metadata.yaml states."""
+        stated = self._recording.stated
+        absent = [
+            topic
+            for topic in stated
+            if topic not in self._recording.types
+            and self._recording.stated_types[topic] in IMAGE_TYPES
+        ]
+        for topic in [*self._times, *(absent if not wanted else [])]:
+            found = self._times[topic].recorded.size if topic in self._times else 0
+            promised = stated.get(topic, 0)
+            if found < promised:
+                name = next((name for name, own in self.topics.items() if own == topic), topic)
+                self._leave_out(name, MISSING, promised - found)
+                self._say(
+                    f"metadata.yaml promises {promised} messages of {topic}, {found} are there"
+                )
+
+    def _leave_out(self, name: str, reason: str, count: int = 1) -> None:
+        reasons = self.left_out.setdefault(name, {})
+        reasons[reason] = reasons.get(reason, 0) + count
+
+    def _say_all(self) -> None:
+        for remark in self._recording.remarks:
+            self._say(remark)
+
+    def _say(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            LOG.warning("%s: %s", self.path, sentence)

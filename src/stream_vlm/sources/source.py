@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from stream_vlm.types import Frame, StreamError
 
@@ -47,3 +47,19 @@ class Source(Protocol):
                 before that have been yielded.
         """
         ...
+
+
+@runtime_checkable
+class LeavesOut(Protocol):
+    """A source that goes on after what it cannot use, and counts it.
+
+    Attributes:
+        left_out: how many messages were left out, by camera (or another name) and reason.
+    """
+
+    left_out: dict[str, dict[str, int]]
+
+
+def left_out_by(source: Source) -> dict[str, dict[str, int]]:
+    """Return what `source` has left out so far, by name and reason; empty where it does not count."""
+    return source.left_out if isinstance(source, LeavesOut) else {}

@@ -21,6 +21,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from stream_vlm.sources import Source, SourceError, open_source
 from stream_vlm.sources.open_source import POSSIBLE
+from stream_vlm.sources.source import left_out_by
 from stream_vlm.types import NANOSECONDS, Frame, StreamError
 from stream_vlm_ros.camera_source.messages import (
     Transport,
@@ -165,8 +166,12 @@ class CameraSource(Node):
         self.last_stamp_ns = stamp_ns
         self.published += 1
 
-    def report_end(self) -> None:
-        """Send the last time on /clock to all subscribers, then print one line of JSON."""
+    def report_end(self, left_out: dict[str, dict[str, int]]) -> None:
+        """Send the last time on /clock to all subscribers, then print one line of JSON.
+
+        Args:
+            left_out: what the source could not use, by camera and reason.
+        """
         if self._clock_publisher is not None:
             for _ in range(LAST_CLOCKS):
                 self._clock_publisher.publish(self._clock)
@@ -177,6 +182,7 @@ class CameraSource(Node):
                 "last_stamp_ns": self.last_stamp_ns,
                 "published": self.published,
                 "skipped": self.skipped,
+                "left_out": left_out,
             }
         )
 
@@ -293,7 +299,7 @@ def _run(arguments: argparse.Namespace) -> None:
             node.wait_for_listeners(arguments.listeners, arguments.wait)
         while node.play(source, arguments.rate) and arguments.loop:
             source = open_from_start()
-        node.report_end()
+        node.report_end(left_out_by(source))
     finally:
         node.destroy_node()
 

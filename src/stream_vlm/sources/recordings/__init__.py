@@ -1,0 +1,1 @@
+"""Read the messages of rosbag2 recordings: files, folders, clocks, poses."""

@@ -1,0 +1,146 @@
+"""Read the messages of one SQLite file of a recording (.db3), with what its log beside it holds."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import quote
+
+from stream_vlm.sources.recordings.storage import HEAD_BYTES, ZSTD_MAGIC, FileError, Topic
+
+WHOLE = "CAST(data AS BLOB)"
+HEAD = (
+    f"CAST(CASE WHEN substr(data, 1, 4) = x'{ZSTD_MAGIC.hex()}' THEN data"
+    f" ELSE substr(data, 1, {HEAD_BYTES}) END AS BLOB)"
+)
+
+
+class SqliteFile:
+    """One SQLite file; see `StorageFile`.
+
+    A recorder that was killed leaves a write-ahead log beside the file (`-wal`, or `-journal`). Its
+    messages are read too, and the recording is not changed.
+
+    Raises:
+        FileError: it is no SQLite file of a recording.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.remarks: list[str] = []
+        self._folder: TemporaryDirectory[str] | None = None
+        if not path.stat().st_size:
+            raise FileError(f"{path}: the file is empty (0 bytes); nothing was recorded")
+        try:
+            self._connection = self._open()
+        except (sqlite3.Error, OSError) as error:
+            self._drop_copy()
+            raise FileError(f"{path}: not a recording that can be read: {error}") from error
+        try:
+            self.topics = self._read_topics()
+            self.start_ns, self.end_ns = self._span()
+        except sqlite3.Error as error:
+            self.close()
+            raise FileError(
+                f"{path}: not a recording that can be read: {error};"
+                f" 'sqlite3 {path.name} .recover' saves what is left of a damaged file"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file, and remove the copy if one was needed."""
+        self._connection.close()
+        self._drop_copy()
+
+    def messages(self, keys: Collection[int], heads_only: bool) -> Iterator[tuple[int, int, bytes]]:
+        """Yield topic, time of recording (ns) and data, in order of recording."""
+        data = HEAD if heads_only else WHOLE
+        marks = ",".join("?" * len(keys))
+        select = f"SELECT topic_id, timestamp, {data} FROM messages"
+        where = f"WHERE topic_id IN ({marks}) ORDER BY"
+        last = -1
+        try:
+            for topic, recorded_ns, content in self._connection.execute(
+                f"{select} {where} timestamp, id", tuple(keys)
+            ):
+                last = recorded_ns
+                yield topic, recorded_ns, content or b""
+        except sqlite3.DatabaseError as error:
+            self._remark(
+                f"it is damaged ({error}), and what is before that point is watched;"
+                f" 'sqlite3 {self.path.name} .recover' may save more"
+            )
+            if last == -1:
+                # The index may be what is damaged.
+                yield from self._without_index(select, where, tuple(keys))
+
+    def _without_index(
+        self, select: str, where: str, keys: tuple[int, ...]
+    ) -> Iterator[tuple[int, int, bytes]]:
+        query = f"{select} NOT INDEXED {where} id"
+        with contextlib.suppress(sqlite3.DatabaseError):  # told above
+            for topic, recorded_ns, content in self._connection.execute(query, keys):
+                yield topic, recorded_ns, content or b""
+
+    def _open(self) -> sqlite3.Connection:
+        logs = [
+            log
+            for log in (Path(f"{self.path}-wal"), Path(f"{self.path}-journal"))
+            if log.exists() and log.stat().st_size
+        ]
+        if not logs:
+            return _connect(self.path, "immutable=1")
+        # A reader of the log needs an index of it, which SQLite would write beside the recording.
+        if Path(f"{self.path}-shm").exists() and logs[0].name.endswith("-wal"):
+            with contextlib.suppress(sqlite3.OperationalError):  # read-only folder: copied below
+                connection = _connect(self.path, "mode=ro")
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                return connection
+        self._folder = TemporaryDirectory(prefix="stream_vlm_")
+        copy = Path(self._folder.name) / "recording.db3"
+        shutil.copyfile(self.path, copy)
+        for log in logs:
+            shutil.copyfile(log, f"{copy}{log.name[len(self.path.name) :]}")
+        return _connect(copy, "mode=rw")
+
+    def _read_topics(self) -> list[Topic]:
+        tables = {
+            name
+            for (name,) in self._connection.execute("SELECT name FROM sqlite_master").fetchall()
+        }
+        if not {"messages", "topics"} <= tables:
+            raise sqlite3.DatabaseError("it has no tables 'messages' and 'topics'")
+        return [
+            Topic(key, str(name), str(kind or ""), str(encoding or ""))
+            for key, name, kind, encoding in self._connection.execute(
+                "SELECT id, name, type, serialization_format FROM topics ORDER BY id"
+            )
+        ]
+
+    def _span(self) -> tuple[int, int]:
+        """Times of the first and the last message, ns."""
+        try:
+            query = "SELECT min(timestamp), max(timestamp) FROM messages"
+            start_ns, end_ns = self._connection.execute(query).fetchone()
+        except sqlite3.DatabaseError:
+            return 0, 0  # the damage is told where the messages are read
+        return start_ns or 0, end_ns or 0
+
+    def _remark(self, sentence: str) -> None:
+        if sentence not in self.remarks:
+            self.remarks.append(sentence)
+
+    def _drop_copy(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+
+
+def _connect(path: Path, option: str) -> sqlite3.Connection:
+    # Quoted, because # ? and % end the path in a URI or stand for other characters.
+    address = f"file:{quote(str(path.absolute()))}?{option}"
+    connection = sqlite3.connect(address, uri=True, check_same_thread=False)
+    connection.text_factory = lambda text: text.decode("utf-8", "replace")
+    return connection
