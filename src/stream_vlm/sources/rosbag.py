@@ -34,7 +34,8 @@ from stream_vlm.types import NANOSECONDS, Frame, StreamError
 LOG = logging.getLogger(__name__)
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-NO_PICTURE, OFF_THE_CLOCK, MISSING = "no picture", "stamp off the clock", "missing in the files"
+NO_PICTURE, NO_POSE = "no picture", "no pose"
+OFF_THE_CLOCK, MISSING = "stamp off the clock", "missing in the files"
 """Why a message is left out."""
 
 
@@ -145,8 +146,9 @@ class BagSource:
             if self._poses is not None:
                 pose = self._poses.at(stamp_ns, message.recorded_ns)
             yield Frame(camera, stamp_ns, frame_id, image, pose)
-        if self._poses is not None and self._poses.unreadable:
-            self._leave_out(self._poses.topic, "no pose", self._poses.unreadable)
+        if self._poses is not None:
+            self._leave_out(self._poses.topic, NO_POSE, self._poses.unreadable)
+            self._leave_out(self._poses.topic, OFF_THE_CLOCK, self._poses.off_the_clock)
         self._say_all()
         self._recording.close()
         if not yielded:
@@ -296,8 +298,9 @@ class BagSource:
                 )
 
     def _leave_out(self, name: str, reason: str, count: int = 1) -> None:
-        reasons = self.left_out.setdefault(name, {})
-        reasons[reason] = reasons.get(reason, 0) + count
+        if count:
+            reasons = self.left_out.setdefault(name, {})
+            reasons[reason] = reasons.get(reason, 0) + count
 
     def _say_all(self) -> None:
         for remark in self._recording.remarks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -27,12 +28,17 @@ class BagWriter:
         transport: raw images, or JPEG-compressed ones.
 
     Raises:
-        SourceError: the folder already exists.
+        SourceError: the folder already exists, or an SQLite file cannot have this path.
     """
 
     def __init__(
         self, path: Path, storage: Literal["mcap", "sqlite3"] = "mcap", transport: Transport = "raw"
     ) -> None:
+        # rosbags takes the path for a URI, in which these characters mean something else.
+        if storage == "sqlite3" and re.search("[#?%]", str(path)):
+            raise SourceError(
+                f"{path}: an SQLite recording cannot be written to a path with # ? or %"
+            )
         self._transport = transport
         self._typestore = get_typestore(Stores.ROS2_JAZZY)
         self._types = self._typestore.types

@@ -61,5 +61,5 @@ class LeavesOut(Protocol):
 
 
 def left_out_by(source: Source) -> dict[str, dict[str, int]]:
-    """Return what `source` has left out so far, by name and reason; empty where it does not count."""
+    """Return what `source` has left out so far, by name and reason."""
     return source.left_out if isinstance(source, LeavesOut) else {}

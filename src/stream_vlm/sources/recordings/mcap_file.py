@@ -24,6 +24,7 @@ MAGIC = b"\x89MCAP0\r\n"
 FOOTER_BYTES = 9 + 20 + len(MAGIC)
 SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, DATA_END = 0x03, 0x04, 0x05, 0x06, 0x08, 0x0F
 FOOTER = 0x02
+MAX_NS = 2**63 - 1
 
 Row = tuple[int, int, bytes]
 """Channel, time of recording (ns), data."""
@@ -105,8 +106,10 @@ class McapFile:
         for record in _records(file, start, end):
             if record.code == MESSAGE and record.size >= 22:
                 row = _message(file, record, wanted, heads_only)
-                if row is not None:
+                if row is not None and chunk.first_ns <= row[1] <= chunk.last_ns:
                     rows.append(row)
+                elif row is not None:
+                    self._remark(f"messages in the chunk at byte {chunk.start} are damaged")
         yield from sorted(rows, key=lambda row: row[1])
 
     def _of_loose(self, wanted: frozenset[int], heads_only: bool) -> Iterator[Row]:
@@ -181,7 +184,13 @@ class McapFile:
         if record is None or record.code != CHUNK:
             self._remark(f"the chunk at byte {offset} is missing")
             return
-        self._chunks.append(_chunk(self._file, record))
+        self._add_chunk(_chunk(self._file, record))
+
+    def _add_chunk(self, chunk: _Chunk) -> None:
+        if chunk.first_ns <= chunk.last_ns <= MAX_NS:
+            self._chunks.append(chunk)
+        elif chunk.last_ns:  # 0 to 0 where a chunk holds no message
+            self._remark(f"the chunk at byte {chunk.start} is damaged and left out")
 
     def _scan(self) -> None:
         """Find channels and chunks from the beginning of the file."""
@@ -193,6 +202,9 @@ class McapFile:
             elif record.code == MESSAGE and record.size >= 22:
                 self._file.seek(record.start + 6)
                 (recorded_ns,) = struct.unpack("<Q", self._file.read(8))
+                if recorded_ns > MAX_NS:
+                    self._remark(f"the message at byte {record.start} is damaged")
+                    continue
                 for column, value in zip(
                     self._loose, (recorded_ns, record.start, record.size), strict=True
                 ):
@@ -215,7 +227,7 @@ class McapFile:
 
     def _scan_chunk(self, chunk: _Chunk) -> None:
         file, start, end = self._open_chunk(chunk, check=False)
-        self._chunks.append(chunk)
+        self._add_chunk(chunk)
         for record in _records(file, start, end):
             if record.code in (SCHEMA, CHANNEL):
                 self._define(file, record)

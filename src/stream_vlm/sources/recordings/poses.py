@@ -30,7 +30,8 @@ class RecordedPoses:
 
     Attributes:
         topic: its odometry topic.
-        unreadable: number of messages that are no pose.
+        unreadable: number of messages so far that are no pose.
+        off_the_clock: number of poses so far whose stamp is off the clock.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class RecordedPoses:
         self._messages = enumerate(recording.messages([topic]))
         self._next = next(self._messages, None)
         self.unreadable = 0
+        self.off_the_clock = 0
 
     def at(self, stamp_ns: int, recorded_ns: int) -> Pose | None:
         """Return the pose of a frame stamped `stamp_ns` and recorded at `recorded_ns` (both ns)."""
@@ -65,6 +67,8 @@ class RecordedPoses:
                 pose = odometry_pose(decode_message(message.data, ODOMETRY_TYPE))
                 if self._clock.kept[index]:
                     self._buffer.put(at_ns, pose)
+                else:
+                    self.off_the_clock += 1
             except (NoMessage, PoseError) as error:
                 self.unreadable += 1
                 if self.unreadable == 1:

@@ -147,7 +147,8 @@ def on_one_clock(stamps: Times, recorded: Times) -> Mask:
     stamp_steps, recorded_steps = np.diff(stamps), np.diff(recorded)
     if not recorded_steps.any():  # nothing to compare with
         recorded_steps = np.maximum(0, stamp_steps).clip(max=YEAR_NS)
-    limits = _limit(recorded_steps)
+    limits = PAUSE_NS + FASTEST * np.minimum(recorded_steps, YEAR_NS // FASTEST)
+    limits = np.minimum(limits, YEAR_NS)
     smooth = (stamp_steps <= limits) & (stamps[1:] >= np.maximum.accumulate(stamps)[:-1] - SLACK_NS)
     if smooth.all():
         return np.ones(count, np.bool_)
@@ -173,17 +174,21 @@ def _best_chain(stamps: Times, recorded: Times, spans: list[tuple[int, int]]) ->
     """Return the parts that follow each other and hold the most advancing stamps."""
     firsts = [int(stamps[start]) for start, _ in spans]
     lasts = [int(stamps[start:end].max()) for start, end in spans]
-    best: list[int] = []
+    # Of each chain: its advancing stamps, and minus the difference (ns) of its steps to those of
+    # recording, which decides between chains that are equally long.
+    best: list[tuple[int, int]] = []
     before: list[int] = []
     for part, (start, end) in enumerate(spans):
-        score, previous = 0, -1
+        rank, previous = (0, 0), -1
         for other in range(part - 1, -1, -1):
             step = firsts[part] - lasts[other]
             pause = int(recorded[start]) - int(recorded[spans[other][1] - 1])
-            allowed = min(PAUSE_NS + FASTEST * min(pause, YEAR_NS), YEAR_NS)
-            if best[other] > score and -SLACK_NS <= step <= allowed:
-                score, previous = best[other], other
-        best.append(score + _advancing(stamps[start:end], np.ones(end - start, np.bool_)))
+            if -SLACK_NS <= step <= _limit(pause):
+                longer = (best[other][0], best[other][1] - abs(step - pause))
+                if longer > rank:
+                    rank, previous = longer, other
+        own = _advancing(stamps[start:end], np.ones(end - start, np.bool_))
+        best.append((rank[0] + own, rank[1]))
         before.append(previous)
         if previous >= 0:
             lasts[part] = max(lasts[part], lasts[previous])
@@ -195,8 +200,9 @@ def _best_chain(stamps: Times, recorded: Times, spans: list[tuple[int, int]]) ->
     return chain
 
 
-def _limit(recorded_steps: Times) -> Times:
-    return np.minimum(PAUSE_NS + FASTEST * np.minimum(recorded_steps, YEAR_NS // FASTEST), YEAR_NS)
+def _limit(recorded_step: int) -> int:
+    """Return how far a stamp may advance while recording advances by so much (both ns)."""
+    return min(PAUSE_NS + FASTEST * min(recorded_step, YEAR_NS // FASTEST), YEAR_NS)
 
 
 def _advancing(stamps: Times, mask: Mask) -> int:
