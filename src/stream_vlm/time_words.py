@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
+from stream_vlm.local_time import offset_if_ambiguous, shown_zone, wall_time
 from stream_vlm.types import NANOSECONDS, RecalledLine
 
 CLOCK_EPOCH_NS = 10 * 365 * 86400 * NANOSECONDS
@@ -13,12 +12,14 @@ CLOCK_EPOCH_NS = 10 * 365 * 86400 * NANOSECONDS
 def moment(stamp_ns: int) -> str:
     """Return a stamp (int64 ns) as local time of day, "12:03:10".
 
+    In the hour that a change of daylight saving repeats, the offset follows: "02:30:00+02:00".
     A stamp below `CLOCK_EPOCH_NS` is written as the time since the start of the recording.
     """
     if stamp_ns < CLOCK_EPOCH_NS:
         minutes, seconds = divmod(stamp_ns // NANOSECONDS, 60)
         return f"{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}"
-    return datetime.fromtimestamp(stamp_ns // NANOSECONDS).strftime("%H:%M:%S")
+    zone = shown_zone()
+    return f"{wall_time(stamp_ns, zone):%H:%M:%S}{offset_if_ambiguous(stamp_ns, zone)}"
 
 
 def span(start_ns: int, end_ns: int) -> str:

@@ -21,7 +21,10 @@ ALLOWED = {
     # The library. Names without a package are rooms of it.
     "__init__": "config memory pipeline sources",
     "types": "",
-    "time_words": "types",
+    "local_time": "types",
+    "clock_points": "",
+    "time_phrases": "clock_points local_time types",
+    "time_words": "local_time types",
     "run_records": "types",
     "model_protocol": "types",
     "extensions": "",
@@ -30,12 +33,12 @@ ALLOWED = {
     "context": "time_words types",
     "vision": "types",
     "backbone": "config context model_protocol types vision",
-    "memory": "config model_protocol text_models time_words types",
+    "memory": "config local_time model_protocol text_models time_phrases time_words types",
     "loop": "config model_protocol types",
     "sources": "extensions loop types",
     "pipeline": "backbone config loop memory model_protocol sources text_models types",
     "cli": "__init__ backbone config extensions memory model_protocol pipeline run_records sources"
-    " text_models time_words types",
+    " local_time text_models time_phrases time_words types",
     # What a robot does not need.
     "lab.__init__": "",
     "lab.simulation": "sources types",

@@ -22,6 +22,7 @@ from stream_vlm.memory.search.query import (
     RecallRecord,
     RecallResult,
 )
+from stream_vlm.memory.search.query_time import with_time
 from stream_vlm.memory.storage.encryption import Key
 from stream_vlm.memory.storage.step_rows import KINDS
 from stream_vlm.types import NANOSECONDS
@@ -126,7 +127,7 @@ def recall(
     stream-vlm recall red ball --order newest        when did you last see the red ball
     stream-vlm recall --from '10 min ago'            what happened in the last ten minutes
     stream-vlm recall --near 2 1.5 1 --order oldest  what was seen there, in order
-    stream-vlm recall --answer auto how often did the door open
+    stream-vlm recall --answer auto how often did the door open yesterday after 3 pm
     stream-vlm recall --like mug.jpg --from 08:00    what looked like this picture
     stream-vlm recall --object 7 --order oldest      every event of one object
     """
@@ -136,7 +137,7 @@ def recall(
     query = RecallQuery(
         text=" ".join(words),
         start_ns=None if start is None else parse_time(start, now),
-        end_ns=None if end is None else parse_time(end, now),
+        end_ns=None if end is None else parse_time(end, now, as_end=True),
         place=None if near is None else Place(*near),
         cameras=cameras,
         kinds=kinds,
@@ -150,7 +151,7 @@ def recall(
 
             memory.use_embedder(SentenceEmbedder(text_model))
         if mode is not None:
-            answer = memory.answer(Question(query, mode))
+            answer = memory.answer(Question(with_time(query, now), mode))
             click.echo(json.dumps(asdict(answer), ensure_ascii=False) if as_json else answer.text)
             if as_json:
                 return

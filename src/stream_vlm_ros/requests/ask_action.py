@@ -128,7 +128,9 @@ class AskServer:
         try:
             asked = checked_words(message.data, "", self._grader.cameras, "the question")
             self._recalls.put(
-                RecallRequest(text=asked, camera="", on_found=answer, on_failure=fail)
+                RecallRequest(
+                    text=asked, camera="", on_found=answer, on_failure=fail, asked_ns=asked_ns
+                )
             )
         except RequestError as error:
             fail(str(error))
@@ -166,7 +168,13 @@ class AskServer:
         asked = checked_words(goal.request.question, camera, self._grader.cameras, "the question")
         found: FirstResult[PromptRecall | str] = FirstResult(self._node.executor)
         self._recalls.put(
-            RecallRequest(text=asked, camera=camera, on_found=found.set, on_failure=found.set)
+            RecallRequest(
+                text=asked,
+                camera=camera,
+                on_found=found.set,
+                on_failure=found.set,
+                asked_ns=asked_ns,
+            )
         )
         timeout_message = (
             f"the memory gave no answer within {timeout_s:g} s; check that its disk is fast enough"

@@ -12,6 +12,7 @@ from rclpy.node import Node
 
 from stream_vlm.memory.answers.question_kind import Question
 from stream_vlm.memory.search.query import RecallQuery, RecallResult
+from stream_vlm.memory.search.query_time import with_time_at
 from stream_vlm.memory.storage.errors import MemoryFileError
 from stream_vlm.pipeline import Pipeline
 from stream_vlm.types import StreamError
@@ -70,6 +71,8 @@ class MemoryServices:
         try:
             query = recall_query(request)
             if request.mode:
+                # "Yesterday at 3 pm" is a filter, like the stamps of the request.
+                query = with_time_at(query, self._node.get_clock().now().nanoseconds)
                 return recall_response(self._memory.answer(Question(query, request.mode)), response)
             result = await self._search(request, query)
         except StreamError as error:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stream_vlm.memory.answers.prompt_recall import PromptRecall, PromptRecaller
+from stream_vlm.memory.search.query import RecallError, RecallQuery
+from stream_vlm.memory.search.query_time import with_time_at
 from stream_vlm.types import StreamError
 from stream_vlm_ros.common.process_end import STEP_S, ProcessEnd
 from stream_vlm_ros.requests.request_queue import Request, RequestQueue
@@ -22,12 +24,15 @@ class RecallRequest(Request):
     Attributes:
         text: the question, or what to watch for.
         camera: the camera that it is about; empty means all.
+        asked_ns: when it was asked, ns on the node's clock; None for a watch, whose words name no
+            time in the past.
         on_found: called with the records, maybe none, on the recall thread.
     """
 
     text: str
     camera: str
     on_found: Callable[[PromptRecall], None]
+    asked_ns: int | None = None
 
 
 class RecallThread:
@@ -67,10 +72,20 @@ class RecallThread:
     def _run(self) -> None:
         while (request := self.requests.wait_and_take()) is not None:
             try:
-                found = self._recaller.recall(request.text, request.camera)
+                found = self._recaller.recall(_question_of(request), request.camera)
             except Exception as error:  # no request may end the thread
                 request.on_failure(
                     str(error) if isinstance(error, StreamError) else f"the memory failed: {error}"
                 )
             else:
                 request.on_found(found)
+
+
+def _question_of(request: RecallRequest) -> str | RecallQuery:
+    """Return the question, with the time that its words name ("yesterday at 3 pm") as a filter."""
+    if request.asked_ns is None:
+        return request.text
+    try:
+        return with_time_at(RecallQuery(request.text), request.asked_ns)
+    except RecallError:
+        return request.text  # the recaller says why nothing can be searched for

@@ -278,7 +278,8 @@ def forget(
 ) -> None:
     """Delete all records that match every given filter, with their pictures.
 
-    The file shrinks by the space they took.
+    The file shrinks by the space they took. A time that the clock shows twice, when daylight
+    saving ends, is refused: write it with its offset, '2026-10-25 02:30+01:00'.
     """
     now = datetime.now().astimezone()
     if everything and (start or end or near or cameras):
@@ -287,8 +288,8 @@ def forget(
         Forget.everything()
         if everything
         else Forget(
-            None if start is None else parse_time(start, now),
-            None if end is None else parse_time(end, now),
+            None if start is None else parse_time(start, now, refuse_ambiguous=True),
+            None if end is None else parse_time(end, now, as_end=True, refuse_ambiguous=True),
             Place(*near) if near else None,
             cameras,
         )
@@ -308,7 +309,8 @@ def forget(
 @which_key
 def prune(before: str, dry_run: bool, path: Path, key: Key | None) -> None:
     """Delete records older than a given time, with their pictures, and shrink the file."""
-    _forget(path, key, Forget(end_ns=parse_time(before, datetime.now().astimezone())), dry_run)
+    until_ns = parse_time(before, datetime.now().astimezone(), refuse_ambiguous=True)
+    _forget(path, key, Forget(end_ns=until_ns), dry_run)
 
 
 def _forget(path: Path, key: Key | None, what: Forget, dry_run: bool) -> None:

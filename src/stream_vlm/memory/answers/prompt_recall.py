@@ -212,22 +212,24 @@ class PromptRecaller:
         self._number = max_records(settings.context.memory_tokens)
         self._in_prompt = settings.memory.in_prompt
 
-    def recall(self, text: str, camera: str = "") -> PromptRecall:
+    def recall(self, text: str | RecallQuery, camera: str = "") -> PromptRecall:
         """Return what is recalled for the question `text`.
 
         If the memory cannot be read, log a warning and return an empty result.
 
         Args:
-            text: the question.
+            text: the question, with its time range if it is a query.
             camera: only what this camera saw; empty means all.
         """
         try:
-            return recall_for_prompt(
-                self._memory, RecallQuery(text, cameras=(camera,) if camera else ()), self._number
-            )
+            query = RecallQuery(text) if isinstance(text, str) else text
+            if camera:
+                query = replace(query, cameras=(camera,))
+            return recall_for_prompt(self._memory, query, self._number)
         except StreamError as error:
             # The model can answer without the memory.
-            _log.warning("the memory cannot be searched for '%s': %s", text[:80], error)
+            words = text if isinstance(text, str) else text.text
+            _log.warning("the memory cannot be searched for '%s': %s", words[:80], error)
             return PromptRecall()
 
     def context(self, recalled: PromptRecall, now_ns: int) -> RecalledContext:
