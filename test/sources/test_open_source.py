@@ -118,6 +118,45 @@ def test_the_error_for_an_unknown_source_lists_the_possible_sources(spec: str) -
         open_source(spec)
 
 
+def test_a_webcam_by_its_device_file_is_told_its_number() -> None:
+    with pytest.raises(
+        SourceError, match=r"^/dev/video3: a webcam is given by its number alone: 3$"
+    ):
+        open_source("/dev/video3")
+
+
+def test_a_device_that_is_no_camera_is_no_source() -> None:
+    with pytest.raises(SourceError, match=r"^/dev/null: a device or pipe is no source"):
+        open_source("/dev/null")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("notes.json", "is text"), ("all.ZIP", "is an archive"), ("a.wav", "is sound")],
+)
+def test_a_file_of_another_kind_is_refused_by_its_kind(
+    name: str, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(b"x" * 100)
+    with pytest.raises(SourceError, match=rf"{name}: {says}, no source.*video file"):
+        open_source(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".PNG"])
+def test_a_folder_of_pictures_is_refused_with_the_command_that_makes_a_video(
+    suffix: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my pictures"
+    folder.mkdir()
+    for index in range(3):
+        (folder / f"{index:04d}{suffix}").write_bytes(b"x")
+    with pytest.raises(
+        SourceError,
+        match=rf"a folder of pictures is no source.*ffmpeg .*-i '.*my pictures/\*{suffix}' .*mp4",
+    ):
+        open_source(str(folder))
+
+
 @pytest.mark.parametrize("spec", ["world:", "world:seven", "world:-1", "world:1.5"])
 def test_a_simulated_camera_needs_a_whole_number_as_its_seed(spec: str) -> None:
     with pytest.raises(SourceError, match="is not a seed"):

@@ -15,7 +15,9 @@ from stream_vlm.cli.options.settings import settings_of_run
 from stream_vlm.config.settings import Settings, with_cameras
 from stream_vlm.model_protocol import Model
 from stream_vlm.sources import Source, SourceError, open_source
+from stream_vlm.sources.network_stream import Reconnect
 from stream_vlm.sources.open_source import POSSIBLE, is_bag
+from stream_vlm.sources.redact import hide_arguments, redact
 from stream_vlm.types import StepResult
 
 Command = Callable[..., Any]
@@ -70,11 +72,29 @@ def run_options(command: Command) -> Command:
     return command
 
 
-@click.command(short_help="Watch a video file, a webcam or a simulated camera.")
+@click.command(short_help="Watch a video file, a webcam, a stream or a simulated camera.")
 @click.argument("source", metavar="SOURCE")
+@click.option(
+    "--stream-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds in which a stream must open and each of its pictures must come.",
+)
+@click.option(
+    "--reconnect-wait",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    metavar="S",
+    help="Longest time between two attempts to open a stream that broke off.",
+)
 @run_options
 def run(
     source: str,
+    stream_timeout: float,
+    reconnect_wait: float,
     folder: Path,
     seconds: float | None,
     directory: str,
@@ -83,14 +103,18 @@ def run(
     existing: Existing | None,
     quiet: bool,
 ) -> None:
-    """Watch SOURCE: a video file, a webcam index such as 0, or world:SEED.
+    """Watch SOURCE: a video file, a webcam index, a stream or world:SEED.
+
+    A webcam is given by its number, such as 0, a stream by its rtsp:// or http:// address.
 
     Writes utterances.jsonl, events.jsonl and states.jsonl (times in seconds of stream) and
     memory.db to DIR.
     """
     settings = _settings(assignments, directory)
+    hide_arguments([source])
+    reconnect = Reconnect(stream_timeout, min(0.5, reconnect_wait), reconnect_wait)
     _watch(
-        open_source(source, seconds=seconds),
+        open_source(source, seconds=seconds, reconnect=reconnect),
         settings,
         folder,
         existing or "refuse",
@@ -134,7 +158,9 @@ def replay(
     memory.db to DIR.
     """
     if not is_bag(bag):
-        raise SourceError(f"{bag}: not a rosbag2 recording; 'stream-vlm run' watches {POSSIBLE}")
+        raise SourceError(
+            f"{redact(bag)}: not a rosbag2 recording; 'stream-vlm run' watches {POSSIBLE}"
+        )
     settings = _settings(assignments, directory, odom_topic)
     source = open_source(
         bag,

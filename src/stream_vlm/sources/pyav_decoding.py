@@ -8,16 +8,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_vlm.types import NANOSECONDS
-
-if TYPE_CHECKING:
-    import av
-    from av.video.stream import VideoStream
 
 STEPS_BACK_S = (0.0, 1.0, 5.0, 30.0)
 """A container's index may lead behind the wanted key frame; then these are tried, seconds."""
@@ -50,17 +46,13 @@ def decode_from(path: Path, key_ns: int) -> Iterator[tuple[int, NDArray[np.uint8
     return _decode(container, stream, found)
 
 
-def _container_ns(stream: VideoStream, pts: int) -> int:
+def _container_ns(stream: Any, pts: int) -> int:
     """`pts` as `video_index.container_ns` gives it, with the same rounding."""
-    assert stream.time_base is not None
     return round((pts - (stream.start_time or 0)) * float(stream.time_base) * 1000.0 * 1e6)
 
 
-def _packets_from(
-    container: av.container.InputContainer, stream: VideoStream, key_ns: int
-) -> Iterator[av.Packet] | None:
+def _packets_from(container: Any, stream: Any, key_ns: int) -> Iterator[Any] | None:
     """The packets from the key frame at `key_ns` on, or None."""
-    assert stream.time_base is not None
     for back_s in STEPS_BACK_S:
         seconds = max(0.0, key_ns / NANOSECONDS - back_s)
         offset = int(seconds / float(stream.time_base)) + (stream.start_time or 0)
@@ -77,13 +69,13 @@ def _packets_from(
     return None
 
 
-def _with_first(first: av.Packet, rest: Iterator[av.Packet]) -> Iterator[av.Packet]:
+def _with_first(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
     yield first
     yield from rest
 
 
 def _decode(
-    container: av.container.InputContainer, stream: VideoStream, packets: Iterator[av.Packet]
+    container: Any, stream: Any, packets: Iterator[Any]
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     import av
 

@@ -20,7 +20,9 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
 from stream_vlm.sources import Source, SourceError, open_source
+from stream_vlm.sources.network_stream import Reconnect
 from stream_vlm.sources.open_source import POSSIBLE
+from stream_vlm.sources.redact import hide_arguments
 from stream_vlm.sources.source import left_out_by
 from stream_vlm.types import NANOSECONDS, Frame, StreamError
 from stream_vlm_ros.camera_source.messages import (
@@ -250,6 +252,18 @@ def parser() -> argparse.ArgumentParser:
         help="wait for this many subscriptions before the first frame",
     )
     options.add_argument("--wait", type=float, default=60.0, help="seconds to wait for listeners")
+    options.add_argument(
+        "--stream-timeout",
+        type=float,
+        default=10.0,
+        help="seconds in which a stream must open and each of its pictures must come",
+    )
+    options.add_argument(
+        "--reconnect-wait",
+        type=float,
+        default=30.0,
+        help="longest time in seconds between two attempts to open a stream that broke off",
+    )
     return options
 
 
@@ -279,12 +293,16 @@ def _run(arguments: argparse.Namespace) -> None:
     if not arguments.rate > 0:
         raise SourceError(f"--rate {arguments.rate}: must be above 0")
 
+    longest_s = arguments.reconnect_wait
+    reconnect = Reconnect(arguments.stream_timeout, min(0.5, longest_s), longest_s)
+
     def open_from_start() -> Source:
         return open_source(
             arguments.source,
             seconds=arguments.seconds,
             topics=arguments.bag_topic,
             odom_topic=arguments.bag_odom,
+            reconnect=reconnect,
         )
 
     source = open_from_start()
@@ -312,6 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = sys.argv if arguments is None else ["camera_source", *arguments]
     options = parser().parse_args(remove_ros_args(given)[1:])
+    hide_arguments([options.source])
     rclpy.init(args=given)
     try:
         _run(options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 from rclpy.subscription import Subscription  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
+from stream_fixtures import SECRETS, mjpeg_server  # noqa: E402
 
 from stream_vlm.types import NANOSECONDS, Frame, Pose  # noqa: E402
 from stream_vlm_ros.common.stamps import nanoseconds  # noqa: E402
@@ -245,3 +247,19 @@ def test_a_source_that_cannot_be_played_ends_with_one_error_message(
     assert process.returncode == 1
     assert error in errors
     assert "Traceback" not in errors
+
+
+def test_a_network_stream_is_published_until_an_interruption_without_its_secrets(
+    listener: Listener, play: Callable[..., Any]
+) -> None:
+    images = listener.listen(Image, "/image_raw")
+    with mjpeg_server() as server:
+        process = play(server.url, "--stream-timeout", "60")
+        listener.spin_until(lambda: len(images) >= 3)
+        shown = Path(f"/proc/{process.pid}/cmdline").read_bytes().decode()
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(output.splitlines()[0])["topics"] == {"camera": "/image_raw"}
+    assert stamps(images) == sorted(stamps(images))
+    assert not any(secret in shown + output + errors for secret in SECRETS)
