@@ -1,6 +1,6 @@
 """Run the node on a recording: play a bag with its own time, as if it were the robot.
 
-The player starts when the node is active, so that the node sees the beginning.
+The player waits until the node is active, so that the node sees the beginning.
 
 ros2 launch stream_vlm_ros replay.launch.py bag:=office.mcap topics:=/front/image_raw
 """
@@ -23,6 +23,7 @@ from launch_ros.event_handlers import OnStateTransition
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from stream_vlm.sources.rosbag import camera_name
+from stream_vlm_ros.launch_arguments import is_true
 
 REQUIRED = (
     ("bag", "Recording to play: a rosbag2 folder, an .mcap file or a .db3 file."),
@@ -65,6 +66,7 @@ OPTIONAL = (
     ("memory_file", "", "As in stream_vlm.launch.py."),
     ("params_file", "", "As in stream_vlm.launch.py."),
     ("namespace", "", "As in stream_vlm.launch.py."),
+    ("respawn", "true", "As in stream_vlm.launch.py."),
     ("log_level", "info", "As in stream_vlm.launch.py."),
 )
 PASSED_ON = (
@@ -73,6 +75,7 @@ PASSED_ON = (
     "memory_file",
     "params_file",
     "namespace",
+    "respawn",
     "log_level",
 )
 
@@ -87,9 +90,7 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Return the node, and a handler that starts the player once the node is active.
-
-    A player that starts earlier would play frames that the node never sees.
+    """Return the node and the player.
 
     Raises:
         ValueError: an argument is refused; the message names it and what is allowed.
@@ -122,26 +123,31 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             **{name: value[name] for name in PASSED_ON},
         }.items(),
     )
-    play = OnStateTransition(
-        start_state="activating", goal_state="active", entities=[player(value, topics)]
-    )
-    return [RegisterEventHandler(play), node]
+    return [player(value, topics), node]
 
 
-def player(value: dict[str, str], topics: list[str]) -> ExecuteProcess:
-    """Return the process that publishes the recording and /clock."""
+def player(value: dict[str, str], topics: list[str]) -> LaunchDescriptionEntity:
+    """Return the process that publishes the recording and /clock, or what starts it.
+
+    camera_source waits itself until the node listens. ros2 bag does not, so it is started when the
+    node is active for the first time: a node that is activated again sees the recording go on.
+
+    Raises:
+        ValueError: an argument is refused.
+    """
     installed = importlib.util.find_spec("ros2bag") is not None
     chosen = (
         value["player"]
         if value["player"] != "auto"
         else ("ros2bag" if installed else "camera_source")
     )
+    # None, for launch fails at the end of a process whose on_exit is an empty list.
     on_exit = (
-        [Shutdown(reason="the recording has ended")]
-        if value["shutdown_at_end"].lower() == "true"
-        else []
+        Shutdown(reason="the recording has ended")
+        if is_true("shutdown_at_end", value["shutdown_at_end"])
+        else None
     )
-    loop = ["--loop"] if value["loop"].lower() == "true" else []
+    loop = ["--loop"] if is_true("loop", value["loop"]) else []
     if chosen == "ros2bag":
         command = [
             "ros2",
@@ -154,7 +160,11 @@ def player(value: dict[str, str], topics: list[str]) -> ExecuteProcess:
             value["rate"],
             *loop,
         ]
-        return ExecuteProcess(cmd=command, name="bag_player", output="screen", on_exit=on_exit)
+        process = ExecuteProcess(cmd=command, name="bag_player", output="screen", on_exit=on_exit)
+        active = OnStateTransition(
+            start_state="activating", goal_state="active", entities=[process], handle_once=True
+        )
+        return RegisterEventHandler(active)
     if chosen != "camera_source":
         raise ValueError(f"player:={chosen} is refused; give auto, ros2bag or camera_source")
     compressed = is_compressed(topics[0])
@@ -188,6 +198,8 @@ def player(value: dict[str, str], topics: list[str]) -> ExecuteProcess:
                 value["rate"],
                 "--listeners",
                 "1",
+                "--wait",
+                "inf",
             ),
             *odometry,
             *loop,

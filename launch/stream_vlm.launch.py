@@ -6,20 +6,10 @@ topics:=/front/image,/rear/image/compressed transports:=raw,compressed
 
 from pathlib import Path
 
-from launch.actions import (
-    DeclareLaunchArgument,
-    EmitEvent,
-    LogInfo,
-    OpaqueFunction,
-    RegisterEventHandler,
-)
-from launch.events import matches_action
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
-from launch_ros.event_handlers import OnStateTransition
-from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterFile
-from lifecycle_msgs.msg import Transition
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from stream_vlm_ros.launch_arguments import camera_parameters, is_true
@@ -95,6 +85,14 @@ ARGUMENTS = (
             " set /stream_vlm configure, then activate."
         ),
     ),
+    (
+        "respawn",
+        "true",
+        (
+            "true starts the node again, after two seconds, when its process ends while launch"
+            " runs; with autostart it becomes active again."
+        ),
+    ),
     ("log_level", "info", "Log level: debug, info, warn, error or fatal."),
 )
 
@@ -108,7 +106,10 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Return the node and, with `autostart`, the events that configure and activate it.
+    """Return the node. With `autostart` it configures and activates itself.
+
+    Events of launch could not do that after a respawn: they would reach the process that ended, for
+    the middleware takes seconds to notice its end.
 
     Raises:
         ValueError: an argument is refused; the message names it and what is allowed.
@@ -121,7 +122,11 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         )
     parameters: list[object] = [ParameterFile(value["params_file"])] if value["params_file"] else []
     parameters.append(
-        {"use_sim_time": is_true("use_sim_time", value["use_sim_time"]), **camera_parameters(value)}
+        {
+            "use_sim_time": is_true("use_sim_time", value["use_sim_time"]),
+            "autostart": is_true("autostart", value["autostart"]),
+            **camera_parameters(value),
+        }
     )
     for argument, setting in (
         ("odom_topic", "pose.odom_topic"),
@@ -139,42 +144,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         ros_arguments=["--log-level", value["log_level"]],
         output="screen",
         emulate_tty=True,
-        # Before the node exits it finishes the running step and stores the results. Unloading the
-        # model can take seconds on a busy computer.
-        sigterm_timeout=LaunchConfiguration("sigterm_timeout", default="30"),
+        respawn=is_true("respawn", value["respawn"]),
+        respawn_delay=2.0,
     )
-    if not is_true("autostart", value["autostart"]):
-        return [node]
-    configure = EmitEvent(
-        event=ChangeState(
-            lifecycle_node_matcher=matches_action(node),
-            transition_id=Transition.TRANSITION_CONFIGURE,
-        )
-    )
-    activate = EmitEvent(
-        event=ChangeState(
-            lifecycle_node_matcher=matches_action(node),
-            transition_id=Transition.TRANSITION_ACTIVATE,
-        )
-    )
-    # Activate only after a configure transition: a node that a user deactivated stays inactive.
-    configured = OnStateTransition(
-        target_lifecycle_node=node,
-        start_state="configuring",
-        goal_state="inactive",
-        entities=[activate],
-    )
-    refused = OnStateTransition(
-        target_lifecycle_node=node,
-        start_state="configuring",
-        goal_state="unconfigured",
-        entities=[
-            LogInfo(
-                msg=(
-                    "stream_vlm could not be configured; the node's log says why. Correct it and"
-                    " configure the node again"
-                )
-            )
-        ],
-    )
-    return [RegisterEventHandler(configured), RegisterEventHandler(refused), node, configure]
+    return [node]

@@ -63,7 +63,10 @@ class StreamVlmNode(ResponsiveLifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Open the memory and load the model."""
-        return self._transition("configure", self._configure, then="inactive")
+        outcome = self._transition("configure", self._configure, then="inactive")
+        if self._settings.autostart and outcome == TransitionCallbackReturn.SUCCESS:
+            self.between_transitions(self._activate_at_once)
+        return outcome
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras and process frames."""
@@ -170,10 +173,11 @@ class StreamVlmNode(ResponsiveLifecycleNode):
             self._active.apply_settings()
 
     def _autostart(self) -> None:
-        if (
-            self._label == "unconfigured"
-            and self.trigger_configure() == TransitionCallbackReturn.SUCCESS
-        ):
+        if self._label == "unconfigured":
+            self.trigger_configure()
+
+    def _activate_at_once(self) -> None:
+        if self._label == "inactive":
             self.trigger_activate()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from model_fixtures import write_checkpoint
 from ros_fixtures import BRIGHT, DARK, DEADLINE_S, Robot
+from stream_vlm_ros.srv import Recall
 
 from stream_vlm.sources.rosbag_writer import BagWriter
 from stream_vlm.types import NANOSECONDS, Frame
@@ -123,15 +126,27 @@ def test_a_wrong_launch_argument_ends_the_launch_with_a_message(
     assert says in robot.log
 
 
-def test_replay_runs_the_node_on_a_recording(robot: Robot, checkpoint: Path) -> None:
-    bag = robot.directory / "bag"
-    with BagWriter(bag) as writer:
+@pytest.fixture
+def bag(robot: Robot) -> Path:
+    """A recording of 4 s with one camera."""
+    path = robot.directory / "bag"
+    with BagWriter(path) as writer:
         for index in range(40):
             pixels = np.full((48, 64, 3), DARK if index < 20 else BRIGHT, np.uint8)
             writer.frame(
                 Frame("front", START_NS + index * NANOSECONDS // 10, "front_optical", pixels),
                 f"{robot.namespace}/front/image_raw",
             )
+    return path
+
+
+def pids(robot: Robot, executable: str) -> list[int]:
+    """The processes of `executable` that launch started, in order."""
+    found = re.findall(rf"\[{executable}-\d+\]: process started with pid \[(\d+)\]", robot.log)
+    return [int(pid) for pid in found]
+
+
+def test_replay_runs_the_node_on_a_recording(robot: Robot, checkpoint: Path, bag: Path) -> None:
     process = launch(
         robot,
         "replay.launch.py",
@@ -147,3 +162,59 @@ def test_replay_runs_the_node_on_a_recording(robot: Robot, checkpoint: Path) -> 
     stamps = [state.header.stamp.sec for state in robot.states]
     assert min(stamps) >= START_NS // NANOSECONDS
     assert max(stamps) < START_NS // NANOSECONDS + 5
+
+
+def test_the_node_stays_to_be_asked_when_the_recording_has_ended(
+    robot: Robot, checkpoint: Path, bag: Path
+) -> None:
+    launch(
+        robot,
+        "replay.launch.py",
+        bag=bag,
+        topics=f"{robot.namespace}/front/image_raw",
+        model_directory=checkpoint,
+    )
+    robot.wait(
+        lambda: re.search(r"camera_source-\d+\]: process has finished", robot.log), "the end"
+    )
+    assert robot.call(Recall, "recall", kinds=["observation"]).total > 0
+    assert robot.lifecycle_state() == "active"
+    assert robot.end_node(signal.SIGINT) == 0
+    assert "Traceback" not in robot.log
+
+
+def test_a_node_that_was_killed_comes_back_active(robot: Robot, checkpoint: Path) -> None:
+    robot.camera("front/image")
+    launch(
+        robot,
+        "stream_vlm.launch.py",
+        cameras="front",
+        topics="front/image",
+        model_directory=checkpoint,
+    )
+    robot.wait(lambda: robot.states, "a state")
+    os.kill(pids(robot, "stream_vlm_node")[0], signal.SIGKILL)
+    robot.wait(lambda: len(pids(robot, "stream_vlm_node")) == 2, "a second process")
+    robot.states.clear()
+    robot.wait(lambda: robot.states, "a state of the second process")
+    assert robot.end_node(signal.SIGINT) == 0
+
+
+def test_a_node_is_not_started_again_if_that_is_not_wanted(robot: Robot) -> None:
+    launch(robot, "stream_vlm.launch.py", autostart="false", respawn="false")
+    assert robot.lifecycle_state() == "unconfigured"
+    os.kill(pids(robot, "stream_vlm_node")[0], signal.SIGKILL)
+    # launch ends when no process is left.
+    robot.process.wait(DEADLINE_S)
+    assert len(pids(robot, "stream_vlm_node")) == 1
+
+
+def test_a_node_of_launch_is_activated_after_every_configure(
+    robot: Robot, checkpoint: Path
+) -> None:
+    launch(robot, "stream_vlm.launch.py", model_directory=checkpoint)
+    robot.wait(lambda: "activate: now active" in robot.log, "an active node")
+    assert robot.transition("deactivate")
+    assert robot.transition("cleanup")
+    assert robot.transition("configure")
+    robot.wait(lambda: robot.log.count("activate: now active") == 2, "a node that is active again")

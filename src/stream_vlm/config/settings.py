@@ -58,7 +58,8 @@ class DiagnosticsSettings(Group):
     )
     silent_after_s: float = setting(
         3.0,
-        "A camera that sends no picture for this long is reported as silent; odometry likewise.",
+        "A camera that sends no picture for this long is reported as silent, unless"
+        " camera.NAME.silent_after_s is set for it; odometry likewise.",
         unit="s",
         minimum=0.1,
         maximum=3600.0,
@@ -85,6 +86,14 @@ class CameraSettings(Group):
         "Message type of the topic: raw for sensor_msgs/Image, compressed for"
         " sensor_msgs/CompressedImage.",
         read_only=True,
+    )
+    silent_after_s: float = setting(
+        0.0,
+        "This camera is reported as silent if it sends no picture for this long. 0 takes"
+        " diagnostics.silent_after_s.",
+        unit="s",
+        minimum=0.0,
+        maximum=3600.0,
     )
 
 

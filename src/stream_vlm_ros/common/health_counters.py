@@ -62,6 +62,7 @@ class CameraHealth:
         """Why the last publisher with other QoS could not be connected, and what to do."""
         self.lost_in_transport = 0
         self._lost_at = float("-inf")
+        self._lost_before = 0
         self.events_abandoned = 0
         """Events that were under way and never complete (`AbandonedEvent`)."""
         self.newest_stamp_ns: int | None = None
@@ -73,9 +74,16 @@ class CameraHealth:
         self._arrivals.append(time.monotonic())
 
     def note_lost(self, total: int) -> None:
-        """Note that the middleware has lost `total` messages since the subscription."""
-        if total > self.lost_in_transport:
-            self.lost_in_transport, self._lost_at = total, time.monotonic()
+        """Note that the middleware has lost `total` messages since the present subscription."""
+        if self._lost_before + total > self.lost_in_transport:
+            self.lost_in_transport = self._lost_before + total
+            self._lost_at = time.monotonic()
+
+    def subscribed_again(self) -> None:
+        """Note that a new subscription replaces the present one; counts go on."""
+        self._lost_before = self.lost_in_transport
+        self._lost_at = float("-inf")
+        self.incompatible_qos = ""
 
     def lost_within(self, seconds: float) -> bool:
         """Whether a message was lost in the last `seconds`."""

@@ -5,6 +5,7 @@ Nothing is queued and nothing is decoded here.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from rclpy.qos import (
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
 
 from stream_vlm.config.settings import Settings
@@ -41,7 +43,8 @@ NEWEST_ONLY = QoSProfile(
 )
 """The QoS of a camera: only the newest message counts.
 
-The parameter qos_overrides.TOPIC.subscription.POLICY overrides a policy.
+The parameter qos_overrides.TOPIC.subscription.POLICY overrides a policy. A reliability that is not
+overridden is that of the publishers, see `match_publishers`.
 """
 OVERRIDABLE = QoSOverridingOptions(
     policy_kinds=(
@@ -50,6 +53,9 @@ OVERRIDABLE = QoSOverridingOptions(
         QoSPolicyKind.RELIABILITY,
         QoSPolicyKind.DURABILITY,
     )
+)
+EXCEPT_RELIABILITY = QoSOverridingOptions(
+    policy_kinds=[kind for kind in OVERRIDABLE.policy_kinds if kind != QoSPolicyKind.RELIABILITY]
 )
 
 
@@ -88,15 +94,27 @@ class CameraSubscription:
         # Complete before the subscription: its first message may arrive at once, on another thread.
         self.topic = node.resolve_topic_name(settings.camera[name].topic)
         self.health = CameraHealth(self.topic, node.get_logger().warning)
-        try:
-            self._subscription = self._subscribe(message_lost=self._on_message_lost)
-        except UnsupportedEventTypeError:
-            node.get_logger().info(
-                f"{settings.camera[name].topic}: this middleware does not report lost messages"
-            )
-            self._subscription = self._subscribe(message_lost=None)
+        override = f"qos_overrides.{self.topic}.subscription.reliability"
+        self.is_overridden = override in node._parameter_overrides  # noqa: SLF001 (no other way)
+        self._overridable = OVERRIDABLE if self.is_overridden else EXCEPT_RELIABILITY
+        self.qos.reliability = self._reliability_to_request()
+        self._reports_losses = True
+        self._lock = threading.Lock()
+        self._is_destroyed = False
+        self._subscription = self._subscribe()
 
-    def _subscribe(self, message_lost: Callable[[Any], None] | None) -> Subscription:
+    def _subscribe(self) -> Subscription:
+        if self._reports_losses:
+            try:
+                return self._create(message_lost=self._on_message_lost)
+            except UnsupportedEventTypeError:
+                self._reports_losses = False
+                self._node.get_logger().info(
+                    f"{self.topic}: this middleware does not report lost messages"
+                )
+        return self._create(message_lost=None)
+
+    def _create(self, message_lost: Callable[[Any], None] | None) -> Subscription:
         return self._node.create_subscription(
             MESSAGE_TYPES[self._transport],
             self._settings.camera[self.name].topic,
@@ -106,12 +124,52 @@ class CameraSubscription:
             event_callbacks=SubscriptionEventCallbacks(
                 incompatible_qos=self._on_incompatible_qos, message_lost=message_lost
             ),
-            qos_overriding_options=OVERRIDABLE,
+            qos_overriding_options=self._overridable,
         )
+
+    def match_publishers(self) -> None:
+        """Subscribe again if the publishers offer another reliability than before.
+
+        A large picture travels in hundreds of parts. With best effort one lost part loses the
+        picture; with reliable QoS it is sent again. A reliable subscription gets nothing from a
+        best-effort publisher, so it is made only if every publisher offers it.
+        """
+        with self._lock:
+            reliability = self._reliability_to_request()
+            if self._is_destroyed or reliability == self.qos.reliability:
+                return
+            self.qos.reliability = reliability
+            self._node.destroy_subscription(self._subscription)
+            self.health.subscribed_again()
+            self._subscription = self._subscribe()
+        self._node.get_logger().info(
+            f"{self.name}: subscribed to {self.topic} with {reliability.name} QoS, as its"
+            " publishers offer"
+        )
+
+    def _reliability_to_request(self) -> ReliabilityPolicy:
+        offered = {publisher.qos_profile.reliability for publisher in self._publishers()}
+        if self.is_overridden or not offered:
+            return self.qos.reliability
+        return (
+            ReliabilityPolicy.RELIABLE
+            if offered == {ReliabilityPolicy.RELIABLE}
+            else ReliabilityPolicy.BEST_EFFORT
+        )
+
+    def _publishers(self) -> list[TopicEndpointInfo]:
+        """The publishers of the topic that publish pictures of this type."""
+        return [
+            publisher
+            for publisher in self._node.get_publishers_info_by_topic(self.topic)
+            if publisher.topic_type == TYPE_NAMES[self._transport]
+        ]
 
     def destroy(self) -> None:
         """Destroy the subscription."""
-        self._node.destroy_subscription(self._subscription)
+        with self._lock:
+            self._is_destroyed = True
+            self._node.destroy_subscription(self._subscription)
 
     def _on_message(self, message: Image | CompressedImage) -> None:
         self.health.count_arrival()
@@ -133,6 +191,8 @@ class CameraSubscription:
 
     def _on_incompatible_qos(self, event: Any) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
+        if policy == "RELIABILITY" and not self.is_overridden:
+            return  # a publisher that came later; `match_publishers` follows it
         self.health.incompatible_qos = self._qos_remedy(policy)
         self._node.get_logger().warning(self.health.incompatible_qos)
 
@@ -166,12 +226,32 @@ class CameraSubscription:
                 return self._qos_remedy("DURABILITY")
         return ""
 
-    def explain_silence(self) -> str:
-        """Say why no picture arrives, as far as the ROS graph shows it, and what to do."""
+    def loss_remedy(self) -> str:
+        """Say what to do against pictures that are lost in transport."""
+        offered = {publisher.qos_profile.reliability for publisher in self._publishers()}
+        if self.qos.reliability == ReliabilityPolicy.RELIABLE:
+            return "use a compressed topic or a faster network"
+        if offered == {ReliabilityPolicy.RELIABLE}:
+            return (
+                f"remove qos_overrides.{self.topic}.subscription.reliability, so that the node"
+                " subscribes reliably, as the driver publishes"
+            )
+        return (
+            "let the driver publish with reliable QoS, or start it with the environment variable"
+            " FASTRTPS_DEFAULT_PROFILES_FILE and config/large_pictures.xml of this package, or use"
+            " a compressed topic"
+        )
+
+    def explain_silence(self) -> tuple[str, str]:
+        """Say why no picture arrives, as far as the ROS graph shows it, and what to do.
+
+        Returns:
+            The kind of reason in a word or two, and the sentence.
+        """
         publishers = self._node.get_publishers_info_by_topic(self.topic)
         expected = TYPE_NAMES[self._transport]
         if not publishers:
-            return (
+            return "no publisher", (
                 f"nothing publishes on {self.topic}; start the camera's driver, or set"
                 f" camera.{self.name}.topic (ros2 topic list -t shows all topics)"
             )
@@ -185,11 +265,13 @@ class CameraSubscription:
                 if other_transport
                 else f"set camera.{self.name}.topic"
             )
-            return f"{self.topic} carries {', '.join(others)}, not {expected}; {remedy}"
+            return "other type", (
+                f"{self.topic} carries {', '.join(others)}, not {expected}; {remedy}"
+            )
         mismatch = self.qos_mismatch() or self.health.incompatible_qos
         if mismatch:
-            return mismatch
-        return (
+            return "other QoS", mismatch
+        return "no picture", (
             f"{len(publishers)} publisher(s) on {self.topic}, but no picture arrives; check that"
             " the driver runs and that the network is fast enough"
         )

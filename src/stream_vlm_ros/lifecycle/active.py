@@ -12,6 +12,7 @@ from stream_vlm.loop.sampler import LatestFrames
 from stream_vlm.sources.pose_buffer import PoseBuffer
 from stream_vlm_ros.common.health_counters import FaultLog, StepHealth
 from stream_vlm_ros.common.process_end import STORE_S
+from stream_vlm_ros.inputs.camera_state import CameraWatch
 from stream_vlm_ros.inputs.camera_subscription import CameraMessage, CameraSubscription
 from stream_vlm_ros.inputs.odometry_subscription import OdometrySubscription
 from stream_vlm_ros.inputs.session_tracker import SessionTracker
@@ -47,6 +48,8 @@ class ActiveParts:
                 camera = CameraSubscription(node, name, settings, self.sampler, self.sessions)
                 self.cameras[name] = camera
                 stack.callback(camera.destroy)
+            # Ended before the subscriptions that it watches.
+            stack.callback(CameraWatch(node, settings, self.cameras).destroy)
             if settings.pose.odom_topic:
                 odometry = OdometrySubscription(node, settings, self.poses, self.odometry_faults)
                 stack.callback(odometry.destroy)

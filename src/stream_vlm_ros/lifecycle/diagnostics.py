@@ -15,6 +15,13 @@ from rclpy.timer import Timer
 
 from stream_vlm.loop.load_governor import LoadGovernor
 from stream_vlm.types import NANOSECONDS
+from stream_vlm_ros.inputs.camera_state import (
+    GOOD,
+    PAUSED,
+    SHOWN_S,
+    camera_state,
+    picture_age_s,
+)
 from stream_vlm_ros.inputs.camera_subscription import CameraSubscription
 from stream_vlm_ros.lifecycle.active import ActiveParts
 from stream_vlm_ros.lifecycle.configured import ConfiguredParts
@@ -25,10 +32,8 @@ OK, WARN, ERROR, STALE = (
     DiagnosticStatus.ERROR,
     DiagnosticStatus.STALE,
 )
-SHOWN_S = 10.0
-"""A fault is shown for this many seconds after it happened last."""
-MAX_AGE_S = 10.0
-"""A picture that is older than this many seconds on arrival has a stamp of another clock."""
+LEVELS = {GOOD: OK, PAUSED: STALE}
+"""The level of each state of a camera; all others warn."""
 
 
 class Diagnostics:
@@ -77,9 +82,8 @@ class Diagnostics:
         self._last_now_ns = now_ns
         statuses = [self._node_status(now_ns)]
         if active is not None and configured is not None:
-            silent_after_s = configured.settings.diagnostics.silent_after_s
             statuses += [
-                self._camera_status(camera, active, silent_after_s, now_ns, paused)
+                self._camera_status(camera, configured, active, now_ns, paused)
                 for camera in active.cameras.values()
             ]
             statuses.append(self._session_status(active, paused))
@@ -101,7 +105,8 @@ class Diagnostics:
         hardware_id: str = "",
     ) -> DiagnosticStatus:
         return DiagnosticStatus(
-            name=f"{self._node.get_name()}: {name}",
+            # With the namespace, so that two robots do not collide.
+            name=f"{self._node.get_fully_qualified_name()}: {name}",
             level=level,
             message=message,
             hardware_id=hardware_id or self._node.get_fully_qualified_name(),
@@ -123,48 +128,18 @@ class Diagnostics:
     def _camera_status(
         self,
         camera: CameraSubscription,
+        configured: ConfiguredParts,
         active: ActiveParts,
-        silent_after_s: float,
         now_ns: int,
         paused: bool,
     ) -> DiagnosticStatus:
         health = camera.health
-        age_s = (
-            (now_ns - health.newest_stamp_ns) / NANOSECONDS
-            if health.newest_stamp_ns is not None
-            else float("nan")
-        )
-        fault = health.refused.recent(SHOWN_S)
-        level, message = OK, f"{health.rate_hz():.1f} Hz"
-        if health.silent_s() > silent_after_s:
-            if paused and health.has_arrivals:
-                level, message = STALE, "the clock stands still (is a bag or simulation paused?)"
-            else:
-                level, message = (
-                    WARN,
-                    f"silent for {health.silent_s():.1f} s: {camera.explain_silence()}",
-                )
-        elif fault:
-            level, message = WARN, fault
-        elif health.incompatible_qos and camera.qos_mismatch():
-            # Pictures arrive from one publisher, but another one has QoS that does not match.
-            level, message = WARN, health.incompatible_qos
-        elif age_s > MAX_AGE_S:
-            level = WARN
-            message = (
-                f"{camera.name}: pictures on {health.topic} are {age_s:.0f} s older than the node's"
-                " clock; synchronise the clocks, or set use_sim_time for a bag or a simulation"
-            )
-        elif health.lost_within(SHOWN_S):
-            level = WARN
-            message += (
-                f", but pictures on {health.topic} are lost in transport; use a compressed topic"
-                " or raise net.core.rmem_max"
-            )
+        state = camera_state(camera, configured.settings, now_ns, paused)
         values = {
             "topic": health.topic,
             "rate (Hz)": health.rate_hz(),
-            "age of newest picture (s)": age_s,
+            "reliability": camera.qos.reliability.name.lower(),
+            "age of newest picture (s)": picture_age_s(camera, now_ns),
             "frames received": active.sampler.received.get(camera.name, 0),
             "frames dropped": active.sampler.dropped.get(camera.name, 0),
             "frames refused": health.refused.count,
@@ -172,7 +147,8 @@ class Diagnostics:
             "events abandoned": health.events_abandoned,
             "last fault": health.refused.last,
         }
-        return self._status(f"camera {camera.name}", level, message, values, health.topic)
+        level = LEVELS.get(state.kind, WARN)
+        return self._status(f"camera {camera.name}", level, state.sentence, values, health.topic)
 
     def _session_status(self, active: ActiveParts, paused: bool) -> DiagnosticStatus:
         sessions = active.sessions

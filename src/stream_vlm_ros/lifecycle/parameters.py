@@ -47,7 +47,10 @@ class Parameters:
             AUTOSTART,
             False,
             ParameterDescriptor(
-                description="true configures and activates the node when it starts.",
+                description=(
+                    "true configures the node when it starts, and activates it after each configure"
+                    " transition."
+                ),
                 read_only=True,
             ),
         ).value
