@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from bag_fixtures import write_bag
 from chat_fixtures import SUMMARY, load, write_speaking_checkpoint
+from mcap_fixtures import Channel, McapFile
+from mcap_fixtures import film as recorded_film
 from memory_fixtures import vector_models
 from model_fixtures import write_sentence_model
 
 from stream_vlm.cli.offline_run import MEMORY_FILE, ResultsError, prepare_folder, watch
+from stream_vlm.cli.run import summary
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.config.settings import Settings, load_settings, with_cameras
 from stream_vlm.memory.memory import Memory
@@ -369,3 +372,25 @@ def test_a_watch_that_the_model_refuses_ends_the_run_with_the_reason(
             tmp_path / "out",
             watch_for="a sound",
         )
+
+
+@pytest.mark.parametrize("first_s", [0.0, -5.0])
+def test_a_simulation_that_starts_at_zero_or_before_is_watched_from_its_first_picture(
+    tmp_path: Path, first_s: float
+) -> None:
+    path = McapFile([recorded_film(stamps_s=[first_s + index / 2 for index in range(20)])]).write(
+        tmp_path / "a.mcap"
+    )
+    watched = watch_bag(path, tmp_path / "out")
+    assert (watched.ticks, watched.seconds, watched.left_out) == (20, 9.5, {})
+    states = lines(tmp_path / "out" / "states.jsonl")
+    assert [state["t"] for state in states] == [index / 2 for index in range(20)]
+
+
+def test_what_a_recording_leaves_out_is_in_the_totals_and_in_the_last_line(tmp_path: Path) -> None:
+    rows = list(recorded_film().messages)
+    rows[6] = (rows[6][0], rows[6][1][:40])
+    path = McapFile([Channel("/cam/image_raw", rows)]).write(tmp_path / "a.mcap")
+    watched = watch_bag(path, tmp_path / "out")
+    assert (watched.ticks, watched.left_out) == (19, {"cam": {"no picture": 1}})
+    assert "cam: 1 left out (no picture)" in summary(watched, tmp_path / "out")

@@ -209,7 +209,7 @@ def _watch(
             advance(seconds, said)
 
         watched = watch(source, settings, model, folder, existing, on_step, watch_for.strip())
-    click.echo(_summary(watched, folder))
+    click.echo(summary(watched, folder))
 
 
 def _load_model(settings: Settings) -> Model:
@@ -247,7 +247,8 @@ def _progress(source: Source, quiet: bool) -> Iterator[Callable[[float, list[str
         yield advance
 
 
-def _summary(watched: Watched, folder: Path) -> str:
+def summary(watched: Watched, folder: Path) -> str:
+    """Return the totals of a run in one line, with what was left out and why."""
     speed = watched.seconds / watched.elapsed_s if watched.elapsed_s > 0 else 0.0
     parts = [
         (

@@ -17,6 +17,7 @@ import pytest
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not in this environment")
 
 from bag_fixtures import write_bag  # noqa: E402
+from mcap_fixtures import McapFile, film  # noqa: E402
 from nav_msgs.msg import Odometry  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
@@ -219,6 +220,33 @@ def test_each_camera_of_a_recording_has_its_own_topic(
     listener.spin_until_end(play(str(tmp_path / "two"), "--listeners", "1"), left, right)
     assert {message.header.frame_id for message in left} == {"left_optical"}
     assert {message.header.frame_id for message in right} == {"right_optical"}
+
+
+STEADY = [index / 2 for index in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("header", "published", "left_out"),
+    [
+        (STEADY, 20, {}),
+        ([time - 3 for time in STEADY], 20, {}),
+        ([0.0] * 20, 20, {}),
+        ([t + 3600 * (t == 4) for t in STEADY], 19, {"cam": {"stamp off the clock": 1}}),
+    ],
+)
+def test_every_picture_of_a_recording_is_published_whatever_its_clock(
+    tmp_path: Path,
+    play: Callable[..., Any],
+    header: list[float],
+    published: int,
+    left_out: dict[str, dict[str, int]],
+) -> None:
+    path = McapFile([film(stamps_s=header)]).write(tmp_path / "a.mcap")
+    output, _ = play(str(path), "--rate", "4", "--clock").communicate(timeout=60)
+    first, last = (json.loads(line) for line in output.splitlines())
+    assert last["published"] + last["skipped"] == published
+    assert last["left_out"] == left_out
+    assert last["last_stamp_ns"] - first["first_stamp_ns"] <= 9.5 * NANOSECONDS
 
 
 def test_it_prints_what_it_published_as_json(bag: Path, play: Callable[..., Any]) -> None:
