@@ -223,3 +223,12 @@ def test_a_recording_is_written_where_it_says_or_not_at_all(tmp_path: Path, name
     with BagWriter(tmp_path / name) as writer:
         writer.frame(Frame("cam", 1, "", np.zeros((4, 4, 3), np.uint8)), "/cam")
     assert len(list(BagSource(tmp_path / name).frames())) == 1
+
+
+def test_where_nothing_whole_is_left_the_damage_is_the_reason(tmp_path: Path) -> None:
+    writer = McapFile([film()], per_chunk=100)
+    data = bytearray(writer.content())
+    data[writer.chunk_starts[0] + 60 : writer.chunk_starts[0] + 120] = bytes(60)
+    (tmp_path / "a.mcap").write_bytes(bytes(data))
+    with pytest.raises(SourceError, match=r"no frame can be decoded: .*damaged"):
+        list(BagSource(tmp_path / "a.mcap").frames())

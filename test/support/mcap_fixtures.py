@@ -40,6 +40,7 @@ class McapFile:
         compression: of the chunks; empty or zstd.
         per_chunk: messages in a chunk; 0 writes them outside of chunks.
         has_summary: False leaves out the index at the end.
+        has_times: False leaves the times of each chunk at 0.
         has_end: False leaves out everything after the messages, as a power cut does.
     """
 
@@ -49,6 +50,7 @@ class McapFile:
     per_chunk: int = 4
     has_summary: bool = True
     has_end: bool = True
+    has_times: bool = True
     chunk_starts: list[int] = field(default_factory=list)
 
     def write(self, path: Path) -> Path:
@@ -72,7 +74,8 @@ class McapFile:
             rows = messages[start : start + self.per_chunk]
             raw = (b"" if start else definitions) + b"".join(_message(*row) for row in rows)
             packed = zstd.compress(raw) if self.compression else raw
-            span = struct.pack("<QQ", rows[0][0], rows[-1][0])
+            times = (rows[0][0], rows[-1][0]) if self.has_times else (0, 0)
+            span = struct.pack("<QQ", *times)
             head = span + struct.pack("<QI", len(raw), 0) + text(self.compression)
             chunk = record(0x06, head + struct.pack("<Q", len(packed)) + packed)
             place = struct.pack("<QQ", len(data), len(chunk))

@@ -130,7 +130,7 @@ class BagSource:
         Raises:
             SourceError: none of the images can be decoded.
         """
-        yielded, reason = 0, "its image topics are empty"
+        yielded, reason = 0, ""
         for camera, index, message in self._kept_messages():
             try:
                 frame_id, image = self._decode(camera, message)
@@ -152,6 +152,7 @@ class BagSource:
         self._say_all()
         self._recording.close()
         if not yielded:
+            reason = reason or "; ".join(self._recording.remarks) or "its image topics are empty"
             raise SourceError(f"{self.path}: no frame can be decoded: {reason}")
 
     def _kept_messages(self) -> Iterator[tuple[str, int, Message]]:
@@ -232,7 +233,7 @@ class BagSource:
                 self._say(f"{topic}: {clock.remark}")
         remark = share_one_clock(clocks, self._times)
         if remark:
-            self._say(f"{remark}; --topic selects one")
+            self._say(f"{remark}; choose one with --topic (camera_source: --bag-topic)")
         return clocks
 
     def _cut(self, seconds: float | None) -> float:

@@ -80,6 +80,20 @@ def test_messages_of_a_file_without_chunks_come_in_order_of_recording(tmp_path: 
     assert read(tmp_path / "a.mcap") == list(camera.messages)
 
 
+def test_chunks_that_do_not_state_their_times_are_read(tmp_path: Path) -> None:
+    camera = film()
+    path = McapFile([camera], has_times=False).write(tmp_path / "a.mcap")
+    assert read(path) == list(camera.messages)
+
+
+def test_a_file_whose_end_was_filled_with_zeros_gives_what_is_whole(tmp_path: Path) -> None:
+    camera = film()
+    writer = McapFile([camera], has_end=False)
+    data = writer.content()[: writer.chunk_starts[3] + 20]
+    (tmp_path / "a.mcap").write_bytes(data + bytes(5000))
+    assert read(tmp_path / "a.mcap") == list(camera.messages)[:12]
+
+
 @pytest.mark.parametrize("compression", ["", "zstd"])
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.99])
 def test_a_file_that_was_cut_gives_its_whole_chunks_and_says_so(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -99,7 +100,9 @@ def test_metadata_that_cannot_be_read_is_told_and_the_files_are_read(
     assert "metadata.yaml cannot be read" in Recording(folder).remarks[0]
 
 
-@pytest.mark.parametrize("name", ["run#1", "50%41", "what?", "a b", "küche"])
+@pytest.mark.parametrize(
+    "name", ["run#1", "50%41", "what?", "a b", "küche", os.fsdecode(b"k\xfcche")]
+)
 def test_any_character_may_be_in_the_path(tmp_path: Path, name: str) -> None:
     for storage in ("mcap", "sqlite3"):
         (tmp_path / storage).mkdir()
@@ -175,6 +178,10 @@ def test_the_type_of_a_channel_without_a_schema_is_taken_from_the_metadata(tmp_p
 def test_a_type_in_another_spelling_is_the_same_type(tmp_path: Path, kind: str) -> None:
     path = McapFile([film(type=kind)]).write(tmp_path / "a.mcap")
     assert Recording(path).types == {TOPIC: "sensor_msgs/msg/Image"}
+
+
+def test_a_channel_that_states_no_encoding_is_read_as_ros_2_does(tmp_path: Path) -> None:
+    assert read(McapFile([film(encoding="")]).write(tmp_path / "a.mcap")) == MESSAGES
 
 
 def test_a_topic_of_two_types_gives_its_pictures(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ class McapFile:
         for record in _records(file, start, end):
             if record.code == MESSAGE and record.size >= 22:
                 row = _message(file, record, wanted, heads_only)
-                if row is not None and chunk.first_ns <= row[1] <= chunk.last_ns:
+                if row is not None and chunk.first_ns <= row[1] <= (chunk.last_ns or MAX_NS):
                     rows.append(row)
                 elif row is not None:
                     self._remark(f"messages in the chunk at byte {chunk.start} are damaged")
@@ -187,9 +187,10 @@ class McapFile:
         self._add_chunk(_chunk(self._file, record))
 
     def _add_chunk(self, chunk: _Chunk) -> None:
+        # Some writers leave both times at 0.
         if chunk.first_ns <= chunk.last_ns <= MAX_NS:
             self._chunks.append(chunk)
-        elif chunk.last_ns:  # 0 to 0 where a chunk holds no message
+        else:
             self._remark(f"the chunk at byte {chunk.start} is damaged and left out")
 
     def _scan(self) -> None:

@@ -26,7 +26,8 @@ from stream_vlm.sources.source import SourceError
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-CDR = "cdr"
+CDR = ("cdr", "")
+"""How ROS 2 serializes; nothing else is meant where nothing is stated."""
 
 
 class Recording:
@@ -167,7 +168,7 @@ class Recording:
         for file in self._files:
             for topic in file.topics:
                 kind = _normal(topic.type or stated.get(topic.name, ""))
-                if topic.encoding != CDR:
+                if topic.encoding not in CDR:
                     kind = f"{kind or 'message'} in the encoding '{topic.encoding}'"
                 # An image channel counts more than another one of the same name.
                 known = types.get(topic.name)

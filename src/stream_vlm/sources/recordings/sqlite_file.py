@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
+import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 from stream_vlm.sources.recordings.storage import HEAD_BYTES, ZSTD_MAGIC, FileError, Topic
-
-WHOLE = "CAST(data AS BLOB)"
-HEAD = (
-    f"CAST(CASE WHEN substr(data, 1, 4) = x'{ZSTD_MAGIC.hex()}' THEN data"
-    f" ELSE substr(data, 1, {HEAD_BYTES}) END AS BLOB)"
-)
 
 
 class SqliteFile:
@@ -57,17 +53,11 @@ class SqliteFile:
 
     def messages(self, keys: Collection[int], heads_only: bool) -> Iterator[tuple[int, int, bytes]]:
         """Yield topic, time of recording (ns) and data, in order of recording."""
-        data = HEAD if heads_only else WHOLE
-        marks = ",".join("?" * len(keys))
-        select = f"SELECT topic_id, timestamp, {data} FROM messages"
-        where = f"WHERE topic_id IN ({marks}) ORDER BY"
         last = -1
         try:
-            for topic, recorded_ns, content in self._connection.execute(
-                f"{select} {where} timestamp, id", tuple(keys)
-            ):
-                last = recorded_ns
-                yield topic, recorded_ns, content or b""
+            for row in self._rows(keys, heads_only, "messages", "timestamp, id"):
+                last = row[1]
+                yield row
         except sqlite3.DatabaseError as error:
             self._remark(
                 f"it is damaged ({error}), and what is before that point is watched;"
@@ -75,15 +65,30 @@ class SqliteFile:
             )
             if last == -1:
                 # The index may be what is damaged.
-                yield from self._without_index(select, where, tuple(keys))
+                with contextlib.suppress(sqlite3.DatabaseError):
+                    yield from self._rows(keys, heads_only, "messages NOT INDEXED", "id")
 
-    def _without_index(
-        self, select: str, where: str, keys: tuple[int, ...]
+    def _rows(
+        self, keys: Collection[int], heads_only: bool, table: str, order: str
     ) -> Iterator[tuple[int, int, bytes]]:
-        query = f"{select} NOT INDEXED {where} id"
-        with contextlib.suppress(sqlite3.DatabaseError):  # told above
-            for topic, recorded_ns, content in self._connection.execute(query, keys):
-                yield topic, recorded_ns, content or b""
+        content = "NULL" if heads_only else "CAST(data AS BLOB)"
+        query = f"SELECT id, topic_id, timestamp, {content} FROM {table} WHERE topic_id IN"
+        query += f" ({','.join('?' * len(keys))}) ORDER BY {order}"
+        for row, topic, recorded_ns, data in self._connection.execute(query, tuple(keys)):
+            yield topic, recorded_ns, self._head(row) if heads_only else data or b""
+
+    def _head(self, row: int) -> bytes:
+        """Return the first bytes of a message; a blob is read in part, a column only as a whole."""
+        if sys.version_info >= (3, 11):
+            try:
+                with self._connection.blobopen("messages", "data", row, readonly=True) as blob:
+                    head = blob.read(HEAD_BYTES)
+                    return head + blob.read() if head.startswith(ZSTD_MAGIC) else head
+            except sqlite3.OperationalError:
+                return b""  # no bytes in this row
+        query = "SELECT CAST(data AS BLOB) FROM messages WHERE id = ?"
+        (data,) = self._connection.execute(query, (row,)).fetchone()
+        return data if (data or b"").startswith(ZSTD_MAGIC) else (data or b"")[:HEAD_BYTES]
 
     def _open(self) -> sqlite3.Connection:
         logs = [
@@ -140,7 +145,7 @@ class SqliteFile:
 
 def _connect(path: Path, option: str) -> sqlite3.Connection:
     # Quoted, because # ? and % end the path in a URI or stand for other characters.
-    address = f"file:{quote(str(path.absolute()))}?{option}"
+    address = f"file:{quote(os.fsencode(path.absolute()))}?{option}"
     connection = sqlite3.connect(address, uri=True, check_same_thread=False)
     connection.text_factory = lambda text: text.decode("utf-8", "replace")
     return connection
