@@ -60,6 +60,7 @@ class McapFile:
 
     def content(self) -> bytes:
         """Return the bytes of the file."""
+        self.chunk_starts.clear()
         data = MAGIC + record(0x01, text(self.profile) + text("test"))
         definitions = b"".join(self._definitions())
         messages = sorted(
@@ -89,7 +90,13 @@ class McapFile:
         data += record(0x0F, struct.pack("<I", 0))
         summary = len(data) if self.has_summary else 0
         if self.has_summary:
-            data += definitions + indexes
+            counts = b"".join(
+                struct.pack("<HQ", number, len(channel.messages))
+                for number, channel in enumerate(self.channels, 1)
+            )
+            numbers = (len(messages), 0, len(self.channels), 0, 0, len(self.chunk_starts), 0, 0)
+            statistics = struct.pack("<QHIIIIQQ", *numbers) + struct.pack("<I", len(counts))
+            data += definitions + indexes + record(0x0B, statistics + counts)
         return data + record(0x02, struct.pack("<QQI", summary, 0, 0)) + MAGIC
 
     def _definitions(self) -> list[bytes]:

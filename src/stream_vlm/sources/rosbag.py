@@ -280,13 +280,13 @@ class BagSource:
         return RecordedPoses(self._recording, topic, clock, by_stamp, max_age_s)
 
     def _compare_with_metadata(self, wanted: Sequence[str]) -> None:
-        """Say where the files hold fewer messages than metadata.yaml states."""
+        """Say where the files hold fewer messages than they or metadata.yaml state."""
         stated = self._recording.stated
         absent = [
             topic
             for topic in stated
             if topic not in self._recording.types
-            and self._recording.stated_types[topic] in IMAGE_TYPES
+            and self._recording.stated_types.get(topic) in IMAGE_TYPES
         ]
         for topic in [*self._times, *(absent if not wanted else [])]:
             found = self._times[topic].recorded.size if topic in self._times else 0
@@ -294,9 +294,7 @@ class BagSource:
             if found < promised:
                 name = next((name for name, own in self.topics.items() if own == topic), topic)
                 self._leave_out(name, MISSING, promised - found)
-                self._say(
-                    f"metadata.yaml promises {promised} messages of {topic}, {found} are there"
-                )
+                self._say(f"the recording states {promised} messages of {topic}, {found} are there")
 
     def _leave_out(self, name: str, reason: str, count: int = 1) -> None:
         if count:

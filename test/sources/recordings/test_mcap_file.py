@@ -80,6 +80,16 @@ def test_messages_of_a_file_without_chunks_come_in_order_of_recording(tmp_path: 
     assert read(tmp_path / "a.mcap") == list(camera.messages)
 
 
+def test_a_chunk_that_the_index_has_lost_is_found_all_the_same(tmp_path: Path) -> None:
+    camera = film()
+    data = bytearray(McapFile([camera]).content())
+    summary = int.from_bytes(data[-28:-20], "little")
+    place = data.index(b"\x08\x44\0\0\0\0\0\0\0", summary)
+    data[place] = 0x77  # a record that nobody knows
+    (tmp_path / "a.mcap").write_bytes(bytes(data))
+    assert read(tmp_path / "a.mcap") == list(camera.messages)
+
+
 def test_chunks_that_do_not_state_their_times_are_read(tmp_path: Path) -> None:
     camera = film()
     path = McapFile([camera], has_times=False).write(tmp_path / "a.mcap")

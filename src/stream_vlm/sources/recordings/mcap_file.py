@@ -22,8 +22,8 @@ from stream_vlm.sources.recordings.storage import HEAD_BYTES, ZSTD_MAGIC, FileEr
 
 MAGIC = b"\x89MCAP0\r\n"
 FOOTER_BYTES = 9 + 20 + len(MAGIC)
-SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, DATA_END = 0x03, 0x04, 0x05, 0x06, 0x08, 0x0F
-FOOTER = 0x02
+SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX = 0x03, 0x04, 0x05, 0x06, 0x08
+STATISTICS, FOOTER = 0x0B, 0x02
 MAX_NS = 2**63 - 1
 
 Row = tuple[int, int, bytes]
@@ -64,6 +64,8 @@ class McapFile:
         self._types: dict[int, str] = {}
         self._channels: dict[int, tuple[int, str, str]] = {}
         self._chunks: list[_Chunk] = []
+        self._chunk_count: int | None = None
+        self._counts: dict[int, int] = {}
         # Messages outside of chunks: time of recording (ns), start and size of the record.
         self._loose = (array("Q"), array("Q"), array("Q"))
         self._file: BinaryIO = path.open("rb")
@@ -79,6 +81,10 @@ class McapFile:
             Topic(key, name, self._types.get(schema, ""), encoding)
             for key, (schema, name, encoding) in self._channels.items()
         ]
+        self.counts = {
+            name: sum(self._counts.get(key, 0) for key in self._keys_of(name))
+            for name in {channel[1] for channel in self._channels.values()}
+        }
         firsts = [chunk.first_ns for chunk in self._chunks]
         lasts = [chunk.last_ns for chunk in self._chunks]
         self.start_ns = min([*firsts, *self._loose[0]], default=0)
@@ -87,6 +93,9 @@ class McapFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _keys_of(self, name: str) -> list[int]:
+        return [key for key, channel in self._channels.items() if channel[1] == name]
 
     def messages(self, keys: Collection[int], heads_only: bool) -> Iterator[Row]:
         """Yield channel, time of recording (ns) and data, in order of recording."""
@@ -164,18 +173,27 @@ class McapFile:
         (start,) = struct.unpack_from("<Q", end, 9)
         if not len(MAGIC) <= start < self._size:
             return False
+        reached = start
         try:
             for record in _records(self._file, start, self._size - FOOTER_BYTES):
+                reached = record.start + record.size
                 if record.code in (SCHEMA, CHANNEL):
                     self._define(self._file, record)
                 elif record.code == CHUNK_INDEX:
                     self._read_chunk_head(_read(self._file, record))
+                elif record.code == STATISTICS:
+                    self._read_statistics(_read(self._file, record))
         except (struct.error, ValueError):
             self._chunks.clear()
-        if not self._chunks or not self._channels:
+        is_whole = reached == self._size - FOOTER_BYTES and bool(self._channels)
+        if not is_whole or self._chunk_count not in (None, len(self._chunks)):
             self._chunks.clear()
-            return False
-        return True
+        return bool(self._chunks)
+
+    def _read_statistics(self, data: bytes) -> None:
+        self._chunk_count = struct.unpack_from("<QHIIIIQQ", data)[5]
+        (size,) = struct.unpack_from("<I", data, 42)
+        self._counts = dict(struct.iter_unpack("<HQ", data[46 : 46 + size]))
 
     def _read_chunk_head(self, index: bytes) -> None:
         """Take in the chunk that a record of the summary points at."""
@@ -212,13 +230,12 @@ class McapFile:
                     column.append(value)
             elif record.code == CHUNK:
                 self._scan_chunk(_chunk(self._file, record))
-            elif record.code in (DATA_END, FOOTER):
-                has_end = True
-                break
+            elif record.code == FOOTER:
+                has_end = end + len(MAGIC) == self._size
         if not has_end:
             self._remark(
-                f"it was not closed properly: it breaks off after {end} of {self._size} bytes, and"
-                f" what is whole is watched; 'mcap recover {self.path.name}' repairs the file"
+                f"it was not closed properly or is damaged: what can be read ends after {end} of"
+                f" {self._size} bytes, and what is whole is watched; 'mcap recover {self.path.name}' repairs the file"
             )
             if not self._chunks and not self._loose[0]:
                 raise FileError(

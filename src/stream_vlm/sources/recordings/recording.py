@@ -37,7 +37,7 @@ class Recording:
 
     Attributes:
         types: message type by topic.
-        stated: number of messages by topic, as metadata.yaml states it.
+        stated: number of messages by topic, as metadata.yaml states it, or else the files.
         stated_types: message type by topic, as metadata.yaml states it.
 
     Raises:
@@ -66,6 +66,11 @@ class Recording:
             raise
         self._files.sort(key=lambda file: file.start_ns)
         self.stated = metadata.counts
+        if not self.stated:
+            names = {name for file in self._files for name in file.counts}
+            self.stated = {
+                name: sum(file.counts.get(name, 0) for file in self._files) for name in names
+            }
         self.stated_types = metadata.types
         self._keys: dict[str, list[tuple[StorageFile, list[int]]]] = {}
         self.types = self._sort_topics(metadata.types)

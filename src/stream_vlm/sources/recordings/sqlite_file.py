@@ -28,6 +28,7 @@ class SqliteFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.remarks: list[str] = []
+        self.counts: dict[str, int] = {}
         self._folder: TemporaryDirectory[str] | None = None
         if not path.stat().st_size:
             raise FileError(f"{path}: the file is empty (0 bytes); nothing was recorded")

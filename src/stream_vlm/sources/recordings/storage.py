@@ -59,12 +59,14 @@ class StorageFile(Protocol):
         topics: every topic of the file.
         start_ns: time of its first message (ns); 0 where there is none.
         end_ns: time of its last message (ns).
+        counts: number of messages by topic, where the file states it.
         remarks: what is wrong with the file, in sentences.
     """
 
     topics: list[Topic]
     start_ns: int
     end_ns: int
+    counts: dict[str, int]
     remarks: list[str]
 
     def messages(self, keys: Collection[int], heads_only: bool) -> Iterator[tuple[int, int, bytes]]:
