@@ -203,15 +203,6 @@ def test_a_ros_1_recording_is_refused_with_the_command_that_converts_it(tmp_path
         Recording(tmp_path)
 
 
-def test_a_folder_of_pictures_is_refused_with_the_command_that_makes_a_video(
-    tmp_path: Path,
-) -> None:
-    for number in range(3):
-        (tmp_path / f"{number}.jpg").touch()
-    with pytest.raises(SourceError, match=r"3 pictures.*ffmpeg .*\*\.jpg"):
-        Recording(tmp_path)
-
-
 def test_an_empty_folder_and_a_missing_path_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no \.mcap or \.db3 file"):
         Recording(tmp_path)

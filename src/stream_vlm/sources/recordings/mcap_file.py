@@ -235,7 +235,8 @@ class McapFile:
         if not has_end:
             self._remark(
                 f"it was not closed properly or is damaged: what can be read ends after {end} of"
-                f" {self._size} bytes, and what is whole is watched; 'mcap recover {self.path.name}' repairs the file"
+                f" {self._size} bytes, and what is whole is watched; 'mcap recover"
+                f" {self.path.name}' repairs the file"
             )
             if not self._chunks and not self._loose[0]:
                 raise FileError(

@@ -25,7 +25,6 @@ from stream_vlm.sources.recordings.storage import (
 from stream_vlm.sources.source import SourceError
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 CDR = ("cdr", "")
 """How ROS 2 serializes; nothing else is meant where nothing is stated."""
 
@@ -224,14 +223,6 @@ def _with_or_without_zstd(path: Path) -> Path | None:
 
 def _no_recording(folder: Path, remark: str) -> str:
     names = [path.name for path in folder.iterdir()]
-    pictures = [name for name in names if name.lower().endswith(PICTURE_SUFFIXES)]
-    if pictures:
-        suffix = Path(min(pictures)).suffix
-        return (
-            f"{folder}: a folder of {len(pictures)} pictures is no recording; make a video of them,"
-            " for example: ffmpeg -framerate 2 -pattern_type glob -i"
-            f" {shlex.quote(f'{folder}/*{suffix}')} pictures.mp4"
-        )
     ros1 = [name for name in names if name.endswith(".bag")]
     if ros1:
         return f"{folder}: a folder of ROS 1 recordings; give one of its files: {min(ros1)}"
