@@ -63,31 +63,47 @@ class SessionTracker(Generic[Item]):
 
     def observe_stamp(self, camera: str, stamp_ns: int) -> None:
         """Check the stamp (ns) of a picture of `camera`; call it before the sampler gets it."""
-        newest = self._sampler.newest_stamp_ns(camera)
-        if newest is not None and stamp_ns < newest - JUMP_NS:
+        with self._lock:
+            newest = self._sampler.newest_stamp_ns(camera)
+            if newest is None or stamp_ns >= newest - JUMP_NS:
+                return
+            began = self._begin(
+                f"{camera}: stamps jumped back by {(newest - stamp_ns) / NANOSECONDS:.1f} s"
+            )
             self._poses.clear()
-            self.begin(f"{camera}: stamps jumped back by {(newest - stamp_ns) / NANOSECONDS:.1f} s")
+        self._log(began)
 
     def observe_clock(self, now_ns: int) -> None:
         """Check the pictures' stamps against the node's clock, which jumped back to `now_ns`."""
-        stamps = [self._sampler.newest_stamp_ns(camera) for camera in self._cameras]
-        newest = max((stamp for stamp in stamps if stamp is not None), default=None)
-        if newest is not None and newest > now_ns + JUMP_NS:
-            behind_s = (newest - now_ns) / NANOSECONDS
-            self._poses.clear()
-            self.begin(
-                f"the clock jumped back to {now_ns / NANOSECONDS:.1f} s, {behind_s:.1f} s before"
-                " the newest picture"
+        with self._lock:
+            stamps = [self._sampler.newest_stamp_ns(camera) for camera in self._cameras]
+            newest = max((stamp for stamp in stamps if stamp is not None), default=None)
+            if newest is None or newest <= now_ns + JUMP_NS:
+                return
+            began = self._begin(
+                f"the clock jumped back to {now_ns / NANOSECONDS:.1f} s,"
+                f" {(newest - now_ns) / NANOSECONDS:.1f} s before the newest picture"
             )
+            self._poses.clear()
+        self._log(began)
 
     def begin(self, reason: str) -> None:
         """Begin a new session; `reason` is logged."""
         with self._lock:
-            self._sampler.forget()
-            self.session_id = new_session_id()
-            self._new = Session(self.session_id, reason)
-            self.opened += 1
-        self._log(f"{reason}; session {self.session_id} begins; all stored records are kept")
+            began = self._begin(reason)
+        self._log(began)
+
+    def _begin(self, reason: str) -> str:
+        """Begin a new session, under the lock; return the sentence for the log.
+
+        What shows that time jumped back is looked at under the same lock. Otherwise two cameras
+        that jump back together would begin two sessions.
+        """
+        self._sampler.forget()
+        self.session_id = new_session_id()
+        self._new = Session(self.session_id, reason)
+        self.opened += 1
+        return f"{reason}; session {self.session_id} begins; all stored records are kept"
 
     def take(self) -> tuple[list[Item], Session | None]:
         """Take the sampler's new items, and the session that begins with them, if any."""

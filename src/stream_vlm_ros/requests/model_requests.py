@@ -59,10 +59,12 @@ class ModelRequests:
             The queries, and the query ids of ended watches that the model may still follow.
         """
         self.changed = False
-        ended = self.watches.take_ended()
-        queries = (*self.watches.begin(cameras), *begin_questions(self.questions, cameras))
+        watches, ended = self.watches.take_changes(cameras)
+        queries = (*watches, *begin_questions(self.questions, cameras))
         # Some requests may wait for a frame of another camera, so check again at the next step.
-        self.changed = self.changed or bool(len(self.questions) or len(self.watches))
+        # Never set to False here: a request that came in meanwhile has set it to True.
+        if len(self.questions) or len(self.watches):
+            self.changed = True
         return queries, ended
 
     def report_partial(self, query_id: str, text: str) -> None:

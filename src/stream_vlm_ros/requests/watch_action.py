@@ -91,10 +91,11 @@ class WatchServer:
             ending.sentence,
             reports.count,
         )
-        if goal.is_cancel_requested:
-            goal.canceled()
-        elif ending.is_success:
+        # A goal that was reached counts, also if it was cancelled at the same time.
+        if ending.is_success:
             goal.succeed()
+        elif goal.is_cancel_requested:
+            goal.canceled()
         else:
             self._node.get_logger().warning(
                 f"~/watch: the watch for '{goal.request.watch_for[:80]}' ended: {ending.sentence}"
@@ -103,6 +104,7 @@ class WatchServer:
         return result
 
     async def _watch(self, goal: ServerGoalHandle, reports: Reports) -> Ending:
+        number = self._watches.number()
         timeout_s = _timeout_s(goal.request.timeout_s)
         deadline = time.monotonic() + timeout_s if timeout_s else None
         outcome = reports.outcome
@@ -135,6 +137,10 @@ class WatchServer:
             recalled = await found.future
             if isinstance(recalled, Ending):
                 return recalled
+            if outcome.is_set:
+                # It ended while the memory was asked, and must not end the watch of another goal.
+                ended: Ending = outcome.future.result()
+                return ended
             callbacks = WatchCallbacks(
                 reports.report, lambda sentence: outcome.set(Ending(sentence))
             )
@@ -144,6 +150,7 @@ class WatchServer:
                 stamp_ns,
                 callbacks,
                 self._pipeline.recaller.context(recalled, stamp_ns),
+                number,
             )
             try:
                 ending: Ending = await outcome.future

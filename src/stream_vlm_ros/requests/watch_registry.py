@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,18 +30,20 @@ class WatchCallbacks:
 
 @dataclass
 class _Watch:
-    """A watch; `is_begun` is true once the model has it."""
+    """A watch; `number` is its place among the requests; `is_begun`: whether the model has it."""
 
     query: Query
     callbacks: WatchCallbacks
+    number: int
     is_begun: bool = False
 
 
 class WatchRegistry:
-    """Holds the watches; each camera has at most one, the newest.
+    """Holds the watches; each camera has at most one, the one that was requested last.
 
     A watch first waits for a frame of its camera, then it is active. Any thread may call the
-    methods. Callbacks are called without the lock.
+    methods. Each method looks and changes under one lock, so that of two watches that come at the
+    same time one is kept and the other one ends. Callbacks are called without the lock.
     """
 
     def __init__(self, cameras: Sequence[str], closed: str = "") -> None:
@@ -57,6 +60,17 @@ class WatchRegistry:
         self._lock = threading.Lock()
         self._watches: dict[str, _Watch] = {}
         self._ended: list[str] = []
+        self._numbers = itertools.count(1)
+        self._newest: dict[str, _Watch] = {}
+
+    def number(self) -> int:
+        """Return the next number of a request for a watch, in the order of the requests.
+
+        The memory is asked before a watch is put, and the answers may come in another order than
+        the requests.
+        """
+        with self._lock:
+            return next(self._numbers)
 
     def put(
         self,
@@ -65,8 +79,9 @@ class WatchRegistry:
         stamp_ns: int,
         callbacks: WatchCallbacks,
         recalled: RecalledContext = NOTHING,
+        number: int | None = None,
     ) -> str:
-        """Add a watch, and end the watches that share a camera with it.
+        """Add a watch, and end the watches that share a camera with it and were requested before.
 
         Args:
             text: what to watch for.
@@ -74,45 +89,54 @@ class WatchRegistry:
             stamp_ns: when the watch was requested, ns.
             callbacks: called with the reports and at the end.
             recalled: the records that the memory found for it.
+            number: from `number`, when the watch was requested; None means now.
 
         Returns:
             The query id of the watch.
 
         Raises:
-            RequestError: the text is empty or too long, the camera does not exist, or the registry
-                is closed.
+            RequestError: the text is empty or too long, the camera does not exist, the registry
+                is closed, or another watch was requested later for the same camera.
         """
         words = checked_words(text, camera, self._cameras, "the watch")
         query_id = f"w-{new_request_id()}"
         query = Query(query_id, words, stamp_ns, camera, is_watch=True, recalled=recalled)
         with self._lock:
+            # Checked here, because a watch that is added after `close` would never end.
             self._raise_if_closed()
+            watch = _Watch(query, callbacks, next(self._numbers) if number is None else number)
+            for other in self._newest.values():
+                if other.number > watch.number and _share_a_camera(other.query, query):
+                    raise RequestError(_replaced_by(other.query.text))
             replaced = [
-                other
-                for other, watch in self._watches.items()
-                if not (camera and watch.query.camera) or camera == watch.query.camera
+                other for other in self._watches.values() if _share_a_camera(other.query, query)
             ]
-        for other in replaced:
-            self.end(other, f"another watch replaced it: '{words[:80]}'")
-        with self._lock:
-            # Checked again, because a watch that is added after `close` would never end.
-            self._raise_if_closed()
-            self._watches[query_id] = _Watch(query, callbacks)
+            for other in replaced:
+                del self._watches[other.query.query_id]
+                self._ended.append(other.query.query_id)
+            self._watches[query_id] = self._newest[camera] = watch
         self._on_change()
+        for other in replaced:
+            other.callbacks.on_end(_replaced_by(words))
         return query_id
 
     def begin(self, cameras: Sequence[str]) -> tuple[Query, ...]:
         """Begin the watches of `cameras`, which have a frame now; return them, the oldest first."""
         with self._lock:
-            begun = [
-                watch
-                for watch in self._watches.values()
-                if not watch.is_begun
-                and (watch.query.camera in cameras if watch.query.camera else cameras)
-            ]
-            for watch in begun:
-                watch.is_begun = True
-        return tuple(watch.query for watch in begun)
+            return self._begin(cameras)
+
+    def take_changes(self, cameras: Sequence[str]) -> tuple[tuple[Query, ...], tuple[str, ...]]:
+        """Begin the watches of `cameras`, and take the ended ones, as of one moment.
+
+        A watch that is put in between would begin while the model still follows the one that it
+        replaces.
+
+        Returns:
+            The watches that begin, the oldest first, and what `take_ended` returns.
+        """
+        with self._lock:
+            ended, self._ended = tuple(self._ended), []
+            return self._begin(cameras), ended
 
     def take_ended(self) -> tuple[str, ...]:
         """Remove and return the query ids of ended watches, which the model may still follow."""
@@ -189,6 +213,17 @@ class WatchRegistry:
         for query_id in active:
             self.end(query_id, sentence)
 
+    def _begin(self, cameras: Sequence[str]) -> tuple[Query, ...]:
+        begun = [
+            watch
+            for watch in self._watches.values()
+            if not watch.is_begun
+            and (watch.query.camera in cameras if watch.query.camera else cameras)
+        ]
+        for watch in begun:
+            watch.is_begun = True
+        return tuple(watch.query for watch in begun)
+
     def _raise_if_closed(self) -> None:
         if self._closed:
             raise RequestError(self._closed)
@@ -200,3 +235,12 @@ class WatchRegistry:
                 self._ended.append(query_id)
         self._on_change()
         return watch
+
+
+def _share_a_camera(one: Query, other: Query) -> bool:
+    """Whether two watches share a camera; a watch without a camera watches all of them."""
+    return not (one.camera and other.camera) or one.camera == other.camera
+
+
+def _replaced_by(words: str) -> str:
+    return f"another watch replaced it: '{words[:80]}'"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
@@ -111,3 +114,30 @@ def test_a_session_after_a_failed_step_keeps_the_poses() -> None:
     inputs.poses.put(50 * SECOND, Pose("odom", 1.0, 2.0, 0.0))
     inputs.sessions.begin("after a failed step")
     assert len(inputs.poses) == 1
+
+
+class MeetingSampler(LatestFrames[Item]):
+    """Lets two threads that both look at a stamp go on together, if no lock keeps one away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meet: threading.Barrier | None = None
+
+    def newest_stamp_ns(self, camera: str) -> int | None:
+        newest = super().newest_stamp_ns(camera)
+        if self.meet is not None:
+            with suppress(threading.BrokenBarrierError):
+                self.meet.wait(0.2)
+        return newest
+
+
+def test_cameras_whose_stamps_jump_back_at_the_same_time_begin_one_session() -> None:
+    sampler = MeetingSampler()
+    sessions = SessionTracker(sampler, PoseBuffer(), ["front", "rear"], lambda _: None)
+    for camera in ("front", "rear"):
+        sessions.observe_stamp(camera, 50 * SECOND)
+        sampler.put(Item(camera, 50 * SECOND))
+    sampler.meet = threading.Barrier(2)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda name: sessions.observe_stamp(name, 2 * SECOND), ("front", "rear")))
+    assert sessions.opened == 2

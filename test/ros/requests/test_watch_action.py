@@ -139,6 +139,33 @@ def test_a_new_watch_replaces_only_the_watch_of_its_camera(robot: Robot) -> None
     assert not other.is_over
 
 
+@pytest.mark.parametrize("goals", [2, 6])
+def test_of_goals_that_come_at_the_same_time_one_is_watched_and_the_others_get_the_reason(
+    robot: Robot, goals: int
+) -> None:
+    camera = robot.camera()
+    start(robot)
+    client = ActionClient(robot.node, Watch, "stream_vlm/watch")
+    assert client.wait_for_server(30), robot.log
+    sent = robot.on_spinner(
+        lambda: [client.send_goal_async(Watch.Goal(watch_for="bright")) for _ in range(goals)]
+    )
+    robot.wait(lambda: all(one.done() for one in sent), "acceptance of all")
+    outcomes = robot.on_spinner(lambda: [one.result().get_result_async() for one in sent])
+    robot.wait(lambda: sum(one.done() for one in outcomes) == goals - 1, "the end of all but one")
+    ended = [one.result() for one in outcomes if one.done()]
+    assert {(one.status, one.result.message) for one in ended} == {
+        (GoalStatus.STATUS_ABORTED, "another watch replaced it: 'bright'")
+    }
+    robot.wait(
+        lambda: robot.call(Recall, "recall", kinds=["query"]).total, "the watch in the memory"
+    )
+    camera.brightness = BRIGHT
+    assert robot.wait_for_text("it became bright").query_id, "the model follows the one that stays"
+    assert sum(one.done() for one in outcomes) == goals - 1
+    client.destroy()
+
+
 def test_a_question_during_a_watch_is_answered_and_the_watch_stays_active(robot: Robot) -> None:
     camera = robot.camera()
     start(robot)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from stream_vlm.types import Utterance
+from stream_vlm_ros.requests.model_requests import ModelRequests
 from stream_vlm_ros.requests.question import MAX_CHARACTERS
 from stream_vlm_ros.requests.request_queue import RequestError
 from stream_vlm_ros.requests.watch_registry import WatchCallbacks, WatchRegistry
@@ -129,3 +133,79 @@ def test_a_bad_watch_is_refused_and_replaces_no_other(text: str, camera: str, sa
     with pytest.raises(RequestError, match=says):
         watches.put(text, camera, 2, Caller().callbacks)
     assert caller.received == []
+
+
+def test_a_watch_that_comes_while_another_one_replaces_a_third_replaces_it_too() -> None:
+    watches, second = WatchRegistry(["front"]), Caller()
+
+    def put_the_third(_: str) -> None:
+        watches.put("three", "front", 3, Caller().callbacks)
+
+    watches.put("one", "front", 1, WatchCallbacks(lambda _: None, put_the_third))
+    watches.put("two", "front", 2, second.callbacks)
+    assert second.received == ["another watch replaced it: 'three'"]
+    assert [query.text for query in watches.begin(["front"])] == ["three"]
+
+
+@pytest.mark.parametrize("cameras", [["front"] * 8, ["front", ""] * 4])
+def test_of_watches_that_come_at_the_same_time_one_is_kept_and_each_other_ends_once(
+    cameras: list[str],
+) -> None:
+    for _ in range(50):
+        watches, callers = WatchRegistry(["front"]), [Caller() for _ in cameras]
+        together = threading.Barrier(len(cameras))
+
+        def put(number: int, watches: WatchRegistry = watches) -> None:
+            together.wait()  # noqa: B023
+            watches.put(f"watch {number}", cameras[number], 1, callers[number].callbacks)  # noqa: B023
+
+        with ThreadPoolExecutor(len(cameras)) as threads:
+            list(threads.map(put, range(len(cameras))))
+        kept, ended = watches.take_changes(["front"])
+        assert len(kept) == 1
+        assert len(ended) == len(cameras) - 1
+        assert sorted(len(caller.received) for caller in callers) == [0] + [1] * len(ended)
+
+
+def test_watches_of_different_cameras_that_come_at_the_same_time_are_all_kept() -> None:
+    cameras = [f"camera{number}" for number in range(8)]
+    watches, together = WatchRegistry(cameras), threading.Barrier(len(cameras))
+
+    def put(camera: str) -> None:
+        together.wait()
+        watches.put("bright", camera, 1, Caller().callbacks)
+
+    with ThreadPoolExecutor(len(cameras)) as threads:
+        list(threads.map(put, cameras))
+    kept, ended = watches.take_changes(cameras)
+    assert sorted(query.camera for query in kept) == cameras
+    assert ended == ()
+
+
+@pytest.mark.parametrize("camera", ["front", ""])
+def test_a_watch_that_was_requested_before_a_running_one_does_not_end_it(camera: str) -> None:
+    watches, running = WatchRegistry(["front"]), Caller()
+    earlier, later = watches.number(), watches.number()
+    watches.put("two", "front", 2, running.callbacks, number=later)
+    with pytest.raises(RequestError, match="another watch replaced it: 'two'"):
+        watches.put("one", camera, 1, Caller().callbacks, number=earlier)
+    assert running.received == []
+    assert [query.text for query in watches.begin(["front"])] == ["two"]
+
+
+def test_a_watch_that_comes_while_a_step_begins_the_others_is_begun_by_the_next_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    requests = ModelRequests(["front"], "not active")
+    requests.open()
+    count = WatchRegistry.__len__
+
+    def count_and_then_put(watches: WatchRegistry) -> int:
+        number = count(watches)
+        # As another thread would: after the watches were counted.
+        watches.put("bright", "front", 1, Caller().callbacks)
+        return number
+
+    monkeypatch.setattr(WatchRegistry, "__len__", count_and_then_put)
+    assert requests.begin(["front"]) == ((), ())
+    assert requests.changed
