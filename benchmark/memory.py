@@ -171,7 +171,7 @@ def grow(settings: MemorySettings, stream: Iterator[StepResult], records: int) -
             with transaction(db, "IMMEDIATE"):
                 for result in islice(stream, 1000):
                     rows = recorder.prepare(replace(result, session_id="grown"), settings)
-                    insert_step(db, rows, "none")
+                    insert_step(db, rows, "none", ["map"])
                     stored += len(rows.rows)
                     if stored >= records:
                         break

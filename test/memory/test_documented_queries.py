@@ -76,6 +76,8 @@ def test_each_saved_query_of_datasette_runs_and_finds_something(folder: Path, na
         "x": 2.0,
         "y": 1.0,
         "radius": 1.0,
+        "frame": "map",
+        "session": "",
     }
     with sqlite3.connect(f"file:{folder / 'memory.db'}?mode=ro", uri=True) as tool:
         assert tool.execute(DATASETTE["queries"][name]["sql"], asked).fetchall()

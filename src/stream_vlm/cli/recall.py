@@ -11,6 +11,7 @@ import click
 
 from stream_vlm.cli.options.memory_file import memory_settings, which_key, which_memory
 from stream_vlm.cli.options.picture_query import load_picture_model, read_picture
+from stream_vlm.cli.options.place import which_place
 from stream_vlm.cli.options.times import parse_time, show_span
 from stream_vlm.memory.answers.question_kind import AUTO, MODES, Question
 from stream_vlm.memory.memory import Memory
@@ -39,12 +40,7 @@ from stream_vlm.types import NANOSECONDS
     help="Only what ended at or after this: '14:05', '10 min ago', '2026-01-31 14:05', 12.5.",
 )
 @click.option("--to", "end", metavar="TIME", help="Only what began at or before this.")
-@click.option(
-    "--near",
-    type=(float, float, float),
-    metavar="X Y RADIUS",
-    help="Only what was seen from within RADIUS metres of (X, Y).",
-)
+@which_place
 @click.option("--camera", "cameras", multiple=True, help="Only this camera; may be repeated.")
 @click.option(
     "--kind",
@@ -106,7 +102,9 @@ def recall(
     key: Key | None,
     start: str | None,
     end: str | None,
-    near: tuple[float, float, float] | None,
+    place: Place | None,
+    session_id: str,
+    map_frames: tuple[str, ...],
     cameras: tuple[str, ...],
     kinds: tuple[str, ...],
     object_id: int,
@@ -138,14 +136,15 @@ def recall(
         text=" ".join(words),
         start_ns=None if start is None else parse_time(start, now),
         end_ns=None if end is None else parse_time(end, now, as_end=True),
-        place=None if near is None else Place(*near),
+        place=place,
         cameras=cameras,
         kinds=kinds,
         object_id=object_id,
         order=order,
         limit=limit,
+        session_id=session_id,
     )
-    with Memory.open(memory_settings(path, key), read_only=True) as memory:
+    with Memory.open(memory_settings(path, key, map_frames), read_only=True) as memory:
         if text_model is not None:
             from stream_vlm.text_models.sentence_embedder import SentenceEmbedder
 

@@ -5,9 +5,18 @@ The group is a field of `stream_vlm.config.settings.Settings`, which says how se
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 from stream_vlm.config.field import Group, setting
+
+
+def _split(names: object) -> object:
+    """Split "a,b" into a list, as the command line gives it."""
+    if not isinstance(names, str):
+        return names
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 class MemorySettings(Group):
@@ -36,6 +45,13 @@ class MemorySettings(Group):
         "",
         "Directory of a sentence-transformers model, which finds records by meaning (recall order"
         " fused). Empty finds them by their words only.",
+        read_only=True,
+    )
+    map_frames: Annotated[list[str], BeforeValidator(_split)] = setting(
+        ["map", "earth"],
+        "Frames in which positions of different sessions can be compared; a prefix does not count,"
+        " so map includes robot1/map. In any other frame, such as odom, the origin changes with"
+        " each session, so a search near a place looks at one session only.",
         read_only=True,
     )
     thumbnail_width: int = setting(

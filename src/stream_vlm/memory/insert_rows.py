@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,15 @@ def insert_session(
     )
 
 
-def insert_step(db: Database, step: StepRows, model_id: str) -> None:
-    """Store thumbnails, records and vectors of one step of the model `model_id`."""
+def insert_step(db: Database, step: StepRows, model_id: str, map_frames: Sequence[str]) -> None:
+    """Store thumbnails, records and vectors of one step of the model `model_id`.
+
+    Args:
+        db: the connection that writes.
+        step: what is stored.
+        model_id: the model that watches.
+        map_frames: the setting `memory.map_frames`, by which events are linked to objects.
+    """
     picture_ids = {
         camera: _insert_picture(db, step.session_id, picture)
         for camera, picture in step.pictures.items()
@@ -54,7 +62,7 @@ def insert_step(db: Database, step: StepRows, model_id: str) -> None:
     for number, row in enumerate(step.rows):
         record_id = _insert_record(db, step.session_id, model_id, row, picture_ids.get(row.camera))
         if row.kind == EVENT:
-            link(db, record_id, row.text, step.picture_vectors.get(row.camera))
+            link(db, record_id, row.text, step.picture_vectors.get(row.camera), map_frames)
         if number in step.text_vectors:
             insert(db, RECORD, record_id, step.text_model, step.text_vectors[number])
 

@@ -100,6 +100,7 @@ class Memory(MemoryReader):
         with self._connections.writing(lock_timeout_s) as db:
             insert_session(db, self.path, session_id, model_id, reason, started_ns)
         self._models[session_id] = model_id
+        self._present = session_id
         if self._idle is not None:
             self._idle.running = session_id
 
@@ -143,7 +144,7 @@ class Memory(MemoryReader):
                 " step"
             )
         with self._connections.writing(lock_timeout_s) as db:
-            insert_step(db, step, model_id)
+            insert_step(db, step, model_id, self.settings.map_frames)
         self._rows += len(step.rows)
         self._connections.note_wal_bytes(step.size)
 
@@ -249,7 +250,7 @@ class Memory(MemoryReader):
             MemoryFileError: the file cannot be written; the links are unchanged.
         """
         with self._connections.writing() as db:
-            return relink(db)
+            return relink(db, self.settings.map_frames)
 
     def forget(self, what: Forget, *, dry_run: bool = False) -> Forgotten:
         """Delete the records that `what` names, with their pictures and words, and shrink the file.
@@ -262,14 +263,19 @@ class Memory(MemoryReader):
             dry_run: only count.
 
         Raises:
+            RecallError: as for `recall`; nothing was deleted.
             MemoryFileError: the file cannot be written. Either nothing was deleted, or all of it
                 was and only the file was not shrunk.
         """
         started = time.perf_counter()
         if dry_run:
-            forgotten = count_forgotten(self._connections, what)
+            forgotten = count_forgotten(
+                self._connections, what, self.settings.map_frames, self._present
+            )
         else:
-            forgotten, pages = erase(self._connections, what)
+            forgotten, pages = erase(
+                self._connections, what, self.settings.map_frames, self._present
+            )
             self._rows -= forgotten.records
             self._rescan()
             forgotten = give_back(self._connections, forgotten, pages)

@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlite_utils import Database
 
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.answers.computed_answer import answer
 from stream_vlm.memory.answers.evidence import Answer
 from stream_vlm.memory.answers.question_kind import Question
+from stream_vlm.memory.search.place_frames import in_one_frame
 from stream_vlm.memory.search.query import FUSED, RecallQuery, RecallRecord, RecallResult
 from stream_vlm.memory.search.rank_fusion import picture_vector
 from stream_vlm.memory.search.vector_search import VectorSearch
@@ -36,16 +38,20 @@ class MemoryReader:
         self.settings = settings
         self._connections = connections
         self._vector_search = VectorSearch()
+        self._present = ""
 
     def recall(self, query: RecallQuery) -> RecallResult:
         """Return the records that match `query`, from all sessions.
 
         Raises:
+            RecallError: the query names a frame or session that the memory does not have, or no
+                frame where it has several, see `place_frames.comparable`.
             MemoryFileError: the file cannot be read.
         """
         started = time.perf_counter()
         note = ""
         with self._connections.snapshot() as db:
+            query = self._in_one_frame(db, query)
             if query.order == FUSED and query.text.strip():
                 records, total, note = self._vector_search.fused(db, query)
             else:
@@ -63,11 +69,13 @@ class MemoryReader:
             model_id: the model of the vector.
 
         Raises:
-            RecallError: the vector is invalid, or no vectors of its model and size are stored.
+            RecallError: the vector is invalid, no vectors of its model and size are stored, or as
+                for `recall`.
             MemoryFileError: the file cannot be read.
         """
         started = time.perf_counter()
         with self._connections.snapshot() as db:
+            query = self._in_one_frame(db, query)
             records, total, note = self._vector_search.by_picture(db, vector, query, model_id)
         return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
 
@@ -75,12 +83,13 @@ class MemoryReader:
         """Search as `search_by_picture`, with the stored picture of the record `record_id`.
 
         Raises:
-            RecallError: the record has no picture with a vector.
+            RecallError: the record has no picture with a vector, or as for `recall`.
             MemoryFileError: the file cannot be read.
         """
         started = time.perf_counter()
         with self._connections.snapshot() as db:
             vector, model_id = picture_vector(db, record_id)
+            query = self._in_one_frame(db, query)
             records, total, note = self._vector_search.by_picture(db, vector, query, model_id)
         return RecallResult(records, total, (time.perf_counter() - started) * 1e3, note)
 
@@ -95,11 +104,13 @@ class MemoryReader:
         """Compute the answer to `question` from all sessions, with its evidence.
 
         Raises:
+            RecallError: as for `recall`.
             MemoryFileError: the file cannot be read.
         """
         started = time.perf_counter()
         with self._connections.snapshot() as db:
-            said = answer(db, question)
+            query = self._in_one_frame(db, question.query)
+            said = answer(db, replace(question, query=query), self.settings.map_frames)
         return replace(said, took_ms=(time.perf_counter() - started) * 1e3)
 
     def chunk_summaries(self, number: int) -> tuple[RecallRecord, ...]:
@@ -132,3 +143,6 @@ class MemoryReader:
         """
         with self._connections.snapshot() as db:
             return history(db, camera, Plan.of(self.settings))
+
+    def _in_one_frame(self, db: Database, query: RecallQuery) -> RecallQuery:
+        return in_one_frame(db, query, self.settings.map_frames, self._present)

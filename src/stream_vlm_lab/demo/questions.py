@@ -51,7 +51,9 @@ def ask_about_simulation(
 
 def ask_about_footage(ask: Ask, first_ns: int) -> list[RecallAnswer]:
     """Ask what came first, last and most often; the correct answers are unknown."""
-    events = ask(Recall.Request(kinds=["event"], order=Recall.Request.OLDEST, limit=1000))
+    events = ask(
+        Recall.Request(kinds=[MemoryRecord.KIND_EVENT], order=Recall.Request.OLDEST, limit=1000)
+    )
     often = Counter(record.text for record in events).most_common(1)
     answers = []
     for question, order in (
@@ -60,7 +62,9 @@ def ask_about_footage(ask: Ask, first_ns: int) -> list[RecallAnswer]:
     ):
         answers.append(
             _to_answer(
-                question, ask(Recall.Request(kinds=["event"], order=order, limit=1)), first_ns
+                question,
+                ask(Recall.Request(kinds=[MemoryRecord.KIND_EVENT], order=order, limit=1)),
+                first_ns,
             )
         )
     question = "what happened most often, and when last?"
@@ -86,7 +90,9 @@ def is_right(question: RecallQuestion, label: str, t_end: float) -> bool:
 
 def _ask_with_truth(question: RecallQuestion, ask: Ask, first_ns: int) -> RecallAnswer:
     records = ask(
-        Recall.Request(text=question.text, kinds=["event"], order=question.order, limit=1)
+        Recall.Request(
+            text=question.text, kinds=[MemoryRecord.KIND_EVENT], order=question.order, limit=1
+        )
     )
     answer = _to_answer(question.question, records, first_ns)
     right = answer.span is not None and is_right(question, records[0].text, answer.span[1])

@@ -118,7 +118,8 @@ def recall_query(request: Recall.Request) -> RecallQuery:
         text=request.text,
         start_ns=start_ns or None,
         end_ns=end_ns or None,
-        place=Place(request.x, request.y, request.radius) if request.near else None,
+        place=_place(request),
+        session_id=request.session_id,
         cameras=tuple(request.cameras),
         kinds=tuple(request.kinds),
         object_id=request.object_id,
@@ -135,13 +136,29 @@ def forget_query(request: Forget.Request) -> ForgetQuery:
             range.
     """
     start_ns, end_ns = nanoseconds(request.start) or None, nanoseconds(request.end) or None
-    place = Place(request.x, request.y, request.radius) if request.near else None
-    cameras = tuple(request.cameras)
+    place, cameras, session_id = _place(request), tuple(request.cameras), request.session_id
     if not request.everything:
-        return ForgetQuery(start_ns, end_ns, place, cameras)
-    if start_ns is not None or end_ns is not None or place is not None or cameras:
+        return ForgetQuery(start_ns, end_ns, place, cameras, session_id)
+    if start_ns is not None or end_ns is not None or place is not None or cameras or session_id:
         raise RecallError("forget: everything and a filter are given; leave one of them out")
     return ForgetQuery.everything()
+
+
+def _place(request: Recall.Request | Forget.Request) -> Place | None:
+    """The place of a request, or None.
+
+    Raises:
+        RecallError: the place is invalid, or part of one is given without `near`.
+    """
+    if request.near:
+        return Place(request.x, request.y, request.radius, request.frame_id)
+    given = [name for name in ("x", "y", "radius", "frame_id") if getattr(request, name)]
+    if given:
+        raise RecallError(
+            f"{' and '.join(given)}: given without near, so no place would be searched; set near to"
+            " true, or leave it out"
+        )
+    return None
 
 
 def recall_response(answer: Answer, response: Recall.Response) -> Recall.Response:
@@ -150,6 +167,7 @@ def recall_response(answer: Answer, response: Recall.Response) -> Recall.Respons
     response.records = [record_message(record) for record in answer.records]
     response.total = answer.total
     response.took_ms = answer.took_ms
+    response.mode = answer.mode
     response.answer = answer.text
     response.known = answer.known
     response.value = answer.value

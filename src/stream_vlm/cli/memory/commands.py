@@ -13,6 +13,7 @@ import click
 
 from stream_vlm.cli.memory.embed import embed
 from stream_vlm.cli.options.memory_file import memory_settings, which_key, which_memory
+from stream_vlm.cli.options.place import which_place
 from stream_vlm.cli.options.times import parse_time, show_span
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.maintenance.check_and_backup import Stats, backup, stats, verify
@@ -255,12 +256,7 @@ def _convert(path: Path, before: Key | None, after: Key | None, what: str) -> No
     help="Records that end at or after this: '14:05', '10 min ago', '2026-01-31 14:05'.",
 )
 @click.option("--to", "end", metavar="TIME", help="Records that start at or before this.")
-@click.option(
-    "--near",
-    type=(float, float, float),
-    metavar="X Y RADIUS",
-    help="Records seen from within RADIUS metres of (X, Y).",
-)
+@which_place
 @click.option("--camera", "cameras", multiple=True, help="Records of this camera; may be repeated.")
 @click.option("--everything", is_flag=True, help="All records.")
 @click.option("--dry-run", is_flag=True, help="Only count, delete nothing.")
@@ -269,7 +265,9 @@ def _convert(path: Path, before: Key | None, after: Key | None, what: str) -> No
 def forget(
     start: str | None,
     end: str | None,
-    near: tuple[float, float, float] | None,
+    place: Place | None,
+    session_id: str,
+    map_frames: tuple[str, ...],
     cameras: tuple[str, ...],
     everything: bool,
     dry_run: bool,
@@ -282,7 +280,7 @@ def forget(
     saving ends, is refused: write it with its offset, '2026-10-25 02:30+01:00'.
     """
     now = datetime.now().astimezone()
-    if everything and (start or end or near or cameras):
+    if everything and (start or end or place or cameras or session_id):
         raise click.UsageError("--everything cannot be combined with other filters")
     what = (
         Forget.everything()
@@ -290,11 +288,12 @@ def forget(
         else Forget(
             None if start is None else parse_time(start, now, refuse_ambiguous=True),
             None if end is None else parse_time(end, now, as_end=True, refuse_ambiguous=True),
-            Place(*near) if near else None,
+            place,
             cameras,
+            session_id,
         )
     )
-    _forget(path, key, what, dry_run)
+    _forget(path, key, what, dry_run, map_frames)
 
 
 @memory.command("prune")
@@ -313,8 +312,11 @@ def prune(before: str, dry_run: bool, path: Path, key: Key | None) -> None:
     _forget(path, key, Forget(end_ns=until_ns), dry_run)
 
 
-def _forget(path: Path, key: Key | None, what: Forget, dry_run: bool) -> None:
-    with Memory.open(_existing(path, key), read_only=dry_run) as opened:
+def _forget(
+    path: Path, key: Key | None, what: Forget, dry_run: bool, map_frames: tuple[str, ...] = ()
+) -> None:
+    _existing(path, key)
+    with Memory.open(memory_settings(path, key, map_frames), read_only=dry_run) as opened:
         forgotten = opened.forget(what, dry_run=dry_run)
     click.echo(f"{'would forget' if dry_run else 'forgot'} {forgotten}")
     if not dry_run:

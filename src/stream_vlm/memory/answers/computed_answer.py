@@ -6,6 +6,8 @@ passes every filter. Without evidence the answer is "not known".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlite_utils import Database
 
 from stream_vlm.memory.answers.evidence import Answer, Evidence
@@ -22,10 +24,13 @@ from stream_vlm.memory.answers.question_kind import (
     Question,
 )
 from stream_vlm.memory.answers.state_answers import how_long, still_there
+from stream_vlm.memory.search.place_frames import is_map, newest_session
 
 
-def answer(db: Database, question: Question) -> Answer:
+def answer(db: Database, question: Question, map_frames: Sequence[str]) -> Answer:
     """Return the answer to `question`. Run it inside one transaction.
+
+    `map_frames` is the setting `memory.map_frames`.
 
     - first, last: the first or last record; `stamp_ns` is its start or end.
     - how_often: how many records there are.
@@ -34,7 +39,8 @@ def answer(db: Database, question: Question) -> Answer:
       (`state_verbs.ENDS`) in the same session, or to the end of the session. If the first event
       ends the state, the period runs from the start of the session. If there are no such events,
       the durations of the matching events are added up.
-    - where: the robot's position at the last record with a pose.
+    - where: the robot's position at the last record with a pose. If its frame is no map and it is
+      of an earlier session, the answer says so.
     - between: what happened, in order; the filters give the time range.
     - before, after: the last event before, or the first after, the last record with the words.
     - still_there: whether the last change began the state; `stamp_ns` is since when. If the last
@@ -42,7 +48,10 @@ def answer(db: Database, question: Question) -> Answer:
       is asked for) came and was not seen to leave, that one is still there. An object with the same
       words is only mentioned: often its leaving was missed, and there was only one.
     """
-    return _ANSWERS[question.mode](Evidence.of(db, question))
+    evidence = Evidence.of(db, question)
+    if question.mode == WHERE:
+        return _where(evidence, map_frames)
+    return _ANSWERS[question.mode](evidence)
 
 
 def _first_or_last(evidence: Evidence) -> Answer:
@@ -79,7 +88,7 @@ def _how_often(evidence: Evidence) -> Answer:
     return Answer(HOW_OFTEN, True, said, float(number), records[0].end_ns, records, number)
 
 
-def _where(evidence: Evidence) -> Answer:
+def _where(evidence: Evidence, map_frames: Sequence[str]) -> Answer:
     row = evidence.row(
         f"SELECT id, count(*) OVER () FROM ({evidence.select}) WHERE x IS NOT NULL ORDER BY end_ns"
         " DESC, id DESC LIMIT 1"
@@ -87,12 +96,12 @@ def _where(evidence: Evidence) -> Answer:
     if row is None:
         return evidence.not_found()
     records = evidence.records([row[0]])
-    pose = records[0].pose
-    said = (
-        f"seen from ({pose.x:.2f}, {pose.y:.2f}) in {pose.frame_id}: {records[0].text}"
-        if pose is not None
-        else records[0].text
-    )
+    said, pose = records[0].text, records[0].pose
+    if pose is not None:
+        of = pose.frame_id
+        if records[0].session_id != newest_session(evidence.db) and not is_map(of, map_frames):
+            of = f"{of} of the earlier session {records[0].session_id}, which had another origin"
+        said = f"seen from ({pose.x:.2f}, {pose.y:.2f}) in {of}: {said}"
     return Answer(WHERE, True, said, stamp_ns=records[0].end_ns, records=records, total=row[1])
 
 
@@ -144,7 +153,6 @@ _ANSWERS = {
     HOW_OFTEN: _how_often,
     HOW_LONG: how_long,
     STILL_THERE: still_there,
-    WHERE: _where,
     BETWEEN: _between,
     BEFORE: _before_or_after,
     AFTER: _before_or_after,

@@ -10,7 +10,7 @@ the product of
   the other, else 0.
 - time: half after each `HALF_LIFE_S`; for coming back, half after each `BACK_HALF_LIFE_S`.
 - place: exp(-(d / `PLACE_M`)²) for the distance d between the robot's positions, where both are
-  known; `OTHER_CAMERA` for another camera.
+  known and can be compared (see `place_frames`); `OTHER_CAMERA` for another camera.
 - session: in another session any change can follow any other, because nothing is known of the time
   between (`OTHER_SESSION`, or less if it had left).
 - picture, if several fit: half for each `COSINE_HALVES_WEIGHT` by which the cosine of its picture
@@ -23,6 +23,7 @@ ones the newest object. The confidence is its share of the sum of all weights.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,7 @@ from stream_vlm.memory.answers.event_sentence import (
     ParsedEvent,
     parse_event,
 )
+from stream_vlm.memory.search.place_frames import bare, is_map
 from stream_vlm.memory.search.vectors import Vectors
 from stream_vlm.types import NANOSECONDS
 
@@ -117,7 +119,13 @@ class KnownObject:
     picture_id: int | None
 
 
-def link(db: Database, record_id: int, text: str, vector: Vectors | None = None) -> None:
+def link(
+    db: Database,
+    record_id: int,
+    text: str,
+    vector: Vectors | None,
+    map_frames: Sequence[str],
+) -> None:
     """Link the event `record_id` to an object, within the caller's transaction.
 
     Nothing is stored if `text` cannot be parsed.
@@ -127,6 +135,7 @@ def link(db: Database, record_id: int, text: str, vector: Vectors | None = None)
         record_id: the event.
         text: its sentence.
         vector: of its picture, length 1, of the model of its session; None without a picture.
+        map_frames: the setting `memory.map_frames`.
     """
     what = parse_event(text)
     if what is None:
@@ -135,7 +144,7 @@ def link(db: Database, record_id: int, text: str, vector: Vectors | None = None)
     *rest, model_id = db.execute(where, [record_id]).fetchone()
     now = Sighting(what, *rest)
     known = _known(db, what.noun, record_id)
-    weights = [weight(one.seen, now) for one in known]
+    weights = [weight(one.seen, now, map_frames) for one in known]
     if vector is not None and sum(found > 0.0 for found in weights) > 1:
         weights = [
             found * factor
@@ -166,8 +175,12 @@ def link(db: Database, record_id: int, text: str, vector: Vectors | None = None)
     )
 
 
-def relink(db: Database) -> int:
+def relink(db: Database, map_frames: Sequence[str]) -> int:
     """Delete all links and compute them again, within the caller's transaction.
+
+    Args:
+        db: the connection that writes.
+        map_frames: the setting `memory.map_frames`.
 
     Returns:
         How many events are linked.
@@ -176,12 +189,18 @@ def relink(db: Database) -> int:
     for number, text in db.execute(
         "SELECT id, text FROM record WHERE kind = 'event' ORDER BY id"
     ).fetchall():
-        link(db, number, text, _vector_of(db, number))
+        link(db, number, text, _vector_of(db, number), map_frames)
     return int(db.execute("SELECT count(*) FROM sighting").fetchone()[0])
 
 
-def weight(before: Sighting, now: Sighting) -> float:
-    """Return how well `now` fits the object last seen as `before`: the rule without pictures."""
+def weight(before: Sighting, now: Sighting, map_frames: Sequence[str] = ()) -> float:
+    """Return how well `now` fits the object last seen as `before`: the rule without pictures.
+
+    Args:
+        before: the last event of the object.
+        now: the new event.
+        map_frames: the setting `memory.map_frames`.
+    """
     fits = LEFT_IN_ANOTHER_SESSION if before.what.change in (GOES, TAKEN) else OTHER_SESSION
     half_life_s = HALF_LIFE_S
     if before.session_id == now.session_id:
@@ -193,7 +212,7 @@ def weight(before: Sighting, now: Sighting) -> float:
         fits
         * _words(set(before.what.words), set(now.what.words))
         * math.pow(0.5, elapsed_s / half_life_s)
-        * _place(before, now)
+        * _place(before, now, map_frames)
     )
     return found if before.camera == now.camera else found * OTHER_CAMERA
 
@@ -204,13 +223,15 @@ def _words(before: set[str], now: set[str]) -> float:
     return FEWER_WORDS if before < now or now < before else 0.0
 
 
-def _place(before: Sighting, now: Sighting) -> float:
+def _place(before: Sighting, now: Sighting, map_frames: Sequence[str]) -> float:
     if (
         before.x is None
         or before.y is None
         or now.x is None
         or now.y is None
-        or before.pose_frame != now.pose_frame
+        or bare(before.pose_frame or "") != bare(now.pose_frame or "")
+        # Odometry begins anew in each session.
+        or (before.session_id != now.session_id and not is_map(now.pose_frame or "", map_frames))
     ):
         return 1.0
     return math.exp(-(((now.x - before.x) ** 2 + (now.y - before.y) ** 2) / PLACE_M**2))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
+from stream_vlm.memory.search.place_frames import comparable
 from stream_vlm.memory.search.query import Place, RecallError, RecallQuery
+from stream_vlm.memory.search.sql_filters import IN_PLACE, place_values
 from stream_vlm.memory.storage.connections import Connections
 from stream_vlm.memory.storage.errors import error_classes
 
@@ -31,6 +33,8 @@ class Forget:
         end_ns: records that start at or before this, or None.
         place: records whose pose is in this disc, or None. Records without a pose are not in any.
         cameras: records of these cameras; empty means all.
+        session_id: records of this session. Empty means all; but with a place in a frame that is no
+            map the newest one, see `place_frames.comparable`.
 
     Raises:
         RecallError: no filter is given, or one is invalid.
@@ -40,6 +44,7 @@ class Forget:
     end_ns: int | None = None
     place: Place | None = None
     cameras: tuple[str, ...] = ()
+    session_id: str = ""
 
     @classmethod
     def everything(cls) -> Forget:
@@ -53,10 +58,11 @@ class Forget:
             and self.end_ns is None
             and self.place is None
             and not self.cameras
+            and not self.session_id
         ):
             raise RecallError(
-                "forget: no filter is given; give a time, a place or a camera, or ask for"
-                " everything"
+                "forget: no filter is given; give a time, a place or a camera, or a session, or ask"
+                " for everything"
             )
         RecallQuery(
             start_ns=self.start_ns, end_ns=self.end_ns, place=self.place, cameras=self.cameras
@@ -99,22 +105,39 @@ class Forgotten:
         return said
 
 
-def count_forgotten(connections: Connections, what: Forget) -> Forgotten:
-    """Return what forgetting `what` would delete; nothing is deleted."""
+def count_forgotten(
+    connections: Connections, what: Forget, map_frames: Sequence[str], present: str = ""
+) -> Forgotten:
+    """Return what forgetting `what` would delete; nothing is deleted.
+
+    Args:
+        connections: to the file.
+        what: the filters.
+        map_frames: the setting `memory.map_frames`.
+        present: the session that is being written, or empty.
+
+    Raises:
+        RecallError: the place cannot be compared, see `place_frames.comparable`.
+    """
     with connections.snapshot() as db:
-        marked = _mark(db, what)
+        marked = _mark(db, _in_one_frame(db, what, map_frames, present))
     return replace(marked, copies=copies_beside(connections.path))
 
 
-def erase(connections: Connections, what: Forget) -> tuple[Forgotten, int]:
-    """Delete `what` in one transaction.
+def erase(
+    connections: Connections, what: Forget, map_frames: Sequence[str], present: str = ""
+) -> tuple[Forgotten, int]:
+    """Delete `what` in one transaction; the arguments are those of `count_forgotten`.
 
     Returns:
         What was deleted, and how many pages the file had before.
+
+    Raises:
+        RecallError: the place cannot be compared, see `place_frames.comparable`.
     """
     with connections.writing() as db:
         pages = db.execute("PRAGMA page_count").fetchone()[0]
-        marked = _mark(db, what)
+        marked = _mark(db, _in_one_frame(db, what, map_frames, present))
         _delete(db)
     return marked, pages
 
@@ -144,6 +167,11 @@ def give_back(connections: Connections, forgotten: Forgotten, pages_before: int)
     )
 
 
+def _in_one_frame(db: Database, what: Forget, map_frames: Sequence[str], present: str) -> Forget:
+    place, session_id = comparable(db, what.place, what.session_id, map_frames, present)
+    return replace(what, place=place, session_id=session_id)
+
+
 def _mark(db: Database, what: Forget) -> Forgotten:
     """Put the numbers of what `what` names into temporary tables, and count them.
 
@@ -154,9 +182,9 @@ def _mark(db: Database, what: Forget) -> Forgotten:
     make_marks(db)
     filters, values = _filters(what, "start_ns", "end_ns")
     if what.place is not None:
-        filters += " AND (x - :x) * (x - :x) + (y - :y) * (y - :y) <= :radius * :radius"
-        values |= {"x": what.place.x, "y": what.place.y, "radius": what.place.radius}
-    db.execute(f"INSERT INTO forgotten SELECT id FROM record WHERE {filters}", values)
+        values |= place_values(what.place)
+    source = "record" if what.place is None else IN_PLACE
+    db.execute(f"INSERT INTO forgotten SELECT record.id FROM {source} WHERE {filters}", values)
     for link in ("event_id", "query_id"):
         db.execute(
             f"INSERT OR IGNORE INTO forgotten SELECT id FROM record WHERE {link} <> '' AND {link}"
@@ -264,6 +292,9 @@ def _filters(what: Forget, first: str, last: str) -> tuple[str, dict[str, Any]]:
         names = {f"camera{number}": camera for number, camera in enumerate(what.cameras)}
         clauses.append(f"camera IN ({', '.join(f':{name}' for name in names)})")
         values |= names
+    if what.session_id:
+        clauses.append("session_id = :of_session")
+        values["of_session"] = what.session_id
     return " AND ".join(clauses), values
 
 

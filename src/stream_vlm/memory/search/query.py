@@ -43,12 +43,14 @@ _INT64 = range(-(2**63), 2**63)
 
 @dataclass(frozen=True)
 class Place:
-    """A disc on the ground, in the frame in which the poses were recorded.
+    """A disc on the ground, in one coordinate frame.
 
     Attributes:
         x: of the centre, metres.
         y: of the centre, metres.
         radius: metres.
+        frame_id: the frame of x and y, such as "map"; only poses in this frame are compared with
+            it. Empty means the frame of all recorded poses, see `place_frames.comparable`.
 
     Raises:
         RecallError: a number that is not finite or too large, or a radius that is not above 0.
@@ -57,6 +59,7 @@ class Place:
     x: float
     y: float
     radius: float
+    frame_id: str = ""
 
     def __post_init__(self) -> None:
         for name, value in (("x", self.x), ("y", self.y), ("radius", self.radius)):
@@ -81,6 +84,8 @@ class RecallQuery:
             None.
         end_ns: only records that start at or before this, or None.
         place: only records whose pose lies in this disc, or None.
+        session_id: only this session. Empty means all; but with a place in a frame that is no map
+            the newest one, see `place_frames.comparable`.
         cameras: only these cameras; empty means all.
         kinds: only these kinds (`step_rows.KINDS`); empty means events, utterances and answers.
         object_id: only events of this object (`RecallRecord.object_id`); 0 means all.
@@ -104,6 +109,7 @@ class RecallQuery:
     object_id: int = 0
     order: str = RELEVANCE
     limit: int = 20
+    session_id: str = ""
     words: tuple[str, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:

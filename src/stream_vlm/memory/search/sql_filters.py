@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
-from stream_vlm.memory.search.query import RecallQuery
+from stream_vlm.memory.search.query import Place, RecallQuery
 
 Ids = NDArray[np.int64]
 
@@ -20,9 +20,10 @@ IN_PLACE = (
     # exact distance decides.
     "record_place CROSS JOIN record ON record.id = record_place.id AND max_x >= :x - :radius AND"
     " min_x <= :x + :radius AND max_y >= :y - :radius AND min_y <= :y + :radius AND (x - :x) * (x -"
-    " :x) + (y - :y) * (y - :y) <= :radius * :radius"
+    " :x) + (y - :y) * (y - :y) <= :radius * :radius AND ifnull(pose_frame, '') IN (:pose_frame,"
+    " '/' || :pose_frame)"
 )
-"""The records within the place.
+"""The records within the place, in its frame.
 
 CROSS JOIN makes SQLite start with the few candidates of the R*Tree and not with all records of a
 kind.
@@ -45,11 +46,17 @@ class Filters:
 
     @classmethod
     def of(cls, db: Database, query: RecallQuery) -> Filters:
-        """Return the filters of `query` for the records in `db`."""
+        """Return the filters of `query` for the records in `db`.
+
+        The place of `query` must have its frame, see `place_frames.in_one_frame`.
+        """
         values: dict[str, Any] = {}
         clauses = []
         if query.cameras:
             clauses.append(in_clause("camera", query.cameras, values))
+        if query.session_id:
+            clauses.append("record.session_id = :of_session")
+            values["of_session"] = query.session_id
         if query.start_ns is not None or query.end_ns is not None:
             # The first clause of each pair decides. The second one follows from it, and lets
             # SQLite skip most of an index.
@@ -77,13 +84,18 @@ class Filters:
         source = "record"
         if query.place is not None:
             source = IN_PLACE
-            values |= {"x": query.place.x, "y": query.place.y, "radius": query.place.radius}
+            values |= place_values(query.place)
         return cls(source, " AND ".join(clauses) or "1", values)
 
     @property
     def in_place(self) -> bool:
         """Whether the query has a place."""
         return self.source is IN_PLACE
+
+
+def place_values(place: Place) -> dict[str, Any]:
+    """Return the named parameters of a place, as in `IN_PLACE`."""
+    return {"x": place.x, "y": place.y, "radius": place.radius, "pose_frame": place.frame_id}
 
 
 def passing_ids(db: Database, query: RecallQuery, filters: Filters) -> Ids:

@@ -234,12 +234,21 @@ def fill_indexed_text(db: Database) -> None:
     db.conn.executemany("UPDATE record SET indexed_text = ? WHERE id = ?", changed)
 
 
+def _v6_frames_of_poses(db: Database) -> None:
+    """Add an index that tells the frames of the poses, and the sessions that have some in each."""
+    db.execute(
+        "CREATE INDEX record_by_pose_frame ON record (pose_frame, session_id) WHERE pose_frame IS"
+        " NOT NULL"
+    )
+
+
 MIGRATIONS: tuple[Callable[[Database], None], ...] = (
     _v1_first_tables,
     _v2_vectors_and_summaries,
     _v3_things,
     _v4_sessions_in_time,
     _v5_words_of_every_script,
+    _v6_frames_of_poses,
 )
 """Entry n migrates a file from version n to n + 1. Entries are only ever added."""
 
