@@ -11,7 +11,7 @@ import click
 
 from stream_vlm.cli.options.memory_file import memory_settings, which_key, which_memory
 from stream_vlm.cli.options.picture_query import load_picture_model, read_picture
-from stream_vlm.cli.options.place import which_place
+from stream_vlm.cli.options.place import which_place, with_maps
 from stream_vlm.cli.options.times import parse_time, show_span
 from stream_vlm.memory.answers.question_kind import AUTO, MODES, Question
 from stream_vlm.memory.memory import Memory
@@ -144,7 +144,7 @@ def recall(
         limit=limit,
         session_id=session_id,
     )
-    with Memory.open(memory_settings(path, key, map_frames), read_only=True) as memory:
+    with Memory.open(with_maps(memory_settings(path, key), map_frames), read_only=True) as memory:
         if text_model is not None:
             from stream_vlm.text_models.sentence_embedder import SentenceEmbedder
 

@@ -13,7 +13,7 @@ import click
 
 from stream_vlm.cli.memory.embed import embed
 from stream_vlm.cli.options.memory_file import memory_settings, which_key, which_memory
-from stream_vlm.cli.options.place import which_place
+from stream_vlm.cli.options.place import which_place, with_maps
 from stream_vlm.cli.options.times import parse_time, show_span
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.maintenance.check_and_backup import Stats, backup, stats, verify
@@ -315,8 +315,8 @@ def prune(before: str, dry_run: bool, path: Path, key: Key | None) -> None:
 def _forget(
     path: Path, key: Key | None, what: Forget, dry_run: bool, map_frames: tuple[str, ...] = ()
 ) -> None:
-    _existing(path, key)
-    with Memory.open(memory_settings(path, key, map_frames), read_only=dry_run) as opened:
+    settings = with_maps(_existing(path, key), map_frames)
+    with Memory.open(settings, read_only=dry_run) as opened:
         forgotten = opened.forget(what, dry_run=dry_run)
     click.echo(f"{'would forget' if dry_run else 'forgot'} {forgotten}")
     if not dry_run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,6 @@ def which_key(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def memory_settings(path: Path, key: Key | None, map_frames: Sequence[str] = ()) -> MemorySettings:
-    """Return the settings to open the memory at `path`, plain or encrypted with `key`.
-
-    Args:
-        path: the file.
-        key: of an encrypted memory, else None.
-        map_frames: the setting `memory.map_frames`; empty takes its default.
-    """
-    more = {"map_frames": list(map_frames)} if map_frames else {}
-    return MemorySettings(path=str(path), key_file="" if key is None else str(key.file), **more)
+def memory_settings(path: Path, key: Key | None) -> MemorySettings:
+    """Return the settings to open the memory at `path`, plain or encrypted with `key`."""
+    return MemorySettings(path=str(path), key_file="" if key is None else str(key.file))

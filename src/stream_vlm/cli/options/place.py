@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -64,3 +64,8 @@ def which_place(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         with_place = option(with_place)
     return with_place
+
+
+def with_maps(settings: MemorySettings, map_frames: Sequence[str]) -> MemorySettings:
+    """Return `settings` with these names of maps; unchanged if there are none."""
+    return settings.model_copy(update={"map_frames": list(map_frames)}) if map_frames else settings
