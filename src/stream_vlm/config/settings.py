@@ -45,6 +45,20 @@ class PoseSettings(Group):
     )
 
 
+class OutputSettings(Group):
+    """How the node publishes what it says."""
+
+    depth: int = setting(
+        10,
+        "How many of the newest utterances and events each topic keeps: for subscribers that join"
+        " late (durability transient local), and to send again what was lost on the way.",
+        unit="messages",
+        minimum=1,
+        maximum=1000,
+        read_only=True,
+    )
+
+
 class DiagnosticsSettings(Group):
     """How the node reports its health on /diagnostics."""
 
@@ -122,6 +136,7 @@ class Settings(Group):
     events: EventSettings = Field(default_factory=EventSettings)
     memory: MemorySettings = Field(default_factory=MemorySettings)
     pose: PoseSettings = Field(default_factory=PoseSettings)
+    output: OutputSettings = Field(default_factory=OutputSettings)
     diagnostics: DiagnosticsSettings = Field(default_factory=DiagnosticsSettings)
 
 

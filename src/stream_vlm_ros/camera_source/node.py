@@ -14,7 +14,7 @@ from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
@@ -30,6 +30,13 @@ from stream_vlm_ros.camera_source.messages import (
     compressed_message,
     image_message,
     odometry_message,
+)
+from stream_vlm_ros.common.qos_overrides import (
+    OVERRIDABLE,
+    PUBLISHER,
+    override_faults,
+    own_profile,
+    values_at_start,
 )
 from stream_vlm_ros.common.stamps import stamp_message
 
@@ -53,33 +60,52 @@ class CameraSource(Node):
         odom_topic: topic for the poses of the frames; empty publishes no poses.
         simulated_clock: True keeps the recorded stamps and publishes them on /clock. False stamps
             with the time of this computer.
+
+    Raises:
+        SourceError: an override of QoS has no effect or cannot be used.
     """
 
     def __init__(
         self, topics: dict[str, str], transport: Transport, odom_topic: str, simulated_clock: bool
     ) -> None:
         super().__init__("camera_source")
+        self._refuse_useless_overrides(
+            [
+                *topics.values(),
+                *([odom_topic] if odom_topic else []),
+                *(["/clock"] if simulated_clock else []),
+            ]
+        )
         self._to_message: Callable[[Frame, int], Image | CompressedImage] = (
             image_message if transport == "raw" else compressed_message
         )
         kind = Image if transport == "raw" else CompressedImage
         self._images: dict[str, Publisher] = {
-            camera: self.create_publisher(kind, topic, qos_profile_sensor_data)
+            camera: self._publisher(kind, topic, qos_profile_sensor_data)
             for camera, topic in topics.items()
         }
         self._odometry = (
-            self.create_publisher(Odometry, odom_topic, qos_profile_sensor_data)
-            if odom_topic
-            else None
+            self._publisher(Odometry, odom_topic, qos_profile_sensor_data) if odom_topic else None
         )
         self._clock_publisher = (
-            self.create_publisher(Clock, "/clock", 10) if simulated_clock else None
+            self._publisher(Clock, "/clock", QoSProfile(depth=10)) if simulated_clock else None
         )
         self._clock = Clock()
         self.published = 0
         self.skipped = 0
         self.first_stamp_ns: int | None = None
         self.last_stamp_ns = 0
+
+    def _publisher(self, kind: type, topic: str, qos: QoSProfile) -> Publisher:
+        return self.create_publisher(
+            kind, topic, own_profile(qos), qos_overriding_options=OVERRIDABLE
+        )
+
+    def _refuse_useless_overrides(self, topics: Sequence[str]) -> None:
+        entities = {self.resolve_topic_name(topic): PUBLISHER for topic in topics}
+        faults = override_faults(values_at_start(self), entities)
+        if faults:
+            raise SourceError("; ".join(faults))
 
     def topics(self) -> dict[str, str]:
         """Return the full image topic by camera, after namespace and remappings."""

@@ -30,6 +30,7 @@ from stream_vlm.config.settings import Settings
 from stream_vlm.loop.sampler import LatestFrames
 from stream_vlm.types import NANOSECONDS, StaleFrame
 from stream_vlm_ros.common.health_counters import CameraHealth
+from stream_vlm_ros.common.qos_overrides import OVERRIDABLE
 from stream_vlm_ros.common.stamps import stamp_fault
 from stream_vlm_ros.inputs.session_tracker import SessionTracker
 
@@ -46,14 +47,6 @@ NEWEST_ONLY = QoSProfile(
 The parameter qos_overrides.TOPIC.subscription.POLICY overrides a policy. A reliability that is not
 overridden is that of the publishers, see `match_publishers`.
 """
-OVERRIDABLE = QoSOverridingOptions(
-    policy_kinds=(
-        QoSPolicyKind.HISTORY,
-        QoSPolicyKind.DEPTH,
-        QoSPolicyKind.RELIABILITY,
-        QoSPolicyKind.DURABILITY,
-    )
-)
 EXCEPT_RELIABILITY = QoSOverridingOptions(
     policy_kinds=[kind for kind in OVERRIDABLE.policy_kinds if kind != QoSPolicyKind.RELIABILITY]
 )

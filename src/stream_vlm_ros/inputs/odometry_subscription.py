@@ -6,11 +6,11 @@ from nav_msgs.msg import Odometry
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from stream_vlm.config.settings import Settings
 from stream_vlm.sources.pose_buffer import PoseBuffer, PoseError, odometry_pose
 from stream_vlm_ros.common.health_counters import FaultLog
+from stream_vlm_ros.common.qos_overrides import OVERRIDABLE, own_profile
 from stream_vlm_ros.common.stamps import nanoseconds, stamp_fault
 
 
@@ -27,9 +27,9 @@ class OdometrySubscription:
             Odometry,
             settings.pose.odom_topic,
             self._on_message,
-            qos_profile_sensor_data,
+            own_profile(qos_profile_sensor_data),
             callback_group=MutuallyExclusiveCallbackGroup(),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=OVERRIDABLE,
         )
 
     def destroy(self) -> None:

@@ -44,7 +44,7 @@ class ConfiguredParts:
         self.end = end
         self.requests = ModelRequests(settings.cameras, inactive(node))
         with ExitStack() as stack:
-            self.publishers = Publishers(node)
+            self.publishers = Publishers(node, settings.output.depth)
             stack.callback(self.publishers.destroy)
             self.pipeline = Pipeline(
                 settings,

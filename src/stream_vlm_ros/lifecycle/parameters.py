@@ -23,6 +23,7 @@ from rclpy.parameter import Parameter
 
 from stream_vlm.config.field import SettingError, SettingInfo
 from stream_vlm.config.settings import Settings, describe_settings, load_settings
+from stream_vlm_ros.lifecycle.start_values import check_camera_topics, check_start_values
 
 AUTOSTART = "autostart"
 USE_SIM_TIME = "use_sim_time"
@@ -74,12 +75,16 @@ class Parameters:
         """Return the settings that the node runs with, and lock the read-only ones.
 
         Raises:
-            SettingError: a value given at the start was refused, or values contradict each other.
+            SettingError: a value given at the start was refused or would have no effect, values
+                contradict each other, or two cameras watch one topic.
         """
         if self._refused_at_start:
             raise SettingError("; ".join(self._refused_at_start.values()))
-        self._configured = load_settings(self._values())
-        return self._configured
+        settings = load_settings(self._values())
+        check_camera_topics(self._node, settings)
+        check_start_values(self._node, settings, {*self._infos, AUTOSTART})
+        self._configured = settings
+        return settings
 
     def unlock(self) -> None:
         """Allow changes of read-only settings again; the node is no longer configured."""

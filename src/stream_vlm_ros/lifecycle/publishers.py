@@ -6,34 +6,46 @@ A step is published after the memory stored it, so the messages come in the orde
 from __future__ import annotations
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 
 from stream_vlm.types import StepResult
 from stream_vlm_ros.common.conversions import event_message, state_messages, utterance_message
+from stream_vlm_ros.common.qos_overrides import OVERRIDABLE, own_profile
 from stream_vlm_ros.msg import EventGrounding, StreamState, Utterance
 
-RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
+STATE_DEPTH = 50
 
 
 class Publishers:
     """Publishes utterances, events and states."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, depth: int) -> None:
+        """Make the publishers.
+
+        A subscription that asks for durability transient local gets the newest utterances and
+        events when it joins, however late. One that is volatile gets only what follows.
+
+        Args:
+            node: the node.
+            depth: how many utterances and events are kept for that, see `output.depth`.
+        """
         self._node = node
-        overridable = QoSOverridingOptions.with_default_policies()
-        self._utterance = node.create_publisher(
-            Utterance, "~/utterance", RELIABLE, qos_overriding_options=overridable
+        kept = QoSProfile(
+            depth=depth,
+            reliability=ReliabilityPolicy.RELIABLE,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL,
         )
-        self._text = node.create_publisher(
-            String, "~/utterance_text", RELIABLE, qos_overriding_options=overridable
-        )
-        self._event = node.create_publisher(
-            EventGrounding, "~/event", RELIABLE, qos_overriding_options=overridable
-        )
-        self._state = node.create_publisher(
-            StreamState, "~/state", RELIABLE, qos_overriding_options=overridable
+        self._utterance = self._make(Utterance, "~/utterance", kept)
+        self._text = self._make(String, "~/utterance_text", kept)
+        self._event = self._make(EventGrounding, "~/event", kept)
+        reliable = QoSProfile(depth=STATE_DEPTH, reliability=ReliabilityPolicy.RELIABLE)
+        self._state = self._make(StreamState, "~/state", reliable)
+
+    def _make(self, kind: type, topic: str, qos: QoSProfile) -> Publisher:
+        return self._node.create_publisher(
+            kind, topic, own_profile(qos), qos_overriding_options=OVERRIDABLE
         )
 
     def publish(self, result: StepResult) -> None:

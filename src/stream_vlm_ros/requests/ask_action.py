@@ -22,6 +22,7 @@ from stream_vlm.pipeline import Pipeline
 from stream_vlm.types import StreamError, Utterance
 from stream_vlm_ros.action import Ask
 from stream_vlm_ros.common.first_result import FirstResult
+from stream_vlm_ros.common.qos_overrides import OVERRIDABLE
 from stream_vlm_ros.msg import Utterance as UtteranceMessage
 from stream_vlm_ros.requests.answer_result import AnswerGrader, from_memory
 from stream_vlm_ros.requests.question import Question, checked_words, new_query_id
@@ -83,7 +84,12 @@ class AskServer:
             cancel_callback=lambda goal: CancelResponse.ACCEPT,
         )
         self._subscription = node.create_subscription(
-            String, "~/query", self._on_query, 10, callback_group=self._group
+            String,
+            "~/query",
+            self._on_query,
+            10,
+            callback_group=self._group,
+            qos_overriding_options=OVERRIDABLE,
         )
 
     def destroy(self) -> None:
