@@ -78,6 +78,21 @@ def test_only_the_chosen_topic_needs_to_be_a_picture(tmp_path: Path) -> None:
         BagSource(path, ["/other/image_raw"])
 
 
+def test_a_topic_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    path = recording(tmp_path, film(), film("/other/image_raw"))
+    with pytest.raises(SourceError, match="/cam/image_raw is given twice; name each topic once"):
+        BagSource(path, ["/cam/image_raw", "/other/image_raw", "/cam/image_raw"])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_topic_and_its_compressed_form_are_refused_together(tmp_path: Path, order: int) -> None:
+    compressed = Channel("/cam/image_raw/compressed", [], "sensor_msgs/msg/CompressedImage")
+    path = recording(tmp_path, film(), compressed)
+    with pytest.raises(SourceError, match="are two forms of the same pictures; name one of them"):
+        BagSource(path, ["/cam/image_raw", "/cam/image_raw/compressed"][::order])
+    assert BagSource(path, ["/cam/image_raw"]).cameras == ("cam",)
+
+
 def test_a_recording_without_pictures_names_its_topics_and_their_types(tmp_path: Path) -> None:
     path = recording(tmp_path, film("/a", type="std_msgs/msg/String"), film("/b", encoding="json"))
     with pytest.raises(SourceError, match=r"among /a \(std_msgs/msg/String\), /b \(.*'json'\)"):

@@ -33,7 +33,8 @@ from stream_vlm.types import NANOSECONDS, Frame, StreamError
 
 LOG = logging.getLogger(__name__)
 
-IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
+IMAGE_TYPES = ("sensor_msgs/msg/Image", COMPRESSED_TYPE)
 NO_PICTURE, NO_POSE = "no picture", "no pose"
 OFF_THE_CLOCK, MISSING = "stamp off the clock", "missing in the files"
 """Why a message is left out."""
@@ -201,6 +202,7 @@ class BagSource:
                 raise SourceError(
                     f"{self.path}: {topic} {kind}; its image topics are {images or 'none'}"
                 )
+        self._refuse_same_pictures(wanted)
         chosen: dict[str, str] = {}
         for topic in wanted or [topic for topic in images if "depth" not in topic.lower()]:
             name = camera_name(topic)
@@ -215,6 +217,22 @@ class BagSource:
                 f"{self.path}: no usable image topic among {', '.join(found) or 'no topics'}"
             )
         return chosen
+
+    def _refuse_same_pictures(self, wanted: Sequence[str]) -> None:
+        """Refuse a topic that is given twice, and a topic together with its compressed form."""
+        seen: dict[str, str] = {}
+        for topic in wanted:
+            images = topic
+            if self._recording.types[topic] == COMPRESSED_TYPE:
+                images = topic.removesuffix("/compressed")
+            other = seen.setdefault(images, topic)
+            if other == topic and wanted.count(topic) > 1:
+                raise SourceError(f"{self.path}: {topic} is given twice; name each topic once")
+            if other != topic:
+                raise SourceError(
+                    f"{self.path}: {other} and {topic} are two forms of the same pictures; name one"
+                    " of them"
+                )
 
     def _check_odometry(self, topic: str) -> None:
         types = self._recording.types
