@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from nav_msgs.msg import Odometry
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
@@ -9,20 +11,41 @@ from rclpy.qos import qos_profile_sensor_data
 
 from stream_vlm.config.settings import Settings
 from stream_vlm.sources.pose_buffer import PoseBuffer, PoseError, odometry_pose
+from stream_vlm.types import Pose
 from stream_vlm_ros.common.health_counters import FaultLog
 from stream_vlm_ros.common.qos_overrides import OVERRIDABLE, own_profile
 from stream_vlm_ros.common.stamps import nanoseconds, stamp_fault
+from stream_vlm_ros.inputs.odometry_jumps import OdometryJumps
 
 
 class OdometrySubscription:
     """Puts the poses of the topic `pose.odom_topic` into `poses`, and counts faults in `faults`."""
 
-    def __init__(self, node: Node, settings: Settings, poses: PoseBuffer, faults: FaultLog) -> None:
+    def __init__(
+        self,
+        node: Node,
+        settings: Settings,
+        poses: PoseBuffer,
+        faults: FaultLog,
+        begin_session: Callable[[str], None],
+    ) -> None:
+        """Subscribe.
+
+        Args:
+            node: the node.
+            settings: its settings.
+            poses: gets the poses.
+            faults: gets the faults.
+            begin_session: called with the reason when odometry began anew. Positions before and
+                after have different origins, and a session has one.
+        """
         self._node = node
         self._settings = settings
         self._poses = poses
         self._faults = faults
+        self._begin_session = begin_session
         self._topic = node.resolve_topic_name(settings.pose.odom_topic)
+        self._jumps = OdometryJumps(self._topic, settings.memory.map_frames)
         self._subscription = node.create_subscription(
             Odometry,
             settings.pose.odom_topic,
@@ -50,6 +73,19 @@ class OdometrySubscription:
             self._faults.report(fault)
             return
         try:
-            self._poses.put(stamp_ns, odometry_pose(message))
+            self._take(stamp_ns, odometry_pose(message))
         except PoseError as error:
             self._faults.report(str(error))
+
+    def _take(self, stamp_ns: int, pose: Pose) -> None:
+        if len(self._poses) == 0:
+            # The first one, or time jumped back and all poses were deleted.
+            self._jumps.forget()
+        jump = self._jumps.observe(stamp_ns, pose)
+        if jump is not None and jump.is_new_origin:
+            # No pose between the two origins may be interpolated.
+            self._poses.clear()
+            self._begin_session(jump.reason)
+        elif jump is not None:
+            self._faults.report(jump.reason)
+        self._poses.put(stamp_ns, pose)

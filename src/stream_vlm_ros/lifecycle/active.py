@@ -51,7 +51,9 @@ class ActiveParts:
             # Ended before the subscriptions that it watches.
             stack.callback(CameraWatch(node, settings, self.cameras).destroy)
             if settings.pose.odom_topic:
-                odometry = OdometrySubscription(node, settings, self.poses, self.odometry_faults)
+                odometry = OdometrySubscription(
+                    node, settings, self.poses, self.odometry_faults, self.sessions.begin
+                )
                 stack.callback(odometry.destroy)
             pipeline.start(self.sessions.session_id)
             worker = Worker(

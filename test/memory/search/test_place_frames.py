@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from memory_fixtures import SESSION, begin, looking_into, seconds, settings, step
 
+from stream_vlm.config.map_frames import is_map
 from stream_vlm.config.settings import load_settings
 from stream_vlm.memory.answers.question_kind import Question
 from stream_vlm.memory.maintenance.export_import import export_lines
 from stream_vlm.memory.maintenance.forget import Forget
 from stream_vlm.memory.memory import Memory
-from stream_vlm.memory.search.place_frames import is_map
 from stream_vlm.memory.search.query import Place, RecallError, RecallQuery
 from stream_vlm.memory.storage.file import open_for_reading
 from stream_vlm.types import Pose

@@ -59,11 +59,13 @@ class Subscription:
         self.node = FakeNode(now_ns)
         self.poses = PoseBuffer()
         self.log: list[str] = []
+        self.sessions: list[str] = []
         OdometrySubscription(
             cast(Node, self.node),
             load_settings({"pose.odom_topic": "odom"}),
             self.poses,
             FaultLog(self.log.append),
+            self.sessions.append,
         )
 
     def deliver(self, stamp_s: float, pose: Pose) -> None:
@@ -169,3 +171,16 @@ def test_bad_odometry_is_reported_and_not_used(
     assert len(subscription.poses) == 0
     assert len(subscription.log) == 1
     assert says in subscription.log[0]
+
+
+def test_odometry_that_begins_anew_begins_a_session_and_mixes_no_poses() -> None:
+    subscription = Subscription()
+    subscription.deliver(10.0, place(8.0))
+    subscription.deliver(10.2, place(0.0))
+    assert len(subscription.sessions) == 1
+    assert "jumped from (8.00, 0.00) to (0.00, 0.00)" in subscription.sessions[0]
+    assert subscription.poses.at(round(10.1 * SECOND), MAX_AGE_S) == place(0.0)
+    subscription.deliver(10.4, place(8.0))
+    subscription.deliver(10.6, place(0.0))
+    assert len(subscription.sessions) == 1, "contradicting publishers begin no session each time"
+    assert "check whether two publishers share the topic" in subscription.log[0]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from ros_fixtures import BRIGHT, DARK, Robot
+from ros_fixtures import BRIGHT, DARK, Camera, Robot
 from std_msgs.msg import String
 from stream_vlm_ros.msg import EventGrounding, StreamState, Utterance
 
@@ -25,19 +25,20 @@ def listen(robot: Robot, kind: type, topic: str, qos: QoSProfile | int) -> list[
     return heard
 
 
-def change_light(robot: Robot, times: int) -> None:
-    """Let the node say `times` times that the light changed."""
+def change_light(robot: Robot, times: int) -> Camera:
+    """Let the node say `times` times that the light changed; return the camera."""
     camera = robot.camera()
     robot.wait(lambda: robot.states, "a state")
     for number in range(times):
         camera.brightness = DARK if number % 2 else BRIGHT
         robot.wait(lambda count=number + 1: len(robot.events) == count, "the event")
     robot.wait(lambda: len(robot.utterances) == len(robot.texts) == times, "every utterance")
+    return camera
 
 
 def test_a_late_subscriber_hears_the_last_utterance_and_event(robot: Robot) -> None:
     robot.start_node()
-    change_light(robot, 3)
+    camera = change_light(robot, 3)
     said, words, events = (
         listen(robot, Utterance, "utterance", LATE),
         listen(robot, String, "utterance_text", LATE),
@@ -49,7 +50,7 @@ def test_a_late_subscriber_hears_the_last_utterance_and_event(robot: Robot) -> N
     assert [message.data for message in words] == robot.texts
     # The camera still changes nothing: what is volatile hears only what follows.
     volatile = listen(robot, Utterance, "utterance", 10)
-    robot._cameras[0].brightness = DARK
+    camera.brightness = DARK
     robot.wait(lambda: len(robot.utterances) == 4, "another utterance")
     robot.wait(lambda: volatile, "the same for the volatile subscriber")
     assert volatile == robot.utterances[3:]
@@ -58,7 +59,7 @@ def test_a_late_subscriber_hears_the_last_utterance_and_event(robot: Robot) -> N
 
 def test_a_parameter_says_how_many_a_late_subscriber_hears(robot: Robot) -> None:
     robot.start_node(output__depth=1)
-    change_light(robot, 3)
+    camera = change_light(robot, 3)
     said, events = (
         listen(robot, Utterance, "utterance", LATE),
         listen(robot, EventGrounding, "event", LATE),
@@ -66,7 +67,7 @@ def test_a_parameter_says_how_many_a_late_subscriber_hears(robot: Robot) -> None
     robot.wait(lambda: said and events, "what was said last")
     assert (said[0], events[0]) == (robot.utterances[-1], robot.events[-1])
     # The next ones arrive after all that was kept.
-    robot._cameras[0].brightness = DARK
+    camera.brightness = DARK
     robot.wait(lambda: len(robot.utterances) == 4 and said[-1] == robot.utterances[-1], "the next")
     assert said == robot.utterances[2:]
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from memory_fixtures import begin, settings, step
 from ros_fixtures import BRIGHT, DARK, Robot, compressed_image, robot_in
 from sensor_msgs.msg import CompressedImage
-from stream_vlm_ros.srv import Recall
+from stream_vlm_ros.srv import Forget, Recall
 
 from stream_vlm.memory.memory import Memory
+from stream_vlm.types import Pose
 
 
 def test_a_picture_finds_records_with_similar_pictures(robot: Robot) -> None:
@@ -88,6 +89,40 @@ def test_all_events_of_one_object_are_recalled(robot: Robot) -> None:
     assert [record.text for record in one.records] == ["red ball rolls in", "red ball rolls away"]
     still = robot.call(Recall, "recall", text="is the ball still there?", mode="auto", object_id=1)
     assert (still.success, still.known, still.value) == (True, True, 0.0)
+
+
+def test_near_is_compared_in_one_frame_and_in_odometry_within_one_session(robot: Robot) -> None:
+    with Memory.open(settings(robot.memory)) as memory:
+        for session, seen in (("one", ("cat", "dog")), ("two", ("cow", "pig"))):
+            begin(memory, session)
+            for at, (said, frame_id) in enumerate(zip(seen, ("r1/map", "odom"), strict=True)):
+                pose = Pose(frame_id, 1.0, 2.0, 0.0)
+                memory.write(step(at, said=said, pose=pose, session=session))
+    robot.start_node()
+    robot.wait_for_active()
+    near = {"near": True, "x": 1.0, "y": 2.0, "radius": 0.5}
+
+    def seen_near(**more: str) -> list[str]:
+        response = robot.call(Recall, "recall", kinds=["event"], order="oldest", **near, **more)
+        assert response.success, response.message
+        return [record.text for record in response.records]
+
+    for kind, service in ((Recall, "recall"), (Forget, "forget")):
+        refused = robot.call(kind, service, **near)
+        assert not refused.success
+        assert refused.message.endswith("as frame_id: odom, r1/map")
+        refused = robot.call(kind, service, frame_id="base", **near)
+        assert (refused.success, "no pose in 'base'" in refused.message) == (False, True)
+        refused = robot.call(kind, service, x=1.0, cameras=["front"])
+        assert (refused.success, "given without near" in refused.message) == (False, True)
+    assert seen_near(frame_id="r1/map") == ["cat", "cow"]
+    assert seen_near(frame_id="odom") == ["pig"]
+    assert seen_near(frame_id="odom", session_id="one") == ["dog"]
+    where = robot.call(Recall, "recall", text="where is the cow?", mode="auto")
+    assert (where.success, where.mode) == (True, Recall.Request.MODE_WHERE)
+    assert robot.call(Forget, "forget", frame_id="odom", **near).success
+    left = robot.call(Recall, "recall", kinds=["event"], order="oldest").records
+    assert [record.text for record in left] == ["cat", "dog", "cow"]
 
 
 def test_a_second_node_with_the_same_memory_is_refused_until_the_first_one_ends(

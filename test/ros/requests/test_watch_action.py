@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
-from ros_fixtures import BRIGHT, DARK, Robot
+from ros_fixtures import BRIGHT, DARK, Robot, robot_in
 from stream_vlm_ros.action import Ask, Watch
 from stream_vlm_ros.msg import Utterance
 from stream_vlm_ros.srv import Recall
@@ -164,6 +165,24 @@ def test_of_goals_that_come_at_the_same_time_one_is_watched_and_the_others_get_t
     assert robot.wait_for_text("it became bright").query_id, "the model follows the one that stays"
     assert sum(one.done() for one in outcomes) == goals - 1
     client.destroy()
+
+
+def test_nodes_in_two_namespaces_keep_their_own_watches_and_words(
+    robot: Robot, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    with robot_in(tmp_path / "other") as other:
+        cameras = [one.camera() for one in (robot, other)]
+        for one in (robot, other):
+            start(one)
+        watches = [WatchClient(one, "bright") for one in (robot, other)]
+        for watch in watches:
+            watch.wait_until_active()
+        cameras[0].brightness = BRIGHT
+        robot.wait(lambda: watches[0].reports, "the report of the first")
+        robot.wait_for_text("it became bright")
+        assert not any(watch.is_over for watch in watches)
+        assert (watches[1].reports, other.utterances) == ([], [])
 
 
 def test_a_question_during_a_watch_is_answered_and_the_watch_stays_active(robot: Robot) -> None:

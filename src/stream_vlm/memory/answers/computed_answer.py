@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from sqlite_utils import Database
 
+from stream_vlm.config.map_frames import is_map
 from stream_vlm.memory.answers.evidence import Answer, Evidence
 from stream_vlm.memory.answers.question_kind import (
     AFTER,
@@ -24,7 +25,7 @@ from stream_vlm.memory.answers.question_kind import (
     Question,
 )
 from stream_vlm.memory.answers.state_answers import how_long, still_there
-from stream_vlm.memory.search.place_frames import is_map, newest_session
+from stream_vlm.memory.search.place_frames import newest_session
 
 
 def answer(db: Database, question: Question, map_frames: Sequence[str]) -> Answer:

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 from sqlite_utils import Database
 
+from stream_vlm.config.map_frames import bare, is_map
 from stream_vlm.memory.answers.event_sentence import (
     COMES,
     GOES,
@@ -41,7 +42,6 @@ from stream_vlm.memory.answers.event_sentence import (
     ParsedEvent,
     parse_event,
 )
-from stream_vlm.memory.search.place_frames import bare, is_map
 from stream_vlm.memory.search.vectors import Vectors
 from stream_vlm.types import NANOSECONDS
 

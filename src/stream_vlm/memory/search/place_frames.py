@@ -11,28 +11,12 @@ from dataclasses import replace
 
 from sqlite_utils import Database
 
+from stream_vlm.config.map_frames import bare, is_map
 from stream_vlm.memory.search.query import Place, RecallQuery
 from stream_vlm.memory.storage.errors import RecallError
 
 MAX_NAMED = 3
 """So many sessions are named in a message."""
-
-
-def bare(frame_id: str) -> str:
-    """Return the name of a frame without slashes around it: "/map" and "map" are one frame."""
-    return frame_id.strip("/")
-
-
-def is_map(frame_id: str, map_frames: Sequence[str]) -> bool:
-    """Whether positions in `frame_id` can be compared between sessions.
-
-    Args:
-        frame_id: the frame; a prefix does not count: robot1/map is a map if "map" is one.
-        map_frames: the names of maps, see the setting `memory.map_frames`.
-    """
-    name = bare(frame_id)
-    maps = {bare(one) for one in map_frames} - {""}
-    return name in maps or name.rpartition("/")[2] in maps
 
 
 def in_one_frame(
