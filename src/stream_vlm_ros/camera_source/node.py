@@ -33,6 +33,7 @@ from stream_vlm_ros.camera_source.messages import (
 )
 from stream_vlm_ros.common.qos_overrides import (
     OVERRIDABLE,
+    PREFIX,
     PUBLISHER,
     override_faults,
     own_profile,
@@ -106,6 +107,12 @@ class CameraSource(Node):
         faults = override_faults(values_at_start(self), entities)
         if faults:
             raise SourceError("; ".join(faults))
+        for name in sorted(values_at_start(self)):
+            if not name.startswith(PREFIX) and not self.has_parameter(name):
+                self.get_logger().warning(
+                    f"{name}: no such parameter, so its value has no effect; camera_source takes"
+                    " its options on the command line (--help)"
+                )
 
     def topics(self) -> dict[str, str]:
         """Return the full image topic by camera, after namespace and remappings."""

@@ -291,3 +291,19 @@ def test_a_network_stream_is_published_until_an_interruption_without_its_secrets
     assert json.loads(output.splitlines()[0])["topics"] == {"camera": "/image_raw"}
     assert stamps(images) == sorted(stamps(images))
     assert not any(secret in shown + output + errors for secret in SECRETS)
+
+
+def test_an_override_of_qos_without_an_effect_is_refused_and_one_with_an_effect_is_used(
+    bag: Path, node: Node, play: Callable[..., Any]
+) -> None:
+    override = "qos_overrides./eye/image_raw.publisher"
+    options = ("--topic", "/eye/image_raw", "--ros-args", "-p")
+    refused = play(str(bag), *options, f"{override}.deadline:=5")
+    assert refused.wait(60) == 1
+    assert f"{override}.deadline: the policy deadline cannot be overridden" in refused.stderr.read()
+    process = play(str(bag), "--loop", *options, f"{override}.reliability:=reliable")
+    deadline = time.monotonic() + 60
+    while not (found := node.get_publishers_info_by_topic("/eye/image_raw")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+    assert found[0].qos_profile.reliability == ReliabilityPolicy.RELIABLE

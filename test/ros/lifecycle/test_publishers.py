@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -25,13 +26,17 @@ def listen(robot: Robot, kind: type, topic: str, qos: QoSProfile | int) -> list[
     return heard
 
 
+def _has_events(robot: Robot, count: int) -> bool:
+    return len(robot.events) == count
+
+
 def change_light(robot: Robot, times: int) -> Camera:
     """Let the node say `times` times that the light changed; return the camera."""
     camera = robot.camera()
     robot.wait(lambda: robot.states, "a state")
     for number in range(times):
         camera.brightness = DARK if number % 2 else BRIGHT
-        robot.wait(lambda count=number + 1: len(robot.events) == count, "the event")
+        robot.wait(partial(_has_events, robot, number + 1), "the event")
     robot.wait(lambda: len(robot.utterances) == len(robot.texts) == times, "every utterance")
     return camera
 
@@ -74,7 +79,8 @@ def test_a_parameter_says_how_many_a_late_subscriber_hears(robot: Robot) -> None
 
 def test_states_are_not_kept_and_an_override_makes_utterances_volatile(robot: Robot) -> None:
     topic = f"{robot.namespace}/stream_vlm/utterance"
-    robot.start_node(**{f"qos_overrides.{topic}.publisher.durability": "volatile"})
+    override: dict[str, Any] = {f"qos_overrides.{topic}.publisher.durability": "volatile"}
+    robot.start_node(**override)
     change_light(robot, 1)
     for kind, name in ((Utterance, "utterance"), (StreamState, "state")):
         (publisher,) = robot.node.get_publishers_info_by_topic(

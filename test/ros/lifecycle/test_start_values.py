@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import rclpy
+import yaml
+from places import REPOSITORY
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -161,6 +163,13 @@ def test_parameters_of_rclpy_and_of_other_nodes_and_cameras_are_accepted(
     configure: Configure, values: dict[str, Any]
 ) -> None:
     configure(**{name.replace(".", "__"): value for name, value in values.items()})
+
+
+@pytest.mark.parametrize("preset", ["demo", "desktop", "orin"])
+def test_no_preset_has_a_name_that_nothing_reads(configure: Configure, preset: str) -> None:
+    written = yaml.safe_load((REPOSITORY / "config" / f"{preset}.yaml").read_text())
+    (node,) = written.values()
+    assert configure(**node["ros__parameters"]).cameras
 
 
 @pytest.mark.parametrize(
