@@ -93,6 +93,13 @@ def test_a_topic_and_its_compressed_form_are_refused_together(tmp_path: Path, or
     assert BagSource(path, ["/cam/image_raw"]).cameras == ("cam",)
 
 
+def test_a_raw_topic_without_messages_gives_way_to_the_compressed_one(tmp_path: Path) -> None:
+    jpeg = Channel("/cam/image_raw/compressed", [(5, b"-")], "sensor_msgs/msg/CompressedImage")
+    path = recording(tmp_path, Channel("/cam/image_raw", []), jpeg)
+    assert BagSource(path).topics == {"cam": "/cam/image_raw/compressed"}
+    assert BagSource(recording(tmp_path, film(), jpeg)).topics == {"cam": "/cam/image_raw"}
+
+
 def test_a_recording_without_pictures_names_its_topics_and_their_types(tmp_path: Path) -> None:
     path = recording(tmp_path, film("/a", type="std_msgs/msg/String"), film("/b", encoding="json"))
     with pytest.raises(SourceError, match=r"among /a \(std_msgs/msg/String\), /b \(.*'json'\)"):

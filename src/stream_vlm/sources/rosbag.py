@@ -191,7 +191,9 @@ class BagSource:
         """Return the topic of each camera, by camera name."""
         types = self._recording.types
         images = sorted(topic for topic in types if types[topic] in IMAGE_TYPES)
-        images.sort(key=lambda topic: IMAGE_TYPES.index(types[topic]))
+        # A topic that is known to be empty gives way to another one of the same camera.
+        empty = {topic for topic, count in self._recording.stated.items() if not count}
+        images.sort(key=lambda topic: (topic in empty, IMAGE_TYPES.index(types[topic])))
         for topic in wanted:
             if topic not in images:
                 kind = (
