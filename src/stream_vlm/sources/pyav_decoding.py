@@ -5,8 +5,10 @@ PyAV is optional. `is_installed` tells whether it is there; nothing else here wo
 
 from __future__ import annotations
 
+import heapq
 import importlib.util
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ STEPS_BACK_S = (0.0, 1.0, 5.0, 30.0)
 """A container's index may lead behind the wanted key frame; then these are tried, seconds."""
 
 
+@lru_cache(maxsize=1)
 def is_installed() -> bool:
     """Whether PyAV can be imported."""
     return importlib.util.find_spec("av") is not None
@@ -95,3 +98,61 @@ def _decode(
 def _bgr(frame: Any) -> NDArray[np.uint8]:
     """The picture as OpenCV converts it, uint8 BGR, (H, W, 3)."""
     return np.asarray(frame.to_ndarray(format="bgr24", interpolation="BICUBIC"), np.uint8)
+
+
+class PacketFault(Exception):
+    """A packet that cannot be decoded; the message is FFmpeg's."""
+
+
+class PacketDecoder:
+    """Decodes the packets of one video, from a key frame on.
+
+    Args:
+        codec: FFmpeg's name of the codec, such as h264.
+    """
+
+    def __init__(self, codec: str) -> None:
+        import av
+
+        # FFmpeg's own AV1 decoder needs a GPU.
+        self._context: Any = av.CodecContext.create({"av1": "libdav1d"}.get(codec, codec), "r")
+        # Frame threads would hold pictures back.
+        self._context.thread_count = 1
+        self._stamps_ns: list[int] = []
+
+    def decode(self, data: bytes, stamp_ns: int) -> list[tuple[int, NDArray[np.uint8]]]:
+        """Return the pictures that the packet `data` completes, uint8 RGB, with stamps (ns).
+
+        Pictures come out in the order in which they are shown, so each gets the earliest stamp that
+        no picture has yet.
+
+        Raises:
+            PacketFault: the packet is damaged.
+        """
+        import av
+
+        heapq.heappush(self._stamps_ns, stamp_ns)
+        return self._decoded(av.Packet(data))
+
+    def end(self) -> list[tuple[int, NDArray[np.uint8]]]:
+        """Return the pictures that are still held back.
+
+        Raises:
+            PacketFault: they are damaged.
+        """
+        return self._decoded(None)
+
+    def _decoded(self, packet: Any) -> list[tuple[int, NDArray[np.uint8]]]:
+        import av
+
+        try:
+            frames = self._context.decode(packet)
+        except av.error.FFmpegError as error:
+            raise PacketFault(str(error)) from error
+        pictures = []
+        for frame in frames:
+            stamp_ns = heapq.heappop(self._stamps_ns)
+            if not frame.is_corrupt:
+                pixels = np.ascontiguousarray(_bgr(frame)[..., ::-1])
+                pictures.append((stamp_ns, pixels))
+        return pictures

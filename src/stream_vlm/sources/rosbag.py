@@ -29,6 +29,7 @@ from stream_vlm.sources.recordings.topic_clock import (
     share_one_clock,
 )
 from stream_vlm.sources.source import SourceError
+from stream_vlm.sources.video_packets import Packet, VideoPackets, packet_codec
 from stream_vlm.types import NANOSECONDS, Frame, StreamError
 
 LOG = logging.getLogger(__name__)
@@ -101,6 +102,7 @@ class BagSource:
         self.name = path.stem if path.is_file() else path.resolve().name
         self.left_out: dict[str, dict[str, int]] = {}
         self._said: set[str] = set()
+        self._videos: dict[str, tuple[str, VideoPackets]] = {}
         self._recording = Recording(path)
         try:
             self.topics = self._choose(topics)
@@ -133,20 +135,25 @@ class BagSource:
         """
         yielded, reason = 0, ""
         for camera, index, message in self._kept_messages():
+            stamp_ns = int(self._clocks[message.topic].stamps[index])
             try:
-                frame_id, image = self._decode(camera, message)
+                decoded = self._decode(camera, message, stamp_ns)
             except StreamError as error:
                 self._leave_out(camera, NO_PICTURE)
                 reason = str(error)
                 if self.left_out[camera][NO_PICTURE] == 1:
                     LOG.warning("%s: frame skipped: %s", self.path, error)
                 continue
-            yielded += 1
-            stamp_ns = int(self._clocks[message.topic].stamps[index])
-            pose = None
-            if self._poses is not None:
-                pose = self._poses.at(stamp_ns, message.recorded_ns)
-            yield Frame(camera, stamp_ns, frame_id, image, pose)
+            for shown_ns, frame_id, image in decoded:
+                yielded += 1
+                pose = None
+                if self._poses is not None:
+                    pose = self._poses.at(shown_ns, message.recorded_ns)
+                yield Frame(camera, shown_ns, frame_id, image, pose)
+        for camera, (frame_id, video) in self._videos.items():
+            for shown_ns, image in video.end():
+                yielded += 1
+                yield Frame(camera, shown_ns, frame_id, image)
         if self._poses is not None:
             self._leave_out(self._poses.topic, NO_POSE, self._poses.unreadable)
             self._leave_out(self._poses.topic, OFF_THE_CLOCK, self._poses.off_the_clock)
@@ -179,13 +186,22 @@ class BagSource:
                 if not unfinished:
                     return
 
-    def _decode(self, camera: str, message: Message) -> tuple[str, Pixels]:
+    def _decode(
+        self, camera: str, message: Message, stamp_ns: int
+    ) -> list[tuple[int, str, Pixels]]:
+        """Return stamp (ns), frame id and picture of `message`; a video packet may give others."""
         kind = self._recording.types[message.topic]
         try:
             image = decode_message(message.data, kind)
         except NoMessage as error:
             raise CameraEncodingError(f"{camera}: no {kind}: {error}") from error
-        return image.header.frame_id, decode_picture(image, camera, decode_with_rosbags)
+        frame_id = image.header.frame_id
+        codec = packet_codec(image)
+        if codec is None:
+            return [(stamp_ns, frame_id, decode_picture(image, camera, decode_with_rosbags))]
+        _, video = self._videos.setdefault(camera, (frame_id, VideoPackets(camera)))
+        decoded = video.decode(Packet(codec, bytes(image.data), stamp_ns))
+        return [(shown_ns, frame_id, picture) for shown_ns, picture in decoded]
 
     def _choose(self, wanted: Sequence[str]) -> dict[str, str]:
         """Return the topic of each camera, by camera name."""

@@ -28,6 +28,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from stream_vlm.config.settings import Settings
 from stream_vlm.loop.sampler import LatestFrames
+from stream_vlm.sources.video_packets import LiveVideo, Packet, packet_codec
 from stream_vlm.types import NANOSECONDS, StaleFrame
 from stream_vlm_ros.common.health_counters import CameraHealth
 from stream_vlm_ros.common.qos_overrides import OVERRIDABLE
@@ -47,6 +48,10 @@ NEWEST_ONLY = QoSProfile(
 The parameter qos_overrides.TOPIC.subscription.POLICY overrides a policy. A reliability that is not
 overridden is that of the publishers, see `match_publishers`.
 """
+COMPRESSED_DEPTH = 30
+"""Messages kept for a compressed camera: a lost packet of a video spoils every picture up to the
+next key frame. Of whole pictures the newest still replaces the others as soon as it is received.
+"""
 EXCEPT_RELIABILITY = QoSOverridingOptions(
     policy_kinds=[kind for kind in OVERRIDABLE.policy_kinds if kind != QoSPolicyKind.RELIABILITY]
 )
@@ -59,6 +64,8 @@ class CameraMessage:
     camera: str
     stamp_ns: int
     message: Image | CompressedImage
+    video: LiveVideo | None = None
+    """Has the picture if the message is a packet of a video."""
 
 
 class CameraSubscription:
@@ -78,9 +85,10 @@ class CameraSubscription:
         self._sampler = sampler
         self._sessions = sessions
         self._transport = settings.camera[name].transport
+        self._video = LiveVideo(name)
         self.qos = QoSProfile(
             history=NEWEST_ONLY.history,
-            depth=NEWEST_ONLY.depth,
+            depth=NEWEST_ONLY.depth if self._transport == "raw" else COMPRESSED_DEPTH,
             reliability=NEWEST_ONLY.reliability,
             durability=NEWEST_ONLY.durability,
         )
@@ -167,6 +175,9 @@ class CameraSubscription:
     def _on_message(self, message: Image | CompressedImage) -> None:
         self.health.count_arrival()
         stamp_ns = message.header.stamp.sec * NANOSECONDS + message.header.stamp.nanosec
+        codec = packet_codec(message) if self._transport == "compressed" else None
+        if codec is not None:  # whatever its stamp is, later packets need it
+            self._video.put(Packet(codec, bytes(message.data), stamp_ns))
         now_ns = self._node.get_clock().now().nanoseconds
         ahead_s = self._settings.diagnostics.future_tolerance_s
         if not 0 < stamp_ns <= now_ns + ahead_s * NANOSECONDS:
@@ -176,7 +187,8 @@ class CameraSubscription:
             return
         self._sessions.observe_stamp(self.name, stamp_ns)
         try:
-            self._sampler.put(CameraMessage(self.name, stamp_ns, message))
+            video = self._video if codec is not None else None
+            self._sampler.put(CameraMessage(self.name, stamp_ns, message, video))
         except StaleFrame as error:
             self.health.refused.report(str(error))
             return

@@ -223,7 +223,10 @@ class Worker:
         max_age_s = self._pipeline.settings.pose.max_age_s
         for message in messages:
             try:
-                image = decode_picture(message.message, message.camera, self._decoder)
+                if message.video is not None:
+                    image = message.video.newest()
+                else:
+                    image = decode_picture(message.message, message.camera, self._decoder)
             except CameraEncodingError as error:
                 self._cameras[message.camera].refused.report(str(error))
                 continue
