@@ -59,6 +59,17 @@ class OutputSettings(Group):
     )
 
 
+class LifecycleSettings(Group):
+    """How the node works together with the program that manages its lifecycle."""
+
+    bond: Literal["auto", "always", "never"] = setting(
+        "auto",
+        "Whether the active node sends a heartbeat to Nav2's lifecycle manager. auto does so where"
+        " bondpy is installed; with always the node is not activated without it.",
+        read_only=True,
+    )
+
+
 class DiagnosticsSettings(Group):
     """How the node reports its health on /diagnostics."""
 
@@ -138,6 +149,7 @@ class Settings(Group):
     pose: PoseSettings = Field(default_factory=PoseSettings)
     output: OutputSettings = Field(default_factory=OutputSettings)
     diagnostics: DiagnosticsSettings = Field(default_factory=DiagnosticsSettings)
+    lifecycle: LifecycleSettings = Field(default_factory=LifecycleSettings)
 
 
 def describe_settings(cameras: list[str] | None = None) -> list[SettingInfo]:

@@ -17,6 +17,7 @@ from stream_vlm_ros.inputs.camera_subscription import CameraMessage, CameraSubsc
 from stream_vlm_ros.inputs.odometry_subscription import OdometrySubscription
 from stream_vlm_ros.inputs.session_tracker import SessionTracker
 from stream_vlm_ros.lifecycle.configured import FLUSH_S, ConfiguredParts
+from stream_vlm_ros.lifecycle.nav2_bond import Nav2Bond
 from stream_vlm_ros.model_thread.worker import Worker
 
 
@@ -28,7 +29,7 @@ class ActiveParts:
 
         Raises:
             ProcessEnds: the process ended while the model was warmed up.
-            StreamError: the model cannot process a picture.
+            StreamError: the model cannot process a picture, or a bond is wanted without bondpy.
         """
         self._configured = configured
         settings, pipeline = configured.settings, configured.pipeline
@@ -77,6 +78,7 @@ class ActiveParts:
                 clock=node.get_clock(),
             )
             stack.callback(node.destroy_timer, self._timer)
+            stack.callback(Nav2Bond(node, settings).destroy)
             configured.requests.open()
             self._stack = stack.pop_all()
 

@@ -144,7 +144,8 @@ def test_a_change_is_logged_once_and_so_is_the_end_of_it() -> None:
 
 def reliability(robot: Robot) -> str:
     status = robot.wait_for_diagnostic("camera camera", "")
-    return next(value.value for value in status.values if value.key == "reliability")
+    values = {value.key: str(value.value) for value in status.values}
+    return values["reliability"]
 
 
 def test_the_subscription_follows_the_reliability_of_the_publishers(robot: Robot) -> None:
