@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from video_fixtures import picture
 
-from stream_vlm.sources import open_source, pyav_decoding
+from stream_vlm.sources import SourceError, open_source, pyav_decoding
 from stream_vlm.sources.image_decoding import (
     CameraEncodingError,
     decode_picture,
@@ -181,6 +181,12 @@ def test_a_recording_that_begins_between_key_frames_counts_what_it_leaves_out(
     source = BagSource(write_packets(tmp_path / "bag", encode("h264", 30)[4:], "h264"))
     assert len(list(source.frames())) == 20
     assert list(source.unreadable.values()) == [6]
+
+
+def test_a_recording_of_damaged_packets_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    path = write_packets(tmp_path / "bag", [b"\0\0\0\1\x65" + bytes(60)] * 5, "h264")
+    with pytest.raises(SourceError, match=r"no frame can be .*h264 video .*raw or JPEG topic$"):
+        list(open_source(str(path)).frames())
 
 
 def test_without_pyav_a_packet_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,7 +148,7 @@ class PacketDecoder:
         try:
             frames = self._context.decode(packet)
         except av.error.FFmpegError as error:
-            raise PacketFault(str(error)) from error
+            raise PacketFault(error.strerror or str(error)) from error
         pictures = []
         for frame in frames:
             stamp_ns = heapq.heappop(self._stamps_ns)

@@ -120,7 +120,8 @@ class VideoPackets:
             self._decoder = None
             raise CameraEncodingError(
                 f"{self._camera}: a packet of {packet.codec} video cannot be decoded ({error}); the"
-                " next key frame is waited for; check whether the network loses data"
+                " next key frame is waited for; check the encoder and whether the network loses"
+                " data, or choose the camera's raw or JPEG topic"
             ) from error
 
     def end(self) -> list[tuple[int, Pixels]]:
