@@ -22,7 +22,7 @@ class ScriptedStream:
 
     "." is silence, "-" standby, "!" a response, "=" a response that is always in the same words,
     "?" a response with a low probability of activity. "x" is a picture that cannot be used, "r" a
-    refused watch.
+    response to a frame where a watch is refused, "R" the same with a picture that cannot be used.
     """
 
     script: Sequence[str]
@@ -35,15 +35,17 @@ class ScriptedStream:
         query: Query | None,
         gate: Callable[[Decision], Decision],
         on_text: Callable[[str], None] | None = None,
+        watch: Query | None = None,
     ) -> Decision:
         letter = self.script[self.at]
-        self.at += 1
-        if letter == "x":
-            raise StreamError(f"{frame.camera}: not a picture; clean the lens")
-        if letter == "r":
+        if letter in "rR" and watch is not None:
             raise WatchRefused(f"{frame.camera}: scripted cannot watch")
+        self.at += 1
+        if letter in "xR":
+            raise StreamError(f"{frame.camera}: not a picture; clean the lens")
         state = {
             ".": State.SILENCE,
+            "r": State.RESPONSE,
             "-": State.STANDBY,
             "!": State.RESPONSE,
             "?": State.RESPONSE,
@@ -93,7 +95,7 @@ class ScriptedModel:
             turns,
             lambda turn: Outcome(
                 cast(ScriptedStream, turn.stream).step(
-                    turn.frame, turn.query, turn.gate, turn.on_text
+                    turn.frame, turn.query, turn.gate, turn.on_text, turn.watch
                 )
             ),
         )
@@ -352,6 +354,24 @@ def test_a_watch_that_the_model_refuses_is_over_and_a_picture_that_cannot_be_use
     assert loop.watching == frozenset()
     loop.step(tick(1, ["front"], watch("w2")))
     assert loop.watching == {"w2"}
+
+
+def test_a_refused_watch_costs_no_camera_its_frame_and_no_question_its_answer() -> None:
+    loop = harness(front="r.", rear="r.", side="!.")
+    question = Query("q1", "what", 0, "front")
+    result = loop.step(tick(0, ["front", "rear", "side"], watch("w1"), question))
+    assert set(result.faults) == {"front", "rear"}
+    assert set(result.decisions) == {"front", "rear", "side"}
+    assert [said.text for said in result.utterances if said.query_id == "q1"] == ["answer to what"]
+    assert loop.watching == frozenset()
+    assert loop.step(tick(1, ["front", "rear", "side"])).faults == {}
+
+
+def test_a_picture_that_cannot_be_used_beside_a_refused_watch_is_named_too() -> None:
+    loop = harness(front="R")
+    assert loop.step(tick(0, ["front"], watch("w1"))).faults == {
+        "front": "front: scripted cannot watch; front: not a picture; clean the lens"
+    }
 
 
 def test_told_to_be_silent_until_asked_it_speaks_only_under_a_watch() -> None:

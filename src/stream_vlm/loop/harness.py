@@ -12,7 +12,7 @@ from stream_vlm.config.settings import Settings
 from stream_vlm.loop.camera_state import CameraState
 from stream_vlm.loop.event_tracker import EventTracker, Observation
 from stream_vlm.loop.speech_gate import SpeechGate
-from stream_vlm.model_protocol import Model, ModelStream, Turn, Upcoming, WatchRefused
+from stream_vlm.model_protocol import Model, ModelStream, Outcome, Turn, Upcoming, WatchRefused
 from stream_vlm.types import (
     AbandonedEvent,
     Decision,
@@ -90,7 +90,7 @@ class StreamingHarness:
         A camera whose frame the model refuses is reported in `faults`; the other cameras are not
         affected. A watch among the queries is active from this tick on. It ends when another watch
         replaces it for its camera, by `end_watch`, or when the model refuses it; then it is in
-        `faults`, too.
+        `faults`, too, and the frame is processed without it.
 
         Args:
             tick: the newest frame of each camera, and the new queries.
@@ -108,18 +108,27 @@ class StreamingHarness:
             self._turn(frame, questions[frame.camera], on_partial, limits) for frame in tick.frames
         ]
         outcomes = self.model.step(turns, self._upcoming(upcoming, limits)) if turns else []
+        faults = self._end_refused_watches(tick.frames, outcomes)
+        if faults:
+            # A refused watch leaves the stream unchanged. It must not cost the camera its frame,
+            # nor a question its answer.
+            again = [index for index, frame in enumerate(tick.frames) if frame.camera in faults]
+            without = [
+                self._turn(frame, questions[frame.camera], on_partial, limits)
+                for frame in (tick.frames[index] for index in again)
+            ]
+            repeated = dict(zip(again, self.model.step(without), strict=True))
+            outcomes = [repeated.get(index, outcome) for index, outcome in enumerate(outcomes)]
         decisions: dict[str, Decision] = {}
         utterances: list[Utterance] = []
         events: list[EventSpan] = []
         abandoned: list[AbandonedEvent] = []
-        faults: dict[str, str] = {}
         vectors: dict[str, NDArray[np.float32]] = {}
         for frame, outcome in zip(tick.frames, outcomes, strict=True):
             camera = self._camera(frame.camera)
             if isinstance(outcome, StreamError):
-                faults[frame.camera] = str(outcome)
-                if camera.watch is not None and isinstance(outcome, WatchRefused):
-                    self.end_watch(camera.watch.query_id)
+                refused = faults.get(frame.camera)
+                faults[frame.camera] = f"{refused}; {outcome}" if refused else str(outcome)
                 continue
             if outcome.picture_vector is not None:
                 vectors[frame.camera] = outcome.picture_vector
@@ -162,6 +171,21 @@ class StreamingHarness:
         for camera in self._cameras.values():
             if camera.watch is not None and camera.watch.query_id == query_id:
                 camera.watch = None
+
+    def _end_refused_watches(
+        self, frames: Sequence[Frame], outcomes: Sequence[Outcome | StreamError]
+    ) -> dict[str, str]:
+        """End the watches that the model refused; return why, by camera."""
+        refused = {
+            frame.camera: outcome
+            for frame, outcome in zip(frames, outcomes, strict=True)
+            if isinstance(outcome, WatchRefused)
+        }
+        for name in refused:
+            watch = self._camera(name).watch
+            if watch is not None:  # it was not ended for another camera already
+                self.end_watch(watch.query_id)
+        return {name: str(reason) for name, reason in refused.items()}
 
     def prepare(self) -> None:
         """Use the time until the next tick for work that later steps need.
