@@ -4,9 +4,10 @@
 PYTHON ?= python3
 ROS_DISTRO ?= jazzy
 KILLS ?= 1000
+HOURS ?= 24
 RUN := build/$(ROS_DISTRO)/run
 
-.PHONY: help build demo test lint docs train bench bench-memory soak crash clean
+.PHONY: help build demo test lint docs train bench bench-memory soak crash endurance clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -48,6 +49,9 @@ soak: build  ## twelve hours of stream faster than real time: step time and memo
 
 crash: build  ## a thousand kill -9 of the memory's writer under load, everything committed looked for after each (KILLS=1000; about an hour)
 	OMP_NUM_THREADS=1 $(RUN) python benchmark/crash.py --kills $(KILLS)
+
+endurance: build  ## a day in the life of the node, over DDS and faster than real time: everything at once, kill -9 every hour, losses and growth counted (HOURS=24; ARGS="--seed 7 --minutes 40")
+	$(RUN) python benchmark/endure.py --hours $(HOURS) $(ARGS)
 
 clean:  ## remove everything that was installed or built
 	rm -rf build

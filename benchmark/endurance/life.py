@@ -1,0 +1,208 @@
+"""One life of the node: its phases, and the checks at every tick."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from endurance import scenario
+from endurance.node_process import NodeProcess
+from endurance.robot import FOUND_S, Robot
+from endurance.scenario import TICK_S, Phase
+from endurance.setup import Setup
+
+LATE_S = 1.0
+"""A step that is not published so many seconds (real time) after its tick is late."""
+GIVEN_UP_S = 1.5
+"""After so many seconds the clock goes on without the step."""
+MARGIN_S = 2
+"""A picture may need so many simulated seconds to arrive."""
+LINK_S = 1.0
+"""How long a request over the slow link may be under way."""
+LAPS = 4
+"""How often a recording plays that loops, if there is time."""
+
+
+@dataclass
+class LifeRun:
+    """The phases of one life.
+
+    Attributes:
+        setup: what the run is made of.
+        robot: everything around the node.
+        node: the process.
+        late: number of late steps.
+        lost_in_transport: pictures that should have been processed, and never arrived.
+        dropped: pictures that arrived, should have been processed, and were not; described.
+        surprises: what else went another way than expected.
+        configured_at: number of samples before the node was configured last.
+        samples: age (s) and resident memory (MB) of the process at every tick.
+    """
+
+    setup: Setup
+    robot: Robot
+    node: NodeProcess
+    late: int = 0
+    lost_in_transport: int = 0
+    configured_at: int = 0
+    dropped: list[str] = field(default_factory=list)
+    surprises: list[str] = field(default_factory=list)
+    samples: list[dict[str, float]] = field(default_factory=list)
+    _overdue: dict[str, int] = field(default_factory=dict)
+    _is_watching: bool = False
+
+    def run(self, phase: Phase) -> None:
+        """Run a phase to its end."""
+        self.robot.users.phase = phase.what
+        half = phase.seconds // 2
+        if phase.what == scenario.LOOP:
+            laps = min(LAPS, phase.seconds // (2 * TICK_S))
+            lap_s = phase.seconds // laps // TICK_S * TICK_S
+            for lap in range(laps):
+                self._advance(lap_s)
+                if lap < laps - 1:
+                    self.robot.jump_back(lap_s)
+                    self._overdue.clear()
+        elif phase.what == scenario.DEACTIVATE:
+            self._advance(half)
+            self._cycle(("deactivate",), ("activate",), phase.seconds - half)
+        elif phase.what == scenario.CLEANUP:
+            self._advance(half)
+            transitions = ("deactivate", "cleanup"), ("configure", "activate")
+            self._cycle(*transitions, phase.seconds - half)
+        elif phase.what == scenario.FULL_DISK:
+            with self._full_disk():
+                self._advance(half)
+            self._advance(phase.seconds - half)
+        elif phase.what == scenario.NO_ODOMETRY:
+            self.robot.odometry_on = False
+            self._advance(half)
+            self.robot.odometry_on = True
+            self._advance(phase.seconds - half)
+        elif phase.what == scenario.NO_CAMERAS:
+            for camera in self.robot.cameras:
+                camera.switch(False)
+            surprise, self.robot.surprise = self.robot.surprise, 0.0
+            self._advance(half)
+            self.robot.surprise = surprise
+            for camera in self.robot.cameras:
+                camera.switch(True)
+            self._advance(phase.seconds - half)
+        elif phase.what == scenario.PAUSE:
+            self._advance(half)
+            time.sleep(3 * self.setup.request_period_s)  # requests come while time stands still
+            self._advance(phase.seconds - half)
+        else:
+            self._advance(phase.seconds)
+
+    def _advance(self, seconds: int) -> None:
+        """Let time pass, at most `factor` times as fast as real, and no faster than the node."""
+        due = time.monotonic()
+        for _ in range(seconds):
+            if self.node.has_ended:
+                raise RuntimeError(f"the node ended by itself; its log: {self.node.log()[-3000:]}")
+            self.robot.second()
+            if self.robot.elapsed_s % TICK_S == 0:
+                self._await_step()
+                sample = self.node.sample()
+                self.samples.append({"age_s": sample.age_s, "rss_mb": sample.rss_mb})
+            due += 1.0 / self.setup.factor
+            left = due - time.monotonic()
+            if left > 0:
+                time.sleep(left)
+            else:
+                due = time.monotonic()
+
+    def _await_step(self) -> None:
+        """Wait for the step of the last tick.
+
+        The node ticks once in every `TICK_S`, at an offset that is not known. A picture that was
+        published before the last ten seconds, and was the newest then, has been taken by now.
+        """
+        if not self._is_watching:
+            return
+        began = time.monotonic()
+        latest_ns = (self.robot.now_s - TICK_S - MARGIN_S) * 1_000_000_000
+        wanted = {}
+        for camera in self.robot.cameras:
+            stamps = [stamp for stamp in camera.good if stamp <= latest_ns]
+            if stamps:
+                wanted[camera.name] = stamps[-1]
+                camera.good = [stamp for stamp in camera.good if stamp >= stamps[-1]]
+        processed = self.robot.ledger.processed
+
+        def missing() -> list[str]:
+            return [name for name, stamp in wanted.items() if processed.get(name, -1) < stamp]
+
+        while missing() and time.monotonic() - began < GIVEN_UP_S:
+            time.sleep(0.002)
+        self.late += time.monotonic() - began > LATE_S
+        for name in wanted:
+            if name not in missing():
+                self._overdue.pop(name, None)
+                continue
+            self._overdue[name] = self._overdue.get(name, 0) + 1
+            if self._overdue[name] < 3:
+                continue
+            self._overdue.pop(name)
+            if self.robot.newest_received_ns(name) >= wanted[name]:
+                self.dropped.append(
+                    f"{name}: picture {wanted[name]} arrived, was the newest at three ticks and was"
+                    f" never processed (newest processed: {processed.get(name)})"
+                )
+            else:
+                self.lost_in_transport += 1
+
+    def _watch_from_now(self, watching: bool) -> None:
+        self._is_watching = watching
+        self._overdue.clear()
+        for camera in self.robot.cameras:
+            camera.forget()
+
+    def _cycle(self, down: tuple[str, ...], up: tuple[str, ...], seconds: int) -> None:
+        self._watch_from_now(False)
+        began = time.monotonic()
+        for label in down:
+            self._transition(label)
+        self._advance(TICK_S)
+        for label in up:
+            self._transition(label)
+        self.wait_active()
+        if "cleanup" in down:
+            # A client behind a slow link knows only later that the services have gone.
+            self.robot.gone.append((began - LINK_S, time.monotonic()))
+            self.configured_at = len(self.samples)
+        self._advance(max(TICK_S, seconds - TICK_S))
+
+    def _transition(self, label: str) -> None:
+        if not self.robot.transition(label):
+            self.surprises.append(f"the transition {label} failed")
+
+    def wait_active(self) -> None:
+        """Wait until the node is active and its services are found; then requests are sent."""
+        self.robot.wait_for_state("active")
+        time.sleep(FOUND_S)
+        self.robot.users.is_open = True
+        self._watch_from_now(True)
+
+    @contextmanager
+    def _full_disk(self) -> Iterator[None]:
+        filler = self.setup.memory.with_name("filler")
+        if self.setup.isolated:
+            with filler.open("wb", buffering=0) as opened, suppress(OSError):
+                while opened.write(bytes(1 << 16)):
+                    pass
+        else:
+            self.node.limit_files(max(4096, self.setup.memory.stat().st_size // 2))
+        try:
+            yield
+        finally:
+            if self.setup.isolated:
+                filler.unlink()
+            else:
+                self.node.limit_files(None)
+        self.robot.wait(
+            lambda: self.robot.value("memory", "backlog (steps)") == "0", "an empty backlog"
+        )
