@@ -34,7 +34,8 @@ class LifeRun:
         robot: everything around the node.
         node: the process.
         late: number of late steps.
-        lost_in_transport: pictures that should have been processed, and never arrived.
+        lost_in_transport: pictures that should have been processed and did not arrive, as far as
+            the node's diagnostics tell.
         dropped: pictures that arrived, should have been processed, and were not; described.
         surprises: what else went another way than expected.
         configured_at: number of samples before the node was configured last.
@@ -147,7 +148,9 @@ class LifeRun:
             if self._overdue[name] < 3:
                 continue
             self._overdue.pop(name)
-            if self.robot.newest_received_ns(name) >= wanted[name]:
+            # A picture of an earlier lap with the same stamp says nothing of the arrival of this one.
+            is_known = wanted[name] > self.robot.repeated_until_ns
+            if is_known and self.robot.newest_received_ns(name) >= wanted[name]:
                 self.dropped.append(
                     f"{name}: picture {wanted[name]} arrived, was the newest at three ticks and was"
                     f" never processed (newest processed: {processed.get(name)})"

@@ -48,6 +48,7 @@ class Robot:
         statuses: the newest diagnostics by the last part of their names.
         faults: messages of level ERROR, with their numbers.
         errors: tracebacks of the driver's own callbacks.
+        repeated_until_ns: stamps up to this one were published before the clock jumped back, too.
         gone: when the node had no services, as times of `time.monotonic`.
     """
 
@@ -83,6 +84,7 @@ class Robot:
         )
         self._change_state = self.node.create_client(ChangeState, "stream_vlm/change_state")
         self.odometry_on = True
+        self.repeated_until_ns = 0
         self.surprise = SURPRISE
         self.now_s, self.elapsed_s = START_S, 0
         self._executor = SingleThreadedExecutor(context=self._context)
@@ -114,6 +116,7 @@ class Robot:
 
     def jump_back(self, seconds: int) -> None:
         """Set the clock back, as a recording does that begins again."""
+        self.repeated_until_ns = self.now_s * NANOSECONDS
         self.now_s -= seconds
         for camera in self.cameras:
             camera.forget()
