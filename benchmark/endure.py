@@ -23,6 +23,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -74,6 +75,9 @@ def main() -> int:
     if not inside and isolation.is_possible():
         words = [*sys.argv[1:], "--seed", str(arguments.seed)]
         return isolation.run_inside([sys.executable, __file__, *words])
+    # A process in the background, and the first one of a namespace, ignore SIGINT otherwise.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     # Before ROS is imported, because the middleware reads this when it starts.
     if inside:
         isolation.prepare_inside()

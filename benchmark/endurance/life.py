@@ -148,7 +148,7 @@ class LifeRun:
             if self._overdue[name] < 3:
                 continue
             self._overdue.pop(name)
-            # A picture of an earlier lap with the same stamp does not tell whether this one arrived.
+            # A picture of an earlier lap has the same stamp, and does not tell whether this arrived.
             is_known = wanted[name] > self.robot.repeated_until_ns
             if is_known and self.robot.newest_received_ns(name) >= wanted[name]:
                 self.dropped.append(
