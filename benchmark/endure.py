@@ -109,10 +109,11 @@ def main() -> int:
 
 def run(arguments: argparse.Namespace, folder: Path, inside: bool) -> dict[str, Any]:
     """Run the lives; an interrupted or failed run is reported as far as it came."""
-    from endurance.day import Day, Setup
+    from endurance.day import Day
     from endurance.report import summarize
     from endurance.robot import Robot
     from endurance.scenario import TICK_S, plan
+    from endurance.setup import Setup
     from machine import machine
 
     lives = arguments.lives or max(2, round(arguments.hours))

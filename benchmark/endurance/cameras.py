@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -107,7 +108,7 @@ class Camera:
         self._rng = random.Random(f"{seed} {name}")
         self._compressed = compressed
         self._scene = Scene(self._rng.randrange(1_000_000))
-        self._publisher = self._new_publisher()
+        self._publisher: Any = self._new_publisher()
         self.good: list[int] = []
         self.published = self.bad = self.changes = 0
         self._cached: tuple[int, Look, Image | CompressedImage] | None = None
@@ -185,6 +186,6 @@ class Camera:
             self._cached = tick, self._look, message
         return self._cached[2]
 
-    def _new_publisher(self):  # type: ignore[no-untyped-def]
+    def _new_publisher(self) -> Any:
         kind = CompressedImage if self._compressed else Image
         return self._node.create_publisher(kind, f"{self.name}/image", qos_profile_sensor_data)

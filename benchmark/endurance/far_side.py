@@ -71,9 +71,9 @@ def far_side(setup: Setup, robot: Robot, wanted: bool, number: int) -> Iterator[
 def _await_ready(process: subprocess.Popen[str], robot: Robot) -> None:
     """Wait until the program in the other namespace hears the clock."""
     deadline = time.monotonic() + DEADLINE_S
+    assert process.stdout is not None
     while not select.select([process.stdout], [], [], 0.2)[0]:
         robot.publish_clock()
         if time.monotonic() > deadline:
             raise TimeoutError("the program in the other namespace does not hear the clock")
-    assert process.stdout is not None
     process.stdout.readline()

@@ -17,6 +17,8 @@ LATE_S = 1.0
 """A step that is not published so many seconds (real time) after its tick is late."""
 GIVEN_UP_S = 1.5
 """After so many seconds the clock goes on without the step."""
+STALL_S = 20.0
+"""A picture that is not processed so many seconds (real time) after its last tick is lost."""
 MARGIN_S = 2
 """A picture may need so many simulated seconds to arrive."""
 LINK_S = 1.0
@@ -148,7 +150,9 @@ class LifeRun:
             if self._overdue[name] < 3:
                 continue
             self._overdue.pop(name)
-            # A picture of an earlier lap has the same stamp, and does not tell whether this arrived.
+            if self._comes_late(name, wanted[name]):
+                continue
+            # An earlier lap had the same stamps, so they do not tell what arrived in this one.
             is_known = wanted[name] > self.robot.repeated_until_ns
             if is_known and self.robot.newest_received_ns(name) >= wanted[name]:
                 self.dropped.append(
@@ -157,6 +161,19 @@ class LifeRun:
                 )
             else:
                 self.lost_in_transport += 1
+
+    def _comes_late(self, camera: str, stamp_ns: int) -> bool:
+        """Let the clock stand still until the picture, or a newer one, is processed.
+
+        A node that is only slow has the tick still before it. One that has lost the picture has
+        nothing to do.
+        """
+        deadline = time.monotonic() + STALL_S
+        while self.robot.ledger.processed.get(camera, -1) < stamp_ns:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
 
     def _watch_from_now(self, watching: bool) -> None:
         self._is_watching = watching

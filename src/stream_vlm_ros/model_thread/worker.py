@@ -206,7 +206,8 @@ class Worker:
         if has_requests:
             reported = self._requests.end_unanswered(result, self._pipeline.watching)
         for camera, sentence in result.faults.items():
-            if camera not in reported:  # the caller of a refused watch gets the reason
+            # The caller of a refused watch gets the reason, and the frame was processed without it.
+            if camera not in reported and camera not in result.decisions:
                 self._cameras[camera].refused.report(sentence)
         for event in result.abandoned:
             self._cameras[event.camera].events_abandoned += 1
