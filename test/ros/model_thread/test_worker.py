@@ -22,7 +22,7 @@ from stream_vlm.memory.summaries.extractive import Material, SummaryItem
 from stream_vlm.memory.summaries.jobs import Job, SummaryJobs
 from stream_vlm.pipeline import Pipeline
 from stream_vlm.sources.pose_buffer import PoseBuffer
-from stream_vlm.types import Limits, StepResult, Tick
+from stream_vlm.types import Decision, Limits, State, StepResult, Tick
 from stream_vlm_ros.common.health_counters import CameraHealth, FaultLog, StepHealth
 from stream_vlm_ros.inputs.camera_subscription import CameraMessage
 from stream_vlm_ros.inputs.session_tracker import SessionTracker
@@ -49,6 +49,8 @@ class FakePipeline:
         """Shortest duration of a step, seconds."""
         self.may_finish_step = threading.Event()
         self.may_finish_step.set()
+        self.decisions: dict[str, Decision] = {}
+        self.faults: dict[str, str] = {}
 
     watching: frozenset[str] = frozenset()
 
@@ -61,7 +63,7 @@ class FakePipeline:
         self.stamps.append(tick.stamp_ns)
         time.sleep(self.step_s)
         assert self.may_finish_step.wait(DEADLINE_S)
-        return StepResult("session", tick, {})
+        return StepResult("session", tick, self.decisions, faults=self.faults)
 
     def prepare(self) -> None:
         self.steps_before_prepare.append(len(self.stamps))
@@ -78,12 +80,13 @@ class Environment:
         self.requests = ModelRequests(["camera"], "not active")
         self.requests.open()
         self.steps = StepHealth(FaultLog(self.errors.append))
+        self.camera = CameraHealth("/image", self.errors.append)
         self.worker = Worker(
             cast(Pipeline, self.pipeline),
             self.requests,
             sessions=SessionTracker(self.sampler, PoseBuffer(), ["camera"], self.errors.append),
             poses=None,
-            cameras={"camera": CameraHealth("/image", self.errors.append)},
+            cameras={"camera": self.camera},
             steps=self.steps,
             governor=self.governor,
             log_error=self.errors.append,
@@ -190,6 +193,19 @@ def test_if_a_processed_tick_has_no_frame_the_next_tick_is_processed(env: Enviro
     env.frame()
     env.tick()
     wait(lambda: len(env.pipeline.stamps) == 1)
+
+
+@pytest.mark.parametrize(("is_processed", "refused"), [(True, 0), (False, 1)])
+def test_only_a_frame_without_a_decision_counts_as_refused(
+    env: Environment, is_processed: bool, refused: int
+) -> None:
+    env.pipeline.faults = {"camera": "camera: a watch that was withdrawn cannot be followed"}
+    if is_processed:
+        env.pipeline.decisions = {"camera": Decision(State.SILENCE, {State.SILENCE: 1.0})}
+    env.frame()
+    env.tick()
+    env.wait_until_idle()
+    assert env.camera.refused.count == refused
 
 
 def test_slow_steps_raise_the_level_of_the_governor(env: Environment) -> None:
