@@ -206,6 +206,8 @@ def test_only_a_frame_without_a_decision_counts_as_refused(
     env.tick()
     env.wait_until_idle()
     assert env.camera.refused.count == refused
+    assert len(env.errors) == refused
+    env.errors.clear()
 
 
 def test_slow_steps_raise_the_level_of_the_governor(env: Environment) -> None:
