@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FIRST_FILES = (
     "test/repository/test_colcon.py",
+    "test/repository/test_endurance_run.py",
     "test/lab/demo/test_demo_run.py",
     "test/ros/test_node.py",
     "test/ros/test_bad_input.py",
