@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from stream_vlm.sources.image_decoding import (
     decode_with_rosbags,
 )
 from stream_vlm.sources.recordings.cdr import NoMessage, decode_message
+from stream_vlm.sources.recordings.image_topics import IMAGE_TYPES, choose_topics
+from stream_vlm.sources.recordings.image_topics import camera_name as camera_name
 from stream_vlm.sources.recordings.poses import ODOMETRY_TYPE, RecordedPoses
 from stream_vlm.sources.recordings.recording import Recording
 from stream_vlm.sources.recordings.storage import Message
@@ -34,34 +35,9 @@ from stream_vlm.types import NANOSECONDS, Frame, StreamError
 
 LOG = logging.getLogger(__name__)
 
-COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
-IMAGE_TYPES = ("sensor_msgs/msg/Image", COMPRESSED_TYPE)
 NO_PICTURE, NO_POSE = "no picture", "no pose"
 OFF_THE_CLOCK, MISSING = "stamp off the clock", "missing in the files"
 """Why a message is left out."""
-
-
-def camera_name(topic: str) -> str:
-    """Return a camera name made from its topic.
-
-    `/front/image_raw/compressed` gives `front`, `/robot1/left/image` gives `robot1_left`.
-    """
-    parts = [part for part in topic.split("/") if part]
-    kept = [
-        part
-        for part in parts
-        if part
-        not in (
-            "image",
-            "image_raw",
-            "image_rect",
-            "image_color",
-            "image_rect_color",
-            "compressed",
-        )
-    ]
-    name = re.sub(r"\W", "_", "_".join(kept or parts[:1]))
-    return name if re.match(r"[A-Za-z]", name) else f"camera_{name}".rstrip("_")
 
 
 class BagSource:
@@ -105,7 +81,7 @@ class BagSource:
         self._videos: dict[str, tuple[str, VideoPackets]] = {}
         self._recording = Recording(path)
         try:
-            self.topics = self._choose(topics)
+            self.topics = choose_topics(self._recording, topics)
             self.cameras = tuple(sorted(self.topics))
             if odom_topic:
                 self._check_odometry(odom_topic)
@@ -202,55 +178,6 @@ class BagSource:
         _, video = self._videos.setdefault(camera, (frame_id, VideoPackets(camera)))
         decoded = video.decode(Packet(codec, bytes(image.data), stamp_ns))
         return [(shown_ns, frame_id, picture) for shown_ns, picture in decoded]
-
-    def _choose(self, wanted: Sequence[str]) -> dict[str, str]:
-        """Return the topic of each camera, by camera name."""
-        types = self._recording.types
-        images = sorted(topic for topic in types if types[topic] in IMAGE_TYPES)
-        # A topic that is known to be empty gives way to another one of the same camera.
-        empty = {topic for topic, count in self._recording.stated.items() if not count}
-        images.sort(key=lambda topic: (topic in empty, IMAGE_TYPES.index(types[topic])))
-        for topic in wanted:
-            if topic not in images:
-                kind = (
-                    f"is a {types[topic]}, not an image topic"
-                    if topic in types
-                    else "is not in the bag"
-                )
-                raise SourceError(
-                    f"{self.path}: {topic} {kind}; its image topics are {images or 'none'}"
-                )
-        self._refuse_same_pictures(wanted)
-        chosen: dict[str, str] = {}
-        for topic in wanted or [topic for topic in images if "depth" not in topic.lower()]:
-            name = camera_name(topic)
-            if not wanted and name in chosen:
-                continue
-            while name in chosen:
-                name += "_again"
-            chosen[name] = topic
-        if not chosen:
-            found = [f"{topic} ({types[topic] or 'of unknown type'})" for topic in sorted(types)]
-            raise SourceError(
-                f"{self.path}: no usable image topic among {', '.join(found) or 'no topics'}"
-            )
-        return chosen
-
-    def _refuse_same_pictures(self, wanted: Sequence[str]) -> None:
-        """Refuse a topic that is given twice, and a topic together with its compressed form."""
-        seen: dict[str, str] = {}
-        for topic in wanted:
-            images = topic
-            if self._recording.types[topic] == COMPRESSED_TYPE:
-                images = topic.removesuffix("/compressed")
-            other = seen.setdefault(images, topic)
-            if other == topic and wanted.count(topic) > 1:
-                raise SourceError(f"{self.path}: {topic} is given twice; name each topic once")
-            if other != topic:
-                raise SourceError(
-                    f"{self.path}: {other} and {topic} are two forms of the same pictures; name one"
-                    " of them"
-                )
 
     def _check_odometry(self, topic: str) -> None:
         types = self._recording.types
