@@ -17,9 +17,15 @@ def how_long(evidence: Evidence) -> Answer:
     # Each change with its neighbours in its session. If several in a row begin the state, each
     # lasts until the next one, which gives the same sum. An end without a beginning counts from the
     # start of the session. The question's time range limits both.
+    # Each bound of a session is one step in an index: grouping all records would read every one.
+    newest = (
+        "ifnull((SELECT max(end_ns) FROM record WHERE session_id = session.session_id AND kind {}"
+        " 'summary'), started_ns)"
+    )
     seen = (
-        "SELECT session_id, min(start_ns) AS since_ns, max(end_ns) AS until_ns FROM record GROUP BY"
-        " session_id"
+        "SELECT session_id, (SELECT min(start_ns) FROM record WHERE session_id ="
+        f" session.session_id) AS since_ns, max({newest.format('<>')}, {newest.format('=')}) AS"
+        " until_ns FROM session"
     )
     neighbours = (
         "SELECT begins, end_ns, max(since_ns, ifnull(:earliest, since_ns)) AS since_ns,"
@@ -36,7 +42,7 @@ def how_long(evidence: Evidence) -> Answer:
         f"SELECT sum({lasting}), count(*) FROM ({neighbours})",
         earliest=evidence.question.query.start_ns,
         latest=evidence.question.query.end_ns,
-        **_verbs(),
+        **_verbs(evidence),
     )
     if not began:
         lasted, began = evidence.row(
@@ -57,7 +63,7 @@ def still_there(evidence: Evidence) -> Answer:
         f"SELECT id, begins, end_ns, count(*) OVER () FROM ({_changes(evidence)}) ORDER BY end_ns"
         " DESC, id DESC LIMIT 1"
     )
-    row = evidence.row(last, **_verbs())
+    row = evidence.row(last, **_verbs(evidence))
     if row is None:
         return evidence.not_found()
     number, begins, end_ns, total = row
@@ -129,5 +135,10 @@ def _changes(evidence: Evidence) -> str:
     )
 
 
-def _verbs() -> dict[str, str]:
-    return {"begins": match_any(BEGINS), "ends": match_any(ENDS)}
+def _verbs(evidence: Evidence) -> dict[str, str]:
+    """Return full-text queries for the records that begin, and that end, a state.
+
+    They have the question's words too, so that the index need not list every change of everything.
+    """
+    about = f"({evidence.values['words']}) AND " if "words" in evidence.values else ""
+    return {"begins": f"{about}({match_any(BEGINS)})", "ends": f"{about}({match_any(ENDS)})"}

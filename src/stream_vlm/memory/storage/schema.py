@@ -242,6 +242,17 @@ def _v6_frames_of_poses(db: Database) -> None:
     )
 
 
+def _v7_bounds_and_copies(db: Database) -> None:
+    """Add an index for the first stamp of a session, and the copies that are known."""
+    db.execute("CREATE INDEX record_by_session_start ON record (session_id, start_ns)")
+    db.execute("""
+        CREATE TABLE known_copy (
+            path TEXT NOT NULL PRIMARY KEY, -- of a backup, export or report of this memory
+            kind TEXT NOT NULL,             -- backup, export, bag or report
+            wall_made_ns INTEGER NOT NULL   -- ns since 1970, the computer's clock
+        ) STRICT""")
+
+
 MIGRATIONS: tuple[Callable[[Database], None], ...] = (
     _v1_first_tables,
     _v2_vectors_and_summaries,
@@ -249,6 +260,7 @@ MIGRATIONS: tuple[Callable[[Database], None], ...] = (
     _v4_sessions_in_time,
     _v5_words_of_every_script,
     _v6_frames_of_poses,
+    _v7_bounds_and_copies,
 )
 """Entry n migrates a file from version n to n + 1. Entries are only ever added."""
 
