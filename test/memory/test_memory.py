@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stream_vlm.memory.memory import Memory, SessionError
 from stream_vlm.memory.search.query import RecallError, RecallQuery, RecallRecord
 from stream_vlm.memory.storage.connections import CHECKPOINT_BYTES
+from stream_vlm.memory.storage.errors import RowRefused
 from stream_vlm.memory.storage.step_rows import KINDS
 from stream_vlm.types import Decision, Frame, Pose, Query, State, StepResult, Tick
 
@@ -240,7 +241,7 @@ def test_a_step_of_a_session_that_was_not_begun_is_refused(memory: Memory) -> No
 
 
 def test_a_step_is_stored_in_one_transaction(memory: Memory, file: Path) -> None:
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(RowRefused, match="a row breaks a rule of the tables"):
         memory.write(step(5, said="an event that ends before it begins", since=6))
     assert memory.count() == 0
     assert everything(memory) == []

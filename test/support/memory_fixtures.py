@@ -16,6 +16,7 @@ from sqlite_utils import Database
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.vectors import VectorModel, models
+from stream_vlm.memory.storage.open_writer import OpenWriter
 from stream_vlm.types import (
     NANOSECONDS,
     Decision,
@@ -103,6 +104,11 @@ def step(
 def begin(memory: Memory, session: str = SESSION) -> None:
     """Begin a session of the tests' model."""
     memory.begin_session(session, "model-of-the-test", "test", START_NS)
+
+
+def unwatched(path: Path, db: Database) -> OpenWriter:
+    """A writer with the connection `db`, which cannot go on in another file."""
+    return OpenWriter(path, None, lambda: db, lambda db, aside: 0)
 
 
 @contextmanager

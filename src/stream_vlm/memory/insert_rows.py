@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,30 @@ from stream_vlm.memory.storage.step_rows import EVENT, Picture, Row, StepRows
 from stream_vlm.types import Pose
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A session that was begun, as it is stored.
+
+    Attributes:
+        session_id: its name in the file.
+        model_id: the model that watches.
+        reason: why it began.
+        started_ns: ns on the clock of the frames.
+        wall_started_ns: ns on the computer's clock.
+        generation: the file that has it, see `Connections.generation`.
+    """
+
+    session_id: str
+    model_id: str
+    reason: str
+    started_ns: int
+    wall_started_ns: int
+    generation: int = 0
+
+
 def insert_session(
     db: Database, path: Path, session_id: str, model_id: str, reason: str, started_ns: int
-) -> None:
+) -> Begun:
     """Store a new session in the file at `path`.
 
     Args:
@@ -37,10 +59,53 @@ def insert_session(
         raise SessionError(
             f"session '{session_id}' is already in {path}; give the new session another name"
         )
+    begun = Begun(session_id, model_id, reason, started_ns, time.time_ns())
+    _insert_begun(db, begun)
+    return begun
+
+
+def continue_session(db: Database, begun: Begun, step: StepRows) -> Begun:
+    """Store a running session in a file that took the place of its own, before `step`.
+
+    If that file is a copy of its own, it has the session already. If it has another session of the
+    same name, the running one gets a new name.
+
+    Returns:
+        The session as that file has it.
+    """
+    there = db.execute(
+        "SELECT model_id, started_ns, wall_started_ns FROM session WHERE session_id = ?",
+        [begun.session_id],
+    ).fetchone()
+    if there == (begun.model_id, begun.started_ns, begun.wall_started_ns):
+        return begun
+    name, number = begun.session_id, 1
+    while db.execute("SELECT 1 FROM session WHERE session_id = ?", [name]).fetchone():
+        number += 1
+        name = f"{begun.session_id}-{number}"
+    first_ns = min((row.start_ns for row in step.rows), default=begun.started_ns)
+    continued = replace(
+        begun,
+        session_id=name,
+        reason=f"{begun.reason}; continued in a new file",
+        started_ns=first_ns,
+        wall_started_ns=time.time_ns(),
+    )
+    _insert_begun(db, continued)
+    return continued
+
+
+def _insert_begun(db: Database, begun: Begun) -> None:
     db.execute(
         "INSERT INTO session (session_id, model_id, reason, started_ns, wall_started_ns) VALUES (?,"
         " ?, ?, ?, ?)",
-        [session_id, model_id, reason, started_ns, time.time_ns()],
+        [
+            begun.session_id,
+            begun.model_id,
+            begun.reason,
+            begun.started_ns,
+            begun.wall_started_ns,
+        ],
     )
 
 

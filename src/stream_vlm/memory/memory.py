@@ -10,7 +10,7 @@ from types import TracebackType
 
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.answers.object_links import relink
-from stream_vlm.memory.insert_rows import insert_session, insert_step
+from stream_vlm.memory.insert_rows import Begun, continue_session, insert_session, insert_step
 from stream_vlm.memory.maintenance.export_import import import_file
 from stream_vlm.memory.maintenance.forget import (
     Forget,
@@ -52,8 +52,9 @@ class Memory(MemoryReader):
         self.rescued = opened.rescued
         self._lock = opened.lock
         self._recorder = StepRecorder()
-        self._models: dict[str, str] = {}
+        self._sessions: dict[str, Begun] = {}
         self._rows = opened.records
+        self._generation = self._connections.generation
         self.on_idle_work: Callable[[], None] = lambda: None
         self._idle = (
             IdleWork(self._connections, settings, self._vector_search, lambda: self.on_idle_work())
@@ -98,9 +99,10 @@ class Memory(MemoryReader):
             MemoryFileError: it could not be stored.
         """
         with self._connections.writing(lock_timeout_s) as db:
-            insert_session(db, self.path, session_id, model_id, reason, started_ns)
-        self._models[session_id] = model_id
+            begun = insert_session(db, self.path, session_id, model_id, reason, started_ns)
+        self._sessions[session_id] = replace(begun, generation=self._connections.generation)
         self._present = session_id
+        self._follow()
         if self._idle is not None:
             self._idle.running = session_id
 
@@ -137,16 +139,58 @@ class Memory(MemoryReader):
             step: what `prepare` returned.
             lock_timeout_s: as for `begin_session`.
         """
-        model_id = self._models.get(step.session_id)
-        if model_id is None:
+        begun = self._sessions.get(step.session_id)
+        if begun is None:
             raise SessionError(
                 f"session '{step.session_id}' was not begun; call begin_session before its first"
                 " step"
             )
         with self._connections.writing(lock_timeout_s) as db:
-            insert_step(db, step, model_id, self.settings.map_frames)
+            generation = self._connections.generation
+            if begun.generation != generation:
+                # The file was removed or replaced: the one that is there now has no such session.
+                begun = replace(continue_session(db, begun, step), generation=generation)
+            insert_step(
+                db,
+                replace(step, session_id=begun.session_id),
+                begun.model_id,
+                self.settings.map_frames,
+            )
+        self._sessions[step.session_id] = begun
+        if self._present == step.session_id:
+            self._present = begun.session_id
         self._rows += len(step.rows)
+        self._follow()
+        if self._idle is not None and self._idle.running == step.session_id:
+            self._idle.running = begun.session_id
         self._connections.note_wal_bytes(step.size)
+
+    def check_file(self) -> None:
+        """Look whether the file is still at its path, and go on in a new one if it is not.
+
+        Every other method that writes does this too. Call it about once a second while none is
+        called, so that it is noticed that the file was removed, moved, replaced or overwritten.
+
+        Raises:
+            MemoryFileError: there can be no memory at the path now; the next call tries again.
+        """
+        if self._connections.can_write:
+            self._connections.follow_file()
+            self._follow()
+
+    @property
+    def file_fault(self) -> str:
+        """What happened to the file last while it was open, with the remedy; empty if nothing."""
+        return self._connections.happened
+
+    def _follow(self) -> None:
+        """Forget what was known of the file before, if it is another one now."""
+        if self._generation == self._connections.generation:
+            return
+        self._generation = self._connections.generation
+        self._rows = count_records(self._connections)
+        self._vector_search.forget_vectors()
+        self._rescan()
 
     def run_maintenance(self) -> bool:
         """Do one piece of idle work while no step waits: a summary, retention or a WAL checkpoint.
@@ -160,6 +204,7 @@ class Memory(MemoryReader):
             MemoryFileError: the file cannot be written; nothing is lost.
         """
         more = False
+        self.check_file()
         if self._idle is not None:
             more, change = self._idle.work()
             self._rows += change

@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from sqlite_utils import Database
+
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.rescue.rescue import Rescue, is_ours, rescue
+from stream_vlm.memory.rescue.restore_log import restore_log
 from stream_vlm.memory.storage.connections import Connections
 from stream_vlm.memory.storage.encryption import Key
-from stream_vlm.memory.storage.errors import MemoryDamaged, MemoryFileError
-from stream_vlm.memory.storage.file import acquire_writer, check_for_reading, open_for_writing
+from stream_vlm.memory.storage.errors import MemoryDamaged, MemoryFileError, translate_errors
+from stream_vlm.memory.storage.file import (
+    acquire_again,
+    acquire_writer,
+    check_for_reading,
+    open_for_writing,
+)
+from stream_vlm.memory.storage.open_writer import OpenWriter
 from stream_vlm.memory.storage.writer_lock import WriterLock
 
 Made = TypeVar("Made")
@@ -55,12 +64,7 @@ def open_file(settings: MemorySettings, make: Callable[[Opened], Made], *, read_
         return make(Opened(connections, count_records(connections)))
     lock = acquire_writer(path, settings.busy_timeout_s)
     try:
-        try:
-            return _open_to_write(path, key, settings, make, lock)
-        except MemoryDamaged as damage:
-            if not is_ours(path, key):
-                raise
-            return _open_to_write(path, key, settings, make, lock, rescue(path, str(damage), key))
+        return _open_to_write(path, key, settings, make, lock)
     except BaseException:
         lock.release()
         raise
@@ -78,13 +82,46 @@ def _open_to_write(
     settings: MemorySettings,
     make: Callable[[Opened], Made],
     lock: WriterLock,
-    rescued: Rescue | None = None,
 ) -> Made:
-    connections = Connections(
-        path, settings.busy_timeout_s, open_for_writing(path, settings.busy_timeout_s, key), key
-    )
-    try:
-        return make(Opened(connections, count_records(connections), lock, rescued))
-    except BaseException:
-        connections.close()
-        raise
+    rescued: list[Rescue] = []
+
+    def reopen() -> Database:
+        """Open the file at the path, which may be another one than before."""
+        acquire_again(lock, path)
+        try:
+            db = open_for_writing(path, settings.busy_timeout_s, key)
+        except MemoryDamaged as damage:
+            if not is_ours(path, key):
+                raise
+            rescued.append(rescue(path, str(damage), key))
+            db = open_for_writing(path, settings.busy_timeout_s, key)
+        try:
+            lock.hold_file()
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def restore(db: Database, aside: Path) -> int:
+        with translate_errors(path):
+            return restore_log(db, aside, encrypted=key is not None)
+
+    def open_once() -> Made:
+        writer = OpenWriter(path, key, reopen, restore)
+        connections = Connections(path, settings.busy_timeout_s, writer, key)
+        try:
+            records = count_records(connections)
+            return make(Opened(connections, records, lock, rescued[-1] if rescued else None))
+        except BaseException:
+            connections.close()
+            raise
+
+    with translate_errors(path):
+        try:
+            return open_once()
+        except MemoryDamaged as damage:
+            # Damage that only the first questions find.
+            if rescued or not is_ours(path, key):
+                raise
+            rescued.append(rescue(path, str(damage), key))
+            return open_once()

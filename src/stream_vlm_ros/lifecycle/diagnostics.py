@@ -224,6 +224,8 @@ class Diagnostics:
         level, message = OK, f"{health.rows} records"
         if health.fault:
             level, message = ERROR, health.fault
+        elif health.file_fault:
+            level, message = ERROR, health.file_fault
         elif health.lost:
             level, message = WARN, f"{health.lost} steps were not stored; the log says why"
         elif health.idle_fault or health.idle.fault:
@@ -236,6 +238,7 @@ class Diagnostics:
             "stored late (steps)": health.late,
             "lost (steps)": health.lost,
             "last commit (ms)": health.last_commit_ms,
+            "last fault of the file": health.file_fault,
             "summaries by": health.idle.summarizer,
             "summaries made": health.idle.summarised,
             "summaries by a model": health.idle.written,

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from memory_fixtures import SESSION, begin, locked_by_another_program, seconds, step
+from memory_fixtures import SESSION, begin, locked_by_another_program, seconds, step, unwatched
 from summary_fixtures import LONG_S, CallbackCounter, chunks_of, summaries, texts
 
 from stream_vlm.memory.memory import Memory
@@ -65,7 +65,8 @@ def test_a_full_disk_while_summarising_is_reported_and_loses_nothing(
     db = open_for_writing(path, 0.0)
     counter = CallbackCounter()
     with Memory(
-        chunks_of(10, path, summary_chars=8000), Opened(Connections(path, 0.0, db), 0)
+        chunks_of(10, path, summary_chars=8000),
+        Opened(Connections(path, 0.0, unwatched(path, db)), 0),
     ) as memory:
         begin(memory)
         for number in range(15):

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from memory_fixtures import SESSION, begin, locked_by_another_program, seconds, settings, step
+from memory_fixtures import (
+    SESSION,
+    begin,
+    locked_by_another_program,
+    seconds,
+    settings,
+    step,
+    unwatched,
+)
 
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.open_file import Opened
@@ -193,7 +201,7 @@ def test_a_step_that_breaks_the_schema_is_reported_and_does_not_block_the_next(
         assert writer.flush(LONG_S)
         assert stored(memory) == [0, 2]
         assert [number for number, _ in reports.received] == [0, 1, 2]
-        assert "cannot be stored and is dropped: CHECK constraint failed" in reports.received[1][1]
+        assert "a row breaks a rule of the tables: CHECK constraint" in reports.received[1][1]
         assert writer.health.lost == 1
 
 
@@ -282,7 +290,7 @@ class SmallFile:
         path = self.folder / "memory.db"
         self.db = open_for_writing(path, 0.0)
         self.db.execute("PRAGMA max_page_count = 100")
-        return Memory(settings(path), Opened(Connections(path, 0.0, self.db), 0))
+        return Memory(settings(path), Opened(Connections(path, 0.0, unwatched(path, self.db)), 0))
 
     def grow(self, memory: Memory) -> None:
         self.db.execute("PRAGMA max_page_count = 100000")

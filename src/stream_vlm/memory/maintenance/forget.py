@@ -20,7 +20,7 @@ from stream_vlm.memory.storage.errors import error_classes
 VACUUM_PAGES = 500
 """Pages that are freed in one transaction (2 MB); waiting steps are stored between two of them."""
 
-COPIES = ("damaged-*", "version-*", "backup-*")
+COPIES = ("damaged-*", "version-*", "backup-*", "removed-*", "overwritten-*")
 """Endings of copies of a memory in its folder; nothing is deleted in them."""
 
 

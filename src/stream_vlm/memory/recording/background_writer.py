@@ -21,8 +21,8 @@ from stream_vlm.memory.storage.errors import MemoryFileError
 from stream_vlm.memory.storage.step_rows import StepRows
 from stream_vlm.types import StepResult, StreamError
 
-RETRY_S = 1.0
-"""How often a failing file is tried again while no new step comes, seconds."""
+CHECK_S = 0.5
+"""How often the writer looks while no step comes: for its file, and whether it can be written."""
 
 OnCommitted = Callable[[StepResult], None]
 OnFailed = Callable[[StepResult, StreamError], None]
@@ -41,7 +41,9 @@ class WriterHealth:
         lost: steps that will never be stored: dropped from a full backlog, refused by the schema,
             or left over at close.
         last_commit_ms: duration of the newest commit, milliseconds.
-        fault: why steps wait, or empty.
+        fault: why steps wait, or why they could not be stored; empty otherwise.
+        file_fault: what happened to the file last while it was open (removed, replaced ...), with
+            the remedy; empty if nothing.
         idle: what was summarised and dropped.
         idle_fault: why summaries and retention wait, or empty.
     """
@@ -52,6 +54,7 @@ class WriterHealth:
     lost: int = 0
     last_commit_ms: float = 0.0
     fault: str = ""
+    file_fault: str = ""
     idle: IdleHealth = IdleHealth()
     idle_fault: str = ""
 
@@ -96,6 +99,7 @@ class MemoryWriter:
         self._is_idle = False
         self._idle_runner = IdleRunner(memory)
         self._health = WriterHealth(rows=memory.count())
+        self._missing = ""
         memory.on_idle_work = self._wake
         self._thread = threading.Thread(target=self._run, name="memory-writer", daemon=True)
         self._thread.start()
@@ -121,7 +125,11 @@ class MemoryWriter:
         with self._changed:
             health = replace(self._health, rows=self._memory.count(), backlog=self._queue.steps)
             return replace(
-                health, idle=self._memory.idle_health, idle_fault=self._idle_runner.fault
+                health,
+                fault=health.fault or self._missing,
+                file_fault=self._memory.file_fault,
+                idle=self._memory.idle_health,
+                idle_fault=self._idle_runner.fault,
             )
 
     def flush(self, timeout: float) -> bool:
@@ -171,11 +179,15 @@ class MemoryWriter:
     def _run(self) -> None:
         while not self._closing:
             with self._changed:
-                waits = self._queue.has_backlog or self._idle_runner.can_recover
-                self._changed.wait_for(
-                    lambda: self._queue.has_incoming or self._work_waits or self._closing,
-                    RETRY_S if waits else None,
+                awake = self._changed.wait_for(
+                    lambda: self._queue.has_incoming or self._work_waits or self._closing, CHECK_S
                 )
+                waits = self._queue.has_backlog or self._idle_runner.can_recover
+            if not awake:
+                self._look_for_file()
+                if not waits:
+                    continue
+            with self._changed:
                 self._busy = True
                 self._work_waits = self._is_idle = False
             self._trim()
@@ -197,6 +209,18 @@ class MemoryWriter:
         self._give_up_all()
         if not self._health.fault:
             self._idle_runner.end_session()
+
+    def _look_for_file(self) -> None:
+        """Notice within a second that the file was removed or replaced, also without a step."""
+        try:
+            self._memory.check_file()
+            missing = ""
+        except MemoryFileError as error:
+            missing = str(error)
+            if not self._missing:
+                _log.error("%s; steps wait until it can be written", error)
+        with self._changed:
+            self._missing = missing
 
     def _do_idle_work(self) -> bool:
         """Do one piece of idle work unless the file has a fault; return whether there is more."""

@@ -49,6 +49,10 @@ class VectorSearch:
         self.embedder: Embedder | None = None
         self._matrices: dict[tuple[Owner, str, int], Matrix] = {}
 
+    def forget_vectors(self) -> None:
+        """Read all vectors again at the next search, because the file is another one."""
+        self._matrices = {}
+
     def embed_step(self, step: StepRows) -> StepRows:
         """Return `step` with the vectors of its texts, if there is a text model."""
         spoken = [number for number, row in enumerate(step.rows) if row.text]

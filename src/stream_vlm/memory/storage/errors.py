@@ -31,6 +31,13 @@ class SessionError(StreamError):
     """A session was started twice, or written to before it was started."""
 
 
+class RowRefused(StreamError):
+    """A row cannot be stored, or a value cannot be looked up; another attempt cannot help.
+
+    A link, a number or a time of it breaks the tables, or SQLite has no such value.
+    """
+
+
 class SummarizerError(StreamError):
     """The running model cannot write summaries; the message names setting, reason and remedy."""
 
@@ -55,7 +62,7 @@ DAMAGED = (
 # expose SQLite's error codes.
 _REMEDIES = (
     (
-        "database is locked",
+        "is locked",
         "another program holds it locked; close that program or raise memory.busy_timeout_s",
     ),
     ("database or disk is full", _FULL),
@@ -100,10 +107,12 @@ def explain(path: Path, error: Exception) -> MemoryFileError:
 
 @contextmanager
 def translate_errors(path: Path) -> Iterator[None]:
-    """Raise errors of the file (OSError, DatabaseError) in the block as `MemoryFileError`.
+    """Raise the errors of SQLite and of the file system in the block as errors of this package.
 
-    A row that breaks the schema (IntegrityError) is an error of the row, not of the file. Another
-    attempt cannot help, so it is raised unchanged.
+    Raises:
+        MemoryFileError: the file cannot be used; it may be possible later.
+        RowRefused: a row breaks the tables, or a value is none that SQLite can store. Another
+            attempt cannot help.
     """
     try:
         yield
@@ -113,8 +122,23 @@ def translate_errors(path: Path) -> Iterator[None]:
 
 def raise_translated(path: Path, error: Exception) -> NoReturn:
     """Raise `error` as `translate_errors` does."""
-    if isinstance(error, error_classes(sqlite3.DatabaseError, OSError)) and not isinstance(
-        error, error_classes(sqlite3.IntegrityError)
-    ):
+    if isinstance(error, error_classes(sqlite3.IntegrityError)):
+        raise RowRefused(f"{path}: a row breaks a rule of the tables: {error}") from error
+    if isinstance(error, OverflowError):
+        raise RowRefused(
+            f"{path}: a number does not fit into 64 bits ({error}); give one between -2^63 and"
+            " 2^63 - 1"
+        ) from error
+    if isinstance(error, UnicodeEncodeError):
+        raise RowRefused(
+            f"{path}: a text has half a surrogate pair, which UTF-8 cannot hold ({error.reason});"
+            " give the text without it"
+        ) from error
+    if "binding parameter" in str(error) and isinstance(error, error_classes(sqlite3.Error)):
+        raise RowRefused(
+            f"{path}: a value has a type that SQLite cannot store ({error}); give a number, a text"
+            " or bytes"
+        ) from error
+    if isinstance(error, error_classes(sqlite3.Error, OSError)):
         raise explain(path, error) from error
     raise error

@@ -20,6 +20,7 @@ from stream_vlm.memory.storage.errors import (
     error_classes,
     translate_errors,
 )
+from stream_vlm.memory.storage.file_watch import tighten
 from stream_vlm.memory.storage.schema import APPLICATION_ID, SCHEMA_VERSION, migrate, version_of
 from stream_vlm.memory.storage.writer_lock import WriterLock
 
@@ -48,6 +49,18 @@ def acquire_writer(path: Path, timeout_s: float) -> WriterLock:
     return WriterLock.take(path, timeout_s)
 
 
+def acquire_again(lock: WriterLock, path: Path) -> None:
+    """Hold `lock` for the path as it is now, after its folder or its file was replaced.
+
+    Raises:
+        MemoryFileError: as `acquire_writer`.
+    """
+    _refuse_non_file(path)
+    with translate_errors(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock.hold_path()
+
+
 def open_for_writing(path: Path, busy_timeout_s: float, key: Key | None = None) -> Database:
     """Create the file if missing, check it, migrate its schema and return the write connection.
 
@@ -63,6 +76,7 @@ def open_for_writing(path: Path, busy_timeout_s: float, key: Key | None = None) 
     if not path.exists():
         with translate_errors(path):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    tighten(path)
     with translate_errors(path):
         db = connect(path, key, "mode=rw", busy_timeout_s)
     deadline = time.monotonic() + busy_timeout_s
@@ -85,7 +99,7 @@ def open_for_writing(path: Path, busy_timeout_s: float, key: Key | None = None) 
 
 def _set_up(db: Database, path: Path, key: Key | None) -> None:
     refuse_foreign_file(db, path)
-    _refuse_damage(db, path)
+    refuse_damage(db, path)
     version = version_of(db)
     if version == 0:
         # This can only be set on an empty file. With it, `forget` can shrink the file without
@@ -166,7 +180,7 @@ def check_for_reading(path: Path, busy_timeout_s: float, key: Key | None = None)
                     f"{path}: its schema version {version} is older than this program's"
                     f" {SCHEMA_VERSION}; start the node with it once, which migrates the file"
                 )
-            _refuse_damage(db, path)
+            refuse_damage(db, path)
     finally:
         db.close()
 
@@ -247,8 +261,12 @@ def refuse_foreign_file(db: Database, path: Path) -> None:
         )
 
 
-def _refuse_damage(db: Database, path: Path) -> None:
-    """Run SQLite's quick check for at most `CHECK_S` seconds."""
+def refuse_damage(db: Database, path: Path) -> None:
+    """Run SQLite's quick check for at most `CHECK_S` seconds.
+
+    Raises:
+        MemoryDamaged: it found damage.
+    """
     deadline = time.monotonic() + CHECK_S
     for table in CHECKED:
         if table and table not in db.table_names():
