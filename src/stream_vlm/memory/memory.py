@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,7 @@ from types import TracebackType
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.answers.object_links import relink
 from stream_vlm.memory.insert_rows import Begun, continue_session, insert_session, insert_step
-from stream_vlm.memory.maintenance.export_import import import_file
+from stream_vlm.memory.maintenance.export_import import Imported, import_file
 from stream_vlm.memory.maintenance.forget import (
     Forget,
     Forgotten,
@@ -31,6 +32,8 @@ from stream_vlm.memory.summaries.jobs import SummaryJobs
 from stream_vlm.types import StepResult
 
 __all__ = ["Memory", "MemoryFileError", "SessionError", "StoredFrame"]
+
+_log = logging.getLogger(__name__)
 
 
 class Memory(MemoryReader):
@@ -326,21 +329,25 @@ class Memory(MemoryReader):
             forgotten = give_back(self._connections, forgotten, pages)
         return replace(forgotten, took_ms=(time.perf_counter() - started) * 1e3)
 
-    def import_from(self, source: Path) -> dict[str, int]:
-        """Add all of the export `source` (JSON lines) in one transaction.
+    def import_from(self, source: Path, say: Callable[[str], None] | None = None) -> Imported:
+        """Add the sound rows of the export `source` (JSON lines) in one transaction.
 
-        Returns:
-            How many rows were added, by table.
+        A row that the memory has already is not added again. A damaged row is refused.
+
+        Args:
+            source: the export.
+            say: called with the reason for each row that is refused; by default it is logged.
 
         Raises:
-            MemoryFileError: it is not an export, is damaged, or has a session that the memory
-                already has; nothing was added.
+            MemoryFileError: it is not an export, or has a newer version; nothing was added.
         """
         with self._connections.writer() as db:
-            added = import_file(db, self.path, source, self._connections.key)
-        self._rows += added["record"]
+            imported = import_file(
+                db, self.path, source, self._connections.key, say or _log.warning
+            )
+        self._rows += imported.added["record"]
         self._rescan()
-        return added
+        return imported
 
     def count(self) -> int:
         """Return how many records are stored.

@@ -188,16 +188,22 @@ def export(out: Path, kind: str, path: Path, key: Key | None) -> None:
 @click.argument("source", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @which_memory
 @which_key
-def import_it(source: Path, path: Path, key: Key | None) -> None:
+def import_it(source: Path, path: Path, key: Key | None) -> int:
     """Add an export (JSON lines) to the memory; a missing memory file is created.
 
-    If the import fails, nothing of it is stored.
+    Rows that are there already are not added again. A row that is damaged is refused with its
+    reason, and the others are imported; the exit status is then 1.
     """
     with Memory.open(memory_settings(path, key)) as opened:
-        added = opened.import_from(source)
-    click.echo(
-        f"{path}: " + ", ".join(f"{number} of {table}" for table, number in added.items() if number)
-    )
+        imported = opened.import_from(source, lambda said: click.echo(said, err=True))
+    added = [f"{number} of {table}" for table, number in imported.added.items() if number]
+    said = ", ".join(added) or "nothing new"
+    if imported.already_there:
+        said += f"; {imported.already_there} records were there already"
+    if imported.refused:
+        said += f"; {imported.refused} refused"
+    click.echo(f"{path}: {said}")
+    return 1 if imported.refused else 0
 
 
 @memory.command("link")
