@@ -321,12 +321,12 @@ class Memory(MemoryReader):
                 self._connections, what, self.settings.map_frames, self._present
             )
         else:
-            forgotten, pages = erase(
+            forgotten, pages, what = erase(
                 self._connections, what, self.settings.map_frames, self._present
             )
             self._rows -= forgotten.records
             self._rescan()
-            forgotten = give_back(self._connections, forgotten, pages)
+            forgotten = give_back(self._connections, forgotten, pages, what)
         return replace(forgotten, took_ms=(time.perf_counter() - started) * 1e3)
 
     def import_from(self, source: Path, say: Callable[[str], None] | None = None) -> Imported:

@@ -410,17 +410,18 @@ def test_the_report_of_a_day_is_one_page_without_other_files(
     out = tmp_path / "day.html"
     assert run(capsys, "report", out, "--memory", file)[0] == 0
     html = out.read_text()
-    assert (
-        html.count("data:image/jpeg;base64,") == 26
-    )  # 12 events, 12 utterances, a question and its answer
+    # Twelve events with what was said of them, and a question with its answer.
+    assert html.count("data:image/jpeg;base64,") == 13
+    assert html.count("<li") == 13
     with Memory.open(settings(file), read_only=True) as memory:
         (answer,) = memory.recall(RecallQuery(kinds=("answer",))).records
         assert base64.b64encode(memory.frame(answer.record_id).jpeg).decode() in html
     assert "ball &lt;3&gt; rolls in" in html
     assert "<3>" not in html
     assert not re.search(r"(src|href)=[\"'](?!data:)", html)
-    assert "12 event, 12 utterance, 1 query, 1 answer, 13 observations" in html
-    assert html.count("<rect") == 26
+    assert "12 event, 1 query, 13 observations" in html
+    assert html.count("<i style") == 13
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in html
     assert out.stat().st_mode & 0o777 == 0o600
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from memory_fixtures import begin, seconds, settings, step
+from memory_fixtures import begin, locked_by_another_program, seconds, settings, step
 from sqlite_utils import Database
 
+from stream_vlm.cli import main
+from stream_vlm.memory.maintenance.check_and_backup import backup
 from stream_vlm.memory.maintenance.forget import Forget
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import Place, RecallError, RecallQuery
@@ -257,6 +259,66 @@ def test_the_copies_that_still_have_the_records_are_listed(memory: Memory) -> No
     copy = memory.path.with_name("memory.db.damaged-20260131-120000")
     copy.touch()
     assert memory.forget(Forget(cameras=("side",))).copies == (copy,)
+
+
+def test_a_copy_without_the_records_is_not_listed(memory: Memory, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "stick"
+    elsewhere.mkdir()
+    old, new = elsewhere / "old.db", elsewhere / "new.db"
+    what = Forget(cameras=("side",))
+    backup(memory.path, old, 0.0)
+    assert memory.forget(what, dry_run=True).copies == (old,)
+    memory.forget(what)
+    backup(memory.path, new, 0.0)
+    assert memory.forget(what).copies == (old,)
+    assert memory.forget(Forget.everything(), dry_run=True).copies == (new, old)
+    old.unlink()
+    new.unlink()
+    assert memory.forget(Forget.everything()).copies == ()
+    assert not list(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize("command", ["backup", "export", "report"])
+def test_every_copy_that_a_command_makes_is_named_wherever_it_is(
+    memory: Memory, tmp_path: Path, command: str
+) -> None:
+    out = tmp_path / "elsewhere"
+    assert main(["memory", command, str(out), "--memory", str(memory.path)]) == 0
+    assert out.stat().st_mode & 0o077 == 0
+    memory.check_file()
+    assert memory.file_fault == ""
+    forgotten = memory.forget(Forget(cameras=("side",)))
+    assert out in forgotten.copies
+    assert f"these copies still have it, or may have it, and are not changed: {out}" in str(
+        forgotten
+    )
+
+
+def test_a_copy_that_cannot_be_noted_is_made_and_said(
+    memory: Memory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with locked_by_another_program(memory.path):
+        backup(memory.path, tmp_path / "copy.db", 0.0)
+    assert "cannot be noted as a copy" in caplog.text
+    assert (tmp_path / "copy.db").exists()
+
+
+def test_with_backups_the_records_are_deleted_in_the_backups_too(
+    memory: Memory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, page = tmp_path / "copy.db", tmp_path / "page.html"
+    file = str(memory.path)
+    memory.close()
+    assert main(["memory", "backup", str(copy), "--memory", file]) == 0
+    assert main(["memory", "report", str(page), "--memory", file]) == 0
+    assert main(["memory", "forget", "--camera", "side", "--backups", "--memory", file]) == 0
+    said = capsys.readouterr().out
+    assert f"  {copy}: forgot " in said
+    assert f"not deleted there: {page}" in said
+    with Memory.open(settings(copy), read_only=True) as opened:
+        found = opened.forget(Forget(cameras=("side",)), dry_run=True)
+        assert found.records == 0
+        assert opened.count() > 0
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,21 @@ from stream_vlm.cli.options.times import parse_time, show_span
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.maintenance.check_and_backup import Stats, backup, stats, verify
 from stream_vlm.memory.maintenance.export_import import export_lines
-from stream_vlm.memory.maintenance.forget import Forget, copies_beside
+from stream_vlm.memory.maintenance.forget import Forget
+from stream_vlm.memory.maintenance.known_copies import (
+    BAG,
+    EXPORT,
+    REPORT,
+    copies_beside,
+    note_copy,
+)
 from stream_vlm.memory.maintenance.reencrypt import convert
 from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.rescue.rescue import is_ours, rescue
 from stream_vlm.memory.search.query import Place
 from stream_vlm.memory.storage.connections import transaction
 from stream_vlm.memory.storage.encryption import Key
-from stream_vlm.memory.storage.errors import MemoryFileError, translate_errors
+from stream_vlm.memory.storage.errors import MemoryFileError, RecallError, translate_errors
 from stream_vlm.memory.storage.file import acquire_writer, check_for_reading, open_for_reading
 
 BUSY_S = MemorySettings().busy_timeout_s
@@ -94,7 +101,7 @@ def stats_lines(path: Path, found: Stats) -> list[str]:
         for what, (number, size) in found.dropped.items()
     ]
     lines += [f"  {camera}: {number} records" for camera, number in found.cameras.items()]
-    return lines + [f"  a copy in the same folder: {copy}" for copy in found.copies]
+    return lines + [f"  a copy: {copy}" for copy in found.copies]
 
 
 @memory.command("verify")
@@ -163,6 +170,7 @@ def export(out: Path, kind: str, path: Path, key: Key | None) -> None:
         from stream_vlm.cli.memory.export_bag import export_bag
 
         click.echo(f"{out}: {export_bag(path, out, BUSY_S, key)} messages")
+        note_copy(path, out, BAG, BUSY_S, key)
         return
     check_for_reading(path, BUSY_S, key)
     with translate_errors(out):
@@ -181,6 +189,7 @@ def export(out: Path, kind: str, path: Path, key: Key | None) -> None:
     except BaseException:
         out.unlink()
         raise
+    note_copy(path, out, EXPORT, BUSY_S, key)
     click.echo(f"{out}: {lines - 2} rows")
 
 
@@ -265,6 +274,7 @@ def _convert(path: Path, before: Key | None, after: Key | None, what: str) -> No
 @which_place
 @click.option("--camera", "cameras", multiple=True, help="Records of this camera; may be repeated.")
 @click.option("--everything", is_flag=True, help="All records.")
+@click.option("--backups", is_flag=True, help="Delete in the known backups as well.")
 @click.option("--dry-run", is_flag=True, help="Only count, delete nothing.")
 @which_memory
 @which_key
@@ -276,6 +286,7 @@ def forget(
     map_frames: tuple[str, ...],
     cameras: tuple[str, ...],
     everything: bool,
+    backups: bool,
     dry_run: bool,
     path: Path,
     key: Key | None,
@@ -284,6 +295,8 @@ def forget(
 
     The file shrinks by the space they took. A time that the clock shows twice, when daylight
     saving ends, is refused: write it with its offset, '2026-10-25 02:30+01:00'.
+    Copies that still have the records are named: backups, exports, reports, and files that were
+    set aside.
     """
     now = datetime.now().astimezone()
     if everything and (start or end or place or cameras or session_id):
@@ -299,7 +312,7 @@ def forget(
             session_id,
         )
     )
-    _forget(path, key, what, dry_run, map_frames)
+    _forget(path, key, what, dry_run, map_frames, backups=backups)
 
 
 @memory.command("prune")
@@ -319,7 +332,13 @@ def prune(before: str, dry_run: bool, path: Path, key: Key | None) -> None:
 
 
 def _forget(
-    path: Path, key: Key | None, what: Forget, dry_run: bool, map_frames: tuple[str, ...] = ()
+    path: Path,
+    key: Key | None,
+    what: Forget,
+    dry_run: bool,
+    map_frames: tuple[str, ...] = (),
+    *,
+    backups: bool = False,
 ) -> None:
     settings = with_maps(_existing(path, key), map_frames)
     with Memory.open(settings, read_only=dry_run) as opened:
@@ -327,6 +346,20 @@ def _forget(
     click.echo(f"{'would forget' if dry_run else 'forgot'} {forgotten}")
     if not dry_run:
         click.echo(f"the file is {forgotten.freed_bytes / 1e6:.1f} MB smaller")
+    for copy in forgotten.copies if backups else ():
+        try:
+            # One that cannot be read is never set aside and replaced here, as a memory would be.
+            check_for_reading(copy, BUSY_S, key)
+            settings = with_maps(memory_settings(copy, key), map_frames)
+            with Memory.open(settings, read_only=dry_run) as opened:
+                found = opened.forget(what, dry_run=dry_run)
+        except (MemoryFileError, RecallError) as error:
+            click.echo(f"  not deleted there: {error}")
+            continue
+        click.echo(
+            f"  {copy}: {'would forget' if dry_run else 'forgot'} {found.records} records and"
+            f" {found.pictures} pictures"
+        )
 
 
 @memory.command("report")
@@ -351,5 +384,8 @@ def report(out: Path, day: str | None, path: Path, key: Key | None) -> None:
             os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
         ) as file,
     ):
+        # A page that is written again may have had another mode.
+        os.fchmod(file.fileno(), 0o600)
         file.write(page(found))
+    note_copy(path, out, REPORT, BUSY_S, key)
     click.echo(f"{out}: {found.title}, {len(found.entries)} entries")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -36,8 +37,10 @@ def export_bag(path: Path, folder: Path, busy_timeout_s: float, key: Key | None 
     """
     check_for_reading(path, busy_timeout_s, key)
     written = 0
-    writer = BagWriter(folder, "mcap")
+    # The bag shows the same data as the memory, so nobody else may read it from its first byte on.
+    mask = os.umask(0o077)
     try:
+        writer = BagWriter(folder, "mcap")
         with (
             writer,
             closing(open_for_reading(path, busy_timeout_s, key)) as db,
@@ -53,6 +56,8 @@ def export_bag(path: Path, folder: Path, busy_timeout_s: float, key: Key | None 
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    finally:
+        os.umask(mask)
     return written
 
 

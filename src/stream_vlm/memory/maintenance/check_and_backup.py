@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from stream_vlm.memory.maintenance.forget import copies_beside
+from stream_vlm.memory.maintenance.known_copies import BACKUP, known_copies, note_copy
 from stream_vlm.memory.maintenance.retention import dropped_so_far
 from stream_vlm.memory.storage.encryption import Key, connect
 from stream_vlm.memory.storage.errors import MemoryFileError, error_classes, translate_errors
@@ -35,7 +35,7 @@ class Stats:
         dropped: number and bytes of records, pictures and summaries that retention dropped since
             the file was made.
         version: schema version.
-        copies: copies of the memory in the same folder.
+        copies: copies of the memory that are known and still there.
     """
 
     records: dict[str, int]
@@ -104,7 +104,7 @@ def stats(path: Path, busy_timeout_s: float, key: Key | None = None) -> Stats:
             ).fetchone()[0],
             dropped=dropped_so_far(db),
             version=version_of(db),
-            copies=copies_beside(path),
+            copies=known_copies(db, path),
         )
 
 
@@ -143,7 +143,8 @@ def verify(path: Path, busy_timeout_s: float, key: Key | None = None) -> list[st
 def backup(path: Path, copy: Path, busy_timeout_s: float, key: Key | None = None) -> int:
     """Copy one state of the memory at `path` to the new file `copy`, also while a node writes.
 
-    The copy has mode 0600 and is encrypted with the same key.
+    The copy has mode 0600 and is encrypted with the same key. The memory notes where it is, so that
+    `forget` can name it.
 
     Returns:
         Its size in bytes.
@@ -169,4 +170,5 @@ def backup(path: Path, copy: Path, busy_timeout_s: float, key: Key | None = None
     except BaseException:
         copy.unlink()
         raise
+    note_copy(path, copy, BACKUP, busy_timeout_s, key)
     return copy.stat().st_size

@@ -5,23 +5,23 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
+from stream_vlm.memory.maintenance.known_copies import known_copies, open_copy
 from stream_vlm.memory.search.place_frames import comparable
 from stream_vlm.memory.search.query import Place, RecallError, RecallQuery
 from stream_vlm.memory.search.sql_filters import IN_PLACE, place_values
-from stream_vlm.memory.storage.connections import Connections
-from stream_vlm.memory.storage.errors import error_classes
+from stream_vlm.memory.storage.connections import Connections, transaction
+from stream_vlm.memory.storage.encryption import Key
+from stream_vlm.memory.storage.errors import MemoryFileError, error_classes
 
 VACUUM_PAGES = 500
 """Pages that are freed in one transaction (2 MB); waiting steps are stored between two of them."""
-
-COPIES = ("damaged-*", "version-*", "backup-*", "removed-*", "overwritten-*")
-"""Endings of copies of a memory in its folder; nothing is deleted in them."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ class Forgotten:
         freed_bytes: by how much the file became smaller.
         erased: whether nothing of it is left in the file or its WAL. False if a reader blocked the
             checkpoint; then the next checkpoint removes the rest.
-        copies: copies of the memory in its folder, which are not changed.
+        copies: copies of the memory that still have something of it, or may have; they are not
+            changed.
         took_ms: time spent, milliseconds.
     """
 
@@ -99,7 +100,7 @@ class Forgotten:
         )
         if self.copies:
             said += (
-                "; these older copies are not changed:"
+                "; these copies still have it, or may have it, and are not changed:"
                 f" {', '.join(str(copy) for copy in self.copies)}"
             )
         return said
@@ -120,29 +121,35 @@ def count_forgotten(
         RecallError: the place cannot be compared, see `place_frames.comparable`.
     """
     with connections.snapshot() as db:
-        marked = _mark(db, _in_one_frame(db, what, map_frames, present))
-    return replace(marked, copies=copies_beside(connections.path))
+        what = _in_one_frame(db, what, map_frames, present)
+        marked = _mark(db, what)
+        copies = known_copies(db, connections.path)
+    return replace(marked, copies=_holding(copies, what, connections.key))
 
 
 def erase(
     connections: Connections, what: Forget, map_frames: Sequence[str], present: str = ""
-) -> tuple[Forgotten, int]:
+) -> tuple[Forgotten, int, Forget]:
     """Delete `what` in one transaction; the arguments are those of `count_forgotten`.
 
     Returns:
-        What was deleted, and how many pages the file had before.
+        What was deleted, how many pages the file had before, and `what` with its place in one
+        frame.
 
     Raises:
         RecallError: the place cannot be compared, see `place_frames.comparable`.
     """
     with connections.writing() as db:
         pages = db.execute("PRAGMA page_count").fetchone()[0]
-        marked = _mark(db, _in_one_frame(db, what, map_frames, present))
+        what = _in_one_frame(db, what, map_frames, present)
+        marked = _mark(db, what)
         _delete(db)
-    return marked, pages
+    return marked, pages, what
 
 
-def give_back(connections: Connections, forgotten: Forgotten, pages_before: int) -> Forgotten:
+def give_back(
+    connections: Connections, forgotten: Forgotten, pages_before: int, what: Forget
+) -> Forgotten:
     """Shrink the file and truncate its WAL, after `erase`.
 
     Returns:
@@ -159,17 +166,33 @@ def give_back(connections: Connections, forgotten: Forgotten, pages_before: int)
         page_size, pages = (
             int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_size", "page_count")
         )
+        copies = known_copies(db, connections.path)
     return replace(
         forgotten,
         freed_bytes=(pages_before - pages) * page_size,
         erased=erased,
-        copies=copies_beside(connections.path),
+        copies=_holding(copies, what, connections.key),
     )
 
 
 def _in_one_frame(db: Database, what: Forget, map_frames: Sequence[str], present: str) -> Forget:
     place, session_id = comparable(db, what.place, what.session_id, map_frames, present)
     return replace(what, place=place, session_id=session_id)
+
+
+def _holding(copies: tuple[Path, ...], what: Forget, key: Key | None) -> tuple[Path, ...]:
+    """Return the copies that have something of `what`, or that cannot be asked."""
+    return tuple(copy for copy in copies if _may_hold(copy, what, key))
+
+
+def _may_hold(copy: Path, what: Forget, key: Key | None) -> bool:
+    try:
+        with closing(open_copy(copy, key)) as db, transaction(db, "DEFERRED"):
+            found = _mark(db, what)
+            return bool(found.records or found.pictures)
+    except error_classes(sqlite3.Error, OSError, MemoryFileError):
+        # An export, a report, a damaged file, one with another key or of an older version.
+        return True
 
 
 def _mark(db: Database, what: Forget) -> Forgotten:
@@ -271,13 +294,6 @@ def _truncate_wal(db: Database) -> bool:
         if "locked" not in str(error):
             raise
         return False
-
-
-def copies_beside(path: Path) -> tuple[Path, ...]:
-    """Return the copies of the memory at `path` in its folder."""
-    return tuple(
-        sorted(found for ending in COPIES for found in path.parent.glob(f"{path.name}.{ending}"))
-    )
 
 
 def _filters(what: Forget, first: str, last: str) -> tuple[str, dict[str, Any]]:
