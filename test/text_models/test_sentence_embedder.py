@@ -1,6 +1,7 @@
 """A sentence-transformers directory as the memory's text model, made here with random weights."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +41,36 @@ def test_vectors_have_length_one_and_do_not_depend_on_the_batch(
     pool_by(directory, "pooling_mode_mean_tokens")
     embedder = SentenceEmbedder(directory)
     together = embedder.embed(["red ball", "a door opens in"])
-    assert (embedder.name, embedder.size) == ("tiny-words", 24)
+    assert (embedder.folder_name, embedder.size) == ("tiny-words", 24)
     assert together.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, rtol=1e-5)
     np.testing.assert_allclose(embedder.embed(["red ball"])[0], together[0], atol=1e-5)
     assert embedder.embed([]).shape == (0, 24)
+
+
+def test_a_model_is_known_by_its_files_and_not_by_the_name_of_its_folder(
+    directory: Path, tmp_path: Path
+) -> None:
+    name = SentenceEmbedder(directory).name
+    copy = tmp_path / "another-name"
+    shutil.copytree(directory, copy)
+    (copy / "README.md").write_text("another page")
+    (copy / ".cache.json").write_text("{}")
+    assert SentenceEmbedder(copy).name == name
+    other = tmp_path / "elsewhere" / directory.name
+    shutil.copytree(directory, other)
+    weights = other / "model.safetensors"
+    contents = bytearray(weights.read_bytes())
+    contents[-1] ^= 1
+    weights.write_bytes(contents)
+    assert SentenceEmbedder(other).name != name
+    pool_by(copy, "pooling_mode_cls_token")
+    assert SentenceEmbedder(copy).name != name
+
+
+def test_a_link_to_a_folder_is_the_same_model(directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(directory)
+    assert SentenceEmbedder(tmp_path / "link").name == SentenceEmbedder(directory).name
 
 
 def test_pooling_follows_the_directory(directory: Path) -> None:

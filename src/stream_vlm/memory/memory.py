@@ -23,8 +23,9 @@ from stream_vlm.memory.maintenance.forget import (
 from stream_vlm.memory.maintenance.idle_work import BYTES_PER_PIECE, IdleHealth, IdleWork
 from stream_vlm.memory.memory_reader import MemoryReader
 from stream_vlm.memory.open_file import Opened, count_records, open_file
+from stream_vlm.memory.search.adopt_vectors import adopt_vectors
 from stream_vlm.memory.search.vector_search import embed_pictures, embed_texts
-from stream_vlm.memory.search.vectors import PictureEmbedder, normalised
+from stream_vlm.memory.search.vectors import Embedder, PictureEmbedder, normalised
 from stream_vlm.memory.storage.errors import MemoryFileError, SessionError
 from stream_vlm.memory.storage.step_rows import StepRecorder, StepRows
 from stream_vlm.memory.storage.thumbnails import StoredFrame
@@ -253,6 +254,15 @@ class Memory(MemoryReader):
     def idle_health(self) -> IdleHealth:
         """What was summarised and dropped."""
         return self._idle.health if self._idle is not None else IdleHealth()
+
+    def use_embedder(self, embedder: Embedder | None) -> None:
+        """Use a text model as `MemoryReader.use_embedder`.
+
+        Vectors that an older version named by the model's folder are used too, if they are of it.
+        """
+        super().use_embedder(embedder)
+        if embedder is not None and self._connections.can_write:
+            adopt_vectors(self._connections, embedder)
 
     def reembed(self, batch: int = 64) -> int:
         """Embed every text that has no vector of the current text model.

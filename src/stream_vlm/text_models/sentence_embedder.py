@@ -13,10 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_vlm.config.memory_settings import MemorySettings
+from stream_vlm.text_models.folder_digest import folder_digest
 from stream_vlm.types import StreamError
 
 MAX_TOKENS = 512
 """Longer texts are truncated to this length, unless the directory names another length."""
+
+DIGITS = 16
+"""Of the digest by which a model is known."""
 
 BATCH = 32
 """Texts per forward pass."""
@@ -40,7 +44,9 @@ class SentenceEmbedder:
             unsupported.
 
     Attributes:
-        name: name of the directory; vectors of different names are never compared.
+        name: digest of the directory's files, so that it does not depend on the directory's name;
+            vectors of different names are never compared.
+        folder_name: name of the directory.
         size: numbers in each vector.
     """
 
@@ -67,7 +73,14 @@ class SentenceEmbedder:
                 f"{folder}: cannot be loaded as a text embedding model ({error}); give the"
                 " directory of a sentence-transformers model"
             ) from error
-        self.name = folder.resolve().name
+        try:
+            # Read after loading, so that a folder that is no model gives the loader's reason.
+            self.name = f"sha256:{folder_digest(folder)[:DIGITS]}"
+        except OSError as error:
+            raise EmbeddingError(
+                f"{folder}: a file cannot be read ({error}); allow this user to read the folder"
+            ) from error
+        self.folder_name = folder.resolve().name
         self.size = int(self._model.config.hidden_size)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -33,7 +33,7 @@ class Embedder(Protocol):
 
     @property
     def name(self) -> str:
-        """Name of the model; vectors of different names are never compared."""
+        """Digest or name of the model; vectors of different names are never compared."""
         ...
 
     def embed(self, texts: Sequence[str]) -> Vectors:
@@ -47,7 +47,7 @@ class PictureEmbedder(Protocol):
 
     @property
     def model_id(self) -> str:
-        """Name of the model; vectors of different names are never compared."""
+        """Digest or name of the model; vectors of different names are never compared."""
         ...
 
     def embed(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
