@@ -42,7 +42,7 @@ body { color: #222; overflow-wrap: anywhere }
 .bar i { position: absolute; top: 2px; height: 14px; min-width: 2px; opacity: .7 }
 .bar i.summary { top: 18px; height: 3px }
 .hours { height: 1.4em; background: none; overflow: visible; font-size: 12px; color: #555 }
-.hours span { position: absolute; transform: translateX(-50%) }
+.hours span { position: absolute; transform: translateX(-50%); white-space: nowrap }
 .hours span:first-child { transform: none } .hours span:last-child { transform: translateX(-100%) }
 ol { list-style: none; padding: 0 }
 li { display: flex; gap: 1em; padding: .5em 0; border-top: 1px solid #e4e4e0 }
