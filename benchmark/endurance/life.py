@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from endurance import scenario
+from endurance.cameras import Camera
 from endurance.node_process import NodeProcess
 from endurance.robot import FOUND_S, Robot
 from endurance.scenario import TICK_S, Phase
@@ -17,6 +19,8 @@ LATE_S = 1.0
 """A step that is not published so many seconds (real time) after its tick is late."""
 GIVEN_UP_S = 1.5
 """After so many seconds the clock goes on without the step."""
+OVERDUE_TICKS = 3
+"""At so many ticks in a row no picture of a camera was processed, although it published some."""
 STALL_S = 20.0
 """A picture that is not processed so many seconds (real time) after its last tick is lost."""
 MARGIN_S = 2
@@ -36,8 +40,8 @@ class LifeRun:
         robot: everything around the node.
         node: the process.
         late: number of late steps.
-        lost_in_transport: pictures that should have been processed and did not arrive, as far as
-            the node's diagnostics tell.
+        lost_in_transport: how often a camera published and nothing of it was processed at three
+            ticks; pictures that did not arrive, if they are not in `dropped`.
         dropped: pictures that arrived, should have been processed, and were not; described.
         surprises: what else went another way than expected.
         configured_at: number of samples before the node was configured last.
@@ -54,6 +58,7 @@ class LifeRun:
     surprises: list[str] = field(default_factory=list)
     samples: list[dict[str, float]] = field(default_factory=list)
     _overdue: dict[str, int] = field(default_factory=dict)
+    _arrived: dict[str, deque[int]] = field(default_factory=dict)
     _is_watching: bool = False
 
     def run(self, phase: Phase) -> None:
@@ -67,13 +72,14 @@ class LifeRun:
                 self._advance(lap_s)
                 if lap < laps - 1:
                     self.robot.jump_back(lap_s)
-                    self._overdue.clear()
+                    self._forget()
         elif phase.what == scenario.DEACTIVATE:
             self._advance(half)
             self._cycle(("deactivate",), ("activate",), phase.seconds - half)
         elif phase.what == scenario.CLEANUP:
             self._advance(half)
-            transitions = ("deactivate", "cleanup"), ("configure", "activate")
+            # With `autostart` the node activates itself after each configure.
+            transitions = ("deactivate", "cleanup"), ("configure",)
             self._cycle(*transitions, phase.seconds - half)
         elif phase.what == scenario.FULL_DISK:
             with self._full_disk():
@@ -133,7 +139,8 @@ class LifeRun:
             stamps = [stamp for stamp in camera.good if stamp <= latest_ns]
             if stamps:
                 wanted[camera.name] = stamps[-1]
-                camera.good = [stamp for stamp in camera.good if stamp >= stamps[-1]]
+                first_ns = latest_ns - OVERDUE_TICKS * TICK_S * 1_000_000_000
+                camera.good = [stamp for stamp in camera.good if stamp >= first_ns]
         processed = self.robot.ledger.processed
 
         def missing() -> list[str]:
@@ -142,25 +149,33 @@ class LifeRun:
         while missing() and time.monotonic() - began < GIVEN_UP_S:
             time.sleep(0.002)
         self.late += time.monotonic() - began > LATE_S
-        for name in wanted:
-            if name not in missing():
-                self._overdue.pop(name, None)
-                continue
+        for name in missing():
             self._overdue[name] = self._overdue.get(name, 0) + 1
-            if self._overdue[name] < 3:
-                continue
-            self._overdue.pop(name)
-            if self._comes_late(name, wanted[name]):
-                continue
-            # An earlier lap had the same stamps, so they do not tell what arrived in this one.
-            is_known = wanted[name] > self.robot.repeated_until_ns
-            if is_known and self.robot.newest_received_ns(name) >= wanted[name]:
-                self.dropped.append(
-                    f"{name}: picture {wanted[name]} arrived, was the newest at three ticks and was"
-                    f" never processed (newest processed: {processed.get(name)})"
-                )
-            else:
+        for name in wanted.keys() - set(missing()):
+            self._overdue.pop(name, None)
+        for camera in self.robot.cameras:
+            self._check_arrived(camera)
+            if self._overdue.get(camera.name, 0) == OVERDUE_TICKS:
+                self._overdue.pop(camera.name)
                 self.lost_in_transport += 1
+
+    def _check_arrived(self, camera: Camera) -> None:
+        """A picture that had arrived two ticks ago, or a newer one, must be processed by now."""
+        newest = self.robot.newest_received_ns(camera.name)
+        # An earlier lap had the same stamps, so they do not tell what arrived in this one.
+        is_known = newest in camera.good and newest > self.robot.repeated_until_ns
+        arrived = self._arrived.setdefault(camera.name, deque(maxlen=OVERDUE_TICKS))
+        arrived.append(newest if is_known else -1)
+        due = arrived[0]
+        if len(arrived) < OVERDUE_TICKS or due not in camera.good:
+            return
+        if not self._comes_late(camera.name, due):
+            newest = self.robot.ledger.processed.get(camera.name, -1)
+            self.dropped.append(
+                f"{camera.name}: picture {due} arrived, and neither it nor a newer one was"
+                f" processed at two ticks (newest processed: {newest})"
+            )
+            arrived.clear()
 
     def _comes_late(self, camera: str, stamp_ns: int) -> bool:
         """Let the clock stand still until the picture, or a newer one, is processed.
@@ -175,9 +190,13 @@ class LifeRun:
             time.sleep(0.01)
         return True
 
+    def _forget(self) -> None:
+        self._overdue.clear()
+        self._arrived.clear()
+
     def _watch_from_now(self, watching: bool) -> None:
         self._is_watching = watching
-        self._overdue.clear()
+        self._forget()
         for camera in self.robot.cameras:
             camera.forget()
 

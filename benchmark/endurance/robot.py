@@ -147,7 +147,7 @@ class Robot:
         )
         if not age or not clock or age == "nan":
             return -1
-        return round((float(clock) - float(age)) * 1000) * (NANOSECONDS // 1000)
+        return round(float(clock) - float(age)) * NANOSECONDS  # all stamps are whole seconds
 
     def wait(self, condition: Callable[[], Any], what: str, seconds: float = DEADLINE_S) -> None:
         """Wait until `condition` is true.
