@@ -22,7 +22,7 @@ from endurance.scenario import TICK_S
 from endurance.users import Requests
 
 PERIOD_S = 3.0
-LAST_ANSWERS_S = 15.0
+LAST_ANSWERS_S = 30.0
 """How long answers are waited for at the end, seconds; a lossy link sends them again."""
 
 

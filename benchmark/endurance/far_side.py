@@ -18,7 +18,7 @@ from endurance.robot import DEADLINE_S, NAMESPACE, Robot
 from endurance.setup import Setup
 from endurance.users import Unanswered
 
-END_S = 30.0
+END_S = 50.0
 """How long the program may wait for its last answers, seconds."""
 
 
@@ -62,7 +62,7 @@ def far_side(setup: Setup, robot: Robot, wanted: bool, number: int) -> Iterator[
             said = process.communicate(timeout=END_S)[0].splitlines()
             outcome |= far.read(said)
             unanswered = [Unanswered(**each) for each in outcome.pop("unanswered", ())]
-            lost = [each.what for each in unanswered if each.is_lost(robot.gone)]
+            lost = [each.what for each in unanswered if each.is_lost(robot.gone, over_link=True)]
             outcome |= {"lost": lost, "reached_nobody": len(unanswered) - len(lost)}
         finally:
             process.kill()

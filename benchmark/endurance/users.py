@@ -21,6 +21,8 @@ from stream_vlm_ros.srv import Forget, GetFrame, Recall
 
 DEADLINE_S = 30.0
 """A request without an answer for so long is lost. ~/ask itself gives up after ten seconds."""
+ASK_S = 11.0
+"""A question that the node has accepted ends within this time."""
 WATCH_S = (1.0, 5.0)
 QUESTIONS = (
     "is the door open?",
@@ -81,14 +83,19 @@ class Unanswered:
     accepted: bool
     what: str
 
-    def is_lost(self, gone: Sequence[tuple[float, float]]) -> bool:
+    def is_lost(self, gone: Sequence[tuple[float, float]], *, over_link: bool = False) -> bool:
         """Whether it should have been answered.
 
         Args:
             gone: when the node had no services, because it was cleaned up. A request that was under
                 way then reached nobody.
+            over_link: whether a link may have lost the answer. A server that is destroyed cannot
+                send it again, so an accepted request of the last seconds before is not counted.
         """
-        return self.accepted or not any(begin <= self.sent <= end for begin, end in gone)
+        if self.accepted and not over_link:
+            return True
+        before_s = ASK_S if self.accepted else 0.0
+        return not any(begin - before_s <= self.sent <= end for begin, end in gone)
 
 
 class Requests:
