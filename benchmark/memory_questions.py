@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from event_step import event_step
+from memory_states import StateFact, ask_both_sides, ask_stories
 
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.context.recalled_lines import lines_within_budget
@@ -151,6 +152,25 @@ class Day:
             memory.begin_session(f"room-{room}", "simulated", "a new room", self.ns(room, 0))
             for result in self.steps(room):
                 memory.write(result)
+
+
+def state_facts(day: Day) -> list[StateFact]:
+    """Every state that an event of a room changed, as it is at the end of the room's hour."""
+    facts = []
+    for room, script in enumerate(day.scripts):
+        place, last = day.place(room), script.states[-1]
+        seen = [h.event for h in day.events if h.room == room]
+        kinds = {event.kind for event in seen}
+        if "door" in kinds:
+            facts.append(StateFact("door", "open", "closed", last.door_open, place))
+        if "lamp" in kinds:
+            facts.append(StateFact("lamp", "on", "off", last.lamp_on, place))
+        resting = {(script.things[one].kind, script.things[one].colour) for one in last.resting}
+        for kind, colour in sorted({(one.kind, one.colour) for one in seen}):
+            if kind in PORTABLE_KINDS:
+                is_there = (kind, colour) in resting
+                facts.append(StateFact(f"{colour} {kind}", "there", "gone", is_there, place))
+    return facts
 
 
 class QuestionGenerator:
@@ -479,6 +499,10 @@ def main() -> None:
                 )
                 right[name] = Counter(question.category for question in exam if holds(question))
         records = memory.count()
+        states = {
+            "both sides of every state": ask_both_sides(memory, state_facts(day)),
+            "stories about other states": ask_stories(np.zeros((48, 64, 3), np.uint8)),
+        }
     for budget in (*BUDGETS, WHOLE_CONTEXT):
         held = full_history_events(day, budget)
         right[f"full history, {budget} tokens"] = Counter(
@@ -499,6 +523,10 @@ def main() -> None:
             }
             for scheme, by in right.items()
         },
+        "states": {
+            name: {"questions": number, "right": 1 - len(missed) / number, "wrong": missed}
+            for name, (number, missed) in states.items()
+        },
         "wrong": wrong,
     }
     print(
@@ -512,7 +540,9 @@ def main() -> None:
             f"{scheme:<32}{100 * sum(by.values()) / len(exam):14.1f}"
             + "".join(f"{100 * by[one] / asked[one]:14.1f}" for one in asked)
         )
-    for one in wrong:
+    for name, (number, missed) in states.items():
+        print(f"{name}: {number - len(missed)} of {number} right")
+    for one in [*wrong, *(one for _, missed in states.values() for one in missed)]:
         print(f"wrong: {one}")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(report, indent=2) + "\n")

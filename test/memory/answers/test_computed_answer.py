@@ -191,7 +191,7 @@ def test_events_in_the_past_tense_begin_and_end_states_too(
         ("is the blue ball still there?", 1.0, 30),
         ("is the red ball still there?", 0.0, 50),
         ("is the door open?", 1.0, 60),
-        ("is the door still closed?", 1.0, 60),
+        ("is the door still closed?", 0.0, 60),
     ],
 )
 def test_still_there_is_decided_by_the_last_change(

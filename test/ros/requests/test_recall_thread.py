@@ -157,4 +157,6 @@ def test_a_question_is_answered_from_the_memory(tmp_path: object) -> None:
         recalls.stop("the test is over")
     (found,) = caller.found
     assert found.answer is not None
-    assert found.answer.text == "never: no record matches 'bright'"
+    assert (
+        found.answer.text == "not known: no record matches 'bright', and nothing was watched then"
+    )

@@ -6,7 +6,9 @@ passes every filter. Without evidence the answer is "not known".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlite_utils import Database
 
@@ -25,7 +27,9 @@ from stream_vlm.memory.answers.question_kind import (
     Question,
 )
 from stream_vlm.memory.answers.state_answers import how_long, still_there
+from stream_vlm.memory.answers.state_question import read_state_question
 from stream_vlm.memory.search.place_frames import newest_session
+from stream_vlm.memory.search.query import RecallError
 
 
 def answer(db: Database, question: Question, map_frames: Sequence[str]) -> Answer:
@@ -36,17 +40,18 @@ def answer(db: Database, question: Question, map_frames: Sequence[str]) -> Answe
     - first, last: the first or last record; `stamp_ns` is its start or end.
     - how_often: how many records there are.
     - how_long: for how many seconds it was present, open or on. Each period runs from the end of an
-      event that begins the state (`state_verbs.BEGINS`) to the end of the next event that ends it
-      (`state_verbs.ENDS`) in the same session, or to the end of the session. If the first event
+      event that begins the state (`state_pairs.PAIRS`) to the end of the next event that ends it
+      in the same session, or to the end of the session. If the first event
       ends the state, the period runs from the start of the session. If there are no such events,
       the durations of the matching events are added up.
     - where: the robot's position at the last record with a pose. If its frame is no map and it is
       of an earlier session, the answer says so.
     - between: what happened, in order; the filters give the time range.
     - before, after: the last event before, or the first after, the last record with the words.
-    - still_there: whether the last change began the state; `stamp_ns` is since when. If the last
-      change ended it, but in that session another object with other words (the blue cup, when a cup
-      is asked for) came and was not seen to leave, that one is still there. An object with the same
+    - still_there: whether the state that is asked for holds: whether the last change began it, or
+      began its opposite ("is the door closed?"); `stamp_ns` is since when. If the last change
+      ended it, but in that session another object with other words (the blue cup, when a cup is
+      asked for) came and was not seen to leave, that one is still there. An object with the same
       words is only mentioned: often its leaving was missed, and there was only one.
     """
     evidence = Evidence.of(db, question)
@@ -63,11 +68,39 @@ def _first_or_last(evidence: Evidence) -> Answer:
     row = evidence.row(
         f"SELECT id, {column}, count(*) OVER () FROM ({evidence.select}) ORDER BY {order} LIMIT 1"
     )
+    now = _state_now(evidence)
     if row is None:
+        if now is not None and now.known and not now.value:
+            # "Has the engine stopped?" after it only started.
+            return replace(now, mode=mode)
         return evidence.not_found()
     records = evidence.records([row[0]])
-    said = f"{mode}: {records[0].text}"
+    said = f"{'no: ' if evidence.question.denies else ''}{mode}: {records[0].text}"
+    if now is not None and now.known and not now.value and now.stamp_ns >= row[1]:
+        said += f"; since then: {now.records[0].text}"
+        records += now.records[:1]
     return Answer(mode, True, said, stamp_ns=row[1], records=records, total=row[2])
+
+
+def _state_now(evidence: Evidence) -> Answer | None:
+    """Return whether the state holds that "has the door been closed?" asks for, else None."""
+    query = evidence.question.query
+    if not _HAS_BECOME.match(query.text):
+        return None
+    state = read_state_question(query.text)
+    if not state.is_named or state.negated:
+        return None
+    try:
+        question = Question(replace(query), STILL_THERE)
+    except RecallError:
+        return None
+    return still_there(Evidence.of(evidence.db, question))
+
+
+_HAS_BECOME = re.compile(
+    r"^\W*(?:has|have)n?(?:['\u2019]t)?\s+(?!you\b|any|some)(?!.*\bever\b)", re.IGNORECASE
+)
+"""A question in the perfect tense about one thing asks for its state as well."""
 
 
 def _how_often(evidence: Evidence) -> Answer:
@@ -127,7 +160,7 @@ def _before_or_after(evidence: Evidence) -> Answer:
     if anchor is None:
         return evidence.not_found()
     number, session_id, start_ns, end_ns = anchor
-    others = Evidence.of(evidence.db, evidence.question, words=False)
+    others = Evidence.of(evidence.db, evidence.question, words=())
     row = others.row(
         f"SELECT id FROM ({others.select}) WHERE session_id = :session_id AND id <> :anchor"
         + (

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from stream_vlm.memory.answers.denial import clauses_of, denied_places
 from stream_vlm.memory.search.verb_forms import forms_of_all
 
 COMES, GOES, PUT_DOWN, PICKED_UP, TAKEN, ON, OFF, SEEN = CHANGES = (
@@ -126,7 +127,12 @@ def parse_event(text: str) -> ParsedEvent | None:
     sentence is about the words before "is", "stands", "fell" and the like.
     """
     words = _WORD.findall(unicodedata.normalize("NFC", text).casefold())
+    happened = _without_denied(text)
+    if happened is not None:
+        words = happened
     found = _verbs_in(words)
+    if not found and happened is not None:
+        return None
     if not found:
         subject = words[: next((at for at, word in enumerate(words) if word in _STATES), 0)]
         return _named(subject, SEEN, is_subject=True)
@@ -140,6 +146,23 @@ def parse_event(text: str) -> ParsedEvent | None:
         if named is not None:
             return named
     return None
+
+
+def _without_denied(text: str) -> list[str] | None:
+    """Return the words of `text` without what it denies, or None if it denies nothing."""
+    clauses = clauses_of(text)
+    denied = [denied_places(clause) for clause in clauses]
+    if not any(denied):
+        return None
+    kept: list[str] = []
+    for clause, places in zip(clauses, denied, strict=True):
+        kept += [
+            word
+            for at, word in enumerate(clause)
+            if at not in places and word not in ("no", "without")
+        ]
+        kept.append("and")
+    return kept
 
 
 def _verbs_in(words: list[str]) -> list[tuple[int, int, _Verb]]:

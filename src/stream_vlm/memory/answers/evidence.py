@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 from sqlite_utils import Database
 
+from stream_vlm.memory.answers.denial import NEGATION_EXPRESSION
 from stream_vlm.memory.answers.question_kind import HOW_OFTEN, Question
+from stream_vlm.memory.answers.state_reading import denies
+from stream_vlm.memory.answers.watched_time import watched_time
 from stream_vlm.memory.search.query import RecallRecord
 from stream_vlm.memory.search.sql_filters import Filters, in_clause
 from stream_vlm.memory.search.verb_forms import fts_expression
@@ -60,16 +64,29 @@ class Evidence:
     values: dict[str, Any]
 
     @classmethod
-    def of(cls, db: Database, question: Question, *, words: bool = True) -> Evidence:
-        """Return the records that pass every filter and, with `words`, have every word."""
+    def of(
+        cls, db: Database, question: Question, *, words: tuple[str, ...] | None = None
+    ) -> Evidence:
+        """Return the records that pass every filter and have every word.
+
+        Args:
+            db: a connection.
+            question: what is asked.
+            words: the words; None takes those of the question.
+        """
+        wanted = question.words if words is None else words
         filters = Filters.of(db, question.query)
         values = dict(filters.values)
         clauses = [in_clause("kind", question.query.kinds, values), filters.clauses]
-        if words and question.words:
+        if wanted:
             clauses.append(
                 "record.id IN (SELECT rowid FROM record_text WHERE record_text MATCH :words)"
             )
-            values["words"] = " AND ".join(fts_expression(word) for word in question.words)
+            values["words"] = " AND ".join(fts_expression(word) for word in wanted)
+            if question.state is None:
+                # "Nobody enters" and "the door does not open" are no events of that kind.
+                clauses.append("record.id NOT IN (SELECT value FROM json_each(:denied))")
+                values["denied"] = json.dumps(_denied(db, question, values["words"]))
         select = (
             f"SELECT record.id, session_id, start_ns, end_ns, x FROM {filters.source} WHERE"
             f" {' AND '.join(clauses)}"
@@ -94,8 +111,47 @@ class Evidence:
         return self.records([row[0] for row in self.rows(f"{newest} LIMIT {MAX_EVIDENCE}")])
 
     def not_found(self) -> Answer:
-        """Return the answer where there is no record."""
-        about = f" '{' '.join(self.question.words)}'" if self.question.words else ""
-        known = self.question.mode == HOW_OFTEN
-        said = "never" if known else "not known"
-        return Answer(self.question.mode, known, f"{said}: no record matches{about}")
+        """Return the answer where there is no record.
+
+        It is "never" only if the memory knows every word and watched at that time.
+        """
+        question = self.question
+        watched = watched_time(self.db, question.query)
+        how_often = question.mode == HOW_OFTEN
+        about = f" '{' '.join(question.words)}'" if question.words else ""
+        if watched is None:
+            cameras = f" by {', '.join(question.query.cameras)}" if question.query.cameras else ""
+            said = f"not known: no record matches{about}, and nothing was watched then{cameras}"
+            return Answer(question.mode, False, said)
+        strange = [word for word in question.words if not self._is_in_memory(word)]
+        if strange:
+            said = f"no record of{about}: '{strange[0]}' is in no record"
+        elif how_often or question.denies:
+            never = "never" if watched.is_whole else "never while watching"
+            said = f"{never}: no record matches{about}"
+        else:
+            said = f"not known: no record matches{about}"
+        return Answer(question.mode, how_often, f"{said}; {watched}")
+
+    def _is_in_memory(self, word: str) -> bool:
+        return (
+            self.db.execute(
+                "SELECT 1 FROM record_text WHERE record_text MATCH ? LIMIT 1",
+                [fts_expression(word)],
+            ).fetchone()
+            is not None
+        )
+
+
+def _denied(db: Database, question: Question, words: str) -> list[int]:
+    """Return the records with all `words` (FTS5 expression) that deny what is asked for."""
+    rows = db.execute(
+        "SELECT id, text FROM record WHERE id IN"
+        " (SELECT rowid FROM record_text WHERE record_text MATCH :denying)",
+        {"denying": f"{words} AND {NEGATION_EXPRESSION}"},
+    )
+    return [
+        number
+        for number, text in rows.fetchall()
+        if denies(text, question.words, about_anyone=question.about_anyone)
+    ]

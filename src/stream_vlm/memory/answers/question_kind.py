@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-from stream_vlm.memory.answers.state_verbs import STATE_WORDS
+from stream_vlm.memory.answers.state_question import (
+    PLACES,
+    StateQuestion,
+    plain_question,
+    read_state_question,
+)
 from stream_vlm.memory.search.query import DEFAULT_KINDS, RecallError, RecallQuery
 from stream_vlm.memory.search.query_words import search_words
 from stream_vlm.memory.search.verb_forms import ANYONE
@@ -36,7 +41,7 @@ _MODE_PATTERNS = (
     (FIRST, r"\bfirst\b"),
     (LAST, r"\b(last|ever)\b|^\W*(when|did|have|has)\b"),
     (BETWEEN, r"\bbetween\b|^\W*what\b"),
-    (STILL_THERE, r"^\W*(is|are)\b"),
+    (STILL_THERE, r"^\W*(is|are|was|were)\b"),
 )
 """Patterns of a question for each kind; the first that matches decides."""
 
@@ -58,6 +63,11 @@ _ASKING_WORDS = frozenset(
         "went",
         "come",
         "came",
+        "no",
+        "longer",
+        "never",
+        "yet",
+        "already",
     ]
 )
 """Words that belong to the form of a question; they are dropped like the stop words of a search."""
@@ -72,6 +82,9 @@ _NEIGHBOUR = re.compile(
 
 Without "before" or "after" these words may be part of what is asked about ("to the right").
 """
+
+_NOBODY = re.compile(r"\b(nobody|no one|no-one)\b", re.IGNORECASE)
+_DENIES = re.compile(r"\b(nobody|no one|no-one|never|not|nothing)\b", re.IGNORECASE)
 
 _HAS_LEFT = re.compile(
     r"(\b(?:has|have|had|who)\b.*(?<!\bthe )(?<!\bto )(?<!\bon )(?<!\bits )(?<!\bhis )(?<!\bher"
@@ -91,6 +104,10 @@ class Question:
         mode: one of `MODES`, or "auto" to read it from the words ("how often ...", "when ... last
             ...", "is ... still ...").
         words: the words that every record of the evidence must have, derived from the query.
+        state: of the modes "how_long" and "still_there", and of "has the door been closed?", the
+            state that is asked for; else None.
+        denies: whether it asks if something did not happen ("did nobody enter?").
+        about_anyone: whether it is about any person.
 
     Raises:
         RecallError: the mode is unknown or cannot be read from the words, or the question is about
@@ -100,10 +117,14 @@ class Question:
     query: RecallQuery
     mode: str = AUTO
     words: tuple[str, ...] = field(init=False, default=())
+    state: StateQuestion | None = field(init=False, default=None)
+    denies: bool = field(init=False, default=False)
+    about_anyone: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
+        plain = plain_question(self.query.text)
         if self.mode == AUTO:
-            object.__setattr__(self, "mode", _mode_from_text(self.query.text))
+            object.__setattr__(self, "mode", _mode_from_text(plain))
         if self.mode not in MODES:
             raise RecallError(
                 f"mode: {self.mode!r} is unknown; choose among {AUTO}, {', '.join(MODES)}"
@@ -112,11 +133,19 @@ class Question:
             # An event and the utterance that reports it count once.
             object.__setattr__(self, "query", replace(self.query, kinds=(EVENT,)))
         about_a_state = self.mode in (HOW_LONG, STILL_THERE)
-        asking = _ASKING_WORDS | STATE_WORDS if about_a_state else _ASKING_WORDS
-        text = _HAS_LEFT.sub(r"\1leave", _NEIGHBOUR.sub(" ", self.query.text))
+        asking = _ASKING_WORDS
+        if about_a_state:
+            object.__setattr__(self, "state", read_state_question(self.query.text))
+            asking |= read_state_question(self.query.text).dropped
+        object.__setattr__(self, "denies", _DENIES.search(plain) is not None)
+        plain = _NOBODY.sub("anyone", plain)
+        text = _HAS_LEFT.sub(r"\1leave", _NEIGHBOUR.sub(" ", plain))
         words = tuple(word for word in search_words(text) if word not in asking)
+        if about_a_state:
+            words = tuple(word for word in words if word not in PLACES) or words
         # "Someone takes the cup" must match "a hand takes the cup" and "the cup is taken".
         who = tuple(word for word in words if word in ANYONE)
+        object.__setattr__(self, "about_anyone", bool(who))
         if who == words and who:
             # The question names no other word than "someone": search for coming or going as well.
             words += tuple(word for word in search_words(text) if word in _COME_OR_GO)

@@ -5,15 +5,23 @@ A state runs from the end of an event that begins it to the end of the next even
 
 from __future__ import annotations
 
+import json
+
+from stream_vlm.memory.answers.denial import NEGATION_EXPRESSION
 from stream_vlm.memory.answers.evidence import Answer, Evidence
 from stream_vlm.memory.answers.object_links import PRESENT_AFTER
 from stream_vlm.memory.answers.question_kind import HOW_LONG, STILL_THERE
-from stream_vlm.memory.answers.state_verbs import BEGINS, ENDS, match_any
+from stream_vlm.memory.answers.state_question import StateQuestion
+from stream_vlm.memory.answers.state_reading import state_after
+from stream_vlm.memory.answers.state_verbs import loose_expression, side_expression
+from stream_vlm.memory.search.query import RecallRecord
+from stream_vlm.memory.search.verb_forms import fts_expression
 from stream_vlm.types import NANOSECONDS
 
 
 def how_long(evidence: Evidence) -> Answer:
     """Return for how many seconds the state lasted; see `computed_answer.answer`."""
+    state = _state_of(evidence)
     # Each change with its neighbours in its session. If several in a row begin the state, each
     # lasts until the next one, which gives the same sum. An end without a beginning counts from the
     # start of the session. The question's time range limits both.
@@ -30,9 +38,9 @@ def how_long(evidence: Evidence) -> Answer:
     neighbours = (
         "SELECT begins, end_ns, max(since_ns, ifnull(:earliest, since_ns)) AS since_ns,"
         " min(until_ns, ifnull(:latest, until_ns)) AS until_ns, lag(end_ns) OVER in_session AS"
-        f" before_ns, lead(end_ns) OVER in_session AS next_ns FROM ({_changes(evidence)}) JOIN"
-        f" ({seen}) USING (session_id) WINDOW in_session AS (PARTITION BY session_id ORDER BY"
-        " end_ns, id)"
+        " before_ns, lead(end_ns) OVER in_session AS next_ns FROM"
+        f" ({_changes(evidence, state.wants)}) JOIN ({seen}) USING (session_id) WINDOW"
+        " in_session AS (PARTITION BY session_id ORDER BY end_ns, id)"
     )
     lasting = (
         "CASE WHEN begins THEN max(0, min(ifnull(next_ns, until_ns), until_ns) - end_ns)"
@@ -42,7 +50,7 @@ def how_long(evidence: Evidence) -> Answer:
         f"SELECT sum({lasting}), count(*) FROM ({neighbours})",
         earliest=evidence.question.query.start_ns,
         latest=evidence.question.query.end_ns,
-        **_verbs(evidence),
+        **_verbs(evidence, state),
     )
     if not began:
         lasted, began = evidence.row(
@@ -58,32 +66,57 @@ def how_long(evidence: Evidence) -> Answer:
 
 
 def still_there(evidence: Evidence) -> Answer:
-    """Return whether the last change began the state; see `computed_answer.answer`."""
+    """Return whether the state that is asked for holds; see `computed_answer.answer`."""
+    state = _state_of(evidence)
     last = (
-        f"SELECT id, begins, end_ns, count(*) OVER () FROM ({_changes(evidence)}) ORDER BY end_ns"
-        " DESC, id DESC LIMIT 1"
+        "SELECT id, begins, end_ns, count(*) OVER () FROM"
+        f" ({_changes(evidence, True)}) ORDER BY end_ns DESC, id DESC LIMIT 1"
     )
-    row = evidence.row(last, **_verbs(evidence))
+    row = evidence.row(last, **_verbs(evidence, state))
     if row is None:
-        return evidence.not_found()
+        return _last_seen(evidence, state)
     number, begins, end_ns, total = row
     records = evidence.records([number])
-    said = f"{'yes' if begins else 'no'}: last seen: {records[0].text}"
-    if begins:
-        return Answer(STILL_THERE, True, said, 1.0, end_ns, records, total)
-    alike, others = _others_present(evidence, number)
-    if others:
-        there = evidence.records(others[:1])
-        said = (
-            f"yes: last seen: {there[0].text}; a later event was about another object:"
-            f" {records[0].text}"
-        )
-        return Answer(STILL_THERE, True, said, 1.0, there[0].end_ns, there + records, total)
-    if alike:
-        there = evidence.records(alike[:1])
-        said += f"; a similar object was not seen to leave: {there[0].text}"
-        return Answer(STILL_THERE, True, said, 0.0, end_ns, records + there, total)
-    return Answer(STILL_THERE, True, said, 0.0, end_ns, records, total)
+    if not begins and state.pair.name in _LINKED:
+        alike, others = _others_present(evidence, number)
+        if others:
+            there = evidence.records(others[:1])
+            said = f"{there[0].text}; a later event was about another object: {records[0].text}"
+            return _answer(state, True, said, there[0].end_ns, there + records, total)
+        if alike:
+            there = evidence.records(alike[:1])
+            said = f"{records[0].text}; a similar object was not seen to leave: {there[0].text}"
+            return _answer(state, False, said, end_ns, records + there, total)
+    return _answer(state, bool(begins), records[0].text, end_ns, records, total)
+
+
+def _answer(
+    state: StateQuestion,
+    holds: bool,
+    said: str,
+    stamp_ns: int,
+    records: tuple[RecallRecord, ...],
+    total: int,
+) -> Answer:
+    """Return yes or no, or for "on or off?" the one that holds; `holds` is of `pair.yes`."""
+    is_so = holds == state.wants
+    word = state.choice[not holds] if state.choice else "yes" if is_so else "no"
+    return Answer(
+        STILL_THERE, True, f"{word}: last seen: {said}", float(is_so), stamp_ns, records, total
+    )
+
+
+def _last_seen(evidence: Evidence, state: StateQuestion) -> Answer:
+    """Return that the state is not known, and what was last seen of its object."""
+    words = evidence.question.words
+    newest = evidence.newest()[:1]
+    if not newest and not state.is_named and len(words) > 1:
+        # "Is the soup hot?" names a state that is not known here.
+        newest = Evidence.of(evidence.db, evidence.question, words=words[:-1]).newest()[:1]
+    if not newest:
+        return evidence.not_found()
+    said = f"not known; last seen: {newest[0].text}"
+    return Answer(STILL_THERE, False, said, 0.0, newest[0].end_ns, newest, 1)
 
 
 def _others_present(evidence: Evidence, last: int) -> tuple[list[int], list[int]]:
@@ -118,27 +151,63 @@ def _others_present(evidence: Evidence, last: int) -> tuple[list[int], list[int]
         **there,
     )
     return [row[0] for row in rows if list(row[1:]) == words], [
-        row[0] for row in rows if list(row[1:]) != words
+        row[0] for row in rows if row[1] == words[0] and row[2] != words[1]
     ]
 
 
-def _changes(evidence: Evidence) -> str:
+_LINKED = ("present", "open", "on")
+"""States for which events are linked to objects, so that several alike are told apart."""
+
+
+def _state_of(evidence: Evidence) -> StateQuestion:
+    state = evidence.question.state
+    assert state is not None
+    return state
+
+
+def _changes(evidence: Evidence, wants: bool) -> str:
     """Return a SELECT of those of the records that begin or end a state.
 
-    A record that does both ("takes the cup and puts it down") counts as a beginning.
+    Args:
+        evidence: the records that answer the question.
+        wants: whether the positive state of the pair "begins"; else its opposite does.
     """
-    begins = "id IN (SELECT rowid FROM record_text WHERE record_text MATCH :begins)"
-    ends = "id IN (SELECT rowid FROM record_text WHERE record_text MATCH :ends)"
+    matches = "id IN (SELECT rowid FROM record_text WHERE record_text MATCH :{})"
+    listed = "id IN (SELECT value FROM json_each(:{}))"
+    sure = f"NOT {listed.format('doubtful')}"
+    yes = f"({listed.format('yes')} OR ({matches.format('yes_words')} AND {sure}))"
+    no = f"({listed.format('no')} OR ({matches.format('no_words')} AND {sure}))"
     return (
-        f"SELECT id, session_id, end_ns, {begins} AS begins FROM ({evidence.select})"
-        f" WHERE {begins} OR {ends}"
+        f"SELECT id, session_id, end_ns, {yes if wants else no} AS begins FROM ({evidence.select})"
+        f" WHERE {yes} OR {no}"
     )
 
 
-def _verbs(evidence: Evidence) -> dict[str, str]:
-    """Return full-text queries for the records that begin, and that end, a state.
+def _verbs(evidence: Evidence, state: StateQuestion) -> dict[str, str]:
+    """Return the parameters of `_changes`.
 
-    They have the question's words too, so that the index need not list every change of everything.
+    Words alone decide for most records. Where they say both sides, deny something, or stand apart
+    from their verb, the sentence is read.
     """
-    about = f"({evidence.values['words']}) AND " if "words" in evidence.values else ""
-    return {"begins": f"{about}({match_any(BEGINS)})", "ends": f"{about}({match_any(ENDS)})"}
+    pair = state.pair
+    yes, no = side_expression(pair.yes), side_expression(pair.no)
+    doubts = [f"({yes} AND {no})", NEGATION_EXPRESSION]
+    for side, other in ((pair.yes, no), (pair.no, yes)):
+        if loose := loose_expression(side):
+            doubts += [f"({loose} AND {other})", f"({loose} NOT ({yes} OR {no}))"]
+    words = evidence.question.words
+    about = " AND ".join(fts_expression(word) for word in words)
+    rows = evidence.db.execute(
+        "SELECT id, text FROM record WHERE id IN"
+        " (SELECT rowid FROM record_text WHERE record_text MATCH :doubts)",
+        {"doubts": f"{about} AND ({' OR '.join(doubts)})"},
+    ).fetchall()
+    read = [(number, state_after(text, words, pair)) for number, text in rows]
+    return {
+        # With the question's words, so that the index need not list every change of everything.
+        "yes_words": f"{about} AND {yes}",
+        "no_words": f"{about} AND {no}",
+        "doubtful": json.dumps([number for number, _ in read]),
+        "yes": json.dumps([number for number, value in read if value is True]),
+        "no": json.dumps([number for number, value in read if value is False]),
+    }

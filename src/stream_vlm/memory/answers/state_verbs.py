@@ -1,106 +1,58 @@
-"""Verbs that begin or end a state, such as being present, open or on.
-
-A ball that rolls in is present, a door that closes is no longer open.
-"""
+"""Full-text expressions for the verbs and words that begin or end a state."""
 
 from __future__ import annotations
 
-from stream_vlm.memory.search.verb_forms import distinct_stems
+from stream_vlm.memory.answers.state_pairs import BE, PAIRS, Side
+from stream_vlm.memory.search.verb_forms import distinct_stems, forms_of
 
-_BEGINS = (
-    "enter, arrive, appear, open, start, begin, bring, drop, roll in, come in, walk in, run in,"
-    " come on, go on, turn on, switch on, light up, put down, set down"
-)
-_ENDS = (
-    "depart, disappear, vanish, close, shut, stop, end, remove, take, steal, throw away, carry"
-    " away, pick up, roll away, roll out, walk away, walk out, run away, go out, go off, turn off,"
-    " switch off"
-)
+_LEAVES = ["left the", "has left", "have left", "gone"]
+""""To the left" does not count as leaving."""
 
 
-def _phrases(verbs: str) -> list[str]:
-    """Return the verbs, which are separated by commas, with their irregular forms.
+def verb_phrases(side: Side) -> list[str]:
+    """Return the verbs that begin `side`, each with its irregular forms: "come in", "came in".
 
-    "come in" gives "come in" and "came in".
+    The index stems them: "open" also matches "opened".
     """
-    pairs = [verb.partition(" ") for verb in verbs.split(", ")]
-    return [
-        f"{form}{space}{particle}"
-        for verb, space, particle in pairs
-        for form in distinct_stems(verb)
+    phrases = [" ".join((form, *rest)) for first, *rest in side.verbs for form in _forms(first)]
+    if ("leave",) in side.verbs:
+        phrases += _LEAVES
+    return [phrase for phrase in dict.fromkeys(phrases) if phrase != "left"]
+
+
+def side_expression(side: Side) -> str:
+    """Return the FTS5 expression for a text that says that `side` begins or holds."""
+    states = [f"{be} {state}" for be in sorted(BE) for state in sorted(side.states)]
+    said = " OR ".join(f'"{phrase}"' for phrase in [*verb_phrases(side), *states])
+    return f'(({said}) NOT "close to")' if ("close",) in side.verbs else f"({said})"
+
+
+def loose_expression(side: Side) -> str:
+    """Return the FTS5 expression for texts that may say `side`, where the sentence has to be read.
+
+    "Turns the lamp on" says it, "turns around on the table" does not. Empty if there are none.
+    """
+    apart = [
+        f'NEAR("{form}" "{rest[-1]}", 5)'
+        for first, *rest in side.verbs
+        if rest
+        for form in _forms(first)
     ]
+    if ("leave",) in side.verbs:
+        apart.append('"left"')
+    if "lit" in side.states:
+        apart += ['"light"', '"lit"']
+    return f"({' OR '.join(apart)})" if apart else ""
 
 
-BEGINS = [*_phrases(_BEGINS), "is on"]
-"""Words after which the object is present, open, on or active.
-
-The full-text index stems them: 'open' also matches 'opened'.
-"""
-
-ENDS = [*_phrases(_ENDS), "leaves", "left the", "has left", "gone"]
-"""Words after which it is not any more. "To the left" does not count as leaving."""
-
-STATE_WORDS = frozenset(
-    [
-        "still",
-        "now",
-        "currently",
-        "there",
-        "here",
-        "present",
-        "around",
-        "gone",
-        "away",
-        "open",
-        "opens",
-        "opened",
-        "opening",
-        "close",
-        "closes",
-        "closed",
-        "closing",
-        "shut",
-        "on",
-        "off",
-        "running",
-        "burning",
-        "lit",
-        "lying",
-        "lie",
-        "standing",
-        "stand",
-        "in",
-        "out",
-        "enter",
-        "enters",
-        "entered",
-        "leave",
-        "leaves",
-        "roll",
-        "rolls",
-        "rolled",
-        "turn",
-        "turns",
-        "turned",
-        "taken",
-        "stay",
-        "stays",
-        "stayed",
-        "remain",
-        "remains",
-        "remained",
-        "table",
-        "floor",
-        "room",
-        "place",
-    ]
-)
-"""Words of a question about a state that are not searched for.
-
-"Is the door still open" searches for the door.
-"""
+def _forms(verb: str) -> tuple[str, ...]:
+    # The stemmer of the index gives "goes" and "flies" another stem than "go" and "fly".
+    third = forms_of(verb)[1:2] if verb == "go" or verb.endswith("y") else ()
+    return tuple(dict.fromkeys((*distinct_stems(verb), *third)))
 
 
-def match_any(phrases: list[str]) -> str:
-    """Return the FTS5 expression for any of `phrases`."""
-    return " OR ".join(f'"{phrase}"' for phrase in phrases)
+BEGINS = [phrase for pair in PAIRS for phrase in verb_phrases(pair.yes)]
+"""Every phrase that begins the first state of a pair."""
+
+ENDS = [phrase for pair in PAIRS for phrase in verb_phrases(pair.no)]
+"""Every phrase that ends it, that is, begins its opposite."""

@@ -98,6 +98,19 @@ def distinct_stems(verb: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([verb, *_IRREGULAR.get(verb, "").split()]))
 
 
+_VERB_OF = {form: verb for verb, forms in _IRREGULAR.items() for form in forms.split()}
+
+
+def irregular_verb_of(form: str) -> str | None:
+    """Return the irregular verb with this past or participle: take for took; else None."""
+    return _VERB_OF.get(form)
+
+
+def word_set(words: str) -> frozenset[str]:
+    """Return the words in `words`, which are separated by spaces."""
+    return frozenset(words.split())
+
+
 def forms_of_all(verbs: str) -> frozenset[str]:
     """Return all forms of the verbs in `verbs`, which are separated by spaces."""
     return frozenset(form for verb in verbs.split() for form in forms_of(verb))
