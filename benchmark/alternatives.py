@@ -272,7 +272,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    rows = [json.loads(line) for line in arguments.rows.read_text().splitlines()]
+    rows = [json.loads(line) for line in arguments.rows.read_text().split("\n") if line]
     report: dict[str, Found] = {}
     for name, alternative in ALTERNATIVES.items():
         with tempfile.TemporaryDirectory(dir=arguments.rows.parent) as folder:

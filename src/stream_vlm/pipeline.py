@@ -34,6 +34,7 @@ from stream_vlm.types import (
     StreamError,
     Tick,
 )
+from stream_vlm.unicode_text import check_text
 
 _log = logging.getLogger(__name__)
 
@@ -242,7 +243,11 @@ class Pipeline:
         Args:
             source: its name becomes the session's, its cameras are watched.
             watch_for: what to watch for from the first picture on, in plain words.
+
+        Raises:
+            TextRefused: `watch_for` has half a character.
         """
+        check_text(watch_for, "what to watch for")
         return Run(self, source, watch_for)
 
     def _on_stored(self, result: StepResult) -> None:

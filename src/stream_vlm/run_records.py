@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from stream_vlm.types import NANOSECONDS, StepResult
+from stream_vlm.unicode_text import mend
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,11 @@ def records_of(
 
 
 def as_line(record: AnyRecord) -> str:
-    """Return `record` as one line of JSON, with its newline."""
-    return json.dumps(asdict(record), ensure_ascii=False) + "\n"
+    """Return `record` as one line of JSON, with its newline.
+
+    A file takes no half character, so U+FFFD stands for it and the record is kept.
+    """
+    return mend(json.dumps(asdict(record), ensure_ascii=False)) + "\n"
 
 
 def last_moment(records: Iterable[AnyRecord]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -404,3 +405,42 @@ def test_recall_computes_an_answer_and_lists_its_evidence(
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("last: ")
     assert "ball" in said[2]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "world:1", "--out", "OUT", "--watch", "caf\udce9"],
+        ["run", "world:1", "--out", "OUT", "--set", "model.directory=caf\udce9"],
+        ["run", "caf\udce9.mp4", "--out", "OUT"],
+        ["replay", "bag", "--out", "OUT", "--topic", "/caf\udce9"],
+        ["recall", "caf\udce9", "--memory", "m.db"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_text_that_is_not_utf_8_is_a_wrong_argument(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert main([str(out) if word == "OUT" else word for word in arguments]) == 2
+    said = capsys.readouterr().err
+    assert "caf\\udce9" in said
+    assert "UTF-8" in said
+    assert not out.exists()
+
+
+def test_the_installed_command_refuses_bytes_that_are_not_utf_8(tmp_path: Path) -> None:
+    words = [b"stream-vlm", b"run", b"world:1", b"--out", bytes(tmp_path / "o"), b"--watch"]
+    finished = subprocess.run([*words, b"caf\xe9"], capture_output=True, check=False, timeout=300)
+    assert finished.returncode == 2
+    assert b"UTF-8" in finished.stderr
+    assert b"Traceback" not in finished.stderr
+
+
+def test_a_file_whose_name_is_not_utf_8_can_be_printed(tmp_path: Path) -> None:
+    data = os.fsencode(tmp_path) + b"/caf\xe9.json"
+    Path(os.fsdecode(data)).write_text("[]")
+    words = [b"stream-vlm", b"dataset", b"convert", data, b"--from", b"messages"]
+    finished = subprocess.run(words, capture_output=True, check=False, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    assert b"0 rows read, 0 refused" in finished.stdout

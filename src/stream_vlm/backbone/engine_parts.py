@@ -10,6 +10,7 @@ from stream_vlm.backbone.tokens.detokenizer import WordStream, without_control
 from stream_vlm.backbone.tokens.turn_tokens import TurnTokens, read_turn_tokens
 from stream_vlm.config.settings import Settings
 from stream_vlm.context.turn_formats import TurnFormat, TurnWriter
+from stream_vlm.unicode_text import check_text
 from stream_vlm.vision.prefetch import VisionPrefetcher
 from stream_vlm.vision.tower import TorchVisionTower
 
@@ -74,7 +75,11 @@ class EngineParts:
         )
 
     def encode_text(self, text: str) -> tuple[int, ...]:
-        """Token ids of `text`; special tokens in it become their ids, and none are added."""
+        """Token ids of `text`; special tokens in it become their ids, and none are added.
+
+        Raises:
+            TextRefused: `text` has half a character, which no tokenizer takes.
+        """
         return _encode(self.checkpoint, text)
 
     def plain(self, text: str) -> str:
@@ -110,4 +115,7 @@ def make_engine_parts(checkpoint: Checkpoint, settings: Settings) -> EngineParts
 
 
 def _encode(checkpoint: Checkpoint, text: str) -> tuple[int, ...]:
-    return tuple(checkpoint.tokenizer.encode(text, add_special_tokens=False)) if text else ()
+    if not text:
+        return ()
+    check_text(text, "the text")
+    return tuple(checkpoint.tokenizer.encode(text, add_special_tokens=False))

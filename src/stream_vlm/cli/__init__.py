@@ -7,12 +7,15 @@ adds training, evaluation and simulation this way.
 from __future__ import annotations
 
 import importlib
+import io
 import logging
+import sys
 from collections.abc import Sequence
 
 import click
 
 from stream_vlm import __version__, extensions
+from stream_vlm.cli.options.texts import with_checked_texts
 from stream_vlm.types import StreamError
 
 COMMANDS = {
@@ -48,7 +51,7 @@ class LazyCommands(click.Group):
         if cmd_name in COMMANDS:
             module, name = COMMANDS[cmd_name].split(":")
             command = getattr(importlib.import_module(module), name)
-            return command
+            return with_checked_texts(command)
         added = extensions.added(extensions.COMMANDS).get(cmd_name)
         if added is None:
             if cmd_name in extensions.LAB_COMMANDS:
@@ -58,7 +61,7 @@ class LazyCommands(click.Group):
             command = added.load()
         except ModuleNotFoundError as error:
             return _unavailable(cmd_name, _missing(cmd_name, error))
-        return command
+        return with_checked_texts(command)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command.
@@ -110,6 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 on success, 1 when the command failed, 2 for wrong arguments, 130 when interrupted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The name of a file may have bytes that are not UTF-8; printing it must not fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = stream_vlm.main(args=arguments, prog_name="stream-vlm", standalone_mode=False)
     except click.ClickException as error:

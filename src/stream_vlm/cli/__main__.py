@@ -4,4 +4,5 @@ import sys
 
 from stream_vlm.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":  # A process that the program starts may import this file again.
+    sys.exit(main())

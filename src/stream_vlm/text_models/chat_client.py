@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from stream_vlm.types import StreamError
+from stream_vlm.unicode_text import mend
 
 
 class ChatUnavailable(StreamError):
@@ -46,6 +47,8 @@ class ChatClient:
     def ask(self, task: str, text: str) -> str:
         """Return the model's reply to `text`, decoded greedily (temperature 0).
 
+        U+FFFD stands for every half character of the reply, which JSON can write as an escape.
+
         Args:
             task: the system prompt: what the model has to do.
             text: the user's message.
@@ -63,7 +66,7 @@ class ChatClient:
             content = response.json()["choices"][0]["message"]["content"]
             if not isinstance(content, str):
                 raise TypeError(f"the reply has no text but {content!r}")
-            return content
+            return mend(content)
         except (
             self._http.HTTPError,
             self._http.InvalidURL,

@@ -5,7 +5,6 @@ The sentence-transformers library itself is not needed, only transformers and to
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.text_models.folder_digest import folder_digest
 from stream_vlm.types import StreamError
+from stream_vlm.unicode_text import mend, read_json
 
 MAX_TOKENS = 512
 """Longer texts are truncated to this length, unless the directory names another length."""
@@ -90,8 +90,9 @@ class SentenceEmbedder:
         made = []
         with torch.inference_mode():
             for start in range(0, len(texts), BATCH):
+                # A tokenizer takes no half character; the words around it are embedded.
                 tokens = self._tokenizer(
-                    list(texts[start : start + BATCH]),
+                    [mend(text) for text in texts[start : start + BATCH]],
                     padding=True,
                     truncation=True,
                     max_length=self._max_tokens,
@@ -133,7 +134,7 @@ def _read_json(file: Path) -> dict[str, object]:
     if not file.is_file():
         return {}
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except ValueError as error:
         raise EmbeddingError(f"{file}: is not JSON ({error}); download the model again") from error
     if not isinstance(content, dict):

@@ -70,13 +70,16 @@ def convert(
     """
     # These imports bring OpenCV and take long; --help should not.
     from stream_vlm.context.turn_formats import STREAMO_SYSTEM
+    from stream_vlm.unicode_text import replace_file
     from stream_vlm_lab.training.data.messages import as_stream_rows, read_messages
+    from stream_vlm_lab.training.data.rows import read_text
     from stream_vlm_lab.training.data.sample import ReadResult, VideoFolder
     from stream_vlm_lab.training.data.streamo import read_raw, sample_to_raw
     from stream_vlm_lab.training.data.text_stream import read_text_stream
 
     if (target is None) != (out is None):
         raise click.UsageError("--to and --out must be given together")
+    instruction = read_text(system) if system is not None else STREAMO_SYSTEM
     known = (
         VideoFolder(videos or Path(), seconds)
         if videos is not None or seconds is not None
@@ -94,7 +97,6 @@ def convert(
         reading = (read_messages if form == "messages" else read_text_stream)(data, known)
     click.echo(f"{data}: {reading.summary()}")
     if target is not None and out is not None:
-        instruction = system.read_text(encoding="utf-8") if system is not None else STREAMO_SYSTEM
         if target == "messages":
             rows = as_stream_rows(
                 reading.samples, instruction, compatible=not own_time_only, prefix=prefix
@@ -102,7 +104,8 @@ def convert(
         else:
             rows = [sample_to_raw(sample) for sample in reading.samples]
         try:
-            out.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            # Only now, and at once: a file that was there stays until all rows can be written.
+            replace_file(out, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
         except OSError as error:
             raise ConversionError(
                 f"{out}: cannot be written ({error.strerror}); give another file with --out"

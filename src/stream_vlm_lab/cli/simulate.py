@@ -170,6 +170,7 @@ def simulate(
 def _write_stream_form(raw: Path, out: Path) -> None:
     """Write the tasks in `raw` as messages, by way of the reader for published files."""
     from stream_vlm.context.turn_formats import STREAMO_SYSTEM
+    from stream_vlm.unicode_text import replace_file
     from stream_vlm_lab.training.data.messages import as_stream_rows
     from stream_vlm_lab.training.data.sample import VideoFolder
     from stream_vlm_lab.training.data.streamo import read_raw
@@ -178,4 +179,4 @@ def _write_stream_form(raw: Path, out: Path) -> None:
     if reading.refusals:
         raise click.ClickException(f"{raw}: {reading.summary()}")
     rows = as_stream_rows(reading.samples, STREAMO_SYSTEM, compatible=True, prefix="")
-    out.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    replace_file(out, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")

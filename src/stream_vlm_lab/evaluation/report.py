@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stream_vlm.types import StreamError
+from stream_vlm.unicode_text import mend, replace_file
 from stream_vlm_lab.evaluation.scoring.scores import TOLERANCES_S
 
 SPEAKING = ("SW-F1 published", "SW-F1 equal weights")
@@ -27,10 +28,10 @@ def write_report(folder: Path, report: Mapping[str, Any], text: str) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.json").write_text(
-            json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        (folder / "report.md").write_text(text, encoding="utf-8")
+        # A model's words may have half a character; the report is kept with U+FFFD in its place.
+        written = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+        replace_file(folder / "report.json", mend(written))
+        replace_file(folder / "report.md", mend(text))
     except OSError as error:
         raise ReportError(
             f"{folder}: the report cannot be written ({error.strerror}); give another folder with"

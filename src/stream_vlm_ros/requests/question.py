@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from rclpy.node import Node
 
 from stream_vlm.types import Query, RecalledContext, Utterance
+from stream_vlm.unicode_text import check_text
 from stream_vlm_ros.requests.request_queue import (
     Request,
     RequestError,
@@ -102,7 +103,9 @@ def checked_words(text: str, camera: str, cameras: Sequence[str], what: str) -> 
 
     Raises:
         RequestError: the text is empty or too long, or the camera does not exist.
+        TextRefused: the text has half a character.
     """
+    check_text(text, what)
     words = text.strip()
     if not words:
         raise RequestError(f"{what} is empty; write it in plain words")

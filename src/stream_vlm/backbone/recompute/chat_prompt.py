@@ -12,6 +12,7 @@ from PIL import Image
 
 from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
 from stream_vlm.backbone.tokens.detokenizer import unknown_words, without_control
+from stream_vlm.unicode_text import check_text
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,12 @@ class ChatWriter:
         )
 
     def plain(self, text: str) -> str:
-        """`text` of a user or of the model without control tokens and picture placeholders."""
+        """`text` of a user or of the model without control tokens and picture placeholders.
+
+        Raises:
+            TextRefused: `text` has half a character, which no tokenizer takes.
+        """
+        check_text(text, "the text")
         picture = getattr(self._processor, "image_token", None)
         return without_control(
             self._processor.tokenizer,

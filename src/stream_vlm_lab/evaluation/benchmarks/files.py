@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stream_vlm import unicode_text
 from stream_vlm.run_records import TimedEvent, TimedUtterance
 from stream_vlm.types import StreamError
+from stream_vlm.unicode_text import half_character, json_lines, parse_json
 
 
 class BenchmarkError(StreamError):
@@ -20,44 +21,54 @@ def read_json(path: Path) -> Any:
     """Read the JSON document in `path`.
 
     Raises:
-        BenchmarkError: it cannot be read or is not JSON.
+        BenchmarkError: it cannot be read, is not JSON, or has half a character in a text.
     """
+    text = _read(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(text)
+    except ValueError as error:
+        raise BenchmarkError(f"{path}: is not JSON ({error}); download it again") from error
+    place = half_character(document)
+    if place:
+        raise BenchmarkError(f"{path}: {place}; correct the text or download the file again")
+    return document
+
+
+def _read(path: Path) -> str:
+    try:
+        return unicode_text.read_text(path)
     except OSError as error:
         raise BenchmarkError(
             f"{path}: cannot be read: {error.strerror}; give the path of the downloaded file"
         ) from error
     except ValueError as error:
-        raise BenchmarkError(f"{path}: is not JSON ({error}); download it again") from error
+        raise BenchmarkError(f"{path}: {error}") from error
 
 
 def read_rows(path: Path) -> list[Any]:
     """Read the rows of a JSON list, of a single JSON object, or of JSON lines.
 
     Raises:
-        BenchmarkError: it cannot be read, or a line is not JSON.
+        BenchmarkError: it cannot be read, a line is not JSON, or a row has half a character in a
+            text.
     """
+    text = _read(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchmarkError(
-            f"{path}: cannot be read: {error}; give the path of the downloaded file"
-        ) from error
-    try:
-        document = json.loads(text)
+        document = parse_json(text)
     except ValueError:
-        return [
-            _line(path, number, line)
-            for number, line in enumerate(text.splitlines(), start=1)
-            if line.strip()
-        ]
-    return document if isinstance(document, list) else [document]
+        rows = [_line(path, number, line) for number, line in json_lines(text)]
+    else:
+        rows = document if isinstance(document, list) else [document]
+    for number, row in enumerate(rows, start=1):
+        place = half_character(row)
+        if place:
+            raise BenchmarkError(f"{path}, row {number}: {place}; correct or remove the row")
+    return rows
 
 
 def _line(path: Path, number: int, line: str) -> Any:
     try:
-        return json.loads(line)
+        return parse_json(line)
     except ValueError as error:
         raise BenchmarkError(
             f"{path}, line {number}: is not JSON ({error}); correct or remove the line"

@@ -11,6 +11,7 @@ from typing import Any
 
 from stream_vlm.sources.source import SourceError
 from stream_vlm.sources.video import VideoSource
+from stream_vlm.unicode_text import replace_file
 from stream_vlm_lab.evaluation.benchmarks import inf_streams, ovo, streaming_eval, streamo_bench
 from stream_vlm_lab.evaluation.benchmarks.cases import (
     OnItem,
@@ -226,5 +227,5 @@ def _others(what: BenchmarkRequest) -> dict[str, StreamAnswer] | None:
 def _keep(out: Path, rows: Any) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     path = out / ANSWERS_FILE
-    path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    replace_file(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
     return path

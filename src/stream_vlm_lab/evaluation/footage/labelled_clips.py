@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from stream_vlm.run_records import TimedEvent
 from stream_vlm.types import StreamError
+from stream_vlm.unicode_text import half_character, read_json
 from stream_vlm_lab.evaluation.scoring.matching import match_events
 from stream_vlm_lab.simulation.scene.captions import parse_label
 
@@ -83,7 +83,10 @@ def read_clips(folder: Path) -> list[Clip]:
     """
     file = folder / LABELS_FILE
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = read_json(file)
+        place = half_character(document)
+        if place:
+            raise ValueError(place)
         labelled = dict(document["clips"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ClipLabelError(

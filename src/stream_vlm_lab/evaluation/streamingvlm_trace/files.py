@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from stream_vlm.types import StreamError
+from stream_vlm.unicode_text import read_json
 
 RAGGED = ("kept_src", "new_ids", "input_ids", "gen_ids", "pos_prefill", "pos_all")
 """Arrays with a different length in each round: round i is [..., NAME_off[i]:NAME_off[i + 1]]."""
@@ -134,9 +134,11 @@ def read_trace(path: Path) -> Trace:
         TraceError: a file is missing, unreadable, or does not match the others.
     """
     try:
-        settings = TraceSettings.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
         raise TraceError(f"{path}: cannot be read: {error}; copy it again") from error
+    try:
+        settings = TraceSettings.model_validate(content)
     except ValidationError as error:
         detail = error.errors()[0]
         raise TraceError(

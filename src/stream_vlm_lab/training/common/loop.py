@@ -187,7 +187,7 @@ class TrainingLoop:
             StreamError: the loss is not finite.
         """
         accelerator, plan = self._accelerator, self._plan
-        is_main, started, average = accelerator.is_main_process, time.monotonic(), math.nan
+        is_main, started = accelerator.is_main_process, time.monotonic()
         with (
             LossLog(plan.folder, self._first_step) if is_main else nullcontext() as losses,
             tqdm(
@@ -215,9 +215,10 @@ class TrainingLoop:
                 )
                 loss = self._backward(parts(self._module, batch))
                 rate = self._optimizers.step(progress)
-                average = loss if math.isnan(average) else 0.98 * average + 0.02 * loss
+                # The same number as in losses.jsonl: a running mean would hide for many steps what
+                # the loss is now.
                 bar.set_postfix_str(
-                    f"loss {average:.4f}" + ("" if plan.steps else f", {progress:.0%} of the time"),
+                    f"loss {loss:.4f}" + ("" if plan.steps else f", {progress:.0%} of the time"),
                     refresh=False,
                 )
                 bar.update()

@@ -60,6 +60,7 @@ class RefusalReason(str, enum.Enum):
     """Why a row cannot be used for training."""
 
     NOT_A_ROW = "not a row of this format"
+    HALF_CHARACTER = "text with half a character"
     UNKNOWN_TASK = "unknown task type"
     UNREADABLE_TIME = "unreadable time"
     PAST_THE_END = "answer past the last frame"

@@ -13,13 +13,13 @@ the last turn; here both are refused.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from stream_vlm.types import State
-from stream_vlm_lab.training.data.rows import DataFileError
+from stream_vlm.unicode_text import decode, parse_json
+from stream_vlm_lab.training.data.rows import DataFileError, check_row
 from stream_vlm_lab.training.data.sample import (
     ReadResult,
     RefusalReason,
@@ -55,6 +55,7 @@ def read_text_stream(path: Path, videos: VideoFolder | None = None) -> ReadResul
     reading = ReadResult()
     try:
         with path.open("rb") as file:
+            _check_encoding(path, file)
             for number, offset in enumerate(_offsets(path, file, reading), start=1):
                 if offset is None:
                     continue
@@ -68,6 +69,14 @@ def read_text_stream(path: Path, videos: VideoFolder | None = None) -> ReadResul
             f"{path}: cannot be read: {error.strerror}; give the path of a JSON lines file"
         ) from error
     return reading
+
+
+def _check_encoding(path: Path, file: BinaryIO) -> None:
+    """Check that `file` is not in UTF-16, whose lines cannot be told apart by bytes."""
+    start = file.read(4)
+    file.seek(0)
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start:
+        raise DataFileError(f"{path}: is text in UTF-16 or UTF-32; save it as UTF-8")
 
 
 def _offsets(path: Path, file: BinaryIO, reading: ReadResult) -> list[int | None]:
@@ -108,7 +117,8 @@ def _offsets(path: Path, file: BinaryIO, reading: ReadResult) -> list[int | None
 def _as_index(line: bytes) -> list[int] | None:
     """The offsets in `line`; None if it is not a list of whole numbers, for example a data line."""
     try:
-        seeks = json.loads(line) if line.lstrip().startswith(b"[") else None
+        text = decode(line).lstrip()
+        seeks = parse_json(text) if text.startswith("[") else None
     except ValueError:
         return None
     return (
@@ -118,9 +128,11 @@ def _as_index(line: bytes) -> list[int] | None:
 
 def _parsed(line: bytes) -> Any:
     try:
-        return json.loads(line)
+        row = parse_json(decode(line))
     except ValueError as error:
         raise RowRefused(RefusalReason.NOT_A_ROW, f"is not JSON ({error})") from error
+    check_row(row)
+    return row
 
 
 def line_to_sample(row: Any, videos: VideoFolder | None = None) -> StreamSample:

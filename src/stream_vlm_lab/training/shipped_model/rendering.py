@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_vlm.types import State
+from stream_vlm.types import State, StreamError
 from stream_vlm_lab.simulation.labels.ground_truth import VisibleQuestions
 from stream_vlm_lab.simulation.scene.captions import ACTIONS, COLOURS
 from stream_vlm_lab.simulation.script.script import Script
@@ -172,13 +174,25 @@ def appearance_of(seed: int) -> str:
 def render_streams(
     seeds: Sequence[int], ticks: int, rate_hz: float, *, dense: bool, processes: int
 ) -> Iterator[RenderedStream]:
-    """Render many streams in the order of `seeds`; with 1 process in this one."""
+    """Render many streams in the order of `seeds`; with 1 process in this one.
+
+    Raises:
+        StreamError: one of the processes ended before its work was done.
+    """
     work = partial(render_stream, ticks=ticks, rate_hz=rate_hz, dense=dense)
     if processes == 1:
         yield from map(work, seeds)
         return
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield from pool.imap(work, seeds, chunksize=4)
+    # A `multiprocessing.Pool` would start a process that ends at once again and again, for ever.
+    try:
+        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+            yield from pool.map(work, seeds, chunksize=4)
+    except BrokenProcessPool as error:
+        raise StreamError(
+            "a process that renders rooms ended before its work was done: the system may have"
+            " stopped it because memory ran out, or the program that started the training has no"
+            ' `if __name__ == "__main__":`; use --processes 1'
+        ) from error
 
 
 def _label(world: World, times: NDArray[np.float64]) -> tuple[list[State], list[str]]:
