@@ -191,6 +191,16 @@ class TextWriter(Protocol):
 
 
 @runtime_checkable
+class KnowsItsRate(Protocol):
+    """A model that knows how many ticks a second it was trained with."""
+
+    @property
+    def rate_hz(self) -> float:
+        """Ticks a second in training; the setting `stream.rate_hz` 0 means this rate."""
+        ...
+
+
+@runtime_checkable
 class WritesTexts(Protocol):
     """A model that can also write texts by instruction, between its steps and on their thread."""
 

@@ -20,7 +20,7 @@ from stream_vlm.memory.recording.sync_writer import SyncWriter
 from stream_vlm.memory.storage.errors import SessionError
 from stream_vlm.memory.summaries.by_model import ModelSummarizer, summary_writer
 from stream_vlm.memory.summaries.newest import NewestSummaries
-from stream_vlm.model_protocol import Model, TextWriter, Turn, WatchRefused
+from stream_vlm.model_protocol import KnowsItsRate, Model, TextWriter, Turn, WatchRefused
 from stream_vlm.sources.source import Source
 from stream_vlm.sources.ticks import TickReader, with_next
 from stream_vlm.text_models.sentence_embedder import SentenceEmbedder, load_text_model
@@ -123,6 +123,8 @@ class Pipeline:
             self.memory = stack.enter_context(Memory.open(settings.memory))
             loaded = models or run_long(lambda: Models.load(settings, load))
             self.model = loaded.model
+            if isinstance(self.model, KnowsItsRate):
+                settings.stream.take_own_rate(self.model.rate_hz)
             self.memory.use_embedder(loaded.text_model)
             jobs = self.memory.summary_jobs
             self.summarizer = (
@@ -287,7 +289,7 @@ class Run:
             raise RuntimeError("run needs a pipeline that stores each step at once: no on_result")
         self._pipeline, self._source, self._watch_for = pipeline, source, watch_for
         self._writer = pipeline.writer
-        self._ticks = TickReader(source.frames(), pipeline.settings.stream.rate_hz)
+        self._ticks = TickReader(source.frames(), pipeline.settings.stream.tick_rate_hz)
         self.session_id = ""
         self.first_ns = 0
 
@@ -311,7 +313,7 @@ class Run:
         for tick, upcoming in ticks:
             if not self.session_id:
                 tick = self._begin(tick)
-            next_tick_s = time.perf_counter() + 1.0 / pipeline.settings.stream.rate_hz
+            next_tick_s = time.perf_counter() + 1.0 / pipeline.settings.stream.tick_rate_hz
             result = pipeline.step(tick, upcoming=upcoming)
             if self._watch_for and not pipeline.watching:
                 raise WatchRefused("; ".join(result.faults.values()))

@@ -55,4 +55,4 @@ def test_nonsense_is_refused_by_name(values: dict[str, object], message: str) ->
 
 def test_several_faults_are_told_at_once() -> None:
     with pytest.raises(SettingError, match=r"stream\.rate_hz.*memory\.thumbnail_quality"):
-        load_settings({"stream.rate_hz": 0.0, "memory.thumbnail_quality": 500})
+        load_settings({"stream.rate_hz": 0.05, "memory.thumbnail_quality": 500})

@@ -15,6 +15,7 @@ from stream_vlm.backbone.recompute.model import RecomputingModel
 from stream_vlm.backbone.streaming.background_text import ChatTextWriter
 from stream_vlm.backbone.streaming.batched_step import BatchedStep
 from stream_vlm.backbone.streaming.camera_stream import CachedStream
+from stream_vlm.backbone.streaming.context_budget import check_smallest_context
 from stream_vlm.backbone.tokens.detokenizer import unknown_words
 from stream_vlm.config.settings import Settings
 from stream_vlm.model_protocol import Outcome, Turn, Upcoming
@@ -34,10 +35,13 @@ class StreamingModel:
 
         Raises:
             CheckpointError: the tokenizer of `checkpoint` cannot express the states.
+            ContextTooLong: not even two turns fit into the positions of the model.
         """
         if settings.model.threads:
             torch.set_num_threads(settings.model.threads)
+        settings.stream.take_own_rate(checkpoint.stream.rate_hz)
         self.parts = make_engine_parts(checkpoint, settings)
+        check_smallest_context(self.parts)
         self.seconds: Mapping[str, float] = {}
 
     @property
@@ -69,6 +73,11 @@ class StreamingModel:
     def reads_memory(self) -> bool:
         """Whether the turn format has a place for what the memory found."""
         return bool(self.parts.turns.recalled)
+
+    @property
+    def rate_hz(self) -> float:
+        """Ticks a second in training; see `model_protocol.KnowsItsRate`."""
+        return self.checkpoint.stream.rate_hz
 
     @property
     def activity_threshold(self) -> float:

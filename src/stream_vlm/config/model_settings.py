@@ -61,19 +61,6 @@ class ModelSettings(Group):
     )
 
 
-class StreamSettings(Group):
-    """How often the model processes a frame."""
-
-    rate_hz: float = setting(
-        2.0,
-        "How many frames of each camera the model processes per second. It always takes the newest"
-        " frame; older ones are dropped.",
-        unit="Hz",
-        minimum=0.1,
-        maximum=30.0,
-    )
-
-
 class LoadSheddingSettings(Group):
     """What is reduced when a step takes longer than the time between two ticks."""
 

@@ -1,8 +1,9 @@
 """All settings, each declared once with type, unit, range, default and a plain description.
 
 ROS parameters, YAML presets, command line options and the table in the docs are derived from these
-models. The settings of the model are in `model_settings`, those of the memory in
-`memory_settings`. The public name of a setting is its dotted path, for example `stream.rate_hz`.
+models. The settings of the model are in `model_settings`, those of the sampling in
+`stream_settings`, those of the memory in `memory_settings`. The public name of a setting is its
+dotted path, for example `stream.rate_hz`.
 Cameras are a list of names and one group per name: `cameras: [front]` and `camera.front.topic`.
 """
 
@@ -22,8 +23,8 @@ from stream_vlm.config.model_settings import (
     LoadSheddingSettings,
     ModelSettings,
     SamplingSettings,
-    StreamSettings,
 )
+from stream_vlm.config.stream_settings import StreamSettings
 
 
 class PoseSettings(Group):

@@ -130,7 +130,7 @@ class LoadGovernor:
     @property
     def allowance_s(self) -> float:
         """Seconds that a step may take at level 0."""
-        return self._settings.load_shedding.budget / self._settings.stream.rate_hz
+        return self._settings.load_shedding.budget / self._settings.stream.tick_rate_hz
 
     @property
     def overruns(self) -> int:

@@ -91,6 +91,15 @@ class PictureFormat:
             else replace(self, max_pixels=max(self.min_pixels, int(self.max_pixels * share)))
         )
 
+    @property
+    def fewest_tokens(self) -> int:
+        """Vision tokens of the smallest picture."""
+        unit = self.patch_size * self.merge_size
+        if self.fixed_size is not None:
+            rows, columns = self.grid(*self.fixed_size)
+            return rows * columns
+        return max(1, math.ceil(self.min_pixels / (unit * unit)))
+
     def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize uint8 RGB (H, W, 3) to `target_size`.
 

@@ -173,7 +173,7 @@ def _world(
         outcome = examine(
             world,
             minutes,
-            settings.stream.rate_hz,
+            settings.stream.tick_rate_hz,
             models,
             bar.update,
             settings.events,
@@ -239,7 +239,7 @@ def _footage(clips: Path, settings: Settings, folder: Path) -> None:
 
     model = load_model(settings)
     outcome = run_footage_exam(
-        clips, HarnessModel("ours", settings, model), settings.stream.rate_hz, folder
+        clips, HarnessModel("ours", settings, model), settings.stream.tick_rate_hz, folder
     )
     report = {"model": model.model_id, "machine": machine(), **outcome}
     text = footage_text(report)
@@ -265,7 +265,7 @@ def _benchmark(what: BenchmarkRequest, settings: Settings, folder: Path, quiet: 
 
         model = load_model(settings)
         made.update(model=model.model_id, machine=machine())
-        return HarnessModel("ours", settings, model), settings.stream.rate_hz
+        return HarnessModel("ours", settings, model), settings.stream.tick_rate_hz
 
     judge = judge_from_environment()
     with (

@@ -72,7 +72,7 @@ class ActiveParts:
             stack.callback(worker.stop)
             stack.callback(self.sessions.watch_clock(node.get_clock()).unregister)
             self._timer = node.create_timer(
-                1.0 / settings.stream.rate_hz,
+                1.0 / settings.stream.tick_rate_hz,
                 worker.tick,
                 callback_group=MutuallyExclusiveCallbackGroup(),
                 clock=node.get_clock(),
@@ -84,7 +84,7 @@ class ActiveParts:
 
     def apply_settings(self) -> None:
         """Apply a changed parameter. Only the timer has a copy of a setting."""
-        self._timer.timer_period_ns = round(1e9 / self._configured.settings.stream.rate_hz)
+        self._timer.timer_period_ns = round(1e9 / self._configured.settings.stream.tick_rate_hz)
 
     def close(self) -> None:
         """Stop everything. Results that wait are stored and published first."""

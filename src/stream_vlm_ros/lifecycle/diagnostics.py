@@ -196,9 +196,10 @@ class Diagnostics:
         level, message = OK, "idle"
         if active is not None:
             steps = active.steps
-            period_ms = 1e3 / configured.settings.stream.rate_hz
+            period_ms = 1e3 / configured.settings.stream.tick_rate_hz
             p50, p95 = steps.percentile_ms(50), steps.percentile_ms(95)
             values |= {
+                "sampling rate (Hz)": configured.settings.stream.tick_rate_hz,
                 "steps": steps.steps,
                 "step p50 (ms)": p50,
                 "step p95 (ms)": p95,

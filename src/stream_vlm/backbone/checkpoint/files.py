@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
+from stream_vlm.unicode_text import read_json
 
 FLOATS = {"F64", "F32", "F16", "BF16"}
 """Weight types that need no quantization library."""
+
+
+WHOLE_FILE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+OTHER_FORMS = {
+    ".bin": "pickle",
+    ".pt": "pickle",
+    ".pth": "pickle",
+    ".ckpt": "pickle",
+    ".gguf": "GGUF, the form of llama.cpp",
+    ".h5": "the form of TensorFlow",
+    ".msgpack": "the form of Flax",
+}
+"""Forms of weights that are not read, by the ending of the file's name."""
+NO_WEIGHTS = {"training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt"}
+"""Files beside a checkpoint that have such an ending and hold no weights."""
 
 
 class ForeignArchitecture(CheckpointError):
@@ -25,6 +42,11 @@ def read_config(directory: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the directory or the file is missing or damaged.
     """
+    if directory.is_file():
+        raise CheckpointError(
+            f"model.directory {directory}: is a file; give the directory that holds it, with"
+            " config.json, tokenizer.json and model.safetensors"
+        )
     if not directory.is_dir():
         raise CheckpointError(
             f"model.directory {directory}: no such directory; give a Hugging Face checkpoint"
@@ -34,12 +56,14 @@ def read_config(directory: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(
             f"model.directory {directory}: has no config.json, so it is not a Hugging Face"
-            " checkpoint"
+            f" checkpoint{_other_weights(directory)}"
         )
     try:
-        config: dict[str, Any] = json.loads(path.read_text())
+        config: dict[str, Any] = read_json(path)
         config.get("model_type")
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: is not valid JSON ({error}); download the checkpoint again"
         ) from error
@@ -59,15 +83,8 @@ def check_files(directory: Path, config: dict[str, Any]) -> None:
         )
     for path in weight_files(directory):
         if not path.is_file():
-            raise CheckpointError(
-                f"model.directory {directory}: {path.name} is missing; the checkpoint is"
-                " incomplete, download it again"
-            )
-        try:
-            with safe_open(path, framework="pt") as weights:
-                kinds = {name: weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118 (not a mapping)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path}: is damaged ({error}); download it again") from error
+            raise CheckpointError(_missing_weights(directory, path))
+        kinds = weight_kinds(path)
         odd = sorted(name for name, kind in kinds.items() if kind not in FLOATS)
         if odd and "quantization_config" not in config:
             raise CheckpointError(
@@ -75,6 +92,82 @@ def check_files(directory: Path, config: dict[str, Any]) -> None:
                 " quantization_config that says how to read it; download the checkpoint again"
             )
     _check_deepstack(directory, config)
+
+
+def weight_kinds(path: Path) -> dict[str, str]:
+    """The type of each weight in the safetensors file `path`, such as "BF16", by name.
+
+    Raises:
+        CheckpointError: the file cannot be read or is damaged; the message says which.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(40)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror}); check its permissions and the disk"
+        ) from error
+    if start.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"{path}: is only a pointer of Git LFS; fetch the file itself with `git lfs pull`"
+        )
+    try:
+        with safe_open(path, framework="pt") as weights:
+            return {name: weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: is damaged ({error}); download it again") from error
+
+
+def _missing_weights(directory: Path, path: Path) -> str:
+    """Say why the weights in `path` are not there, and what to do."""
+    if path.name != WHOLE_FILE:
+        return (
+            f"model.directory {directory}: {path.name} is missing, which {INDEX} names; download it"
+            " again. If the weights are in another file now, remove the index"
+        )
+    return (
+        f"model.directory {directory}: {path.name} is missing"
+        f"{_other_weights(directory) or '; the checkpoint is incomplete, download it again'}"
+    )
+
+
+def _other_weights(directory: Path) -> str:
+    """Say which weights `directory` has in a form that is not read; empty if there are none."""
+    for file in sorted(directory.iterdir()):
+        form = OTHER_FORMS.get(file.suffix)
+        if form is None or file.name in NO_WEIGHTS:
+            continue
+        danger = ", which can run code when it is read" if form == "pickle" else ""
+        return (
+            f"; {file.name} is {form}{danger}. Weights are read from safetensors only: load the"
+            " checkpoint with transformers and save it with save_pretrained(DIRECTORY)"
+            if form == "pickle"
+            else f"; {file.name} is {form}. Weights are read from safetensors only: use the"
+            " checkpoint that it was made from"
+        )
+    others = sorted(directory.glob("*.safetensors"))
+    if others and not (directory / INDEX).is_file():
+        return (
+            f"; the weights in {others[0].name} are found only as {WHOLE_FILE} or through {INDEX}:"
+            " rename the file, or copy the index from the checkpoint's origin"
+        )
+    return ""
+
+
+def tied_in_text_config(directory: Path, config: dict[str, Any]) -> bool:
+    """Whether only `text_config` says that the output head shares the embeddings' weights.
+
+    transformers up to 4 wrote `tie_word_embeddings` there; some architectures look for it outside.
+    It counts only where the files have no weights of the head.
+    """
+    text = config.get("text_config") or {}
+    if config.get("tie_word_embeddings") or not text.get("tie_word_embeddings"):
+        return False
+    return not any(
+        name.endswith("lm_head.weight")
+        for path in weight_files(directory)
+        for name in weight_kinds(path)
+    )
 
 
 def _check_deepstack(directory: Path, config: dict[str, Any]) -> None:
@@ -108,22 +201,20 @@ def _check_deepstack(directory: Path, config: dict[str, Any]) -> None:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The files of the weights: one file, or the shards in the index.
+    """The files of the weights: one file, or else the shards in the index.
 
-    The files may be missing.
+    As in transformers the whole file comes first: an index beside it is left over from an earlier
+    save. The files may be missing.
 
     Raises:
         CheckpointError: the index is damaged.
     """
-    index = directory / "model.safetensors.index.json"
-    if not index.is_file():
-        return [directory / "model.safetensors"]
+    whole, index = directory / WHOLE_FILE, directory / INDEX
+    if whole.is_file() or not index.is_file():
+        return [whole]
     try:
-        return [
-            directory / name
-            for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        ]
-    except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+        return [directory / name for name in sorted(set(read_json(index)["weight_map"].values()))]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{index}: is damaged ({error!r}); download it again") from error
 
 

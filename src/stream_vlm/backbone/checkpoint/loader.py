@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -26,11 +25,13 @@ from stream_vlm.backbone.checkpoint.files import (
     check_files,
     digest,
     read_config,
+    tied_in_text_config,
 )
+from stream_vlm.backbone.checkpoint.load_errors import loading_failed
+from stream_vlm.backbone.checkpoint.picture_config import read_picture_format
 from stream_vlm.backbone.checkpoint.stream_config import (
     CheckpointError,
     StreamConfig,
-    read_picture_format,
     read_stream_config,
 )
 from stream_vlm.backbone.kv_cache.slot_attention import SLOT_ATTENTION
@@ -89,16 +90,21 @@ def load_checkpoint(settings: ModelSettings) -> Checkpoint:
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
         model_config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    except ImportError as error:
+        raise loading_failed(f"model.directory {directory}", error) from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(
-            f"model.directory {directory}: cannot be loaded: {error}; download the checkpoint again"
+            f"model.directory {directory}: its tokenizer or config.json cannot be loaded: {error};"
+            " download them again"
         ) from error
+    if tied_in_text_config(directory, config):
+        model_config.tie_word_embeddings = True
     # Before the weights, whose loading may take minutes.
     stream = read_stream_config(directory, tokenizer, settings.prompt_format)
     pictures = read_picture_format(directory, stream)
     placement = place(settings, ARCHITECTURES[architecture], model_config)
     with _progress_bar(shown=bool(settings.directory) and sys.stderr.isatty()):
-        model = _load(directory, ARCHITECTURES[architecture], placement)
+        model = _load(directory, ARCHITECTURES[architecture], model_config, placement)
     _check_numbers(directory, model, placement)
     model.model.language_model.set_attn_implementation(SLOT_ATTENTION)
     suffix = "" if settings.weights == "auto" else f"-{settings.weights}"
@@ -112,10 +118,11 @@ def load_checkpoint(settings: ModelSettings) -> Checkpoint:
     )
 
 
-def _load(directory: Path, model_class: Any, placement: Placement) -> Any:
+def _load(directory: Path, model_class: Any, config: Any, placement: Placement) -> Any:
     try:
         model, report = model_class.from_pretrained(
             directory,
+            config=config,
             dtype=placement.dtype,
             local_files_only=True,
             output_loading_info=True,
@@ -125,19 +132,11 @@ def _load(directory: Path, model_class: Any, placement: Placement) -> Any:
         _check_report(directory, report)
         if not placement.is_done_by_loading:
             model = model.to(placement.device)
-    except torch.OutOfMemoryError as error:
-        raise CheckpointError(
-            f"model.directory {directory}: does not fit into the GPU's memory; choose a smaller"
-            " model, model.weights int8 or int4, or, with several GPUs, model.device split"
-        ) from error
-    except ImportError as error:
-        raise CheckpointError(
-            f"model.directory {directory}: a library that its weights need is missing: {error}"
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(
-            f"model.directory {directory}: cannot be loaded: {error}; download the checkpoint again"
-        ) from error
+    except CheckpointError:
+        raise
+    except Exception as error:
+        # Quantizers and drivers are foreign code and can raise anything.
+        raise loading_failed(f"model.directory {directory}", error, placement.quantized) from error
     return model.eval().requires_grad_(False)
 
 

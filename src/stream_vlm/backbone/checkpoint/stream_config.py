@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +14,7 @@ from stream_vlm.context.policies.policy import ChunkedPolicy, ContextPolicy, Las
 from stream_vlm.context.policies.sliding import SlidingPolicy
 from stream_vlm.context.turn_formats import FORMATS, TurnFormat
 from stream_vlm.types import State, StreamError
-from stream_vlm.vision.preprocess import PictureFormat
+from stream_vlm.unicode_text import read_text
 
 FILE_NAME = "stream_config.json"
 
@@ -113,6 +112,7 @@ class StreamConfig(BaseModel):
         prefix_tokens: int,
         reply_tokens: int,
         room: int | None = None,
+        most_turns: int | None = None,
     ) -> ContextPolicy:
         """Make the context policy.
 
@@ -123,25 +123,28 @@ class StreamConfig(BaseModel):
             prefix_tokens: the most tokens of the prefix.
             reply_tokens: tokens of the longest reply.
             room: the most tokens of the context, if it is limited.
+            most_turns: the most turns, if the model's positions limit them.
         """
         name = self.policy if chosen.policy == "auto" else chosen.policy
         if name == "last_frames":
             # Besides the pictures there is room for a reply, and 512 tokens for a question.
-            return LastFramesPolicy(
-                chosen.frames, prefix_tokens + chosen.frames * turn_tokens + reply_tokens + 512
-            )
+            frames = _within(most_turns, chosen.frames)
+            most = prefix_tokens + frames * turn_tokens + reply_tokens + 512
+            return LastFramesPolicy(frames, _within(room, most))
         asked_turns = (
             max(2, round(chosen.max_seconds * rate_hz / self.frames_per_turn))
             if chosen.max_seconds > 0
             else None
         )
         if name == "sliding":
-            return self._sliding_policy(asked_turns, turn_tokens, prefix_tokens, reply_tokens, room)
-        max_turns = asked_turns or self.max_turns
+            return self._sliding_policy(
+                asked_turns, turn_tokens, prefix_tokens, reply_tokens, room, most_turns
+            )
+        max_turns = _within(most_turns, asked_turns or self.max_turns)
         keep_turns = (
-            max(1, round(asked_turns * self.keep_turns / self.max_turns))
-            if asked_turns
-            else self.keep_turns
+            self.keep_turns
+            if max_turns == self.max_turns
+            else max(1, round(max_turns * self.keep_turns / self.max_turns))
         )
         # Room for words in addition to silent turns: a quarter more, and at least 256 tokens.
         max_tokens = _within(
@@ -158,11 +161,12 @@ class StreamConfig(BaseModel):
         prefix_tokens: int,
         reply_tokens: int,
         room: int | None,
+        most_turns: int | None,
     ) -> SlidingPolicy:
         windows = self.sliding
         vision_turns, text_turns = (
-            asked_turns or windows.vision_turns,
-            asked_turns or windows.text_turns,
+            _within(most_turns, asked_turns or windows.vision_turns),
+            _within(most_turns, asked_turns or windows.text_turns),
         )
         # Every reply of the window may have the full length, and 256 tokens are for the last query.
         turns = max(vision_turns, text_turns) * turn_tokens + (text_turns + 1) * reply_tokens
@@ -179,8 +183,8 @@ class StreamConfig(BaseModel):
         )
 
 
-def _within(room: int | None, tokens: int) -> int:
-    return tokens if room is None else min(room, tokens)
+def _within(most: int | None, asked: int) -> int:
+    return asked if most is None else min(most, asked)
 
 
 MADE_FOR: dict[str, dict[str, Any]] = {
@@ -226,13 +230,15 @@ def read_stream_config(
     written: dict[str, Any] = {}
     if path.is_file():
         try:
-            config = StreamConfig.model_validate_json(path.read_text())
+            config = StreamConfig.model_validate_json(read_text(path))
         except ValidationError as error:
             detail = error.errors()[0]
             field = ".".join(str(part) for part in detail["loc"])
             raise CheckpointError(
                 f"{path}: {field or 'content'}: {detail['msg']}; correct the file or remove it"
             ) from error
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path}: {error}; correct the file or remove it") from error
         if turns == "auto":
             return config
         written = config.model_dump(exclude={"turns"})
@@ -250,58 +256,3 @@ def read_stream_config(
 
 def _is_tuned(turns: TurnFormat, known: dict[str, int]) -> bool:
     return all(turns.marker(state) in known for state in State if turns.marker(state))
-
-
-MOST_TOKENS = 128
-"""The most vision tokens of a picture.
-
-Published checkpoints allow millions of pixels, which is too slow for a stream.
-"""
-
-
-def read_picture_format(directory: Path, config: StreamConfig) -> PictureFormat:
-    """Read the picture format from `preprocessor_config.json` and the stream configuration.
-
-    The pixel budget is in `min_pixels` and `max_pixels` (Qwen2.5-VL), or in `shortest_edge` and
-    `longest_edge` of `size`, which also count the pixels of the whole picture (Qwen3-VL).
-
-    Args:
-        directory: the directory of the checkpoint.
-        config: its stream configuration.
-
-    Raises:
-        CheckpointError: the file is missing, unreadable or lacks a field.
-    """
-    path = directory / "preprocessor_config.json"
-    try:
-        values: dict[str, Any] = json.loads(path.read_text())
-        if config.frames_per_turn > values["temporal_patch_size"]:
-            raise CheckpointError(
-                f"{config.name}: frames_per_turn {config.frames_per_turn} do not fit into a"
-                f" temporal patch of {values['temporal_patch_size']} frames; lower it in"
-                f" {FILE_NAME}"
-            )
-        unit = values["patch_size"] * values["merge_size"]
-        size = values.get("size") or {}
-        most = values.get("max_pixels") or size.get("longest_edge") or MOST_TOKENS * unit * unit
-        max_pixels = min(most, MOST_TOKENS * unit * unit)
-        return PictureFormat(
-            patch_size=values["patch_size"],
-            merge_size=values["merge_size"],
-            temporal_patch_size=values["temporal_patch_size"],
-            mean=tuple(values["image_mean"]),
-            std=tuple(values["image_std"]),
-            fixed_size=config.fixed_size,
-            min_pixels=min(
-                values.get("min_pixels") or size.get("shortest_edge") or 4 * unit * unit, max_pixels
-            ),
-            max_pixels=max_pixels,
-            pair_frames=config.pair_frames,
-            place_marks=config.place_marks,
-        )
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: missing; copy it from the checkpoint's origin") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path}: {error!r}; copy the file again from the checkpoint's origin"
-        ) from error

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
@@ -25,7 +24,9 @@ from stream_vlm.backbone.checkpoint.files import (
     check_files,
     digest,
     read_config,
+    tied_in_text_config,
 )
+from stream_vlm.backbone.checkpoint.load_errors import loading_failed
 from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
 from stream_vlm.backbone.recompute.chat_prompt import ChatWriter, LabelledPicture
 from stream_vlm.config.model_settings import ModelSettings
@@ -107,13 +108,16 @@ def load_foreign(settings: ModelSettings) -> ForeignCheckpoint:
                 f"model.{field} {getattr(settings, field)!r}: not possible with {name} of"
                 f" architecture {config.model_type!r}; set it to {' or '.join(possible)}"
             )
-    check_files(directory, read_config(directory))
+    stored = read_config(directory)
+    check_files(directory, stored)
+    if tied_in_text_config(directory, stored):
+        config.tie_word_embeddings = True
     placement = place(settings, AutoModelForImageTextToText, config)
     processor = _processor(directory, name)
     writer = ChatWriter(processor, PROMPTED_SYSTEM, name)
     tokens, smaller = (_count_inputs(writer, name, size) for size in ((480, 640), (120, 160)))
     tokenizer = processor.tokenizer
-    model = _model(directory, name, placement)
+    model = _model(directory, name, config, placement)
     stop = _stop(model, tokenizer, name)
     pictures = {
         getattr(model.config, field, None)
@@ -220,10 +224,11 @@ def _count_inputs(writer: ChatWriter, name: str, size: tuple[int, int]) -> int:
     return sum(value.numel() for value in inputs.values() if isinstance(value, torch.Tensor))
 
 
-def _model(directory: Path, name: str, placement: Placement) -> Any:
+def _model(directory: Path, name: str, config: Any, placement: Placement) -> Any:
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             directory,
+            config=config,
             dtype=placement.dtype,
             local_files_only=True,
             output_loading_info=True,
@@ -233,17 +238,9 @@ def _model(directory: Path, name: str, placement: Placement) -> Any:
         if not placement.is_done_by_loading:
             model = model.to(placement.device)
         model = model.eval().requires_grad_(False)
-    except torch.OutOfMemoryError as error:
-        raise CheckpointError(
-            f"{name}: does not fit into the GPU's memory; choose a smaller model or one with"
-            " quantized weights"
-        ) from error
-    except ImportError as error:
-        raise CheckpointError(f"{name}: needs a library that is not installed: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{name}: cannot be loaded: {error}; download the checkpoint again"
-        ) from error
+    except Exception as error:
+        # Quantizers and drivers are foreign code and can raise anything.
+        raise loading_failed(name, error, placement.quantized) from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError(

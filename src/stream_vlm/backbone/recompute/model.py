@@ -25,6 +25,7 @@ from stream_vlm.backbone.recompute.loader import load_foreign
 from stream_vlm.backbone.tokens.state_decision import NotFinite
 from stream_vlm.backbone.tokens.token_sampler import TokenSampler
 from stream_vlm.config.settings import Settings
+from stream_vlm.config.stream_settings import DEFAULT_RATE_HZ
 from stream_vlm.context.recalled_lines import lines_within_budget, merge_recalled
 from stream_vlm.context.turn_formats import PROMPTED
 from stream_vlm.model_protocol import SILENT, Outcome, Turn, Upcoming, WatchRefused, one_by_one
@@ -61,6 +62,7 @@ class RecomputingModel:
             torch.set_num_threads(settings.model.threads)
         self.settings = settings
         self.checkpoint = load_foreign(settings.model)
+        settings.stream.take_own_rate(self.rate_hz)
         self.seconds: Mapping[str, float] = {}
         log.warning("%s: %s", self.model_id, self.engine)
 
@@ -83,6 +85,11 @@ class RecomputingModel:
     def reads_memory(self) -> bool:
         """True: a chat can contain what the memory found."""
         return True
+
+    @property
+    def rate_hz(self) -> float:
+        """One tick a second: these models name no rate of their own."""
+        return DEFAULT_RATE_HZ
 
     @property
     def activity_threshold(self) -> float:

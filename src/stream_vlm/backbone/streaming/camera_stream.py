@@ -132,7 +132,7 @@ class CachedStream:
         """
         if self.forward is None:
             self.forward = self._open_forward(frames.vision_tokens)
-        elif self._planned_rate_hz != self.parts.settings.stream.rate_hz:
+        elif self._planned_rate_hz != self.parts.settings.stream.tick_rate_hz:
             self._plan_again(frames.vision_tokens)
         forward = self.forward
         self._remove_watch_unless(frames.watch)
@@ -223,7 +223,7 @@ class CachedStream:
     def _open_forward(self, vision_tokens: int) -> CachedForward:
         parts = self.parts
         self.plan = plan_context(parts, vision_tokens)
-        self._planned_rate_hz = parts.settings.stream.rate_hz
+        self._planned_rate_hz = parts.settings.stream.tick_rate_hz
         self._room = self.plan.policy.max_tokens
         static = StaticForwards(parts.checkpoint.model) if parts.has_static_shapes else None
         return CachedForward(parts.checkpoint.model, self.plan.capacity, static=static)
@@ -234,7 +234,7 @@ class CachedStream:
         The length of the context is set in seconds, so another rate gives another number of turns.
         """
         settings = self.parts.settings
-        self._planned_rate_hz = settings.stream.rate_hz
+        self._planned_rate_hz = settings.stream.tick_rate_hz
         if settings.context.max_seconds > 0:
             again = plan_context(self.parts, vision_tokens, room=self._room)
             self.plan = replace(self.plan, policy=again.policy)

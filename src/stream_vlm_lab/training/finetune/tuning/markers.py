@@ -15,7 +15,8 @@ import torch
 from tokenizers import AddedToken
 
 from stream_vlm.backbone.checkpoint.loader import Checkpoint
-from stream_vlm.backbone.checkpoint.stream_config import read_picture_format, read_stream_config
+from stream_vlm.backbone.checkpoint.picture_config import read_picture_format
+from stream_vlm.backbone.checkpoint.stream_config import read_stream_config
 from stream_vlm.context.turn_formats import FORMATS
 from stream_vlm.types import State, StreamError
 

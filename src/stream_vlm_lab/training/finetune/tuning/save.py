@@ -15,6 +15,7 @@ from stream_vlm.backbone.checkpoint.stream_config import FILE_NAME
 
 COPIED = (
     "preprocessor_config.json",
+    "processor_config.json",
     "video_preprocessor_config.json",
     "chat_template.jinja",
     "chat_template.json",
