@@ -199,5 +199,5 @@ def test_weights_of_another_shape_are_a_fault_of_the_files(directory: Path) -> N
     weights = load_file(directory / WHOLE_FILE)
     weights["lm_head.weight"] = weights["lm_head.weight"][:5].clone()
     save_file(weights, directory / WHOLE_FILE, metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match="contradict each other.*download"):
+    with pytest.raises(CheckpointError, match=r"contradict each other.*download"):
         load(directory)

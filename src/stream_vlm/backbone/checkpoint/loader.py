@@ -19,6 +19,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from stream_vlm.backbone.checkpoint.adapter import MERGE, check_possible, find_adapter, merge
 from stream_vlm.backbone.checkpoint.device_map import Placement, place
 from stream_vlm.backbone.checkpoint.files import (
     ForeignArchitecture,
@@ -28,8 +29,9 @@ from stream_vlm.backbone.checkpoint.files import (
     tied_in_text_config,
 )
 from stream_vlm.backbone.checkpoint.load_errors import loading_failed
-from stream_vlm.backbone.checkpoint.picture_config import read_picture_format
+from stream_vlm.backbone.checkpoint.picture_config import PLACES, read_picture_format
 from stream_vlm.backbone.checkpoint.stream_config import (
+    FILE_NAME,
     CheckpointError,
     StreamConfig,
     read_stream_config,
@@ -78,17 +80,32 @@ def load_checkpoint(settings: ModelSettings) -> Checkpoint:
         CheckpointError: the directory is missing, incomplete or damaged, or the settings need a
             device or a library that is missing.
     """
-    directory = Path(settings.directory).expanduser() if settings.directory else SHIPPED
+    given = Path(settings.directory).expanduser() if settings.directory else SHIPPED
+    adapter = find_adapter(given)
+    directory = adapter.base if adapter is not None else given
     config = read_config(directory)
     architecture = config.get("model_type")
+    if architecture not in ARCHITECTURES and adapter is not None:
+        raise CheckpointError(
+            f"model.directory {given}: its base {directory} has the architecture {architecture!r};"
+            f" adapters are merged for {' and '.join(ARCHITECTURES)} only: {MERGE}"
+        )
     if architecture not in ARCHITECTURES:
         raise ForeignArchitecture(
             f"model.directory {directory}: architecture {architecture!r} is not supported; give a"
             f" checkpoint of {' or '.join(ARCHITECTURES)}"
         )
     check_files(directory, config)
+    if adapter is not None:
+        check_possible(adapter, settings.weights)
+
+    def place_of(*names: str) -> Path:
+        return adapter.place_of(*names) if adapter is not None else directory
+
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            place_of("tokenizer.json", "vocab.json"), local_files_only=True
+        )
         model_config = AutoConfig.from_pretrained(directory, local_files_only=True)
     except ImportError as error:
         raise loading_failed(f"model.directory {directory}", error) from error
@@ -100,11 +117,15 @@ def load_checkpoint(settings: ModelSettings) -> Checkpoint:
     if tied_in_text_config(directory, config):
         model_config.tie_word_embeddings = True
     # Before the weights, whose loading may take minutes.
-    stream = read_stream_config(directory, tokenizer, settings.prompt_format)
-    pictures = read_picture_format(directory, stream)
+    stream = read_stream_config(place_of(FILE_NAME), tokenizer, settings.prompt_format)
+    pictures = read_picture_format(place_of(*(name for name, _ in PLACES)), stream)
     placement = place(settings, ARCHITECTURES[architecture], model_config)
     with _progress_bar(shown=bool(settings.directory) and sys.stderr.isatty()):
         model = _load(directory, ARCHITECTURES[architecture], model_config, placement)
+    model_digest = digest(directory)
+    if adapter is not None:
+        model = merge(model, adapter, len(tokenizer)).eval().requires_grad_(False)
+        model_digest += f"-{adapter.digest()}"
     _check_numbers(directory, model, placement)
     model.model.language_model.set_attn_implementation(SLOT_ATTENTION)
     suffix = "" if settings.weights == "auto" else f"-{settings.weights}"
@@ -113,7 +134,7 @@ def load_checkpoint(settings: ModelSettings) -> Checkpoint:
         tokenizer,
         stream,
         pictures,
-        f"{stream.name}-{digest(directory)}{suffix}",
+        f"{stream.name}-{model_digest}{suffix}",
         placement.quantized,
     )
 

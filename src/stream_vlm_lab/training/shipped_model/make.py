@@ -98,7 +98,19 @@ def add_arguments(parser: argparse._ArgumentGroup) -> None:
         "--language-steps",
         type=int,
         default=1200,
-        help=f"training steps of the language stage, {LANGUAGE_BATCH} windows each",
+        help="training steps of the language stage",
+    )
+    parser.add_argument(
+        "--vision-batch",
+        type=int,
+        default=None,
+        help=f"pairs of pictures in a step of the vision stage; default: {VISION_BATCH}",
+    )
+    parser.add_argument(
+        "--language-batch",
+        type=int,
+        default=None,
+        help=f"windows in a step of the language stage; default: {LANGUAGE_BATCH}",
     )
     parser.add_argument(
         "--held-out-worlds", type=int, default=60, help="held-out rooms to score on"
@@ -212,27 +224,21 @@ class ShippedModelTraining:
                 dense=True,
                 what="rooms with dense labels",
             )
-        steps = max(
-            1,
-            int(
-                len(streams)
-                * DENSE_TICKS
-                * arguments.vision_epochs
-                / (VISION_BATCH * accelerator.num_processes)
-            ),
-        )
+        batch = arguments.vision_batch or VISION_BATCH
+        pairs = len(streams) * DENSE_TICKS * arguments.vision_epochs
+        steps = max(1, int(pairs / (batch * accelerator.num_processes)))
         plan = self._plan(
             "vision",
             steps,
             VISION_TIME,
-            ("vision_worlds", "vision_epochs", "vision_from", "start_from"),
+            ("vision_worlds", "vision_epochs", "vision_from", "start_from", "vision_batch"),
         )
         heads, loop = train_vision(
             accelerator,
             model,
             streams,
             plan,
-            batch=VISION_BATCH,
+            batch=batch,
             learning_rate=arguments.learning_rate or LEARNING_RATE,
             compiles=arguments.compile,
         )
@@ -273,10 +279,10 @@ class ShippedModelTraining:
                 "language",
                 arguments.language_steps,
                 1.0,
-                ("vision_worlds", "language_worlds", "start_from", "loss"),
+                ("vision_worlds", "language_worlds", "start_from", "loss", "language_batch"),
             ),
             objective=OBJECTIVES[arguments.loss or "fixed"],
-            batch=LANGUAGE_BATCH,
+            batch=arguments.language_batch or LANGUAGE_BATCH,
             ticks=STREAM.max_turns,
             learning_rate=arguments.learning_rate or LEARNING_RATE,
             saved=lambda: save_checkpoint(model, self.tokenizer, arguments.out),
