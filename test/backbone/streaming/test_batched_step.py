@@ -154,13 +154,17 @@ def test_out_of_memory_is_reported_and_clears_every_stream(
         assert_alike(outcome, expected)
 
 
-def test_a_context_longer_than_the_model_allows_is_refused_with_the_remedy(tmp_path: Path) -> None:
+def test_a_context_longer_than_the_model_allows_is_fitted_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     model = load_cached_model(
         settings_for(write_checkpoint(tmp_path / "checkpoint"), context__max_seconds=3600.0)
     )
+    caplog.clear()
     outcome = decisions(model.step([turn(model.open_stream("front"), 0, 0)]))[0]
-    assert isinstance(outcome, StreamError)
-    assert "was trained for 8192; lower context.max_seconds" in str(outcome)
+    assert isinstance(outcome, Decision)
+    assert "was trained for 8192 positions" in caplog.text
+    assert "Lower context.max_seconds" in caplog.text
 
 
 def test_sampled_words_are_the_same_in_every_run_and_differ_from_greedy_words(

@@ -1,4 +1,4 @@
-"""A context fits the positions of the model: fewer turns with a warning, or a refusal at loading."""
+"""A context fits the model's positions: fewer turns with a warning, or a refusal at loading."""
 
 from __future__ import annotations
 

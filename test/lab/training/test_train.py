@@ -95,6 +95,6 @@ def test_processes_render_the_same_rooms_in_order() -> None:
 
 
 def test_a_fault_in_a_room_is_not_taken_for_a_process_that_ended() -> None:
-    with pytest.raises(Exception, match=".") as caught:
+    with pytest.raises(Exception, match=r".") as caught:
         list(render_streams([-1], 2, 2.0, dense=False, processes=2))
     assert not isinstance(caught.value, StreamError) or "ended before" not in str(caught.value)

@@ -64,9 +64,7 @@ def find_adapter(directory: Path) -> Adapter | None:
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}; copy it again") from error
     if kind.upper() != "LORA":
-        raise CheckpointError(
-            f"{name}: is an adapter of kind {kind}, only LORA is loaded; {MERGE}"
-        )
+        raise CheckpointError(f"{name}: is an adapter of kind {kind}, only LORA is loaded; {MERGE}")
     base = _base(directory, config.get("base_model_name_or_path"))
     if not (directory / WEIGHTS).is_file():
         other = next((file.name for file in sorted(directory.glob("adapter_model.*"))), "")
