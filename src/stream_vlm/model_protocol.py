@@ -192,7 +192,10 @@ class TextWriter(Protocol):
 
 @runtime_checkable
 class KnowsItsRate(Protocol):
-    """A model that knows how many ticks a second it was trained with."""
+    """A model that knows how many ticks a second it was trained with.
+
+    A model of your own that does not say it runs at 2 Hz where `stream.rate_hz` is 0.
+    """
 
     @property
     def rate_hz(self) -> float:

@@ -15,8 +15,8 @@ def test_the_default_is_the_rate_that_the_model_was_trained_with() -> None:
     assert settings.stream.tick_rate_hz == 4.0
 
 
-def test_a_model_without_a_rate_of_its_own_runs_at_1_hz() -> None:
-    assert load_settings({}).stream.tick_rate_hz == 1.0
+def test_a_model_that_is_no_checkpoint_and_names_no_rate_runs_at_2_hz() -> None:
+    assert load_settings({}).stream.tick_rate_hz == 2.0
 
 
 def test_a_rate_that_is_set_wins_and_0_goes_back_to_the_models_own() -> None:

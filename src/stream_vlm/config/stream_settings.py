@@ -7,7 +7,9 @@ from pydantic import PrivateAttr, field_validator
 from stream_vlm.config.field import Group, setting
 
 DEFAULT_RATE_HZ = 1.0
-"""Ticks a second of a model that does not say how many it was trained with."""
+"""Ticks a second of a checkpoint that does not say how many it was trained with."""
+OWN_MODEL_HZ = 2.0
+"""Ticks a second of a model that is no checkpoint and does not say how many it wants."""
 SLOWEST_HZ = 0.1
 
 
@@ -23,7 +25,7 @@ class StreamSettings(Group):
         minimum=0.0,
         maximum=30.0,
     )
-    _own_rate_hz: float = PrivateAttr(default=DEFAULT_RATE_HZ)
+    _own_rate_hz: float = PrivateAttr(default=OWN_MODEL_HZ)
 
     @field_validator("rate_hz")
     @classmethod
