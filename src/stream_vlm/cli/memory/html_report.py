@@ -201,7 +201,7 @@ def _happenings(rows: list[Any]) -> list[Entry]:
     entries: list[Entry] = []
     places: dict[tuple[str, ...], int] = {}
     for *values, session_id, event_id, query_id in rows:
-        entry = Entry(*values, links=(session_id, event_id, query_id))
+        entry = replace(Entry(*values), links=(session_id, event_id, query_id))
         entries.append(entry)
         if entry.kind == "event" and event_id:
             places[session_id, event_id] = len(entries) - 1

@@ -323,8 +323,8 @@ def _refuse_broken_links(
             f"SELECT {of}_vector.id FROM {of}_vector JOIN vector_model ON vector_model.id ="
             " vector_model_id WHERE length(halves) <> 2 * size"
         ).fetchall():
-            line = numbers.get((f"{of}_vector", number), 0)
-            refusals.add(f"line {line} has a vector of another size than its model's")
+            at = numbers.get((f"{of}_vector", number), 0)
+            refusals.add(f"line {at} has a vector of another size than its model's")
             db.execute(f"DELETE FROM {of}_vector WHERE id = ?", [number])
     while broken := db.execute("PRAGMA foreign_key_check").fetchall():
         for table, rowid, target, _ in broken:

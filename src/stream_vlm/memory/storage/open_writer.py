@@ -56,6 +56,11 @@ class OpenWriter:
         sentence: what happened to the file last, and the remedy; empty if nothing.
     """
 
+    db: Database
+    _file: OpenFile
+    _first_page: bytes
+    _newest: Any
+
     def __init__(
         self,
         path: Path,
@@ -149,10 +154,9 @@ class OpenWriter:
             self.db.close()
 
     def _use(self, db: Database) -> None:
-        self.db: Database = db
+        self.db = db
         self._file = OpenFile.now(self._path)
         self._first_page = self._page(1)
-        self._newest: Any = None
         self.note_newest()
 
     def _leave(self) -> None:
