@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -53,16 +54,21 @@ def run_inside(command: Sequence[str]) -> int:
         [*_flags(), *command], env=os.environ | {INSIDE: "1"}, start_new_session=True
     )
 
+    deadlines: list[float] = []
+
     def interrupt(*_: object) -> None:
+        deadlines.append(time.monotonic() + END_S)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(END_S)
-        process.kill()  # its child, the first process of the namespaces, dies with it
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
-    return process.wait()
+    while True:
+        try:
+            return process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            if deadlines and time.monotonic() > deadlines[0]:
+                process.kill()  # its child, the first process of the namespaces, dies with it
 
 
 def prepare_inside() -> None:
