@@ -119,19 +119,30 @@ def clocks_apart_s(
 ) -> float:
     """Return how far the clock of the second topic is ahead of that of the first, seconds.
 
-    The stamps are compared at the same times of recording. 0 where one has no messages.
+    The stamps are compared at the same times of recording. Topics that were recorded one after the
+    other cannot be compared so: their clocks count as the same where their stamps overlap. 0 where
+    one has no messages.
     """
     if not first.kept.any() or not second.kept.any():
         return 0.0
-    recorded = first_times.recorded[first.kept]
-    origin_ns, base_ns = int(recorded[0]), int(first.stamps[first.kept][0])
-    at = (second_times.recorded[second.kept] - origin_ns) / NANOSECONDS
+    recorded, stamps = first_times.recorded[first.kept], first.stamps[first.kept]
+    other_recorded, other_stamps = second_times.recorded[second.kept], second.stamps[second.kept]
+    together = (other_recorded >= recorded[0]) & (other_recorded <= recorded[-1])
+    if together.any():
+        other_recorded, other_stamps = other_recorded[together], other_stamps[together]
+    elif _overlap(stamps, other_stamps):
+        return 0.0
+    origin_ns, base_ns = int(recorded[0]), int(stamps[0])
+    at = (other_recorded - origin_ns) / NANOSECONDS
     grid = (recorded - origin_ns) / NANOSECONDS
-    values = (first.stamps[first.kept] - base_ns) / NANOSECONDS
-    expected = np.interp(at, grid, values)
+    expected = np.interp(at, grid, (stamps - base_ns) / NANOSECONDS)
     # Outside of the first topic's messages its clock goes on as recording does.
     expected += np.minimum(0.0, at - grid[0]) + np.maximum(0.0, at - grid[-1])
-    return float(np.median((second.stamps[second.kept] - base_ns) / NANOSECONDS - expected))
+    return float(np.median((other_stamps - base_ns) / NANOSECONDS - expected))
+
+
+def _overlap(first: Times, second: Times) -> bool:
+    return bool(first.min() <= second.max() and second.min() <= first.max())
 
 
 def on_one_clock(stamps: Times, recorded: Times) -> Mask:
