@@ -161,9 +161,9 @@ def state_facts(day: Day) -> list[StateFact]:
         place, last = day.place(room), script.states[-1]
         seen = [h.event for h in day.events if h.room == room]
         kinds = {event.kind for event in seen}
-        if "door" in kinds:
+        if "door" in kinds and last.door_open is not None:
             facts.append(StateFact("door", "open", "closed", last.door_open, place))
-        if "lamp" in kinds:
+        if "lamp" in kinds and last.lamp_on is not None:
             facts.append(StateFact("lamp", "on", "off", last.lamp_on, place))
         resting = {(script.things[one].kind, script.things[one].colour) for one in last.resting}
         for kind, colour in sorted({(one.kind, one.colour) for one in seen}):

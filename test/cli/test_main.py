@@ -400,7 +400,7 @@ def test_recall_computes_an_answer_and_lists_its_evidence(
         )
         == 0
     )
-    assert "never" in capsys.readouterr().out
+    assert "no record of 'zebra'" in capsys.readouterr().out
     assert main(["recall", "--memory", str(memory_file), "--answer", "last", "ball"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("last: ")

@@ -26,7 +26,7 @@ from stream_vlm.memory.search.vectors import VectorModel
 from stream_vlm.memory.storage.errors import MemoryFileError, SummarizerError
 from stream_vlm.model_protocol import Outcome, Turn, Upcoming, WatchRefused, one_by_one
 from stream_vlm.sources import SourceError, open_source
-from stream_vlm.text_models.sentence_embedder import EmbeddingError
+from stream_vlm.text_models.sentence_embedder import EmbeddingError, SentenceEmbedder
 from stream_vlm.types import NANOSECONDS, Decision, Frame, Query, State, StreamError
 
 FIRST_NS = 1_700_000_000 * NANOSECONDS
@@ -162,7 +162,9 @@ def test_with_a_text_model_every_text_gets_a_vector(bag: Path, tmp_path: Path) -
     path = tmp_path / "out" / "memory.db"
     with Memory.open(MemorySettings(path=str(path)), read_only=True) as memory:
         received = memory.recall(RecallQuery(kinds=("event", "utterance", "summary"))).total
-    assert vector_models(path) == (VectorModel("tiny-words", 24, "record", received),)
+    assert vector_models(path) == (
+        VectorModel(SentenceEmbedder(directory).name, 24, "record", received),
+    )
 
 
 def test_an_unusable_text_model_is_refused_before_a_run_is_replaced(

@@ -145,7 +145,10 @@ def test_pip_brings_every_library_that_the_library_imports(
     always = distributions(imported_roots(source, at_import_time=True))
     sometimes = distributions(imported_roots(source, at_import_time=False))
     assert always - required(installed) == set()
-    assert sometimes - required(installed, "large", "endpoint", "encryption", "video") == set()
+    assert (
+        sometimes - required(installed, "large", "endpoint", "encryption", "video", "adapters")
+        == set()
+    )
 
 
 def test_pip_brings_every_library_that_the_lab_imports_with_the_extra_lab(

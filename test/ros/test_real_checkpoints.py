@@ -118,6 +118,8 @@ def test_a_bad_checkpoint_is_refused_with_the_reason_and_a_good_one_is_loaded_la
     shutil.rmtree(directory, ignore_errors=True)
     shutil.copytree(checkpoint, directory)
     assert unconfigured.transition("configure")
+    unconfigured.wait_for_active()
+    assert unconfigured.transition("deactivate")
     assert unconfigured.transition("cleanup")
     shutil.rmtree(directory)
 

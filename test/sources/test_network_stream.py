@@ -20,7 +20,8 @@ from stream_fixtures import PASSWORD, SECRETS, MjpegServer, RtspServer, mjpeg_se
 from video_fixtures import regular, write_video
 
 from stream_vlm.sources import SourceError, open_source
-from stream_vlm.sources.network_stream import NetworkStream, Reconnect
+from stream_vlm.sources.network_stream import NetworkStream
+from stream_vlm.sources.source import Reconnect
 
 PATIENT = Reconnect(timeout_s=60.0, first_wait_s=0.1, longest_wait_s=0.5)
 """The first picture of GStreamer takes long on a busy machine."""

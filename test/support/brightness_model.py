@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from stream_vlm.config.settings import Settings
 from stream_vlm.memory.answers.prompt_recall import PromptRecall, PromptRecaller
+from stream_vlm.memory.search.query import RecallQuery
 from stream_vlm.model_protocol import ModelStream, Outcome, Turn, Upcoming, WatchRefused, one_by_one
 from stream_vlm.types import Decision, Frame, Query, State, StreamError
 
@@ -194,10 +195,12 @@ def _block_memory_search() -> None:
     """Make every memory search for a question wait for the file of `GATE_ENV`."""
     recall = PromptRecaller.recall
 
-    def recall_later(self: PromptRecaller, text: str, camera: str = "") -> PromptRecall:
+    def recall_later(
+        self: PromptRecaller, question: str | RecallQuery, camera: str = ""
+    ) -> PromptRecall:
         while not Path(os.environ[GATE_ENV]).exists():
             time.sleep(0.02)
-        return recall(self, text, camera)
+        return recall(self, question, camera)
 
     PromptRecaller.recall = recall_later  # type: ignore[method-assign]
 

@@ -9,7 +9,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import cv2
@@ -17,7 +16,7 @@ import numpy as np
 
 from stream_vlm.loop.sampler import LatestFrames
 from stream_vlm.sources.redact import redact
-from stream_vlm.sources.source import SourceError
+from stream_vlm.sources.source import Reconnect, SourceError
 from stream_vlm.types import Frame, StaleFrame
 
 LOG = logging.getLogger(__name__)
@@ -25,36 +24,6 @@ LOG = logging.getLogger(__name__)
 SCHEMES = ("rtsp", "rtsps", "http", "https")
 JOIN_S = 2.0
 """How long the end waits for the reading thread, which may be inside a call to FFmpeg, seconds."""
-
-
-@dataclass(frozen=True)
-class Reconnect:
-    """How long a stream is waited for.
-
-    Attributes:
-        timeout_s: to open the stream, and for its next picture, seconds.
-        first_wait_s: before the first new attempt of an outage; each later one waits twice as long.
-        longest_wait_s: the longest of these waits, seconds.
-    """
-
-    timeout_s: float = 10.0
-    first_wait_s: float = 0.5
-    longest_wait_s: float = 30.0
-
-    def __post_init__(self) -> None:
-        if not (self.timeout_s > 0 and 0 < self.first_wait_s <= self.longest_wait_s):
-            raise SourceError(
-                f"timeout {self.timeout_s} s, waits from {self.first_wait_s} to"
-                f" {self.longest_wait_s} s: each must be above 0, and the first wait not longer"
-                " than the longest"
-            )
-
-    def waits_s(self) -> Iterator[float]:
-        """Yield the waits of one outage, without end."""
-        wait_s = self.first_wait_s
-        while True:
-            yield wait_s
-            wait_s = min(2 * wait_s, self.longest_wait_s)
 
 
 class NetworkStream:

@@ -13,7 +13,7 @@ from stream_vlm.sources.redact import redact
 from stream_vlm.sources.source import Source, SourceError
 
 if TYPE_CHECKING:
-    from stream_vlm.sources.network_stream import Reconnect
+    from stream_vlm.sources.source import Reconnect
 
 POSSIBLE = (
     "a video file, a webcam index such as 0, a stream's address such as rtsp://HOST/PATH or"

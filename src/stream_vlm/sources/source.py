@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from stream_vlm.types import Frame, StreamError
@@ -10,6 +11,36 @@ from stream_vlm.types import Frame, StreamError
 
 class SourceError(StreamError):
     """A source that cannot be opened or read; the message names it and the remedy."""
+
+
+@dataclass(frozen=True)
+class Reconnect:
+    """How long a stream is waited for.
+
+    Attributes:
+        timeout_s: to open the stream, and for its next picture, seconds.
+        first_wait_s: before the first new attempt of an outage; each later one waits twice as long.
+        longest_wait_s: the longest of these waits, seconds.
+    """
+
+    timeout_s: float = 10.0
+    first_wait_s: float = 0.5
+    longest_wait_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not (self.timeout_s > 0 and 0 < self.first_wait_s <= self.longest_wait_s):
+            raise SourceError(
+                f"timeout {self.timeout_s} s, waits from {self.first_wait_s} to"
+                f" {self.longest_wait_s} s: each must be above 0, and the first wait not longer"
+                " than the longest"
+            )
+
+    def waits_s(self) -> Iterator[float]:
+        """Yield the waits of one outage, without end."""
+        wait_s = self.first_wait_s
+        while True:
+            yield wait_s
+            wait_s = min(2 * wait_s, self.longest_wait_s)
 
 
 class Source(Protocol):

@@ -20,10 +20,9 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
 from stream_vlm.sources import Source, SourceError, open_source
-from stream_vlm.sources.network_stream import Reconnect
 from stream_vlm.sources.open_source import POSSIBLE
 from stream_vlm.sources.redact import hide_arguments
-from stream_vlm.sources.source import left_out_by
+from stream_vlm.sources.source import Reconnect, left_out_by
 from stream_vlm.types import NANOSECONDS, Frame, StreamError
 from stream_vlm_ros.camera_source.messages import (
     Transport,

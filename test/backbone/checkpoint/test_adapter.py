@@ -45,7 +45,7 @@ def made(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, weight in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.1)
-    adapted.save_pretrained(folder / "adapter")
+    adapted.save_pretrained(str(folder / "adapter"))
     change(folder / "adapter", base_model_name_or_path=str(base))
     return folder
 

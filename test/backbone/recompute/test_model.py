@@ -445,7 +445,7 @@ def test_two_runs_with_a_simulated_camera_give_the_same_result(
             "decision.unprompted=always",
         ]
         assert main([*command, "--out", str(tmp_path / folder)]) == 0
-    assert "6 ticks" in capsys.readouterr().out
+    assert "3 ticks" in capsys.readouterr().out
     for name in ("utterances.jsonl", "events.jsonl", "states.jsonl"):
         assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     assert len((tmp_path / "once" / "states.jsonl").read_text().splitlines()) == 6

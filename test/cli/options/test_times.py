@@ -32,8 +32,8 @@ def test_forget_deletes_the_hour_of_the_wall_clock_on_a_day_of_a_time_change(
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
-        hour = ("--from", f"{day} 3 pm", "--to", f"{day} 15:59")
-        assert main(["memory", "forget", *hour, "--memory", str(path)]) == 0
+        between = ("--from", f"{day} 3 pm", "--to", f"{day} 15:59")
+        assert main(["memory", "forget", *between, "--memory", str(path)]) == 0
     finally:
         monkeypatch.undo()
         time.tzset()

@@ -155,7 +155,7 @@ def test_never_is_said_only_of_words_and_times_that_the_memory_knows(tmp_path: P
             {"start_ns": seconds(200), "end_ns": seconds(800)},
             {"cameras": ("rear",)},
         ):
-            answer = memory.answer(Question(RecallQuery(often, **filters)))  # type: ignore[arg-type]
+            answer = memory.answer(Question(RecallQuery(often, **filters)))
             assert not answer.known
             assert "never" not in answer.text
             assert "nothing was watched then" in answer.text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,14 +70,14 @@ def test_without_a_frame_a_memory_with_several_refuses_and_names_them(
 ) -> None:
     see(memory, "one", ("a cat", "map", 0.0), ("a dog", "odom", 0.0), ("an ox", "r2/map", 0.0))
     place = Place(0.0, 0.0, 1.0)
-    ask = {
+    ask: dict[str, Callable[[], object]] = {
         "recall": lambda: memory.recall(RecallQuery(place=place)),
         "answer": lambda: memory.answer(Question(RecallQuery("when was a cat", place=place))),
         "forget": lambda: memory.forget(Forget(place=place)),
         "count": lambda: memory.forget(Forget(place=place), dry_run=True),
-    }[how]
+    }
     with pytest.raises(RecallError, match=r"name one of the frames .*: map, odom, r2/map$"):
-        ask()
+        ask[how]()
     assert memory.recall(RecallQuery(kinds=("event",))).total == 3
 
 
@@ -221,6 +221,8 @@ def test_poses_of_an_old_file_without_a_frame_are_still_found(tmp_path: Path) ->
     with looking_into(path) as connection:
         # As version 5 wrote it, with poses that have no frame.
         connection.execute("DROP INDEX record_by_pose_frame")
+        connection.execute("DROP INDEX record_by_session_start")
+        connection.execute("DROP TABLE known_copy")
         connection.execute("PRAGMA user_version = 5")
         connection.execute("UPDATE record SET pose_frame = '' WHERE x = 0")
         connection.execute("UPDATE record SET pose_frame = NULL WHERE x = 5")

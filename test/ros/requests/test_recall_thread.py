@@ -11,6 +11,7 @@ import pytest
 from stream_vlm.config.settings import Settings
 from stream_vlm.memory.answers.prompt_recall import PromptRecall, PromptRecaller
 from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.search.query import RecallQuery
 from stream_vlm.memory.storage.errors import MemoryFileError
 from stream_vlm_ros.requests.recall_thread import RecallRequest, RecallThread
 from stream_vlm_ros.requests.request_queue import RequestError
@@ -26,9 +27,10 @@ class BlockedRecaller(PromptRecaller):
         self.unblocked = threading.Event()
         self.entered = threading.Event()
 
-    def recall(self, text: str, camera: str = "") -> PromptRecall:
+    def recall(self, question: str | RecallQuery, camera: str = "") -> PromptRecall:
         self.entered.set()
         assert self.unblocked.wait(TIMEOUT_S)
+        text = question if isinstance(question, str) else question.text
         self.asked.append(f"{text} {camera}".strip())
         if text == "unexpected error":
             raise ArithmeticError("division by zero")
