@@ -196,11 +196,11 @@ def _block_memory_search() -> None:
     recall = PromptRecaller.recall
 
     def recall_later(
-        self: PromptRecaller, question: str | RecallQuery, camera: str = ""
+        self: PromptRecaller, text: str | RecallQuery, camera: str = ""
     ) -> PromptRecall:
         while not Path(os.environ[GATE_ENV]).exists():
             time.sleep(0.02)
-        return recall(self, question, camera)
+        return recall(self, text, camera)
 
     PromptRecaller.recall = recall_later  # type: ignore[method-assign]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import logging
@@ -84,6 +85,14 @@ class NetworkStream:
         """
         reader = threading.Thread(target=self._read, name=self.name, daemon=True)
         reader.start()
+
+        def stop() -> None:
+            self._stopping.set()
+            reader.join(JOIN_S)
+
+        # An interruption outside of this generator closes it too late: the thread would be stopped
+        # inside FFmpeg, which ends the process with an abort.
+        atexit.register(stop)
         # Without any frame the end comes too, only later by the time that a frame may take.
         ends_s = None
         if self.duration_s is not None:
@@ -103,8 +112,8 @@ class NetworkStream:
                     has_frame = True
                     yield frame
         finally:
-            self._stopping.set()
-            reader.join(JOIN_S)
+            atexit.unregister(stop)
+            stop()
 
     def _open(self) -> cv2.VideoCapture | None:
         timeout_ms = round(self._reconnect.timeout_s * 1000)

@@ -448,4 +448,4 @@ def test_two_runs_with_a_simulated_camera_give_the_same_result(
     assert "3 ticks" in capsys.readouterr().out
     for name in ("utterances.jsonl", "events.jsonl", "states.jsonl"):
         assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
-    assert len((tmp_path / "once" / "states.jsonl").read_text().splitlines()) == 6
+    assert len((tmp_path / "once" / "states.jsonl").read_text().splitlines()) == 3
