@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import signal
 import sys
 import threading
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -19,7 +21,7 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 
 from endurance.cameras import Camera
 from endurance.scenario import TICK_S
-from endurance.users import Requests
+from endurance.users import FOUND_OVER_LINK_S, Requests
 
 PERIOD_S = 3.0
 LAST_ANSWERS_S = 30.0
@@ -44,14 +46,15 @@ def main(namespace: str, seed: int) -> int:
     camera = Camera(node, "far", compressed=True, seed=seed)
     requests = Requests(node, random.Random(f"{seed} far"), PERIOD_S)
     requests.phase = "over the slow link"
-    requests.is_open = True
     last_s = 0
+    heard_at = math.inf
 
     def on_clock(message: Any) -> None:
-        nonlocal last_s
+        nonlocal last_s, heard_at
         now_s = message.clock.sec
         if now_s != last_s:
             if not last_s:
+                heard_at = time.monotonic()
                 print("hears the clock", flush=True)
             last_s = now_s
             camera.second(now_s, now_s // TICK_S, surprise=0.0)
@@ -61,6 +64,7 @@ def main(namespace: str, seed: int) -> int:
     executor.add_node(node)
     while not stop.is_set():
         executor.spin_once(0.2)
+        requests.is_open = time.monotonic() > heard_at + FOUND_OVER_LINK_S
     requests.is_open = False
     for _ in range(int(LAST_ANSWERS_S / 0.1)):
         if not requests.waiting:

@@ -23,6 +23,9 @@ DEADLINE_S = 30.0
 """A request without an answer for so long is lost. ~/ask itself gives up after ten seconds."""
 ASK_S = 11.0
 """A question that the node has accepted ends within this time."""
+FOUND_OVER_LINK_S = 5.0
+"""A lossy link may need so long until both sides know each other's endpoints. A node whose side
+does not know the client yet sends its answer to nobody."""
 WATCH_S = (1.0, 5.0)
 QUESTIONS = (
     "is the door open?",
@@ -89,13 +92,14 @@ class Unanswered:
         Args:
             gone: when the node had no services, because it was cleaned up. A request that was under
                 way then reached nobody.
-            over_link: whether a link may have lost the answer. A server that is destroyed cannot
-                send it again, so an accepted request of the last seconds before is not counted.
+            over_link: whether a link may have lost the request or the answer. What is gone cannot
+                send it again, so requests of the last seconds before are not counted, and neither
+                are those of the seconds in which both sides find each other again.
         """
         if self.accepted and not over_link:
             return True
-        before_s = ASK_S if self.accepted else 0.0
-        return not any(begin - before_s <= self.sent <= end for begin, end in gone)
+        before_s, after_s = (ASK_S, FOUND_OVER_LINK_S) if over_link else (0.0, 0.0)
+        return not any(begin - before_s <= self.sent <= end + after_s for begin, end in gone)
 
 
 class Requests:

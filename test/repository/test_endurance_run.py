@@ -21,11 +21,9 @@ def test_a_short_day_of_the_node_loses_nothing_and_reports_each_life(tmp_path: P
     assert outcome["stopped"] == "", finished.stderr
     assert outcome["driver_errors"] == []
     totals = outcome["totals"]
-    assert {name: totals[name] for name in totals if name.endswith("_lost")} == {
-        "requests_lost": 0,
-        "records_lost": 0,
-        "far_requests_lost": 0,
-    }
+    assert [each for hour in outcome["hours"] for each in hour["lost"]] == []
+    assert [each for hour in outcome["hours"] for each in hour["far"].get("lost", ())] == []
+    assert [totals[f"{name}_lost"] for name in ("requests", "records", "far_requests")] == [0, 0, 0]
     assert (totals["frames_dropped_wrongly"], totals["files_not_sound"]) == (0, 0)
     assert len(outcome["hours"]) == totals["kills"] == 2
     for hour in outcome["hours"]:
