@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_vlm.types import Decision, Frame, Limits, Query, State, StreamError
+from stream_vlm.types import Decision, Frame, Instruction, Limits, Query, State, StreamError
 
 SILENT = Decision(State.SILENCE, dict.fromkeys(State, 0.0) | {State.SILENCE: 1.0}, confidence=1.0)
 """The decision where the model is not asked."""
@@ -40,6 +40,26 @@ def unchanged(decision: Decision) -> Decision:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """An instruction that the model judges at a turn.
+
+    Attributes:
+        instruction: what to report.
+        reported: what was reported about it last; empty if nothing was.
+        reported_ns: stamp of the frame of that report, int64 ns.
+        gate: may change the state before any text is written.
+        verify: whether a response gets a second look: the model is asked whether its words are
+            true, and `types.Decision.verified` of the outcome is the probability of yes.
+    """
+
+    instruction: Instruction
+    reported: str = ""
+    reported_ns: int = 0
+    gate: Callable[[Decision], Decision] = unchanged
+    verify: bool = False
+
+
+@dataclass(frozen=True)
 class Turn:
     """The input of one stream in a step.
 
@@ -55,6 +75,8 @@ class Turn:
         memory: gives what happened before, one line for each entry, oldest first. It is called when
             a new context or a new chunk begins. None if the model is to read nothing of it.
         with_vector: whether the outcome must contain the picture's vector.
+        judgements: the instructions that are judged at this turn, each on its own; only for a model
+            that is `JudgesInstructions`. Such a model gets no `watch`: a watch is one of these.
     """
 
     stream: ModelStream
@@ -67,6 +89,7 @@ class Turn:
     limits: Limits = Limits()
     memory: Callable[[], Sequence[str]] | None = None
     with_vector: bool = False
+    judgements: tuple[Judgement, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,13 +97,16 @@ class Outcome:
     """The result of one turn.
 
     Attributes:
-        decision: the decision after the turn's gate, with its words.
+        decision: the decision after the turn's gate, with its words. For a model that is
+            `JudgesInstructions` it is the answer to the turn's question, else `SILENT`.
         picture_vector: the picture as one vector, float32, (size,), length 1; None if the turn did
             not ask for it or the model has none.
+        judged: the decision about each judgement of the turn, after its gate, by instruction id.
     """
 
     decision: Decision
     picture_vector: NDArray[np.float32] | None = None
+    judged: Mapping[str, Decision] = field(default_factory=dict)
 
 
 Upcoming = Callable[[], Sequence[Turn]]
@@ -200,6 +226,20 @@ class KnowsItsRate(Protocol):
     @property
     def rate_hz(self) -> float:
         """Ticks a second in training; the setting `stream.rate_hz` 0 means this rate."""
+        ...
+
+
+@runtime_checkable
+class JudgesInstructions(Protocol):
+    """A model that decides about each standing instruction on its own.
+
+    An instruct model that was not tuned for streams does so. A model that was tuned with state
+    markers makes one decision for each picture.
+    """
+
+    @property
+    def judges_instructions(self) -> bool:
+        """Whether the loaded checkpoint does so."""
         ...
 
 

@@ -138,6 +138,19 @@ class Query:
 
 
 @dataclass(frozen=True)
+class Instruction:
+    """A standing instruction: what the model reports whenever it happens.
+
+    Attributes:
+        instruction_id: unique among the active instructions; events and utterances carry it.
+        text: the user's words, for example "people who come in or leave".
+    """
+
+    instruction_id: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Limits:
     """Limits that shorten a step while steps take too long; the defaults limit nothing.
 
@@ -179,12 +192,15 @@ class Decision:
         text: the words that follow RESPONSE; empty for the other states.
         confidence: in [0, 1], the probability of `state`; for a response it is multiplied by the
             mean probability of the tokens of `text`.
+        verified: the probability that `text` is true, from a second look at the last frames; None
+            if there was no second look.
     """
 
     state: State
     probabilities: Mapping[State, float]
     text: str = ""
     confidence: float = 0.0
+    verified: float | None = None
 
 
 @dataclass(frozen=True)
@@ -200,6 +216,8 @@ class EventSpan:
         start_ns, end_ns: beginning and end, int64 ns on the clock of the source; `end_ns` is at
             most `stamp_ns` (see `loop.event_tracker.EventTracker`).
         confidence: in [0, 1].
+        instruction_id: the standing instruction or the watch that it belongs to; empty if the model
+            reports unprompted.
     """
 
     event_id: str
@@ -210,6 +228,7 @@ class EventSpan:
     start_ns: int
     end_ns: int
     confidence: float
+    instruction_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -242,6 +261,7 @@ class Utterance:
         event_id: the event that this reports, or empty.
         query_id: the question that this answers, else the active watch; empty when the robot speaks
             unprompted.
+        instruction_id: the standing instruction that this reports about, or empty.
     """
 
     camera: str
@@ -251,6 +271,7 @@ class Utterance:
     confidence: float
     event_id: str = ""
     query_id: str = ""
+    instruction_id: str = ""
 
 
 @dataclass(frozen=True)

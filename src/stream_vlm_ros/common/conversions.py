@@ -53,6 +53,7 @@ def utterance_message(utterance: Utterance, session_id: str) -> UtteranceMessage
         confidence=utterance.confidence,
         event_id=utterance.event_id,
         query_id=utterance.query_id,
+        instruction_id=utterance.instruction_id,
     )
 
 
@@ -67,6 +68,7 @@ def event_message(event: EventSpan, session_id: str, pose: Pose | None) -> Event
         start=stamp_message(event.start_ns),
         end=stamp_message(event.end_ns),
         confidence=event.confidence,
+        instruction_id=event.instruction_id,
         pose_valid=pose is not None,
         pose=pose_message(pose, event.stamp_ns),
     )
