@@ -172,4 +172,15 @@ def test_a_recall_tool_starts_without_torch() -> None:
         if target.split(".")[0] in HEAVY
     }
     assert heavy == set()
-    assert "torch" in reached_from("stream_vlm.backbone", at_import_time=True)
+    assert "torch" in reached_from("stream_vlm.backbone.streaming_model", at_import_time=True)
+
+
+def test_a_server_as_the_model_needs_no_torch() -> None:
+    heavy = {
+        f"{name} reaches {target}"
+        for name in OUR_FILES
+        if name.startswith("stream_vlm.backbone.remote")
+        for target in reached_from(name, at_import_time=True)
+        if target.split(".")[0] in HEAVY
+    }
+    assert heavy == set()

@@ -1,0 +1,1 @@
+"""A server as the streaming model, over the OpenAI chat protocol. Without torch or transformers."""
