@@ -1,0 +1,1 @@
+"""An instruct model without weights: it reads the labels of simulated pictures and answers."""

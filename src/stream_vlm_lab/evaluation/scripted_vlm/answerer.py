@@ -1,0 +1,243 @@
+"""A scripted model behind the OpenAI chat protocol, within the process: one request, one reply."""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stream_vlm.context.instructions import LABELS, NO, YES
+from stream_vlm.types import State
+from stream_vlm_lab.evaluation.scripted_vlm.judging import (
+    CERTAIN,
+    UNSURE,
+    Verdict,
+    dice_for,
+    is_true,
+    judge,
+)
+from stream_vlm_lab.evaluation.scripted_vlm.quirks import Dice, Quirks
+from stream_vlm_lab.evaluation.scripted_vlm.request_reader import Asked, BadRequest, RequestReader
+from stream_vlm_lab.evaluation.scripted_vlm.sentences import (
+    FAREWELL,
+    GREETING,
+    REFUSAL,
+    description_of,
+    dressed,
+)
+from stream_vlm_lab.evaluation.scripted_vlm.sight import Sight, look_at
+
+_PIECE = re.compile(r" ?\w+|\s|[^\w\s]")
+_ELSE = 0.9
+"""Probability of a first word that is no label, where the model would rather say that."""
+_LEAST = 1e-6
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model would write freely, and what it thinks of the words that it may have to write.
+
+    Attributes:
+        free: the whole text.
+        chances: probability of each word that can be asked for; they sum to 1.
+        rest: what follows the word of `chances` with the highest probability.
+    """
+
+    free: str
+    chances: Mapping[str, float]
+    rest: str = ""
+
+
+class ScriptedVlm:
+    """Answers chat requests about simulated pictures; any thread may call it.
+
+    It sees the request only. The mark of a picture says which room and time it shows, and the
+    labels are read from the first picture of the request until the newest, never later.
+
+    Args:
+        quirks: its habits and mistakes.
+        name: its name, as `model` of the replies.
+    """
+
+    def __init__(self, quirks: Quirks, name: str = "scripted") -> None:
+        self.quirks, self.name = quirks, name
+        self._reader = RequestReader()
+        self._lock = threading.Lock()
+
+    def chat(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The reply to a chat request; both are JSON objects of the OpenAI protocol.
+
+        Raises:
+            BadRequest: the request does not follow the protocol, or names an unknown uuid.
+            NoMark: a picture does not come from a simulated room.
+        """
+        with self._lock:
+            asked = self._reader.read(request)
+        reply = self._reply(asked)
+        text, chances = _constrained(reply, request)
+        if text is None:
+            text = _continued(reply, asked.started) if asked.started else reply.free
+        pieces = pieces_of(text)
+        most = int(request.get("max_completion_tokens") or request.get("max_tokens") or 256)
+        cut = len(pieces) > most
+        pieces = pieces[:most]
+        prompt = asked.text_tokens + sum(picture.tokens for picture in asked.pictures)
+        choice: dict[str, Any] = {
+            "index": 0,
+            "message": {"role": "assistant", "content": "".join(pieces)},
+            "finish_reason": "length" if cut else "stop",
+        }
+        if request.get("logprobs"):
+            choice["logprobs"] = {
+                "content": _logprobs(pieces, {} if asked.started else chances, request)
+            }
+        return {
+            "id": "chatcmpl-scripted",
+            "object": "chat.completion",
+            "created": 0,
+            "model": self.name,
+            "choices": [choice],
+            "usage": {
+                "prompt_tokens": prompt,
+                "completion_tokens": len(pieces),
+                "total_tokens": prompt + len(pieces),
+            },
+        }
+
+    def _reply(self, asked: Asked) -> Reply:
+        if not asked.pictures:
+            return _said("I see no picture.")
+        sight = look_at([picture.source for picture in asked.pictures])
+        if asked.verify:
+            return _verified(asked.verify, sight, self.quirks)
+        if asked.instruction:
+            dice = dice_for(asked.instruction, sight, self.quirks)
+            return _judged(judge(asked, sight, self.quirks), self.quirks, dice)
+        there = [description_of(*thing, self.quirks.language) for thing in sight.present]
+        words = " ".join(there) or "There is nobody, and nothing moves."
+        return _said(dressed(words, self.quirks, dice_for(asked.question, sight, self.quirks)))
+
+
+def pieces_of(text: str) -> list[str]:
+    """`text` in tokens: words with the space before them, and single other characters."""
+    return _PIECE.findall(text)
+
+
+def token_id(piece: str) -> int:
+    """The id of a token, from 0 up to 2**20; no two labels have the same."""
+    return zlib.crc32(piece.encode()) % 2**20
+
+
+def _said(text: str) -> Reply:
+    return Reply(text, {})
+
+
+def _judged(verdict: Verdict, quirks: Quirks, dice: Dice) -> Reply:
+    others = [state for state in State if state is not verdict.state]
+    nearer = 0.2 + 0.6 * dice.draw("nearer")
+    left = 1 - verdict.probability
+    chances = {
+        LABELS[verdict.state]: verdict.probability,
+        LABELS[others[0]]: left * nearer,
+        LABELS[others[1]]: left * (1 - nearer),
+    }
+    label = LABELS[verdict.state]
+    refused = dice.happens(quirks.refuse, "refuse")
+    if verdict.state is State.RESPONSE:
+        follows = REFUSAL if refused else dressed(verdict.sentence, quirks, dice)
+        glue = "" if follows.startswith(f"{label}:") else " "
+        rest = follows.removeprefix(label) if not glue else glue + follows
+    else:
+        rest = ""
+    free = REFUSAL if refused else _free(label, verdict, quirks, dice)
+    return Reply(free, chances, rest)
+
+
+def _free(label: str, verdict: Verdict, quirks: Quirks, dice: Dice) -> str:
+    """The whole reply of a model that writes label and sentence without being held to it."""
+    text = f"**{label}**" if dice.happens(quirks.markdown, "markdown") else label
+    if verdict.sentence:
+        prefix = f"{quirks.prefix}: " if quirks.prefix not in ("", label) else ""
+        text += f": {prefix}{verdict.sentence}"
+    if dice.happens(quirks.chatter, "chatter"):
+        text = f"{GREETING}{text}{FAREWELL}"
+    return text
+
+
+def _verified(sentence: str, sight: Sight, quirks: Quirks) -> Reply:
+    dice = dice_for(f"verify {sentence}", sight, quirks)
+    true = is_true(sentence, sight, quirks)
+    right = dice.happens(quirks.verify, "verify")
+    low, high = CERTAIN if right else UNSURE
+    # A word that is written is the more likely of the two.
+    sure = max(0.5 + _LEAST, low + (high - low) * dice.draw("probability"))
+    answer, other = (YES, NO) if true == right else (NO, YES)
+    free = f"**{answer}**" if dice.happens(quirks.markdown, "markdown") else answer
+    if dice.happens(quirks.chatter, "chatter"):
+        free = f"{GREETING}{free}{FAREWELL}"
+    return Reply(free, {answer: sure, other: 1 - sure})
+
+
+def _constrained(
+    reply: Reply, request: Mapping[str, Any]
+) -> tuple[str | None, Mapping[str, float]]:
+    """The reply where the request allows certain words only, and the chances of first words."""
+    chances = reply.chances
+    if not chances:
+        return None, chances
+    first = pieces_of(reply.free)[0]
+    if first not in chances:
+        chances = {word: chance * (1 - _ELSE) for word, chance in chances.items()}
+        chances[first] = _ELSE
+    ids = request.get("allowed_token_ids")
+    if ids:
+        words = [word for word in reply.chances if token_id(word) in ids]
+        if not words:
+            raise BadRequest("allowed_token_ids: none of them is a word that answers the question")
+        return max(words, key=reply.chances.__getitem__), chances
+    choices = (request.get("structured_outputs") or {}).get("choice")
+    if choices:
+        words = [word for word in choices if word in reply.chances] or list(choices)
+        return max(words, key=lambda word: reply.chances.get(word, 0.0)), reply.chances
+    return None, chances
+
+
+def _continued(reply: Reply, started: str) -> str:
+    """What follows after the words `started`."""
+    if reply.free.startswith(started):
+        return reply.free[len(started) :]
+    return reply.rest or reply.free
+
+
+def _logprobs(
+    pieces: Sequence[str], chances: Mapping[str, float], request: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """`logprobs.content`: of the first token with its rivals, of the others alone."""
+    as_ids = bool(request.get("return_tokens_as_token_ids"))
+    wanted = set(request.get("logprob_token_ids") or ())
+    top = int(request.get("top_logprobs") or 0)
+
+    def entry(piece: str, chance: float) -> dict[str, Any]:
+        return {
+            "token": f"token_id:{token_id(piece)}" if as_ids else piece,
+            "logprob": math.log(max(chance, _LEAST)),
+            "bytes": list(piece.encode()),
+        }
+
+    content = []
+    for index, piece in enumerate(pieces):
+        mine = {piece: 0.9, **chances} if index == 0 else {piece: 0.9}
+        ranked = sorted(mine, key=lambda word: -mine[word])
+        shown = [word for word in ranked if token_id(word) in wanted]
+        shown += [word for word in ranked[:top] if word not in shown]
+        content.append(
+            {
+                **entry(piece, mine[piece]),
+                "top_logprobs": [entry(word, mine[word]) for word in shown],
+            }
+        )
+    return content
