@@ -19,6 +19,10 @@ class WatchRefused(StreamError):
     """The model cannot follow a watch; the message names the model or the limit."""
 
 
+class ModelAway(StreamError):
+    """The model cannot be asked now and may be asked later, because it runs on a server."""
+
+
 class ModelStream(Protocol):
     """The context of one camera in a model."""
 
@@ -240,6 +244,21 @@ class JudgesInstructions(Protocol):
     @property
     def judges_instructions(self) -> bool:
         """Whether the loaded checkpoint does so."""
+        ...
+
+
+@runtime_checkable
+class ReportsHealth(Protocol):
+    """A model that tells how it does, for /diagnostics. Any thread may ask."""
+
+    @property
+    def fault(self) -> str:
+        """Why the model cannot be asked now, one sentence with the remedy; or empty."""
+        ...
+
+    @property
+    def figures(self) -> Mapping[str, object]:
+        """Counts and times by name."""
         ...
 
 

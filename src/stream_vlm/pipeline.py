@@ -20,7 +20,14 @@ from stream_vlm.memory.recording.sync_writer import SyncWriter
 from stream_vlm.memory.storage.errors import SessionError
 from stream_vlm.memory.summaries.by_model import ModelSummarizer, summary_writer
 from stream_vlm.memory.summaries.newest import NewestSummaries
-from stream_vlm.model_protocol import KnowsItsRate, Model, TextWriter, Turn, WatchRefused
+from stream_vlm.model_protocol import (
+    KnowsItsRate,
+    Model,
+    ModelAway,
+    TextWriter,
+    Turn,
+    WatchRefused,
+)
 from stream_vlm.sources.source import Source
 from stream_vlm.sources.ticks import TickReader, with_next
 from stream_vlm.text_models.sentence_embedder import SentenceEmbedder, load_text_model
@@ -179,11 +186,12 @@ class Pipeline:
         """Process one black picture and forget it, so that the first real one is not slower.
 
         Raises:
-            StreamError: the model cannot process a picture at all.
+            StreamError: the model cannot process a picture at all. A server that is away is waited
+                for while the stream runs.
         """
         black = Frame("warm-up", 1, "", np.zeros((480, 640, 3), np.uint8))
         outcome = self.model.step([Turn(self.model.open_stream(black.camera), black)])[0]
-        if isinstance(outcome, StreamError):
+        if isinstance(outcome, StreamError) and not isinstance(outcome, ModelAway):
             raise outcome
 
     def begin_session(self, session_id: str, reason: str, started_ns: int) -> None:

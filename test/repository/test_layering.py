@@ -25,6 +25,7 @@ ALLOWED = {
     "clock_points": "",
     "time_phrases": "clock_points local_time types",
     "time_words": "local_time types",
+    "redact": "",
     "unicode_text": "types",
     "run_records": "types unicode_text",
     "model_protocol": "types",
@@ -33,13 +34,13 @@ ALLOWED = {
     "text_models": "config types unicode_text",
     "context": "time_words types",
     "vision": "types",
-    "backbone": "config context model_protocol types unicode_text vision",
+    "backbone": "config context model_protocol redact text_models types unicode_text vision",
     "memory": "config local_time model_protocol text_models time_phrases time_words types",
     "loop": "config model_protocol types",
-    "sources": "extensions loop types",
+    "sources": "extensions loop redact types",
     "pipeline": "backbone config loop memory model_protocol sources text_models types unicode_text",
-    "cli": "__init__ backbone config extensions memory model_protocol pipeline run_records sources"
-    " local_time text_models time_phrases time_words types unicode_text",
+    "cli": "__init__ backbone config extensions memory model_protocol pipeline redact run_records"
+    " sources local_time text_models time_phrases time_words types unicode_text",
     # What a robot does not need.
     "lab.__init__": "",
     "lab.simulation": "sources types",
@@ -59,7 +60,7 @@ ALLOWED = {
     "ros.model_thread": "loop pipeline sources types ros.common ros.inputs ros.requests",
     "ros.lifecycle": "config loop memory model_protocol pipeline sources types ros.common"
     " ros.inputs ros.model_thread ros.requests",
-    "ros.camera_source": "sources types ros.common",
+    "ros.camera_source": "redact sources types ros.common",
     "ros.node": "backbone config model_protocol types ros.common ros.lifecycle",
 }
 """For every file and folder at the top of a package, the others that it imports."""

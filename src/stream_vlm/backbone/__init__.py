@@ -7,14 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from stream_vlm.backbone.loading import load_model
     from stream_vlm.backbone.recompute.model import RecomputingModel
-    from stream_vlm.backbone.streaming_model import StreamingModel, load_cached_model, load_model
+    from stream_vlm.backbone.streaming_model import StreamingModel, load_cached_model
 
 _PLACES = {
     "RecomputingModel": "stream_vlm.backbone.recompute.model",
     "StreamingModel": "stream_vlm.backbone.streaming_model",
     "load_cached_model": "stream_vlm.backbone.streaming_model",
-    "load_model": "stream_vlm.backbone.streaming_model",
+    "load_model": "stream_vlm.backbone.loading",
 }
 """Where each public name lives."""
 

@@ -14,9 +14,9 @@ from stream_vlm.cli.offline_run import Existing, Watched, prepare_folder, watch
 from stream_vlm.cli.options.settings import settings_of_run
 from stream_vlm.config.settings import Settings, with_cameras
 from stream_vlm.model_protocol import Model
+from stream_vlm.redact import hide_arguments, redact
 from stream_vlm.sources import Source, SourceError, open_source
 from stream_vlm.sources.open_source import POSSIBLE, is_bag
-from stream_vlm.sources.redact import hide_arguments, redact
 from stream_vlm.sources.source import Reconnect
 from stream_vlm.types import StepResult
 

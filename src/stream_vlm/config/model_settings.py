@@ -20,6 +20,29 @@ class ModelSettings(Group):
         " comes with the package.",
         read_only=True,
     )
+    url: str = setting(
+        "",
+        "Base URL of a server that runs the model, for example http://localhost:8000/v1. It must"
+        " speak the OpenAI chat protocol and take pictures: vLLM, SGLang, llama.cpp, Ollama and"
+        " others. Its key is read from the environment variable STREAM_VLM_MODEL_KEY. Empty runs"
+        " the model of model.directory.",
+        read_only=True,
+    )
+    name: str = setting(
+        "",
+        "Name of the model at model.url, as the server knows it. Empty takes the server's only"
+        " model.",
+        read_only=True,
+    )
+    timeout_s: float = setting(
+        10.0,
+        "The longest time that a step waits for the server of model.url. A step that takes longer"
+        " is given up; its pictures are not sent again.",
+        unit="s",
+        minimum=0.1,
+        maximum=600.0,
+        read_only=True,
+    )
     prompt_format: Literal["auto", "streamo", "prompted", "compact", "streaming_vlm", "harness"] = (
         setting(
             "auto",

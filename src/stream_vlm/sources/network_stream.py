@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from stream_vlm.loop.sampler import LatestFrames
-from stream_vlm.sources.redact import redact
+from stream_vlm.redact import redact
 from stream_vlm.sources.source import Reconnect, SourceError
 from stream_vlm.types import Frame, StaleFrame
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stream_vlm import extensions
-from stream_vlm.sources.redact import redact
+from stream_vlm.redact import redact
 from stream_vlm.sources.source import Source, SourceError
 
 if TYPE_CHECKING:

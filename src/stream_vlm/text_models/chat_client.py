@@ -34,7 +34,7 @@ class ChatClient:
 
     def __init__(self, base_url: str, model: str, key: str = "", timeout_s: float = 60.0) -> None:
         self.model = model
-        self._http = _httpx()
+        self._http = import_httpx()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         # Only failed connections are tried again; a request that was answered is never repeated.
         self._client = self._http.Client(
@@ -82,7 +82,12 @@ class ChatClient:
         self._client.close()
 
 
-def _httpx() -> ModuleType:
+def import_httpx() -> ModuleType:
+    """The library that sends the requests.
+
+    Raises:
+        ChatUnavailable: it is not installed.
+    """
     try:
         import httpx
     except ImportError as error:

@@ -19,9 +19,9 @@ from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
+from stream_vlm.redact import hide_arguments
 from stream_vlm.sources import Source, SourceError, open_source
 from stream_vlm.sources.open_source import POSSIBLE
-from stream_vlm.sources.redact import hide_arguments
 from stream_vlm.sources.source import Reconnect, left_out_by
 from stream_vlm.types import NANOSECONDS, Frame, StreamError
 from stream_vlm_ros.camera_source.messages import (

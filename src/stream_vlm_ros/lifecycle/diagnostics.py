@@ -14,6 +14,7 @@ from rclpy.node import Node
 from rclpy.timer import Timer
 
 from stream_vlm.loop.load_governor import LoadGovernor
+from stream_vlm.model_protocol import ReportsHealth
 from stream_vlm.types import NANOSECONDS
 from stream_vlm_ros.inputs.camera_state import (
     GOOD,
@@ -194,6 +195,12 @@ class Diagnostics:
             **configured.requests.pictures.counts("pictures"),
         }
         level, message = OK, "idle"
+        away = ""
+        if isinstance(model, ReportsHealth):
+            values |= model.figures
+            away = model.fault
+        if away:
+            level, message = ERROR, away
         if active is not None:
             steps = active.steps
             period_ms = 1e3 / configured.settings.stream.tick_rate_hz
@@ -208,8 +215,8 @@ class Diagnostics:
             message = f"step p50 {p50:.0f} ms, p95 {p95:.0f} ms"
             values |= _degradation_values(active.governor)
             fault = steps.faults.recent(SHOWN_S)
-            if fault:
-                level, message = ERROR, fault
+            if away or fault:
+                level, message = ERROR, away or fault
             elif active.governor.level:
                 level, message = WARN, _explain_degradation(active.governor)
             elif p95 > period_ms:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from stream_vlm.model_protocol import ModelAway
 from stream_vlm.types import StreamError
 
 
@@ -12,7 +13,7 @@ class ServerFault(StreamError):
     """A request got no usable reply; the message names the server, the reason and the remedy."""
 
 
-class ServerAway(ServerFault):
+class ServerAway(ServerFault, ModelAway):
     """There was no reply: no connection, a broken one, or none within the time limit."""
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from stream_vlm.sources.redact import redact
+from stream_vlm.redact import redact
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_every_address_in_a_sentence_is_hidden() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows the command line so")
 def test_the_command_line_that_others_see_has_no_secrets() -> None:
     program = (
-        "import sys; from pathlib import Path; from stream_vlm.sources.redact import"
+        "import sys; from pathlib import Path; from stream_vlm.redact import"
         " hide_arguments; hide_arguments(sys.argv[1:]);"
         " print(Path('/proc/self/cmdline').read_bytes()); print(sys.argv[1])"
     )

@@ -1,0 +1,168 @@
+"""The chat of one camera: pictures go in, judgements come out, and old pictures leave at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from stream_vlm.backbone.remote.conversation import KEPT_SHARE, Asked, Conversation, Said, Seen
+from stream_vlm.backbone.remote.exchanges import Exchange
+from stream_vlm.backbone.remote.judging import TickContext, answered, judged
+from stream_vlm.backbone.remote.pictures import picture_to_send
+from stream_vlm.backbone.remote.probe import Abilities
+from stream_vlm.backbone.remote.transport import RequestRefused
+from stream_vlm.config.settings import Settings
+from stream_vlm.context.instructions import system_prompt
+from stream_vlm.context.recalled_lines import lines_within_budget
+from stream_vlm.model_protocol import SILENT, Outcome, Turn
+from stream_vlm.types import NANOSECONDS, Decision, StreamError
+
+MOST_SECONDS = 60.0
+"""The longest part of the stream in the context if `context.max_seconds` is 0, seconds."""
+
+CHARS_PER_TOKEN = 3
+"""Characters of a token, at least, of the texts that are counted without a tokenizer."""
+
+GUESSED_TOKENS = 256
+"""Tokens of a picture with its time, before a reply told how long the prompt is."""
+
+SPARE_TOKENS = 256
+"""Tokens that are kept free for the question about the newest picture."""
+
+
+class RemoteStream:
+    """The context of one camera at a server.
+
+    Attributes:
+        camera: name of the camera.
+        conversation: what the server is told.
+        known: names of the pictures that the server has.
+    """
+
+    def __init__(self, settings: Settings, camera: str) -> None:
+        self.camera = camera
+        self._settings = settings
+        self.reset()
+
+    def reset(self) -> None:
+        """Clear the context."""
+        self.conversation = Conversation(system_prompt())
+        self.known: set[str] = set()
+        self.prompt_tokens = 0
+        """The longest prompt since the context began, tokens, as the server told."""
+        self._first_ns: int | None = None
+        self._reported: dict[str, int] = {}
+        self._begins = True
+
+    def prepare(self) -> None:
+        """Do nothing: no part of a later request can be made before its picture."""
+
+    def begin(self, turn: Turn, abilities: Abilities) -> RunningTurn:
+        """Write the turn's picture into the chat and make the exchanges about it.
+
+        Raises:
+            PictureRefused: the picture cannot be sent; the stream is unchanged.
+        """
+        picture = picture_to_send(turn.frame.image, turn.limits.picture_share)
+        self._note_reports(turn)
+        first_ns = self._first_ns = (
+            turn.frame.stamp_ns if self._first_ns is None else self._first_ns
+        )
+        longest = self._settings.decision.max_new_tokens
+        self._make_room(abilities.max_tokens - longest - SPARE_TOKENS, abilities.max_tokens > 0)
+        if self._begins and turn.memory is not None:
+            self.conversation.before = list(turn.memory())
+        self._begins = False
+        second = (turn.frame.stamp_ns - first_ns) // NANOSECONDS
+        self.conversation.entries.append(Seen(second, picture))
+        if turn.limits.new_tokens is not None:
+            longest = min(longest, turn.limits.new_tokens)
+        tick = TickContext(
+            self.conversation,
+            frozenset(self.known) if abilities.keeps_pictures else frozenset(),
+            abilities.phrasing,
+            first_ns,
+            longest,
+            self._note_prompt,
+        )
+        running = RunningTurn(self, turn)
+        if turn.query is not None:
+            running.exchanges.append(answered(tick, self._question(turn), turn.on_text))
+        running.exchanges += [judged(tick, judgement) for judgement in turn.judgements]
+        return running
+
+    def _note_prompt(self, tokens: int) -> None:
+        self.prompt_tokens = max(self.prompt_tokens, tokens)
+
+    def _note_reports(self, turn: Turn) -> None:
+        """Write what was said since the last turn into the chat.
+
+        The loop decides what is said, after the model wrote it; it tells at the next turn.
+        """
+        for judgement in turn.judgements:
+            name, stamp_ns = judgement.instruction.instruction_id, judgement.reported_ns
+            if judgement.reported and stamp_ns > self._reported.get(name, -1):
+                self._reported[name] = stamp_ns
+                if self.conversation.pictures:
+                    self.conversation.entries.append(Said(judgement.reported))
+
+    def _make_room(self, tokens: int, has_limit: bool) -> None:
+        """Let the oldest pictures leave, many at once, where the context is full."""
+        number = len(self.conversation.pictures)
+        per_tick = self.prompt_tokens / number if number and self.prompt_tokens else GUESSED_TOKENS
+        longest_s = self._settings.context.max_seconds or MOST_SECONDS
+        too_long = has_limit and self.prompt_tokens + per_tick > tokens
+        if number and (too_long or self.conversation.seconds >= longest_s):
+            self.conversation.drop_oldest(int(number * KEPT_SHARE))
+            self.known &= {seen.picture.name for seen in self.conversation.pictures}
+            self.prompt_tokens = int(self.prompt_tokens * KEPT_SHARE)
+            self._begins = True
+
+    def _question(self, turn: Turn) -> str:
+        """The words of the question, after what the memory found about it."""
+        assert turn.query is not None
+        lines = lines_within_budget(
+            turn.query.recalled,
+            turn.frame.stamp_ns,
+            self._settings.context.memory_tokens,
+            lambda line: len(line) // CHARS_PER_TOKEN + 1,
+        )
+        found = "".join(f"{line}\n" for line in lines)
+        return (f"[Video History]\n{found}" if found else "") + turn.query.text
+
+
+@dataclass
+class RunningTurn:
+    """A turn whose exchanges run.
+
+    Attributes:
+        stream: the stream of the camera.
+        turn: the turn.
+        exchanges: the answer to the question first, if there is one, then the judgements.
+    """
+
+    stream: RemoteStream
+    turn: Turn
+    exchanges: list[Exchange[Decision]] = field(default_factory=list)
+
+    def end(self, results: Sequence[Decision | StreamError]) -> Outcome | StreamError:
+        """Take in the results; without all of them the picture leaves the chat again."""
+        stream, turn = self.stream, self.turn
+        fault = next((result for result in results if isinstance(result, StreamError)), None)
+        if fault is not None:
+            if isinstance(fault, RequestRefused) and 400 <= fault.status < 500:
+                # The chat itself may be what the server refuses.
+                stream.reset()
+            else:
+                stream.conversation.entries.pop()
+            return fault
+        decisions = [result for result in results if isinstance(result, Decision)]
+        if decisions:
+            stream.known |= {seen.picture.name for seen in stream.conversation.pictures}
+        answer = SILENT
+        if turn.query is not None:
+            answer = turn.gate(decisions.pop(0))
+            if answer.text:
+                stream.conversation.entries.append(Asked(turn.query.text, answer.text))
+        names = [judgement.instruction.instruction_id for judgement in turn.judgements]
+        return Outcome(answer, judged=dict(zip(names, decisions, strict=True)))
