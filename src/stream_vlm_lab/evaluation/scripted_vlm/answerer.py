@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import threading
@@ -20,6 +21,7 @@ from stream_vlm_lab.evaluation.scripted_vlm.judging import (
     is_true,
     judge,
 )
+from stream_vlm_lab.evaluation.scripted_vlm.prefix_cache import PrefixCache
 from stream_vlm_lab.evaluation.scripted_vlm.quirks import Dice, Quirks
 from stream_vlm_lab.evaluation.scripted_vlm.request_reader import Asked, BadRequest, RequestReader
 from stream_vlm_lab.evaluation.scripted_vlm.sentences import (
@@ -35,6 +37,7 @@ _PIECE = re.compile(r" ?\w+|\s|[^\w\s]")
 _ELSE = 0.9
 """Probability of a first word that is no label, where the model would rather say that."""
 _LEAST = 1e-6
+_LABEL_WORDS = (*LABELS.values(), YES, NO)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class ScriptedVlm:
 
     def __init__(self, quirks: Quirks, name: str = "scripted") -> None:
         self.quirks, self.name = quirks, name
-        self._reader = RequestReader()
+        self._reader, self._cache = RequestReader(), PrefixCache()
         self._lock = threading.Lock()
 
     def chat(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,19 +76,19 @@ class ScriptedVlm:
 
         Raises:
             BadRequest: the request does not follow the protocol, or names an unknown uuid.
-            NoMark: a picture does not come from a simulated room.
         """
         with self._lock:
             asked = self._reader.read(request)
+            cached = self._cache.read(asked.pieces)
         reply = self._reply(asked)
         text, chances = _constrained(reply, request)
         if text is None:
             text = _continued(reply, asked.started) if asked.started else reply.free
-        pieces = pieces_of(text)
+        pieces = pieces_of(_until_stop(text, request.get("stop")))
         most = int(request.get("max_completion_tokens") or request.get("max_tokens") or 256)
         cut = len(pieces) > most
         pieces = pieces[:most]
-        prompt = asked.text_tokens + sum(picture.tokens for picture in asked.pictures)
+        prompt = sum(tokens for _, tokens in asked.pieces)
         choice: dict[str, Any] = {
             "index": 0,
             "message": {"role": "assistant", "content": "".join(pieces)},
@@ -105,13 +108,18 @@ class ScriptedVlm:
                 "prompt_tokens": prompt,
                 "completion_tokens": len(pieces),
                 "total_tokens": prompt + len(pieces),
+                "prompt_tokens_details": {"cached_tokens": cached},
             },
         }
 
     def _reply(self, asked: Asked) -> Reply:
-        if not asked.pictures:
-            return _said("I see no picture.")
-        sight = look_at([picture.source for picture in asked.pictures])
+        shown = [picture.source for picture in asked.pictures]
+        if asked.question and any(word in asked.question for word in _LABEL_WORDS):
+            return _chosen(asked.question)
+        if not shown or shown[-1] is None:
+            # A picture without a mark shows nothing that this model knows.
+            return _blank(asked)
+        sight = look_at([source for source in shown if source is not None])
         if asked.verify:
             return _verified(asked.verify, sight, self.quirks)
         if asked.instruction:
@@ -133,7 +141,23 @@ def token_id(piece: str) -> int:
 
 
 def _said(text: str) -> Reply:
-    return Reply(text, {})
+    return Reply(text, dict.fromkeys(_LABEL_WORDS, _LEAST))
+
+
+def _chosen(question: str) -> Reply:
+    """The reply to a question that names the words to choose from."""
+    words = [word for word in _LABEL_WORDS if word in question]
+    return Reply(words[0], dict.fromkeys(words, 1 / len(words)))
+
+
+def _blank(asked: Asked) -> Reply:
+    """The reply where nothing can be seen."""
+    if asked.verify:
+        return Reply(NO, {NO: 0.9, YES: 0.1})
+    if asked.instruction:
+        chances = dict.fromkeys(LABELS.values(), 0.05) | {LABELS[State.SILENCE]: 0.9}
+        return Reply(LABELS[State.SILENCE], chances)
+    return _said("Hello. I see nothing.")
 
 
 def _judged(verdict: Verdict, quirks: Quirks, dice: Dice) -> Reply:
@@ -187,8 +211,6 @@ def _constrained(
 ) -> tuple[str | None, Mapping[str, float]]:
     """The reply where the request allows certain words only, and the chances of first words."""
     chances = reply.chances
-    if not chances:
-        return None, chances
     first = pieces_of(reply.free)[0]
     if first not in chances:
         chances = {word: chance * (1 - _ELSE) for word, chance in chances.items()}
@@ -200,10 +222,18 @@ def _constrained(
             raise BadRequest("allowed_token_ids: none of them is a word that answers the question")
         return max(words, key=reply.chances.__getitem__), chances
     choices = (request.get("structured_outputs") or {}).get("choice")
-    if choices:
-        words = [word for word in choices if word in reply.chances] or list(choices)
-        return max(words, key=lambda word: reply.chances.get(word, 0.0)), reply.chances
+    schema = ((request.get("response_format") or {}).get("json_schema") or {}).get("schema") or {}
+    held = choices or schema.get("enum")
+    if held:
+        word = max(held, key=lambda word: reply.chances.get(word, 0.0))
+        return (word if choices else json.dumps(word)), reply.chances
     return None, chances
+
+
+def _until_stop(text: str, stop: str | Sequence[str] | None) -> str:
+    """`text` up to where one of the texts of `stop` begins."""
+    stops = [stop] if isinstance(stop, str) else stop or []
+    return text[: min([len(text), *(text.find(one) for one in stops if one in text)])]
 
 
 def _continued(reply: Reply, started: str) -> str:

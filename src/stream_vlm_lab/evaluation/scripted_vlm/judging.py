@@ -74,8 +74,8 @@ def judge(asked: Asked, sight: Sight, quirks: Quirks) -> Verdict:
     if event is not None and any(pattern.matches(event) for pattern in patterns):
         noticed = dice.happens(quirks.standby, "standby")
         return _verdict(State.STANDBY if noticed else State.SILENCE, "", CERTAIN, dice)
-    if wanted and not fresh:
-        return _verdict(State.STANDBY, "", CERTAIN, dice)
+    if wanted and not fresh and dice.happens(quirks.goes_on, "goes on"):
+        return _verdict(State.STANDBY, "", UNSURE, dice)
     return _verdict(State.SILENCE, "", UNSURE if fresh else CERTAIN, dice)
 
 

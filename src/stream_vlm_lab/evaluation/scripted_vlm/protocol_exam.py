@@ -125,7 +125,7 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
         "reports for one event",
         "false reports / hour",
         "requests / tick",
-        "tokens read / tick",
+        "tokens computed / tick",
         "tokens written / tick",
     )
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
@@ -139,7 +139,7 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
             "-" if times is None else f"{times:.2f}",
             f"{row['false_reports_per_hour']:.0f}",
             f"{row['requests_per_tick']:.2f}",
-            f"{row['prompt_tokens_per_tick']:.0f}",
+            f"{row['prompt_tokens_per_tick'] - row['cached_tokens_per_tick']:.0f}",
             f"{row['completion_tokens_per_tick']:.1f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")

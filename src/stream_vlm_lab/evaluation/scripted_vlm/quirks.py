@@ -32,6 +32,7 @@ class Quirks:
         own_words: share of pictures in which the model's own earlier replies in the chat count as
             what was reported already.
         lasts: how long after its end an event is still reported, seconds.
+        goes_on: share of pictures in which an event that is over and was reported is said to go on.
         standby: share of pictures of an event under way that are noticed.
         verify: share of right answers to whether a report is true.
         chatter: share of replies with words of courtesy around them.
@@ -51,6 +52,7 @@ class Quirks:
     ignore: float = 0.0
     own_words: float = 0.5
     lasts: float = 3.0
+    goes_on: float = 0.3
     standby: float = 0.7
     verify: float = 0.9
     chatter: float = 0.0

@@ -16,8 +16,15 @@ import numpy as np
 from stream_vlm.context import instructions
 from stream_vlm.types import StreamError
 from stream_vlm_lab.evaluation.scripted_vlm import one_watch_texts
-from stream_vlm_lab.evaluation.scripted_vlm.picture_marks import PictureSource, read_mark
+from stream_vlm_lab.evaluation.scripted_vlm.picture_marks import (
+    NoMark,
+    PictureSource,
+    read_mark,
+)
+from stream_vlm_lab.evaluation.scripted_vlm.prefix_cache import Piece
 
+Known = tuple[PictureSource | None, int]
+"""Where a picture comes from, and its vision tokens."""
 _DATA_URL = "data:image/"
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
@@ -31,14 +38,12 @@ class Shown:
     """A picture of a request.
 
     Attributes:
-        source: where it comes from.
+        source: where it comes from; None for a picture without a mark, which shows nothing.
         label_s: the time that the text before it names, seconds; None if it names none.
-        tokens: vision tokens of the picture, one for each 28 x 28 pixels.
     """
 
-    source: PictureSource
+    source: PictureSource | None
     label_s: float | None
-    tokens: int
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Asked:
         verify: the sentence whose truth is asked, or empty.
         question: the user's question; empty if an instruction is judged or a sentence verified.
         started: the beginning of the reply that the request wants continued, or empty.
-        text_tokens: about how many tokens the texts have.
+        pieces: the prompt in parts, each with about how many tokens it has.
     """
 
     pictures: tuple[Shown, ...]
@@ -77,7 +82,7 @@ class Asked:
     verify: str
     question: str
     started: str
-    text_tokens: int
+    pieces: tuple[Piece, ...]
 
 
 def _pattern(template: str, **groups: str) -> re.Pattern[str]:
@@ -109,15 +114,14 @@ class RequestReader:
 
     def __init__(self, most_pictures: int = 4096) -> None:
         self._most = most_pictures
-        self._by_uuid: OrderedDict[str, tuple[PictureSource, int]] = OrderedDict()
-        self._by_url: OrderedDict[str, tuple[PictureSource, int]] = OrderedDict()
+        self._by_uuid: OrderedDict[str, Known] = OrderedDict()
+        self._by_url: OrderedDict[str, Known] = OrderedDict()
 
     def read(self, request: Mapping[str, Any]) -> Asked:
         """What `request` shows and asks.
 
         Raises:
             BadRequest: a message or a picture cannot be read, or a uuid is unknown.
-            NoMark: a picture does not come from a simulated room.
         """
         walk = _Walk()
         messages = request.get("messages")
@@ -139,11 +143,11 @@ class RequestReader:
             if kind == "text":
                 walk.text(str(role), str(part["text"]), is_last)
             elif kind == "image_url":
-                walk.picture(*self._picture(part))
+                walk.picture(*self._picture(part), name=str(part.get("uuid") or part["image_url"]))
             else:
                 raise BadRequest(f"messages: a part of type {kind!r} is not supported")
 
-    def _picture(self, part: Mapping[str, Any]) -> tuple[PictureSource, int]:
+    def _picture(self, part: Mapping[str, Any]) -> Known:
         uuid = str(part.get("uuid") or "")
         url = (part.get("image_url") or {}).get("url")
         if not url:
@@ -158,9 +162,9 @@ class RequestReader:
 
     def _remember(
         self,
-        known: OrderedDict[str, tuple[PictureSource, int]],
+        known: OrderedDict[str, Known],
         key: str,
-        picture: tuple[PictureSource, int],
+        picture: Known,
     ) -> None:
         known[key] = picture
         while len(known) > self._most:
@@ -176,11 +180,11 @@ class _Walk:
     watch: str = ""
     newest_text: str = ""
     started: str = ""
-    text_tokens: int = 0
-    _before_picture: str = ""
+    pieces: list[Piece] = field(default_factory=list)
+    _last_text: str = ""
 
     def text(self, role: str, text: str, is_last: bool) -> None:
-        self.text_tokens += len(text) // 4 + 1
+        self.pieces.append((f"{role} {text}", len(text) // 4 + 1))
         if role == "assistant":
             if is_last:
                 self.started = text
@@ -191,13 +195,14 @@ class _Walk:
             begun = _WATCH.search(text)
             if begun:
                 self.watch = begun["instruction"]
-            self._before_picture += text
+            self._last_text = text
             self.newest_text += text
 
-    def picture(self, source: PictureSource, tokens: int) -> None:
-        numbers = _NUMBER.findall(self._before_picture)
-        self.shown.append(Shown(source, float(numbers[-1]) if numbers else None, tokens))
-        self._before_picture = self.newest_text = ""
+    def picture(self, source: PictureSource | None, tokens: int, name: str) -> None:
+        label = _NUMBER.search(self._last_text)
+        self.shown.append(Shown(source, float(label[0]) if label else None))
+        self.pieces.append((f"picture {name}", tokens))
+        self._last_text = self.newest_text = ""
 
     def asked(self) -> Asked:
         judged = _last_match(_JUDGE, self.newest_text)
@@ -219,7 +224,7 @@ class _Walk:
             sentence,
             "" if instruction or sentence else self.newest_text.strip(),
             self.started,
-            self.text_tokens,
+            tuple(self.pieces),
         )
 
 
@@ -228,8 +233,8 @@ def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     return matches[-1] if matches else None
 
 
-def _decoded(url: str) -> tuple[PictureSource, int]:
-    """The source and the vision tokens of a picture in a data URL."""
+def _decoded(url: str) -> Known:
+    """The source of a picture in a data URL, and its tokens: one for each 28 x 28 pixels."""
     if not url.startswith(_DATA_URL):
         raise BadRequest("image_url: only data URLs are read, such as data:image/jpeg;base64,")
     try:
@@ -240,5 +245,8 @@ def _decoded(url: str) -> tuple[PictureSource, int]:
     if image is None:
         raise BadRequest("image_url: the picture cannot be decoded")
     height, width = image.shape[:2]
-    marked = np.asarray(image, np.uint8)
-    return read_mark(marked), max(1, round(height / 28)) * max(1, round(width / 28))
+    tokens = max(1, round(height / 28)) * max(1, round(width / 28))
+    try:
+        return read_mark(np.asarray(image, np.uint8)), tokens
+    except NoMark:
+        return None, tokens

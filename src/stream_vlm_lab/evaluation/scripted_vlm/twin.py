@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +21,13 @@ class Usage:
     Attributes:
         requests: number of replies.
         prompt_tokens: tokens of the requests, pictures included.
+        cached_tokens: those of them that a prefix cache has already.
         completion_tokens: tokens of the replies.
     """
 
     requests: int = 0
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     completion_tokens: int = 0
 
 
@@ -45,6 +48,7 @@ class ScriptedTransport:
     def __init__(self, model: str) -> None:
         self.vlm = ScriptedVlm(parse_quirks(model), model)
         self.usage = Usage()
+        self._lock = threading.Lock()
 
     def models(self) -> Sequence[Mapping[str, Any]]:
         """The scripted model."""
@@ -58,16 +62,18 @@ class ScriptedTransport:
         """The reply of the scripted model.
 
         Raises:
-            RequestRefused: the request does not follow the protocol, or shows a picture without a
-                mark.
+            RequestRefused: the request does not follow the protocol, or names an unknown picture.
         """
         try:
             reply = self.vlm.chat(json.loads(json.dumps(request)))
         except StreamError as error:
             raise RequestRefused(f"{self.address}: {error}", 400, str(error)) from error
-        self.usage.requests += 1
-        self.usage.prompt_tokens += reply["usage"]["prompt_tokens"]
-        self.usage.completion_tokens += reply["usage"]["completion_tokens"]
+        used = reply["usage"]
+        with self._lock:
+            self.usage.requests += 1
+            self.usage.prompt_tokens += used["prompt_tokens"]
+            self.usage.cached_tokens += used["prompt_tokens_details"]["cached_tokens"]
+            self.usage.completion_tokens += used["completion_tokens"]
         return dict(json.loads(json.dumps(reply)))
 
     def close(self) -> None:

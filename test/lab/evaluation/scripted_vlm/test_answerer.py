@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from scripted_requests import (
     LENGTH_S,
     SEED,
     an_event,
     frames,
-    picture,
     request,
     script,
     text,
@@ -30,7 +32,7 @@ from stream_vlm.context.instructions import (
 from stream_vlm.types import State
 from stream_vlm_lab.evaluation.scripted_vlm import sight
 from stream_vlm_lab.evaluation.scripted_vlm.answerer import ScriptedVlm, token_id
-from stream_vlm_lab.evaluation.scripted_vlm.picture_marks import NoMark, PictureSource
+from stream_vlm_lab.evaluation.scripted_vlm.picture_marks import PictureSource
 from stream_vlm_lab.evaluation.scripted_vlm.quirks import parse_quirks
 from stream_vlm_lab.evaluation.scripted_vlm.request_reader import BadRequest
 from stream_vlm_lab.evaluation.scripted_vlm.sentences import as_sentence
@@ -95,7 +97,7 @@ def test_no_answer_depends_on_what_happens_after_the_newest_picture(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The same requests, once with the whole script and once with a script that ends there."""
-    settings = "noise=0.2,hold=2"
+    settings = "noise=0.2,hold=2,goes_on=0.5"
     questions = [
         text(judge_prompt(PEOPLE)),
         text(judge_prompt(THINGS)),
@@ -108,7 +110,7 @@ def test_no_answer_depends_on_what_happens_after_the_newest_picture(
         for question in questions
     ]
     vlm = model(settings)
-    with_future = [vlm.chat(asked) for _, asked in requests]
+    with_future = [vlm.chat(asked)["choices"][0] for _, asked in requests]
     without: list[dict[str, Any]] = []
     for now, asked in requests:
         whole = script()
@@ -116,8 +118,8 @@ def test_no_answer_depends_on_what_happens_after_the_newest_picture(
         cut = [event if event.t_end <= now else replace(event, t_end=1e6) for event in begun]
         known = replace(whole, events=tuple(cut), states=whole.states[: len(cut) + 1])
         monkeypatch.setattr(sight, "_script", lambda *names, known=known: known)
-        without.append(vlm.chat(asked))
-    assert len({words_of(reply) for reply in with_future}) > 10
+        without.append(vlm.chat(asked)["choices"][0])
+    assert len({choice["message"]["content"] for choice in with_future}) > 10
     assert with_future == without
 
 
@@ -128,10 +130,12 @@ def test_the_same_event_is_reported_at_every_picture_unless_the_question_tells_o
     told, untold = [], []
     for later in (1.0, 2.0):
         times = [*times, first + later]
-        untold.append(judged(model(), times, PEOPLE))
-        told.append(judged(model(), times, PEOPLE, as_sentence(event.label), float(first)))
+        untold.append(judged(model("goes_on=0"), times, PEOPLE))
+        told.append(
+            judged(model("goes_on=0"), times, PEOPLE, as_sentence(event.label), float(first))
+        )
     assert untold == [f"Response: {as_sentence(event.label)}"] * 2
-    assert told == ["Standby"] * 2
+    assert told == ["Silence"] * 2
 
 
 def test_a_model_that_ignores_what_it_reported_reports_it_again() -> None:
@@ -271,17 +275,69 @@ def test_a_picture_is_known_by_its_uuid_once_its_bytes_were_sent() -> None:
     with pytest.raises(BadRequest, match="Cache miss for image 'picture-1'"):
         vlm.chat(request(*without))
     first = vlm.chat(request(*parts))
-    assert vlm.chat(request(*without)) == first
+    assert vlm.chat(request(*without))["choices"] == first["choices"]
 
 
-def test_a_picture_of_another_camera_is_refused() -> None:
-    url = picture(1.0)
-    cropped = url[: len(url) // 2]
-    with pytest.raises((NoMark, BadRequest)):
-        model().chat(request({"type": "image_url", "image_url": {"url": cropped}}, text("What?")))
+def test_a_picture_that_cannot_be_decoded_is_refused() -> None:
+    url = "data:image/jpeg;base64,AAAA"
+    with pytest.raises(BadRequest, match="cannot be decoded"):
+        model().chat(request({"type": "image_url", "image_url": {"url": url}}, text("What?")))
+
+
+def test_a_picture_without_a_mark_shows_nothing() -> None:
+    ok, data = cv2.imencode(".jpg", np.full((112, 112, 3), 200, np.uint8))
+    assert ok
+    url = f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
+    blank = {"type": "image_url", "image_url": {"url": url}}
+    vlm = model("noise=1")
+    assert words_of(vlm.chat(request(blank, text(judge_prompt(PEOPLE))))) == "Silence"
+    assert words_of(vlm.chat(request(blank, text(verify_prompt("It burns."))))) == "No"
+
+
+def test_a_question_that_names_labels_gets_one_of_them() -> None:
+    asked = request(text("Write one of these words: Yes, No."), logprobs=True, top_logprobs=5)
+    choice = model().chat(asked)["choices"][0]
+    assert choice["message"]["content"] == "Yes"
+    top = choice["logprobs"]["content"][0]["top_logprobs"]
+    assert {entry["token"] for entry in top} == {"Yes", "No"}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"structured_outputs": {"choice": ["Yes", "No"]}}, "Yes"),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "label", "schema": {"enum": ["Silence", "Standby"]}},
+                }
+            },
+            '"Silence"',
+        ),
+        ({"allowed_token_ids": [token_id("No")]}, "No"),
+        ({"stop": ["see"]}, "Hello. I "),
+        ({"max_tokens": 1}, "Hello"),
+        ({}, "Hello. I see nothing."),
+    ],
+)
+def test_a_request_for_other_words_keeps_to_what_is_allowed(
+    options: dict[str, Any], expected: str
+) -> None:
+    assert words_of(model().chat(request(text("Say hello."), **options))) == expected
 
 
 def test_a_reply_says_what_it_cost() -> None:
     usage = model().chat(request(*frames([1.0, 2.0]), text("What do you see?")))["usage"]
     assert usage["prompt_tokens"] > 2 * 11 * 9
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+def test_only_what_is_new_in_a_prompt_is_not_cached() -> None:
+    vlm = model()
+    shown = frames([1.0, 2.0])
+    first = vlm.chat(request(*shown, text("What do you see?")))["usage"]
+    assert first["prompt_tokens_details"]["cached_tokens"] == 0
+    second = vlm.chat(request(*shown, *frames([3.0]), text("What do you see?")))["usage"]
+    cached = second["prompt_tokens_details"]["cached_tokens"]
+    assert 2 * 11 * 9 < cached < first["prompt_tokens"]
