@@ -1,4 +1,4 @@
-"""Real checkpoints with random weights, of architectures without a KV cache in this project."""
+"""Real checkpoints with random weights, of architectures that do not run with the slot cache."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from model_fixtures import decisions, settings_for
+from model_fixtures import settings_for
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     CLIPImageProcessorPil,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3ImageProcessorPil,
+    Gemma3Processor,
     Idefics2Config,
     Idefics2ForConditionalGeneration,
     Idefics2ImageProcessorPil,
@@ -28,11 +32,9 @@ from transformers import (
     SiglipImageProcessorPil,
 )
 
-from stream_vlm.backbone import RecomputingModel, load_model
-from stream_vlm.backbone.recompute.model import RecomputedStream
-from stream_vlm.loop.speech_gate import SpeechGate
-from stream_vlm.model_protocol import Turn
-from stream_vlm.types import Decision, Frame, Query, StreamError
+from stream_vlm.backbone import KeepingModel, RecomputingModel, load_model
+from stream_vlm.model_protocol import Judgement, ModelStream, Outcome, Turn
+from stream_vlm.types import Decision, Frame, Instruction, Query
 
 SPECIAL = (
     "<pad>",
@@ -44,9 +46,13 @@ SPECIAL = (
     "<fake_token_around_image>",
     "<global-img>",
     "<end_of_utterance>",
+    "<start_of_image>",
+    "<end_of_image>",
 )
 STATE_WORDS = ("Silence", "Standby", "Response")
 WORDS = (
+    "Yes",
+    "No",
     "is",
     "the",
     "door",
@@ -65,6 +71,12 @@ WORDS = (
     "system",
     "Asked",
     "at",
+    "Watch",
+    "for",
+    "Judge",
+    "newest",
+    "reported",
+    "opens",
 )
 
 CHAT = (
@@ -99,6 +111,8 @@ def tokenizer_of(words: Sequence[str], chat: str | None = CHAT) -> PreTrainedTok
         extra_special_tokens={
             "image_token": "<image>",
             "image_boundary_token": "<fake_token_around_image>",
+            "boi_token": "<start_of_image>",
+            "eoi_token": "<end_of_image>",
         },
         chat_template=chat,
         clean_up_tokenization_spaces=False,
@@ -221,12 +235,43 @@ def _paligemma(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
     return PaliGemmaForConditionalGeneration(config), processor
 
 
+def _gemma3(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
+    """Gemma 3: attention in both directions within a picture, and a sliding window of 24 tokens."""
+    config: Any = Gemma3Config(
+        vision_config=VISION
+        | {"model_type": "siglip_vision_model", "image_size": 32, "vision_use_head": False},
+        text_config=_text_config(
+            len(tokenizer),
+            model_type="gemma3_text",
+            sliding_window=24,
+            layer_types=["sliding_attention", "full_attention"],
+            query_pre_attn_scalar=8,
+        ),
+        mm_tokens_per_image=4,
+        image_token_index=SPECIAL.index("<image>"),
+        boi_token_index=SPECIAL.index("<start_of_image>"),
+        eoi_token_index=SPECIAL.index("<end_of_image>"),
+        tie_word_embeddings=False,
+    )
+    pictures = Gemma3ImageProcessorPil(size={"height": 32, "width": 32})
+    processor = Gemma3Processor(
+        pictures,
+        tokenizer,
+        image_seq_length=4,
+        chat_template=str(tokenizer.chat_template).replace("<image>", "<start_of_image>"),
+    )
+    return Gemma3ForConditionalGeneration(config), processor
+
+
 ARCHITECTURES: dict[str, Callable[[PreTrainedTokenizerFast], tuple[Any, Any]]] = {
     "llava": _llava,
     "idefics2": _idefics2,
     "idefics3": _idefics3,
     "paligemma": _paligemma,
+    "gemma3": _gemma3,
 }
+KEPT = ("llava", "idefics2", "idefics3", "gemma3")
+"""The architectures whose cache can be kept."""
 
 
 def write_foreign(
@@ -256,60 +301,48 @@ def change_config(path: Path, **values: object) -> None:
 QUESTION = Query("q", "is the door open ?", 0)
 
 
-def load(directory: Path, **settings: Any) -> RecomputingModel:
-    """Load the model in `directory`; `settings` are settings, with __ for the dot.
-
-    By default it decides on every picture, also without a question or a watch.
-    """
-    model = load_model(settings_for(directory, **{"decision__unprompted": "always"} | settings))
-    assert isinstance(model, RecomputingModel)
+def load(directory: Path, **settings: Any) -> KeepingModel | RecomputingModel:
+    """Load the model in `directory`; `settings` are settings, with __ for the dot."""
+    model = load_model(settings_for(directory, **settings))
+    assert isinstance(model, KeepingModel | RecomputingModel)
     return model
 
 
-def outcome_of(
-    model: RecomputingModel,
-    stream: RecomputedStream,
-    frame: Frame,
-    query: Query | None = None,
-    **more: Any,
-) -> Decision | StreamError:
-    """The result of one turn with `frame`, with the gate that the loop uses."""
-    gate = SpeechGate(model.settings.decision)
-    return decisions(
-        model.step(
-            [
-                Turn(
-                    stream,
-                    frame,
-                    query=query,
-                    gate=lambda decision: gate.gate_state(
-                        decision, frame.stamp_ns, asked=query is not None
-                    ),
-                    **more,
-                )
-            ]
-        )
-    )[0]
+def judgement(number: int = 0, text: str = "the door opens", **more: Any) -> Judgement:
+    """A judgement about the instruction `text`."""
+    return Judgement(Instruction(f"i{number}", text), **more)
 
 
-def decide(
-    model: RecomputingModel,
-    stream: RecomputedStream,
-    frame: Frame,
-    query: Query | None = None,
-    **more: Any,
-) -> Decision:
-    """Like `outcome_of`, for a turn without an error."""
-    outcome = outcome_of(model, stream, frame, query, **more)
-    assert isinstance(outcome, Decision), outcome
+def take(
+    model: KeepingModel | RecomputingModel, stream: ModelStream, frame: Frame, **more: Any
+) -> Outcome:
+    """The outcome of one turn, which must not be an error; `more` are arguments of `Turn`."""
+    (outcome,) = model.step([Turn(stream, frame, **more)])
+    assert isinstance(outcome, Outcome), outcome
     return outcome
 
 
+def judged(
+    model: KeepingModel | RecomputingModel, stream: ModelStream, frame: Frame, **more: Any
+) -> Decision:
+    """The decision about `judgement()` at one turn; `more` are arguments of `Judgement`."""
+    return take(model, stream, frame, judgements=(judgement(**more),)).judged["i0"]
+
+
 def watch(
-    model: RecomputingModel, stream: RecomputedStream, frames: Sequence[Frame], asked_at: int = -1
-) -> list[Decision]:
-    """The decisions on all `frames`, with the question at number `asked_at`."""
+    model: KeepingModel | RecomputingModel,
+    stream: ModelStream,
+    frames: Sequence[Frame],
+    asked_at: int = -1,
+) -> list[Outcome]:
+    """The outcomes of all `frames`, each with one judgement; a question at number `asked_at`."""
     return [
-        decide(model, stream, frame, QUESTION if index == asked_at else None)
+        take(
+            model,
+            stream,
+            frame,
+            judgements=(judgement(),),
+            query=QUESTION if index == asked_at else None,
+        )
         for index, frame in enumerate(frames)
     ]

@@ -7,11 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from stream_vlm.backbone.foreign.kept_model import KeepingModel
     from stream_vlm.backbone.loading import load_model
     from stream_vlm.backbone.recompute.model import RecomputingModel
     from stream_vlm.backbone.streaming_model import StreamingModel, load_cached_model
 
 _PLACES = {
+    "KeepingModel": "stream_vlm.backbone.foreign.kept_model",
     "RecomputingModel": "stream_vlm.backbone.recompute.model",
     "StreamingModel": "stream_vlm.backbone.streaming_model",
     "load_cached_model": "stream_vlm.backbone.streaming_model",
@@ -19,7 +21,13 @@ _PLACES = {
 }
 """Where each public name lives."""
 
-__all__ = ["RecomputingModel", "StreamingModel", "load_cached_model", "load_model"]
+__all__ = [
+    "KeepingModel",
+    "RecomputingModel",
+    "StreamingModel",
+    "load_cached_model",
+    "load_model",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 from stream_vlm.backbone.checkpoint.files import ForeignArchitecture
 from stream_vlm.backbone.checkpoint.loader import Checkpoint, load_checkpoint
+from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
 from stream_vlm.backbone.engine_parts import make_engine_parts
+from stream_vlm.backbone.foreign.cache_probe import why_not_kept
+from stream_vlm.backbone.foreign.chat_pieces import CannotSplit, split_chat
+from stream_vlm.backbone.foreign.kept_model import KeepingModel
+from stream_vlm.backbone.foreign.loader import load_foreign
 from stream_vlm.backbone.recompute.model import RecomputingModel
 from stream_vlm.backbone.streaming.background_text import ChatTextWriter
 from stream_vlm.backbone.streaming.batched_step import BatchedStep
@@ -151,10 +156,40 @@ def load_cached_model(settings: Settings) -> StreamingModel:
     return StreamingModel(load_checkpoint(settings.model), settings)
 
 
-def load_model(settings: Settings) -> StreamingModel | RecomputingModel:
+def load_foreign_model(settings: Settings) -> KeepingModel | RecomputingModel:
+    """Load a checkpoint of another architecture.
+
+    Its own cache is kept between ticks if a probe shows that this changes nothing; else, or if the
+    settings ask for it, the newest pictures are recomputed at every tick.
+
+    Raises:
+        CheckpointError: `context.policy` needs the slot cache; or see
+            `foreign.loader.load_foreign`.
+    """
+    policy = settings.context.policy
+    if policy not in ("auto", "chunked", "last_frames"):
+        raise CheckpointError(
+            f"context.policy {policy!r}: not possible with the architecture of model.directory"
+            f" {settings.model.directory}, whose cache only grows; set it to auto, chunked or"
+            " last_frames"
+        )
+    checkpoint = load_foreign(settings.model)
+    if settings.context.recompute or policy == "last_frames":
+        return RecomputingModel(checkpoint, settings)
+    try:
+        pieces = split_chat(checkpoint.processor, checkpoint.system)
+    except CannotSplit as error:
+        return RecomputingModel(checkpoint, settings, str(error))
+    reason = why_not_kept(checkpoint, pieces)
+    if reason:
+        return RecomputingModel(checkpoint, settings, reason)
+    return KeepingModel(checkpoint, settings, pieces)
+
+
+def load_model(settings: Settings) -> StreamingModel | KeepingModel | RecomputingModel:
     """Load the checkpoint that `settings.model` names.
 
-    It runs with a KV cache if its architecture can, else it recomputes its context at every tick.
+    It runs with the slot cache if its architecture can, else as `load_foreign_model` says.
 
     Raises:
         CheckpointError: it is missing, incomplete or damaged, its architecture cannot be used, or
@@ -163,4 +198,4 @@ def load_model(settings: Settings) -> StreamingModel | RecomputingModel:
     try:
         return load_cached_model(settings)
     except ForeignArchitecture:
-        return RecomputingModel(settings)
+        return load_foreign_model(settings)

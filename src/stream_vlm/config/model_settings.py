@@ -15,9 +15,9 @@ class ModelSettings(Group):
 
     directory: str = setting(
         "",
-        "Directory of a Hugging Face checkpoint. Qwen2.5-VL and Qwen3-VL run with a cache; other"
-        " image-text-to-text models run too, but more slowly. Empty uses the small model that"
-        " comes with the package.",
+        "Directory of a Hugging Face checkpoint. Qwen2.5-VL and Qwen3-VL run with a cache of fixed"
+        " slots; other image-text-to-text models keep their own cache, or run more slowly without"
+        " one if it cannot be kept. Empty uses the small model that comes with the package.",
         read_only=True,
     )
     url: str = setting(
@@ -141,8 +141,9 @@ class ContextSettings(Group):
     )
     frames: int = setting(
         4,
-        "Number of newest turns whose pictures are kept. It is used by the policy last_frames and"
-        " by models that run without a cache; the other policies use max_seconds.",
+        "Number of newest turns whose pictures are kept. It is used by the policy last_frames, by"
+        " models that run without a cache, and at the start of a chunk by models that keep their"
+        " own cache; everything else uses max_seconds.",
         unit="turns",
         minimum=1,
         maximum=64,

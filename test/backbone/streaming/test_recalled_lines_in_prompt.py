@@ -236,7 +236,7 @@ def test_the_last_question_stays_but_its_recalled_lines_leave(directory: Path) -
 def test_a_model_without_a_cache_gets_recalled_lines_before_its_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = load_model(settings_for(write_foreign(tmp_path)))
+    model = load_model(settings_for(write_foreign(tmp_path), context__recompute=True))
     assert isinstance(model, RecomputingModel)
     assert model.reads_memory
     befores: list[str] = []

@@ -1,11 +1,12 @@
-"""Loads any image-text-to-text checkpoint of transformers, for the model that recomputes."""
+"""Loads any image-text-to-text checkpoint of transformers with its processor and chat template."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,17 +29,17 @@ from stream_vlm.backbone.checkpoint.files import (
 )
 from stream_vlm.backbone.checkpoint.load_errors import loading_failed
 from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
-from stream_vlm.backbone.recompute.chat_prompt import ChatWriter, LabelledPicture
+from stream_vlm.backbone.foreign.chat_prompt import ChatWriter, LabelledPicture
 from stream_vlm.config.model_settings import ModelSettings
-from stream_vlm.context.turn_formats import PROMPTED, PROMPTED_SYSTEM
+from stream_vlm.context.instructions import LABELS, NO, YES, system_prompt
 from stream_vlm.types import State
 
-StateTokens = dict[State, list[tuple[int, ...]]]
-"""By state, the ids of each spelling of its word; their first ids differ between states."""
-
+Word = TypeVar("Word", bound=Hashable)
+Spellings = dict[Word, list[tuple[int, ...]]]
+"""By word, the ids of each of its spellings; their first ids differ between words."""
 
 POSSIBLE = {
-    "prompt_format": ("auto", "prompted"),
+    "prompt_format": ("auto", "prompted", "instruct"),
     "weights": ("auto",),
     "device": ("auto", "cpu", "cuda"),
 }
@@ -54,9 +55,12 @@ class ForeignCheckpoint:
 
     Attributes:
         model: the model.
+        processor: makes the inputs of the model from text and pictures.
         tokenizer: its tokenizer.
         writer: writes chats in the model's chat template.
+        system: the system prompt.
         states: token ids of the words for the states.
+        verdicts: token ids of the words for yes (True) and no (False).
         stop: ids that end a reply.
         forbidden: ids that no reply may contain: control tokens and picture placeholders.
         max_tokens: the most tokens of a chat with its reply, or None if the configuration does not
@@ -66,9 +70,12 @@ class ForeignCheckpoint:
     """
 
     model: Any
+    processor: Any
     tokenizer: PreTrainedTokenizerBase
     writer: ChatWriter
-    states: StateTokens
+    system: str
+    states: Spellings[State]
+    verdicts: Spellings[bool]
     stop: frozenset[int]
     forbidden: list[int]
     max_tokens: int | None
@@ -114,7 +121,8 @@ def load_foreign(settings: ModelSettings) -> ForeignCheckpoint:
         config.tie_word_embeddings = True
     placement = place(settings, AutoModelForImageTextToText, config)
     processor = _processor(directory, name)
-    writer = ChatWriter(processor, PROMPTED_SYSTEM, name)
+    system = system_prompt()
+    writer = ChatWriter(processor, system, name)
     tokens, smaller = (_count_inputs(writer, name, size) for size in ((480, 640), (120, 160)))
     tokenizer = processor.tokenizer
     model = _model(directory, name, config, placement)
@@ -130,9 +138,12 @@ def load_foreign(settings: ModelSettings) -> ForeignCheckpoint:
     model.generation_config = GenerationConfig(pad_token_id=min(stop))
     return ForeignCheckpoint(
         model,
+        processor,
         tokenizer,
         writer,
-        state_tokens(tokenizer, name),
+        system,
+        first_tokens(tokenizer, LABELS, name),
+        first_tokens(tokenizer, {True: YES, False: NO}, name),
         stop,
         sorted(forbidden),
         getattr(config.get_text_config(), "max_position_embeddings", None),
@@ -141,32 +152,33 @@ def load_foreign(settings: ModelSettings) -> ForeignCheckpoint:
     )
 
 
-def state_tokens(tokenizer: PreTrainedTokenizerBase, name: str) -> StateTokens:
-    """Token ids of the words for the states, without and with a space before them.
+def first_tokens(
+    tokenizer: PreTrainedTokenizerBase, words: Mapping[Word, str], name: str
+) -> Spellings[Word]:
+    """Token ids of words that a reply begins with, without and with a space before them.
 
     Args:
         tokenizer: the tokenizer.
+        words: the words, by what they mean.
         name: name of the checkpoint, for messages.
 
     Raises:
-        CheckpointError: two states begin with the same token, or the tokenizer does not know a
-            word.
+        CheckpointError: two words begin with the same token, or the tokenizer does not know a word.
     """
     unknown = tokenizer.unk_token_id
-    forms: StateTokens = {}
-    for state in State:
-        word = PROMPTED.marker(state)
+    forms: Spellings[Word] = {}
+    for meaning, word in words.items():
         written = {
             tuple(tokenizer.encode(text, add_special_tokens=False)) for text in (word, f" {word}")
         }
-        forms[state] = sorted(ids for ids in written if ids and unknown not in ids)
+        forms[meaning] = sorted(ids for ids in written if ids and unknown not in ids)
     begun = Counter(first for ways in forms.values() for first in {ids[0] for ids in ways})
-    own = {state: [ids for ids in ways if begun[ids[0]] == 1] for state, ways in forms.items()}
+    own = {meaning: [ids for ids in ways if begun[ids[0]] == 1] for meaning, ways in forms.items()}
     if not all(own.values()):
         raise CheckpointError(
-            f"{name}: the state words {[PROMPTED.marker(state) for state in State]} do not begin"
-            " with different tokens of this tokenizer, so the states cannot be distinguished; use"
-            " a checkpoint with a larger vocabulary"
+            f"{name}: the words {list(words.values())} do not begin with different tokens of this"
+            " tokenizer, so the model's replies cannot be distinguished; use a checkpoint with a"
+            " larger vocabulary"
         )
     return own
 

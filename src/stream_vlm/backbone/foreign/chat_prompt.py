@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
+from stream_vlm.backbone.foreign.chat_pieces import Message, write_chat
 from stream_vlm.backbone.tokens.detokenizer import unknown_words, without_control
 from stream_vlm.unicode_text import check_text
 
@@ -26,9 +27,6 @@ class LabelledPicture:
 
     label: str
     image: NDArray[np.uint8]
-
-
-Message = dict[str, Any]
 
 
 def _with_system_role(system: str, labels: Sequence[str], before: str, after: str) -> list[Message]:
@@ -137,11 +135,7 @@ class ChatWriter:
             after: text after the pictures; may be empty.
         """
         messages = self._layout(self._system, labels, before, after)
-        return str(
-            self._processor.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
-        )
+        return write_chat(self._processor, messages, reply=True)
 
     def inputs(self, shown: Sequence[LabelledPicture], before: str, after: str) -> Any:
         """The inputs of the model for a chat.
@@ -158,11 +152,34 @@ class ChatWriter:
             Exception: whatever the processor raises for pictures that it cannot process.
         """
         text = self.write([one.label for one in shown], before, after)
+        return self.piece(text, [one.image for one in shown], first=True)
+
+    def piece(self, text: str, images: Sequence[NDArray[np.uint8]], *, first: bool) -> Any:
+        """The inputs of the model for a part of a chat.
+
+        Args:
+            text: the text, with one placeholder for each picture.
+            images: the pictures, uint8 RGB, (H, W, 3), oldest first.
+            first: whether the chat begins with this part.
+
+        Returns:
+            A mapping of tensors with one row.
+
+        Raises:
+            Exception: whatever the processor raises for pictures that it cannot process.
+        """
         first_token = getattr(self._processor.tokenizer, "bos_token", None)
-        return self._processor(
+        inputs = self._processor(
             text=[text],
-            images=[[Image.fromarray(one.image) for one in shown]],
+            images=[[Image.fromarray(image) for image in images]],
             return_tensors="pt",
             # Most templates already write the first token.
-            add_special_tokens=not (first_token and text.startswith(first_token)),
+            add_special_tokens=first and not (first_token and text.startswith(first_token)),
         )
+        # PaliGemma's processor adds what only a training needs.
+        inputs.pop("labels", None)
+        return inputs
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of a later part of a chat without pictures."""
+        return list(self._processor.tokenizer.encode(text, add_special_tokens=False))

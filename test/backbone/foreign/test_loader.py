@@ -9,20 +9,22 @@ from typing import Any
 
 import pytest
 from foreign_fixtures import (
+    CHAT,
     NO_SYSTEM_CHAT,
     PICTURES_FIRST_CHAT,
     QUESTION,
     change_config,
-    decide,
     load,
+    take,
     watch,
     write_foreign,
 )
 from model_fixtures import random_frame, settings_for, write_checkpoint
 
-from stream_vlm.backbone import StreamingModel, load_model
+from stream_vlm.backbone import RecomputingModel, StreamingModel, load_model
 from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
 from stream_vlm.cli import main
+from stream_vlm.context.instructions import SYSTEM
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +37,11 @@ def test_a_template_without_a_system_role_or_with_pictures_first_works(
     tmp_path: Path, chat: str
 ) -> None:
     model = load(write_foreign(tmp_path, chat=chat))
-    written = model.checkpoint.writer.write(["<0s-1s>\n", "<1s-2s>\n"], "", "is the door open ?")
-    assert "Begin every reply" in written
+    written = model.checkpoint.writer.write(["<0 s>\n", "<1 s>\n"], "", "is the door open ?")
+    assert SYSTEM in written
     assert "is the door open ?" in written
     assert written.count("<image>") == 2
-    assert decide(model, model.open_stream("front"), random_frame(0), QUESTION).text
+    assert take(model, model.open_stream("front"), random_frame(0), query=QUESTION).decision.text
 
 
 def _without_template(directory: Path) -> None:
@@ -131,26 +133,60 @@ def test_a_processor_that_needs_torchvision_says_so_with_the_remedy(
         load_model(settings_for(directory))
 
 
+def _engine_of_doctor(directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    main(["doctor", "--model", str(directory), "--memory", str(tmp_path / "memory.db")])
+    return next(line for line in capsys.readouterr().out.splitlines() if line.split()[1] == "model")
+
+
 def test_the_log_and_the_doctor_say_how_the_context_is_computed(
     llava: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with caplog.at_level(logging.WARNING, logger="stream_vlm"):
+    with caplog.at_level(logging.INFO, logger="stream_vlm"):
         model = load(llava)
         watch(model, model.open_stream("front"), [random_frame(index) for index in range(3)])
     assert [
-        record.getMessage() for record in caplog.records if "recomputed" in record.getMessage()
+        record.getMessage() for record in caplog.records if "context" in record.getMessage()
     ] == [f"{model.model_id}: {model.engine}"]
+    assert model.engine == "llava: context kept in its own cache between ticks"
+    finding = _engine_of_doctor(llava, tmp_path, capsys)
+    assert finding.startswith("ok")
+    assert model.engine in finding
     cached = load_model(settings_for(write_checkpoint(tmp_path / "cached")))
     assert isinstance(cached, StreamingModel)
     assert "kept in a cache" in cached.engine
-    capsys.readouterr()
-    main(["doctor", "--model", str(llava), "--memory", str(tmp_path / "memory.db")])
-    finding = next(
-        line for line in capsys.readouterr().out.splitlines() if line.split()[1] == "model"
-    )
-    assert finding.startswith("ok")
-    assert "llava" in finding
-    assert "recomputed at every tick" in finding
+
+
+@pytest.mark.parametrize(
+    ("architecture", "chat", "settings", "reason"),
+    [
+        ("paligemma", CHAT, {}, "its attention goes in both directions"),
+        ("llava", PICTURES_FIRST_CHAT, {}, "its chat template cannot be split"),
+        ("llava", CHAT, {"context__recompute": True}, "recomputed at every tick"),
+        ("llava", CHAT, {"context__policy": "last_frames"}, "recomputed at every tick"),
+    ],
+)
+def test_pictures_are_recomputed_where_the_cache_cannot_be_kept_and_the_log_says_why(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    architecture: str,
+    chat: str,
+    settings: dict[str, Any],
+    reason: str,
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="stream_vlm"):
+        model = load(write_foreign(tmp_path, architecture, chat=chat), **settings)
+    assert isinstance(model, RecomputingModel)
+    assert reason in model.engine
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{model.model_id}: {model.engine}"
+    ]
+
+
+@pytest.mark.parametrize("policy", ["last_turns", "sliding"])
+def test_a_policy_that_needs_the_slot_cache_is_refused(llava: Path, policy: str) -> None:
+    with pytest.raises(CheckpointError, match=f"context.policy '{policy}'.*chunked or last_frames"):
+        load_model(settings_for(llava, context__policy=policy))
