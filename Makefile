@@ -21,7 +21,7 @@ demo: build  ## watch, speak, remember and recall for a minute; VIDEO=path or BA
 lint: build  ## ruff (rules and format) and mypy
 	$(RUN) ruff check
 	$(RUN) ruff format --check
-	$(RUN) mypy src tools test benchmark
+	$(RUN) mypy src tools test benchmark deploy
 
 test: lint  ## lint, then every test, in three processes
 	$(RUN) pytest -n 3

@@ -121,8 +121,10 @@ def is_defined(dotted: str) -> bool:
 
 @cache
 def sources() -> str:
-    """Every Python file of our packages, one after the other."""
-    files = sorted((REPOSITORY / "src").rglob("*.py"))
+    """Every Python file of our packages and of the server's files, one after the other."""
+    files = [
+        file for room in ("src", "deploy") for file in sorted((REPOSITORY / room).rglob("*.py"))
+    ]
     return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 
