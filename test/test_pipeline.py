@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from brightness_model import BrightnessModel
+from chat_fixtures import write_speaking_checkpoint
+from judge_server import serve_judge
 
 from stream_vlm.config.settings import Settings, load_settings
-from stream_vlm.memory.search.query import RecallQuery
+from stream_vlm.memory.recording.background_writer import MemoryWriter
+from stream_vlm.memory.search.query import RecallQuery, RecallRecord
 from stream_vlm.memory.storage.errors import SessionError
 from stream_vlm.model_protocol import WatchRefused
 from stream_vlm.pipeline import Pipeline
-from stream_vlm.types import NANOSECONDS, Frame, StepResult, StreamError, Tick
+from stream_vlm.types import NANOSECONDS, Frame, Pose, StepResult, StreamError, Tick
 
 DARK, HALF_LIGHT, BRIGHT = 0, 128, 255
 FLUSH_S = 30.0
@@ -157,3 +161,93 @@ def test_an_event_that_is_open_too_long_is_logged_with_its_remedy_and_not_stored
     assert record.levelname == "WARNING"
     assert record.getMessage().startswith("front: an event that began 1.2 s ago")
     assert "events.max_open_s" in record.getMessage()
+
+
+class Tour(Film):
+    """A film of a robot that drives a metre between two pictures."""
+
+    def frames(self) -> Iterator[Frame]:
+        for index, shown in enumerate(super().frames()):
+            yield replace(shown, pose=Pose("map", float(index), 0.0, 0.0))
+
+
+def captions(pipeline: Pipeline) -> list[RecallRecord]:
+    query = RecallQuery("ball", kinds=("caption",), order="oldest", limit=100)
+    return list(pipeline.memory.recall(query).records)
+
+
+def test_a_run_with_an_instruct_model_fills_the_memory_with_captions(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Each caption is found by its words, with the pose, the picture and the vector it had."""
+    directory = write_speaking_checkpoint(tmp_path / "speaking")
+    settings.model.directory = str(directory)
+    settings.memory.captioner = "model"
+    settings.memory.caption_s = 2.0
+    settings.memory.thumbnail_period_s = 100.0
+    with Pipeline(settings) as pipeline:
+        for _ in pipeline.run(Tour(*range(100, 110))):
+            pass
+        found = captions(pipeline)
+        assert [record.text for record in found] == ["There was a ball rolls in"] * 3
+        assert [record.stamp_ns for record in found] == [
+            NANOSECONDS + at * NANOSECONDS for at in (0, 2, 4)
+        ]
+        assert [record.pose.x for record in found if record.pose is not None] == [0.0, 4.0, 8.0]
+        for record in found:
+            assert pipeline.memory.frame(record.record_id).jpeg
+            similar = pipeline.memory.search_by_record(record.record_id, RecallQuery(limit=100))
+            assert {one.stamp_ns for one in similar.records} >= {one.stamp_ns for one in found}
+        assert pipeline.memory.idle_health.captions.written == 3
+
+
+def test_the_captions_of_a_run_are_the_same_each_time(settings: Settings, tmp_path: Path) -> None:
+    settings.model.directory = str(write_speaking_checkpoint(tmp_path / "speaking"))
+    settings.memory.captioner = "model"
+    settings.memory.caption_s = 1.0
+    found = []
+    with Pipeline(settings) as pipeline:
+        for name in ("monday", "tuesday"):
+            for _ in pipeline.run(Film(*range(10), name=name)):
+                pass
+            found.append([one.stamp_ns for one in captions(pipeline) if one.session_id == name])
+    assert found[0] == found[1]
+    assert len(found[0]) == 5
+
+
+def test_an_endpoint_captions_what_a_model_of_another_kind_watches(settings: Settings) -> None:
+    settings.memory.captioner = "endpoint"
+    settings.memory.caption_model = "eyes"
+    settings.memory.caption_s = 2.0
+    with serve_judge(lambda content: "A ball lies on the floor.") as server:
+        settings.memory.caption_url = server.url
+        with Pipeline(settings, load=BrightnessModel) as pipeline:
+            for _ in pipeline.run(Film(*range(100, 110))):
+                pass
+            assert [record.model_id for record in captions(pipeline)] == ["eyes"] * 3
+
+
+def test_a_model_that_was_tuned_for_streams_writes_no_captions_by_itself(
+    settings: Settings,
+) -> None:
+    with Pipeline(settings, load=BrightnessModel) as pipeline:
+        for _ in pipeline.run(Film(*range(100, 130))):
+            pass
+        assert texts(pipeline, "caption") == []
+        assert pipeline.memory.idle_health.captions.captioner == "off"
+
+
+def test_a_live_pipeline_stores_captions_of_its_idle_time(
+    settings: Settings, tmp_path: Path
+) -> None:
+    settings.model.directory = str(write_speaking_checkpoint(tmp_path / "speaking"))
+    settings.memory.captioner = "model"
+    with Pipeline(settings, on_result=lambda result, error: None) as pipeline:
+        pipeline.begin_session("live", "test", NANOSECONDS)
+        pipeline.step(tick(0, 100))
+        while pipeline.background.has_work:
+            pipeline.background.advance()
+        assert pipeline.flush(FLUSH_S)
+        assert isinstance(pipeline.writer, MemoryWriter)
+        assert pipeline.writer.wait_idle(FLUSH_S)
+        assert texts(pipeline, "caption") == ["There was a ball rolls in"]

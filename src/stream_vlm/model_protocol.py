@@ -220,6 +220,18 @@ class TextWriter(Protocol):
         ...
 
 
+class PictureWriter(Protocol):
+    """Writes texts about pictures with one instruction."""
+
+    def begin(self, frame: Frame) -> Writing:
+        """Begin a text about `frame`.
+
+        Raises:
+            StreamError: the picture cannot be processed.
+        """
+        ...
+
+
 @runtime_checkable
 class KnowsItsRate(Protocol):
     """A model that knows how many ticks a second it was trained with.
@@ -282,6 +294,29 @@ class WritesTexts(Protocol):
         Raises:
             StreamError: the model does not follow instructions, or its context is too short; the
                 message says which, and the remedy.
+        """
+        ...
+
+
+@runtime_checkable
+class DescribesPictures(Protocol):
+    """A model that can write texts about a picture, between its steps and on their thread."""
+
+    @property
+    def model_id(self) -> str:
+        """Name and digest of the model, as memory records name it."""
+        ...
+
+    def picture_writer(self, task: str, most_written: int) -> PictureWriter:
+        """A writer for one instruction.
+
+        Args:
+            task: the instruction in plain words.
+            most_written: the most tokens of a text.
+
+        Raises:
+            StreamError: the model does not follow instructions; the message says why, and the
+                remedy.
         """
         ...
 

@@ -14,7 +14,11 @@ import numpy as np
 from stream_vlm.config.settings import Settings, with_cameras
 from stream_vlm.loop.harness import NO_LIMITS, PartialText, StreamingHarness
 from stream_vlm.memory.answers.prompt_recall import PromptRecaller
+from stream_vlm.memory.captions.by_endpoint import EndpointCaptioner
+from stream_vlm.memory.captions.by_model import ModelCaptioner, picture_writer
+from stream_vlm.memory.captions.queue import CaptionQueue
 from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.recording.background_texts import BackgroundTexts, BackgroundWriter
 from stream_vlm.memory.recording.background_writer import MemoryWriter
 from stream_vlm.memory.recording.sync_writer import SyncWriter
 from stream_vlm.memory.storage.errors import SessionError
@@ -24,6 +28,7 @@ from stream_vlm.model_protocol import (
     KnowsItsRate,
     Model,
     ModelAway,
+    PictureWriter,
     TextWriter,
     Turn,
     WatchRefused,
@@ -68,11 +73,13 @@ class Models:
         model: watches the stream.
         text_model: gives vectors of sentences, where `memory.text_model` names one.
         summary_writer: writes summaries by `model`, where `memory.summarizer` is model.
+        picture_writer: writes captions by `model`, where `memory.captioner` says so.
     """
 
     model: Model
     text_model: SentenceEmbedder | None = None
     summary_writer: TextWriter | None = None
+    picture_writer: PictureWriter | None = None
 
     @classmethod
     def load(cls, settings: Settings, load: ModelLoader = load_model) -> Models:
@@ -83,7 +90,12 @@ class Models:
         """
         text_model = load_text_model(settings.memory)
         model = load(settings)
-        return cls(model, text_model, summary_writer(settings.memory, model))
+        return cls(
+            model,
+            text_model,
+            summary_writer(settings.memory, model),
+            picture_writer(settings.memory, model),
+        )
 
 
 class Pipeline:
@@ -140,13 +152,28 @@ class Pipeline:
                 else None
             )
             """Writes summaries by the model in idle slices, where the settings say so."""
+            captions = self.memory.captions
+            assert captions is not None
+            self._captions: CaptionQueue | None = None
+            endpoint: EndpointCaptioner | None = None
+            writers: list[BackgroundWriter] = []
+            if self.summarizer is not None:
+                writers.append(self.summarizer)
+            if loaded.picture_writer is not None:
+                self._captions = captions
+                writers.append(ModelCaptioner(captions, loaded.picture_writer, self.model.model_id))
+            elif settings.memory.captioner == "endpoint":
+                self._captions = captions
+                endpoint = EndpointCaptioner(settings.memory, captions)
+            self.background = BackgroundTexts(writers)
+            """What the model writes in idle slices: summaries and captions."""
             self.summaries = NewestSummaries(self.memory)
             self.summaries.refresh()
             self.recaller = PromptRecaller(self.memory, settings)
             """Finds what the memory knows about a question or a watch."""
             self.writer: MemoryWriter | SyncWriter
             if on_result is None:
-                self.writer = SyncWriter(self.memory, self.summarizer)
+                self.writer = SyncWriter(self.memory, self.background, endpoint)
             else:
                 self.writer = MemoryWriter(self.memory, self._on_stored, on_result)
             self._stack = stack.pop_all()
@@ -225,6 +252,8 @@ class Pipeline:
         for event in result.abandoned:
             _log_abandoned(event)
         self.writer.submit(result)
+        if self._captions is not None:
+            self._captions.note(result)
         return result
 
     def prepare(self) -> None:
@@ -326,7 +355,7 @@ class Run:
             if self._watch_for and not pipeline.watching:
                 raise WatchRefused("; ".join(result.faults.values()))
             # A live source does not wait, so only the time until its next picture is used.
-            self._writer.write_summaries(next_tick_s if live else None)
+            self._writer.write_texts(next_tick_s if live else None)
             pipeline.summaries.refresh()
             pipeline.prepare()
             yield result

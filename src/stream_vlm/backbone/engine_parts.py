@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 from stream_vlm.backbone.checkpoint.loader import Checkpoint
+from stream_vlm.backbone.newest_pictures import NewestPictures
 from stream_vlm.backbone.tokens.detokenizer import WordStream, without_control
 from stream_vlm.backbone.tokens.turn_tokens import TurnTokens, read_turn_tokens
 from stream_vlm.config.settings import Settings
@@ -31,6 +32,7 @@ class EngineParts:
         tokens: token ids of the fixed parts of a turn.
         prefetcher: encodes the pictures of the next step while words are decoded; None on a CPU,
             where this saves no time.
+        newest_pictures: vision tokens of the newest picture of each camera, for texts about it.
     """
 
     checkpoint: Checkpoint
@@ -40,6 +42,7 @@ class EngineParts:
     writer: TurnWriter
     tokens: TurnTokens
     prefetcher: VisionPrefetcher | None
+    newest_pictures: NewestPictures = field(default_factory=NewestPictures)
 
     @property
     def model_id(self) -> str:

@@ -21,6 +21,7 @@ from stream_vlm.backbone.streaming.background_text import ChatTextWriter
 from stream_vlm.backbone.streaming.batched_step import BatchedStep
 from stream_vlm.backbone.streaming.camera_stream import CachedStream
 from stream_vlm.backbone.streaming.context_budget import check_smallest_context
+from stream_vlm.backbone.streaming.picture_text import ChatPictureWriter
 from stream_vlm.backbone.tokens.detokenizer import unknown_words
 from stream_vlm.config.settings import Settings
 from stream_vlm.model_protocol import Outcome, Turn, Upcoming
@@ -139,6 +140,14 @@ class StreamingModel:
             CheckpointError: the checkpoint is not a chat model, or its context is too short.
         """
         return ChatTextWriter(self.parts, task, most_read, most_written)
+
+    def picture_writer(self, task: str, most_written: int) -> ChatPictureWriter:
+        """A writer of texts about pictures; see `model_protocol.DescribesPictures`.
+
+        Raises:
+            CheckpointError: the checkpoint is not a chat model.
+        """
+        return ChatPictureWriter(self.parts, task, most_written)
 
     def unknown_words(self, text: str) -> tuple[str, ...]:
         """Words of `text` that the tokenizer has no token for."""

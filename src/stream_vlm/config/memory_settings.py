@@ -150,10 +150,54 @@ class MemorySettings(Group):
         maximum=3600.0,
         read_only=True,
     )
+    captioner: Literal["auto", "model", "endpoint", "off"] = setting(
+        "auto",
+        "Who describes what the camera shows, in one or two sentences that the memory keeps. auto"
+        " lets the running model do it in its idle time if it is an instruct model, and nobody if"
+        " it is a model that was tuned for streams; model lets the running model do it; endpoint"
+        " lets a chat server do it that reads pictures (memory.caption_url); off stores no"
+        " captions.",
+        read_only=True,
+    )
+    caption_s: float = setting(
+        10.0,
+        "Time between two captions of a camera. A new scene is captioned earlier.",
+        unit="s",
+        minimum=0.5,
+        maximum=3600.0,
+    )
+    caption_chars: int = setting(
+        240,
+        "Longest caption; what is longer is cut after a whole sentence.",
+        unit="characters",
+        minimum=40,
+        maximum=2000,
+        read_only=True,
+    )
+    caption_url: str = setting(
+        "",
+        "With captioner endpoint: address of a server with the OpenAI chat API whose model reads"
+        " pictures, for example http://localhost:8000/v1. The API key is read from the environment"
+        " variable STREAM_VLM_CAPTION_KEY.",
+        read_only=True,
+    )
+    caption_model: str = setting(
+        "",
+        "With captioner endpoint: name of the model that the server is asked for.",
+        read_only=True,
+    )
+    caption_timeout_s: float = setting(
+        30.0,
+        "With captioner endpoint: how long to wait for one caption.",
+        unit="s",
+        minimum=1.0,
+        maximum=3600.0,
+        read_only=True,
+    )
     keep_records_h: float = setting(
         72.0,
-        "Delete records (observations, events, utterances, questions, answers) that are older than"
-        " this. 0 keeps them forever.",
+        "Delete records (observations, captions, events, utterances, questions, answers) that are"
+        " older than this. 0 keeps them forever.",
         unit="h",
         minimum=0.0,
         maximum=876000.0,

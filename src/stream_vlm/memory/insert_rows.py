@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,11 +12,23 @@ from typing import Any
 from sqlite_utils import Database
 
 from stream_vlm.memory.answers.object_links import link
-from stream_vlm.memory.search.vectors import PICTURE, RECORD, insert
+from stream_vlm.memory.captions.queue import Caption
+from stream_vlm.memory.search.vectors import PICTURE, RECORD, insert, normalised
 from stream_vlm.memory.storage.errors import SessionError
 from stream_vlm.memory.storage.indexed_text import indexed_text
-from stream_vlm.memory.storage.step_rows import EVENT, Picture, Row, StepRows
+from stream_vlm.memory.storage.step_rows import (
+    CAPTION,
+    EVENT,
+    Picture,
+    Row,
+    StepRows,
+    storable,
+    usable_pose,
+)
 from stream_vlm.types import Pose
+
+CAPTION_CONFIDENCE = 0.5
+"""Confidence of a caption, which no model measures: below that of most events."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +143,46 @@ def insert_step(db: Database, step: StepRows, model_id: str, map_frames: Sequenc
             link(db, record_id, row.text, step.picture_vectors.get(row.camera), map_frames)
         if number in step.text_vectors:
             insert(db, RECORD, record_id, step.text_model, step.text_vectors[number])
+
+
+def insert_caption(
+    db: Database,
+    caption: Caption,
+    picture: Picture | None,
+    begun: Begun,
+) -> int:
+    """Store a caption with its picture, which may be stored already; return its record number.
+
+    Args:
+        db: the connection that writes.
+        caption: what is stored.
+        picture: the thumbnail of its frame, or None if that cannot be encoded.
+        begun: its session, as the file has it.
+    """
+    frame, vector = caption.shown.frame, caption.shown.vector
+    stored = db.execute(
+        "SELECT id FROM picture WHERE session_id = ? AND camera = ? AND stamp_ns = ?",
+        [begun.session_id, frame.camera, frame.stamp_ns],
+    ).fetchone()
+    picture_id = int(stored[0]) if stored is not None else None
+    if picture_id is None and picture is not None:
+        picture_id = _insert_picture(db, begun.session_id, picture)
+        if vector is not None:
+            insert(
+                db, PICTURE, picture_id, begun.model_id, normalised(vector, "the picture's vector")
+            )
+    row = Row(
+        CAPTION,
+        frame.camera,
+        frame.frame_id,
+        operator.index(frame.stamp_ns),
+        operator.index(frame.stamp_ns),
+        storable(caption.text),
+        "",
+        CAPTION_CONFIDENCE,
+        pose=usable_pose(frame),
+    )
+    return _insert_record(db, begun.session_id, caption.model_id, row, picture_id)
 
 
 def _insert_picture(db: Database, session_id: str, picture: Picture) -> int:

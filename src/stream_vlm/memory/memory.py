@@ -11,6 +11,7 @@ from types import TracebackType
 
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.answers.object_links import relink
+from stream_vlm.memory.captions.queue import CaptionQueue
 from stream_vlm.memory.insert_rows import Begun, continue_session, insert_session, insert_step
 from stream_vlm.memory.maintenance.export_import import Imported, import_file
 from stream_vlm.memory.maintenance.forget import (
@@ -61,7 +62,13 @@ class Memory(MemoryReader):
         self._generation = self._connections.generation
         self.on_idle_work: Callable[[], None] = lambda: None
         self._idle = (
-            IdleWork(self._connections, settings, self._vector_search, lambda: self.on_idle_work())
+            IdleWork(
+                self._connections,
+                settings,
+                self._vector_search,
+                lambda: self.on_idle_work(),
+                self._sessions,
+            )
             if self._connections.can_write
             else None
         )
@@ -249,6 +256,11 @@ class Memory(MemoryReader):
             if self._idle is not None and self.settings.summarizer == "model"
             else None
         )
+
+    @property
+    def captions(self) -> CaptionQueue | None:
+        """The pictures to caption, or None if the memory is open for reading only."""
+        return self._idle.captions if self._idle is not None else None
 
     @property
     def idle_health(self) -> IdleHealth:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from stream_vlm.types import StreamError
 from stream_vlm.unicode_text import mend
@@ -56,7 +58,29 @@ class ChatClient:
         Raises:
             ChatFailed: there is no usable reply.
         """
-        messages = [{"role": "system", "content": task}, {"role": "user", "content": text}]
+        return self._reply_to(
+            [{"role": "system", "content": task}, {"role": "user", "content": text}]
+        )
+
+    def ask_about(self, pictures: Sequence[str], text: str, task: str = "") -> str:
+        """Return the model's reply to `text` about `pictures`, as `ask`.
+
+        Args:
+            pictures: data URLs (`picture_data.data_url`), oldest first.
+            text: the user's message after the pictures.
+            task: the system prompt; empty for none.
+
+        Raises:
+            ChatFailed: there is no usable reply.
+        """
+        content = [
+            *({"type": "image_url", "image_url": {"url": url}} for url in pictures),
+            {"type": "text", "text": text},
+        ]
+        system = [{"role": "system", "content": task}] if task else []
+        return self._reply_to([*system, {"role": "user", "content": content}])
+
+    def _reply_to(self, messages: list[dict[str, Any]]) -> str:
         try:
             response = self._client.post(
                 "chat/completions",

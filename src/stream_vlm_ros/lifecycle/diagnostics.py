@@ -238,6 +238,8 @@ class Diagnostics:
             level, message = WARN, f"{health.lost} steps were not stored; the log says why"
         elif health.idle_fault or health.idle.fault:
             level, message = WARN, health.idle_fault or health.idle.fault
+        elif health.idle.captions.fault:
+            level, message = WARN, health.idle.captions.fault
         values = {
             "path": configured.pipeline.memory.path,
             **configured.recalls.requests.counts("recalls"),
@@ -252,6 +254,10 @@ class Diagnostics:
             "summaries by a model": health.idle.written,
             "summaries waiting for a model": health.idle.waiting,
             "failed summary requests": health.idle.failures,
+            "captions by": health.idle.captions.captioner,
+            "captions written": health.idle.captions.written,
+            "failed captions": health.idle.captions.failures,
+            "last fault of captions": health.idle.captions.fault,
             **{
                 f"{what} removed by retention": number
                 for what, (number, _) in health.idle.dropped.items()

@@ -27,7 +27,7 @@ class Worker:
     """Runs the steps of the pipeline, and the model's other work between two steps.
 
     All ticks that come during a step lead to a single step after it, so no work piles up. Between
-    two steps the model embeds at most one picture of a query, or does one slice of a summary if the
+    two steps the model embeds at most one picture of a query, or does one slice of a text if the
     slice is expected to end before the next tick. The governor limits the cost of each step, and
     says which ticks are processed.
     """
@@ -59,7 +59,7 @@ class Worker:
             end: says when the process ends; a step that takes too long then is left.
         """
         self._pipeline = pipeline
-        self._summarizer = pipeline.summarizer
+        self._background = pipeline.background
         self._requests = requests
         self._sessions = sessions
         self._poses = poses
@@ -77,8 +77,7 @@ class Worker:
         self._end = end or ProcessEnd()
         self._thread = threading.Thread(target=self._run, name="stream_vlm model", daemon=True)
         requests.pictures.listen(self.notify)
-        if self._summarizer is not None:
-            self._summarizer.jobs.listen(self.notify)
+        self._background.listen(self.notify)
 
     def start(self) -> None:
         """Start the thread."""
@@ -113,12 +112,11 @@ class Worker:
         return self._stopping
 
     def _run(self) -> None:
-        summarizer = self._summarizer
         while True:
             with self._condition:
                 while not self._is_something_due():
-                    # A summary may fit later without a new notice, so ask again after a while.
-                    waits = summarizer is not None and summarizer.has_work
+                    # A slice may fit later without a new notice, so ask again after a while.
+                    waits = self._background.has_work
                     self._condition.wait(self._idle.wait_s() if waits else None)
                 if self._stopping:
                     break
@@ -128,11 +126,10 @@ class Worker:
             # One picture query between two steps, so that neither blocks the other for ever.
             serve_picture_query(self._requests.pictures, self._pipeline.model)
             if not step_due:
-                self._summarize_slice()
+                self._write_slice()
                 continue
             self._idle.step_started()
-            if summarizer is not None:
-                summarizer.note_step()
+            self._background.note_step()
             try:
                 started = time.perf_counter()
                 if not self._step(plan.limits):
@@ -149,8 +146,7 @@ class Worker:
                 )
                 # The context may contain half a turn, so begin with an empty one.
                 self._sessions.begin("after a failed step")
-        if summarizer is not None:
-            summarizer.stop()
+        self._background.stop()
 
     def _is_something_due(self) -> bool:
         return (
@@ -164,19 +160,13 @@ class Worker:
         return self._ticks - self._ticks_at_last_step >= self._governor.next_step.stride
 
     def _is_slice_due(self) -> bool:
-        """Whether a summary waits and a slice of it is expected to delay no step."""
-        summarizer = self._summarizer
-        return (
-            summarizer is not None
-            and summarizer.has_work
-            and not self._is_step_due()
-            and self._idle.has_room()
-        )
+        """Whether a text waits and a slice of it is expected to delay no step."""
+        return self._background.has_work and not self._is_step_due() and self._idle.has_room()
 
-    def _summarize_slice(self) -> None:
-        if self._summarizer is not None and self._is_slice_due():
+    def _write_slice(self) -> None:
+        if self._is_slice_due():
             started = time.perf_counter()
-            self._summarizer.advance()
+            self._background.advance()
             self._idle.record(time.perf_counter() - started)
 
     def _step(self, limits: Limits) -> bool:

@@ -25,6 +25,7 @@ from stream_vlm.config.settings import Settings
 from stream_vlm.loop.harness import StreamingHarness
 from stream_vlm.memory.maintenance.forget import Forget
 from stream_vlm.memory.memory import Memory
+from stream_vlm.memory.recording.background_texts import BackgroundTexts
 from stream_vlm.memory.recording.sync_writer import SyncWriter
 from stream_vlm.memory.storage.errors import MemoryFileError, SummarizerError
 from stream_vlm.memory.summaries.by_model import (
@@ -308,12 +309,12 @@ def test_a_stopped_summary_is_written_later(path: Path, speaking: StreamingModel
 
 def test_the_sync_writer_waits_for_summaries(path: Path, speaking: StreamingModel) -> None:
     with Memory.open(by_model(path, chunk_summaries=2)) as memory:
-        writer = SyncWriter(memory, summarizer_of(memory, speaking))
+        writer = SyncWriter(memory, BackgroundTexts([summarizer_of(memory, speaking)]))
         writer.begin_session("monday", "model", "test", seconds(0))
         standing = []
         for number in range(25):
             writer.submit(step(number, said="a ball rolls in" if number % 10 == 5 else ""))
-            writer.write_summaries()
+            writer.write_texts()
             standing.append([one.text for one in summaries(memory)])
         writer.end_session()
         # After the tick that ends a chunk its summary exists, so that the next chunk can start with

@@ -16,6 +16,7 @@ from ros_fixtures import DARK, DEADLINE_S, image
 from stream_vlm.config.settings import Settings
 from stream_vlm.loop.load_governor import LoadGovernor
 from stream_vlm.loop.sampler import LatestFrames
+from stream_vlm.memory.recording.background_texts import BackgroundTexts
 from stream_vlm.memory.summaries import by_model
 from stream_vlm.memory.summaries.by_model import ModelSummarizer
 from stream_vlm.memory.summaries.extractive import Material, SummaryItem
@@ -38,7 +39,7 @@ class FakePipeline:
         self.settings = Settings()
         self.model: Any = self
         self.model_id = "fake"
-        self.summarizer: ModelSummarizer | None = None
+        self.background = BackgroundTexts([])
         self.limits: list[Limits] = []
         """The limits of each step."""
         self.stamps: list[int] = []
@@ -318,7 +319,7 @@ def summarizing() -> Iterator[tuple[Environment, SummarizingPipeline, SummaryJob
     """A worker that is not started yet, its pipeline and the queue of summaries."""
     pipeline = SummarizingPipeline()
     jobs = SummaryJobs(lambda: None)
-    pipeline.summarizer = ModelSummarizer(jobs, pipeline, pipeline.model_id)
+    pipeline.background = BackgroundTexts([ModelSummarizer(jobs, pipeline, pipeline.model_id)])
     env = Environment(pipeline)
     yield env, pipeline, jobs
     pipeline.may_finish_slice.set()

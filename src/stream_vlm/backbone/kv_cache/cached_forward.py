@@ -101,20 +101,28 @@ class CachedForward:
         ]
         return torch.stack(keys), torch.stack(values)
 
-    def feed(self, segments: Sequence[Segment], vision: VisionTokens | None = None) -> torch.Tensor:
-        """Append `segments` to the context and run the model; see `feed_together`.
+    def feed(
+        self,
+        segments: Sequence[Segment],
+        vision: VisionTokens | None = None,
+        where: NDArray[np.int64] | None = None,
+    ) -> torch.Tensor:
+        """Append `segments` to the context and run the model; see `Entry` and `feed_together`.
 
         Returns:
             Logits after the last token, float32, (vocabulary,).
         """
-        return feed_together([Entry(self, segments, vision)])[0]
+        return feed_together([Entry(self, segments, vision, where)])[0]
 
-    def stage(self, segments: Sequence[Segment], begin: int) -> Share:
+    def stage(
+        self, segments: Sequence[Segment], begin: int, where: NDArray[np.int64] | None = None
+    ) -> Share:
         """Take slots and positions for `segments` in the next forward pass.
 
         Args:
             segments: the segments to append.
             begin: index of their first token among all tokens of the forward pass.
+            where: as in `Entry`.
 
         Raises:
             CacheFull: the policy exceeded the capacity of the cache; nothing was changed.
@@ -122,7 +130,10 @@ class CachedForward:
         count = tokens_in(segments)
         slots = self.cache.stage(count)
         staged = self._index(slots)
-        where, self.next_position = positions(segments, self.next_position)
+        if where is None:
+            where, self.next_position = positions(segments, self.next_position)
+        elif count:
+            self.next_position = int(where[:, -1].max()) + 1
         self._positions[:, slots] = where
         self._extent = max(self._extent, max(slots, default=-1) + 1)
         # A new token attends to all earlier tokens of the context, in any slot, and to itself.
@@ -212,11 +223,14 @@ class Entry:
         segments: the segments to append.
         vision: vision tokens that replace the picture placeholders in `segments`, in order; None if
             there are no pictures.
+        where: rotary positions of the tokens, int64, (3, tokens), if they do not follow from the
+            segments, as for a part of a picture; None if they do.
     """
 
     forward: CachedForward
     segments: Sequence[Segment]
     vision: VisionTokens | None = None
+    where: NDArray[np.int64] | None = None
 
 
 def feed_together(entries: Sequence[Entry]) -> torch.Tensor:
@@ -234,7 +248,8 @@ def feed_together(entries: Sequence[Entry]) -> torch.Tensor:
     first = entries[0].forward
     shares: list[Share] = []
     for entry in entries:
-        shares.append(entry.forward.stage(entry.segments, shares[-1].end if shares else 0))
+        begin = shares[-1].end if shares else 0
+        shares.append(entry.forward.stage(entry.segments, begin, entry.where))
     embeddings, deepstack = embed(first.language_model, entries)
     if len(entries) == 1 and first.static is not None:
         fixed = first.static.run(embeddings, shares[0], deepstack)

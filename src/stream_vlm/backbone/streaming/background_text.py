@@ -6,7 +6,6 @@ They use the same weights, with a cache of their own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -14,6 +13,7 @@ from stream_vlm.backbone.checkpoint.errors import ModelFault
 from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
 from stream_vlm.backbone.engine_parts import EngineParts
 from stream_vlm.backbone.kv_cache.cached_forward import CachedForward
+from stream_vlm.backbone.streaming.chat_template import ChatTemplate
 from stream_vlm.backbone.streaming.next_chunk_prefill import newest_lines
 from stream_vlm.context.segments import Segment, SegmentKind
 
@@ -25,9 +25,6 @@ On a GPU this takes about as long as decoding one token, because both read all w
 
 LEAST_READ = 64
 """The fewest tokens of lines with which a writer is useful."""
-
-THOUGHT = "<think>"
-"""The end of a prompt of models that write their reasoning before the answer."""
 
 
 class ChatTextWriter:
@@ -45,38 +42,17 @@ class ChatTextWriter:
     """
 
     def __init__(self, parts: EngineParts, task: str, most_read: int, most_written: int) -> None:
-        self._parts, self._task, self._longest = parts, task, most_written
-        tokenizer = parts.checkpoint.tokenizer
-        if not tokenizer.chat_template:
-            raise CheckpointError(
-                f"{parts.model_id} has no chat template, so it cannot take an instruction; set"
-                " model.directory to an instruction-tuned checkpoint with chat_template.jinja"
-            )
-        self._system_role = True
-        written = self._try_layouts()
-        if written.rstrip().endswith(THOUGHT):
-            raise CheckpointError(
-                f"{parts.model_id} writes its reasoning before the answer, which takes too long;"
-                " use the instruction-tuned version of this model"
-            )
+        self._parts, self._longest = parts, most_written
+        self._template = ChatTemplate(parts, task)
         trained = parts.max_positions
-        self._room = min(
-            most_read, trained - most_written - len(parts.encode_text(self._prompt("")))
-        )
+        empty = len(parts.encode_text(self._template.prompt("")))
+        self._room = min(most_read, trained - most_written - empty)
         if self._room < LEAST_READ:
             raise CheckpointError(
                 f"{parts.model_id} was trained for {trained} tokens, of which"
                 f" {max(self._room, 0)} are left for the lines to summarize; lower"
                 " memory.summary_chars"
             )
-        eos = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()
-        self._stop = parts.tokens.stop | eos
-        rows = parts.checkpoint.model.config.text_config.vocab_size
-        # Control tokens and padding rows of the matrix are not words.
-        no_words = {*tokenizer.get_added_vocab().values(), *range(len(tokenizer), rows)}
-        self._never = torch.tensor(
-            sorted(token for token in no_words - self._stop if token < rows), dtype=torch.long
-        )
 
     def begin(self, lines: Sequence[str]) -> ChatWriting:
         """Begin a text about `lines`.
@@ -90,51 +66,14 @@ class ChatTextWriter:
             kept = [str(self._parts.checkpoint.tokenizer.decode(list(cut))).strip()]
         return ChatWriting(
             self._parts,
-            self._parts.encode_text(self._prompt("\n".join(kept))),
+            self._parts.encode_text(self._template.prompt("\n".join(kept))),
             self._longest,
-            self._stop,
-            self._never,
+            self._template.stop,
+            self._template.never,
         )
 
     def _ids(self, line: str) -> tuple[int, ...]:
         return self._parts.encode_text(line + "\n")
-
-    def _try_layouts(self) -> str:
-        """Choose a layout in which the template contains the instruction and the lines.
-
-        Many templates have no system role and raise an error of their own.
-
-        Returns:
-            The prompt of a test message in this layout.
-        """
-        probe, reasons = "words of the user", []
-        for self._system_role in (True, False):
-            try:
-                written = self._prompt(probe)
-            except Exception as error:  # a template can raise anything
-                reasons.append(f"{type(error).__name__}: {error}")
-                continue
-            if self._task in written and probe in written:
-                return written
-            reasons.append("it leaves out a part of the message")
-        raise CheckpointError(
-            f"{self._parts.model_id}: its chat template cannot express an instruction and lines"
-            f" ({reasons[-1]}); use another checkpoint"
-        )
-
-    def _prompt(self, text: str) -> str:
-        """The chat with `text`, up to where the model's reply begins."""
-        system, user = {"role": "system", "content": self._task}, {"role": "user", "content": text}
-        messages: list[dict[str, Any]] = (
-            [system, user]
-            if self._system_role
-            else [{"role": "user", "content": f"{self._task}\n\n{text}"}]
-        )
-        return str(
-            self._parts.checkpoint.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
-        )
 
 
 class ChatWriting:
@@ -148,7 +87,10 @@ class ChatWriting:
         forward: the context of this text in its own cache.
         unread: token ids that are not fed yet.
         is_over: whether the model has ended the text or it has reached its longest length.
+        shorter: what to lower if memory runs out.
     """
+
+    shorter = "memory.summary_tokens"
 
     def __init__(
         self,
@@ -175,16 +117,17 @@ class ChatWriting:
         Raises:
             ModelFault: the model's logits are not finite, or memory ran out.
         """
-        taken, self.unread = self.unread[:SLICE_TOKENS], self.unread[SLICE_TOKENS:]
         try:
-            logits = self.forward.feed([Segment(SegmentKind.TEXT, -1, taken)])
+            logits = self._feed_slice()
+            if logits is None:
+                return
             # Reading a number waits for the device, so no work of this slice delays the next step.
             is_finite = bool(torch.isfinite(logits).all())
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise ModelFault(
                 f"{self._model_id}: the device has no memory for a text beside the streams; lower"
-                " memory.summary_tokens"
+                f" {self.shorter}"
             ) from error
         if not is_finite:
             raise ModelFault(
@@ -193,6 +136,11 @@ class ChatWriting:
             )
         if not self.unread:
             self._choose(logits)
+
+    def _feed_slice(self) -> torch.Tensor | None:
+        """Do one slice; return the logits after it, or None if it fed no token."""
+        taken, self.unread = self.unread[:SLICE_TOKENS], self.unread[SLICE_TOKENS:]
+        return self.forward.feed([Segment(SegmentKind.TEXT, -1, taken)])
 
     def _choose(self, logits: torch.Tensor) -> None:
         logits = logits.index_fill(0, self._never.to(logits.device), -torch.inf)

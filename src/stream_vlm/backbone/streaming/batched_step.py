@@ -88,6 +88,7 @@ class BatchedStep:
             for index, tokens in vision.items()
             if self._turns[index].with_vector
         }
+        self._keep_newest(paired, vision)
         started = self._clock("vision", started)
         logits = self._enter(paired, vision)
         decisions = self._decide(paired, logits)
@@ -144,6 +145,14 @@ class BatchedStep:
                 strict=True,
             )
         return vision
+
+    def _keep_newest(
+        self, paired: dict[int, PairedFrames], vision: dict[int, VisionTokens]
+    ) -> None:
+        pictures = self._parts.checkpoint.pictures
+        for index, tokens in vision.items():
+            grid = pictures.grid(*paired[index].pictures.shape[1:3])
+            self._parts.newest_pictures.keep(self._turns[index].frame, grid, tokens)
 
     def _enter(
         self, paired: dict[int, PairedFrames], vision: dict[int, VisionTokens]

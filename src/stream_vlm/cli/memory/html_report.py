@@ -29,6 +29,7 @@ COLOURS = {
     "utterance": "#27c",
     "query": "#c72",
     "answer": "#a3c",
+    "caption": "#6ab",
     "summary": "#888",
 }
 

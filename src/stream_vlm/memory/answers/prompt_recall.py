@@ -24,7 +24,7 @@ from stream_vlm.memory.search.query import (
     RecallRecord,
     RecallResult,
 )
-from stream_vlm.memory.storage.step_rows import EVENT, SUMMARY, UTTERANCE
+from stream_vlm.memory.storage.step_rows import CAPTION, EVENT, SUMMARY, UTTERANCE
 from stream_vlm.time_words import age, moment
 from stream_vlm.types import RecalledContext, RecalledLine, StreamError
 
@@ -34,6 +34,9 @@ KINDS = (EVENT, UTTERANCE)
 Earlier answers are not: without their questions they say nothing, and the model would trust a wrong
 one.
 """
+
+MAX_CAPTIONS = 10
+"""Captions come after events: they say what could be seen, not what happened."""
 
 MAX_SUMMARIES = 5
 """Summaries come last. They are long and less precise, but of old events only they may remain."""
@@ -143,7 +146,7 @@ def recall_for_prompt(memory: AskableMemory, query: RecallQuery, number: int) ->
     Args:
         memory: the memory to read.
         query: the question and its filters.
-        number: at most so many records, and `MAX_SUMMARIES` summaries.
+        number: at most so many records, `MAX_CAPTIONS` captions and `MAX_SUMMARIES` summaries.
 
     Raises:
         MemoryFileError: the file cannot be read.
@@ -159,8 +162,9 @@ def recall_for_prompt(memory: AskableMemory, query: RecallQuery, number: int) ->
         rests_on = rests_on[::-1]
     found = _distinct((*rests_on, *memory.recall(near).records))[:number]
     if query.words and kinds == KINDS:
-        kinds = (*KINDS, SUMMARY)
-        found += memory.recall(replace(near, kinds=(SUMMARY,), limit=MAX_SUMMARIES)).records
+        kinds = (*KINDS, CAPTION, SUMMARY)
+        for kind, most in ((CAPTION, MAX_CAPTIONS), (SUMMARY, MAX_SUMMARIES)):
+            found += memory.recall(replace(near, kinds=(kind,), limit=most)).records
     has_match = (
         bool(query.words)
         and memory.recall(replace(near, kinds=kinds, order=RELEVANCE, limit=1)).total > 0

@@ -6,16 +6,19 @@ Most pieces take less than a millisecond, a summary takes a few, a WAL checkpoin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from sqlite_utils import Database
 
 from stream_vlm.config.memory_settings import MemorySettings
+from stream_vlm.memory.captions.queue import CaptionHealth, CaptionQueue
+from stream_vlm.memory.insert_rows import Begun, insert_caption
 from stream_vlm.memory.maintenance.retention import Retention, retention_limits
 from stream_vlm.memory.search.vector_search import VectorSearch
 from stream_vlm.memory.storage.connections import Connections
 from stream_vlm.memory.storage.session_timeline import clock_segments
+from stream_vlm.memory.storage.step_rows import thumbnail
 from stream_vlm.memory.summaries.by_endpoint import EndpointSummarizer
 from stream_vlm.memory.summaries.extractive import extract
 from stream_vlm.memory.summaries.jobs import Job, SummaryJobs
@@ -58,6 +61,7 @@ class IdleHealth:
         fault: the last failure, or empty after a success.
         dropped: number and bytes of records, pictures and summaries dropped since the file was
             made.
+        captions: what was captioned.
     """
 
     summarised: int = 0
@@ -67,6 +71,7 @@ class IdleHealth:
     failures: int = 0
     fault: str = ""
     dropped: dict[str, tuple[int, int]] = field(default_factory=dict)
+    captions: CaptionHealth = field(default_factory=CaptionHealth)
 
 
 class IdleWork:
@@ -83,10 +88,12 @@ class IdleWork:
         settings: of the memory.
         vector_search: embeds summaries.
         wake: called on another thread when there is work although no step came.
+        sessions: the sessions of this program by name, as the file has them.
 
     Attributes:
         running: the current session; all others have ended.
         jobs: what a model is to rewrite, or None if there is no such model.
+        captions: pictures to caption, and captions to store.
 
     Raises:
         MemoryFileError: an endpoint is to write summaries, but the settings name none.
@@ -98,6 +105,7 @@ class IdleWork:
         settings: MemorySettings,
         vector_search: VectorSearch,
         wake: Callable[[], None],
+        sessions: Mapping[str, Begun],
     ) -> None:
         self.running = ""
         self._connections = connections
@@ -111,6 +119,8 @@ class IdleWork:
             if self.jobs is not None and settings.summarizer == "endpoint"
             else None
         )
+        self.captions = CaptionQueue(settings, wake)
+        self._sessions = sessions
         self._changed_outside = True
         self._health = IdleHealth()
         self._reset()
@@ -122,6 +132,7 @@ class IdleWork:
             self._health,
             dropped=self._retention.dropped,
             summarizer="off" if self._settings.summarizer == "off" else EXTRACTIVE,
+            captions=self.captions.health,
         )
         if (jobs := self.jobs) is None:
             return health
@@ -157,6 +168,8 @@ class IdleWork:
         if self._changed_outside:
             self._changed_outside = False
             self._reset()
+        if (change := self._store_caption()) is not None:
+            return True, change
         if self._settings.summarizer != "off":
             if self._store_written() or self._scan():
                 return True, 0
@@ -171,6 +184,7 @@ class IdleWork:
 
     def close(self) -> None:
         """Stop asking the model."""
+        self.captions.close()
         if self.jobs is not None:
             self.jobs.close()
 
@@ -180,6 +194,25 @@ class IdleWork:
         self._retention.rescan()
         # Cameras that may have too many mid summaries; None means that all may.
         self._cameras_to_merge: set[str] | None = None
+
+    def _store_caption(self) -> int | None:
+        """Store one caption; return by how many records the file has grown, None if none waits.
+
+        It is dropped if its session is not in the file, which was replaced meanwhile.
+        """
+        caption = self.captions.written
+        if caption is None:
+            return None
+        begun, grown = self._sessions.get(caption.shown.session_id), 0
+        picture = thumbnail(caption.shown.frame, self._settings)
+        with self._connections.writing(0.0) as db:
+            if begun is not None and begun.generation == self._connections.generation:
+                record_id = insert_caption(db, caption, picture, begun)
+                self._vector_search.embed_record(db, record_id, caption.text)
+                grown = 1
+        # Only now: if the file cannot be written, the next call tries again.
+        self.captions.pop_written(caption)
+        return grown
 
     def _store_written(self) -> bool:
         """Store one summary of the model, unless the old one was deleted or changed meanwhile."""

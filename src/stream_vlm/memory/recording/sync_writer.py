@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
+from stream_vlm.memory.captions.by_endpoint import EndpointCaptioner
 from stream_vlm.memory.memory import Memory
-from stream_vlm.memory.summaries.by_model import ModelSummarizer
+from stream_vlm.memory.recording.background_texts import BackgroundTexts
 from stream_vlm.types import StepResult
 
 ENDPOINT_S = 600.0
@@ -17,12 +18,19 @@ class SyncWriter:
 
     Args:
         memory: the open memory.
-        summarizer: lets the model rewrite summaries, if the settings say so.
+        background: what the model writes between two steps, if the settings say so.
+        captioner: has an endpoint write captions, if the settings say so.
     """
 
-    def __init__(self, memory: Memory, summarizer: ModelSummarizer | None = None) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        background: BackgroundTexts | None = None,
+        captioner: EndpointCaptioner | None = None,
+    ) -> None:
         self._memory = memory
-        self._summarizer = summarizer
+        self._background = background or BackgroundTexts([])
+        self._captioner = captioner
 
     def begin_session(self, session_id: str, model_id: str, reason: str, started_ns: int) -> None:
         """Store a session as `Memory.begin_session`."""
@@ -33,25 +41,29 @@ class SyncWriter:
         self._memory.write(result)
         self._do_idle_work()
 
-    def write_summaries(self, until_s: float | None = None) -> None:
-        """Let the model write all waiting summaries between two steps.
+    def write_texts(self, until_s: float | None = None) -> None:
+        """Have all waiting summaries and captions written between two steps.
 
-        A recording waits for them, so that the next step finds the same summaries on any machine.
+        A recording waits for them, so that the next step finds the same memory on any machine.
 
         Args:
-            until_s: stop at this time on the clock of `time.perf_counter`; None for no limit.
+            until_s: stop at this time on the clock of `time.perf_counter`, and do not wait for an
+                endpoint; None for no limit.
         """
-        if self._summarizer is None:
-            return
-        while self._summarizer.has_work and (until_s is None or time.perf_counter() < until_s):
-            if self._summarizer.advance():
+        texts = self._background
+        while texts.has_work and (until_s is None or time.perf_counter() < until_s):
+            if texts.advance():
                 self._do_idle_work()
+        if self._captioner is not None and until_s is None:
+            self._captioner.wait()
+            self._do_idle_work()
 
     def end_session(self) -> None:
-        """End the session as `Memory.end_session`, and let the model write its summaries."""
+        """End the session as `Memory.end_session`, and have its last texts written."""
+        self.write_texts()
         self._memory.end_session(ENDPOINT_S, for_endpoint=True)
-        while self._summarizer is not None and self._summarizer.has_work:
-            self.write_summaries()
+        while self._background.has_work:
+            self.write_texts()
             self._memory.end_session(ENDPOINT_S)
 
     def _do_idle_work(self) -> None:

@@ -8,7 +8,14 @@ from typing import Any
 
 from stream_vlm.memory.search.query_words import search_words
 from stream_vlm.memory.storage.errors import RecallError
-from stream_vlm.memory.storage.step_rows import ANSWER, EVENT, KINDS, OBSERVATION, UTTERANCE
+from stream_vlm.memory.storage.step_rows import (
+    ANSWER,
+    CAPTION,
+    EVENT,
+    KINDS,
+    OBSERVATION,
+    UTTERANCE,
+)
 from stream_vlm.types import Pose
 
 __all__ = [
@@ -21,7 +28,7 @@ __all__ = [
     "RecallResult",
 ]
 
-DEFAULT_KINDS = (EVENT, UTTERANCE, ANSWER)
+DEFAULT_KINDS = (EVENT, UTTERANCE, ANSWER, CAPTION)
 """The kinds that are searched when none is named."""
 
 PICTURED_KINDS = (OBSERVATION, *DEFAULT_KINDS)
@@ -87,7 +94,8 @@ class RecallQuery:
         session_id: only this session. Empty means all; but with a place in a frame that is no map
             the newest one, see `place_frames.comparable`.
         cameras: only these cameras; empty means all.
-        kinds: only these kinds (`step_rows.KINDS`); empty means events, utterances and answers.
+        kinds: only these kinds (`step_rows.KINDS`); empty means events, utterances, answers and
+            captions.
         object_id: only events of this object (`RecallRecord.object_id`); 0 means all.
         order: how records with equally many of the words are sorted: "relevance" (best match first;
             newest first if there are no words), "newest" (last end first) or "oldest" (first start

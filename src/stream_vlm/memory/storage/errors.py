@@ -42,6 +42,10 @@ class SummarizerError(StreamError):
     """The running model cannot write summaries; the message names setting, reason and remedy."""
 
 
+class CaptionerError(StreamError):
+    """No captions can be written as set; the message names setting, reason and remedy."""
+
+
 class RecallError(StreamError):
     """An invalid memory query; the message names the value and what is allowed."""
 

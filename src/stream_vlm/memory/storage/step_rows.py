@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.types import NANOSECONDS, Frame, Pose, State, StepResult
 
-OBSERVATION, UTTERANCE, EVENT, QUERY, ANSWER, SUMMARY = KINDS = (
+OBSERVATION, UTTERANCE, EVENT, QUERY, ANSWER, SUMMARY, CAPTION = KINDS = (
     "observation",
     "utterance",
     "event",
     "query",
     "answer",
     "summary",
+    "caption",
 )
 """The kinds of records."""
 
@@ -122,7 +123,7 @@ class StepRecorder:
 
 
 def _rows(result: StepResult, frames: dict[str, Frame]) -> Iterator[Row]:
-    poses = {camera: _usable(frame) for camera, frame in frames.items()}
+    poses = {camera: usable_pose(frame) for camera, frame in frames.items()}
     for query in result.tick.queries:
         stamp_ns = operator.index(query.stamp_ns)
         yield Row(
@@ -131,7 +132,7 @@ def _rows(result: StepResult, frames: dict[str, Frame]) -> Iterator[Row]:
             "",
             stamp_ns,
             stamp_ns,
-            _storable(query.text),
+            storable(query.text),
             "",
             1.0,
             query_id=query.query_id,
@@ -160,7 +161,7 @@ def _rows(result: StepResult, frames: dict[str, Frame]) -> Iterator[Row]:
             event.frame_id,
             operator.index(event.start_ns),
             operator.index(event.end_ns),
-            _storable(event.label),
+            storable(event.label),
             State.RESPONSE.value,
             float(event.confidence),
             event_id=event.event_id,
@@ -174,7 +175,7 @@ def _rows(result: StepResult, frames: dict[str, Frame]) -> Iterator[Row]:
             said.frame_id,
             stamp_ns,
             stamp_ns,
-            _storable(said.text),
+            storable(said.text),
             State.RESPONSE.value,
             float(said.confidence),
             event_id=said.event_id,
@@ -229,7 +230,8 @@ def _shrunk(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     )
 
 
-def _usable(frame: Frame) -> Pose | None:
+def usable_pose(frame: Frame) -> Pose | None:
+    """Return the pose of `frame`, or None if it has none or one that is not finite."""
     pose = frame.pose
     if pose is None:
         return None
@@ -244,6 +246,6 @@ def _usable(frame: Frame) -> Pose | None:
     return pose
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Replace what UTF-8 cannot encode: half a surrogate pair, as in a truncated model output."""
     return text.encode("utf-8", "replace").decode("utf-8")

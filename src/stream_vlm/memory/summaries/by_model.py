@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.storage.errors import SummarizerError
 from stream_vlm.memory.summaries.jobs import Job, SummaryJobs
@@ -75,6 +77,10 @@ class ModelSummarizer:
     def has_work(self) -> bool:
         """Whether there is something to write."""
         return self._writing is not None or self.jobs.has_waiting
+
+    def listen(self, on_work: Callable[[], None]) -> None:
+        """Call `on_work` whenever a job was added, on the thread that added it."""
+        self.jobs.listen(on_work)
 
     def advance(self) -> bool:
         """Do the next slice of the current job, or start the next job.
