@@ -13,9 +13,12 @@ import pytest
 from numpy.typing import NDArray
 from ros_fixtures import DARK, DEADLINE_S, image
 
+from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.config.settings import Settings
 from stream_vlm.loop.load_governor import LoadGovernor
 from stream_vlm.loop.sampler import LatestFrames
+from stream_vlm.memory.captions.by_model import ModelCaptioner
+from stream_vlm.memory.captions.queue import CaptionQueue
 from stream_vlm.memory.recording.background_texts import BackgroundTexts
 from stream_vlm.memory.summaries import by_model
 from stream_vlm.memory.summaries.by_model import ModelSummarizer
@@ -301,7 +304,7 @@ class SummarizingPipeline(FakePipeline):
         self.during_step(tick)
         return result
 
-    def begin(self, lines: Sequence[str]) -> FakeText:
+    def begin(self, about: Any) -> FakeText:
         return FakeText(self)
 
 
@@ -402,6 +405,78 @@ def test_a_worker_that_stops_during_a_summary_puts_it_back_into_the_queue(
     assert not stopping.is_alive()
     assert pipeline.calls == ["slice"] * 3
     assert jobs.take() == job(1)
+
+
+class CaptioningPipeline(SummarizingPipeline):
+    """A pipeline whose model describes each picture; `begun` has the stamps of these pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decisions = {"camera": Decision(State.SILENCE, {State.SILENCE: 1.0})}
+        self.captions = CaptionQueue(MemorySettings(caption_s=0.5), lambda: None)
+        self.background = BackgroundTexts([ModelCaptioner(self.captions, self, self.model_id)])
+        self.begun: list[int] = []
+
+    def step(self, tick: Tick, on_partial: object, limits: Limits) -> StepResult:
+        result = super().step(tick, on_partial, limits)
+        self.captions.note(result)
+        return result
+
+    def begin(self, about: Any) -> FakeText:
+        self.begun.append(about.stamp_ns)
+        return super().begin(about)
+
+
+@pytest.fixture
+def captioning() -> Iterator[tuple[Environment, CaptioningPipeline]]:
+    """A running worker whose model describes pictures."""
+    pipeline = CaptioningPipeline()
+    env = Environment(pipeline)
+    env.worker.start()
+    yield env, pipeline
+    pipeline.may_finish_slice.set()
+    pipeline.may_finish_step.set()
+    env.worker.stop()
+    assert env.errors == []
+
+
+def test_a_tick_during_a_caption_waits_for_one_slice_only(
+    captioning: tuple[Environment, CaptioningPipeline],
+) -> None:
+    env, pipeline = captioning
+    env.frame()
+    env.tick()
+    assert pipeline.in_third_slice.wait(DEADLINE_S)
+    env.frame()
+    env.tick()
+    pipeline.may_finish_slice.set()
+    wait(lambda: pipeline.calls.count("step") == 2)
+    second = len(pipeline.calls) - pipeline.calls[::-1].index("step")
+    assert pipeline.calls[: second - 1] == ["step", "slice", "slice", "slice"]
+    wait(lambda: pipeline.captions.written is not None)
+    caption = pipeline.captions.written
+    assert caption is not None
+    assert (caption.text, caption.shown.frame.stamp_ns) == ("The door opens", 1)
+    assert pipeline.calls.count("slice") == 100
+
+
+def test_no_caption_is_begun_between_two_steps_without_idle_time(
+    captioning: tuple[Environment, CaptioningPipeline],
+) -> None:
+    env, pipeline = captioning
+    pipeline.may_finish_slice.set()
+    pipeline.may_finish_step.clear()
+    env.frame()
+    env.tick()
+    wait(lambda: pipeline.calls == ["step"])
+    for _ in range(10):
+        env.frame()
+        env.tick()
+    pipeline.may_finish_step.set()
+    wait(lambda: pipeline.captions.written is not None)
+    assert pipeline.calls[:2] == ["step", "step"]
+    # The picture that came last is described, not the one that was due first.
+    assert pipeline.begun == [11]
 
 
 def test_a_picture_query_is_served_between_steps_without_idle_time(env: Environment) -> None:

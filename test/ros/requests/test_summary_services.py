@@ -1,4 +1,4 @@
-"""Summaries and retention in a running node, read from `~/recall` and /diagnostics."""
+"""Summaries, captions and retention in a running node, read from `~/recall` and /diagnostics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from chat_fixtures import SUMMARY, write_speaking_checkpoint
 from ros_fixtures import BRIGHT, HALF_LIGHT, Robot
+from stream_vlm_ros.msg import MemoryRecord
 from stream_vlm_ros.srv import Recall
+
+from stream_vlm_ros.common.stamps import nanoseconds
 
 
 def test_an_active_node_makes_summaries_and_deletes_old_pictures(robot: Robot) -> None:
@@ -91,6 +94,39 @@ def test_the_model_writes_summaries_between_its_steps(
     assert shown(robot, "summaries by").startswith("extractive, rewritten by stream-vlm-small-")
     before = len(robot.states)
     robot.wait(lambda: len(robot.states) > before + 3, "more states")
+    assert robot.end_node() == 0
+
+
+def test_the_model_describes_what_the_camera_shows_between_its_steps(
+    robot: Robot, program: tuple[str, ...], tmp_path: Path
+) -> None:
+    robot.camera()
+    directory = write_speaking_checkpoint(tmp_path / "speaking")
+    robot.start_node(
+        command=program,
+        model__directory=directory,
+        stream__rate_hz=2.0,
+        memory__captioner="model",
+        memory__caption_s=1.0,
+    )
+
+    def captions() -> list[MemoryRecord]:
+        found = robot.call(Recall, "recall", text="ball", kinds=[MemoryRecord.KIND_CAPTION])
+        return list(found.records)
+
+    robot.wait(lambda: len(captions()) >= 3, "captions")
+    first = captions()[0]
+    assert first.text == "There was a ball rolls in"
+    assert first.has_frame
+    # It is about a picture that the node processed, and about no time between two.
+    described = {nanoseconds(one.stamp) for one in captions()}
+    frames = robot.call(Recall, "recall", kinds=[MemoryRecord.KIND_OBSERVATION], limit=1000).records
+    assert described <= {nanoseconds(one.end) for one in frames}
+    robot.wait(
+        lambda: int(shown(robot, "captions written") or 0) >= 3,
+        "the number of captions on /diagnostics",
+    )
+    assert shown(robot, "captions by").startswith("stream-vlm-small-")
     assert robot.end_node() == 0
 
 
