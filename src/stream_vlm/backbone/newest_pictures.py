@@ -22,9 +22,14 @@ class EncodedPicture:
 
 
 class NewestPictures:
-    """Keeps one encoded picture for each camera; one thread uses it."""
+    """Keeps one encoded picture for each camera; one thread uses it.
+
+    Attributes:
+        wanted: whether somebody writes texts about pictures; if not, none is kept.
+    """
 
     def __init__(self) -> None:
+        self.wanted = False
         self._kept: dict[str, tuple[int, EncodedPicture]] = {}
 
     def keep(self, frame: Frame, grid: tuple[int, int], vision: VisionTokens) -> None:

@@ -107,10 +107,10 @@ def test_the_picture_of_the_last_step_is_not_encoded_again(
     model: StreamingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame = random_frame(5)
-    alone = written(model.picture_writer(TASK, LONGEST).begin(frame))
+    writer = model.picture_writer(TASK, LONGEST)
+    alone = written(writer.begin(frame))
     model.step([Turn(model.open_stream("front"), frame)])
     monkeypatch.setattr(model.parts.tower, "encode", lambda pictures: pytest.fail("encoded again"))
-    writer = model.picture_writer(TASK, LONGEST)
     assert written(writer.begin(frame)) == alone
     monkeypatch.undo()
     # Another picture of the camera is no picture of that step.

@@ -75,6 +75,7 @@ def test_the_endpoint_gets_the_picture_and_its_reply_is_stored(path: Path) -> No
         head, _, data = shown["image_url"]["url"].partition(",")
         assert head == "data:image/jpeg;base64"
         sent = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+        assert sent is not None
         assert sent.shape == (48, 64, 3)
         assert abs(int(sent[0, 0, 2]) - 240) < 10
         assert said["text"].startswith("Describe this picture")

@@ -111,6 +111,7 @@ def test_a_caption_has_stamp_pose_picture_and_vector_of_its_frame(
         assert second.model_id == speaking.model_id
         stored = memory.frame(second.record_id)
         shown = cv2.imdecode(np.frombuffer(stored.jpeg, np.uint8), cv2.IMREAD_COLOR)
+        assert shown is not None
         assert abs(int(shown[0, 0, 2]) - 240) < 10
     with looking_into(path) as db:
         # The vectors name the model that watches, so that a picture search finds both.

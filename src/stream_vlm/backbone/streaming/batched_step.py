@@ -88,7 +88,8 @@ class BatchedStep:
             for index, tokens in vision.items()
             if self._turns[index].with_vector
         }
-        self._keep_newest(paired, vision)
+        if self._parts.newest_pictures.wanted:
+            self._keep_newest(paired, vision)
         started = self._clock("vision", started)
         logits = self._enter(paired, vision)
         decisions = self._decide(paired, logits)

@@ -32,6 +32,7 @@ class ChatPictureWriter:
 
     def __init__(self, parts: EngineParts, task: str, most_written: int) -> None:
         self._parts, self._most_written = parts, most_written
+        parts.newest_pictures.wanted = True
         self._template = ChatTemplate(parts, task)
         # The picture comes first, as in the training data of instruct models.
         written = self._template.user_alone(f"{PLACE}\n{task}")
