@@ -58,6 +58,7 @@ class ModelServer:
         requests: the chat requests, in the order in which they came.
         prompts: the prompts that were answered.
         usages: the usage of each answer.
+        sessions: the header x-session-id of each chat request, or an empty text.
     """
 
     mind: Mind
@@ -76,6 +77,7 @@ class ModelServer:
     most_pictures: int = 1000
     fault: Callable[[Mapping[str, Any]], bytes | None] = lambda request: None
     requests: list[dict[str, Any]] = field(default_factory=list)
+    sessions: list[str] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
     usages: list[dict[str, Any]] = field(default_factory=list)
     pictures: PictureCache = field(default_factory=PictureCache)
@@ -233,6 +235,8 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
             if self.path == "/tokenize" and server.token_ids:
                 self._reply(lambda: {"tokens": server.vocabulary.encode(request["prompt"])})
             elif self.path == "/v1/chat/completions":
+                with server.lock:
+                    server.sessions.append(self.headers.get("x-session-id", ""))
                 self._reply(lambda: server.chat(request))
             else:
                 self._send(404, b'{"detail":"Not Found"}', "application/json")

@@ -23,10 +23,12 @@ class Ask:
         body: gives the fields of the request; its argument says whether pictures that the server
             should have already are sent by name alone.
         stage: what the request is for: states, words or a second look.
+        session: names the stream that the request belongs to.
     """
 
     body: Callable[[bool], dict[str, Any]]
     stage: str = field(default="states")
+    session: str = ""
 
 
 Result = TypeVar("Result")

@@ -28,6 +28,9 @@ SHOWN = 300
 CONNECT_S = 3.0
 """The longest time to connect, seconds, if the request allows more."""
 
+SESSION_HEADER = "x-session-id"
+"""Names the stream of a request; Ray Serve and other routers choose the server by it."""
+
 QUICK_S = 10.0
 """The longest time of a request that runs no model, seconds."""
 
@@ -93,9 +96,12 @@ class HttpTransport:
             raise NotTheProtocol(f"{self.address}: /tokenize gives no token ids")
         return ids
 
-    def chat(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+    def chat(
+        self, request: Mapping[str, Any], timeout_s: float, session: str = ""
+    ) -> dict[str, Any]:
         """See `transport.Transport.chat`."""
-        reply = self._request("POST", f"{self._base}/chat/completions", request, timeout_s)
+        headers = {SESSION_HEADER: session} if session else {}
+        reply = self._request("POST", f"{self._base}/chat/completions", request, timeout_s, headers)
         choices = reply.get("choices")
         if not (
             isinstance(choices, list)
@@ -113,12 +119,19 @@ class HttpTransport:
         self._client.close()
 
     def _request(
-        self, method: str, url: str, body: Mapping[str, Any] | None, timeout_s: float
+        self,
+        method: str,
+        url: str,
+        body: Mapping[str, Any] | None,
+        timeout_s: float,
+        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         limits = self._http.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
         until, content = time.monotonic() + timeout_s, bytearray()
         try:
-            with self._client.stream(method, url, json=body, timeout=limits) as response:
+            with self._client.stream(
+                method, url, json=body, headers=headers, timeout=limits
+            ) as response:
                 # The limits of httpx are for one read; a server may send a byte now and then.
                 for part in response.iter_bytes():
                     content += part

@@ -50,6 +50,7 @@ class TickContext:
         first_ns: stamp of the camera's first frame, ns.
         longest: the most tokens of an utterance.
         on_prompt: hears how many tokens a prompt had, where the server tells.
+        session: names the stream.
     """
 
     conversation: Conversation
@@ -58,6 +59,7 @@ class TickContext:
     first_ns: int
     longest: int
     on_prompt: Callable[[int], None]
+    session: str
 
     def ask(self, question: str, fields: dict[str, Any], stage: str, begun: str = "") -> Ask:
         """A request with `question` behind the pictures."""
@@ -70,7 +72,7 @@ class TickContext:
             messages = self.conversation.messages(question, begun, known)
             return {"messages": messages, "temperature": 0.0, **more}
 
-        return Ask(body, stage)
+        return Ask(body, stage, self.session)
 
     def word_fields(self) -> dict[str, Any]:
         """The fields of a request for words."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,6 +86,8 @@ class _Probe:
     def __init__(self, transport: Transport, name: str) -> None:
         self._transport = transport
         self._at = transport.address
+        # One session: another server behind the same address has not seen the first picture.
+        self._session = secrets.token_hex(16)
         self._model, self._max_tokens = self._chosen(name)
         first, second = (Seen(index, picture_to_send(_test_picture(index))) for index in range(2))
         self._seen = Conversation(SYSTEM, entries=[first, second])
@@ -235,7 +238,7 @@ class _Probe:
 
     def _send(self, messages: list[dict[str, Any]], fields: Mapping[str, Any]) -> dict[str, Any]:
         request = {"model": self._model, "messages": messages, "temperature": 0.0, **fields}
-        return self._transport.chat(request, PATIENCE_S)
+        return self._transport.chat(request, PATIENCE_S, self._session)
 
 
 def _prompt_tokens(reply: Mapping[str, Any]) -> int:

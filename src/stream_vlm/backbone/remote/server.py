@@ -172,7 +172,7 @@ class Server:
 
     def _send(self, ask: Ask, until: float) -> Reply:
         try:
-            return self._sent(ask.body(True), until)
+            return self._sent(ask.body(True), until, ask.session)
         except RequestRefused as error:
             lost = error.status == 400 and MISSING_PICTURE in error.reason.casefold()
             # A picture that came with a request that was refused is half known: naming it again
@@ -181,9 +181,9 @@ class Server:
                 raise
             with self._lock:
                 self._counts["resent"] += 1
-            return self._sent(ask.body(False), until)
+            return self._sent(ask.body(False), until, ask.session)
 
-    def _sent(self, body: Mapping[str, Any], until: float) -> Reply:
+    def _sent(self, body: Mapping[str, Any], until: float, session: str) -> Reply:
         abilities, started = self._abilities, time.monotonic()
         assert abilities is not None, "requests are made only after a probe"
         request = {"model": abilities.model, **body}
@@ -195,7 +195,7 @@ class Server:
                 f"{self.transport.address}: no time is left for a request in this step"
             )
         try:
-            reply = self.transport.chat(request, left)
+            reply = self.transport.chat(request, left, session)
         except ServerFault:
             with self._lock:
                 self._counts["requests"] += 1

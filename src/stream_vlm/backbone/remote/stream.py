@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -35,12 +36,15 @@ class RemoteStream:
 
     Attributes:
         camera: name of the camera.
+        session: names the stream to what stands before several servers. It never changes, so all
+            requests reach the server that has cached the stream.
         conversation: what the server is told.
         known: names of the pictures that the server has.
     """
 
     def __init__(self, settings: Settings, camera: str) -> None:
         self.camera = camera
+        self.session = secrets.token_hex(16)
         self._settings = settings
         self.reset()
 
@@ -84,6 +88,7 @@ class RemoteStream:
             first_ns,
             longest,
             self._note_prompt,
+            self.session,
         )
         running = RunningTurn(self, turn)
         if turn.query is not None:

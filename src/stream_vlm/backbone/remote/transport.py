@@ -71,12 +71,15 @@ class Transport(Protocol):
         """
         ...
 
-    def chat(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+    def chat(
+        self, request: Mapping[str, Any], timeout_s: float, session: str = ""
+    ) -> dict[str, Any]:
         """The reply to a chat request, the JSON object of the OpenAI protocol.
 
         Args:
             request: the request with its `model`; it is not changed.
             timeout_s: the longest time until the whole reply is there, seconds.
+            session: names the stream; what stands before several servers may choose by it.
 
         Raises:
             ServerFault: there is no usable reply.

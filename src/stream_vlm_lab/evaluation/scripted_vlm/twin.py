@@ -58,8 +58,10 @@ class ScriptedTransport:
         """Ids of the tokens of `text`."""
         return [token_id(piece) for piece in pieces_of(text)]
 
-    def chat(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
-        """The reply of the scripted model.
+    def chat(
+        self, request: Mapping[str, Any], timeout_s: float, session: str = ""
+    ) -> dict[str, Any]:
+        """The reply of the scripted model, which is one for all sessions.
 
         Raises:
             RequestRefused: the request does not follow the protocol, or names an unknown picture.
