@@ -10,7 +10,7 @@ from trace_recording import write_streaming_vlm_checkpoint
 from stream_vlm.backbone import load_cached_model
 from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
 from stream_vlm.config.settings import describe_settings
-from stream_vlm.context.turn_formats import FORMATS, HARNESS, STREAMO
+from stream_vlm.context.turn_formats import FORMATS, HARNESS, PLAIN_TIME, STREAMO
 from stream_vlm.types import Decision, State
 
 MARKERS = ("</Silence>", "</Standby>", "</Response>")
@@ -23,7 +23,7 @@ def without_file(directory: Path, renamed: dict[str, str] | None = None) -> Path
         directory: where it is written.
         renamed: state markers to rename, new name by old name.
     """
-    write_checkpoint(directory, words=("silence", "standby", "response"))
+    write_checkpoint(directory, words=("silence", "standby", "response", "yes", "no"))
     (directory / "stream_config.json").unlink()
     tokenizer = json.loads((directory / "tokenizer.json").read_text())
     for old, new in (renamed or {}).items():
@@ -96,12 +96,13 @@ def test_markers_that_are_not_tokens_are_named_in_the_error(tmp_path: Path, turn
 
 
 def test_the_setting_overrides_the_turns_of_the_file_and_keeps_the_rest(tmp_path: Path) -> None:
-    directory = write_checkpoint(tmp_path, words=("silence", "standby", "response"))
+    words = ("silence", "standby", "response", "yes", "no")
+    directory = write_checkpoint(tmp_path, words=words)
     written = load_cached_model(settings_for(directory)).checkpoint.stream
     chosen = load_cached_model(
-        settings_for(directory, model__prompt_format="prompted")
+        settings_for(directory, model__prompt_format="instruct")
     ).checkpoint.stream
-    assert chosen.turns == FORMATS["prompted"]
+    assert chosen.turns == FORMATS["instruct"].model_copy(update={"time": PLAIN_TIME})
     assert chosen.model_copy(update={"turns": written.turns}) == written
 
 

@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 from stream_vlm.backbone.checkpoint.loader import Checkpoint
 from stream_vlm.backbone.newest_pictures import NewestPictures
 from stream_vlm.backbone.tokens.detokenizer import WordStream, without_control
+from stream_vlm.backbone.tokens.spoken_words import spoken_words
 from stream_vlm.backbone.tokens.turn_tokens import TurnTokens, read_turn_tokens
 from stream_vlm.config.settings import Settings
 from stream_vlm.context.turn_formats import TurnFormat, TurnWriter
@@ -91,6 +92,8 @@ class EngineParts:
 
     def words(self) -> WordStream:
         """A new decoder from token ids to whole words."""
+        if self.turns.instruct:
+            return WordStream(self.checkpoint.tokenizer, spoken_words)
         return WordStream(self.checkpoint.tokenizer)
 
 

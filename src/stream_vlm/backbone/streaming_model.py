@@ -81,6 +81,11 @@ class StreamingModel:
         return bool(self.parts.turns.recalled)
 
     @property
+    def judges_instructions(self) -> bool:
+        """Whether it is an instruct model; see `model_protocol.JudgesInstructions`."""
+        return self.parts.turns.instruct
+
+    @property
     def rate_hz(self) -> float:
         """Ticks a second in training; see `model_protocol.KnowsItsRate`."""
         return self.checkpoint.stream.rate_hz

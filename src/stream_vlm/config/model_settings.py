@@ -43,7 +43,7 @@ class ModelSettings(Group):
         maximum=600.0,
         read_only=True,
     )
-    prompt_format: Literal["auto", "streamo", "prompted", "compact", "streaming_vlm", "harness"] = (
+    prompt_format: Literal["auto", "streamo", "instruct", "compact", "streaming_vlm", "harness"] = (
         setting(
             "auto",
             "How frames, times and words are written in the prompt. auto takes it from"
@@ -237,6 +237,15 @@ class DecisionSettings(Group):
         unit="s",
         minimum=0.0,
         maximum=3600.0,
+    )
+    branches: int = setting(
+        4,
+        "How many standing instructions an instruct model judges side by side in one forward pass."
+        " Each of them takes memory for its question and its reply. More instructions take further"
+        " forward passes. A model with state markers makes one decision and ignores this.",
+        minimum=1,
+        maximum=32,
+        read_only=True,  # the size of the cache depends on it
     )
     max_new_tokens: int = setting(
         32,

@@ -38,7 +38,10 @@ class SegmentKind(Enum):
     WATCH = "watch"
     """The words of a watch. Every policy keeps the newest watch."""
     JUDGE = "judge"
-    """The question that is asked about each picture while a watch is active."""
+    """The question about the newest picture for one instruction, and the markers after it.
+
+    It is in a fork of the context, never in the context itself.
+    """
     FRAME_MARK = "frame mark"
     """Markers around a picture."""
     FRAME = "frame"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from stream_vlm.context.instructions import LABELS, SYSTEM
 from stream_vlm.context.segments import Segment, SegmentKind
 from stream_vlm.types import State
 
@@ -17,29 +18,6 @@ STREAMO_SYSTEM = (
     " sentence once an event is complete or a question can be answered from what was seen."
 )
 """System prompt of three-state models tuned with Streamo's markers (arXiv 2512.21334)."""
-
-PROMPTED_SYSTEM = (
-    "You watch a live video, one frame at a time. Each frame is labelled with its time as <Xs-Ys>."
-    " You may be told what to watch for.\nBegin every reply with exactly one word: Silence while"
-    " there is nothing to report, Standby while what you watch for is still under way, Response"
-    " followed by one short sentence once it has happened, or to answer a question from what was"
-    " seen."
-)
-"""System prompt of models that were not tuned for streams: the states are plain words."""
-
-PROMPTED_WATCH = (
-    "From this frame on, watch for the following and report it each time it happens: {query}\n"
-)
-"""Text that begins a watch for a model that was not tuned for streams."""
-
-PROMPTED_JUDGE = (
-    "Has what you watch for happened in this frame? Reply Silence, Standby, or Response and one"
-    " short sentence.\n"
-)
-"""Question after every picture while a watch is active.
-
-With it any model can watch (event-driven protocol of Streaming Harness, arXiv 2606.08615).
-"""
 
 HARNESS_SYSTEM = (
     "You watch a live video, one frame a second. Each frame is labelled with its time as <X"
@@ -55,6 +33,7 @@ class TurnFormat(BaseModel):
     A turn is written as query, time marker, picture and decision.
 
     Attributes:
+        system: the system prompt, which replaces `{system}` in `prefix`.
         prefix: the text that the context begins with, once.
         memory: text after `prefix` at the start of a chunk; `{memory}` is replaced by what was said
             before. Empty for a model that was not trained to read it.
@@ -66,13 +45,17 @@ class TurnFormat(BaseModel):
         query: text of a question; `{query}` is replaced by the user's words.
         watch: text of a watch, written once, in the turn at which the watch begins; `{query}` is
             replaced by the user's words. Empty for a model that cannot take a watch.
-        judge: a question at the end of every turn while a watch is active and no other question is
-            asked. Empty for models that were trained to watch.
+        instruct: True for an instruct model, which was not tuned for streams. Its context is one
+            part of the user that grows by time markers and pictures. `action_open` and
+            `action_close` are written only around an answer or a report: they close the user's
+            part and open the next one. Instructions are judged in suffixes of the context that
+            leave again (`TurnWriter.suffix`), so such a format has no `watch`.
         judges_unprompted: False for a model that decides only while a watch is active or a question
             is asked; at other times its pictures enter the context without a decision.
         query_after_frame: True if query and watch follow the picture, False if they come before the
             time marker.
-        time: the time marker; `{start}` and `{end}` are whole seconds since the session began.
+        time: the time marker; `{start}` and `{end}` are whole seconds since the session began,
+            `{time}` is the time of the turn's first picture in seconds with one decimal.
         frame_open, frame_close: text around the vision tokens.
         action_open, action_close: text around the model's part of a turn.
         silence, standby, response: what the model writes for each state. An empty `standby` means a
@@ -85,6 +68,7 @@ class TurnFormat(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    system: str = ""
     prefix: str
     memory: str = ""
     recalled: str = ""
@@ -93,7 +77,7 @@ class TurnFormat(BaseModel):
     user_close: str
     query: str
     watch: str = ""
-    judge: str = ""
+    instruct: bool = False
     judges_unprompted: bool = True
     query_after_frame: bool = False
     time: str
@@ -143,7 +127,11 @@ class TurnWriter:
     def prefix(self, previous_text: str = "") -> list[Segment]:
         """The segments that the context begins with, around `previous_text`."""
         return _filled(
-            Segment(SegmentKind.PREFIX, -1, self.encode(self.turns.prefix)),
+            Segment(
+                SegmentKind.PREFIX,
+                -1,
+                self.encode(self.turns.prefix.replace("{system}", self.turns.system)),
+            ),
             Segment(SegmentKind.PREVIOUS, -1, self.encode(previous_text)),
             Segment(SegmentKind.PREFIX, -1, self.encode(self.turns.previous_close)),
         )
@@ -157,7 +145,7 @@ class TurnWriter:
         query: str = "",
         watch: str = "",
         *,
-        is_judged: bool = False,
+        time: float | None = None,
         recalled: str = "",
     ) -> list[Segment]:
         """The user's part of a turn, up to where the model writes.
@@ -169,10 +157,18 @@ class TurnWriter:
             grid: (rows, columns) of the picture's merged vision tokens.
             query: words of a question, or empty.
             watch: words of a watch that begins with this turn, or empty.
-            is_judged: whether the turn ends with the question of an active watch.
+            time: time of the turn's first picture, seconds since the session began; None for
+                `start`.
             recalled: lines that the memory found for `query` and `watch`, or empty.
         """
         turns = self.turns
+        question = turns.query.replace("{query}", query) if query else ""
+        if recalled:
+            question = question.removeprefix("\n")  # the lines end with a line break
+        marker = turns.time.format(
+            start=start, end=end, time=f"{start if time is None else time:.1f}"
+        )
+        is_open = bool(question) or not turns.instruct
         asked = [
             Segment(
                 SegmentKind.RECALLED,
@@ -184,23 +180,40 @@ class TurnWriter:
                 turn,
                 self.encode(turns.watch.replace("{query}", watch)) if watch else (),
             ),
-            Segment(
-                SegmentKind.QUERY,
-                turn,
-                self.encode(turns.query.replace("{query}", query)) if query else (),
-            ),
+            Segment(SegmentKind.QUERY, turn, self.encode(question)),
         ]
         return _filled(
             Segment(SegmentKind.TEXT, turn, self.encode(turns.user_open)),
             *([] if turns.query_after_frame else asked),
-            Segment(SegmentKind.TIME, turn, self.encode(turns.time.format(start=start, end=end))),
+            Segment(SegmentKind.TIME, turn, self.encode(marker)),
             Segment(SegmentKind.FRAME_MARK, turn, self.encode(turns.frame_open)),
             Segment(SegmentKind.FRAME, turn, (self.picture,) * (grid[0] * grid[1]), grid),
             Segment(SegmentKind.FRAME_MARK, turn, self.encode(turns.frame_close)),
             *(asked if turns.query_after_frame else []),
-            Segment(SegmentKind.JUDGE, turn, self.encode(turns.judge) if is_judged else ()),
             Segment(SegmentKind.TEXT, turn, self.encode(turns.user_close)),
-            Segment(SegmentKind.ACTION_MARK, turn, self.encode(turns.action_open)),
+            Segment(
+                SegmentKind.ACTION_MARK, turn, self.encode(turns.action_open) if is_open else ()
+            ),
+        )
+
+    def suffix(self, turn: int, prompt: str) -> list[Segment]:
+        """A question of ours after the newest picture, up to where an instruct model writes.
+
+        Args:
+            turn: number of the newest turn.
+            prompt: the words of the question.
+        """
+        return _filled(
+            Segment(SegmentKind.JUDGE, turn, self.encode(f"\n{prompt}")),
+            Segment(SegmentKind.JUDGE, turn, self.encode(self.turns.action_open)),
+        )
+
+    def report(self, turn: int, words: str) -> list[Segment]:
+        """What an instruct model said unasked at turn number `turn`, as a whole reply."""
+        return _filled(
+            Segment(SegmentKind.ACTION_MARK, turn, self.encode(self.turns.action_open)),
+            Segment(SegmentKind.ACTION, turn, self.encode(words)),
+            *self.close(turn),
         )
 
     def close(self, turn: int) -> list[Segment]:
@@ -215,7 +228,8 @@ def _filled(*segments: Segment) -> list[Segment]:
 def chatml(system: str, silence: str, standby: str, response: str) -> TurnFormat:
     """The chat format of the Qwen family, with one frame in each turn."""
     return TurnFormat(
-        prefix=f"<|im_start|>system\n{system}<|im_end|>\n",
+        system=system,
+        prefix="<|im_start|>system\n{system}<|im_end|>\n",
         memory="<|im_start|>user\n[Video History]\n{memory}<|im_end|>\n",
         recalled="[Video History]\n{memory}",
         user_open="<|im_start|>user\n",
@@ -235,9 +249,36 @@ def chatml(system: str, silence: str, standby: str, response: str) -> TurnFormat
 
 
 STREAMO = chatml(STREAMO_SYSTEM, "</Silence>", "</Standby>", "</Response>")
-PROMPTED = chatml(PROMPTED_SYSTEM, "Silence", "Standby", "Response").model_copy(
-    update={"watch": PROMPTED_WATCH, "judge": PROMPTED_JUDGE, "judges_unprompted": False}
+
+INSTRUCT = TurnFormat(
+    system=SYSTEM,
+    prefix="<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n",
+    memory="[Video History]\n{memory}",
+    recalled="\n[Video History]\n{memory}",
+    user_open="",
+    user_close="",
+    query="\n{query}",
+    instruct=True,
+    judges_unprompted=False,
+    query_after_frame=True,
+    time="<{time} seconds>",
+    frame_open="<|vision_start|>",
+    frame_close="<|vision_end|>",
+    action_open="<|im_end|>\n<|im_start|>assistant\n",
+    silence=LABELS[State.SILENCE],
+    standby=LABELS[State.STANDBY],
+    response=LABELS[State.RESPONSE],
+    action_close="<|im_end|>\n<|im_start|>user\n",
+    stop=["<|im_end|>", "<|endoftext|>"],
 )
+"""The format of instruct models that were not tuned for streams.
+
+The context is one part of the user, as these models were trained to see a video: a time marker and
+a picture for each turn. The time marker is that of Qwen3-VL.
+"""
+
+PLAIN_TIME = "{time} s"
+"""Time marker for Qwen2.5-VL, which had no time in words in its training: as short as possible."""
 
 COMPACT = TurnFormat(
     prefix="<|im_start|>",
@@ -291,9 +332,19 @@ The model stays silent until there is a question or a watch.
 
 FORMATS = {
     "streamo": STREAMO,
-    "prompted": PROMPTED,
+    "instruct": INSTRUCT,
     "compact": COMPACT,
     "streaming_vlm": STREAMING_VLM,
     "harness": HARNESS,
 }
 """Formats that `stream_config.json` and `model.prompt_format` can name."""
+
+
+def for_architecture(turns: TurnFormat, model_type: str) -> TurnFormat:
+    """The format `turns` with the time marker that a model of `model_type` knows.
+
+    Only `INSTRUCT` differs between architectures.
+    """
+    if turns == INSTRUCT and model_type != "qwen3_vl":
+        return turns.model_copy(update={"time": PLAIN_TIME})
+    return turns

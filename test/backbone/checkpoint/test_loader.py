@@ -285,8 +285,12 @@ def test_every_dtype_gives_probabilities(healthy: Path, dtype: str) -> None:
     assert sum(decision.probabilities.values()) == pytest.approx(1.0, abs=1e-3)
 
 
-def test_a_checkpoint_without_stream_config_gets_the_format_prompted(tmp_path: Path) -> None:
-    directory = write_checkpoint(tmp_path / "plain", words=("silence", "standby", "response"))
+def test_a_checkpoint_without_stream_config_gets_the_format_of_instruct_models(
+    tmp_path: Path,
+) -> None:
+    directory = write_checkpoint(
+        tmp_path / "plain", words=("silence", "standby", "response", "yes", "no")
+    )
     (directory / "stream_config.json").unlink()
     tokenizer = json.loads((directory / "tokenizer.json").read_text())
     tokenizer["added_tokens"] = [
@@ -296,7 +300,7 @@ def test_a_checkpoint_without_stream_config_gets_the_format_prompted(tmp_path: P
         tokenizer["model"]["vocab"][f"unused {marker}"] = tokenizer["model"]["vocab"].pop(marker)
     (directory / "tokenizer.json").write_text(json.dumps(tokenizer))
     model = load_cached_model(settings_for(directory))
-    assert model.parts.turns.silence == "Silence"
+    assert model.judges_instructions
     assert model.checkpoint.pictures.fixed_size is None
 
 

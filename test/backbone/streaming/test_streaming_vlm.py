@@ -208,7 +208,7 @@ def test_the_last_question_stays_after_its_pictures_and_words_have_left(
         (
             {"turns": "streaming"},
             (
-                "turn format 'streaming' is unknown; name one of streamo, prompted, compact,"
+                "turn format 'streaming' is unknown; name one of streamo, instruct, compact,"
                 " streaming_vlm"
             ),
         ),

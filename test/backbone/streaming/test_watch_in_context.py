@@ -10,14 +10,12 @@ from typing import Any
 import pytest
 import torch
 from model_fixtures import random_frame, settings_for, step_alone, write_checkpoint
-from trace_recording import write_streaming_vlm_checkpoint
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.checkpoint.errors import QuestionTooLong
 from stream_vlm.backbone.kv_cache.cached_forward import Entry, feed_together
 from stream_vlm.backbone.streaming.camera_stream import CachedStream
 from stream_vlm.context.segments import SegmentKind, tokens_in
-from stream_vlm.context.turn_formats import PROMPTED
 from stream_vlm.loop.harness import StreamingHarness
 from stream_vlm.model_protocol import WatchRefused
 from stream_vlm.types import Decision, Query, State, Tick
@@ -26,8 +24,6 @@ DOOR = Query("w1", "person enters from left", 0, is_watch=True)
 RED = Query("w2", "is the red door open", 0, is_watch=True)
 QUESTION = Query("q1", "is the door open ?", 0)
 POLICIES = ["last_turns", "chunked", "sliding", "last_frames"]
-STATE_WORDS = {"silence": "no", "standby": "maybe", "response": "yes"}
-"""Words with different first letters, because the tokenizer of the tests has one token a byte."""
 
 
 def write_tuned(directory: Path) -> Path:
@@ -38,23 +34,9 @@ def write_tuned(directory: Path) -> Path:
     return directory
 
 
-def write_untuned(directory: Path) -> Path:
-    """Write a checkpoint that was not tuned for streams; its states are plain words."""
-    write_streaming_vlm_checkpoint(directory)
-    (directory / "stream_config.json").write_text(
-        json.dumps({"name": "untuned", "turns": PROMPTED.model_dump() | STATE_WORDS})
-    )
-    return directory
-
-
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tuned(tmp_path_factory.mktemp("tuned"))
-
-
-@pytest.fixture(scope="module")
-def untuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_untuned(tmp_path_factory.mktemp("untuned") / "model")
 
 
 @pytest.fixture(scope="module", params=POLICIES)
@@ -270,62 +252,6 @@ def test_an_accepted_watch_always_fits(tuned: Path, words: int) -> None:
         return
     for index in range(1, 4):
         step_alone(stream, random_frame(index), None, speak, watch=long)
-
-
-def untuned_model(directory: Path, **settings: Any) -> StreamingModel:
-    return load_cached_model(
-        settings_for(directory, context__max_seconds=3.0, decision__max_new_tokens=6, **settings)
-    )
-
-
-def test_an_untuned_model_stays_silent_until_a_watch_or_a_question(untuned: Path) -> None:
-    model = untuned_model(untuned)
-    stream = model.open_stream("front")
-    for index in range(3):
-        decision = step_alone(stream, random_frame(index, size=(56, 84)), None, as_decided)
-        assert (decision.state, decision.probabilities[State.SILENCE]) == (State.SILENCE, 1.0)
-    assert len({segment.turn for segment in stream.context if segment.grid}) == 3, (
-        "every picture enters the context"
-    )
-    judged = step_alone(stream, random_frame(3, size=(56, 84)), None, as_decided, watch=DOOR)
-    assert 0 < judged.probabilities[State.SILENCE] < 1
-    assert (
-        step_alone(stream, random_frame(4, size=(56, 84)), QUESTION, speak).state is State.RESPONSE
-    )
-    assert (
-        step_alone(stream, random_frame(5, size=(56, 84)), None, as_decided).probabilities[
-            State.SILENCE
-        ]
-        == 1.0
-    )
-
-
-def test_an_untuned_model_gets_the_watch_once_and_a_question_at_every_picture(
-    untuned: Path,
-) -> None:
-    model = untuned_model(untuned)
-    stream = model.open_stream("front")
-    for index in range(12):
-        step_alone(
-            stream,
-            random_frame(index, size=(56, 84)),
-            QUESTION if index == 10 else None,
-            stay_silent,
-            watch=DOOR,
-        )
-    shown = sorted({segment.turn for segment in stream.context if segment.grid})
-    judged = [segment.turn for segment in stream.context if segment.kind is SegmentKind.JUDGE]
-    assert judged == [turn for turn in shown if turn != 10], "a question is answered, not judged"
-    assert watches_in(model, stream) == [PROMPTED.watch.replace("{query}", DOOR.text).strip()]
-
-
-@pytest.mark.parametrize(("unprompted", "judges"), [("auto", False), ("always", True)])
-def test_the_setting_unprompted_makes_an_untuned_model_decide_always(
-    untuned: Path, unprompted: str, judges: bool
-) -> None:
-    stream = untuned_model(untuned, decision__unprompted=unprompted).open_stream("front")
-    decision = step_alone(stream, random_frame(0, size=(56, 84)), None, as_decided)
-    assert (decision.probabilities[State.SILENCE] < 1) == judges
 
 
 def test_a_format_without_a_place_for_a_watch_refuses_it_and_the_stream_continues(

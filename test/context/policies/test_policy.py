@@ -113,7 +113,6 @@ def steps(policy: ContextPolicy, stream: list[Turn]) -> list[Step]:
             segment(SegmentKind.TIME, number, 2),
             segment(SegmentKind.FRAME, number, turn.grid[0] * turn.grid[1], turn.grid),
         ]
-        entering += [segment(SegmentKind.JUDGE, number, 1)] if number % 3 else []
         entering += [
             segment(SegmentKind.TEXT, number, 2),
             segment(SegmentKind.ACTION_MARK, number, 1),
@@ -266,12 +265,7 @@ def test_last_frames_keeps_the_newest_pictures_and_no_earlier_words(
     for number, step in enumerate(steps(LastFramesPolicy(size, 10**6), stream)):
         shown = [segment.turn for segment in step.context if segment.kind is SegmentKind.FRAME]
         assert shown == list(range(max(0, number + 1 - size), number + 1))
-        replies = (
-            SegmentKind.ACTION,
-            SegmentKind.STATE,
-            SegmentKind.ACTION_MARK,
-            SegmentKind.JUDGE,
-        )
+        replies = (SegmentKind.ACTION, SegmentKind.STATE, SegmentKind.ACTION_MARK)
         assert all(segment.turn == number for segment in step.context if segment.kind in replies)
         newest = newest_turn([*step.kept, *step.entering], SegmentKind.QUERY)
         asked = [

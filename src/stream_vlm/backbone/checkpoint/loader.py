@@ -38,6 +38,7 @@ from stream_vlm.backbone.checkpoint.stream_config import (
 )
 from stream_vlm.backbone.kv_cache.slot_attention import SLOT_ATTENTION
 from stream_vlm.config.model_settings import ModelSettings
+from stream_vlm.context.turn_formats import for_architecture
 from stream_vlm.vision.preprocess import PictureFormat
 
 ARCHITECTURES: dict[str, Any] = {
@@ -118,6 +119,7 @@ def load_checkpoint(settings: ModelSettings) -> Checkpoint:
         model_config.tie_word_embeddings = True
     # Before the weights, whose loading may take minutes.
     stream = read_stream_config(place_of(FILE_NAME), tokenizer, settings.prompt_format)
+    stream = stream.model_copy(update={"turns": for_architecture(stream.turns, architecture)})
     pictures = read_picture_format(place_of(*(name for name, _ in PLACES)), stream)
     placement = place(settings, ARCHITECTURES[architecture], model_config)
     with _progress_bar(shown=bool(settings.directory) and sys.stderr.isatty()):

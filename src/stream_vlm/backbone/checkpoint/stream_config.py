@@ -207,7 +207,7 @@ def read_stream_config(
         directory: the directory of the checkpoint.
         tokenizer: its tokenizer.
         turns: the setting `model.prompt_format`. "auto" reads `stream_config.json`. Without this
-            file it takes the format whose markers the tokenizer has, else plain words. The name of
+            file it takes the format whose markers the tokenizer has, else `instruct`. The name of
             a format replaces `turns` of the file and the fields of `MADE_FOR`.
 
     Raises:
@@ -224,7 +224,7 @@ def read_stream_config(
             raise CheckpointError(
                 f"model.prompt_format {turns!r}: the tokenizer in {directory} has no {absent[0]} as"
                 f" one token (it splits it into {len(pieces)}: {' '.join(pieces)}), so the model"
-                " was not tuned with it; set model.prompt_format to auto or prompted, or fine-tune"
+                " was not tuned with it; set model.prompt_format to auto or instruct, or fine-tune"
                 f" it with `stream-vlm train {directory} DATA --turns {turns} --add-markers`"
             )
     written: dict[str, Any] = {}
@@ -243,7 +243,7 @@ def read_stream_config(
             return config
         written = config.model_dump(exclude={"turns"})
     if turns == "auto":
-        turns = next((name for name in TUNED if _is_tuned(FORMATS[name], known)), "prompted")
+        turns = next((name for name in TUNED if _is_tuned(FORMATS[name], known)), "instruct")
     fields = {"name": directory.name} | written | MADE_FOR.get(turns, {}) | {"turns": turns}
     try:
         return StreamConfig.model_validate(fields)

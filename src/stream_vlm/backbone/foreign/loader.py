@@ -39,7 +39,7 @@ Spellings = dict[Word, list[tuple[int, ...]]]
 """By word, the ids of each of its spellings; their first ids differ between words."""
 
 POSSIBLE = {
-    "prompt_format": ("auto", "prompted", "instruct"),
+    "prompt_format": ("auto", "instruct"),
     "weights": ("auto",),
     "device": ("auto", "cpu", "cuda"),
 }

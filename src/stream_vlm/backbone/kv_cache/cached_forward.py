@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from stream_vlm.backbone.kv_cache.cuda_graphs import StaticForwards
 from stream_vlm.backbone.kv_cache.slot_attention import Rotation, Share, rotate, run_layers
@@ -28,6 +30,7 @@ class CachedForward:
         capacity: number of slots of the cache.
         cache: an existing cache to share; by default a new one is made.
         static: runs forward passes of frequent sizes with fixed shapes; None runs none so.
+        parent: the context that this one continues, see `fork`.
 
     Attributes:
         segments: the segments in the context, in order.
@@ -40,6 +43,7 @@ class CachedForward:
         capacity: int,
         cache: SlotCache | None = None,
         static: StaticForwards | None = None,
+        parent: CachedForward | None = None,
     ) -> None:
         self.model = model
         self.static = static
@@ -56,6 +60,7 @@ class CachedForward:
         self._positions = np.zeros((3, self.cache.capacity), dtype=np.int64)
         self._valid = torch.zeros(self.cache.capacity, dtype=torch.bool, device=embedding.device)
         self._extent = 0
+        self._parent = parent
 
     def branch(self) -> CachedForward:
         """A new, empty context in the free slots of the same cache.
@@ -63,6 +68,15 @@ class CachedForward:
         Neither context attends to the tokens of the other.
         """
         return CachedForward(self.model, self.cache.capacity, self.cache, self.static)
+
+    def fork(self) -> CachedForward:
+        """A new context that continues this one in free slots of the same cache.
+
+        Its tokens attend to the tokens that this context has when the fork gets its first token,
+        and to each other; their positions follow. This context and other forks never attend to
+        them. `clear` frees their slots; `segments` and `slots` are those of the fork only.
+        """
+        return CachedForward(self.model, self.cache.capacity, self.cache, self.static, self)
 
     def adopt(self, branch: CachedForward) -> None:
         """Replace this context by that of `branch`, which shares the same cache.
@@ -114,14 +128,11 @@ class CachedForward:
         """
         return feed_together([Entry(self, segments, vision, where)])[0]
 
-    def stage(
-        self, segments: Sequence[Segment], begin: int, where: NDArray[np.int64] | None = None
-    ) -> Share:
+    def stage(self, segments: Sequence[Segment], where: NDArray[np.int64] | None = None) -> Staged:
         """Take slots and positions for `segments` in the next forward pass.
 
         Args:
             segments: the segments to append.
-            begin: index of their first token among all tokens of the forward pass.
             where: as in `Entry`.
 
         Raises:
@@ -129,6 +140,8 @@ class CachedForward:
         """
         count = tokens_in(segments)
         slots = self.cache.stage(count)
+        if self._parent is not None and not self._slots:
+            self._continue(self._parent)
         staged = self._index(slots)
         if where is None:
             where, self.next_position = positions(segments, self.next_position)
@@ -142,10 +155,7 @@ class CachedForward:
         self._valid[staged] = True
         self.segments.extend(segments)
         self._slots.extend(slots)
-        mask = mask.repeat(self._groups, 1)[None, None]
-        return Share(
-            begin, begin + count, self.cache, staged, self._extent, mask, self._rotation(where)
-        )
+        return Staged(self.cache, staged, mask, self._rotation(where), self._groups)
 
     def arrange(self, layout: Sequence[Piece]) -> None:
         """Make `layout` the context.
@@ -189,6 +199,11 @@ class CachedForward:
         self.segments, self._slots = [], []
         self.next_position = self._extent = 0
 
+    def _continue(self, parent: CachedForward) -> None:
+        """Begin after the tokens of `parent`."""
+        self._valid, self._extent = parent._valid.clone(), parent._extent
+        self.next_position = parent.next_position
+
     def _release(self, slots: list[int]) -> None:
         self.cache.release(slots)
         self._valid[self._index(slots)] = False
@@ -215,6 +230,51 @@ class CachedForward:
 
 
 @dataclass(frozen=True)
+class Staged:
+    """The tokens that one context appends in the next forward pass.
+
+    Attributes:
+        cache: the cache of the context.
+        slots: int64, (tokens,), the slots to which the tokens are written.
+        mask: bool, (tokens, extent), True where a token attends to a slot.
+        rotation: the rotation of the tokens.
+        groups: number of query heads that share a key head.
+    """
+
+    cache: SlotCache
+    slots: torch.Tensor
+    mask: torch.Tensor
+    rotation: Rotation
+    groups: int
+
+
+def _share(staged: Sequence[Staged], begin: int) -> Share:
+    """Join the tokens of several contexts of one cache, as the tokens from `begin` on."""
+    first = staged[0]
+    lengths = [len(one.slots) for one in staged]
+    reads = torch.tensor(lengths, device=first.slots.device).cumsum(0) + (begin - 1)
+    extent = max(one.mask.shape[1] for one in staged)
+    mask = torch.cat(
+        [functional.pad(one.mask, (0, extent - one.mask.shape[1])) for one in staged]
+        if len(staged) > 1
+        else [first.mask]
+    )
+    return Share(
+        begin,
+        begin + sum(lengths),
+        reads,
+        first.cache,
+        torch.cat([one.slots for one in staged]),
+        extent,
+        mask.repeat(first.groups, 1)[None, None],
+        (
+            torch.cat([one.rotation[0] for one in staged], dim=1),
+            torch.cat([one.rotation[1] for one in staged], dim=1),
+        ),
+    )
+
+
+@dataclass(frozen=True)
 class Entry:
     """The input of one stream in a forward pass.
 
@@ -237,7 +297,8 @@ def feed_together(entries: Sequence[Entry]) -> torch.Tensor:
     """Append the segments of all entries to their contexts, in one forward pass.
 
     Args:
-        entries: the inputs of different streams of one model.
+        entries: the inputs of different contexts of one model. Those of one cache are neighbours,
+            and a fork comes after the context that it continues.
 
     Returns:
         Logits after the last token of each entry, float32, (entries, vocabulary).
@@ -246,12 +307,12 @@ def feed_together(entries: Sequence[Entry]) -> torch.Tensor:
         CacheFull: a policy exceeded the capacity of its cache.
     """
     first = entries[0].forward
+    staged = [entry.forward.stage(entry.segments, entry.where) for entry in entries]
     shares: list[Share] = []
-    for entry in entries:
-        begin = shares[-1].end if shares else 0
-        shares.append(entry.forward.stage(entry.segments, begin, entry.where))
+    for _, group in groupby(staged, key=lambda one: id(one.cache)):
+        shares.append(_share(list(group), shares[-1].end if shares else 0))
     embeddings, deepstack = embed(first.language_model, entries)
-    if len(entries) == 1 and first.static is not None:
+    if len(shares) == 1 and first.static is not None:
         fixed = first.static.run(embeddings, shares[0], deepstack)
         if fixed is not None:
             return fixed.float()

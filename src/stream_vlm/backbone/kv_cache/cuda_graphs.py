@@ -42,6 +42,7 @@ class StaticForward:
         self._share = Share(
             0,
             share.end - share.begin,
+            torch.zeros_like(share.reads),
             share.cache,
             torch.zeros_like(share.staged),
             capacity,
@@ -57,11 +58,13 @@ class StaticForward:
         """Run the model; see `slot_attention.run_layers` for the arguments.
 
         Returns:
-            Logits (1, vocabulary) after the last token, in the model's dtype.
+            Logits (contexts, vocabulary) after the last token of each context, in the model's
+            dtype.
         """
         self._embeddings.copy_(embeddings)
         for buffer, level in zip(self._deepstack, deepstack, strict=True):
             buffer.copy_(level)
+        self._share.reads.copy_(share.reads)
         self._share.staged.copy_(share.staged)
         self._share.mask[..., : share.extent].copy_(share.mask)
         self._share.mask[..., share.extent :] = False
@@ -99,12 +102,12 @@ class StaticForward:
 
 
 class StaticForwards:
-    """The fixed-shape forward passes of one cache, by number of tokens."""
+    """The fixed-shape forward passes of one cache, by numbers of tokens and of contexts."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._seen: Counter[tuple[int, int]] = Counter()
-        self._kept: OrderedDict[tuple[int, int], StaticForward] = OrderedDict()
+        self._seen: Counter[tuple[int, ...]] = Counter()
+        self._kept: OrderedDict[tuple[int, ...], StaticForward] = OrderedDict()
 
     def __len__(self) -> int:
         """How many are kept."""
@@ -114,7 +117,7 @@ class StaticForwards:
         self, embeddings: torch.Tensor, share: Share, deepstack: Sequence[torch.Tensor]
     ) -> torch.Tensor | None:
         """Run the model as `StaticForward.run`; returns None while this size is still rare."""
-        size = (embeddings.shape[1], len(deepstack))
+        size = (embeddings.shape[1], len(deepstack), len(share.reads))
         forward = self._kept.get(size)
         if forward is None:
             self._seen[size] += 1

@@ -43,10 +43,15 @@ def rotate(states: torch.Tensor, rotation: Rotation) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Share:
-    """The part of a packed forward pass that belongs to one stream.
+    """The part of a packed forward pass that belongs to one cache.
+
+    A cache may hold several contexts, such as a stream and its suffixes
+    (`cached_forward.CachedForward.fork`); the mask says which token sees which.
 
     Attributes:
         begin, end: range of the stream's tokens among all tokens of the forward pass.
+        reads: int64, (contexts,), the index of the last token of each context of this share, among
+            all tokens of the forward pass.
         cache: the cache of the stream.
         staged: int64, (end - begin,), the slots to which the new tokens are written.
         extent: attention covers the slots from 0 to `extent` (exclusive).
@@ -57,6 +62,7 @@ class Share:
 
     begin: int
     end: int
+    reads: torch.Tensor
     cache: SlotCache
     staged: torch.Tensor
     extent: int
@@ -171,7 +177,7 @@ def run_layers(
 ) -> torch.Tensor:
     """Run the layers of a Qwen-VL language model over new tokens.
 
-    The final norm is applied to the last token of each share only.
+    The final norm is applied to the last token of each context only.
 
     Args:
         language_model: the language part of the model.
@@ -182,7 +188,7 @@ def run_layers(
             zero for tokens that are not of a picture.
 
     Returns:
-        (1, shares, hidden): the hidden state of the last token of each share.
+        (1, contexts, hidden): the hidden state of the last token of each context.
     """
     hidden = embeddings
     packing = Packing(shares)
@@ -198,8 +204,8 @@ def run_layers(
         )
         if index < len(deepstack):
             hidden = hidden + deepstack[index].to(hidden.device)
-    last = hidden[:, -1:] if len(shares) == 1 else hidden[:, [share.end - 1 for share in shares]]
-    normed: torch.Tensor = language_model.norm(last)
+    reads = shares[0].reads if len(shares) == 1 else torch.cat([share.reads for share in shares])
+    normed: torch.Tensor = language_model.norm(hidden.index_select(1, reads.to(hidden.device)))
     return normed
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stream_vlm.backbone.remote.pictures import SentPicture
-from stream_vlm.context.turn_formats import PROMPTED
+from stream_vlm.context.turn_formats import STREAMO
 
 NOTHING_KNOWN: frozenset[str] = frozenset()
 KEPT_SHARE = 0.5
@@ -96,7 +96,7 @@ class Conversation:
         for entry in self.entries:
             if isinstance(entry, Seen):
                 # The parts stand one after the other as in the prompt of the cached engine.
-                marker = PROMPTED.time.format(start=entry.second, end=entry.second + 1)
+                marker = STREAMO.time.format(start=entry.second, end=entry.second + 1)
                 url = None if entry.picture.name in known else entry.picture.url
                 _user(messages).extend([_text(marker), _picture(entry.picture.name, url)])
             elif isinstance(entry, Said):

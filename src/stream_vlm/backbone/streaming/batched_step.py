@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from stream_vlm.backbone.checkpoint.errors import ModelFault, not_finite
 from stream_vlm.backbone.engine_parts import EngineParts
-from stream_vlm.backbone.kv_cache.cached_forward import feed_together
+from stream_vlm.backbone.kv_cache.cached_forward import Entry, feed_together
 from stream_vlm.backbone.streaming.camera_stream import CachedStream
+from stream_vlm.backbone.streaming.instruct_turns import InstructTurns, Speech
 from stream_vlm.backbone.streaming.turn_input import PairedFrames
-from stream_vlm.backbone.streaming.utterance_decoder import UtteranceDecoder
 from stream_vlm.model_protocol import SILENT, Outcome, Turn, Upcoming
 from stream_vlm.types import Decision, State, StreamError
 from stream_vlm.vision.tower import VisionTokens
@@ -48,6 +48,7 @@ class BatchedStep:
             )
             self._streams.append(turn.stream)
         self._outcomes: dict[int, Decision | StreamError] = {}
+        self._judged: dict[int, dict[str, Decision]] = {}
         self._vectors: dict[int, NDArray[np.float32]] = {}
         self.seconds: dict[str, float] = {}
 
@@ -75,7 +76,7 @@ class BatchedStep:
         return [
             outcome
             if isinstance(outcome := self._outcomes[index], StreamError)
-            else Outcome(outcome, self._vectors.get(index))
+            else Outcome(outcome, self._vectors.get(index), self._judged.get(index, {}))
             for index in range(len(self._turns))
         ]
 
@@ -91,24 +92,53 @@ class BatchedStep:
         if self._parts.newest_pictures.wanted:
             self._keep_newest(paired, vision)
         started = self._clock("vision", started)
-        logits = self._enter(paired, vision)
+        entries = self._enter(paired, vision)
+        if self._parts.turns.instruct:
+            self._follow_instructions(entries, started)
+            self._fetch_vectors(
+                {index: vector for index, vector in pooled.items() if index in entries}
+            )
+            return
+        logits = self._feed(entries)
         decisions = self._decide(paired, logits)
         self._fetch_vectors(
             {index: vector for index, vector in pooled.items() if index in decisions}
         )
         started = self._clock("prefill", started)
-        utterances = {}
+        speeches = []
         for index, decision in decisions.items():
             if decision.state is State.RESPONSE:
-                utterances[index] = self._streams[index].start_utterance(
-                    decision, self._turns[index]
-                )
+                utterance = self._streams[index].start_utterance(decision, self._turns[index])
+                speeches.append(Speech(index, entries[index].forward, utterance))
             else:
                 self._streams[index].end_turn(decision)
                 self._outcomes[index] = decision
-        if utterances:
-            self._decode_utterances(utterances, logits)
-            self._clock("decode", started)
+        if not speeches:
+            return
+        for speech in self._decode(speeches, [logits[speech.index] for speech in speeches]):
+            decision = speech.utterance.outcome()
+            self._streams[speech.index].end_turn(decision, speech.utterance.unfed)
+            self._outcomes[speech.index] = decision
+        self._clock("decode", started)
+
+    def _follow_instructions(self, entries: dict[int, Entry], started: float) -> None:
+        """Run the turns of an instruct model."""
+        if not entries:
+            return
+        taken = InstructTurns(
+            self._parts,
+            self._streams,
+            self._turns,
+            lambda inputs: feed_together(inputs),
+            self._decode,
+            self._give_up,
+        )
+        taken.run(entries)
+        self._outcomes |= taken.answers
+        self._judged = taken.judged
+        self._clock("prefill", started + taken.decode_s)
+        if taken.decode_s:
+            self.seconds["decode"] = taken.decode_s
 
     def _pair_frames(self) -> dict[int, PairedFrames]:
         paired = {}
@@ -157,14 +187,18 @@ class BatchedStep:
 
     def _enter(
         self, paired: dict[int, PairedFrames], vision: dict[int, VisionTokens]
-    ) -> dict[int, torch.Tensor]:
-        """Feed the turns and return the logits (vocabulary,) at the end of each turn."""
+    ) -> dict[int, Entry]:
+        """Apply the context policies and return the input of each turn."""
         entries = {}
         for index, frames in paired.items():
             try:
                 entries[index] = self._streams[index].enter(frames, vision[index])
             except StreamError as error:
                 self._outcomes[index] = error
+        return entries
+
+    def _feed(self, entries: dict[int, Entry]) -> dict[int, torch.Tensor]:
+        """Feed the turns and return the logits (vocabulary,) at the end of each turn."""
         if not entries:
             return {}
         return dict(zip(entries, feed_together(list(entries.values())), strict=True))
@@ -196,35 +230,44 @@ class BatchedStep:
             if np.isfinite(vector).all():
                 self._vectors[index] = vector
 
-    def _decode_utterances(
-        self, utterances: dict[int, UtteranceDecoder], logits: dict[int, torch.Tensor]
-    ) -> None:
-        """Decode all utterances; each forward pass adds one token to each unfinished one."""
-        for index, utterance in utterances.items():
-            if not utterance.unfed:
-                utterance.choose(logits[index])
-        while writing := {
-            index: utterance for index, utterance in utterances.items() if not utterance.is_over
-        }:
+    def _decode(self, speeches: Sequence[Speech], logits: Sequence[torch.Tensor]) -> list[Speech]:
+        """Decode all speeches; each forward pass adds one token to each unfinished one.
+
+        Args:
+            speeches: the speeches; those of one stream are neighbours.
+            logits: for each speech the logits, (vocabulary,), at the end of its context.
+
+        Returns:
+            The speeches of the streams whose logits stayed finite.
+        """
+        for speech, row in zip(speeches, logits, strict=True):
+            if not speech.utterance.unfed:
+                speech.utterance.choose(row)
+        failed: set[int] = set()
+        while writing := [
+            speech
+            for speech in speeches
+            if not speech.utterance.is_over and speech.index not in failed
+        ]:
             rows = feed_together(
-                [
-                    self._streams[index].entry(utterance.unfed)
-                    for index, utterance in writing.items()
-                ]
+                [Entry(speech.forward, speech.utterance.unfed) for speech in writing]
             )
             self._prefetch_pictures()
-            for (index, utterance), row in zip(writing.items(), rows, strict=True):
+            for speech, row in zip(writing, rows, strict=True):
+                if speech.index in failed:
+                    continue
                 if bool(row.isnan().any()):
                     # The keys may not be finite either, so the whole utterance is dropped.
-                    self._streams[index].reset()
-                    self._outcomes[index] = not_finite(self._streams[index].camera)
-                    del utterances[index]
+                    self._give_up(speech.index)
+                    failed.add(speech.index)
                 else:
-                    utterance.choose(row)
-        for index, utterance in utterances.items():
-            decision = utterance.outcome()
-            self._streams[index].end_turn(decision, utterance.unfed)
-            self._outcomes[index] = decision
+                    speech.utterance.choose(row)
+        return [speech for speech in speeches if speech.index not in failed]
+
+    def _give_up(self, index: int) -> None:
+        """Clear the context of a stream whose logits are not finite."""
+        self._streams[index].reset()
+        self._outcomes[index] = not_finite(self._streams[index].camera)
 
     def _prefetch_pictures(self) -> None:
         """Start to encode the pictures of the next step; done once in a step."""

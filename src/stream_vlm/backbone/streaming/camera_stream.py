@@ -17,11 +17,12 @@ from stream_vlm.backbone.streaming.context_budget import ContextPlan, plan_conte
 from stream_vlm.backbone.streaming.next_chunk_prefill import LEAD_TURNS, NextChunkPrefill
 from stream_vlm.backbone.streaming.turn_input import EnteringTurn, FramePairer, PairedFrames
 from stream_vlm.backbone.streaming.utterance_decoder import UtteranceDecoder
-from stream_vlm.backbone.tokens.state_decision import NotFinite, decide_state
+from stream_vlm.backbone.tokens.state_decision import ASKED, NotFinite, decide_state
 from stream_vlm.backbone.tokens.token_sampler import TokenSampler
+from stream_vlm.context.instructions import judge_prompt
 from stream_vlm.context.policies.policy import ChunkedPolicy, without_watches
-from stream_vlm.context.segments import Segment, SegmentKind, segments_of
-from stream_vlm.model_protocol import Turn, WatchRefused
+from stream_vlm.context.segments import Segment, SegmentKind, segments_of, tokens_in
+from stream_vlm.model_protocol import Judgement, Turn, WatchRefused
 from stream_vlm.types import NANOSECONDS, Decision, Query
 from stream_vlm.vision.tower import VisionTokens
 
@@ -59,6 +60,7 @@ class CachedStream:
         self._vision_kept: dict[int, VisionTokens] = {}
         self._memory: Callable[[], Sequence[str]] | None = None
         self._next_chunk: NextChunkPrefill | None = None
+        self._forks: list[CachedForward] = []
 
     @property
     def context(self) -> list[Segment]:
@@ -73,6 +75,7 @@ class CachedStream:
     @torch.inference_mode()
     def reset(self) -> None:
         """Clear the context and everything that belongs to it."""
+        self._clear_forks()
         if self.forward is not None:
             self.forward.clear()
         self._turn = 0
@@ -135,6 +138,7 @@ class CachedStream:
         elif self._planned_rate_hz != self.parts.settings.stream.tick_rate_hz:
             self._plan_again(frames.vision_tokens)
         forward = self.forward
+        self._check_judgements(frames)
         self._remove_watch_unless(frames.watch)
         turn = self._entering(frames)
         entering = turn.segments(forward.segments)
@@ -171,10 +175,21 @@ class CachedStream:
         forward.arrange([piece for piece in layout if piece.index < held])
         return Entry(forward, [piece.segment for piece in layout if piece.index >= held], vision)
 
-    def entry(self, segments: Sequence[Segment]) -> Entry:
-        """The input that appends `segments` of an utterance."""
+    def judge_prompt(self, judgement: Judgement) -> str:
+        """The question about the newest picture for the instruction of `judgement`."""
+        plain = self.parts.plain
+        began_ns = judgement.reported_ns if self._first_stamp_ns is None else self._first_stamp_ns
+        return judge_prompt(
+            plain(judgement.instruction.text),
+            plain(judgement.reported),
+            round(max(0, judgement.reported_ns - began_ns) / NANOSECONDS, 1),
+        )
+
+    def suffix(self, prompt: str) -> Entry:
+        """The input that asks `prompt` at the end of a new fork of the context."""
         assert self.forward is not None
-        return Entry(self.forward, segments)
+        self._forks.append(self.forward.fork())
+        return Entry(self._forks[-1], self.parts.writer.suffix(self._turn, prompt))
 
     def decide(self, logits: torch.Tensor) -> Decision:
         """Decide the state from the logits (vocabulary,) at the end of a turn.
@@ -190,12 +205,53 @@ class CachedStream:
 
     def start_utterance(self, decision: Decision, turn: Turn) -> UtteranceDecoder:
         """Start the utterance of the response `decision`."""
-        longest = self.parts.settings.decision.max_new_tokens
-        if turn.limits.new_tokens is not None:
-            longest = min(longest, turn.limits.new_tokens)
         return UtteranceDecoder(
-            self.parts, self._sampler, self._turn, decision, longest, turn.on_text
+            self.parts, self._sampler, self._turn, decision, self._longest(turn), turn.on_text
         )
+
+    def start_answer(self, turn: Turn) -> UtteranceDecoder:
+        """Start the answer of an instruct model, which follows without a marker."""
+        return UtteranceDecoder(
+            self.parts,
+            self._sampler,
+            self._turn,
+            ASKED,
+            self._longest(turn),
+            turn.on_text,
+            marker=(),
+        )
+
+    def start_report(self, decision: Decision, turn: Turn) -> UtteranceDecoder:
+        """Start the report of an instruct model after it decided to respond."""
+        return UtteranceDecoder(
+            self.parts,
+            self._sampler,
+            self._turn,
+            decision,
+            self._longest(turn),
+            None,
+            one_line=True,
+        )
+
+    def end_reply(self, unfed: Sequence[Segment]) -> None:
+        """End the turn of an instruct model after its answer.
+
+        Args:
+            unfed: segments of the answer that are not fed yet.
+        """
+        self._pending = [*unfed, *self.parts.writer.close(self._turn)]
+        self._turn += 1
+
+    def end_silent_turn(self, said: Sequence[str] = ()) -> None:
+        """End the turn of an instruct model that was asked nothing.
+
+        Args:
+            said: its reports. They enter the context with the next turn, as one reply.
+        """
+        words = "\n".join(self.parts.plain(report) for report in said)
+        self._pending = self.parts.writer.report(self._turn, words) if words else []
+        self._forks = []
+        self._turn += 1
 
     def end_turn(self, decision: Decision, unfed: Sequence[Segment] | None = None) -> None:
         """End the turn with `decision`.
@@ -211,6 +267,36 @@ class CachedStream:
             ]
         self._pending = [*unfed, *self.parts.writer.close(self._turn)]
         self._turn += 1
+
+    def _longest(self, turn: Turn) -> int:
+        """The most tokens of an utterance at `turn`."""
+        longest = self.parts.settings.decision.max_new_tokens
+        return longest if turn.limits.new_tokens is None else min(longest, turn.limits.new_tokens)
+
+    def _check_judgements(self, frames: PairedFrames) -> None:
+        """Check that the question about each instruction is within the plan.
+
+        Raises:
+            WatchRefused: an instruction is too long.
+        """
+        if not self.parts.turns.instruct or frames.query is not None:
+            return
+        parts, reply = self.parts, self.parts.settings.decision.max_new_tokens
+        for judgement in frames.judgements:
+            prompt = self.judge_prompt(judgement)
+            needed = tokens_in(parts.writer.suffix(0, prompt)) + parts.tokens.longest_marker + reply
+            room = self.plan.branches * self.plan.suffix
+            if needed > room:
+                raise WatchRefused(
+                    f"{self.camera}: the instruction {judgement.instruction.text[:40]!r} needs"
+                    f" {needed} tokens, but there is room for {room}; describe in fewer words what"
+                    " to watch for"
+                )
+
+    def _clear_forks(self) -> None:
+        for fork in self._forks:
+            fork.clear()
+        self._forks = []
 
     def _keep_vision(self, segments: Sequence[Segment], vision: VisionTokens) -> None:
         self._vision_kept[self._turn] = vision
@@ -281,5 +367,7 @@ class CachedStream:
     def _entering(self, frames: PairedFrames) -> EnteringTurn:
         if self._first_stamp_ns is None:
             self._first_stamp_ns = frames.began_ns
-        second = (frames.began_ns - self._first_stamp_ns) // NANOSECONDS
-        return EnteringTurn(self.parts, self.plan, frames, self._turn, second, self._pending)
+        elapsed_ns = frames.began_ns - self._first_stamp_ns
+        return EnteringTurn(
+            self.parts, self.plan, frames, self._turn, elapsed_ns / NANOSECONDS, self._pending
+        )

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from stream_vlm.backbone.engine_parts import EngineParts
+from stream_vlm.context.instructions import judge_prompt, verify_prompt
 from stream_vlm.context.policies.policy import ChunkedPolicy, ContextPolicy
 from stream_vlm.context.segments import tokens_in
 from stream_vlm.types import StreamError
@@ -14,6 +15,10 @@ _log = logging.getLogger(__name__)
 
 FEWEST_TURNS = 2
 """A context holds the newest turn and one before it."""
+LATE_S = 43200.0
+"""A time with as many digits as that of a stream of twelve hours, seconds."""
+INSTRUCTION_TOKENS = 128
+"""Tokens of the words of an instruction, on average of those that are judged side by side."""
 
 
 class ContextTooLong(StreamError):
@@ -32,14 +37,19 @@ class ContextPlan:
         reserve: tokens by which the newest turn may still grow: the longest reply and its end
             marks.
         capacity: slots of the cache: the policy's token budget, and for chunks also the prefix of
-            the next chunk, which is prefilled in advance.
+            the next chunk, which is prefilled in advance, and the questions about instructions.
         prefix: the most tokens of the prefix, with the lines at the beginning of a chunk.
+        suffix: the most tokens of the question about one instruction with its reply, on average of
+            the questions that stand side by side; 0 if the model is not an instruct model.
+        branches: how many of these questions stand side by side.
     """
 
     policy: ContextPolicy
     reserve: int
     capacity: int
     prefix: int
+    suffix: int = 0
+    branches: int = 0
 
 
 def plan_context(parts: EngineParts, vision_tokens: int, room: int | None = None) -> ContextPlan:
@@ -57,12 +67,13 @@ def plan_context(parts: EngineParts, vision_tokens: int, room: int | None = None
         ContextTooLong: not even two turns fit into the positions that the model was trained for.
     """
     settings, stream, writer = parts.settings, parts.checkpoint.stream, parts.writer
-    silent = max(len(marker) for marker in parts.tokens.markers.values())
     # The number of tokens of a turn does not depend on the shape of the grid, so one row is used.
-    turn_tokens = (
-        tokens_in([*writer.user(0, 0, 1, (1, vision_tokens), is_judged=True), *writer.close(0)])
-        + silent
-    )
+    turn_tokens = tokens_in(writer.user(0, 0, 1, (1, vision_tokens), time=LATE_S))
+    suffix = branches = 0
+    if parts.turns.instruct:
+        suffix, branches = _suffix_tokens(parts), settings.decision.branches
+    else:
+        turn_tokens += tokens_in(writer.close(0)) + parts.tokens.longest_marker
     reserve = (
         settings.decision.max_new_tokens
         + len(parts.tokens.response_end)
@@ -74,7 +85,7 @@ def plan_context(parts: EngineParts, vision_tokens: int, room: int | None = None
             len(parts.encode_text(writer.memory_open) + parts.encode_text(writer.memory_close))
             + settings.context.memory_tokens
         )
-    trained = parts.max_positions
+    trained = parts.max_positions - suffix
     # If the model has no room for long utterances, turns leave the context earlier.
     room = trained if room is None else min(room, trained)
     fitting = (trained - prefix_tokens - reserve) // turn_tokens
@@ -112,9 +123,21 @@ def plan_context(parts: EngineParts, vision_tokens: int, room: int | None = None
     return ContextPlan(
         policy,
         reserve,
-        policy.max_tokens + (prefix_tokens if isinstance(policy, ChunkedPolicy) else 0),
+        policy.max_tokens
+        + (prefix_tokens if isinstance(policy, ChunkedPolicy) else 0)
+        + branches * suffix,
         prefix_tokens,
+        suffix,
+        branches,
     )
+
+
+def _suffix_tokens(parts: EngineParts) -> int:
+    """The most tokens of a judgement and its reply, or of a second look at the reply."""
+    writer, reply = parts.writer, parts.settings.decision.max_new_tokens
+    judge = tokens_in(writer.suffix(0, judge_prompt(".", ".", LATE_S))) + reply
+    verify = tokens_in(writer.suffix(0, verify_prompt(".")))
+    return max(judge + INSTRUCTION_TOKENS + parts.tokens.longest_marker, verify) + reply
 
 
 def check_smallest_context(parts: EngineParts) -> None:

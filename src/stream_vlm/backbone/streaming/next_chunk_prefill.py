@@ -74,8 +74,8 @@ class NextChunkPrefill:
 
     def rest(self) -> list[Segment]:
         """The segments that must still be fed when the chunk begins."""
-        close = [self._memory_segment(self._writer.memory_close)] if self._seen_lines else []
-        return [*self._left, *close]
+        close = self._memory_segment(self._writer.memory_close)
+        return [*self._left, *([close] if self._seen_lines and len(close) else [])]
 
     def _add(self, lines: Sequence[str]) -> int:
         ids = tuple(token for line in lines for token in self._ids(line))

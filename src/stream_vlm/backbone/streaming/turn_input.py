@@ -14,7 +14,7 @@ from stream_vlm.backbone.streaming.context_budget import ContextPlan
 from stream_vlm.context.policies.policy import newest_turn
 from stream_vlm.context.recalled_lines import lines_within_budget, merge_recalled
 from stream_vlm.context.segments import Piece, Segment, SegmentKind, tokens_in
-from stream_vlm.model_protocol import Turn, WatchRefused
+from stream_vlm.model_protocol import Judgement, Turn, WatchRefused
 from stream_vlm.types import Query, RecalledContext, StreamError
 from stream_vlm.vision.preprocess import PictureFormat
 
@@ -28,6 +28,7 @@ class PairedFrames:
         began_ns: stamp of the turn's first frame, int64 ns.
         query: a question that must be answered at this turn.
         watch: the active watch.
+        judgements: the instructions that are judged at this turn.
         vision_tokens: vision tokens of a picture of this camera without load shedding.
     """
 
@@ -35,6 +36,7 @@ class PairedFrames:
     began_ns: int
     query: Query | None
     watch: Query | None
+    judgements: Sequence[Judgement]
     vision_tokens: int
 
 
@@ -69,7 +71,12 @@ class FramePairer:
             return None
         full = self._pictures.grid(*self._pictures.target_size(*turn.frame.image.shape[:2]))
         return PairedFrames(
-            self._patch(current), began_ns, turn.query, turn.watch, full[0] * full[1]
+            self._patch(current),
+            began_ns,
+            turn.query,
+            turn.watch,
+            turn.judgements,
+            full[0] * full[1],
         )
 
     def next_patch(self, turn: Turn) -> NDArray[np.uint8] | None:
@@ -118,7 +125,7 @@ class EnteringTurn:
         plan: the limits of the context.
         frames: the frames of the turn, with its question and its watch.
         number: number of the turn in this context, from 0.
-        second: whole seconds from the stream's first frame to this turn's first frame.
+        elapsed_s: seconds from the stream's first frame to this turn's first frame.
         pending: segments of the last turn that are not fed yet.
     """
 
@@ -126,7 +133,7 @@ class EnteringTurn:
     plan: ContextPlan
     frames: PairedFrames
     number: int
-    second: int
+    elapsed_s: float
     pending: Sequence[Segment]
 
     def segments(self, kept: Sequence[Segment]) -> list[Segment]:
@@ -139,6 +146,8 @@ class EnteringTurn:
         """
         frames, plain = self.frames, self.parts.plain
         question = plain(frames.query.text) if frames.query is not None else ""
+        if self.parts.turns.instruct and frames.query is not None:
+            question = question or "?"  # the reply of an instruct model must be opened
         is_held = newest_turn(kept, SegmentKind.WATCH) is not None
         watch = plain(frames.watch.text) if frames.watch is not None and not is_held else ""
         turn = self._user(question, watch)
@@ -193,12 +202,12 @@ class EnteringTurn:
         frames = self.frames
         return self.parts.writer.user(
             self.number,
-            self.second,
-            self.second + 1,
+            int(self.elapsed_s),
+            int(self.elapsed_s) + 1,
             self.parts.checkpoint.pictures.grid(*frames.pictures.shape[1:3]),
             question,
             watch,
-            is_judged=frames.watch is not None and frames.query is None,
+            time=self.elapsed_s,
             recalled=recalled,
         )
 

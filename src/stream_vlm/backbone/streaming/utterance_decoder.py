@@ -23,6 +23,9 @@ class UtteranceDecoder:
         decision: the decision to respond.
         longest: the most tokens of the utterance.
         on_text: called with the text so far whenever it has grown.
+        marker: ids that the model is taken to have written before the words; by default those of
+            the state marker.
+        one_line: whether a line break ends the words.
 
     Attributes:
         unfed: segments that the next forward pass appends to the context, before the next token can
@@ -38,14 +41,19 @@ class UtteranceDecoder:
         decision: Decision,
         longest: int,
         on_text: Callable[[str], None] | None,
+        *,
+        marker: tuple[int, ...] | None = None,
+        one_line: bool = False,
     ) -> None:
         self._tokens, self._words, self._sampler = parts.tokens, parts.words(), sampler
         self._turn, self._decision, self._longest, self._on_text = turn, decision, longest, on_text
         self._written: list[int] = []
         self._token_probabilities: list[float] = []
         self._is_complete = False
+        self._is_instruct, self._one_line = parts.turns.instruct, one_line
         self.is_over = False
-        marker = self._tokens.markers.get(State.RESPONSE, ())
+        if marker is None:
+            marker = self._tokens.markers.get(State.RESPONSE, ())
         self.unfed: Sequence[Segment] = [Segment(SegmentKind.STATE, turn, marker)] if marker else []
 
     def choose(self, logits: torch.Tensor) -> None:
@@ -53,6 +61,9 @@ class UtteranceDecoder:
         tokens = self._tokens
         if not self._written and State.RESPONSE not in tokens.markers:
             logits = first_words(logits, tokens.not_a_first_word)
+        elif self._is_instruct and not self._words.text:
+            # Only separators are written so far. The model has decided to speak.
+            logits = first_words(logits, sorted(tokens.stop))
         token = self._sampler.pick(logits, self._written)
         if token in tokens.response_end:
             self._end(complete=True, unfed=[Segment(SegmentKind.STATE, self._turn, (token,))])
@@ -62,7 +73,11 @@ class UtteranceDecoder:
             self._token_probabilities.append(float(torch.softmax(logits, dim=0)[token]))
             self._written.append(token)
             self.unfed = [Segment(SegmentKind.ACTION, self._turn, (token,))]
-            self._report(self._words.push(token))
+            text = self._words.push(token)
+            if self._one_line and "\n" in self._words.text:
+                self._end(complete=True, unfed=[])
+                return
+            self._report(text)
             if len(self._written) == self._longest:
                 self._end(complete=False, unfed=self.unfed)
 
@@ -74,6 +89,8 @@ class UtteranceDecoder:
             else 0.0
         )
         text = self._words.finish(self._is_complete)
+        if self._one_line:
+            text = text.partition("\n")[0].strip()
         self._report(text)
         return Decision(
             self._decision.state,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from transformers import PreTrainedTokenizerBase
 
@@ -49,10 +50,16 @@ class WordStream:
     """Collects generated ids and returns the text so far in whole words.
 
     In Chinese and Japanese, which have no spaces, it returns whole characters.
+
+    Args:
+        tokenizer: the tokenizer of the ids.
+        clean: takes what is not spoken out of a text.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer = tokenizer
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, clean: Callable[[str], str] = str.strip
+    ) -> None:
+        self._tokenizer, self._clean = tokenizer, clean
         self._ids: list[int] = []
 
     def push(self, token_id: int) -> str:
@@ -62,6 +69,11 @@ class WordStream:
         """
         self._ids.append(token_id)
         return self._without_last_word(self._text())
+
+    @property
+    def text(self) -> str:
+        """The text so far; its last word may be incomplete."""
+        return self._text()
 
     def finish(self, complete: bool) -> str:
         """Return the final text.
@@ -78,7 +90,7 @@ class WordStream:
         )
 
     def _text(self) -> str:
-        return str(self._tokenizer.decode(self._ids, skip_special_tokens=True)).strip()
+        return self._clean(str(self._tokenizer.decode(self._ids, skip_special_tokens=True))).strip()
 
     @staticmethod
     def _without_last_word(text: str) -> str:

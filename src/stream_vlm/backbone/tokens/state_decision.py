@@ -9,6 +9,9 @@ import torch
 from stream_vlm.backbone.tokens.turn_tokens import TurnTokens
 from stream_vlm.types import Decision, State
 
+ASKED = Decision(State.RESPONSE, dict.fromkeys(State, 0.0) | {State.RESPONSE: 1.0}, confidence=1.0)
+"""The decision about a question to an instruct model, which it always answers."""
+
 
 class NotFinite(ArithmeticError):
     """The logits of the states are not finite numbers."""
@@ -24,11 +27,28 @@ def decide_state(logits: torch.Tensor, tokens: TurnTokens) -> Decision:
     Raises:
         NotFinite: the logits of the states are not finite.
     """
-    scores = {state: logits[marker[0]] for state, marker in tokens.markers.items()}
+    scores = {state: _mass(logits, ids) for state, ids in tokens.firsts.items()}
     if State.RESPONSE not in scores:
         # A response without a marker begins with its first word.
         scores[State.RESPONSE] = first_words(logits, tokens.not_a_first_word).max()
     return most_likely(scores)
+
+
+def yes_probability(logits: torch.Tensor, tokens: TurnTokens) -> float:
+    """P(yes) / (P(yes) + P(no)) from the logits, (vocabulary,), before an instruct model's reply.
+
+    Raises:
+        NotFinite: the logits of yes and no are not finite.
+    """
+    yes, no = (_mass(logits, ids) for ids in tokens.answers)
+    if not bool(torch.isfinite(torch.stack([yes, no])).all()):
+        raise NotFinite
+    return float(torch.sigmoid(yes - no))
+
+
+def _mass(logits: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
+    """The logit of the sum of the probabilities of `ids`."""
+    return logits[ids[0]] if len(ids) == 1 else torch.logsumexp(logits[list(ids)], dim=0)
 
 
 def most_likely(scores: Mapping[State, torch.Tensor]) -> Decision:

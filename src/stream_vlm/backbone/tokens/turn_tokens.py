@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
+from stream_vlm.context.instructions import NO, YES
 from stream_vlm.context.segments import tokens_in
 from stream_vlm.context.turn_formats import TurnWriter
 from stream_vlm.types import State
@@ -21,6 +24,10 @@ class TurnTokens:
         markers: ids of the marker of each state. A decision is read from the first id of each
             marker, and these first ids differ. If a response has no marker, it has no entry and
             begins with its words.
+        firsts: the ids from which the probability of each state is read. It is the first id of its
+            marker; an instruct model may also write the word with a space or a small letter.
+        answers: the ids from which the probabilities of yes and of no are read; empty if the model
+            is not an instruct model.
         response_end: the id that ends the words of a response; may be empty.
         stop: ids that end an utterance.
         picture: id of the placeholder for one vision token.
@@ -28,9 +35,16 @@ class TurnTokens:
 
     prefix: int
     markers: dict[State, tuple[int, ...]]
+    firsts: dict[State, tuple[int, ...]]
+    answers: tuple[tuple[int, ...], ...]
     response_end: tuple[int, ...]
     stop: frozenset[int]
     picture: int
+
+    @property
+    def longest_marker(self) -> int:
+        """The most tokens of a state marker."""
+        return max(len(marker) for marker in self.markers.values())
 
     @property
     def not_a_first_word(self) -> list[int]:
@@ -76,4 +90,50 @@ def read_turn_tokens(
             " tokenizer, so the end of a response cannot be distinguished from its words; add it"
             " as a token or name another in stream_config.json"
         )
-    return TurnTokens(tokens_in(writer.prefix()), markers, response_end, stop, writer.picture)
+    readings: dict[State, tuple[int, ...]] = {state: (ids[0],) for state, ids in markers.items()}
+    answers: tuple[tuple[int, ...], ...] = ()
+    if turns.instruct:
+        words = first_ids([turns.marker(state) for state in markers], writer.encode, unknown)
+        readings = dict(zip(markers, words, strict=True))
+        answers = tuple(first_ids([YES, NO], writer.encode, unknown))
+        if not all(answers):
+            raise CheckpointError(
+                f"{model_id}: the words {YES} and {NO} do not begin with different tokens of this"
+                " tokenizer, so no report can be checked; use a checkpoint with a larger vocabulary"
+            )
+    return TurnTokens(
+        tokens_in(writer.prefix()), markers, readings, answers, response_end, stop, writer.picture
+    )
+
+
+def first_ids(
+    words: Sequence[str], encode: Callable[[str], Sequence[int]], unknown: int | None
+) -> list[tuple[int, ...]]:
+    """The ids with which a model may begin each of `words`.
+
+    A model writes a word with or without a space before it, with a small or a capital letter. An id
+    that may begin several of the words tells nothing and is left out, unless it begins exactly one
+    of them as it is given.
+
+    Args:
+        words: the words.
+        encode: gives the token ids of a text.
+        unknown: the id of unknown text, if there is one.
+    """
+
+    def begin(*texts: str) -> dict[int, None]:
+        return dict.fromkeys(
+            ids[0] for text in texts if (ids := encode(text)) and ids[0] != unknown
+        )
+
+    exact = [begin(word) for word in words]
+    spelt = [begin(word, f" {word}", word.lower(), f" {word.lower()}") for word in words]
+    given, seen = (Counter(token for ids in sets for token in ids) for sets in (exact, spelt))
+    return [
+        tuple(
+            token
+            for token in ids
+            if seen[token] == 1 or (token in exact[place] and given[token] == 1)
+        )
+        for place, ids in enumerate(spelt)
+    ]

@@ -12,7 +12,6 @@ VISION = (SegmentKind.FRAME, SegmentKind.FRAME_MARK)
 WORDED = (
     SegmentKind.TIME,
     SegmentKind.RECALLED,
-    SegmentKind.JUDGE,
     SegmentKind.ACTION_MARK,
     SegmentKind.STATE,
     SegmentKind.ACTION,

@@ -16,7 +16,7 @@ import torch
 from stream_vlm.backbone.checkpoint.loader import load_checkpoint
 from stream_vlm.backbone.streaming_model import StreamingModel, load_cached_model
 from stream_vlm.config.settings import load_settings
-from stream_vlm.context.turn_formats import FORMATS, PROMPTED
+from stream_vlm.context.turn_formats import FORMATS
 from stream_vlm.types import State, StreamError
 from stream_vlm_lab.training.common.loop import (
     LossPart,
@@ -41,7 +41,7 @@ from stream_vlm_lab.training.finetune.tuning.dataset import (
     with_late_refusals,
 )
 from stream_vlm_lab.training.finetune.tuning.learner import PARTS, StreamLearner
-from stream_vlm_lab.training.finetune.tuning.markers import add_markers, check_learnable
+from stream_vlm_lab.training.finetune.tuning.markers import add_markers, check_learnable, in_words
 from stream_vlm_lab.training.finetune.tuning.save import save_result
 from stream_vlm_lab.training.finetune.tuning.sequences import SampleWriter
 
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse._ArgumentGroup) -> None:
     parser.add_argument("--videos", type=Path, help="folder of the videos; default: that of DATA")
     parser.add_argument(
         "--turns",
-        choices=("auto", *FORMATS),
+        choices=("auto", *(name for name, turns in FORMATS.items() if not turns.instruct)),
         default="auto",
         help="turn format, like the setting model.prompt_format",
     )
@@ -269,7 +269,7 @@ def _load_model(
         "model.dtype": "bfloat16" if arguments.bf16 else "float32",
     }
     if arguments.add_markers:
-        settings = load_settings(values | {"model.prompt_format": "prompted"})
+        settings = load_settings(values | {"model.prompt_format": "instruct"})
         checkpoint, new_tokens = add_markers(
             load_checkpoint(settings.model), arguments.checkpoint, arguments.turns
         )
@@ -282,7 +282,8 @@ def _load_model(
         accelerator.print(f"{arguments.checkpoint}: the markers of {arguments.turns} {added}")
         return StreamingModel(checkpoint, settings), new_tokens
     streaming = load_cached_model(load_settings(values | {"model.prompt_format": arguments.turns}))
-    if arguments.turns == "auto" and streaming.parts.turns == PROMPTED:
+    if streaming.parts.turns.instruct:
+        streaming = StreamingModel(in_words(streaming.checkpoint), streaming.settings)
         accelerator.print(
             f"{arguments.checkpoint}: the tokenizer has no state markers, so the model learns the"
             f" words {', '.join(state.value.capitalize() for state in State)} for the states; use"

@@ -34,6 +34,7 @@ from stream_vlm_lab.training.data.sample import (
 from stream_vlm_lab.training.finetune.tuning.batch import collate, packed_rows
 from stream_vlm_lab.training.finetune.tuning.dataset import SampleDataset
 from stream_vlm_lab.training.finetune.tuning.learner import StreamLearner
+from stream_vlm_lab.training.finetune.tuning.markers import in_words
 from stream_vlm_lab.training.finetune.tuning.sequences import NO_TARGET, SampleWriter
 from stream_vlm_lab.training.shipped_model.architecture import PICTURE_SIZE
 
@@ -42,6 +43,7 @@ WORDS = (
     "silence",
     "standby",
     "response",
+    "no",
     "...",
     "is",
     "the",
@@ -260,18 +262,22 @@ def test_a_run_does_not_resume_from_the_state_of_another_run(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("turns", ["auto", "prompted", "streaming_vlm"])
+@pytest.mark.parametrize("turns", ["auto", "words", "streaming_vlm"])
 def test_training_computes_the_same_tokens_and_logits_as_the_node(
     family: str, turns: str, tmp_path: Path
 ) -> None:
     start = write_checkpoint(tmp_path / "start", layers=2, words=WORDS, family=family)
     if turns != "auto":
         (start / "stream_config.json").unlink()
-    model = load_cached_model(
-        settings_for(
-            start, model__prompt_format=turns, model__dtype="float32", context__policy="last_turns"
-        )
+    settings = settings_for(
+        start,
+        model__prompt_format="instruct" if turns == "words" else turns,
+        model__dtype="float32",
+        context__policy="last_turns",
     )
+    model = load_cached_model(settings)
+    if turns == "words":
+        model = StreamingModel(in_words(model.checkpoint), settings)
     tuned = sample(
         (State.SILENCE, "", ""),
         (State.SILENCE, "", "is the door open ?"),

@@ -17,7 +17,8 @@ from tokenizers import AddedToken
 from stream_vlm.backbone.checkpoint.loader import Checkpoint
 from stream_vlm.backbone.checkpoint.picture_config import read_picture_format
 from stream_vlm.backbone.checkpoint.stream_config import read_stream_config
-from stream_vlm.context.turn_formats import FORMATS
+from stream_vlm.context.instructions import LABELS
+from stream_vlm.context.turn_formats import FORMATS, STREAMO
 from stream_vlm.types import State, StreamError
 
 DESCRIPTIONS = {State.SILENCE: "silent", State.STANDBY: "waiting", State.RESPONSE: "answer"}
@@ -25,6 +26,21 @@ DESCRIPTIONS = {State.SILENCE: "silent", State.STANDBY: "waiting", State.RESPONS
 
 MARKER_FORMATS = tuple(name for name, turns in FORMATS.items() if turns.silence.startswith("</"))
 """Turn formats whose markers are single tokens."""
+
+
+def in_words(start: Checkpoint) -> Checkpoint:
+    """The checkpoint in Streamo's format with plain words for the markers.
+
+    Every tokenizer has these words, so no row of the embeddings is new.
+    """
+    texts = STREAMO.model_dump()
+    for state, word in LABELS.items():
+        texts |= {
+            name: texts[name].replace(STREAMO.marker(state), word)
+            for name in ("system", state.value)
+        }
+    turns = type(STREAMO).model_validate(texts)
+    return replace(start, stream=start.stream.model_copy(update={"turns": turns}))
 
 
 def add_markers(start: Checkpoint, directory: Path, turns: str) -> tuple[Checkpoint, list[int]]:

@@ -92,21 +92,15 @@ class SampleWriter:
         ]
         draft = _Draft()
         draft.add_input(self._head(sample.previous_text))
-        is_waiting = False
         for number, (turn, kind) in enumerate(
             zip(turns, marker_kinds(turn.state for turn in turns), strict=True)
         ):
             question = self._plain(turn.question)
             # A question that is not answered in its own turn is written as a watch.
             watches = bool(question and self._turns.watch) and turn.state is not State.RESPONSE
-            is_waiting = watches or (is_waiting and not question)
             second = int(turn.start_s)
             query, watch = ("", question) if watches else (question, "")
-            draft.add_input(
-                self._writer.user(
-                    number, second, second + 1, grid, query, watch, is_judged=is_waiting
-                )
-            )
+            draft.add_input(self._writer.user(number, second, second + 1, grid, query, watch))
             self._add_answer(draft, number, turn, kind)
         return self._to_sequence(draft, pictures)
 

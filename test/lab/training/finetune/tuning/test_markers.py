@@ -21,15 +21,15 @@ from stream_vlm_lab.training.finetune.tuning.markers import add_markers
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
-WORDS = ("silence", "standby", "response", "silent", "answer", "person", "enters")
+WORDS = ("silence", "standby", "response", "silent", "answer", "person", "enters", "yes", "no")
 
 
 def untuned(folder: Path, family: str = "qwen2_5_vl", *, tied: bool = False) -> Path:
-    """A checkpoint whose tokenizer knows the words of `prompted` and no marker of `harness`."""
+    """A checkpoint whose tokenizer knows the words of `instruct` and no marker of `harness`."""
     start = write_checkpoint(folder, layers=2, words=WORDS, family=family)
     (start / "stream_config.json").unlink()
     if tied:
-        model = load_checkpoint(settings_for(start, model__prompt_format="prompted").model).model
+        model = load_checkpoint(settings_for(start, model__prompt_format="instruct").model).model
         model.config.tie_word_embeddings = model.config.text_config.tie_word_embeddings = True
         model.tie_weights()
         model.save_pretrained(start)
@@ -62,7 +62,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def loaded(folder: Path) -> Checkpoint:
     return load_checkpoint(
-        settings_for(folder, model__prompt_format="prompted", model__dtype="float32").model
+        settings_for(folder, model__prompt_format="instruct", model__dtype="float32").model
     )
 
 
@@ -197,5 +197,5 @@ def test_a_message_says_that_a_checkpoint_without_markers_learns_words_for_state
 
 def test_a_format_without_markers_is_refused(tmp_path: Path) -> None:
     start = untuned(tmp_path)
-    with pytest.raises(StreamError, match="--turns prompted has no markers"):
-        add_markers(loaded(start), start, "prompted")
+    with pytest.raises(StreamError, match="--turns instruct has no markers"):
+        add_markers(loaded(start), start, "instruct")
