@@ -134,7 +134,7 @@ def read_prompt(
         for part in listed:
             if part["type"] == "text":
                 write(part["text"])
-                question = part["text"] if message["role"] == "user" else question
+                question = part["text"].strip() if message["role"] == "user" else question
                 continue
             url = part["image_url"]["url"] if cache is None else cache.url(part, len(pictures))
             if not url:

@@ -64,7 +64,7 @@ def remote_model(url: str, key: str = "", **values: Any) -> RemoteModel:
 
 def frame(colour: str, second: float, camera: str = "front") -> Frame:
     """A picture of one colour."""
-    image = np.full((120, 160, 3), COLOURS.get(colour, GREY), np.uint8)
+    image = np.full((112, 168, 3), COLOURS.get(colour, GREY), np.uint8)
     return Frame(camera, int(second * NANOSECONDS) + NANOSECONDS, "", image)
 
 

@@ -15,6 +15,10 @@ from typing import Any
 from chat_prompts import PictureCache, PrefixCache, Prompt, Refused, Vocabulary, read_prompt
 
 
+UNLIKELY = math.log(1e-6)
+"""Log probability of a token that the model does not name."""
+
+
 @dataclass(frozen=True)
 class Words:
     """What the model writes.
@@ -124,7 +128,7 @@ class ModelServer:
             raise Refused(
                 400, f"This model's maximum context length is {self.longest} tokens. However, ..."
             )
-        if request.get("top_logprobs", 0) > self.top and request.get("logprobs"):
+        if 0 < self.top < request.get("top_logprobs", 0):
             raise Refused(400, f"Requested sample logprobs of {request['top_logprobs']} is too big")
         words = self.mind(prompt)
         choice = self._choice(request, words)
@@ -173,7 +177,7 @@ class ModelServer:
         ids = request.get("logprob_token_ids") if self.token_ids else None
         if ids is not None:
             return [
-                {"token": f"token_id:{token}", "logprob": first.get(token, -9999.0)}
+                {"token": f"token_id:{token}", "logprob": first.get(token, UNLIKELY)}
                 for token in ids
             ]
         listed = sorted(first.items(), key=lambda pair: -pair[1])[: request.get("top_logprobs", 0)]

@@ -16,6 +16,7 @@ import click
 
 from stream_vlm.cli.options.memory_file import VARIABLE
 from stream_vlm.config.settings import load_settings
+from stream_vlm.redact import hide_arguments
 from stream_vlm.types import StreamError
 
 Verdict = Literal["ok", "note", "wrong"]
@@ -42,14 +43,16 @@ def check_python() -> Finding:
     return Finding("python", "ok", f"{'.'.join(map(str, sys.version_info[:3]))}, {sys.executable}")
 
 
-def check_libraries() -> Finding:
-    """Check that the libraries a run needs can be imported."""
-    names = {
-        "torch": "torch",
-        "transformers": "transformers",
-        "cv2": "opencv-python-headless",
-        "rosbags.image": "rosbags-image",
-    }
+def check_libraries(*, with_server: bool = False) -> Finding:
+    """Check that the libraries a run needs can be imported.
+
+    Args:
+        with_server: whether the model runs on a server, so that torch is not needed.
+    """
+    names = {"cv2": "opencv-python-headless", "rosbags.image": "rosbags-image"}
+    names |= (
+        {"httpx": "httpx"} if with_server else {"torch": "torch", "transformers": "transformers"}
+    )
     missing = []
     for module, package in names.items():
         try:
@@ -97,6 +100,18 @@ def check_model(directory: str) -> Finding:
     except StreamError as error:
         return Finding("model", "wrong", str(error))
     return Finding("model", "ok", f"{model.model_id} ({model.engine})")
+
+
+def check_server(url: str, name: str) -> Finding:
+    """Ask the server at `url` what it can do as the model; empty `name` means its only model."""
+    from stream_vlm.backbone.remote.http_transport import KEY, HttpTransport
+    from stream_vlm.backbone.remote.probe import probe
+
+    try:
+        abilities = probe(HttpTransport(url, os.environ.get(KEY, "")), name)
+    except StreamError as error:
+        return Finding("server", "wrong", str(error))
+    return Finding("server", "ok", f"{abilities.model}: {'; '.join(abilities.sentences)}")
 
 
 def check_memory(path: str, key_file: str = "") -> Finding:
@@ -171,6 +186,20 @@ def check_ros() -> Finding:
     help="Directory of the checkpoint to check; the shipped model when left out.",
 )
 @click.option(
+    "--model-url",
+    "url",
+    default="",
+    metavar="URL",
+    help="Server to check as the model, as in model.url; no checkpoint is loaded then. Its key is"
+    " read from the environment variable STREAM_VLM_MODEL_KEY.",
+)
+@click.option(
+    "--model-name",
+    "name",
+    default="",
+    help="Name of the model at the server; its only model when left out.",
+)
+@click.option(
     "--memory",
     "path",
     default=load_settings({}).memory.path,
@@ -185,17 +214,20 @@ def check_ros() -> Finding:
     metavar="FILE",
     help="Passphrase of an encrypted memory.",
 )
-def doctor(directory: str, path: str, key_file: str) -> int:
-    """Check Python, libraries, device, checkpoint, memory file and ROS.
+def doctor(directory: str, url: str, name: str, path: str, key_file: str) -> int:
+    """Check Python, libraries, device, checkpoint or server, memory file and ROS.
 
     Exits with 1 when something must be fixed.
     """
     checks: list[Callable[[], Finding]] = [
         check_python,
-        check_libraries,
-        check_device,
-        lambda: check_model(directory),
+        lambda: check_libraries(with_server=bool(url)),
     ]
+    if url:
+        hide_arguments(sys.argv)
+        checks += [lambda: check_server(url, name)]
+    else:
+        checks += [check_device, lambda: check_model(directory)]
     checks += [lambda: check_memory(path, key_file), check_ros]
     wrong = 0
     for check in checks:

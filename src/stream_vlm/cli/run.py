@@ -111,7 +111,7 @@ def run(
     memory.db to DIR.
     """
     settings = _settings(assignments, directory)
-    hide_arguments([source])
+    hide_arguments([source, *assignments])
     reconnect = Reconnect(stream_timeout, min(0.5, reconnect_wait), reconnect_wait)
     _watch(
         open_source(source, seconds=seconds, reconnect=reconnect),

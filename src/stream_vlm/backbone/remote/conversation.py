@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stream_vlm.backbone.remote.pictures import SentPicture
-from stream_vlm.context.turn_formats import STREAMO
+from stream_vlm.context.turn_formats import INSTRUCT, PLAIN_TIME
 
 NOTHING_KNOWN: frozenset[str] = frozenset()
 KEPT_SHARE = 0.5
@@ -16,14 +16,24 @@ KEPT_SHARE = 0.5
 A server computes everything after the first change again. So much leaves at once, but seldom.
 """
 
+
+def time_marker(model: str) -> str:
+    """The time marker that a model knows best.
+
+    Args:
+        model: its name, and the path of its weights if that is known.
+    """
+    return INSTRUCT.time if "qwen3" in model.casefold() else PLAIN_TIME
+
+
 Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A picture and its time, whole seconds since the first frame."""
+    """A picture and its time, seconds since the first frame."""
 
-    second: int
+    second: float
     picture: SentPicture
 
 
@@ -52,11 +62,13 @@ class Conversation:
 
     Attributes:
         system: the system prompt.
+        time: the time marker of a picture.
         before: lines about what happened before the first picture, oldest first.
         entries: the pictures, words and answers, oldest first.
     """
 
     system: str
+    time: str = INSTRUCT.time
     before: Sequence[str] = ()
     entries: list[Seen | Said | Asked] = field(default_factory=list)
 
@@ -66,10 +78,10 @@ class Conversation:
         return [entry for entry in self.entries if isinstance(entry, Seen)]
 
     @property
-    def seconds(self) -> int:
-        """The time from the first picture to the last, whole seconds."""
+    def seconds(self) -> float:
+        """The time from the first picture to the last, seconds."""
         seen = self.pictures
-        return seen[-1].second - seen[0].second if seen else 0
+        return seen[-1].second - seen[0].second if seen else 0.0
 
     def drop_oldest(self, kept: int) -> None:
         """Keep the newest `kept` pictures and what was said since the first of them."""
@@ -96,15 +108,15 @@ class Conversation:
         for entry in self.entries:
             if isinstance(entry, Seen):
                 # The parts stand one after the other as in the prompt of the cached engine.
-                marker = STREAMO.time.format(start=entry.second, end=entry.second + 1)
+                marker = self.time.format(time=f"{entry.second:.1f}")
                 url = None if entry.picture.name in known else entry.picture.url
                 _user(messages).extend([_text(marker), _picture(entry.picture.name, url)])
             elif isinstance(entry, Said):
                 _say(messages, entry.text)
             else:
-                _user(messages).append(_text(entry.question))
+                _user(messages).append(_text(f"\n{entry.question}"))
                 _say(messages, entry.answer)
-        _user(messages).append(_text(question))
+        _user(messages).append(_text(f"\n{question}"))
         if begun:
             _say(messages, begun)
         return messages

@@ -97,7 +97,7 @@ def judged(tick: TickContext, judgement: Judgement) -> Exchange[Decision]:
     if decision.state is not State.RESPONSE:
         return decision
     begun = LABELS[State.RESPONSE] if tick.phrasing.continues else ""
-    reply = yield tick.ask(prompt, {**tick.word_fields(), "stop": ["\n"]}, "words", begun)
+    reply = yield tick.ask(prompt, tick.word_fields(), "words", begun)
     text = words_of(reply, report=True)
     decision = replace(
         decision, text=text, confidence=decision.confidence * mean_probability(reply)
@@ -139,7 +139,7 @@ def words_of(reply: Reply, *, report: bool) -> str:
     choice = reply["choices"][0]
     text = mend(str(choice["message"].get("content") or ""))
     if report:
-        text = _NO_WORD.sub("", _LABEL.sub("", text, count=1))
+        text = _NO_WORD.sub("", _LABEL.sub("", text, count=1)).partition("\n")[0]
     text = text.strip()
     if choice.get("finish_reason") == "length" and " " in text:
         text = text.rpartition(" ")[0].rstrip(" ,;:")

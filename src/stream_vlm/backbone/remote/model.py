@@ -10,6 +10,7 @@ from stream_vlm.backbone.remote.exchanges import run_side_by_side
 from stream_vlm.backbone.remote.http_transport import KEY, HttpTransport
 from stream_vlm.backbone.remote.server import Server, is_passing
 from stream_vlm.backbone.remote.stream import RemoteStream, RunningTurn
+from stream_vlm.backbone.remote.text_writer import RemoteTextWriter
 from stream_vlm.backbone.remote.transport import Transport
 from stream_vlm.config.settings import Settings
 from stream_vlm.config.stream_settings import DEFAULT_RATE_HZ
@@ -98,6 +99,10 @@ class RemoteModel:
     def open_stream(self, camera: str) -> RemoteStream:
         """A new stream for `camera`, with an empty context."""
         return RemoteStream(self.settings, camera)
+
+    def text_writer(self, task: str, most_read: int, most_written: int) -> RemoteTextWriter:
+        """A writer for one instruction; see `model_protocol.WritesTexts.text_writer`."""
+        return RemoteTextWriter(self.server, task, most_read, most_written)
 
     def step(
         self, turns: Sequence[Turn], upcoming: Upcoming | None = None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stream_vlm.backbone.remote.conversation import Conversation, Seen
+from stream_vlm.backbone.remote.conversation import Conversation, Seen, time_marker
 from stream_vlm.backbone.remote.judging import STATE_LABELS, Phrasing
 from stream_vlm.backbone.remote.labels import LabelReader, NoLabel, Way
 from stream_vlm.backbone.remote.pictures import picture_to_send
@@ -21,6 +21,9 @@ PATIENCE_S = 120.0
 
 AWAY = frozenset({401, 403, 429, 502, 503, 504})
 """Statuses that say nothing about what a server can do."""
+
+MARKER_TOKENS = 24
+"""The most tokens of the time markers of the two test pictures."""
 
 LISTED = (20, 5)
 """How many likely tokens a server is asked to list; many limit it."""
@@ -36,6 +39,7 @@ class Abilities:
 
     Attributes:
         model: the model's name.
+        time: the time marker of a picture that the model knows best.
         phrasing: how it is asked.
         max_tokens: the longest context, tokens; 0 if the server does not tell.
         keeps_pictures: whether a picture can be sent again by its name alone.
@@ -44,6 +48,7 @@ class Abilities:
     """
 
     model: str
+    time: str
     phrasing: Phrasing
     max_tokens: int
     keeps_pictures: bool
@@ -88,7 +93,7 @@ class _Probe:
         self._at = transport.address
         # One session: another server behind the same address has not seen the first picture.
         self._session = secrets.token_hex(16)
-        self._model, self._max_tokens = self._chosen(name)
+        self._model, self._max_tokens, self._time = self._chosen(name)
         first, second = (Seen(index, picture_to_send(_test_picture(index))) for index in range(2))
         self._seen = Conversation(SYSTEM, entries=[first, second])
         self._unseen = Conversation(SYSTEM)
@@ -105,6 +110,7 @@ class _Probe:
         salts = self._takes({"max_tokens": 1, "cache_salt": "probe"})
         return Abilities(
             self._model,
+            self._time,
             Phrasing(states, yes_no, continues, logprobs),
             self._max_tokens,
             self._keeps_pictures(_prompt_tokens(with_pictures)),
@@ -112,14 +118,14 @@ class _Probe:
             salts,
         )
 
-    def _chosen(self, name: str) -> tuple[str, int]:
-        """The name of the model and its longest context."""
+    def _chosen(self, name: str) -> tuple[str, int, str]:
+        """The name of the model, its longest context and its time marker."""
         try:
             found = self._transport.models()
         except RequestRefused as error:
             if error.status in AWAY or not name:
                 raise
-            return name, 0
+            return name, 0, time_marker(name)
         names = [str(one["id"]) for one in found]
         if not name:
             if len(names) != 1:
@@ -133,7 +139,9 @@ class _Probe:
             )
         described = next((one for one in found if one["id"] == name), {})
         longest = described.get("max_model_len")
-        return name, longest if isinstance(longest, int) else 0
+        # vLLM tells the path of the weights, which often says more than the name.
+        marker = time_marker(f"{name} {described.get('root', '')}")
+        return name, longest if isinstance(longest, int) else 0, marker
 
     def _check_pictures(self) -> dict[str, Any]:
         """The reply to two pictures.
@@ -142,6 +150,8 @@ class _Probe:
             ServerLacks: the server does not look at them.
         """
         question = judge_prompt("a change of colour")
+        # First without pictures, so that what is refused then is not blamed on them.
+        without = self._chat(self._unseen, question, {"max_tokens": 1})
         try:
             reply = self._chat(self._seen, question, {"max_tokens": 1})
         except RequestRefused as error:
@@ -153,8 +163,7 @@ class _Probe:
                 " with its projector (llama.cpp: --mmproj) and enough pictures a request (vLLM:"
                 " --limit-mm-per-prompt)"
             ) from error
-        without = self._chat(self._unseen, question, {"max_tokens": 1})
-        if 0 < _prompt_tokens(reply) <= _prompt_tokens(without) + 8:
+        if 0 < _prompt_tokens(reply) <= _prompt_tokens(without) + MARKER_TOKENS:
             raise ServerLacks(
                 f"{self._at}: model {self._model} ignores pictures: a prompt with two of them has"
                 f" {_prompt_tokens(reply)} tokens, without them {_prompt_tokens(without)}; serve a"
@@ -248,6 +257,6 @@ def _prompt_tokens(reply: Mapping[str, Any]) -> int:
 
 
 def _test_picture(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    picture = np.zeros((112, 112, 3), np.uint8)
-    picture[:, : 56 * (number + 1), number] = 255
+    picture = np.zeros((224, 224, 3), np.uint8)
+    picture[:, : 112 * (number + 1), number] = 255
     return picture

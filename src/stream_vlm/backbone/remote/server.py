@@ -47,17 +47,16 @@ class Server:
         transport: leads to the server.
     """
 
-    def __init__(self, transport: Transport, name: str, first_wait_s: float = FIRST_WAIT_S) -> None:
+    def __init__(self, transport: Transport, name: str) -> None:
         """Send nothing yet.
 
         Args:
             transport: leads to the server.
             name: the model's name; empty for the server's only model.
-            first_wait_s: how long the server is left alone after its first fault, seconds.
         """
         self.transport = transport
         self.name = name
-        self._first_wait_s = self._wait_s = first_wait_s
+        self._wait_s = FIRST_WAIT_S
         self._abilities: Abilities | None = None
         self._fault = f"{transport.address}: was not asked yet"
         self._lock = threading.Lock()
@@ -135,7 +134,7 @@ class Server:
 
     def answered(self) -> None:
         """Take in that a step succeeded: the next fault waits shortly again."""
-        self._wait_s = self._first_wait_s
+        self._wait_s = FIRST_WAIT_S
 
     def leave_alone(self, fault: StreamError) -> None:
         """Send nothing until the server was probed again; the wait doubles with every fault."""

@@ -25,10 +25,10 @@ CHARS_PER_TOKEN = 3
 """Characters of a token, at least, of the texts that are counted without a tokenizer."""
 
 GUESSED_TOKENS = 256
-"""Tokens of a picture with its time, before a reply told how long the prompt is."""
+"""Tokens that a tick adds, before the server told the length of two prompts."""
 
-SPARE_TOKENS = 256
-"""Tokens that are kept free for the question about the newest picture."""
+SPARE_TOKENS = 128
+"""Tokens that are kept free, because the next question may be longer than the last."""
 
 
 class RemoteStream:
@@ -53,7 +53,9 @@ class RemoteStream:
         self.conversation = Conversation(system_prompt())
         self.known: set[str] = set()
         self.prompt_tokens = 0
-        """The longest prompt since the context began, tokens, as the server told."""
+        """The longest prompt of the last tick, tokens, as the server told; 0 if unknown."""
+        self._longest_prompt = 0
+        self._per_tick = GUESSED_TOKENS
         self._first_ns: int | None = None
         self._reported: dict[str, int] = {}
         self._begins = True
@@ -69,15 +71,17 @@ class RemoteStream:
         """
         picture = picture_to_send(turn.frame.image, turn.limits.picture_share)
         self._note_reports(turn)
+        self.conversation.time = abilities.time
         first_ns = self._first_ns = (
             turn.frame.stamp_ns if self._first_ns is None else self._first_ns
         )
         longest = self._settings.decision.max_new_tokens
+        self._note_growth()
         self._make_room(abilities.max_tokens - longest - SPARE_TOKENS, abilities.max_tokens > 0)
         if self._begins and turn.memory is not None:
             self.conversation.before = list(turn.memory())
         self._begins = False
-        second = (turn.frame.stamp_ns - first_ns) // NANOSECONDS
+        second = (turn.frame.stamp_ns - first_ns) / NANOSECONDS
         self.conversation.entries.append(Seen(second, picture))
         if turn.limits.new_tokens is not None:
             longest = min(longest, turn.limits.new_tokens)
@@ -97,7 +101,17 @@ class RemoteStream:
         return running
 
     def _note_prompt(self, tokens: int) -> None:
-        self.prompt_tokens = max(self.prompt_tokens, tokens)
+        self._longest_prompt = max(self._longest_prompt, tokens)
+
+    def _note_growth(self) -> None:
+        """Learn from the last two ticks how many tokens a tick adds."""
+        before, self.prompt_tokens = self.prompt_tokens, self._longest_prompt
+        self._longest_prompt = 0
+        if before and self.prompt_tokens > before:
+            self._per_tick = self.prompt_tokens - before
+        # A tick without a question, or without usage in the reply, adds about as much.
+        elif before and not self.prompt_tokens:
+            self.prompt_tokens = before + self._per_tick
 
     def _note_reports(self, turn: Turn) -> None:
         """Write what was said since the last turn into the chat.
@@ -114,13 +128,13 @@ class RemoteStream:
     def _make_room(self, tokens: int, has_limit: bool) -> None:
         """Let the oldest pictures leave, many at once, where the context is full."""
         number = len(self.conversation.pictures)
-        per_tick = self.prompt_tokens / number if number and self.prompt_tokens else GUESSED_TOKENS
         longest_s = self._settings.context.max_seconds or MOST_SECONDS
-        too_long = has_limit and self.prompt_tokens + per_tick > tokens
+        too_long = has_limit and self.prompt_tokens + self._per_tick > tokens
         if number and (too_long or self.conversation.seconds >= longest_s):
-            self.conversation.drop_oldest(int(number * KEPT_SHARE))
+            kept = int(number * KEPT_SHARE)
+            self.conversation.drop_oldest(kept)
             self.known &= {seen.picture.name for seen in self.conversation.pictures}
-            self.prompt_tokens = int(self.prompt_tokens * KEPT_SHARE)
+            self.prompt_tokens = max(0, self.prompt_tokens - (number - kept) * self._per_tick)
             self._begins = True
 
     def _question(self, turn: Turn) -> str:
