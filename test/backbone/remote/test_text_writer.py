@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from chat_prompts import Prompt, Refused
-from colour_mind import colour_mind, remote_model
+from colour_mind import colour_mind, frame, remote_model
 from model_server import ModelServer, Words, serve_model
 
 from stream_vlm.backbone.remote.text_writer import RemoteTextWriter, RemoteWriting
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.summaries.by_model import summary_writer
-from stream_vlm.model_protocol import WritesTexts
+from stream_vlm.model_protocol import DescribesPictures, WritesTexts
 from stream_vlm.types import StreamError
 
 pytest.importorskip("httpx", reason="httpx sends the requests")
@@ -56,6 +56,14 @@ def test_the_memory_takes_the_server_as_its_summarizer(server: ModelServer) -> N
     writer = summary_writer(MemorySettings(summarizer="model"), model)
     assert isinstance(writer, RemoteTextWriter)
     assert written(writer.begin(["a ball rolls in"])) == SUMMARY
+
+
+def test_a_caption_is_written_about_the_picture_alone(server: ModelServer) -> None:
+    model = remote_model(server.url)
+    assert isinstance(model, DescribesPictures)
+    writer = model.picture_writer("Describe the picture.", 50)
+    assert written(writer.begin(frame("blue", 0))) == "It is blue."
+    assert server.prompts[-1].text.startswith("<|im_start|>user\n<picture>Describe the picture.")
 
 
 def test_a_text_that_is_too_long_ends_with_a_whole_word(server: ModelServer) -> None:

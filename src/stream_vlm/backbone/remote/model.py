@@ -10,7 +10,7 @@ from stream_vlm.backbone.remote.exchanges import run_side_by_side
 from stream_vlm.backbone.remote.http_transport import KEY, HttpTransport
 from stream_vlm.backbone.remote.server import Server, is_passing
 from stream_vlm.backbone.remote.stream import RemoteStream, RunningTurn
-from stream_vlm.backbone.remote.text_writer import RemoteTextWriter
+from stream_vlm.backbone.remote.text_writer import RemotePictureWriter, RemoteTextWriter
 from stream_vlm.backbone.remote.transport import Transport
 from stream_vlm.config.settings import Settings
 from stream_vlm.config.stream_settings import DEFAULT_RATE_HZ
@@ -103,6 +103,10 @@ class RemoteModel:
     def text_writer(self, task: str, most_read: int, most_written: int) -> RemoteTextWriter:
         """A writer for one instruction; see `model_protocol.WritesTexts.text_writer`."""
         return RemoteTextWriter(self.server, task, most_read, most_written)
+
+    def picture_writer(self, task: str, most_written: int) -> RemotePictureWriter:
+        """A writer about pictures; see `model_protocol.DescribesPictures.picture_writer`."""
+        return RemotePictureWriter(self.server, task, most_written)
 
     def step(
         self, turns: Sequence[Turn], upcoming: Upcoming | None = None

@@ -1,4 +1,4 @@
-"""Texts that the server's model writes by instruction, between the steps of the streams."""
+"""Texts that the server's model writes by instruction, about lines or about a picture."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from concurrent.futures import Future, wait
 
 from stream_vlm.backbone.remote.exchanges import Ask, Reply
 from stream_vlm.backbone.remote.judging import words_of
+from stream_vlm.backbone.remote.pictures import picture_to_send
 from stream_vlm.backbone.remote.server import Server, is_passing
 from stream_vlm.backbone.remote.stream import CHARS_PER_TOKEN
 from stream_vlm.backbone.remote.transport import ServerAway
-from stream_vlm.types import StreamError
+from stream_vlm.types import Frame, StreamError
 
 SLICE_S = 0.02
 """How long one call waits for the server, seconds."""
@@ -57,6 +58,34 @@ class RemoteTextWriter:
                 {"role": "system", "content": self._task},
                 {"role": "user", "content": "\n".join(kept)},
             ],
+            "temperature": 0.0,
+            "max_tokens": self._longest,
+        }
+        return RemoteWriting(self._server, Ask(lambda by_name: fields, "text"), self._patience_s)
+
+
+class RemotePictureWriter:
+    """Writes texts about pictures with one instruction, as `RemoteTextWriter` does about lines."""
+
+    def __init__(
+        self, server: Server, task: str, most_written: int, patience_s: float = PATIENCE_S
+    ) -> None:
+        self._server, self._task, self._longest = server, task, most_written
+        self._patience_s = patience_s
+
+    def begin(self, frame: Frame) -> RemoteWriting:
+        """Begin a text about `frame`.
+
+        Raises:
+            PictureRefused: the picture cannot be sent.
+        """
+        picture = picture_to_send(frame.image)
+        parts = [
+            {"type": "image_url", "image_url": {"url": picture.url}},
+            {"type": "text", "text": self._task},
+        ]
+        fields = {
+            "messages": [{"role": "user", "content": parts}],
             "temperature": 0.0,
             "max_tokens": self._longest,
         }
