@@ -10,6 +10,7 @@ from typing import Any
 from stream_vlm.backbone.remote.conversation import NOTHING_KNOWN, Conversation
 from stream_vlm.backbone.remote.exchanges import Ask, Exchange, Reply, usage_of
 from stream_vlm.backbone.remote.labels import LabelReader, mean_probability
+from stream_vlm.backbone.tokens.spoken_words import spoken_words
 from stream_vlm.context.instructions import LABELS, YES, judge_prompt, verify_prompt
 from stream_vlm.model_protocol import Judgement
 from stream_vlm.types import NANOSECONDS, Decision, State
@@ -18,8 +19,7 @@ from stream_vlm.unicode_text import mend
 STATES = tuple(LABELS)
 STATE_LABELS = tuple(LABELS.values())
 
-_LABEL = re.compile(rf"^\W*(?:{'|'.join(STATE_LABELS)})\b\W*", re.IGNORECASE)
-_NO_WORD = re.compile(r"^[\s:.,;*_-]+")
+_LABEL = re.compile(rf"^\W*{LABELS[State.RESPONSE]}\b[\s.,:;]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ def words_of(reply: Reply, *, report: bool) -> str:
     choice = reply["choices"][0]
     text = mend(str(choice["message"].get("content") or ""))
     if report:
-        text = _NO_WORD.sub("", _LABEL.sub("", text, count=1)).partition("\n")[0]
-    text = text.strip()
+        text = spoken_words(_LABEL.sub("", text, count=1)).partition("\n")[0]
+    text = spoken_words(text)
     if choice.get("finish_reason") == "length" and " " in text:
         text = text.rpartition(" ")[0].rstrip(" ,;:")
     return text
