@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from colour_mind import colour_mind
 from model_fixtures import write_checkpoint
+from model_server import serve_model
 
 from stream_vlm import extensions
 from stream_vlm.cli import COMMANDS, main
@@ -309,6 +311,23 @@ def test_the_doctor_reports_what_to_fix(tmp_path: Path, capsys: pytest.CaptureFi
     assert "not a SQLite file" in findings["memory"]
     assert findings["python"].startswith("ok")
     assert findings["libraries"].startswith("ok")
+
+
+def test_the_doctor_says_what_a_server_can_do_as_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("httpx", reason="httpx sends the requests")
+    arguments = ["doctor", "--memory", str(tmp_path / "memory.db"), "--model-url"]
+    with serve_model(colour_mind) as server:
+        assert main([*arguments, server.url]) == 0
+        findings = {line.split()[1]: line for line in capsys.readouterr().out.splitlines()}
+        assert "eyes: states by log probabilities" in findings["server"]
+        assert "pictures are sent once" in findings["server"]
+        assert not {"model", "device"} & set(findings)
+        assert main([*arguments, server.url, "--model-name", "ears"]) == 1
+    findings = {line.split()[1]: line for line in capsys.readouterr().out.splitlines()}
+    assert findings["server"].startswith("WRONG")
+    assert "has no model 'ears'; it has eyes" in findings["server"]
 
 
 def test_simulate_writes_a_video_with_its_labels(

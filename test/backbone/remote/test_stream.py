@@ -193,8 +193,8 @@ def test_pictures_are_sent_small_and_smaller_under_load(server: ModelServer) -> 
         stream = model.open_stream("front")
         model.step([Turn(stream, big, judgements=RED, limits=Limits(picture_share=share))])
     full, less = (prompt.pictures[-1].shape for prompt in server.prompts[-2:])
-    assert full == (254, 452, 3)
-    assert less == (127, 226, 3)
+    assert full == (238, 422, 3)
+    assert less == (119, 211, 3)
 
 
 def test_a_picture_without_pixels_is_refused_and_leaves_the_chat_as_it_was(

@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 from stream_vlm.backbone.remote.conversation import Conversation
 from stream_vlm.backbone.remote.labels import Way
+from stream_vlm.backbone.tokens.first_ids import first_ids
 from stream_vlm.context.instructions import LABELS, judge_prompt
 from stream_vlm.model_protocol import Outcome
 from stream_vlm.types import State
@@ -71,9 +72,10 @@ def states_in_torch(checkpoint: Path, chat: Conversation, instruction: str) -> d
             image_grid_thw=torch.tensor(grids),
             mm_token_type_ids=is_picture,
         ).logits[0, -1]
-    first = [tokenizer.encode(label)[0] for label in LABELS.values()]
-    shares = torch.softmax(logits[first], dim=0).tolist()
-    return dict(zip(LABELS, shares, strict=True))
+    firsts = first_ids(list(LABELS.values()), tokenizer.encode, None)
+    shares = torch.softmax(logits, dim=0)
+    sums = [float(shares[list(ids)].sum()) for ids in firsts]
+    return {state: share / sum(sums) for state, share in zip(LABELS, sums, strict=True)}
 
 
 def test_states_equal_those_of_the_same_weights_in_torch(url: str, checkpoint: Path) -> None:

@@ -36,13 +36,13 @@ class LabelReader:
     Attributes:
         labels: the words.
         way: how the server tells one of them.
-        ids: the first token of each word; empty except for `Way.TOKEN_IDS`.
+        ids: the tokens with which each word may begin; empty except for `Way.TOKEN_IDS`.
         top: how many likely tokens the server lists, for `Way.TOP`.
     """
 
     labels: tuple[str, ...]
     way: Way
-    ids: tuple[int, ...] = ()
+    ids: tuple[tuple[int, ...], ...] = ()
     top: int = 20
 
     @property
@@ -53,12 +53,13 @@ class LabelReader:
     def fields(self) -> dict[str, Any]:
         """The fields of a request that ask for one of the words."""
         if self.way is Way.TOKEN_IDS:
+            ids = [token for one in self.ids for token in one]
             return {
                 "max_tokens": 1,
                 "logprobs": True,
                 "top_logprobs": 0,
-                "logprob_token_ids": list(self.ids),
-                "allowed_token_ids": list(self.ids),
+                "logprob_token_ids": ids,
+                "allowed_token_ids": ids,
                 "return_tokens_as_token_ids": True,
             }
         if self.way is Way.TOP:
@@ -103,8 +104,14 @@ class LabelReader:
     def _label_of_token(self, token: str) -> str | None:
         if self.way is Way.TOKEN_IDS:
             number = token.partition("token_id:")[2]
-            ids = [str(one) for one in self.ids]
-            return self.labels[ids.index(number)] if number in ids else None
+            return next(
+                (
+                    label
+                    for label, ids in zip(self.labels, self.ids, strict=True)
+                    if number in map(str, ids)
+                ),
+                None,
+            )
         # Tokenizers mark the space before a word in their own ways.
         text = token.replace("Ġ", "").replace("▁", "").strip().casefold()
         fitting = [label for label in self.labels if text and label.casefold().startswith(text)]

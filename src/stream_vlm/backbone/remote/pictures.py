@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stream_vlm.types import StreamError
 
-MOST_PIXELS = 448 * 256
+MOST_PIXELS = 100_352
 """The most pixels of a picture: 128 tokens of a Qwen2.5-VL (28 x 28 pixels each)."""
 
 LEAST_SIDE = 28

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from stream_vlm.backbone.remote.judging import STATE_LABELS, Phrasing
 from stream_vlm.backbone.remote.labels import LabelReader, NoLabel, Way
 from stream_vlm.backbone.remote.pictures import picture_to_send
 from stream_vlm.backbone.remote.transport import RequestRefused, ServerAway, ServerFault, Transport
+from stream_vlm.backbone.tokens.first_ids import first_ids
 from stream_vlm.context.instructions import NO, SYSTEM, YES, judge_prompt
 
 PATIENCE_S = 120.0
@@ -203,14 +205,13 @@ class _Probe:
         readers = [LabelReader(labels, Way.TOP, top=top) for top in LISTED]
         readers += [LabelReader(labels, Way.CHOICE), LabelReader(labels, Way.SCHEMA)]
         try:
-            ids = [self._transport.tokenize(self._model, label) for label in labels]
+            ids = first_ids(labels, partial(self._transport.tokenize, self._model), None)
         except ServerAway:
             raise
         except ServerFault:
             return readers
-        first = tuple(one[0] for one in ids if one)
-        if len(set(first)) == len(labels):
-            readers.insert(0, LabelReader(labels, Way.TOKEN_IDS, ids=first))
+        if all(ids):
+            readers.insert(0, LabelReader(labels, Way.TOKEN_IDS, ids=tuple(ids)))
         return readers
 
     def _takes(
