@@ -12,8 +12,12 @@ import pytest
 from brightness_model import BrightnessModel
 from chat_fixtures import write_speaking_checkpoint
 from judge_server import serve_judge
+from judging_model import JudgingModel
 
+from stream_vlm.config.field import SettingError
 from stream_vlm.config.settings import Settings, load_settings
+from stream_vlm.loop.standing_instructions import instruction_id
+from stream_vlm.memory.maintenance.forget import Forget
 from stream_vlm.memory.recording.background_writer import MemoryWriter
 from stream_vlm.memory.search.query import RecallQuery, RecallRecord
 from stream_vlm.memory.storage.errors import SessionError
@@ -251,3 +255,112 @@ def test_a_live_pipeline_stores_captions_of_its_idle_time(
         assert isinstance(pipeline.writer, MemoryWriter)
         assert pipeline.writer.wait_idle(FLUSH_S)
         assert texts(pipeline, "caption") == ["There was a ball rolls in"]
+
+
+FIRE = "brighter than 200"
+
+
+def judged(settings: Settings, *instructions: str) -> Settings:
+    return settings.model_copy(update={"instructions": list(instructions)})
+
+
+def load_judging(settings: Settings) -> JudgingModel:
+    return JudgingModel()
+
+
+def test_an_event_of_an_instruction_is_stored_when_it_ends(settings: Settings) -> None:
+    film = Film(*[DARK] * 2, *[BRIGHT] * 6, *[DARK] * 6)
+    with Pipeline(judged(settings, FIRE), load=load_judging) as pipeline:
+        list(pipeline.run(film))
+        (said,) = pipeline.memory.recall(RecallQuery(kinds=("utterance",))).records
+        (event,) = pipeline.memory.recall(RecallQuery(kinds=("event",))).records
+    assert said.query_id == event.query_id == instruction_id(FIRE)
+    assert said.event_id == event.event_id
+    assert (event.start_ns, event.end_ns) == (
+        NANOSECONDS + 3 * NANOSECONDS // 4,
+        NANOSECONDS + 15 * NANOSECONDS // 4,
+    )
+
+
+def test_its_picture_is_the_one_that_was_reported(settings: Settings) -> None:
+    film = Film(*[DARK] * 2, *[BRIGHT] * 6, *[DARK] * 6)
+    with Pipeline(judged(settings, FIRE), load=load_judging) as pipeline:
+        list(pipeline.run(film))
+        (said,) = pipeline.memory.recall(RecallQuery(kinds=("utterance",))).records
+        (event,) = pipeline.memory.recall(RecallQuery(kinds=("event",))).records
+    assert said.stamp_ns == event.stamp_ns == NANOSECONDS * 2
+    assert event.has_frame
+
+
+def test_an_event_that_goes_on_at_the_end_of_a_source_is_stored(settings: Settings) -> None:
+    with Pipeline(judged(settings, FIRE), load=load_judging) as pipeline:
+        results = list(pipeline.run(Film(DARK, BRIGHT, BRIGHT)))
+        assert texts(pipeline, "event") == [f"it is {FIRE}"]
+    assert (results[-1].tick.frames, len(results[-1].events)) == ((), 1)
+
+
+def test_a_new_session_first_stores_the_events_of_the_old_one(settings: Settings) -> None:
+    with Pipeline(judged(settings, FIRE), load=load_judging) as pipeline:
+        pipeline.begin_session("first", "test", 1)
+        for index, level in enumerate([DARK, BRIGHT]):
+            pipeline.step(tick(index, level))
+        pipeline.begin_session("second", "test", 1)
+        (event,) = pipeline.memory.recall(RecallQuery(kinds=("event",))).records
+    assert event.session_id == "first"
+
+
+def test_to_forget_one_report_keeps_the_other_reports_of_the_instruction(
+    settings: Settings,
+) -> None:
+    film = Film(*[DARK] * 2, *[BRIGHT] * 2, *[DARK] * 8, *[BRIGHT] * 2, *[DARK] * 8)
+    with Pipeline(judged(settings, FIRE), load=load_judging) as pipeline:
+        list(pipeline.run(film))
+        assert len(texts(pipeline, "event")) == 2
+        pipeline.memory.forget(Forget(start_ns=0, end_ns=4 * NANOSECONDS))
+        assert len(texts(pipeline, "event")) == len(texts(pipeline, "utterance")) == 1
+
+
+class NoWatches(BrightnessModel):
+    follows_watches = False
+
+
+def test_instructions_are_refused_by_a_model_that_can_follow_none(settings: Settings) -> None:
+    with pytest.raises(SettingError, match=r"^instructions: brightness can follow none"):
+        Pipeline(judged(settings, FIRE), load=NoWatches)
+
+
+def test_a_second_look_is_refused_by_a_model_that_gives_none(settings: Settings) -> None:
+    settings.decision.verify = "on"
+    with pytest.raises(SettingError, match=r"^decision\.verify: on is refused"):
+        Pipeline(settings, load=BrightnessModel)
+
+
+def test_a_tuned_model_follows_the_instructions_as_one_watch(settings: Settings) -> None:
+    words = ["it gets dark", "it gets bright"]
+    with Pipeline(judged(settings, *words), load=BrightnessModel) as pipeline:
+        (followed,) = pipeline.followed
+        results = list(pipeline.run(Film(DARK, BRIGHT, DARK, HALF_LIGHT)))
+    assert followed.text == "it gets dark; it gets bright"
+    said = [each for result in results for each in result.utterances]
+    assert [(each.text, each.query_id, each.instruction_id) for each in said] == [
+        ("it became bright", "", followed.instruction_id),
+        ("it became dark", "", followed.instruction_id),
+    ]
+
+
+def test_while_a_watch_is_active_a_tuned_model_follows_only_the_watch(settings: Settings) -> None:
+    with Pipeline(judged(settings, "it gets dark"), load=BrightnessModel) as pipeline:
+        run = pipeline.run(Film(DARK, BRIGHT, DARK), watch_for="it gets bright")
+        said = [each for result in run for each in result.utterances]
+    assert [(each.text, each.query_id, each.instruction_id) for each in said] == [
+        ("it became bright", "film-watch", "")
+    ]
+
+
+def test_a_tuned_model_that_cannot_follow_these_instructions_goes_on_without(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Pipeline(judged(settings, "a sound"), load=BrightnessModel) as pipeline:
+        results = list(pipeline.run(Film(DARK, BRIGHT, DARK, BRIGHT)))
+    assert [list(result.decisions) for result in results] == [["front"]] * 4
+    assert len([line for line in caplog.messages if "instructions are not followed" in line]) == 1

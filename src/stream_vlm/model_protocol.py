@@ -246,6 +246,19 @@ class KnowsItsRate(Protocol):
 
 
 @runtime_checkable
+class FollowsWatches(Protocol):
+    """A model that says whether it can be told what to watch for.
+
+    A model of your own that does not say so can.
+    """
+
+    @property
+    def follows_watches(self) -> bool:
+        """Whether its prompt has a place for a watch; if not, every `Turn.watch` is refused."""
+        ...
+
+
+@runtime_checkable
 class JudgesInstructions(Protocol):
     """A model that decides about each standing instruction on its own.
 
@@ -257,6 +270,11 @@ class JudgesInstructions(Protocol):
     def judges_instructions(self) -> bool:
         """Whether the loaded checkpoint does so."""
         ...
+
+
+def judges_instructions(model: Model) -> bool:
+    """Whether `model` decides about each instruction on its own."""
+    return isinstance(model, JudgesInstructions) and model.judges_instructions
 
 
 @runtime_checkable

@@ -13,6 +13,11 @@ import numpy as np
 
 from stream_vlm.config.settings import Settings, with_cameras
 from stream_vlm.loop.harness import NO_LIMITS, PartialText, StreamingHarness
+from stream_vlm.loop.standing_instructions import (
+    check_settings_for,
+    followed,
+    standing_instructions,
+)
 from stream_vlm.memory.answers.prompt_recall import PromptRecaller
 from stream_vlm.memory.captions.by_endpoint import EndpointCaptioner
 from stream_vlm.memory.captions.by_model import ModelCaptioner, picture_writer
@@ -25,6 +30,7 @@ from stream_vlm.memory.storage.errors import SessionError
 from stream_vlm.memory.summaries.by_model import ModelSummarizer, summary_writer
 from stream_vlm.memory.summaries.newest import NewestSummaries
 from stream_vlm.model_protocol import (
+    Judgement,
     KnowsItsRate,
     Model,
     ModelAway,
@@ -39,7 +45,9 @@ from stream_vlm.text_models.sentence_embedder import SentenceEmbedder, load_text
 from stream_vlm.types import (
     NANOSECONDS,
     AbandonedEvent,
+    EventSpan,
     Frame,
+    Instruction,
     Limits,
     Query,
     StepResult,
@@ -142,6 +150,7 @@ class Pipeline:
             self.memory = stack.enter_context(Memory.open(settings.memory))
             loaded = models or run_long(lambda: Models.load(settings, load))
             self.model = loaded.model
+            check_settings_for(self.model, settings)
             if isinstance(self.model, KnowsItsRate):
                 settings.stream.take_own_rate(self.model.rate_hz)
             self.memory.use_embedder(loaded.text_model)
@@ -191,10 +200,12 @@ class Pipeline:
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Store what waits, for at most `timeout_s` seconds, and free everything."""
-        self.stop()
-        if isinstance(self.writer, MemoryWriter):
-            self.writer.close(timeout_s)
-        self._stack.close()
+        try:
+            self.stop()
+        finally:
+            if isinstance(self.writer, MemoryWriter):
+                self.writer.close(timeout_s)
+            self._stack.close()
 
     @property
     def session_id(self) -> str:
@@ -207,7 +218,19 @@ class Pipeline:
 
     def stop(self) -> None:
         """Stop the loop and free the contexts; model and memory stay."""
+        self.finish()
         self.harness = None
+
+    def finish(self) -> StepResult | None:
+        """End the events that were reported and still go on; store them as a step without frames.
+
+        Returns:
+            That step, or None if there are no such events.
+        """
+        result = self.harness.finish() if self.harness is not None else None
+        if result is not None:
+            self.writer.submit(result)
+        return result
 
     def warm_up(self) -> None:
         """Process one black picture and forget it, so that the first real one is not slower.
@@ -217,7 +240,9 @@ class Pipeline:
                 for while the stream runs.
         """
         black = Frame("warm-up", 1, "", np.zeros((480, 640, 3), np.uint8))
-        outcome = self.model.step([Turn(self.model.open_stream(black.camera), black)])[0]
+        judged = tuple(map(Judgement, standing_instructions(self.settings, self.model)[:1]))
+        turn = Turn(self.model.open_stream(black.camera), black, judgements=judged)
+        outcome = self.model.step([turn])[0]
         if isinstance(outcome, StreamError) and not isinstance(outcome, ModelAway):
             raise outcome
 
@@ -232,6 +257,7 @@ class Pipeline:
         Raises:
             SessionError: the memory has a session of this name (without `on_result`).
         """
+        self.finish()
         self.writer.begin_session(session_id, self.model.model_id, reason, started_ns)
         if self.harness is None:
             self.start(session_id)
@@ -251,6 +277,8 @@ class Pipeline:
         result = self.harness.step(tick, on_partial, limits, upcoming)
         for event in result.abandoned:
             _log_abandoned(event)
+        for span in result.events:
+            _log_long(span, tick.stamp_ns)
         self.writer.submit(result)
         if self._captions is not None:
             self._captions.note(result)
@@ -271,6 +299,19 @@ class Pipeline:
         for query_id in query_ids:
             if self.harness is not None:
                 self.harness.end_watch(query_id)
+
+    @property
+    def followed(self) -> tuple[Instruction, ...]:
+        """The instructions that the model follows now, without the watches."""
+        return followed(self.settings, self.model)
+
+    def check(self, settings: Settings) -> None:
+        """Check that the loaded model can do what `settings` ask of it.
+
+        Raises:
+            SettingError: it cannot; the message names the setting and the remedy.
+        """
+        check_settings_for(self.model, settings)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait at most `timeout_s` until every step is stored; whether none waits any more."""
@@ -310,6 +351,17 @@ def _log_abandoned(event: AbandonedEvent) -> None:
         _log.debug("%s: an event that began %.1f s ago ended in silence", event.camera, open_s)
 
 
+def _log_long(event: EventSpan, stamp_ns: int) -> None:
+    if event.still_on and event.end_ns == stamp_ns:
+        _log.warning(
+            "%s: an event that began %.1f s ago still goes on and is closed (%s); it is not"
+            " reported again; raise events.max_open_s if real events take longer",
+            event.camera,
+            (stamp_ns - event.start_ns) / NANOSECONDS,
+            event.label,
+        )
+
+
 class Run:
     """One source on its way through a pipeline: iterate over it once, to step through it.
 
@@ -338,6 +390,9 @@ class Run:
     def __iter__(self) -> Iterator[StepResult]:
         """Step through the source; each result is stored before it is given.
 
+        If reported events still go on at the end of the source, a last step without frames ends
+        them.
+
         Raises:
             WatchRefused: the model cannot be told what to watch for.
             StreamError: the memory or the source cannot be used; what was stored before is kept.
@@ -359,6 +414,9 @@ class Run:
             pipeline.summaries.refresh()
             pipeline.prepare()
             yield result
+        last = pipeline.finish()
+        if last is not None:
+            yield last
         self._writer.end_session()
         pipeline.stop()
 

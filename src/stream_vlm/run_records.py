@@ -23,6 +23,7 @@ class TimedEvent:
         t_end: seconds since the stream's first frame.
         confidence: in [0, 1]; 1 for ground truth.
         camera: the camera that saw it; may be empty.
+        instruction_id: the instruction or the watch that it belongs to; may be empty.
     """
 
     label: str
@@ -30,16 +31,21 @@ class TimedEvent:
     t_end: float
     confidence: float = 1.0
     camera: str = ""
+    instruction_id: str = ""
 
 
 @dataclass(frozen=True)
 class TimedUtterance:
-    """Words that were said about the frame at `t` (seconds since the stream's first frame)."""
+    """Words that were said about the frame at `t` (seconds since the stream's first frame).
+
+    `instruction_id` is the standing instruction that they report about; it may be empty.
+    """
 
     t: float
     text: str
     confidence: float = 1.0
     camera: str = ""
+    instruction_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ def records_of(
             said.text,
             round(said.confidence, 6),
             said.camera,
+            said.instruction_id,
         )
         for said in result.utterances
     ]
@@ -89,6 +96,7 @@ def records_of(
             seconds_of_stream(event.end_ns, first_ns),
             round(event.confidence, 6),
             event.camera,
+            event.instruction_id,
         )
         for event in result.events
     ]
@@ -107,9 +115,13 @@ def records_of(
 def as_line(record: AnyRecord) -> str:
     """Return `record` as one line of JSON, with its newline.
 
-    A file takes no half character, so U+FFFD stands for it and the record is kept.
+    A file takes no half character, so U+FFFD stands for it and the record is kept. Without an
+    instruction its id is left out.
     """
-    return mend(json.dumps(asdict(record), ensure_ascii=False)) + "\n"
+    values = asdict(record)
+    if not values.get("instruction_id"):
+        values.pop("instruction_id", None)
+    return mend(json.dumps(values, ensure_ascii=False)) + "\n"
 
 
 def last_moment(records: Iterable[AnyRecord]) -> float:

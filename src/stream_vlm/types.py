@@ -210,14 +210,19 @@ class EventSpan:
     Attributes:
         event_id: unique within a memory file.
         camera: the camera that saw it.
-        frame_id: optical frame of the frame that showed the event complete.
+        frame_id: optical frame of the frame of the response that reports the event.
         stamp_ns: stamp of that frame, int64 ns.
         label: what happened, in the model's words.
-        start_ns, end_ns: beginning and end, int64 ns on the clock of the source; `end_ns` is at
-            most `stamp_ns` (see `loop.event_tracker.EventTracker`).
+        start_ns, end_ns: beginning and end, int64 ns on the clock of the source (see
+            `loop.event_tracker.EventTracker` and `loop.instruction_state.InstructionState`). Only
+            for an event of an instruction `end_ns` may be after `stamp_ns`: such an event is
+            reported at once, and ends later.
         confidence: in [0, 1].
         instruction_id: the standing instruction or the watch that it belongs to; empty if the model
             reports unprompted.
+        still_on: True if it still went on when it was closed, because it took longer than
+            `events.max_open_s` or because no frame followed.
+        pose: where the robot was at `stamp_ns`; None if that is unknown.
     """
 
     event_id: str
@@ -229,6 +234,8 @@ class EventSpan:
     end_ns: int
     confidence: float
     instruction_id: str = ""
+    still_on: bool = False
+    pose: Pose | None = None
 
 
 @dataclass(frozen=True)
@@ -292,6 +299,8 @@ class StepResult:
             (size,); empty where the model gives no vectors.
         seconds: wall time by stage ("vision", "prefill", "decode", "step"), for diagnostics and
             benchmarks only.
+        unconfirmed: by camera name, how many reports were not spoken, because a second look did not
+            confirm them; cameras without one are absent.
     """
 
     session_id: str
@@ -304,3 +313,4 @@ class StepResult:
     faults: Mapping[str, str] = field(default_factory=dict)
     picture_vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    unconfirmed: Mapping[str, int] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from stream_vlm.config.settings import Settings
 from stream_vlm.model_protocol import DeviceModel
-from stream_vlm.types import StreamError
+from stream_vlm.types import Instruction, StreamError
 from stream_vlm_ros.common.process_end import SHUTDOWN_S, ProcessEnd, ProcessEnds
 from stream_vlm_ros.common.ros_logging import RosLogHandler
 from stream_vlm_ros.lifecycle.active import ActiveParts
@@ -54,7 +54,8 @@ class StreamVlmNode(ResponsiveLifecycleNode):
         self._active: ActiveParts | None = None
         self._label = "unconfigured"
         self._fault = ""
-        self._settings = Parameters(self, self._apply_settings)
+        self._logged_instructions: tuple[Instruction, ...] = ()
+        self._settings = Parameters(self, self._apply_settings, self._check_settings)
         self._diagnostics = Diagnostics(
             self, lambda: (self._label, self._fault), lambda: (self._configured, self._active)
         )
@@ -147,6 +148,7 @@ class StreamVlmNode(ResponsiveLifecycleNode):
         self._diagnostics.set_period(settings.diagnostics.period_s)
         memory = self._configured.pipeline.memory
         self.get_logger().info(f"model {self._configured.model.model_id}, memory {memory.path}")
+        self._log_instructions(self._configured)
 
     def _activate(self) -> None:
         self._end.check()
@@ -168,9 +170,24 @@ class StreamVlmNode(ResponsiveLifecycleNode):
             configured.close()
         self._settings.unlock()
 
+    def _check_settings(self, settings: Settings) -> None:
+        if self._configured is not None:
+            self._configured.pipeline.check(settings)
+
     def _apply_settings(self) -> None:
+        if self._configured is not None:
+            self._log_instructions(self._configured)
         if self._active is not None:
             self._active.apply_settings()
+
+    def _log_instructions(self, configured: ConfiguredParts) -> None:
+        """Log what the model follows, whenever that changes."""
+        followed = configured.pipeline.followed
+        if followed == self._logged_instructions:
+            return
+        self._logged_instructions = followed
+        listed = "; ".join(f"{each.instruction_id} '{each.text}'" for each in followed)
+        self.get_logger().info(f"standing instructions: {listed or 'none'}")
 
     def _autostart(self) -> None:
         if self._label == "unconfigured":

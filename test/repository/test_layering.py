@@ -32,7 +32,7 @@ ALLOWED = {
     "extensions": "",
     "config": "types",
     "text_models": "config types unicode_text",
-    "context": "time_words types",
+    "context": "config time_words types",
     "vision": "types",
     "backbone": "config context model_protocol redact text_models types unicode_text vision",
     "memory": "config local_time model_protocol text_models time_phrases time_words types",

@@ -86,6 +86,11 @@ class StreamingModel:
         return self.parts.turns.instruct
 
     @property
+    def follows_watches(self) -> bool:
+        """Whether the turn format has a place for a watch."""
+        return bool(self.parts.turns.watch)
+
+    @property
     def rate_hz(self) -> float:
         """Ticks a second in training; see `model_protocol.KnowsItsRate`."""
         return self.checkpoint.stream.rate_hz

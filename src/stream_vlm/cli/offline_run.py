@@ -56,7 +56,7 @@ class Watched:
 
     def count(self, result: StepResult, first_ns: int) -> None:
         """Add the result of one step; `first_ns` is the stamp of the run's first frame (ns)."""
-        self.ticks += 1
+        self.ticks += bool(result.tick.frames)
         self.utterances += len(result.utterances)
         self.events += len(result.events)
         self.seconds = (result.tick.stamp_ns - first_ns) / NANOSECONDS

@@ -57,6 +57,14 @@ def run_options(command: Command) -> Command:
                 help="An event to wait for and report, in plain words.",
             ),
             click.option(
+                "--instruct",
+                "instructions",
+                multiple=True,
+                metavar="WORDS",
+                help="What to report whenever it happens, in plain words; may be given several"
+                " times. An instruct model follows a general list without it.",
+            ),
+            click.option(
                 "--force", "existing", flag_value="replace", help="Replace the run in DIR."
             ),
             click.option(
@@ -100,6 +108,7 @@ def run(
     directory: str,
     assignments: tuple[str, ...],
     watch_for: str,
+    instructions: tuple[str, ...],
     existing: Existing | None,
     quiet: bool,
 ) -> None:
@@ -110,7 +119,7 @@ def run(
     Writes utterances.jsonl, events.jsonl and states.jsonl (times in seconds of stream) and
     memory.db to DIR.
     """
-    settings = _settings(assignments, directory)
+    settings = _settings(assignments, directory, instructions)
     hide_arguments([source, *assignments])
     reconnect = Reconnect(stream_timeout, min(0.5, reconnect_wait), reconnect_wait)
     _watch(
@@ -147,6 +156,7 @@ def replay(
     directory: str,
     assignments: tuple[str, ...],
     watch_for: str,
+    instructions: tuple[str, ...],
     existing: Existing | None,
     quiet: bool,
 ) -> None:
@@ -161,7 +171,7 @@ def replay(
         raise SourceError(
             f"{redact(bag)}: not a rosbag2 recording; 'stream-vlm run' watches {POSSIBLE}"
         )
-    settings = _settings(assignments, directory, odom_topic)
+    settings = _settings(assignments, directory, instructions, odom_topic)
     source = open_source(
         bag,
         seconds=seconds,
@@ -172,8 +182,17 @@ def replay(
     _watch(source, settings, folder, existing or "refuse", quiet, watch_for)
 
 
-def _settings(assignments: tuple[str, ...], directory: str, odom_topic: str = "") -> Settings:
-    given = {"model.directory": directory, "pose.odom_topic": odom_topic}
+def _settings(
+    assignments: tuple[str, ...],
+    directory: str,
+    instructions: tuple[str, ...],
+    odom_topic: str = "",
+) -> Settings:
+    given = {
+        "model.directory": directory,
+        "instructions": list(instructions),
+        "pose.odom_topic": odom_topic,
+    }
     return settings_of_run(assignments, {name: value for name, value in given.items() if value})
 
 

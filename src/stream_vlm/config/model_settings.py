@@ -182,8 +182,8 @@ class DecisionSettings(Group):
     unprompted: Literal["auto", "always", "never"] = setting(
         "auto",
         "Whether the model decides about frames while there is no watch and no question. always"
-        " does so; never stays silent until asked; auto follows the prompt format. An untuned model"
-        " stays silent until it is asked.",
+        " does so; never stays silent until asked, so instructions are not followed; auto follows"
+        " the prompt format. An untuned model follows its instructions.",
     )
     response_threshold: float = setting(
         0.0,
@@ -213,6 +213,29 @@ class DecisionSettings(Group):
         " threshold. Watches are not affected.",
         minimum=0.0,
         maximum=1.0,
+    )
+    verify: Literal["auto", "on", "off"] = setting(
+        "auto",
+        "Whether the model looks a second time before a report is spoken, and answers whether it is"
+        " true. It costs one more short prompt and one token for each report, and nothing while"
+        " nothing is reported. auto does so for a model that judges each instruction on its own; on"
+        " is refused for other models, which cannot do it.",
+    )
+    verify_threshold: float = setting(
+        0.5,
+        "A report is spoken only if the second look (see decision.verify) gives it at least this"
+        " probability of being true. Reports that are not spoken are counted on /diagnostics.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    remember_report_s: float = setting(
+        30.0,
+        "How long after the end of an event the model is still told what was reported about it, so"
+        " that it does not report the same again. While the event goes on it is always told. Only"
+        " for a model that judges each instruction on its own.",
+        unit="s",
+        minimum=0.0,
+        maximum=3600.0,
     )
     min_answer_confidence: float = setting(
         0.5,
@@ -307,8 +330,8 @@ class EventSettings(Group):
     max_open_s: float = setting(
         120.0,
         "An event that is under way for longer than this is closed as abandoned: it is not"
-        " reported, but logged as a warning and counted on /diagnostics. Raise it if real events"
-        " take longer.",
+        " reported, but logged as a warning and counted on /diagnostics. An event that was reported"
+        " already ends here. Raise it if real events take longer.",
         unit="s",
         minimum=1.0,
         maximum=3600.0,
@@ -316,11 +339,20 @@ class EventSettings(Group):
     grace_s: float = setting(
         1.0,
         "A silence up to this long does not end an event that is under way. After a longer one the"
-        " event is abandoned, which /diagnostics counts. Raise it if one event is reported as"
-        " several.",
+        " event is abandoned, which /diagnostics counts, or ends if it was reported already. Raise"
+        " it if one event is reported as several.",
         unit="s",
         minimum=0.0,
         maximum=60.0,
+    )
+    new_report_s: float = setting(
+        4.0,
+        "While an event goes on, another response counts as another event only if there was none"
+        " for this long and its words are new. Only for a model that judges each instruction on its"
+        " own. Raise it if one event is reported several times.",
+        unit="s",
+        minimum=0.0,
+        maximum=3600.0,
     )
     boundary: Literal["frames", "midpoint"] = setting(
         "midpoint",

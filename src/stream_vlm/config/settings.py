@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from stream_vlm.config.field import Group, SettingError, SettingInfo, describe, setting
+from stream_vlm.config.instruction_settings import Instructions
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.config.model_settings import (
     ContextSettings,
@@ -139,6 +140,14 @@ class Settings(Group):
         json_schema_extra={"unit": "", "minimum": None, "maximum": None, "read_only": True},
     )
     camera: dict[CameraName, CameraSettings] = Field(default_factory=dict)
+    instructions: Instructions = setting(
+        [],
+        "Standing instructions: what the model reports whenever it happens, in plain words, one"
+        " sentence each. A model that was not tuned for streams judges each of them on its own at"
+        " each picture, so each makes a step longer; if the list is empty it uses a general list"
+        " (people, things, dangers). A tuned model that can follow a watch follows them as one"
+        " watch while no other is active; one that cannot refuses them.",
+    )
     model: ModelSettings = Field(default_factory=ModelSettings)
     stream: StreamSettings = Field(default_factory=StreamSettings)
     load_shedding: LoadSheddingSettings = Field(default_factory=LoadSheddingSettings)

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from stream_vlm.config.instruction_settings import DEFAULT_INSTRUCTIONS as DEFAULT_INSTRUCTIONS
 from stream_vlm.types import State
-
-DEFAULT_INSTRUCTIONS = (
-    "people, vehicles or animals that come or go",
-    "things that are taken, put down, opened, closed, switched on or off, knocked over or spilt",
-    "anything dangerous, such as a person who has fallen, fire, smoke or water on the floor",
-)
-"""The standing instructions of a model that was not tuned for streams, unless others are set."""
 
 LABELS: Mapping[State, str] = {
     State.SILENCE: "Silence",

@@ -6,9 +6,10 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from stream_vlm.loop.event_tracker import EventTracker
+from stream_vlm.loop.instruction_state import InstructionState
 from stream_vlm.loop.speech_gate import SpeechGate
 from stream_vlm.model_protocol import ModelStream
-from stream_vlm.types import NANOSECONDS, Query, Utterance
+from stream_vlm.types import NANOSECONDS, EventSpan, Query, Utterance
 
 MAX_LINES = 500
 """Older lines of a session are dropped here; the memory file keeps them."""
@@ -23,6 +24,9 @@ class CameraState:
         gate: decides when the robot may speak.
         tracker: turns decisions into event spans.
         watch: the watch that is active; it survives a new session.
+        refused: query id of a standing watch that the model refused, or empty.
+        instructions: the instructions that the model judges, a watch among them, by id.
+        ended: events of instructions that are no longer followed; the next step reports them.
         lines: the utterances and answers of this session, oldest first, one line each, with the
             seconds since the session's first frame.
         first_ns: stamp of the session's first frame, ns; None before it.
@@ -32,14 +36,33 @@ class CameraState:
     gate: SpeechGate
     tracker: EventTracker
     watch: Query | None = None
+    refused: str = ""
+    instructions: dict[str, InstructionState] = field(default_factory=dict)
+    ended: list[EventSpan] = field(default_factory=list)
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
     first_ns: int | None = None
+    _events: int = 0
+
+    @property
+    def under_way_since(self) -> int | None:
+        """Beginning of the oldest event that is under way, int64 ns, or None."""
+        since = [state.under_way_since for state in self.instructions.values()]
+        known = [each for each in (self.tracker.under_way_since, *since) if each is not None]
+        return min(known, default=None)
+
+    def new_event_id(self) -> str:
+        """The id of the next event of an instruction."""
+        self._events += 1
+        return f"{self.tracker.session_id}-{self.tracker.camera}-e{self._events}"
 
     def begin_session(self, gate: SpeechGate, tracker: EventTracker) -> None:
         """Forget the context, the open event and what was said."""
         self.stream.reset()
         self.gate, self.tracker = gate, tracker
         self.lines.clear()
+        self.instructions.clear()
+        self.ended.clear()
+        self._events = 0
         self.first_ns = None
 
     def note_utterance(self, utterance: Utterance, query: Query | None) -> None:

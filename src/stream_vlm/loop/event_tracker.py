@@ -12,6 +12,23 @@ LONGEST_TICK_NS = 2 * NANOSECONDS
 """A longer gap between two frames means that the camera was off."""
 
 
+def reach_ns(previous_ns: int | None, stamp_ns: int) -> int:
+    """How long before a frame a change that it shows may have happened, ns.
+
+    Args:
+        previous_ns: stamp of the frame before; None for the first frame.
+        stamp_ns: stamp of the frame.
+    """
+    return min(stamp_ns - previous_ns, LONGEST_TICK_NS) if previous_ns is not None else 0
+
+
+def boundary_ns(settings: EventSettings, previous_ns: int | None, stamp_ns: int) -> int:
+    """Start or end of an event that the frame of `stamp_ns` is the first to show, int64 ns."""
+    if settings.boundary == "midpoint":
+        return stamp_ns - reach_ns(previous_ns, stamp_ns) // 2
+    return stamp_ns
+
+
 class Observation(NamedTuple):
     """What one decision changed; it can abandon an old event and complete a new one.
 
@@ -76,7 +93,8 @@ class EventTracker:
         if self.under_way_since is not None:
             start_ns, end_ns = self.under_way_since, self._boundary_ns(frame.stamp_ns)
         else:
-            start_ns, end_ns = frame.stamp_ns - self._reach_ns(frame.stamp_ns), frame.stamp_ns
+            reach = reach_ns(self._previous_stamp, frame.stamp_ns)
+            start_ns, end_ns = frame.stamp_ns - reach, frame.stamp_ns
         confidences = [*self._standby_confidences, decision.confidence]
         self._completed += 1
         self._clear_open_event()
@@ -107,15 +125,7 @@ class EventTracker:
         return AbandonedEvent(self.camera, start_ns, stamp_ns, too_long=not quiet)
 
     def _boundary_ns(self, stamp_ns: int) -> int:
-        return (
-            stamp_ns - self._reach_ns(stamp_ns) // 2
-            if self.settings.boundary == "midpoint"
-            else stamp_ns
-        )
-
-    def _reach_ns(self, stamp_ns: int) -> int:
-        """How long before a frame a change that it shows may have happened, ns."""
-        return min(self._tick_ns(stamp_ns), LONGEST_TICK_NS)
+        return boundary_ns(self.settings, self._previous_stamp, stamp_ns)
 
     def _tick_ns(self, stamp_ns: int) -> int:
         """Time since the previous frame, ns; 0 for the first frame."""

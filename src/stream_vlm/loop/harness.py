@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stream_vlm.config.settings import Settings
 from stream_vlm.loop.camera_state import CameraState
-from stream_vlm.loop.event_tracker import EventTracker, Observation
+from stream_vlm.loop.event_tracker import EventTracker
+from stream_vlm.loop.followed import finish_all, follow_instructions
 from stream_vlm.loop.speech_gate import SpeechGate
-from stream_vlm.model_protocol import Model, ModelStream, Outcome, Turn, Upcoming, WatchRefused
-from stream_vlm.types import (
-    AbandonedEvent,
-    Decision,
-    EventSpan,
-    Frame,
-    Limits,
-    Query,
-    State,
-    StepResult,
-    StreamError,
-    Tick,
-    Utterance,
+from stream_vlm.loop.standing_instructions import standing_instructions, standing_watch
+from stream_vlm.loop.step_parts import StepParts
+from stream_vlm.model_protocol import (
+    Judgement,
+    Model,
+    ModelStream,
+    Outcome,
+    Turn,
+    Upcoming,
+    WatchRefused,
+    judges_instructions,
 )
+from stream_vlm.types import Decision, Frame, Limits, Query, StepResult, StreamError, Tick
+
+_log = logging.getLogger(__name__)
 
 PartialText = Callable[[str, str], None]
 """Called with (query_id, text so far) while an answer is being written."""
@@ -68,6 +68,8 @@ class StreamingHarness:
         self.session_id = session_id
         self._summaries = summaries
         self._cameras: dict[str, CameraState] = {}
+        self._judges = judges_instructions(model)
+        self._last_tick: Tick | None = None
 
     def open_session(self, session_id: str) -> None:
         """Begin a new session: contexts, open events and refractory times are forgotten.
@@ -119,45 +121,50 @@ class StreamingHarness:
             ]
             repeated = dict(zip(again, self.model.step(without), strict=True))
             outcomes = [repeated.get(index, outcome) for index, outcome in enumerate(outcomes)]
-        decisions: dict[str, Decision] = {}
-        utterances: list[Utterance] = []
-        events: list[EventSpan] = []
-        abandoned: list[AbandonedEvent] = []
-        vectors: dict[str, NDArray[np.float32]] = {}
+        parts = StepParts(faults)
         for frame, outcome in zip(tick.frames, outcomes, strict=True):
-            camera = self._camera(frame.camera)
+            camera, question = self._camera(frame.camera), questions[frame.camera]
             if isinstance(outcome, StreamError):
-                refused = faults.get(frame.camera)
-                faults[frame.camera] = f"{refused}; {outcome}" if refused else str(outcome)
+                parts.fail(frame.camera, str(outcome))
                 continue
             if outcome.picture_vector is not None:
-                vectors[frame.camera] = outcome.picture_vector
-            decision, observed, utterance = _apply(
-                camera, frame, outcome.decision, questions[frame.camera]
-            )
-            decisions[frame.camera] = decision
-            if observed.completed is not None:
-                events.append(observed.completed)
-            if observed.abandoned is not None:
-                abandoned.append(observed.abandoned)
-            if utterance is not None:
-                utterances.append(utterance)
-        return StepResult(
-            session_id=self.session_id,
-            tick=tick,
-            decisions=decisions,
-            utterances=tuple(utterances),
-            events=tuple(events),
-            abandoned=tuple(abandoned),
-            under_way_since={
-                name: camera.tracker.under_way_since
+                parts.vectors[frame.camera] = outcome.picture_vector
+            if camera.first_ns is None:
+                camera.first_ns = frame.stamp_ns
+            if self._judges:
+                parts.take_judged(camera, frame, outcome, question)
+            else:
+                watch = self._standing_watch(camera)
+                parts.take_decision(camera, frame, outcome.decision, question, watch)
+        self._last_tick = tick
+        return parts.result(
+            self.session_id,
+            tick,
+            {
+                name: since
                 for name, camera in self._cameras.items()
-                if camera.tracker.under_way_since is not None
+                if (since := camera.under_way_since) is not None
             },
-            faults=faults,
-            picture_vectors=vectors,
-            seconds={**self.model.seconds, "step": time.perf_counter() - started},
+            {**self.model.seconds, "step": time.perf_counter() - started},
         )
+
+    def finish(self) -> StepResult | None:
+        """End the events that were reported and still go on, because no frame follows.
+
+        Returns:
+            A step without frames that has these events; None if there are none.
+        """
+        events = [
+            event
+            for camera in self._cameras.values()
+            for event in (*camera.ended, *finish_all(camera))
+        ]
+        for camera in self._cameras.values():
+            camera.ended.clear()
+        if not events or self._last_tick is None:
+            return None
+        last = Tick(self._last_tick.index + 1, self._last_tick.stamp_ns, ())
+        return StepResult(self.session_id, last, {}, events=tuple(events))
 
     @property
     def watching(self) -> frozenset[str]:
@@ -181,10 +188,14 @@ class StreamingHarness:
             for frame, outcome in zip(frames, outcomes, strict=True)
             if isinstance(outcome, WatchRefused)
         }
-        for name in refused:
-            watch = self._camera(name).watch
-            if watch is not None:  # it was not ended for another camera already
-                self.end_watch(watch.query_id)
+        for name, reason in refused.items():
+            camera = self._camera(name)
+            standing = self._standing_watch(camera)
+            if camera.watch is not None:  # it was not ended for another camera already
+                self.end_watch(camera.watch.query_id)
+            elif standing is not None:
+                camera.refused = standing.query_id
+                _log.warning("%s: the instructions are not followed: %s", name, reason)
         return {name: str(reason) for name, reason in refused.items()}
 
     def prepare(self) -> None:
@@ -222,7 +233,8 @@ class StreamingHarness:
         self, frame: Frame, query: Query | None, on_partial: PartialText | None, limits: Limits
     ) -> Turn:
         camera = self._camera(frame.camera)
-        watched = camera.watch is not None
+        watch = camera.watch or self._standing_watch(camera)
+        watched = watch is not None
 
         def gate(decision: Decision) -> Decision:
             return camera.gate.gate_state(
@@ -240,13 +252,31 @@ class StreamingHarness:
             camera.stream,
             frame,
             query=query,
-            watch=camera.watch,
+            watch=None if self._judges else watch,
             gate=gate,
             on_text=on_text,
             limits=limits,
             memory=self._context_beginning(frame.camera, camera),
             with_vector=self.settings.memory.picture_vectors,
+            judgements=self._judgements(camera, frame) if self._judges else (),
         )
+
+    def _judgements(self, camera: CameraState, frame: Frame) -> tuple[Judgement, ...]:
+        settings = self.settings
+        follow_instructions(
+            camera, settings, standing_instructions(settings, self.model), self._new_gate
+        )
+        verify = settings.decision.verify != "off"
+        return tuple(
+            state.judgement(frame.stamp_ns, verify=verify) for state in camera.instructions.values()
+        )
+
+    def _standing_watch(self, camera: CameraState) -> Query | None:
+        """The standing watch of a tuned model, while no other watch is active."""
+        if self._judges or camera.watch is not None:
+            return None
+        watch = standing_watch(self.settings, self.model)
+        return None if watch is None or watch.query_id == camera.refused else watch
 
     def _context_beginning(
         self, name: str, camera: CameraState
@@ -270,28 +300,3 @@ def _question_for(camera: str, queries: Sequence[Query]) -> Query | None:
     return next(
         (query for query in queries if not query.is_watch and query.camera in ("", camera)), None
     )
-
-
-def _apply(
-    camera: CameraState, frame: Frame, decision: Decision, question: Query | None
-) -> tuple[Decision, Observation, Utterance | None]:
-    """Apply repeat suppression and event tracking to `decision`, and make its utterance."""
-    query = question or camera.watch
-    if query is None:
-        decision = camera.gate.suppress_repeat(decision, frame.stamp_ns)
-    observed = Observation() if question else camera.tracker.observe(frame, decision)
-    if camera.first_ns is None:
-        camera.first_ns = frame.stamp_ns
-    if decision.state is not State.RESPONSE or not decision.text:
-        return decision, observed, None
-    utterance = Utterance(
-        camera=frame.camera,
-        frame_id=frame.frame_id,
-        stamp_ns=frame.stamp_ns,
-        text=decision.text,
-        confidence=decision.confidence,
-        event_id=observed.completed.event_id if observed.completed else "",
-        query_id=query.query_id if query else "",
-    )
-    camera.note_utterance(utterance, question)
-    return decision, observed, utterance

@@ -34,6 +34,7 @@ class SpeechGate:
     settings: DecisionSettings
     activity_threshold: float = 0.0
     _spoke_at: int | None = None
+    _spoke_before: int | None = None
     _in_standby: bool = False
     _said: str = ""
     _last_active_ns: int | None = None
@@ -51,19 +52,19 @@ class SpeechGate:
             watched: whether a watch is active.
         """
         if asked:
-            return _in_state(decision, State.RESPONSE)
+            return in_state(decision, State.RESPONSE)
         if self.settings.unprompted == "never" and not watched:
-            decision = _in_state(decision, State.SILENCE)
+            decision = in_state(decision, State.SILENCE)
         decision = self._steady(decision)
         if (
             decision.state is State.RESPONSE
             and self._may_speak(decision, stamp_ns)
             and (watched or self._sees_something(decision))
         ):
-            self._spoke_at = stamp_ns
+            self._spoke_before, self._spoke_at = self._spoke_at, stamp_ns
             return decision
         if decision.state is State.RESPONSE:
-            decision = _in_state(
+            decision = in_state(
                 decision,
                 max(
                     (State.SILENCE, State.STANDBY), key=lambda state: decision.probabilities[state]
@@ -73,8 +74,12 @@ class SpeechGate:
             decision.state is State.STANDBY
             and decision.probabilities[State.STANDBY] < self.settings.standby_threshold
         ):
-            return _in_state(decision, State.SILENCE)
+            return in_state(decision, State.SILENCE)
         return decision
+
+    def take_back(self) -> None:
+        """Note that the response that passed last is not said after all."""
+        self._spoke_at = self._spoke_before
 
     def suppress_repeat(self, decision: Decision, stamp_ns: int) -> Decision:
         """Replace an unprompted response by silence if it repeats the last words.
@@ -101,7 +106,7 @@ class SpeechGate:
         ):
             return decision
         if decision.text == self._said:
-            return replace(_in_state(decision, State.SILENCE), text="")
+            return replace(in_state(decision, State.SILENCE), text="")
         self._said = decision.text
         return decision
 
@@ -109,7 +114,7 @@ class SpeechGate:
         """Apply the hysteresis: keep standby until another state leads it by the margin."""
         lead = decision.probabilities[decision.state] - decision.probabilities[State.STANDBY]
         if self._in_standby and lead < self.settings.hysteresis:
-            decision = _in_state(decision, State.STANDBY)
+            decision = in_state(decision, State.STANDBY)
         self._in_standby = decision.state is State.STANDBY
         return decision
 
@@ -135,7 +140,8 @@ class SpeechGate:
         )
 
 
-def _in_state(decision: Decision, state: State) -> Decision:
+def in_state(decision: Decision, state: State) -> Decision:
+    """`decision` with another state, and the confidence of that state."""
     if decision.state is state:
         return decision
     return replace(decision, state=state, confidence=decision.probabilities[state])

@@ -138,9 +138,13 @@ def insert_step(db: Database, step: StepRows, model_id: str, map_frames: Sequenc
     for camera, vector in step.picture_vectors.items():
         insert(db, PICTURE, picture_ids[camera], model_id, vector)
     for number, row in enumerate(step.rows):
-        record_id = _insert_record(db, step.session_id, model_id, row, picture_ids.get(row.camera))
+        if row.shown_ns:
+            picture_id, shown = _earlier_picture(db, step.session_id, row), None
+        else:
+            picture_id, shown = picture_ids.get(row.camera), step.picture_vectors.get(row.camera)
+        record_id = _insert_record(db, step.session_id, model_id, row, picture_id)
         if row.kind == EVENT:
-            link(db, record_id, row.text, step.picture_vectors.get(row.camera), map_frames)
+            link(db, record_id, row.text, shown, map_frames)
         if number in step.text_vectors:
             insert(db, RECORD, record_id, step.text_model, step.text_vectors[number])
 
@@ -200,6 +204,15 @@ def _insert_picture(db: Database, session_id: str, picture: Picture) -> int:
         ],
     )
     return int(inserted.lastrowid or 0)
+
+
+def _earlier_picture(db: Database, session_id: str, row: Row) -> int | None:
+    """The picture of an earlier step that `row` is based on; None if it is not stored."""
+    found = db.execute(
+        "SELECT id FROM picture WHERE session_id = ? AND camera = ? AND stamp_ns = ?",
+        [session_id, row.camera, row.shown_ns],
+    ).fetchone()
+    return int(found[0]) if found is not None else None
 
 
 def _insert_record(

@@ -65,6 +65,8 @@ class CameraHealth:
         self._lost_before = 0
         self.events_abandoned = 0
         """Events that were under way and never complete (`AbandonedEvent`)."""
+        self.reports_unconfirmed = 0
+        """Reports that were not spoken because a second look did not confirm them."""
         self.newest_stamp_ns: int | None = None
         self.subscribed_at = time.monotonic()
         self._arrivals: deque[float] = deque(maxlen=RATE_WINDOW)

@@ -92,6 +92,7 @@ class ActiveParts:
 
     def _drain(self) -> None:
         configured = self._configured
+        configured.pipeline.finish()
         configured.end.wait(configured.pipeline.flush, FLUSH_S, STORE_S)
         configured.requests.close()
         configured.pipeline.stop()

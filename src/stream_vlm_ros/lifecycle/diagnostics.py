@@ -146,6 +146,7 @@ class Diagnostics:
             "frames refused": health.refused.count,
             "frames lost in transport": health.lost_in_transport,
             "events abandoned": health.events_abandoned,
+            "reports not confirmed": health.reports_unconfirmed,
             "last fault": health.refused.last,
         }
         level = LEVELS.get(state.kind, WARN)
@@ -191,6 +192,10 @@ class Diagnostics:
             "model": model.model_id,
             "device": model.device,
             "engine": model.engine,
+            **{
+                f"instruction {each.instruction_id}": each.text
+                for each in configured.pipeline.followed
+            },
             **configured.requests.questions.counts("questions"),
             **configured.requests.pictures.counts("pictures"),
         }

@@ -42,7 +42,7 @@ def _allowed(info: SettingInfo) -> str:
         return ", ".join(info.choices)
     if info.minimum is not None:
         return f"{info.minimum:g} to {info.maximum:g} {info.unit}".rstrip()
-    return {str: "text", list: "list of names", bool: "true, false"}.get(
+    return {str: "text", list: "list of texts", bool: "true, false"}.get(
         info.kind, info.kind.__name__
     )
 

@@ -23,6 +23,7 @@ from rclpy.parameter import Parameter
 
 from stream_vlm.config.field import SettingError, SettingInfo
 from stream_vlm.config.settings import Settings, describe_settings, load_settings
+from stream_vlm.types import StreamError
 from stream_vlm_ros.lifecycle.start_values import check_camera_topics, check_start_values
 
 AUTOSTART = "autostart"
@@ -38,9 +39,23 @@ class Parameters:
     settings object that the running parts use, and then `on_change` is called.
     """
 
-    def __init__(self, node: Node, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        on_change: Callable[[], None],
+        check: Callable[[Settings], None] = lambda settings: None,
+    ) -> None:
+        """Declare the parameters.
+
+        Args:
+            node: the node.
+            on_change: called after a change.
+            check: called before a change with the settings as they would be; raises StreamError if
+                the running parts cannot follow them.
+        """
         self._node = node
         self._on_change = on_change
+        self._check_running = check
         self._infos: dict[str, SettingInfo] = {}
         self._refused_at_start: dict[str, str] = {}
         self._configured: Settings | None = None
@@ -67,7 +82,7 @@ class Parameters:
         )
         self._declare(describe_settings([]))
         self._declare_cameras(self._node.get_parameter("cameras").value)
-        node.add_pre_set_parameters_callback(self._whole_numbers_to_floats)
+        node.add_pre_set_parameters_callback(self._to_declared_types)
         node.add_on_set_parameters_callback(self._check)
         node.add_post_set_parameters_callback(self._apply)
 
@@ -98,9 +113,7 @@ class Parameters:
     def _declare(self, infos: Iterable[SettingInfo]) -> None:
         for info in infos:
             try:
-                value = self._node.declare_parameter(
-                    info.name, info.default, descriptor_of(info)
-                ).value
+                value = self._declare_one(info, info.default)
                 if info.choices and value not in info.choices:
                     # ROS checks ranges but not choices. If this value stayed, every later change of
                     # any parameter would be refused because of it.
@@ -113,22 +126,39 @@ class Parameters:
             # Registered last, because rclpy calls `_check` while it declares a parameter.
             self._infos[info.name] = info
 
+    def _declare_one(self, info: SettingInfo, value: Any, *, ignore_override: bool = False) -> Any:
+        """Declare one parameter with the default `value`; return the value that it has then."""
+        descriptor = descriptor_of(info)
+        if info.kind is not list:
+            return self._node.declare_parameter(
+                info.name, value, descriptor, ignore_override=ignore_override
+            ).value
+        # rclpy would take an empty list for a list of bytes.
+        kind = Parameter.Type.STRING_ARRAY
+        given = self._node.declare_parameter(
+            info.name, kind, descriptor, ignore_override=ignore_override
+        )
+        if given.type_ is Parameter.Type.NOT_SET:
+            self._node.set_parameters([Parameter(info.name, kind, value)])
+        return self._node.get_parameter(info.name).value
+
     def _declare_otherwise(self, info: SettingInfo, complaint: str) -> None:
-        """Accept a whole number for a float: YAML reads `rate_hz: 2` as an integer."""
-        if info.kind is float:
+        """Accept a whole number for a float, and one text for a list of texts.
+
+        YAML reads `rate_hz: 2` as an integer.
+        """
+        kind = {float: Parameter.Type.INTEGER, list: Parameter.Type.STRING}.get(info.kind)
+        if kind is not None:
             try:
-                whole = self._node.declare_parameter(
-                    info.name, Parameter.Type.INTEGER, ParameterDescriptor()
-                ).value
+                given = self._node.declare_parameter(info.name, kind, ParameterDescriptor())
             except InvalidParameterTypeException:
-                whole = None
+                given = None
             else:
                 self._node.undeclare_parameter(info.name)
-            if whole is not None:
+            if given is not None:
+                value = _to_declared_type(given, info).value
                 try:
-                    self._node.declare_parameter(
-                        info.name, float(whole), descriptor_of(info), ignore_override=True
-                    )
+                    self._declare_one(info, value, ignore_override=True)
                 except InvalidParameterValueException as error:
                     self._declare_default(info, str(error))
                 return
@@ -139,9 +169,7 @@ class Parameters:
             f"{info.name}: the value given at the start is refused ({complaint}); "
             f"{_rule(info)}; correct it, or set it with 'ros2 param set', and configure again"
         )
-        self._node.declare_parameter(
-            info.name, info.default, descriptor_of(info), ignore_override=True
-        )
+        self._declare_one(info, info.default, ignore_override=True)
 
     def _values(self) -> dict[str, Any]:
         cameras = self._node.get_parameter("cameras").value
@@ -152,15 +180,11 @@ class Parameters:
         ]
         return {name: self._node.get_parameter(name).value for name in wanted}
 
-    def _whole_numbers_to_floats(self, changes: list[Parameter]) -> list[Parameter]:
+    def _to_declared_types(self, changes: list[Parameter]) -> list[Parameter]:
         return [
-            (
-                Parameter(change.name, Parameter.Type.DOUBLE, float(change.value))
-                if change.type_ is Parameter.Type.INTEGER
-                and change.name in self._infos
-                and self._infos[change.name].kind is float
-                else change
-            )
+            _to_declared_type(change, self._infos[change.name])
+            if change.name in self._infos
+            else change
             for change in changes
         ]
 
@@ -190,8 +214,10 @@ class Parameters:
             if not name.startswith("camera.") or name.split(".")[1] in cameras
         }
         try:
-            load_settings(values)
-        except SettingError as error:
+            settings = load_settings(values)
+            if self._configured is not None:
+                self._check_running(settings)
+        except StreamError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
@@ -205,6 +231,19 @@ class Parameters:
             self._declare_cameras(ours["cameras"])
         if ours:
             self._on_change()
+
+
+def _to_declared_type(change: Parameter, info: SettingInfo) -> Parameter:
+    """`change` with the type of its setting, where its own type can only mean one thing."""
+    if info.kind is float and change.type_ is Parameter.Type.INTEGER:
+        return Parameter(change.name, Parameter.Type.DOUBLE, float(change.value))
+    if info.kind is list and change.type_ is Parameter.Type.STRING:
+        words = [change.value] if change.value else []
+        return Parameter(change.name, Parameter.Type.STRING_ARRAY, words)
+    if info.kind is list and change.type_ is not Parameter.Type.NOT_SET and not change.value:
+        # `ros2 param set` takes [] for an empty list of truth values.
+        return Parameter(change.name, Parameter.Type.STRING_ARRAY, [])
+    return change
 
 
 def descriptor_of(info: SettingInfo) -> ParameterDescriptor:

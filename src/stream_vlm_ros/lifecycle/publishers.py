@@ -50,11 +50,15 @@ class Publishers:
 
     def publish(self, result: StepResult) -> None:
         """Publish the utterances, events and states of one step."""
-        poses = {frame.camera: frame.pose for frame in result.tick.frames}
+        frames = {frame.camera: frame for frame in result.tick.frames}
         for utterance in result.utterances:
             self.publish_utterance(utterance_message(utterance, result.session_id))
         for event in result.events:
-            self._event.publish(event_message(event, result.session_id, poses.get(event.camera)))
+            frame = frames.get(event.camera)
+            # An event of an instruction ends at a later frame than the one it was reported at.
+            is_now = frame is not None and frame.stamp_ns == event.stamp_ns
+            pose = frame.pose if frame is not None and is_now else event.pose
+            self._event.publish(event_message(event, result.session_id, pose))
         for state in state_messages(result):
             self._state.publish(state)
 

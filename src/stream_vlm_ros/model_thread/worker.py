@@ -201,6 +201,8 @@ class Worker:
                 self._cameras[camera].refused.report(sentence)
         for event in result.abandoned:
             self._cameras[event.camera].events_abandoned += 1
+        for camera, count in result.unconfirmed.items():
+            self._cameras[camera].reports_unconfirmed += count
         return True
 
     def _note_duration(self, seconds: float) -> None:

@@ -208,10 +208,12 @@ def _mark(db: Database, what: Forget) -> Forgotten:
         values |= place_values(what.place)
     source = "record" if what.place is None else IN_PLACE
     db.execute(f"INSERT INTO forgotten SELECT record.id FROM {source} WHERE {filters}", values)
-    for link in ("event_id", "query_id"):
+    # The query id of an utterance or event is a standing instruction, which says nothing itself.
+    for link, kinds in (("event_id", ""), ("query_id", "AND kind IN ('query', 'answer')")):
         db.execute(
-            f"INSERT OR IGNORE INTO forgotten SELECT id FROM record WHERE {link} <> '' AND {link}"
-            f" IN (SELECT {link} FROM record JOIN forgotten USING (id) WHERE {link} <> '')"
+            f"INSERT OR IGNORE INTO forgotten SELECT id FROM record WHERE {link} <> '' {kinds} AND"
+            f" {link} IN (SELECT {link} FROM record JOIN forgotten USING (id) WHERE {link} <> ''"
+            f" {kinds})"
         )
     db.execute("""
         WITH RECURSIVE telling (id) AS (

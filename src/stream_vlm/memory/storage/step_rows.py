@@ -47,7 +47,9 @@ class Picture:
 class Row:
     """One record before it is numbered; the columns of table `record`.
 
-    `state` is empty for a query. Stamps are int64 ns on the clock of the frames.
+    `state` is empty for a query. Stamps are int64 ns on the clock of the frames. `query_id` is the
+    instruction of an utterance or event that is about one. `shown_ns` is the stamp of the frame
+    that it is based on, if that is the frame of an earlier step, else 0.
     """
 
     kind: str
@@ -61,6 +63,7 @@ class Row:
     event_id: str = ""
     query_id: str = ""
     pose: Pose | None = None
+    shown_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class StepRecorder:
 
     Every processed frame becomes an observation. While nothing is said, a thumbnail is kept at most
     once per `memory.thumbnail_period_s`. An utterance, event or answer always gets the thumbnail of
-    its frame.
+    its frame; an event that ends later than it was reported gets that of its report.
     """
 
     def __init__(self) -> None:
@@ -107,7 +110,11 @@ class StepRecorder:
         """Return the rows of `result` and their thumbnails."""
         frames = {frame.camera: frame for frame in result.tick.frames}
         rows = tuple(_rows(result, frames))
-        spoke = {row.camera for row in rows if row.kind in (UTTERANCE, EVENT, ANSWER)}
+        spoke = {
+            row.camera
+            for row in rows
+            if row.kind in (UTTERANCE, EVENT, ANSWER) and not row.shown_ns
+        }
         pictures = {}
         for camera in {row.camera for row in rows} & set(frames):
             if camera in spoke or self._is_due(result.session_id, frames[camera], settings):
@@ -155,6 +162,9 @@ def _rows(result: StepResult, frames: dict[str, Frame]) -> Iterator[Row]:
             pose=poses[camera],
         )
     for event in result.events:
+        shown_ns = operator.index(event.stamp_ns)
+        shown = frames.get(event.camera)
+        is_now = shown is not None and shown.stamp_ns == shown_ns
         yield Row(
             EVENT,
             event.camera,
@@ -165,7 +175,9 @@ def _rows(result: StepResult, frames: dict[str, Frame]) -> Iterator[Row]:
             State.RESPONSE.value,
             float(event.confidence),
             event_id=event.event_id,
-            pose=poses.get(event.camera),
+            query_id=event.instruction_id,
+            pose=poses.get(event.camera) if is_now else _usable(event.camera, event.pose),
+            shown_ns=0 if is_now else shown_ns,
         )
     for said in result.utterances:
         stamp_ns = operator.index(said.stamp_ns)
@@ -179,7 +191,7 @@ def _rows(result: StepResult, frames: dict[str, Frame]) -> Iterator[Row]:
             State.RESPONSE.value,
             float(said.confidence),
             event_id=said.event_id,
-            query_id=said.query_id,
+            query_id=said.query_id or said.instruction_id,
             pose=poses.get(said.camera),
         )
 
@@ -232,7 +244,10 @@ def _shrunk(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
 
 def usable_pose(frame: Frame) -> Pose | None:
     """Return the pose of `frame`, or None if it has none or one that is not finite."""
-    pose = frame.pose
+    return _usable(frame.camera, frame.pose)
+
+
+def _usable(camera: str, pose: Pose | None) -> Pose | None:
     if pose is None:
         return None
     if not all(
@@ -240,7 +255,7 @@ def usable_pose(frame: Frame) -> Pose | None:
         for value in (pose.x, pose.y, pose.z, pose.qx, pose.qy, pose.qz, pose.qw)
     ):
         _log.warning(
-            "%s: stored without its pose: %s has a number that is not finite", frame.camera, pose
+            "%s: stored without its pose: %s has a number that is not finite", camera, pose
         )
         return None
     return pose
