@@ -41,6 +41,10 @@ class Observation(NamedTuple):
     abandoned: AbandonedEvent | None = None
 
 
+NOTHING = Observation()
+"""A decision that changed nothing."""
+
+
 @dataclass
 class EventTracker:
     """Finds the events of one camera and when they began and ended.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from stream_vlm.config.settings import Settings
 from stream_vlm.loop.camera_state import CameraState
-from stream_vlm.loop.event_tracker import EventTracker
+from stream_vlm.loop.event_tracker import NOTHING, EventTracker
 from stream_vlm.loop.followed import finish_all, follow_instructions
 from stream_vlm.loop.speech_gate import SpeechGate
 from stream_vlm.loop.standing_instructions import standing_instructions, standing_watch
@@ -23,7 +23,7 @@ from stream_vlm.model_protocol import (
     WatchRefused,
     judges_instructions,
 )
-from stream_vlm.types import Decision, Frame, Limits, Query, StepResult, StreamError, Tick
+from stream_vlm.types import Decision, Frame, Limits, Query, State, StepResult, StreamError, Tick
 
 _log = logging.getLogger(__name__)
 
@@ -121,11 +121,12 @@ class StreamingHarness:
             ]
             repeated = dict(zip(again, self.model.step(without), strict=True))
             outcomes = [repeated.get(index, outcome) for index, outcome in enumerate(outcomes)]
-        parts = StepParts(faults)
+        parts = StepParts()
         for frame, outcome in zip(tick.frames, outcomes, strict=True):
             camera, question = self._camera(frame.camera), questions[frame.camera]
             if isinstance(outcome, StreamError):
-                parts.fail(frame.camera, str(outcome))
+                refused = faults.get(frame.camera)
+                faults[frame.camera] = f"{refused}; {outcome}" if refused else str(outcome)
                 continue
             if outcome.picture_vector is not None:
                 parts.vectors[frame.camera] = outcome.picture_vector
@@ -134,18 +135,20 @@ class StreamingHarness:
             if self._judges:
                 parts.take_judged(camera, frame, outcome, question)
             else:
-                watch = self._standing_watch(camera)
-                parts.take_decision(camera, frame, outcome.decision, question, watch)
+                self._take_decision(parts, camera, frame, outcome.decision, question)
         self._last_tick = tick
-        return parts.result(
-            self.session_id,
-            tick,
-            {
-                name: since
-                for name, camera in self._cameras.items()
-                if (since := camera.under_way_since) is not None
-            },
-            {**self.model.seconds, "step": time.perf_counter() - started},
+        return StepResult(
+            session_id=self.session_id,
+            tick=tick,
+            decisions=parts.decisions,
+            utterances=tuple(parts.utterances),
+            events=tuple(parts.events),
+            abandoned=tuple(parts.abandoned),
+            under_way_since=self._under_way_since(),
+            faults=faults,
+            picture_vectors=parts.vectors,
+            seconds={**self.model.seconds, "step": time.perf_counter() - started},
+            unconfirmed=parts.unconfirmed,
         )
 
     def finish(self) -> StepResult | None:
@@ -261,6 +264,31 @@ class StreamingHarness:
             judgements=self._judgements(camera, frame) if self._judges else (),
         )
 
+    def _take_decision(
+        self,
+        parts: StepParts,
+        camera: CameraState,
+        frame: Frame,
+        decision: Decision,
+        question: Query | None,
+    ) -> None:
+        """Apply repeat suppression and event tracking to the decision of a tuned model."""
+        standing = self._standing_watch(camera)
+        if question is None and camera.watch is None and standing is None:
+            decision = camera.gate.suppress_repeat(decision, frame.stamp_ns)
+        observed = NOTHING if question else camera.tracker.observe(frame, decision)
+        parts.decisions[frame.camera] = decision
+        if decision.state is State.RESPONSE or observed != NOTHING:
+            parts.take_observed(camera, frame, decision, question, observed, standing)
+
+    def _under_way_since(self) -> dict[str, int]:
+        """By camera, the beginning of its oldest event that is under way, int64 ns."""
+        since = {
+            name: (camera.under_way_since if self._judges else camera.tracker.under_way_since)
+            for name, camera in self._cameras.items()
+        }
+        return {name: start_ns for name, start_ns in since.items() if start_ns is not None}
+
     def _judgements(self, camera: CameraState, frame: Frame) -> tuple[Judgement, ...]:
         settings = self.settings
         follow_instructions(
@@ -273,7 +301,7 @@ class StreamingHarness:
 
     def _standing_watch(self, camera: CameraState) -> Query | None:
         """The standing watch of a tuned model, while no other watch is active."""
-        if self._judges or camera.watch is not None:
+        if self._judges or camera.watch is not None or not self.settings.instructions:
             return None
         watch = standing_watch(self.settings, self.model)
         return None if watch is None or watch.query_id == camera.refused else watch

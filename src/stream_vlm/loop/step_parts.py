@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,8 +17,6 @@ from stream_vlm.types import (
     Frame,
     Query,
     State,
-    StepResult,
-    Tick,
     Utterance,
 )
 
@@ -34,7 +31,6 @@ class StepParts:
     Attributes: as those of `StepResult`.
     """
 
-    faults: dict[str, str]
     decisions: dict[str, Decision] = field(default_factory=dict)
     utterances: list[Utterance] = field(default_factory=list)
     events: list[EventSpan] = field(default_factory=list)
@@ -42,43 +38,35 @@ class StepParts:
     vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     unconfirmed: dict[str, int] = field(default_factory=dict)
 
-    def fail(self, camera: str, fault: str) -> None:
-        """Note why the frame of `camera` could not be used."""
-        refused = self.faults.get(camera)
-        self.faults[camera] = f"{refused}; {fault}" if refused else fault
-
-    def take_decision(
+    def take_observed(
         self,
         camera: CameraState,
         frame: Frame,
         decision: Decision,
         question: Query | None,
+        observed: Observation,
         standing: Query | None,
     ) -> None:
-        """Take in the one decision of a tuned model about `frame`.
+        """Take in what the one decision of a tuned model about `frame` changed.
 
         Args:
             camera: the camera of the frame.
             frame: the frame.
             decision: the decision, with its words.
             question: the question that it answers, if any.
+            observed: the events that it completed or abandoned.
             standing: the standing instructions as one watch, if they are followed.
         """
-        query = question or camera.watch
-        about = standing.query_id if standing is not None and query is None else ""
-        if query is None and not about:
-            decision = camera.gate.suppress_repeat(decision, frame.stamp_ns)
-        observed = Observation() if question else camera.tracker.observe(frame, decision)
-        self.decisions[frame.camera] = decision
+        about = standing.query_id if standing is not None and question is None else ""
         event = observed.completed
         if event is not None:
-            if question is None and (camera.watch or about):
-                watched = camera.watch.query_id if camera.watch else about
-                event = replace(event, instruction_id=watched)
+            watched = camera.watch.query_id if camera.watch is not None else about
+            event = replace(event, instruction_id=watched)
             self.events.append(event)
         if observed.abandoned is not None:
             self.abandoned.append(observed.abandoned)
         event_id = event.event_id if event is not None else ""
+        query = question or camera.watch
         self._say(camera, frame, decision, question, query, event_id=event_id, about=about)
 
     def take_judged(
@@ -136,25 +124,3 @@ class StepParts:
         )
         camera.note_utterance(utterance, question)
         self.utterances.append(utterance)
-
-    def result(
-        self,
-        session_id: str,
-        tick: Tick,
-        under_way_since: Mapping[str, int],
-        seconds: Mapping[str, float],
-    ) -> StepResult:
-        """The result of the step."""
-        return StepResult(
-            session_id=session_id,
-            tick=tick,
-            decisions=self.decisions,
-            utterances=tuple(self.utterances),
-            events=tuple(self.events),
-            abandoned=tuple(self.abandoned),
-            under_way_since=under_way_since,
-            faults=self.faults,
-            picture_vectors=self.vectors,
-            seconds=seconds,
-            unconfirmed=self.unconfirmed,
-        )
