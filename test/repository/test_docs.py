@@ -121,10 +121,9 @@ def is_defined(dotted: str) -> bool:
 
 @cache
 def sources() -> str:
-    """Every Python file of our packages and of the server's files, one after the other."""
-    files = [
-        file for room in ("src", "deploy") for file in sorted((REPOSITORY / room).rglob("*.py"))
-    ]
+    """Every Python file of our packages and every file of deploy, one after the other."""
+    deployed = (REPOSITORY / "deploy").iterdir()
+    files = sorted([*(REPOSITORY / "src").rglob("*.py"), *(one for one in deployed if one.suffix)])
     return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 
