@@ -12,6 +12,7 @@ from types import TracebackType
 import numpy as np
 
 from stream_vlm.config.settings import Settings, with_cameras
+from stream_vlm.delegate import Delegate
 from stream_vlm.loop.harness import NO_LIMITS, PartialText, StreamingHarness
 from stream_vlm.loop.standing_instructions import (
     check_settings_for,
@@ -27,6 +28,8 @@ from stream_vlm.memory.recording.background_texts import BackgroundTexts, Backgr
 from stream_vlm.memory.recording.background_writer import MemoryWriter
 from stream_vlm.memory.recording.sync_writer import SyncWriter
 from stream_vlm.memory.storage.errors import SessionError
+from stream_vlm.memory.storage.picture_texts import PictureText
+from stream_vlm.memory.storage.step_rows import ANSWER
 from stream_vlm.memory.summaries.by_model import ModelSummarizer, summary_writer
 from stream_vlm.memory.summaries.newest import NewestSummaries
 from stream_vlm.model_protocol import (
@@ -174,6 +177,12 @@ class Pipeline:
             elif settings.memory.captioner == "endpoint":
                 self._captions = captions
                 endpoint = EndpointCaptioner(settings.memory, captions)
+            self.delegate = (
+                Delegate(settings.delegate, self._store_answer) if settings.delegate.url else None
+            )
+            """A larger model for hard questions, where `delegate.url` names one."""
+            if self.delegate is not None:
+                stack.callback(self.delegate.close)
             self.background = BackgroundTexts(writers)
             """What the model writes in idle slices: summaries and captions."""
             self.summaries = NewestSummaries(self.memory)
@@ -282,6 +291,8 @@ class Pipeline:
         self.writer.submit(result)
         if self._captions is not None:
             self._captions.note(result)
+        if self.delegate is not None:
+            self.delegate.note(result)
         return result
 
     def prepare(self) -> None:
@@ -329,6 +340,13 @@ class Pipeline:
         """
         check_text(watch_for, "what to watch for")
         return Run(self, source, watch_for)
+
+    def _store_answer(
+        self, session_id: str, frame: Frame, text: str, model_id: str, query_id: str
+    ) -> None:
+        self.memory.add_text(
+            PictureText(ANSWER, session_id, frame, text, model_id, query_id=query_id)
+        )
 
     def _on_stored(self, result: StepResult) -> None:
         assert self._on_result is not None

@@ -269,6 +269,7 @@ class Utterance:
         query_id: the question that this answers, else the active watch; empty when the robot speaks
             unprompted.
         instruction_id: the standing instruction that this reports about, or empty.
+        answered_by: who gave an answer if it was not the running model: "delegate" or "memory".
     """
 
     camera: str
@@ -279,6 +280,7 @@ class Utterance:
     event_id: str = ""
     query_id: str = ""
     instruction_id: str = ""
+    answered_by: str = ""
 
 
 @dataclass(frozen=True)

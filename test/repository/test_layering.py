@@ -38,7 +38,9 @@ ALLOWED = {
     "memory": "config local_time model_protocol text_models time_phrases time_words types",
     "loop": "config model_protocol types",
     "sources": "extensions loop redact types",
-    "pipeline": "backbone config loop memory model_protocol sources text_models types unicode_text",
+    "delegate": "config text_models time_words types",
+    "pipeline": "backbone config delegate loop memory model_protocol sources text_models types"
+    " unicode_text",
     "cli": "__init__ backbone config extensions memory model_protocol pipeline redact run_records"
     " sources local_time text_models time_phrases time_words types unicode_text",
     # What a robot does not need.
@@ -56,9 +58,9 @@ ALLOWED = {
     "ros.launch_arguments": "",
     "ros.common": "memory types",
     "ros.inputs": "config loop sources types ros.common",
-    "ros.requests": "config memory model_protocol pipeline types unicode_text ros.common",
+    "ros.requests": "config delegate memory model_protocol pipeline types unicode_text ros.common",
     "ros.model_thread": "loop pipeline sources types ros.common ros.inputs ros.requests",
-    "ros.lifecycle": "config loop memory model_protocol pipeline sources types ros.common"
+    "ros.lifecycle": "config delegate loop memory model_protocol pipeline sources types ros.common"
     " ros.inputs ros.model_thread ros.requests",
     "ros.camera_source": "redact sources types ros.common",
     "ros.node": "backbone config model_protocol types ros.common ros.lifecycle",

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from stream_vlm.config.delegate_settings import DelegateSettings
 from stream_vlm.config.field import Group, SettingError, SettingInfo, describe, setting
 from stream_vlm.config.instruction_settings import Instructions
 from stream_vlm.config.memory_settings import MemorySettings
@@ -156,6 +157,7 @@ class Settings(Group):
     sampling: SamplingSettings = Field(default_factory=SamplingSettings)
     events: EventSettings = Field(default_factory=EventSettings)
     memory: MemorySettings = Field(default_factory=MemorySettings)
+    delegate: DelegateSettings = Field(default_factory=DelegateSettings)
     pose: PoseSettings = Field(default_factory=PoseSettings)
     output: OutputSettings = Field(default_factory=OutputSettings)
     diagnostics: DiagnosticsSettings = Field(default_factory=DiagnosticsSettings)

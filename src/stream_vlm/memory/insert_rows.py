@@ -12,12 +12,12 @@ from typing import Any
 from sqlite_utils import Database
 
 from stream_vlm.memory.answers.object_links import link
-from stream_vlm.memory.captions.queue import Caption
 from stream_vlm.memory.search.vectors import PICTURE, RECORD, insert, normalised
 from stream_vlm.memory.storage.errors import SessionError
 from stream_vlm.memory.storage.indexed_text import indexed_text
+from stream_vlm.memory.storage.picture_texts import UNMEASURED, PictureText
 from stream_vlm.memory.storage.step_rows import (
-    CAPTION,
+    ANSWER,
     EVENT,
     Picture,
     Row,
@@ -25,10 +25,7 @@ from stream_vlm.memory.storage.step_rows import (
     storable,
     usable_pose,
 )
-from stream_vlm.types import Pose
-
-CAPTION_CONFIDENCE = 0.5
-"""Confidence of a caption, which no model measures: below that of most events."""
+from stream_vlm.types import Pose, State
 
 
 @dataclass(frozen=True)
@@ -149,21 +146,18 @@ def insert_step(db: Database, step: StepRows, model_id: str, map_frames: Sequenc
             insert(db, RECORD, record_id, step.text_model, step.text_vectors[number])
 
 
-def insert_caption(
-    db: Database,
-    caption: Caption,
-    picture: Picture | None,
-    begun: Begun,
+def insert_picture_text(
+    db: Database, text: PictureText, picture: Picture | None, begun: Begun
 ) -> int:
-    """Store a caption with its picture, which may be stored already; return its record number.
+    """Store a text with its picture, which may be stored already; return its record number.
 
     Args:
         db: the connection that writes.
-        caption: what is stored.
+        text: what is stored.
         picture: the thumbnail of its frame, or None if that cannot be encoded.
         begun: its session, as the file has it.
     """
-    frame, vector = caption.shown.frame, caption.shown.vector
+    frame = text.frame
     stored = db.execute(
         "SELECT id FROM picture WHERE session_id = ? AND camera = ? AND stamp_ns = ?",
         [begun.session_id, frame.camera, frame.stamp_ns],
@@ -171,22 +165,22 @@ def insert_caption(
     picture_id = int(stored[0]) if stored is not None else None
     if picture_id is None and picture is not None:
         picture_id = _insert_picture(db, begun.session_id, picture)
-        if vector is not None:
-            insert(
-                db, PICTURE, picture_id, begun.model_id, normalised(vector, "the picture's vector")
-            )
+        if text.vector is not None:
+            vector = normalised(text.vector, f"{frame.camera}: picture vector")
+            insert(db, PICTURE, picture_id, begun.model_id, vector)
     row = Row(
-        CAPTION,
+        text.kind,
         frame.camera,
         frame.frame_id,
         operator.index(frame.stamp_ns),
         operator.index(frame.stamp_ns),
-        storable(caption.text),
-        "",
-        CAPTION_CONFIDENCE,
+        storable(text.text),
+        State.RESPONSE.value if text.kind == ANSWER else "",
+        UNMEASURED,
+        query_id=text.query_id,
         pose=usable_pose(frame),
     )
-    return _insert_record(db, begun.session_id, caption.model_id, row, picture_id)
+    return _insert_record(db, begun.session_id, text.model_id, row, picture_id)
 
 
 def _insert_picture(db: Database, session_id: str, picture: Picture) -> int:

@@ -28,6 +28,7 @@ from stream_vlm.memory.search.adopt_vectors import adopt_vectors
 from stream_vlm.memory.search.vector_search import embed_pictures, embed_texts
 from stream_vlm.memory.search.vectors import Embedder, PictureEmbedder, normalised
 from stream_vlm.memory.storage.errors import MemoryFileError, SessionError
+from stream_vlm.memory.storage.picture_texts import PictureText
 from stream_vlm.memory.storage.step_rows import StepRecorder, StepRows
 from stream_vlm.memory.storage.thumbnails import StoredFrame
 from stream_vlm.memory.summaries.jobs import SummaryJobs
@@ -261,6 +262,11 @@ class Memory(MemoryReader):
     def captions(self) -> CaptionQueue | None:
         """The pictures to caption, or None if the memory is open for reading only."""
         return self._idle.captions if self._idle is not None else None
+
+    def add_text(self, text: PictureText) -> None:
+        """Have a text about a picture stored by the thread that writes; any thread may call it."""
+        if self._idle is not None:
+            self._idle.texts.add(text)
 
     @property
     def idle_health(self) -> IdleHealth:

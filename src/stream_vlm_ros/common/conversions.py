@@ -54,6 +54,7 @@ def utterance_message(utterance: Utterance, session_id: str) -> UtteranceMessage
         event_id=utterance.event_id,
         query_id=utterance.query_id,
         instruction_id=utterance.instruction_id,
+        answered_by=utterance.answered_by,
     )
 
 

@@ -13,6 +13,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.timer import Timer
 
+from stream_vlm.delegate import Delegate
 from stream_vlm.loop.load_governor import LoadGovernor
 from stream_vlm.model_protocol import ReportsHealth
 from stream_vlm.types import NANOSECONDS
@@ -93,6 +94,8 @@ class Diagnostics:
         if configured is not None:
             statuses.append(self._model_status(configured, active))
             statuses.append(self._memory_status(configured))
+            if (delegate := configured.pipeline.delegate) is not None:
+                statuses.append(self._delegate_status(delegate))
         message = DiagnosticArray(status=statuses)
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
@@ -231,6 +234,19 @@ class Diagnostics:
                     " stream.rate_hz, or use a smaller model"
                 )
         return self._status("model", level, message, values)
+
+    def _delegate_status(self, delegate: Delegate) -> DiagnosticStatus:
+        health = delegate.health
+        values: dict[str, object] = {
+            "model": delegate.model_id,
+            "questions delegated": health.asked,
+            "questions answered": health.answered,
+            "questions refused": health.refused,
+            "questions waiting": health.waiting,
+            "last fault": health.fault,
+        }
+        message = health.fault or f"{health.answered} questions answered"
+        return self._status("delegate", WARN if health.fault else OK, message, values)
 
     def _memory_status(self, configured: ConfiguredParts) -> DiagnosticStatus:
         health = configured.writer.health

@@ -41,12 +41,23 @@ def from_memory(recalled: PromptRecall, now_ns: int, session_id: str) -> Ask.Res
         stamp_ns=best.stamp_ns if best else now_ns,
         text=recalled.sentence(now_ns),
         confidence=best.confidence if best else float(known),
+        answered_by=Ask.Result.MEMORY,
     )
     return Ask.Result(
         answer=utterance_message(utterance, best.session_id if best else session_id),
         answered_by=Ask.Result.MEMORY,
         known=known,
         evidence=[record_message(record) for record in records],
+    )
+
+
+def from_delegate(utterance: Utterance, without: Ask.Result, session_id: str) -> Ask.Result:
+    """The delegate's answer, with the evidence of `without`, the result that was not known."""
+    return Ask.Result(
+        answer=utterance_message(utterance, session_id),
+        answered_by=Ask.Result.DELEGATE,
+        known=True,
+        evidence=without.evidence,
     )
 
 

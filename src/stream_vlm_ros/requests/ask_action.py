@@ -17,14 +17,16 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import String
 
+from stream_vlm.delegate import DelegateBusy, DelegatedQuestion
 from stream_vlm.memory.answers.prompt_recall import PromptRecall, is_about_the_past
 from stream_vlm.pipeline import Pipeline
 from stream_vlm.types import StreamError, Utterance
 from stream_vlm_ros.action import Ask
+from stream_vlm_ros.common.conversions import utterance_message
 from stream_vlm_ros.common.first_result import FirstResult
 from stream_vlm_ros.common.qos_overrides import OVERRIDABLE
 from stream_vlm_ros.msg import Utterance as UtteranceMessage
-from stream_vlm_ros.requests.answer_result import AnswerGrader, from_memory
+from stream_vlm_ros.requests.answer_result import AnswerGrader, from_delegate, from_memory
 from stream_vlm_ros.requests.question import Question, checked_words, new_query_id
 from stream_vlm_ros.requests.recall_thread import RecallRequest
 from stream_vlm_ros.requests.request_queue import RequestError, RequestQueue
@@ -120,14 +122,30 @@ class AskServer:
                 f"~/query: no answer to '{message.data[:80]}': {sentence}"
             )
 
+        def delegate(result: Ask.Result, recalled: PromptRecall) -> None:
+            # The answer comes as an utterance; a failure is on /diagnostics.
+            if self._is_delegated(result):
+                try:
+                    self._delegate(result, asked, asked_ns, recalled, lambda outcome: None)
+                except DelegateBusy as busy:
+                    fail(str(busy))
+
         def answer(recalled: PromptRecall) -> None:
             if self._is_for_the_memory(asked, recalled):
-                utterance = from_memory(recalled, asked_ns, self._pipeline.session_id).answer
-                utterance.query_id = new_query_id()
-                self._publish(utterance)
+                result = from_memory(recalled, asked_ns, self._pipeline.session_id)
+                result.answer.query_id = new_query_id()
+                self._publish(result.answer)
+                delegate(result, recalled)
                 return
+
+            def answered(utterance: Utterance) -> None:
+                session_id = self._pipeline.session_id
+                result = self._grader.from_model(utterance, asked, recalled, session_id)
+                delegate(result, recalled)
+
+            question = Question(text=asked, stamp_ns=asked_ns, on_answer=answered, on_failure=fail)
             try:
-                self._put(Question(text=asked, stamp_ns=asked_ns, on_failure=fail), recalled)
+                self._put(question, recalled)
             except RequestError as error:
                 fail(str(error))
 
@@ -191,14 +209,88 @@ class AskServer:
             return recalled
         if self._is_for_the_memory(asked, recalled):
             result = from_memory(recalled, asked_ns, self._pipeline.session_id)
+            if not result.known:
+                result.answer.query_id = new_query_id()
             goal.publish_feedback(Ask.Feedback(text=result.answer.text))
+        else:
+            outcome = await self._ask_model(goal, asked, asked_ns, recalled, deadline, timeout_s)
+            if isinstance(outcome, str):
+                return outcome
+            result = self._grader.from_model(outcome, asked, recalled, self._pipeline.session_id)
+        if not self._is_delegated(result):
             return result
-        outcome = await self._ask_model(goal, asked, asked_ns, recalled, deadline, timeout_s)
-        return (
-            outcome
-            if isinstance(outcome, str)
-            else self._grader.from_model(outcome, asked, recalled, self._pipeline.session_id)
+        return await self._ask_delegate(goal, result, asked, asked_ns, recalled, deadline)
+
+    def _is_delegated(self, result: Ask.Result) -> bool:
+        """Whether the delegate gets the question of `result`.
+
+        An answer that the memory has computed is exact, so no model is asked.
+        """
+        delegate = self._pipeline.delegate
+        computed = result.answered_by == Ask.Result.MEMORY and result.known
+        return delegate is not None and not computed and delegate.wants(known=result.known)
+
+    def _delegate(
+        self,
+        result: Ask.Result,
+        asked: str,
+        asked_ns: int,
+        recalled: PromptRecall,
+        on_result: Callable[[Utterance | str], None],
+    ) -> None:
+        """Give the question of `result` to the delegate, whose answer is published as it comes.
+
+        Raises:
+            DelegateBusy: the delegate does not take it.
+        """
+        delegate, session_id = self._pipeline.delegate, self._pipeline.session_id
+        assert delegate is not None
+
+        def answered(utterance: Utterance) -> None:
+            self._publish(utterance_message(utterance, session_id))
+            on_result(utterance)
+
+        delegate.put(
+            DelegatedQuestion(
+                query_id=result.answer.query_id,
+                text=asked,
+                asked_ns=asked_ns,
+                camera=result.answer.camera,
+                recalled=recalled.context(asked_ns),
+                on_answer=answered,
+                on_failure=on_result,
+            )
         )
+
+    async def _ask_delegate(
+        self,
+        goal: ServerGoalHandle,
+        result: Ask.Result,
+        asked: str,
+        asked_ns: int,
+        recalled: PromptRecall,
+        deadline: float,
+    ) -> Ask.Result | str:
+        """The delegate's answer; without one in time, `result` with a note that says why."""
+        found: FirstResult[Utterance | str] = FirstResult(self._node.executor)
+        try:
+            self._delegate(result, asked, asked_ns, recalled, found.set)
+        except DelegateBusy as busy:
+            result.note = str(busy)
+            return result
+        goal.publish_feedback(Ask.Feedback(text=result.answer.text, delegated=True))
+        late = (
+            "the delegate did not answer before the deadline of the goal (timeout_s); if its answer"
+            " comes later, it is published on ~/utterance"
+        )
+        outcome = await self._wait_for(found, goal, deadline, late)
+        if outcome == CANCELLED:
+            return CANCELLED
+        if isinstance(outcome, str):
+            result.note = outcome
+            return result
+        goal.publish_feedback(Ask.Feedback(text=outcome.text, delegated=True))
+        return from_delegate(outcome, result, self._pipeline.session_id)
 
     async def _ask_model(
         self,

@@ -11,6 +11,7 @@ import pytest
 from memory_fixtures import seconds, settings, step
 
 from stream_vlm.memory.captions.queue import MAX_FAILURES_IN_A_ROW, CaptionQueue, Shown
+from stream_vlm.memory.storage.picture_texts import PictureTexts
 from stream_vlm.types import StepResult
 
 SAME, OTHER = (np.array(vector, np.float32) for vector in ([1.0, 0.0], [0.0, 1.0]))
@@ -18,7 +19,7 @@ SAME, OTHER = (np.array(vector, np.float32) for vector in ([1.0, 0.0], [0.0, 1.0
 
 @pytest.fixture
 def queue(tmp_path: Path) -> CaptionQueue:
-    found = CaptionQueue(settings(tmp_path / "memory.db", caption_s=10), lambda: None)
+    found = CaptionQueue(settings(tmp_path / "memory.db", caption_s=10), PictureTexts(lambda: None))
     found.set_writer("eyes", "memory.captioner 'model'", "set memory.captioner to 'off'")
     return found
 
@@ -125,6 +126,16 @@ def test_after_many_failures_no_more_captions_are_asked_for(
     assert "a caption by eyes is rejected" in health.fault
     assert health.fault.endswith("no more captions are asked for: set memory.captioner to 'off'")
     assert len(caplog.records) == 2
+
+
+def test_a_server_is_asked_again_however_often_it_failed(queue: CaptionQueue) -> None:
+    queue.set_writer("eyes", "memory.captioner 'endpoint'")
+    for number in range(2 * MAX_FAILURES_IN_A_ROW):
+        queue.note(seen(20 * number))
+        shown = queue.take()
+        assert shown is not None
+        queue.fail("no network")
+    assert captioned(queue, seen(1000)) == [("front", seconds(1000))]
 
 
 def test_a_success_ends_a_fault(queue: CaptionQueue) -> None:

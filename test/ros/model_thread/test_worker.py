@@ -20,6 +20,7 @@ from stream_vlm.loop.sampler import LatestFrames
 from stream_vlm.memory.captions.by_model import ModelCaptioner
 from stream_vlm.memory.captions.queue import CaptionQueue
 from stream_vlm.memory.recording.background_texts import BackgroundTexts
+from stream_vlm.memory.storage.picture_texts import PictureTexts
 from stream_vlm.memory.summaries import by_model
 from stream_vlm.memory.summaries.by_model import ModelSummarizer
 from stream_vlm.memory.summaries.extractive import Material, SummaryItem
@@ -413,7 +414,8 @@ class CaptioningPipeline(SummarizingPipeline):
     def __init__(self) -> None:
         super().__init__()
         self.decisions = {"camera": Decision(State.SILENCE, {State.SILENCE: 1.0})}
-        self.captions = CaptionQueue(MemorySettings(caption_s=0.5), lambda: None)
+        self.texts = PictureTexts(lambda: None)
+        self.captions = CaptionQueue(MemorySettings(caption_s=0.5), self.texts)
         self.background = BackgroundTexts([ModelCaptioner(self.captions, self, self.model_id)])
         self.begun: list[int] = []
 
@@ -453,10 +455,10 @@ def test_a_tick_during_a_caption_waits_for_one_slice_only(
     wait(lambda: pipeline.calls.count("step") == 2)
     second = len(pipeline.calls) - pipeline.calls[::-1].index("step")
     assert pipeline.calls[: second - 1] == ["step", "slice", "slice", "slice"]
-    wait(lambda: pipeline.captions.written is not None)
-    caption = pipeline.captions.written
+    wait(lambda: pipeline.texts.oldest is not None)
+    caption = pipeline.texts.oldest
     assert caption is not None
-    assert (caption.text, caption.shown.frame.stamp_ns) == ("The door opens", 1)
+    assert (caption.text, caption.frame.stamp_ns) == ("The door opens", 1)
     assert pipeline.calls.count("slice") == 100
 
 
@@ -473,7 +475,7 @@ def test_no_caption_is_begun_between_two_steps_without_idle_time(
         env.frame()
         env.tick()
     pipeline.may_finish_step.set()
-    wait(lambda: pipeline.captions.written is not None)
+    wait(lambda: pipeline.texts.oldest is not None)
     assert pipeline.calls[:2] == ["step", "step"]
     # The picture that came last is described, not the one that was due first.
     assert pipeline.begun == [11]

@@ -5,16 +5,21 @@ The memory answers questions about the past, the model answers questions about t
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from action_msgs.msg import GoalStatus
 from brightness_model import GATE_ENV, READS_ENV, UNSURE_ENV
+from diagnostic_msgs.msg import DiagnosticStatus
+from judge_server import JudgeServer, serve_judge
 from rclpy.action import ActionClient
 from ros_fixtures import BRIGHT, Robot
 from std_msgs.msg import String
 from stream_vlm_ros.action import Ask
 from stream_vlm_ros.msg import Utterance
 from stream_vlm_ros.srv import Recall
+
+WARN = DiagnosticStatus.WARN
 
 
 class Client:
@@ -23,10 +28,14 @@ class Client:
     It asks with one action client, because a new client misses feedback until it is discovered.
     """
 
-    def __init__(self, robot: Robot, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, robot: Robot, environment: dict[str, str] | None = None, **parameters: Any
+    ) -> None:
         self._robot = robot
+        self.delegated = 0
+        """How many feedbacks said that a question was delegated."""
         camera = robot.camera()
-        robot.start_node(environment=environment)
+        robot.start_node(environment=environment, **parameters)
         self._client = ActionClient(robot.node, Ask, "stream_vlm/ask")
         self._queries = robot.node.create_publisher(String, "stream_vlm/query", 10)
         robot.wait(lambda: robot.states, "a state")
@@ -65,12 +74,13 @@ class Client:
     ) -> Ask.Result:
         """Return the result of a goal of `~/ask`; its status must be `status`."""
         texts: list[str] = []
+
+        def hear(message: Any) -> None:
+            texts.append(message.feedback.text)
+            self.delegated += message.feedback.delegated
+
         asked = Ask.Goal(question=question, **({"timeout_s": 30.0} | goal))
-        sent = self._robot.on_spinner(
-            lambda: self._client.send_goal_async(
-                asked, lambda feedback: texts.append(feedback.feedback.text)
-            )
-        )
+        sent = self._robot.on_spinner(lambda: self._client.send_goal_async(asked, hear))
         self._robot.wait(sent.done, "acceptance")
         outcome = self._robot.on_spinner(sent.result().get_result_async)
         self._robot.wait(outcome.done, f"the answer to '{question}'")
@@ -251,3 +261,101 @@ def test_a_question_times_out_while_the_memory_is_slow(robot: Robot) -> None:
     late = client.ask("when was it bright?", GoalStatus.STATUS_ABORTED, timeout_s=0.5)
     assert "the memory gave no answer within 0.5 s" in late.message
     gate.touch()
+
+
+def to(server: JudgeServer, **more: Any) -> dict[str, Any]:
+    """Parameters that give hard questions to `server`."""
+    return {"delegate__url": server.url, "delegate__model": "large", **more}
+
+
+def test_a_question_that_nobody_can_answer_goes_to_the_delegate(robot: Robot) -> None:
+    with serve_judge(lambda content: "Yes, a zebra.") as server:
+        client = Client(robot, {UNSURE_ENV: "1"}, **to(server))
+        now = client.ask("is there a zebra?")
+        assert (now.answered_by, now.known, now.answer.text, now.answer.answered_by) == (
+            Ask.Result.DELEGATE,
+            True,
+            "Yes, a zebra.",
+            "delegate",
+        )
+        assert client.delegated == 2
+        assert now.answer.camera == "camera"
+        spoken = robot.wait_for_text("Yes, a zebra.")
+        assert (spoken.query_id, spoken.answered_by) == (now.answer.query_id, "delegate")
+        stored = robot.wait(
+            lambda: [
+                record
+                for record in robot.call(Recall, "recall", kinds=["answer"]).records
+                if record.model_id == "large"
+            ],
+            "the answer in the memory",
+        )
+        assert [(one.text, one.query_id, one.has_frame) for one in stored] == [
+            ("Yes, a zebra.", now.answer.query_id, True)
+        ]
+        past = client.ask("when did you last see the zebra?")
+        assert past.answered_by == Ask.Result.DELEGATE
+        assert len(server.requests) == 2
+        counted = client.ask("how often was it bright?")
+        assert counted.answered_by == Ask.Result.MEMORY, "what the memory computed is exact"
+        assert len(server.requests) == 2
+
+
+def test_a_known_answer_is_delegated_only_if_the_setting_says_always(robot: Robot) -> None:
+    with serve_judge(lambda content: "Very bright.") as server:
+        client = Client(robot, **to(server, delegate__when="always"))
+        now = client.ask("how bright is it?")
+        assert (now.answered_by, now.answer.text) == (Ask.Result.DELEGATE, "Very bright.")
+        assert client.ask("how often was it bright?").answered_by == Ask.Result.MEMORY
+
+
+def test_a_delegate_that_never_answers_leaves_the_answer_of_the_model(robot: Robot) -> None:
+    may_end = threading.Event()
+
+    def reply(content: Any) -> str:
+        may_end.wait(120)
+        return "too late"
+
+    with serve_judge(reply) as server:
+        try:
+            client = Client(robot, {UNSURE_ENV: "1"}, **to(server, delegate__timeout_s=1.0))
+            before = len(robot.states)
+            result = client.ask("is there a zebra?")
+            assert (result.answered_by, result.known) == (Ask.Result.MODEL, False)
+            assert result.answer.text.startswith("I do not know; the model's guess")
+            assert result.note == "the delegate gave no answer within 1 s (delegate.timeout_s)"
+            assert len(robot.states) > before, "no tick waits for the delegate"
+            robot.wait_for_diagnostic("delegate", "the delegate gave no answer within 1 s", WARN)
+            # A question that is still being asked does not hold the end of the node.
+            client.query("is there a zebra?")
+            robot.wait(lambda: len(server.requests) == 2, "the second question at the server")
+            assert robot.end_node() == 0
+        finally:
+            may_end.set()
+
+
+def test_a_late_answer_of_the_delegate_is_published(robot: Robot) -> None:
+    may_answer = threading.Event()
+
+    def reply(content: Any) -> str:
+        may_answer.wait(120)
+        return "Yes, a zebra."
+
+    with serve_judge(reply) as server:
+        try:
+            client = Client(robot, {UNSURE_ENV: "1"}, **to(server, delegate__timeout_s=100.0))
+            result = client.ask("is there a zebra?", timeout_s=5.0)
+            assert (result.answered_by, result.known) == (Ask.Result.MODEL, False)
+            assert "before the deadline of the goal" in result.note
+        finally:
+            may_answer.set()
+        assert robot.wait_for_text("Yes, a zebra.").query_id == result.answer.query_id
+
+
+def test_a_question_on_the_query_topic_is_delegated_too(robot: Robot) -> None:
+    with serve_judge(lambda content: "Yes, a zebra.") as server:
+        client = Client(robot, {UNSURE_ENV: "1"}, **to(server))
+        first = client.answer("is there a zebra?")
+        second = robot.wait_for_text("Yes, a zebra.")
+        assert (second.query_id, second.answered_by) == (first.query_id, "delegate")
+        assert first.answered_by == ""

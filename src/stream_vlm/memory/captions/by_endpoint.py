@@ -19,8 +19,6 @@ from stream_vlm.text_models.picture_data import PictureRefused, data_url
 KEY = "STREAM_VLM_CAPTION_KEY"
 """Environment variable with the key of the endpoint."""
 
-REMEDY = "look at the server, and start again; or set memory.captioner to 'off'"
-
 
 class EndpointCaptioner:
     """Sends one due picture after the other to the endpoint, until the queue is closed.
@@ -63,7 +61,7 @@ class EndpointCaptioner:
         self._queue = queue
         self._task = caption_task(settings.caption_chars, language)
         self._timeout_s = settings.caption_timeout_s
-        queue.set_writer(settings.caption_model, "memory.captioner 'endpoint'", REMEDY)
+        queue.set_writer(settings.caption_model, "memory.captioner 'endpoint'")
         self._thread = threading.Thread(target=self._run, name="memory-captions", daemon=True)
         self._thread.start()
 

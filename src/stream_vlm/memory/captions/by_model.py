@@ -12,6 +12,7 @@ from stream_vlm.memory.storage.errors import CaptionerError
 from stream_vlm.model_protocol import (
     DescribesPictures,
     JudgesInstructions,
+    ModelAway,
     PictureWriter,
     Writing,
 )
@@ -106,6 +107,10 @@ class ModelCaptioner:
                     self._writing = self._writer.begin(self._shown.frame)
                 return False
             self._writing.advance()
+        except ModelAway:
+            # A server that is away is no reason to stop: it may be back at the next picture.
+            self.stop()
+            return False
         except Exception as error:
             # Whatever the model raises: its steps must continue, and the next picture may succeed.
             self._clear()

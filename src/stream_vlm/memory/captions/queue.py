@@ -1,11 +1,10 @@
-"""Which picture is to be captioned next, and the captions that wait to be stored."""
+"""Which picture is to be captioned next."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,8 @@ from numpy.typing import NDArray
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.captions.prompt import caption_in
 from stream_vlm.memory.captions.scene_change import SceneChange
+from stream_vlm.memory.storage.picture_texts import PictureText, PictureTexts
+from stream_vlm.memory.storage.step_rows import CAPTION
 from stream_vlm.types import NANOSECONDS, Frame, StepResult
 
 NEW_SCENE_SHARE = 0.2
@@ -21,9 +22,6 @@ NEW_SCENE_SHARE = 0.2
 
 MAX_FAILURES_IN_A_ROW = 10
 """After so many failed captions in a row no more are asked for."""
-
-MAX_WRITTEN = 100
-"""Captions that wait to be stored; above it the oldest is dropped."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,15 +39,6 @@ class Shown:
     session_id: str
     frame: Frame
     vector: NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True)
-class Caption:
-    """What a picture shows, in the words of the model `model_id`."""
-
-    shown: Shown
-    text: str
-    model_id: str
 
 
 @dataclass(frozen=True)
@@ -95,7 +84,7 @@ class _Camera:
 
 
 class CaptionQueue:
-    """Holds the newest picture of each camera until it is taken, and captions until stored.
+    """Holds the newest picture of each camera until it is taken.
 
     A picture is due if the camera has no caption yet, if the last one is `memory.caption_s` old, or
     earlier if the scene has changed. An older picture is never captioned after a newer one came.
@@ -103,12 +92,12 @@ class CaptionQueue:
 
     Args:
         settings: of the memory; `caption_s` may change.
-        on_written: called on the writing thread when a caption can be stored.
+        texts: takes the captions.
     """
 
-    def __init__(self, settings: MemorySettings, on_written: Callable[[], None]) -> None:
+    def __init__(self, settings: MemorySettings, texts: PictureTexts) -> None:
         self._settings = settings
-        self._on_written = on_written
+        self._texts = texts
         self._setting = ""
         self._model_id = ""
         self._remedy = ""
@@ -116,15 +105,21 @@ class CaptionQueue:
         self._cameras: dict[str, _Camera] = {}
         self._newest_ns = 0
         self._taken: Shown | None = None
-        self._written: deque[Caption] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._failures_in_a_row = 0
         self._counts = {"written": 0, "failures": 0}
         self._fault = ""
 
-    def set_writer(self, model_id: str, setting: str, remedy: str) -> None:
-        """Set the model that writes, the setting that faults name, and what to do about them."""
+    def set_writer(self, model_id: str, setting: str, remedy: str = "") -> None:
+        """Set who writes.
+
+        Args:
+            model_id: the model.
+            setting: the setting that faults name.
+            remedy: what to do if the model fails again and again, so that it is not asked any more.
+                Empty asks it for ever, as a server that may come back.
+        """
         self._model_id, self._setting, self._remedy = model_id, setting, remedy
 
     @property
@@ -191,15 +186,16 @@ class CaptionQueue:
             )
             return False
         with self._changed:
-            self._taken = None
             self._failures_in_a_row, self._fault = 0, ""
             self._counts["written"] += 1
-            if not self._closed:
-                self._written.append(Caption(shown, text, self._model_id))
-                if len(self._written) > MAX_WRITTEN:
-                    self._written.popleft()
+            is_open, model_id = not self._closed, self._model_id
+        if is_open:
+            frame, session_id = shown.frame, shown.session_id
+            self._texts.add(PictureText(CAPTION, session_id, frame, text, model_id, shown.vector))
+        with self._changed:
+            # Only now: whoever waits for this caption finds it among the texts to store.
+            self._taken = None
             self._changed.notify_all()
-        self._on_written()
         return True
 
     def fail(self, fault: str) -> None:
@@ -209,7 +205,7 @@ class CaptionQueue:
             self._taken = None
             self._counts["failures"] += 1
             self._failures_in_a_row += 1
-            gives_up = self._failures_in_a_row == MAX_FAILURES_IN_A_ROW
+            gives_up = bool(self._remedy) and self._failures_in_a_row == MAX_FAILURES_IN_A_ROW
             if gives_up:
                 self._fault = (
                     f"{fault}; after {MAX_FAILURES_IN_A_ROW} failures in a row no more captions are"
@@ -233,18 +229,6 @@ class CaptionQueue:
             is_first, self._fault = not self._fault, fault
         if is_first:
             _log.warning("%s", fault)
-
-    @property
-    def written(self) -> Caption | None:
-        """The oldest caption that was not stored yet, or None."""
-        with self._changed:
-            return self._written[0] if self._written else None
-
-    def pop_written(self, caption: Caption) -> None:
-        """Remove `caption`, which has been stored."""
-        with self._changed:
-            if self._written and self._written[0] is caption:
-                self._written.popleft()
 
     def wait_done(self, timeout_s: float) -> None:
         """Wait until no picture is due or being captioned, for at most `timeout_s` seconds."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-FACTOR = 4.0
+FACTOR = 3.0
 """A scene is new if a picture is this many times as far away as pictures usually are."""
 
 LEAST = 1e-4

@@ -13,10 +13,11 @@ from sqlite_utils import Database
 
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.captions.queue import CaptionHealth, CaptionQueue
-from stream_vlm.memory.insert_rows import Begun, insert_caption
+from stream_vlm.memory.insert_rows import Begun, insert_picture_text
 from stream_vlm.memory.maintenance.retention import Retention, retention_limits
 from stream_vlm.memory.search.vector_search import VectorSearch
 from stream_vlm.memory.storage.connections import Connections
+from stream_vlm.memory.storage.picture_texts import PictureTexts
 from stream_vlm.memory.storage.session_timeline import clock_segments
 from stream_vlm.memory.storage.step_rows import thumbnail
 from stream_vlm.memory.summaries.by_endpoint import EndpointSummarizer
@@ -93,7 +94,8 @@ class IdleWork:
     Attributes:
         running: the current session; all others have ended.
         jobs: what a model is to rewrite, or None if there is no such model.
-        captions: pictures to caption, and captions to store.
+        texts: captions and answers to store.
+        captions: pictures to caption.
 
     Raises:
         MemoryFileError: an endpoint is to write summaries, but the settings name none.
@@ -119,7 +121,8 @@ class IdleWork:
             if self.jobs is not None and settings.summarizer == "endpoint"
             else None
         )
-        self.captions = CaptionQueue(settings, wake)
+        self.texts = PictureTexts(wake)
+        self.captions = CaptionQueue(settings, self.texts)
         self._sessions = sessions
         self._changed_outside = True
         self._health = IdleHealth()
@@ -168,7 +171,7 @@ class IdleWork:
         if self._changed_outside:
             self._changed_outside = False
             self._reset()
-        if (change := self._store_caption()) is not None:
+        if (change := self._store_text()) is not None:
             return True, change
         if self._settings.summarizer != "off":
             if self._store_written() or self._scan():
@@ -195,23 +198,26 @@ class IdleWork:
         # Cameras that may have too many mid summaries; None means that all may.
         self._cameras_to_merge: set[str] | None = None
 
-    def _store_caption(self) -> int | None:
-        """Store one caption; return by how many records the file has grown, None if none waits.
+    def _store_text(self) -> int | None:
+        """Store one text about a picture.
 
         It is dropped if its session is not in the file, which was replaced meanwhile.
+
+        Returns:
+            By how many records the file has grown, or None if none waits.
         """
-        caption = self.captions.written
-        if caption is None:
+        text = self.texts.oldest
+        if text is None:
             return None
-        begun, grown = self._sessions.get(caption.shown.session_id), 0
-        picture = thumbnail(caption.shown.frame, self._settings)
+        begun, grown = self._sessions.get(text.session_id), 0
+        picture = thumbnail(text.frame, self._settings)
         with self._connections.writing(0.0) as db:
             if begun is not None and begun.generation == self._connections.generation:
-                record_id = insert_caption(db, caption, picture, begun)
-                self._vector_search.embed_record(db, record_id, caption.text)
+                record_id = insert_picture_text(db, text, picture, begun)
+                self._vector_search.embed_record(db, record_id, text.text)
                 grown = 1
         # Only now: if the file cannot be written, the next call tries again.
-        self.captions.pop_written(caption)
+        self.texts.remove(text)
         return grown
 
     def _store_written(self) -> bool:
