@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from brightness_model import BrightnessModel
 from chat_fixtures import write_speaking_checkpoint
+from colour_mind import colour_mind
 from judge_server import serve_judge
 from judging_model import JudgingModel
+from model_server import serve_model
 
 from stream_vlm.config.field import SettingError
 from stream_vlm.config.settings import Settings, load_settings
@@ -229,6 +231,18 @@ def test_an_endpoint_captions_what_a_model_of_another_kind_watches(settings: Set
             for _ in pipeline.run(Film(*range(100, 110))):
                 pass
             assert [record.model_id for record in captions(pipeline)] == ["eyes"] * 3
+
+
+def test_a_server_as_the_model_describes_what_it_sees_by_itself(settings: Settings) -> None:
+    """Nobody has set a captioner: a model that judges instructions writes captions."""
+    settings.memory.caption_s = 2.0
+    with serve_model(colour_mind) as server:
+        settings.model.url = server.url
+        with Pipeline(settings) as pipeline:
+            for _ in pipeline.run(Film(*range(100, 110))):
+                pass
+            assert texts(pipeline, "caption") == ["It is grey."] * 3
+            assert pipeline.memory.idle_health.captions.captioner == pipeline.model.model_id
 
 
 def test_a_model_that_was_tuned_for_streams_writes_no_captions_by_itself(

@@ -45,7 +45,7 @@ def test_the_constants_of_the_interfaces_are_the_values_of_the_library() -> None
         state.value.upper(): code for state, code in STATE_CODES.items()
     }
     assert set(STATE_CODES) == set(State)
-    assert constants(Ask.Result) == named(("model", "memory"))
+    assert constants(Ask.Result) == named(("model", "memory", "delegate"))
     orders = constants(Recall.Request)
     assert {k: v for k, v in orders.items() if not k.startswith("MODE_")} == named(ORDERS)
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 from stream_vlm.backbone.remote.exchanges import run_side_by_side
 from stream_vlm.backbone.remote.http_transport import KEY, HttpTransport
-from stream_vlm.backbone.remote.picture_text import ServerPictureWriter
 from stream_vlm.backbone.remote.server import Server, is_passing
 from stream_vlm.backbone.remote.stream import RemoteStream, RunningTurn
 from stream_vlm.backbone.remote.text_writer import RemotePictureWriter, RemoteTextWriter
@@ -96,10 +95,6 @@ class RemoteModel:
     def unknown_words(self, text: str) -> tuple[str, ...]:
         """None: the tokenizers of these models have tokens for every word."""
         return ()
-
-    def picture_writer(self, task: str, most_written: int) -> ServerPictureWriter:
-        """A writer of texts about pictures; see `model_protocol.DescribesPictures`."""
-        return ServerPictureWriter(self.server, task, most_written)
 
     def open_stream(self, camera: str) -> RemoteStream:
         """A new stream for `camera`, with an empty context."""
