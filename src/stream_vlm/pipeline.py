@@ -288,11 +288,12 @@ class Pipeline:
             _log_abandoned(event)
         for span in result.events:
             _log_long(span, tick.stamp_ns)
+        if self.delegate is not None:
+            # Before the answer of this step can be found unsure, so that its picture is there.
+            self.delegate.note(result)
         self.writer.submit(result)
         if self._captions is not None:
             self._captions.note(result)
-        if self.delegate is not None:
-            self.delegate.note(result)
         return result
 
     def prepare(self) -> None:
