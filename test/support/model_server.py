@@ -14,7 +14,7 @@ from typing import Any
 
 from chat_prompts import PictureCache, PrefixCache, Prompt, Refused, Vocabulary, read_prompt
 
-UNLIKELY = math.log(1e-6)
+UNLIKELY = math.log(1e-12)
 """Log probability of a token that the model does not name."""
 
 

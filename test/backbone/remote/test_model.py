@@ -70,6 +70,21 @@ def test_the_gate_decides_before_any_words_are_asked_for(server: ModelServer) ->
     assert len(server.requests) - probes == 1
 
 
+def test_the_settings_of_sampling_are_those_of_words_only(server: ModelServer) -> None:
+    model = remote_model(server.url, sampling__temperature=0.5, sampling__top_p=0.9)
+    one_step(model, model.open_stream("front"), "red", 0, watching("something red"))
+    states_request, words_request = server.requests[-2:]
+    assert states_request["temperature"] == 0.0
+    assert (words_request["temperature"], words_request["top_p"]) == (0.5, 0.9)
+    assert "top_k" not in words_request
+
+
+def test_a_model_is_told_not_to_think_first(server: ModelServer) -> None:
+    model = remote_model(server.url)
+    one_step(model, model.open_stream("front"), "red", 0, watching("something red"))
+    assert server.requests[-1]["chat_template_kwargs"] == {"enable_thinking": False}
+
+
 def test_a_question_is_answered_and_stays_in_the_chat(server: ModelServer) -> None:
     model = remote_model(server.url)
     stream = model.open_stream("front")

@@ -159,17 +159,32 @@ def test_a_page_in_html_is_named_as_such(server: ModelServer) -> None:
     assert states(one_step(model, stream, "red", 1, RED)) == {"something red": State.RESPONSE}
 
 
-def test_a_request_that_is_refused_costs_its_frame_and_the_chat(server: ModelServer) -> None:
+def test_a_server_that_takes_few_pictures_costs_one_frame_to_learn_it(
+    server: ModelServer,
+) -> None:
+    model = remote_model(server.url)
+    server.most_pictures = 6
+    stream = model.open_stream("front")
+    outcomes = [one_step(model, stream, "grey", second, RED) for second in range(30)]
+    refused = [second for second, one in enumerate(outcomes) if not isinstance(one, Outcome)]
+    assert refused == [6]
+    assert max(len(prompt.pictures) for prompt in server.prompts) == 6
+
+
+def test_a_request_that_is_refused_costs_its_frame_and_half_of_the_chat(
+    server: ModelServer,
+) -> None:
     model = remote_model(server.url)
     stream = model.open_stream("front")
-    one_step(model, stream, "grey", 0, RED)
+    for second in (-3, -2, -1, 0):
+        one_step(model, stream, "grey", second, RED)
     server.fault = refuse(400, "image is poison")
     fault = one_step(model, stream, "red", 1, RED)
     assert isinstance(fault, RequestRefused)
     assert "status 400 (image is poison)" in str(fault)
     server.fault = lambda request: None
     assert states(one_step(model, stream, "red", 2, RED)) == {"something red": State.RESPONSE}
-    assert len(server.prompts[-1].pictures) == 1
+    assert len(server.prompts[-1].pictures) == 3
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,12 @@ class HttpTransport:
         # A request that failed is never sent again from here: its picture would be old.
         self._client = self._http.Client(
             headers=headers,
-            limits=self._http.Limits(max_connections=None, max_keepalive_connections=32),
+            limits=self._http.Limits(
+                max_connections=None,
+                max_keepalive_connections=32,
+                # Shorter than the 5 s of vLLM: a connection that it closes meanwhile looks broken.
+                keepalive_expiry=4.0,
+            ),
         )
 
     def models(self) -> Sequence[Mapping[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from stream_vlm.backbone.remote.conversation import NOTHING_KNOWN, Conversation
 from stream_vlm.backbone.remote.exchanges import Ask, Exchange, Reply, usage_of
 from stream_vlm.backbone.remote.labels import LabelReader, mean_probability
 from stream_vlm.backbone.tokens.spoken_words import spoken_words
+from stream_vlm.config.model_settings import SamplingSettings
 from stream_vlm.context.instructions import LABELS, YES, judge_prompt, verify_prompt
 from stream_vlm.model_protocol import Judgement
 from stream_vlm.types import NANOSECONDS, Decision, State
@@ -48,7 +49,7 @@ class TickContext:
         known: names of the pictures that the server has.
         phrasing: how the server is asked.
         first_ns: stamp of the camera's first frame, ns.
-        longest: the most tokens of an utterance.
+        words: the fields of a request for words.
         on_prompt: hears how many tokens a prompt had, where the server tells.
         session: names the stream.
     """
@@ -57,11 +58,11 @@ class TickContext:
     known: frozenset[str]
     phrasing: Phrasing
     first_ns: int
-    longest: int
+    words: Mapping[str, Any]
     on_prompt: Callable[[int], None]
     session: str
 
-    def ask(self, question: str, fields: dict[str, Any], stage: str, begun: str = "") -> Ask:
+    def ask(self, question: str, fields: Mapping[str, Any], stage: str, begun: str = "") -> Ask:
         """A request with `question` behind the pictures."""
         more = dict(fields)
         if begun:
@@ -74,10 +75,27 @@ class TickContext:
 
         return Ask(body, stage, self.session)
 
-    def word_fields(self) -> dict[str, Any]:
-        """The fields of a request for words."""
-        fields: dict[str, Any] = {"max_tokens": self.longest}
-        return fields | {"logprobs": True} if self.phrasing.logprobs else fields
+
+def word_fields(sampling: SamplingSettings, longest: int, *, logprobs: bool) -> dict[str, Any]:
+    """The fields of a request for words; a value that changes nothing is left out.
+
+    Args:
+        sampling: how the words are chosen.
+        longest: the most tokens.
+        logprobs: whether the server gives the log probabilities of words.
+    """
+    fields: dict[str, Any] = {"max_tokens": longest, "temperature": sampling.temperature}
+    if logprobs:
+        fields["logprobs"] = True
+    if sampling.temperature > 0.0:
+        fields["seed"] = sampling.seed
+        if sampling.top_p < 1.0:
+            fields["top_p"] = sampling.top_p
+        if sampling.top_k:
+            fields["top_k"] = sampling.top_k
+    if sampling.repetition_penalty != 1.0:
+        fields["repetition_penalty"] = sampling.repetition_penalty
+    return fields
 
 
 def judged(tick: TickContext, judgement: Judgement) -> Exchange[Decision]:
@@ -97,7 +115,7 @@ def judged(tick: TickContext, judgement: Judgement) -> Exchange[Decision]:
     if decision.state is not State.RESPONSE:
         return decision
     begun = LABELS[State.RESPONSE] if tick.phrasing.continues else ""
-    reply = yield tick.ask(prompt, tick.word_fields(), "words", begun)
+    reply = yield tick.ask(prompt, tick.words, "words", begun)
     text = words_of(reply, report=True)
     decision = replace(
         decision, text=text, confidence=decision.confidence * mean_probability(reply)
@@ -113,7 +131,7 @@ def answered(
     tick: TickContext, question: str, on_text: Callable[[str], None] | None
 ) -> Exchange[Decision]:
     """Answer a question; the confidence is that of the words alone."""
-    reply = yield tick.ask(question, tick.word_fields(), "words")
+    reply = yield tick.ask(question, tick.words, "words")
     tick.on_prompt(usage_of(reply)[0])
     text = words_of(reply, report=False)
     if on_text is not None:

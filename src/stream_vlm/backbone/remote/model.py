@@ -35,7 +35,9 @@ class RemoteModel:
         """
         settings.stream.take_own_rate(self.rate_hz)
         self.settings = settings
-        self.server = Server(transport, settings.model.name)
+        # One more for the texts that are written between the steps.
+        side_by_side = settings.decision.branches * len(settings.cameras) + 1
+        self.server = Server(transport, settings.model.name, side_by_side)
         self.server.start()
         self.seconds: Mapping[str, float] = {}
 

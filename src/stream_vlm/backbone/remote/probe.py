@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,11 @@ AWAY = frozenset({401, 403, 429, 502, 503, 504})
 MARKER_TOKENS = 24
 """The most tokens of the time markers of the two test pictures."""
 
+PROBE_QUESTION = judge_prompt("a change of colour")
+
+NO_THINKING: Mapping[str, Any] = {"chat_template_kwargs": {"enable_thinking": False}}
+"""Tells a model that would think before it replies not to; templates of others ignore it."""
+
 LISTED = (20, 5)
 """How many likely tokens a server is asked to list; many limit it."""
 
@@ -47,6 +52,7 @@ class Abilities:
         keeps_pictures: whether a picture can be sent again by its name alone.
         tells_cached: whether it tells how many tokens its prefix cache had.
         salts: whether it takes `cache_salt`, which keeps the cache from other users.
+        always: fields of every request.
     """
 
     model: str
@@ -56,6 +62,7 @@ class Abilities:
     keeps_pictures: bool
     tells_cached: bool
     salts: bool
+    always: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -99,9 +106,14 @@ class _Probe:
         first, second = (Seen(index, picture_to_send(_test_picture(index))) for index in range(2))
         self._seen = Conversation(SYSTEM, entries=[first, second])
         self._unseen = Conversation(SYSTEM)
+        self._always: dict[str, Any] = {}
 
     def run(self) -> Abilities:
-        with_pictures = self._check_pictures()
+        # First a plain request, so that what is refused then is not blamed on anything else.
+        without = self._chat(self._unseen, PROBE_QUESTION, {"max_tokens": 1})
+        if self._takes({"max_tokens": 1, **NO_THINKING}):
+            self._always = dict(NO_THINKING)
+        with_pictures = self._check_pictures(_prompt_tokens(without))
         states = self._reader(STATE_LABELS)
         yes_no = self._reader((YES, NO))
         logprobs = self._takes({"max_tokens": 2, "logprobs": True}, needs_logprobs=True)
@@ -118,6 +130,7 @@ class _Probe:
             self._keeps_pictures(_prompt_tokens(with_pictures)),
             bool((with_pictures.get("usage") or {}).get("prompt_tokens_details")),
             salts,
+            self._always,
         )
 
     def _chosen(self, name: str) -> tuple[str, int, str]:
@@ -145,17 +158,17 @@ class _Probe:
         marker = time_marker(f"{name} {described.get('root', '')}")
         return name, longest if isinstance(longest, int) else 0, marker
 
-    def _check_pictures(self) -> dict[str, Any]:
+    def _check_pictures(self, tokens_without: int) -> dict[str, Any]:
         """The reply to two pictures.
+
+        Args:
+            tokens_without: tokens of the same prompt without pictures; 0 if unknown.
 
         Raises:
             ServerLacks: the server does not look at them.
         """
-        question = judge_prompt("a change of colour")
-        # First without pictures, so that what is refused then is not blamed on them.
-        without = self._chat(self._unseen, question, {"max_tokens": 1})
         try:
-            reply = self._chat(self._seen, question, {"max_tokens": 1})
+            reply = self._chat(self._seen, PROBE_QUESTION, {"max_tokens": 1})
         except RequestRefused as error:
             if error.status in AWAY:
                 raise
@@ -165,10 +178,10 @@ class _Probe:
                 " with its projector (llama.cpp: --mmproj) and enough pictures a request (vLLM:"
                 " --limit-mm-per-prompt)"
             ) from error
-        if 0 < _prompt_tokens(reply) <= _prompt_tokens(without) + MARKER_TOKENS:
+        if 0 < _prompt_tokens(reply) <= tokens_without + MARKER_TOKENS:
             raise ServerLacks(
                 f"{self._at}: model {self._model} ignores pictures: a prompt with two of them has"
-                f" {_prompt_tokens(reply)} tokens, without them {_prompt_tokens(without)}; serve a"
+                f" {_prompt_tokens(reply)} tokens, without them {tokens_without}; serve a"
                 " vision-language model"
             )
         return reply
@@ -231,7 +244,7 @@ class _Probe:
     def _keeps_pictures(self, expected_tokens: int) -> bool:
         """Whether pictures that were sent before can be sent by name alone."""
         known = frozenset(seen.picture.name for seen in self._seen.pictures)
-        messages = self._seen.messages(judge_prompt("a change of colour"), known=known)
+        messages = self._seen.messages(PROBE_QUESTION, known=known)
         try:
             reply = self._send(messages, {"max_tokens": 1})
         except RequestRefused as error:
@@ -247,7 +260,8 @@ class _Probe:
         return self._send(chat.messages(question, begun), fields)
 
     def _send(self, messages: list[dict[str, Any]], fields: Mapping[str, Any]) -> dict[str, Any]:
-        request = {"model": self._model, "messages": messages, "temperature": 0.0, **fields}
+        request = {"model": self._model, "messages": messages, "temperature": 0.0}
+        request |= {**self._always, **fields}
         return self._transport.chat(request, PATIENCE_S, self._session)
 
 

@@ -23,7 +23,7 @@ from stream_vlm.backbone.remote.transport import (
 from stream_vlm.types import StreamError
 
 SIDE_BY_SIDE = 8
-"""How many requests run at the same time, those of all cameras together."""
+"""How many requests run at the same time, unless it is set."""
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 """How long the server is left alone after a fault, seconds; each fault in a row doubles it."""
@@ -47,12 +47,13 @@ class Server:
         transport: leads to the server.
     """
 
-    def __init__(self, transport: Transport, name: str) -> None:
+    def __init__(self, transport: Transport, name: str, side_by_side: int = SIDE_BY_SIDE) -> None:
         """Send nothing yet.
 
         Args:
             transport: leads to the server.
             name: the model's name; empty for the server's only model.
+            side_by_side: how many requests run at the same time, those of all cameras together.
         """
         self.transport = transport
         self.name = name
@@ -61,7 +62,7 @@ class Server:
         self._fault = f"{transport.address}: was not asked yet"
         self._lock = threading.Lock()
         self._salt = secrets.token_hex(16)
-        self._pool = ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="model server")
+        self._pool = ThreadPoolExecutor(side_by_side, thread_name_prefix="model server")
         self._waits = False
         self._request_s: deque[float] = deque(maxlen=RECENT)
         self._counts = dict.fromkeys(
@@ -185,7 +186,7 @@ class Server:
     def _sent(self, body: Mapping[str, Any], until: float, session: str) -> Reply:
         abilities, started = self._abilities, time.monotonic()
         assert abilities is not None, "requests are made only after a probe"
-        request = {"model": abilities.model, **body}
+        request = {"model": abilities.model, **abilities.always, **body}
         if abilities.salts:
             request["cache_salt"] = self._salt
         left = until - started

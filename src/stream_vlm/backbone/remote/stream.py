@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import secrets
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from stream_vlm.backbone.remote.conversation import KEPT_SHARE, Asked, Conversation, Said, Seen
 from stream_vlm.backbone.remote.exchanges import Exchange
-from stream_vlm.backbone.remote.judging import TickContext, answered, judged
+from stream_vlm.backbone.remote.judging import TickContext, answered, judged, word_fields
 from stream_vlm.backbone.remote.pictures import picture_to_send
 from stream_vlm.backbone.remote.probe import Abilities
 from stream_vlm.backbone.remote.transport import RequestRefused
@@ -27,6 +29,11 @@ CHARS_PER_TOKEN = 3
 GUESSED_TOKENS = 256
 """Tokens that a tick adds, before the server told the length of two prompts."""
 
+TOO_LONG = re.compile(
+    r"context|too (long|many|large)|exceed|at most|maximum|limit|token", re.IGNORECASE
+)
+"""In the words of servers where a request is too long or has too many pictures."""
+
 SPARE_TOKENS = 128
 """Tokens that are kept free, because the next question may be longer than the last."""
 
@@ -44,6 +51,7 @@ class RemoteStream:
 
     def __init__(self, settings: Settings, camera: str) -> None:
         self.camera = camera
+        self._most_pictures = sys.maxsize
         self.session = secrets.token_hex(16)
         self._settings = settings
         self.reset()
@@ -90,7 +98,7 @@ class RemoteStream:
             frozenset(self.known) if abilities.keeps_pictures else frozenset(),
             abilities.phrasing,
             first_ns,
-            longest,
+            word_fields(self._settings.sampling, longest, logprobs=abilities.phrasing.logprobs),
             self._note_prompt,
             self.session,
         )
@@ -113,6 +121,25 @@ class RemoteStream:
         elif before and not self.prompt_tokens:
             self.prompt_tokens = before + self._per_tick
 
+    def note_refusal(self, refusal: RequestRefused) -> None:
+        """Shorten the chat after a request that the server refuses, because it may be too long.
+
+        Where the server's words say so, the chat never gets as long again: most servers do not tell
+        the length of their context, nor how many pictures they take.
+        """
+        number = len(self.conversation.pictures)
+        if number and TOO_LONG.search(refusal.reason):
+            self._most_pictures = min(self._most_pictures, number)
+        self._keep(int(number * KEPT_SHARE))
+
+    def _keep(self, number: int) -> None:
+        """Let all but the newest `number` pictures leave; a new chunk begins."""
+        left = len(self.conversation.pictures) - number
+        self.conversation.drop_oldest(number)
+        self.known &= {seen.picture.name for seen in self.conversation.pictures}
+        self.prompt_tokens = max(0, self.prompt_tokens - left * self._per_tick)
+        self._begins = True
+
     def _note_reports(self, turn: Turn) -> None:
         """Write what was said since the last turn into the chat.
 
@@ -130,12 +157,9 @@ class RemoteStream:
         number = len(self.conversation.pictures)
         longest_s = self._settings.context.max_seconds or MOST_SECONDS
         too_long = has_limit and self.prompt_tokens + self._per_tick > tokens
+        too_long = too_long or number >= self._most_pictures
         if number and (too_long or self.conversation.seconds >= longest_s):
-            kept = int(number * KEPT_SHARE)
-            self.conversation.drop_oldest(kept)
-            self.known &= {seen.picture.name for seen in self.conversation.pictures}
-            self.prompt_tokens = max(0, self.prompt_tokens - (number - kept) * self._per_tick)
-            self._begins = True
+            self._keep(int(number * KEPT_SHARE))
 
     def _question(self, turn: Turn) -> str:
         """The words of the question, after what the memory found about it."""
@@ -169,11 +193,9 @@ class RunningTurn:
         stream, turn = self.stream, self.turn
         fault = next((result for result in results if isinstance(result, StreamError)), None)
         if fault is not None:
+            stream.conversation.entries.pop()
             if isinstance(fault, RequestRefused) and 400 <= fault.status < 500:
-                # The chat itself may be what the server refuses.
-                stream.reset()
-            else:
-                stream.conversation.entries.pop()
+                stream.note_refusal(fault)
             return fault
         decisions = [result for result in results if isinstance(result, Decision)]
         if decisions:
