@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from model_fixtures import (
-    FAMILIES,
+    WITH_EXPERTS,
     decisions,
     random_frame,
     settings_for,
@@ -28,12 +28,12 @@ SIZES = [(64, 96), (96, 64), (32, 32), (128, 64)]
 Pictures = NDArray[np.uint8]
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=WITH_EXPERTS)
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("deep"), family=request.param)
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=WITH_EXPERTS)
 def shallow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("shallow"), layers=1, family=request.param)
 

@@ -17,6 +17,8 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
+    Qwen3VLMoeConfig,
+    Qwen3VLMoeForConditionalGeneration,
 )
 
 from stream_vlm.backbone.streaming.batched_step import BatchedStep
@@ -51,7 +53,9 @@ WORDS = (
 
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
-"""The architectures that run with a KV cache."""
+"""The architectures that run with the slot cache and have no experts."""
+WITH_EXPERTS = (*FAMILIES, "qwen3_vl_moe")
+"""All architectures that run with the slot cache."""
 
 
 def write_checkpoint(
@@ -63,6 +67,9 @@ def write_checkpoint(
     if family == "qwen3_vl":
         torch.manual_seed(0)
         model = Qwen3VLForConditionalGeneration(small_qwen3_config(tokenizer, layers))
+    elif family == "qwen3_vl_moe":
+        torch.manual_seed(0)
+        model = Qwen3VLMoeForConditionalGeneration(small_moe_config(tokenizer, layers))
     elif layers == 4:
         model = new_model(tokenizer, seed=0)
     else:
@@ -119,6 +126,21 @@ def small_qwen3_config(tokenizer: PreTrainedTokenizerFast, layers: int = 4) -> Q
         vision_end_token_id=ids["<|vision_end|>"],
         tie_word_embeddings=False,
     )
+
+
+def small_moe_config(tokenizer: PreTrainedTokenizerFast, layers: int = 4) -> Qwen3VLMoeConfig:
+    """The configuration of a small Qwen3-VL whose layers have four experts each."""
+    plain = small_qwen3_config(tokenizer, layers).to_dict()
+    experts = {
+        "model_type": "qwen3_vl_moe_text",
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 256,
+    }
+    plain["model_type"] = "qwen3_vl_moe"
+    plain["text_config"] |= experts
+    plain["vision_config"]["model_type"] = "qwen3_vl_moe_vision"
+    return Qwen3VLMoeConfig.from_dict(plain)
 
 
 SENTENCE_WORDS = ("a", "red", "ball", "door", "opens", "rolls", "in")

@@ -65,17 +65,19 @@ class EngineParts:
         """Whether forward passes of frequent sizes run with fixed shapes.
 
         CUDA cannot capture a model on several devices, nor int8 weights, whose matrix products
-        search for outliers. With `model.static_shapes` "auto", quantized models run without fixed
-        shapes.
+        search for outliers, nor experts, whose tokens are counted at every pass. With
+        `model.static_shapes` "auto", quantized models run without fixed shapes.
         """
         choice, quantized = self.settings.model.static_shapes, self.checkpoint.quantized
+        model = self.checkpoint.model
         can_capture = (
-            len(set(getattr(self.checkpoint.model, "hf_device_map", {}).values())) <= 1
+            len(set(getattr(model, "hf_device_map", {}).values())) <= 1
             and quantized != "int8"
+            and not hasattr(model.config.get_text_config(), "num_experts_per_tok")
         )
         return can_capture and (
             choice == "on"
-            or (choice == "auto" and not quantized and self.checkpoint.model.device.type == "cuda")
+            or (choice == "auto" and not quantized and model.device.type == "cuda")
         )
 
     def encode_text(self, text: str) -> tuple[int, ...]:

@@ -171,12 +171,12 @@ def tied_in_text_config(directory: Path, config: dict[str, Any]) -> bool:
 
 
 def _check_deepstack(directory: Path, config: dict[str, Any]) -> None:
-    """Check the deepstack levels of a Qwen3-VL.
+    """Check the deepstack levels of a Qwen3-VL, with or without experts.
 
     transformers would replace a missing entry by that of another model, and the vision features
     would be wrong without an error.
     """
-    if config.get("model_type") != "qwen3_vl":
+    if config.get("model_type") not in ("qwen3_vl", "qwen3_vl_moe"):
         return
     vision = config.get("vision_config") or {}
     levels = vision.get("deepstack_visual_indexes")

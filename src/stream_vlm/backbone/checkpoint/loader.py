@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     Qwen2_5_VLForConditionalGeneration,
     Qwen3VLForConditionalGeneration,
+    Qwen3VLMoeForConditionalGeneration,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -44,6 +45,7 @@ from stream_vlm.vision.preprocess import PictureFormat
 ARCHITECTURES: dict[str, Any] = {
     "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
     "qwen3_vl": Qwen3VLForConditionalGeneration,
+    "qwen3_vl_moe": Qwen3VLMoeForConditionalGeneration,
 }
 """The architectures that can run with the slot cache, by `model_type`."""
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "stream-vlm-small"
