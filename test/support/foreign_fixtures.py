@@ -14,6 +14,7 @@ from transformers import (
     Gemma3ForConditionalGeneration,
     Gemma3ImageProcessorPil,
     Gemma3Processor,
+    GotOcr2ImageProcessorPil,
     Idefics2Config,
     Idefics2ForConditionalGeneration,
     Idefics2ImageProcessorPil,
@@ -22,6 +23,8 @@ from transformers import (
     Idefics3ForConditionalGeneration,
     Idefics3ImageProcessorPil,
     Idefics3Processor,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
@@ -29,6 +32,10 @@ from transformers import (
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
     PreTrainedTokenizerFast,
+    Qwen2VLImageProcessorPil,
+    Qwen3_5Config,
+    Qwen3_5ForConditionalGeneration,
+    Qwen3_5Tokenizer,
     SiglipImageProcessorPil,
 )
 
@@ -48,6 +55,7 @@ SPECIAL = (
     "<end_of_utterance>",
     "<start_of_image>",
     "<end_of_image>",
+    "<video>",
 )
 STATE_WORDS = ("Silence", "Standby", "Response")
 WORDS = (
@@ -96,6 +104,27 @@ PICTURES_FIRST_CHAT = (
 )
 
 
+NAMES: dict[str, Any] = {
+    "unk_token": "<unk>",
+    "pad_token": "<pad>",
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "extra_special_tokens": {
+        "image_token": "<image>",
+        "image_boundary_token": "<fake_token_around_image>",
+        "boi_token": "<start_of_image>",
+        "eoi_token": "<end_of_image>",
+        "start_image_token": "<start_of_image>",
+        "end_image_token": "<end_of_image>",
+        "context_image_token": "<image>",
+        "video_token": "<video>",
+        "vision_bos_token": "<start_of_image>",
+        "vision_eos_token": "<end_of_image>",
+    },
+}
+"""What processors call the control tokens."""
+
+
 def tokenizer_of(words: Sequence[str], chat: str | None = CHAT) -> PreTrainedTokenizerFast:
     """A tokenizer with one token for each word."""
     vocabulary = {token: index for index, token in enumerate((*SPECIAL, *words))}
@@ -104,19 +133,28 @@ def tokenizer_of(words: Sequence[str], chat: str | None = CHAT) -> PreTrainedTok
     tokenizer.add_special_tokens(list(SPECIAL))
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        unk_token="<unk>",
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        extra_special_tokens={
-            "image_token": "<image>",
-            "image_boundary_token": "<fake_token_around_image>",
-            "boi_token": "<start_of_image>",
-            "eoi_token": "<end_of_image>",
-        },
+        **NAMES,
         chat_template=chat,
         clean_up_tokenization_spaces=False,
     )
+
+
+def byte_tokenizer(chat: str | None = CHAT) -> PreTrainedTokenizerFast:
+    """A tokenizer of bytes, with one token for each of the words that a reply begins with."""
+    tokens = [*SPECIAL, *pre_tokenizers.ByteLevel.alphabet()]
+    merges: list[Any] = []
+    words = (*STATE_WORDS, "Yes", "No")
+    for written in (*(f"\u0120{word}" for word in words), *words):
+        merges += [(written[:end], written[end]) for end in range(1, len(written))]
+    tokens += [first + last for first, last in merges]
+    tokenizer = Qwen3_5Tokenizer(
+        {token: index for index, token in enumerate(dict.fromkeys(tokens))},
+        list(dict.fromkeys(merges)),
+        **NAMES,
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": list(SPECIAL)})
+    tokenizer.chat_template = chat
+    return tokenizer
 
 
 def _text_config(vocabulary: int, **more: Any) -> dict[str, Any]:
@@ -263,14 +301,93 @@ def _gemma3(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
     return Gemma3ForConditionalGeneration(config), processor
 
 
+class StillPictures:
+    """The files of a processor of `kind` whose processor of videos would need torchvision."""
+
+    def __init__(
+        self, kind: str, pictures: Any, tokenizer: PreTrainedTokenizerFast, **options: Any
+    ) -> None:
+        self._pictures, self._tokenizer = pictures, tokenizer
+        self._options = {"processor_class": kind} | options
+
+    def save_pretrained(self, directory: Path) -> None:
+        """Write the files."""
+        self._pictures.save_pretrained(directory)
+        self._tokenizer.save_pretrained(directory)
+        (directory / "processor_config.json").write_text(json.dumps(self._options))
+
+
+def _internvl(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
+    """InternVL: a quarter of the patches as tokens; its processor would cut pictures into tiles."""
+    config: Any = InternVLConfig(
+        vision_config=VISION
+        | {"image_size": [32, 32], "patch_size": [8, 8], "model_type": "internvl_vision"},
+        text_config=_text_config(len(tokenizer), model_type="qwen2"),
+        image_token_id=SPECIAL.index("<image>"),
+        image_seq_length=4,
+        tie_word_embeddings=False,
+    )
+    pictures = GotOcr2ImageProcessorPil(size={"height": 32, "width": 32})
+    return InternVLForConditionalGeneration(config), StillPictures(
+        "InternVLProcessor", pictures, tokenizer, image_seq_length=4
+    )
+
+
+def _qwen3_5(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
+    """Qwen3.5: three layers of linear attention for one of full attention, and three axes."""
+    config: Any = Qwen3_5Config(
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 4,
+            "patch_size": 8,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "num_position_embeddings": 16,
+            "out_hidden_size": 32,
+        },
+        text_config=_text_config(
+            len(tokenizer),
+            model_type="qwen3_5_text",
+            num_hidden_layers=4,
+            max_position_embeddings=8192,
+            linear_key_head_dim=8,
+            linear_value_head_dim=8,
+            linear_num_key_heads=2,
+            linear_num_value_heads=4,
+            rope_parameters={
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [2, 1, 1],
+                "mrope_interleaved": True,
+                "partial_rotary_factor": 1.0,
+            },
+        ),
+        image_token_id=SPECIAL.index("<image>"),
+        video_token_id=SPECIAL.index("<video>"),
+        vision_start_token_id=SPECIAL.index("<start_of_image>"),
+        vision_end_token_id=SPECIAL.index("<end_of_image>"),
+        tie_word_embeddings=False,
+    )
+    pictures = Qwen2VLImageProcessorPil(
+        size={"shortest_edge": 16 * 16, "longest_edge": 64 * 64}, patch_size=8, merge_size=2
+    )
+    return Qwen3_5ForConditionalGeneration(config), StillPictures(
+        "Qwen3VLProcessor", pictures, tokenizer
+    )
+
+
 ARCHITECTURES: dict[str, Callable[[PreTrainedTokenizerFast], tuple[Any, Any]]] = {
     "llava": _llava,
     "idefics2": _idefics2,
     "idefics3": _idefics3,
     "paligemma": _paligemma,
     "gemma3": _gemma3,
+    "internvl": _internvl,
+    "qwen3_5": _qwen3_5,
 }
-KEPT = ("llava", "idefics2", "idefics3", "gemma3")
+KEPT = ("llava", "idefics2", "idefics3", "gemma3", "internvl", "qwen3_5")
 """The architectures whose cache can be kept."""
 
 
@@ -282,12 +399,18 @@ def write_foreign(
 ) -> Path:
     """Write a checkpoint of `architecture` with random weights that prefer words."""
     torch.manual_seed(0)
-    model, processor = ARCHITECTURES[architecture](tokenizer_of(words, chat))
+    tokenizer = byte_tokenizer(chat) if architecture == "qwen3_5" else tokenizer_of(words, chat)
+    model, processor = ARCHITECTURES[architecture](tokenizer)
     with torch.no_grad():
         for parameter in model.parameters():
             # Initial weights are so small that pictures would not change the logits.
             parameter.mul_(3.0)
-        model.get_output_embeddings().weight[: len(SPECIAL)] *= 0.1
+        heads = model.get_output_embeddings().weight
+        heads[: len(SPECIAL)] *= 0.1
+        if architecture == "qwen3_5":
+            # Single bytes and beginnings of words are unlikely.
+            whole = [tokenizer.encode(f" {word}")[0] for word in (*STATE_WORDS, "Yes", "No")]
+            heads[[index for index in range(len(heads)) if index not in whole]] *= 0.1
     model.save_pretrained(directory)
     processor.save_pretrained(directory)
     return directory

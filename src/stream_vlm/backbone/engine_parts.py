@@ -76,8 +76,7 @@ class EngineParts:
             and not hasattr(model.config.get_text_config(), "num_experts_per_tok")
         )
         return can_capture and (
-            choice == "on"
-            or (choice == "auto" and not quantized and model.device.type == "cuda")
+            choice == "on" or (choice == "auto" and not quantized and model.device.type == "cuda")
         )
 
     def encode_text(self, text: str) -> tuple[int, ...]:

@@ -62,17 +62,30 @@ def split(template: str) -> ChatPieces:
     [
         (
             CHAT,
-            ("<turn>system Watch. <turn>user ", " <image> ", " <turn>assistant ", " <turn>user "),
+            (
+                "<turn>system Watch. <turn>user ",
+                " <image> ",
+                " <turn>assistant ",
+                "<turn>assistant ",
+                " <turn>user ",
+            ),
         ),
         (
             NO_SYSTEM_CHAT,
-            ("<turn>user Watch.\n", " <image> ", " <turn>assistant ", " <turn>user "),
+            (
+                "<turn>user Watch.\n",
+                " <image> ",
+                " <turn>assistant ",
+                "<turn>assistant ",
+                " <turn>user ",
+            ),
         ),
         (
             QWEN,
             (
                 "<|im_start|>system\nWatch.<|im_end|>\n<|im_start|>user\n",
                 "<|vision_start|><|image_pad|><|vision_end|>",
+                "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
                 "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
                 "<|im_end|>\n<|im_start|>user\n",
             ),
@@ -83,11 +96,12 @@ def split(template: str) -> ChatPieces:
                 "<bos><start_of_turn>user\nWatch.\n\n",
                 "<start_of_image>",
                 "<end_of_turn>\n<start_of_turn>model\n",
+                "<end_of_turn>\n<start_of_turn>model\n",
                 "<end_of_turn>\n<start_of_turn>user\n",
             ),
         ),
-        (LLAVA, ("Watch. USER: ", "<image>\n", " ASSISTANT:", " USER: ")),
-        (MISTRAL, ("<s>[INST]Watch.\n", "[IMG]", "[/INST]", "</s>[INST]")),
+        (LLAVA, ("Watch. USER: ", "<image>\n", " ASSISTANT:", " ASSISTANT:", " USER: ")),
+        (MISTRAL, ("<s>[INST]Watch.\n", "[IMG]", "[/INST]", "[/INST]", "</s>[INST]")),
     ],
     ids=["parts", "no system role", "qwen", "gemma", "llava", "mistral"],
 )

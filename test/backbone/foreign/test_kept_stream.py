@@ -1,6 +1,6 @@
 """Models whose own cache is kept: every tick appends its picture, and questions leave again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +26,7 @@ from stream_vlm.backbone import KeepingModel
 from stream_vlm.backbone.checkpoint.errors import ModelFault, QuestionTooLong
 from stream_vlm.backbone.foreign.kept_context import KeptContext
 from stream_vlm.backbone.foreign.kept_stream import KeptStream
+from stream_vlm.backbone.foreign.processor import load_processor, whole_picture_options
 from stream_vlm.context.instructions import (
     NO,
     SYSTEM,
@@ -71,12 +72,13 @@ class Unmodified:
     """The model and the processor of transformers, which read a whole chat at once."""
 
     def __init__(self, directory: Path) -> None:
-        from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers import AutoModelForImageTextToText
 
         self.model: Any = AutoModelForImageTextToText.from_pretrained(
             directory, dtype=torch.float32
         )
-        self.processor: Any = AutoProcessor.from_pretrained(directory)
+        self.processor = load_processor(directory, "checkpoint")
+        self.options = whole_picture_options(self.processor)
 
     def shares(
         self, turns: Sequence[tuple[str, Sequence[Any]]], words: Sequence[str]
@@ -95,11 +97,18 @@ class Unmodified:
             text=[self.processor.apply_chat_template(chat, add_generation_prompt=True)],
             images=[[Image.fromarray(random_frame(index).image) for index in shown]],
             return_tensors="pt",
+            **self.options,
         )
         with torch.inference_mode():
             logits = self.model(**inputs, use_cache=False).logits[0, -1]
-        ids = [self.processor.tokenizer.convert_tokens_to_ids(word) for word in words]
-        shares: list[float] = torch.softmax(logits[ids], dim=0).tolist()
+        encode = self.processor.tokenizer.encode
+        scores = [
+            torch.logsumexp(
+                logits[sorted({encode(form, add_special_tokens=False)[0] for form in forms})], 0
+            )
+            for forms in ((word, f" {word}") for word in words)
+        ]
+        shares: list[float] = torch.softmax(torch.stack(scores), dim=0).tolist()
         return shares
 
 
@@ -146,23 +155,32 @@ def test_the_probability_that_a_report_is_true_is_read_from_yes_and_no(
 
 
 def cached(stream: KeptStream) -> list[torch.Tensor]:
+    """Copies of all tensors in the cache: keys, values, and the states of linear attention."""
     assert stream.context is not None
     cache: Any = stream.context.cache
-    return [tensor.clone() for layer in cache.layers for tensor in (layer.keys, layer.values)]
+    tensors: list[torch.Tensor] = []
+    for layer in cache.layers:
+        for value in vars(layer).values():
+            parts = list(value.values()) if isinstance(value, dict) else [value]
+            tensors += [part.clone() for part in parts if isinstance(part, torch.Tensor)]
+    assert len(tensors) >= 2 * len(cache.layers)
+    return tensors
 
 
-@pytest.mark.parametrize("gate", [silent, speaking])
 def test_after_judgements_that_were_not_said_the_context_is_that_of_a_stream_never_judged(
-    model: KeepingModel, gate: Callable[[Decision], Decision]
+    model: KeepingModel,
 ) -> None:
     judging, never = model.open_stream("front"), model.open_stream("front")
-    for index in range(6):
+    for index in range(5):
         frame = random_frame(index)
+        gates = (silent, speaking) if index % 2 else (speaking, silent)
         take(
             model,
             judging,
             frame,
-            judgements=(judgement(gate=gate, verify=True), judgement(1, "a person enters")),
+            judgements=tuple(
+                judgement(number, gate=gate, verify=True) for number, gate in enumerate(gates)
+            ),
         )
         take(model, never, frame)
         for one, other in zip(cached(judging), cached(never), strict=True):
@@ -182,7 +200,8 @@ def test_a_report_that_was_said_stays_in_the_context(directory: Path, model: Kee
     assert [decision.probabilities[state] for state in State] == pytest.approx(expected, abs=1e-5)
 
 
-def test_two_instructions_are_judged_each_on_its_own(model: KeepingModel) -> None:
+def test_two_instructions_are_judged_each_on_its_own(llava: Path) -> None:
+    model = keeping(llava)
     together, alone = model.open_stream("front"), model.open_stream("front")
     for index in range(3):
         both = take(
@@ -198,15 +217,17 @@ def test_two_instructions_are_judged_each_on_its_own(model: KeepingModel) -> Non
         assert both["i1"] == one["i1"]
 
 
-def test_a_turn_without_question_and_judgement_is_silent(model: KeepingModel) -> None:
+def test_a_turn_without_question_and_judgement_is_silent(llava: Path) -> None:
+    model = keeping(llava)
     outcome = take(model, model.open_stream("front"), random_frame(0))
     assert outcome.decision.state is State.SILENCE
     assert outcome.judged == {}
 
 
 def test_an_answer_needs_no_marker_and_its_confidence_is_that_of_its_words(
-    model: KeepingModel,
+    llava: Path,
 ) -> None:
+    model = keeping(llava)
     parts: list[str] = []
     decision = take(
         model, model.open_stream("front"), random_frame(0), query=QUESTION, on_text=parts.append
@@ -218,7 +239,8 @@ def test_an_answer_needs_no_marker_and_its_confidence_is_that_of_its_words(
     assert all(later.startswith(earlier) for earlier, later in pairwise(parts))
 
 
-def test_an_utterance_stays_within_the_limit_of_the_step(model: KeepingModel) -> None:
+def test_an_utterance_stays_within_the_limit_of_the_step(llava: Path) -> None:
+    model = keeping(llava)
     outcome = take(
         model,
         model.open_stream("front"),
@@ -322,7 +344,7 @@ def test_control_tokens_in_a_question_are_not_read_as_control(llava: Path) -> No
     assert answers[0] == answers[1]
 
 
-@pytest.mark.parametrize("size", [(97, 131), (480, 641), (8, 300), (300, 9)])
+@pytest.mark.parametrize("size", [(480, 641), (8, 300)])
 def test_pictures_may_have_unusual_and_changing_sizes(
     model: KeepingModel, size: tuple[int, int]
 ) -> None:
@@ -333,8 +355,9 @@ def test_pictures_may_have_unusual_and_changing_sizes(
 
 
 def test_a_picture_that_cannot_be_processed_leaves_the_stream_unchanged(
-    model: KeepingModel,
+    llava: Path,
 ) -> None:
+    model = keeping(llava)
     disturbed, quiet = model.open_stream("front"), model.open_stream("front")
     judged(model, disturbed, random_frame(0))
     judged(model, quiet, random_frame(0))
@@ -344,7 +367,8 @@ def test_a_picture_that_cannot_be_processed_leaves_the_stream_unchanged(
     assert judged(model, disturbed, random_frame(2)) == judged(model, quiet, random_frame(2))
 
 
-def test_two_cameras_do_not_disturb_each_other(model: KeepingModel) -> None:
+def test_two_cameras_do_not_disturb_each_other(llava: Path) -> None:
+    model = keeping(llava)
     front, back, alone = (model.open_stream(camera) for camera in ("front", "back", "front"))
     for index in range(4):
         frame = random_frame(index)
@@ -357,7 +381,8 @@ def test_two_cameras_do_not_disturb_each_other(model: KeepingModel) -> None:
         assert first.judged["i0"] == judged(model, alone, frame)
 
 
-def test_after_a_reset_a_stream_decides_as_a_new_one(model: KeepingModel) -> None:
+def test_after_a_reset_a_stream_decides_as_a_new_one(llava: Path) -> None:
+    model = keeping(llava)
     stream = model.open_stream("front")
     watch(model, stream, [random_frame(index) for index in range(3)], asked_at=1)
     stream.reset()

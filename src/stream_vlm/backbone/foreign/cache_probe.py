@@ -62,7 +62,7 @@ def _differences(checkpoint: ForeignCheckpoint, pieces: ChatPieces) -> tuple[flo
     images = list(np.random.default_rng(0).integers(0, 256, (TURNS, *SIZE, 3), dtype=np.uint8))
     texts = [f"<{turn} s>\n{pieces.picture}" for turn in range(TURNS)]
     texts[0] = pieces.head + texts[0]
-    texts[2] = pieces.asked + "something has happened" + pieces.answered + texts[2]
+    texts[2] = pieces.shown + "something has happened" + pieces.answered + texts[2]
     suffix = writer.ids(judge_prompt("something happens") + pieces.asked)
     context = KeptContext(model)
     fed: list[Any] = []

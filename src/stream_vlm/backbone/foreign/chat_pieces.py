@@ -23,18 +23,21 @@ class ChatPieces:
     """The texts of a chat that grows.
 
     The chat is `head`, then for each picture its time and `picture`. A question is written as its
-    words, `asked`, the reply and `answered`; after it come the next pictures.
+    words, `asked`, the reply and `answered`; what the model says unasked as `shown`, its words and
+    `answered`. After it come the next pictures.
 
     Attributes:
         head: from the beginning to the first words of the user, with the system prompt.
         picture: one picture, with exactly one placeholder.
         asked: from the end of the user's words to where the reply begins.
+        shown: from a picture, if no words follow it, to where the reply begins.
         answered: from the end of the reply to the next words of the user.
     """
 
     head: str
     picture: str
     asked: str
+    shown: str
     answered: str
 
 
@@ -111,10 +114,14 @@ def _split(
         raise CannotSplit("it writes a question in another way after a reply")
     if "'text'" in answered_once or '"text"' in answered_once:
         raise CannotSplit("it writes a reply as a list")
+    picture = _picture(render, before, asked_once)
+    content = [_text(FIRST), {"type": "image"}]
+    _, rest = _around(render([*before, {"role": "user", "content": content}], True), FIRST)
     return ChatPieces(
         head if system_as else f"{head}{system}\n",
-        _picture(render, before, asked_once),
+        picture,
         asked,
+        rest.removeprefix(picture) if rest.startswith(picture) else asked,
         answered,
     )
 

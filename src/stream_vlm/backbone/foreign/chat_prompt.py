@@ -12,6 +12,7 @@ from PIL import Image
 
 from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
 from stream_vlm.backbone.foreign.chat_pieces import Message, write_chat
+from stream_vlm.backbone.foreign.processor import whole_picture_options
 from stream_vlm.backbone.tokens.detokenizer import unknown_words, without_control
 from stream_vlm.unicode_text import check_text
 
@@ -80,6 +81,7 @@ class ChatWriter:
 
     def __init__(self, processor: Any, system: str, name: str) -> None:
         self._processor, self._system = processor, system
+        self._options = whole_picture_options(processor)
         if not getattr(processor, "chat_template", None):
             raise CheckpointError(
                 f"{name}: its processor has no chat template, so the format of its prompt is"
@@ -175,6 +177,7 @@ class ChatWriter:
             return_tensors="pt",
             # Most templates already write the first token.
             add_special_tokens=first and not (first_token and text.startswith(first_token)),
+            **self._options,
         )
         # PaliGemma's processor adds what only a training needs.
         inputs.pop("labels", None)

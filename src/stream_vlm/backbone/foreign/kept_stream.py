@@ -128,7 +128,7 @@ class KeptStream:
     def _answer(self, turn: Turn, question: str, longest: int, clock: StageClock) -> Decision:
         assert turn.query is not None
         assert self.context is not None
-        asked = question + "\n" + self._pieces.asked
+        asked = question + self._pieces.asked
         ids = self._ids(self._texts.recalled(turn.query, turn.frame.stamp_ns) + asked)
         reply = Reply(
             self._checkpoint,
@@ -198,7 +198,7 @@ class KeptStream:
             and self._written.get(judgement.instruction.instruction_id) == judgement.reported
         ]
         return (
-            self._pieces.asked + " ".join(dict.fromkeys(said)) + self._pieces.answered
+            self._pieces.shown + " ".join(dict.fromkeys(said)) + self._pieces.answered
             if said
             else ""
         )
@@ -248,7 +248,7 @@ class KeptStream:
 
     def _reserve(self, question: str, prompts: dict[Judgement, str], longest: int) -> int:
         """The most tokens that a branch of this turn adds, what the memory recalls left out."""
-        texts = [*prompts.values(), *([question + "\n"] if question else [])]
+        texts = [*prompts.values(), *([question] if question else [])]
         if any(judgement.verify for judgement in prompts):
             texts.append(verify_prompt(""))
             longest *= 2

@@ -13,7 +13,6 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
-    AutoProcessor,
     GenerationConfig,
     PreTrainedTokenizerBase,
 )
@@ -30,6 +29,7 @@ from stream_vlm.backbone.checkpoint.files import (
 from stream_vlm.backbone.checkpoint.load_errors import loading_failed
 from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
 from stream_vlm.backbone.foreign.chat_prompt import ChatWriter, LabelledPicture
+from stream_vlm.backbone.foreign.processor import load_processor, missing_library
 from stream_vlm.config.model_settings import ModelSettings
 from stream_vlm.context.instructions import LABELS, NO, YES, system_prompt
 from stream_vlm.types import State
@@ -120,7 +120,7 @@ def load_foreign(settings: ModelSettings) -> ForeignCheckpoint:
     if tied_in_text_config(directory, stored):
         config.tie_word_embeddings = True
     placement = place(settings, AutoModelForImageTextToText, config)
-    processor = _processor(directory, name)
+    processor = load_processor(directory, name)
     system = system_prompt()
     writer = ChatWriter(processor, system, name)
     tokens, smaller = (_count_inputs(writer, name, size) for size in ((480, 640), (120, 160)))
@@ -183,40 +183,6 @@ def first_tokens(
     return own
 
 
-def _processor(directory: Path, name: str) -> Any:
-    try:
-        processor: Any = AutoProcessor.from_pretrained(directory, local_files_only=True)
-    except ImportError as error:
-        raise CheckpointError(_missing_library(name, error)) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{name}: its processor cannot be loaded: {error}; copy preprocessor_config.json and"
-            " the tokenizer again"
-        ) from error
-    if (
-        getattr(processor, "tokenizer", None) is None
-        or getattr(processor, "image_processor", None) is None
-    ):
-        raise CheckpointError(
-            f"{name}: {type(processor).__name__} does not take pictures and text together; copy"
-            " processor_config.json and preprocessor_config.json from the checkpoint's origin"
-        )
-    return processor
-
-
-def _missing_library(name: str, error: ImportError) -> str:
-    """A message about a missing library; for torchvision, how to install it without a new torch."""
-    said = " ".join(str(error).split())
-    if "torchvision" in said.lower():
-        release = torch.__version__.partition("+")[0]
-        return (
-            f"{name}: its processor needs torchvision, which is not installed ({said[:160]});"
-            f" install the release for torch {release} with 'pip install --no-deps torchvision',"
-            " or use a checkpoint whose processor works without it"
-        )
-    return f"{name}: its processor needs a library that is not installed: {said[:300]}"
-
-
 def _count_inputs(writer: ChatWriter, name: str, size: tuple[int, int]) -> int:
     """The number of input values for two pictures of `size` (height, width), pixels.
 
@@ -226,7 +192,7 @@ def _count_inputs(writer: ChatWriter, name: str, size: tuple[int, int]) -> int:
     try:
         inputs = writer.inputs([grey, grey], "", "")
     except ImportError as error:
-        raise CheckpointError(_missing_library(name, error)) from error
+        raise missing_library(name, error) from error
     except Exception as error:
         # Processors are foreign code and can raise anything.
         raise CheckpointError(
