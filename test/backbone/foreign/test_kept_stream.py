@@ -113,7 +113,7 @@ class Unmodified:
 
 
 def show(*frames: int) -> list[Any]:
-    return [part for index in frames for part in (f"<{index / 2:g} s>\n", index)]
+    return [part for index in frames for part in (f"<{index / 2:g} seconds>", index)]
 
 
 JUDGE = judge_prompt("the door opens")

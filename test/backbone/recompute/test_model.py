@@ -76,7 +76,7 @@ def test_the_probabilities_equal_those_of_one_full_forward_pass_in_transformers(
         shown = range(max(0, newest - 3), newest + 1)
         parts: list[dict[str, object]] = []
         for index in shown:
-            parts += [{"type": "text", "text": f"<{index / 2:g} s>\n"}, {"type": "image"}]
+            parts += [{"type": "text", "text": f"<{index / 2:g} seconds>"}, {"type": "image"}]
         parts.append({"type": "text", "text": judge_prompt("the door opens")})
         chat = [
             {"role": "system", "content": [{"type": "text", "text": SYSTEM}]},

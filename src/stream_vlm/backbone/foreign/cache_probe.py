@@ -60,7 +60,7 @@ def _differences(checkpoint: ForeignCheckpoint, pieces: ChatPieces) -> tuple[flo
     """
     model, writer = checkpoint.model, checkpoint.writer
     images = list(np.random.default_rng(0).integers(0, 256, (TURNS, *SIZE, 3), dtype=np.uint8))
-    texts = [f"<{turn} s>\n{pieces.picture}" for turn in range(TURNS)]
+    texts = [f"<{turn} seconds>{pieces.picture}" for turn in range(TURNS)]
     texts[0] = pieces.head + texts[0]
     texts[2] = pieces.shown + "something has happened" + pieces.answered + texts[2]
     suffix = writer.ids(judge_prompt("something happens") + pieces.asked)

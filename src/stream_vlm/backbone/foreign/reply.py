@@ -101,8 +101,11 @@ class Reply:
             return token
         self._token_probabilities.append(float(torch.softmax(words, dim=0)[token]))
         self._written.append(token)
-        self._report(self._words.push(token))
-        self.is_over = len(self._written) == self._longest_words
+        text = self._words.push(token)
+        self._report(text)
+        # A report is one sentence; many models go on in a new line.
+        self._is_complete = not self._is_answer and "\n" in text.lstrip(SEPARATORS)
+        self.is_over = self._is_complete or len(self._written) == self._longest_words
         return token
 
     def outcome(self) -> Decision:
@@ -116,6 +119,8 @@ class Reply:
             else 0.0
         )
         text = self._words.finish(self._is_complete).lstrip(SEPARATORS)
+        if not self._is_answer:
+            text = text.partition("\n")[0].rstrip()
         self._report(text)
         return Decision(
             State.RESPONSE,

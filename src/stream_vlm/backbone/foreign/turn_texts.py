@@ -25,7 +25,7 @@ Published checkpoints allow millions of pixels, which is too slow for a stream.
 LEAST_SIDE = 8
 """The shortest side of a picture, pixels; processors fail on smaller pictures."""
 
-TIME = "<{seconds:g} s>\n"
+TIME = "<{seconds:g} seconds>"
 """The time before each picture, in seconds since the first."""
 EARLIER = "What was recorded earlier:\n{lines}"
 """Text before the first picture of a context, or before a question, about what happened before."""
