@@ -1,7 +1,6 @@
 """Replies of models with a chat template of their own: states, words, answers."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
