@@ -12,6 +12,7 @@ from stream_vlm.backbone.tokens.spoken_words import spoken_words
 from stream_vlm.backbone.tokens.turn_tokens import TurnTokens, read_turn_tokens
 from stream_vlm.config.settings import Settings
 from stream_vlm.context.turn_formats import TurnFormat, TurnWriter
+from stream_vlm.context.turn_settings import as_set
 from stream_vlm.unicode_text import check_text
 from stream_vlm.vision.prefetch import VisionPrefetcher
 from stream_vlm.vision.tower import TorchVisionTower
@@ -103,11 +104,12 @@ def make_engine_parts(checkpoint: Checkpoint, settings: Settings) -> EngineParts
 
     Raises:
         CheckpointError: the tokenizer cannot express the states.
+        SettingError: the settings do not fit the turn format.
     """
     tower = TorchVisionTower(checkpoint.model.model.visual, checkpoint.pictures)
     # The markers of a silent turn are the same at every tick: they are encoded once.
     encode = lru_cache(maxsize=CACHED_TEXTS)(partial(_encode, checkpoint))
-    turns = checkpoint.stream.turns
+    turns = as_set(checkpoint.stream.turns, settings.model, checkpoint.model_id)
     writer = TurnWriter(turns, encode, checkpoint.model.config.image_token_id)
     device = checkpoint.model.device
     return EngineParts(

@@ -172,7 +172,7 @@ def load_cached_model(settings: Settings) -> StreamingModel:
         CheckpointError: it is missing, incomplete or damaged, or its tokenizer cannot express the
             states.
     """
-    return StreamingModel(load_checkpoint(settings.model), settings)
+    return StreamingModel(load_checkpoint(settings.model, settings.vision.max_tokens), settings)
 
 
 def load_foreign_model(settings: Settings) -> KeepingModel | RecomputingModel:

@@ -52,6 +52,25 @@ class ModelSettings(Group):
             read_only=True,
         )
     )
+    system_prompt: str = setting(
+        "",
+        "What the model is told once, at the beginning of its context. Empty takes the text of the"
+        " prompt format. A model that was tuned with a text of its own needs that text.",
+        read_only=True,
+    )
+    language: str = setting(
+        "",
+        "Language of all that the model writes, for example German; it is added to the system"
+        " prompt. Empty leaves it to the model.",
+        read_only=True,
+    )
+    turn_pieces: list[str] = setting(
+        [],
+        "Pieces of the prompt format that are written in another way, as name=text with \\n for a"
+        " line break, for example time=<{start}s-{end}s>\\n. For a model that was tuned with a"
+        " format that is nearly one of the known ones.",
+        read_only=True,
+    )
     device: Literal["auto", "cpu", "cuda", "split"] = setting(
         "auto",
         "Where the model runs. auto uses cuda if a GPU is found, otherwise cpu; split spreads a"
@@ -80,6 +99,21 @@ class ModelSettings(Group):
         "Number of CPU threads that the model may use. 0 lets PyTorch choose.",
         minimum=0,
         maximum=256,
+        read_only=True,
+    )
+
+
+class VisionSettings(Group):
+    """How much of a picture the model sees."""
+
+    max_tokens: int = setting(
+        128,
+        "Most vision tokens of a picture of a Qwen2.5-VL or Qwen3-VL; larger pictures are made"
+        " smaller. More tokens show smaller things and make ticks slower. It is never more than"
+        " the checkpoint's preprocessor allows, and has no effect on a model with one picture size.",
+        unit="tokens",
+        minimum=4,
+        maximum=16384,
         read_only=True,
     )
 

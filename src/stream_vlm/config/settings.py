@@ -25,6 +25,7 @@ from stream_vlm.config.model_settings import (
     LoadSheddingSettings,
     ModelSettings,
     SamplingSettings,
+    VisionSettings,
 )
 from stream_vlm.config.stream_settings import StreamSettings
 
@@ -150,6 +151,7 @@ class Settings(Group):
         " watch while no other is active; one that cannot refuses them.",
     )
     model: ModelSettings = Field(default_factory=ModelSettings)
+    vision: VisionSettings = Field(default_factory=VisionSettings)
     stream: StreamSettings = Field(default_factory=StreamSettings)
     load_shedding: LoadSheddingSettings = Field(default_factory=LoadSheddingSettings)
     context: ContextSettings = Field(default_factory=ContextSettings)

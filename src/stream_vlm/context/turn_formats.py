@@ -297,9 +297,8 @@ COMPACT = TurnFormat(
 """The shipped model's format: a turn is only a picture, its markers and the state marker."""
 
 STREAMING_VLM = TurnFormat(
-    prefix=(
-        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>previous text\n"
-    ),
+    system="You are a helpful assistant.",
+    prefix="<|im_start|>system\n{system}<|im_end|>\n<|im_start|>previous text\n",
     previous_close="<|im_end|>\n",
     user_open="<|im_start|>user\n",
     user_close="<|im_end|>\n",

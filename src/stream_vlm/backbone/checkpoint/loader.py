@@ -30,7 +30,11 @@ from stream_vlm.backbone.checkpoint.files import (
     tied_in_text_config,
 )
 from stream_vlm.backbone.checkpoint.load_errors import loading_failed
-from stream_vlm.backbone.checkpoint.picture_config import PLACES, read_picture_format
+from stream_vlm.backbone.checkpoint.picture_config import (
+    MOST_TOKENS,
+    PLACES,
+    read_picture_format,
+)
 from stream_vlm.backbone.checkpoint.stream_config import (
     FILE_NAME,
     CheckpointError,
@@ -75,8 +79,12 @@ class Checkpoint:
     quantized: str = ""
 
 
-def load_checkpoint(settings: ModelSettings) -> Checkpoint:
+def load_checkpoint(settings: ModelSettings, most_tokens: int = MOST_TOKENS) -> Checkpoint:
     """Load the checkpoint that `settings` names.
+
+    Args:
+        settings: the settings `model`.
+        most_tokens: the most vision tokens of a picture (`vision.max_tokens`).
 
     Raises:
         ForeignArchitecture: its architecture cannot run with the slot cache.
@@ -122,7 +130,7 @@ def load_checkpoint(settings: ModelSettings) -> Checkpoint:
     # Before the weights, whose loading may take minutes.
     stream = read_stream_config(place_of(FILE_NAME), tokenizer, settings.prompt_format)
     stream = stream.model_copy(update={"turns": for_architecture(stream.turns, architecture)})
-    pictures = read_picture_format(place_of(*(name for name, _ in PLACES)), stream)
+    pictures = read_picture_format(place_of(*(name for name, _ in PLACES)), stream, most_tokens)
     placement = place(settings, ARCHITECTURES[architecture], model_config)
     with _progress_bar(shown=bool(settings.directory) and sys.stderr.isatty()):
         model = _load(directory, ARCHITECTURES[architecture], model_config, placement)

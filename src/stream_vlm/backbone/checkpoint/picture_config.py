@@ -29,7 +29,9 @@ transformers 5 saves one file for the whole processor, with the parts nested in 
 """
 
 
-def read_picture_format(directory: Path, config: StreamConfig) -> PictureFormat:
+def read_picture_format(
+    directory: Path, config: StreamConfig, most_tokens: int = MOST_TOKENS
+) -> PictureFormat:
     """Read the picture format from the files of `PLACES` and the stream configuration.
 
     The pixel budget is in `min_pixels` and `max_pixels` (Qwen2.5-VL), or in `shortest_edge` and
@@ -38,6 +40,7 @@ def read_picture_format(directory: Path, config: StreamConfig) -> PictureFormat:
     Args:
         directory: the directory of the checkpoint.
         config: its stream configuration.
+        most_tokens: the most vision tokens of a picture (`vision.max_tokens`).
 
     Raises:
         CheckpointError: the file is missing, unreadable or lacks a field.
@@ -52,8 +55,8 @@ def read_picture_format(directory: Path, config: StreamConfig) -> PictureFormat:
             )
         unit = values["patch_size"] * values["merge_size"]
         size = values.get("size") or {}
-        most = values.get("max_pixels") or size.get("longest_edge") or MOST_TOKENS * unit * unit
-        max_pixels = min(most, MOST_TOKENS * unit * unit)
+        most = values.get("max_pixels") or size.get("longest_edge") or most_tokens * unit * unit
+        max_pixels = min(most, most_tokens * unit * unit)
         return PictureFormat(
             patch_size=values["patch_size"],
             merge_size=values["merge_size"],

@@ -121,7 +121,7 @@ def load_foreign(settings: ModelSettings) -> ForeignCheckpoint:
         config.tie_word_embeddings = True
     placement = place(settings, AutoModelForImageTextToText, config)
     processor = load_processor(directory, name)
-    system = system_prompt()
+    system = system_prompt(settings.system_prompt, settings.language)
     writer = ChatWriter(processor, system, name)
     tokens, smaller = (_count_inputs(writer, name, size) for size in ((480, 640), (120, 160)))
     tokenizer = processor.tokenizer

@@ -58,7 +58,9 @@ class RemoteStream:
 
     def reset(self) -> None:
         """Clear the context."""
-        self.conversation = Conversation(system_prompt())
+        self.conversation = Conversation(
+            system_prompt(self._settings.model.system_prompt, self._settings.model.language)
+        )
         self.known: set[str] = set()
         self.prompt_tokens = 0
         """The longest prompt of the last tick, tokens, as the server told; 0 if unknown."""
