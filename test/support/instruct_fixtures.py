@@ -47,7 +47,8 @@ TEXT = (
     instructions.VERIFY,
     " ".join(instructions.LABELS.values()),
     "yes Yes no No system user assistant seconds s [Video History]",
-    "the red door opens . a person comes in , who is there ? It was red : \n\n - ** ",
+    "the red door opens . a person comes in , who is there ? : \n\n - ** ",
+    "It was red",
 )
 
 

@@ -5,9 +5,16 @@ The groups are fields of `stream_vlm.config.settings.Settings`, which says how s
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 from stream_vlm.config.field import Group, setting
+
+
+def _lines(given: object) -> object:
+    """Read a text, as the command line gives it: one entry a line."""
+    return [line for line in given.splitlines() if line] if isinstance(given, str) else given
 
 
 class ModelSettings(Group):
@@ -64,7 +71,7 @@ class ModelSettings(Group):
         " prompt. Empty leaves it to the model.",
         read_only=True,
     )
-    turn_pieces: list[str] = setting(
+    turn_pieces: Annotated[list[str], BeforeValidator(_lines)] = setting(
         [],
         "Pieces of the prompt format that are written in another way, as name=text with \\n for a"
         " line break, for example time=<{start}s-{end}s>\\n. For a model that was tuned with a"
@@ -110,7 +117,7 @@ class VisionSettings(Group):
         128,
         "Most vision tokens of a picture of a Qwen2.5-VL or Qwen3-VL; larger pictures are made"
         " smaller. More tokens show smaller things and make ticks slower. It is never more than"
-        " the checkpoint's preprocessor allows, and has no effect on a model with one picture size.",
+        " the checkpoint's preprocessor allows; a model with one picture size ignores it.",
         unit="tokens",
         minimum=4,
         maximum=16384,
