@@ -133,3 +133,19 @@ def test_qwen3s_pixel_budget_is_read_and_limited_to_128_vision_tokens(tmp_path: 
     assert (pictures.min_pixels, pictures.max_pixels) == (65536, 128 * 32 * 32)
     assert pictures.target_size(720, 1280) == (256, 480)
     assert pictures.target_size(60, 80) == (224, 320)
+
+
+@pytest.mark.parametrize(("asked", "given"), [(64, 64), (128, 128), (300, 300), (16384, 400)])
+def test_the_tokens_of_a_picture_are_those_of_the_setting_within_the_checkpoints_limit(
+    tmp_path: Path, asked: int, given: int
+) -> None:
+    directory = without_file(tmp_path)
+    path = directory / "preprocessor_config.json"
+    limits = {"size": {"shortest_edge": 4096, "longest_edge": 400 * 32 * 32}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | limits))
+    pictures = load_cached_model(
+        settings_for(directory, vision__max_tokens=asked)
+    ).checkpoint.pictures
+    assert pictures.max_pixels == given * 32 * 32
+    rows, columns = pictures.grid(*pictures.target_size(1080, 1920))
+    assert 0.8 * given < rows * columns <= given

@@ -40,7 +40,7 @@ def test_an_instruct_model_is_told_the_shared_system_prompt() -> None:
 
 
 @pytest.mark.parametrize("values", [{"system_prompt": "Look."}, {"language": "German"}])
-def test_a_format_without_a_system_prompt_refuses_one(values: dict[str, str]) -> None:
+def test_a_format_without_a_system_prompt_refuses_one(values: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match="of small has no place for a system prompt"):
         as_set(COMPACT, ModelSettings(**values), "small")
 

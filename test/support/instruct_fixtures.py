@@ -103,8 +103,11 @@ def write_instruct_checkpoint(
         config.text_config.num_hidden_layers = layers
         config.text_config.layer_types = ["full_attention"] * layers
         model = Qwen2_5_VLForConditionalGeneration(config)
+    vocabulary = tokenizer.get_vocab()
+    with torch.no_grad():
+        # Words are more likely than anything else, so utterances have whole words.
+        model.lm_head.weight[[vocabulary[token] for token in vocabulary if token[0] == "Ġ"]] *= 3.0
     if follows is not None:
-        vocabulary = tokenizer.get_vocab()
         embeddings = model.model.language_model.embed_tokens.weight
         with torch.no_grad():
             for layer in model.model.language_model.layers:

@@ -23,9 +23,11 @@ from transformers import AutoModelForImageTextToText
 from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.kv_cache.cached_forward import Entry, feed_together
 from stream_vlm.backbone.streaming.camera_stream import CachedStream
+from stream_vlm.backbone.tokens.state_decision import yes_probability
+from stream_vlm.context.instructions import verify_prompt
 from stream_vlm.context.segments import Segment, SegmentKind, positions, tokens_in
 from stream_vlm.model_protocol import JudgesInstructions, Turn, WatchRefused
-from stream_vlm.types import Query, State
+from stream_vlm.types import Limits, Query, State
 
 POLICIES = ("last_turns", "chunked", "sliding", "last_frames")
 DOOR = judgement("door", "the red door opens")
@@ -371,3 +373,122 @@ def test_logits_that_are_not_finite_clear_the_context_and_free_every_slot(checkp
     assert take(stream, frame(0), [DOOR]).judged["door"].probabilities == pytest.approx(
         take(model.open_stream("front"), frame(0), [DOOR]).judged["door"].probabilities, abs=1e-5
     )
+
+
+def test_a_second_look_is_the_share_of_yes_after_the_context_and_the_question_alone(
+    checkpoint: Path, model: StreamingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[list[Segment], torch.Tensor]] = []
+
+    def keeping(entries: Sequence[Entry]) -> torch.Tensor:
+        logits = feed_together(entries)
+        asked.extend(
+            (list(entry.segments), row)
+            for entry, row in zip(entries, logits, strict=True)
+            if entry.segments[0].kind is SegmentKind.JUDGE
+        )
+        return logits
+
+    monkeypatch.setattr("stream_vlm.backbone.streaming.batched_step.feed_together", keeping)
+    stream = model.open_stream("front")
+    take(stream, frame(0))
+    outcome = take(
+        stream,
+        frame(1),
+        [
+            judgement("door", "the red door opens", State.RESPONSE, verify=True),
+            judgement("person", "a person comes in", State.RESPONSE),
+            judgement("dog", "who is there", State.SILENCE, verify=True),
+        ],
+    )
+    verified = {name: decision.verified for name, decision in outcome.judged.items()}
+    assert verified["person"] is None
+    assert verified["dog"] is None
+    assert len(asked) == 4, "three judgements and one second look"
+    prompt = verify_prompt(model.parts.plain(outcome.judged["door"].text))
+    assert asked[-1][0] == model.parts.writer.suffix(1, prompt)
+    expected = unmodified_logits(checkpoint, model, stream, asked[-1][0])
+    assert torch.allclose(asked[-1][1], expected, atol=1e-4)
+    assert verified["door"] == pytest.approx(
+        yes_probability(expected, model.parts.tokens), abs=1e-4
+    )
+    assert stream.forward is not None
+    assert stream.forward.cache.used == tokens_in(stream.context)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_report_that_a_second_look_finds_wrong_does_not_enter_the_context(
+    model: StreamingModel, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "stream_vlm.backbone.streaming.instruct_turns.yes_probability", lambda *_: share
+    )
+    stream = model.open_stream("front")
+    outcome = take(stream, frame(0), [judgement("door", "a person", State.RESPONSE, verify=True)])
+    assert outcome.judged["door"].verified == share
+    take(stream, frame(1))
+    said = [segment for segment in stream.context if segment.kind is SegmentKind.ACTION]
+    assert len(said) == (1 if share else 0)
+
+
+def test_load_shedding_shortens_reports_and_answers(model: StreamingModel) -> None:
+    stream = model.open_stream("front")
+    limits = Limits(new_tokens=2)
+    report = take(
+        stream, frame(0), [judgement("door", "a person", State.RESPONSE)], limits=limits
+    ).judged["door"]
+    answer = take(stream, frame(1), query=QUESTION, limits=limits).decision
+    for decision in (report, answer):
+        assert len(model.parts.encode_text(decision.text)) <= 3
+
+
+def test_the_confidence_of_an_answer_is_that_of_its_words_alone(tmp_path: Path) -> None:
+    follows = {"Ċ": ":", ":": "It", "It": "Ġwas", "Ġwas": "Ġred", "Ġred": "<|im_end|>"}
+    model = load_instruct(write_instruct_checkpoint(tmp_path, "qwen3_vl", follows=follows))
+    decision = take(model.open_stream("front"), frame(0), query=QUESTION).decision
+    assert decision.text == "It was red"
+    assert decision.probabilities == dict.fromkeys(State, 0.0) | {State.RESPONSE: 1.0}
+    head, table = model.checkpoint.model.lm_head.weight, model.parts.encode_text
+    embeddings = model.checkpoint.model.model.language_model
+    chances = []
+    with torch.inference_mode():
+        for before, word in pairwise(["\n", ":", "It", " was", " red"]):
+            logits = head @ embeddings.norm(embeddings.embed_tokens.weight[table(before)[-1]])
+            if before in ("\n", ":"):
+                logits[list(model.parts.tokens.stop)] = -torch.inf  # it has said nothing yet
+            chances.append(float(torch.softmax(logits, dim=0)[table(word)[0]]))
+    assert decision.confidence == pytest.approx(sum(chances) / len(chances), abs=1e-4)
+
+
+def test_an_end_token_is_never_the_first_word(tmp_path: Path) -> None:
+    follows = {"Ċ": "<|im_end|>", "Response": "<|im_end|>", "It": "<|im_end|>"}
+    model = load_instruct(write_instruct_checkpoint(tmp_path, "qwen2_5_vl", follows=follows))
+    embeddings = model.checkpoint.model.model.language_model.embed_tokens.weight
+    vocabulary = model.checkpoint.tokenizer.get_vocab()
+    with torch.no_grad():
+        for token in ("Ċ", "Response"):
+            model.checkpoint.model.lm_head.weight[vocabulary["It"]] += (
+                embeddings[vocabulary[token]] / 2
+            )
+    stream = model.open_stream("front")
+    assert take(stream, frame(0), query=QUESTION).decision.text == "It"
+    report = take(stream, frame(1), [judgement("door", "a person", State.RESPONSE)])
+    assert report.judged["door"].text == "It"
+
+
+def test_a_line_break_ends_a_report_but_not_an_answer(tmp_path: Path) -> None:
+    follows = {"Ċ": "It", "Response": "It", "It": "Ġwas", "Ġwas": "Ċ"}
+    model = load_instruct(write_instruct_checkpoint(tmp_path, "qwen2_5_vl", follows=follows))
+    stream = model.open_stream("front")
+    assert take(stream, frame(0), query=QUESTION).decision.text.startswith("It was\nIt was")
+    report = take(stream, frame(1), [judgement("door", "a person", State.RESPONSE)])
+    assert report.judged["door"].text == "It was"
+
+
+def test_a_state_is_read_from_every_spelling_of_its_word(model: StreamingModel) -> None:
+    firsts = model.parts.tokens.firsts
+    for state, ids in firsts.items():
+        word = state.value.capitalize()
+        spelt = {model.parts.encode_text(text)[0] for text in (word, f" {word}")}
+        assert spelt <= set(ids)
+    assert not set.intersection(*(set(ids) for ids in firsts.values()))
