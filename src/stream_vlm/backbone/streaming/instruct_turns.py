@@ -28,9 +28,6 @@ from stream_vlm.context.segments import tokens_in
 from stream_vlm.model_protocol import SILENT, Judgement, Turn
 from stream_vlm.types import Decision, State
 
-BELIEVED = 0.5
-"""A report enters the context unless a second look gives it a lower probability of being true."""
-
 
 @dataclass(frozen=True)
 class Speech:
@@ -246,16 +243,25 @@ class InstructTurns:
     def _end_turns(self) -> None:
         """End the turns that are not ended yet; what was said stays in the context."""
         for index in sorted(self._alive - set(self.answers)):
-            decisions = self.judged.get(index, {}).values()
+            decisions = self.judged.get(index, {})
             self._streams[index].end_silent_turn(
                 [
                     decision.text
-                    for decision in decisions
-                    if decision.text
-                    and (decision.verified is None or decision.verified >= BELIEVED)
+                    for judgement in self._turns[index].judgements
+                    if (decision := decisions.get(judgement.instruction.instruction_id)) is not None
+                    and self._is_said(judgement, decision)
                 ]
             )
             self.answers[index] = SILENT
+
+    def _is_said(self, judgement: Judgement, decision: Decision) -> bool:
+        """Whether the words of `decision` are new and not found wrong by a second look."""
+        least = self._parts.settings.decision.verify_threshold
+        return (
+            bool(decision.text)
+            and decision.text != judgement.reported
+            and (decision.verified is None or decision.verified >= least)
+        )
 
     def _groups(
         self, asked: Sequence[tuple[int, Judgement, str]]
