@@ -117,7 +117,8 @@ class VisionSettings(Group):
         128,
         "Most vision tokens of a picture of a Qwen2.5-VL or Qwen3-VL; larger pictures are made"
         " smaller. More tokens show smaller things and make ticks slower. It is never more than"
-        " the checkpoint's preprocessor allows; a model with one picture size ignores it.",
+        " the checkpoint's preprocessor allows; a model with one picture size ignores it. A"
+        " server gets at most 784 pixels for each token.",
         unit="tokens",
         minimum=4,
         maximum=16384,

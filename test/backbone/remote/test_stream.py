@@ -11,6 +11,7 @@ from model_server import ModelServer, serve_model
 
 from stream_vlm.backbone.remote.conversation import Seen
 from stream_vlm.backbone.remote.pictures import PictureRefused
+from stream_vlm.config.field import SettingError
 from stream_vlm.model_protocol import Turn
 from stream_vlm.types import NANOSECONDS, Frame, Limits, State
 
@@ -59,6 +60,26 @@ def test_the_time_of_each_picture_is_written_before_it(server: ModelServer) -> N
     for second in (0, 0.5, 2):
         one_step(model, stream, "grey", second, RED)
     assert "user\n0.0 s<picture>0.5 s<picture>2.0 s<picture>\nWatch for:" in server.prompts[-1].text
+
+
+def test_the_settings_name_the_time_marker_and_the_system_prompt(server: ModelServer) -> None:
+    model = remote_model(
+        server.url,
+        model__turn_pieces=["time=[{start} to {end}]"],
+        model__system_prompt="You guard a gate.",
+        model__language="German",
+    )
+    stream = model.open_stream("front")
+    for second in (0, 2):
+        one_step(model, stream, "grey", second, RED)
+    text = server.prompts[-1].text
+    assert "[0 to 1]<picture>[2 to 3]<picture>" in text
+    assert "system\nYou guard a gate. Write every sentence in German.<|im_end|>" in text
+
+
+def test_a_piece_of_the_turns_that_the_server_writes_is_refused(server: ModelServer) -> None:
+    with pytest.raises(SettingError, match="only the piece time can be changed"):
+        remote_model(server.url, model__turn_pieces=["query={query}"])
 
 
 def test_only_the_newest_picture_is_sent_where_the_server_keeps_them(server: ModelServer) -> None:
@@ -195,6 +216,14 @@ def test_pictures_are_sent_small_and_smaller_under_load(server: ModelServer) -> 
     full, less = (prompt.pictures[-1].shape for prompt in server.prompts[-2:])
     assert full == (238, 422, 3)
     assert less == (119, 211, 3)
+
+
+def test_the_setting_of_vision_tokens_bounds_the_pixels(server: ModelServer) -> None:
+    model = remote_model(server.url, vision__max_tokens=32)
+    stream = model.open_stream("front")
+    big = Frame("front", NANOSECONDS, "", np.zeros((1000, 1000, 3), np.uint8))
+    model.step([Turn(stream, big, judgements=RED)])
+    assert server.prompts[-1].pictures[-1].shape == (158, 158, 3)
 
 
 def test_a_picture_without_pixels_is_refused_and_leaves_the_chat_as_it_was(

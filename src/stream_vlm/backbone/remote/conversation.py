@@ -108,7 +108,8 @@ class Conversation:
         for entry in self.entries:
             if isinstance(entry, Seen):
                 # The parts stand one after the other as in the prompt of the cached engine.
-                marker = self.time.format(time=f"{entry.second:.1f}")
+                start = int(entry.second)
+                marker = self.time.format(start=start, end=start + 1, time=f"{entry.second:.1f}")
                 url = None if entry.picture.name in known else entry.picture.url
                 _user(messages).extend([_text(marker), _picture(entry.picture.name, url)])
             elif isinstance(entry, Said):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from stream_vlm.backbone.remote.exchanges import run_side_by_side
 from stream_vlm.backbone.remote.http_transport import KEY, HttpTransport
 from stream_vlm.backbone.remote.server import Server, is_passing
-from stream_vlm.backbone.remote.stream import RemoteStream, RunningTurn
+from stream_vlm.backbone.remote.stream import RemoteStream, RunningTurn, own_time_marker
 from stream_vlm.backbone.remote.text_writer import RemotePictureWriter, RemoteTextWriter
 from stream_vlm.backbone.remote.transport import Transport
 from stream_vlm.config.settings import Settings
@@ -32,7 +32,9 @@ class RemoteModel:
 
         Raises:
             ServerFault: the server lacks what a stream needs, or refuses access.
+            SettingError: `model.turn_pieces` names a piece that the server writes.
         """
+        own_time_marker(settings.model)
         settings.stream.take_own_rate(self.rate_hz)
         self.settings = settings
         # One more for the texts that are written between the steps.

@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from stream_vlm.types import StreamError
 
-MOST_PIXELS = 100_352
-"""The most pixels of a picture: 128 tokens of a Qwen2.5-VL (28 x 28 pixels each)."""
+TOKEN_PIXELS = 28 * 28
+"""Pixels of a vision token of a Qwen2.5-VL. A server does not tell those of its model."""
+
+MOST_TOKENS = 128
+"""The most vision tokens of a picture; the default of `vision.max_tokens`."""
 
 LEAST_SIDE = 28
 """The shortest side of a picture, pixels; processors fail on smaller pictures."""
@@ -41,12 +44,15 @@ class SentPicture:
     url: str
 
 
-def picture_to_send(image: NDArray[np.uint8], share: float = 1.0) -> SentPicture:
+def picture_to_send(
+    image: NDArray[np.uint8], share: float = 1.0, most_tokens: int = MOST_TOKENS
+) -> SentPicture:
     """Resize `image` and write it as JPEG.
 
     Args:
         image: uint8 RGB, (H, W, 3).
-        share: share in (0, 1] of `MOST_PIXELS`.
+        share: share in (0, 1] of the most pixels.
+        most_tokens: the most vision tokens, of `TOKEN_PIXELS` each.
 
     Raises:
         PictureRefused: a side is zero, or one side is more than 100 times as long as the other.
@@ -57,7 +63,8 @@ def picture_to_send(image: NDArray[np.uint8], share: float = 1.0) -> SentPicture
             f"a picture of {width} x {height} pixels cannot be processed; both sides must be above"
             " 0, and their ratio at most 1:100"
         )
-    scale = min(1.0, math.sqrt(MOST_PIXELS * share / (height * width)))
+    pixels = most_tokens * TOKEN_PIXELS * share
+    scale = min(1.0, math.sqrt(pixels / (height * width)))
     scale = max(scale, LEAST_SIDE / min(height, width))
     if scale != 1.0:
         size = round(width * scale), round(height * scale)

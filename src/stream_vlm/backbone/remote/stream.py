@@ -14,9 +14,13 @@ from stream_vlm.backbone.remote.judging import TickContext, answered, judged, wo
 from stream_vlm.backbone.remote.pictures import picture_to_send
 from stream_vlm.backbone.remote.probe import Abilities
 from stream_vlm.backbone.remote.transport import RequestRefused
+from stream_vlm.config.field import SettingError
+from stream_vlm.config.model_settings import ModelSettings
 from stream_vlm.config.settings import Settings
 from stream_vlm.context.instructions import system_prompt
 from stream_vlm.context.recalled_lines import lines_within_budget
+from stream_vlm.context.turn_formats import INSTRUCT
+from stream_vlm.context.turn_settings import as_set
 from stream_vlm.model_protocol import SILENT, Outcome, Turn
 from stream_vlm.types import NANOSECONDS, Decision, StreamError
 
@@ -51,6 +55,7 @@ class RemoteStream:
 
     def __init__(self, settings: Settings, camera: str) -> None:
         self.camera = camera
+        self._own_time = own_time_marker(settings.model)
         self._most_pictures = sys.maxsize
         self.session = secrets.token_hex(16)
         self._settings = settings
@@ -79,9 +84,11 @@ class RemoteStream:
         Raises:
             PictureRefused: the picture cannot be sent; the stream is unchanged.
         """
-        picture = picture_to_send(turn.frame.image, turn.limits.picture_share)
+        picture = picture_to_send(
+            turn.frame.image, turn.limits.picture_share, self._settings.vision.max_tokens
+        )
         self._note_reports(turn)
-        self.conversation.time = abilities.time
+        self.conversation.time = self._own_time or abilities.time
         first_ns = self._first_ns = (
             turn.frame.stamp_ns if self._first_ns is None else self._first_ns
         )
@@ -174,6 +181,21 @@ class RemoteStream:
         )
         found = "".join(f"{line}\n" for line in lines)
         return (f"[Video History]\n{found}" if found else "") + turn.query.text
+
+
+def own_time_marker(chosen: ModelSettings) -> str:
+    """The time marker that the settings `chosen` name, or empty.
+
+    Raises:
+        SettingError: they change another piece of the turns, which the server writes.
+    """
+    for written in chosen.turn_pieces:
+        if not written.startswith("time="):
+            raise SettingError(
+                f"model.turn_pieces {written!r}: a server writes turns with the chat template of"
+                " its model; only the piece time can be changed"
+            )
+    return as_set(INSTRUCT, chosen, "a server's model").time if chosen.turn_pieces else ""
 
 
 @dataclass
