@@ -24,6 +24,7 @@ from stream_vlm.types import StreamError, Utterance
 from stream_vlm_ros.action import Ask
 from stream_vlm_ros.common.conversions import utterance_message
 from stream_vlm_ros.common.first_result import FirstResult
+from stream_vlm_ros.common.goals_under_way import GoalsUnderWay
 from stream_vlm_ros.common.qos_overrides import OVERRIDABLE
 from stream_vlm_ros.msg import Utterance as UtteranceMessage
 from stream_vlm_ros.requests.answer_result import AnswerGrader, from_delegate, from_memory
@@ -77,12 +78,14 @@ class AskServer:
         self._publish = publish
         self._group = ReentrantCallbackGroup()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._goals = GoalsUnderWay()
         self._server = ActionServer(
             node,
             Ask,
             "~/ask",
             self._execute,
             callback_group=self._group,
+            goal_callback=self._goals.accept,
             cancel_callback=lambda goal: CancelResponse.ACCEPT,
         )
         self._subscription = node.create_subscription(
@@ -97,6 +100,7 @@ class AskServer:
     def destroy(self) -> None:
         """Destroy the action server and the subscription."""
         self._node.destroy_subscription(self._subscription)
+        self._goals.end()
         self._server.destroy()
 
     def _is_for_the_memory(self, question: str, recalled: PromptRecall) -> bool:
@@ -160,6 +164,10 @@ class AskServer:
             fail(str(error))
 
     async def _execute(self, goal: ServerGoalHandle) -> Ask.Result:
+        with self._goals.goal():
+            return await self._result(goal)
+
+    async def _result(self, goal: ServerGoalHandle) -> Ask.Result:
         started = time.monotonic()
         result = Ask.Result()
         try:

@@ -21,6 +21,7 @@ from stream_vlm.types import StreamError, Utterance
 from stream_vlm_ros.action import Watch
 from stream_vlm_ros.common.conversions import utterance_message
 from stream_vlm_ros.common.first_result import FirstResult
+from stream_vlm_ros.common.goals_under_way import GoalsUnderWay
 from stream_vlm_ros.requests.ask_action import CHECK_PERIOD_S
 from stream_vlm_ros.requests.recall_thread import RecallRequest
 from stream_vlm_ros.requests.request_queue import RequestError, RequestQueue
@@ -66,20 +67,27 @@ class WatchServer:
         self._watches = watches
         self._group = ReentrantCallbackGroup()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._goals = GoalsUnderWay()
         self._server = ActionServer(
             node,
             Watch,
             "~/watch",
             self._execute,
             callback_group=self._group,
+            goal_callback=self._goals.accept,
             cancel_callback=lambda goal: CancelResponse.ACCEPT,
         )
 
     def destroy(self) -> None:
         """Destroy the action server."""
+        self._goals.end()
         self._server.destroy()
 
     async def _execute(self, goal: ServerGoalHandle) -> Watch.Result:
+        with self._goals.goal():
+            return await self._result(goal)
+
+    async def _result(self, goal: ServerGoalHandle) -> Watch.Result:
         result = Watch.Result()
         reports = Reports(goal, self._pipeline, FirstResult(self._node.executor))
         try:

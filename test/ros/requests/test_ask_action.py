@@ -359,3 +359,18 @@ def test_a_question_on_the_query_topic_is_delegated_too(robot: Robot) -> None:
         second = robot.wait_for_text("Yes, a zebra.")
         assert (second.query_id, second.answered_by) == (first.query_id, "delegate")
         assert first.answered_by == ""
+
+
+def test_every_accepted_goal_gets_a_result_when_the_node_is_cleaned_up(robot: Robot) -> None:
+    client = Client(robot)
+    for _ in range(3):
+        assert robot.transition("deactivate")
+        results = [client.send("how bright is it?") for _ in range(5)]
+        assert robot.transition("cleanup")
+        robot.wait(lambda each=results: all(one.done() for one in each), "all results")
+        assert {each.result().status for each in results} <= {
+            GoalStatus.STATUS_ABORTED,
+            GoalStatus.STATUS_SUCCEEDED,
+        }
+        assert robot.transition("configure")
+        robot.wait_for_active()
