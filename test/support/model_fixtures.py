@@ -27,13 +27,13 @@ from stream_vlm.config.settings import Settings, load_settings
 from stream_vlm.model_protocol import Outcome, Turn
 from stream_vlm.types import Decision, Frame, Query, StreamError
 from stream_vlm_lab.training.shipped_model.architecture import (
-    PICTURES,
     SPECIAL_TOKENS,
     new_model,
     save_checkpoint,
     small_config,
     word_tokenizer,
 )
+from stream_vlm_lab.training.shipped_model.picture_format import PICTURES
 
 WORDS = (
     "is",

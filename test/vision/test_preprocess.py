@@ -12,10 +12,10 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForCondition
 from stream_vlm.vision.preprocess import PictureError, PictureFormat
 from stream_vlm.vision.tower import TorchVisionTower
 from stream_vlm_lab.training.shipped_model.architecture import (
-    PICTURES,
     small_config,
     word_tokenizer,
 )
+from stream_vlm_lab.training.shipped_model.picture_format import PICTURES
 
 QWEN = PictureFormat(14, 2, 2, mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28))
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stream_vlm.types import StreamError
+
+if TYPE_CHECKING:
+    import torch
 
 MARK_STRENGTH = 4.0
 """Amplitude of place marks; normalised pictures have a standard deviation of about 1."""
@@ -124,6 +127,9 @@ class PictureFormat:
         Returns:
             float32, (N * patches in a picture, 3 * T * patch_size * patch_size), normalised.
         """
+        # Imported here: a process that only resizes pictures starts without torch.
+        import torch
+
         number, times, height, width, _ = pictures.shape
         patch, merge = self.patch_size, self.merge_size
         rows, columns = height // patch, width // patch
@@ -151,6 +157,8 @@ class PictureFormat:
             rows: rows of patches in a picture.
             columns: columns of patches in a picture.
         """
+        import torch
+
         merge, channels = self.merge_size, 3 * self.temporal_patch_size
         down = (torch.arange(rows) + 0.5) / rows
         right = (torch.arange(columns) + 0.5) / columns

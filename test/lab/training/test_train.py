@@ -14,7 +14,7 @@ import pytest
 from places import REPOSITORY
 
 from stream_vlm.types import StreamError
-from stream_vlm_lab.training.shipped_model.rendering import render_streams
+from stream_vlm_lab.training.shipped_model.rendering import render_stream, render_streams
 
 LIMIT_S = 1500.0
 """Far more than the training takes on a busy machine; a run that hangs is stopped by it."""
@@ -89,9 +89,21 @@ def test_a_process_that_ends_early_ends_the_rendering_with_a_sentence(tmp_path: 
 def test_processes_render_the_same_rooms_in_order() -> None:
     def rendered(processes: int) -> list[Any]:
         streams = render_streams(range(3, 8), 2, 2.0, dense=False, processes=processes)
-        return [(stream.seed, stream.frames.tobytes(), stream.texts) for stream in streams]
+        return [
+            (stream.seed, stream.frames.tobytes(), stream.states, stream.texts)
+            for stream in streams
+        ]
 
-    assert rendered(2) == rendered(1)
+    alone, shared = rendered(1), rendered(2)
+    assert [seed for seed, *_ in shared] == [3, 4, 5, 6, 7]
+    assert shared == alone
+
+
+def test_a_process_that_renders_starts_without_torch() -> None:
+    """Each would otherwise need seconds and hundreds of MB only to start."""
+    program = "import sys\nimport {}\nassert not {{'torch', 'transformers'}} & set(sys.modules)"
+    finished = run(sys.executable, "-c", program.format(render_stream.__module__), cwd=REPOSITORY)
+    assert finished.returncode == 0, finished.stderr[-500:]
 
 
 def test_a_fault_in_a_room_is_not_taken_for_a_process_that_ended() -> None:

@@ -18,7 +18,7 @@ from transformers import (
 from stream_vlm.backbone.checkpoint.stream_config import FILE_NAME, StreamConfig
 from stream_vlm.context.turn_formats import COMPACT
 from stream_vlm.types import State
-from stream_vlm.vision.preprocess import PictureFormat
+from stream_vlm_lab.training.shipped_model.picture_format import PICTURE_SIZE, PICTURES
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -31,21 +31,6 @@ SPECIAL_TOKENS = (
     "<|video_pad|>",
     *(COMPACT.marker(state) for state in State),
 )
-
-PICTURE_SIZE = (128, 192)
-"""Height and width in pixels; every picture is stretched to this size."""
-
-PICTURES = PictureFormat(
-    patch_size=16,
-    merge_size=2,
-    temporal_patch_size=2,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.25, 0.25, 0.25),
-    fixed_size=PICTURE_SIZE,
-    pair_frames=True,
-    place_marks=True,
-)
-"""4 x 6 vision tokens a tick; each covers 32 x 32 pixels of the previous and current picture."""
 
 STREAM = StreamConfig(
     name="stream-vlm-small",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stream_vlm_lab.training.shipped_model.architecture import PICTURE_SIZE, PICTURES
+from stream_vlm_lab.training.shipped_model.picture_format import PICTURE_SIZE, PICTURES
 from stream_vlm_lab.training.shipped_model.rendering import COLUMNS, ROWS, RenderedStream
 
 LONGEST_SHIFT, SHIFTED = 5, 0.7

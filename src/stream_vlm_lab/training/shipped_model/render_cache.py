@@ -15,7 +15,7 @@ from tqdm import tqdm
 import stream_vlm_lab.simulation
 from stream_vlm.types import State
 from stream_vlm_lab.training.shipped_model import rendering
-from stream_vlm_lab.training.shipped_model.architecture import PICTURE_SIZE
+from stream_vlm_lab.training.shipped_model.picture_format import PICTURE_SIZE
 from stream_vlm_lab.training.shipped_model.rendering import (
     DenseTargets,
     RenderedStream,

@@ -18,7 +18,7 @@ from stream_vlm_lab.simulation.labels.ground_truth import VisibleQuestions
 from stream_vlm_lab.simulation.scene.captions import ACTIONS, COLOURS
 from stream_vlm_lab.simulation.script.script import Script
 from stream_vlm_lab.simulation.world import View, World
-from stream_vlm_lab.training.shipped_model.architecture import PICTURE_SIZE, PICTURES
+from stream_vlm_lab.training.shipped_model.picture_format import PICTURE_SIZE, PICTURES
 
 CAMERA_SIZES = ((320, 240), (384, 216), (256, 192), (320, 180))
 """(width, height) of the simulated cameras; several, so that the model works with any size."""

@@ -23,8 +23,8 @@ from stream_vlm.vision.tower import TorchVisionTower
 from stream_vlm_lab.simulation.scene.captions import PORTABLE_KINDS
 from stream_vlm_lab.training.common.loop import SampleOrder, TrainingLoop, TrainingPlan
 from stream_vlm_lab.training.common.optimizers import LearningRateSchedule, muon_and_adamw
-from stream_vlm_lab.training.shipped_model.architecture import PICTURE_SIZE, PICTURES
 from stream_vlm_lab.training.shipped_model.frame_pairs import PairDataset
+from stream_vlm_lab.training.shipped_model.picture_format import PICTURE_SIZE, PICTURES
 from stream_vlm_lab.training.shipped_model.rendering import (
     COLUMNS,
     NAMES,

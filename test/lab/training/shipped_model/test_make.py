@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from itertools import count
 from pathlib import Path
@@ -27,13 +28,13 @@ from stream_vlm_lab.training.common.optimizers import LearningRateSchedule
 from stream_vlm_lab.training.common.progress import LossLog
 from stream_vlm_lab.training.shipped_model import make, render_cache
 from stream_vlm_lab.training.shipped_model.architecture import (
-    PICTURES,
     new_model,
     save_checkpoint,
     word_tokenizer,
 )
 from stream_vlm_lab.training.shipped_model.frame_pairs import PairDataset, shift
 from stream_vlm_lab.training.shipped_model.language_stage import train_language
+from stream_vlm_lab.training.shipped_model.picture_format import PICTURES
 from stream_vlm_lab.training.shipped_model.rendering import (
     COLUMNS,
     EVENTS_PER_MINUTE,
@@ -41,7 +42,6 @@ from stream_vlm_lab.training.shipped_model.rendering import (
     ROWS,
     THING_CLASSES,
     render_stream,
-    render_streams,
 )
 from stream_vlm_lab.training.shipped_model.sequences import (
     HistoryNoise,
@@ -207,17 +207,6 @@ def test_cells_of_an_acting_person_have_the_action_and_the_handled_object() -> N
     assert checked
 
 
-def test_streams_that_two_processes_render_are_those_of_one() -> None:
-    alone, shared = (
-        list(render_streams([3, 4], 2, 2.0, dense=False, processes=processes))
-        for processes in (1, 2)
-    )
-    assert [stream.seed for stream in shared] == [3, 4]
-    for one, other in zip(alone, shared, strict=True):
-        assert np.array_equal(one.frames, other.frames)
-        assert (one.states, one.texts) == (other.states, other.texts)
-
-
 def test_there_is_a_question_for_every_silent_tick_and_for_no_other() -> None:
     rendered = render_stream(3, 56, 2.0, dense=False)
     assert [asked is not None for asked in rendered.questions] == [
@@ -338,7 +327,8 @@ def test_a_stopped_and_resumed_stage_has_the_losses_of_an_uninterrupted_one(
 
 def test_the_curves_of_a_resumed_run_have_each_step_once(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    # Imported by name: it has no types.
+    reader = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
 
     # The first run was killed after its fourth step; its newest saved state had two steps.
     for first, last in ((0, 4), (2, 6)):
@@ -346,7 +336,7 @@ def test_the_curves_of_a_resumed_run_have_each_step_once(tmp_path: Path) -> None
             assert log.has_curves
             for step in range(first, last):
                 log.add(step, {"loss": 10.0 * first + step})
-    curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    curves = reader.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in curves.Scalars("loss")] == [
         (0, 0.0),
         (1, 1.0),
