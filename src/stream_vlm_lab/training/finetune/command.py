@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from stream_vlm.backbone.checkpoint.loader import load_checkpoint
+from stream_vlm.backbone.checkpoint.stream_config import StreamConfig
 from stream_vlm.backbone.streaming_model import StreamingModel, load_cached_model
 from stream_vlm.config.settings import load_settings
 from stream_vlm.context.turn_formats import FORMATS
@@ -34,6 +35,7 @@ from stream_vlm_lab.training.data.streamo import read_raw
 from stream_vlm_lab.training.data.text_stream import read_text_stream
 from stream_vlm_lab.training.finetune.chunks import CHUNK_S, OVERLAP_S, overlapped_chunks
 from stream_vlm_lab.training.finetune.tuning.batch import collate
+from stream_vlm_lab.training.finetune.tuning.context import within_positions
 from stream_vlm_lab.training.finetune.tuning.dataset import (
     DatasetItem,
     SampleDataset,
@@ -133,6 +135,7 @@ class FineTuning:
         arguments: the parsed command line.
         accelerator: the devices to train on.
         streaming: the checkpoint; its model is trained in place.
+        stream: its stream configuration, with a context that fits the model's positions.
         rows: the training samples.
         new_tokens: token ids that `--add-markers` added.
         late_refusals: rows that proved unusable during training, by row number.
@@ -141,6 +144,7 @@ class FineTuning:
     arguments: argparse.Namespace
     accelerator: Accelerator
     streaming: StreamingModel
+    stream: StreamConfig
     rows: SampleDataset
     new_tokens: list[int]
     late_refusals: dict[int, Refusal] = field(default_factory=dict)
@@ -197,7 +201,8 @@ class FineTuning:
         if accelerator.is_main_process:
             save_result(
                 learner.merged(),
-                self.streaming.checkpoint,
+                self.streaming.checkpoint.tokenizer,
+                self.stream,
                 arguments.checkpoint,
                 arguments.out,
                 _turn_s(self.rows.samples),
@@ -239,10 +244,9 @@ def _settings(
 
 
 def _split_into_chunks(
-    reading: ReadResult, arguments: argparse.Namespace, streaming: StreamingModel
+    reading: ReadResult, arguments: argparse.Namespace, stream: StreamConfig
 ) -> tuple[list[int], list[StreamSample]]:
     """Split the samples of `reading` into chunks; returns their row numbers and the chunks."""
-    stream = streaming.checkpoint.stream
     is_sliding = stream.policy == "sliding"
     chunk_s = arguments.chunk or (
         CHUNK_S if is_sliding else stream.max_turns * _turn_s(reading.samples)
@@ -312,19 +316,19 @@ def main(arguments: argparse.Namespace) -> int:
                 f" {arguments.data} --from {arguments.form}` lists the reasons"
             )
         streaming, new_tokens = _load_model(arguments, accelerator)
-        stream, pictures = streaming.checkpoint.stream, streaming.checkpoint.pictures
-        numbers, samples = _split_into_chunks(reading, arguments, streaming)
+        stream = within_positions(streaming, reading.samples, videos)
+        numbers, samples = _split_into_chunks(reading, arguments, stream)
         arguments.out.mkdir(parents=True, exist_ok=True)
         rows = SampleDataset(
             numbers,
             samples,
             videos,
             SampleWriter(streaming.parts),
-            pictures,
+            streaming.checkpoint.pictures,
             stream.frames_per_turn,
         )
         settings = FineTuning(
-            arguments, accelerator, streaming, rows, new_tokens, late_refusals
+            arguments, accelerator, streaming, stream, rows, new_tokens, late_refusals
         ).train()
     finally:
         complete = with_late_refusals(reading, late_refusals)

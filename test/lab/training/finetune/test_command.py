@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,10 @@ from accelerate.state import AcceleratorState
 from model_fixtures import FAMILIES, settings_for, step_alone, write_checkpoint
 from numpy.typing import NDArray
 
+from stream_vlm.backbone.streaming.context_budget import plan_context
 from stream_vlm.backbone.streaming_model import StreamingModel, load_cached_model, load_model
 from stream_vlm.cli import main
+from stream_vlm.config.settings import load_settings
 from stream_vlm.types import Decision, Frame, Query, State, StreamError
 from stream_vlm_lab.training.common.loop import SampleOrder
 from stream_vlm_lab.training.common.losses import OBJECTIVES, TargetKind
@@ -36,7 +39,7 @@ from stream_vlm_lab.training.finetune.tuning.dataset import SampleDataset
 from stream_vlm_lab.training.finetune.tuning.learner import StreamLearner
 from stream_vlm_lab.training.finetune.tuning.markers import in_words
 from stream_vlm_lab.training.finetune.tuning.sequences import NO_TARGET, SampleWriter
-from stream_vlm_lab.training.shipped_model.architecture import PICTURE_SIZE
+from stream_vlm_lab.training.shipped_model.picture_format import PICTURE_SIZE
 
 SECONDS = 6
 WORDS = (
@@ -479,6 +482,25 @@ def test_packed_samples_have_the_same_logits_and_loss_as_unpacked_ones(
     for number in range(4):
         assert torch.allclose(rows[2][0][number], rows[4][0][number], atol=1e-4)
     assert rows[2][1].item() == pytest.approx(rows[4][1].item(), abs=1e-4)
+
+
+def test_the_result_of_a_model_with_few_positions_has_a_context_that_fits(
+    checkpoint: Path, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = shutil.copytree(checkpoint, tmp_path / "small")
+    config = json.loads((small / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 320
+    (small / "config.json").write_text(json.dumps(config))
+    before = json.loads((small / "stream_config.json").read_text())
+    more = ("--train", "language", "--steps", "1")
+    assert main(arguments(small, data, tmp_path / "out", *more)) == 0
+    written = json.loads((tmp_path / "out" / "stream_config.json").read_text())
+    assert 2 <= written["keep_turns"] < written["max_turns"] < before["max_turns"]
+    caplog.clear()
+    tuned = load_cached_model(load_settings({"model.directory": str(tmp_path / "out")}))
+    tokens = tuned.checkpoint.pictures.fewest_tokens
+    assert plan_context(tuned.parts, tokens).policy.most_turns == written["max_turns"]
+    assert "was trained for" not in caplog.text
 
 
 def test_no_packed_row_is_longer_than_the_longest_sample() -> None:

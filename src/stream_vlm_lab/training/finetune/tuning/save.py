@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from stream_vlm.backbone.checkpoint.files import read_config
-from stream_vlm.backbone.checkpoint.loader import Checkpoint
-from stream_vlm.backbone.checkpoint.stream_config import FILE_NAME
+from stream_vlm.backbone.checkpoint.stream_config import FILE_NAME, StreamConfig
 
 COPIED = (
     "preprocessor_config.json",
@@ -36,13 +36,22 @@ def stored_dtype(directory: Path) -> torch.dtype:
     return FLOATS.get(str(name), torch.bfloat16)
 
 
-def save_result(model: Any, start: Checkpoint, directory: Path, out: Path, turn_s: float) -> None:
+def save_result(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    stream: StreamConfig,
+    directory: Path,
+    out: Path,
+    turn_s: float,
+) -> None:
     """Write a fine-tuned model, its tokenizer, and its picture and stream configuration.
 
     Args:
         model: the fine-tuned model.
-        start: the checkpoint it was trained from.
-        directory: directory of `start`; the weights are written in the dtype stored there.
+        tokenizer: its tokenizer.
+        stream: the stream configuration it was trained with.
+        directory: the checkpoint it was trained from; the weights are written in the dtype stored
+            there.
         out: directory to write.
         turn_s: seconds of a turn in the data; sets the tick rate of the node.
     """
@@ -52,13 +61,13 @@ def save_result(model: Any, start: Checkpoint, directory: Path, out: Path, turn_
         for name, value in model.state_dict().items()
     }
     model.save_pretrained(out, state_dict=weights)
-    start.tokenizer.save_pretrained(out)
+    tokenizer.save_pretrained(out)
     for name in COPIED:
         if (directory / name).is_file():
             shutil.copyfile(directory / name, out / name)
-    rate_hz = start.stream.frames_per_turn / turn_s
+    rate_hz = stream.frames_per_turn / turn_s
     # The old threshold was calibrated for the old weights; 0 means uncalibrated.
-    stream = start.stream.model_copy(
-        update={"name": f"{start.stream.name}-tuned", "rate_hz": rate_hz, "activity_threshold": 0.0}
+    written = stream.model_copy(
+        update={"name": f"{stream.name}-tuned", "rate_hz": rate_hz, "activity_threshold": 0.0}
     )
-    (out / FILE_NAME).write_text(json.dumps(stream.model_dump(mode="json"), indent=2) + "\n")
+    (out / FILE_NAME).write_text(json.dumps(written.model_dump(mode="json"), indent=2) + "\n")
