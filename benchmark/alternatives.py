@@ -96,7 +96,9 @@ class Emem:
 
     def __init__(self, folder: Path) -> None:
         import emem  # type: ignore[import-not-found, unused-ignore]
-        from emem.embeddings import CallableEmbeddingProvider  # type: ignore[import-not-found, unused-ignore]
+        from emem.embeddings import (  # type: ignore[import-not-found, unused-ignore]
+            CallableEmbeddingProvider,
+        )
 
         self._now = 0.0
         provider = CallableEmbeddingProvider(embed, dim=SIZE)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 
+import numpy as np
 from event_step import event_step
+from numpy.typing import NDArray
 
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.answers.question_kind import Question
@@ -18,6 +20,7 @@ from stream_vlm.memory.memory import Memory
 from stream_vlm.memory.search.query import Place, RecallQuery
 from stream_vlm.types import NANOSECONDS, Frame, Pose
 
+HERE = Pose("map", 0, 0, 0)
 FORMS = (
     ("is the {thing} {yes}?", True),
     ("is the {thing} still {yes}?", True),
@@ -65,7 +68,7 @@ def ask_both_sides(memory: Memory, facts: list[StateFact]) -> tuple[int, list[st
     return number, wrong
 
 
-def ask_stories(image: object) -> tuple[int, list[str]]:
+def ask_stories(image: NDArray[np.uint8]) -> tuple[int, list[str]]:
     """Store each story in a memory of its own and ask its question.
 
     Args:
@@ -83,7 +86,7 @@ def ask_stories(image: object) -> tuple[int, list[str]]:
             memory.begin_session("story", "simulated", "a new story", NANOSECONDS)
             for number, said in enumerate(story.split("; "), 2):
                 stamp_ns = 10 * number * NANOSECONDS
-                frame = Frame("front", stamp_ns, "front_optical", image, Pose("map", 0, 0, 0))  # type: ignore[arg-type]
+                frame = Frame("front", stamp_ns, "front_optical", image, HERE)
                 memory.write(event_step("story", number, frame, said, stamp_ns))
             answer = memory.answer(Question(RecallQuery(text)))
         said = answer.text.split(":")[0] if answer.known else "not known"

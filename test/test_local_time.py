@@ -35,8 +35,9 @@ def use_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[UseZone]:
     time.tzset()
 
 
-def utc(*at: int) -> int:
-    return int(datetime(*at, tzinfo=timezone.utc).timestamp()) * NANOSECONDS  # type: ignore[arg-type,misc]
+def utc(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
+    at = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
+    return int(at.timestamp()) * NANOSECONDS
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,8 @@ DAY = (
     rf"|\d{{1,2}}(?:st|nd|rd|th)?\s+(?:of\s+)?(?:{_MONTH})\b\.?(?:,?\s+\d{{4}})?"
     rf"|(?:{_MONTH})\.?\s+\d{{1,2}}(?:st|nd|rd|th)?(?![\d:])(?:,?\s+\d{{4}}\b)?"
     # "It may 5 times" is no date.
-    r"(?=\s*(?:$|[?!.,;]|\d{1,2}\s*(?:[:.h]\d|[ap]\.?m)|(?:at|in|from|between|after|before|around|and|to|until)\b))"
+    r"(?=\s*(?:$|[?!.,;]|\d{1,2}\s*(?:[:.h]\d|[ap]\.?m)"
+    r"|(?:at|in|from|between|after|before|around|and|to|until)\b))"
     r"|(?:this|last)\s+(?:week|month|year))"
 )
 PART = (

@@ -11,7 +11,8 @@ from pathlib import Path
 HIDDEN = "***"
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _SECRET_IN_PATH = re.compile(
-    r"(?i)((?:pass(?:word|wd)?|pwd|user(?:name)?|token|secret|auth|key|sig(?:nature)?)[=:])[^&;/?_]+"
+    r"(?i)((?:pass(?:word|wd)?|pwd|user(?:name)?|token|secret|auth|key|sig(?:nature)?)[=:])"
+    r"[^&;/?_]+"
 )
 
 

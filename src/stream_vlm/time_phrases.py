@@ -122,7 +122,8 @@ def read_time(words: str, now: datetime, zone: tzinfo | None) -> TimePhrase | No
     clock = Now(now, wall_time(round(now.timestamp() * 1e6) * 1000, zone), in_past=False)
     point = None
     if bare := re.fullmatch(
-        rf"(?:(?:at|on|in|around|about)\s+)?({_POINT}|(?:{LOOSE_CLOCK})(?:\s+{_ON}(?:{DAY}|{PART}))?)",
+        r"(?:(?:at|on|in|around|about)\s+)?"
+        rf"({_POINT}|(?:{LOOSE_CLOCK})(?:\s+{_ON}(?:{DAY}|{PART}))?)",
         text,
     ):
         point = read_point(bare[1], clock)

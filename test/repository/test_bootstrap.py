@@ -83,7 +83,8 @@ def test_exported_targets_are_changed_to_this_python_once(
     exported = tmp_path / "share" / "std_msgs" / "cmake" / "export.cmake"
     exported.parent.mkdir(parents=True)
     exported.write_text(
-        f'"/opt/python/{tag}-{tag}/include/{version};/opt/python/{tag}-{tag}/lib/{version}/site-packages/numpy/_core/include"'
+        f'"/opt/python/{tag}-{tag}/include/{version};'
+        f'/opt/python/{tag}-{tag}/lib/{version}/site-packages/numpy/_core/include"'
     )
     site_packages = tmp_path / "lib" / version / "site-packages"
     assert bootstrap.repair_exported_targets(tmp_path, site_packages) == 1

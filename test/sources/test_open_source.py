@@ -10,13 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from bag_fixtures import write_bag
+from bag_fixtures import Storage, write_bag
 from places import SHARED
 
 from stream_vlm import extensions
 from stream_vlm.sources import SourceError, open_source
 from stream_vlm.sources.rosbag import BagSource, camera_name
-from stream_vlm.sources.rosbag_writer import BagWriter
+from stream_vlm.sources.rosbag_writer import BagWriter, Transport
 from stream_vlm.sources.ticks import TickReader
 from stream_vlm.types import NANOSECONDS, Frame, Pose
 from stream_vlm_lab.simulation.source import SimulatedSource
@@ -243,9 +243,9 @@ def test_an_unknown_option_of_a_simulated_camera_is_refused(spec: str, named: st
 @pytest.mark.parametrize("transport", ["raw", "compressed"])
 class TestARecording:
     def test_keeps_header_stamps_frame_ids_and_pictures(
-        self, tmp_path: Path, storage: str, transport: str
+        self, tmp_path: Path, storage: Storage, transport: Transport
     ) -> None:
-        write_bag(tmp_path / "bag", film(), {"front": "/front/image_raw"}, storage, transport)  # type: ignore[arg-type]
+        write_bag(tmp_path / "bag", film(), {"front": "/front/image_raw"}, storage, transport)
         frames = list(open_source(str(tmp_path / "bag")).frames())
         expected = list(film())
         assert [(frame.camera, frame.stamp_ns, frame.frame_id) for frame in frames] == [
@@ -255,9 +255,9 @@ class TestARecording:
         assert difference.mean() < (8 if transport == "compressed" else 1e-9)
 
     def test_gives_each_frame_the_pose_of_its_stamp(
-        self, tmp_path: Path, storage: str, transport: str
+        self, tmp_path: Path, storage: Storage, transport: Transport
     ) -> None:
-        write_bag(tmp_path / "bag", film(), {"front": "/front/image_raw"}, storage, transport)  # type: ignore[arg-type]
+        write_bag(tmp_path / "bag", film(), {"front": "/front/image_raw"}, storage, transport)
         frames = list(open_source(str(tmp_path / "bag"), odom_topic="/odom").frames())
         assert [frame.pose for frame in frames] == [frame.pose for frame in film()]
 
@@ -385,8 +385,8 @@ def test_a_folder_that_is_not_a_recording_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
-def test_a_corrupt_recording_is_refused(tmp_path: Path, storage: str) -> None:
-    write_bag(tmp_path / "bag", film(count=3), {"front": "/image"}, storage)  # type: ignore[arg-type]
+def test_a_corrupt_recording_is_refused(tmp_path: Path, storage: Storage) -> None:
+    write_bag(tmp_path / "bag", film(count=3), {"front": "/image"}, storage)
     for file in (tmp_path / "bag").iterdir():
         if file.suffix in (".mcap", ".db3"):
             file.write_bytes(b"\x00" * 4096)

@@ -9,12 +9,14 @@ from typing import Literal
 from stream_vlm.sources.rosbag_writer import BagWriter, Transport
 from stream_vlm.types import Frame
 
+Storage = Literal["mcap", "sqlite3"]
+
 
 def write_bag(
     path: Path,
     frames: Iterable[Frame],
     topics: Mapping[str, str],
-    storage: Literal["mcap", "sqlite3"] = "mcap",
+    storage: Storage = "mcap",
     transport: Transport = "raw",
 ) -> None:
     """Write `frames` as a bag at `path`; frames with a pose also write to `/odom`.

@@ -23,14 +23,11 @@ def watch(stream: CachedStream, ticks: int) -> list[Decision]:
     for index in range(ticks):
         query = Query(f"q{index}", "is the door open ?", 0) if index % 7 == 3 else None
         state = State.RESPONSE if query or index % 5 == 0 else State.SILENCE
-        decisions.append(
-            step_alone(
-                stream,
-                random_frame(index),
-                query,
-                lambda decision, to=state: Decision(to, decision.probabilities),  # type: ignore[misc]
-            )
-        )
+
+        def gate(decision: Decision, to: State = state) -> Decision:
+            return Decision(to, decision.probabilities)
+
+        decisions.append(step_alone(stream, random_frame(index), query, gate))
     return decisions
 
 

@@ -11,7 +11,7 @@ from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.kv_cache.cached_forward import CachedForward, Entry, feed_together
 from stream_vlm.backbone.streaming.camera_stream import CachedStream
 from stream_vlm.backbone.streaming.next_chunk_prefill import LEAD_TURNS, newest_lines
-from stream_vlm.context.segments import SegmentKind, tokens_in
+from stream_vlm.context.segments import Segment, SegmentKind, tokens_in
 from stream_vlm.loop.harness import StreamingHarness
 from stream_vlm.model_protocol import Turn
 from stream_vlm.types import Decision, Query, State, Tick, Utterance
@@ -122,7 +122,9 @@ def test_the_prefix_is_prefilled_in_small_slices_and_the_cache_holds_both_chunks
     slices: list[int] = []
     feed = CachedForward.feed
 
-    def counting(self: CachedForward, segments: Sequence, vision: None = None) -> torch.Tensor:  # type: ignore[type-arg]
+    def counting(
+        self: CachedForward, segments: Sequence[Segment], vision: None = None
+    ) -> torch.Tensor:
         slices.append(tokens_in(segments))
         return feed(self, segments, vision)
 

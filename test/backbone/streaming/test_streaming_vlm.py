@@ -112,7 +112,8 @@ def test_turns_equal_the_published_prompts(model: StreamingModel) -> None:
             "<|im_start|>user\nTime=0.0-1.0s<|vision_start|>......<|vision_end|>what is"
             " it<|im_end|>\n<|im_start|>assistant\n...<|im_end|>\n"
         ),
-        "<|im_start|>user\nTime=1.0-2.0s<|vision_start|>......<|vision_end|><|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>user\nTime=1.0-2.0s<|vision_start|>......<|vision_end|><|im_end|>\n"
+        "<|im_start|>assistant\n",
     ]
     assert text_of(model, stream) == prefix + "".join(turns)
 

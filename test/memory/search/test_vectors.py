@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,8 +65,8 @@ def memory(file: Path) -> Iterator[Memory]:
         yield memory
 
 
-def fused(memory: Memory, text: str, **filters: object) -> RecallResult:
-    return memory.recall(RecallQuery(text, order="fused", kinds=("event",), **filters))  # type: ignore[arg-type]
+def fused(memory: Memory, text: str, **filters: Any) -> RecallResult:
+    return memory.recall(RecallQuery(text, order="fused", kinds=("event",), **filters))
 
 
 def test_a_record_is_found_by_meaning_without_any_of_the_words(memory: Memory) -> None:

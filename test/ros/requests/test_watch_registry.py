@@ -147,20 +147,25 @@ def test_a_watch_that_comes_while_another_one_replaces_a_third_replaces_it_too()
     assert [query.text for query in watches.begin(["front"])] == ["three"]
 
 
+def put_together(watches: WatchRegistry, cameras: list[str], callers: list[Caller]) -> None:
+    """Put one watch for each camera, all from threads that begin at the same time."""
+    together = threading.Barrier(len(cameras))
+
+    def put(number: int) -> None:
+        together.wait()
+        watches.put(f"watch {number}", cameras[number], 1, callers[number].callbacks)
+
+    with ThreadPoolExecutor(len(cameras)) as threads:
+        list(threads.map(put, range(len(cameras))))
+
+
 @pytest.mark.parametrize("cameras", [["front"] * 8, ["front", ""] * 4])
 def test_of_watches_that_come_at_the_same_time_one_is_kept_and_each_other_ends_once(
     cameras: list[str],
 ) -> None:
     for _ in range(50):
         watches, callers = WatchRegistry(["front"]), [Caller() for _ in cameras]
-        together = threading.Barrier(len(cameras))
-
-        def put(number: int, watches: WatchRegistry = watches) -> None:
-            together.wait()  # noqa: B023
-            watches.put(f"watch {number}", cameras[number], 1, callers[number].callbacks)  # noqa: B023
-
-        with ThreadPoolExecutor(len(cameras)) as threads:
-            list(threads.map(put, range(len(cameras))))
+        put_together(watches, cameras, callers)
         kept, ended = watches.take_changes(["front"])
         assert len(kept) == 1
         assert len(ended) == len(cameras) - 1

@@ -113,7 +113,8 @@ def weight_kinds(path: Path) -> dict[str, str]:
         )
     try:
         with safe_open(path, framework="pt") as weights:
-            return {name: weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118 (not a mapping)
+            names = weights.keys()  # not a mapping, so it cannot be walked itself
+            return {name: weights.get_slice(name).get_dtype() for name in names}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: is damaged ({error}); download it again") from error
 

@@ -37,7 +37,8 @@ HALF_A_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 """Tokens that end inside a character of several bytes decode to this character."""
 
 _WITHOUT_SPACES = re.compile(
-    "[\u3001-\u303e\u3041-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
+    "[\u3001-\u303e\u3041-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
 )
 """A Chinese or Japanese character or full stop.
 

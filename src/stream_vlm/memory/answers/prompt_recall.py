@@ -48,7 +48,8 @@ MAX_EVENTS = 10
 """Events that are recalled for a question that asks what happened but not when."""
 
 _PAST = re.compile(
-    r"\b(did|was|were|had|been|ever|ago|yesterday|earlier|before|after|since|last|often|happened|saw|seen|came|went|noticed)\b"
+    r"\b(did|was|were|had|been|ever|ago|yesterday|earlier|before|after|since|last|often"
+    r"|happened|saw|seen|came|went|noticed)\b"
     r"|\bhow (long|many times)\b|^\W*(when|has|have)\b",
     re.IGNORECASE,
 )
