@@ -171,7 +171,7 @@ def test_a_long_stream_stays_within_its_cache_and_its_positions(
         settings_for(checkpoint, context__policy=policy, context__max_seconds=6.0)
     )
     stream = model.open_stream("front")
-    for index in range(72):  # six times as long as the context
+    for index in range(36):  # three times as long as the context
         step_alone(stream, random_frame(index), None, unchanged)
     forward = stream.forward
     assert forward is not None

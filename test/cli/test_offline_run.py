@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +17,13 @@ from mcap_fixtures import film as recorded_film
 from memory_fixtures import vector_models
 from model_fixtures import write_sentence_model
 
-from stream_vlm.cli.offline_run import MEMORY_FILE, ResultsError, prepare_folder, watch
+from stream_vlm.cli.offline_run import (
+    MEMORY_FILE,
+    RECORD_FILES,
+    ResultsError,
+    prepare_folder,
+    watch,
+)
 from stream_vlm.cli.run import summary
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.config.settings import Settings, load_settings, with_cameras
@@ -111,6 +118,22 @@ def watch_bag(bag: Path, folder: Path, **options: str):  # type: ignore[no-untyp
         folder,
         **options,  # type: ignore[arg-type]
     )
+
+
+@dataclass
+class NoPictures:
+    """A source that has no picture: it ends at once, or breaks with `fault`."""
+
+    fault: str = ""
+    name: str = "no-camera"
+    cameras: tuple[str, ...] = ("front",)
+    duration_s: float | None = None
+    live: bool = False
+
+    def frames(self) -> Iterator[Frame]:
+        if self.fault:
+            raise SourceError(self.fault)
+        yield from ()
 
 
 def lines(file: Path) -> list[dict[str, object]]:
@@ -298,6 +321,21 @@ def test_a_folder_that_cannot_be_created_is_reported(bag: Path, tmp_path: Path) 
     (tmp_path / "file").touch()
     with pytest.raises(ResultsError, match=r"file/out: cannot be used for the results"):
         watch_bag(bag, tmp_path / "file" / "out")
+
+
+def test_a_source_that_gives_no_picture_costs_no_earlier_run(bag: Path, tmp_path: Path) -> None:
+    watch_bag(bag, tmp_path / "out")
+    before = {name: (tmp_path / "out" / name).read_bytes() for name in RECORD_FILES}
+    files = [*(tmp_path / "out").iterdir()]
+    settings = load_settings({})
+    for source, says in (
+        (NoPictures("the cable is loose"), "the cable is loose"),
+        (NoPictures(), "no-camera: has no picture, so the run in .* is not replaced"),
+    ):
+        with pytest.raises(SourceError, match=says):
+            watch(source, settings, BrightnessModel(), tmp_path / "out", existing="replace")
+    assert [*(tmp_path / "out").iterdir()] == files
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in before} == before
 
 
 def test_a_run_that_is_still_being_written_is_not_replaced(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +14,8 @@ from stream_vlm.memory.storage.writer_lock import WriterLock
 from stream_vlm.model_protocol import Model
 from stream_vlm.pipeline import Models, Pipeline
 from stream_vlm.run_records import as_line, records_of
-from stream_vlm.sources.source import Source, left_out_by
-from stream_vlm.types import NANOSECONDS, StepResult, StreamError
+from stream_vlm.sources.source import Source, SourceError, left_out_by
+from stream_vlm.types import NANOSECONDS, Frame, StepResult, StreamError
 
 RECORD_FILES = ("utterances.jsonl", "events.jsonl", "states.jsonl")
 MEMORY_FILE = "memory.db"
@@ -96,6 +96,48 @@ def prepare_folder(folder: Path, existing: Existing) -> None:
         ) from error
 
 
+@dataclass
+class _BegunSource:
+    """A source whose first frame was read already."""
+
+    source: Source
+    first: Frame
+    rest: Iterator[Frame]
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        return self.source.cameras
+
+    @property
+    def duration_s(self) -> float | None:
+        return self.source.duration_s
+
+    @property
+    def live(self) -> bool:
+        return self.source.live
+
+    def frames(self) -> Iterator[Frame]:
+        yield self.first
+        yield from self.rest
+
+
+def _begin(source: Source, folder: Path) -> _BegunSource:
+    """Read the first frame of `source`.
+
+    Raises:
+        SourceError: there is none; the message says that the run in `folder` is kept.
+    """
+    frames = source.frames()
+    first = next(frames, None)
+    if first is None:
+        raise SourceError(f"{source.name}: has no picture, so the run in {folder} is not replaced")
+    return _BegunSource(source, first, frames)
+
+
 def watch(
     source: Source,
     settings: Settings,
@@ -129,7 +171,11 @@ def watch(
             results are kept.
     """
     models = Models.load(settings, lambda _: model)
-    # Only now, so that a model which does not fit the settings costs no earlier run.
+    shown: Source = source
+    if existing == "replace":
+        shown = _begin(source, folder)
+    # Only now, so that a model which does not fit the settings, or a source which cannot be read,
+    # costs no earlier run.
     prepare_folder(folder, existing)
     path = str(folder / MEMORY_FILE)
     memory = settings.memory.model_copy(update={"path": path})
@@ -144,7 +190,7 @@ def watch(
             stack.enter_context((folder / name).open(mode, encoding="utf-8"))
             for name in RECORD_FILES
         ]
-        run = pipeline.run(source, watch_for)
+        run = pipeline.run(shown, watch_for)
         for result in run:
             for file, records in zip(files, records_of(result, run.first_ns), strict=True):
                 file.write("".join(as_line(record) for record in records))

@@ -1,4 +1,4 @@
-"""The state of a camera in a word and a sentence, for /diagnostics and for the log."""
+"""The state of a camera, or of odometry, in a word and a sentence: for /diagnostics and the log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GOOD, PAUSED, REFUSED = "good", "paused", "refused"
 
 @dataclass(frozen=True)
 class CameraState:
-    """What can be said of a camera now.
+    """What can be said of a camera, or of odometry, now.
 
     Attributes:
         kind: the same word as long as the same is wrong; `GOOD` if nothing is.
@@ -109,12 +109,25 @@ class CameraLog:
 
 
 class CameraWatch:
-    """Looks at every camera regularly: follows its publishers, and logs how its state changes."""
+    """Looks at every camera regularly: follows its publishers, and logs how its state changes.
+
+    Args:
+        node: the node.
+        settings: its settings.
+        cameras: the subscriptions to the cameras, by name.
+        odometry: returns the state of odometry, given whether the node's clock stands still; None
+            if no odometry is used.
+    """
 
     def __init__(
-        self, node: Node, settings: Settings, cameras: Mapping[str, CameraSubscription]
+        self,
+        node: Node,
+        settings: Settings,
+        cameras: Mapping[str, CameraSubscription],
+        odometry: Callable[[bool], CameraState] | None = None,
     ) -> None:
         self._node, self._settings, self._cameras = node, settings, cameras
+        self._odometry = odometry
         self._log = CameraLog(node.get_logger().warning, node.get_logger().info)
         self._last_now_ns = -1
         self._timer = node.create_timer(
@@ -134,3 +147,5 @@ class CameraWatch:
         for name, camera in self._cameras.items():
             camera.match_publishers()
             self._log.note(name, camera_state(camera, self._settings, now_ns, paused))
+        if self._odometry is not None:
+            self._log.note("odometry", self._odometry(paused))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from nav_msgs.msg import Odometry
@@ -15,7 +16,16 @@ from stream_vlm.types import Pose
 from stream_vlm_ros.common.health_counters import FaultLog
 from stream_vlm_ros.common.qos_overrides import OVERRIDABLE, own_profile
 from stream_vlm_ros.common.stamps import nanoseconds, stamp_fault
+from stream_vlm_ros.inputs.camera_state import GOOD, PAUSED, CameraState
 from stream_vlm_ros.inputs.odometry_jumps import OdometryJumps
+
+
+def silent_sentence(topic: str) -> str:
+    """What is wrong if no odometry arrives on `topic`, and what to do."""
+    return (
+        f"no odometry on {topic}, so records have no pose; start the localisation, or correct"
+        " pose.odom_topic"
+    )
 
 
 class OdometrySubscription:
@@ -45,6 +55,7 @@ class OdometrySubscription:
         self._faults = faults
         self._begin_session = begin_session
         self._topic = node.resolve_topic_name(settings.pose.odom_topic)
+        self._heard_s = time.monotonic()
         self._jumps = OdometryJumps(self._topic, settings.memory.map_frames)
         self._subscription = node.create_subscription(
             Odometry,
@@ -55,11 +66,21 @@ class OdometrySubscription:
             qos_overriding_options=OVERRIDABLE,
         )
 
+    def state(self, paused: bool) -> CameraState:
+        """Return whether messages arrive; `paused` is whether the node's clock stands still."""
+        silent_s = time.monotonic() - self._heard_s
+        if silent_s <= self._settings.diagnostics.silent_after_s:
+            return CameraState(GOOD, f"messages arrive on {self._topic}")
+        if paused:
+            return CameraState(PAUSED, "the clock stands still (is a bag or simulation paused?)")
+        return CameraState("silent", silent_sentence(self._topic))
+
     def destroy(self) -> None:
         """Destroy the subscription."""
         self._node.destroy_subscription(self._subscription)
 
     def _on_message(self, message: Odometry) -> None:
+        self._heard_s = time.monotonic()
         stamp_ns = nanoseconds(message.header.stamp)
         fault = stamp_fault(
             "odometry",

@@ -49,13 +49,17 @@ class ActiveParts:
                 camera = CameraSubscription(node, name, settings, self.sampler, self.sessions)
                 self.cameras[name] = camera
                 stack.callback(camera.destroy)
-            # Ended before the subscriptions that it watches.
-            stack.callback(CameraWatch(node, settings, self.cameras).destroy)
+            odometry = None
             if settings.pose.odom_topic:
                 odometry = OdometrySubscription(
                     node, settings, self.poses, self.odometry_faults, self.sessions.begin
                 )
                 stack.callback(odometry.destroy)
+            # Ended before the subscriptions that it watches.
+            watch = CameraWatch(
+                node, settings, self.cameras, odometry.state if odometry is not None else None
+            )
+            stack.callback(watch.destroy)
             pipeline.start(self.sessions.session_id)
             worker = Worker(
                 pipeline,

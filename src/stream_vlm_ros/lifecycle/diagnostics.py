@@ -25,6 +25,7 @@ from stream_vlm_ros.inputs.camera_state import (
     picture_age_s,
 )
 from stream_vlm_ros.inputs.camera_subscription import CameraSubscription
+from stream_vlm_ros.inputs.odometry_subscription import silent_sentence
 from stream_vlm_ros.lifecycle.active import ActiveParts
 from stream_vlm_ros.lifecycle.configured import ConfiguredParts
 
@@ -176,13 +177,7 @@ class Diagnostics:
         if fault:
             level, message = WARN, fault
         elif newest is None or age_s > configured.settings.diagnostics.silent_after_s:
-            level, message = (
-                WARN,
-                (
-                    f"no odometry on {topic}, so records have no pose; start the localisation, or"
-                    " correct pose.odom_topic"
-                ),
-            )
+            level, message = WARN, silent_sentence(topic)
         return self._status(
             "odometry", level, message, {"topic": topic, "age of newest pose (s)": age_s}, topic
         )

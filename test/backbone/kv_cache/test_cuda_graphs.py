@@ -54,7 +54,7 @@ def test_fixed_shapes_give_the_same_words_and_probabilities(
         load_cached_model(settings_for(checkpoint, model__static_shapes=choice, **settings))
         for choice in ("off", "on")
     )
-    expected, got = watch(plain.open_stream("front"), 40), watch(fixed.open_stream("front"), 40)
+    expected, got = watch(plain.open_stream("front"), 24), watch(fixed.open_stream("front"), 24)
     assert [decision.text for decision in got] == [decision.text for decision in expected]
     for one, other in zip(got, expected, strict=True):
         assert list(one.probabilities.values()) == pytest.approx(
@@ -78,7 +78,7 @@ def test_each_size_is_captured_once_and_only_a_few_are_kept(
     stream = load_cached_model(settings_for(checkpoint, model__static_shapes="on")).open_stream(
         "front"
     )
-    watch(stream, 60)
+    watch(stream, 40)
     assert 1 in prepared, "decoding feeds one token"
     assert len(prepared) == len(set(prepared)), f"{prepared}: a size was captured twice"
     assert stream.forward is not None

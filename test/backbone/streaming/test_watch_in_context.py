@@ -80,7 +80,7 @@ def watches_in(model: StreamingModel, stream: CachedStream) -> list[str]:
 @pytest.mark.parametrize("talk", [stay_silent, speak])
 def test_a_watch_stays_in_the_context_while_it_is_active(model: StreamingModel, talk: Any) -> None:
     stream = model.open_stream("front")
-    for index in range(40):
+    for index in range(24):
         step_alone(
             stream, random_frame(index), QUESTION if index % 9 == 4 else None, talk, watch=DOOR
         )

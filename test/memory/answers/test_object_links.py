@@ -334,6 +334,24 @@ def test_a_memory_of_an_older_version_is_linked_on_request(
     assert "2 of 2 records" in shown[3]
 
 
+def test_links_are_computed_again_with_the_maps_that_are_named(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A lamp in the kitchen and one far away: of two sessions, only a map can say so."""
+    with Memory.open(settings(file)) as memory:
+        begin(memory)
+        write(memory, "lamp turns on", pose=Pose("world", 0.0, 0.0, 0.0))
+        begin(memory, "tuesday")
+        far = Pose("world", 50.0, 0.0, 0.0)
+        write(memory, "lamp turns off", pose=far, session="tuesday", start=600)
+        assert objects(memory) == [1, 1]
+    for maps, lamps in ((("--map-frame", "world"), 2), ((), 1)):
+        assert main(["memory", "link", *maps, "--memory", str(file)]) == 0
+        with Memory.open(settings(file), read_only=True) as memory:
+            assert len(set(objects(memory))) == lamps
+    assert "2 events are linked" in capsys.readouterr().out
+
+
 def test_an_object_that_left_before_a_restart_is_not_the_one_that_leaves_after_it(
     memory: Memory,
 ) -> None:

@@ -242,7 +242,7 @@ def test_every_picture_of_a_recording_is_published_whatever_its_clock(
     left_out: dict[str, dict[str, int]],
 ) -> None:
     path = McapFile([film(stamps_s=header)]).write(tmp_path / "a.mcap")
-    output, _ = play(str(path), "--rate", "4", "--clock").communicate(timeout=60)
+    output, _ = play(str(path), "--rate", "10", "--clock").communicate(timeout=60)
     first, last = (json.loads(line) for line in output.splitlines())
     assert last["published"] + last["skipped"] == published
     assert last["left_out"] == left_out

@@ -6,14 +6,16 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from nav_msgs.msg import Odometry
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from ros_fixtures import DARK, Robot, image
 
 from stream_vlm.config.settings import load_settings
 from stream_vlm.types import NANOSECONDS
 from stream_vlm_ros.common.health_counters import CameraHealth
+from stream_vlm_ros.common.stamps import stamp_message
 from stream_vlm_ros.inputs.camera_state import (
     GOOD,
     PAUSED,
@@ -198,6 +200,24 @@ def test_a_silent_camera_is_logged_once_and_when_it_sends_again(robot: Robot) ->
     robot.wait(lambda: "no picture arrives" in robot.log, "a second warning")
     assert robot.log.count("nothing publishes on") == 1
     assert robot.log.count("good again") == 1
+
+
+def test_silent_odometry_is_logged_once_and_when_it_comes_again(robot: Robot) -> None:
+    robot.camera()
+    robot.start_node(pose__odom_topic="odom", diagnostics__silent_after_s=0.5)
+    robot.wait(lambda: "no odometry on" in robot.log, "a warning in the log")
+    robot.wait_for_diagnostic("odometry", "no odometry on")
+    publisher = robot.node.create_publisher(Odometry, "odom", qos_profile_sensor_data)
+    message = Odometry(child_frame_id="base_link")
+    message.header.frame_id, message.pose.pose.orientation.w = "odom", 1.0
+
+    def is_good() -> bool:
+        message.header.stamp = stamp_message(robot.now_ns())
+        publisher.publish(message)
+        return "odometry: good again after 'silent'" in robot.log
+
+    robot.wait(is_good, "the end of it in the log")
+    assert robot.log.count("no odometry on") == 1
 
 
 def test_each_camera_has_a_limit_of_its_own(robot: Robot) -> None:

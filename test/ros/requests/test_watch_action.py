@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,15 @@ def test_deactivation_ends_a_watch_with_the_reason(robot: Robot) -> None:
     assert "is not active, so the model processes no pictures; activate it" in refused.message
 
 
+@pytest.fixture(scope="module")
+def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
+    """One node for all watches that are refused."""
+    with robot_in(tmp_path_factory.mktemp("watching")) as robot:
+        robot.camera()
+        start(robot)
+        yield robot
+
+
 @pytest.mark.parametrize(
     ("goal", "says"),
     [
@@ -233,13 +243,11 @@ def test_deactivation_ends_a_watch_with_the_reason(robot: Robot) -> None:
     ],
 )
 def test_a_bad_watch_is_aborted_with_the_reason(
-    robot: Robot, goal: dict[str, Any], says: str
+    watching: Robot, goal: dict[str, Any], says: str
 ) -> None:
-    robot.camera()
-    start(robot)
-    status, result = WatchClient(robot, **goal).end()
+    status, result = WatchClient(watching, **goal).end()
     assert (status, result.success, result.reports) == (GoalStatus.STATUS_ABORTED, False, 0)
     assert says in result.message
-    assert robot.log.count(says) == 1
-    seen = len(robot.states)
-    robot.wait(lambda: len(robot.states) > seen + 2, "more states")
+    assert watching.log.count(says) == 1
+    seen = len(watching.states)
+    watching.wait(lambda: len(watching.states) > seen + 2, "more states")

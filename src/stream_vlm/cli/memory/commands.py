@@ -13,7 +13,7 @@ import click
 
 from stream_vlm.cli.memory.embed import embed
 from stream_vlm.cli.options.memory_file import memory_settings, which_key, which_memory
-from stream_vlm.cli.options.place import which_place, with_maps
+from stream_vlm.cli.options.place import which_maps, which_place, with_maps
 from stream_vlm.cli.options.times import parse_time, show_span
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.maintenance.check_and_backup import Stats, backup, stats, verify
@@ -216,14 +216,15 @@ def import_it(source: Path, path: Path, key: Key | None) -> int:
 
 
 @memory.command("link")
+@which_maps
 @which_memory
 @which_key
-def link(path: Path, key: Key | None) -> None:
+def link(map_frames: tuple[str, ...], path: Path, key: Key | None) -> None:
     """Compute again which events belong to the same object.
 
-    Use it for a memory of an older version.
+    Use it for a memory of an older version, or after `memory.map_frames` has changed.
     """
-    with Memory.open(_existing(path, key)) as opened:
+    with Memory.open(with_maps(_existing(path, key), map_frames)) as opened:
         click.echo(f"{path}: {opened.relink()} events are linked to an object")
 
 

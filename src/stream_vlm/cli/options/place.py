@@ -11,6 +11,18 @@ import click
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.memory.search.query import Place
 
+which_maps = click.option(
+    "--map-frame",
+    "map_frames",
+    multiple=True,
+    metavar="FRAME",
+    help=(
+        "A frame in which sessions can be compared; may be repeated;"
+        f" {', '.join(MemorySettings().map_frames)} when left out."
+    ),
+)
+"""Adds `--map-frame`; the command gets the names of maps."""
+
 
 def which_place(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--near`, `--frame`, `--session` and `--map-frame`.
@@ -50,16 +62,7 @@ def which_place(command: Callable[..., Any]) -> Callable[..., Any]:
                     " no map the newest one."
                 ),
             ),
-            click.option(
-                "--map-frame",
-                "map_frames",
-                multiple=True,
-                metavar="FRAME",
-                help=(
-                    "A frame in which sessions can be compared; may be repeated;"
-                    f" {', '.join(MemorySettings().map_frames)} when left out."
-                ),
-            ),
+            which_maps,
         )
     ):
         with_place = option(with_place)
