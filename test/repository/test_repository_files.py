@@ -83,6 +83,28 @@ def test_yamllint_finds_nothing() -> None:
     assert findings("yamllint", ["--strict", *files]) == ""
 
 
+def test_no_line_of_code_is_longer_than_a_hundred_characters() -> None:
+    """Ruff counts no comment for a tool (`type: ignore`, `noqa`) and no word without a space."""
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    names = listed.stdout.split() or [
+        str(path.relative_to(REPOSITORY))
+        for folder in ("src", "test", "tools", "benchmark")
+        for path in (REPOSITORY / folder).rglob("*.py")
+    ]
+    long = [
+        f"{name}:{number}"
+        for name in names
+        if (REPOSITORY / name).is_file()
+        for number, line in enumerate(
+            (REPOSITORY / name).read_text(encoding="utf-8").split("\n"), 1
+        )
+        if len(line) > 100
+    ]
+    assert long == []
+
+
 def test_pre_commit_accepts_its_configuration() -> None:
     assert findings("pre-commit", ["validate-config", ".pre-commit-config.yaml"]) == ""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -83,9 +84,9 @@ def finish(captioner: ModelCaptioner, memory: Memory) -> None:
     run_idle_work(memory)
 
 
-def captions(memory: Memory, **query: object) -> list[RecallRecord]:
+def captions(memory: Memory, **query: Any) -> list[RecallRecord]:
     found = memory.recall(
-        RecallQuery(**{"kinds": ("caption",), "order": "oldest", "limit": 1000, **query})  # type: ignore[arg-type]
+        RecallQuery(**{"kinds": ("caption",), "order": "oldest", "limit": 1000, **query})
     )
     return list(found.records)
 
