@@ -37,8 +37,8 @@ class RemoteModel:
         own_time_marker(settings.model)
         settings.stream.take_own_rate(self.rate_hz)
         self.settings = settings
-        # One more for the texts that are written between the steps.
-        side_by_side = settings.decision.branches * len(settings.cameras) + 1
+        # Two more for the summary and the caption that are written between the steps.
+        side_by_side = settings.decision.branches * len(settings.cameras) + 2
         self.server = Server(transport, settings.model.name, side_by_side)
         self.server.start()
         self.seconds: Mapping[str, float] = {}
