@@ -51,6 +51,7 @@ def test_a_streaming_vlm_download_needs_only_the_setting_and_no_file(tmp_path: P
     assert "stream_config.json" not in before
     model = load_cached_model(settings_for(directory, model__prompt_format="streaming_vlm"))
     stream = model.checkpoint.stream
+    assert (stream.temperature, stream.repetition_penalty) == (0.9, 1.05)
     assert (stream.name, stream.frames_per_turn, stream.policy, stream.rate_hz) == (
         "download",
         2,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, field_validator
 
 from stream_vlm.config.field import Group, setting
 
@@ -327,10 +327,11 @@ class SamplingSettings(Group):
     """How the words of an utterance are chosen."""
 
     temperature: float = setting(
-        0.0,
+        -1.0,
         "0 always takes the most probable token. Higher values draw tokens at random and make the"
-        " words more varied.",
-        minimum=0.0,
+        " words more varied. Below 0 takes the value with which the model was published: 0.9 for"
+        " the prompt format streaming_vlm, 0 for the others.",
+        minimum=-1.0,
         maximum=2.0,
         read_only=True,
     )
@@ -350,10 +351,11 @@ class SamplingSettings(Group):
         read_only=True,
     )
     repetition_penalty: float = setting(
-        1.0,
+        0.0,
         "Values above 1 make tokens that the utterance already contains less probable. 1 turns the"
-        " penalty off.",
-        minimum=1.0,
+        " penalty off. 0 takes the value with which the model was published: 1.05 for the prompt"
+        " format streaming_vlm, 1 for the others.",
+        minimum=0.0,
         maximum=2.0,
         read_only=True,
     )
@@ -364,6 +366,24 @@ class SamplingSettings(Group):
         maximum=2**31 - 1,
         read_only=True,
     )
+
+    @field_validator("repetition_penalty")
+    @classmethod
+    def _is_a_penalty(cls, penalty: float) -> float:
+        if 0.0 < penalty < 1.0:
+            raise ValueError("use 0 for the published value, 1 for no penalty, or more")
+        return penalty
+
+    def or_published(
+        self, temperature: float = 0.0, repetition_penalty: float = 1.0
+    ) -> SamplingSettings:
+        """These settings, with the published values where none are set."""
+        return self.model_copy(
+            update={
+                "temperature": temperature if self.temperature < 0.0 else self.temperature,
+                "repetition_penalty": self.repetition_penalty or repetition_penalty,
+            }
+        )
 
 
 class EventSettings(Group):

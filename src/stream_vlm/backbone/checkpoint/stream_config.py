@@ -74,6 +74,7 @@ class StreamConfig(BaseModel):
         activity_threshold: calibrated minimum probability that anything happens to speak
             unprompted; 0 means uncalibrated. It is calibrated on streams that are used neither for
             training nor for evaluation.
+        temperature, repetition_penalty: how words are drawn unless the settings `sampling` say.
         max_turns: the most turns in the context.
         keep_turns: the turns that are kept when the context is trimmed.
         sliding: the windows of the sliding policy.
@@ -93,6 +94,8 @@ class StreamConfig(BaseModel):
     max_turns: int = Field(default=120, ge=2)
     keep_turns: int = Field(default=90, ge=1)
     activity_threshold: float = Field(default=0.0, ge=0, le=1)
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    repetition_penalty: float = Field(default=1.0, ge=1, le=2)
 
     sliding: SlidingSettings = Field(default_factory=SlidingSettings)
 
@@ -188,7 +191,14 @@ def _within(most: int | None, asked: int) -> int:
 
 
 MADE_FOR: dict[str, dict[str, Any]] = {
-    "streaming_vlm": {"frames_per_turn": 2, "rate_hz": 2.0, "policy": "sliding"},
+    # Words are drawn as in the published inference code.
+    "streaming_vlm": {
+        "frames_per_turn": 2,
+        "rate_hz": 2.0,
+        "policy": "sliding",
+        "temperature": 0.9,
+        "repetition_penalty": 1.05,
+    },
     # A chunk has 200 s, with one frame a second.
     "harness": {"rate_hz": 1.0, "policy": "chunked", "max_turns": 200},
 }

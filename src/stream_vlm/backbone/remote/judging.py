@@ -84,6 +84,7 @@ def word_fields(sampling: SamplingSettings, longest: int, *, logprobs: bool) -> 
         longest: the most tokens.
         logprobs: whether the server gives the log probabilities of words.
     """
+    sampling = sampling.or_published()
     fields: dict[str, Any] = {"max_tokens": longest, "temperature": sampling.temperature}
     if logprobs:
         fields["logprobs"] = True

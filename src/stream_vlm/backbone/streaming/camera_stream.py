@@ -46,7 +46,12 @@ class CachedStream:
     def __init__(self, parts: EngineParts, camera: str) -> None:
         self.camera = camera
         self.parts = parts
-        self._sampler = TokenSampler(parts.settings.sampling)
+        published = parts.checkpoint.stream
+        self._sampler = TokenSampler(
+            parts.settings.sampling.or_published(
+                published.temperature, published.repetition_penalty
+            )
+        )
         self._turn = 0
         self._first_stamp_ns: int | None = None
         self._pairer = FramePairer(

@@ -92,9 +92,9 @@ def plan_context(parts: EngineParts, vision_tokens: int, room: int | None = None
     if fitting < FEWEST_TURNS:
         raise ContextTooLong(
             f"a context of {FEWEST_TURNS} turns takes"
-            f" {prefix_tokens + FEWEST_TURNS * turn_tokens + reserve} tokens, but {parts.model_id}"
-            f" was trained for {trained} positions; lower decision.max_new_tokens or"
-            " context.memory_tokens, or use another checkpoint"
+            f" {prefix_tokens + FEWEST_TURNS * turn_tokens + reserve + suffix} tokens, but"
+            f" {parts.model_id} was trained for {parts.max_positions} positions; lower"
+            " decision.max_new_tokens or context.memory_tokens, or use another checkpoint"
         )
 
     def policy_of(most_turns: int | None) -> ContextPolicy:
@@ -114,9 +114,9 @@ def plan_context(parts: EngineParts, vision_tokens: int, room: int | None = None
             "a context of %d turns takes %d tokens, but %s was trained for %d positions; it keeps"
             " %d turns. Lower context.max_seconds or stream.rate_hz to choose its length yourself",
             policy.most_turns,
-            prefix_tokens + policy.most_turns * turn_tokens + reserve,
+            prefix_tokens + policy.most_turns * turn_tokens + reserve + suffix,
             parts.model_id,
-            trained,
+            parts.max_positions,
             fitting,
         )
         policy = policy_of(fitting)

@@ -19,11 +19,12 @@ from stream_vlm.config.model_settings import SamplingSettings
 class TokenSampler:
     """Chooses tokens for one stream.
 
-    At temperature 0, the default, it takes the most likely token. Otherwise it draws from a
-    generator that is seeded once, so the same stream always gives the same words.
+    At temperature 0, the default of most formats, it takes the most likely token. Otherwise it
+    draws from a generator that is seeded once, so the same stream always gives the same words.
     """
 
     def __init__(self, settings: SamplingSettings) -> None:
+        settings = settings.or_published()
         self._greedy = settings.temperature == 0.0
         self._generator = torch.Generator().manual_seed(settings.seed)
         self._processors = LogitsProcessorList()
