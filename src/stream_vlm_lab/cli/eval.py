@@ -90,7 +90,8 @@ BENCHMARKS = ("ovo", "streamo", "inf-streams", "streaming-eval")
     "--model",
     "directory",
     default="",
-    help="Directory of a checkpoint; default: the shipped model.",
+    help="Directory of a checkpoint, or scripted:NAME=VALUE,... for a model without weights"
+    " (--world); default: the shipped model.",
 )
 @click.option(
     "--set",
@@ -131,8 +132,17 @@ def evaluate(
         raise click.UsageError("--benchmark and --data must be given together")
     if watches and world is None:
         raise click.UsageError("--watches needs --world")
-    settings = settings_of_run(assignments, {"model.directory": directory} if directory else {})
-    if world is not None:
+    scripted = directory if directory.partition(":")[0] == "scripted" else ""
+    if scripted and (world in (None, "faults", "long") or watches):
+        raise click.UsageError(
+            "a scripted model answers about --world heldout, objects and backgrounds, without"
+            " --watches; give instructions with --set instructions=..."
+        )
+    own = {"model.directory": directory} if directory and not scripted else {}
+    settings = settings_of_run(assignments, own)
+    if scripted and world is not None:
+        _protocols(scripted, world, minutes, seed, settings, folder, quiet)
+    elif world is not None:
         _world(world, minutes, seed, watches, settings, folder, quiet)
     elif footage is not None:
         _footage(footage, settings, folder)
@@ -204,6 +214,29 @@ def _world(
         f"{text}\n-> {folder}: report.json, report.md, report.png,"
         f" confusion.png{', watches.png' if watches else ''}, first-stream.png"
     )
+
+
+def _protocols(
+    model: str,
+    world: str,
+    minutes: float,
+    seed: int,
+    settings: Settings,
+    folder: Path,
+    quiet: bool,
+) -> None:
+    from tqdm import tqdm
+
+    from stream_vlm_lab.evaluation.report import machine, write_report
+    from stream_vlm_lab.evaluation.scripted_vlm.protocol_run import protocol_text, run_protocols
+
+    with tqdm(
+        desc=f"{world} rooms", unit="run", leave=False, disable=True if quiet else None
+    ) as bar:
+        outcome = run_protocols(model, settings, world, minutes, seed, bar.update)
+    text = protocol_text(outcome)
+    write_report(folder, {"machine": machine(), **outcome}, text)
+    click.echo(f"{text}\n-> {folder}: report.json, report.md")
 
 
 def _models(settings: Settings) -> tuple[HarnessModel, HarnessModel, str]:

@@ -216,6 +216,14 @@ class HarnessModel:
         self._end_watches()
         self.harness.open_session(session)
 
+    def last_events(self) -> list[TimedEvent]:
+        """End the events that were reported and still go on, because no frame follows."""
+        result = self.harness.finish()
+        if result is None:
+            return []
+        _, events, _ = records_of(result, self._first_ns)
+        return [record for record in events if isinstance(record, TimedEvent)]
+
     def _end_watches(self) -> None:
         for watch in self.harness.watching:
             self.harness.end_watch(watch)

@@ -8,10 +8,10 @@ import re
 import threading
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from stream_vlm.context.instructions import LABELS, NO, YES
+from stream_vlm.context.instructions import LABELS, NO, VERIFY, YES
 from stream_vlm.types import State
 from stream_vlm_lab.evaluation.scripted_vlm.judging import (
     CERTAIN,
@@ -30,6 +30,7 @@ from stream_vlm_lab.evaluation.scripted_vlm.sentences import (
     REFUSAL,
     description_of,
     dressed,
+    in_other_words,
 )
 from stream_vlm_lab.evaluation.scripted_vlm.sight import Sight, look_at
 
@@ -124,7 +125,9 @@ class ScriptedVlm:
             return _verified(asked.verify, sight, self.quirks)
         if asked.instruction:
             dice = dice_for(asked.instruction, sight, self.quirks)
-            return _judged(judge(asked, sight, self.quirks), self.quirks, dice)
+            verdict = judge(asked, sight, self.quirks)
+            sentence = in_other_words(verdict.sentence, self.quirks, dice)
+            return _judged(replace(verdict, sentence=sentence), self.quirks, dice)
         there = [description_of(*thing, self.quirks.language) for thing in sight.present]
         words = " ".join(there) or "There is nobody, and nothing moves."
         return _said(dressed(words, self.quirks, dice_for(asked.question, sight, self.quirks)))
@@ -194,7 +197,7 @@ def _free(label: str, verdict: Verdict, quirks: Quirks, dice: Dice) -> str:
 
 def _verified(sentence: str, sight: Sight, quirks: Quirks) -> Reply:
     dice = dice_for(f"verify {sentence}", sight, quirks)
-    true = is_true(sentence, sight, quirks)
+    true = is_true(sentence, sight, quirks, must_have_happened="happen" in VERIFY)
     right = dice.happens(quirks.verify, "verify")
     low, high = CERTAIN if right else UNSURE
     # A word that is written is the more likely of the two.

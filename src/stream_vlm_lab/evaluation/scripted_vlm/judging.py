@@ -79,8 +79,17 @@ def judge(asked: Asked, sight: Sight, quirks: Quirks) -> Verdict:
     return _verdict(State.SILENCE, "", UNSURE if fresh else CERTAIN, dice)
 
 
-def is_true(sentence: str, sight: Sight, quirks: Quirks) -> bool:
-    """Whether the last pictures show what `sentence` says."""
+def is_true(
+    sentence: str, sight: Sight, quirks: Quirks, *, must_have_happened: bool = False
+) -> bool:
+    """Whether the last pictures show what `sentence` says.
+
+    Args:
+        sentence: the sentence.
+        sight: what the pictures show.
+        quirks: how long an event counts as seen in the last pictures.
+        must_have_happened: whether a sentence about something that is merely there is no.
+    """
     recent = [
         event
         for event in sight.complete
@@ -93,6 +102,7 @@ def is_true(sentence: str, sight: Sight, quirks: Quirks) -> bool:
         description_of(kind, colour, language)
         for kind, colour in sight.present
         for language in ("right", "wrong")
+        if not must_have_happened
     ]
     return any(_bare(one) in _bare(sentence) for one in said)
 

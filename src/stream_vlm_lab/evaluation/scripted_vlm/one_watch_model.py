@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import math
+import secrets
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -117,6 +118,8 @@ class OneWatchModel:
         decision = turn.gate(self._decide(messages))
         if decision.state is State.RESPONSE:
             decision = self._spoken(messages, decision)
+        # The server has the picture now; its name is enough in later requests.
+        parts[1] = {**parts[1], "image_url": {"url": None}}
         said = " ".join(filter(None, (LABELS[decision.state], decision.text)))
         chat.turns.append(
             [{"role": "user", "content": parts}, {"role": "assistant", "content": said}]
@@ -158,4 +161,4 @@ def _picture(image: NDArray[np.uint8]) -> Message:
     ok, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     assert ok, "OpenCV writes every uint8 picture"
     url = f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
-    return {"type": "image_url", "image_url": {"url": url}}
+    return {"type": "image_url", "image_url": {"url": url}, "uuid": secrets.token_hex(16)}

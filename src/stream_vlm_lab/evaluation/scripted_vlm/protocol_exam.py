@@ -78,6 +78,7 @@ def examine_protocols(
         for contestant in contestants:
             watch = [TimedQuestion(0.0, contestant.watch, is_watch=True)] * bool(contestant.watch)
             result = run_stream(contestant.model, frames, watch, truth.name)
+            result.events += contestant.model.last_events()
             results[contestant.name].append((truth, result))
             on_stream()
     figures = {}
@@ -114,33 +115,3 @@ def marked_frames(room: World, truth: GroundTruth) -> Iterator[Frame]:
         source = PictureSource(script.seed, round(script.duration_s * 1000), round(t_s * 1000))
         image = with_mark(room.view(t_s).image, source)
         yield Frame("camera", round(state.t * NANOSECONDS), "camera_optical_frame", image)
-
-
-def table(figures: dict[str, dict[str, Any]]) -> str:
-    """The figures as a table in Markdown."""
-    columns = (
-        "protocol",
-        "event F1",
-        "recall",
-        "reports for one event",
-        "false reports / hour",
-        "requests / tick",
-        "tokens computed / tick",
-        "tokens written / tick",
-    )
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for name, row in figures.items():
-        event = row["event_f1"]["1.5 s"]["what_and_when"]
-        times = row["reports_for_one_event"]
-        cells = [
-            name,
-            f"{event['f1']:.2f}",
-            f"{event['recall']:.2f}",
-            "-" if times is None else f"{times:.2f}",
-            f"{row['false_reports_per_hour']:.0f}",
-            f"{row['requests_per_tick']:.2f}",
-            f"{row['prompt_tokens_per_tick'] - row['cached_tokens_per_tick']:.0f}",
-            f"{row['completion_tokens_per_tick']:.1f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)

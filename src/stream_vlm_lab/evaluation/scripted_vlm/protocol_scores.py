@@ -11,6 +11,7 @@ from stream_vlm_lab.evaluation.online.online_pass import StreamResult
 from stream_vlm_lab.evaluation.scoring.matching import event_key
 from stream_vlm_lab.evaluation.scoring.scores import GroundTruth, score_streams
 from stream_vlm_lab.evaluation.scripted_vlm.meanings import caption_in
+from stream_vlm_lab.evaluation.scripted_vlm.sentences import FAREWELL, GREETING, REFUSAL
 
 EARLY_S, LATE_S = 0.5, 10.0
 """A report is about an event if it comes from 0.5 s before its end until 10 s after it."""
@@ -56,6 +57,13 @@ def sort_reports(said: Sequence[TimedUtterance], truth: Sequence[TimedEvent]) ->
     return Reports(tuple(first), repeats, tuple(false))
 
 
+def has_other_words(text: str) -> bool:
+    """Whether a report has courtesy, markdown, a label or a refusal in it."""
+    return any(words in text for words in (GREETING.strip(), FAREWELL.strip(), "**", REFUSAL)) or (
+        text.split(" ")[0].endswith(":")
+    )
+
+
 def in_captions(result: StreamResult) -> StreamResult:
     """`result` with the caption that its free words contain; other words stay as they are."""
     return replace(
@@ -79,6 +87,7 @@ def score_protocol(streams: Sequence[tuple[GroundTruth, StreamResult]]) -> dict[
     scores = score_streams([(truth, in_captions(result)) for truth, result in streams])
     return {
         "event_f1": scores["event_f1"],
+        "reports_sw_f1": scores["speaking"]["events"],
         "grounding_miou": scores["grounding_miou"],
         "events": sum(len(truth.events) for truth, _ in streams),
         "reports": found + repeats + false,
@@ -86,6 +95,9 @@ def score_protocol(streams: Sequence[tuple[GroundTruth, StreamResult]]) -> dict[
         "reports_for_one_event": (found + repeats) / found if found else None,
         "false_reports": false,
         "false_reports_per_hour": false / hours,
+        "reports_with_other_words": sum(
+            has_other_words(said.text) for _, result in streams for said in result.utterances
+        ),
         "minutes": hours * 60,
         "faults": sum(sum(result.faults.values()) for _, result in streams),
     }

@@ -34,6 +34,7 @@ class Quirks:
         lasts: how long after its end an event is still reported, seconds.
         goes_on: share of pictures in which an event that is over and was reported is said to go on.
         standby: share of pictures of an event under way that are noticed.
+        paraphrase: share of pictures in which the sentence comes in other words than usual.
         verify: share of right answers to whether a report is true.
         chatter: share of replies with words of courtesy around them.
         prefix: a word before the sentence, such as Response; empty for none.
@@ -54,6 +55,7 @@ class Quirks:
     lasts: float = 3.0
     goes_on: float = 0.3
     standby: float = 0.7
+    paraphrase: float = 0.3
     verify: float = 0.9
     chatter: float = 0.0
     prefix: str = ""

@@ -41,6 +41,15 @@ _GERMAN = {
 }
 
 
+_OTHER_WORDS = (
+    "In the newest frame, {}",
+    "It looks like {}",
+    "In the latest frame {}",
+    "We can now see that {}",
+)
+"""Other ways to say the same."""
+
+
 def sentence_of(event: Event, language: str) -> str:
     """The sentence about `event`; `language` as in `Quirks`."""
     if language == "wrong":
@@ -80,6 +89,14 @@ def invented_sentence(kinds: Sequence[EventPattern], dice: Dice, language: str) 
 def _in_german(action: str, kind: str, colour: str) -> str:
     words = ["Eine", *([_GERMAN[colour]] if colour else []), _GERMAN[kind], _GERMAN[action]]
     return " ".join(words) + "."
+
+
+def in_other_words(sentence: str, quirks: Quirks, dice: Dice) -> str:
+    """`sentence` as it is, or for a share of pictures with other words around the same ones."""
+    if not sentence or not dice.happens(quirks.paraphrase, "paraphrase"):
+        return sentence
+    way = _OTHER_WORDS[int(dice.draw("which words") * len(_OTHER_WORDS))]
+    return way.format(sentence[0].lower() + sentence[1:])
 
 
 def dressed(sentence: str, quirks: Quirks, dice: Dice) -> str:

@@ -32,6 +32,7 @@ from stream_vlm.context.instructions import (
 from stream_vlm.types import State
 from stream_vlm_lab.evaluation.scripted_vlm import sight
 from stream_vlm_lab.evaluation.scripted_vlm.answerer import ScriptedVlm, token_id
+from stream_vlm_lab.evaluation.scripted_vlm.meanings import caption_in
 from stream_vlm_lab.evaluation.scripted_vlm.picture_marks import PictureSource
 from stream_vlm_lab.evaluation.scripted_vlm.quirks import parse_quirks
 from stream_vlm_lab.evaluation.scripted_vlm.request_reader import BadRequest
@@ -42,7 +43,7 @@ ALL_TIMES = [t / 2 for t in range(int(LENGTH_S * 2))]
 
 
 def model(settings: str = "") -> ScriptedVlm:
-    return ScriptedVlm(parse_quirks(f"scripted:{settings}"))
+    return ScriptedVlm(parse_quirks(f"scripted:paraphrase=0,{settings}"))
 
 
 def judged(
@@ -253,6 +254,14 @@ def test_the_words_come_as_untuned_models_write_them(
     asked["messages"].append({"role": "assistant", "content": "Response"})
     asked |= {"continue_final_message": True, "add_generation_prompt": False}
     assert words_of(model(settings).chat(asked)).startswith(continued.format(sentence))
+
+
+def test_a_share_of_sentences_comes_in_other_words_of_the_same_meaning() -> None:
+    usual = [words for words in replies("", PEOPLE) if words.startswith("Response")]
+    other = [words for words in replies("paraphrase=0.5", PEOPLE) if words.startswith("Response")]
+    assert [caption_in(words) for words in other] == [caption_in(words) for words in usual]
+    changed = sum(one != two for one, two in zip(other, usual, strict=True))
+    assert changed / len(usual) == pytest.approx(0.5, abs=0.2)
 
 
 def test_sentences_in_the_wrong_language_are_german() -> None:
