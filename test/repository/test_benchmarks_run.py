@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clip_fixtures import write_video
 from places import REPOSITORY
 
 BENCHMARK = REPOSITORY / "benchmark"
@@ -160,3 +161,19 @@ def test_the_ablation_scores_every_variant_and_reuses_finished_runs(
         run.write_text(json.dumps(kept | {"scores": dict.fromkeys(kept["scores"], 0.125)}))
     again = report("ablation.py", tmp_path / "ablation.json", *small)
     assert again["scores"]["start"]["words"] == 0.125
+
+
+def test_the_rule_for_new_scenes_is_judged_on_labelled_clips(tmp_path: Path) -> None:
+    clips: dict[str, Any] = {}
+    for number, grey in enumerate((20, 120, 220, 70)):
+        write_video(tmp_path / f"{number}.mp4", [grey] * 40, 10.0)
+        clips[f"{number}.mp4"] = {"presence": [{"enters": 2.0, "leaves": None}]}
+    (tmp_path / "annotations.json").write_text(json.dumps({"clips": clips}))
+    found = report("scene_change.py", tmp_path / "out.json", str(tmp_path), "--factors", "3")
+    assert [(row["half"], row["cuts"], row["cuts_found"]) for row in found["rows"]] == [
+        ("chosen on", 1, 1),
+        ("put aside", 1, 1),
+    ]
+    assert [(row["labels"], row["labels_found"], row["wrong"]) for row in found["rows"]] == [
+        (2, 0, 0)
+    ] * 2

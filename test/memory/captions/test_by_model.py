@@ -27,6 +27,7 @@ from model_fixtures import FAMILIES, random_frame, write_sentence_model
 from summary_fixtures import run_idle_work, summaries
 
 from stream_vlm.backbone import StreamingModel, load_cached_model
+from stream_vlm.cli import main
 from stream_vlm.config.memory_settings import MemorySettings
 from stream_vlm.config.settings import Settings
 from stream_vlm.loop.harness import StreamingHarness
@@ -306,3 +307,22 @@ def test_a_model_that_cannot_describe_pictures_is_refused_with_what_to_set_inste
     assert str(refused.value).endswith("set it to 'endpoint' or 'off'")
     with pytest.raises(CaptionerError, match="object cannot write texts about pictures"):
         picture_writer(by_model(path), object())
+
+
+def test_captions_are_exported_imported_and_on_the_page_of_their_day(
+    path: Path, speaking: StreamingModel, tmp_path: Path
+) -> None:
+    with Memory.open(by_model(path)) as memory:
+        begin(memory)
+        captioner = captioner_of(memory, speaking)
+        for at in (0, 20):
+            see(memory, step(at, pose=HERE))
+            finish(captioner, memory)
+    out, page = tmp_path / "memory.jsonl", tmp_path / "day.html"
+    assert main(["memory", "export", str(out), "--memory", str(path)]) == 0
+    with Memory.open(settings(tmp_path / "other.db")) as other:
+        other.import_from(out)
+        assert [(one.text, one.pose) for one in captions(other)] == [(CAPTION, HERE)] * 2
+        assert other.frame(captions(other)[0].record_id).jpeg
+    assert main(["memory", "report", str(page), "--memory", str(path)]) == 0
+    assert page.read_text().count(f"</span> {CAPTION}") == 2

@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 FACTOR = 3.0
-"""A scene is new if a picture is this many times as far away as pictures usually are."""
+"""A scene is new if a picture is this many times as far away as pictures usually are.
+
+Chosen on real clips (`benchmark/scene_change.py`, docs/memory.md).
+"""
 
 LEAST = 1e-4
 """Smaller distances (1 - cosine) are never a change: a frozen picture differs by rounding only."""
@@ -23,9 +26,14 @@ SHARE = 0.1
 
 
 class SceneChange:
-    """Follows the picture vectors of one camera, tick by tick."""
+    """Follows the picture vectors of one camera, tick by tick.
 
-    def __init__(self) -> None:
+    Args:
+        factor: how many times the usual distance is a new scene.
+    """
+
+    def __init__(self, factor: float = FACTOR) -> None:
+        self._factor = factor
         self._before: NDArray[np.float32] | None = None
         self._usual = 0.0
         self._seen = 0
@@ -40,10 +48,10 @@ class SceneChange:
         if before is None or before.shape != vector.shape:
             return False
         distance = max(0.0, 1.0 - float(before @ vector))
-        changed = self._seen >= WARM_UP and distance > max(LEAST, FACTOR * self._usual)
+        changed = self._seen >= WARM_UP and distance > max(LEAST, self._factor * self._usual)
         # A jump counts only as much as the largest usual distance, so that the next one is seen.
-        counted = min(distance, FACTOR * self._usual) if self._seen >= WARM_UP else distance
+        counted = min(distance, self._factor * self._usual) if self._seen >= WARM_UP else distance
         share = max(SHARE, 1.0 / (self._seen + 1))
-        self._usual += share * (max(counted, LEAST / FACTOR) - self._usual)
+        self._usual += share * (max(counted, LEAST / self._factor) - self._usual)
         self._seen += 1
         return changed
