@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from brightness_model import BrightnessModel
-from chat_fixtures import write_speaking_checkpoint
+from chat_fixtures import CHATML, write_speaking_checkpoint
 from colour_mind import colour_mind
+from instruct_fixtures import write_instruct_checkpoint
 from judge_server import serve_judge
 from judging_model import JudgingModel
+from model_fixtures import FAMILIES
 from model_server import serve_model
 
 from stream_vlm.config.field import SettingError
@@ -177,6 +179,14 @@ class Tour(Film):
             yield replace(shown, pose=Pose("map", float(index), 0.0, 0.0))
 
 
+class Wall(Film):
+    """A film of pictures that are large enough for any model."""
+
+    def frames(self) -> Iterator[Frame]:
+        for shown in super().frames():
+            yield replace(shown, image=np.repeat(np.repeat(shown.image, 16, axis=0), 24, axis=1))
+
+
 def captions(pipeline: Pipeline) -> list[RecallRecord]:
     query = RecallQuery("ball", kinds=("caption",), order="oldest", limit=100)
     return list(pipeline.memory.recall(query).records)
@@ -205,6 +215,23 @@ def test_a_run_with_an_instruct_model_fills_the_memory_with_captions(
             similar = pipeline.memory.search_by_record(record.record_id, RecallQuery(limit=100))
             assert {one.stamp_ns for one in similar.records} >= {one.stamp_ns for one in found}
         assert pipeline.memory.idle_health.captions.written == 3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_downloaded_instruct_model_describes_what_it_sees_by_itself(
+    settings: Settings, tmp_path: Path, family: str
+) -> None:
+    """Nothing is set but the directory of the model."""
+    says = {"Ċ": "It", "It": "Ġwas", "Ġwas": "Ġred", "Ġred": "<|im_end|>"}
+    directory = write_instruct_checkpoint(tmp_path / family, family, follows=says)
+    (directory / "chat_template.jinja").write_text(CHATML)
+    settings.model.directory = str(directory)
+    settings.model.language = "English"
+    with Pipeline(settings) as pipeline:
+        for _ in pipeline.run(Wall(*[100] * 30)):
+            pass
+        assert texts(pipeline, "caption") == ["It was red"] * 2
+        assert pipeline.memory.idle_health.captions.captioner == pipeline.model.model_id
 
 
 def test_the_captions_of_a_run_are_the_same_each_time(settings: Settings, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ class Models:
             model,
             text_model,
             summary_writer(settings.memory, model),
-            picture_writer(settings.memory, model),
+            picture_writer(settings.memory, model, settings.model.language),
         )
 
 
@@ -176,7 +176,7 @@ class Pipeline:
                 writers.append(ModelCaptioner(captions, loaded.picture_writer, self.model.model_id))
             elif settings.memory.captioner == "endpoint":
                 self._captions = captions
-                endpoint = EndpointCaptioner(settings.memory, captions)
+                endpoint = EndpointCaptioner(settings.memory, captions, settings.model.language)
             self.delegate = (
                 Delegate(settings.delegate, self._store_answer) if settings.delegate.url else None
             )
