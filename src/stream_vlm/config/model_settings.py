@@ -307,7 +307,8 @@ class DecisionSettings(Group):
         4,
         "How many standing instructions an instruct model judges side by side in one forward pass."
         " Each of them takes memory for its question and its reply. More instructions take further"
-        " forward passes. A model with state markers makes one decision and ignores this.",
+        " forward passes. A model with state markers makes one decision and ignores this. Of a"
+        " server (model.url) so many requests of each camera run at the same time.",
         minimum=1,
         maximum=32,
         read_only=True,  # the size of the cache depends on it

@@ -169,6 +169,18 @@ def test_half_of_the_pictures_leave_at_once_when_the_time_is_full(server: ModelS
     assert counts == [1, 2, 3, 4, 5, 3, 4, 5, 3, 4, 5, 3]
 
 
+def test_without_a_set_time_the_number_of_pictures_is_bounded(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream_vlm.backbone.remote.stream.MOST_PICTURES", 5)
+    for seconds, most in ((0.0, 5), (30.0, 12)):
+        model = remote_model(server.url, context__max_seconds=seconds)
+        stream = model.open_stream("front")
+        for number in range(12):
+            one_step(model, stream, "grey", number / 10, RED)
+        assert max(len(prompt.pictures) for prompt in server.prompts[-12:]) == most
+
+
 def test_the_chat_never_gets_longer_than_the_server_takes() -> None:
     with serve_model(colour_mind, longest=1000) as server:
         model = remote_model(server.url)

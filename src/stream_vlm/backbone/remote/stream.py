@@ -27,6 +27,9 @@ from stream_vlm.types import NANOSECONDS, Decision, StreamError
 MOST_SECONDS = 60.0
 """The longest part of the stream in the context if `context.max_seconds` is 0, seconds."""
 
+MOST_PICTURES = 120
+"""The most pictures in the context if `context.max_seconds` is 0."""
+
 CHARS_PER_TOKEN = 3
 """Characters of a token, at least, of the texts that are counted without a tokenizer."""
 
@@ -164,9 +167,11 @@ class RemoteStream:
     def _make_room(self, tokens: int, has_limit: bool) -> None:
         """Let the oldest pictures leave, many at once, where the context is full."""
         number = len(self.conversation.pictures)
-        longest_s = self._settings.context.max_seconds or MOST_SECONDS
+        longest_s, most = self._settings.context.max_seconds, self._most_pictures
+        if not longest_s:
+            longest_s, most = MOST_SECONDS, min(most, MOST_PICTURES)
         too_long = has_limit and self.prompt_tokens + self._per_tick > tokens
-        too_long = too_long or number >= self._most_pictures
+        too_long = too_long or number >= most
         if number and (too_long or self.conversation.seconds >= longest_s):
             self._keep(int(number * KEPT_SHARE))
 
