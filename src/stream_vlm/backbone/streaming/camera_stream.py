@@ -251,9 +251,10 @@ class CachedStream:
         """End the turn of an instruct model that was asked nothing.
 
         Args:
-            said: its reports. They enter the context with the next turn, as one reply.
+            said: its reports. They enter the context with the next turn, as one reply; a sentence
+                that several instructions share is written once.
         """
-        words = "\n".join(self.parts.plain(report) for report in said)
+        words = "\n".join(dict.fromkeys(self.parts.plain(report) for report in said))
         self._pending = self.parts.writer.report(self._turn, words) if words else []
         self._forks = []
         self._turn += 1
