@@ -9,7 +9,7 @@ from places import REPOSITORY
 
 pytest.importorskip("rclpy", reason="the path begins at a ROS subscription")
 
-MAX_FILES = 35
+MAX_FILES = 32
 
 
 def test_a_silent_frame_touches_few_files_between_dds_and_sqlite() -> None:

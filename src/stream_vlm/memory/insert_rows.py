@@ -228,7 +228,7 @@ def _insert_record(
         "picture_id": picture_id,
         **_pose_columns(row.pose),
     }
-    if (read := indexed_text(row.text)) is not None:
+    if row.text and (read := indexed_text(row.text)) is not None:
         columns["indexed_text"] = read
     names = ", ".join(columns)
     inserted = db.execute(

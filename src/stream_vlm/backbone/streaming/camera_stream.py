@@ -140,7 +140,7 @@ class CachedStream:
         """
         if self.forward is None:
             self.forward = self._open_forward(frames.vision_tokens)
-        elif self._planned_rate_hz != self.parts.settings.stream.tick_rate_hz:
+        elif self.parts.settings.context.max_seconds > 0:
             self._plan_again(frames.vision_tokens)
         forward = self.forward
         self._check_judgements(frames)
@@ -325,9 +325,9 @@ class CachedStream:
 
         The length of the context is set in seconds, so another rate gives another number of turns.
         """
-        settings = self.parts.settings
-        self._planned_rate_hz = settings.stream.tick_rate_hz
-        if settings.context.max_seconds > 0:
+        rate_hz = self.parts.settings.stream.tick_rate_hz
+        if rate_hz != self._planned_rate_hz:
+            self._planned_rate_hz = rate_hz
             again = plan_context(self.parts, vision_tokens, room=self._room)
             self.plan = replace(self.plan, policy=again.policy)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -28,6 +29,9 @@ from stream_vlm.memory.storage.writer_lock import read_bytes
 
 PAGE_SIZE = 4096
 """Of the files that this package makes, bytes."""
+
+YOUNG_NS = 1_000_000_000
+"""A change of the file is young for this long, ns; clocks of file systems are far finer."""
 
 REMEDY = "stop the program that writes a memory before its file is moved, deleted or restored"
 """What to do the next time."""
@@ -135,8 +139,12 @@ class OpenWriter:
 
     def note_use(self) -> None:
         """Note that the program itself has used the file."""
-        self._file = self._file.used()
-        self._first_page = self._page(1)
+        before, self._file = self._file, self._file.used()
+        # With a write-ahead log the file itself changes only at a checkpoint. Two changes soon one
+        # after the other may have the same time, so after a young one the page is read again.
+        is_young = abs(time.time_ns() - self._file.changed_ns) < YOUNG_NS
+        if is_young or self._file != before:
+            self._first_page = self._page(1)
 
     def close(self) -> None:
         """Close the connection; if the file was removed or replaced, keep its contents."""
