@@ -404,4 +404,4 @@ def test_a_tuned_model_that_cannot_follow_these_instructions_goes_on_without(
     with Pipeline(judged(settings, "a sound"), load=BrightnessModel) as pipeline:
         results = list(pipeline.run(Film(DARK, BRIGHT, DARK, BRIGHT)))
     assert [list(result.decisions) for result in results] == [["front"]] * 4
-    assert len([line for line in caplog.messages if "instructions are not followed" in line]) == 1
+    assert len([line for line in caplog.messages if "an instruction is not followed" in line]) == 1

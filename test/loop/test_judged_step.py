@@ -227,3 +227,23 @@ def test_an_instruction_that_the_model_did_not_judge_keeps_its_state(missing: st
 
     loop.model.step = without  # type: ignore[method-assign]
     assert len(events(run_on(loop, 0, 9))) == 2
+
+
+def test_only_what_does_not_fit_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    loop = harness({FIRE: ".A..."}, instructions=[FIRE, "f" * 30, "g" * 40])
+    loop.model.longest = 20  # type: ignore[attr-defined]
+    results = run_on(loop, 0, 4)
+    assert said(results) == [(1, FIRE, "A happened")]
+    assert [list(result.faults) for result in results] == [["front"], [], [], []]
+    assert len(caplog.messages) == 2
+
+
+def test_a_watch_that_does_not_fit_ends_and_the_instructions_are_followed() -> None:
+    loop = harness({FIRE: ".A..."})
+    loop.model.longest = 20  # type: ignore[attr-defined]
+    watch = Query("w-1", "x" * 30, 0, is_watch=True)
+    loop.settings.instructions = [FIRE]
+    results = [loop.step(tick(0, ("front",), watch)), *run_on(loop, 1, 4)]
+    assert loop.watching == frozenset()
+    assert "too long" in results[0].faults["front"]
+    assert said(results) == [(1, FIRE, "A happened")]

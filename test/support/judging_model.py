@@ -21,6 +21,7 @@ from stream_vlm.model_protocol import (
     Outcome,
     Turn,
     Upcoming,
+    WatchRefused,
     one_by_one,
 )
 from stream_vlm.types import NANOSECONDS, Decision, Frame, State, StreamError
@@ -75,10 +76,12 @@ class JudgingModel:
     """Judges by `rule`, applies the gate before it gives any words, and verifies where asked.
 
     Attributes:
+        longest: most characters of an instruction; a longer one is refused.
         turns: the turns of all steps, for the test.
     """
 
     rule: Rule = by_brightness
+    longest: int = 1000
     model_id: str = "judging"
     reads_memory: bool = False
     activity_threshold: float = 0.0
@@ -102,6 +105,9 @@ class JudgingModel:
         return one_by_one(turns, self._take)
 
     def _take(self, turn: Turn) -> Outcome:
+        for each in turn.judgements:
+            if len(each.instruction.text) > self.longest:
+                raise WatchRefused(f"{turn.frame.camera}: '{each.instruction.text}' is too long")
         decision = SILENT
         if turn.query is not None:
             decision = turn.gate(

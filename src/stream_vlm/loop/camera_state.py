@@ -24,7 +24,7 @@ class CameraState:
         gate: decides when the robot may speak.
         tracker: turns decisions into event spans.
         watch: the watch that is active; it survives a new session.
-        refused: query id of a standing watch that the model refused, or empty.
+        refused: ids of the standing instructions that the model refused.
         instructions: the instructions that the model judges, a watch among them, by id.
         ended: events of instructions that are no longer followed; the next step reports them.
         lines: the utterances and answers of this session, oldest first, one line each, with the
@@ -36,7 +36,7 @@ class CameraState:
     gate: SpeechGate
     tracker: EventTracker
     watch: Query | None = None
-    refused: str = ""
+    refused: set[str] = field(default_factory=set)
     instructions: dict[str, InstructionState] = field(default_factory=dict)
     ended: list[EventSpan] = field(default_factory=list)
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_LINES))

@@ -8,7 +8,8 @@ from stream_vlm.config.settings import Settings
 from stream_vlm.loop.camera_state import CameraState
 from stream_vlm.loop.instruction_state import InstructionState
 from stream_vlm.loop.speech_gate import SpeechGate
-from stream_vlm.types import EventSpan, Instruction
+from stream_vlm.model_protocol import Outcome, Turn, WatchRefused
+from stream_vlm.types import EventSpan, Instruction, StreamError
 
 
 def follow_instructions(
@@ -28,7 +29,9 @@ def follow_instructions(
         standing: the standing instructions.
         new_gate: makes the gate of a new state.
     """
-    active = {each.instruction_id: each for each in standing}
+    active = {
+        each.instruction_id: each for each in standing if each.instruction_id not in camera.refused
+    }
     watch = camera.watch
     if watch is not None:
         active[watch.query_id] = Instruction(watch.query_id, watch.text)
@@ -50,6 +53,25 @@ def follow_instructions(
 
 
 def finish_all(camera: CameraState) -> list[EventSpan]:
-    """End the events of all instructions, because no frame follows."""
-    ended = [state.finish() for state in camera.instructions.values()]
+    """End the events of all instructions, because no frame follows; return those not given yet."""
+    ended = [*camera.ended, *(state.finish() for state in camera.instructions.values())]
+    camera.ended.clear()
     return [event for event in ended if event is not None]
+
+
+def refusals(
+    turns: Sequence[Turn], outcomes: Sequence[Outcome | StreamError]
+) -> dict[int, tuple[str, str]]:
+    """What the model refused to follow: the id and the reason, by the index of the turn.
+
+    Of several instructions it is the longest, for a model refuses what does not fit.
+    """
+    found = {}
+    for index, (turn, outcome) in enumerate(zip(turns, outcomes, strict=True)):
+        asked = [each.instruction for each in turn.judgements]
+        if turn.watch is not None:
+            asked.append(Instruction(turn.watch.query_id, turn.watch.text))
+        if isinstance(outcome, WatchRefused) and asked:
+            longest = max(asked, key=lambda one: len(one.text.encode()))
+            found[index] = (longest.instruction_id, str(outcome))
+    return found

@@ -9,18 +9,20 @@ from collections.abc import Callable, Sequence
 from stream_vlm.config.settings import Settings
 from stream_vlm.loop.camera_state import CameraState
 from stream_vlm.loop.event_tracker import NOTHING, EventTracker
-from stream_vlm.loop.followed import finish_all, follow_instructions
+from stream_vlm.loop.followed import finish_all, follow_instructions, refusals
 from stream_vlm.loop.speech_gate import SpeechGate
-from stream_vlm.loop.standing_instructions import standing_instructions, standing_watch
+from stream_vlm.loop.standing_instructions import (
+    followed,
+    standing_instructions,
+    standing_watch,
+)
 from stream_vlm.loop.step_parts import StepParts
 from stream_vlm.model_protocol import (
     Judgement,
     Model,
     ModelStream,
-    Outcome,
     Turn,
     Upcoming,
-    WatchRefused,
     judges_instructions,
 )
 from stream_vlm.types import Decision, Frame, Limits, Query, State, StepResult, StreamError, Tick
@@ -110,23 +112,27 @@ class StreamingHarness:
             self._turn(frame, questions[frame.camera], on_partial, limits) for frame in tick.frames
         ]
         outcomes = self.model.step(turns, self._upcoming(upcoming, limits)) if turns else []
-        faults = self._end_refused_watches(tick.frames, outcomes)
-        if faults:
-            # A refused watch leaves the stream unchanged. It must not cost the camera its frame,
-            # nor a question its answer.
-            again = [index for index, frame in enumerate(tick.frames) if frame.camera in faults]
-            without = [
-                self._turn(frame, questions[frame.camera], on_partial, limits)
-                for frame in (tick.frames[index] for index in again)
-            ]
-            repeated = dict(zip(again, self.model.step(without), strict=True))
-            outcomes = [repeated.get(index, outcome) for index, outcome in enumerate(outcomes)]
+        faults: dict[str, str] = {}
+        while refused := refusals(turns, outcomes):
+            # A refusal leaves the stream unchanged. It must not cost the camera its frame, nor a
+            # question its answer.
+            for index, (query_id, reason) in refused.items():
+                self._leave_out(tick.frames[index].camera, query_id, reason)
+                faults[tick.frames[index].camera] = reason
+            without = {
+                index: self._turn(frame, questions[frame.camera], on_partial, limits)
+                for index, frame in enumerate(tick.frames)
+                if index in refused
+            }
+            repeated = self.model.step(list(without.values()))
+            for (index, turn), outcome in zip(without.items(), repeated, strict=True):
+                turns[index], outcomes[index] = turn, outcome
         parts = StepParts()
         for frame, outcome in zip(tick.frames, outcomes, strict=True):
             camera, question = self._camera(frame.camera), questions[frame.camera]
             if isinstance(outcome, StreamError):
-                refused = faults.get(frame.camera)
-                faults[frame.camera] = f"{refused}; {outcome}" if refused else str(outcome)
+                before = faults.get(frame.camera)
+                faults[frame.camera] = f"{before}; {outcome}" if before else str(outcome)
                 continue
             if outcome.picture_vector is not None:
                 parts.vectors[frame.camera] = outcome.picture_vector
@@ -157,13 +163,7 @@ class StreamingHarness:
         Returns:
             A step without frames that has these events; None if there are none.
         """
-        events = [
-            event
-            for camera in self._cameras.values()
-            for event in (*camera.ended, *finish_all(camera))
-        ]
-        for camera in self._cameras.values():
-            camera.ended.clear()
+        events = [event for camera in self._cameras.values() for event in finish_all(camera)]
         if not events or self._last_tick is None:
             return None
         last = Tick(self._last_tick.index + 1, self._last_tick.stamp_ns, ())
@@ -182,24 +182,14 @@ class StreamingHarness:
             if camera.watch is not None and camera.watch.query_id == query_id:
                 camera.watch = None
 
-    def _end_refused_watches(
-        self, frames: Sequence[Frame], outcomes: Sequence[Outcome | StreamError]
-    ) -> dict[str, str]:
-        """End the watches that the model refused; return why, by camera."""
-        refused = {
-            frame.camera: outcome
-            for frame, outcome in zip(frames, outcomes, strict=True)
-            if isinstance(outcome, WatchRefused)
-        }
-        for name, reason in refused.items():
-            camera = self._camera(name)
-            standing = self._standing_watch(camera)
-            if camera.watch is not None:  # it was not ended for another camera already
-                self.end_watch(camera.watch.query_id)
-            elif standing is not None:
-                camera.refused = standing.query_id
-                _log.warning("%s: the instructions are not followed: %s", name, reason)
-        return {name: str(reason) for name, reason in refused.items()}
+    def _leave_out(self, name: str, query_id: str, reason: str) -> None:
+        """End the watch that the model refused, or follow a standing instruction no longer."""
+        standing = {each.instruction_id for each in followed(self.settings, self.model)}
+        if query_id in standing:
+            self._camera(name).refused.add(query_id)
+            _log.warning("%s: an instruction is not followed: %s", name, reason)
+        else:
+            self.end_watch(query_id)
 
     def prepare(self) -> None:
         """Use the time until the next tick for work that later steps need.
@@ -304,7 +294,7 @@ class StreamingHarness:
         if self._judges or camera.watch is not None or not self.settings.instructions:
             return None
         watch = standing_watch(self.settings, self.model)
-        return None if watch is None or watch.query_id == camera.refused else watch
+        return None if watch is None or watch.query_id in camera.refused else watch
 
     def _context_beginning(
         self, name: str, camera: CameraState
