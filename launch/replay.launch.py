@@ -63,6 +63,7 @@ OPTIONAL = (
         ),
     ),
     ("model_directory", "", "As in stream_vlm.launch.py."),
+    ("instructions", "", "As in stream_vlm.launch.py."),
     ("memory_file", "", "As in stream_vlm.launch.py."),
     ("params_file", "", "As in stream_vlm.launch.py."),
     ("namespace", "", "As in stream_vlm.launch.py."),
@@ -72,6 +73,7 @@ OPTIONAL = (
 PASSED_ON = (
     "odom_topic",
     "model_directory",
+    "instructions",
     "memory_file",
     "params_file",
     "namespace",

@@ -12,7 +12,7 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterFile
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from stream_vlm_ros.launch_arguments import camera_parameters, is_true
+from stream_vlm_ros.launch_arguments import camera_parameters, instruction_parameters, is_true
 
 ARGUMENTS = (
     (
@@ -53,6 +53,14 @@ ARGUMENTS = (
         (
             "Directory of a Hugging Face checkpoint, for example Qwen2.5-VL or Qwen3-VL. Empty"
             " takes it from params_file, or the model that comes with the package."
+        ),
+    ),
+    (
+        "instructions",
+        "",
+        (
+            "What the robot reports whenever it happens: sentences in plain words, separated by"
+            " semicolons. Empty takes them from params_file, or leaves it to the model."
         ),
     ),
     (
@@ -126,6 +134,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             "use_sim_time": is_true("use_sim_time", value["use_sim_time"]),
             "autostart": is_true("autostart", value["autostart"]),
             **camera_parameters(value),
+            **instruction_parameters(value["instructions"]),
         }
     )
     for argument, setting in (

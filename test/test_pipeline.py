@@ -19,6 +19,7 @@ from model_fixtures import FAMILIES
 from model_server import serve_model
 
 from stream_vlm.config.field import SettingError
+from stream_vlm.config.instruction_settings import DEFAULT_INSTRUCTIONS
 from stream_vlm.config.settings import Settings, load_settings
 from stream_vlm.loop.standing_instructions import instruction_id
 from stream_vlm.memory.maintenance.forget import Forget
@@ -27,7 +28,7 @@ from stream_vlm.memory.search.query import RecallQuery, RecallRecord
 from stream_vlm.memory.storage.errors import SessionError
 from stream_vlm.model_protocol import WatchRefused
 from stream_vlm.pipeline import Pipeline
-from stream_vlm.types import NANOSECONDS, Frame, Pose, StepResult, StreamError, Tick
+from stream_vlm.types import NANOSECONDS, Frame, Pose, State, StepResult, StreamError, Tick
 
 DARK, HALF_LIGHT, BRIGHT = 0, 128, 255
 FLUSH_S = 30.0
@@ -405,3 +406,33 @@ def test_a_tuned_model_that_cannot_follow_these_instructions_goes_on_without(
         results = list(pipeline.run(Film(DARK, BRIGHT, DARK, BRIGHT)))
     assert [list(result.decisions) for result in results] == [["front"]] * 4
     assert len([line for line in caplog.messages if "an instruction is not followed" in line]) == 1
+
+
+CHATTERS = {
+    "\u010a": "Response",
+    "Response": "\u0120red",
+    "\u0120red": "\u0120door",
+    "\u0120door": "\u0120opens",
+    "\u0120opens": "<|im_end|>",
+}
+"""An instruct model that writes the same response about each instruction at each picture."""
+
+
+def test_an_instruct_model_that_never_stops_reports_each_instruction_once(
+    settings: Settings, tmp_path: Path
+) -> None:
+    settings.model.directory = str(
+        write_instruct_checkpoint(tmp_path / "instruct", "qwen3_vl", follows=CHATTERS)
+    )
+    settings.decision.verify_threshold = 0.0
+    with Pipeline(settings) as pipeline:
+        results = list(pipeline.run(Film(*range(100, 110))))
+        ids = sorted(each.instruction_id for each in pipeline.followed)
+    said = [each for result in results for each in result.utterances]
+    events = [event for result in results for event in result.events]
+    assert len(ids) == len(DEFAULT_INSTRUCTIONS)
+    assert sorted(each.instruction_id for each in said) == ids
+    assert sorted(event.instruction_id for event in events) == ids
+    assert {each.text for each in said} == {"red door opens"}
+    states = [result.decisions["front"].state for result in results if result.tick.frames]
+    assert states == [State.RESPONSE, *[State.STANDBY] * (len(states) - 1)]

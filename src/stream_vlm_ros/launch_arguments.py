@@ -47,9 +47,18 @@ def camera_parameters(value: Mapping[str, str]) -> dict[str, object]:
     return parameters
 
 
-def split(words: str) -> list[str]:
-    """Return the words between the commas, without spaces around them."""
-    return [word.strip() for word in words.split(",") if word.strip()]
+def instruction_parameters(value: str) -> dict[str, object]:
+    """Return the parameters for the argument `instructions`: sentences separated by semicolons.
+
+    An empty one sets no parameter, so the parameter file or the default applies.
+    """
+    instructions = split(value, ";")
+    return {"instructions": instructions} if instructions else {}
+
+
+def split(words: str, separator: str = ",") -> list[str]:
+    """Return the words between the separators, without spaces around them."""
+    return [word.strip() for word in words.split(separator) if word.strip()]
 
 
 def is_true(name: str, word: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stream_vlm_ros.launch_arguments import camera_parameters, is_true
+from stream_vlm_ros.launch_arguments import camera_parameters, instruction_parameters, is_true
 
 
 def parameters_of(cameras: str = "", topics: str = "", transports: str = "") -> dict[str, object]:
@@ -56,3 +56,10 @@ def test_only_true_and_false_are_accepted_as_a_switch() -> None:
     assert not is_true("autostart", "false")
     with pytest.raises(ValueError, match="autostart:=perhaps is refused; give true or false"):
         is_true("autostart", "perhaps")
+
+
+def test_instructions_are_separated_by_semicolons() -> None:
+    assert instruction_parameters("people, pets; a fire ;") == {
+        "instructions": ["people, pets", "a fire"]
+    }
+    assert instruction_parameters("") == {}
