@@ -214,13 +214,16 @@ def test_a_wrong_key_is_refused_at_the_start_and_never_shown() -> None:
         assert isinstance(remote_model(server.url, key="right-secret"), RemoteModel)
 
 
-def test_a_model_that_left_the_server_is_a_fault_with_its_name(server: ModelServer) -> None:
+def test_another_model_at_the_server_is_a_fault_and_is_found_then(server: ModelServer) -> None:
     model = remote_model(server.url)
     stream = model.open_stream("front")
     server.models = ("other",)
     fault = one_step(model, stream, "red", 0, RED)
     assert isinstance(fault, RequestRefused)
     assert "`eyes` does not exist" in str(fault)
+    until_back(model)
+    assert states(one_step(model, stream, "red", 1, RED)) == {"something red": State.RESPONSE}
+    assert model.model_id.startswith("other at ")
 
 
 def test_the_wait_doubles_and_is_short_again_after_a_good_step(server: ModelServer) -> None:

@@ -78,7 +78,8 @@ class Server:
         try:
             self._found(probe(self.transport, self.name))
         except ServerFault as error:
-            if not is_passing(error):
+            wrong_place = isinstance(error, RequestRefused) and error.status == 404
+            if wrong_place or not is_passing(error):
                 raise
             log.warning("%s; it is tried again and again", error)
             self.leave_alone(error)
@@ -213,7 +214,8 @@ class Server:
 def is_passing(fault: StreamError) -> bool:
     """Whether `fault` is one of the server as a whole that may pass, so that it is left alone."""
     if isinstance(fault, RequestRefused):
-        return fault.status == 429 or fault.status >= 500
+        # 404: another model was loaded, which a new probe finds.
+        return fault.status in (404, 429) or fault.status >= 500
     return isinstance(fault, ServerAway)
 
 

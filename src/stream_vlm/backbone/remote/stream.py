@@ -36,6 +36,9 @@ CHARS_PER_TOKEN = 3
 GUESSED_TOKENS = 256
 """Tokens that a tick adds, before the server told the length of two prompts."""
 
+REFUSED_CHAT = frozenset({400, 413, 422})
+"""Statuses that say that the chat itself is refused."""
+
 TOO_LONG = re.compile(
     r"context|too (long|many|large)|exceed|at most|maximum|limit|token", re.IGNORECASE
 )
@@ -223,7 +226,7 @@ class RunningTurn:
         fault = next((result for result in results if isinstance(result, StreamError)), None)
         if fault is not None:
             stream.conversation.entries.pop()
-            if isinstance(fault, RequestRefused) and 400 <= fault.status < 500:
+            if isinstance(fault, RequestRefused) and fault.status in REFUSED_CHAT:
                 stream.note_refusal(fault)
             return fault
         decisions = [result for result in results if isinstance(result, Decision)]
