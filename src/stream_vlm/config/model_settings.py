@@ -84,10 +84,11 @@ class ModelSettings(Group):
         " model that is too large for one GPU over all GPUs (needs accelerate).",
         read_only=True,
     )
-    weights: Literal["auto", "int8", "int4"] = setting(
+    weights: Literal["auto", "int8", "int4", "torchao-int8", "torchao-int4"] = setting(
         "auto",
         "Number format of the language model's weights. auto keeps the checkpoint's own format;"
-        " int8 and int4 use less memory (need bitsandbytes).",
+        " int8 and int4 use less memory, with bitsandbytes, or with torchao where bitsandbytes does"
+        " not run. torchao-int8 and torchao-int4 ask for torchao.",
         read_only=True,
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(

@@ -1,25 +1,25 @@
 """Decides on which devices and with how many bits the weights of a checkpoint are loaded.
 
-The libraries accelerate (several GPUs) and bitsandbytes (8 and 4 bits) are optional. A setting that
+The library accelerate (several GPUs) is optional, as are those of `quantization`. A setting that
 needs a missing library is refused with a message.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import BitsAndBytesConfig
 
+from stream_vlm.backbone.checkpoint.quantization import (
+    choose_quantization,
+    require,
+    stored_options,
+)
 from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
 from stream_vlm.config.model_settings import ModelSettings
-
-UNQUANTIZED = ["model.visual", "lm_head"]
-"""Modules that are never quantized: vision tokens and the logits of the states depend on them."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,14 @@ class Placement:
         options: arguments of `from_pretrained` beyond the dtype.
         quantized: the quantization: "int8", "int4" or the checkpoint's own method; empty if there
             is none.
+        library: the library that quantizes the weights while they are loaded; empty if none does.
     """
 
     device: torch.device
     dtype: torch.dtype
     options: Mapping[str, Any] = field(default_factory=dict)
     quantized: str = ""
+    library: str = ""
 
     @property
     def is_done_by_loading(self) -> bool:
@@ -61,30 +63,27 @@ def place(settings: ModelSettings, model_class: Any, config: Any) -> Placement:
     dtype = _dtype(settings, device)
     stored = getattr(config, "quantization_config", None)
     options: dict[str, Any] = {}
-    quantized = ""
+    quantized = library = ""
     if settings.weights != "auto":
         if stored is not None:
             raise CheckpointError(
                 f"model.weights {settings.weights!r}: these weights are already quantized; leave"
                 " model.weights at 'auto'"
             )
-        needed_by = f"model.weights {settings.weights!r}"
-        _require("bitsandbytes", needed_by)
-        _require("accelerate", needed_by)
-        options = {
-            "quantization_config": _quantization(settings.weights, dtype),
-            "device_map": {"": device},
-        }
-        quantized = settings.weights
+        require("accelerate", f"model.weights {settings.weights!r}")
+        chosen = choose_quantization(settings.weights, device, dtype)
+        options = {"quantization_config": chosen.config, "device_map": {"": device}}
+        quantized, library = chosen.bits, chosen.library
     elif stored is not None:
-        _require("accelerate", "a checkpoint with quantized weights")
+        require("accelerate", "a checkpoint with quantized weights")
         options = {"device_map": {"": device}}
+        options |= stored_options(stored, device)
         quantized = "int8" if stored.get("load_in_8bit") else str(stored.get("quant_method"))
     # bitsandbytes logs a cast at every matrix product, which would fill the log.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     if settings.device == "split":
         options["device_map"] = spread(model_class, config, dtype, settings.weights)
-    return Placement(device, dtype, options, quantized)
+    return Placement(device, dtype, options, quantized, library)
 
 
 def spread(
@@ -111,14 +110,16 @@ def spread(
     Raises:
         CheckpointError: accelerate is missing, or the model is larger than all GPUs together.
     """
-    accelerate = _require("accelerate", "model.device 'split'")
+    accelerate = require("accelerate", "model.device 'split'")
     with torch.device("meta"):
         outline = model_class(config)
     whole = sorted({*outline._no_split_modules, type(outline.model.visual).__name__})
     sizes: dict[str, Any] = {"no_split_module_classes": whole, "dtype": dtype}
     if weights != "auto":
         in_layers = "model.language_model.layers."
-        sizes["dtype"] = torch.int8 if weights == "int8" else accelerate.utils.CustomDtype.INT4
+        sizes["dtype"] = (
+            torch.int8 if weights.endswith("int8") else accelerate.utils.CustomDtype.INT4
+        )
         sizes["special_dtypes"] = {
             name: dtype for name, _ in outline.named_parameters() if not name.startswith(in_layers)
         }
@@ -135,28 +136,6 @@ def spread(
             f" {outside[0]} does not fit; choose a smaller model or model.weights int8 or int4"
         )
     return places
-
-
-def _quantization(weights: str, dtype: torch.dtype) -> BitsAndBytesConfig:
-    if weights == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=UNQUANTIZED)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=UNQUANTIZED,
-    )
-
-
-def _require(library: str, needed_by: str) -> Any:
-    try:
-        return importlib.import_module(library)
-    except Exception as error:
-        # A library that was built for another CUDA version can raise anything.
-        raise CheckpointError(
-            f"{needed_by} needs {library}, which cannot be imported ({type(error).__name__}:"
-            f" {error}); install it with 'pip install {library}'"
-        ) from error
 
 
 def _device(settings: ModelSettings) -> torch.device:

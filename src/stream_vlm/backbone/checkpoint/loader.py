@@ -35,6 +35,7 @@ from stream_vlm.backbone.checkpoint.picture_config import (
     PLACES,
     read_picture_format,
 )
+from stream_vlm.backbone.checkpoint.quantization import set_unpacked_dtype
 from stream_vlm.backbone.checkpoint.stream_config import (
     FILE_NAME,
     CheckpointError,
@@ -106,6 +107,12 @@ def load_checkpoint(settings: ModelSettings, most_tokens: int = MOST_TOKENS) -> 
             f"model.directory {directory}: architecture {architecture!r} is not supported; give a"
             f" checkpoint of {' or '.join(ARCHITECTURES)}"
         )
+    if architecture == "qwen3_vl_moe" and settings.weights != "auto":
+        raise CheckpointError(
+            f"model.weights {settings.weights!r}: the experts of {directory}, which are nearly all"
+            " of its weights, cannot be quantized while they are loaded; use a checkpoint that is"
+            " stored quantized, such as FP8, and leave model.weights at 'auto'"
+        )
     check_files(directory, config)
     if adapter is not None:
         check_possible(adapter, settings.weights)
@@ -140,7 +147,8 @@ def load_checkpoint(settings: ModelSettings, most_tokens: int = MOST_TOKENS) -> 
         model_digest += f"-{adapter.digest()}"
     _check_numbers(directory, model, placement)
     model.model.language_model.set_attn_implementation(SLOT_ATTENTION)
-    suffix = "" if settings.weights == "auto" else f"-{settings.weights}"
+    suffix = "" if settings.weights == "auto" else f"-{placement.quantized}"
+    suffix += "-torchao" if placement.library == "torchao" else ""
     return Checkpoint(
         model,
         tokenizer,
@@ -170,7 +178,10 @@ def _load(directory: Path, model_class: Any, config: Any, placement: Placement) 
     except Exception as error:
         # Quantizers and drivers are foreign code and can raise anything.
         raise loading_failed(f"model.directory {directory}", error, placement.quantized) from error
-    return model.eval().requires_grad_(False)
+    model = model.eval().requires_grad_(False)
+    if placement.quantized in ("fp8", "compressed-tensors"):
+        set_unpacked_dtype(model, placement.dtype)
+    return model
 
 
 def _check_report(directory: Path, report: dict[str, Any]) -> None:
@@ -205,9 +216,10 @@ def _check_numbers(directory: Path, model: Any, placement: Placement) -> None:
     """
     for name, weight in model.named_parameters():
         # A sum needs no second copy of a large weight.
-        if weight.dtype in (torch.float32, torch.bfloat16, torch.float16) and not bool(
-            torch.isfinite(weight.sum(dtype=torch.float32))
-        ):
+        # Quantized weights of torchao claim to be floats, but have no sum.
+        is_plain = type(weight) in (torch.nn.Parameter, torch.Tensor)
+        is_float = weight.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        if is_plain and is_float and not bool(torch.isfinite(weight.sum(dtype=torch.float32))):
             remedy = (
                 "set model.dtype to bfloat16 or float32"
                 if placement.dtype is torch.float16

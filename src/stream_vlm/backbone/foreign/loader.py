@@ -27,6 +27,7 @@ from stream_vlm.backbone.checkpoint.files import (
     tied_in_text_config,
 )
 from stream_vlm.backbone.checkpoint.load_errors import loading_failed
+from stream_vlm.backbone.checkpoint.quantization import set_unpacked_dtype
 from stream_vlm.backbone.checkpoint.stream_config import CheckpointError
 from stream_vlm.backbone.foreign.chat_prompt import ChatWriter, LabelledPicture
 from stream_vlm.backbone.foreign.processor import load_processor, missing_library
@@ -216,6 +217,8 @@ def _model(directory: Path, name: str, config: Any, placement: Placement) -> Any
         if not placement.is_done_by_loading:
             model = model.to(placement.device)
         model = model.eval().requires_grad_(False)
+        if placement.quantized:
+            set_unpacked_dtype(model, placement.dtype)
     except Exception as error:
         # Quantizers and drivers are foreign code and can raise anything.
         raise loading_failed(name, error, placement.quantized) from error
