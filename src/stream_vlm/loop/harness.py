@@ -23,6 +23,7 @@ from stream_vlm.model_protocol import (
     ModelStream,
     Turn,
     Upcoming,
+    WatchRefused,
     judges_instructions,
 )
 from stream_vlm.types import Decision, Frame, Limits, Query, State, StepResult, StreamError, Tick
@@ -113,7 +114,10 @@ class StreamingHarness:
         ]
         outcomes = self.model.step(turns, self._upcoming(upcoming, limits)) if turns else []
         faults: dict[str, str] = {}
-        while refused := refusals(turns, outcomes):
+        while any(isinstance(outcome, WatchRefused) for outcome in outcomes):
+            refused = refusals(turns, outcomes)
+            if not refused:
+                break
             # A refusal leaves the stream unchanged. It must not cost the camera its frame, nor a
             # question its answer.
             for index, (query_id, reason) in refused.items():
