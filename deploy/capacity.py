@@ -324,7 +324,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--bandwidth", type=float, help="memory bandwidth, GB/s")
     parser.add_argument("--tflops", type=float, help="peak of dense 16-bit products, TFLOP/s")
     parser.add_argument("--context", type=int, nargs="+", default=[4096, 8192, 16384, 32768])
-    parser.add_argument("--vision-tokens", type=int, nargs="+", default=[64, 144, 256])
+    parser.add_argument("--vision-tokens", type=int, nargs="+", default=[64, 128, 256])
     parser.add_argument("--rate-hz", type=float, default=Load.rate_hz)
     parser.add_argument("--instructions", type=int, default=Load.instructions)
     parser.add_argument("--weight-bytes", type=float, default=2.0, help="2, 1 (fp8), 0.55 (4 bit)")

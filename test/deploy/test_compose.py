@@ -35,7 +35,9 @@ def resolved(text: str, **given: str) -> str:
 
 def services(**given: str) -> dict[str, Any]:
     text = COMPOSE.read_text(encoding="utf-8")
-    return dict(yaml.safe_load(resolved(text, MODEL_FOLDER="/models/a", **given))["services"])
+    return dict(
+        yaml.safe_load(resolved(text, MODELS="/data", MODEL="Qwen3-VL-8B", **given))["services"]
+    )
 
 
 def schema_findings(file: Path) -> str:
@@ -59,9 +61,12 @@ def test_an_unknown_key_is_found(tmp_path: Path) -> None:
     assert "network" in schema_findings(broken)
 
 
-def test_without_a_model_folder_the_file_says_what_to_set() -> None:
-    with pytest.raises(AssertionError, match="set MODEL_FOLDER to the folder of a checkpoint"):
-        resolved(COMPOSE.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", ["MODELS", "MODEL"])
+def test_without_a_model_the_file_says_what_to_set(name: str) -> None:
+    given = {"MODELS": "/data", "MODEL": "Qwen3-VL-8B"}
+    del given[name]
+    with pytest.raises(AssertionError, match=f"set {name} to"):
+        resolved(COMPOSE.read_text(encoding="utf-8"), **given)
 
 
 def test_vllm_gets_the_arguments_that_a_stream_needs() -> None:
@@ -72,7 +77,8 @@ def test_vllm_gets_the_arguments_that_a_stream_needs() -> None:
         for name, value in ServerSettings().engine_arguments().items()
     }
     folder, name, *given = services()["model"]["command"]
-    assert (folder, name) == ("/model", "--served-model-name=watcher")
+    assert (folder, name) == ("/models/Qwen3-VL-8B", "--served-model-name=watcher")
+    assert "/data:/models:ro" in services()["model"]["volumes"]
     assert set(given) == wanted
 
 

@@ -55,6 +55,7 @@ class ModelServer:
         continues: whether it continues a reply that is begun.
         tells_cached: whether it tells the tokens of its prefix cache.
         longest: the longest context, tokens.
+        ray: whether it tells that length as Ray Serve does.
         most_pictures: the most pictures of a request.
         fault: called before a chat is answered; it may raise `Refused`, wait, or give bytes that
             are sent in the place of a reply.
@@ -77,6 +78,7 @@ class ModelServer:
     continues: bool = True
     tells_cached: bool = True
     longest: int = 100_000
+    ray: bool = False
     most_pictures: int = 1000
     fault: Callable[[Mapping[str, Any]], bytes | None] = lambda request: None
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -245,6 +247,9 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
                 self._send(404, b'{"detail":"Not Found"}', "application/json")
 
         def _model(self, name: str) -> dict[str, Any]:
+            if server.ray:
+                metadata = {"model_id": name, "max_request_context_length": server.longest}
+                return {"id": name, "object": "model", "metadata": metadata}
             return {"id": name, "object": "model", "max_model_len": server.longest}
 
         def _reply(self, answer: Callable[[], dict[str, Any] | bytes]) -> None:

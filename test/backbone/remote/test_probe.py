@@ -162,3 +162,9 @@ def test_a_key_that_is_asked_for_by_chats_only_is_no_lack_of_the_server() -> Non
         refuse_pictures(server)
         with pytest.raises(RequestRefused, match="STREAM_VLM_MODEL_KEY"):
             probe(HttpTransport(server.url))
+
+
+@pytest.mark.parametrize("ray", [False, True])
+def test_the_length_of_the_context_is_read_from_vllm_alone_and_behind_ray_serve(ray: bool) -> None:
+    with serve_model(colour_mind, longest=5000, ray=ray) as server:
+        assert probe(HttpTransport(server.url)).max_tokens == 5000

@@ -154,6 +154,8 @@ class _Probe:
             )
         described = next((one for one in found if one["id"] == name), {})
         longest = described.get("max_model_len")
+        if longest is None:  # Ray Serve writes it elsewhere.
+            longest = (described.get("metadata") or {}).get("max_request_context_length")
         # vLLM tells the path of the weights, which often says more than the name.
         marker = time_marker(f"{name} {described.get('root', '')}")
         return name, longest if isinstance(longest, int) else 0, marker
