@@ -105,7 +105,12 @@ def test_a_checkpoint_that_cannot_be_used_is_refused_by_name(
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("prompt_format", "streamo"), ("weights", "int4"), ("device", "split")]
+    ("setting", "value"),
+    [
+        ("prompt_format", "streamo"),
+        ("weights", "int4"),
+        ("device", "split"),
+    ],
 )
 def test_settings_for_the_qwen_family_only_are_refused(
     llava: Path, setting: str, value: str
@@ -184,6 +189,13 @@ def test_pictures_are_recomputed_where_the_cache_cannot_be_kept_and_the_log_says
     assert [record.getMessage() for record in caplog.records] == [
         f"{model.model_id}: {model.engine}"
     ]
+
+
+def test_pieces_of_a_turn_format_are_refused_because_the_template_writes_the_turns(
+    llava: Path,
+) -> None:
+    with pytest.raises(CheckpointError, match=r"model\.turn_pieces: not possible .*chat template"):
+        load_model(settings_for(llava, model__turn_pieces=["time=<{start}s>"]))
 
 
 @pytest.mark.parametrize("policy", ["last_turns", "sliding"])

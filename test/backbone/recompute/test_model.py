@@ -25,6 +25,7 @@ from PIL import Image
 
 from stream_vlm.backbone import RecomputingModel
 from stream_vlm.backbone.checkpoint.errors import ModelFault, QuestionTooLong
+from stream_vlm.backbone.foreign.processor import load_processor, whole_picture_options
 from stream_vlm.cli import main
 from stream_vlm.context.instructions import SYSTEM, judge_prompt
 from stream_vlm.loop.harness import StreamingHarness
@@ -65,10 +66,10 @@ def speaking(decision: Decision) -> Decision:
 def test_the_probabilities_equal_those_of_one_full_forward_pass_in_transformers(
     directory: Path, model: RecomputingModel
 ) -> None:
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoModelForImageTextToText
 
     plain: Any = AutoModelForImageTextToText.from_pretrained(directory, dtype=torch.float32)
-    processor: Any = AutoProcessor.from_pretrained(directory)
+    processor = load_processor(directory, "checkpoint")
     stream = model.open_stream("front")
     frames = [random_frame(index) for index in range(6)]
     said = [judged(model, stream, frame) for frame in frames]
@@ -87,12 +88,17 @@ def test_the_probabilities_equal_those_of_one_full_forward_pass_in_transformers(
             text=[text],
             images=[[Image.fromarray(frames[index].image) for index in shown]],
             return_tensors="pt",
+            **whole_picture_options(processor),
         )
         inputs.pop("labels", None)
         with torch.inference_mode():
             logits = plain(**inputs, use_cache=False).logits[0, -1]
-        ids = [processor.tokenizer.convert_tokens_to_ids(word) for word in STATE_WORDS]
-        expected = torch.softmax(logits[ids], dim=0).tolist()
+        encode = processor.tokenizer.encode
+        scores = [
+            torch.logsumexp(logits[sorted({encode(word)[0], encode(f" {word}")[0]})], 0)
+            for word in STATE_WORDS
+        ]
+        expected = torch.softmax(torch.stack(scores), dim=0).tolist()
         assert [said[newest].probabilities[state] for state in State] == pytest.approx(
             expected, abs=1e-5
         )

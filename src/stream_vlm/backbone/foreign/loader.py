@@ -116,6 +116,11 @@ def load_foreign(settings: ModelSettings) -> ForeignCheckpoint:
                 f"model.{field} {getattr(settings, field)!r}: not possible with {name} of"
                 f" architecture {config.model_type!r}; set it to {' or '.join(possible)}"
             )
+    if settings.turn_pieces:
+        raise CheckpointError(
+            f"model.turn_pieces: not possible with {name} of architecture {config.model_type!r},"
+            " whose turns are written with its own chat template; leave it empty"
+        )
     stored = read_config(directory)
     check_files(directory, stored)
     if tied_in_text_config(directory, stored):
