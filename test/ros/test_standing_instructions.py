@@ -78,9 +78,13 @@ def test_instructions_change_while_the_node_runs(robot: Robot) -> None:
     camera.brightness = HALF_LIGHT
     assert set_instructions(robot, strings(LIT)).successful
     robot.wait_for_text(f"it is {LIT}")
-    robot.wait_for_diagnostic("model", "step")
-    values = {each.key: each.value for each in robot.wait_for_diagnostic("model", "").values}
-    assert values[f"instruction {instruction_id(LIT)}"] == LIT
+
+    def listed() -> str | None:
+        status = robot.wait_for_diagnostic("model", "")
+        values = {each.key: each.value for each in status.values}
+        return values.get(f"instruction {instruction_id(LIT)}")
+
+    assert robot.wait(listed, "the instruction on /diagnostics") == LIT
     assert re.search(rf"standing instructions: {instruction_id(LIT)} '{LIT}'", robot.log)
 
 

@@ -210,6 +210,7 @@ def test_deactivation_ends_a_watch_with_the_reason(robot: Robot) -> None:
     robot.camera()
     start(robot)
     watch = WatchClient(robot, "bright")
+    watch.wait_until_active()
     assert robot.transition("deactivate")
     status, result = watch.end()
     assert (status, result.message) == (
