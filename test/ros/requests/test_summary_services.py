@@ -110,6 +110,8 @@ def test_the_model_describes_what_the_camera_shows_between_its_steps(
         memory__caption_s=1.0,
     )
 
+    robot.wait(lambda: robot.states, "a state")
+
     def captions() -> list[MemoryRecord]:
         found = robot.call(Recall, "recall", text="ball", kinds=[MemoryRecord.KIND_CAPTION])
         return list(found.records)
