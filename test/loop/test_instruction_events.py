@@ -53,6 +53,27 @@ TABLE = {
         [(2, "A")],
         [(1.5, 10.5)],
     ),
+    "something else after one silent frame": (
+        "..A.B....",
+        [(2, "A"), (4, "B")],
+        [(1, 2), (3.5, 4.5)],
+    ),
+    "something else that was under way since one silent frame": (
+        "..A.--B....",
+        [(2, "A"), (6, "B")],
+        [(1.5, 2.5), (3.5, 6.5)],
+    ),
+    "something else after a silent frame while the first went on": (
+        "..A-.-B-....",
+        [(2, "A"), (6, "B")],
+        [(1.5, 3.5), (4.5, 7.5)],
+    ),
+    "the same again after one silent frame": ("..A.A....", [(2, "A")], [(1.5, 4.5)]),
+    "a refuted response hides no other": (
+        "..A.?B....",
+        [(2, "A"), (5, "B")],
+        [(1.5, 2.5), (3.5, 5.5)],
+    ),
     "a standby for ever is no event": ("." + "-" * 140, [], []),
     "a standby that comes to nothing": (".---......", [], []),
     "one frame of standby": ("..-.....", [], []),
@@ -184,6 +205,18 @@ def test_a_report_that_is_not_confirmed_does_not_begin_the_refractory_time() -> 
 def test_a_response_that_repeats_what_goes_on_does_not_begin_the_refractory_time() -> None:
     heard = hear("..A------A...B...", new_state(decisions=DecisionSettings(refractory_s=9)))
     assert heard.reports == [(2, "A happened"), (13, "B happened")]
+
+
+@pytest.mark.parametrize("again", ["Now a happened!", "happened"])
+def test_the_same_words_within_other_words_are_no_other_report(again: str) -> None:
+    state = new_state()
+    texts = {2: words("A"), 4: again}
+    for at, letter in enumerate("..A.A"):
+        decision = state.gate_state(replace(decision_of(letter), text=""), at * NANOSECONDS)
+        decision = replace(decision, text=texts.get(at, ""))
+        taken = state.take(frame_at(at), decision, lambda: "e")
+        assert bool(taken.event_id) == (at == 2)
+    assert taken.decision.state is State.STANDBY
 
 
 def test_the_model_is_told_its_report_while_the_event_lasts_and_for_a_while() -> None:

@@ -411,9 +411,10 @@ class EventSettings(Group):
     )
     new_report_s: float = setting(
         4.0,
-        "While an event goes on, another response counts as another event only if there was none"
-        " for this long and its words are new. Only for a model that judges each instruction on its"
-        " own. Raise it if one event is reported several times.",
+        "While an event goes on, another response counts as another event only if its words are"
+        " new, and there was none for this long or a frame was silent since the last one. Only for"
+        " a model that judges each instruction on its own. Raise it if one event is reported"
+        " several times.",
         unit="s",
         minimum=0.0,
         maximum=3600.0,

@@ -38,7 +38,7 @@ REPORTED = (
 """Part of `JUDGE` after a report; `{seconds}` is in the time of the frames."""
 
 VERIFY = (
-    'Look at the last frames again. Is this sentence true: "{report}" Answer with one word: Yes or'
+    'Look at the last frames again. Has this just happened: "{report}" Answer with one word: Yes or'
     " No."
 )
 """Second look at a report before it is spoken."""

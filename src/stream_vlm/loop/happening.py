@@ -16,6 +16,14 @@ class Report:
     frame: Frame
 
 
+@dataclass(frozen=True)
+class Gap:
+    """A short silence: what was before ended at `end_ns`, what was after began at `start_ns`."""
+
+    end_ns: int
+    start_ns: int
+
+
 @dataclass
 class Happening:
     """A happening that is under way, or was just reported.
@@ -33,6 +41,7 @@ class Happening:
         is_closed: whether it counts as over, although it still goes on, because it took too long.
         confidences: of the decisions up to the report.
         report: what was said about it.
+        gap: the last silence in it that was too short to end it.
     """
 
     start_ns: int
@@ -45,6 +54,7 @@ class Happening:
     is_closed: bool = False
     confidences: list[float] = field(default_factory=list)
     report: Report | None = None
+    gap: Gap | None = None
 
     def fall_silent(self, stamp_ns: int, reach_ns: int, *, at_midpoint: bool) -> None:
         """Note that the frame of `stamp_ns` does not show it; `reach_ns` is the time before it."""
@@ -52,8 +62,20 @@ class Happening:
             self.quiet_since_ns = stamp_ns - reach_ns // 2
             self.end_ns = self.last_active_ns + (reach_ns // 2 if at_midpoint else reach_ns)
 
-    def see(self, stamp_ns: int) -> None:
-        """Note that the frame of `stamp_ns` shows it."""
+    @property
+    def report_ns(self) -> int:
+        """Stamp of the frame of the report, int64 ns; 0 without a report."""
+        return self.report.frame.stamp_ns if self.report is not None else 0
+
+    def see(self, stamp_ns: int, boundary_ns: int) -> None:
+        """Note that the frame of `stamp_ns` shows it.
+
+        Args:
+            stamp_ns: stamp of the frame.
+            boundary_ns: when it began, if it did not go on but begins with this frame.
+        """
+        if self.quiet_since_ns is not None:
+            self.gap = Gap(self.end_ns, boundary_ns)
         self.is_instant = self.is_instant and stamp_ns == self.last_active_ns
         self.last_active_ns = stamp_ns
         self.quiet_since_ns = None

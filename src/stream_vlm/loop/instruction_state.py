@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -49,9 +50,10 @@ class InstructionState:
     the same goes on, nothing is said again: a response, too, only says that it goes on. A silence
     longer than `events.grace_s` ends the event.
 
-    Something else may happen while the first goes on. A response counts as another happening if
-    there was no response for `events.new_report_s` and its words are new; then the first event ends
-    where the second begins. A model that writes a response at every frame never waits that long.
+    Something else may happen while the first goes on. A response counts as another happening if its
+    words are new, and there was no response for `events.new_report_s` or a frame was silent since
+    the last one. Then the first event ends at that silence, else where the second begins. A model
+    that writes a response at every frame never waits that long.
 
     A silence begins halfway between the last frame that shows the event and the first that does
     not. A gap between frames that is longer than `event_tracker.LONGEST_TICK_NS` counts as a gap of
@@ -79,6 +81,8 @@ class InstructionState:
     _said: set[str] = field(default_factory=set)
     """The words of the reports since the last silence."""
     _previous_ns: int | None = None
+    _was_silent: bool = False
+    """Whether a frame was silent since the last response that was not refuted."""
 
     @property
     def under_way_since(self) -> int | None:
@@ -111,11 +115,13 @@ class InstructionState:
             decision: the model's decision.
             stamp_ns: stamp of the frame, ns.
         """
-        happening = self._happening
+        happening, was_silent = self._happening, self._was_silent
+        if decision.state is not State.STANDBY:
+            self._was_silent = decision.state is State.SILENCE
         if decision.state is State.RESPONSE and happening is not None and happening.report:
             waited_ns = stamp_ns - happening.last_response_ns
             happening.last_response_ns = stamp_ns
-            if waited_ns < self.events.new_report_s * NANOSECONDS:
+            if waited_ns < self.events.new_report_s * NANOSECONDS and not was_silent:
                 return in_state(decision, State.STANDBY)
         return self.gate.gate_state(decision, stamp_ns, asked=False, watched=self.is_watch)
 
@@ -163,6 +169,8 @@ class InstructionState:
         ):
             return decision, False
         self.gate.take_back()
+        # What did not happen says nothing about what the next response is about.
+        self._was_silent = True
         # It opens no event, but it does not end one that is under way either.
         state = State.SILENCE if self._happening is None else State.STANDBY
         return replace(in_state(decision, state), text=""), True
@@ -172,14 +180,16 @@ class InstructionState:
         happening = self._happening
         if not decision.text:
             return False
-        return happening is None or happening.report is None or decision.text not in self._said
+        if happening is None or happening.report is None:
+            return True
+        return not any(_says_the_same(decision.text, said) for said in self._said)
 
     def _report(
         self, frame: Frame, decision: Decision, new_event_id: Callable[[], str]
     ) -> tuple[EventSpan | None, str]:
         completed = None
         if self._happening is not None and (self._happening.report or self._happening.is_closed):
-            completed, _ = self._end(self._boundary_ns(frame.stamp_ns), frame.stamp_ns)
+            completed = self._end_before_another(self._happening, frame.stamp_ns)
         happening = self._see(frame.stamp_ns)
         # What begins while something else goes on cannot have begun at the frame before.
         happening.is_instant = happening.is_instant and completed is None
@@ -190,12 +200,22 @@ class InstructionState:
         self._said.add(decision.text)
         return completed, happening.report.event_id
 
+    def _end_before_another(self, first: Happening, stamp_ns: int) -> EventSpan | None:
+        """End `first`, because the frame of `stamp_ns` reports something else."""
+        gap = first.gap if first.report is not None else None
+        if gap is None or gap.end_ns <= first.report_ns:
+            return self._end(self._boundary_ns(stamp_ns), stamp_ns)[0]
+        completed, _ = self._end(gap.end_ns, stamp_ns)
+        # What the frames showed since that silence was the beginning of the second.
+        self._happening = Happening(gap.start_ns, gap.start_ns, gap.start_ns)
+        return completed
+
     def _see(self, stamp_ns: int) -> Happening:
         """Note that the frame of `stamp_ns` shows the happening; it begins if there is none."""
         if self._happening is None:
             earliest_ns = stamp_ns - reach_ns(self._previous_ns, stamp_ns)
             self._happening = Happening(self._boundary_ns(stamp_ns), earliest_ns, stamp_ns)
-        self._happening.see(stamp_ns)
+        self._happening.see(stamp_ns, self._boundary_ns(stamp_ns))
         return self._happening
 
     def _take_silence(self, stamp_ns: int) -> tuple[EventSpan | None, AbandonedEvent | None]:
@@ -247,3 +267,14 @@ class InstructionState:
 
     def _boundary_ns(self, stamp_ns: int) -> int:
         return boundary_ns(self.events, self._previous_ns, stamp_ns)
+
+
+def _says_the_same(text: str, said: str) -> bool:
+    """Whether one of the texts is contained in the other; case and punctuation do not matter."""
+    first, second = (_bare_words(each) for each in (text, said))
+    return first in second or second in first
+
+
+def _bare_words(text: str) -> str:
+    words = re.findall(r"[^\W_]+", text.lower())
+    return f" {' '.join(words)} "
