@@ -492,3 +492,37 @@ def test_a_state_is_read_from_every_spelling_of_its_word(model: StreamingModel) 
         spelt = {model.parts.encode_text(text)[0] for text in (word, f" {word}")}
         assert spelt <= set(ids)
     assert not set.intersection(*(set(ids) for ids in firsts.values()))
+
+
+def test_the_next_chunk_is_prefilled_beside_the_judges_and_begins_with_the_memory(
+    checkpoint: Path,
+) -> None:
+    def history(in_advance: bool) -> list[str]:
+        model = load_instruct(
+            checkpoint,
+            context__policy="chunked",
+            context__max_seconds=3.0,
+            context__memory_tokens=60,
+            decision__branches=2,
+        )
+        stream = model.open_stream("front")
+        lines: list[str] = []
+        texts = []
+        for index in range(14):
+            state = State.RESPONSE if index % 3 == 0 else State.SILENCE
+            asked = [judgement(f"i{number}", "a person comes in", state) for number in range(3)]
+            take(stream, frame(index), asked, memory=lambda: list(lines))
+            lines.append(f"{index} s a person comes in")
+            if in_advance:
+                stream.prepare()
+            assert stream.forward is not None
+            assert stream.forward.cache.used <= stream.forward.cache.capacity
+            texts.append(written(model, stream))
+        return texts
+
+    texts = history(in_advance=True)
+    assert "<|im_start|>user\n[Video History]\n" in texts[-1]
+    assert texts[-1].count("<|im_start|>system") == 1
+    assert all(text.count("<|im_start|>") == text.count("<|im_end|>") + 1 for text in texts)
+    assert texts[6].count("<|vision_start|>") == 1, "a chunk of six turns ended"
+    assert history(in_advance=False)[6].count("<|vision_start|>") == 1
