@@ -37,6 +37,9 @@ from transformers import (
     Qwen3_5ForConditionalGeneration,
     Qwen3_5Tokenizer,
     SiglipImageProcessorPil,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+    SmolVLMImageProcessorPil,
 )
 
 from stream_vlm.backbone import KeepingModel, RecomputingModel, load_model
@@ -333,6 +336,22 @@ def _internvl(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
     )
 
 
+def _smolvlm(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
+    """SmolVLM: as Idefics3, with a processor that reads settings of videos."""
+    config: Any = SmolVLMConfig(
+        vision_config=VISION | {"image_size": 32},
+        text_config=_text_config(len(tokenizer), model_type="llama"),
+        image_token_id=SPECIAL.index("<image>"),
+        scale_factor=2,
+    )
+    pictures = SmolVLMImageProcessorPil(
+        size={"longest_edge": 32}, max_image_size={"longest_edge": 32}, do_image_splitting=False
+    )
+    return SmolVLMForConditionalGeneration(config), StillPictures(
+        "SmolVLMProcessor", pictures, tokenizer, image_seq_len=4
+    )
+
+
 def _qwen3_5(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
     """Qwen3.5: three layers of linear attention for one of full attention, and three axes."""
     config: Any = Qwen3_5Config(
@@ -387,6 +406,8 @@ ARCHITECTURES: dict[str, Callable[[PreTrainedTokenizerFast], tuple[Any, Any]]] =
     "internvl": _internvl,
     "qwen3_5": _qwen3_5,
 }
+WITH_NUM2WORDS = {"smolvlm": _smolvlm}
+"""Architectures whose processor needs the library num2words."""
 KEPT = ("llava", "idefics2", "idefics3", "gemma3", "internvl", "qwen3_5")
 """The architectures whose cache can be kept."""
 
@@ -400,7 +421,7 @@ def write_foreign(
     """Write a checkpoint of `architecture` with random weights that prefer words."""
     torch.manual_seed(0)
     tokenizer = byte_tokenizer(chat) if architecture == "qwen3_5" else tokenizer_of(words, chat)
-    model, processor = ARCHITECTURES[architecture](tokenizer)
+    model, processor = (ARCHITECTURES | WITH_NUM2WORDS)[architecture](tokenizer)
     with torch.no_grad():
         for parameter in model.parameters():
             # Initial weights are so small that pictures would not change the logits.

@@ -1,5 +1,7 @@
 """The probe tells at load whether the cache of a model can be kept."""
 
+import importlib.util
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,13 @@ def test_only_models_that_read_forward_keep_their_cache(
     assert reason == "" if architecture in KEPT else "both directions" in reason
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("num2words") is None, reason="num2words is not installed"
+)
+def test_smolvlm_keeps_its_cache_without_a_processor_of_videos(tmp_path: Path) -> None:
+    assert why_not_kept(*loaded(write_foreign(tmp_path, "smolvlm"))) == ""
+
+
 def test_a_cache_that_forgets_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint, pieces = loaded(write_foreign(tmp_path))
     forward = checkpoint.model.forward
@@ -35,7 +44,7 @@ def test_a_cache_that_forgets_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mo
         return forward(input_ids=input_ids, past_key_values=None, **more)
 
     monkeypatch.setattr(checkpoint.model, "forward", forgetting)
-    checkpoint.model.forward.__signature__ = __import__("inspect").signature(forward)
+    checkpoint.model.forward.__signature__ = inspect.signature(forward)
     assert "changes the logits by" in why_not_kept(checkpoint, pieces)
 
 

@@ -65,6 +65,18 @@ def _load(directory: Path) -> Any:
     return processor
 
 
+class NoVideos(dict[str, object]):
+    """Stands for a processor of videos that is left out: each of its settings is None.
+
+    The processor of SmolVLM reads such settings for chats without a video, too. It is an empty
+    mapping, because a processor is also written as JSON.
+    """
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+
 def _without_videos(kind: Any) -> Any:
     """A class like the processor `kind`, but without its processor of videos."""
     parts = kind.get_attributes()
@@ -83,13 +95,15 @@ def _without_videos(kind: Any) -> Any:
                 "tokenizer": AutoTokenizer,
             }
             return [
-                classes[part].from_pretrained(directory, **options) if part in classes else None
+                classes[part].from_pretrained(directory, **options)
+                if part in classes
+                else NoVideos()
                 for part in parts
             ]
 
         def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
-            if argument_name == "video_processor" and argument is None:
-                return type(None)
+            if isinstance(argument, NoVideos):
+                return NoVideos
             return super().check_argument_for_proper_class(argument_name, argument)
 
     StillPictures.__name__ = kind.__name__
