@@ -27,18 +27,8 @@ SHAPES = ("tiny-qwen2.5", "tiny-qwen3")
 def streamed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The report of one run with both shapes."""
     out = tmp_path_factory.mktemp("streaming") / "streaming.json"
-    few = [
-        "--tokens",
-        "72",
-        "--seconds",
-        "12",
-        "--context",
-        "6",
-        "--samples",
-        "3",
-        "--streams",
-        "2",
-    ]
+    few = ["--tokens", "72", "--seconds", "8", "--context", "4", "--samples", "2"]
+    few += ["--streams", "2"]
     whole = report("streaming.py", out, "--shapes", *SHAPES, *few)
     assert out.with_suffix(".png").stat().st_size > 10_000
     assert {"processor", "cores", "torch"} <= set(whole["machine"])
