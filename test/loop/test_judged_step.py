@@ -12,6 +12,7 @@ from stream_vlm.config.instruction_settings import DEFAULT_INSTRUCTIONS
 from stream_vlm.config.settings import load_settings
 from stream_vlm.loop.harness import StreamingHarness
 from stream_vlm.loop.standing_instructions import instruction_id
+from stream_vlm.model_protocol import Outcome
 from stream_vlm.types import NANOSECONDS, EventSpan, Frame, Pose, Query, State, StepResult, Tick
 
 FIRE, FALL = "fire", "a person who falls"
@@ -222,8 +223,10 @@ def test_an_instruction_that_the_model_did_not_judge_keeps_its_state(missing: st
         outcomes = step(turns, upcoming)
         if turns[0].frame.stamp_ns != 2 * NANOSECONDS:
             return outcomes
-        judged = {name: one for name, one in outcomes[0].judged.items() if name != left_out}
-        return [replace(outcomes[0], judged=judged)]
+        (outcome,) = outcomes
+        assert isinstance(outcome, Outcome)
+        judged = {name: one for name, one in outcome.judged.items() if name != left_out}
+        return [replace(outcome, judged=judged)]
 
     loop.model.step = without  # type: ignore[method-assign]
     assert len(events(run_on(loop, 0, 9))) == 2
