@@ -56,6 +56,14 @@ ARGUMENTS = (
         ),
     ),
     (
+        "model_url",
+        "",
+        (
+            "Address of a server with the OpenAI chat protocol that runs the model, for example"
+            " http://gpu:8000/v1. Empty takes it from params_file, or runs the model in the node."
+        ),
+    ),
+    (
         "instructions",
         "",
         (
@@ -140,6 +148,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     for argument, setting in (
         ("odom_topic", "pose.odom_topic"),
         ("model_directory", "model.directory"),
+        ("model_url", "model.url"),
         ("memory_file", "memory.path"),
     ):
         if value[argument]:
