@@ -423,9 +423,11 @@ def write_foreign(
     tokenizer = byte_tokenizer(chat) if architecture == "qwen3_5" else tokenizer_of(words, chat)
     model, processor = (ARCHITECTURES | WITH_NUM2WORDS)[architecture](tokenizer)
     with torch.no_grad():
-        for parameter in model.parameters():
-            # Initial weights are so small that pictures would not change the logits.
-            parameter.mul_(3.0)
+        for name, parameter in model.named_parameters():
+            # Initial weights are so small that pictures would not change the logits. Exponents of
+            # a decay stay: three times as large they would lose all digits in fp32.
+            if not name.endswith(("A_log", "dt_bias")):
+                parameter.mul_(3.0)
         heads = model.get_output_embeddings().weight
         heads[: len(SPECIAL)] *= 0.1
         if architecture == "qwen3_5":
