@@ -29,7 +29,7 @@ def model_status(robot: Robot) -> DiagnosticStatus:
 
 
 def count(robot: Robot, name: str) -> float:
-    """A value of the status of the model."""
+    """The number that /diagnostics shows as `name` in the status of the model."""
     return next(
         (float(value.value) for value in model_status(robot).values if value.key == name), 0.0
     )

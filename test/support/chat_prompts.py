@@ -170,7 +170,10 @@ class PrefixCache:
     blocks: set[tuple[object, ...]] = field(default_factory=set)
 
     def take(self, tokens: tuple[object, ...], salt: str) -> int:
-        """Add a prompt; return how many of its tokens were known. The last token never is."""
+        """Add a prompt and return how many of its first tokens an earlier prompt had.
+
+        The last token never counts, because a server must compute at least one.
+        """
         ends = range(BLOCK, len(tokens), BLOCK)
         known = 0
         for end in ends:

@@ -19,6 +19,7 @@ from transformers import (
 from stream_vlm.backbone import StreamingModel, load_cached_model
 from stream_vlm.backbone.streaming.batched_step import BatchedStep
 from stream_vlm.backbone.streaming.camera_stream import CachedStream
+from stream_vlm.config.instruction_settings import DEFAULT_INSTRUCTIONS
 from stream_vlm.context import instructions
 from stream_vlm.model_protocol import Judgement, Outcome, Turn
 from stream_vlm.types import Decision, Frame, Instruction, Query, State, StreamError
@@ -39,7 +40,7 @@ WORDS = Regex(
 )
 """How the tokenizer of the Qwen family splits a text before the merges: one token a digit."""
 TEXT = (
-    *instructions.DEFAULT_INSTRUCTIONS,
+    *DEFAULT_INSTRUCTIONS,
     *instructions.LABELS.values(),
     instructions.SYSTEM,
     instructions.JUDGE,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from stream_vlm.config.instruction_settings import DEFAULT_INSTRUCTIONS as DEFAULT_INSTRUCTIONS
 from stream_vlm.types import State
 
 LABELS: Mapping[State, str] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 from stream_vlm.config.field import SettingError
 from stream_vlm.config.instruction_settings import DEFAULT_INSTRUCTIONS
@@ -12,6 +13,7 @@ from stream_vlm.model_protocol import FollowsWatches, Model, judges_instructions
 from stream_vlm.types import Instruction, Query
 
 
+@lru_cache(maxsize=1000)  # every step asks for the id of every instruction
 def instruction_id(text: str) -> str:
     """The id of an instruction: of its words only, so a restart or another order keeps it."""
     return f"i-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
@@ -55,8 +57,8 @@ def check_settings_for(model: Model, settings: Settings) -> None:
     if settings.instructions and isinstance(model, FollowsWatches) and not model.follows_watches:
         raise SettingError(
             f"instructions: {model.model_id} can follow none, because its prompt format has no"
-            " place for them; leave the list empty, or set model.directory to a checkpoint that"
-            " takes a watch or to an instruct model"
+            " place for them; leave the list empty, or set model.directory to an instruct"
+            " model or to a checkpoint whose prompt format has a watch"
         )
     if settings.decision.verify == "on":
         raise SettingError(

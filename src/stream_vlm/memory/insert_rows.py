@@ -136,7 +136,8 @@ def insert_step(db: Database, step: StepRows, model_id: str, map_frames: Sequenc
         insert(db, PICTURE, picture_ids[camera], model_id, vector)
     for number, row in enumerate(step.rows):
         if row.shown_ns:
-            picture_id, shown = _earlier_picture(db, step.session_id, row), None
+            picture_id = _stored_picture(db, step.session_id, row.camera, row.shown_ns)
+            shown = None
         else:
             picture_id, shown = picture_ids.get(row.camera), step.picture_vectors.get(row.camera)
         record_id = _insert_record(db, step.session_id, model_id, row, picture_id)
@@ -158,11 +159,7 @@ def insert_picture_text(
         begun: its session, as the file has it.
     """
     frame = text.frame
-    stored = db.execute(
-        "SELECT id FROM picture WHERE session_id = ? AND camera = ? AND stamp_ns = ?",
-        [begun.session_id, frame.camera, frame.stamp_ns],
-    ).fetchone()
-    picture_id = int(stored[0]) if stored is not None else None
+    picture_id = _stored_picture(db, begun.session_id, frame.camera, frame.stamp_ns)
     if picture_id is None and picture is not None:
         picture_id = _insert_picture(db, begun.session_id, picture)
         if text.vector is not None:
@@ -200,11 +197,11 @@ def _insert_picture(db: Database, session_id: str, picture: Picture) -> int:
     return int(inserted.lastrowid or 0)
 
 
-def _earlier_picture(db: Database, session_id: str, row: Row) -> int | None:
-    """The picture of an earlier step that `row` is based on; None if it is not stored."""
+def _stored_picture(db: Database, session_id: str, camera: str, stamp_ns: int) -> int | None:
+    """The picture that `camera` took at `stamp_ns` (ns); None if it is not stored."""
     found = db.execute(
         "SELECT id FROM picture WHERE session_id = ? AND camera = ? AND stamp_ns = ?",
-        [session_id, row.camera, row.shown_ns],
+        [session_id, camera, stamp_ns],
     ).fetchone()
     return int(found[0]) if found is not None else None
 

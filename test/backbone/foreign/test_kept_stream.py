@@ -83,7 +83,10 @@ class Unmodified:
     def shares(
         self, turns: Sequence[tuple[str, Sequence[Any]]], words: Sequence[str]
     ) -> list[float]:
-        """Probabilities of `words` at the end of a chat; an int stands for the frame's picture."""
+        """Probabilities of `words` as the next word of a chat.
+
+        A number in a turn stands for the picture of the frame with that number.
+        """
         chat = [{"role": "system", "content": [{"type": "text", "text": SYSTEM}]}]
         shown: list[int] = []
         for role, content in turns:

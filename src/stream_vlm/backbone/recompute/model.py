@@ -1,8 +1,9 @@
 """Runs an image-text-to-text model without a cache between ticks.
 
-Every question and every judgement is a new chat with the newest pictures (SimpleStream, recent-4).
-This is slower than a model with a kept cache, because all these pictures are encoded and all tokens
-are fed again. It is for models whose cache cannot be kept, and for comparison.
+For each question and each judgement the model reads a new chat, which has only the newest pictures.
+SimpleStream does the same with four pictures. This is slower than a model with a kept cache,
+because all these pictures are encoded and all tokens are fed again. It is for models whose cache
+cannot be kept, and for comparison.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from stream_vlm.backbone.remote.model import RemoteModel
+from stream_vlm.config.instruction_settings import DEFAULT_INSTRUCTIONS
 from stream_vlm.config.settings import Settings
-from stream_vlm.context.instructions import DEFAULT_INSTRUCTIONS
 from stream_vlm_lab.evaluation.online.online_pass import HarnessModel
 from stream_vlm_lab.evaluation.report import format_number, markdown_table
 from stream_vlm_lab.evaluation.scripted_vlm.one_watch_model import OneWatchModel

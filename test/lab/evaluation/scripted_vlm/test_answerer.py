@@ -23,8 +23,8 @@ from scripted_requests import (
     words_of,
 )
 
+from stream_vlm.config.instruction_settings import DEFAULT_INSTRUCTIONS
 from stream_vlm.context.instructions import (
-    DEFAULT_INSTRUCTIONS,
     LABELS,
     judge_prompt,
     verify_prompt,

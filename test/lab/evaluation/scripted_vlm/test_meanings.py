@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stream_vlm.context.instructions import DEFAULT_INSTRUCTIONS
+from stream_vlm.config.instruction_settings import DEFAULT_INSTRUCTIONS
 from stream_vlm_lab.evaluation.scripted_vlm.meanings import (
     asks_for,
     caption_in,

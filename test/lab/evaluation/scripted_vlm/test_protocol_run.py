@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stream_vlm.cli import main
-from stream_vlm.context.instructions import DEFAULT_INSTRUCTIONS
+from stream_vlm.config.instruction_settings import DEFAULT_INSTRUCTIONS
 from stream_vlm_lab.evaluation.scripted_vlm.picture_marks import read_mark
 from stream_vlm_lab.evaluation.scripted_vlm.protocol_exam import asked_for, marked_frames
 from stream_vlm_lab.evaluation.simulated.exam import truth_of

@@ -13,7 +13,8 @@ import pytest
 from scripted_requests import SEED, frames, request, text
 
 from stream_vlm.backbone.remote.transport import RequestRefused
-from stream_vlm.context.instructions import DEFAULT_INSTRUCTIONS, judge_prompt, verify_prompt
+from stream_vlm.config.instruction_settings import DEFAULT_INSTRUCTIONS
+from stream_vlm.context.instructions import judge_prompt, verify_prompt
 from stream_vlm_lab.evaluation.scripted_vlm.answerer import ScriptedVlm
 from stream_vlm_lab.evaluation.scripted_vlm.quirks import parse_quirks
 from stream_vlm_lab.evaluation.scripted_vlm.server import make_server
