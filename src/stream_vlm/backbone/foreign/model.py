@@ -11,8 +11,8 @@ import torch
 from stream_vlm.backbone.checkpoint.errors import ModelFault, not_finite
 from stream_vlm.backbone.foreign.loader import ForeignCheckpoint
 from stream_vlm.backbone.tokens.state_decision import NotFinite
+from stream_vlm.backbone.untuned_model import UntunedModel
 from stream_vlm.config.settings import Settings
-from stream_vlm.config.stream_settings import DEFAULT_RATE_HZ
 from stream_vlm.model_protocol import Outcome, Turn, Upcoming, one_by_one
 from stream_vlm.types import StreamError
 
@@ -49,7 +49,7 @@ class ForeignStream(Protocol):
         ...
 
 
-class ForeignModel:
+class ForeignModel(UntunedModel):
     """A loaded image-text-to-text checkpoint of any architecture that transformers knows.
 
     Attributes:
@@ -81,26 +81,6 @@ class ForeignModel:
     def takes_any_size(self) -> bool:
         """Whether smaller pictures cost less; False for a model with one fixed picture size."""
         return self.checkpoint.follows_picture_size
-
-    @property
-    def judges_instructions(self) -> bool:
-        """True: these models were not tuned for streams."""
-        return True
-
-    @property
-    def reads_memory(self) -> bool:
-        """True: a chat can contain what the memory found."""
-        return True
-
-    @property
-    def rate_hz(self) -> float:
-        """One tick a second: these models name no rate of their own."""
-        return DEFAULT_RATE_HZ
-
-    @property
-    def activity_threshold(self) -> float:
-        """0: the threshold is not calibrated for these models."""
-        return 0.0
 
     def unknown_words(self, text: str) -> tuple[str, ...]:
         """Words of `text` that the tokenizer has no token for."""

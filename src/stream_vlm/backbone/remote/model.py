@@ -12,13 +12,13 @@ from stream_vlm.backbone.remote.server import Server, is_passing
 from stream_vlm.backbone.remote.stream import RemoteStream, RunningTurn, own_time_marker
 from stream_vlm.backbone.remote.text_writer import RemotePictureWriter, RemoteTextWriter
 from stream_vlm.backbone.remote.transport import Transport
+from stream_vlm.backbone.untuned_model import UntunedModel
 from stream_vlm.config.settings import Settings
-from stream_vlm.config.stream_settings import DEFAULT_RATE_HZ
 from stream_vlm.model_protocol import Outcome, Turn, Upcoming
 from stream_vlm.types import Decision, StreamError
 
 
-class RemoteModel:
+class RemoteModel(UntunedModel):
     """A model behind an endpoint of the OpenAI chat protocol.
 
     Attributes:
@@ -59,26 +59,6 @@ class RemoteModel:
     def takes_any_size(self) -> bool:
         """True: smaller pictures cost less."""
         return True
-
-    @property
-    def reads_memory(self) -> bool:
-        """True: a chat can contain what the memory found."""
-        return True
-
-    @property
-    def judges_instructions(self) -> bool:
-        """True: the server's model is asked about each instruction."""
-        return True
-
-    @property
-    def rate_hz(self) -> float:
-        """One tick a second: a server names no rate of its own."""
-        return DEFAULT_RATE_HZ
-
-    @property
-    def activity_threshold(self) -> float:
-        """0: nothing is calibrated for the model of a server."""
-        return 0.0
 
     @property
     def engine(self) -> str:
